@@ -1,0 +1,78 @@
+"""Options that several verbs share, and the settings they resolve to."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel.domain.names import Reference
+from p2pmodel.settings import Settings, load_settings
+
+
+def common(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--config`, `--cache-dir`, `--json` and `-q`; the verb receives `settings`, `as_json` and `quiet`."""
+
+    @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: p2pmodel.toml).")
+    @click.option("--cache-dir", type=click.Path(path_type=Path), help="Hugging Face cache (default: HF_HUB_CACHE).")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
+    @functools.wraps(verb)
+    def wrapped(config: Path | None, cache_dir: Path | None, **options: Any) -> Any:
+        flags = {"cache_dir": cache_dir} | options.pop("flags", {})
+        settings = load_settings(config=config, flags=flags | _setting_flags(options))
+        return verb(settings=settings, **options)
+
+    return wrapped
+
+
+def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes below `common`."""
+    verb = click.option(
+        "--endpoint", "_set_endpoints", multiple=True, metavar="URL", help="Mirror, in priority order; repeatable."
+    )(verb)
+    return click.option(
+        "--coordinator", "_set_coordinators", multiple=True, metavar="URL", help="Tracker and catalog; repeatable."
+    )(verb)
+
+
+def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--swarm-listen`, `--upload-limit` and `--download-limit`. Goes below `common`."""
+    verb = click.option(
+        "--swarm-listen", "_set_swarm.listen", metavar="ADDRESS:PORT", help="Where peers connect (127.0.0.1:0)."
+    )(verb)
+    verb = click.option(
+        "--upload-limit", "_set_swarm.upload_limit", type=int, metavar="BYTES", help="Bytes a second to all peers."
+    )(verb)
+    return click.option(
+        "--download-limit", "_set_swarm.download_limit", type=int, metavar="BYTES", help="Bytes a second from all."
+    )(verb)
+
+
+def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument `REPO[@REV]` and `--revision`; the verb receives `ref`."""
+
+    @click.argument("repo", metavar="REPO[@REV]")
+    @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+    @functools.wraps(verb)
+    def wrapped(repo: str, revision: str | None, **options: Any) -> Any:
+        return verb(ref=Reference.parse(repo, revision=revision), **options)
+
+    return wrapped
+
+
+_PREFIX = "_set_"
+
+
+def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options that name settings out of `options`; the empty ones were not given."""
+    found = {}
+    for name in [n for n in options if n.startswith(_PREFIX)]:
+        value = options.pop(name)
+        if value not in (None, ()):
+            found[name.removeprefix(_PREFIX)] = value
+    return found
+
+
+__all__ = ["Settings", "common", "listen", "origin", "reference"]

@@ -1,0 +1,23 @@
+"""Sets of piece indexes as bytes, most significant bit first (BEP 3 bitfield)."""
+
+from collections.abc import Iterable
+
+
+def pack(pieces: Iterable[int], count: int) -> bytes:
+    """`pieces` (each below `count`) as a bitfield of ceil(count / 8) bytes."""
+    field = bytearray(-(-count // 8))
+    for piece in pieces:
+        if not 0 <= piece < count:
+            raise IndexError(piece)
+        field[piece >> 3] |= 0x80 >> (piece & 7)
+    return bytes(field)
+
+
+def unpack(field: bytes, count: int) -> frozenset[int]:
+    """Inverse of `pack`. ValueError if `field` is of the wrong length or has a spare bit set."""
+    if len(field) != -(-count // 8):
+        raise ValueError(f"a bitfield of {count} pieces has {-(-count // 8)} bytes, not {len(field)}")
+    found = frozenset(8 * i + bit for i, byte in enumerate(field) if byte for bit in range(8) if byte & (0x80 >> bit))
+    if found and max(found) >= count:
+        raise ValueError("spare bits are set")
+    return found

@@ -1,0 +1,89 @@
+"""Which piece holds which bytes of which file, in a v2 torrent (BEP 52: every file starts a piece)."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+KIB = 1 << 10
+MIB = 1 << 20
+GB = 10**9
+
+BLOCK = 16 * KIB
+"""Size of a Merkle leaf in bytes (BEP 52)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """One file in the torrent: pieces `first_piece .. first_piece + piece_count - 1`. Empty files have none."""
+
+    index: int
+    path: str
+    size: int
+    first_piece: int
+    piece_count: int
+
+    @property
+    def pieces(self) -> range:
+        """Indexes of the file's pieces."""
+        return range(self.first_piece, self.first_piece + self.piece_count)
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRange:
+    """Where a piece lies: `length` bytes of file `span` from `offset`."""
+
+    span: FileSpan
+    offset: int
+    length: int
+
+
+class Layout:
+    """The file-piece-byte arithmetic of a v2 torrent whose files have `sizes`, in canonical order."""
+
+    def __init__(self, files: Sequence[tuple[str, int]], piece_length: int) -> None:
+        self.piece_length = piece_length
+        spans: list[FileSpan] = []
+        first = 0
+        for index, (path, size) in enumerate(files):
+            count = -(-size // piece_length)
+            spans.append(FileSpan(index, path, size, first, count))
+            first += count
+        self.spans = tuple(spans)
+        self.piece_count = first
+        self._starts = [s.first_piece for s in spans if s.piece_count]
+        self._filled = [s for s in spans if s.piece_count]
+
+    def span_of(self, piece: int) -> FileSpan:
+        """The file that holds `piece`. IndexError outside 0 .. piece_count - 1."""
+        if not 0 <= piece < self.piece_count:
+            raise IndexError(piece)
+        return self._filled[bisect_right(self._starts, piece) - 1]
+
+    def piece_range(self, piece: int) -> PieceRange:
+        """The bytes `piece` covers; the last piece of a file may be short."""
+        span = self.span_of(piece)
+        offset = (piece - span.first_piece) * self.piece_length
+        return PieceRange(span, offset, min(self.piece_length, span.size - offset))
+
+    def pieces_in(self, span: FileSpan, offset: int, length: int) -> range:
+        """Pieces that touch `length` bytes of `span` from `offset`."""
+        if length <= 0:
+            return range(0)
+        first = span.first_piece + offset // self.piece_length
+        last = span.first_piece + (offset + length - 1) // self.piece_length
+        return range(first, last + 1)
+
+
+def piece_length_for(total_size: int) -> int:
+    """Piece length in bytes for a snapshot of `total_size` bytes.
+
+    Fixed for ever by (commit, file sizes): it is part of the info-hash. Aims at 1,000-10,000 pieces: large enough
+    that the .torrent of 500 GB stays about 1 MB, small enough that a piece is relayed soon after it arrives.
+    """
+    if total_size < 512 * MIB:
+        return 256 * KIB
+    if total_size < 10 * GB:
+        return MIB
+    if total_size < 100 * GB:
+        return 4 * MIB
+    return 16 * MIB

@@ -1,0 +1,105 @@
+"""Repository ids, revisions and references, as huggingface_hub accepts and stores them."""
+
+import re
+from dataclasses import dataclass
+
+from p2pmodel.errors import InvalidInput
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+DEFAULT_REVISION = "main"
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+# A ref as git allows it, without what would leave refs/ or confuse a URL.
+_REVISION = re.compile(
+    r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[^\s\x00-\x1f\x7f~^:?*\[\\%#/.-][^\s\x00-\x1f\x7f~^:?*\[\\%#]{0,254}"
+)
+_MAX_ID = 96
+_HINT = "write ORG/NAME, ORG/NAME@REVISION or hf://ORG/NAME@REVISION"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RepoId:
+    """A model repository's id: `name` or `organisation/name`, at most 96 characters (hub rule)."""
+
+    value: str
+
+    def __post_init__(self) -> None:
+        segments = self.value.split("/")
+        plain = all(_SEGMENT.fullmatch(s) and "--" not in s and ".." not in s for s in segments)
+        if not plain or not 1 <= len(segments) <= 2 or len(self.value) > _MAX_ID or self.value.endswith(".git"):
+            raise InvalidInput(f"'{printable(self.value)}' is not a repository id", hint=_HINT)
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def cache_folder(self) -> str:
+        """Folder of this repository in the hub cache: `models--org--name`."""
+        return "models--" + self.value.replace("/", "--")
+
+    @classmethod
+    def from_cache_folder(cls, folder: str) -> "RepoId":
+        """Inverse of `cache_folder`. Raises InvalidInput for another kind of folder."""
+        kind, _, rest = folder.partition("--")
+        if kind != "models" or not rest:
+            raise InvalidInput(f"'{printable(folder)}' is not a model folder of a Hugging Face cache")
+        return cls(rest.replace("--", "/"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """What the user asked for: a repository at a branch, tag, `refs/pr/N` or commit."""
+
+    repo: RepoId
+    revision: str = DEFAULT_REVISION
+
+    def __post_init__(self) -> None:
+        check_revision(self.revision)
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision is a full commit and can never mean anything else."""
+        return is_commit(self.revision)
+
+    @classmethod
+    def parse(cls, text: str, *, revision: str | None = None) -> "Reference":
+        """Parse `REPO`, `REPO@REV`, `hf://[models/]REPO[@REV]`; `revision` is the `--revision` flag.
+
+        Raises InvalidInput for anything else, and when the flag contradicts the `@REV`.
+        """
+        rest = text.removeprefix("hf://")
+        if rest != text:
+            rest = rest.removeprefix("models/")
+        name, at, inline = rest.partition("@")
+        if at and revision is not None and inline != revision:
+            raise InvalidInput(
+                f"'{printable(text)}' and --revision {printable(revision)} disagree",
+                hint="give the revision once",
+            )
+        if at and not inline:
+            raise InvalidInput(f"'{printable(text)}' has an empty revision", hint=_HINT)
+        return cls(RepoId(name), inline or revision or DEFAULT_REVISION)
+
+
+def is_commit(revision: str) -> bool:
+    """Whether `revision` is a full 40-hex commit id."""
+    return COMMIT.fullmatch(revision) is not None
+
+
+def check_revision(revision: str) -> str:
+    """Return `revision` if it is safe as a git ref, a file below refs/ and a URL part; else InvalidInput."""
+    if not _REVISION.fullmatch(revision) or revision.endswith(("/", ".")) or "/." in revision:
+        raise InvalidInput(
+            f"'{printable(revision)}' is not a revision",
+            hint="use a branch, a tag, refs/pr/N or a 40-hex commit",
+        )
+    return revision
+
+
+def printable(text: str, limit: int = 120) -> str:
+    """`text` as it may appear inside a one-line message: no control characters, bounded."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -1,0 +1,138 @@
+"""The one error tree: what went wrong, what to do about it, the exit code and the HTTP status.
+
+Every error a user can meet is one of these. Adapters translate what their library raises at their own
+edge; the command line prints `str(error)` as one line and exits with `exit_code`; the service answers
+`http_status` with `code`. Nothing else is caught on the way.
+"""
+
+from typing import ClassVar
+
+
+class P2PModelError(Exception):
+    """Something failed. `what` says what, `hint` what the user can do; both fit on one line."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.what}; {self.hint}" if self.hint else self.what
+        return " ".join(text.split())
+
+
+class InvalidInput(P2PModelError):
+    """The caller's words do not make sense: a malformed reference, option, setting or request."""
+
+    code = "invalid_input"
+    exit_code = 2
+    http_status = 400
+
+
+class NotFound(P2PModelError):
+    """A repository, revision, file or torrent that nobody asked has."""
+
+    code = "not_found"
+    exit_code = 3
+    http_status = 404
+
+
+class RepoNotFound(NotFound):
+    """No such repository, or it is private and the token (if any) does not open it."""
+
+    code = "repo_not_found"
+
+
+class RevisionNotFound(NotFound):
+    """The repository has no such branch, tag or commit."""
+
+    code = "revision_not_found"
+
+
+class EntryNotFound(NotFound):
+    """The snapshot has no such file."""
+
+    code = "entry_not_found"
+
+
+class AccessDenied(P2PModelError):
+    """A token is missing, wrong, or not admitted to a gated repository."""
+
+    code = "access_denied"
+    exit_code = 4
+    http_status = 401
+
+
+class GatedRepo(AccessDenied):
+    """The repository is gated and this token has not been granted access."""
+
+    code = "gated_repo"
+    http_status = 403
+
+
+class IntegrityError(P2PModelError):
+    """Bytes or metadata that do not match what vouches for them."""
+
+    code = "integrity"
+    exit_code = 5
+
+
+class BadTorrent(IntegrityError):
+    """A .torrent that cannot be used: not bencode, unsafe paths, or contradicting its own manifest."""
+
+    code = "bad_torrent"
+    http_status = 400
+
+
+class WrongBytes(IntegrityError):
+    """A source sent bytes that fail the hash. Names the source, the file and the expectation."""
+
+    code = "wrong_bytes"
+
+    def __init__(self, source: str, path: str, expected: str, got: str) -> None:
+        super().__init__(
+            f"{source} sent wrong bytes for {path}: expected {expected}, got {got}",
+            hint="nothing of it was published; fix or remove that mirror, or add an honest one",
+        )
+        self.source = source
+        self.path = path
+
+
+class Unavailable(P2PModelError):
+    """Nobody who could answer did, within the stated bound."""
+
+    code = "unavailable"
+    exit_code = 6
+    http_status = 503
+
+
+class LocalResource(P2PModelError):
+    """This machine cannot: disk full, directory not writable, port in use."""
+
+    code = "local_resource"
+    exit_code = 7
+
+
+class NoSpace(LocalResource):
+    """The disk is full, or too small for what is asked."""
+
+    code = "no_space"
+    http_status = 507
+
+
+class PartialCluster(P2PModelError):
+    """Some nodes are ready and some are not."""
+
+    code = "partial_cluster"
+    exit_code = 8
+
+
+class Interrupted(P2PModelError):
+    """The user stopped the command; what was verified so far is kept."""
+
+    code = "interrupted"
+    exit_code = 130

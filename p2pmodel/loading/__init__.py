@@ -1,0 +1,1 @@
+"""Snapshots onto the device with transformers. The only room that imports torch or transformers."""

@@ -1,0 +1,1 @@
+"""The aiohttp application: hub endpoint, tracker, catalog."""

@@ -1,0 +1,252 @@
+"""Settings, read once: p2pmodel.toml < environment (P2PMODEL_*, HF_*) < flags, frozen and passed down in parts.
+
+The keys, their defaults and the environment names are documented in README.md; a test holds the two together.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from p2pmodel.domain.names import printable
+from p2pmodel.errors import InvalidInput
+
+OFFICIAL_ENDPOINT = "https://huggingface.co"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MirrorSettings(_Part):
+    """One HTTP mirror: a hub-compatible endpoint, possibly with a path prefix."""
+
+    name: str
+    endpoint: str
+    priority: int = 0
+    """Lower is asked first; equal priorities keep the order of the list."""
+    token_env: str | None = None
+    """Environment variable with the bearer token meant for this endpoint."""
+    token: SecretStr | None = Field(default=None, repr=False)
+    max_connections: int = Field(default=8, ge=1, le=64)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        return check_url(value)
+
+
+class OriginSettings(_Part):
+    """How mirrors are pulled from."""
+
+    part_size: int = Field(default=16 << 20, ge=1 << 16)
+    """Bytes asked for in one ranged request."""
+    connect_timeout: float = Field(default=10.0, gt=0)
+    read_timeout: float = Field(default=20.0, gt=0)
+    """Seconds without a byte after which a request counts as stalled."""
+    patience: float = Field(default=120.0, gt=0)
+    """Seconds for which failing mirrors are retried without any progress before the job gives up."""
+
+
+class SwarmSettings(_Part):
+    """How this node takes part in swarms."""
+
+    listen: str = "127.0.0.1:0"
+    """ADDRESS:PORT for peers; port 0 takes a free one. Loopback unless set."""
+    coordinator_timeout: float = Field(default=5.0, gt=0)
+    """Seconds to wait for coordinators and magnets' metadata before going on without."""
+    peer_timeout: float = Field(default=10.0, gt=0)
+    """Seconds without progress from peers after which missing pieces are taken from the mirrors."""
+    upload_limit: int = Field(default=0, ge=0)
+    """Bytes a second to all peers together; 0 is unlimited."""
+    download_limit: int = Field(default=0, ge=0)
+
+
+class Settings(_Part):
+    """Everything a command needs to know about its surroundings."""
+
+    cache_dir: Path
+    """The hub cache: HF_HUB_CACHE, or HF_HOME/hub."""
+    mirrors: tuple[MirrorSettings, ...]
+    coordinators: tuple[str, ...] = ()
+    """Base URLs of tracker-and-catalog services."""
+    offline: bool = False
+    progress: bool = True
+    origin: OriginSettings = OriginSettings()
+    swarm: SwarmSettings = SwarmSettings()
+
+    @field_validator("coordinators")
+    @classmethod
+    def _check_coordinators(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_url(url) for url in value)
+
+
+def check_url(value: str) -> str:
+    """Return an http(s) URL without trailing slash, or raise ValueError."""
+    try:
+        parts = urlsplit(value)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        port_ok = False
+    if not port_ok or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"'{printable(value)}' is not an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, *, config: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the settings of this run.
+
+    `config` is the `--config` flag; without it P2PMODEL_CONFIG, then ./p2pmodel.toml, then
+    ~/.config/p2pmodel/p2pmodel.toml, each only if it exists. `flags` uses the names of Settings, nested with dots
+    (`swarm.listen`); None values are flags that were not given. Raises InvalidInput naming the key at fault.
+    """
+    env = os.environ if environ is None else environ
+    values = _read_toml(env, config)
+    _apply_environment(values, env)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _set(values, key, value)
+    values.setdefault("cache_dir", _default_cache(env))
+    endpoints = values.pop("endpoints", None)
+    values["mirrors"] = _mirrors(values.get("mirrors"), env, endpoints)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"setting {key}: {first['msg']}", hint="see 'Settings' in README.md") from None
+
+
+def _read_toml(env: Mapping[str, str], config: Path | None) -> dict[str, Any]:
+    named = config or (Path(env["P2PMODEL_CONFIG"]) if env.get("P2PMODEL_CONFIG") else None)
+    candidates = [named] if named else [Path("p2pmodel.toml"), _home(env) / ".config/p2pmodel/p2pmodel.toml"]
+    for path in candidates:
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if named:
+                raise InvalidInput(f"there is no settings file {path}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise InvalidInput(f"settings file {path} cannot be read: {error}") from None
+    return {}
+
+
+_ENVIRONMENT = {
+    "P2PMODEL_PART_SIZE": "origin.part_size",
+    "P2PMODEL_PATIENCE": "origin.patience",
+    "P2PMODEL_CONNECT_TIMEOUT": "origin.connect_timeout",
+    "P2PMODEL_READ_TIMEOUT": "origin.read_timeout",
+    "P2PMODEL_LISTEN": "swarm.listen",
+    "P2PMODEL_COORDINATOR_TIMEOUT": "swarm.coordinator_timeout",
+    "P2PMODEL_PEER_TIMEOUT": "swarm.peer_timeout",
+    "P2PMODEL_UPLOAD_LIMIT": "swarm.upload_limit",
+    "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
+    "HF_HUB_CACHE": "cache_dir",
+}
+_TRUE = {"1", "ON", "YES", "TRUE"}
+
+
+def _apply_environment(values: dict[str, Any], env: Mapping[str, str]) -> None:
+    for name, key in _ENVIRONMENT.items():
+        if env.get(name):
+            _set(values, key, env[name])
+    if env.get("P2PMODEL_COORDINATORS"):
+        values["coordinators"] = _split(env["P2PMODEL_COORDINATORS"])
+    if "HF_HUB_OFFLINE" in env:
+        values["offline"] = env["HF_HUB_OFFLINE"].upper() in _TRUE
+    if "HF_HUB_DISABLE_PROGRESS_BARS" in env:
+        values["progress"] = env["HF_HUB_DISABLE_PROGRESS_BARS"].upper() not in _TRUE
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        nested = values.setdefault(parent, {})
+        if not isinstance(nested, dict):
+            raise InvalidInput(f"setting {parent}: expected a table", hint="see 'Settings' in README.md")
+        values = nested
+    values[last] = value
+
+
+def _mirrors(listed: Any, env: Mapping[str, str], flags: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The mirror list in the order it is asked: `--endpoint` or P2PMODEL_ENDPOINTS replace the file's list,
+    HF_ENDPOINT stands for a missing one, HF_MIRROR_PRIORITY picks and orders by name or URL."""
+    table = listed if listed is not None else []
+    if not isinstance(table, list) or not all(isinstance(m, dict) for m in table):
+        raise InvalidInput("setting mirrors: expected [[mirrors]] tables", hint="see 'Settings' in README.md")
+    named = env.get("P2PMODEL_ENDPOINTS") or (env.get("HF_ENDPOINT") if not table else None)
+    endpoints = flags or _split(named or "")
+    if endpoints:
+        table = [_known(table, url) | {"priority": 0} for url in endpoints]
+    if not table:
+        table = [{"name": "official", "endpoint": OFFICIAL_ENDPOINT}]
+    if env.get("HF_MIRROR_PRIORITY") and not flags:
+        wanted = _split(env["HF_MIRROR_PRIORITY"])
+        table = [_known(table, entry) | {"priority": rank} for rank, entry in enumerate(wanted)]
+    ordered = sorted((dict(m) for m in table), key=lambda m: m["priority"] if _is_int(m.get("priority")) else 0)
+    for mirror in ordered:
+        _attach_token(mirror, env)
+    return ordered
+
+
+def _known(table: list[dict[str, Any]], entry: str) -> dict[str, Any]:
+    for mirror in table:
+        if entry in (mirror.get("name"), str(mirror.get("endpoint")).rstrip("/"), mirror.get("endpoint")):
+            return mirror
+    if "://" not in entry:
+        names = ", ".join(str(m.get("name")) for m in table)
+        raise InvalidInput(f"mirror '{printable(entry)}' is neither a URL nor one of: {names}")
+    return {"name": urlsplit(entry).netloc.rpartition("@")[2], "endpoint": entry}
+
+
+def _attach_token(mirror: dict[str, Any], env: Mapping[str, str]) -> None:
+    """A mirror's own token_env; HF_TOKEN (or the hub's token file) goes to the official hub and to HF_ENDPOINT
+    alone, the two places for which the user can have meant it."""
+    endpoint = str(mirror.get("endpoint", "")).rstrip("/")
+    if mirror.get("token_env"):
+        token = env.get(str(mirror["token_env"]))
+    elif endpoint in (OFFICIAL_ENDPOINT, env.get("HF_ENDPOINT", "").rstrip("/")):
+        token = _hub_token(env)
+    else:
+        token = None
+    if token and "token" not in mirror:
+        mirror["token"] = token
+
+
+def _hub_token(env: Mapping[str, str]) -> str | None:
+    if env.get("HF_TOKEN"):
+        return env["HF_TOKEN"].strip()
+    path = Path(env["HF_TOKEN_PATH"]) if env.get("HF_TOKEN_PATH") else _hf_home(env) / "token"
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    return Path(env["HOME"]) if env.get("HOME") else Path.home()
+
+
+def _hf_home(env: Mapping[str, str]) -> Path:
+    if env.get("HF_HOME"):
+        return Path(env["HF_HOME"]).expanduser()
+    cache = Path(env["XDG_CACHE_HOME"]) if env.get("XDG_CACHE_HOME") else _home(env) / ".cache"
+    return cache / "huggingface"
+
+
+def _default_cache(env: Mapping[str, str]) -> Path:
+    return _hf_home(env) / "hub"
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

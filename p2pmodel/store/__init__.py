@@ -1,0 +1,1 @@
+"""The Hugging Face cache on disk: staging, publish, adopt, verify, import."""

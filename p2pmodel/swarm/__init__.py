@@ -1,0 +1,1 @@
+"""Torrents, the engine, the tracker codec. The only room that imports libtorrent."""

@@ -1,0 +1,169 @@
+"""The swarm port: what the rest of p2pmodel asks of a BitTorrent engine, and nothing more.
+
+`libtorrent_engine` is the real one, `memory` the in-memory twin; one contract suite holds both to these words.
+All methods are called from one event loop. Nothing blocks it; every awaitable is bounded by the engine's own
+timeouts and raises Unavailable when the engine does not answer.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+
+@dataclass(frozen=True, slots=True)
+class AddTorrent:
+    """What to join and where its bytes lie.
+
+    `files` maps the torrent's file index (pad files counted as libtorrent counts them) to a path: absolute, or
+    relative to `save_path`. `have` are the pieces known to be on disk and right: they are neither hashed again nor
+    downloaded. `wanted` are the file indexes to download (None: all).
+    """
+
+    metainfo: bytes
+    save_path: Path
+    files: Mapping[int, str]
+    have: frozenset[int] = frozenset()
+    wanted: frozenset[int] | None = None
+    trackers: tuple[str, ...] = ()
+    peers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmStatus:
+    """A torrent at one moment. Rates in bytes a second; `have` counts pieces that passed their hash check."""
+
+    have: frozenset[int]
+    availability: tuple[int, ...]
+    """Per piece, how many connected peers have it."""
+    peers: int
+    seeds: int
+    downloaded: int
+    """Payload bytes from peers since the torrent was added."""
+    uploaded: int
+    wasted: int
+    """Payload bytes from peers that failed the hash check or came twice."""
+    download_rate: int
+    upload_rate: int
+    banned: frozenset[str] = frozenset()
+    """Addresses of peers banned for bad blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceVerified:
+    """A piece passed its hash check. It may not be readable from disk yet: `flush` or `rename` fence it."""
+
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRejected:
+    """A piece failed its hash check and will be downloaded again."""
+
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBanned:
+    """A peer sent bad blocks and is no longer spoken to."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFailed:
+    """Reading or writing failed and the torrent has stopped; `resume` retries. `full`: no space left."""
+
+    path: str
+    message: str
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerAnswered:
+    """A tracker announced `peers` peers."""
+
+    url: str
+    peers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerFailed:
+    """A tracker could not be reached or refused."""
+
+    url: str
+    message: str
+
+
+Event = PieceVerified | PieceRejected | PeerBanned | DiskFailed | TrackerAnswered | TrackerFailed
+
+
+class SwarmTorrent(Protocol):
+    """One torrent in the engine."""
+
+    @property
+    def info_hash(self) -> str:
+        """v2 info-hash, 64 hex digits (40 for a v1 torrent)."""
+
+    def events(self) -> AsyncIterator[Event]:
+        """Events from now on, in order; ends when the torrent is removed. One consumer."""
+
+    def status(self) -> SwarmStatus:
+        """The state as of the engine's last tick (at most a second old)."""
+
+    async def feed(self, piece: int, data: bytes) -> None:
+        """Hand the whole of `piece` to the engine, as if a peer had sent it. The engine checks and stores it."""
+
+    async def flush(self) -> None:
+        """Return once every piece verified before the call can be read from its file."""
+
+    async def rename(self, file: int, path: Path) -> None:
+        """Move a file of the torrent, replacing what is at `path`. Once it returns, the file is at `path`, holds
+        every byte verified before the call, and is served from there. Raises LocalResource."""
+
+    def want(self, files: frozenset[int]) -> None:
+        """Download these files only."""
+
+    def connect(self, address: str, port: int) -> None:
+        """Connect to a peer without asking a tracker."""
+
+    def announce(self) -> None:
+        """Ask the trackers for peers now."""
+
+    async def resume(self) -> None:
+        """Go on after a DiskFailed."""
+
+    async def remove(self) -> None:
+        """Leave the swarm, telling the trackers; files stay. Returns when the engine has let go of the files."""
+
+
+class Engine(Protocol):
+    """A BitTorrent engine bound to one address. `async with` starts and stops it."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Address and port that peers can connect to. Raises LocalResource from __aenter__ when it is taken."""
+
+    async def add(self, request: AddTorrent) -> SwarmTorrent:
+        """Join a swarm. Raises BadTorrent for metainfo the engine refuses."""
+
+    async def fetch_metainfo(self, magnet: str, *, peers: tuple[tuple[str, int], ...] = (), timeout: float) -> bytes:
+        """The complete .torrent, piece layers included, that a magnet stands for; from its trackers and peers.
+
+        Raises InvalidInput for a malformed magnet and Unavailable when nobody has it within `timeout` seconds.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How an engine takes part: listen address, rate limits in bytes a second (0: none)."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    upload_limit: int = 0
+    download_limit: int = 0
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """Session settings by libtorrent name, for benchmarks."""

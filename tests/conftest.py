@@ -1,0 +1,18 @@
+"""Fixtures every test may use, and the rule for tests that drive a Debian program."""
+
+import os
+import shutil
+
+import pytest
+
+STRICT = os.environ.get("P2PMODEL_TEST_STRICT") == "1"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for program in mark.args:
+            if shutil.which(program) is None:
+                message = f"needs the program {program} (apt-get install it)"
+                if STRICT:
+                    pytest.fail(message)
+                pytest.skip(message)
