@@ -66,7 +66,7 @@ def main() -> NoReturn:
         sys.exit(1)
     except P2PModelError as error:
         _fail(str(error), error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last edge: a user never sees a traceback
+    except Exception as error:  # the last edge: a user never sees a traceback
         if os.environ.get("P2PMODEL_DEBUG"):
             raise
         known = translate(error)
