@@ -1,0 +1,112 @@
+"""Serving an aiohttp application on an address: what may be exposed, what binding can say, a bounded end."""
+
+import errno
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from p2pmodel.domain.names import printable
+from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.os_errors import translate
+
+MAX_BODY = 4 << 20
+"""Largest request body in bytes that an application should accept (`web.Application(client_max_size=MAX_BODY)`)."""
+
+MAX_HEADER = 8190
+"""Longest request line and longest header field in bytes."""
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s\[\]:/]+):(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where a server listens. `host` is a name or a bare IP address; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ListenAddress":
+        """Parse `ADDRESS:PORT`; an IPv6 address stands in brackets. Raises InvalidInput."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 0xFFFF:
+            raise InvalidInput(
+                f"'{printable(text)}' is not an address to listen on", hint="write ADDRESS:PORT, as in 127.0.0.1:8090"
+            )
+        return cls(match["host"].strip("[]"), int(match["port"]))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect. A name other than `localhost` counts as reachable."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+
+def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: bool = False) -> None:
+    """Raise InvalidInput if others could reach `address` without a token and nobody said that they may.
+
+    `protected` is whether the application asks for a token; `insecure_public` the user's explicit word.
+    """
+    if not (address.loopback or protected or insecure_public):
+        raise InvalidInput(
+            f"listening on {address} would serve everyone who can reach it",
+            hint="set a token, listen on 127.0.0.1, or say --insecure-public",
+        )
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int, *, grace: float = 2.0) -> AsyncIterator[str]:
+    """Serve `app` for as long as the context lasts; yields the base URL actually bound, as `http://127.0.0.1:8090`.
+
+    At the end running requests get `grace` seconds to finish, then they are cancelled and their connections
+    closed: leaving takes at most about three times `grace`, whatever clients do. Raises LocalResource if the
+    address cannot be bound.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=grace,
+        keepalive_timeout=75.0,
+        lingering_time=min(grace, 10.0),
+        max_line_size=MAX_HEADER,
+        max_field_size=MAX_HEADER,
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except (OSError, OverflowError) as error:
+            raise _bind_error(error, host, port) from error
+        bound = runner.addresses[0]
+        yield f"http://{ListenAddress(bound[0], bound[1])}"
+    finally:
+        await runner.cleanup()
+
+
+def _bind_error(error: OSError | OverflowError, host: str, port: int) -> Exception:
+    where = str(ListenAddress(host, port))
+    if isinstance(error, socket.gaierror):
+        return LocalResource(f"cannot listen on {where}: no such host", hint="give an address of this machine")
+    if isinstance(error, OverflowError):
+        return InvalidInput(f"cannot listen on {where}: ports are 0 to 65535")
+    if error.errno == errno.EADDRINUSE:
+        return LocalResource(
+            f"cannot listen on {where}: the port is in use", hint="stop the other program, or choose port 0 for any"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return LocalResource(
+            f"cannot listen on {where}: this machine does not have that address", hint="see 'ip address'"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return LocalResource(f"cannot listen on {where}: not permitted", hint="choose a port above 1023")
+    return translate(error)
