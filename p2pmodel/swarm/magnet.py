@@ -1,0 +1,84 @@
+"""Magnet links of v2 torrents (BEP 9, 52): `xt=urn:btmh:1220` and the info-hash."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
+
+from p2pmodel.domain.names import printable
+from p2pmodel.errors import InvalidInput
+from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
+
+_PREFIX = "magnet:?"
+_MULTIHASH = re.compile(r"urn:btmh:1220([0-9a-f]{64})", re.IGNORECASE)
+_MAX_LENGTH = 32 << 10
+_HINT = "it must hold xt=urn:btmh:1220 and 64 hex digits"
+
+
+@dataclass(frozen=True, slots=True)
+class Magnet:
+    """What a magnet link says. `name` is what it claims the commit to be, which nothing vouches for yet."""
+
+    info_hash: str
+    name: str | None = None
+    trackers: tuple[str, ...] = ()
+    webseeds: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    """URLs of the .torrent itself."""
+
+
+def magnet_of(metainfo: Metainfo, *, sources: Sequence[str] = ()) -> str:
+    """The magnet link of a torrent; `sources` are URLs where the .torrent itself can be had (`xs`)."""
+    fields = [("xt", f"urn:btmh:1220{metainfo.info_hash}")]
+    if metainfo.info_hash_v1:
+        fields.append(("xt", f"urn:btih:{metainfo.info_hash_v1}"))
+    fields.append(("dn", metainfo.manifest.commit))
+    fields += [("tr", url) for url in metainfo.trackers]
+    fields += [("ws", url) for url in metainfo.webseeds]
+    fields += [("xs", check_url(url, WEB_SCHEMES, "source")) for url in sources]
+    return _PREFIX + "&".join(f"{key}={quote(value, safe=':')}" for key, value in fields)
+
+
+def parse_magnet(text: str) -> Magnet:
+    """Read a magnet link. Trackers, webseeds and sources of other schemes are left out, as clients do.
+
+    Raises InvalidInput when it is no magnet link, too long, or has no v2 info-hash.
+    """
+    if not text.lower().startswith(_PREFIX) or len(text) > _MAX_LENGTH:
+        raise InvalidInput(f"'{printable(text)}' is not a magnet link", hint=_HINT)
+    try:
+        fields = parse_qsl(text[len(_PREFIX) :], max_num_fields=4 * MAX_URLS)
+    except ValueError:
+        raise InvalidInput("the magnet link has too many fields") from None
+    hashes = {
+        found[1].lower() for key, value in fields if _topic(key) == "xt" and (found := _MULTIHASH.fullmatch(value))
+    }
+    if len(hashes) != 1:
+        v1 = any(value.lower().startswith("urn:btih:") for _, value in fields)
+        kind = "v1 only" if v1 and not hashes else "without one v2 info-hash"
+        raise InvalidInput(f"the magnet link is {kind}", hint=_HINT)
+    return Magnet(
+        info_hash=hashes.pop(),
+        name=next((value for key, value in fields if key == "dn"), None),
+        trackers=_urls(fields, "tr", TRACKER_SCHEMES),
+        webseeds=_urls(fields, "ws", WEB_SCHEMES),
+        sources=_urls(fields, "xs", WEB_SCHEMES),
+    )
+
+
+def _topic(key: str) -> str:
+    """`xt.1` and `tr.2` number what may occur several times."""
+    return key.partition(".")[0]
+
+
+def _urls(fields: Sequence[tuple[str, str]], topic: str, schemes: tuple[str, ...]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for key, value in fields:
+        if _topic(key) != topic:
+            continue
+        try:
+            found[check_url(value, schemes, "address")] = None
+        except InvalidInput:
+            continue
+    return tuple(found)[:MAX_URLS]

@@ -1,0 +1,133 @@
+"""Torrents of snapshots: the same commit always gives the same info dictionary (BEP 3, 47, 52).
+
+The info dictionary holds the file tree, the commit as `name`, and the manifest under `p2pmodel`: everything in it
+follows from the repository, the commit and the files' hashes. Trackers and webseeds stand outside.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2pmodel.domain import merkle
+from p2pmodel.domain.layout import BLOCK, MIB, Layout, piece_length_for
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.domain.merkle import HASH, FileTree
+from p2pmodel.errors import InvalidInput
+from p2pmodel.swarm import bencode
+from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count
+from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
+
+MIN_PIECE_LENGTH = BLOCK
+MAX_PIECE_LENGTH = 128 * MIB
+MAX_PIECES = 1 << 21
+"""libtorrent's bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metainfo:
+    """A .torrent that was checked whole: `raw` are its bytes, everything else is read from them."""
+
+    raw: bytes
+    manifest: Manifest
+    info_hash: str
+    """v2 info-hash, 64 hex digits."""
+    info_hash_v1: str | None
+    """v1 info-hash of a hybrid, 40 hex digits."""
+    format: Format
+    layout: Layout
+    trees: Mapping[str, FileTree]
+    """By path, the non-empty files."""
+    trackers: tuple[str, ...]
+    webseeds: tuple[str, ...]
+    file_indexes: tuple[int, ...]
+    """The index in an engine, which counts pad files, of each of `manifest.files`."""
+
+    def accepts(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
+        """Whether `data` is the whole of `piece`. IndexError for a piece the torrent does not have."""
+        place = self.layout.piece_range(piece)
+        if len(data) != place.length:
+            return False
+        got = merkle.piece_hash(data, self.layout.piece_length, only_piece=place.span.piece_count == 1)
+        return got == self.trees[place.span.path].piece_hash(piece - place.span.first_piece)
+
+
+def layout_of(manifest: Manifest, piece_length: int | None = None) -> Layout:
+    """Where the snapshot's bytes lie in its torrent; `piece_length` is what the size gives unless stated."""
+    sizes = [(file.path, file.size) for file in manifest.files]
+    return Layout(sizes, piece_length or piece_length_for(manifest.total_size))
+
+
+def build(
+    manifest: Manifest,
+    trees: Mapping[str, FileTree],
+    *,
+    format: Format = "v2",  # noqa: A002
+    v1_pieces: bytes | None = None,
+    trackers: Sequence[str] = (),
+    webseeds: Sequence[str] = (),
+    piece_length: int | None = None,
+) -> bytes:
+    """The .torrent of a snapshot.
+
+    `trees`: by path, for every non-empty file. `v1_pieces`: SHA-1 of every piece, concatenated, for hybrid (each
+    piece filled up with zeros to the piece length) and v1 (over the files' concatenation in manifest order).
+    `webseeds` are complete, see `urls.webseed_url`. `piece_length` is for experiments: two seeders find each other
+    only when both leave it alone. Raises InvalidInput for an empty snapshot, too many pieces or a bad URL, and
+    ValueError for hashes that do not belong to the manifest.
+    """
+    layout = layout_of(manifest, piece_length)
+    if not 0 < layout.piece_count <= MAX_PIECES:
+        raise InvalidInput(f"{manifest.repo} cannot be a torrent: it has {layout.piece_count} pieces")
+    info: dict[str, Any] = {
+        "name": manifest.commit,
+        "p2pmodel": manifest.to_dict(),
+        "piece length": layout.piece_length,
+    }
+    if manifest.private:
+        info["private"] = 1
+    if format != "v1":
+        info |= {"meta version": 2, "file tree": _file_tree(layout, trees)}
+    if format != "v2":
+        info |= _v1_keys(layout, v1_pieces, padded=format == "hybrid")
+    torrent: dict[str, Any] = {"created by": "p2pmodel", "info": info} | _sources(trackers, webseeds)
+    if format != "v1":
+        torrent["piece layers"] = {t.root: t.layer for t in trees.values() if t.layer}
+    return bencode.encode(torrent)
+
+
+def _file_tree(layout: Layout, trees: Mapping[str, FileTree]) -> dict[str, Any]:
+    top: dict[str, Any] = {}
+    for span in layout.spans:
+        leaf: dict[str, Any] = {"length": span.size}
+        if span.size:
+            tree = trees[span.path]
+            if len(tree.root) != HASH or len(tree.layer) != (HASH * span.piece_count if span.piece_count > 1 else 0):
+                raise ValueError(f"the tree of {span.path} is not that of {span.piece_count} pieces")
+            leaf["pieces root"] = tree.root
+        *folders, name = span.path.split("/")
+        folder = top
+        for part in folders:
+            folder = folder.setdefault(part, {})
+        folder[name] = {"": leaf}
+    return top
+
+
+def _v1_keys(layout: Layout, v1_pieces: bytes | None, *, padded: bool) -> dict[str, Any]:
+    count = v1_piece_count(layout, padded=padded)
+    if v1_pieces is None or len(v1_pieces) != SHA1 * count:
+        raise ValueError(f"the SHA-1 hashes of {count} pieces are needed")
+    return {"files": file_list(layout, padded=padded), "pieces": v1_pieces}
+
+
+def _sources(trackers: Sequence[str], webseeds: Sequence[str]) -> dict[str, Any]:
+    """Every tracker is a tier of its own (BEP 12): all clients then prefer the same one, and meet there."""
+    if len(trackers) > MAX_URLS or len(webseeds) > MAX_URLS:
+        raise InvalidInput(f"a torrent holds at most {MAX_URLS} trackers and {MAX_URLS} webseeds")
+    announce = list(dict.fromkeys(check_url(url, TRACKER_SCHEMES, "tracker") for url in trackers))
+    web = list(dict.fromkeys(check_url(url, WEB_SCHEMES, "webseed") for url in webseeds))
+    keys: dict[str, Any] = {}
+    if announce:
+        keys |= {"announce": announce[0], "announce-list": [[url] for url in announce]}
+    if web:
+        keys["url-list"] = web
+    return keys

@@ -1,0 +1,36 @@
+"""Which URLs may stand in a torrent or a magnet, and what a snapshot's webseed URL is."""
+
+from urllib.parse import urlsplit
+
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.domain.names import printable
+from p2pmodel.errors import InvalidInput
+from p2pmodel.swarm.file_list import Format
+
+TRACKER_SCHEMES = ("http", "https", "udp")
+WEB_SCHEMES = ("http", "https")
+MAX_URLS = 100
+_MAX_LENGTH = 2048
+
+
+def check_url(url: str, schemes: tuple[str, ...], what: str) -> str:
+    """Return `url` if it is plain ASCII, has one of `schemes` and a host; else InvalidInput naming `what`."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or len(url) > _MAX_LENGTH or any(not "!" <= c <= "~" for c in url):
+        raise InvalidInput(f"the {what} '{printable(url)}' is not a URL of {', '.join(schemes)}")
+    return url
+
+
+def webseed_url(endpoint: str, manifest: Manifest, form: Format = "v2") -> str:
+    """The BEP 19 URL below which `endpoint`, a hub or mirror, serves the snapshot's files.
+
+    A client asks for URL + name + path, and the name is the commit. Only a v2 torrent of one top-level file has no
+    name to add (its file tree is the file), so the commit goes into the URL.
+    """
+    url = f"{endpoint.rstrip('/')}/{manifest.repo}/resolve/"
+    nameless = form == "v2" and len(manifest.files) == 1 and "/" not in manifest.files[0].path
+    return f"{url}{manifest.commit}/" if nameless else url
