@@ -134,7 +134,7 @@ def _children(prefix: str, folder: dict[bytes, Any]) -> Iterator[tuple[str, dict
             raise _bad("a path in it is not valid UTF-8") from None
         except IntegrityError as error:
             raise _bad(error.what) from None
-        if not isinstance(node, dict) or not node:
+        if not isinstance(node, dict) or not node or b"/" in name:
             raise _bad(f"'{printable(path)}' is neither a file nor a folder")
         yield path, node
 
