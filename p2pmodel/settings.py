@@ -58,9 +58,13 @@ class SwarmSettings(_Part):
     listen: str = "127.0.0.1:0"
     """ADDRESS:PORT for peers; port 0 takes a free one. Loopback unless set."""
     coordinator_timeout: float = Field(default=5.0, gt=0)
-    """Seconds to wait for coordinators and magnets' metadata before going on without."""
+    """Seconds to wait for the coordinators before going on without them."""
+    magnet_timeout: float = Field(default=60.0, gt=0)
+    """Seconds in which some peer must have sent the metadata a magnet stands for."""
     peer_timeout: float = Field(default=10.0, gt=0)
     """Seconds without progress from peers after which missing pieces are taken from the mirrors."""
+    stall_timeout: float = Field(default=120.0, gt=0)
+    """Seconds without any progress after which a fetch that nobody can feed gives up."""
     upload_limit: int = Field(default=0, ge=0)
     """Bytes a second to all peers together; 0 is unlimited."""
     download_limit: int = Field(default=0, ge=0)
@@ -145,6 +149,8 @@ _ENVIRONMENT = {
     "P2PMODEL_LISTEN": "swarm.listen",
     "P2PMODEL_COORDINATOR_TIMEOUT": "swarm.coordinator_timeout",
     "P2PMODEL_PEER_TIMEOUT": "swarm.peer_timeout",
+    "P2PMODEL_MAGNET_TIMEOUT": "swarm.magnet_timeout",
+    "P2PMODEL_STALL_TIMEOUT": "swarm.stall_timeout",
     "P2PMODEL_UPLOAD_LIMIT": "swarm.upload_limit",
     "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
     "HF_HUB_CACHE": "cache_dir",

@@ -1,0 +1,48 @@
+"""The error tree: one line, stable exit codes, and the operating system's errors in its words."""
+
+import errno
+
+import pytest
+
+from p2pmodel import errors
+from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, WrongBytes
+from p2pmodel.os_errors import translate
+
+
+def tree(root: type[P2PModelError]) -> list[type[P2PModelError]]:
+    return [root] + [found for child in root.__subclasses__() for found in tree(child)]
+
+
+def test_every_error_has_an_exit_code_and_a_code_of_its_own():
+    kinds = [kind for kind in tree(P2PModelError) if kind.__module__ == errors.__name__]
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    assert all(1 <= kind.exit_code <= 8 or kind.exit_code == 130 for kind in kinds)
+    assert all(400 <= kind.http_status < 600 for kind in kinds)
+
+
+def test_exit_codes_are_stable():
+    documented = {"InvalidInput": 2, "NotFound": 3, "AccessDenied": 4, "IntegrityError": 5, "Unavailable": 6}
+    documented |= {"LocalResource": 7, "PartialCluster": 8, "Interrupted": 130, "P2PModelError": 1}
+    assert {name: getattr(errors, name).exit_code for name in documented} == documented
+
+
+def test_a_message_is_one_line_with_what_to_do():
+    assert str(P2PModelError("a\nb", hint="do c")) == "a b; do c"
+    assert "expected x, got y" in str(WrongBytes("mirror m", "f", "x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, NoSpace),
+        (errno.EACCES, LocalResource),
+        (errno.EADDRINUSE, LocalResource),
+        (errno.EIO, LocalResource),
+    ],
+)
+def test_os_errors_are_translated(number: int, kind: type[P2PModelError]):
+    assert type(translate(OSError(number, "words", "/some/file"))) is kind
+
+
+def test_what_nobody_expected_names_itself():
+    assert "internal error: KeyError" in str(translate(KeyError("x")))

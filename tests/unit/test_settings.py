@@ -1,0 +1,110 @@
+"""Settings: file < environment < flags, tokens only where they belong, one clear line for what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.errors import InvalidInput
+from p2pmodel.settings import OFFICIAL_ENDPOINT, load_settings
+
+
+def load(tmp_path: Path, toml: str = "", flags: dict[str, object] | None = None, **env: str):
+    config = tmp_path / "p2pmodel.toml"
+    config.write_text(toml)
+    return load_settings({"HOME": str(tmp_path)} | env, config=config, flags=flags)
+
+
+MIRRORS = """
+[[mirrors]]
+name = "far"
+endpoint = "https://far.example/hf/"
+priority = 2
+[[mirrors]]
+name = "near"
+endpoint = "http://near.example:8080"
+priority = 1
+token_env = "NEAR_TOKEN"
+"""
+
+
+def test_defaults_are_the_official_hub_and_the_hubs_cache(tmp_path: Path):
+    settings = load(tmp_path)
+    assert [m.endpoint for m in settings.mirrors] == [OFFICIAL_ENDPOINT]
+    assert settings.cache_dir == tmp_path / ".cache/huggingface/hub"
+    assert settings.swarm.listen.startswith("127.0.0.1:")
+
+
+def test_file_then_environment_then_flags(tmp_path: Path):
+    toml = '[swarm]\nlisten = "127.0.0.5:1"\n[origin]\npart_size = 70000\n'
+    assert load(tmp_path, toml).swarm.listen == "127.0.0.5:1"
+    env = {"P2PMODEL_LISTEN": "127.0.0.6:1", "HF_HUB_CACHE": "/x"}
+    assert load(tmp_path, toml, **env).swarm.listen == "127.0.0.6:1"
+    flagged = load(tmp_path, toml, {"swarm.listen": "127.0.0.7:1", "cache_dir": None}, **env)
+    assert (flagged.swarm.listen, flagged.cache_dir, flagged.origin.part_size) == ("127.0.0.7:1", Path("/x"), 70000)
+
+
+def test_mirrors_are_asked_by_priority(tmp_path: Path):
+    assert [m.name for m in load(tmp_path, MIRRORS).mirrors] == ["near", "far"]
+
+
+def test_mirror_priority_orders_by_name_or_url(tmp_path: Path):
+    found = load(tmp_path, MIRRORS, HF_MIRROR_PRIORITY="far,https://third.example, near").mirrors
+    assert [m.name for m in found] == ["far", "third.example", "near"]
+
+
+def test_an_unknown_mirror_name_is_named(tmp_path: Path):
+    with pytest.raises(InvalidInput, match=r"'nowhere' is neither a URL nor one of: far, near"):
+        load(tmp_path, MIRRORS, HF_MIRROR_PRIORITY="nowhere")
+
+
+def test_endpoints_of_flags_replace_the_list_and_keep_the_order(tmp_path: Path):
+    found = load(tmp_path, MIRRORS, {"endpoints": ("http://a", "http://near.example:8080", "http://b")}).mirrors
+    assert [m.endpoint for m in found] == ["http://a", "http://near.example:8080", "http://b"]
+
+
+def test_tokens_go_only_where_they_are_meant_for(tmp_path: Path):
+    env = {"HF_TOKEN": "hub-secret", "NEAR_TOKEN": "near-secret"}
+    near, far = load(tmp_path, MIRRORS, **env).mirrors
+    assert near.token
+    assert near.token.get_secret_value() == "near-secret"
+    assert far.token is None
+    alone = load(tmp_path, HF_ENDPOINT="http://mine:1", HF_TOKEN="hub-secret").mirrors[0]
+    assert alone.token
+    assert alone.token.get_secret_value() == "hub-secret"
+    assert "hub-secret" not in repr(alone)
+
+
+def test_the_hubs_token_file_is_read(tmp_path: Path):
+    (tmp_path / "token").write_text("from-file\n")
+    token = load(tmp_path, HF_HOME=str(tmp_path)).mirrors[0].token
+    assert token
+    assert token.get_secret_value() == "from-file"
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[swarm]\nlisen = 1", r"setting swarm\.lisen"),
+        ("[origin]\npart_size = 'big'", r"setting origin\.part_size"),
+        ("mirrors = 3", r"setting mirrors"),
+        ("swarm = 3", r"setting swarm"),
+        ("[[mirrors]]\nname='x'\nendpoint='ftp://x'", r"setting mirrors\.0\.endpoint.*not an http"),
+        ("coordinators = ['nope']", r"setting coordinators.*'nope'"),
+        ("= broken", r"cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, toml: str, message: str):
+    with pytest.raises(InvalidInput, match=message) as caught:
+        load(tmp_path, toml)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_named_file_must_exist(tmp_path: Path):
+    with pytest.raises(InvalidInput, match="no settings file"):
+        load_settings({"HOME": str(tmp_path)}, config=tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(("value", "offline"), [("1", True), ("on", True), ("0", False), ("", False)])
+def test_hub_switches_are_honoured(tmp_path: Path, value: str, offline: bool):
+    settings = load(tmp_path, HF_HUB_OFFLINE=value, HF_HUB_DISABLE_PROGRESS_BARS=value)
+    assert (settings.offline, settings.progress) == (offline, not offline)
