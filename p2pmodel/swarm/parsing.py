@@ -6,7 +6,7 @@ the file tree, which must say the same, for the contents; each pieces root for t
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from p2pmodel.domain import merkle
 from p2pmodel.domain.layout import Layout
@@ -16,11 +16,15 @@ from p2pmodel.domain.names import printable
 from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_indexes, file_list
-from p2pmodel.swarm.torrents import MAX_PIECE_LENGTH, MAX_PIECES, MIN_PIECE_LENGTH, Metainfo, layout_of
+from p2pmodel.swarm.metainfo import (
+    MAX_PIECE_LENGTH,
+    MAX_PIECES,
+    MAX_TORRENT_SIZE,
+    MIN_PIECE_LENGTH,
+    Metainfo,
+    layout_of,
+)
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
-
-MAX_TORRENT: Final = 64 << 20
-"""Bytes; the .torrent of 500 GB has about 1 MB."""
 
 _AGAIN = "fetch it again, or make it again with 'p2pmodel torrent create REPO'"
 _ASK_V2 = "ask for v2: 'p2pmodel torrent create REPO' makes one"
@@ -30,8 +34,8 @@ _KEYS_V1 = {b"files", b"pieces"}
 
 def parse(data: bytes) -> Metainfo:
     """The torrent that `data` is, with everything in it checked. Raises BadTorrent with one clear line."""
-    if len(data) > MAX_TORRENT:
-        raise _bad(f"it is {len(data)} bytes long, more than {MAX_TORRENT}")
+    if len(data) > MAX_TORRENT_SIZE:
+        raise _bad(f"it is {len(data)} bytes long, more than {MAX_TORRENT_SIZE}")
     try:
         top, spans = bencode.decode_dict(data)
     except bencode.Truncated as error:

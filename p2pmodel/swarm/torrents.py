@@ -5,56 +5,19 @@ follows from the repository, the commit and the files' hashes. Trackers and webs
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from p2pmodel.domain import merkle
-from p2pmodel.domain.layout import BLOCK, MIB, Layout, piece_length_for
+from p2pmodel.domain.layout import Layout
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.merkle import HASH, FileTree
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count
-from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
+from p2pmodel.swarm.metainfo import MAX_PIECES, MAX_TORRENT_SIZE, Metainfo, layout_of
+from p2pmodel.swarm.parsing import parse
+from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
 
-MIN_PIECE_LENGTH = BLOCK
-MAX_PIECE_LENGTH = 128 * MIB
-MAX_PIECES = 1 << 21
-"""libtorrent's bounds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metainfo:
-    """A .torrent that was checked whole: `raw` are its bytes, everything else is read from them."""
-
-    raw: bytes
-    manifest: Manifest
-    info_hash: str
-    """v2 info-hash, 64 hex digits."""
-    info_hash_v1: str | None
-    """v1 info-hash of a hybrid, 40 hex digits."""
-    format: Format
-    layout: Layout
-    trees: Mapping[str, FileTree]
-    """By path, the non-empty files."""
-    trackers: tuple[str, ...]
-    webseeds: tuple[str, ...]
-    file_indexes: tuple[int, ...]
-    """The index in an engine, which counts pad files, of each of `manifest.files`."""
-
-    def accepts(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
-        """Whether `data` is the whole of `piece`. IndexError for a piece the torrent does not have."""
-        place = self.layout.piece_range(piece)
-        if len(data) != place.length:
-            return False
-        got = merkle.piece_hash(data, self.layout.piece_length, only_piece=place.span.piece_count == 1)
-        return got == self.trees[place.span.path].piece_hash(piece - place.span.first_piece)
-
-
-def layout_of(manifest: Manifest, piece_length: int | None = None) -> Layout:
-    """Where the snapshot's bytes lie in its torrent; `piece_length` is what the size gives unless stated."""
-    sizes = [(file.path, file.size) for file in manifest.files]
-    return Layout(sizes, piece_length or piece_length_for(manifest.total_size))
+__all__ = ["MAX_TORRENT_SIZE", "Format", "Metainfo", "build", "layout_of", "parse", "webseed_url"]
 
 
 def build(

@@ -91,9 +91,9 @@ def test_not_a_torrent() -> None:
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "MAX_TORRENT", len(GOOD))
+    monkeypatch.setattr(parsing, "MAX_TORRENT_SIZE", len(GOOD))
     parse(GOOD)
-    monkeypatch.setattr(parsing, "MAX_TORRENT", len(GOOD) - 1)
+    monkeypatch.setattr(parsing, "MAX_TORRENT_SIZE", len(GOOD) - 1)
     assert "bytes long, more than" in refusal(GOOD)
 
 

@@ -18,9 +18,7 @@ from p2pmodel.domain.names import RepoId
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import Format
-from p2pmodel.swarm.parsing import parse
-from p2pmodel.swarm.torrents import build, layout_of
-from p2pmodel.swarm.urls import webseed_url
+from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
 from tests.support.torrent_files import COMMIT, SMALL, Contents, manifest_of, torrent_of, trees_of
 
 KIB = 1 << 10

@@ -1,0 +1,52 @@
+"""A torrent that was read and checked, and the bounds of what counts as one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from p2pmodel.domain import merkle
+from p2pmodel.domain.layout import BLOCK, MIB, Layout, piece_length_for
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.domain.merkle import FileTree
+from p2pmodel.swarm.file_list import Format
+
+MAX_TORRENT_SIZE: Final = 64 * MIB
+"""Bytes; the .torrent of 500 GB has about 1 MB."""
+MIN_PIECE_LENGTH = BLOCK
+MAX_PIECE_LENGTH = 128 * MIB
+MAX_PIECES = 1 << 21
+"""libtorrent's bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metainfo:
+    """A .torrent that was checked whole: `raw` are its bytes, everything else is read from them."""
+
+    raw: bytes
+    manifest: Manifest
+    info_hash: str
+    """v2 info-hash, 64 hex digits."""
+    info_hash_v1: str | None
+    """v1 info-hash of a hybrid, 40 hex digits."""
+    format: Format
+    layout: Layout
+    trees: Mapping[str, FileTree]
+    """By path, the non-empty files."""
+    trackers: tuple[str, ...]
+    webseeds: tuple[str, ...]
+    file_indexes: tuple[int, ...]
+    """The index in an engine, which counts pad files, of each of `manifest.files`."""
+
+    def accepts(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
+        """Whether `data` is the whole of `piece`. IndexError for a piece the torrent does not have."""
+        place = self.layout.piece_range(piece)
+        if len(data) != place.length:
+            return False
+        got = merkle.piece_hash(data, self.layout.piece_length, only_piece=place.span.piece_count == 1)
+        return got == self.trees[place.span.path].piece_hash(piece - place.span.first_piece)
+
+
+def layout_of(manifest: Manifest, piece_length: int | None = None) -> Layout:
+    """Where the snapshot's bytes lie in its torrent; `piece_length` is what the size gives unless stated."""
+    sizes = [(file.path, file.size) for file in manifest.files]
+    return Layout(sizes, piece_length or piece_length_for(manifest.total_size))
