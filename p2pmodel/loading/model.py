@@ -1,0 +1,116 @@
+"""A snapshot's weights onto a device, exactly as `from_pretrained` of its own class puts them there."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from p2pmodel.domain.names import printable
+from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource
+from p2pmodel.loading.failures import translated
+from p2pmodel.loading.processor import processor_for
+
+_INDEX = "model.safetensors.index.json"
+_FETCH_AGAIN = "run 'p2pmodel fetch' again without --include or --exclude: it resumes"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to answer. `processor` is the processor, or the tokenizer of a model that takes text only."""
+
+    model: Any
+    processor: Any
+    device: str
+    seconds: float
+    """From the call of `load` to weights on the device."""
+    weight_bytes: int
+    """Bytes of all parameters, tied ones once."""
+
+    @property
+    def architecture(self) -> str:
+        return type(self.model).__name__
+
+
+def load(snapshot: Path, *, device: str | None = None) -> LoadedModel:
+    """Load the model in the directory `snapshot`; never asks the network and never runs code from the snapshot.
+
+    `device` is `cpu`, `cuda` or `cuda:N`; None takes the GPU when there is one. Raises EntryNotFound when files are
+    missing, IntegrityError when they are damaged, InvalidInput for a model this transformers cannot build, and
+    LocalResource when the device or its memory is not there.
+    """
+    place = _device(device)
+    started = time.perf_counter()
+    config = _config(snapshot)
+    _check_complete(snapshot)
+    with translated(f"loading {snapshot}"):
+        model, report = _class(config).from_pretrained(
+            snapshot, config=config, dtype="auto", device_map=place, local_files_only=True, output_loading_info=True
+        )
+        if place.startswith("cuda"):
+            torch.cuda.synchronize(place)
+    _check_filled(snapshot, report["missing_keys"])
+    seconds = time.perf_counter() - started
+    with translated(f"reading the processor of {snapshot}"):
+        processor = processor_for(snapshot)
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return LoadedModel(model=model.eval(), processor=processor, device=place, seconds=seconds, weight_bytes=size)
+
+
+def _device(wanted: str | None) -> str:
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InvalidInput(f"'{printable(wanted)}' is not a device to load onto", hint="use cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LocalResource(f"there is no device {wanted} here", hint="use --device cpu, or check nvidia-smi")
+    return wanted
+
+
+def _config(snapshot: Path) -> Any:
+    if not (snapshot / "config.json").is_file():
+        raise EntryNotFound(f"{snapshot} has no config.json", hint="it is not a transformers model, or not complete")
+    with translated(f"reading {snapshot / 'config.json'}"):
+        return transformers.AutoConfig.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+
+
+def _class(config: Any) -> Any:
+    name = (config.architectures or [""])[0]
+    cls = getattr(transformers, name, None) if name else None
+    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+        raise InvalidInput(
+            f"transformers {transformers.__version__} has no architecture '{printable(name)}'",
+            hint="a newer transformers may; code inside the repository is never run",
+        )
+    return cls
+
+
+def _check_complete(snapshot: Path) -> None:
+    """Every shard the index names is there; transformers would say so too, in many lines."""
+    index = snapshot / _INDEX
+    if not index.is_file():
+        if not any(path.is_file() for suffix in ("safetensors", "bin") for path in snapshot.glob(f"*.{suffix}")):
+            raise EntryNotFound(f"{snapshot} has no weights", hint=_FETCH_AGAIN)
+        return
+    with translated(f"reading {index}"):
+        shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    missing = sorted(name for name in shards if not (snapshot / name).is_file())
+    if missing:
+        more = f" and {len(missing) - 1} more of {len(shards)} shards" if len(missing) > 1 else ""
+        raise EntryNotFound(f"{snapshot} lacks {printable(missing[0])}{more}", hint=_FETCH_AGAIN)
+
+
+def _check_filled(snapshot: Path, missing: set[str]) -> None:
+    """transformers leaves a tensor that no shard holds at random values, with no more than a warning."""
+    if missing:
+        raise IntegrityError(
+            f"the weights in {snapshot} lack {len(missing)} tensors, {min(missing)} for one",
+            hint="the index and the shards disagree: check them with 'p2pmodel verify'",
+        )

@@ -1,0 +1,52 @@
+"""What turns a prompt and an image into the model's inputs."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+_QWEN3_VL = "Qwen3VLProcessor"
+
+
+class ImageQwen3VLProcessor(transformers.Qwen3VLProcessor):
+    """Qwen3-VL's processor without its video half, which alone needs torchvision: same token ids, same pixels."""
+
+    def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
+        # The constructor in between insists on a video processor, so what it sets is set here.
+        for attribute, token in (
+            ("image_token", "<|image_pad|>"),
+            ("video_token", "<|video_pad|>"),
+            ("vision_start_token", "<|vision_start|>"),
+            ("vision_end_token", "<|vision_end|>"),
+        ):
+            setattr(self, attribute, token)
+            setattr(self, f"{attribute}_id", tokenizer.convert_tokens_to_ids(token))
+        mixin: Any = transformers.ProcessorMixin
+        mixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+
+def processor_for(snapshot: Path) -> Any:
+    """The processor of the model in `snapshot`, or its tokenizer when it takes text only."""
+    declared = _declared(snapshot)
+    if declared is None:
+        return transformers.AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+    image_only = declared == _QWEN3_VL and importlib.util.find_spec("torchvision") is None
+    cls = ImageQwen3VLProcessor if image_only else transformers.AutoProcessor
+    return cls.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
+
+
+def takes_images(processor: Any) -> bool:
+    """Whether `processor` is more than a tokenizer."""
+    return getattr(processor, "image_processor", None) is not None
+
+
+def _declared(snapshot: Path) -> str | None:
+    """The processor class the snapshot names, '' when it has a processor of no name, None when it has none."""
+    found = None
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        path = snapshot / name
+        if path.is_file():
+            found = found or str(json.loads(path.read_text(encoding="utf-8")).get("processor_class") or "")
+    return found

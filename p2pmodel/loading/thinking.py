@@ -1,0 +1,63 @@
+"""The reasoning of Thinking models told apart from their answer, in a stream of text of any chunking."""
+
+from collections.abc import Iterator
+
+OPEN = "<think>"
+CLOSE = "</think>"
+
+
+class ThinkingSplitter:
+    """Feed it the model's text; it gives back (is_thinking, text) parts and never a tag.
+
+    The chat templates of Thinking models end the prompt with `<think>`, so their output starts `inside`. Others
+    may open with the tag themselves; anywhere but at the start it is part of the answer.
+    """
+
+    def __init__(self, *, inside: bool) -> None:
+        self._inside = inside
+        self._started = inside
+        self._bare = True
+        """Nothing but white space since the last tag: it belongs to the tag and is dropped."""
+        self._held = ""
+
+    def feed(self, text: str) -> Iterator[tuple[bool, str]]:
+        """The parts that are certain after `text`; a possible beginning of a tag waits for the next call."""
+        self._held += text
+        if not self._started and not self._start():
+            return
+        if self._inside:
+            before, tag, after = self._held.partition(CLOSE)
+            keep = 0 if tag else _overlap(before, CLOSE)
+            yield from self._emit(before[: len(before) - keep])
+            self._held = before[len(before) - keep :]
+            if not tag:
+                return
+            self._inside, self._bare, self._held = False, True, after
+        yield from self._emit(self._held)
+        self._held = ""
+
+    def close(self) -> Iterator[tuple[bool, str]]:
+        """What was held back, once the stream has ended."""
+        yield from self._emit(self._held)
+        self._held = ""
+
+    def _start(self) -> bool:
+        """Decide whether the output opens with the tag; False while that is open."""
+        text = self._held.lstrip()
+        if len(text) < len(OPEN) and OPEN.startswith(text):
+            return False
+        self._started = True
+        if text.startswith(OPEN):
+            self._inside, self._held = True, text.removeprefix(OPEN)
+        return True
+
+    def _emit(self, text: str) -> Iterator[tuple[bool, str]]:
+        text = text.lstrip() if self._bare else text
+        if text:
+            self._bare = False
+            yield self._inside, text
+
+
+def _overlap(text: str, tag: str) -> int:
+    """How many characters at the end of `text` could begin `tag`."""
+    return next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:n])), 0)
