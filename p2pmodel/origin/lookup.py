@@ -1,0 +1,113 @@
+"""Asking the mirrors in order for a snapshot's manifest; the first that answers wins."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.domain.names import Reference
+from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, Unavailable
+from p2pmodel.origin.clock import Clock
+from p2pmodel.origin.failures import Failed, Refused
+from p2pmodel.origin.mirror import Mirror
+from p2pmodel.origin.notes import Notes
+from p2pmodel.origin.verdict import TOKEN_HINT, hint_for, listed, most_telling
+from p2pmodel.settings import MirrorSettings, OriginSettings
+
+T = TypeVar("T")
+Fetch = Callable[[MirrorSettings, Reference, OriginSettings], Manifest]
+
+_RETRY_FOR = 30.0
+_PAUSE = 1.0
+
+
+class Lookup:
+    """One question to all mirrors. A mirror that is merely busy is asked again for up to `_RETRY_FOR` seconds,
+    if no other answers."""
+
+    def __init__(
+        self, fetch: Fetch, mirrors: Sequence[Mirror], settings: OriginSettings, clock: Clock, notes: Notes
+    ) -> None:
+        self._fetch = fetch
+        self._mirrors = mirrors
+        self._settings = settings
+        self._clock = clock
+        self._notes = notes
+        self._reasons: dict[str, str] = {}
+        self._kinds: dict[str, type[P2PModelError]] = {}
+
+    async def manifest(self, ref: Reference) -> Manifest:
+        """The manifest from the first mirror that has it. Raises the most telling of their errors."""
+        pending = list(self._mirrors)
+        until = self._clock.now() + min(_RETRY_FOR, self._settings.patience)
+        while True:
+            busy: dict[Mirror, float] = {}
+            for mirror in pending:
+                try:
+                    return await self._ask(mirror, ref)
+                except Failed as failure:
+                    self._note(mirror, failure.reason, Unavailable)
+                    if failure.wait is not None or failure.reason.startswith("HTTP"):
+                        busy[mirror] = failure.wait or _PAUSE
+                except Refused as refusal:
+                    self._note(mirror, refusal.reason, refusal.error)
+            pause = min(busy.values(), default=0.0)
+            if not busy or self._clock.now() + pause > until:
+                raise self._verdict(ref)
+            await self._clock.sleep(max(pause, _PAUSE))
+            pending = list(busy)
+
+    async def _ask(self, mirror: Mirror, ref: Reference) -> Manifest:
+        # The client bounds each read, not the whole answer; a mirror that drips is given up all the same.
+        bound = self._settings.connect_timeout + 2 * self._settings.read_timeout
+        try:
+            async with asyncio.timeout(bound):
+                return await _in_thread(lambda: self._fetch(mirror.settings, ref, self._settings))
+        except TimeoutError:
+            raise Failed(f"no whole answer within {bound:.0f} s") from None
+
+    def _note(self, mirror: Mirror, reason: str, kind: type[P2PModelError]) -> None:
+        self._reasons[mirror.name] = reason
+        self._kinds[mirror.name] = kind
+        if len(self._mirrors) > 1:
+            self._notes.say(f"mirror {mirror.name} does not help: {reason}", "lookup", mirror.name, reason)
+
+    def _verdict(self, ref: Reference) -> P2PModelError:
+        names = [m.name for m in self._mirrors]
+        if not names:
+            return Unavailable(f"nobody to ask for {ref}: no mirror is configured")
+        every = listed(self._reasons, names)
+        kind = most_telling(self._kinds.values())
+        if kind is Unavailable:
+            return Unavailable(f"no mirror can be asked for {ref} ({every})", hint="check the network and the mirrors")
+        if issubclass(kind, AccessDenied):
+            return kind(f"no access to {ref} ({every})", hint=hint_for(kind))
+        stranger = kind is RepoNotFound and not all(m.has_token for m in self._mirrors)
+        return kind(f"{ref} was not found ({every})", hint=f"if it is private, {TOKEN_HINT}" if stranger else "")
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Run `call` in a daemon thread: unlike an executor's, it keeps neither Ctrl-C nor the interpreter waiting."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if not future.done():
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - it crosses to the waiting task, as an executor's would
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(finish, result, failure)
+
+    threading.Thread(target=run, name="hub-metadata", daemon=True).start()
+    return await future

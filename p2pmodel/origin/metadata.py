@@ -1,0 +1,101 @@
+"""A snapshot's manifest as one hub endpoint tells it, through huggingface_hub. Blocking; call it in a thread.
+
+huggingface_hub is process-wide in its ways (one HTTP client, one logger, telemetry by constant). Of that only the
+talking is changed here: it neither prints nor reports while we use it.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any, cast
+
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import logging as hub_logging
+
+from p2pmodel import __version__
+from p2pmodel.domain.manifest import Manifest, ManifestFile, lfs_pointer_oid
+from p2pmodel.domain.names import Reference, printable
+from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
+from p2pmodel.origin.clock import Clock
+from p2pmodel.origin.failures import Failed, Refused, reason_of
+from p2pmodel.origin.headers import retry_after
+from p2pmodel.settings import MirrorSettings, OriginSettings
+
+# httpx or httpx2, whichever this huggingface_hub was built on.
+_TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+# What reading a hub's JSON raises when it is none: an HTML page, a list, a missing key.
+_NOT_A_HUB = (ValueError, TypeError, KeyError, AttributeError)
+_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+
+
+def fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSettings) -> Manifest:
+    """The manifest of `ref`: GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true, and the tree if sizes
+    are missing there. Raises Failed if asking again may help, else Refused."""
+    hub_logging.set_verbosity(logging.CRITICAL)
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    token = mirror.token.get_secret_value() if mirror.token else None
+    try:
+        return _ask(mirror.endpoint, token, ref, settings)
+    except OfflineModeIsEnabled:
+        raise Refused("huggingface_hub is in offline mode (HF_HUB_OFFLINE)", Unavailable) from None
+    except HfHubHTTPError as error:
+        raise _from_status(error, has_token=token is not None) from None
+    except IntegrityError as error:
+        raise Refused(str(error), IntegrityError) from None
+    except (_TRANSPORT_ERROR, OSError) as error:
+        raise Failed(reason_of(error)) from None
+    except _NOT_A_HUB:
+        raise Refused("its answer is not a hub's (an error page?)", Unavailable) from None
+
+
+def _ask(endpoint: str, token: str | None, ref: Reference, settings: OriginSettings) -> Manifest:
+    api = HfApi(endpoint=endpoint, token=token or False, library_name="p2pmodel", library_version=__version__)
+    # (connect, read, write, pool), which the client takes though the signature says one number.
+    limits = (settings.connect_timeout, settings.read_timeout, settings.read_timeout, settings.connect_timeout)
+    timeout = cast("float", limits)
+    info = api.model_info(str(ref.repo), revision=ref.revision, files_metadata=True, timeout=timeout)
+    if ref.pinned and info.sha != ref.revision:
+        raise IntegrityError(f"it answers with commit {printable(str(info.sha), 40)} instead")
+    siblings = info.siblings or []
+    if not siblings or any(s.size is None for s in siblings):
+        tree = api.list_repo_tree(str(ref.repo), recursive=True, revision=info.sha)
+        files = _from_tree(entry for entry in tree if isinstance(entry, RepoFile))
+    else:
+        files = tuple(_file(s.rfilename, s.size, s.blob_id, s.lfs) for s in siblings)
+    return Manifest(ref.repo, info.sha or "", files, private=bool(info.private or info.gated))
+
+
+def _from_tree(entries: Iterable[RepoFile]) -> tuple[ManifestFile, ...]:
+    return tuple(_file(e.path, e.size, e.blob_id, e.lfs) for e in entries)
+
+
+def _file(path: str, size: int | None, blob_id: str | None, lfs: Any) -> ManifestFile:
+    if size is None:
+        raise IntegrityError(f"it does not say how large {printable(path)} is")
+    sha256 = lfs.sha256 if lfs else None
+    return ManifestFile(path, size, blob_id or (lfs_pointer_oid(sha256, size) if sha256 else ""), sha256)
+
+
+def _from_status(error: HfHubHTTPError, *, has_token: bool) -> Failed | Refused:
+    status: int = error.response.status_code
+    if isinstance(error, RevisionNotFoundError):
+        return Refused("it has no such revision", RevisionNotFound)
+    if isinstance(error, GatedRepoError) or status in (401, 403):
+        return _denied(error, status, has_token=has_token)
+    if status in (404, 410):
+        return Refused("it has no such repository", RepoNotFound)
+    if status in _TRY_AGAIN:
+        return Failed(f"HTTP {status}", wait=retry_after(error.response.headers, Clock().date()))
+    return Refused(f"HTTP {status}", Unavailable)
+
+
+def _denied(error: HfHubHTTPError, status: int, *, has_token: bool) -> Refused:
+    if isinstance(error, GatedRepoError):
+        return Refused(f"gated, and {'its token is not admitted' if has_token else 'no token was given'}", GatedRepo)
+    if has_token:
+        return Refused(f"wrong token (HTTP {status})", AccessDenied)
+    if error.response.headers.get("X-Error-Code") == "RepoNotFound":
+        # The hub's answer to strangers, be the repository private or missing.
+        return Refused("no such repository, or a private one and no token was given", RepoNotFound)
+    return Refused(f"it wants a token (HTTP {status})", AccessDenied)

@@ -1,0 +1,55 @@
+"""Reading one range that a check vouches for: a piece for the swarm."""
+
+import asyncio
+from collections.abc import Callable
+
+from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.origin.failures import Refused
+from p2pmodel.origin.job import Job, NoneLeft
+from p2pmodel.origin.mirror import Mirror
+from p2pmodel.origin.responses import Wanted
+
+
+class Read:
+    """One range, all of it from one mirror, so that a failed check blames the right one."""
+
+    def __init__(self, job: Job, offset: int, length: int, accept: Callable[[bytes], bool]) -> None:
+        self._job = job
+        self._start = offset
+        self._end = offset + length
+        self._accept = accept
+        self._held: list[bytes] = []
+        self._source: str | None = None
+
+    async def run(self) -> bytes:
+        """The bytes, once accepted. Raises `Job.verdict`."""
+        try:
+            while True:
+                mirror = await self._job.next_mirror()
+                if await self._take(mirror):
+                    data = b"".join(self._held)
+                    if await asyncio.to_thread(self._accept, data):
+                        return data
+                    self._blame(mirror)
+        except NoneLeft:
+            raise self._job.verdict() from None
+
+    async def _take(self, mirror: Mirror) -> bool:
+        if mirror.name != self._source:
+            self._source = mirror.name
+            self._held.clear()
+        job = self._job
+        start = self._start + sum(map(len, self._held))
+        whole = await job.attempt(mirror, Wanted(job.manifest, job.file, start, self._end), self._keep)
+        if mirror.name in job.rangeless:
+            job.refuse(mirror, Refused("it answers a range with the whole file", Unavailable))
+        return whole
+
+    async def _keep(self, offset: int, data: bytes) -> None:  # noqa: ARG002
+        self._held.append(data)
+        self._job.progressed()
+
+    def _blame(self, mirror: Mirror) -> None:
+        self._held.clear()
+        reason = f"it sent wrong bytes: {self._start}-{self._end} fail the piece's hash"
+        self._job.refuse(mirror, Refused(reason, WrongBytes, f"other bytes at {self._start}-{self._end}"))

@@ -1,0 +1,156 @@
+"""One ranged request at a time: redirects followed by hand, tokens kept at home, the body handed on in big chunks."""
+
+from collections.abc import AsyncGenerator
+from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from p2pmodel import __version__
+from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.origin.clock import Clock
+from p2pmodel.origin.failures import Failed, Refused, failure_of
+from p2pmodel.origin.mirror import Mirror
+from p2pmodel.origin.responses import Wanted, check_commit, expired, judge
+from p2pmodel.settings import OriginSettings
+
+CHUNK = 1 << 20
+"""Bytes handed to the sink at once, about; memory is bounded to three of these for each connection."""
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MAX_REDIRECTS = 5
+_MAX_RESOLVED = 4096
+_NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+# Everything that may stand in a URL, and the percent sign: a presigned address must be sent exactly as it came.
+_URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
+
+_Resolved = tuple[str, str, str]
+
+
+class RangeRequests:
+    """Asks mirrors for ranges over one connection pool."""
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+        self._resolved: dict[_Resolved, URL] = {}
+
+    async def stream(self, mirror: Mirror, wanted: Wanted) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Yield (offset in the file, data) until all of `wanted` came, in order; use it with `aclosing`.
+
+        Raises Failed, Refused and RangesIgnored; what came before is yielded first.
+        """
+        async with mirror.slots:
+            response = await self._ask(mirror, wanted)
+            try:
+                judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
+                async for piece in _body(mirror, response, wanted):
+                    yield piece
+            finally:
+                # Returns the connection to the pool if the body was read to its end, closes it otherwise.
+                response.release()
+
+    async def _ask(self, mirror: Mirror, wanted: Wanted) -> aiohttp.ClientResponse:
+        key = (mirror.name, wanted.manifest.commit, wanted.file.path)
+        resolved = self._resolved.get(key)
+        if resolved is not None:
+            response = await self._get(mirror, resolved, wanted)
+            if response.status not in _REDIRECTS and not expired(response.status, response.headers):
+                return response
+            response.release()
+            self._resolved.pop(key, None)
+        return await self._resolve(mirror, wanted, key)
+
+    async def _resolve(self, mirror: Mirror, wanted: Wanted, key: _Resolved) -> aiohttp.ClientResponse:
+        url = mirror.url(wanted.manifest, wanted.file.path)
+        for hop in range(_MAX_REDIRECTS + 1):
+            response = await self._get(mirror, url, wanted)
+            if response.status not in _REDIRECTS:
+                if hop:
+                    self._remember(key, url, response)
+                return response
+            response.release()
+            check_commit(response.headers, wanted)
+            url = _target(url, response.headers.get("Location"))
+        raise Refused(f"more than {_MAX_REDIRECTS} redirects", Unavailable)
+
+    def _remember(self, key: _Resolved, url: URL, response: aiohttp.ClientResponse) -> None:
+        if expired(response.status, response.headers):
+            response.release()
+            raise Failed(f"the address it redirects to answers HTTP {response.status}")
+        if len(self._resolved) >= _MAX_RESOLVED:
+            self._resolved.clear()
+        self._resolved[key] = url
+
+    async def _get(self, mirror: Mirror, url: URL, wanted: Wanted) -> aiohttp.ClientResponse:
+        headers = wanted.header | mirror.authorization(url)
+        try:
+            return await self._session.get(url, headers=headers, allow_redirects=False, proxy=_proxy(url))
+        except _NETWORK_ERRORS as error:
+            raise failure_of(error) from error
+
+
+def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
+    """The one connection pool. It decompresses nothing, keeps no cookies, and never waits without bound."""
+    timeout = aiohttp.ClientTimeout(
+        total=None,
+        connect=settings.connect_timeout,
+        sock_connect=settings.connect_timeout,
+        sock_read=settings.read_timeout,
+    )
+    return aiohttp.ClientSession(
+        # Mirror.slots bounds the connections: a mirror's redirects lead to other hosts.
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        read_bufsize=CHUNK,
+        timeout=timeout,
+        headers={"Accept-Encoding": "identity", "User-Agent": f"p2pmodel/{__version__}"},
+    )
+
+
+async def _body(
+    mirror: Mirror, response: aiohttp.ClientResponse, wanted: Wanted
+) -> AsyncGenerator[tuple[int, bytes], None]:
+    blocks: list[bytes] = []
+    offset, held, failure = wanted.start, 0, None
+    while failure is None:
+        try:
+            block = await response.content.readany()
+        except _NETWORK_ERRORS as error:
+            failure = failure_of(error)
+            block = b""
+        mirror.received += len(block)
+        blocks.append(block)
+        held += len(block)
+        if offset + held > wanted.end:
+            raise Refused(f"it sent more than the {wanted.file.size} bytes of the file", WrongBytes, "more bytes")
+        if held >= CHUNK or (held and not block):
+            yield offset, b"".join(blocks)
+            offset, held = offset + held, 0
+            blocks.clear()
+        if not block:
+            break
+    if failure is None and offset < wanted.end:
+        failure = Failed("connection closed before the end")
+    if failure is not None:
+        raise failure
+
+
+def _target(url: URL, location: str | None) -> URL:
+    try:
+        target = url.join(URL(quote(location or "", safe=_URL_CHARACTERS), encoded=True))
+    except ValueError:
+        target = URL()
+    if not location or target.scheme not in ("http", "https") or not target.host:
+        raise Refused("it redirects to no usable address", Unavailable)
+    return target.with_fragment(None) if target.raw_fragment else target
+
+
+def _proxy(url: URL) -> str | None:
+    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for `url`."""
+    proxies = getproxies()
+    if not proxies or proxy_bypass(url.host or ""):
+        return None
+    return proxies.get(url.scheme) or proxies.get("all")

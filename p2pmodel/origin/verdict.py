@@ -1,0 +1,82 @@
+"""The one error that a job, or a look-up, ends with when no mirror helped: the most telling of their answers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.errors import (
+    AccessDenied,
+    EntryNotFound,
+    GatedRepo,
+    IntegrityError,
+    NotFound,
+    P2PModelError,
+    RepoNotFound,
+    RevisionNotFound,
+    Unavailable,
+    WrongBytes,
+)
+from p2pmodel.origin.failures import Refused
+
+TOKEN_HINT = "set HF_TOKEN, or token_env of that mirror in p2pmodel.toml, to a token that may read it"  # noqa: S105
+_RESUME_HINT = "check the network and run the same command again: it resumes"
+
+_TELLING: tuple[type[P2PModelError], ...] = (
+    WrongBytes,
+    GatedRepo,
+    AccessDenied,
+    IntegrityError,
+    RevisionNotFound,
+    RepoNotFound,
+    EntryNotFound,
+)
+
+
+def most_telling(kinds: Iterable[type[P2PModelError]]) -> type[P2PModelError]:
+    """The kind that says most about what is wrong; Unavailable if none of them does."""
+    found = set(kinds)
+    return next((kind for kind in _TELLING if kind in found), Unavailable)
+
+
+def hint_for(kind: type[P2PModelError]) -> str:
+    """What the user can do about it."""
+    if issubclass(kind, AccessDenied):
+        return TOKEN_HINT
+    return _RESUME_HINT if kind is Unavailable else ""
+
+
+def listed(reasons: Mapping[str, str], names: Sequence[str]) -> str:
+    """Every mirror with its reason, on one line."""
+    return ", ".join(f"{name}: {reasons.get(name) or 'did not answer'}" for name in names)
+
+
+def verdict(
+    manifest: Manifest,
+    file: ManifestFile,
+    names: Sequence[str],
+    refusals: Mapping[str, Refused],
+    reasons: Mapping[str, str],
+) -> P2PModelError:
+    """Why `file` did not come. `names`: all mirrors; those without a refusal might still help later."""
+    what = f"{file.path} of {manifest.repo}@{manifest.commit[:12]}"
+    if not names:
+        return Unavailable(f"nobody to get {what} from: no mirror is configured")
+    every = listed(reasons, names)
+    kind = Unavailable if set(names) - set(refusals) else most_telling(r.error for r in refusals.values())
+    if kind is WrongBytes:
+        return _wrong_bytes(file, {n: r for n, r in refusals.items() if r.error is WrongBytes})
+    if issubclass(kind, AccessDenied):
+        return kind(f"no mirror gives access to {what} ({every})", hint=hint_for(kind))
+    if issubclass(kind, NotFound):
+        return kind(f"no mirror has {what} ({every})")
+    return Unavailable(f"no mirror delivers {what} ({every})", hint=_RESUME_HINT)
+
+
+def _wrong_bytes(file: ManifestFile, liars: Mapping[str, Refused]) -> WrongBytes:
+    source = ("mirror " if len(liars) == 1 else "mirrors ") + " and ".join(liars)
+    got = ", ".join(dict.fromkeys(r.got for r in liars.values()))
+    return WrongBytes(source, file.path, expected(file), got)
+
+
+def expected(file: ManifestFile) -> str:
+    """What vouches for the file, in words."""
+    return f"{'sha256' if file.is_lfs else 'git blob id'} {file.etag}"
