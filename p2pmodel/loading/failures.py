@@ -11,6 +11,10 @@ from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PMode
 from p2pmodel.os_errors import translate
 
 _NO_HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "std::bad_alloc")
+_LIBRARY_ERRORS = (
+    *(MemoryError, SafetensorError, OSError, RuntimeError, ImportError),
+    *(ValueError, TypeError, LookupError, AttributeError),
+)
 
 
 @contextmanager
@@ -20,29 +24,34 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except (P2PModelError, BrokenPipeError):  # a reader of our output that went away is nobody's failure here
         raise
-    except torch.OutOfMemoryError:
-        raise _no_memory(doing, "the GPU", "use a smaller model, a larger GPU, or --device cpu") from None
-    except MemoryError:
-        raise _no_memory(doing, "this machine", "use a smaller model or a larger machine") from None
-    except SafetensorError as error:
-        raise IntegrityError(
-            f"{doing}: a weight file is damaged: {_line(error)}", hint="check it with 'p2pmodel verify'"
-        ) from None
-    except OSError as error:
-        # With errno it is the operating system's; without, a library's way to say what it did not find.
-        raise translate(error) if error.errno else IntegrityError(f"{doing}: {_line(error)}") from None
-    except RuntimeError as error:
-        if any(sign in str(error) for sign in _NO_HOST_MEMORY):
-            raise _no_memory(doing, "this machine", "use a smaller model or a larger machine") from None
-        raise P2PModelError(f"{doing}: {_line(error)}") from None
-    except ImportError as error:
-        raise LocalResource(f"{doing}: {_line(error)}", hint="pip install what is missing") from None
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise InvalidInput(f"{doing}: {_line(error)}") from None
+    except _LIBRARY_ERRORS as error:
+        raise _meaning(doing, error) from None
 
 
-def _no_memory(doing: str, where: str, hint: str) -> LocalResource:
-    return LocalResource(f"{doing}: {where} has not enough memory", hint=hint)
+def _meaning(doing: str, error: BaseException) -> P2PModelError:
+    what = f"{doing}: {_line(error)}"
+    match error:
+        case torch.OutOfMemoryError():
+            return _no_memory(doing, "the GPU", "a smaller model, a larger GPU, or --device cpu")
+        case MemoryError():
+            return _no_memory(doing, "this machine", "a smaller model or a larger machine")
+        case RuntimeError() if any(sign in str(error) for sign in _NO_HOST_MEMORY):
+            return _no_memory(doing, "this machine", "a smaller model or a larger machine")
+        case SafetensorError():
+            return IntegrityError(f"{doing}: a weight file is damaged: {_line(error)}", hint="run 'p2pmodel verify'")
+        case OSError():
+            # With errno it is the operating system's; without, a library's way to say what it did not find.
+            return translate(error) if error.errno else IntegrityError(what)
+        case ImportError():
+            return LocalResource(what, hint="pip install what is missing")
+        case RuntimeError():
+            return P2PModelError(what)
+        case _:
+            return InvalidInput(what)
+
+
+def _no_memory(doing: str, where: str, instead: str) -> LocalResource:
+    return LocalResource(f"{doing}: {where} has not enough memory", hint=f"use {instead}")
 
 
 def _line(error: BaseException) -> str:
