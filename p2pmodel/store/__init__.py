@@ -1,1 +1,1 @@
-"""The Hugging Face cache on disk: staging, publish, adopt, verify, import."""
+"""The Hugging Face cache on disk: staging, publishing, verifying, importing, hashing. Blocks: call in a thread."""

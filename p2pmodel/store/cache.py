@@ -1,0 +1,150 @@
+"""A Hugging Face hub cache directory and the repositories in it, laid out as huggingface_hub lays them out."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.names import COMMIT, RepoId, check_revision, is_commit
+from p2pmodel.errors import InvalidInput
+from p2pmodel.store.disk import translated
+from p2pmodel.store.locks import BlobLocks
+from p2pmodel.store.manifests import read_manifest
+from p2pmodel.store.staging import Staging
+from p2pmodel.store.verified import VerifiedBlobs
+
+
+class HubCache:
+    """One hub cache directory, e.g. ~/.cache/huggingface/hub. One per directory and process: it owns the locks.
+
+    Nothing is touched or made until something is asked for. OSErrors leave as LocalResource.
+    """
+
+    def __init__(self, root: Path) -> None:
+        # Absolute, and links in it kept as they are: snapshot paths are shown to the user.
+        self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100
+        self.locks = BlobLocks(self.root / ".locks")
+        self._repos: dict[RepoId, RepoCache] = {}
+
+    def repo(self, repo: RepoId) -> "RepoCache":
+        """The part of the cache that belongs to `repo`, whether there is anything yet or not."""
+        return self._repos.setdefault(repo, RepoCache(self, repo))
+
+    @translated()
+    def repos(self) -> list[RepoId]:
+        """Repositories with at least one snapshot, sorted."""
+        found = []
+        for name in _names(self.root):
+            try:
+                repo = RepoId.from_cache_folder(name)
+            except InvalidInput:
+                continue
+            if repo.cache_folder == name and self.repo(repo).commits():
+                found.append(repo)
+        return sorted(found)
+
+
+class RepoCache:
+    """One repository in the cache: `models--org--name/{refs,blobs,snapshots,trees}` and our `.p2pmodel`."""
+
+    def __init__(self, cache: HubCache, repo: RepoId) -> None:
+        self.cache = cache
+        self.repo = repo
+        self.folder = cache.root / repo.cache_folder
+        self.private = self.folder / ".p2pmodel"
+        """What is ours alone; huggingface_hub passes it over and deletes it with the repository."""
+        self.tmp = self.private / "tmp"
+        self._verified = VerifiedBlobs(self.private / "verified.jsonl")
+
+    @translated()
+    def refs(self) -> dict[str, str]:
+        """Ref name -> commit, e.g. `main`, `v1.0`, `refs/pr/1`. A ref may be there before its snapshot is."""
+        root = self.folder / "refs"
+        found = {}
+        for parent, _, names in os.walk(root):
+            for name in names:
+                path = Path(parent, name)
+                commit = _read_ref(path)
+                if commit is not None:
+                    found[path.relative_to(root).as_posix()] = commit
+        return found
+
+    @translated()
+    def commits(self) -> list[str]:
+        """Commits of which there is a snapshot folder, complete or not, sorted."""
+        folder = self.folder / "snapshots"
+        return sorted(n for n in _names(folder) if COMMIT.fullmatch(n) and (folder / n).is_dir())
+
+    @translated()
+    def resolve(self, revision: str) -> str | None:
+        """The commit that `revision`, a ref name or a commit, means in this cache; None if it means nothing here.
+
+        Raises InvalidInput for what cannot be a revision.
+        """
+        if is_commit(revision):
+            return revision if self.snapshot(revision).is_dir() else None
+        return _read_ref(self.folder / "refs" / check_revision(revision))
+
+    def manifest(self, commit: str) -> Manifest | None:
+        """What snapshot `commit` consists of, whether all of it is here or not; None if nothing here tells.
+
+        `private` is known only for snapshots that p2pmodel brought.
+        """
+        return read_manifest(self.repo, self.folder, commit)
+
+    def snapshot(self, commit: str) -> Path:
+        """Where the snapshot folder of `commit` is, or would be."""
+        return self.folder / "snapshots" / commit
+
+    def blob_path(self, file: ManifestFile) -> Path:
+        """Where the blob of `file` belongs; possibly a symlink into the hub's shared store: never write to it."""
+        return self.folder / "blobs" / file.etag
+
+    def blob(self, file: ManifestFile) -> Path | None:
+        """The blob of `file`, links resolved, if it is there with the right size. Its content is not looked at."""
+        try:
+            path = self.blob_path(file).resolve(strict=True)
+            return path if path.is_file() and path.stat().st_size == file.size else None
+        except (OSError, RuntimeError):  # RuntimeError: a loop of links, in Python before 3.13
+            return None
+
+    def missing(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
+        """Those of `files` that have no blob here."""
+        return [file for file in files if self.blob(file) is None]
+
+    def staging(self, commit: str) -> Staging:
+        """The place where files of `commit` are assembled."""
+        return Staging(self.private, commit)
+
+    def is_verified(self, file: ManifestFile) -> bool:
+        """Whether the blob of `file` was hashed here before and has not changed since (size, mtime, inode)."""
+        blob = self.blob(file)
+        return blob is not None and self._verified.holds(file.etag, blob)
+
+    @translated()
+    def mark_verified(self, file: ManifestFile) -> None:
+        """Remember that the blob of `file`, as it is now, has the right hash."""
+        blob = self.blob(file)
+        if blob is not None:
+            self._verified.add(file.etag, blob)
+
+    @translated()
+    def forget_verified(self, file: ManifestFile) -> None:
+        """The blob of `file` is wrong."""
+        self._verified.forget(file.etag)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names, and no Path for each of thousands
+    except FileNotFoundError:
+        return []
+
+
+def _read_ref(path: Path) -> str | None:
+    try:
+        with path.open("rb") as ref:
+            text = ref.read(64).decode("ascii").strip()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
+        return None
+    return text if COMMIT.fullmatch(text) else None

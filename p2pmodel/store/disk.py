@@ -1,0 +1,83 @@
+"""Writing so that a reader, or a run after kill -9, sees the old or the new and never a part."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.os_errors import translate
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The public edge of the store: an OSError leaves as the P2PModelError that says what it means."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error) from error
+
+
+def temporary(folder: Path) -> Path:
+    """A fresh name in `folder`, which is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) -> None:
+    """Replace the content of `path` by `data` in one step, through a temporary name in the folder `via`.
+
+    `durable`: survive a power cut too, not only the death of this process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = temporary(via)
+    try:
+        with fresh.open("wb") as out:
+            out.write(data)
+            out.flush()
+            if durable:
+                os.fsync(out.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def link_atomic(path: Path, target: str, *, via: Path) -> None:
+    """Make `path` a symlink to `target` in one step, whatever was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = temporary(via)
+    fresh.symlink_to(target)
+    try:
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's entries, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> Any | None:
+    """The JSON value in `path`; None if it is absent, unreadable or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def boot_id() -> str:
+    """Changes when this machine starts anew. What was written but not synced is sure to be there only while it
+    stays the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""

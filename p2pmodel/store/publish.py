@@ -1,0 +1,118 @@
+"""From verified files to a snapshot that every client of the cache sees: blobs, links, tree, and refs last."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.names import check_revision, is_commit
+from p2pmodel.errors import IntegrityError
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.disk import link_atomic, sync, translated, write_atomic
+from p2pmodel.store.locks import PATIENCE, POLL
+from p2pmodel.store.manifests import record_manifest, record_tree
+
+_CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This file is a cache directory tag created by p2pmodel.
+# For information about cache directory tags, see:
+#\thttps://bford.info/cachedir/
+"""
+
+
+def blob_path(repo: RepoCache, file: ManifestFile) -> Path:
+    """Where the blob of `file` belongs; its folder exists."""
+    path = repo.blob_path(file)
+    with translated():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@asynccontextmanager
+async def blob_lock(repo: RepoCache, file: ManifestFile, *, patience: float = PATIENCE) -> AsyncIterator[None]:
+    """Hold the hub's own lock of this blob, waiting at most `patience` seconds; then Unavailable."""
+    locks = repo.cache.locks
+    deadline = time.monotonic() + patience
+    while True:
+        # Not in a thread: it does not wait, and a cancelled thread might take the lock and never give it back.
+        with translated():
+            if locks.try_acquire(repo.repo, file):
+                break
+        if time.monotonic() >= deadline:
+            raise locks.busy(repo.repo, file, patience)
+        await asyncio.sleep(POLL)
+    try:
+        yield
+    finally:
+        locks.release(repo.repo, file)
+
+
+@translated()
+def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience: float = PATIENCE) -> Path:
+    """Give `staged`, whose content the caller has verified, its place among the blobs. `staged` is gone then.
+
+    A blob that is there already stays if it is known to be right. Anything else under that name is replaced, never
+    written to: it may be a link into the hub's shared store. Raises Unavailable when another process keeps the
+    blob's lock for `patience` seconds.
+    """
+    size = staged.stat().st_size
+    if size != file.size:
+        raise IntegrityError(f"{staged} has {size} bytes, but {file.path} should have {file.size}")
+    path = blob_path(repo, file)
+    sync(staged)
+    repo.cache.locks.acquire(repo.repo, file, patience)
+    try:
+        if repo.is_verified(file):
+            staged.unlink()
+            return path
+        staged.replace(path)
+        sync(path.parent)
+    finally:
+        repo.cache.locks.release(repo.repo, file)
+    repo.mark_verified(file)
+    return path
+
+
+@translated()
+def publish_snapshot(
+    repo: RepoCache, manifest: Manifest, files: Iterable[ManifestFile], refs: Sequence[str] = ()
+) -> Path:
+    """Make `files` of `manifest`, whose blobs are all there, visible as a snapshot; returns its folder.
+
+    `files` may be a part of the manifest; the recorded tree lists all of it, so that the hub can tell. Every step
+    is atomic, and a reader that follows a ref finds what it points at.
+    """
+    present = list(files)
+    for absent in repo.missing(present):
+        raise IntegrityError(
+            f"the blob of {absent.path} is not in {repo.folder}", hint="run the same command again: it is fetched anew"
+        )
+    tag = repo.cache.root / "CACHEDIR.TAG"
+    if not tag.exists():
+        write_atomic(tag, _CACHEDIR_TAG, via=repo.tmp)
+    snapshot = repo.snapshot(manifest.commit)
+    snapshot.mkdir(parents=True, exist_ok=True)
+    for file in present:
+        _link(repo, snapshot, file)
+    record_tree(repo.folder, manifest, via=repo.tmp)
+    record_manifest(repo.folder, manifest, via=repo.tmp)
+    for name in refs:
+        _point(repo, name, manifest.commit)
+    return snapshot
+
+
+def _link(repo: RepoCache, snapshot: Path, file: ManifestFile) -> None:
+    path = snapshot / file.path
+    target = "../" * (2 + file.path.count("/")) + f"blobs/{file.etag}"
+    if not (path.is_symlink() and str(path.readlink()) == target):
+        link_atomic(path, target, via=repo.tmp)
+
+
+def _point(repo: RepoCache, name: str, commit: str) -> None:
+    """Let ref `name` mean `commit`: 40 hex digits, no newline, as the hub writes them."""
+    if is_commit(name):
+        return
+    path = repo.folder / "refs" / check_revision(name)
+    if repo.resolve(name) != commit or path.stat().st_size != len(commit):
+        write_atomic(path, commit.encode(), via=repo.tmp)

@@ -1,0 +1,63 @@
+"""Where unfinished files live: inside the repository's cache folder, under names that nobody else trusts."""
+
+import json
+import shutil
+from pathlib import Path
+
+from p2pmodel.domain.manifest import ManifestFile
+from p2pmodel.store.disk import boot_id, read_json, translated, write_atomic
+
+
+class Staging:
+    """`.p2pmodel/staging/<commit>/` of one repository, and the torrent by which the commit last arrived."""
+
+    def __init__(self, private: Path, commit: str) -> None:
+        self._folder = private / "staging" / commit
+        self._torrent = private / "torrents" / f"{commit}.torrent"
+        self._tmp = private / "tmp"
+
+    @translated()
+    def path_of(self, index: int, file: ManifestFile) -> Path:
+        """Where file `index` of the manifest is assembled; its folder exists."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / f"{index}-{file.etag}.part"
+
+    @translated()
+    def save_have(self, info_hash: str, field: bytes) -> None:
+        """Record which pieces of `info_hash` are in the staged files."""
+        record = {"boot": boot_id(), "have": field.hex()}
+        write_atomic(self._have(info_hash), json.dumps(record).encode(), via=self._tmp, durable=False)
+
+    def load_have(self, info_hash: str) -> bytes | None:
+        """The bitfield last saved. None if there is none, or if the machine has started anew since: then the
+        pieces may never have reached the disk and are to be checked."""
+        record = read_json(self._have(info_hash))
+        if not isinstance(record, dict) or record.get("boot") != boot_id():
+            return None
+        try:
+            return bytes.fromhex(record["have"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @translated()
+    def save_metainfo(self, raw: bytes) -> None:
+        """Keep the .torrent; it outlives `clear`, so that the snapshot can be seeded without hashing it."""
+        write_atomic(self._torrent, raw, via=self._tmp)
+
+    def load_metainfo(self) -> bytes | None:
+        """The .torrent last saved for this commit."""
+        try:
+            return self._torrent.read_bytes()
+        except OSError:
+            return None
+
+    @translated()
+    def clear(self) -> None:
+        """Remove the staged files and the piece records."""
+        try:
+            shutil.rmtree(self._folder)
+        except FileNotFoundError:
+            return
+
+    def _have(self, info_hash: str) -> Path:
+        return self._folder / f"{info_hash}.have"

@@ -1,0 +1,87 @@
+"""Which blobs this store has hashed and found right, so that a restart need not hash them again."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+Fingerprint = tuple[int, int, int]
+"""Size, mtime in ns and inode: a blob that still has them is taken for unchanged."""
+
+
+class VerifiedBlobs:
+    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode"}`, the last line of an etag counting.
+
+    Appending one line is cheap for thousands of files, several processes may do it at once, and a line torn by a
+    crash is passed over. Losing the journal only costs hashing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known: dict[str, Fingerprint] = {}
+        self._read = 0
+
+    def holds(self, etag: str, blob: Path) -> bool:
+        """Whether `blob`, as it lies there now, was found to hash to `etag`."""
+        with self._lock:
+            self._catch_up()
+            return self._known.get(etag) == _fingerprint(blob)
+
+    def add(self, etag: str, blob: Path) -> None:
+        """Remember that the content of `blob` hashes to `etag`."""
+        found = _fingerprint(blob)
+        with self._lock:
+            self._catch_up()
+            if found is not None and self._known.get(etag) != found:
+                self._append(etag, found)
+
+    def forget(self, etag: str) -> None:
+        """The blob of `etag` is wrong or gone."""
+        with self._lock:
+            self._catch_up()
+            if etag in self._known:
+                self._append(etag, (-1, 0, 0))
+
+    def _append(self, etag: str, found: Fingerprint) -> None:
+        size, mtime_ns, inode = found
+        line = json.dumps({"etag": etag, "size": size, "mtime_ns": mtime_ns, "inode": inode})
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            # The newline in front ends a line that a crash has torn.
+            os.write(descriptor, f"\n{line}\n".encode())
+        finally:
+            os.close(descriptor)
+
+    def _catch_up(self) -> None:
+        """Take in what was appended since, by this process or another."""
+        try:
+            with self._path.open("rb") as journal:
+                if os.fstat(journal.fileno()).st_size < self._read:
+                    self._known, self._read = {}, 0
+                journal.seek(self._read)
+                data = journal.read()
+        except OSError:
+            self._known, self._read = {}, 0
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            found = (int(entry["size"]), int(entry["mtime_ns"]), int(entry["inode"]))
+            self._known[str(entry["etag"])] = found
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return
+
+
+def _fingerprint(blob: Path) -> Fingerprint | None:
+    try:
+        status = blob.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
