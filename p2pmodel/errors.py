@@ -74,6 +74,13 @@ class GatedRepo(AccessDenied):
     http_status = 403
 
 
+class Conflict(P2PModelError):
+    """What is asked contradicts what is there already."""
+
+    code = "conflict"
+    http_status = 409
+
+
 class IntegrityError(P2PModelError):
     """Bytes or metadata that do not match what vouches for them."""
 

@@ -1,0 +1,243 @@
+"""Who is in which swarm: the state behind a BitTorrent tracker (BEP 3, 7), bounded in memory and in time.
+
+Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm with at most one endpoint of
+each address family; a swarm without peers is forgotten.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Event = Literal["", "started", "stopped", "completed"]
+
+SLOW_PACE = 300.0
+"""Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so
+qBittorrent's and Deluge's, default min_announce_interval)."""
+
+_SWEEP_ALL = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """What a client says. `left` is in bytes, None if it did not say; `key` proves that it is the same client."""
+
+    info_hash: bytes
+    peer_id: bytes
+    port: int
+    left: int | None = None
+    event: Event = ""
+    numwant: int = 50
+    key: bytes = b""
+
+    @property
+    def seeding(self) -> bool:
+        """Whether the client has everything."""
+        return self.left == 0 or self.event == "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A listed client. An endpoint is a packed address and a big-endian port: 6 bytes (BEP 23) or 18 (BEP 7)."""
+
+    peer_id: bytes
+    endpoints: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A swarm in numbers; `completed` counts the downloads that ended while the swarm was known."""
+
+    seeders: int = 0
+    leechers: int = 0
+    completed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client is told."""
+
+    counts: Counts
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    peer: Peer
+    seen: float
+    deadline: float
+
+
+class Swarms:
+    """The peers of every swarm. `interval` is the seconds the tracker asks clients to leave between announces.
+
+    A client that keeps that pace is forgotten two intervals after its last announce, one whose pace is slow or not
+    known yet after twice the slow pace. `max_peers` bounds all swarms together, `max_swarm` each one: a client
+    beyond that is told of others but not listed.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        rng: random.Random,
+        *,
+        interval: float = 30.0,
+        max_peers: int = 65_536,
+        max_swarm: int = 4_096,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._interval = interval
+        self._max_peers = max_peers
+        self._max_swarm = max_swarm
+        self._swarms: dict[bytes, _Swarm] = {}
+        self._peers = 0
+        self._next_sweep = clock() + _SWEEP_ALL
+
+    def announce(self, request: Announce, host: bytes) -> Answer:
+        """Note that the client at `host` (packed address, 4 or 16 bytes) said `request`; what to tell it."""
+        now = self._clock()
+        swarm = self._swarm(request.info_hash, now)
+        before = len(swarm)
+        endpoint = host + request.port.to_bytes(2, "big")
+        # Without a key nothing proves that a client moved: its address is then part of what it is.
+        identity = request.peer_id + (b"key" + request.key if request.key else b"at" + host)
+        was = swarm.take(identity, endpoint)
+        if request.event != "stopped" and self._has_room(swarm, before):
+            swarm.put(identity, _merge(was, request, endpoint, now, self._deadline(was, request, now)), request)
+        self._peers += len(swarm) - before
+        counts = swarm.counts()
+        wanted = 0 if request.event == "stopped" else request.numwant
+        peers = swarm.pick(identity, wanted, request, self._rng)
+        if not swarm:
+            del self._swarms[request.info_hash]
+        return Answer(counts, peers if is_loopback(host) else tuple(_outside(peers)))
+
+    def counts(self, info_hash: bytes) -> Counts:
+        """The numbers of one swarm; zeros for an unknown one."""
+        swarm = self._swarms.get(info_hash)
+        if swarm is None:
+            return Counts()
+        self._sweep(info_hash, swarm, self._clock())
+        return swarm.counts()
+
+    def info_hashes(self) -> tuple[bytes, ...]:
+        """Every swarm that has a peer."""
+        self._sweep_all(self._clock())
+        return tuple(self._swarms)
+
+    def _swarm(self, info_hash: bytes, now: float) -> "_Swarm":
+        if now >= self._next_sweep:
+            self._sweep_all(now)
+        swarm = self._swarms.get(info_hash)
+        if swarm is not None:
+            self._sweep(info_hash, swarm, now)
+        return self._swarms.setdefault(info_hash, swarm or _Swarm())
+
+    def _has_room(self, swarm: "_Swarm", before: int) -> bool:
+        return len(swarm) < self._max_swarm and self._peers - before + len(swarm) < self._max_peers
+
+    def _deadline(self, was: _Listed | None, request: Announce, now: float) -> float:
+        # An event may come at any time; only regular announces show a client's pace.
+        on_pace = was is not None and not request.event and now - was.seen <= 1.5 * self._interval
+        return now + 2 * (self._interval if on_pace else max(self._interval, SLOW_PACE))
+
+    def _sweep_all(self, now: float) -> None:
+        for info_hash, swarm in list(self._swarms.items()):
+            self._sweep(info_hash, swarm, now)
+        self._next_sweep = now + _SWEEP_ALL
+
+    def _sweep(self, info_hash: bytes, swarm: "_Swarm", now: float) -> None:
+        before = len(swarm)
+        swarm.sweep(now)
+        self._peers += len(swarm) - before
+        if not swarm:
+            del self._swarms[info_hash]
+
+
+class _Swarm:
+    """The clients of one torrent, by identity, and who holds which endpoint."""
+
+    __slots__ = ("_completed", "_earliest", "_endpoints", "_leechers", "_seeders")
+
+    def __init__(self) -> None:
+        self._seeders: dict[bytes, _Listed] = {}
+        self._leechers: dict[bytes, _Listed] = {}
+        self._endpoints: dict[bytes, bytes] = {}
+        self._completed = 0
+        self._earliest = float("inf")
+
+    def __len__(self) -> int:
+        return len(self._seeders) + len(self._leechers)
+
+    def counts(self) -> Counts:
+        return Counts(len(self._seeders), len(self._leechers), self._completed)
+
+    def take(self, identity: bytes, endpoint: bytes) -> _Listed | None:
+        """Unlist the client, and whoever held its endpoint before (a restart, with a new identity)."""
+        holder = self._endpoints.get(endpoint)
+        if holder is not None and holder != identity:
+            self._drop(holder)
+        return self._drop(identity)
+
+    def put(self, identity: bytes, entry: _Listed, request: Announce) -> None:
+        (self._seeders if request.seeding else self._leechers)[identity] = entry
+        for endpoint in entry.peer.endpoints:
+            self._endpoints[endpoint] = identity
+        self._earliest = min(self._earliest, entry.deadline)
+        self._completed += request.event == "completed"
+
+    def pick(self, asker: bytes, count: int, request: Announce, rng: random.Random) -> tuple[Peer, ...]:
+        """At most `count` others at random; a seeder gets leechers before it gets seeders."""
+        if count <= 0:
+            return ()
+        if request.seeding:
+            chosen = _sample(self._leechers, count, rng)
+            chosen += _sample(self._seeders, count - len(chosen), rng, asker)
+        else:
+            chosen = _sample(self._leechers | self._seeders, count, rng, asker)
+        return tuple(entry.peer for entry in chosen)
+
+    def sweep(self, now: float) -> None:
+        """Forget those whose deadline has passed."""
+        if now < self._earliest:
+            return
+        everyone = self._leechers | self._seeders
+        for identity, entry in everyone.items():
+            if entry.deadline <= now:
+                self._drop(identity)
+        self._earliest = min((e.deadline for e in everyone.values() if e.deadline > now), default=float("inf"))
+
+    def _drop(self, identity: bytes) -> _Listed | None:
+        entry = self._seeders.pop(identity, None) or self._leechers.pop(identity, None)
+        if entry is not None:
+            for endpoint in entry.peer.endpoints:
+                del self._endpoints[endpoint]
+        return entry
+
+
+def _sample(table: dict[bytes, _Listed], count: int, rng: random.Random, without: bytes = b"") -> list[_Listed]:
+    pool = list(table.values())
+    asker = table.get(without)
+    drawn = rng.sample(pool, min(len(pool), count + (asker is not None)))
+    return [entry for entry in drawn if entry is not asker][:count]
+
+
+def _merge(was: _Listed | None, request: Announce, endpoint: bytes, now: float, deadline: float) -> _Listed:
+    """The client's entry: its endpoint of this family replaced, that of the other family kept (BEP 7)."""
+    kept = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
+    peer = Peer(request.peer_id, (*kept, endpoint))
+    return _Listed(was.peer if was and was.peer == peer else peer, now, deadline)
+
+
+def is_loopback(host: bytes) -> bool:
+    """Whether a packed address (or the endpoint that starts with it) means the machine it is used on."""
+    return host[0] == 127 if len(host) in (4, 6) else host[:16] == b"\0" * 15 + b"\1"
+
+
+def _outside(peers: Iterable[Peer]) -> Iterable[Peer]:
+    """`peers` without loopback addresses, which mean nothing to a client on another machine."""
+    for peer in peers:
+        endpoints = tuple(e for e in peer.endpoints if not is_loopback(e))
+        if endpoints:
+            yield peer if len(endpoints) == len(peer.endpoints) else Peer(peer.peer_id, endpoints)

@@ -1,0 +1,100 @@
+"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.domain.names import RepoId, check_revision, is_commit
+from p2pmodel.errors import BadTorrent, InvalidInput
+from p2pmodel.os_errors import translate
+from p2pmodel.service.publication import Publication, read_publication
+
+_REFS = "refs.json"
+_SUFFIX = ".torrent"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a folder held. `notes` tell of the files that could not be used; they are left as they are."""
+
+    publications: tuple[Publication, ...]
+    refs: Mapping[RepoId, Mapping[str, str]]
+    notes: tuple[str, ...]
+
+
+class CatalogFolder:
+    """One catalog's folder. Synchronous; one caller at a time. Raises LocalResource and NoSpace."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Kept:
+        """Read everything; makes the folder if there is none."""
+        notes: list[str] = []
+        publications = []
+        with _translated():
+            self._path.mkdir(parents=True, exist_ok=True)
+            for file in sorted(self._path.glob(f"*{_SUFFIX}")):
+                try:
+                    publications.append(read_publication(file.read_bytes()))
+                except BadTorrent as error:
+                    notes.append(f"{file.name} in the catalog folder is not used: {error.what}")
+            return Kept(tuple(publications), self._load_refs(notes), tuple(notes))
+
+    def save(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
+        """Keep a torrent, then the names: a crash between the two leaves no name without its torrent."""
+        with _translated():
+            self._replace(publication.info_hash + _SUFFIX, publication.raw)
+            self._save_refs(refs)
+
+    def remove(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
+        """Keep the names, then let go of the torrent."""
+        with _translated():
+            self._save_refs(refs)
+            (self._path / (publication.info_hash + _SUFFIX)).unlink(missing_ok=True)
+
+    def _save_refs(self, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
+        plain = {str(repo): dict(sorted(names.items())) for repo, names in sorted(refs.items()) if names}
+        self._replace(_REFS, json.dumps(plain, indent=1).encode())
+
+    def _load_refs(self, notes: list[str]) -> dict[RepoId, dict[str, str]]:
+        try:
+            return _refs(json.loads((self._path / _REFS).read_bytes()))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, InvalidInput, AttributeError, TypeError):
+            notes.append(f"{_REFS} in the catalog folder is not used: it is malformed")
+            return {}
+
+    def _replace(self, name: str, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=self._path, prefix=".new-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self._path / name)
+        except OSError:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+
+def _refs(plain: Any) -> dict[RepoId, dict[str, str]]:
+    refs = {RepoId(repo): {check_revision(n): c for n, c in names.items()} for repo, names in plain.items()}
+    if not all(is_commit(commit) for names in refs.values() for commit in names.values()):
+        raise InvalidInput("a revision points at something that is not a commit")
+    return refs
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise translate(error) from error
