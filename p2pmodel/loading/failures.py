@@ -11,43 +11,44 @@ from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PMode
 from p2pmodel.os_errors import translate
 
 _NO_HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "std::bad_alloc")
-_LIBRARY_ERRORS = (
-    *(MemoryError, SafetensorError, OSError, RuntimeError, ImportError),
-    *(ValueError, TypeError, LookupError, AttributeError),
+_MEANINGS: tuple[tuple[type[Exception], type[P2PModelError], str], ...] = (
+    (SafetensorError, IntegrityError, "a weight file is damaged: run 'p2pmodel verify'"),
+    (
+        OSError,
+        IntegrityError,
+        "",
+    ),  # without errno: a library's way to say that a file is absent or not what it should be
+    (ImportError, LocalResource, "pip install what is missing"),
+    (RuntimeError, P2PModelError, ""),
+    (Exception, InvalidInput, ""),
 )
+"""The first that fits counts."""
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Run the body of `with`; what its libraries raise comes out as one line starting with `doing`."""
+    """Run the body of `with`; what its libraries raise comes out as one line starting with `doing`.
+
+    Broad on purpose: tokenizers raises Exception itself, and transformers lets through the classes of jinja2, of the
+    hub's strict dataclasses and of whatever a model's processor is made of.
+    """
     try:
         yield
     except (P2PModelError, BrokenPipeError):  # a reader of our output that went away is nobody's failure here
         raise
-    except _LIBRARY_ERRORS as error:
-        raise _meaning(doing, error) from None
+    except Exception as error:
+        raise _meaning(doing, error) from error
 
 
-def _meaning(doing: str, error: BaseException) -> P2PModelError:
-    what = f"{doing}: {_line(error)}"
-    match error:
-        case torch.OutOfMemoryError():
-            return _no_memory(doing, "the GPU", "a smaller model, a larger GPU, or --device cpu")
-        case MemoryError():
-            return _no_memory(doing, "this machine", "a smaller model or a larger machine")
-        case RuntimeError() if any(sign in str(error) for sign in _NO_HOST_MEMORY):
-            return _no_memory(doing, "this machine", "a smaller model or a larger machine")
-        case SafetensorError():
-            return IntegrityError(f"{doing}: a weight file is damaged: {_line(error)}", hint="run 'p2pmodel verify'")
-        case OSError():
-            # With errno it is the operating system's; without, a library's way to say what it did not find.
-            return translate(error) if error.errno else IntegrityError(what)
-        case ImportError():
-            return LocalResource(what, hint="pip install what is missing")
-        case RuntimeError():
-            return P2PModelError(what)
-        case _:
-            return InvalidInput(what)
+def _meaning(doing: str, error: Exception) -> P2PModelError:
+    if isinstance(error, torch.OutOfMemoryError):
+        return _no_memory(doing, "the GPU", "a smaller model, a larger GPU, or --device cpu")
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_HOST_MEMORY):
+        return _no_memory(doing, "this machine", "a smaller model or a larger machine")
+    if isinstance(error, OSError) and error.errno:
+        return translate(error)
+    meaning, hint = next((meaning, hint) for kind, meaning, hint in _MEANINGS if isinstance(error, kind))
+    return meaning(f"{doing}: {_line(error)}", hint=hint)
 
 
 def _no_memory(doing: str, where: str, instead: str) -> LocalResource:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,17 @@ def load(snapshot: Path, *, device: str | None = None) -> LoadedModel:
     _check_complete(snapshot)
     with translated(f"loading {snapshot}"):
         model, report = _class(config).from_pretrained(
-            snapshot, config=config, dtype="auto", device_map=place, local_files_only=True, output_loading_info=True
+            snapshot,
+            config=config,
+            dtype="auto",
+            device_map=place,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, in one line
         )
         if place.startswith("cuda"):
             torch.cuda.synchronize(place)
-    _check_filled(snapshot, report["missing_keys"])
+    _check_filled(snapshot, report)
     seconds = time.perf_counter() - started
     with translated(f"reading the processor of {snapshot}"):
         processor = processor_for(snapshot)
@@ -107,10 +114,12 @@ def _check_complete(snapshot: Path) -> None:
         raise EntryNotFound(f"{snapshot} lacks {printable(missing[0])}{more}", hint=_FETCH_AGAIN)
 
 
-def _check_filled(snapshot: Path, missing: set[str]) -> None:
-    """transformers leaves a tensor that no shard holds at random values, with no more than a warning."""
-    if missing:
-        raise IntegrityError(
-            f"the weights in {snapshot} lack {len(missing)} tensors, {min(missing)} for one",
-            hint="the index and the shards disagree: check them with 'p2pmodel verify'",
-        )
+def _check_filled(snapshot: Path, report: Mapping[str, Any]) -> None:
+    """transformers leaves tensors that the shards lack, or hold in another shape, at random values and only warns."""
+    shapes = {key[0] if isinstance(key, tuple) else str(key) for key in report["mismatched_keys"]}
+    for wrong, what in ((set(report["missing_keys"]), "lack"), (shapes, "have another shape for")):
+        if wrong:
+            raise IntegrityError(
+                f"the weights in {snapshot} {what} {len(wrong)} tensors, {min(wrong)} for one",
+                hint="config.json, the index and the shards disagree: check them with 'p2pmodel verify'",
+            )
