@@ -1,0 +1,104 @@
+"""`p2pmodel mirror`: this machine's hub cache as a Hugging Face endpoint."""
+
+import asyncio
+import json
+import os
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+import click
+from aiohttp import web
+
+from p2pmodel.cli import options
+from p2pmodel.cli.running import serve as run_server
+from p2pmodel.domain.names import printable
+from p2pmodel.errors import InvalidInput
+from p2pmodel.service.access_log import AccessLog
+from p2pmodel.service.hub_endpoint import hub_endpoint
+from p2pmodel.service.pace import Pace
+from p2pmodel.service.server import ListenAddress, check_exposure, serving
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+
+DEFAULT_LISTEN = "127.0.0.1:8090"
+
+
+@click.group()
+def mirror() -> None:
+    """Publish snapshots of the local Hugging Face cache over HTTP."""
+
+
+@mirror.command()
+@click.option("--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Where to listen.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="File with the token that clients must send.")
+@click.option("--token-env", metavar="NAME", help="Environment variable with that token.")
+@click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
+@click.option(
+    "--access-log", "log_path", type=click.Path(path_type=Path), help="Append one JSON line a request to this file."
+)
+@click.option(
+    "--max-bytes-per-second", type=click.IntRange(min=1), metavar="N", help="Bound on file content sent, all in all."
+)
+@options.common
+def serve(
+    *,
+    settings: Settings,
+    listen: str,
+    token_file: Path | None,
+    token_env: str | None,
+    insecure_public: bool,
+    log_path: Path | None,
+    max_bytes_per_second: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Serve every snapshot of the cache to clients that set HF_ENDPOINT, to webseed clients and to p2pmodel.
+
+    Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. With --json the line {"endpoint": URL} appears
+    on stdout once it listens; otherwise the URL is named on stderr. New snapshots are served as they arrive.
+    """
+    address = ListenAddress.parse(listen)
+    token = read_token(token_file, token_env)
+    check_exposure(address, protected=token is not None, insecure_public=insecure_public)
+    pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
+    log = AccessLog(log_path) if log_path else None
+    with closing(log) if log else nullcontext():
+        app = hub_endpoint(HubCache(settings.cache_dir), token=token, access_log=log, pace=pace)
+        announce = "" if quiet else f"serving {settings.cache_dir}"
+        run_server(
+            _serve(app, address, announce, as_json=as_json),
+            interrupted="the mirror was stopped",
+        )
+
+
+async def _serve(app: web.Application, address: ListenAddress, announce: str, *, as_json: bool) -> None:
+    async with serving(app, address.host, address.port) as base:
+        if as_json:
+            click.echo(json.dumps({"endpoint": base}))
+        elif announce:
+            click.echo(f"{announce} at {base} (set HF_ENDPOINT={base})", err=True)
+        await asyncio.Event().wait()
+
+
+def read_token(file: Path | None, env: str | None) -> str | None:
+    """The token of `--token-file` or `--token-env`, None if neither is given. Raises InvalidInput."""
+    if file is not None and env is not None:
+        raise InvalidInput("--token-file and --token-env name two tokens", hint="give one of them")
+    if file is not None:
+        token, place = _read(file), f"the token file {printable(str(file))}"
+    elif env is not None:
+        token, place = os.environ.get(env, ""), f"the environment variable {printable(env)}"
+    else:
+        return None
+    token = token.strip()
+    if not token or not token.isprintable() or " " in token:
+        raise InvalidInput(f"{place} holds no token", hint="a token is one word")
+    return token
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InvalidInput(f"the token file {printable(str(path))} cannot be read: {reason}") from None
