@@ -1,6 +1,5 @@
 """The `files` list of hybrid and v1 torrents (BEP 3, 47, 52), and the file indexes an engine gives them."""
 
-from collections.abc import Iterator
 from typing import Literal
 
 from p2pmodel.domain.layout import Layout
@@ -13,21 +12,27 @@ SHA1 = 20
 
 
 def file_list(layout: Layout, *, padded: bool) -> list[Encodable]:
-    """The `files` value. `padded` (hybrids): after every file that ends inside a piece, the last one too, comes a
-    pad file up to the piece's end, so that the pieces of both versions are the same bytes."""
+    """The `files` value. `padded` (hybrids): after every file that ends inside a piece and that another non-empty
+    file follows comes a pad file up to the piece's end, so that both versions have the same pieces."""
+    last = _last_filled(layout)
     entries: list[Encodable] = []
-    for path, size, pad in _entries(layout, padded=padded):
-        entries.append({"length": size, "path": path.split("/")})
-        if pad:
+    for span in layout.spans:
+        entries.append({"length": span.size, "path": span.path.split("/")})
+        pad = -span.size % layout.piece_length
+        if padded and pad and span.index != last:
             entries.append({"attr": "p", "length": pad, "path": [".pad", str(pad)]})
     return entries
 
 
 def file_indexes(layout: Layout, form: Format) -> tuple[int, ...]:
-    """For every file of `layout` its index in an engine, which counts pad files, in v2-only torrents too."""
+    """For every file of `layout` its index in libtorrent, which counts pad files: those of the file list, and in a
+    v2-only torrent those that it makes up itself, one after the last file too."""
+    last = _last_filled(layout)
     found, index = [], 0
-    for _, _, pad in _entries(layout, padded=form != "v1"):
+    for span in layout.spans:
         found.append(index)
+        ends_inside = span.size % layout.piece_length != 0
+        pad = ends_inside and (form == "v2" or (form == "hybrid" and span.index != last))
         index += 2 if pad else 1
     return tuple(found)
 
@@ -39,6 +44,5 @@ def v1_piece_count(layout: Layout, *, padded: bool) -> int:
     return -(-sum(span.size for span in layout.spans) // layout.piece_length)
 
 
-def _entries(layout: Layout, *, padded: bool) -> Iterator[tuple[str, int, int]]:
-    for span in layout.spans:
-        yield span.path, span.size, -span.size % layout.piece_length if padded else 0
+def _last_filled(layout: Layout) -> int:
+    return max((span.index for span in layout.spans if span.size), default=-1)

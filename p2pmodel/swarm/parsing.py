@@ -15,7 +15,7 @@ from p2pmodel.domain.merkle import HASH, FileTree
 from p2pmodel.domain.names import printable
 from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
-from p2pmodel.swarm.file_list import SHA1, Format, file_indexes, file_list
+from p2pmodel.swarm.file_list import SHA1, Format, file_indexes, file_list, v1_piece_count
 from p2pmodel.swarm.metainfo import (
     MAX_PIECE_LENGTH,
     MAX_PIECES,
@@ -63,6 +63,19 @@ def parse(data: bytes) -> Metainfo:
     )
 
 
+def export_indexes(raw: bytes) -> tuple[tuple[int, ...], int]:
+    """For a torrent of any format that `build` made: an engine's index of each of the manifest's files (pad files
+    are counted), and the number of pieces. Raises BadTorrent for one that was not made by p2pmodel."""
+    try:
+        info = _dict(bencode.decode_dict(raw)[0], b"info")
+    except bencode.BencodeError as error:
+        raise _bad(f"it is not canonical bencode ({error})") from None
+    layout = _layout(info, _manifest(info))
+    if b"meta version" not in info:
+        return file_indexes(layout, "v1"), v1_piece_count(layout, padded=False)
+    return file_indexes(layout, "hybrid" if b"files" in info else "v2"), layout.piece_count
+
+
 def _format(info: Mapping[bytes, Any]) -> Format:
     if b"meta version" not in info and b"file tree" not in info:
         raise BadTorrent("this .torrent is v1 only, whose files cannot be verified one by one", hint=_ASK_V2)
@@ -87,7 +100,7 @@ def _manifest(info: Mapping[bytes, Any]) -> Manifest:
         raise _bad("its manifest is not valid UTF-8") from None
     except (IntegrityError, InvalidInput) as error:
         raise _bad(f"its manifest cannot be used: {error.what}") from None
-    if info[b"name"] != manifest.commit.encode():
+    if info.get(b"name") != manifest.commit.encode():
         raise _bad(f"its name is not the commit {manifest.commit} of its manifest")
     if info.get(b"private", 0) != int(manifest.private):
         raise _bad("its private flag contradicts its manifest")
@@ -106,7 +119,7 @@ def _plain(value: Any) -> Any:
 
 
 def _layout(info: Mapping[bytes, Any], manifest: Manifest) -> Layout:
-    length = info[b"piece length"]
+    length = info.get(b"piece length")
     sound = isinstance(length, int) and MIN_PIECE_LENGTH <= length <= MAX_PIECE_LENGTH and not length & (length - 1)
     if not sound:
         raise _bad("its piece length is not a power of two between 16 KiB and 128 MiB")

@@ -14,10 +14,10 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count
 from p2pmodel.swarm.metainfo import MAX_PIECES, MAX_TORRENT_SIZE, Metainfo, layout_of
-from p2pmodel.swarm.parsing import parse
+from p2pmodel.swarm.parsing import export_indexes, parse
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
 
-__all__ = ["MAX_TORRENT_SIZE", "Format", "Metainfo", "build", "layout_of", "parse", "webseed_url"]
+__all__ = ["MAX_TORRENT_SIZE", "Format", "Metainfo", "build", "export_indexes", "layout_of", "parse", "webseed_url"]
 
 
 def build(
@@ -32,8 +32,8 @@ def build(
 ) -> bytes:
     """The .torrent of a snapshot.
 
-    `trees`: by path, for every non-empty file. `v1_pieces`: SHA-1 of every piece, concatenated, for hybrid (each
-    piece filled up with zeros to the piece length) and v1 (over the files' concatenation in manifest order).
+    `trees`: by path, for every non-empty file. `v1_pieces`: SHA-1 of every piece, concatenated; for v1 over the
+    files laid end to end in manifest order, for hybrid with zeros between them so that each starts a piece.
     `webseeds` are complete, see `urls.webseed_url`. `piece_length` is for experiments: two seeders find each other
     only when both leave it alone. Raises InvalidInput for an empty snapshot, too many pieces or a bad URL, and
     ValueError for hashes that do not belong to the manifest.

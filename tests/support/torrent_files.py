@@ -48,14 +48,14 @@ def trees_of(contents: Contents, piece_length: int) -> dict[str, FileTree]:
 
 
 def v1_pieces_of(contents: Contents, manifest: Manifest, piece_length: int, form: Format) -> bytes | None:
-    """SHA-1 pieces over the concatenation (v1), each file filled up with zeros to its last piece's end (hybrid)."""
+    """SHA-1 pieces over the concatenation (v1), in which every file starts a piece (hybrid)."""
     if form == "v2":
         return None
     stream = b""
     for file in manifest.files:
+        if form == "hybrid" and file.size:
+            stream += bytes(-len(stream) % piece_length)
         stream += contents[file.path]
-        if form == "hybrid":
-            stream += bytes(-file.size % piece_length)
     return b"".join(hashlib.sha1(stream[at : at + piece_length]).digest() for at in range(0, len(stream), piece_length))
 
 

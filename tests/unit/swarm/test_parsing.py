@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pmodel.errors import BadTorrent
 from p2pmodel.swarm import bencode, parsing
-from p2pmodel.swarm.parsing import parse
+from p2pmodel.swarm.parsing import export_indexes, parse
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
 KIB = 1 << 10
@@ -252,3 +252,9 @@ def test_any_value_anywhere_parses_or_is_refused(seed: int, value: Any, torrent:
         node = child
     node[key] = value
     parse_or_refuse(bencode.encode(top))
+
+
+def test_export_indexes_refuses_what_is_not_ours() -> None:
+    for data in (b"<html>", b"de", changed(lambda top, info: info.pop(b"p2pmodel"))):
+        with pytest.raises(BadTorrent):
+            export_indexes(data)
