@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
+from p2pmodel.domain.sizes import human
 from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.os_errors import translate
 from p2pmodel.store.disk import temporary, translated
-
-_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 @translated()
@@ -34,14 +33,6 @@ def check_writable(folder: Path) -> None:
         raise LocalResource(
             f"cannot write to {folder}: {error.strerror}", hint="check its owner and mode, or name another directory"
         ) from error
-
-
-def human(size: float) -> str:
-    """`size` bytes in decimal units, as disks are sold: 1.5 GB."""
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
 def _existing(folder: Path) -> Path:

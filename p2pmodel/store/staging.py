@@ -14,6 +14,7 @@ class Staging:
     def __init__(self, private: Path, commit: str) -> None:
         self._folder = private / "staging" / commit
         self._torrent = private / "torrents" / f"{commit}.torrent"
+        self._lock = private / "locks" / f"{commit}.lock"
         self._tmp = private / "tmp"
 
     @translated()
@@ -21,6 +22,12 @@ class Staging:
         """Where file `index` of the manifest is assembled; its folder exists."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / f"{index}-{file.etag}.part"
+
+    @translated()
+    def lock_path(self) -> Path:
+        """The lock file of whoever assembles this commit; its folder exists, and `clear` leaves it alone."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        return self._lock
 
     @translated()
     def save_have(self, info_hash: str, field: bytes) -> None:

@@ -1,0 +1,66 @@
+"""`p2pmodel verify`: hash every blob of a snapshot in this cache anew."""
+
+import json
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.counting import counting
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.domain.names import Reference
+from p2pmodel.errors import IntegrityError, RevisionNotFound
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.verify import VerifyReport
+from p2pmodel.store.verify import verify as verify_snapshot
+
+
+@click.command()
+@options.reference
+@options.common
+def verify(settings: Settings, ref: Reference, *, as_json: bool, quiet: bool) -> None:
+    """Hash every file of a snapshot in the cache and compare with what the hub vouches for.
+
+    Asks nobody. Prints the snapshot's path; exits with 5, after one line for every file that is missing or corrupt,
+    when something is wrong. 'p2pmodel fetch' mends it.
+    """
+    repo = HubCache(settings.cache_dir).repo(ref.repo)
+    manifest = _manifest(repo, ref)
+    with counting("checking", manifest.total_size, settings, quiet=quiet) as count:
+        report = verify_snapshot(repo, manifest, progress=count)
+    if as_json:
+        click.echo(json.dumps(_plain(repo, manifest, report)))
+    if report.whole:
+        if not as_json:
+            click.echo(str(repo.snapshot(manifest.commit)))
+        return
+    for word, files in (("missing", report.missing), ("corrupt", report.corrupt)):
+        for file in files:
+            click.echo(f"{word}: {file.path}", err=True)
+    raise IntegrityError(
+        f"{len(report.missing)} files missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
+        f"{ref.repo}@{manifest.commit}",
+        hint=f"mend it with 'p2pmodel fetch {ref}'",
+    )
+
+
+def _manifest(repo: RepoCache, ref: Reference) -> Manifest:
+    commit = repo.resolve(ref.revision)
+    manifest = repo.manifest(commit) if commit else None
+    if manifest is None:
+        raise RevisionNotFound(
+            f"{ref} is not in the cache {repo.cache.root}", hint="fetch it, or name another with --cache-dir"
+        )
+    return manifest
+
+
+def _plain(repo: RepoCache, manifest: Manifest, report: VerifyReport) -> dict[str, object]:
+    return {
+        "repo": str(manifest.repo),
+        "commit": manifest.commit,
+        "path": str(repo.snapshot(manifest.commit)),
+        "size": manifest.total_size,
+        "ok": len(report.ok),
+        "missing": [f.path for f in report.missing],
+        "corrupt": [f.path for f in report.corrupt],
+    }
