@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import extra
 
 
@@ -24,6 +25,8 @@ def load_and_answer(
     The answer streams to stdout unless `as_json`; reasoning and timings go to stderr unless `quiet`. torch and
     transformers are imported by this call. Raises the errors of `p2pmodel.loading`.
     """
+    if image is not None and prompt is None:
+        raise InvalidInput("an image was given without a prompt", hint="add --prompt")
     extra.require()
     from p2pmodel.loading.chat import answer  # noqa: PLC0415
     from p2pmodel.loading.model import load  # noqa: PLC0415

@@ -101,7 +101,7 @@ def test_no_weights_at_all(text_only: Path, tmp_path: Path) -> None:
 
 
 def test_no_config(tmp_path: Path) -> None:
-    with pytest.raises(EntryNotFound, match="has no config.json"):
+    with pytest.raises(EntryNotFound, match=r"has no config\.json"):
         load(tmp_path, device="cpu")
 
 

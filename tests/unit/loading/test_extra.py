@@ -1,0 +1,40 @@
+import sys
+
+import pytest
+import transformers
+
+from p2pmodel.errors import LocalResource
+from p2pmodel.loading import extra
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "accelerate", "PIL"])
+def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(LocalResource, match=rf'cannot import {library}: .*; .*pip install "p2pmodel\[load\]"'):
+        extra.require()
+
+
+def test_a_torchvision_that_does_not_fit_its_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    importer = extra.importlib.import_module
+
+    def broken(name: str) -> object:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return importer(name)
+
+    monkeypatch.setattr(extra.importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr(extra.importlib, "import_module", broken)
+    with pytest.raises(LocalResource, match="nms does not exist; install the torchvision that fits"):
+        extra.require()
+
+
+def test_transformers_keeps_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    logging = transformers.utils.logging
+    before = logging.get_verbosity()
+    try:
+        extra.require()
+        assert logging.get_verbosity() == logging.ERROR
+        assert not logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
