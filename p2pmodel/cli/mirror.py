@@ -11,12 +11,13 @@ from aiohttp import web
 
 from p2pmodel.cli import options
 from p2pmodel.cli.running import serve as run_server
+from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import printable
 from p2pmodel.errors import InvalidInput
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.hub_endpoint import hub_endpoint
 from p2pmodel.service.pace import Pace
-from p2pmodel.service.server import ListenAddress, check_exposure, serving
+from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli.running import run
-from p2pmodel.domain.names import printable
-from p2pmodel.errors import InvalidInput
+from p2pmodel.cli.secrets import read_token
+from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.catalog_folder import CatalogFolder
-from p2pmodel.service.coordinator import check_token, coordinator_app
-from p2pmodel.service.server import ListenAddress, check_exposure, serving
+from p2pmodel.service.coordinator import coordinator_app
+from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.service.tracker import INTERVAL, Tracker
 
 DEFAULT_LISTEN = "127.0.0.1:6969"
@@ -56,7 +56,7 @@ def serve(
     Seeders publish into the catalog; peers and other programs announce at http://ADDRESS:PORT/announce.
     """
     address = ListenAddress.parse(listen)
-    token = _read_token(token_file) if token_file else None
+    token = read_token(token_file) if token_file else None
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
     catalog = Catalog(CatalogFolder(state_dir) if state_dir else None)
     if registered_only:
@@ -82,11 +82,3 @@ async def _serve(
                 click.echo(note, err=True)
             click.echo(f"tracker and catalog at {url} ({held} torrents); interrupt to stop", err=True)
         await asyncio.Event().wait()
-
-
-def _read_token(path: Path) -> str:
-    try:
-        return check_token(path.read_text(encoding="ascii"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not ASCII text"
-        raise InvalidInput(f"the token file {printable(str(path))} cannot be read: {reason}") from None

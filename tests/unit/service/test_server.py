@@ -8,8 +8,9 @@ import time
 import pytest
 from aiohttp import ClientError, ClientSession, web
 
+from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
-from p2pmodel.service.server import ListenAddress, check_exposure, serving
+from p2pmodel.service.server import check_exposure, serving
 
 
 async def _hello(request: web.Request) -> web.Response:

@@ -1,0 +1,123 @@
+"""Progress and notes on stderr: a live bar on a terminal, JSON lines or plain lines elsewhere."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from p2pmodel.domain.sizes import human
+from p2pmodel.node.progress import Progress, Reporter
+
+Style = Literal["auto", "bar", "plain", "json", "none"]
+STYLES: tuple[Style, ...] = ("auto", "bar", "plain", "json", "none")
+
+_PLAIN_EVERY = 5.0
+_JSON_EVERY = 0.2
+
+
+def describe(progress: Progress) -> str:
+    """`progress` as one line of words."""
+    parts: list[str] = [progress.phase]
+    if progress.total:
+        parts.append(f"{progress.done * 100 // progress.total}% of {human(progress.total)}")
+    sources = {"peers": progress.from_peers, "mirrors": progress.from_mirrors, "cache": progress.from_cache}
+    known = [f"{name} {human(size)}" for name, size in sources.items() if size]
+    if known:
+        parts.append("from " + ", ".join(known))
+    if progress.download_rate:
+        parts.append(f"{human(progress.download_rate)}/s")
+    if progress.peers:
+        parts.append(f"{progress.peers} peers")
+    if progress.uploaded:
+        parts.append(f"sent {human(progress.uploaded)}")
+    if progress.waiting_for:
+        parts.append(f"waiting for {progress.waiting_for}")
+    return "  ".join(parts)
+
+
+@contextmanager
+def reporting(style: Style, *, quiet: bool) -> Iterator[Reporter]:
+    """A Reporter that writes to stderr in `style`; `quiet` leaves only notes out of `json`, and all else too."""
+    chosen = _choose(style, quiet=quiet)
+    if chosen == "bar":
+        with _bar() as reporter:
+            yield reporter
+    elif chosen == "json":
+        yield _json_lines()
+    elif chosen == "plain":
+        yield _plain_lines()
+    else:
+        yield Reporter(note=lambda _line: None)
+
+
+def _choose(style: Style, *, quiet: bool) -> Style:
+    if quiet:
+        return "none"
+    if style == "auto":
+        return "bar" if sys.stderr.isatty() else "plain"
+    return style
+
+
+class _Throttle:
+    """Lets a report through at most every `seconds`, and always when the phase changes."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = -seconds
+        self._phase = ""
+
+    def passes(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        if progress.phase == self._phase and now - self._last < self._seconds:
+            return False
+        self._last, self._phase = now, progress.phase
+        return True
+
+
+def _plain_lines() -> Reporter:
+    throttle = _Throttle(_PLAIN_EVERY)
+
+    def show(progress: Progress) -> None:
+        if throttle.passes(progress):
+            click.echo(describe(progress), err=True)
+
+    return Reporter(show, lambda line: click.echo(line, err=True))
+
+
+def _json_lines() -> Reporter:
+    throttle = _Throttle(_JSON_EVERY)
+
+    def show(progress: Progress) -> None:
+        if throttle.passes(progress):
+            click.echo(json.dumps(dataclasses.asdict(progress)), err=True)
+
+    return Reporter(show, lambda line: click.echo(json.dumps({"note": line}), err=True))
+
+
+class _Words(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields["words"]))
+
+
+@contextmanager
+def _bar() -> Iterator[Reporter]:
+    console = Console(stderr=True)
+    with Bars(BarColumn(bar_width=30), _Words(), console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, words="")
+
+        def show(progress: Progress) -> None:
+            bars.update(task, total=progress.total or None, completed=progress.done, words=describe(progress))
+
+        yield Reporter(show, lambda line: console.print(line, markup=False, highlight=False))

@@ -1,0 +1,132 @@
+"""`p2pmodel fetch`: bring a snapshot into this node's cache, and load it if asked."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.console import STYLES, Style, reporting
+from p2pmodel.cli.running import run
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.sizes import human
+from p2pmodel.errors import InvalidInput
+from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
+from p2pmodel.node.finding import parse_target
+from p2pmodel.settings import Settings
+
+INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
+
+
+@click.command()
+@click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET")
+@click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match; repeatable.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files that match; repeatable.")
+@click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Connect to this peer; repeatable.")
+@click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Serve that long once ready.")
+@click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Serve until RATIO copies are sent.")
+@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and stop.")
+@click.option("--load", is_flag=True, help="Load the model once it is here.")
+@click.option("--prompt", help="Ask the loaded model; the answer streams to stdout. Implies --load.")
+@click.option("--image", type=click.Path(path_type=Path), help="Picture that the prompt is about.")
+@click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--progress", type=click.Choice(STYLES), default="auto", show_default=True)
+@options.listen
+@options.origin
+@options.common
+def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -> None:
+    """Bring a snapshot into the Hugging Face cache and print its path.
+
+    Asks the coordinators for a torrent and joins its swarm; without one, or without peers, takes the files from the
+    mirrors. Every byte is verified. Stopped at any time, the same command resumes.
+    """
+    request = FetchRequest(
+        target=parse_target(target, revision),
+        include=flags["include"],
+        exclude=flags["exclude"],
+        seed_seconds=flags["seed_time"],
+        seed_ratio=flags["seed_ratio"],
+        peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
+    )
+    wants_load = flags["load"] or flags["prompt"] is not None
+    if flags["image"] is not None and flags["prompt"] is None:
+        raise InvalidInput("--image goes with --prompt")
+    style: Style = flags["progress"] if settings.progress or flags["progress"] != "auto" else "none"
+    with reporting(style, quiet=flags["quiet"]) as reporter:
+        fetching = Fetching(request, settings, reporter)
+        if flags["dry_run"]:
+            _show_plan(fetching, as_json=flags["as_json"])
+            return
+        ready = _Ready(flags, wants_load=wants_load)
+        run(fetching.run(ready), interrupted=INTERRUPTED)
+    if wants_load:
+        ready.load()
+
+
+class _Ready:
+    """Prints the result as soon as the snapshot is there; serving and loading come after."""
+
+    def __init__(self, flags: dict[str, Any], *, wants_load: bool) -> None:
+        self._flags = flags
+        self._wants_load = wants_load
+        self._fetched: Fetched | None = None
+
+    def __call__(self, fetched: Fetched) -> None:
+        self._fetched = fetched
+        if self._wants_load:
+            return
+        click.echo(json.dumps(_result(fetched)) if self._flags["as_json"] else str(fetched.path))
+
+    def load(self) -> None:
+        """Load the snapshot, answer the prompt, and say how long each step took."""
+        from p2pmodel.cli.answering import load_and_answer  # noqa: PLC0415 - torch is loaded only here
+
+        assert self._fetched is not None
+        as_json = self._flags["as_json"]
+        began = time.monotonic()
+        outcome = load_and_answer(
+            self._fetched.path,
+            prompt=self._flags["prompt"],
+            image=self._flags["image"],
+            device=self._flags["device"],
+            max_new_tokens=self._flags["max_new_tokens"],
+            as_json=as_json,
+            quiet=self._flags["quiet"],
+        )
+        if as_json:
+            click.echo(json.dumps(_result(self._fetched) | {"loading": outcome}))
+        elif not self._flags["quiet"]:
+            click.echo(_timing(self._fetched, time.monotonic() - began), err=True)
+
+
+def _result(fetched: Fetched) -> dict[str, Any]:
+    progress = dataclasses.asdict(fetched.progress)
+    sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors")}
+    return {
+        "path": str(fetched.path),
+        "repo": str(fetched.manifest.repo),
+        "commit": fetched.manifest.commit,
+        "size": fetched.manifest.total_size,
+        "seconds": round(fetched.seconds, 3),
+    } | sources
+
+
+def _timing(fetched: Fetched, loaded: float) -> str:
+    return f"download and verify {fetched.seconds:.1f} s, load {loaded:.1f} s, {human(fetched.manifest.total_size)}"
+
+
+def _show_plan(fetching: Fetching, *, as_json: bool) -> None:
+    manifest, absent = run(fetching.plan(), interrupted="interrupted")
+    needed = sum(file.size for file in absent)
+    if as_json:
+        plain = {"repo": str(manifest.repo), "commit": manifest.commit, "download": needed}
+        click.echo(json.dumps(plain | {"files": [{"path": f.path, "size": f.size} for f in absent]}))
+        return
+    for file in absent:
+        click.echo(f"{human(file.size):>10}  {file.path}")
+    click.echo(f"{len(absent)} files, {human(needed)} to download of {manifest.repo}@{manifest.commit}", err=True)

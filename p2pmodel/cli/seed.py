@@ -1,0 +1,125 @@
+"""`p2pmodel seed`: one verified copy from the mirrors, offered to the swarm until stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.console import STYLES, Style, reporting
+from p2pmodel.cli.running import run
+from p2pmodel.cli.secrets import read_token
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.names import Reference
+from p2pmodel.domain.sizes import human
+from p2pmodel.errors import InvalidInput
+from p2pmodel.node.seeding import Seeded, SeedRequest
+from p2pmodel.service.seeder import CoordinatorRole, Seeder
+from p2pmodel.service.server import check_exposure
+from p2pmodel.settings import Settings, check_url
+from p2pmodel.swarm.magnet import magnet_of
+from p2pmodel.swarm.torrents import parse
+
+INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command seeds it again at once"
+
+
+@click.command()
+@click.argument("source", metavar="REPO[@REV]|DIR")
+@click.option("--as", "name", metavar="REPO[@REV]", help="Name of the snapshot when the source is a directory.")
+@click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+@click.option(
+    "--format",
+    "exports",
+    type=click.Choice(["v2", "hybrid", "v1"]),
+    multiple=True,
+    help="Seed this torrent format too, for clients without v2; repeatable. v2 is always seeded.",
+)
+@click.option("--listen", default="127.0.0.1:6969", show_default=True, metavar="ADDRESS:PORT", help="Coordinator.")
+@click.option("--public-url", metavar="URL", help="The coordinator's URL as peers reach it (behind NAT, or 0.0.0.0).")
+@click.option("--token-file", type=click.Path(path_type=Path), help="Token that peers put into the coordinator's URL.")
+@click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
+@click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the v2 .torrent here.")
+@click.option("--progress", type=click.Choice(STYLES), default="auto", show_default=True)
+@options.listen
+@options.origin
+@options.common
+def seed(settings: Settings, source: str, **flags: Any) -> None:
+    """Mirror a snapshot, verify it, build its torrent, and serve it with a tracker and a catalog until stopped.
+
+    A directory is imported under the name --as gives. Interrupting ends it cleanly.
+    """
+    request = _request(source, flags)
+    style: Style = flags["progress"] if settings.progress or flags["progress"] != "auto" else "none"
+    with reporting(style, quiet=flags["quiet"]) as reporter:
+        seeder = Seeder(request, settings, reporter)
+        shown = _Shown(flags)
+        if flags["once"]:
+            shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), "")
+            return
+        run(seeder.run(_role(flags), shown), interrupted=INTERRUPTED)
+
+
+def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
+    exports = tuple(form for form in flags["exports"] if form != "v2")
+    if flags["name"] is None:
+        if Path(source).is_dir() and source.startswith((".", "/", "~")):
+            raise InvalidInput(f"'{source}' is a directory", hint="name the snapshot with --as ORG/NAME[@REV]")
+        return SeedRequest(Reference.parse(source, revision=flags["revision"]), exports=exports)
+    ref = Reference.parse(flags["name"], revision=flags["revision"])
+    if not Path(source).is_dir():
+        raise InvalidInput(f"'{source}' is not a directory", hint="--as goes with a directory to import")
+    return SeedRequest(ref, directory=Path(source), exports=exports)
+
+
+def _role(flags: dict[str, Any]) -> CoordinatorRole:
+    address = ListenAddress.parse(flags["listen"])
+    token = read_token(flags["token_file"]) if flags["token_file"] else None
+    check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
+    url = flags["public_url"]
+    try:
+        return CoordinatorRole(address, check_url(url) if url else None, token)
+    except ValueError as error:
+        raise InvalidInput(f"--public-url: {error}") from None
+
+
+class _Shown:
+    """Says what is seeded, once it is."""
+
+    def __init__(self, flags: dict[str, Any]) -> None:
+        self._flags = flags
+
+    def __call__(self, seeded: Seeded, url: str) -> None:
+        raw = seeded.torrents["v2"]
+        metainfo = parse(raw)
+        if self._flags["output"]:
+            self._flags["output"].write_bytes(raw)
+        sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent"] if url else []
+        magnet = magnet_of(metainfo, sources=sources)
+        if self._flags["as_json"]:
+            plain = {
+                "path": str(seeded.path),
+                "repo": str(seeded.manifest.repo),
+                "commit": seeded.manifest.commit,
+                "size": seeded.manifest.total_size,
+                "info_hash": metainfo.info_hash,
+                "formats": list(seeded.torrents),
+                "coordinator": url or None,
+                "magnet": magnet,
+                "from_cache": seeded.from_cache,
+                "from_mirrors": seeded.from_mirrors,
+            }
+            click.echo(json.dumps(plain))
+            return
+        click.echo(str(seeded.path))
+        if not self._flags["quiet"]:
+            size = human(seeded.manifest.total_size)
+            click.echo(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}", err=True)
+            click.echo(magnet, err=True)
+            if url:
+                click.echo(f"on each node: p2pmodel fetch {self._ref(seeded)} --coordinator {url}", err=True)
+
+    def _ref(self, seeded: Seeded) -> str:
+        revision = self._flags["revision"] or "main"
+        return str(seeded.manifest.repo) + ("" if revision == "main" else f"@{revision}")

@@ -1,0 +1,137 @@
+"""`p2pmodel torrent`: make a .torrent of a snapshot in this cache, or say what one holds."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.console import reporting
+from p2pmodel.cli.running import run
+from p2pmodel.domain.layout import KIB
+from p2pmodel.domain.names import Reference, printable
+from p2pmodel.domain.sizes import human
+from p2pmodel.errors import NotFound
+from p2pmodel.node.torrents import CreatedTorrent, create_torrent
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.magnet import magnet_of
+from p2pmodel.swarm.torrents import MAX_TORRENT_SIZE, Format, Metainfo, parse
+
+
+@click.group()
+def torrent() -> None:
+    """Make a .torrent of a snapshot, or say what one holds."""
+
+
+@torrent.command()
+@options.reference
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (NAME-COMMIT.torrent).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(Format)),
+    default="v2",
+    show_default=True,
+    help="v2 is what p2pmodel speaks; hybrid and v1 are for clients that know no v2.",
+)
+@click.option("--tracker", "trackers", multiple=True, metavar="URL", help="Announce URL; repeatable.")
+@click.option(
+    "--endpoint",
+    "_set_endpoints",
+    multiple=True,
+    metavar="URL",
+    help="Hub or mirror to name as webseed; repeatable (default: the mirrors of the settings).",
+)
+@options.common
+def create(
+    settings: Settings,
+    ref: Reference,
+    output: Path | None,
+    *,
+    form: Format,
+    trackers: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the .torrent of a snapshot in the cache, and print its path.
+
+    Everybody who makes one of the same commit gets the same info-hash. Asks nobody.
+    """
+    with reporting("auto" if settings.progress else "none", quiet=quiet) as reporter:
+        created = run(
+            create_torrent(
+                HubCache(settings.cache_dir),
+                ref,
+                format=form,
+                trackers=trackers,
+                endpoints=[mirror.endpoint for mirror in settings.mirrors],
+                reporter=reporter,
+            ),
+            interrupted="interrupted; what was checked is remembered: run the same command again",
+        )
+    path = output or Path(_file_name(created, form))
+    path.write_bytes(created.raw)
+    click.echo(json.dumps({"path": str(path)} | _summary(created, form)) if as_json else str(path))
+
+
+@torrent.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def show(file: Path, *, as_json: bool) -> None:
+    """Check a .torrent whole and say what it holds."""
+    plain = _plain(parse(_read(file)))
+    if as_json:
+        click.echo(json.dumps(plain))
+        return
+    files = plain.pop("files")
+    plain["size"] = f"{human(plain['size'])} in {len(files)} files"
+    plain["piece_length"] = f"{plain['piece_length'] // KIB} KiB"
+    for key, value in plain.items():
+        for line in value if isinstance(value, list) else [value]:
+            click.echo(f"{key.replace('_', ' ') + ':':<14} {line}")
+    for entry in files:
+        click.echo(f"{human(entry['size']):>11}  {entry['etag'][:12]}  {entry['path']}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TORRENT_SIZE + 1)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {printable(str(path))}") from None
+
+
+def _file_name(created: CreatedTorrent, form: Format) -> str:
+    name = str(created.manifest.repo).rpartition("/")[2]
+    suffix = "" if form == "v2" else f".{form}"
+    return f"{name}-{created.manifest.commit[:12]}{suffix}.torrent"
+
+
+def _summary(created: CreatedTorrent, form: Format) -> dict[str, Any]:
+    manifest = created.manifest
+    known = {"info_hash": parse(created.raw).info_hash} if form != "v1" else {}
+    return {"repo": str(manifest.repo), "commit": manifest.commit, "format": form} | known
+
+
+def _plain(metainfo: Metainfo) -> dict[str, Any]:
+    manifest = metainfo.manifest
+    plain: dict[str, Any] = {
+        "repo": str(manifest.repo),
+        "commit": manifest.commit,
+        "format": metainfo.format,
+        "info_hash": metainfo.info_hash,
+    }
+    if metainfo.info_hash_v1:
+        plain["info_hash_v1"] = metainfo.info_hash_v1
+    return plain | {
+        "piece_length": metainfo.layout.piece_length,
+        "pieces": metainfo.layout.piece_count,
+        "size": manifest.total_size,
+        "private": manifest.private,
+        "trackers": list(metainfo.trackers),
+        "webseeds": list(metainfo.webseeds),
+        "magnet": magnet_of(metainfo),
+        "files": [{"path": f.path, "size": f.size, "etag": f.etag} for f in manifest.files],
+    }

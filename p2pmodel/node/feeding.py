@@ -1,0 +1,92 @@
+"""Feeding a swarm from the mirrors: orphan pieces are pulled, checked here, and handed to the engine.
+
+libtorrent's own webseed client is never pointed at a mirror: it gives a file up for ever after one HTTP error,
+ignores Retry-After, and cannot be told which pieces to leave to other peers.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from p2pmodel.domain.pulling import Pulling
+from p2pmodel.errors import P2PModelError
+from p2pmodel.origin.origin import Origin
+from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.torrents import Metainfo
+
+TICK = 0.5
+RETRY_AFTER = 10.0
+
+
+class MirrorFeed:
+    """Pulls what `Pulling` chooses for one torrent until cancelled.
+
+    `needed()` gives the pieces still missing. `failure` is the last reason why the mirrors could not help, None
+    while they do; the transfer decides whether that ends it.
+    """
+
+    def __init__(
+        self,
+        torrent: SwarmTorrent,
+        metainfo: Metainfo,
+        origin: Origin,
+        pulling: Pulling,
+        needed: Callable[[], frozenset[int]],
+    ) -> None:
+        self._torrent = torrent
+        self._metainfo = metainfo
+        self._origin = origin
+        self._pulling = pulling
+        self._needed = needed
+        self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._paused_until = 0.0
+        self.fed: set[int] = set()
+        """Pieces handed to the engine. The transfer takes one out again when the engine rejects it."""
+        self.failure: P2PModelError | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a mirror is being asked right now."""
+        return bool(self._in_flight)
+
+    async def run(self) -> None:
+        """Pull until cancelled; no request outlives this call."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._start_pulls(group)
+                    await asyncio.sleep(TICK if not self._in_flight else TICK / 10)
+        finally:
+            self._in_flight.clear()
+
+    def _start_pulls(self, group: asyncio.TaskGroup) -> None:
+        now = time.monotonic()
+        status = self._torrent.status()
+        busy = frozenset(self._in_flight)
+        missing = self._needed() - self.fed
+        chosen = self._pulling.choose(now, missing, status.availability, status.peers, busy)
+        if now < self._paused_until:
+            return
+        for piece in chosen:
+            self._in_flight[piece] = group.create_task(self._pull(piece))
+
+    async def _pull(self, piece: int) -> None:
+        try:
+            place = self._metainfo.layout.piece_range(piece)
+            file = self._metainfo.manifest.files[place.span.index]
+            data = await self._origin.read(
+                self._metainfo.manifest,
+                file,
+                place.offset,
+                place.length,
+                accept=lambda received: self._metainfo.accepts(piece, received),
+            )
+            if piece in self._needed():
+                self.fed.add(piece)
+                await self._torrent.feed(piece, data)
+            self.failure = None
+        except P2PModelError as error:
+            self.failure = error
+            self._paused_until = time.monotonic() + RETRY_AFTER
+        finally:
+            self._in_flight.pop(piece, None)

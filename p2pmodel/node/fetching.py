@@ -1,0 +1,166 @@
+"""The fetch use case: find a snapshot, bring it here through the swarm or from the mirrors alone, serve it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.errors import EntryNotFound
+from p2pmodel.node.coordinators import announce_url
+from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
+from p2pmodel.node.locking import one_at_a_time
+from p2pmodel.node.mirroring import Mirroring
+from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
+from p2pmodel.node.transfer import Transfer, TransferPlan
+from p2pmodel.origin.origin import Origin
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+from p2pmodel.store.space import check_writable
+from p2pmodel.swarm.engine import Engine
+from p2pmodel.swarm.torrents import Metainfo
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What to fetch and how long to serve it afterwards (`seed_seconds`, `seed_ratio`; None: no such bound).
+
+    With neither bound the fetch ends when the snapshot is ready. `peers` are connected to beside the trackers'.
+    """
+
+    target: Target
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    seed_seconds: float | None = None
+    seed_ratio: float | None = None
+    peers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A snapshot that is ready. Bytes by source; `seconds` from the start of the command to this moment."""
+
+    manifest: Manifest
+    path: Path
+    seconds: float
+    progress: Progress
+
+
+class Fetching:
+    """One fetch. `on_ready` is called once, when the snapshot is complete and visible."""
+
+    def __init__(self, request: FetchRequest, settings: Settings, reporter: Reporter) -> None:
+        self._request = request
+        self._settings = settings
+        self._reporter = reporter
+        self._cache = HubCache(settings.cache_dir)
+        self._began = time.monotonic()
+        self._latest = Progress("finding")
+        self._watched = Reporter(self._see, reporter.note)
+
+    async def run(self, on_ready: Callable[[Fetched], None]) -> None:
+        """Fetch, call `on_ready`, then serve as long as the request says."""
+        await asyncio.to_thread(check_writable, self._settings.cache_dir)
+        self._watched.progress(Progress("finding"))
+        async with AsyncExitStack() as stack:
+            engine = _OnDemand(engine_of(self._settings), stack)
+            found = await self._find(engine)
+            async with one_at_a_time(self._cache.repo(found.manifest.repo), found.manifest.commit, self._watched):
+                if found.metainfo is None:
+                    await self._from_mirrors(found, on_ready)
+                else:
+                    await self._from_swarm(found, found.metainfo, await engine.started(), on_ready)
+
+    async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
+        """What `run` would bring here: the manifest, and the files that are not in the cache yet."""
+        async with AsyncExitStack() as stack:
+            found = await self._find(_OnDemand(engine_of(self._settings), stack))
+        repo = self._cache.repo(found.manifest.repo)
+        return found.manifest, await asyncio.to_thread(repo.missing, self._selected(found.manifest))
+
+    async def _find(self, engine: "_OnDemand") -> Found:
+        target = self._request.target
+        if isinstance(target, TorrentTarget):
+            return await find_torrent(target, self._settings, engine.started, self._watched)
+        async with self._origin(None) as origin:
+            return await find_reference(target, self._settings, self._cache, origin, self._watched)
+
+    async def _from_mirrors(self, found: Found, on_ready: Callable[[Fetched], None]) -> None:
+        repo = self._cache.repo(found.manifest.repo)
+        files = self._selected(found.manifest)
+        async with self._origin(None) as origin:
+            mirroring = Mirroring(origin, repo, found.manifest, self._watched)
+            await mirroring.run(files, found.refs)
+        on_ready(self._fetched(found.manifest))
+        if self._request.seed_seconds or self._request.seed_ratio:
+            self._reporter.note(
+                "nobody seeds this snapshot: there is no swarm to serve it to ('p2pmodel seed' makes one)"
+            )
+
+    async def _from_swarm(
+        self, found: Found, metainfo: Metainfo, engine: Engine, on_ready: Callable[[Fetched], None]
+    ) -> None:
+        chosen = set(self._selected(found.manifest))
+        plan = TransferPlan(
+            metainfo=metainfo,
+            files=frozenset(i for i, file in enumerate(found.manifest.files) if file in chosen),
+            refs=found.refs,
+            trackers=tuple(dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))),
+            peers=self._request.peers,
+            peer_timeout=self._settings.swarm.peer_timeout,
+            stall_timeout=self._settings.swarm.stall_timeout,
+        )
+        repo = self._cache.repo(found.manifest.repo)
+        async with (
+            self._origin(metainfo) as origin,
+            Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self._watched) as transfer,
+        ):
+            await transfer.download()
+            on_ready(self._fetched(found.manifest))
+            if self._request.seed_seconds is not None or self._request.seed_ratio is not None:
+                await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)
+
+    @asynccontextmanager
+    async def _origin(self, metainfo: Metainfo | None) -> AsyncIterator[Origin | None]:
+        """The mirrors, with those that the torrent names; None where HF_HUB_OFFLINE forbids them."""
+        if self._settings.offline:
+            yield None
+            return
+        mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo)
+        async with Origin(mirrors, self._settings.origin, on_note=self._reporter.note) as origin:
+            yield origin
+
+    def _selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
+        files = manifest.select(self._request.include, self._request.exclude)
+        if not files and manifest.files:
+            raise EntryNotFound(
+                f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
+            )
+        return files
+
+    def _fetched(self, manifest: Manifest) -> Fetched:
+        path = self._cache.repo(manifest.repo).snapshot(manifest.commit)
+        return Fetched(manifest, path, time.monotonic() - self._began, self._latest)
+
+    def _see(self, progress: Progress) -> None:
+        self._latest = progress
+        self._reporter.progress(progress)
+
+
+class _OnDemand:
+    """An engine that starts when it is first needed: a fetch from the mirrors alone opens no port for peers."""
+
+    def __init__(self, engine: Engine, stack: AsyncExitStack) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._started = False
+
+    async def started(self) -> Engine:
+        """The engine, running until the stack closes."""
+        if not self._started:
+            await self._stack.enter_async_context(self._engine)
+            self._started = True
+        return self._engine

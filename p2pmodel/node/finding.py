@@ -1,0 +1,155 @@
+"""What a fetch target stands for: who has this snapshot, and under which torrent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.domain.names import Reference, printable
+from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, P2PModelError, Unavailable
+from p2pmodel.node import coordinators
+from p2pmodel.node.progress import Reporter
+from p2pmodel.origin.origin import Origin
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.engine import Engine
+from p2pmodel.swarm.magnet import parse_magnet
+from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
+from p2pmodel.swarm.torrents import Metainfo, parse
+
+DOWNLOAD_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentTarget:
+    """A snapshot named by its torrent: a path, an http(s) URL of a .torrent, or a magnet link."""
+
+    source: str
+
+
+Target = Reference | TorrentTarget
+StartEngine = Callable[[], Awaitable[Engine]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The snapshot to bring here, its torrent if somebody has one, and the refs that will point at it."""
+
+    manifest: Manifest
+    metainfo: Metainfo | None
+    refs: tuple[str, ...] = ()
+
+
+def parse_target(text: str, revision: str | None = None) -> Target:
+    """`REPO[@REV]` or `hf://...`, a .torrent file, an http(s) URL or a magnet. Raises InvalidInput."""
+    if text.startswith(("magnet:", "http://", "https://")) or text.endswith(".torrent"):
+        if revision is not None:
+            raise InvalidInput("--revision goes with a repository, not with a torrent")
+        return TorrentTarget(text)
+    return Reference.parse(text, revision=revision)
+
+
+async def find_reference(
+    ref: Reference, settings: Settings, cache: HubCache, origin: Origin | None, reporter: Reporter
+) -> Found:
+    """Ask the coordinators, then the mirrors, then this cache. Raises the most telling of their errors."""
+    held = _held(ref, cache) if ref.pinned else None
+    if held is not None and not cache.repo(ref.repo).missing(held.files):
+        return Found(held, None)
+    refs = () if ref.pinned else (ref.revision,)
+    metainfo = await _from_coordinators(ref, settings, reporter)
+    if metainfo is not None:
+        return Found(metainfo.manifest, metainfo, refs)
+    return Found(await from_mirrors_or_cache(ref, origin, cache, reporter), None, refs)
+
+
+async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: HubCache, reporter: Reporter) -> Manifest:
+    """What `ref` is at the mirrors; when none answers (or none may be asked), what it was when it came here."""
+    held = await asyncio.to_thread(_held, ref, cache)
+    if origin is None:
+        if held is None:
+            raise Unavailable(f"{ref} is not in this cache, and no mirror may be asked", hint="unset HF_HUB_OFFLINE")
+        return held
+    try:
+        return await origin.manifest(ref)
+    except Unavailable as error:
+        if held is None:
+            raise
+        reporter.note(f"{error}; using {ref} as it is in this cache ({held.commit[:8]})")
+        return held
+
+
+async def find_torrent(target: TorrentTarget, settings: Settings, engine: StartEngine, reporter: Reporter) -> Found:
+    """Read or download the .torrent that `target` names; a magnet is joined with `engine`, started only then."""
+    if target.source.startswith("magnet:"):
+        metainfo = await _from_magnet(target.source, settings, engine, reporter)
+    elif "://" in target.source:
+        metainfo = parse(await download_torrent(target.source))
+    else:
+        metainfo = parse(await asyncio.to_thread(_read_torrent, Path(target.source)))
+    return Found(metainfo.manifest, metainfo)
+
+
+def _held(ref: Reference, cache: HubCache) -> Manifest | None:
+    repo = cache.repo(ref.repo)
+    commit = repo.resolve(ref.revision)
+    return repo.manifest(commit) if commit else None
+
+
+async def _from_coordinators(ref: Reference, settings: Settings, reporter: Reporter) -> Metainfo | None:
+    if not settings.coordinators:
+        return None
+    answer = await coordinators.find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
+    if answer.torrent is None:
+        reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): taking it from the mirrors alone")
+        return None
+    return parse(answer.torrent)
+
+
+async def _from_magnet(magnet: str, settings: Settings, engine: StartEngine, reporter: Reporter) -> Metainfo:
+    wanted = parse_magnet(magnet)
+    for source in wanted.sources:
+        try:
+            metainfo = parse(await download_torrent(source))
+        except P2PModelError as error:
+            reporter.note(f"{source}: {error}")
+            continue
+        if metainfo.info_hash == wanted.info_hash:
+            return metainfo
+        reporter.note(f"{source} has another torrent than the magnet names")
+    raw = await (await engine()).fetch_metainfo(magnet, timeout=settings.swarm.magnet_timeout)
+    return parse(raw)
+
+
+def _read_torrent(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TORRENT_SIZE + 1)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {printable(str(path))}") from None
+    except OSError as error:
+        raise InvalidInput(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+
+
+async def download_torrent(url: str) -> bytes:
+    """GET a .torrent of bounded size in bounded time. Raises NotFound, Unavailable or BadTorrent."""
+    timeout = aiohttp.ClientTimeout(total=DOWNLOAD_TIMEOUT)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            if response.status == 404:
+                raise NotFound(f"{url} does not exist")
+            if response.status != 200:
+                raise Unavailable(f"{url} answered {response.status}")
+            data = bytearray()
+            async for chunk in response.content.iter_chunked(1 << 20):
+                data += chunk
+                if len(data) > MAX_TORRENT_SIZE:
+                    raise BadTorrent(f"{url} is larger than a .torrent may be")
+            return bytes(data)
+    except aiohttp.InvalidURL:
+        raise InvalidInput(f"'{printable(url)}' is not a URL") from None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable(f"{url} cannot be downloaded: {error or type(error).__name__}") from None

@@ -1,0 +1,147 @@
+"""One verified copy from the mirrors: pull what the cache lacks, hash it in the same pass, publish it."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2pmodel.domain.layout import piece_length_for
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.merkle import FileTree
+from p2pmodel.errors import Unavailable
+from p2pmodel.node.inventory import adoptable
+from p2pmodel.node.progress import Phase, Progress, Reporter
+from p2pmodel.node.tasks import companions, together
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.partial import PartialFile
+from p2pmodel.store.publish import publish_blob, publish_snapshot
+from p2pmodel.store.space import check_space
+
+FILES_AT_ONCE = 4
+REPORT_EVERY = 0.2
+RATE_WINDOW = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What mirroring brought. `trees` has the Merkle tree of every file pulled now (not of adopted ones)."""
+
+    trees: dict[str, FileTree]
+    from_cache: int
+    from_mirrors: int
+
+
+class Mirroring:
+    """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked."""
+
+    def __init__(self, origin: Origin | None, repo: RepoCache, manifest: Manifest, reporter: Reporter) -> None:
+        self._origin = origin
+        self._repo = repo
+        self._manifest = manifest
+        self._reporter = reporter
+        self._staging = repo.staging(manifest.commit)
+        self._piece_length = piece_length_for(manifest.total_size)
+        self._index = {file.path: index for index, file in enumerate(manifest.files)}
+        self._trees: dict[str, FileTree] = {}
+        self._phase: Phase = "checking"
+        self._total = 0
+        self._checked = 0
+        self._cached = 0
+        self._resumed = 0
+        self._pulled = 0
+        self._rate = Rate()
+
+    async def run(self, files: Sequence[ManifestFile], refs: Sequence[str]) -> Mirrored:
+        """Pull, verify and publish `files`, then the snapshot, then `refs`. What was pulled is kept if it fails."""
+        self._total = sum(file.size for file in files)
+        async with companions() as start:
+            start(self._report())
+            absent = await self._adopt(files)
+            if absent and self._origin is None:
+                raise Unavailable(
+                    f"{len(absent)} files of {self._manifest.repo} are not in this cache, and no mirror may be asked",
+                    hint="unset HF_HUB_OFFLINE",
+                )
+            self._phase = "mirroring"
+            await self._pull_all(absent)
+        await asyncio.to_thread(publish_snapshot, self._repo, self._manifest, files, refs)
+        await asyncio.to_thread(self._staging.clear)
+        self._phase = "done"
+        self._reporter.progress(self._progress())
+        return Mirrored(self._trees, self._cached, self._pulled)
+
+    async def _adopt(self, files: Sequence[ManifestFile]) -> list[ManifestFile]:
+        """Count what the cache has; return the rest, one file for each distinct content."""
+        absent: dict[str, ManifestFile] = {}
+        for file in files:
+            if await asyncio.to_thread(adoptable, self._repo, file, self._count_checked):
+                self._cached += file.size
+            else:
+                absent.setdefault(file.etag, file)
+        return list(absent.values())
+
+    async def _pull_all(self, files: Sequence[ManifestFile]) -> None:
+        await asyncio.to_thread(check_space, self._repo.folder, sum(file.size for file in files))
+        # The largest first: the job takes as long as its slowest file.
+        waiting = deque(sorted(files, key=lambda file: -file.size))
+
+        async def work() -> None:
+            while waiting:
+                await self._pull(waiting.popleft())
+
+        await together(work() for _ in range(FILES_AT_ONCE))
+
+    async def _pull(self, file: ManifestFile) -> None:
+        assert self._origin is not None
+        staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
+        async with await asyncio.to_thread(PartialFile.open, staged, file, self._piece_length) as partial:
+            self._resumed += file.size - sum(length for _, length in partial.missing())
+            await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)
+            tree = await asyncio.to_thread(lambda: partial.tree)
+        if tree is not None:
+            self._trees[file.path] = tree
+        await asyncio.to_thread(publish_blob, self._repo, file, staged)
+
+    def _count_checked(self, count: int) -> None:
+        self._checked += count
+
+    def _count_pulled(self, count: int) -> None:
+        self._pulled += count
+        self._rate.add(count)
+
+    def _progress(self) -> Progress:
+        held = self._cached + self._resumed
+        done = self._checked if self._phase == "checking" else min(held + self._pulled, self._total)
+        return Progress(
+            self._phase,
+            self._total,
+            self._total if self._phase == "done" else done,
+            from_cache=held,
+            from_mirrors=self._pulled,
+            download_rate=self._rate.value(),
+        )
+
+    async def _report(self) -> None:
+        while True:
+            self._reporter.progress(self._progress())
+            await asyncio.sleep(REPORT_EVERY)
+
+
+class Rate:
+    """Bytes a second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque()
+
+    def add(self, count: int) -> None:
+        """`count` bytes have come now."""
+        self._counts.append((time.monotonic(), count))
+
+    def value(self) -> int:
+        """The mean over the window."""
+        oldest = time.monotonic() - RATE_WINDOW
+        while self._counts and self._counts[0][0] < oldest:
+            self._counts.popleft()
+        return int(sum(count for _, count in self._counts) / RATE_WINDOW)

@@ -1,0 +1,106 @@
+"""From staged pieces to blobs under their cache names, and then the snapshot."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.domain.manifest import ManifestFile
+from p2pmodel.errors import IntegrityError
+from p2pmodel.node.inventory import Inventory, recover
+from p2pmodel.node.tasks import companions
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.publish import blob_lock, blob_path, publish_blob, publish_snapshot
+from p2pmodel.store.staging import Staging
+from p2pmodel.store.verify import sealed_digest
+from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.torrents import Metainfo
+
+BATCH = 64
+"""Files that share one flush: a snapshot of thousands of small files is not fenced one by one."""
+
+
+@dataclass
+class DamagedFile(Exception):
+    """A staged file of which some pieces no longer pass their check: this disk changed them."""
+
+    index: int
+    path: str
+
+
+class Publisher:
+    """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work."""
+
+    def __init__(
+        self, repo: RepoCache, staging: Staging, metainfo: Metainfo, torrent: SwarmTorrent, inventory: Inventory
+    ) -> None:
+        self._repo = repo
+        self._staging = staging
+        self._metainfo = metainfo
+        self._torrent = torrent
+        self._inventory = inventory
+        self._whole: asyncio.Queue[int] = asyncio.Queue()
+        self._queued: set[int] = set()
+        self._published: set[int] = set()
+        self._all_published = asyncio.Event()
+
+    def file_is_whole(self, index: int) -> None:
+        """Every piece of file `index` of the manifest has passed its check (or it is empty)."""
+        if index not in self._queued:
+            self._queued.add(index)
+            self._whole.put_nowait(index)
+
+    async def publish(self, files: frozenset[int], refs: tuple[str, ...], *, on_last: Callable[[], None]) -> None:
+        """Publish `files` as they become whole, then the snapshot and `refs`. Returns when all of it is visible.
+
+        Raises DamagedFile, or IntegrityError when the pieces are right and the hub's hash is not: the torrent lies.
+        """
+        if files:
+            async with companions() as start:
+                for _ in range(os.cpu_count() or 1):
+                    start(self._work(files))
+                await self._all_published.wait()
+        on_last()
+        manifest = self._metainfo.manifest
+        present = [manifest.files[i] for i in sorted(files)]
+        await asyncio.to_thread(publish_snapshot, self._repo, manifest, present, refs)
+        await asyncio.to_thread(self._staging.save_metainfo, self._metainfo.raw)
+        await asyncio.to_thread(self._staging.clear)
+
+    async def _work(self, files: frozenset[int]) -> None:
+        while True:
+            batch = [await self._whole.get()]
+            while not self._whole.empty() and len(batch) < BATCH:
+                batch.append(self._whole.get_nowait())
+            staged = [i for i in batch if i not in self._inventory.complete]
+            if staged:
+                await self._torrent.flush()
+            for index in staged:
+                await self._publish_file(index, self._metainfo.manifest.files[index], self._inventory.paths[index])
+            self._published.update(batch)
+            if self._published >= files:
+                self._all_published.set()
+
+    async def _publish_file(self, index: int, file: ManifestFile, staged: Path) -> None:
+        if file.size == 0:
+            await asyncio.to_thread(staged.touch)
+            await asyncio.to_thread(publish_blob, self._repo, file, staged)
+            return
+        found = await asyncio.to_thread(sealed_digest, staged, file)
+        if found != file.etag:
+            await self._explain(index, file, staged, found)
+        async with blob_lock(self._repo, file):
+            await self._torrent.rename(self._metainfo.file_indexes[index], blob_path(self._repo, file))
+        await asyncio.to_thread(self._repo.mark_verified, file)
+
+    async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
+        """Either this disk damaged the staged file, or the torrent's pieces are not what the hub vouches for."""
+        span = self._metainfo.layout.spans[index]
+        right = await asyncio.to_thread(recover, staged, span, self._metainfo, frozenset(), lambda _count: None)
+        if len(right) < span.piece_count:
+            raise DamagedFile(index, file.path)
+        raise IntegrityError(
+            f"the torrent's pieces of {file.path} hash to {found}, but its manifest says {file.etag}",
+            hint="the torrent was made from wrong bytes: use another seeder or the mirrors",
+        )

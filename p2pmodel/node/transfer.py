@@ -1,0 +1,321 @@
+"""One snapshot arriving at this node through the swarm, and then served from it.
+
+Invariants, to re-check when editing:
+1. A file gets its blob name only after every piece passed the Merkle check, the pieces were fenced to disk, and
+   the whole content gave the hub's own hash. The snapshot appears after all its blobs, refs last.
+2. `_missing` shrinks only on the engine's PieceVerified; it is counted anew only when a transfer joins again.
+3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
+4. What is durable is recorded every few seconds and when the transfer ends, however it ends.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from p2pmodel.domain.bitfield import pack, unpack
+from p2pmodel.domain.pulling import Pulling, PullingRules
+from p2pmodel.errors import LocalResource, NoSpace, Unavailable
+from p2pmodel.node.feeding import MirrorFeed
+from p2pmodel.node.inventory import take_inventory
+from p2pmodel.node.progress import Phase, Progress, Reporter
+from p2pmodel.node.publishing import DamagedFile, Publisher
+from p2pmodel.node.tasks import companions
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.space import check_space
+from p2pmodel.swarm.engine import (
+    AddTorrent,
+    DiskFailed,
+    Engine,
+    Event,
+    PeerBanned,
+    PieceRejected,
+    PieceVerified,
+    SwarmTorrent,
+    TrackerFailed,
+)
+from p2pmodel.swarm.torrents import Metainfo
+
+SAVE_EVERY = 5.0
+REPORT_EVERY = 0.2
+MAX_DAMAGE = 3
+"""Times one file may prove damaged on this disk before the disk is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPlan:
+    """What to bring here. `files` are indexes into the manifest; `refs` the names that will point at the commit.
+
+    Times in seconds: `peer_timeout` until orphan pieces are taken from the mirrors, `stall_timeout` until a transfer
+    that nobody feeds is given up.
+    """
+
+    metainfo: Metainfo
+    files: frozenset[int]
+    refs: tuple[str, ...] = ()
+    trackers: tuple[str, ...] = ()
+    peers: tuple[tuple[str, int], ...] = ()
+    peer_timeout: float = 10.0
+    stall_timeout: float = 120.0
+    mirror_pieces: int = 8
+    """How many pieces are asked from mirrors at a time."""
+
+
+class Transfer:
+    """Owns the state of one download and its seeding: `async with`, then `download()`, then `seed()`."""
+
+    def __init__(
+        self, plan: TransferPlan, *, engine: Engine, repo: RepoCache, origin: Origin | None, reporter: Reporter
+    ) -> None:
+        self._plan = plan
+        self._metainfo = plan.metainfo
+        self._engine = engine
+        self._repo = repo
+        self._origin = origin
+        self._reporter = reporter
+        self._staging = repo.staging(plan.metainfo.manifest.commit)
+        self._total = sum(plan.metainfo.manifest.files[i].size for i in plan.files)
+        self._torrent: SwarmTorrent | None = None
+        self._publisher: Publisher | None = None
+        self._pulling: Pulling | None = None
+        self._feed: MirrorFeed | None = None
+        self._missing: set[int] = set()
+        self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
+        self._phase: Phase = "checking"
+        self._checked = 0
+        self._last_progress = time.monotonic()
+        self._tracker_trouble = ""
+        self._damage: dict[int, int] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._leave()
+
+    async def download(self) -> None:
+        """Bring every planned file here, verified and published. Raises the reason when that cannot be done."""
+        while True:
+            try:
+                return await self._attempt()
+            except DamagedFile as damage:
+                self._damage[damage.index] = self._damage.get(damage.index, 0) + 1
+                if self._damage[damage.index] >= MAX_DAMAGE:
+                    raise LocalResource(
+                        f"{damage.path} is damaged after each download", hint="check this machine's disk and memory"
+                    ) from None
+                self._reporter.note(f"{damage.path} was damaged on this disk; its bad pieces are downloaded again")
+                await self._leave()
+
+    async def seed(self, *, seconds: float | None, ratio: float | None) -> None:
+        """Serve the snapshot until either bound is reached (None: no such bound; both None: for ever)."""
+        self._phase = "seeding"
+        ends = None if seconds is None else time.monotonic() + seconds
+        async with companions() as start:
+            start(self._consume())
+            start(self._report())
+            while ends is None or time.monotonic() < ends:
+                if ratio is not None and self._uploaded() >= ratio * self._total:
+                    return
+                await asyncio.sleep(REPORT_EVERY)
+
+    def progress(self) -> Progress:
+        """The transfer at this moment."""
+        status = self._torrent.status() if self._torrent else None
+        return Progress(
+            phase=self._phase,
+            total=self._total,
+            done=self._checked if self._phase == "checking" else sum(self._bytes.values()),
+            from_cache=self._bytes["cache"],
+            from_peers=self._bytes["peers"],
+            from_mirrors=self._bytes["mirrors"],
+            uploaded=status.uploaded if status else 0,
+            peers=status.peers if status else 0,
+            download_rate=status.download_rate if status else 0,
+            upload_rate=status.upload_rate if status else 0,
+            waiting_for=self._waiting_for() if self._missing else "",
+        )
+
+    # -- joining and leaving ---------------------------------------------------------------------------------
+
+    async def _attempt(self) -> None:
+        async with companions() as start:
+            start(self._report())
+            await self._join()
+            start(self._consume())
+            start(self._save_regularly())
+            start(self._watch_for_stall())
+            if self._feed:
+                start(self._feed.run())
+            await self._publish()
+        self._phase = "done"
+        self._reporter.progress(self.progress())
+
+    async def _join(self) -> None:
+        self._phase, self._checked = "checking", 0
+        known = self._known_pieces(await asyncio.to_thread(self._staging.load_have, self._metainfo.info_hash))
+        inventory = await asyncio.to_thread(
+            take_inventory, self._repo, self._staging, self._metainfo, known=known, on_bytes=self._count_checked
+        )
+        wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
+        self._missing = wanted - inventory.have
+        self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
+        await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
+        self._torrent = await self._engine.add(
+            AddTorrent(
+                metainfo=self._metainfo.raw,
+                save_path=self._repo.folder,
+                files={self._metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
+                have=inventory.have,
+                wanted=frozenset(self._metainfo.file_indexes[i] for i in self._plan.files),
+                trackers=self._plan.trackers,
+                peers=self._plan.peers,
+            )
+        )
+        self._publisher = Publisher(self._repo, self._staging, self._metainfo, self._torrent, inventory)
+        self._start_pulling(self._torrent)
+        self._phase = "downloading"
+        self._last_progress = time.monotonic()
+
+    def _start_pulling(self, torrent: SwarmTorrent) -> None:
+        rules = PullingRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
+        identity = "{}:{}".format(*self._engine.address)
+        self._pulling = Pulling(self._metainfo.layout.piece_count, identity, rules, time.monotonic())
+        if self._origin is not None:
+            self._feed = MirrorFeed(
+                torrent, self._metainfo, self._origin, self._pulling, lambda: frozenset(self._missing)
+            )
+
+    async def _leave(self) -> None:
+        if self._torrent is None:
+            return
+        torrent, self._torrent = self._torrent, None
+        try:
+            await self._save(torrent)
+        finally:
+            await torrent.remove()
+
+    def _known_pieces(self, field: bytes | None) -> frozenset[int]:
+        """Pieces an earlier run recorded as durable, except those of files that proved damaged since."""
+        layout = self._metainfo.layout
+        try:
+            known = unpack(field or b"", layout.piece_count) if field else frozenset()
+        except ValueError:
+            known = frozenset()
+        return known - {p for i in self._damage for p in layout.spans[i].pieces}
+
+    def _count_checked(self, count: int) -> None:
+        self._checked += count
+
+    # -- while it runs ---------------------------------------------------------------------------------------
+
+    async def _publish(self) -> None:
+        assert self._publisher is not None
+        for index in sorted(self._plan.files):
+            if not self._missing_of(index):
+                self._publisher.file_is_whole(index)
+        await self._publisher.publish(self._plan.files, self._plan.refs, on_last=self._enter_publishing)
+
+    def _enter_publishing(self) -> None:
+        self._phase = "publishing"
+
+    async def _consume(self) -> None:
+        assert self._torrent is not None
+        async for event in self._torrent.events():
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case PieceVerified(piece):
+                self._piece_arrived(piece)
+            case PieceRejected(piece) if self._feed:
+                self._feed.fed.discard(piece)
+            case PeerBanned(address):
+                self._reporter.note(f"peer {address} sent bad pieces and is banned")
+            case DiskFailed(path, message, full):
+                raise self._disk_error(path, message, full=full)
+            case TrackerFailed(url, message):
+                self._tracker_trouble = f"tracker {url}: {message}"
+
+    def _piece_arrived(self, piece: int) -> None:
+        if piece not in self._missing:
+            return
+        self._missing.discard(piece)
+        fed = self._feed is not None and piece in self._feed.fed
+        place = self._metainfo.layout.piece_range(piece)
+        self._bytes["mirrors" if fed else "peers"] += place.length
+        self._last_progress = time.monotonic()
+        if not fed and self._pulling:
+            self._pulling.progressed(self._last_progress)
+        if self._publisher and not self._missing_of(place.span.index):
+            self._publisher.file_is_whole(place.span.index)
+
+    def _disk_error(self, path: str, message: str, *, full: bool) -> LocalResource:
+        if full:
+            needed = self._size(self._missing)
+            return NoSpace(
+                f"no space left on the disk at {path}, {needed} bytes still to come",
+                hint="free some and run the same command: it resumes",
+            )
+        return LocalResource(f"cannot use {path}: {message}", hint="mend it and run the same command: it resumes")
+
+    async def _save_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY)
+            if self._torrent is not None:
+                await self._save(self._torrent)
+
+    async def _save(self, torrent: SwarmTorrent) -> None:
+        if self._missing:
+            field = pack(await torrent.durable(), self._metainfo.layout.piece_count)
+            await asyncio.to_thread(self._staging.save_have, self._metainfo.info_hash, field)
+
+    async def _report(self) -> None:
+        while True:
+            self._reporter.progress(self.progress())
+            await asyncio.sleep(REPORT_EVERY)
+
+    async def _watch_for_stall(self) -> None:
+        """Invariant 3: give up when nobody can help, saying who was asked."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            if not self._missing:
+                continue
+            idle = time.monotonic() - self._last_progress
+            hopeless = self._feed is not None and self._feed.failure is not None and not self._peers()
+            if idle > self._plan.stall_timeout or (hopeless and idle > self._plan.peer_timeout):
+                raise Unavailable(
+                    f"{len(self._missing)} pieces of {self._metainfo.manifest.repo} are nowhere to be had: "
+                    f"{self._waiting_for()}",
+                    hint="start a seeder or a mirror and run the same command: it resumes",
+                )
+
+    def _waiting_for(self) -> str:
+        idle = time.monotonic() - self._last_progress
+        if self._phase != "downloading" or idle < 2.0:
+            return ""
+        reasons = ["pieces from peers" if self._peers() else "peers (none is connected)"]
+        if self._tracker_trouble and not self._peers():
+            reasons.append(self._tracker_trouble)
+        if self._feed is None:
+            reasons.append("no mirror may be asked (offline)")
+        elif self._feed.failure:
+            reasons.append(str(self._feed.failure))
+        elif self._feed.active:
+            reasons.append("the mirrors")
+        return "; ".join(reasons)
+
+    # -- arithmetic ------------------------------------------------------------------------------------------
+
+    def _missing_of(self, index: int) -> bool:
+        return any(piece in self._missing for piece in self._metainfo.layout.spans[index].pieces)
+
+    def _size(self, pieces: set[int] | frozenset[int]) -> int:
+        return sum(self._metainfo.layout.piece_range(piece).length for piece in pieces)
+
+    def _peers(self) -> int:
+        return self._torrent.status().peers if self._torrent else 0
+
+    def _uploaded(self) -> int:
+        return self._torrent.status().uploaded if self._torrent else 0
