@@ -111,8 +111,14 @@ class SwarmTorrent(Protocol):
     def status(self) -> SwarmStatus:
         """The state as of the engine's last tick (at most a second old)."""
 
-    async def feed(self, piece: int, data: bytes) -> None:
-        """Hand the whole of `piece` to the engine, as if a peer had sent it. The engine checks and stores it."""
+    async def feed(self, piece: int, data: bytes) -> bool:
+        """Hand the whole of `piece` to the engine, as if a peer had sent it. Returns, once the engine has checked it,
+        whether it passed (True for a piece already there, which is not looked at). Few pieces are in flight at a
+        time: further calls wait their turn. Raises NoSpace or LocalResource when the disk fails meanwhile."""
+
+    async def durable(self) -> frozenset[int]:
+        """Pieces that are verified and written to their files: what may be recorded for a restart. (`status().have`
+        also counts pieces still queued for the disk.)"""
 
     async def flush(self) -> None:
         """Return once every piece verified before the call can be read from its file."""

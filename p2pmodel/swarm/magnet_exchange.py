@@ -1,0 +1,85 @@
+"""Joining a magnet's swarm for its metadata alone: the info dictionary (BEP 9) and the piece layers (BEP 52)."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import libtorrent as lt
+
+from p2pmodel.errors import Unavailable
+from p2pmodel.swarm.alerts import Described, Exported, Handle, Notice, Removed
+from p2pmodel.swarm.magnet import parse_magnet
+from p2pmodel.swarm.questions import Questions
+
+_EXPORT, _REMOVE = "export", "remove"
+_LAYERS_SECONDS = 0.05
+"""Pause between looks whether the piece layers are complete: no alert tells."""
+_REMOVE_SECONDS = 5.0
+
+
+def magnet_parameters(magnet: str, peers: tuple[tuple[str, int], ...]) -> lt.add_torrent_params:
+    """The magnet for libtorrent: none of the payload wanted, so that no file appears. Raises InvalidInput."""
+    wanted = parse_magnet(magnet)
+    params = lt.add_torrent_params()
+    params.info_hashes = lt.info_hash_t(lt.sha256_hash(bytes.fromhex(wanted.info_hash)))
+    params.trackers = list(wanted.trackers)
+    params.tracker_tiers = list(range(len(wanted.trackers)))
+    params.peers = list(peers)
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    # With nothing wanted libtorrent still asks its peers for the layers, as long as it does not hang up for being
+    # "finished": session_settings sets close_redundant_connections so.
+    params.flags |= lt.torrent_flags.default_dont_download | lt.torrent_flags.duplicate_is_error
+    return params
+
+
+class MagnetExchange:
+    """One magnet being resolved. `notice` is called for every notice about it."""
+
+    def __init__(self, handle: Handle, forget: Callable[[Handle], None]) -> None:
+        self._handle = handle
+        self._forget = forget
+        self._described = asyncio.Event()
+        self._questions = Questions()
+
+    async def metainfo(self, timeout: float) -> bytes:
+        """The .torrent once it is complete. Raises Unavailable after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._described.wait()
+                return await self._complete(timeout)
+        except TimeoutError:
+            lacking = "its piece hashes" if self._described.is_set() else "its metadata"
+            raise Unavailable(
+                f"nobody sent the magnet's torrent within {timeout:g} seconds ({lacking} did not come)",
+                hint="check that a seeder is up and reachable, or hand over the .torrent",
+            ) from None
+
+    async def _complete(self, timeout: float) -> bytes:
+        while (found := await self._export(timeout)) is None:  # noqa: ASYNC110 - libtorrent tells nobody
+            await asyncio.sleep(_LAYERS_SECONDS)
+        return found
+
+    async def leave(self) -> None:
+        """Forget the magnet."""
+        with contextlib.suppress(Unavailable):
+            await self._questions.ask(
+                _REMOVE, lambda: self._forget(self._handle), timeout=_REMOVE_SECONDS, what="remove a magnet"
+            )
+
+    async def _export(self, timeout: float) -> bytes | None:
+        found: bytes | None = await self._questions.ask(
+            _EXPORT,
+            lambda: self._handle.save_resume_data(lt.save_resume_flags_t.save_info_dict),
+            timeout=timeout,
+            what="export a torrent",
+        )
+        return found
+
+    def notice(self, notice: Notice) -> None:
+        """Take in one notice."""
+        if isinstance(notice, Described):
+            self._described.set()
+        elif isinstance(notice, Exported):
+            self._questions.answer(_EXPORT, notice.metainfo)
+        elif isinstance(notice, Removed):
+            self._questions.answer(_REMOVE)

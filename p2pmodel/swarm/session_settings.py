@@ -1,0 +1,106 @@
+"""The libtorrent session settings of a node in a cluster, each with its reason."""
+
+import ipaddress
+from typing import Any
+
+from p2pmodel.domain.layout import MIB
+from p2pmodel.errors import InvalidInput
+from p2pmodel.swarm.engine import EngineSettings
+
+STOP_ANNOUNCE_SECONDS = 2
+"""How long leaving a swarm waits for a tracker that does not answer."""
+
+
+def session_settings(settings: EngineSettings, alert_mask: int) -> Any:
+    """libtorrent's settings pack for `settings`. Raises InvalidInput when the host is not an IP address."""
+    host = _host(settings.host)
+    bracketed = f"[{host}]" if host.version == 6 else str(host)
+    pack: dict[str, Any] = {
+        "listen_interfaces": f"{bracketed}:{settings.port}",
+        # Dial from the address we listen on, so that a node is one address to its peers and trackers.
+        "outgoing_interfaces": "" if host.is_unspecified else str(host),
+        "upload_rate_limit": settings.upload_limit,
+        "download_rate_limit": settings.download_limit,
+        "alert_mask": alert_mask,
+    }
+    return pack | _NETWORK | _TRANSFER | _DISK | dict(settings.extra)
+
+
+def _host(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidInput(f"cannot listen on '{text}': it is not an IP address", hint="use 0.0.0.0 for all") from None
+
+
+_NETWORK: dict[str, Any] = {
+    # Peers come from trackers we were given, never from the world.
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    # uTP carries 8-12 MB/s where TCP carries 500, at six times the CPU.
+    "enable_outgoing_utp": False,
+    "enable_incoming_utp": False,
+    # The port asked for or an error: nobody would find us on another.
+    "max_retry_port_bind": 0,
+    "listen_system_port_fallback": False,
+    # Several nodes behind one address (containers, tests) are several peers.
+    "allow_multiple_connections_per_ip": True,
+    # Our coordinators may be on loopback or private addresses, at any path; their URLs come from our own settings.
+    "ssrf_mitigation": False,
+    # A peer that has all it wants now may want more, or be asked for what it gets later: reconnecting costs seconds.
+    "close_redundant_connections": False,
+    # A cluster starts all at once: meet everybody in the first second.
+    "connection_speed": 500,
+    "connections_limit": 2000,
+    "torrent_connect_boost": 200,
+    "smooth_connects": False,
+    "listen_queue_size": 512,
+    # Nodes restart; a peer that was gone for a moment must be found again.
+    "min_reconnect_time": 2,
+    "max_failcount": 10,
+    "min_announce_interval": 10,
+    # Leaving waits for the trackers' answers; one that is gone must not hold us.
+    "stop_tracker_timeout": STOP_ANNOUNCE_SECONDS,
+    # Announce to every coordinator, not just the first that answers: their swarms must not drift apart.
+    "announce_to_all_trackers": True,
+    "announce_to_all_tiers": True,
+    "max_concurrent_http_announces": 50,
+}
+
+_TRANSFER: dict[str, Any] = {
+    # Everybody serves everybody: in a cluster there are no strangers to choke.
+    "unchoke_slots_limit": -1,
+    # Deep enough for 10 Gbit/s, short in time so that slow peers do not hoard blocks.
+    "request_queue_time": 1,
+    "max_out_request_queue": 500,
+    "max_allowed_in_request_queue": 2000,
+    # Rarest first from the first piece on: all peers start together, and random picks duplicate.
+    "initial_picker_threshold": 0,
+    # A peer that stalls gives its blocks back after this many seconds.
+    "piece_timeout": 10,
+    "request_timeout": 20,
+    # Keep the sender's buffer full at 10 Gbit/s.
+    "send_buffer_watermark": 8 * MIB,
+    "send_buffer_low_watermark": MIB,
+    "send_buffer_watermark_factor": 200,
+    # React in 0.1 s: connecting and unchoking wait for a tick.
+    "tick_interval": 100,
+    # A 200,000-piece burst must not lose alerts before the event loop comes round.
+    "alert_queue_size": 100_000,
+}
+
+_DISK: dict[str, Any] = {
+    "aio_threads": 2,
+    "hashing_threads": 2,
+    # Bytes that wait for the disk at most; beyond it the peers are slowed down.
+    "max_queued_disk_bytes": 256 * MIB,
+    # A snapshot of many shards is open whole.
+    "file_pool_size": 512,
+    # The .torrent of 500 GB is about 1 MB; a snapshot of very many files has a larger info dictionary.
+    "max_metadata_size": 64 * MIB,
+    "max_piece_count": 1 << 21,
+    # We start and stop torrents; the engine does not.
+    "auto_manage_interval": 3600,
+}

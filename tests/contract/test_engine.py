@@ -1,0 +1,428 @@
+"""What every swarm engine promises: run against the real one and its in-memory twin."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.errors import BadTorrent, InvalidInput, LocalResource, Unavailable
+from p2pmodel.swarm.engine import (
+    AddTorrent,
+    DiskFailed,
+    Engine,
+    EngineSettings,
+    Event,
+    PeerBanned,
+    PieceRejected,
+    PieceVerified,
+    SwarmTorrent,
+    TrackerFailed,
+)
+from p2pmodel.swarm.libtorrent_engine import LibtorrentEngine
+from p2pmodel.swarm.magnet import magnet_of
+from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
+from p2pmodel.swarm.torrents import Metainfo, parse
+from tests.support.torrent_files import torrent_of
+
+PIECE = 1 << 16
+CONTENTS = {
+    "config.json": b"{}" * 40,
+    "empty.txt": b"",
+    "model-1.safetensors": os.urandom(40 * PIECE + 321),
+    "model-2.safetensors": os.urandom(9 * PIECE),
+    "sub/model-3.safetensors": os.urandom(3 * PIECE + 1),
+}
+TORRENT = parse(torrent_of(CONTENTS, piece_length=PIECE))
+ALL = frozenset(range(TORRENT.layout.piece_count))
+TOTAL = sum(map(len, CONTENTS.values()))
+DEAD_TRACKER = "http://127.0.0.1:9/announce"
+
+MakeEngine = Callable[[EngineSettings], Engine]
+
+
+@pytest.fixture(params=["memory", "libtorrent"])
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    if request.param == "libtorrent":
+        return LibtorrentEngine
+    network = MemoryNetwork()
+    network.dead_trackers.add(DEAD_TRACKER)
+    return lambda settings: MemoryEngine(network, settings)
+
+
+@dataclass
+class Swarm:
+    """Starts nodes on 127.0.0.x and stops them all at the end."""
+
+    make: MakeEngine
+    folder: Path
+    stack: AsyncExitStack
+    hosts: Iterable[int] = field(default_factory=lambda: iter(range(1, 200)))
+
+    async def engine(self) -> Engine:
+        return await self.stack.enter_async_context(self.make(EngineSettings(host=f"127.0.0.{next(self.hosts)}")))
+
+    async def node(
+        self, contents: dict[str, bytes] | None = None, *, metainfo: Metainfo = TORRENT, **request: object
+    ) -> "Node":
+        engine = await self.engine()
+        folder = self.folder / engine.address[0]
+        files = {}
+        for number, (index, file) in enumerate(zip(metainfo.file_indexes, metainfo.manifest.files, strict=True)):
+            path = folder / "staging" / f"{number}.part"
+            files[index] = str(path) if number % 2 else str(path.relative_to(folder))
+            if contents is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(contents[file.path])
+        have = ALL if contents is not None and "have" not in request else frozenset()
+        torrent = await engine.add(AddTorrent(metainfo.raw, folder, files, **({"have": have} | request)))
+        return Node(engine, torrent, folder, metainfo)
+
+
+@dataclass
+class Node:
+    engine: Engine
+    torrent: SwarmTorrent
+    folder: Path
+    metainfo: Metainfo
+    seen: list[Event] = field(default_factory=list)
+
+    def path(self, name: str) -> Path:
+        number = [file.path for file in self.metainfo.manifest.files].index(name)
+        return self.folder / "staging" / f"{number}.part"
+
+    def index(self, name: str) -> int:
+        return self.metainfo.file_indexes[[file.path for file in self.metainfo.manifest.files].index(name)]
+
+    def holds(self, *names: str) -> bool:
+        return all(self.path(name).read_bytes() == CONTENTS[name] for name in names)
+
+    async def until(self, met: Callable[[], bool], seconds: float = 20) -> None:
+        async with asyncio.timeout(seconds):
+            while not met():
+                await asyncio.sleep(0.01)
+
+    async def complete(self, pieces: frozenset[int] = ALL) -> None:
+        await self.until(lambda: self.torrent.status().have >= pieces)
+        await self.torrent.flush()
+
+    async def event(self, kind: type, events: AsyncIterator[Event], seconds: float = 20) -> Event:
+        async with asyncio.timeout(seconds):
+            async for event in events:
+                self.seen.append(event)
+                if isinstance(event, kind):
+                    return event
+        raise AssertionError(f"no {kind.__name__} in {self.seen}")
+
+
+@pytest.fixture
+async def swarm(make_engine: MakeEngine, tmp_path: Path) -> AsyncIterator[Swarm]:
+    async with AsyncExitStack() as stack:
+        yield Swarm(make_engine, tmp_path, stack)
+
+
+def pieces_of(name: str) -> frozenset[int]:
+    span = next(span for span in TORRENT.layout.spans if span.path == name)
+    return frozenset(span.pieces)
+
+
+def piece_bytes(piece: int) -> bytes:
+    place = TORRENT.layout.piece_range(piece)
+    return CONTENTS[place.span.path][place.offset : place.offset + place.length]
+
+
+NAMES = tuple(name for name, data in CONTENTS.items() if data)
+
+
+async def test_a_peer_gets_every_byte_from_a_seeder(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    assert peer.torrent.info_hash == TORRENT.info_hash
+    await peer.complete()
+    assert peer.holds(*NAMES)
+    assert not peer.path("empty.txt").exists()
+    assert not [path for path in peer.folder.rglob("*") if path.suffix == ".parts"]
+
+
+async def test_status_counts_payload_and_tells_who_has_what(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    assert seeder.torrent.status().have == ALL
+    peer = await swarm.node(wanted=frozenset())
+    assert peer.torrent.status().have == frozenset()
+    assert peer.torrent.status().availability == (0,) * len(ALL)
+    peer.torrent.connect(*seeder.engine.address)
+    await peer.until(lambda: peer.torrent.status().availability == (1,) * len(ALL))
+    assert (peer.torrent.status().peers, peer.torrent.status().seeds) == (1, 1)
+    peer.torrent.want(frozenset(TORRENT.file_indexes))
+    await peer.until(lambda: peer.torrent.status().downloaded >= TOTAL)
+    await seeder.until(lambda: seeder.torrent.status().uploaded >= TOTAL)
+    status = peer.torrent.status()
+    assert status.downloaded - status.wasted == TOTAL
+    assert (status.uploaded, status.banned) == (0, frozenset())
+
+
+async def test_pieces_we_have_are_not_downloaded_again(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    have = pieces_of("model-1.safetensors")
+    peer = await swarm.node(CONTENTS, have=have, peers=(seeder.engine.address,))
+    events = peer.torrent.events()
+    await peer.complete()
+    await peer.event(PieceVerified, events)
+    assert peer.torrent.status().downloaded <= TOTAL - len(CONTENTS["model-1.safetensors"]) + (1 << 16)
+    assert seeder.torrent.status().uploaded <= TOTAL - len(CONTENTS["model-1.safetensors"]) + (1 << 16)
+
+
+async def test_what_lies_there_unclaimed_is_downloaded_over(swarm: Swarm) -> None:
+    peer = await swarm.node({name: bytes(len(data)) for name, data in CONTENTS.items()}, have=frozenset())
+    assert peer.torrent.status().have == frozenset()
+    seeder = await swarm.node(CONTENTS)
+    peer.torrent.connect(*seeder.engine.address)
+    await peer.complete()
+    assert peer.holds(*NAMES)
+
+
+async def test_only_what_is_wanted_comes_until_more_is_wanted(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    first, second = "model-2.safetensors", "sub/model-3.safetensors"
+    wanted = frozenset({TORRENT.file_indexes[3]})
+    assert TORRENT.manifest.files[3].path == first
+    peer = await swarm.node(wanted=wanted, peers=(seeder.engine.address,))
+    await peer.complete(pieces_of(first))
+    assert peer.torrent.status().have == pieces_of(first)
+    assert not peer.path(second).exists() or peer.path(second).stat().st_size == 0
+    peer.torrent.want(wanted | {peer.index(second)})
+    await peer.complete(pieces_of(first) | pieces_of(second))
+    assert peer.holds(first, second)
+
+
+async def test_events_tell_each_piece_once_and_end_with_the_torrent(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node()
+    events = peer.torrent.events()
+    peer.torrent.connect(*seeder.engine.address)
+    await peer.complete()
+    await peer.torrent.remove()
+    told = [event.piece async for event in events if isinstance(event, PieceVerified)]
+    assert sorted(told) == sorted(ALL)
+
+
+async def test_what_we_have_from_the_start_is_no_event(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    events = seeder.torrent.events()
+    await asyncio.sleep(0.1)
+    await seeder.torrent.remove()
+    assert [event async for event in events] == []
+
+
+async def test_after_a_flush_every_verified_piece_is_readable_and_durable(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    await peer.until(lambda: len(peer.torrent.status().have) > 5)
+    verified = peer.torrent.status().have
+    await peer.torrent.flush()
+    assert all(read_piece(peer, piece) == piece_bytes(piece) for piece in verified)
+    assert await peer.torrent.durable() >= verified
+
+
+async def test_durable_pieces_are_on_disk(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    while len(durable := await peer.torrent.durable()) < len(ALL):
+        assert all(read_piece(peer, piece) == piece_bytes(piece) for piece in durable)
+        await asyncio.sleep(0.01)
+
+
+def read_piece(node: Node, piece: int) -> bytes:
+    place = TORRENT.layout.piece_range(piece)
+    with node.path(place.span.path).open("rb") as file:
+        file.seek(place.offset)
+        return file.read(place.length)
+
+
+async def test_rename_is_a_fence_and_replaces_what_is_there(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node()
+    events = peer.torrent.events()
+    name = "model-1.safetensors"
+    target = swarm.folder / "blobs" / "etag"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    peer.torrent.connect(*seeder.engine.address)
+    waiting = set(pieces_of(name))
+    while waiting:
+        event = await peer.event(PieceVerified, events)
+        assert isinstance(event, PieceVerified)
+        waiting.discard(event.piece)
+    await peer.torrent.rename(peer.index(name), target)
+    assert target.read_bytes() == CONTENTS[name]
+    assert not peer.path(name).exists()
+    await peer.complete()
+    await seeder.torrent.remove()
+    other = await swarm.node(peers=(peer.engine.address,))
+    await other.complete()
+    assert other.holds(*NAMES)
+
+
+async def test_a_file_that_cannot_be_moved_stays_and_is_served(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    taken = swarm.folder / "folder"
+    taken.mkdir()
+    with pytest.raises(LocalResource):
+        await seeder.torrent.rename(seeder.index("model-1.safetensors"), taken)
+    assert seeder.holds("model-1.safetensors")
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    await peer.complete()
+
+
+async def test_fed_pieces_are_checked_kept_and_served(swarm: Swarm) -> None:
+    mirror = await swarm.node()
+    events = mirror.torrent.events()
+    peer = await swarm.node(peers=(mirror.engine.address,))
+    assert all(await asyncio.gather(*(mirror.torrent.feed(piece, piece_bytes(piece)) for piece in ALL)))
+    await mirror.torrent.flush()
+    assert mirror.holds(*NAMES)
+    assert mirror.torrent.status().downloaded == 0
+    await peer.complete()
+    assert peer.holds(*NAMES)
+    assert await mirror.torrent.feed(3, b"is there already")
+    await mirror.torrent.remove()
+    assert {event.piece async for event in events if isinstance(event, PieceVerified)} == ALL
+
+
+async def test_a_wrong_fed_piece_is_rejected_and_the_right_one_still_taken(swarm: Swarm) -> None:
+    mirror = await swarm.node()
+    events = mirror.torrent.events()
+    right = piece_bytes(7)
+    assert not await mirror.torrent.feed(7, right[:-1] + bytes([right[-1] ^ 1]))
+    assert await mirror.event(PieceRejected, events) == PieceRejected(7)
+    assert mirror.torrent.status().have == frozenset()
+    assert await mirror.torrent.feed(7, right)
+    assert await mirror.event(PieceVerified, events) == PieceVerified(7)
+
+
+async def test_feeding_and_downloading_go_together(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    for piece in sorted(ALL):
+        assert await peer.torrent.feed(piece, piece_bytes(piece))
+    await peer.complete()
+    assert peer.holds(*NAMES)
+    assert peer.torrent.status().banned == frozenset()
+
+
+async def test_a_peer_with_wrong_bytes_is_banned_and_a_good_one_finishes(swarm: Swarm) -> None:
+    wrong = {name: bytes(len(data)) for name, data in CONTENTS.items()}
+    bad = await swarm.node(wrong, have=ALL)
+    peer = await swarm.node(peers=(bad.engine.address,))
+    events = peer.torrent.events()
+    banned = await peer.event(PeerBanned, events)
+    assert banned == PeerBanned(bad.engine.address[0])
+    good = await swarm.node(CONTENTS)
+    peer.torrent.connect(*good.engine.address)
+    await peer.complete()
+    assert peer.holds(*NAMES)
+    assert peer.torrent.status().banned == {bad.engine.address[0]}
+    assert peer.torrent.status().wasted > 0
+    await peer.torrent.remove()
+    peer.seen += [event async for event in events]
+    assert any(isinstance(event, PieceRejected) for event in peer.seen)
+
+
+async def test_a_failing_disk_is_told_once_and_resume_goes_on(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node()
+    events = peer.torrent.events()
+    obstacle = peer.folder / "staging"
+    peer.folder.mkdir(exist_ok=True)
+    if obstacle.exists():
+        obstacle.rmdir()
+    obstacle.write_text("a file where the folder should be")
+    peer.torrent.connect(*seeder.engine.address)
+    failure = await peer.event(DiskFailed, events)
+    assert isinstance(failure, DiskFailed)
+    assert (str(obstacle) in failure.path, failure.full) == (True, False)
+    with pytest.raises(LocalResource):
+        await peer.torrent.flush()
+        await peer.torrent.feed(0, piece_bytes(0))
+    obstacle.unlink()
+    await peer.torrent.resume()
+    await peer.complete()
+    assert peer.holds(*NAMES)
+    await peer.torrent.remove()
+    assert not [event async for event in events if isinstance(event, DiskFailed)]
+
+
+async def test_a_tracker_that_does_not_answer_is_told(swarm: Swarm) -> None:
+    peer = await swarm.node(trackers=(DEAD_TRACKER,))
+    events = peer.torrent.events()
+    failure = await peer.event(TrackerFailed, events)
+    assert isinstance(failure, TrackerFailed)
+    assert failure.url == DEAD_TRACKER
+    assert failure.message
+
+
+async def test_a_removed_torrent_lets_go(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    await seeder.torrent.remove()
+    await seeder.torrent.remove()
+    assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(seeder.folder) in read_link(fd)]
+    assert seeder.holds(*NAMES)
+    with pytest.raises(Unavailable):
+        await seeder.torrent.flush()
+    with pytest.raises(Unavailable):
+        seeder.torrent.announce()
+    again = await seeder.engine.add(AddTorrent(TORRENT.raw, seeder.folder, {}, have=ALL))
+    assert again.status().have == ALL
+
+
+def read_link(fd: Path) -> str:
+    try:
+        return str(fd.readlink())
+    except OSError:
+        return ""
+
+
+async def test_the_same_torrent_twice_and_a_bad_one_are_refused(swarm: Swarm) -> None:
+    node = await swarm.node()
+    with pytest.raises(InvalidInput):
+        await node.engine.add(AddTorrent(TORRENT.raw, node.folder, {}))
+    with pytest.raises(BadTorrent):
+        await node.engine.add(AddTorrent(b"d4:infod4:name1:xee", node.folder, {}))
+
+
+async def test_a_magnet_gives_the_whole_torrent_and_leaves_nothing_behind(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = swarm.folder / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    seeder = await swarm.node(CONTENTS)
+    engine = await swarm.engine()
+    raw = await engine.fetch_metainfo(magnet_of(TORRENT), peers=(seeder.engine.address,), timeout=20)
+    found = parse(raw)
+    assert (found.info_hash, found.trees, found.manifest) == (TORRENT.info_hash, TORRENT.trees, TORRENT.manifest)
+    assert list(temporary.iterdir()) == []
+    assert seeder.torrent.status().uploaded == 0
+    assert await seeder.engine.fetch_metainfo(magnet_of(TORRENT), timeout=1)
+    peer = await engine.add(AddTorrent(raw, swarm.folder / "peer", {}, wanted=frozenset()))
+    assert peer.info_hash == TORRENT.info_hash
+
+
+async def test_a_magnet_nobody_answers_and_a_malformed_one(swarm: Swarm) -> None:
+    engine = await swarm.engine()
+    with pytest.raises(Unavailable, match="within 0.3 seconds"):
+        await engine.fetch_metainfo(magnet_of(TORRENT), timeout=0.3)
+    with pytest.raises(InvalidInput):
+        await engine.fetch_metainfo("magnet:?dn=x", timeout=0.3)
+
+
+async def test_a_taken_port_is_refused(swarm: Swarm) -> None:
+    engine = await swarm.engine()
+    host, port = engine.address
+    assert port > 0
+    with pytest.raises(LocalResource, match=str(port)):
+        async with swarm.make(EngineSettings(host=host, port=port)):
+            pass
