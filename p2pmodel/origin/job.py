@@ -97,11 +97,14 @@ class Job:
 
     def refuse(self, mirror: Mirror, refusal: Refused) -> None:
         """Do not ask `mirror` again in this job."""
+        if mirror.name in self._refusals:
+            return
         self._refusals[mirror.name] = refusal
         self._reasons[mirror.name] = refusal.reason
         if refusal.error is WrongBytes:
             self._fleet.suspects[self.manifest.commit].add(mirror.name)
-        line = f"mirror {mirror.name} is left out for {self.file.path}: {refusal.reason}"
+        what = "sent wrong bytes for" if refusal.error is WrongBytes else "is left out for"
+        line = f"mirror {mirror.name} {what} {self.file.path}: {refusal.reason}"
         self._fleet.notes.say(line, "refused", mirror.name, refusal.reason)
 
     def verdict(self) -> P2PModelError:

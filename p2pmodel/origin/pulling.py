@@ -65,9 +65,8 @@ class Pull:
         return False
 
     def _blame(self, name: str, got: str) -> None:
-        wrong = f"expected {expected(self._job.file)}, got {got}"
         mirror = next(m for m in self._job.candidates() if m.name == name)
-        self._job.refuse(mirror, Refused(f"it sent wrong bytes: {wrong}", WrongBytes, got))
+        self._job.refuse(mirror, Refused(f"expected {expected(self._job.file)}, got {got}", WrongBytes, got))
 
     async def _discard(self) -> None:
         self._supplied.clear()

@@ -51,5 +51,6 @@ class Read:
 
     def _blame(self, mirror: Mirror) -> None:
         self._held.clear()
-        reason = f"it sent wrong bytes: {self._start}-{self._end} fail the piece's hash"
-        self._job.refuse(mirror, Refused(reason, WrongBytes, f"other bytes at {self._start}-{self._end}"))
+        where = f"{self._start}-{self._end}"
+        refusal = Refused(f"bytes {where} fail the hash of their piece", WrongBytes, f"other bytes at {where}")
+        self._job.refuse(mirror, refusal)

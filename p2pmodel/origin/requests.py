@@ -125,7 +125,7 @@ async def _body(
         blocks.append(block)
         held += len(block)
         if offset + held > wanted.end:
-            raise Refused(f"it sent more than the {wanted.file.size} bytes of the file", WrongBytes, "more bytes")
+            raise Refused(f"wrong size: more than {wanted.file.size} bytes", WrongBytes, "more bytes")
         if held >= CHUNK or (held and not block):
             yield offset, b"".join(blocks)
             offset, held = offset + held, 0

@@ -53,7 +53,7 @@ def check_commit(headers: Mapping[str, str], wanted: Wanted) -> None:
     commit = headers.get("X-Repo-Commit")
     if commit and commit != wanted.manifest.commit:
         got = f"commit {commit}" if is_commit(commit) else f"commit '{printable(commit, 40)}'"
-        raise Refused(f"stale commit: it serves {got}", WrongBytes, got)
+        raise Refused(f"stale, it serves {got}", WrongBytes, got)
 
 
 def expired(status: int, headers: Mapping[str, str]) -> bool:
@@ -70,11 +70,11 @@ def judge(status: int, headers: Mapping[str, str], wanted: Wanted, *, now: datet
         raise _bad_status(status, headers, wanted, now=now, has_token=has_token)
     check_commit(headers, wanted)
     if _is_html(headers) and not wanted.file.path.lower().endswith((".html", ".htm")):
-        raise Refused("it sent an HTML page instead of the file", WrongBytes, "an HTML page")
+        raise Refused("an HTML page instead of the file", WrongBytes, "an HTML page")
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         name = printable(encoding, 20)
-        raise Refused(f"it sent a {name}-compressed body though none was asked for", WrongBytes, f"a {name} stream")
+        raise Refused(f"a {name}-compressed body though none was asked for", WrongBytes, f"a {name} stream")
     if status == 206:
         _check_partial(headers, wanted)
     else:
@@ -84,12 +84,12 @@ def judge(status: int, headers: Mapping[str, str], wanted: Wanted, *, now: datet
 def _check_partial(headers: Mapping[str, str], wanted: Wanted) -> None:
     found = content_range(headers.get("Content-Range"))
     if found is None or found.start is None:
-        raise Refused("it sent a part without saying which", WrongBytes, "an unnamed range")
+        raise Refused("a part without saying which", WrongBytes, "an unnamed range")
     if found.total != wanted.file.size:
         raise _wrong_size(found.total, wanted)
     if (found.start, found.end) != (wanted.start, wanted.end):
         got = f"bytes {found.start}-{found.end}"
-        raise Refused(f"it sent {got} when asked for {wanted.start}-{wanted.end}", WrongBytes, got)
+        raise Refused(f"{got} when asked for {wanted.start}-{wanted.end}", WrongBytes, got)
     _check_length(headers, wanted.end - wanted.start, wanted)
 
 
