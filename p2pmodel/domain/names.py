@@ -91,7 +91,8 @@ def is_commit(revision: str) -> bool:
 
 def check_revision(revision: str) -> str:
     """Return `revision` if it is safe as a git ref, a file below refs/ and a URL part; else InvalidInput."""
-    if not _REVISION.fullmatch(revision) or revision.endswith(("/", ".")) or "/." in revision:
+    safe = _REVISION.fullmatch(revision) and revision.isprintable()
+    if not safe or revision.endswith(("/", ".")) or "/." in revision:
         raise InvalidInput(
             f"'{printable(revision)}' is not a revision",
             hint="use a branch, a tag, refs/pr/N or a 40-hex commit",
