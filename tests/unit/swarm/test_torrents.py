@@ -124,7 +124,7 @@ def test_libtorrent_reads_it_with_the_same_hash_indexes_and_pieces(
     for span, index in zip(ours.layout.spans, ours.file_indexes, strict=True):
         assert by_path[span.path] == index
         assert files.file_size(index) == span.size
-        assert files.file_offset(index) == span.first_piece * piece_length
+        assert not span.size or files.file_offset(index) == span.first_piece * piece_length
 
 
 @given(contents=snapshots(), piece_length=piece_lengths)
