@@ -1,0 +1,97 @@
+"""Real Hugging Face clients, each a Python of its own, run as processes against one endpoint and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from tests.conftest import STRICT
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD_PINS = (
+    *("huggingface_hub==0.36.2", "hf-xet==1.8.0", "filelock==4.2.11", "fsspec==2026.9.0", "packaging==26.3"),
+    *("PyYAML==6.0.3", "requests==2.34.2", "urllib3==2.8.0", "certifi==2026.10.18", "idna==3.20"),
+    *("charset-normalizer==3.5.2", "tqdm==4.70.1", "typing_extensions==4.16.0"),
+)
+"""The last huggingface_hub of the requests era, which older transformers and vLLM still use."""
+
+_NOWHERE = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class HubClient:
+    """A Python with some huggingface_hub; `home` becomes its HF_HOME."""
+
+    python: Path
+    home: Path
+    endpoint: str
+    token: str | None = None
+
+    @property
+    def hub(self) -> Path:
+        return self.home / "hub"
+
+    def script(self, code: str, *args: str) -> Any:
+        """Run `code`, which prints one JSON value last; that value."""
+        return json.loads(self._run([str(self.python), "-c", code, *args]).splitlines()[-1])
+
+    def hf(self, *args: str) -> str:
+        """Run the `hf` command line; its stdout."""
+        return self._run([str(self.python.parent / "hf"), *args])
+
+    def _run(self, command: Sequence[str]) -> str:
+        # Whatever is not the endpoint goes to a proxy that is not there: nothing can come from elsewhere.
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "HF_HOME": str(self.home),
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HTTP_PROXY": _NOWHERE,
+            "HTTPS_PROXY": _NOWHERE,
+            "NO_PROXY": "127.0.0.1",
+            **({"HF_TOKEN": self.token} if self.token else {}),
+        }
+        done = subprocess.run(command, env=env, cwd=self.home, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, f"{command[0]} {command[1]}: exit {done.returncode}\n{done.stderr}\n{done.stdout}"
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def new_hub_python() -> Path:
+    """The interpreter of the tests, with the huggingface_hub that p2pmodel itself is pinned to."""
+    return Path(sys.executable)
+
+
+@pytest.fixture(scope="session")
+def old_hub_python() -> Path:
+    """An interpreter with huggingface_hub 0.36, in `.venvs/hub-0.36` of the clone; made once."""
+    folder = ROOT / ".venvs" / "hub-0.36"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock"), timeout=100):
+        stamp = folder / "installed.json"
+        if not stamp.is_file() or json.loads(stamp.read_text()) != list(OLD_PINS):
+            _install(folder)
+            stamp.write_text(json.dumps(OLD_PINS))
+    return folder / "bin" / "python"
+
+
+def _install(folder: Path) -> None:
+    venv.create(folder, with_pip=True, clear=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "--no-deps", *OLD_PINS], capture_output=True, text=True, timeout=100, check=False)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
+        message = f"huggingface_hub 0.36 cannot be installed (is a package index reachable?): {last}"
+        if STRICT:
+            pytest.fail(message)
+        pytest.skip(message)
