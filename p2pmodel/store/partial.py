@@ -20,7 +20,7 @@ from p2pmodel.domain.merkle import FileTree
 from p2pmodel.errors import LocalResource
 from p2pmodel.store.disk import boot_id, read_json, translated, write_atomic
 from p2pmodel.store.hashing import StreamingHasher
-from p2pmodel.store.ranges import RangeSet
+from p2pmodel.store.range_set import RangeSet
 
 RECORD_EVERY = 8 * MIB
 """What a kill -9 may cost, in bytes."""
