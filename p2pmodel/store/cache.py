@@ -73,7 +73,8 @@ class RepoCache:
     def commits(self) -> list[str]:
         """Commits of which there is a snapshot folder, complete or not, sorted."""
         folder = self.folder / "snapshots"
-        return sorted(n for n in _names(folder) if COMMIT.fullmatch(n) and (folder / n).is_dir())
+        names = _names(folder) if folder.is_dir() else []
+        return sorted(n for n in names if COMMIT.fullmatch(n) and (folder / n).is_dir())
 
     @translated()
     def resolve(self, revision: str) -> str | None:
