@@ -1,4 +1,5 @@
-"""Debian's BitTorrent clients finish our torrents from a hub-shaped web server alone, at the hub's own URLs."""
+"""Debian's BitTorrent clients finish our torrents: from our mirror alone, at the hub's own URLs, and from our seeder
+alone, found through our tracker."""
 
 from pathlib import Path
 
@@ -6,7 +7,9 @@ import pytest
 
 from p2pmodel.swarm.torrents import Format, webseed_url
 from tests.support.foreign_clients import differences, foreign_client
-from tests.support.hub_files import serve_hub_files
+from tests.support.hub_layout import write_snapshot
+from tests.support.mirror_process import mirror_process
+from tests.support.seed_process import seed_process
 from tests.support.torrent_files import COMMIT, Contents, manifest_of, torrent_of
 
 REPO = "org/tiny"
@@ -16,7 +19,7 @@ SNAPSHOT: Contents = {
     "empty.txt": b"",
     "model-00001-of-00002.safetensors": bytes(range(256)) * 3000,
     "model-00002-of-00002.safetensors": bytes(range(255, -1, -1)) * 2500,
-    "onnx/weights ünï.bin": b"w" * 70_001,
+    "onnx/weights ünï.onnx": b"w" * 70_001,
 }
 LONE: Contents = {"model.safetensors": bytes(range(256)) * 1500}
 
@@ -31,19 +34,36 @@ CASES = [
 ]
 
 
+async def download(client: str, torrent: bytes, folder: Path, *, seconds: float) -> Path:
+    """Let `client` download `torrent`; the folder in which the snapshot's paths then are."""
+    source, downloads = folder / "snapshot.torrent", folder / "downloads"
+    source.write_bytes(torrent)
+    downloads.mkdir()
+    async with foreign_client(client, folder / "home") as running:
+        await running.download(source, downloads, seconds=seconds)
+    # Only a v2 torrent of one top-level file has no folder of its own.
+    named = downloads / COMMIT
+    return named if named.is_dir() else downloads
+
+
 @pytest.mark.parametrize(("client", "form", "contents"), CASES)
-async def test_it_finishes_from_the_webseed_alone(
+async def test_it_finishes_from_the_mirror_alone(client: str, form: Format, contents: Contents, tmp_path: Path) -> None:
+    write_snapshot(tmp_path / "hub", REPO, contents, commit=COMMIT)
+    with mirror_process(tmp_path / "hub", tmp_path / "access.log") as mirror:
+        seed = webseed_url(mirror.endpoint, manifest_of(contents), form)
+        torrent = torrent_of(contents, form, repo=REPO, webseeds=(seed,))
+        got = await download(client, torrent, tmp_path, seconds=45)
+        requests = mirror.requests()
+    assert differences(got, contents) == []
+    assert {r["path"] for r in requests} == {f"/{REPO}/resolve/{COMMIT}/{path}" for path in contents if contents[path]}
+    assert {r["status"] for r in requests} <= {200, 206}
+
+
+@pytest.mark.parametrize(("client", "form", "contents"), CASES)
+async def test_it_finishes_from_our_seeder_over_our_tracker(
     client: str, form: Format, contents: Contents, tmp_path: Path
 ) -> None:
-    downloads = tmp_path / "downloads"
-    downloads.mkdir()
-    async with serve_hub_files(REPO, COMMIT, contents) as server:
-        torrent = tmp_path / "snapshot.torrent"
-        seed = webseed_url(server.base, manifest_of(contents), form)
-        torrent.write_bytes(torrent_of(contents, form, repo=REPO, webseeds=(seed,)))
-        async with foreign_client(client, tmp_path / "home") as running:
-            await running.download(torrent, downloads, seconds=45)
-    assert server.paths == {f"/{REPO}/resolve/{COMMIT}/{path}" for path, data in contents.items() if data}
-    assert server.answers <= {200, 206}
-    named = [folder for folder in (downloads / COMMIT, downloads) if folder.is_dir()]
-    assert differences(named[0], contents) == []
+    write_snapshot(tmp_path / "hub", REPO, contents, commit=COMMIT)
+    with seed_process(tmp_path / "hub", REPO) as seeder:
+        got = await download(client, seeder.torrent(form), tmp_path, seconds=45)
+    assert differences(got, contents) == []

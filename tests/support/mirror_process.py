@@ -39,18 +39,19 @@ def mirror_process(hub: Path, log: Path, *options: str, env: dict[str, str] | No
     command += ["--cache-dir", str(hub), "--access-log", str(log), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     try:
-        yield MirrorProcess(json.loads(_first_line(process))["endpoint"], log, process)
+        yield MirrorProcess(json.loads(first_line(process))["endpoint"], log, process)
     finally:
         process.kill()
         process.communicate(timeout=15)
 
 
-def _first_line(process: subprocess.Popen[str], *, seconds: float = 30) -> str:
+def first_line(process: subprocess.Popen[str], *, seconds: float = 30) -> str:
+    """The first line that a p2pmodel process writes to stdout: it is ready, or AssertionError says how it ended."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         end = time.monotonic() + seconds
         assert selector.select(max(0.0, end - time.monotonic())), f"no line on stdout within {seconds} s"
     line = process.stdout.readline()
-    assert line, f"the mirror ended with exit code {process.wait(timeout=15)}"
+    assert line, f"the process ended with exit code {process.wait(timeout=15)}"
     return line
