@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -55,7 +56,9 @@ class AccessLog:
 
     def _append(self, record: dict[str, Any]) -> None:
         # On the event loop on purpose: one line into the page cache takes less than a hop to a thread.
-        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+        # A full disk loses lines, not requests; what is still in the buffer is written with the next one.
+        with suppress(OSError):
+            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
 
 
 async def _write_out(request: web.Request, response: web.StreamResponse) -> None:

@@ -76,8 +76,9 @@ class Published:
         return self._held(_repo_id(repo)).refs()
 
     def _held(self, repo: RepoId) -> RepoCache:
-        held = self._cache.repo(repo)
-        if not held.commits():
+        # The cache remembers every repository it is asked for: names that strangers invent must not get there.
+        held = self._cache.repo(repo) if (self._cache.root / repo.cache_folder).is_dir() else None
+        if held is None or not held.commits():
             raise RepoNotFound(f"{repo} is not in this mirror's cache")
         return held
 

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import chain
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientPayloadError, ClientSession, web
 
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import RepoId
@@ -376,6 +377,20 @@ async def test_a_pruned_blob_that_is_being_sent_is_sent_to_its_end(hub: Path, ma
         assert await answer.content.read() == WEIGHTS[1:]
 
 
+async def test_a_file_that_shrinks_while_it_is_sent_cuts_the_connection(hub: Path, manifest: Manifest) -> None:
+    file = manifest.file("model.safetensors")
+    assert file is not None
+    app = hub_endpoint(HubCache(hub), pace=Pace(2 << 20))
+    async with serving(app, "127.0.0.1", 0, grace=0.1) as base, ClientSession() as session:
+        async with session.get(url_of(base, file.path)) as answer:
+            await answer.content.readexactly(1)
+            os.truncate(hub / RepoId(REPO).cache_folder / "blobs" / file.etag, 300_000)
+            with pytest.raises(ClientPayloadError):
+                await answer.content.read()
+        async with session.get(url_of(base, "config.json")) as answer:
+            assert await answer.read() == FILES["config.json"]
+
+
 async def test_one_segment_ids_and_new_repositories_are_served(hub: Path, base: str) -> None:
     assert (await ask(url_of(base, "config.json", repo="gpt2"))).refusal[1] == "RepoNotFound"
     write_snapshot(hub, "gpt2", {"config.json": b"{2}"})
@@ -486,6 +501,31 @@ async def test_a_client_that_never_reads_is_dropped(hub: Path, tmp_path: Path, m
             (line,) = await _lines(path, 1)
     log.close()
     assert 0 < line["bytes"] < 32 << 20
+
+
+async def test_a_client_gone_before_the_answer_is_logged_and_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, gone = tmp_path / "access.jsonl", asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        await gone.wait()
+        return web.Response(text="late")
+
+    log = AccessLog(path)
+    app = web.Application(middlewares=[log.middleware()])
+    app.add_routes([web.get("/", slow)])
+    async with serving(app, "127.0.0.1", 0, grace=0.1) as base:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        gone.set()
+        (line,) = await _lines(path, 1)
+    log.close()
+    assert line["bytes"] == 0
+    assert not caplog.records
 
 
 async def test_a_log_line_survives_hostile_headers(hub: Path, manifest: Manifest, tmp_path: Path) -> None:
