@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from p2pmodel.cli.running import run
+from p2pmodel.cli.running import serve as run_server
 from p2pmodel.cli.secrets import read_token
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.service.catalog import Catalog
@@ -51,9 +51,10 @@ def serve(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Serve a tracker and a catalog until interrupted.
+    """Serve a tracker and a catalog until stopped: exit code 0 after SIGTERM, 130 after SIGINT.
 
-    Seeders publish into the catalog; peers and other programs announce at http://ADDRESS:PORT/announce.
+    Seeders publish into the catalog; peers and other programs announce at http://ADDRESS:PORT/announce. With --json
+    one line appears on stdout once it listens.
     """
     address = ListenAddress.parse(listen)
     token = read_token(token_file) if token_file else None
@@ -63,7 +64,8 @@ def serve(
         swarm = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)
     else:
         swarm = Tracker(interval=interval, full_scrape=full_scrape)
-    run(_serve(address, token, swarm, catalog, as_json=as_json, quiet=quiet), interrupted="the tracker was stopped")
+    server = _serve(address, token, swarm, catalog, as_json=as_json, quiet=quiet)
+    run_server(server, interrupted="the tracker was stopped")
 
 
 async def _serve(

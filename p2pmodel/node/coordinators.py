@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import io
 import json
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +78,7 @@ async def publish(
         async with (
             _session(timeout) as session,
             session.put(
-                f"{url}/catalog", params=query, data=torrent, headers=headers, allow_redirects=False
+                f"{url}/catalog", params=query, data=io.BytesIO(torrent), headers=headers, allow_redirects=False
             ) as response,
         ):
             if response.status >= 300:
@@ -221,5 +223,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.InvalidURL):
         return "its URL is malformed"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection ({error.os_error.strerror or error.os_error})"
+        number = error.os_error.errno or 0
+        # Resolvers count their errors below zero or in text; asyncio's own text repeats the address.
+        return f"no connection ({os.strerror(number) if number > 0 else 'no such host'})"
     return f"the connection failed ({type(error).__name__})"

@@ -2,6 +2,8 @@
 
 With a token each path is served below `/<token>`, for torrent clients, which can send nothing else, and for base
 URLs that carry it; a bearer header opens the bare paths as well. Without one the bare paths are open.
+`/announce/<token>` is for libtorrent clients with default settings on the coordinator's own machine: their SSRF
+mitigation announces to loopback only at paths that begin with `/announce`.
 """
 
 import hmac
@@ -34,9 +36,11 @@ def coordinator_app(tracker: Tracker, catalog: Catalog, *, token: str | None = N
         ("GET", _TORRENT, routes.handle_get_torrent, refusal),
         ("DELETE", _TORRENT, routes.handle_delete, refusal),
     ]
+    if token:
+        table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]
+        table.append(("GET", "/announce/{token}", tracker.handle_announce, tracker_protocol.refusal))
     for method, path, handler, refuse in table:
-        for prefix in ("", "/{token}") if token else ("",):
-            app.router.add_route(method, prefix + path, _guarded(handler, refuse, token))
+        app.router.add_route(method, path, _guarded(handler, refuse, token))
     return app
 
 

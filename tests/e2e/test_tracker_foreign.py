@@ -1,0 +1,180 @@
+"""A real `p2pmodel tracker serve` process and clients that know nothing of p2pmodel: they find each other."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import libtorrent as lt
+import pytest
+
+from p2pmodel.domain.names import Reference
+from p2pmodel.node.coordinators import find, publish
+from p2pmodel.swarm.torrents import Format
+from tests.support.eventually import eventually
+from tests.support.foreign_clients import differences, foreign_client
+from tests.support.torrent_files import COMMIT, SMALL, torrent_of
+
+TOKEN = "a-token-of-the-test"
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    process: asyncio.subprocess.Process
+    url: str
+    """Base URL with the token, if any."""
+    said: Mapping[str, Any]
+
+    @property
+    def announce(self) -> str:
+        return f"{self.url}/announce"
+
+
+@asynccontextmanager
+async def coordinator(*options: str, token: str = "", listen: str = "127.0.0.1:0") -> AsyncIterator[Coordinator]:
+    arguments = ["-m", "p2pmodel", "tracker", "serve", "--listen", listen, "--json", *options]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        assert line, (await process.communicate())[1].decode()
+        said = json.loads(line)
+        yield Coordinator(process, f"{said['url']}/{token}" if token else said["url"], said)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode in (0, -signal.SIGKILL)
+        assert b"Traceback" not in errors, errors.decode()
+        assert TOKEN.encode() not in errors
+
+
+class DefaultSession:
+    """A libtorrent session as a foreign program would have it: default settings, but off the wider network."""
+
+    def __init__(self, address: str) -> None:
+        quiet = dict.fromkeys(["enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp"], False)
+        self.session = lt.session({"listen_interfaces": f"{address}:0", **quiet})
+
+    def add(self, raw: bytes, folder: Path) -> lt.torrent_handle:
+        params = lt.load_torrent_buffer(raw)
+        params.save_path = str(folder)
+        return self.session.add_torrent(params)
+
+
+def written(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    for path, data in contents.items():
+        target = folder / COMMIT / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return folder
+
+
+async def counts(tracker: Coordinator) -> list[tuple[int, int]]:
+    async with aiohttp.ClientSession() as session, session.get(f"{tracker.url}/catalog") as response:
+        return [(t["seeders"], t["leechers"]) for t in (await response.json())["torrents"]]
+
+
+@pytest.mark.parametrize("form", ["v2", "hybrid", "v1"])
+async def test_default_libtorrent_sessions_find_each_other(form: Format, tmp_path: Path) -> None:
+    async with coordinator() as tracker:
+        raw = torrent_of(SMALL, form, trackers=(tracker.announce,))
+        await publish(tracker.url, raw, ["main"])
+        seeder, leecher = DefaultSession("127.0.0.2"), DefaultSession("127.0.0.3")
+        seeding = seeder.add(raw, written(tmp_path / "a", SMALL))
+        await eventually(lambda: seeding.status().is_seeding, seconds=20, what="the seeder has checked its files")
+        await eventually(lambda: seeding.status().current_tracker != "", seconds=20, what="the seeder has announced")
+        leeching = leecher.add(raw, tmp_path / "b")
+        await eventually(lambda: leeching.status().is_seeding, seconds=30, what="the leecher is complete")
+        leecher.session.pause()  # hands the files over and tells the tracker
+        assert differences(tmp_path / "b" / COMMIT, SMALL) == []
+        ((seeders, _),) = await counts(tracker)
+        assert seeders >= 1
+
+
+@pytest.mark.needs("aria2c")
+async def test_aria2_finds_a_default_libtorrent_seeder(tmp_path: Path) -> None:
+    async with coordinator("--registered-only") as tracker, foreign_client("aria2c", tmp_path / "aria2") as aria2:
+        raw = torrent_of(SMALL, "v1", trackers=(tracker.announce,))
+        await publish(tracker.url, raw, ["main"])
+        seeder = DefaultSession("127.0.0.1")
+        seeding = seeder.add(raw, written(tmp_path / "a", SMALL))
+        await eventually(lambda: seeding.status().current_tracker != "", seconds=20, what="the seeder has announced")
+        torrent = tmp_path / "v1.torrent"
+        await asyncio.to_thread(torrent.write_bytes, raw)
+        await aria2.download(torrent, tmp_path / "b", seconds=40)
+        assert differences(tmp_path / "b" / COMMIT, SMALL) == []
+
+
+async def test_a_token_and_a_registered_torrent_are_asked_for(tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    await asyncio.to_thread(token_file.write_text, TOKEN)
+    options = ("--registered-only", "--token-file", str(token_file))
+    async with coordinator(*options, token=TOKEN) as tracker:
+        assert TOKEN not in json.dumps(tracker.said)
+        announce = f"{tracker.said['url']}/announce/{TOKEN}"  # the form that a default client uses on loopback
+        known = torrent_of(SMALL, trackers=(announce,))
+        await publish(tracker.url, known, ["main"])
+        refusals = {}
+        for name, raw in {
+            "known": known,
+            "unknown": torrent_of(SMALL, commit="b" * 40, trackers=(announce,)),
+            "no token": torrent_of(SMALL, trackers=(f"{tracker.said['url']}/announce",)),
+        }.items():
+            session = DefaultSession("127.0.0.1")
+            session.session.apply_settings({"alert_mask": lt.alert.category_t.tracker_notification})
+            handle = session.add(raw, tmp_path / name)
+            refusals[name] = await tracker_word(session)
+            session.session.remove_torrent(handle)
+        assert refusals["known"] is None
+        assert "not registered" in refusals["unknown"]
+        assert "token" in refusals["no token"]
+
+
+async def tracker_word(session: DefaultSession) -> str | None:
+    """The first tracker's answer: None for a welcome, else the failure reason."""
+    words: list[str | None] = []
+
+    def collect() -> bool:
+        for alert in session.session.pop_alerts():
+            if isinstance(alert, lt.tracker_reply_alert):
+                words.append(None)
+            elif isinstance(alert, lt.tracker_error_alert):
+                words.append(alert.failure_reason() or alert.message())
+        return bool(words)
+
+    await eventually(collect, seconds=20, what="the tracker answers")
+    return words[0]
+
+
+async def test_the_catalog_outlives_a_kill(tmp_path: Path) -> None:
+    options = ("--state-dir", str(tmp_path / "state"))
+    raw = torrent_of(SMALL)
+    async with coordinator(*options) as tracker:
+        await publish(tracker.url, raw, ["main"])
+        tracker.process.kill()
+        await tracker.process.wait()
+    async with coordinator(*options) as tracker:
+        assert tracker.said["torrents"] == 1
+        assert (await find(Reference.parse("org/tiny"), [tracker.url], 5)).torrent == raw
+
+
+async def test_a_taken_port_is_one_line() -> None:
+    async with coordinator() as tracker:
+        taken = tracker.said["url"].removeprefix("http://")
+        arguments = ["-m", "p2pmodel", "tracker", "serve", "--listen", taken]
+        pipe = asyncio.subprocess.PIPE
+        second = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
+        said, errors = await asyncio.wait_for(second.communicate(), 20)
+        assert second.returncode == 7
+        assert said == b""
+        assert errors.decode().count("\n") == 1
+        assert "the port is in use" in errors.decode()

@@ -1,0 +1,254 @@
+"""Asking coordinators that are honest, slow, broken or lying; publishing to them, again and again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from p2pmodel.domain.names import Reference
+from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, Unavailable
+from p2pmodel.node import coordinators
+from p2pmodel.node.coordinators import announce_url, find, keep_published, public_name, publish
+from p2pmodel.service.catalog import Catalog
+from p2pmodel.service.coordinator import coordinator_app
+from p2pmodel.service.server import serving
+from p2pmodel.service.tracker import Tracker
+from tests.support.eventually import eventually
+from tests.support.torrent_files import COMMIT, SMALL, torrent_of
+
+MAIN = Reference.parse("org/tiny@main")
+TOKEN = "s3cret-token"
+RAW = torrent_of(SMALL)
+CLOSED = "http://127.0.0.1:1"
+
+
+@asynccontextmanager
+async def coordinator(token: str | None = None, *, port: int = 0) -> AsyncIterator[tuple[str, Catalog]]:
+    catalog = Catalog()
+    async with serving(coordinator_app(Tracker(), catalog, token=token), "127.0.0.1", port) as base:
+        yield base, catalog
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[], web.Response], *, delay: float = 0.0) -> AsyncIterator[str]:
+    async def handle(_request: web.Request) -> web.Response:
+        await asyncio.sleep(delay)
+        return answer()
+
+    app = web.Application()
+    app.router.add_route("*", "/catalog", handle)
+    async with serving(app, "127.0.0.1", 0, grace=0.1) as base:
+        yield base
+
+
+def torrent(raw: bytes) -> Callable[[], web.Response]:
+    return lambda: web.Response(body=raw, content_type="application/x-bittorrent")
+
+
+async def test_what_is_published_is_found() -> None:
+    async with coordinator() as (url, catalog):
+        await publish(url, RAW, ["main", "refs/pr/1"])
+        assert catalog.revisions(catalog.publications()[0]) == ["main", "refs/pr/1"]
+        for ref in (MAIN, Reference.parse(f"org/tiny@{COMMIT}"), Reference.parse("org/tiny@refs/pr/1")):
+            assert (await find(ref, [url], 5)).torrent == RAW
+
+
+async def test_a_format_can_be_asked_for() -> None:
+    async with coordinator() as (url, _):
+        await publish(url, RAW, ["main"])
+        hybrid = torrent_of(SMALL, "hybrid")
+        await publish(url, hybrid)
+        assert (await find(MAIN, [url], 5, format="hybrid")).torrent == hybrid
+
+
+async def test_nobody_to_ask() -> None:
+    answer = await find(MAIN, [], 5)
+    assert (answer.torrent, answer.reasons) == (None, ())
+
+
+BAD: dict[str, tuple[Callable[[], web.Response], str]] = {
+    "html": (lambda: web.Response(text="<html>", content_type="text/html"), "it is not canonical bencode"),
+    "oversize": (torrent(b"x" * (17 << 20)), f"its answer is larger than {16 << 20} bytes"),
+    "another repository": (torrent(torrent_of(SMALL, repo="org/evil")), f"a torrent of org/evil@{COMMIT}"),
+    "v1": (torrent(torrent_of(SMALL, "v1")), "v1 only"),
+    "cut off": (torrent(RAW[:-1]), "cut off"),
+    "redirect": (
+        lambda: web.Response(status=302, headers={"Location": "/other"}),
+        "it answered 302 without saying why",
+    ),
+    "error page": (lambda: web.Response(status=500, text="oops"), "it answered 500 without saying why"),
+    "odd json": (lambda: web.json_response([1], status=404), "it answered 404 without saying why"),
+    "bad json": (lambda: web.Response(text="{", status=404, content_type="application/json"), "it answered 404"),
+    "control characters": (
+        lambda: web.json_response({"message": "a\x1b[2Jb"}, status=404),
+        ": a\N{REPLACEMENT CHARACTER}[2Jb",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_answer_is_noted_and_another_coordinator_used(kind: str) -> None:
+    answer, reason = BAD[kind]
+    async with answering(answer) as bad, answering(torrent(RAW), delay=0.1) as good:
+        found = await find(MAIN, [bad, good], 5)
+        assert found.torrent == RAW
+        assert found.reasons[0].startswith(f"{bad}: ")
+        assert reason in found.reasons[0]
+
+
+async def test_a_pinned_reference_takes_no_other_commit() -> None:
+    async with answering(torrent(RAW)) as url:
+        answer = await find(Reference.parse(f"org/tiny@{'a' * 40}"), [url], 5)
+        assert answer.torrent is None
+        assert answer.reasons == (f"{url}: it answered with a torrent of org/tiny@{COMMIT}",)
+
+
+async def test_every_coordinator_without_an_answer_says_why() -> None:
+    async with coordinator() as (empty, _), coordinator(TOKEN) as (closed, _):
+        answer = await find(MAIN, [empty, closed, CLOSED], 5)
+        assert answer.torrent is None
+        assert answer.reasons == (
+            f"{empty}: org/tiny is not in this catalog",
+            f"{closed}: this coordinator asks for its token",
+            f"{CLOSED}: no connection (Connection refused)",
+        )
+
+
+async def test_a_hanging_coordinator_delays_nobody_else() -> None:
+    async with answering(torrent(RAW), delay=60) as hanging, answering(torrent(RAW)) as good:
+        started = time.monotonic()
+        assert (await find(MAIN, [hanging, good], 30)).torrent == RAW
+        assert time.monotonic() - started < 5
+        answer = await find(MAIN, [hanging], 0.2)
+        assert answer.torrent is None
+        assert answer.reasons[0] in (f"{hanging}: no answer within 0.2 s", f"{hanging}: it did not answer in time")
+
+
+async def test_cancelling_leaves_nothing_behind() -> None:
+    async with answering(torrent(RAW), delay=60) as hanging:
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(find(MAIN, [hanging], 30))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ours = {t for t in asyncio.all_tasks() - before if "coordinators" in repr(t.get_coro())}
+        assert ours == set()
+
+
+async def test_a_token_in_the_url_or_beside_it_opens_and_is_never_shown() -> None:
+    async with coordinator(TOKEN) as (url, _):
+        await publish(f"{url}/{TOKEN}", RAW, ["main"])
+        await publish(url, RAW, token=TOKEN)
+        assert (await find(MAIN, [f"{url}/{TOKEN}"], 5)).torrent == RAW
+        answer = await find(Reference.parse("org/none"), [f"{url}/{TOKEN}"], 5)
+        assert answer.reasons == (f"{url}: org/none is not in this catalog",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (lambda: web.json_response({"message": "no"}, status=401), AccessDenied, "no; put its token into"),
+        (lambda: web.json_response({"message": "taken"}, status=409), Conflict, "taken"),
+        (lambda: web.json_response({"message": "what?"}, status=400), InvalidInput, "what?"),
+        (lambda: web.Response(status=507), Unavailable, "it answered 507 without saying why"),
+        (lambda: web.Response(status=307, headers={"Location": CLOSED}), Unavailable, "it answered 307"),
+    ],
+)
+async def test_a_refused_publication_says_why(
+    answer: Callable[[], web.Response], error: type[P2PModelError], text: str
+) -> None:
+    async with answering(answer) as url:
+        with pytest.raises(error) as caught:
+            await publish(f"{url}", RAW)
+        assert type(caught.value) is error
+        assert str(caught.value).startswith(f"coordinator {url}: {text}")
+
+
+async def test_publishing_where_nobody_listens() -> None:
+    with pytest.raises(Unavailable) as caught:
+        await publish(f"{CLOSED}/{TOKEN}", RAW)
+    assert str(caught.value) == f"coordinator {CLOSED} cannot be reached: no connection (Connection refused)"
+
+
+async def test_publishing_is_bounded() -> None:
+    async with answering(torrent(RAW), delay=60) as url:
+        with pytest.raises(Unavailable, match=r"cannot be reached: it did not answer in time$"):
+            await publish(url, RAW, timeout=0.1)
+
+
+class Sleeper:
+    """Lets a loop run step by step: every sleep is recorded; the loop ends at the last step."""
+
+    def __init__(self, steps: int) -> None:
+        self.pauses: list[float] = []
+        self._steps = steps
+
+    async def __call__(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+        if len(self.pauses) >= self._steps:
+            raise asyncio.CancelledError
+
+
+async def run_until_cancelled(*urls: str, sleep: Sleeper, notes: list[str]) -> None:
+    task = asyncio.create_task(keep_published(urls, RAW, ["main"], on_note=notes.append, every=60, sleep=sleep))
+    await asyncio.wait([task], timeout=20)
+    assert task.done()
+
+
+async def test_a_coordinator_that_fails_is_tried_again_with_growing_bounded_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = iter([*[Unavailable("down")] * 8, None, Unavailable("down"), None])
+
+    async def scripted(*_arguments: object) -> None:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+
+    monkeypatch.setattr(coordinators, "publish", scripted)
+    sleep, notes = Sleeper(11), []
+    await run_until_cancelled("http://c:1/secret", sleep=sleep, notes=notes)
+    assert sleep.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 1, 60]
+    down, up = "coordinator http://c:1: not published: down", "coordinator http://c:1: published"
+    assert notes == [down, up, down, up]
+
+
+async def test_a_restarted_coordinator_gets_its_catalog_back() -> None:
+    async with coordinator() as (url, _):
+        port = int(url.rpartition(":")[2])
+    notes: list[str] = []
+    task = asyncio.create_task(keep_published([url], RAW, ["main"], on_note=notes.append, every=0.05))
+    for _ in range(2):
+        async with coordinator(port=port) as (_, catalog):
+            await eventually(lambda c=catalog: bool(c.publications()), seconds=10, what="published")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert f"coordinator {url}: published" in notes
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://host:6969/token", "http://host:6969"),
+        ("https://user:password@host/token", "https://host"),
+        ("http://[::1]:6969/token", "http://[::1]:6969"),
+        ("http://[::1/token", "a malformed URL"),
+    ],
+)
+def test_a_public_name_holds_no_secret(url: str, name: str) -> None:
+    assert public_name(url) == name
+
+
+async def test_a_host_that_does_not_exist() -> None:
+    answer = await find(MAIN, ["http://no-such-host.invalid:1"], 5)
+    assert answer.reasons == ("http://no-such-host.invalid:1: no connection (no such host)",)
+
+
+def test_the_announce_url_of_a_coordinator() -> None:
+    assert announce_url("http://host:6969/token/") == "http://host:6969/token/announce"
