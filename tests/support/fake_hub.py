@@ -13,6 +13,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -25,6 +26,9 @@ from tests.support.hub_faults import Fault, parse_fault
 from tests.support.hub_snapshot import HubSnapshot, snapshot_from
 
 _PAGE = b"<!doctype html><html><body>Sign in to continue</body></html>"
+
+
+_ENTRY: ContextVar["Request"] = ContextVar("entry")
 
 
 @dataclass
@@ -118,7 +122,7 @@ class FakeHub:
         headers = request.headers
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         entry = Request(request.method, request.path_qs, headers.get("Range", ""), token)
-        request["entry"] = entry
+        _ENTRY.set(entry)
         self.requests.append(entry)
         try:
             response: web.StreamResponse = await handler(request)
@@ -257,7 +261,7 @@ class FakeHub:
     async def _stream(
         self, request: web.Request, response: web.StreamResponse, body: memoryview, fault: Fault | None
     ) -> None:
-        entry: Request = request["entry"]
+        entry = _ENTRY.get()
         entry.status = response.status
         kind, arg = (fault.kind, fault.arg) if fault else ("", 0.0)
         limit = int(arg) if kind in ("drop", "stall") else len(body)
@@ -348,13 +352,10 @@ def _below(path: str, folder: str | None, *, recursive: bool) -> bool:
 
 def _range(request: web.Request, size: int) -> tuple[int, int] | None:
     try:
-        asked = request.http_range
+        start, end, _ = request.http_range.indices(size)
     except ValueError:
         return None
-    if asked == slice(None):
-        return 0, size
-    start, end, _ = asked.indices(size)
-    return (start, end) if start < end else None
+    return (start, end) if start < end or "Range" not in request.headers else None
 
 
 async def _serve(options: argparse.Namespace) -> None:

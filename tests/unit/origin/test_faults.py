@@ -1,0 +1,247 @@
+"""Each way a mirror can misbehave: alone it delays or ends the pull with a telling error, and never spoils it
+when there is an honest mirror besides."""
+
+import asyncio
+import re
+
+import pytest
+
+from p2pmodel.errors import (
+    AccessDenied,
+    EntryNotFound,
+    GatedRepo,
+    P2PModelError,
+    RevisionNotFound,
+    Unavailable,
+    WrongBytes,
+)
+from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.memory_sink import MemorySink
+
+WEIGHTS = "w/model.safetensors"
+MIDWAY = "+600000"
+
+LIES = {
+    "flip": r"got [0-9a-f]{64}",
+    "truncate": "got 1499999 bytes",
+    "html": "got an HTML page",
+    "gzip": "got a gzip stream",
+    "other-commit": "got commit 0{40}",
+    "badrange": r"got bytes \d+-\d+",
+}
+DENIALS = {
+    "status:401": AccessDenied,
+    "status:403": AccessDenied,
+    "gated": GatedRepo,
+    "status:404": EntryNotFound,
+    "status:410": EntryNotFound,
+    "status:400": Unavailable,
+}
+PASSING = [
+    "503:10+600000",
+    "500:10+600000",
+    "429:10",
+    "retry:10+600000",
+    "retry-date:10+600000",
+    "drop:100000",
+    "drop:0+600000*5",
+    "stall:100000*3",
+    "stall+600000*3",
+    "status:416+600000*2",
+    "norange",
+    "norange+600000*1",
+    "redirect",
+    "expire:5",
+]
+
+
+async def pull(origin, snapshot, path=WEIGHTS):
+    sink = MemorySink(snapshot.file(path))
+    await origin.pull(snapshot.manifest, snapshot.file(path), sink)
+    assert sink.data == snapshot.contents[path]
+    return sink
+
+
+@pytest.mark.parametrize("when", ["", MIDWAY])
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lying_mirror_alone_is_named(snapshot, open_origin, lie, when):
+    async with FakeHub(snapshot, faults=[lie + when]) as hub, open_origin(hub) as origin:
+        with pytest.raises(WrongBytes) as caught:
+            await pull(origin, snapshot)
+    expected = f"mirror a sent wrong bytes for {WEIGHTS}: expected sha256 {snapshot.file(WEIGHTS).etag}, {LIES[lie]};"
+    assert re.match(expected, str(caught.value))
+
+
+@pytest.mark.parametrize("when", ["", MIDWAY])
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lying_mirror_is_passed_over_for_an_honest_one(snapshot, open_origin, notes, lie, when):
+    async with (
+        FakeHub(snapshot, faults=[lie + when]) as liar,
+        FakeHub(snapshot) as honest,
+        open_origin(liar, honest) as origin,
+    ):
+        await pull(origin, snapshot)
+    assert any(note.startswith(f"mirror a sent wrong bytes for {WEIGHTS}: ") for note in notes)
+    assert honest.sent > 0
+
+
+@pytest.mark.parametrize("denial", DENIALS)
+async def test_a_mirror_that_denies(snapshot, open_origin, denial):
+    async with FakeHub(snapshot, faults=[denial]) as bad, FakeHub(snapshot) as good:
+        async with open_origin(bad) as origin:
+            with pytest.raises(P2PModelError) as caught:
+                await pull(origin, snapshot)
+        assert type(caught.value) is DENIALS[denial]
+        assert "(a: HTTP 4" in str(caught.value)
+        async with open_origin(bad, good) as origin:
+            await pull(origin, snapshot)
+            assert origin.bytes_by_mirror == {"a": 0, "b": 1_500_000}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_what_passes_only_delays_even_the_only_mirror(snapshot, open_origin, clock, fault):
+    async with FakeHub(snapshot, faults=[fault], now=clock.now) as hub, open_origin(hub) as origin:
+        hub.on_request = lambda _: setattr(clock, "time", clock.time + 1)
+        sink = await pull(origin, snapshot)
+    assert hub.faults[0].hits > 0, "the fault never struck"
+    assert sink.discards == 0
+    assert sum(length for _, length in sink.writes) == 1_500_000, "bytes were asked for twice"
+
+
+async def test_503_for_ten_seconds_is_waited_out_with_backoff(snapshot, open_origin, clock):
+    async with FakeHub(snapshot, faults=["503:10" + MIDWAY], now=clock.now) as hub, open_origin(hub) as origin:
+        await pull(origin, snapshot)
+    assert 10 <= clock.time - 1000 < 16
+    assert max(clock.slept) <= 4
+
+
+async def test_503_passes_the_turn_to_the_next_mirror_and_says_so(snapshot, open_origin, clock, notes):
+    async with (
+        FakeHub(snapshot, faults=["503:100" + MIDWAY], now=clock.now) as hub,
+        FakeHub(snapshot) as other,
+        open_origin(hub, other) as origin,
+    ):
+        await pull(origin, snapshot)
+        received = origin.bytes_by_mirror
+    assert received["a"] >= 600_000
+    assert received["a"] + received["b"] == 1_500_000
+    assert "going on with mirror b (a: HTTP 503)" in notes
+
+
+@pytest.mark.parametrize("kind", ["retry", "retry-date"])
+async def test_retry_after_is_obeyed(snapshot, open_origin, clock, notes, kind):
+    async with FakeHub(snapshot, faults=[f"{kind}:30"], now=clock.now) as hub, open_origin(hub) as origin:
+        await pull(origin, snapshot, "config.json")
+        assert len(hub.asked("config.json")) <= 3
+    assert clock.time - 1000 >= 29
+    assert any(re.match(r"waiting 3\d s for mirror a \(HTTP 429\)", note) for note in notes)
+
+
+async def test_an_absurd_retry_after_is_capped_at_the_patience(snapshot, open_origin, clock):
+    async with (
+        FakeHub(snapshot, faults=["retry:100000"], now=clock.now) as hub,
+        open_origin(hub, patience=50) as origin,
+    ):
+        with pytest.raises(Unavailable, match="a: HTTP 429"):
+            await pull(origin, snapshot)
+    assert max(clock.slept) <= 50
+
+
+async def test_patience_ends_and_every_mirror_is_named(snapshot, open_origin, clock):
+    async with (
+        FakeHub(snapshot, faults=["503:99999"]) as first,
+        FakeHub(snapshot, faults=["stall"]) as second,
+        open_origin(first, second, "http://127.0.0.1:9", patience=30, read_timeout=0.1) as origin,
+    ):
+        with pytest.raises(Unavailable) as caught:
+            await pull(origin, snapshot)
+    assert "(a: HTTP 503, b: timed out waiting for an answer, c: connection refused)" in str(caught.value)
+    assert "resumes" in str(caught.value)
+    assert 30 <= clock.time - 1000 < 40
+
+
+async def test_expired_presigned_addresses_are_resolved_anew(snapshot, open_origin, clock):
+    async with FakeHub(snapshot, faults=["expire:3"], now=clock.now) as hub:
+        hub.on_request = lambda _: setattr(clock, "time", clock.time + 1)
+        async with open_origin(hub, connections=1) as origin:
+            await pull(origin, snapshot)
+    resolved = [r for r in hub.requests if "/resolve/" in r.path]
+    refused = [r for r in hub.requests if r.status == 403]
+    assert 1 < len(resolved) < 6, "once, and again after each expiry"
+    assert len(refused) == len(resolved) - 1
+    assert clock.slept == [], "an expired address costs no backoff"
+
+
+async def test_dropped_connections_resume_where_they_broke(snapshot, open_origin):
+    async with FakeHub(snapshot, faults=["drop:100000"]) as hub, open_origin(hub, connections=1) as origin:
+        sink = await pull(origin, snapshot)
+        assert origin.bytes_by_mirror == {"a": 1_500_000}
+    assert hub.sent == 1_500_000
+    assert sink.writes[:3] == [(0, 100000), (100000, 100000), (200000, 62144)]
+
+
+async def test_a_mirror_that_ignores_ranges_is_asked_for_the_whole(snapshot, open_origin):
+    async with FakeHub(snapshot, faults=["norange"]) as hub, open_origin(hub) as origin:
+        await pull(origin, snapshot)
+    assert [r.range for r in hub.requests if r.sent == 1_500_000][-1] == ""
+    assert len(hub.requests) <= 5
+
+
+async def test_when_nobody_can_be_blamed_the_mirrors_are_tried_one_by_one(snapshot, open_origin, notes):
+    liar = FakeHub(snapshot, faults=["flip*1", "503:10" + MIDWAY])
+    async with (
+        liar,
+        FakeHub(snapshot, faults=["flip"]) as second,
+        FakeHub(snapshot) as third,
+        open_origin(liar, second, third) as origin,
+    ):
+        sink = await pull(origin, snapshot)
+    assert sink.discards >= 2
+    assert third.sent >= 1_500_000 or liar.sent >= 2_000_000
+
+
+async def test_every_liar_is_named(snapshot, open_origin):
+    async with (
+        FakeHub(snapshot, faults=["flip"]) as first,
+        FakeHub(snapshot, faults=["html"]) as second,
+        open_origin(first, second) as origin,
+    ):
+        with pytest.raises(WrongBytes, match="mirrors a and b sent wrong bytes") as caught:
+            await pull(origin, snapshot)
+    assert caught.value.path == WEIGHTS
+
+
+async def test_a_liar_is_asked_last_for_the_other_files_of_the_snapshot(snapshot, open_origin):
+    async with (
+        FakeHub(snapshot, faults=["flip@*.safetensors"]) as liar,
+        FakeHub(snapshot) as honest,
+        open_origin(liar, honest) as origin,
+    ):
+        await pull(origin, snapshot)
+        await pull(origin, snapshot, "config.json")
+    assert liar.asked("config.json") == []
+
+
+async def test_a_mirror_without_the_revision(snapshot, open_origin):
+    other = snapshot_of({"config.json": b"{}"})
+    async with FakeHub(other) as hub, open_origin(hub) as origin:
+        with pytest.raises(RevisionNotFound, match="RevisionNotFound"):
+            await pull(origin, snapshot, "config.json")
+
+
+async def test_a_hanging_mirror_does_not_outlive_a_cancelled_pull(snapshot, open_origin):
+    asked = asyncio.Event()
+
+    class Telling(FakeHub):
+        async def _send(self, request, path):
+            asked.set()
+            return await super()._send(request, path)
+
+    async with Telling(snapshot, faults=["stall:1000"]) as hub, open_origin(hub, read_timeout=60) as origin:
+        sink = MemorySink(snapshot.file(WEIGHTS))
+        task = asyncio.ensure_future(origin.pull(snapshot.manifest, snapshot.file(WEIGHTS), sink))
+        await asyncio.wait_for(asked.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

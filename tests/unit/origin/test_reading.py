@@ -1,0 +1,78 @@
+import threading
+
+import pytest
+
+from p2pmodel.errors import Unavailable, WrongBytes
+from tests.support.fake_hub import FakeHub
+
+WEIGHTS = "w/model.safetensors"
+OFFSET, LENGTH = 100_000, 300_000
+
+
+async def read(origin, snapshot, offset=OFFSET, length=LENGTH):
+    right = snapshot.contents[WEIGHTS][offset : offset + length]
+    data = await origin.read(
+        snapshot.manifest, snapshot.file(WEIGHTS), offset, length, accept=lambda found: found == right
+    )
+    assert data == right
+
+
+async def test_a_range_comes_in_one_request(snapshot, open_origin):
+    async with FakeHub(snapshot) as hub, open_origin(hub) as origin:
+        await read(origin, snapshot)
+        assert origin.bytes_by_mirror == {"a": LENGTH}
+    assert [r.range for r in hub.requests] == ["bytes=100000-399999"]
+
+
+async def test_the_check_runs_off_the_loop(snapshot, open_origin):
+    threads = []
+    async with FakeHub(snapshot) as hub, open_origin(hub) as origin:
+        file = snapshot.file(WEIGHTS)
+        accept = lambda _: bool(threads.append(threading.current_thread()) or True)  # noqa: E731
+        await origin.read(snapshot.manifest, file, 0, 10, accept=accept)
+    assert threads != [threading.main_thread()]
+
+
+@pytest.mark.parametrize("fault", ["flip", "html", "truncate", "other-commit", "norange", "gzip", "badrange"])
+async def test_a_bad_mirror_is_passed_over(snapshot, open_origin, fault):
+    async with FakeHub(snapshot, faults=[fault]) as bad, FakeHub(snapshot) as good, open_origin(bad, good) as origin:
+        await read(origin, snapshot)
+    assert len(good.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["drop:100000*2", "503:10", "stall:1000*1", "retry:5", "expire:2"])
+async def test_what_passes_is_waited_out_and_resumed(snapshot, open_origin, clock, fault):
+    async with FakeHub(snapshot, faults=[fault], now=clock.now) as hub, open_origin(hub) as origin:
+        await read(origin, snapshot)
+        assert origin.bytes_by_mirror == {"a": LENGTH}
+
+
+async def test_a_lie_is_told_with_its_place(snapshot, open_origin):
+    async with FakeHub(snapshot, faults=["flip"]) as hub, open_origin(hub) as origin:
+        with pytest.raises(WrongBytes, match=r"mirror a sent wrong bytes for .*, got other bytes at 100000-400000"):
+            await read(origin, snapshot)
+
+
+async def test_bytes_of_two_mirrors_are_never_mixed(snapshot, open_origin):
+    faults = ["drop:100000*1", "status:404"]
+    async with (
+        FakeHub(snapshot, faults=faults) as first,
+        FakeHub(snapshot) as second,
+        open_origin(first, second) as origin,
+    ):
+        await read(origin, snapshot)
+    assert [r.range for r in second.requests] == ["bytes=100000-399999"]
+
+
+async def test_a_mirror_without_ranges_cannot_feed_pieces(snapshot, open_origin):
+    async with FakeHub(snapshot, faults=["norange"]) as hub, open_origin(hub) as origin:
+        with pytest.raises(Unavailable, match="answers a range with the whole file"):
+            await read(origin, snapshot)
+        await read(origin, snapshot, 0, 1_500_000)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 5), (0, 0), (1_499_999, 2)])
+async def test_ranges_outside_the_file(snapshot, open_origin, offset, length):
+    async with open_origin() as origin:
+        with pytest.raises(ValueError, match="outside"):
+            await read(origin, snapshot, offset, length)

@@ -1,0 +1,130 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.names import RepoId
+from p2pmodel.errors import (
+    AccessDenied,
+    EntryNotFound,
+    GatedRepo,
+    RepoNotFound,
+    RevisionNotFound,
+    Unavailable,
+    WrongBytes,
+)
+from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
+from p2pmodel.origin.responses import Wanted, check_commit, judge
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+COMMIT = "c" * 40
+FILE = ManifestFile("model.safetensors", 100, "a" * 40, "b" * 64)
+PAGE = ManifestFile("docs/index.html", 100, "a" * 40)
+MANIFEST = Manifest(RepoId("org/model"), COMMIT, (FILE, PAGE))
+PART = Wanted(MANIFEST, FILE, 10, 20)
+WHOLE = Wanted(MANIFEST, FILE, 0, 100)
+RIGHT = {"Content-Range": "bytes 10-19/100", "Content-Length": "10", "X-Repo-Commit": COMMIT}
+
+
+def check(status, headers, wanted=PART, *, has_token=False):
+    judge(status, headers, wanted, now=NOW, has_token=has_token)
+
+
+def test_what_is_right_passes():
+    check(206, RIGHT)
+    check(206, {"Content-Range": "bytes 10-19/100"})
+    check(200, {"Content-Length": "100"}, WHOLE)
+    check(200, {}, WHOLE)
+    check(200, {"Content-Type": "text/html"}, Wanted(MANIFEST, PAGE, 0, 100))
+    check(206, RIGHT | {"Content-Encoding": "identity"})
+
+
+def test_the_whole_file_is_asked_for_without_a_range():
+    assert WHOLE.header == {}
+    assert PART.header == {"Range": "bytes=10-19"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"Content-Type": "text/html; charset=utf-8"}, "an HTML page"),
+        ({"Content-Encoding": "gzip"}, "gzip-compressed"),
+        ({"X-Repo-Commit": "d" * 40}, f"stale, it serves commit {'d' * 40}"),
+        ({"X-Repo-Commit": "nonsense\x1b"}, "stale"),
+        ({"Content-Range": "bytes 10-19/101"}, "wrong size: 101 bytes instead of 100"),
+        ({"Content-Range": "bytes 10-19/*"}, "wrong size: an unknown size"),
+        ({"Content-Range": "bytes 9-18/100"}, "bytes 9-19 when asked for 10-20"),
+        ({"Content-Range": "bytes 10-18/100"}, "bytes 10-19 when asked for 10-20"),
+        ({"Content-Range": ""}, "without saying which"),
+        ({"Content-Length": "11"}, "wrong size: 11 bytes"),
+    ],
+)
+def test_headers_that_give_a_liar_away(change, reason):
+    with pytest.raises(Refused) as caught:
+        check(206, RIGHT | change)
+    assert caught.value.error is WrongBytes
+    assert reason in caught.value.reason
+    assert caught.value.reason.isprintable()
+
+
+def test_the_whole_file_instead_of_a_range():
+    with pytest.raises(RangesIgnored):
+        check(200, {"Content-Length": "100"})
+    with pytest.raises(Refused, match="99 bytes instead of 100"):
+        check(200, {"Content-Length": "99"})
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
+def test_what_may_pass(status):
+    with pytest.raises(Failed) as caught:
+        check(status, {"Retry-After": "7"})
+    assert caught.value.wait == 7
+    with pytest.raises(Failed) as caught:
+        check(status, {})
+    assert caught.value.wait is None
+
+
+def test_an_unsatisfied_range_tells_the_size():
+    with pytest.raises(Refused, match="wrong size: 5 bytes"):
+        check(416, {"Content-Range": "bytes */5"})
+    with pytest.raises(Failed, match="416"):
+        check(416, {"Content-Range": "bytes */100"})
+    with pytest.raises(Failed, match="416"):
+        check(416, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (401, "", AccessDenied),
+        (403, "", AccessDenied),
+        (403, "GatedRepo", GatedRepo),
+        (401, "RepoNotFound", RepoNotFound),
+        (404, "RepoNotFound", RepoNotFound),
+        (404, "RevisionNotFound", RevisionNotFound),
+        (404, "EntryNotFound", EntryNotFound),
+        (404, "", EntryNotFound),
+        (410, "", EntryNotFound),
+        (204, "", Unavailable),
+        (400, "", Unavailable),
+        (451, "Whatever", Unavailable),
+    ],
+)
+def test_what_will_not_change(status, code, error):
+    with pytest.raises(Refused) as caught:
+        check(status, {"X-Error-Code": code} if code else {})
+    assert caught.value.error is error
+
+
+def test_a_token_that_is_not_accepted_is_said_to_be_so():
+    with pytest.raises(Refused, match="its token is not accepted"):
+        check(401, {}, has_token=True)
+    with pytest.raises(Refused, match="it wants a token"):
+        check(401, {})
+
+
+def test_the_commit_is_checked_where_it_is_told():
+    check_commit({}, PART)
+    check_commit({"X-Repo-Commit": COMMIT}, PART)
+    with pytest.raises(Refused):
+        check_commit({"X-Repo-Commit": "d" * 40}, PART)
