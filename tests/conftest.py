@@ -16,3 +16,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 if STRICT:
                     pytest.fail(message)
                 pytest.skip(message)
+
+
+pytest_plugins = ["tests.support.processes"]

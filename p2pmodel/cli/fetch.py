@@ -13,7 +13,7 @@ from p2pmodel.cli.console import STYLES, Style, reporting
 from p2pmodel.cli.running import run
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.sizes import human
-from p2pmodel.errors import InvalidInput
+from p2pmodel.errors import Interrupted, InvalidInput
 from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
 from p2pmodel.node.finding import parse_target
 from p2pmodel.settings import Settings
@@ -63,9 +63,18 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             _show_plan(fetching, as_json=flags["as_json"])
             return
         ready = _Ready(flags, wants_load=wants_load)
-        run(fetching.run(ready), interrupted=INTERRUPTED)
+        _run(fetching, ready)
     if wants_load:
         ready.load()
+
+
+def _run(fetching: Fetching, ready: "_Ready") -> None:
+    try:
+        run(fetching.run(ready), interrupted=INTERRUPTED)
+    except Interrupted:
+        # Stopped while serving what is complete: the job itself was done.
+        if not ready.printed:
+            raise
 
 
 class _Ready:
@@ -75,11 +84,13 @@ class _Ready:
         self._flags = flags
         self._wants_load = wants_load
         self._fetched: Fetched | None = None
+        self.printed = False
 
     def __call__(self, fetched: Fetched) -> None:
         self._fetched = fetched
         if self._wants_load:
             return
+        self.printed = True
         click.echo(json.dumps(_result(fetched)) if self._flags["as_json"] else str(fetched.path))
 
     def load(self) -> None:

@@ -8,7 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import STYLES, Style, reporting
-from p2pmodel.cli.running import run
+from p2pmodel.cli.running import run, serve
 from p2pmodel.cli.secrets import read_token
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import Reference
@@ -48,7 +48,7 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command se
 def seed(settings: Settings, source: str, **flags: Any) -> None:
     """Mirror a snapshot, verify it, build its torrent, and serve it with a tracker and a catalog until stopped.
 
-    A directory is imported under the name --as gives. Interrupting ends it cleanly.
+    A directory is imported under the name --as gives. SIGTERM ends it with exit code 0, Ctrl-C with 130.
     """
     request = _request(source, flags)
     style: Style = flags["progress"] if settings.progress or flags["progress"] != "auto" else "none"
@@ -58,7 +58,7 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
         if flags["once"]:
             shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), "")
             return
-        run(seeder.run(_role(flags), shown), interrupted=INTERRUPTED)
+        serve(seeder.run(_role(flags), shown), interrupted=INTERRUPTED)
 
 
 def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
@@ -96,7 +96,8 @@ class _Shown:
         if self._flags["output"]:
             self._flags["output"].write_bytes(raw)
         sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent"] if url else []
-        magnet = magnet_of(metainfo, sources=sources)
+        # With a token a magnet would carry it, and what is printed ends up in logs.
+        magnet = None if self._flags["token_file"] else magnet_of(metainfo, sources=sources)
         if self._flags["as_json"]:
             plain = {
                 "path": str(seeded.path),
@@ -116,7 +117,8 @@ class _Shown:
         if not self._flags["quiet"]:
             size = human(seeded.manifest.total_size)
             click.echo(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}", err=True)
-            click.echo(magnet, err=True)
+            if magnet:
+                click.echo(magnet, err=True)
             if url:
                 click.echo(f"on each node: p2pmodel fetch {self._ref(seeded)} --coordinator {url}", err=True)
 

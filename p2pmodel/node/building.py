@@ -8,10 +8,10 @@ from typing import Literal
 from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.merkle import FileTree
-from p2pmodel.errors import BadTorrent, EntryNotFound
+from p2pmodel.errors import BadTorrent, EntryNotFound, Interrupted
 from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.hashing import hash_snapshot
+from p2pmodel.store.hashing import SnapshotHashes, hash_snapshot
 from p2pmodel.swarm.torrents import Format, build, parse
 from p2pmodel.swarm.urls import webseed_url
 
@@ -55,20 +55,22 @@ class TorrentBuilder:
         known = await asyncio.to_thread(self._recorded) | self._known
         rest = [f for f in self._manifest.files if f.size and f.path not in known]
         if rest:
-            hashes = await asyncio.to_thread(
-                hash_snapshot, self._blobs(rest), self._piece_length, on_bytes=self._counter(rest)
-            )
-            known |= hashes.trees
+            known |= (await self._hash(rest, None)).trees
         return known
 
     async def _v1_pieces(self, form: Format) -> bytes:
         mode: Literal["hybrid", "v1"] = "hybrid" if form == "hybrid" else "v1"
-        files = self._manifest.files
-        hashes = await asyncio.to_thread(
-            hash_snapshot, self._blobs(files), self._piece_length, v1=mode, on_bytes=self._counter(files)
-        )
+        hashes = await self._hash(self._manifest.files, mode)
         assert hashes.v1_pieces is not None
         return hashes.v1_pieces
+
+    async def _hash(self, files: Sequence[ManifestFile], v1: Literal["hybrid", "v1"] | None) -> SnapshotHashes:
+        blobs = await asyncio.to_thread(self._blobs, files)
+        counter = _HashProgress(self._reporter, sum(file.size for file in files))
+        try:
+            return await asyncio.to_thread(hash_snapshot, blobs, self._piece_length, v1=v1, on_bytes=counter)
+        finally:
+            counter.stop()
 
     def _recorded(self) -> dict[str, FileTree]:
         """Trees from the torrent this commit last arrived or was built with."""
@@ -96,9 +98,6 @@ class TorrentBuilder:
             found.append((file, blob))
         return found
 
-    def _counter(self, files: Sequence[ManifestFile]) -> "_HashProgress":
-        return _HashProgress(self._reporter, sum(file.size for file in files))
-
     @property
     def _piece_length(self) -> int:
         return piece_length_for(self._manifest.total_size)
@@ -115,9 +114,16 @@ class _HashProgress:
         self._reporter = reporter
         self._total = total
         self._done = 0
+        self._stopped = False
         self._loop = asyncio.get_running_loop()
 
+    def stop(self) -> None:
+        """End the pass at its next report: nobody waits for it any more."""
+        self._stopped = True
+
     def __call__(self, count: int) -> None:
+        if self._stopped:
+            raise Interrupted("hashing was stopped")
         self._done += count
         progress = Progress("hashing", self._total, min(self._done, self._total))
         self._loop.call_soon_threadsafe(self._reporter.progress, progress)

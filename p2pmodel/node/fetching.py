@@ -68,11 +68,10 @@ class Fetching:
         async with AsyncExitStack() as stack:
             engine = _OnDemand(engine_of(self._settings), stack)
             found = await self._find(engine)
-            async with one_at_a_time(self._cache.repo(found.manifest.repo), found.manifest.commit, self._watched):
-                if found.metainfo is None:
-                    await self._from_mirrors(found, on_ready)
-                else:
-                    await self._from_swarm(found, found.metainfo, await engine.started(), on_ready)
+            if found.metainfo is None:
+                await self._from_mirrors(found, on_ready)
+            else:
+                await self._from_swarm(found, found.metainfo, await engine.started(), on_ready)
 
     async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
         """What `run` would bring here: the manifest, and the files that are not in the cache yet."""
@@ -92,8 +91,8 @@ class Fetching:
         repo = self._cache.repo(found.manifest.repo)
         files = self._selected(found.manifest)
         async with self._origin(None) as origin:
-            mirroring = Mirroring(origin, repo, found.manifest, self._watched)
-            await mirroring.run(files, found.refs)
+            async with one_at_a_time(repo, found.manifest.commit, self._watched):
+                await Mirroring(origin, repo, found.manifest, self._watched).run(files, found.refs)
         on_ready(self._fetched(found.manifest))
         if self._request.seed_seconds or self._request.seed_ratio:
             self._reporter.note(
@@ -118,7 +117,8 @@ class Fetching:
             self._origin(metainfo) as origin,
             Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self._watched) as transfer,
         ):
-            await transfer.download()
+            async with one_at_a_time(repo, found.manifest.commit, self._watched):
+                await transfer.download()
             on_ready(self._fetched(found.manifest))
             if self._request.seed_seconds is not None or self._request.seed_ratio is not None:
                 await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)

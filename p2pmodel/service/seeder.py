@@ -46,16 +46,17 @@ class Seeder:
         return seeded
 
     async def run(self, role: CoordinatorRole, on_ready: Callable[[Seeded, str], None]) -> None:
-        """Seed until cancelled. `on_ready` gets the coordinator's URL once everything is served."""
+        """Seed until cancelled. `on_ready` gets the coordinator's URL, its token masked, once everything is served."""
         catalog = Catalog()
         async with AsyncExitStack() as stack:
             app = coordinator_app(Tracker(), catalog, token=role.token)
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
-            url = (role.public_url or bound) + (f"/{role.token}" if role.token else "")
+            base = role.public_url or bound
+            url, shown = (f"{base}/{role.token}", f"{base}/<token>") if role.token else (base, base)
             seeded = await self._seeding.prepare([announce_url(u) for u in (url, *self._settings.coordinators)])
             for raw in seeded.torrents.values():
                 await catalog.publish(read_publication(raw), self._refs)
             async with companions() as start:
                 for raw in seeded.torrents.values():
                     start(keep_published(self._settings.coordinators, raw, self._refs, on_note=self._reporter.note))
-                await self._seeding.serve(seeded, lambda: on_ready(seeded, url))
+                await self._seeding.serve(seeded, lambda: on_ready(seeded, shown))

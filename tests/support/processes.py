@@ -1,0 +1,177 @@
+"""p2pmodel as a user runs it: real processes with caches of their own, on 127.0.0.x."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+P2PMODEL = [sys.executable, "-m", "p2pmodel"]
+PATIENCE = 60.0
+
+
+def environment(cache: Path, **extra: str) -> dict[str, str]:
+    """The environment of a node whose hub cache is `cache`, without anything of the caller's settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_"))}
+    own = {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache.parent), "HOME": str(cache.parent)}
+    return kept | own | extra
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout."""
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+
+@dataclass
+class Running:
+    """A command that runs; what it prints is collected as it comes."""
+
+    process: subprocess.Popen[str]
+    out: list[str] = field(default_factory=list)
+    err: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._readers = [
+            threading.Thread(target=_collect, args=(stream, lines), daemon=True)
+            for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def ready(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        """The first line on stdout, as JSON."""
+        eventually(lambda: bool(self.out) or self.process.poll() is not None, timeout, lambda: "".join(self.err))
+        assert self.out, f"ended with {self.process.poll()}: {''.join(self.err)}"
+        found = json.loads(self.out[0])
+        assert isinstance(found, dict)
+        return found
+
+    def progress(self) -> dict[str, Any]:
+        """The last progress report of `--progress json`."""
+        for line in reversed(self.err):
+            if '"phase"' in line:
+                found = json.loads(line)
+                assert isinstance(found, dict)
+                return found
+        return {}
+
+    def wait(self, timeout: float = PATIENCE) -> Finished:
+        """Wait for its end."""
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"still running after {timeout} s: {''.join(self.err[-20:])}") from None
+        for reader in self._readers:
+            reader.join(5)
+        return Finished(code, "".join(self.out), "".join(self.err))
+
+    def stop(self, by: signal.Signals = signal.SIGTERM, timeout: float = 15.0) -> Finished:
+        """Send a signal and wait for its end."""
+        if self.process.poll() is None:
+            self.process.send_signal(by)
+        return self.wait(timeout)
+
+
+def eventually(met: Callable[[], bool], timeout: float, explain: Callable[[], str] = str) -> None:
+    """Wait until `met()`; AssertionError with `explain()` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not met():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {explain()}"
+        time.sleep(0.02)
+
+
+class Nodes:
+    """Commands on several nodes below one directory. Whatever still runs at the end is killed."""
+
+    def __init__(self, root: Path, stack: ExitStack) -> None:
+        self.root = root
+        self._stack = stack
+
+    def cache(self, node: str) -> Path:
+        """The hub cache of `node`."""
+        return self.root / node / "hub"
+
+    def run(self, node: str, *args: str | Path, timeout: float = PATIENCE, **env: str) -> Finished:
+        """Run a command to its end."""
+        return self.start(node, *args, **env).wait(timeout)
+
+    def ok(self, node: str, *args: str | Path, timeout: float = PATIENCE, **env: str) -> Finished:
+        """Run a command that must succeed."""
+        done = self.run(node, *args, timeout=timeout, **env)
+        assert done.code == 0, f"{args}: exit {done.code}\n{done.out}\n{done.err}"
+        return done
+
+    def start(self, node: str, *args: str | Path, **env: str) -> Running:
+        """Start a command; its own process group, so that a test may kill all of it."""
+        process = subprocess.Popen(
+            [*P2PMODEL, *map(str, args)],
+            env=environment(self.cache(node), **env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self._stack.callback(_kill, process)
+        return Running(process)
+
+    def mirror(self, node: str = "mirror", address: str = "127.0.0.2:0", **env: str) -> tuple[str, Path]:
+        """Serve the cache of `node` as a mirror; its endpoint, and the log of what it served."""
+        log = self.root / f"{node}.log"
+        running = self.start(node, "mirror", "serve", "--listen", address, "--json", "--access-log", log, **env)
+        return str(running.ready()["endpoint"]), log
+
+    def seed(self, *args: str | Path, node: str = "seeder", address: str = "127.0.0.3", **env: str) -> Running:
+        """Start `p2pmodel seed ARGS` with free ports on `address`; use `ready()` for what it says."""
+        where = ("--listen", f"{address}:0", "--swarm-listen", f"{address}:0")
+        return self.start(node, "seed", *args, *where, "--json", "-q", **env)
+
+    def fetch(self, node: str, *args: str | Path, address: str = "127.0.0.11", **env: str) -> Running:
+        """Start `p2pmodel fetch ARGS` with JSON output and progress."""
+        where = ("--swarm-listen", f"{address}:0", "--json", "--progress", "json")
+        return self.start(node, "fetch", *args, *where, **env)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    """Nodes below the test's own directory."""
+    with ExitStack() as stack:
+        yield Nodes(tmp_path, stack)
+
+
+def served(log: Path) -> list[dict[str, Any]]:
+    """What a mirror's access log says so far."""
+    if not log.exists():
+        return []
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def _collect(stream: Any, lines: list[str]) -> None:
+    with stream:
+        lines.extend(stream)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
