@@ -1,0 +1,71 @@
+"""The hub's lock files: shared with other processes, counted within ours."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from p2pmodel.domain.manifest import ManifestFile
+from p2pmodel.domain.names import RepoId
+from p2pmodel.errors import Unavailable
+from p2pmodel.store import locks as module
+from p2pmodel.store.locks import BlobLocks
+
+REPO = RepoId("org/model")
+FILE = ManifestFile("a", 1, "a" * 40)
+OTHER = ManifestFile("b", 1, "b" * 40)
+TRY = """
+import sys, filelock
+try:
+    filelock.FileLock(sys.argv[1]).acquire(timeout=0)
+except filelock.Timeout:
+    print("busy")
+else:
+    print("free")
+"""
+
+
+def seen_by_another_process(folder: Path) -> str:
+    path = folder / "models--org--model" / f"{FILE.etag}.lock"
+    command = [sys.executable, "-c", TRY, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_it_is_held_until_as_many_releases_as_acquisitions(tmp_path: Path) -> None:
+    locks = BlobLocks(tmp_path)
+    locks.acquire(REPO, FILE, 0)
+    assert locks.try_acquire(REPO, FILE)
+    locks.release(REPO, FILE)
+    assert seen_by_another_process(tmp_path) == "busy"
+    locks.release(REPO, FILE)
+    assert seen_by_another_process(tmp_path) == "free"
+
+
+def test_blobs_have_locks_of_their_own(tmp_path: Path) -> None:
+    ours, theirs = BlobLocks(tmp_path), BlobLocks(tmp_path)
+    ours.acquire(REPO, FILE, 0)
+    assert not theirs.try_acquire(REPO, FILE)
+    assert theirs.try_acquire(REPO, OTHER)
+    with pytest.raises(Unavailable, match=f"{FILE.etag}.lock for 0 seconds"):
+        theirs.acquire(REPO, FILE, 0.06)
+    ours.release(REPO, FILE)
+    theirs.acquire(REPO, FILE, 0)
+    theirs.release(REPO, FILE)
+    theirs.release(REPO, OTHER)
+
+
+def test_where_flock_is_missing_a_soft_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoFlock(FileLock):  # type: ignore[misc, valid-type]
+        def _acquire(self) -> None:
+            raise NotImplementedError("use SoftFileLock instead")
+
+    monkeypatch.setattr(module, "FileLock", NoFlock)
+    locks = BlobLocks(tmp_path)
+    locks.acquire(REPO, FILE, 0)
+    path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
+    assert path.exists()
+    assert not BlobLocks(tmp_path).try_acquire(REPO, FILE)
+    locks.release(REPO, FILE)
+    assert not path.exists()
