@@ -90,9 +90,8 @@ class Fetching:
     async def _from_mirrors(self, found: Found, on_ready: Callable[[Fetched], None]) -> None:
         repo = self._cache.repo(found.manifest.repo)
         files = self._selected(found.manifest)
-        async with self._origin(None) as origin:
-            async with one_at_a_time(repo, found.manifest.commit, self._watched):
-                await Mirroring(origin, repo, found.manifest, self._watched).run(files, found.refs)
+        async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
+            await Mirroring(origin, repo, found.manifest, self._watched).run(files, found.refs)
         on_ready(self._fetched(found.manifest))
         if self._request.seed_seconds or self._request.seed_ratio:
             self._reporter.note(
