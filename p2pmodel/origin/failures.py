@@ -47,7 +47,8 @@ def reason_of(error: BaseException) -> str:
     """A network error of aiohttp, httpx or the standard library in a few words, without addresses or secrets."""
     chain = list(_chain(error))
     for link in chain:
-        if isinstance(link, ssl.SSLCertVerificationError):
+        # aiohttp's own class is a subclass without the code; the one that has it is further down.
+        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
             return _certificate(link)
         if isinstance(link, ssl.SSLError):
             return f"TLS failed ({printable(link.reason or 'handshake', 60)})"

@@ -59,20 +59,23 @@ class Job:
 
     async def next_mirror(self) -> Mirror:
         """The mirror to ask now, after the wait it needs. Raises NoneLeft."""
-        clock, commit = self._fleet.clock, self.manifest.commit
         while not self._given_up:
-            healths = [m.health for m in self.candidates()]
-            choice = choose(healths, clock.now(), suspects=self._fleet.suspects[commit])
+            choice = self._choice()
             if choice is None:
                 break
             self._note(choice)
             if not choice.wait:
                 return next(m for m in self._fleet.mirrors if m.name == choice.name)
-            await clock.sleep(choice.wait)
+            await self._fleet.clock.sleep(choice.wait)
         raise NoneLeft
 
     async def attempt(self, mirror: Mirror, wanted: Wanted, deliver: Callable[[int, bytes], Awaitable[None]]) -> bool:
         """Ask `mirror` once and `deliver` (offset, data) as it comes. False if not all came: ask `next_mirror`."""
+        async with mirror.slots:
+            # While this request queued for a connection, others may have found out that the mirror is down.
+            return self._choice() == (mirror.name, 0.0) and await self._attempt(mirror, wanted, deliver)
+
+    async def _attempt(self, mirror: Mirror, wanted: Wanted, deliver: Callable[[int, bytes], Awaitable[None]]) -> bool:
         dry = True
         try:
             async with aclosing(self._fleet.requests.stream(mirror, wanted)) as pieces:
@@ -116,6 +119,10 @@ class Job:
         """Go on with `only`, with fresh patience."""
         self.only = only.name
         self.progressed()
+
+    def _choice(self) -> Choice | None:
+        healths = [m.health for m in self.candidates()]
+        return choose(healths, self._fleet.clock.now(), suspects=self._fleet.suspects[self.manifest.commit])
 
     def _failed(self, mirror: Mirror, failure: Failed, *, dry: bool) -> None:
         now, patience = self._fleet.clock.now(), self._fleet.settings.patience

@@ -41,15 +41,14 @@ class RangeRequests:
 
         Raises Failed, Refused and RangesIgnored; what came before is yielded first.
         """
-        async with mirror.slots:
-            response = await self._ask(mirror, wanted)
-            try:
-                judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
-                async for piece in _body(mirror, response, wanted):
-                    yield piece
-            finally:
-                # Returns the connection to the pool if the body was read to its end, closes it otherwise.
-                response.release()
+        response = await self._ask(mirror, wanted)
+        try:
+            judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
+            async for piece in _body(mirror, response, wanted):
+                yield piece
+        finally:
+            # Returns the connection to the pool if the body was read to its end, closes it otherwise.
+            response.release()
 
     async def _ask(self, mirror: Mirror, wanted: Wanted) -> aiohttp.ClientResponse:
         key = (mirror.name, wanted.manifest.commit, wanted.file.path)

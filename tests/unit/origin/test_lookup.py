@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 
 import pytest
@@ -123,7 +124,16 @@ async def test_a_gated_repository(snapshot, open_origin):
             await origin.manifest(MAIN)
 
 
-async def test_all_down_names_each_with_its_reason_and_soon(snapshot, open_origin):
+async def test_all_down_names_each_with_its_reason_and_soon(snapshot, open_origin, monkeypatch):
+    real = socket.getaddrinfo
+
+    def resolve(host, *args, **kwargs):
+        if host == "no-such.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
     class Deaf(FakeHub):
         async def _info(self, request):
             await asyncio.sleep(30)

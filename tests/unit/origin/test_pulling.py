@@ -205,3 +205,14 @@ async def test_a_proxy_from_the_environment_is_used(snapshot, open_origin, monke
             await pull(origin, snapshot, "config.json")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         await pull(origin, snapshot, "config.json")
+
+
+async def test_a_stall_is_found_out_once_and_not_by_everyone_in_turn(snapshot, open_origin):
+    async with (
+        FakeHub(snapshot, faults=["stall"]) as dead,
+        FakeHub(snapshot) as alive,
+        open_origin(dead, alive, connections=1, read_timeout=0.2) as origin,
+    ):
+        await asyncio.gather(*(pull(origin, snapshot, "config.json") for _ in range(20)))
+    assert len(dead.requests) == 1
+    assert len(alive.requests) == 20

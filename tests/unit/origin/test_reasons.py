@@ -29,6 +29,10 @@ class ConnectTimeout(Exception):
         (certificate_error(9, "certificate is not yet valid"), "certificate not yet valid: check the clock"),
         (certificate_error(10, "certificate has expired"), "certificate expired: check the clock, or renew it"),
         (certificate_error(18, "self-signed certificate"), "certificate not trusted (self-signed certificate)"),
+        (
+            aiohttp.ClientConnectorCertificateError(None, certificate_error(9, "")),
+            "certificate not yet valid: check the clock",
+        ),
         (caused(RuntimeError("x"), certificate_error(9, "")), "certificate not yet valid: check the clock"),
         (caused(OSError("x"), socket.gaierror(-2, "Name or service not known")), "its name does not resolve (DNS)"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "connection refused"),
