@@ -234,6 +234,7 @@ def test_all_swarms_together_are_bounded_and_room_is_won_back() -> None:
     for number in range(1, 6):
         rig.announce(number, info_hash=bytes([number]) * 20)
     assert len(rig.swarms.info_hashes()) == 3
+    assert rig.announce(1, info_hash=b"\1" * 20).counts.leechers == 1
     rig.announce(1, info_hash=b"\1" * 20, event="stopped")
     rig.announce(9, info_hash=b"\x09" * 20)
     assert b"\x09" * 20 in rig.swarms.info_hashes()

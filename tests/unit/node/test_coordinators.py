@@ -129,14 +129,23 @@ async def test_a_hanging_coordinator_delays_nobody_else() -> None:
 
 async def test_cancelling_leaves_nothing_behind() -> None:
     async with answering(torrent(RAW), delay=60) as hanging:
-        before = asyncio.all_tasks()
         task = asyncio.create_task(find(MAIN, [hanging], 30))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        ours = {t for t in asyncio.all_tasks() - before if "coordinators" in repr(t.get_coro())}
-        assert ours == set()
+        assert still_asking() == []
+
+
+async def test_the_first_good_answer_ends_the_others() -> None:
+    async with answering(torrent(RAW), delay=60) as hanging, answering(torrent(RAW)) as good:
+        await find(MAIN, [hanging, good], 30)
+        assert still_asking() == []
+
+
+def still_asking() -> list[str]:
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return [name for name in names if name == coordinators._ask.__qualname__]
 
 
 async def test_a_token_in_the_url_or_beside_it_opens_and_is_never_shown() -> None:
