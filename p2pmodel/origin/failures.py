@@ -45,10 +45,10 @@ def failure_of(error: BaseException) -> Failed:
 
 def reason_of(error: BaseException) -> str:
     """A network error of aiohttp, httpx or the standard library in a few words, without addresses or secrets."""
-    chain = list(_chain(error))
+    # aiohttp's certificate error is an SSLCertVerificationError in name only; the one with the code is inside it.
+    chain = [link for link in _chain(error) if not isinstance(link, aiohttp.ClientConnectorCertificateError)]
     for link in chain:
-        # aiohttp's own class is a subclass without the code; the one that has it is further down.
-        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
+        if isinstance(link, ssl.SSLCertVerificationError):
             return _certificate(link)
         if isinstance(link, ssl.SSLError):
             return f"TLS failed ({printable(link.reason or 'handshake', 60)})"
