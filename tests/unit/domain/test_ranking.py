@@ -52,8 +52,8 @@ def test_rests_grow_until_it_answers():
 
 def test_failures_side_by_side_are_one_round():
     a = A
-    for _ in range(8):
-        a = a.failed(10.0, dry=True)
+    for number in range(8):
+        a = a.failed(10.0 + number / 100, dry=True)
     assert a.rounds == 1
     assert a.ready_at == 10.25
 

@@ -219,6 +219,16 @@ async def test_offline_mode_of_the_library_is_translated(snapshot, open_origin, 
             await origin.manifest(MAIN)
 
 
+async def test_the_library_reports_nothing(snapshot, open_origin, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses"), raising=False)
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
+    async with FakeHub(snapshot) as hub, open_origin(hub) as origin:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        await origin.manifest(MAIN)
+    assert [r.path for r in hub.requests] == ["/api/models/org/model/revision/main?blobs=true"]
+
+
 async def test_the_library_keeps_quiet(snapshot, open_origin, capfd):
     class Chatty(FakeHub):
         async def _info(self, request):
