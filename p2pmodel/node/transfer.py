@@ -39,6 +39,8 @@ from p2pmodel.swarm.torrents import Metainfo
 
 SAVE_EVERY = 5.0
 REPORT_EVERY = 0.2
+QUIET = 2.0
+"""Seconds without progress after which a transfer says what it waits for."""
 MAX_DAMAGE = 3
 """Times one file may prove damaged on this disk before the disk is given up."""
 
@@ -282,24 +284,29 @@ class Transfer:
             await asyncio.sleep(REPORT_EVERY)
             if not self._missing:
                 continue
-            idle = time.monotonic() - self._last_progress
-            hopeless = self._feed is not None and self._feed.failure is not None and not self._peers()
-            if idle > self._plan.stall_timeout or (hopeless and idle > self._plan.peer_timeout):
+            if self._is_hopeless(time.monotonic() - self._last_progress):
                 raise Unavailable(
                     f"{len(self._missing)} pieces of {self._metainfo.manifest.repo} are nowhere to be had: "
-                    f"{self._waiting_for()}",
+                    f"waited for {self._obstacles()}",
                     hint="start a seeder or a mirror and run the same command: it resumes",
                 )
 
+    def _is_hopeless(self, idle: float) -> bool:
+        """Whether `idle` seconds are enough: mirrors that are being asked have their own bound, `origin.patience`."""
+        if self._feed and self._feed.failure and not self._peers():
+            return idle > self._plan.peer_timeout
+        return idle > self._plan.stall_timeout and not (self._feed and self._feed.active)
+
     def _waiting_for(self) -> str:
         idle = time.monotonic() - self._last_progress
-        if self._phase != "downloading" or idle < 2.0:
-            return ""
+        return self._obstacles() if self._phase == "downloading" and idle >= QUIET else ""
+
+    def _obstacles(self) -> str:
         reasons = ["pieces from peers" if self._peers() else "peers (none is connected)"]
         if self._tracker_trouble and not self._peers():
             reasons.append(self._tracker_trouble)
         if self._feed is None:
-            reasons.append("no mirror may be asked (offline)")
+            reasons.append("mirrors may not be asked (HF_HUB_OFFLINE)")
         elif self._feed.failure:
             reasons.append(str(self._feed.failure))
         elif self._feed.active:
