@@ -165,7 +165,8 @@ def _ticked(status: Any) -> Ticked:
 def _disk_failed(alert: Any) -> DiskFailed:
     code = alert.error.value()
     full = code in _NO_SPACE and alert.error.category().name() in ("system", "generic")
-    return DiskFailed(str(getattr(alert, "filename", "")), str(alert.error.message()), full)
+    path = str(alert.filename()) if isinstance(alert, lt.file_error_alert) else ""
+    return DiskFailed(path, str(alert.error.message()), full)
 
 
 def _tracker_failed(alert: Any) -> TrackerFailed:

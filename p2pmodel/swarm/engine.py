@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
+from p2pmodel.errors import LocalResource, NoSpace
+
 
 @dataclass(frozen=True, slots=True)
 class AddTorrent:
     """What to join and where its bytes lie.
 
     `files` maps the torrent's file index (pad files counted as libtorrent counts them) to a path: absolute, or
-    relative to `save_path`. `have` are the pieces known to be on disk and right: they are neither hashed again nor
-    downloaded. `wanted` are the file indexes to download (None: all).
+    relative to `save_path`; a file it leaves out lies at its own path below the torrent's name. `have` are the pieces known to be on disk and right: they are neither hashed again nor
+    downloaded; whatever else lies in the files is not looked at and downloaded over. `wanted` are the file indexes to
+    download (None: all). `trackers` are announced to, each a tier of its own; the trackers and webseeds that the
+    torrent itself names are not used. Empty files are not created.
     """
 
     metainfo: bytes
@@ -78,6 +82,13 @@ class DiskFailed:
     message: str
     full: bool
 
+    def error(self) -> LocalResource:
+        """The error that says so to the user."""
+        what = f"{self.path or 'a file of the torrent'} cannot be written or read: {self.message}"
+        if self.full:
+            return NoSpace(what, hint="free some space and run the same command: it resumes")
+        return LocalResource(what)
+
 
 @dataclass(frozen=True, slots=True)
 class TrackerAnswered:
@@ -121,7 +132,8 @@ class SwarmTorrent(Protocol):
         also counts pieces still queued for the disk.)"""
 
     async def flush(self) -> None:
-        """Return once every piece verified before the call can be read from its file."""
+        """Return once every piece verified before the call can be read from its file. Raises NoSpace or LocalResource
+        after a DiskFailed."""
 
     async def rename(self, file: int, path: Path) -> None:
         """Move a file of the torrent, replacing what is at `path`. Once it returns, the file is at `path`, holds
@@ -137,7 +149,8 @@ class SwarmTorrent(Protocol):
         """Ask the trackers for peers now."""
 
     async def resume(self) -> None:
-        """Go on after a DiskFailed."""
+        """Go on after a DiskFailed. Pieces that passed but never reached the disk leave `have`, are downloaded again,
+        and told as PieceVerified again."""
 
     async def remove(self) -> None:
         """Leave the swarm, telling the trackers; files stay. Returns when the engine has let go of the files."""
@@ -154,7 +167,7 @@ class Engine(Protocol):
         """Address and port that peers can connect to. Raises LocalResource from __aenter__ when it is taken."""
 
     async def add(self, request: AddTorrent) -> SwarmTorrent:
-        """Join a swarm. Raises BadTorrent for metainfo the engine refuses."""
+        """Join a swarm. Raises BadTorrent for metainfo the engine refuses, InvalidInput for a torrent it has."""
 
     async def fetch_metainfo(self, magnet: str, *, peers: tuple[tuple[str, int], ...] = (), timeout: float) -> bytes:
         """The complete .torrent, piece layers included, that a magnet stands for; from its trackers and peers.

@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import libtorrent as lt
 
-from p2pmodel.errors import P2PModelError, Unavailable
-from p2pmodel.swarm import alerts, engine
-from p2pmodel.swarm.add_params import PieceSpans
+from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
+from p2pmodel.swarm.add_params import PieceSpans, parameters
+from p2pmodel.swarm.alerts import Handle
+from p2pmodel.swarm.engine import AddTorrent, Event, SwarmStatus
+from p2pmodel.swarm.recheck import recheck
+from p2pmodel.swarm.session import Session
 from p2pmodel.swarm.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.torrent_state import Ask, Move, TorrentState, Verdict
 
@@ -20,44 +25,50 @@ ECHO_SECONDS = 5.0
 FED_UNFLUSHED = 128 << 20
 """Bytes fed before a flush is forced: feeding knows no back-pressure from the disk."""
 FEEDS_AT_ONCE = 4
+_PEERS_KEPT = 100
+"""Addresses remembered from `connect`, for joining again."""
 
 
 class LibtorrentTorrent:
-    """A SwarmTorrent. The engine calls `notice` for every notice about it."""
+    """A SwarmTorrent."""
 
-    def __init__(
-        self,
-        handle: lt.torrent_handle,
-        metainfo: bytes,
-        info_hash: str,
-        *,
-        spans: PieceSpans,
-        have: frozenset[int],
-        forget: Callable[[lt.torrent_handle], None],
-    ) -> None:
-        self.handle = handle
-        self.metainfo = metainfo
+    def __init__(self, session: Session, request: AddTorrent, info_hash: str, spans: PieceSpans) -> None:
+        self.left: Callable[[], object] = lambda: None
+        """Called when the torrent has been removed."""
+        self._session = session
+        self._request = request
         self._info_hash = info_hash
         self._spans = spans
-        self._forget = forget
-        self._state = TorrentState(have, spans.piece_count)
+        self._state = TorrentState(request.have, spans.piece_count)
+        self._handle: Handle | None = None
+        self._removed = False
+        self._coming_or_going = asyncio.Lock()
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
         self._fed = 0
-        self._removed = False
+
+    def join(self, params: lt.add_torrent_params) -> None:
+        """Enter the session."""
+        self._handle = self._session.join(params, self._state.notice)
+        self._handle.post_status(lt.status_flags_t.query_pieces)
 
     @property
     def info_hash(self) -> str:
         return self._info_hash
 
+    @property
+    def metainfo(self) -> bytes:
+        """The .torrent it was added with."""
+        return self._request.metainfo
+
     def tick(self) -> None:
         """Ask for what the session's own updates do not tell: who has which piece. A seed has no use for it."""
-        if not self._removed and self._state.downloading:
-            self.handle.post_piece_availability()
+        if self._handle and self._state.downloading:
+            self._handle.post_piece_availability()
 
-    def events(self) -> AsyncIterator[engine.Event]:
+    def events(self) -> AsyncIterator[Event]:
         return self._state.events.open()
 
-    def status(self) -> engine.SwarmStatus:
+    def status(self) -> SwarmStatus:
         return self._state.status()
 
     async def feed(self, piece: int, data: bytes) -> bool:
@@ -75,27 +86,23 @@ class LibtorrentTorrent:
             self._fed += len(data)
             if self._fed >= FED_UNFLUSHED:
                 self._fed = 0
-                await self._flush_cache()
+                await self.flush()
             return bool(passed)
 
     async def durable(self) -> frozenset[int]:
-        passed = frozenset(self._state.have)
-        # A piece leaves the download queue when all its blocks are written, which may be after it passed.
-        queued = await asyncio.to_thread(self._live().get_download_queue)
-        self._live().post_status(lt.status_flags_t.query_pieces)
-        await self._settle()  # and a piece whose write failed is no longer in `have`
-        return (passed & self._state.have) - {part["piece_index"] for part in queued}
+        if not self._state.failure:
+            with contextlib.suppress(LocalResource):  # told as an event; what was on disk before it still is
+                await self.flush()
+        return frozenset(self._state.durable)
 
     async def flush(self) -> None:
+        self._state.raise_failure()
         passed = frozenset(self._state.have)
-        deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
-        # The engine also flushes by itself, and its answer to that looks the same: look what is on disk.
-        while asyncio.get_running_loop().time() < deadline:
-            await self._flush_cache()
-            self._state.raise_failure()
-            if passed & self._state.have <= await self.durable():
-                return
-        raise Unavailable(f"the disk did not take all pieces within {ANSWER_SECONDS:g} seconds")
+        # Twice: the engine also flushes when a torrent finishes, and its answer to that looks the same as ours.
+        await self._flush_cache()
+        await self._flush_cache()
+        self._state.raise_failure()  # a failed write is told before the flush is answered
+        self._state.durable |= passed & self._state.have
 
     async def rename(self, file: int, path: Path) -> None:
         handle = self._live()
@@ -105,43 +112,60 @@ class LibtorrentTorrent:
             timeout=ANSWER_SECONDS,
             what=f"move a file to {path}",
         )
+        self._request = replace(self._request, files={**self._request.files, file: str(path)})
 
     def want(self, files: frozenset[int]) -> None:
         self._live().prioritize_pieces(self._spans.priorities(files))
+        self._request = replace(self._request, wanted=files)
 
     def connect(self, address: str, port: int) -> None:
         self._live().connect_peer((address, port))
+        self._request = replace(self._request, peers=(*self._request.peers[-_PEERS_KEPT:], (address, port)))
 
     def announce(self) -> None:
         self._live().force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
 
     async def resume(self) -> None:
-        handle = self._live()
-        await self._settle()  # the failures of before have all been told
-        self._state.failure = None
-        handle.clear_error()
-        handle.unset_flags(lt.torrent_flags.upload_mode)
-        handle.resume()
+        async with self._coming_or_going:
+            handle = self._live()
+            if not self._state.failure:
+                return
+            # What passed but was not written the engine believes it has, and nothing makes it forget: leave, and
+            # join again with what is on disk.
+            await self._leave(handle)
+            doubtful = self._state.have - self._state.durable
+            have = self._state.durable | await asyncio.to_thread(recheck, self._request, doubtful)
+            self._request = replace(self._request, have=frozenset(have))
+            params, _ = await asyncio.to_thread(parameters, self._request)
+            self._state.restart(frozenset(have))
+            self.join(params)
 
     async def remove(self) -> None:
-        if self._removed:
-            return
-        handle = self.handle
-        self._removed = True
-        with contextlib.suppress(Unavailable):  # a session that hangs does not keep us from forgetting the torrent
-            await self._tell_trackers(handle)
-            await self._state.questions.ask(Ask.FLUSH, handle.flush_cache, timeout=ECHO_SECONDS, what="write to disk")
-        with contextlib.suppress(Unavailable):
-            await self._state.questions.ask(
-                Ask.REMOVE, lambda: self._forget(handle), timeout=ECHO_SECONDS, what="remove a torrent"
-            )
-        self._state.questions.refuse_all(_gone())
-        self._state.events.close()
+        async with self._coming_or_going:
+            if self._removed:
+                return
+            self._removed = True
+            if self._handle:
+                await self._leave(self._handle)
+            self._state.questions.refuse_all(_gone())
+            self._state.events.close()
+            self.left()
 
-    async def _tell_trackers(self, handle: lt.torrent_handle) -> None:
-        """Leave, and wait for the trackers' answers: the session's end would wait for them with the GIL held."""
-        handle.pause()
-        await self._state.questions.ask(Ask.ECHO, handle.post_trackers, timeout=ECHO_SECONDS, what="pause a torrent")
+    async def _leave(self, handle: Handle) -> None:
+        """Leave the session; one that hangs does not keep us from forgetting the torrent."""
+        self._handle = None
+        ask = self._state.questions.ask
+        with contextlib.suppress(Unavailable):
+            handle.pause()
+            await ask(Ask.ECHO, handle.post_trackers, timeout=ECHO_SECONDS, what="pause a torrent")
+            await self._hear_trackers()
+            await ask(Ask.FLUSH, handle.flush_cache, timeout=ECHO_SECONDS, what="write to disk")
+        with contextlib.suppress(Unavailable):
+            forget = partial(self._session.forget, handle)
+            await ask(Ask.REMOVE, forget, timeout=ECHO_SECONDS, what="remove a torrent")
+
+    async def _hear_trackers(self) -> None:
+        """Wait for the trackers' answers to our leaving: the session's end would wait for them with the GIL held."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ANNOUNCE_SECONDS + 1):
                 await self._state.all_told.wait()
@@ -151,18 +175,12 @@ class LibtorrentTorrent:
             Ask.FLUSH, self._live().flush_cache, timeout=ANSWER_SECONDS, what="write to disk"
         )
 
-    async def _settle(self) -> None:
-        """Return once every notice about what happened before the call has been handled."""
-        await self._state.questions.ask(Ask.ECHO, self._live().post_trackers, timeout=ECHO_SECONDS, what="answer")
-
-    def _live(self) -> lt.torrent_handle:
+    def _live(self) -> Handle:
         if self._removed:
             raise _gone()
-        return self.handle
-
-    def notice(self, notice: alerts.Notice) -> None:
-        """Take in one notice."""
-        self._state.notice(notice)
+        if self._handle is None:
+            raise Unavailable("the torrent is about to go on after a failure of the disk", hint="try again")
+        return self._handle
 
 
 def _gone() -> P2PModelError:

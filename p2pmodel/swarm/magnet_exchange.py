@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from functools import partial
+from typing import Self
 
 import libtorrent as lt
 
 from p2pmodel.errors import Unavailable
-from p2pmodel.swarm.alerts import Described, Exported, Handle, Notice, Removed
+from p2pmodel.swarm.alerts import Described, Exported, Notice, Removed
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.swarm.questions import Questions
+from p2pmodel.swarm.session import Session
 
 _EXPORT, _REMOVE = "export", "remove"
 _LAYERS_SECONDS = 0.05
@@ -33,13 +35,22 @@ def magnet_parameters(magnet: str, peers: tuple[tuple[str, int], ...]) -> lt.add
 
 
 class MagnetExchange:
-    """One magnet being resolved. `notice` is called for every notice about it."""
+    """One magnet being resolved, joined while entered."""
 
-    def __init__(self, handle: Handle, forget: Callable[[Handle], None]) -> None:
-        self._handle = handle
-        self._forget = forget
+    def __init__(self, session: Session, params: lt.add_torrent_params) -> None:
+        self._session = session
+        self._params = params
         self._described = asyncio.Event()
         self._questions = Questions()
+
+    async def __aenter__(self) -> Self:
+        self._handle = self._session.join(self._params, self._on_notice)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        forget = partial(self._session.forget, self._handle)
+        with contextlib.suppress(Unavailable):
+            await self._questions.ask(_REMOVE, forget, timeout=_REMOVE_SECONDS, what="remove a magnet")
 
     async def metainfo(self, timeout: float) -> bytes:
         """The .torrent once it is complete. Raises Unavailable after `timeout` seconds."""
@@ -59,13 +70,6 @@ class MagnetExchange:
             await asyncio.sleep(_LAYERS_SECONDS)
         return found
 
-    async def leave(self) -> None:
-        """Forget the magnet."""
-        with contextlib.suppress(Unavailable):
-            await self._questions.ask(
-                _REMOVE, lambda: self._forget(self._handle), timeout=_REMOVE_SECONDS, what="remove a magnet"
-            )
-
     async def _export(self, timeout: float) -> bytes | None:
         found: bytes | None = await self._questions.ask(
             _EXPORT,
@@ -75,8 +79,7 @@ class MagnetExchange:
         )
         return found
 
-    def notice(self, notice: Notice) -> None:
-        """Take in one notice."""
+    def _on_notice(self, notice: Notice) -> None:
         if isinstance(notice, Described):
             self._described.set()
         elif isinstance(notice, Exported):

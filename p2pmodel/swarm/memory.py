@@ -75,7 +75,7 @@ class MemoryEngine:
         torrent.dial = lambda address, port: self._connect(torrent, (address, port))
         self.torrents[metainfo.info_hash] = torrent
         torrent.start()
-        asyncio.get_running_loop().call_soon(torrent.announce)
+        asyncio.get_running_loop().call_soon(self._announce, torrent)
         for peer in request.peers:
             self._connect(torrent, peer)
         return torrent
@@ -97,6 +97,8 @@ class MemoryEngine:
         return next((torrent for torrent in known if torrent), None)
 
     def _announce(self, torrent: MemoryTorrent) -> None:
+        if torrent.info_hash not in self.torrents:
+            return
         for url in torrent.trackers:
             if url in self._network.dead_trackers:
                 torrent.emit(TrackerFailed(url, "connection refused"))

@@ -40,13 +40,16 @@ class MemoryTorrent:
         self.dial: Callable[[str, int], None] = lambda _address, _port: None
         self._announce = announce
         self._leave = leave
-        self._paths = {index: request.save_path / path for index, path in request.files.items()}
+        self._paths = {
+            index: request.save_path / request.files.get(index, f"{metainfo.manifest.commit}/{file.path}")
+            for index, file in zip(metainfo.file_indexes, metainfo.manifest.files, strict=True)
+        }
         self.have = set(request.have)
         self._wanted = self._pieces_of(request.wanted)
         self.peers: list[MemoryTorrent] = []
         self.banned: set[str] = set()
         self._counts = {"down": 0, "up": 0, "wasted": 0}
-        self._failed = False
+        self._failure: DiskFailed | None = None
         self._removed = False
         self._events = EventStream()
         self._disk = asyncio.Lock()
@@ -81,6 +84,7 @@ class MemoryTorrent:
 
     async def feed(self, piece: int, data: bytes) -> bool:
         self._check_live()
+        self._raise_failure()
         if piece in self.have:
             return True
         return await self._take(piece, data)
@@ -92,6 +96,7 @@ class MemoryTorrent:
     async def flush(self) -> None:
         async with self._disk:
             self._check_live()
+            self._raise_failure()
 
     async def rename(self, file: int, path: Path) -> None:
         async with self._disk:
@@ -112,12 +117,12 @@ class MemoryTorrent:
         self.dial(address, port)
 
     def announce(self) -> None:
-        if not self._removed:
-            self._announce(self)
+        self._check_live()
+        self._announce(self)
 
     async def resume(self) -> None:
         self._check_live()
-        self._failed = False
+        self._failure = None
         self.wake.set()
 
     async def remove(self) -> None:
@@ -150,7 +155,7 @@ class MemoryTorrent:
     async def _run(self) -> None:
         while True:
             self.wake.clear()
-            while not self._failed and (choice := self._choose()):
+            while not self._failure and (choice := self._choose()):
                 await self._fetch(*choice)
             await self.wake.wait()
 
@@ -167,7 +172,7 @@ class MemoryTorrent:
             self._part(peer)
             return
         self._counts["down"] += len(data)
-        if not await self._take(piece, data) and not self._failed:
+        if not await self._take(piece, data) and not self._failure:
             self._counts["wasted"] += len(data)
             self.banned.add(peer.address)
             self._part(peer)
@@ -204,10 +209,14 @@ class MemoryTorrent:
         return True
 
     def _fail(self, error: OSError) -> None:
-        if not self._failed:
-            self._failed = True
+        if not self._failure:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.emit(DiskFailed(str(error.filename or ""), error.strerror or str(error), full))
+            self._failure = DiskFailed(str(error.filename or ""), error.strerror or str(error), full)
+            self.emit(self._failure)
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise self._failure.error()
 
     def _part(self, peer: "MemoryTorrent") -> None:
         if peer in self.peers:

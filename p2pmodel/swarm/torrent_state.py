@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from p2pmodel.errors import LocalResource, NoSpace, P2PModelError
+from p2pmodel.errors import LocalResource
 from p2pmodel.swarm import alerts, engine
 from p2pmodel.swarm.event_stream import EventStream
 from p2pmodel.swarm.questions import Questions
@@ -34,6 +34,9 @@ class Move:
     file: int
 
 
+_NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0, 0, 0)
+
+
 class TorrentState:
     """Notices in; state, events and answers out. No I/O."""
 
@@ -41,6 +44,8 @@ class TorrentState:
         self.events = EventStream()
         self.questions = Questions()
         self.have = set(have)
+        self.durable = set(have)
+        """Pieces known to be on disk: those of the start, and those of every flush."""
         self.failure: engine.DiskFailed | None = None
         """The first failure of the disk since the last resume: one event for a flood of alerts."""
         self.all_told = asyncio.Event()
@@ -48,7 +53,9 @@ class TorrentState:
         self.all_told.set()
         self._untold: set[str] = set()
         self._checked = False
-        self._tick = alerts.Ticked(have, 0, 0, 0, 0, 0, 0, 0)
+        self._tick = _NOTHING
+        self._before = _NOTHING
+        """What was counted before the last restart."""
         self._availability = (0,) * piece_count
         self._banned: set[str] = set()
         self._handlers: Mapping[type, Callable[[Any], None]] = {
@@ -76,24 +83,34 @@ class TorrentState:
 
     def status(self) -> engine.SwarmStatus:
         """The port's view of it."""
-        tick = self._tick
+        tick, before = self._tick, self._before
         return engine.SwarmStatus(
             have=frozenset(self.have),
             availability=self._availability,
             peers=tick.peers,
             seeds=tick.seeds,
-            downloaded=tick.downloaded,
-            uploaded=tick.uploaded,
-            wasted=tick.wasted,
+            downloaded=before.downloaded + tick.downloaded,
+            uploaded=before.uploaded + tick.uploaded,
+            wasted=before.wasted + tick.wasted,
             download_rate=tick.download_rate,
             upload_rate=tick.upload_rate,
             banned=frozenset(self._banned),
         )
 
+    def restart(self, have: frozenset[int]) -> None:
+        """The torrent joins again, with `have` on disk."""
+        status = self.status()
+        self._before = replace(_NOTHING, downloaded=status.downloaded, uploaded=status.uploaded, wasted=status.wasted)
+        self._tick = _NOTHING
+        self._checked = False
+        self.failure = None
+        self.have = set(have)
+        self.durable = set(have)
+
     def raise_failure(self) -> None:
         """Raise NoSpace or LocalResource if the disk has failed and nobody called resume since."""
         if self.failure:
-            raise _disk_error(self.failure)
+            raise self.failure.error()
 
     def notice(self, notice: alerts.Notice) -> None:
         """Take in one notice."""
@@ -124,7 +141,7 @@ class TorrentState:
             return
         self.failure = event
         self.events.put(event)
-        self.questions.refuse_all(_disk_error(event), kind=Verdict)
+        self.questions.refuse_all(event.error(), kind=Verdict)
 
     def _on_tracker(self, event: engine.TrackerAnswered | engine.TrackerFailed) -> None:
         self._untold.discard(event.url)
@@ -153,8 +170,3 @@ class TorrentState:
 
     def _on_rename_failed(self, notice: alerts.RenameFailed) -> None:
         self.questions.refuse(Move(notice.file), LocalResource(f"a file cannot be moved: {notice.message}"))
-
-
-def _disk_error(event: engine.DiskFailed) -> P2PModelError:
-    kind = NoSpace if event.full else LocalResource
-    return kind(f"{event.path or 'a file'} cannot be written or read: {event.message}")
