@@ -18,10 +18,11 @@ class AddTorrent:
     """What to join and where its bytes lie.
 
     `files` maps the torrent's file index (pad files counted as libtorrent counts them) to a path: absolute, or
-    relative to `save_path`; a file it leaves out lies at its own path below the torrent's name. `have` are the pieces known to be on disk and right: they are neither hashed again nor
-    downloaded; whatever else lies in the files is not looked at and downloaded over. `wanted` are the file indexes to
-    download (None: all). `trackers` are announced to, each a tier of its own; the trackers and webseeds that the
-    torrent itself names are not used. Empty files are not created.
+    relative to `save_path`; a file it leaves out lies at its own path below the torrent's name. Empty files are not
+    created. `have` are the pieces known to be on disk and right: they are neither hashed again nor downloaded;
+    whatever else lies in the files is not looked at and downloaded over. `wanted` are the file indexes to download
+    (None: all). `trackers` are announced to, all of them; the trackers and webseeds that the torrent itself names are
+    not used.
     """
 
     metainfo: bytes
