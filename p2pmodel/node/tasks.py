@@ -1,31 +1,43 @@
 """Structured concurrency as the use cases need it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
 from typing import Any
 
 Start = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@asynccontextmanager
-async def companions() -> AsyncIterator[Start]:
+class companions:  # noqa: N801 - used like a function: `async with companions() as start`
     """Tasks that live only as long as the body: its end cancels them, and they have ended when this returns.
 
-    The first failure, in the body or in a companion, ends all of it and is raised itself, not in a group.
+    The first failure, in the body or in a companion, ends all of it and is raised itself, not in a group; what the
+    others raise while they are stopped is dropped.
     """
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        async with asyncio.TaskGroup() as group:
 
-            def start(work: Coroutine[Any, Any, None]) -> None:
-                tasks.append(group.create_task(work))
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
 
-            yield start
-            for task in tasks:
+    async def __aenter__(self) -> Start:
+        await self._group.__aenter__()
+        return self._start
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            for task in self._tasks:
                 task.cancel()
-    except BaseExceptionGroup as failures:
-        raise _first(failures) from None
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as failures:
+            # The group lists the body's own failure last, whenever it happened.
+            by_body = error is not None and not isinstance(error, asyncio.CancelledError)
+            raise (error if by_body and error else _first(failures)) from None
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self._group.create_task(work))
 
 
 async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
