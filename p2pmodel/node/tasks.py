@@ -29,12 +29,12 @@ class companions:  # noqa: N801 - used like a function: `async with companions()
         if error is None:
             for task in self._tasks:
                 task.cancel()
+        # The group lists the body's own failure last, whenever it happened.
+        body_first = not (error is None or isinstance(error, asyncio.CancelledError) or any(map(_failed, self._tasks)))
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as failures:
-            # The group lists the body's own failure last, whenever it happened.
-            by_body = error is not None and not isinstance(error, asyncio.CancelledError)
-            raise (error if by_body and error else _first(failures)) from None
+            raise (error if body_first and error else _first(failures)) from None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(self._group.create_task(work))
@@ -48,6 +48,10 @@ async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
                 group.create_task(work)
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
