@@ -40,13 +40,13 @@ def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
 def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--swarm-listen`, `--upload-limit` and `--download-limit`. Goes below `common`."""
     verb = click.option(
-        "--swarm-listen", "_set_swarm.listen", metavar="ADDRESS:PORT", help="Where peers connect (127.0.0.1:0)."
+        "--swarm-listen", "_set_swarm__listen", metavar="ADDRESS:PORT", help="Where peers connect (127.0.0.1:0)."
     )(verb)
     verb = click.option(
-        "--upload-limit", "_set_swarm.upload_limit", type=int, metavar="BYTES", help="Bytes a second to all peers."
+        "--upload-limit", "_set_swarm__upload_limit", type=int, metavar="BYTES", help="Bytes a second to all peers."
     )(verb)
     return click.option(
-        "--download-limit", "_set_swarm.download_limit", type=int, metavar="BYTES", help="Bytes a second from all."
+        "--download-limit", "_set_swarm__download_limit", type=int, metavar="BYTES", help="Bytes a second from all."
     )(verb)
 
 
@@ -66,12 +66,13 @@ _PREFIX = "_set_"
 
 
 def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options that name settings out of `options`; the empty ones were not given."""
+    """Take the options that name settings out of `options` (click wants identifiers, so `__` stands for the dot);
+    the empty ones were not given."""
     found = {}
     for name in [n for n in options if n.startswith(_PREFIX)]:
         value = options.pop(name)
         if value not in (None, ()):
-            found[name.removeprefix(_PREFIX)] = value
+            found[name.removeprefix(_PREFIX).replace("__", ".")] = value
     return found
 
 
