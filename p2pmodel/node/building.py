@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.merkle import FileTree
-from p2pmodel.errors import BadTorrent, EntryNotFound, Interrupted
-from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.errors import BadTorrent, EntryNotFound
+from p2pmodel.node.counting import reported
+from p2pmodel.node.progress import Reporter
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.hashing import SnapshotHashes, hash_snapshot
+from p2pmodel.store.hashing import hash_snapshot
+from p2pmodel.store.parallel import default_jobs
+from p2pmodel.store.v1_pieces import v1_pieces
 from p2pmodel.swarm.torrents import Format, build, parse
 from p2pmodel.swarm.urls import webseed_url
 
@@ -31,7 +33,6 @@ class TorrentBuilder:
         self._reporter = reporter
         self._staging = repo.staging(manifest.commit)
         self._known = dict(known or {})
-        self._hashed = 0
 
     async def build(
         self, formats: Sequence[Format], *, trackers: Sequence[str] = (), endpoints: Sequence[str] = ()
@@ -52,25 +53,22 @@ class TorrentBuilder:
         return built
 
     async def _trees(self) -> dict[str, FileTree]:
-        known = await asyncio.to_thread(self._recorded) | self._known
+        known = self._known | await asyncio.to_thread(self._recorded)
         rest = [f for f in self._manifest.files if f.size and f.path not in known]
         if rest:
-            known |= (await self._hash(rest, None)).trees
+            blobs = await asyncio.to_thread(self._blobs, rest)
+            with reported(self._reporter, "hashing", sum(file.size for file in rest)) as count:
+                found = await asyncio.to_thread(hash_snapshot, blobs, self._piece_length, on_bytes=count)
+            known |= found.trees
         return known
 
     async def _v1_pieces(self, form: Format) -> bytes:
-        mode: Literal["hybrid", "v1"] = "hybrid" if form == "hybrid" else "v1"
-        hashes = await self._hash(self._manifest.files, mode)
-        assert hashes.v1_pieces is not None
-        return hashes.v1_pieces
-
-    async def _hash(self, files: Sequence[ManifestFile], v1: Literal["hybrid", "v1"] | None) -> SnapshotHashes:
-        blobs = await asyncio.to_thread(self._blobs, files)
-        counter = _HashProgress(self._reporter, sum(file.size for file in files))
-        try:
-            return await asyncio.to_thread(hash_snapshot, blobs, self._piece_length, v1=v1, on_bytes=counter)
-        finally:
-            counter.stop()
+        blobs = await asyncio.to_thread(self._blobs, self._manifest.files)
+        files = [(file.size, blob) for file, blob in blobs]
+        with reported(self._reporter, "hashing", self._manifest.total_size) as count:
+            return await asyncio.to_thread(
+                v1_pieces, files, self._piece_length, pad=form == "hybrid", on_bytes=count, jobs=default_jobs()
+            )
 
     def _recorded(self) -> dict[str, FileTree]:
         """Trees from the torrent this commit last arrived or was built with."""
@@ -105,25 +103,3 @@ class TorrentBuilder:
 
 def _distinct(*formats: Format) -> list[Format]:
     return list(dict.fromkeys(formats))
-
-
-class _HashProgress:
-    """Counts bytes hashed in threads and reports on the event loop that made it."""
-
-    def __init__(self, reporter: Reporter, total: int) -> None:
-        self._reporter = reporter
-        self._total = total
-        self._done = 0
-        self._stopped = False
-        self._loop = asyncio.get_running_loop()
-
-    def stop(self) -> None:
-        """End the pass at its next report: nobody waits for it any more."""
-        self._stopped = True
-
-    def __call__(self, count: int) -> None:
-        if self._stopped:
-            raise Interrupted("hashing was stopped")
-        self._done += count
-        progress = Progress("hashing", self._total, min(self._done, self._total))
-        self._loop.call_soon_threadsafe(self._reporter.progress, progress)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference
-from p2pmodel.errors import EntryNotFound, IntegrityError, Interrupted, RevisionNotFound
+from p2pmodel.errors import EntryNotFound, IntegrityError, RevisionNotFound
 from p2pmodel.node.building import TorrentBuilder
+from p2pmodel.node.counting import reported
 from p2pmodel.node.inventory import adoptable
-from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.node.progress import Reporter
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.parallel import Count, default_jobs, in_parallel
 from p2pmodel.swarm.torrents import Format
@@ -55,15 +56,6 @@ async def create_torrent(
 
 async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> None:
     """Raise unless every blob is there and right: a torrent made from damaged bytes would spread them."""
-    loop = asyncio.get_running_loop()
-    done, stopped = 0, False
-
-    def count(size: int) -> None:
-        nonlocal done
-        if stopped:
-            raise Interrupted("stopped")
-        done += size
-        loop.call_soon_threadsafe(reporter.progress, Progress("checking", manifest.total_size, done))
 
     def work(file: ManifestFile, counted: Count) -> None:
         if repo.blob(file) is None:
@@ -78,7 +70,5 @@ async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> Non
             )
 
     largest_first = sorted(manifest.files, key=lambda f: -f.size)
-    try:
+    with reported(reporter, "checking", manifest.total_size) as count:
         await asyncio.to_thread(in_parallel, largest_first, work, default_jobs(), count)
-    finally:
-        stopped = True

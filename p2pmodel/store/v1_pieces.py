@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pmodel.domain.layout import MIB
 from p2pmodel.errors import IntegrityError
+from p2pmodel.store.disk import translated
 from p2pmodel.store.parallel import Count, ignore, in_parallel
 
 _READ = MIB
@@ -25,6 +26,7 @@ class _Span:
     path: Path | None
 
 
+@translated()
 def v1_pieces(
     files: Sequence[tuple[int, Path]], piece_length: int, *, pad: bool, on_bytes: Count = ignore, jobs: int = 1
 ) -> bytes:
