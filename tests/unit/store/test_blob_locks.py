@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_it_is_held_until_as_many_releases_as_acquisitions(tmp_path: Path) -> No
     locks.release(REPO, FILE)
     assert seen_by_another_process(tmp_path) == "busy"
     locks.release(REPO, FILE)
+    assert seen_by_another_process(tmp_path) == "free"
+
+
+def test_another_thread_may_give_it_back(tmp_path: Path) -> None:
+    locks = BlobLocks(tmp_path)
+    locks.acquire(REPO, FILE, 0)
+    thread = threading.Thread(target=locks.release, args=(REPO, FILE))
+    thread.start()
+    thread.join()
     assert seen_by_another_process(tmp_path) == "free"
 
 

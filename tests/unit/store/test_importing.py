@@ -19,6 +19,7 @@ from p2pmodel.store import space
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.importing import commit_of, import_directory
 from p2pmodel.store.verify import verify
+from tests.support.hub_layout import write_snapshot
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import CONTENTS, publish
 
@@ -185,6 +186,20 @@ def test_a_damaged_blob_is_mended_by_importing_again(cache: HubCache, source: Pa
     repo.blob_path(weights).write_bytes(b"\0" * weights.size)
     assert import_directory(cache, source, REF) == manifest
     assert verify(repo, manifest).whole
+
+
+def test_blobs_of_the_hub_are_checked_and_then_adopted(cache: HubCache, source: Path) -> None:
+    theirs = write_snapshot(cache.root, "org/model", CONTENTS, refs=())
+    repo = cache.repo(REF.repo)
+    weights = theirs.files[2]
+    inode = repo.blob_path(weights).stat().st_ino
+    config = theirs.files[0]
+    repo.blob_path(config).write_bytes(b"?" * config.size)
+    manifest = import_directory(cache, source, REF)
+    assert manifest.files == theirs.files
+    assert repo.blob_path(weights).stat().st_ino == inode
+    assert repo.blob_path(config).read_bytes() == CONTENTS["config.json"]
+    assert all(repo.is_verified(f) for f in manifest.files)
 
 
 def test_equal_files_share_a_blob(cache: HubCache, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_jobs_run_at_the_same_time() -> None:
 
 def test_the_first_failure_stops_the_rest_and_is_raised() -> None:
     taken: list[int] = []
+    finished: list[int] = []
 
     def items() -> Iterator[int]:
         for number in range(1_000_000):
@@ -41,15 +42,17 @@ def test_the_first_failure_stops_the_rest_and_is_raised() -> None:
             yield number
 
     def work(item: int, count: Count) -> None:
-        if item == 5:
-            raise RuntimeError("item 5")
-        for _ in range(1000):
-            time.sleep(0.0001)
+        if item == 3:
+            raise RuntimeError("item 3")
+        for _ in range(5000):
+            time.sleep(0.001)
             count(1)
+        finished.append(item)
 
-    with pytest.raises(RuntimeError, match="item 5"):
+    with pytest.raises(RuntimeError, match="item 3"):
         in_parallel(items(), work, 4)
-    assert len(taken) < 100
+    assert len(taken) == 4
+    assert finished == []
     assert not [t for t in threading.enumerate() if t.name.startswith("p2pmodel-store")]
 
 

@@ -53,6 +53,22 @@ def test_a_blob_gets_its_name_and_is_known_to_be_right(repo: RepoCache, snapshot
     assert repo.is_verified(file)
 
 
+def test_content_reaches_the_disk_before_the_name(
+    repo: RepoCache, snapshot: HubSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, bool]] = []
+    file, path = staged(repo, snapshot)
+    real = module.sync
+
+    def watched(target: Path) -> None:
+        steps.append((target.name, repo.blob_path(file).exists()))
+        real(target)
+
+    monkeypatch.setattr(module, "sync", watched)
+    publish_blob(repo, file, path)
+    assert steps == [(path.name, False), ("blobs", True)]
+
+
 def test_a_blob_of_the_wrong_size_is_not_published(repo: RepoCache, snapshot: HubSnapshot) -> None:
     file, path = staged(repo, snapshot)
     os.truncate(path, file.size - 1)
