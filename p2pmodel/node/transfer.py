@@ -5,17 +5,19 @@ Invariants, to re-check when editing:
    the whole content gave the hub's own hash. The snapshot appears after all its blobs, refs last.
 2. `_missing` shrinks only on the engine's PieceVerified; it is counted anew only when a transfer joins again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
-4. What is durable is recorded every few seconds and when the transfer ends, however it ends.
+4. What has arrived is written and recorded every second and when the transfer ends, however it ends.
 """
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 from p2pmodel.domain.bitfield import pack, unpack
 from p2pmodel.domain.pulling import Pulling, PullingRules
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
+from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import MirrorFeed
 from p2pmodel.node.inventory import take_inventory
 from p2pmodel.node.progress import Phase, Progress, Reporter
@@ -37,7 +39,9 @@ from p2pmodel.swarm.engine import (
 )
 from p2pmodel.swarm.torrents import Metainfo
 
-SAVE_EVERY = 5.0
+SAVE_EVERY = 1.0
+"""Seconds between records of what is durable. The engine keeps what arrives in memory until it is told to write, so
+this is also what a kill -9 costs at most, beside the pieces in flight."""
 REPORT_EVERY = 0.2
 QUIET = 2.0
 """Seconds without progress after which a transfer says what it waits for."""
@@ -157,9 +161,10 @@ class Transfer:
     async def _join(self) -> None:
         self._phase, self._checked = "checking", 0
         known = self._known_pieces(await asyncio.to_thread(self._staging.load_have, self._metainfo.info_hash))
-        inventory = await asyncio.to_thread(
-            take_inventory, self._repo, self._staging, self._metainfo, known=known, on_bytes=self._count_checked
-        )
+        with stoppable(self._count_checked) as count:
+            inventory = await asyncio.to_thread(
+                take_inventory, self._repo, self._staging, self._metainfo, known=known, on_bytes=count
+            )
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
         self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
@@ -266,7 +271,8 @@ class Transfer:
         while True:
             await asyncio.sleep(SAVE_EVERY)
             if self._torrent is not None:
-                await self._save(self._torrent)
+                with suppress(Unavailable):  # a disk that takes its time: the record is older, nothing else
+                    await self._save(self._torrent)
 
     async def _save(self, torrent: SwarmTorrent) -> None:
         if self._missing:
