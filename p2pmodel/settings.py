@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import printable
 from p2pmodel.errors import InvalidInput
 
@@ -69,6 +70,14 @@ class SwarmSettings(_Part):
     """Bytes a second to all peers together; 0 is unlimited."""
     download_limit: int = Field(default=0, ge=0)
 
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        try:
+            return str(ListenAddress.parse(value))
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+
 
 class Settings(_Part):
     """Everything a command needs to know about its surroundings."""
@@ -122,9 +131,25 @@ def load_settings(
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"setting {key}: {first['msg']}", hint="see 'Settings' in README.md") from None
+        raise _invalid(error) from None
+
+
+_HINT = "see 'Settings' in README.md"
+_MEANINGS = {
+    "extra_forbidden": "there is no such setting",
+    "model_type": "expected a table",
+    "missing": "it is missing",
+}
+
+
+def _invalid(error: ValidationError) -> InvalidInput:
+    """The first of pydantic's complaints as one line of ours."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    names = [name for name, place in _ENVIRONMENT.items() if place == key]
+    said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    meaning = _MEANINGS.get(first["type"], said)
+    return InvalidInput(f"setting {' or '.join([key, *names])}: {meaning}", hint=_HINT)
 
 
 def _read_toml(env: Mapping[str, str], config: Path | None) -> dict[str, Any]:
@@ -137,7 +162,8 @@ def _read_toml(env: Mapping[str, str], config: Path | None) -> dict[str, Any]:
             if named:
                 raise InvalidInput(f"there is no settings file {path}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise InvalidInput(f"settings file {path} cannot be read: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise InvalidInput(f"settings file {path} cannot be read: {reason}") from None
     return {}
 
 
@@ -175,7 +201,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         nested = values.setdefault(parent, {})
         if not isinstance(nested, dict):
-            raise InvalidInput(f"setting {parent}: expected a table", hint="see 'Settings' in README.md")
+            raise InvalidInput(f"setting {parent}: expected a table", hint=_HINT)
         values = nested
     values[last] = value
 
@@ -185,13 +211,14 @@ def _mirrors(listed: Any, env: Mapping[str, str], flags: Sequence[str] | None) -
     HF_ENDPOINT stands for a missing one, HF_MIRROR_PRIORITY picks and orders by name or URL."""
     table = listed if listed is not None else []
     if not isinstance(table, list) or not all(isinstance(m, dict) for m in table):
-        raise InvalidInput("setting mirrors: expected [[mirrors]] tables", hint="see 'Settings' in README.md")
-    named = env.get("P2PMODEL_ENDPOINTS") or (env.get("HF_ENDPOINT") if not table else None)
-    endpoints = flags or _split(named or "")
+        raise InvalidInput("setting mirrors: expected [[mirrors]] tables", hint=_HINT)
+    # Checked even when it is not used: huggingface_hub reads it too, and says less.
+    single = _single(env.get("HF_ENDPOINT", ""))
+    endpoints = flags or _split(env.get("P2PMODEL_ENDPOINTS", ""))
     if endpoints:
         table = [_known(table, url) | {"priority": 0} for url in endpoints]
-    if not table:
-        table = [{"name": "official", "endpoint": OFFICIAL_ENDPOINT}]
+    elif not table:
+        table = [_known([], single)] if single else [{"name": "official", "endpoint": OFFICIAL_ENDPOINT}]
     if env.get("HF_MIRROR_PRIORITY") and not flags:
         wanted = _split(env["HF_MIRROR_PRIORITY"])
         table = [_known(table, entry) | {"priority": rank} for rank, entry in enumerate(wanted)]
@@ -201,13 +228,28 @@ def _mirrors(listed: Any, env: Mapping[str, str], flags: Sequence[str] | None) -
     return ordered
 
 
+def _single(endpoint: str) -> str:
+    """HF_ENDPOINT, which for every Hugging Face client is one URL; "" if it is not set."""
+    if not endpoint.strip():
+        return ""
+    if "," in endpoint:
+        raise InvalidInput(
+            "HF_ENDPOINT is a list, and may name one endpoint only",
+            hint="put the list into P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY",
+        )
+    try:
+        return check_url(endpoint.strip())
+    except ValueError as error:
+        raise InvalidInput(f"HF_ENDPOINT: {error}") from None
+
+
 def _known(table: list[dict[str, Any]], entry: str) -> dict[str, Any]:
     for mirror in table:
         if entry in (mirror.get("name"), str(mirror.get("endpoint")).rstrip("/"), mirror.get("endpoint")):
             return mirror
     if "://" not in entry:
-        names = ", ".join(str(m.get("name")) for m in table)
-        raise InvalidInput(f"mirror '{printable(entry)}' is neither a URL nor one of: {names}")
+        names = ", ".join(str(m.get("name")) for m in table) or "none are configured"
+        raise InvalidInput(f"mirror '{printable(entry)}' is neither a URL nor the name of one ({names})", hint=_HINT)
     return {"name": urlsplit(entry).netloc.rpartition("@")[2], "endpoint": entry}
 
 
@@ -217,7 +259,7 @@ def _attach_token(mirror: dict[str, Any], env: Mapping[str, str]) -> None:
     endpoint = str(mirror.get("endpoint", "")).rstrip("/")
     if mirror.get("token_env"):
         token = env.get(str(mirror["token_env"]))
-    elif endpoint in (OFFICIAL_ENDPOINT, env.get("HF_ENDPOINT", "").rstrip("/")):
+    elif endpoint in (OFFICIAL_ENDPOINT, env.get("HF_ENDPOINT", "").strip().rstrip("/")):
         token = _hub_token(env)
     else:
         token = None

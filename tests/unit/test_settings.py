@@ -53,7 +53,7 @@ def test_mirror_priority_orders_by_name_or_url(tmp_path: Path):
 
 
 def test_an_unknown_mirror_name_is_named(tmp_path: Path):
-    with pytest.raises(InvalidInput, match=r"'nowhere' is neither a URL nor one of: far, near"):
+    with pytest.raises(InvalidInput, match=r"'nowhere' is neither a URL nor the name of one \(far, near\)"):
         load(tmp_path, MIRRORS, HF_MIRROR_PRIORITY="nowhere")
 
 
@@ -87,7 +87,10 @@ def test_the_hubs_token_file_is_read(tmp_path: Path):
         ("[swarm]\nlisen = 1", r"setting swarm\.lisen"),
         ("[origin]\npart_size = 'big'", r"setting origin\.part_size"),
         ("mirrors = 3", r"setting mirrors"),
-        ("swarm = 3", r"setting swarm"),
+        ("swarm = 3", r"setting swarm: expected a table"),
+        ("color = 3", r"setting color: there is no such setting"),
+        ("[[mirrors]]\nname='x'", r"setting mirrors\.0\.endpoint: it is missing"),
+        ("[swarm]\nlisten = 'here'", r"setting swarm\.listen or P2PMODEL_LISTEN: 'here' is not an address"),
         ("[[mirrors]]\nname='x'\nendpoint='ftp://x'", r"setting mirrors\.0\.endpoint.*not an http"),
         ("coordinators = ['nope']", r"setting coordinators.*'nope'"),
         ("= broken", r"cannot be read"),
@@ -97,6 +100,20 @@ def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, toml: str, message
     with pytest.raises(InvalidInput, match=message) as caught:
         load(tmp_path, toml)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("https://a.example,https://b.example", r"HF_ENDPOINT is a list.*P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY"),
+        ("hf.example", r"HF_ENDPOINT: 'hf\.example' is not an http"),
+        ("https://[", r"HF_ENDPOINT: .* is not an http"),
+    ],
+)
+def test_hf_endpoint_is_one_url_even_where_others_are_used(tmp_path: Path, value: str, message: str):
+    for env in ({}, {"P2PMODEL_ENDPOINTS": "http://a,http://b"}):
+        with pytest.raises(InvalidInput, match=message):
+            load(tmp_path, MIRRORS, HF_ENDPOINT=value, **env)
 
 
 def test_a_named_file_must_exist(tmp_path: Path):
