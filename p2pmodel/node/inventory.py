@@ -1,14 +1,14 @@
 """What of a snapshot is on this node already: published blobs, and pieces staged by an earlier run."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.staging import Staging
 from p2pmodel.store.verify import digest_of
 from p2pmodel.swarm.torrents import Metainfo
@@ -30,33 +30,48 @@ def take_inventory(
     metainfo: Metainfo,
     *,
     known: frozenset[int],
-    on_bytes: Callable[[int], None] = lambda _count: None,
-    jobs: int = os.cpu_count() or 1,
+    on_bytes: Count = ignore,
+    jobs: int | None = None,
 ) -> Inventory:
     """Find every piece that need not be downloaded.
 
     A blob that this store verified before is trusted; any other blob is hashed once. Staged files are hashed where
     they have data, except the pieces in `known` (recorded as durable by an earlier run). Blocks: call in a thread.
     """
+    spans, files = metainfo.layout.spans, metainfo.manifest.files
+    found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
 
-    def examine(item: tuple[FileSpan, ManifestFile]) -> tuple[Path, bool, frozenset[int]]:
-        span, file = item
-        blob = adoptable(repo, file, on_bytes)
+    def examine(span: FileSpan, count: Count) -> None:
+        file = files[span.index]
+        blob = adoptable(repo, file, count)
         if blob is not None:
-            return blob, True, frozenset(span.pieces)
+            found[span.index] = blob, True, frozenset(span.pieces)
+            return
         staged = staging.path_of(span.index, file)
-        return staged, False, recover(staged, span, metainfo, known & frozenset(span.pieces), on_bytes)
+        found[span.index] = staged, False, recover(staged, span, metainfo, known & frozenset(span.pieces), count)
 
-    with ThreadPoolExecutor(jobs, thread_name_prefix="p2pmodel-inventory") as pool:
-        found = list(pool.map(examine, zip(metainfo.layout.spans, metainfo.manifest.files, strict=True)))
+    in_parallel(sorted(spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
     return Inventory(
-        paths=tuple(path for path, _, _ in found),
-        complete=frozenset(index for index, (_, whole, _) in enumerate(found) if whole),
-        have=frozenset().union(*(pieces for _, _, pieces in found)),
+        paths=tuple(found[index][0] for index in range(len(files))),
+        complete=frozenset(index for index, (_, whole, _) in found.items() if whole),
+        have=frozenset().union(*(pieces for _, _, pieces in found.values())),
     )
 
 
-def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Callable[[int], None]) -> Path | None:
+def adopt(repo: RepoCache, files: Iterable[ManifestFile], on_bytes: Count = ignore) -> frozenset[str]:
+    """Etags of those of `files` whose blobs are here and right. Blocks; hashes on several threads."""
+    held: set[str] = set()
+
+    def examine(file: ManifestFile, count: Count) -> None:
+        if adoptable(repo, file, count) is not None:
+            held.add(file.etag)
+
+    distinct = {file.etag: file for file in files}
+    in_parallel(sorted(distinct.values(), key=lambda file: -file.size), examine, default_jobs(), on_bytes)
+    return frozenset(held)
+
+
+def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count) -> Path | None:
     """The blob of `file` if the cache has it and its content is right; remembers that it was checked."""
     blob = repo.blob(file)
     if blob is None or repo.is_verified(file):
@@ -68,7 +83,7 @@ def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Callable[[int], Non
 
 
 def recover(
-    staged: Path, span: FileSpan, metainfo: Metainfo, known: frozenset[int], on_bytes: Callable[[int], None]
+    staged: Path, span: FileSpan, metainfo: Metainfo, known: frozenset[int], on_bytes: Count = ignore
 ) -> frozenset[int]:
     """Pieces of `span` whose bytes are in the staged file and right; `known` ones are not read again."""
     try:
@@ -76,9 +91,8 @@ def recover(
     except FileNotFoundError:
         return frozenset()
     try:
-        length = metainfo.layout.piece_length
         size = os.fstat(descriptor).st_size
-        found = {p for p in known if (p - span.first_piece) * length < size}
+        found = {piece for piece in known if _ends(metainfo, piece) <= size}
         for piece in _pieces_with_data(descriptor, span, metainfo, size):
             if piece not in found:
                 place = metainfo.layout.piece_range(piece)
@@ -89,6 +103,11 @@ def recover(
         return frozenset(found)
     finally:
         os.close(descriptor)
+
+
+def _ends(metainfo: Metainfo, piece: int) -> int:
+    place = metainfo.layout.piece_range(piece)
+    return place.offset + place.length
 
 
 def _pieces_with_data(descriptor: int, span: FileSpan, metainfo: Metainfo, size: int) -> Iterator[int]:
@@ -105,8 +124,3 @@ def _pieces_with_data(descriptor: int, span: FileSpan, metainfo: Metainfo, size:
                 yield piece
                 last = piece
         offset = end
-
-
-def bytes_of(metainfo: Metainfo, pieces: Sequence[int] | frozenset[int]) -> int:
-    """How many bytes `pieces` hold."""
-    return sum(metainfo.layout.piece_range(piece).length for piece in pieces)
