@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +10,8 @@ from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.merkle import FileTree
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.inventory import adoptable
+from p2pmodel.node.counting import stoppable
+from p2pmodel.node.inventory import adopt
 from p2pmodel.node.progress import Phase, Progress, Reporter
 from p2pmodel.node.tasks import companions, together
 from p2pmodel.origin.origin import Origin
@@ -51,6 +52,10 @@ class Mirroring:
         self._cached = 0
         self._resumed = 0
         self._pulled = 0
+        self._shared = 0
+        """Bytes of files whose content came with another file."""
+        self._sharing: defaultdict[str, list[str]] = defaultdict(list)
+        """By etag, the paths of absent files."""
         self._rate = Rate()
 
     async def run(self, files: Sequence[ManifestFile], refs: Sequence[str]) -> Mirrored:
@@ -74,12 +79,15 @@ class Mirroring:
 
     async def _adopt(self, files: Sequence[ManifestFile]) -> list[ManifestFile]:
         """Count what the cache has; return the rest, one file for each distinct content."""
+        with stoppable(self._count_checked) as count:
+            held = await asyncio.to_thread(adopt, self._repo, files, count)
         absent: dict[str, ManifestFile] = {}
         for file in files:
-            if await asyncio.to_thread(adoptable, self._repo, file, self._count_checked):
+            if file.etag in held:
                 self._cached += file.size
             else:
                 absent.setdefault(file.etag, file)
+                self._sharing[file.etag].append(file.path)
         return list(absent.values())
 
     async def _pull_all(self, files: Sequence[ManifestFile]) -> None:
@@ -100,9 +108,11 @@ class Mirroring:
             self._resumed += file.size - sum(length for _, length in partial.missing())
             await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)
             tree = await asyncio.to_thread(lambda: partial.tree)
-        if tree is not None:
-            self._trees[file.path] = tree
         await asyncio.to_thread(publish_blob, self._repo, file, staged)
+        paths = self._sharing[file.etag]
+        self._shared += file.size * (len(paths) - 1)
+        if tree is not None:
+            self._trees |= dict.fromkeys(paths, tree)
 
     def _count_checked(self, count: int) -> None:
         self._checked += count
@@ -113,7 +123,7 @@ class Mirroring:
 
     def _progress(self) -> Progress:
         held = self._cached + self._resumed
-        done = self._checked if self._phase == "checking" else min(held + self._pulled, self._total)
+        done = self._checked if self._phase == "checking" else min(held + self._pulled + self._shared, self._total)
         return Progress(
             self._phase,
             self._total,
