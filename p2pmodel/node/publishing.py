@@ -65,8 +65,15 @@ class Publisher:
         manifest = self._metainfo.manifest
         present = [manifest.files[i] for i in sorted(files)]
         await asyncio.to_thread(publish_snapshot, self._repo, manifest, present, refs)
-        await asyncio.to_thread(self._staging.save_metainfo, self._metainfo.raw)
+        if self._all_pieces_checked(files):
+            await asyncio.to_thread(self._staging.save_metainfo, self._metainfo.raw)
         await asyncio.to_thread(self._staging.clear)
+
+    def _all_pieces_checked(self, files: frozenset[int]) -> bool:
+        """Whether every tree of the torrent has been held against the content. An adopted blob never was: its hash is
+        right, but whoever made the torrent may have lied about its pieces, and a later `seed` would pass that on."""
+        filled = {span.index for span in self._metainfo.layout.spans if span.size}
+        return filled <= files - self._inventory.complete
 
     async def _work(self, files: frozenset[int]) -> None:
         while True:
@@ -97,7 +104,7 @@ class Publisher:
     async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
         """Either this disk damaged the staged file, or the torrent's pieces are not what the hub vouches for."""
         span = self._metainfo.layout.spans[index]
-        right = await asyncio.to_thread(recover, staged, span, self._metainfo, frozenset(), lambda _count: None)
+        right = await asyncio.to_thread(recover, staged, span, self._metainfo, frozenset())
         if len(right) < span.piece_count:
             raise DamagedFile(index, file.path)
         raise IntegrityError(
