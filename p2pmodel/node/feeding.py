@@ -41,7 +41,7 @@ class MirrorFeed:
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._paused_until = 0.0
         self.fed: set[int] = set()
-        """Pieces handed to the engine. The transfer takes one out again when the engine rejects it."""
+        """Pieces handed to the engine, and not rejected by it."""
         self.failure: P2PModelError | None = None
 
     @property
@@ -82,11 +82,19 @@ class MirrorFeed:
                 accept=lambda received: self._metainfo.accepts(piece, received),
             )
             if piece in self._needed():
-                self.fed.add(piece)
-                await self._torrent.feed(piece, data)
+                await self._feed(piece, data)
             self.failure = None
         except P2PModelError as error:
             self.failure = error
             self._paused_until = time.monotonic() + RETRY_AFTER
         finally:
             self._in_flight.pop(piece, None)
+
+    async def _feed(self, piece: int, data: bytes) -> None:
+        taken = False
+        self.fed.add(piece)
+        try:
+            taken = await self._torrent.feed(piece, data)
+        finally:
+            if not taken:
+                self.fed.discard(piece)
