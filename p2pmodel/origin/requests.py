@@ -1,5 +1,6 @@
 """One ranged request at a time: redirects followed by hand, tokens kept at home, the body handed on in big chunks."""
 
+import time
 from collections.abc import AsyncGenerator
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
@@ -17,6 +18,9 @@ from p2pmodel.settings import OriginSettings
 
 CHUNK = 1 << 20
 """Bytes handed to the sink at once, about; memory is bounded to three of these for each connection."""
+
+CHUNK_SECONDS = 0.5
+"""Seconds after which fewer bytes are handed on, too: on a slow link a kill -9 must not cost a chunk a connection."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
@@ -114,6 +118,7 @@ async def _body(
 ) -> AsyncGenerator[tuple[int, bytes], None]:
     blocks: list[bytes] = []
     offset, held, failure = wanted.start, 0, None
+    handed = time.monotonic()
     while failure is None:
         try:
             block = await response.content.readany()
@@ -125,10 +130,11 @@ async def _body(
         held += len(block)
         if offset + held > wanted.end:
             raise Refused(f"wrong size: more than {wanted.file.size} bytes", WrongBytes, "more bytes")
-        if held >= CHUNK or (held and not block):
+        if held >= CHUNK or (held and (not block or time.monotonic() - handed >= CHUNK_SECONDS)):
             yield offset, b"".join(blocks)
             offset, held = offset + held, 0
             blocks.clear()
+            handed = time.monotonic()
         if not block:
             break
     if failure is None and offset < wanted.end:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,8 @@ from p2pmodel.store.hashing import StreamingHasher
 from p2pmodel.store.range_set import RangeSet
 
 RECORD_EVERY = 8 * MIB
-"""What a kill -9 may cost, in bytes."""
+RECORD_SECONDS = 1.0
+"""What a kill -9 may cost, in bytes or in time on a slow link, whichever is less."""
 
 SYNC_EVERY = 256 * MIB
 """What a power cut may cost, in bytes."""
@@ -53,6 +55,7 @@ class PartialFile:
         self._state = threading.Condition()
         self._writing = 0
         self._unrecorded = 0
+        self._recorded_at = time.monotonic()
         self._unsynced = 0
         self._closed = False
 
@@ -149,7 +152,8 @@ class PartialFile:
     def _record_if_due(self) -> None:
         with self._state:
             complete = len(self._done) == self.size
-            due = self._unrecorded >= RECORD_EVERY or (complete and self._unrecorded)
+            late = time.monotonic() - self._recorded_at >= RECORD_SECONDS
+            due = self._unrecorded >= RECORD_EVERY or (self._unrecorded and (complete or late))
         if due:
             self._record()
 
@@ -160,6 +164,7 @@ class PartialFile:
                 done = self._done.copy()
                 sync = self._unsynced >= SYNC_EVERY
                 self._unrecorded = 0
+                self._recorded_at = time.monotonic()
                 if sync:
                     self._unsynced = 0
             if sync:

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
+from p2pmodel.origin import requests
 from p2pmodel.origin.failures import Refused
 from p2pmodel.origin.requests import _target
 from p2pmodel.settings import MirrorSettings
@@ -51,6 +52,15 @@ async def test_connections_are_bounded_over_all_pulls_together(snapshot, open_or
     async with Watched(snapshot) as hub, open_origin(hub, connections=3, part_size=1 << 16) as origin:
         await asyncio.gather(*(pull(origin, snapshot) for _ in range(3)))
     assert most == 3
+
+
+async def test_on_a_slow_link_bytes_reach_the_sink_before_a_chunk_is_full(snapshot, open_origin, monkeypatch):
+    monkeypatch.setattr(requests, "CHUNK_SECONDS", 0.1)
+    sizes = []
+    async with FakeHub(snapshot, faults=["slow:3000000"]) as hub, open_origin(hub, part_size=1 << 20) as origin:
+        await pull(origin, snapshot, on_bytes=sizes.append)
+    assert sum(sizes) == 1_500_000
+    assert len(sizes) >= 4
 
 
 async def test_only_what_is_missing_is_asked_for(snapshot, open_origin):

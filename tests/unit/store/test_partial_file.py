@@ -213,6 +213,16 @@ async def test_it_resumes_where_it_stopped(path: Path) -> None:
         assert await partial.digest() == FILE.etag
 
 
+async def test_on_a_slow_link_what_came_is_recorded_by_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(path) as partial:
+        await partial.write(0, DATA[:1000])
+        assert not sidecar(path).exists()
+        monkeypatch.setattr(module, "RECORD_SECONDS", 0.0)
+        await partial.write(1000, DATA[1000:2000])
+        async with opened(path) as after_a_kill:
+            assert after_a_kill.missing() == [(2000, SIZE - 2000)]
+
+
 async def test_after_a_power_cut_only_what_was_synced_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECORD_EVERY", 1)
     monkeypatch.setattr(module, "SYNC_EVERY", 3000)
