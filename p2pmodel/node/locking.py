@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from filelock import FileLock, Timeout
-
 from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.disk import translated
+from p2pmodel.store.locks import take_lock
 
 RETRY = 0.5
 
@@ -18,20 +18,19 @@ async def one_at_a_time(repo: RepoCache, commit: str, reporter: Reporter) -> Asy
 
     The wait has no bound of its own: the other process has, and the lock goes with it, however it ends.
     """
-    folder = repo.private / "locks"
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{commit}.lock", timeout=0, thread_local=False)
+    path = await asyncio.to_thread(repo.staging(commit).lock_path)
     told = False
     while True:
-        try:
-            await asyncio.to_thread(lock.acquire)
+        # Not in a thread: it does not wait, and a cancelled thread might take the lock and never give it back.
+        with translated():
+            lock = take_lock(path)
+        if lock is not None:
             break
-        except Timeout:
-            if not told:
-                reporter.note(f"another p2pmodel on this machine is fetching {repo.repo}; waiting for it")
-                told = True
-            reporter.progress(Progress("finding", waiting_for="the other p2pmodel process"))
-            await asyncio.sleep(RETRY)
+        if not told:
+            reporter.note(f"another p2pmodel on this machine is fetching {repo.repo}; waiting for it")
+            told = True
+        reporter.progress(Progress("finding", waiting_for="the other p2pmodel process"))
+        await asyncio.sleep(RETRY)
     try:
         yield
     finally:

@@ -37,7 +37,7 @@ class BlobLocks:
                 self._held[path] = (lock, count + 1)
                 return True
             path.parent.mkdir(parents=True, exist_ok=True)
-            taken = _take(path)
+            taken = take_lock(path)
             if taken is not None:
                 self._held[path] = (taken, 1)
             return taken is not None
@@ -71,7 +71,8 @@ class BlobLocks:
         return self._folder / repo.cache_folder / f"{file.etag}.lock"
 
 
-def _take(path: Path) -> BaseFileLock | None:
+def take_lock(path: Path) -> BaseFileLock | None:
+    """The lock file at `path`, taken; None while somebody else has it. Does not wait. Its folder must exist."""
     # Not thread-local: an event loop takes it in one thread and may give it back in another.
     # Mode 0664 as huggingface_hub: several users may share a cache.
     for kind in (FileLock, SoftFileLock):
