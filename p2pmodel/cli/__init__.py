@@ -3,12 +3,14 @@
 import importlib
 import os
 import sys
+from types import ModuleType
 from typing import NoReturn
 
 import click
 
 from p2pmodel import __version__
-from p2pmodel.errors import Interrupted, P2PModelError
+from p2pmodel.cli.running import terminable
+from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
@@ -32,8 +34,19 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         module, _, attribute = _VERBS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(_import(module), attribute)
         return command
+
+
+def _import(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ValueError as error:
+        # huggingface_hub reads its environment as it is imported, and says neither which variable nor what for.
+        from p2pmodel.settings import load_settings  # noqa: PLC0415
+
+        load_settings()
+        raise InvalidInput(f"an HF_* environment variable has a malformed value: {error}", hint="unset it") from None
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,12 +63,13 @@ def verbs() -> None:
 def main() -> NoReturn:
     """Run the command line; every failure is one line on stderr and a stable exit code."""
     try:
-        verbs.main(prog_name="p2pmodel", standalone_mode=False)
+        with terminable():
+            verbs.main(prog_name="p2pmodel", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "p2pmodel"
-        _fail(f"{error.format_message()}; see '{where} --help'", 2)
+        _fail(f"{error.format_message().removesuffix('.')}; see '{where} --help'", 2)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import STYLES, Style, reporting
+from p2pmodel.cli.console import reporting
 from p2pmodel.cli.running import run
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.sizes import human
@@ -35,10 +35,10 @@ INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
 @click.option("--image", type=click.Path(path_type=Path), help="Picture that the prompt is about.")
 @click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option("--progress", type=click.Choice(STYLES), default="auto", show_default=True)
 @options.listen
 @options.origin
 @options.common
+@options.progress
 def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -> None:
     """Bring a snapshot into the Hugging Face cache and print its path.
 
@@ -56,8 +56,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     wants_load = flags["load"] or flags["prompt"] is not None
     if flags["image"] is not None and flags["prompt"] is None:
         raise InvalidInput("--image goes with --prompt")
-    style: Style = flags["progress"] if settings.progress or flags["progress"] != "auto" else "none"
-    with reporting(style, quiet=flags["quiet"]) as reporter:
+    with reporting(flags["style"], quiet=flags["quiet"]) as reporter:
         fetching = Fetching(request, settings, reporter)
         if flags["dry_run"]:
             _show_plan(fetching, as_json=flags["as_json"])

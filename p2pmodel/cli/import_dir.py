@@ -6,12 +6,14 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.counting import counting
+from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.running import run
 from p2pmodel.domain.names import Reference
+from p2pmodel.node.snapshots import import_snapshot
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.importing import import_directory
-from p2pmodel.store.scanning import scan_directory
+
+INTERRUPTED = "interrupted; nothing of it is visible yet: run the same command again"
 
 
 @click.command(name="import")
@@ -19,7 +21,10 @@ from p2pmodel.store.scanning import scan_directory
 @options.reference
 @click.option("--private", is_flag=True, help="Mark the snapshot as not public: its torrents stay on their trackers.")
 @options.common
-def import_dir(settings: Settings, source: Path, ref: Reference, *, private: bool, as_json: bool, quiet: bool) -> None:
+@options.progress
+def import_dir(
+    settings: Settings, source: Path, ref: Reference, *, private: bool, style: Style, as_json: bool, quiet: bool
+) -> None:
     """Copy the files of DIR into the cache as a snapshot of REPO, and print the snapshot's path.
 
     REV is the ref to set (default: main). The commit id follows from the content alone, so every machine that
@@ -27,9 +32,8 @@ def import_dir(settings: Settings, source: Path, ref: Reference, *, private: boo
     Left out are .git and .cache/huggingface. DIR may be a snapshot folder of another hub cache.
     """
     cache = HubCache(settings.cache_dir)
-    total = sum(file.size for file in scan_directory(source))
-    with counting("hashing", total, settings, quiet=quiet) as count:
-        manifest = import_directory(cache, source, ref, private=private, on_bytes=count)
+    with reporting(style, quiet=quiet) as reporter:
+        manifest = run(import_snapshot(cache, source, ref, reporter, private=private), interrupted=INTERRUPTED)
     path = cache.repo(ref.repo).snapshot(manifest.commit)
     if not as_json:
         click.echo(str(path))

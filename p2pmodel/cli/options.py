@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.domain.names import Reference
 from p2pmodel.settings import Settings, load_settings
 
@@ -27,8 +28,22 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--progress`; the verb receives `style`, which is "none" where the settings say so. Goes below `common`."""
+
+    @click.option(
+        "--progress", type=click.Choice(STYLES), default="auto", show_default=True, help="How stderr shows progress."
+    )
+    @functools.wraps(verb)
+    def wrapped(settings: Settings, progress: Style, **options: Any) -> Any:
+        style: Style = "none" if progress == "auto" and not settings.progress else progress
+        return verb(settings=settings, style=style, **options)
+
+    return wrapped
+
+
 def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes below `common`."""
+    """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes above `common`."""
     verb = click.option(
         "--endpoint", "_set_endpoints", multiple=True, metavar="URL", help="Mirror, in priority order; repeatable."
     )(verb)
@@ -38,7 +53,7 @@ def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--swarm-listen`, `--upload-limit` and `--download-limit`. Goes below `common`."""
+    """Add `--swarm-listen`, `--upload-limit` and `--download-limit`. Goes above `common`."""
     verb = click.option(
         "--swarm-listen", "_set_swarm__listen", metavar="ADDRESS:PORT", help="Where peers connect (127.0.0.1:0)."
     )(verb)
@@ -76,4 +91,4 @@ def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["Settings", "common", "listen", "origin", "reference"]
+__all__ = ["Settings", "common", "listen", "origin", "progress", "reference"]

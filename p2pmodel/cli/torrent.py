@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import reporting
+from p2pmodel.cli.console import Style, reporting
 from p2pmodel.cli.running import run
 from p2pmodel.domain.layout import KIB
 from p2pmodel.domain.names import Reference, printable
@@ -45,6 +45,7 @@ def torrent() -> None:
     help="Hub or mirror to name as webseed; repeatable (default: the mirrors of the settings).",
 )
 @options.common
+@options.progress
 def create(
     settings: Settings,
     ref: Reference,
@@ -52,6 +53,7 @@ def create(
     *,
     form: Format,
     trackers: tuple[str, ...],
+    style: Style,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -59,7 +61,7 @@ def create(
 
     Everybody who makes one of the same commit gets the same info-hash. Asks nobody.
     """
-    with reporting("auto" if settings.progress else "none", quiet=quiet) as reporter:
+    with reporting(style, quiet=quiet) as reporter:
         created = run(
             create_torrent(
                 HubCache(settings.cache_dir),

@@ -5,20 +5,24 @@ import json
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.counting import counting
+from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.running import run
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import IntegrityError, RevisionNotFound
+from p2pmodel.node.snapshots import verify_snapshot
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
-from p2pmodel.store.verify import verify as verify_snapshot
+
+INTERRUPTED = "interrupted; nothing was changed: run the same command again"
 
 
 @click.command()
 @options.reference
 @options.common
-def verify(settings: Settings, ref: Reference, *, as_json: bool, quiet: bool) -> None:
+@options.progress
+def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, quiet: bool) -> None:
     """Hash every file of a snapshot in the cache and compare with what the hub vouches for.
 
     Asks nobody. Prints the snapshot's path; exits with 5, after one line for every file that is missing or corrupt,
@@ -26,8 +30,8 @@ def verify(settings: Settings, ref: Reference, *, as_json: bool, quiet: bool) ->
     """
     repo = HubCache(settings.cache_dir).repo(ref.repo)
     manifest = _manifest(repo, ref)
-    with counting("checking", manifest.total_size, settings, quiet=quiet) as count:
-        report = verify_snapshot(repo, manifest, progress=count)
+    with reporting(style, quiet=quiet) as reporter:
+        report = run(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
     if as_json:
         click.echo(json.dumps(_plain(repo, manifest, report)))
     if report.whole:
