@@ -19,7 +19,7 @@ from p2pmodel.settings import OriginSettings
 CHUNK = 1 << 20
 """Bytes handed to the sink at once, about; memory is bounded to three of these for each connection."""
 
-CHUNK_SECONDS = 0.5
+CHUNK_SECONDS = 0.25
 """Seconds after which fewer bytes are handed on, too: on a slow link a kill -9 must not cost a chunk a connection."""
 
 _REDIRECTS = {301, 302, 303, 307, 308}

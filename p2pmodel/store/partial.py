@@ -24,7 +24,7 @@ from p2pmodel.store.hashing import StreamingHasher
 from p2pmodel.store.range_set import RangeSet
 
 RECORD_EVERY = 8 * MIB
-RECORD_SECONDS = 1.0
+RECORD_SECONDS = 0.25
 """What a kill -9 may cost, in bytes or in time on a slow link, whichever is less."""
 
 SYNC_EVERY = 256 * MIB
