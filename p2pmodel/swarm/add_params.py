@@ -8,6 +8,7 @@ import libtorrent as lt
 
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.engine import AddTorrent
+from p2pmodel.swarm.twins import with_layers
 
 WANTED = 4
 """libtorrent's default priority."""
@@ -52,7 +53,7 @@ def load(metainfo: bytes) -> lt.add_torrent_params:
     """The torrent as libtorrent reads it, without the trackers and webseeds it names. Raises BadTorrent."""
     params: lt.add_torrent_params
     try:
-        params = lt.load_torrent_buffer(metainfo, _LIMITS)
+        params = with_layers(lt.load_torrent_buffer(metainfo, _LIMITS), _LIMITS)
     except RuntimeError as error:
         raise BadTorrent(f"the torrent cannot be used: {error}") from None
     # As a webseed client libtorrent gives a file up for ever after one HTTP error: mirrors are asked by our own

@@ -12,6 +12,7 @@ from p2pmodel.swarm.alerts import Described, Exported, Notice, Removed
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.swarm.questions import Questions
 from p2pmodel.swarm.session import Session
+from p2pmodel.swarm.twins import twins_of
 
 _EXPORT, _REMOVE = "export", "remove"
 _LAYERS_SECONDS = 0.05
@@ -57,6 +58,7 @@ class MagnetExchange:
         try:
             async with asyncio.timeout(timeout):
                 await self._described.wait()
+                self._refuse_twins()
                 return await self._complete(timeout)
         except TimeoutError:
             lacking = "its piece hashes" if self._described.is_set() else "its metadata"
@@ -64,6 +66,16 @@ class MagnetExchange:
                 f"nobody sent the magnet's torrent within {timeout:g} seconds ({lacking} did not come)",
                 hint="check that a seeder is up and reachable, or hand over the .torrent",
             ) from None
+
+    def _refuse_twins(self) -> None:
+        """libtorrent 2.1 takes a peer's answer for the first file with a pieces root, and waits for ever for the piece
+        hashes of the second. Files of one piece have none."""
+        described = self._handle.torrent_file()
+        if described is not None and twins_of(described):
+            raise Unavailable(
+                "a magnet cannot bring this snapshot: two of its large files have the same content",
+                hint="hand over the .torrent, or name the coordinator with --coordinator",
+            )
 
     async def _complete(self, timeout: float) -> bytes:
         while (found := await self._export(timeout)) is None:  # noqa: ASYNC110 - libtorrent tells nobody

@@ -422,6 +422,23 @@ def open_files_below(folder: Path) -> list[str]:
     return [path for path in found if path.startswith(str(folder))]
 
 
+async def test_two_large_files_of_equal_content_arrive_from_peers_and_by_feeding(swarm: Swarm) -> None:
+    twin = os.urandom(5 * PIECE + 7)
+    contents = {"a.safetensors": twin, "b.safetensors": twin, "c.safetensors": twin}
+    torrent = parse(torrent_of(contents, piece_length=PIECE))
+    everything = frozenset(range(torrent.layout.piece_count))
+    seeder = await swarm.node(contents, metainfo=torrent, have=everything)
+    peer, fed = await swarm.node(metainfo=torrent), await swarm.node(metainfo=torrent)
+    peer.torrent.connect(*seeder.engine.address)
+    async with asyncio.timeout(20):
+        for piece in reversed(range(torrent.layout.piece_count)):
+            place = torrent.layout.piece_range(piece)
+            assert await fed.torrent.feed(piece, twin[place.offset : place.offset + place.length])
+    for node in (peer, fed):
+        await node.complete(everything)
+        assert all(node.path(name).read_bytes() == twin for name in contents)
+
+
 async def test_the_same_torrent_twice_and_a_bad_one_are_refused(swarm: Swarm) -> None:
     node = await swarm.node()
     with pytest.raises(InvalidInput):
