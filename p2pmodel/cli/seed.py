@@ -15,7 +15,7 @@ from p2pmodel.domain.names import Reference
 from p2pmodel.domain.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.seeding import Seeded, SeedRequest
-from p2pmodel.service.seeder import CoordinatorRole, Seeder
+from p2pmodel.service.seeder import CoordinatorRole, Seeder, Served
 from p2pmodel.service.server import check_exposure
 from p2pmodel.settings import Settings, check_url
 from p2pmodel.swarm.magnet import magnet_of
@@ -56,7 +56,7 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
         seeder = Seeder(request, settings, reporter)
         shown = _Shown(flags)
         if flags["once"]:
-            shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), "")
+            shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), None)
             return
         serve(seeder.run(_role(flags), shown), interrupted=INTERRUPTED)
 
@@ -90,8 +90,9 @@ class _Shown:
     def __init__(self, flags: dict[str, Any]) -> None:
         self._flags = flags
 
-    def __call__(self, seeded: Seeded, url: str) -> None:
+    def __call__(self, seeded: Seeded, served: Served | None) -> None:
         raw = seeded.torrents["v2"]
+        url = served.coordinator if served else ""
         metainfo = parse(raw)
         if self._flags["output"]:
             self._flags["output"].write_bytes(raw)
@@ -107,6 +108,7 @@ class _Shown:
                 "info_hash": metainfo.info_hash,
                 "formats": list(seeded.torrents),
                 "coordinator": url or None,
+                "peer": str(served.peer) if served else None,
                 "magnet": magnet,
                 "from_cache": seeded.from_cache,
                 "from_mirrors": seeded.from_mirrors,

@@ -83,7 +83,8 @@ class Fetching:
     async def _find(self, engine: "_OnDemand") -> Found:
         target = self._request.target
         if isinstance(target, TorrentTarget):
-            return await find_torrent(target, self._settings, engine.started, self._watched)
+            peers = self._request.peers
+            return await find_torrent(target, self._settings, engine.started, self._watched, peers=peers)
         async with self._origin(None) as origin:
             return await find_reference(target, self._settings, self._cache, origin, self._watched)
 

@@ -16,7 +16,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import Engine
-from p2pmodel.swarm.magnet import parse_magnet
+from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
 from p2pmodel.swarm.torrents import Metainfo, parse
 
@@ -30,6 +30,7 @@ class TorrentTarget:
     source: str
 
 
+Peers = tuple[tuple[str, int], ...]
 Target = Reference | TorrentTarget
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -82,10 +83,15 @@ async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: Hu
         return held
 
 
-async def find_torrent(target: TorrentTarget, settings: Settings, engine: StartEngine, reporter: Reporter) -> Found:
-    """Read or download the .torrent that `target` names; a magnet is joined with `engine`, started only then."""
+async def find_torrent(
+    target: TorrentTarget, settings: Settings, engine: StartEngine, reporter: Reporter, *, peers: Peers = ()
+) -> Found:
+    """Read or download the .torrent that `target` names.
+
+    A magnet is joined with `engine`, which is started only then, and finds it by its trackers and `peers`.
+    """
     if target.source.startswith("magnet:"):
-        metainfo = await _from_magnet(target.source, settings, engine, reporter)
+        metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
     elif "://" in target.source:
         metainfo = parse(await download_torrent(target.source))
     else:
@@ -109,19 +115,31 @@ async def _from_coordinators(ref: Reference, settings: Settings, reporter: Repor
     return parse(answer.torrent)
 
 
-async def _from_magnet(magnet: str, settings: Settings, engine: StartEngine, reporter: Reporter) -> Metainfo:
+async def _from_magnet(
+    magnet: str, settings: Settings, engine: StartEngine, reporter: Reporter, peers: Peers
+) -> Metainfo:
     wanted = parse_magnet(magnet)
-    for source in wanted.sources:
+    for source in _sources_of(wanted, settings):
         try:
-            metainfo = parse(await download_torrent(source))
+            metainfo = parse(await download_torrent(source, settings.swarm.coordinator_timeout))
         except P2PModelError as error:
-            reporter.note(f"{source}: {error}")
+            if source in wanted.sources:
+                reporter.note(f"the magnet's source {source}: {error}")
             continue
         if metainfo.info_hash == wanted.info_hash:
             return metainfo
-        reporter.note(f"{source} has another torrent than the magnet names")
-    raw = await (await engine()).fetch_metainfo(magnet, timeout=settings.swarm.magnet_timeout)
+        reporter.note(f"the magnet's source {source} has another torrent")
+    raw = await (await engine()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
+
+
+def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:
+    """URLs that may have the .torrent: those the magnet names, then the catalogs of the coordinators it may come from.
+    A coordinator serves its tracker and its catalog below one URL."""
+    announced = [url.removesuffix("/announce") for url in magnet.trackers if url.endswith("/announce")]
+    bases = [url for url in (*settings.coordinators, *announced) if url.startswith(("http://", "https://"))]
+    catalogs = [f"{base}/catalog/torrents/{magnet.info_hash}.torrent" for base in bases]
+    return list(dict.fromkeys((*magnet.sources, *catalogs)))
 
 
 def _read_torrent(path: Path) -> bytes:
@@ -134,11 +152,13 @@ def _read_torrent(path: Path) -> bytes:
         raise InvalidInput(f"{printable(str(path))} cannot be read: {error.strerror}") from None
 
 
-async def download_torrent(url: str) -> bytes:
-    """GET a .torrent of bounded size in bounded time. Raises NotFound, Unavailable or BadTorrent."""
-    timeout = aiohttp.ClientTimeout(total=DOWNLOAD_TIMEOUT)
+async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT) -> bytes:
+    """GET a .torrent of bounded size within `timeout` seconds. Raises NotFound, Unavailable or BadTorrent."""
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session,
+            session.get(url) as response,
+        ):
             if response.status == 404:
                 raise NotFound(f"{url} does not exist")
             if response.status != 200:

@@ -77,8 +77,8 @@ class Seeding:
                 mirrored = await Mirroring(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
 
-    async def serve(self, seeded: Seeded, on_serving: Callable[[], None]) -> None:
-        """Seed every torrent of `seeded` until cancelled; `on_serving` is called once peers can come.
+    async def serve(self, seeded: Seeded, on_serving: Callable[[tuple[str, int]], None]) -> None:
+        """Seed every torrent of `seeded` until cancelled; `on_serving` gets the address that peers can connect to.
 
         Raises LocalResource when the disk fails.
         """
@@ -90,7 +90,7 @@ class Seeding:
             async with companions() as start:
                 for torrent in torrents:
                     start(_fail_with_the_disk(torrent))
-                on_serving()
+                on_serving(engine.address)
                 while True:
                     self._reporter.progress(_progress(seeded, torrents))
                     await asyncio.sleep(REPORT_EVERY)

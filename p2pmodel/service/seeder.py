@@ -26,6 +26,14 @@ class CoordinatorRole:
     token: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where a seeder can be reached: its coordinator's URL, the token in it masked, and its address for peers."""
+
+    coordinator: str
+    peer: ListenAddress
+
+
 class Seeder:
     """One run of `p2pmodel seed`. The snapshot's torrents name this coordinator and the configured ones."""
 
@@ -45,8 +53,8 @@ class Seeder:
                 await publish(url, raw, self._refs)
         return seeded
 
-    async def run(self, role: CoordinatorRole, on_ready: Callable[[Seeded, str], None]) -> None:
-        """Seed until cancelled. `on_ready` gets the coordinator's URL, its token masked, once everything is served."""
+    async def run(self, role: CoordinatorRole, on_ready: Callable[[Seeded, Served], None]) -> None:
+        """Seed until cancelled; `on_ready` is called once everything is served."""
         catalog = Catalog()
         async with AsyncExitStack() as stack:
             app = coordinator_app(Tracker(), catalog, token=role.token)
@@ -59,4 +67,4 @@ class Seeder:
             async with companions() as start:
                 for raw in seeded.torrents.values():
                     start(keep_published(self._settings.coordinators, raw, self._refs, on_note=self._reporter.note))
-                await self._seeding.serve(seeded, lambda: on_ready(seeded, shown))
+                await self._seeding.serve(seeded, lambda peer: on_ready(seeded, Served(shown, ListenAddress(*peer))))

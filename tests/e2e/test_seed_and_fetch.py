@@ -70,12 +70,29 @@ def test_every_kind_of_target_leads_to_the_same_snapshot(nodes: Nodes, model: Pa
     torrent = tmp_path / "m.torrent"
     ready = nodes.seed(REPO, "--endpoint", endpoint, "-o", torrent).ready()
     catalog = f"{ready['coordinator']}/catalog/torrents/{ready['info_hash']}.torrent"
-    pure = "&".join(part for part in ready["magnet"].split("&") if not part.startswith("xs="))
-    targets = [f"hf://{REPO}@main", f"{REPO}@{ready['commit']}", torrent, catalog, ready["magnet"], pure]
+    without_source = "&".join(part for part in ready["magnet"].split("&") if not part.startswith("xs="))
+    targets = [f"hf://{REPO}@main", f"{REPO}@{ready['commit']}", torrent, catalog, ready["magnet"], without_source]
     for number, target in enumerate(targets):
         done = nodes.fetch(f"peer{number}", target, "--coordinator", ready["coordinator"]).wait()
         assert done.code == 0, (target, done.err)
         assert_same(model, Path(done.json["path"]))
+
+
+def test_a_bare_magnet_is_filled_by_a_peer(nodes: Nodes, model: Path):
+    (model / "same-as-first.safetensors").unlink()
+    ready = nodes.seed(model, "--as", REPO).ready()
+    bare = f"magnet:?xt=urn:btmh:1220{ready['info_hash']}"
+    done = nodes.fetch("peer", bare, "--peer", ready["peer"]).wait()
+    assert done.code == 0, done.err
+    assert_same(model, Path(done.json["path"]))
+
+
+def test_a_bare_magnet_of_twin_files_says_why_it_cannot_work(nodes: Nodes, model: Path):
+    ready = nodes.seed(model, "--as", REPO).ready()
+    bare = f"magnet:?xt=urn:btmh:1220{ready['info_hash']}"
+    done = nodes.fetch("peer", bare, "--peer", ready["peer"]).wait()
+    assert done.code == 6
+    assert "two of its large files have the same content" in done.err
 
 
 def test_without_a_coordinator_the_mirrors_alone_do_it_and_it_says_so(nodes: Nodes, model: Path, mirror):
