@@ -17,6 +17,7 @@ import pytest
 
 P2PMODEL = [sys.executable, "-m", "p2pmodel"]
 PATIENCE = 60.0
+ROOT = Path(__file__).parents[2]
 
 
 def environment(cache: Path, **extra: str) -> dict[str, str]:
@@ -107,6 +108,7 @@ class Nodes:
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self.root = root
         self._stack = stack
+        self._hubs = 0
 
     def cache(self, node: str) -> Path:
         """The hub cache of `node`."""
@@ -135,11 +137,41 @@ class Nodes:
         self._stack.callback(_kill, process)
         return Running(process)
 
-    def mirror(self, node: str = "mirror", address: str = "127.0.0.2:0", **env: str) -> tuple[str, Path]:
+    def mirror(
+        self, *options: str, node: str = "mirror", address: str = "127.0.0.2:0", log: str = "mirror.log"
+    ) -> tuple[str, Path]:
         """Serve the cache of `node` as a mirror; its endpoint, and the log of what it served."""
-        log = self.root / f"{node}.log"
-        running = self.start(node, "mirror", "serve", "--listen", address, "--json", "--access-log", log, **env)
-        return str(running.ready()["endpoint"]), log
+        path = self.root / log
+        running = self.start(node, "mirror", "serve", "--listen", address, "--json", "--access-log", path, *options)
+        return str(running.ready()["endpoint"]), path
+
+    def hub(self, directory: Path, *faults: str, repo: str = "org/model") -> tuple[str, Path]:
+        """Serve the files of `directory` as a hub with `faults` (see hub_faults); its endpoint, and the log of what
+        it was asked."""
+        self._hubs += 1
+        log = self.root / f"hub-{self._hubs}.log"
+        options = [arg for fault in faults for arg in ("--fault", fault)]
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.support.fake_hub",
+                "--dir",
+                directory,
+                "--repo",
+                repo,
+                "--log",
+                log,
+                *options,
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self._stack.callback(_kill, process)
+        return str(Running(process).ready()["url"]), log
 
     def seed(self, *args: str | Path, node: str = "seeder", address: str = "127.0.0.3", **env: str) -> Running:
         """Start `p2pmodel seed ARGS` with free ports on `address`; use `ready()` for what it says."""
@@ -160,7 +192,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 
 def served(log: Path) -> list[dict[str, Any]]:
-    """What a mirror's access log says so far."""
+    """What a mirror's (or a faulty hub's) log says so far."""
     if not log.exists():
         return []
     return [json.loads(line) for line in log.read_text().splitlines()]
