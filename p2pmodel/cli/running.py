@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from p2pmodel.errors import Interrupted, P2PModelError
@@ -34,16 +33,6 @@ def serve(server: Coroutine[Any, Any, None], *, interrupted: str) -> None:
     except Interrupted:
         if run.stopped_by not in run.ends_well:
             raise
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end what runs outside a coroutine as Ctrl-C does, by KeyboardInterrupt."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Run:
