@@ -1,0 +1,180 @@
+"""Feeding orphan pieces from the mirrors: how many at a time, what a failure does, and how it ends."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.pulling import Pulling, PullingRules
+from p2pmodel.errors import NoSpace, P2PModelError, Unavailable
+from p2pmodel.node import feeding
+from p2pmodel.node.feeding import MirrorFeed
+from p2pmodel.swarm.engine import SwarmStatus
+from tests.support.eventually import eventually
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.node_swarm import Swarm, assert_nothing_runs
+
+PIECE = 256 << 10
+FILES = {"a.bin": bytes(range(256)) * 3072, "b.bin": b"b" * PIECE, "config.json": b"{}"}
+PIECES = 5
+LIMIT = 2
+
+
+class FakeTorrent:
+    """Takes what is fed unless told otherwise. Nobody is connected."""
+
+    def __init__(self) -> None:
+        self.fed: list[int] = []
+        self.data: dict[int, bytes] = {}
+        self.answers: dict[int, list[bool | P2PModelError]] = {}
+        """What the next calls for a piece answer or raise."""
+
+    def status(self) -> SwarmStatus:
+        return SwarmStatus(frozenset(), (), 0, 0, 0, 0, 0, 0, 0)
+
+    async def feed(self, piece: int, data: bytes) -> bool:
+        await asyncio.sleep(0)
+        self.fed.append(piece)
+        answer = self.answers[piece].pop(0) if self.answers.get(piece) else True
+        if isinstance(answer, P2PModelError):
+            raise answer
+        if answer:
+            self.data[piece] = data
+        return answer
+
+
+class FakeOrigin:
+    """Hands out the snapshot's bytes while `open` is set; counts how many reads run side by side."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int, int]] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.failures: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def read(
+        self, manifest: Manifest, file: ManifestFile, offset: int, length: int, *, accept: Callable[[bytes], bool]
+    ) -> bytes:
+        self.asked.append((file.path, offset, length))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(0.001)
+            await self.open.wait()
+            if self.failures:
+                raise self.failures.pop(0)
+            data = FILES[file.path][offset : offset + length]
+            assert accept(data)
+            assert not accept(data[1:] + b"?")
+            return data
+        finally:
+            self.at_once -= 1
+
+
+class Rig:
+    """A feed between the two fakes. What the engine has taken is no longer needed, unless `also_needed`."""
+
+    def __init__(self, root: Path) -> None:
+        self.metainfo = Swarm(root, snapshot_of(FILES)).metainfo
+        self.torrent = FakeTorrent()
+        self.origin = FakeOrigin()
+        self.unneeded: set[int] = set()
+        pulling = Pulling(PIECES, "me", PullingRules(grace=0.0, limit=LIMIT), time.monotonic())
+        self.feed = MirrorFeed(self.torrent, self.metainfo, self.origin, pulling, self.needed)  # type: ignore[arg-type]
+
+    def needed(self) -> frozenset[int]:
+        return frozenset(range(PIECES)) - self.torrent.data.keys() - self.unneeded
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        await eventually(condition, seconds=3, what=what)
+
+    async def until_fed(self, pieces: Iterable[int] = range(PIECES)) -> None:
+        await self.until(lambda: self.torrent.data.keys() >= set(pieces), f"pieces fed, but {self.torrent.fed}")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.feed.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(feeding, "TICK", 0.01)
+    monkeypatch.setattr(feeding, "RETRY_AFTER", 0.15)
+    return Rig(tmp_path)
+
+
+async def test_every_piece_is_fed_once_and_only_so_many_are_asked_at_a_time(rig: Rig) -> None:
+    async with rig.running():
+        await rig.until_fed()
+        await asyncio.sleep(0.05)
+    assert sorted(rig.torrent.fed) == list(range(PIECES))
+    assert rig.origin.most_at_once == LIMIT
+    layout = rig.metainfo.layout
+    expected = [layout.piece_range(piece) for piece in range(PIECES)]
+    assert sorted(rig.origin.asked) == sorted((p.span.path, p.offset, p.length) for p in expected)
+    assert rig.feed.fed == set(range(PIECES))
+    assert rig.feed.failure is None
+
+
+async def test_a_failure_is_kept_pauses_all_and_is_forgotten_with_the_next_success(rig: Rig) -> None:
+    rig.origin.failures = [Unavailable("m0 is down"), Unavailable("m0 is down")]
+    async with rig.running():
+        await rig.until(lambda: rig.feed.failure is not None and not rig.feed.active, "both reads failed")
+        assert str(rig.feed.failure) == "m0 is down"
+        await asyncio.sleep(0.05)
+        assert len(rig.origin.asked) == 2, "asked on in spite of the pause"
+        await rig.until_fed()
+        await rig.until(lambda: rig.feed.failure is None, "the failure is forgotten")
+    assert sorted(rig.torrent.fed) == list(range(PIECES))
+
+
+@pytest.mark.parametrize("answer", [False, Unavailable("the engine does not answer"), NoSpace("full")])
+async def test_a_piece_that_the_engine_did_not_take_is_pulled_again(rig: Rig, answer: bool | P2PModelError) -> None:
+    rig.torrent.answers[3] = [answer]
+    async with rig.running():
+        await rig.until(lambda: 3 in rig.torrent.fed, "piece 3 is fed")
+        await rig.until_fed()
+    assert rig.torrent.fed.count(3) == 2
+    assert rig.torrent.data[3] == FILES["b.bin"]
+
+
+async def test_a_piece_that_came_from_a_peer_meanwhile_is_not_fed(rig: Rig) -> None:
+    rig.origin.open.clear()
+    async with rig.running():
+        await rig.until(lambda: rig.origin.at_once == LIMIT, "two pieces are asked for")
+        rig.unneeded = set(range(PIECES))
+        rig.origin.open.set()
+        await rig.until(lambda: not rig.feed.active, "the reads end")
+    assert rig.torrent.fed == []
+    assert rig.feed.fed == set()
+
+
+async def test_nothing_outlives_a_cancel(rig: Rig) -> None:
+    rig.origin.open.clear()
+    async with rig.running():
+        await rig.until(lambda: rig.feed.active, "a piece is asked for")
+    assert not rig.feed.active
+    assert rig.origin.at_once == 0
+    await assert_nothing_runs()
+
+
+async def test_what_is_no_failure_of_a_mirror_ends_the_feed(rig: Rig) -> None:
+    rig.origin.failures = [ValueError("a bug")]
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(rig.feed.run(), 3)
+    assert caught.group_contains(ValueError, match="a bug")
+    assert not rig.feed.active
+    await assert_nothing_runs()
