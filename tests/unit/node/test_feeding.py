@@ -86,11 +86,13 @@ class Rig:
         self.torrent = FakeTorrent()
         self.origin = FakeOrigin()
         self.unneeded: set[int] = set()
+        self.engine_is_silent = False
         pulling = Pulling(PIECES, "me", PullingRules(grace=0.0, limit=LIMIT), time.monotonic())
         self.feed = MirrorFeed(self.torrent, self.metainfo, self.origin, pulling, self.needed)  # type: ignore[arg-type]
 
     def needed(self) -> frozenset[int]:
-        return frozenset(range(PIECES)) - self.torrent.data.keys() - self.unneeded
+        told = set() if self.engine_is_silent else self.torrent.data.keys()
+        return frozenset(range(PIECES)) - told - self.unneeded
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         await eventually(condition, seconds=3, what=what)
@@ -160,6 +162,14 @@ async def test_a_piece_that_came_from_a_peer_meanwhile_is_not_fed(rig: Rig) -> N
         await rig.until(lambda: not rig.feed.active, "the reads end")
     assert rig.torrent.fed == []
     assert rig.feed.fed == set()
+
+
+async def test_a_piece_is_fed_once_even_before_the_engine_says_that_it_is_there(rig: Rig) -> None:
+    rig.engine_is_silent = True
+    async with rig.running():
+        await rig.until_fed()
+        await asyncio.sleep(0.05)
+    assert sorted(rig.torrent.fed) == list(range(PIECES))
 
 
 async def test_nothing_outlives_a_cancel(rig: Rig) -> None:
