@@ -10,14 +10,14 @@ from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
 from p2pmodel.cli.running import run
 from p2pmodel.domain.layout import KIB
-from p2pmodel.domain.names import Reference, printable
+from p2pmodel.domain.names import Reference
 from p2pmodel.domain.sizes import human
-from p2pmodel.errors import NotFound
 from p2pmodel.node.torrents import CreatedTorrent, create_torrent
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
-from p2pmodel.swarm.torrents import MAX_TORRENT_SIZE, Format, Metainfo, parse
+from p2pmodel.swarm.torrent_file import read_torrent
+from p2pmodel.swarm.torrents import Format, Metainfo, parse
 
 
 @click.group()
@@ -83,7 +83,7 @@ def create(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def show(file: Path, *, as_json: bool) -> None:
     """Check a .torrent whole and say what it holds."""
-    plain = _plain(parse(_read(file)))
+    plain = _plain(parse(read_torrent(file)))
     if as_json:
         click.echo(json.dumps(plain))
         return
@@ -95,14 +95,6 @@ def show(file: Path, *, as_json: bool) -> None:
             click.echo(f"{key.replace('_', ' ') + ':':<14} {line}")
     for entry in files:
         click.echo(f"{human(entry['size']):>11}  {entry['etag'][:12]}  {entry['path']}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_TORRENT_SIZE + 1)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {printable(str(path))}") from None
 
 
 def _file_name(created: CreatedTorrent, form: Format) -> str:

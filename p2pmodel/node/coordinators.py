@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import io
 import json
-import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import aiohttp
 
 from p2pmodel.domain.names import Reference, printable
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NotFound, P2PModelError, Unavailable
+from p2pmodel.origin.failures import reason_of
 from p2pmodel.swarm.torrents import Format, parse
 
 MAX_TORRENT = 16 << 20
@@ -218,12 +218,4 @@ def _session(timeout: float) -> aiohttp.ClientSession:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "it did not answer in time"
-    if isinstance(error, aiohttp.InvalidURL):
-        return "its URL is malformed"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno or 0
-        # Resolvers count their errors below zero or in text; asyncio's own text repeats the address.
-        return f"no connection ({os.strerror(number) if number > 0 else 'no such host'})"
-    return f"the connection failed ({type(error).__name__})"
+    return "its URL is malformed" if isinstance(error, aiohttp.InvalidURL) else reason_of(error)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -12,15 +13,18 @@ from p2pmodel.domain.names import Reference, printable
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.node import coordinators
 from p2pmodel.node.progress import Reporter
+from p2pmodel.origin.failures import reason_of
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
+from p2pmodel.swarm.torrent_file import read_torrent
 from p2pmodel.swarm.torrents import Metainfo, parse
 
 DOWNLOAD_TIMEOUT = 30.0
+_MAGNET = "magnet:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Found:
 
 def parse_target(text: str, revision: str | None = None) -> Target:
     """`REPO[@REV]` or `hf://...`, a .torrent file, an http(s) URL or a magnet. Raises InvalidInput."""
-    if text.startswith(("magnet:", "http://", "https://")) or text.endswith(".torrent"):
+    if text.lower().startswith((_MAGNET, "http://", "https://")) or text.endswith(".torrent"):
         if revision is not None:
             raise InvalidInput("--revision goes with a repository, not with a torrent")
         return TorrentTarget(text)
@@ -90,12 +94,12 @@ async def find_torrent(
 
     A magnet is joined with `engine`, which is started only then, and finds it by its trackers and `peers`.
     """
-    if target.source.startswith("magnet:"):
+    if target.source.lower().startswith(_MAGNET):
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
     elif "://" in target.source:
         metainfo = parse(await download_torrent(target.source))
     else:
-        metainfo = parse(await asyncio.to_thread(_read_torrent, Path(target.source)))
+        metainfo = parse(await asyncio.to_thread(read_torrent, Path(target.source)))
     return Found(metainfo.manifest, metainfo)
 
 
@@ -124,11 +128,11 @@ async def _from_magnet(
             metainfo = parse(await download_torrent(source, settings.swarm.coordinator_timeout))
         except P2PModelError as error:
             if source in wanted.sources:
-                reporter.note(f"the magnet's source {source}: {error}")
+                reporter.note(f"the magnet's source does not help: {error.what}")
             continue
         if metainfo.info_hash == wanted.info_hash:
             return metainfo
-        reporter.note(f"the magnet's source {source} has another torrent")
+        reporter.note(f"the magnet's source {_shown(source)} has another torrent")
     raw = await (await engine()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
 
@@ -142,16 +146,6 @@ def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:
     return list(dict.fromkeys((*magnet.sources, *catalogs)))
 
 
-def _read_torrent(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_TORRENT_SIZE + 1)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {printable(str(path))}") from None
-    except OSError as error:
-        raise InvalidInput(f"{printable(str(path))} cannot be read: {error.strerror}") from None
-
-
 async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT) -> bytes:
     """GET a .torrent of bounded size within `timeout` seconds. Raises NotFound, Unavailable or BadTorrent."""
     try:
@@ -160,16 +154,26 @@ async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT) -> bytes
             session.get(url) as response,
         ):
             if response.status == 404:
-                raise NotFound(f"{url} does not exist")
+                raise NotFound(f"{_shown(url)} does not exist", hint="check the address")
             if response.status != 200:
-                raise Unavailable(f"{url} answered {response.status}")
+                raise Unavailable(f"{_shown(url)} answered {response.status}", hint="check the address, or try later")
+            if response.content_type == "text/html":
+                raise BadTorrent(f"{_shown(url)} is a web page", hint="give the address of the .torrent itself")
             data = bytearray()
             async for chunk in response.content.iter_chunked(1 << 20):
                 data += chunk
                 if len(data) > MAX_TORRENT_SIZE:
-                    raise BadTorrent(f"{url} is larger than a .torrent may be")
+                    raise BadTorrent(f"{_shown(url)} is larger than a .torrent may be")
             return bytes(data)
     except aiohttp.InvalidURL:
         raise InvalidInput(f"'{printable(url)}' is not a URL") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(f"{url} cannot be downloaded: {error or type(error).__name__}") from None
+        raise Unavailable(
+            f"{_shown(url)} cannot be downloaded: {reason_of(error)}", hint="check the address and the network"
+        ) from None
+
+
+def _shown(url: str) -> str:
+    """`url` as messages may show it: a token may stand in its path or its query."""
+    name = urlsplit(url).path.rpartition("/")[2]
+    return f"{coordinators.public_name(url)}/.../{printable(name)}"
