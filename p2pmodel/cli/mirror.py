@@ -20,6 +20,7 @@ from p2pmodel.service.pace import Pace
 from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.space import check_directory
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
 
@@ -61,6 +62,7 @@ def serve(
     address = ListenAddress.parse(listen)
     token = read_token(token_file, token_env)
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
+    check_directory(settings.cache_dir)
     pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():

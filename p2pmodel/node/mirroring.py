@@ -18,7 +18,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.partial import PartialFile
 from p2pmodel.store.publish import publish_blob, publish_snapshot
-from p2pmodel.store.space import check_space
+from p2pmodel.store.space import allocated, check_space
 
 FILES_AT_ONCE = 4
 REPORT_EVERY = 0.2
@@ -91,7 +91,7 @@ class Mirroring:
         return list(absent.values())
 
     async def _pull_all(self, files: Sequence[ManifestFile]) -> None:
-        await asyncio.to_thread(check_space, self._repo.folder, sum(file.size for file in files))
+        await asyncio.to_thread(self._check_space, files)
         # The largest first: the job takes as long as its slowest file.
         waiting = deque(sorted(files, key=lambda file: -file.size))
 
@@ -100,6 +100,12 @@ class Mirroring:
                 await self._pull(waiting.popleft())
 
         await together(work() for _ in range(FILES_AT_ONCE))
+
+    def _check_space(self, files: Sequence[ManifestFile]) -> None:
+        """For what is not staged yet: an earlier run may have filled the disk."""
+        staged = [allocated(self._staging.path_of(self._index[file.path], file)) for file in files]
+        needed = sum(max(0, file.size - held) for file, held in zip(files, staged, strict=True))
+        check_space(self._repo.folder, needed)
 
     async def _pull(self, file: ManifestFile) -> None:
         assert self._origin is not None

@@ -30,9 +30,26 @@ def check_writable(folder: Path) -> None:
         known = translate(error)
         if isinstance(known, NoSpace):
             raise known from error
+        check_directory(folder)
         raise LocalResource(
             f"cannot write to {folder}: {error.strerror}", hint="check its owner and mode, or name another directory"
         ) from error
+
+
+@translated()
+def check_directory(folder: Path) -> None:
+    """Raise LocalResource, naming it, if something that is no directory stands in the place of `folder`."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise LocalResource(f"{there} is not a directory", hint="remove it, or name another cache with --cache-dir")
+
+
+def allocated(path: Path) -> int:
+    """Bytes that `path` occupies on the disk, 0 if it does not exist: of a sparse file, what was written to it."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _existing(folder: Path) -> Path:

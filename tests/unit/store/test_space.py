@@ -9,7 +9,7 @@ import pytest
 
 from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.store import space
-from p2pmodel.store.space import check_space, check_writable
+from p2pmodel.store.space import allocated, check_directory, check_space, check_writable
 
 
 def test_enough_space_is_silent_even_below_folders_that_do_not_exist(tmp_path: Path) -> None:
@@ -37,10 +37,25 @@ def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "hub").write_text("oops")
     for folder in (tmp_path / "hub", tmp_path / "hub" / "models"):
-        with pytest.raises(LocalResource) as caught:
-            check_writable(folder)
-        assert str(folder) in str(caught.value)
-        assert "\n" not in str(caught.value)
+        for check in (check_writable, check_directory):
+            with pytest.raises(LocalResource) as caught:
+                check(folder)
+            assert str(caught.value).startswith(f"{tmp_path}/hub is not a directory; ")
+
+
+def test_a_folder_that_does_not_exist_yet_may_still_become_one(tmp_path: Path) -> None:
+    check_directory(tmp_path)
+    check_directory(tmp_path / "not" / "there" / "yet")
+
+
+def test_a_sparse_file_takes_what_was_written_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    assert allocated(path) == 0
+    with path.open("wb") as file:
+        file.truncate(100 << 20)
+        file.seek(50 << 20)
+        file.write(b"x" * 5000)
+    assert 5000 <= allocated(path) < 1 << 20
 
 
 @pytest.mark.parametrize(
