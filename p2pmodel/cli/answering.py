@@ -10,6 +10,22 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import extra
 
 
+def check(prompt: str | None, image: Path | None, device: str | None) -> None:
+    """Raise what `load_and_answer` is sure to raise for these, as far as it shows before anything is downloaded.
+
+    Imports neither torch nor transformers, but tells whether they are there. Raises InvalidInput or LocalResource.
+    """
+    if image is not None and prompt is None:
+        raise InvalidInput("an image was given without a prompt", hint="add --prompt")
+    extra.check_installed()
+    if device is not None:
+        extra.check_device_name(device)
+    if image is not None:
+        from p2pmodel.loading.image import open_image  # noqa: PLC0415
+
+        open_image(image)
+
+
 def load_and_answer(
     snapshot: Path,
     prompt: str | None,

@@ -13,7 +13,7 @@ from p2pmodel.cli.console import reporting
 from p2pmodel.cli.running import run
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.sizes import human
-from p2pmodel.errors import Interrupted, InvalidInput
+from p2pmodel.errors import Interrupted
 from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
 from p2pmodel.node.finding import parse_target
 from p2pmodel.settings import Settings
@@ -54,8 +54,10 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
     )
     wants_load = flags["load"] or flags["prompt"] is not None
-    if flags["image"] is not None and flags["prompt"] is None:
-        raise InvalidInput("--image goes with --prompt")
+    if wants_load or flags["image"] is not None:
+        from p2pmodel.cli.answering import check  # noqa: PLC0415 - only where a model is to be loaded
+
+        check(flags["prompt"], flags["image"], flags["device"])
     with reporting(flags["style"], quiet=flags["quiet"]) as reporter:
         fetching = Fetching(request, settings, reporter)
         if flags["dry_run"]:

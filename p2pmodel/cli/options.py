@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from p2pmodel.cli.console import STYLES, Style
-from p2pmodel.domain.names import Reference
+from p2pmodel.domain.names import Reference, printable
+from p2pmodel.errors import InvalidInput
 from p2pmodel.settings import Settings, load_settings
 
 
@@ -77,6 +78,14 @@ def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def check_output(path: Path | None) -> None:
+    """Raise InvalidInput if a file cannot be written to `path`, before the work whose result it is to hold."""
+    if path is not None and path.is_dir():
+        raise InvalidInput(f"the output {printable(str(path))} is a directory", hint="name a file in it")
+    if path is not None and not path.parent.is_dir():
+        raise InvalidInput(f"there is no directory {printable(str(path.parent))} for the output", hint="make it first")
+
+
 _PREFIX = "_set_"
 
 
@@ -91,4 +100,4 @@ def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["Settings", "common", "listen", "origin", "progress", "reference"]
+__all__ = ["Settings", "check_output", "common", "listen", "origin", "progress", "reference"]

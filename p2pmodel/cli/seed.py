@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import STYLES, Style, reporting
+from p2pmodel.cli.console import reporting
 from p2pmodel.cli.running import run, serve
 from p2pmodel.cli.secrets import read_token
 from p2pmodel.domain.addresses import ListenAddress
@@ -41,18 +41,18 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command se
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the v2 .torrent here.")
-@click.option("--progress", type=click.Choice(STYLES), default="auto", show_default=True)
 @options.listen
 @options.origin
 @options.common
+@options.progress
 def seed(settings: Settings, source: str, **flags: Any) -> None:
     """Mirror a snapshot, verify it, build its torrent, and serve it with a tracker and a catalog until stopped.
 
     A directory is imported under the name --as gives. SIGTERM ends it with exit code 0, Ctrl-C with 130.
     """
     request = _request(source, flags)
-    style: Style = flags["progress"] if settings.progress or flags["progress"] != "auto" else "none"
-    with reporting(style, quiet=flags["quiet"]) as reporter:
+    options.check_output(flags["output"])
+    with reporting(flags["style"], quiet=flags["quiet"]) as reporter:
         seeder = Seeder(request, settings, reporter)
         shown = _Shown(flags)
         if flags["once"]:

@@ -61,6 +61,7 @@ def create(
 
     Everybody who makes one of the same commit gets the same info-hash. Asks nobody.
     """
+    options.check_output(output)
     with reporting(style, quiet=quiet) as reporter:
         created = run(
             create_torrent(

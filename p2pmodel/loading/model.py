@@ -12,6 +12,7 @@ import transformers
 
 from p2pmodel.domain.names import printable
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource
+from p2pmodel.loading.extra import check_device_name
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.processor import processor_for
 
@@ -70,13 +71,9 @@ def load(snapshot: Path, *, device: str | None = None) -> LoadedModel:
 def _device(wanted: str | None) -> str:
     if wanted is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InvalidInput(f"'{printable(wanted)}' is not a device to load onto", hint="use cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    check_device_name(wanted)
+    kind, _, index = wanted.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise LocalResource(f"there is no device {wanted} here", hint="use --device cpu, or check nvidia-smi")
     return wanted
 

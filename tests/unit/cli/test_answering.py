@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from p2pmodel.cli.answering import load_and_answer
+from p2pmodel.cli.answering import check, load_and_answer
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import chat
 from p2pmodel.loading.chat import Answer
@@ -84,7 +84,21 @@ def test_an_image_needs_a_prompt(dense: Path, images: list[Path]) -> None:
         load_and_answer(dense, None, images[0], device="cpu")
 
 
+def test_what_cannot_work_is_told_before_anything_is_downloaded(images: list[Path], tmp_path: Path) -> None:
+    check("hi", images[0], "cpu")
+    check(None, None, None)
+    with pytest.raises(InvalidInput, match="an image was given without a prompt; add --prompt"):
+        check(None, images[0], None)
+    with pytest.raises(InvalidInput, match=f"there is no image {tmp_path}/none.png"):
+        check("hi", tmp_path / "none.png", None)
+    with pytest.raises(InvalidInput, match="'tpu' is not a device"):
+        check("hi", None, "tpu")
+
+
 def test_torch_is_imported_by_the_call_alone() -> None:
-    code = "import sys, p2pmodel.cli.answering; print(sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, p2pmodel.cli.answering as a; a.check('hi', None, 'cpu');"
+        "print(sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"

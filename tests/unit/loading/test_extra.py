@@ -3,7 +3,7 @@ import sys
 import pytest
 import transformers
 
-from p2pmodel.errors import LocalResource
+from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.loading import extra
 
 
@@ -12,6 +12,24 @@ def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(LocalResource, match=rf'cannot import {library}: .*; .*pip install "p2pmodel\[load\]"'):
         extra.require()
+
+
+def test_what_is_not_installed_is_told_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra.check_installed()
+    monkeypatch.setattr(extra.importlib.util, "find_spec", lambda name: None if name == "accelerate" else object())
+    with pytest.raises(LocalResource, match=r'accelerate is not installed; .*pip install "p2pmodel\[load\]"'):
+        extra.check_installed()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:15"])
+def test_devices_by_name(device: str) -> None:
+    extra.check_device_name(device)
+
+
+@pytest.mark.parametrize("device", ["", "tpu", "cuda:", "cuda:-1", "cpu:0:0", "meta", "cuda:0\n"])
+def test_no_devices(device: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a device to load onto; use cpu, cuda or cuda:N"):
+        extra.check_device_name(device)
 
 
 def test_a_torchvision_that_does_not_fit_its_torch(monkeypatch: pytest.MonkeyPatch) -> None:
