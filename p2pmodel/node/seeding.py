@@ -18,12 +18,12 @@ from p2pmodel.node.finding import from_mirrors_or_cache
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirrored, Mirroring
 from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.node.snapshots import import_snapshot
 from p2pmodel.node.sources import engine_of
 from p2pmodel.node.tasks import companions
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import OFFICIAL_ENDPOINT, Settings
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.importing import import_directory
 from p2pmodel.store.space import check_writable
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
@@ -98,7 +98,7 @@ class Seeding:
     async def _manifest(self, origin: Origin | None) -> Manifest:
         ref = self._request.ref
         if self._request.directory is not None:
-            return await asyncio.to_thread(import_directory, self._cache, self._request.directory, ref)
+            return await import_snapshot(self._cache, self._request.directory, ref, self._reporter)
         return await from_mirrors_or_cache(ref, origin, self._cache, self._reporter)
 
     def _refs(self) -> tuple[str, ...]:
