@@ -28,4 +28,6 @@ def _translate_os(error: OSError) -> P2PModelError:
         return LocalResource(f"the address is already in use: {reason}", hint="choose another port, or 0 for any")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return LocalResource("too many open files", hint="raise the limit (ulimit -n)")
+    if error.errno in (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return LocalResource(f"{reason.lower()}{where}", hint="check the path")
     return LocalResource(f"{reason}{where}")

@@ -14,6 +14,7 @@ from p2pmodel.service.catalog_folder import CatalogFolder
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.service.tracker import INTERVAL, Tracker
+from p2pmodel.store.space import check_writable
 
 DEFAULT_LISTEN = "127.0.0.1:6969"
 
@@ -59,6 +60,8 @@ def serve(
     address = ListenAddress.parse(listen)
     token = read_token(token_file) if token_file else None
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
+    if state_dir:
+        check_writable(state_dir)
     catalog = Catalog(CatalogFolder(state_dir) if state_dir else None)
     if registered_only:
         swarm = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)

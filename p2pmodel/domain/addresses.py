@@ -26,7 +26,7 @@ class ListenAddress:
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match["port"]) > 0xFFFF:
             raise InvalidInput(
-                f"'{printable(text)}' is not an address to listen on", hint="write ADDRESS:PORT, as in 127.0.0.1:8090"
+                f"'{printable(text)}' is not an address with its port", hint="write ADDRESS:PORT, as in 127.0.0.1:8090"
             )
         return cls(match["host"].strip("[]"), int(match["port"]))
 

@@ -19,7 +19,6 @@ from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirrored, Mirroring
 from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.node.snapshots import import_snapshot
-from p2pmodel.node.sources import engine_of
 from p2pmodel.node.tasks import companions
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import OFFICIAL_ENDPOINT, Settings
@@ -77,20 +76,19 @@ class Seeding:
                 mirrored = await Mirroring(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
 
-    async def serve(self, seeded: Seeded, on_serving: Callable[[tuple[str, int]], None]) -> None:
-        """Seed every torrent of `seeded` until cancelled; `on_serving` gets the address that peers can connect to.
+    async def serve(self, seeded: Seeded, engine: Engine, on_serving: Callable[[], None]) -> None:
+        """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can come.
 
         Raises LocalResource when the disk fails.
         """
         async with AsyncExitStack() as stack:
-            engine = await stack.enter_async_context(engine_of(self._settings))
             torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
             for torrent in torrents:
                 stack.push_async_callback(torrent.remove)
             async with companions() as start:
                 for torrent in torrents:
                     start(_fail_with_the_disk(torrent))
-                on_serving(engine.address)
+                on_serving()
                 while True:
                     self._reporter.progress(_progress(seeded, torrents))
                     await asyncio.sleep(REPORT_EVERY)

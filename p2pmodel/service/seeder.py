@@ -8,6 +8,7 @@ from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.node.coordinators import announce_url, keep_published, publish
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.seeding import Seeded, Seeding, SeedRequest
+from p2pmodel.node.sources import engine_of
 from p2pmodel.node.tasks import companions
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
@@ -59,6 +60,8 @@ class Seeder:
         async with AsyncExitStack() as stack:
             app = coordinator_app(Tracker(), catalog, token=role.token)
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
+            # Before the work of hours, not after it: its port may be taken.
+            engine = await stack.enter_async_context(engine_of(self._settings))
             base = role.public_url or bound
             url, shown = (f"{base}/{role.token}", f"{base}/<token>") if role.token else (base, base)
             seeded = await self._seeding.prepare([announce_url(u) for u in (url, *self._settings.coordinators)])
@@ -67,4 +70,5 @@ class Seeder:
             async with companions() as start:
                 for raw in seeded.torrents.values():
                     start(keep_published(self._settings.coordinators, raw, self._refs, on_note=self._reporter.note))
-                await self._seeding.serve(seeded, lambda peer: on_ready(seeded, Served(shown, ListenAddress(*peer))))
+                served = Served(shown, ListenAddress(*engine.address))
+                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served))

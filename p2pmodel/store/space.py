@@ -41,7 +41,7 @@ def check_directory(folder: Path) -> None:
     """Raise LocalResource, naming it, if something that is no directory stands in the place of `folder`."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir():
-        raise LocalResource(f"{there} is not a directory", hint="remove it, or name another cache with --cache-dir")
+        raise LocalResource(f"{there} is not a directory", hint="remove it, or name another directory")
 
 
 def allocated(path: Path) -> int:

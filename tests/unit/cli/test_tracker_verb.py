@@ -20,7 +20,7 @@ def test_other_machines_are_not_served_without_a_token() -> None:
 
 
 def test_an_address_must_be_one() -> None:
-    assert refused("--listen", "6969").startswith("'6969' is not an address to listen on")
+    assert refused("--listen", "6969").startswith("'6969' is not an address with its port")
 
 
 def test_a_token_file_must_hold_a_token(tmp_path: Path) -> None:
