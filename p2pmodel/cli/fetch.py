@@ -1,8 +1,10 @@
 """`p2pmodel fetch`: bring a snapshot into this node's cache, and load it if asked."""
 
+import asyncio
 import dataclasses
 import json
-import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from p2pmodel.domain.sizes import human
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
 from p2pmodel.node.finding import parse_target
+from p2pmodel.node.tasks import together
 from p2pmodel.settings import Settings
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
@@ -58,51 +61,76 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         from p2pmodel.cli.answering import check  # noqa: PLC0415 - only where a model is to be loaded
 
         check(flags["prompt"], flags["image"], flags["device"])
-    with reporting(flags["style"], quiet=flags["quiet"]) as reporter:
+    with ExitStack() as stack:
+        reporter = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         fetching = Fetching(request, settings, reporter)
         if flags["dry_run"]:
             _show_plan(fetching, as_json=flags["as_json"])
             return
-        ready = _Ready(flags, wants_load=wants_load)
-        _run(fetching, ready)
-    if wants_load:
-        ready.load()
+        # An answer streams to the same terminal: the bar must have gone by then.
+        ready = _Ready(flags, wants_load=wants_load, clear_screen=stack.close if wants_load else lambda: None)
+        _run(fetching, ready, serves=flags["seed_time"] is not None or flags["seed_ratio"] is not None)
 
 
-def _run(fetching: Fetching, ready: "_Ready") -> None:
+def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:
+    if ready.wants_load and serves:
+        run(_load_while_serving(fetching, ready), interrupted=INTERRUPTED)
+        return
     try:
         run(fetching.run(ready), interrupted=INTERRUPTED)
     except Interrupted:
         # Stopped while serving what is complete: the job itself was done.
-        if not ready.printed:
+        if not ready.fetched or ready.wants_load:
             raise
+    if ready.wants_load:
+        ready.load()
+
+
+async def _load_while_serving(fetching: Fetching, ready: "_Ready") -> None:
+    here = asyncio.Event()
+
+    def on_ready(fetched: Fetched) -> None:
+        ready(fetched)
+        here.set()
+
+    async def load() -> None:
+        await here.wait()
+        await asyncio.to_thread(ready.load)
+
+    await together([fetching.run(on_ready), load()])
 
 
 class _Ready:
-    """Prints the result as soon as the snapshot is there; serving and loading come after."""
+    """Says that the snapshot is there as soon as it is, and loads it."""
 
-    def __init__(self, flags: dict[str, Any], *, wants_load: bool) -> None:
+    def __init__(self, flags: dict[str, Any], *, wants_load: bool, clear_screen: Callable[[], None]) -> None:
+        self.wants_load = wants_load
+        self.fetched: Fetched | None = None
         self._flags = flags
-        self._wants_load = wants_load
-        self._fetched: Fetched | None = None
-        self.printed = False
+        self._clear_screen = clear_screen
 
     def __call__(self, fetched: Fetched) -> None:
-        self._fetched = fetched
-        if self._wants_load:
+        self.fetched = fetched
+        self._clear_screen()
+        if self._flags["as_json"]:
+            if not self.wants_load:
+                click.echo(json.dumps(_result(fetched)))
             return
-        self.printed = True
-        click.echo(json.dumps(_result(fetched)) if self._flags["as_json"] else str(fetched.path))
+        if not self._flags["quiet"]:
+            click.echo(_timing(fetched), err=True)
+        if self._flags["prompt"] is None:
+            click.echo(str(fetched.path))
+        elif not self._flags["quiet"]:
+            click.echo(str(fetched.path), err=True)  # stdout is the answer's
 
     def load(self) -> None:
         """Load the snapshot, answer the prompt, and say how long each step took."""
         from p2pmodel.cli.answering import load_and_answer  # noqa: PLC0415 - torch is loaded only here
 
-        assert self._fetched is not None
+        assert self.fetched is not None
         as_json = self._flags["as_json"]
-        began = time.monotonic()
         outcome = load_and_answer(
-            self._fetched.path,
+            self.fetched.path,
             prompt=self._flags["prompt"],
             image=self._flags["image"],
             device=self._flags["device"],
@@ -111,25 +139,29 @@ class _Ready:
             quiet=self._flags["quiet"],
         )
         if as_json:
-            click.echo(json.dumps(_result(self._fetched) | {"loading": outcome}))
-        elif not self._flags["quiet"]:
-            click.echo(_timing(self._fetched, time.monotonic() - began), err=True)
+            click.echo(json.dumps(_result(self.fetched) | {"loading": outcome}))
 
 
 def _result(fetched: Fetched) -> dict[str, Any]:
     progress = dataclasses.asdict(fetched.progress)
     sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors")}
+    timings = fetched.timings
     return {
         "path": str(fetched.path),
         "repo": str(fetched.manifest.repo),
         "commit": fetched.manifest.commit,
         "size": fetched.manifest.total_size,
-        "seconds": round(fetched.seconds, 3),
+        "seconds": round(timings.total, 3),
+        "find_seconds": round(timings.find, 3),
+        "download_seconds": round(timings.download, 3),
+        "verify_seconds": round(timings.verify, 3),
     } | sources
 
 
-def _timing(fetched: Fetched, loaded: float) -> str:
-    return f"download and verify {fetched.seconds:.1f} s, load {loaded:.1f} s, {human(fetched.manifest.total_size)}"
+def _timing(fetched: Fetched) -> str:
+    timings, progress = fetched.timings, fetched.progress
+    came = human(progress.from_peers + progress.from_mirrors)
+    return f"downloaded {came} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
 
 
 def _show_plan(fetching: Fetching, *, as_json: bool) -> None:

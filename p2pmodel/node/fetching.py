@@ -13,7 +13,7 @@ from p2pmodel.node.coordinators import announce_url
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirroring
-from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.node.progress import PhaseClock, Progress, Reporter
 from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
 from p2pmodel.node.transfer import Transfer, TransferPlan
 from p2pmodel.origin.origin import Origin
@@ -40,12 +40,26 @@ class FetchRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds until a snapshot was ready: all in all, and what `find`ing out about it, `download` and `verify` took.
+
+    Most of the hashing is done while bytes still come. `verify` is the rest, which the download did not hide: looking
+    at what was here before, and after the last byte the last whole-file hashes and the links.
+    """
+
+    total: float
+    find: float
+    download: float
+    verify: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
-    """A snapshot that is ready. Bytes by source; `seconds` from the start of the command to this moment."""
+    """A snapshot that is ready, and where its bytes came from."""
 
     manifest: Manifest
     path: Path
-    seconds: float
+    timings: Timings
     progress: Progress
 
 
@@ -58,6 +72,7 @@ class Fetching:
         self._reporter = reporter
         self._cache = HubCache(settings.cache_dir)
         self._began = time.monotonic()
+        self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
         self._watched = Reporter(self._see, reporter.note)
 
@@ -143,10 +158,18 @@ class Fetching:
 
     def _fetched(self, manifest: Manifest) -> Fetched:
         path = self._cache.repo(manifest.repo).snapshot(manifest.commit)
-        return Fetched(manifest, path, time.monotonic() - self._began, self._latest)
+        spent = self._clock.seconds
+        timings = Timings(
+            total=time.monotonic() - self._began,
+            find=spent("finding"),
+            download=spent("downloading", "mirroring"),
+            verify=spent("checking", "verifying", "publishing"),
+        )
+        return Fetched(manifest, path, timings, self._latest)
 
     def _see(self, progress: Progress) -> None:
         self._latest = progress
+        self._clock.enter(progress.phase)
         self._reporter.progress(progress)
 
 

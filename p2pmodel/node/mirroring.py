@@ -48,6 +48,7 @@ class Mirroring:
         self._trees: dict[str, FileTree] = {}
         self._phase: Phase = "checking"
         self._total = 0
+        self._needed = 0
         self._checked = 0
         self._cached = 0
         self._resumed = 0
@@ -69,12 +70,13 @@ class Mirroring:
                     f"{len(absent)} files of {self._manifest.repo} are not in this cache, and no mirror may be asked",
                     hint="unset HF_HUB_OFFLINE",
                 )
-            self._phase = "mirroring"
+            self._needed = sum(file.size for file in absent)
+            self._enter("mirroring" if self._needed else "verifying")
             await self._pull_all(absent)
+        self._enter("publishing")
         await asyncio.to_thread(publish_snapshot, self._repo, self._manifest, files, refs)
         await asyncio.to_thread(self._staging.clear)
-        self._phase = "done"
-        self._reporter.progress(self._progress())
+        self._enter("done")
         return Mirrored(self._trees, self._cached, self._pulled)
 
     async def _adopt(self, files: Sequence[ManifestFile]) -> list[ManifestFile]:
@@ -112,6 +114,7 @@ class Mirroring:
         staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
         async with await asyncio.to_thread(PartialFile.open, staged, file, self._piece_length) as partial:
             self._resumed += file.size - sum(length for _, length in partial.missing())
+            self._see_whether_all_came()
             await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)
             tree = await asyncio.to_thread(lambda: partial.tree)
         await asyncio.to_thread(publish_blob, self._repo, file, staged)
@@ -126,6 +129,16 @@ class Mirroring:
     def _count_pulled(self, count: int) -> None:
         self._pulled += count
         self._rate.add(count)
+        self._see_whether_all_came()
+
+    def _see_whether_all_came(self) -> None:
+        # Not "at least": bytes that turn out wrong are pulled again.
+        self._enter("verifying" if self._resumed + self._pulled == self._needed else "mirroring")
+
+    def _enter(self, phase: Phase) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            self._reporter.progress(self._progress())
 
     def _progress(self) -> Progress:
         held = self._cached + self._resumed

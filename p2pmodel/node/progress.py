@@ -1,10 +1,14 @@
 """What a use case reports while it runs: one frozen snapshot of numbers, and notes in words."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Phase = Literal["finding", "checking", "mirroring", "hashing", "downloading", "publishing", "seeding", "done"]
+Phase = Literal[
+    "finding", "checking", "mirroring", "hashing", "downloading", "verifying", "publishing", "seeding", "done"
+]
+"""`checking`: what is here already; `verifying`: every byte has come, the last whole-file hashes have not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +42,25 @@ class Reporter:
 
     progress: Callable[[Progress], None] = field(default=_silent_progress)
     note: Callable[[str], None] = field(default=_silent_note)
+
+
+class PhaseClock:
+    """How long each phase took."""
+
+    def __init__(self, phase: Phase, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._phase: Phase = phase
+        self._since = now()
+        self._seconds: dict[Phase, float] = {}
+
+    def enter(self, phase: Phase) -> None:
+        """`phase` begins, if it is not on already."""
+        if phase != self._phase:
+            now = self._now()
+            self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
+            self._phase, self._since = phase, now
+
+    def seconds(self, *phases: Phase) -> float:
+        """Seconds spent in `phases` together, up to now."""
+        running = self._now() - self._since if self._phase in phases else 0.0
+        return running + sum(self._seconds.get(phase, 0.0) for phase in phases)

@@ -155,11 +155,11 @@ class Transfer:
             if self._feed:
                 start(self._feed.run())
             await self._publish()
-        self._phase = "done"
-        self._reporter.progress(self.progress())
+        self._enter("done")
 
     async def _join(self) -> None:
-        self._phase, self._checked = "checking", 0
+        self._checked = 0
+        self._enter("checking")
         known = self._known_pieces(await asyncio.to_thread(self._staging.load_have, self._metainfo.info_hash))
         with stoppable(self._count_checked) as count:
             inventory = await asyncio.to_thread(
@@ -182,7 +182,7 @@ class Transfer:
         )
         self._publisher = Publisher(self._repo, self._staging, self._metainfo, self._torrent, inventory)
         self._start_pulling(self._torrent)
-        self._phase = "downloading"
+        self._enter("downloading" if self._missing else "verifying")
         self._last_progress = time.monotonic()
 
     def _start_pulling(self, torrent: SwarmTorrent) -> None:
@@ -222,10 +222,11 @@ class Transfer:
         for index in sorted(self._plan.files):
             if not self._missing_of(index):
                 self._publisher.file_is_whole(index)
-        await self._publisher.publish(self._plan.files, self._plan.refs, on_last=self._enter_publishing)
+        await self._publisher.publish(self._plan.files, self._plan.refs, on_last=lambda: self._enter("publishing"))
 
-    def _enter_publishing(self) -> None:
-        self._phase = "publishing"
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._reporter.progress(self.progress())
 
     async def _consume(self) -> None:
         assert self._torrent is not None
@@ -257,6 +258,8 @@ class Transfer:
             self._pulling.progressed(self._last_progress)
         if self._publisher and not self._missing_of(place.span.index):
             self._publisher.file_is_whole(place.span.index)
+        if not self._missing:
+            self._enter("verifying")
 
     def _disk_error(self, path: str, message: str, *, full: bool) -> LocalResource:
         if full:
