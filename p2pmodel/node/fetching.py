@@ -150,7 +150,7 @@ class Fetching:
 
     def _selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
         files = manifest.select(self._request.include, self._request.exclude)
-        if not files and manifest.files:
+        if not files and (manifest.files or self._request.include):
             raise EntryNotFound(
                 f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
             )

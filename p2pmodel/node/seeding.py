@@ -104,7 +104,7 @@ class Seeding:
 
     async def _build(self, repo: RepoCache, manifest: Manifest, mirrored: Mirrored, trackers: Sequence[str]) -> Seeded:
         if not manifest.total_size:
-            raise InvalidInput(f"{manifest.repo} has no content to seed: all its files are empty")
+            raise InvalidInput(f"{manifest.repo} has no content to seed", hint="it has no file that is not empty")
         builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees)
         torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=self._webseeds())
         path = repo.snapshot(manifest.commit)

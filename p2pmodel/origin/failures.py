@@ -73,6 +73,8 @@ def _plain(error: BaseException) -> str:
         return "timed out connecting"
     if isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in name:
         return "timed out waiting for an answer"
+    if isinstance(error, FileNotFoundError):
+        return "its certificate cannot be checked: SSL_CERT_FILE names no file"
     if isinstance(error, ConnectionResetError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return "connection lost"
     if "ProtocolError" in name or isinstance(error, aiohttp.ClientResponseError):
