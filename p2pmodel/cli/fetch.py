@@ -160,8 +160,10 @@ def _result(fetched: Fetched) -> dict[str, Any]:
 
 def _timing(fetched: Fetched) -> str:
     timings, progress = fetched.timings, fetched.progress
-    came = human(progress.from_peers + progress.from_mirrors)
-    return f"downloaded {came} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
+    came = progress.from_peers + progress.from_mirrors
+    if not came:
+        return f"{human(progress.total)} were here already, verified in {timings.verify:.2f} s"
+    return f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
 
 
 def _show_plan(fetching: Fetching, *, as_json: bool) -> None:

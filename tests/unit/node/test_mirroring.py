@@ -11,7 +11,7 @@ import pytest
 from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.node import mirroring
-from p2pmodel.node.mirroring import Mirrored, Mirroring
+from p2pmodel.node.mirroring import Mirrored, Mirroring, Rate
 from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import MirrorSettings, OriginSettings
@@ -204,3 +204,22 @@ async def test_what_is_reported_makes_sense(job: Job, faults: tuple[str, ...], p
     mirrored = [p.done for p in job.seen if p.phase in ("mirroring", "verifying")]
     assert mirrored == sorted(mirrored)
     assert job.seen[-1].done == total
+
+
+def test_the_rate_is_a_mean_over_the_last_seconds() -> None:
+    now = 100.0
+    rate = Rate(lambda: now)
+    assert rate.value() == 0
+    rate.add(600)
+    assert rate.value() == 0
+    now += 1
+    rate.add(400)
+    assert rate.value() == 1000
+    now += 1
+    assert rate.value() == 500
+    now += 1.5
+    assert rate.value() == int(400 / 3), "the first 600 are too long ago"
+    now += 100
+    assert rate.value() == 0
+    rate.add(300)
+    assert rate.value() == 100
