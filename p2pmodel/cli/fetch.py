@@ -69,7 +69,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             return
         # An answer streams to the same terminal: the bar must have gone by then.
         ready = _Ready(flags, wants_load=wants_load, clear_screen=stack.close if wants_load else lambda: None)
-        _run(fetching, ready, serves=flags["seed_time"] is not None or flags["seed_ratio"] is not None)
+        _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
 
 def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:

@@ -95,13 +95,19 @@ class Fetching:
         repo = self._cache.repo(found.manifest.repo)
         return found.manifest, await asyncio.to_thread(repo.missing, self._selected(found.manifest))
 
+    @property
+    def _serves(self) -> bool:
+        return bool(self._request.seed_seconds or self._request.seed_ratio)
+
     async def _find(self, engine: "_OnDemand") -> Found:
         target = self._request.target
         if isinstance(target, TorrentTarget):
             peers = self._request.peers
             return await find_torrent(target, self._settings, engine.started, self._watched, peers=peers)
         async with self._origin(None) as origin:
-            return await find_reference(target, self._settings, self._cache, origin, self._watched)
+            return await find_reference(
+                target, self._settings, self._cache, origin, self._watched, to_serve=self._serves
+            )
 
     async def _from_mirrors(self, found: Found, on_ready: Callable[[Fetched], None]) -> None:
         repo = self._cache.repo(found.manifest.repo)
@@ -109,7 +115,7 @@ class Fetching:
         async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
             await Mirroring(origin, repo, found.manifest, self._watched).run(files, found.refs)
         on_ready(self._fetched(found.manifest))
-        if self._request.seed_seconds or self._request.seed_ratio:
+        if self._serves:
             self._reporter.note(
                 "nobody seeds this snapshot: there is no swarm to serve it to ('p2pmodel seed' makes one)"
             )
@@ -135,7 +141,7 @@ class Fetching:
             async with one_at_a_time(repo, found.manifest.commit, self._watched):
                 await transfer.download()
             on_ready(self._fetched(found.manifest))
-            if self._request.seed_seconds is not None or self._request.seed_ratio is not None:
+            if self._serves:
                 await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)
 
     @asynccontextmanager

@@ -58,12 +58,22 @@ def parse_target(text: str, revision: str | None = None) -> Target:
 
 
 async def find_reference(
-    ref: Reference, settings: Settings, cache: HubCache, origin: Origin | None, reporter: Reporter
+    ref: Reference,
+    settings: Settings,
+    cache: HubCache,
+    origin: Origin | None,
+    reporter: Reporter,
+    *,
+    to_serve: bool = False,
 ) -> Found:
-    """Ask the coordinators, then the mirrors, then this cache. Raises the most telling of their errors."""
-    held = _held(ref, cache) if ref.pinned else None
-    if held is not None and not cache.repo(ref.repo).missing(held.files):
-        return Found(held, None)
+    """Ask the coordinators, then the mirrors, then this cache. Raises the most telling of their errors.
+
+    Nobody is asked about a commit that is complete here, unless its swarm is wanted `to_serve` it.
+    """
+    if ref.pinned and not to_serve:
+        held = await asyncio.to_thread(_held, ref, cache, whole=True)
+        if held is not None:
+            return Found(held, None)
     refs = () if ref.pinned else (ref.revision,)
     metainfo = await _from_coordinators(ref, settings, reporter)
     if metainfo is not None:
@@ -97,16 +107,18 @@ async def find_torrent(
     if target.source.lower().startswith(_MAGNET):
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
     elif "://" in target.source:
-        metainfo = parse(await download_torrent(target.source))
+        metainfo = await asyncio.to_thread(parse, await download_torrent(target.source))
     else:
-        metainfo = parse(await asyncio.to_thread(read_torrent, Path(target.source)))
+        metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
     return Found(metainfo.manifest, metainfo)
 
 
-def _held(ref: Reference, cache: HubCache) -> Manifest | None:
+def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:
+    """What this cache says that `ref` is; if `whole`, only if all its blobs are here."""
     repo = cache.repo(ref.repo)
     commit = repo.resolve(ref.revision)
-    return repo.manifest(commit) if commit else None
+    manifest = repo.manifest(commit) if commit else None
+    return None if manifest is None or (whole and repo.missing(manifest.files)) else manifest
 
 
 async def _from_coordinators(ref: Reference, settings: Settings, reporter: Reporter) -> Metainfo | None:
@@ -114,9 +126,10 @@ async def _from_coordinators(ref: Reference, settings: Settings, reporter: Repor
         return None
     answer = await coordinators.find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
     if answer.torrent is None:
-        reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): taking it from the mirrors alone")
+        instead = "looking in this cache alone" if settings.offline else "taking it from the mirrors alone"
+        reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}")
         return None
-    return parse(answer.torrent)
+    return await asyncio.to_thread(parse, answer.torrent)
 
 
 async def _from_magnet(
