@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from p2pmodel.domain.pulling import Pulling
-from p2pmodel.errors import P2PModelError
+from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
@@ -21,8 +21,9 @@ RETRY_AFTER = 10.0
 class MirrorFeed:
     """Pulls what `Pulling` chooses for one torrent until cancelled.
 
-    `needed()` gives the pieces still missing. `failure` is the last reason why the mirrors could not help, None
-    while they do; the transfer decides whether that ends it.
+    `needed()` gives the pieces still missing. When no mirror answers, all of them are left alone for a while; when
+    none has a file right, or gives access to it, that file is, and the pieces of others still come. The transfer
+    decides whether a failure ends it.
     """
 
     def __init__(
@@ -40,9 +41,16 @@ class MirrorFeed:
         self._needed = needed
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._paused_until = 0.0
+        self._silence: Unavailable | None = None
+        self._refused: dict[int, tuple[float, P2PModelError]] = {}
+        """By file: until when it is left alone, and why."""
         self.fed: set[int] = set()
         """Pieces handed to the engine, and not rejected by it."""
-        self.failure: P2PModelError | None = None
+
+    @property
+    def failure(self) -> P2PModelError | None:
+        """Why the mirrors did not help when last asked, for all files or for some file; None while they do."""
+        return next((error for _, error in self._refused.values()), self._silence)
 
     @property
     def active(self) -> bool:
@@ -63,16 +71,20 @@ class MirrorFeed:
         now = time.monotonic()
         status = self._torrent.status()
         busy = frozenset(self._in_flight)
-        missing = self._needed() - self.fed
+        missing = self._needed() - self.fed - self._left_alone(now)
         chosen = self._pulling.choose(now, missing, status.availability, status.peers, busy)
         if now < self._paused_until:
             return
         for piece in chosen:
             self._in_flight[piece] = group.create_task(self._pull(piece))
 
+    def _left_alone(self, now: float) -> set[int]:
+        spans = self._metainfo.layout.spans
+        return {p for index, (until, _) in self._refused.items() if now < until for p in spans[index].pieces}
+
     async def _pull(self, piece: int) -> None:
+        place = self._metainfo.layout.piece_range(piece)
         try:
-            place = self._metainfo.layout.piece_range(piece)
             file = self._metainfo.manifest.files[place.span.index]
             data = await self._origin.read(
                 self._metainfo.manifest,
@@ -83,10 +95,13 @@ class MirrorFeed:
             )
             if piece in self._needed():
                 await self._feed(piece, data)
-            self.failure = None
-        except P2PModelError as error:
-            self.failure = error
+            self._silence = None
+            self._refused.pop(place.span.index, None)
+        except Unavailable as error:
+            self._silence = error
             self._paused_until = time.monotonic() + RETRY_AFTER
+        except P2PModelError as error:
+            self._refused[place.span.index] = time.monotonic() + RETRY_AFTER, error
         finally:
             self._in_flight.pop(piece, None)
 

@@ -16,7 +16,7 @@ from typing import Self
 
 from p2pmodel.domain.bitfield import pack, unpack
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import LocalResource, NoSpace, Unavailable
+from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import MirrorFeed
 from p2pmodel.node.inventory import take_inventory
@@ -294,11 +294,17 @@ class Transfer:
             if not self._missing:
                 continue
             if self._is_hopeless(time.monotonic() - self._last_progress):
-                raise Unavailable(
-                    f"{len(self._missing)} pieces of {self._metainfo.manifest.repo} are nowhere to be had: "
-                    f"waited for {self._obstacles()}",
-                    hint="start a seeder or a mirror and run the same command: it resumes",
-                )
+                raise self._hopeless()
+
+    def _hopeless(self) -> P2PModelError:
+        failure = self._feed.failure if self._feed else None
+        if failure and not isinstance(failure, Unavailable):
+            return failure  # a mirror that lies, or wants a token: that is what to mend
+        return Unavailable(
+            f"{len(self._missing)} pieces of {self._metainfo.manifest.repo} are nowhere to be had: "
+            f"waited for {self._obstacles()}",
+            hint="start a seeder or a mirror and run the same command: it resumes",
+        )
 
     def _is_hopeless(self, idle: float) -> bool:
         """Whether `idle` seconds are enough: mirrors that are being asked have their own bound, `origin.patience`."""
@@ -317,7 +323,7 @@ class Transfer:
         if self._feed is None:
             reasons.append("mirrors may not be asked (HF_HUB_OFFLINE)")
         elif self._feed.failure:
-            reasons.append(str(self._feed.failure))
+            reasons.append(self._feed.failure.what)
         elif self._feed.active:
             reasons.append("the mirrors")
         return "; ".join(reasons)

@@ -11,7 +11,7 @@ import pytest
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import NoSpace, P2PModelError, Unavailable
+from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node import feeding
 from p2pmodel.node.feeding import MirrorFeed
 from p2pmodel.swarm.engine import SwarmStatus
@@ -56,6 +56,8 @@ class FakeOrigin:
         self.at_once = 0
         self.most_at_once = 0
         self.failures: list[Exception] = []
+        self.refused: dict[str, P2PModelError] = {}
+        """What no mirror has right, and the error that says so."""
         self.open = asyncio.Event()
         self.open.set()
 
@@ -70,6 +72,8 @@ class FakeOrigin:
             await self.open.wait()
             if self.failures:
                 raise self.failures.pop(0)
+            if file.path in self.refused:
+                raise self.refused[file.path]
             data = FILES[file.path][offset : offset + length]
             assert accept(data)
             assert not accept(data[1:] + b"?")
@@ -141,6 +145,18 @@ async def test_a_failure_is_kept_pauses_all_and_is_forgotten_with_the_next_succe
         await rig.until_fed()
         await rig.until(lambda: rig.feed.failure is None, "the failure is forgotten")
     assert sorted(rig.torrent.fed) == list(range(PIECES))
+
+
+async def test_a_file_that_no_mirror_has_right_is_left_alone_and_the_others_come(rig: Rig) -> None:
+    rig.origin.refused = {"b.bin": WrongBytes("mirror m0", "b.bin", "sha256 aa", "an HTML page")}
+    async with rig.running():
+        await rig.until(lambda: rig.feed.failure is not None, "b.bin is refused")
+        await rig.until_fed([0, 1, 2, 4])
+        assert isinstance(rig.feed.failure, WrongBytes), "the success of others hides it"
+        assert [path for path, _, _ in rig.origin.asked].count("b.bin") == 1
+        rig.origin.refused.clear()
+        await rig.until_fed()
+        await rig.until(lambda: rig.feed.failure is None, "the failure is forgotten")
 
 
 @pytest.mark.parametrize("answer", [False, Unavailable("the engine does not answer"), NoSpace("full")])
