@@ -51,7 +51,8 @@ class SwarmStatus:
     download_rate: int
     upload_rate: int
     banned: frozenset[str] = frozenset()
-    """Addresses of peers banned for bad blocks."""
+    """Addresses of peers believed to send bad blocks, all bans so far weighed: an engine may ban an honest peer that
+    filled a piece together with a bad one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class PieceRejected:
 
 @dataclass(frozen=True, slots=True)
 class PeerBanned:
-    """A peer sent bad blocks and is no longer spoken to."""
+    """A peer sent bad blocks, as far as can be told, and was disconnected. `SwarmStatus.banned` is the verdict in the
+    light of all later bans."""
 
     address: str
 

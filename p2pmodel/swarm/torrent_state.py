@@ -8,6 +8,7 @@ from typing import Any
 
 from p2pmodel.errors import LocalResource
 from p2pmodel.swarm import alerts, engine
+from p2pmodel.swarm.bans import Bans
 from p2pmodel.swarm.event_stream import EventStream
 from p2pmodel.swarm.questions import Questions
 
@@ -57,7 +58,7 @@ class TorrentState:
         self._before = _NOTHING
         """What was counted before the last restart."""
         self._availability = (0,) * piece_count
-        self._banned: set[str] = set()
+        self._bans = Bans(asyncio.get_running_loop().time)
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             alerts.Checked: self._on_checked,
             engine.PieceVerified: self._on_verified,
@@ -94,7 +95,7 @@ class TorrentState:
             wasted=before.wasted + tick.wasted,
             download_rate=tick.download_rate,
             upload_rate=tick.upload_rate,
-            banned=frozenset(self._banned),
+            banned=self._bans.addresses,
         )
 
     def restart(self, have: frozenset[int]) -> None:
@@ -132,8 +133,7 @@ class TorrentState:
         self.questions.answer(Verdict(event.piece), False)
 
     def _on_banned(self, event: engine.PeerBanned) -> None:
-        if event.address not in self._banned:
-            self._banned.add(event.address)
+        if self._bans.add(event.address):
             self.events.put(event)
 
     def _on_disk_failed(self, event: engine.DiskFailed) -> None:
