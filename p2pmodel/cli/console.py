@@ -4,8 +4,9 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import click
@@ -44,19 +45,26 @@ def describe(progress: Progress) -> str:
     return "  ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Screen(Reporter):
+    """A Reporter on stderr. Results are printed within `aside()`: a live bar is off the terminal meanwhile."""
+
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
 @contextmanager
-def reporting(style: Style, *, quiet: bool) -> Iterator[Reporter]:
-    """A Reporter that writes to stderr in `style`; `quiet` leaves only notes out of `json`, and all else too."""
+def reporting(style: Style, *, quiet: bool) -> Iterator[Screen]:
+    """A Screen that shows progress and notes in `style`; with `quiet` it shows nothing."""
     chosen = _choose(style, quiet=quiet)
     if chosen == "bar":
-        with _bar() as reporter:
-            yield reporter
+        with _bar() as screen:
+            yield screen
     elif chosen == "json":
         yield _json_lines()
     elif chosen == "plain":
         yield _plain_lines()
     else:
-        yield Reporter(note=lambda _line: None)
+        yield Screen()
 
 
 def _choose(style: Style, *, quiet: bool) -> Style:
@@ -83,24 +91,24 @@ class _Throttle:
         return True
 
 
-def _plain_lines() -> Reporter:
+def _plain_lines() -> Screen:
     throttle = _Throttle(_PLAIN_EVERY)
 
     def show(progress: Progress) -> None:
         if throttle.passes(progress):
             click.echo(describe(progress), err=True)
 
-    return Reporter(show, lambda line: click.echo(line, err=True))
+    return Screen(show, lambda line: click.echo(line, err=True))
 
 
-def _json_lines() -> Reporter:
+def _json_lines() -> Screen:
     throttle = _Throttle(_JSON_EVERY)
 
     def show(progress: Progress) -> None:
         if throttle.passes(progress):
             click.echo(json.dumps(dataclasses.asdict(progress)), err=True)
 
-    return Reporter(show, lambda line: click.echo(json.dumps({"note": line}), err=True))
+    return Screen(show, lambda line: click.echo(json.dumps({"note": line}), err=True))
 
 
 class _Words(TextColumn):
@@ -112,12 +120,28 @@ class _Words(TextColumn):
 
 
 @contextmanager
-def _bar() -> Iterator[Reporter]:
+def _bar() -> Iterator[Screen]:
     console = Console(stderr=True)
-    with Bars(BarColumn(bar_width=30), _Words(), console=console, transient=True) as bars:
+    # Not redirected: rich would send the result to stderr, and `path=$(p2pmodel fetch ...)` would stay empty.
+    with Bars(
+        BarColumn(bar_width=30),
+        _Words(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bars:
         task = bars.add_task("", total=None, words="")
 
         def show(progress: Progress) -> None:
             bars.update(task, total=progress.total or None, completed=progress.done, words=describe(progress))
 
-        yield Reporter(show, lambda line: console.print(line, markup=False, highlight=False))
+        @contextmanager
+        def aside() -> Iterator[None]:
+            bars.stop()
+            try:
+                yield
+            finally:
+                bars.start()
+
+        yield Screen(show, lambda line: console.print(line, markup=False, highlight=False), aside)

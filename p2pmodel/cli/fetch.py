@@ -3,8 +3,9 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,21 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
 
         check(flags["prompt"], flags["image"], flags["device"])
     with ExitStack() as stack:
-        reporter = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
-        fetching = Fetching(request, settings, reporter)
+        screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
+        fetching = Fetching(request, settings, screen)
         if flags["dry_run"]:
             _show_plan(fetching, as_json=flags["as_json"])
             return
-        # An answer streams to the same terminal: the bar must have gone by then.
-        ready = _Ready(flags, wants_load=wants_load, clear_screen=stack.close if wants_load else lambda: None)
+        # Before an answer, which streams to the same terminal, the bar goes for good.
+        aside = partial(_for_good, stack) if wants_load else screen.aside
+        ready = _Ready(flags, wants_load=wants_load, aside=aside)
         _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+
+
+@contextmanager
+def _for_good(stack: ExitStack) -> Iterator[None]:
+    stack.close()
+    yield
 
 
 def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:
@@ -103,15 +111,20 @@ async def _load_while_serving(fetching: Fetching, ready: "_Ready") -> None:
 class _Ready:
     """Says that the snapshot is there as soon as it is, and loads it."""
 
-    def __init__(self, flags: dict[str, Any], *, wants_load: bool, clear_screen: Callable[[], None]) -> None:
+    def __init__(
+        self, flags: dict[str, Any], *, wants_load: bool, aside: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self.wants_load = wants_load
         self.fetched: Fetched | None = None
         self._flags = flags
-        self._clear_screen = clear_screen
+        self._aside = aside
 
     def __call__(self, fetched: Fetched) -> None:
         self.fetched = fetched
-        self._clear_screen()
+        with self._aside():
+            self._say(fetched)
+
+    def _say(self, fetched: Fetched) -> None:
         if self._flags["as_json"]:
             if not self.wants_load:
                 click.echo(json.dumps(_result(fetched)))

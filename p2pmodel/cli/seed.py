@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import reporting
+from p2pmodel.cli.console import Screen, reporting
 from p2pmodel.cli.running import run, serve
 from p2pmodel.cli.secrets import read_token
 from p2pmodel.domain.addresses import ListenAddress
@@ -52,9 +52,9 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     """
     request = _request(source, flags)
     options.check_output(flags["output"])
-    with reporting(flags["style"], quiet=flags["quiet"]) as reporter:
-        seeder = Seeder(request, settings, reporter)
-        shown = _Shown(flags)
+    with reporting(flags["style"], quiet=flags["quiet"]) as screen:
+        seeder = Seeder(request, settings, screen)
+        shown = _Shown(flags, screen)
         if flags["once"]:
             shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), None)
             return
@@ -87,10 +87,15 @@ def _role(flags: dict[str, Any]) -> CoordinatorRole:
 class _Shown:
     """Says what is seeded, once it is."""
 
-    def __init__(self, flags: dict[str, Any]) -> None:
+    def __init__(self, flags: dict[str, Any], screen: Screen) -> None:
         self._flags = flags
+        self._screen = screen
 
     def __call__(self, seeded: Seeded, served: Served | None) -> None:
+        with self._screen.aside():
+            self._say(seeded, served)
+
+    def _say(self, seeded: Seeded, served: Served | None) -> None:
         raw = seeded.torrents["v2"]
         url = served.coordinator if served else ""
         metainfo = parse(raw)

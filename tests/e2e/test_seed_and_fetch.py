@@ -1,11 +1,13 @@
 """The main job in real processes: mirror, seeder, peers; every kind of target; stopping and resuming."""
 
+import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Nodes, served
+from tests.support.processes import P2PMODEL, Nodes, environment, served
 
 REPO = "org/model"
 
@@ -145,3 +147,23 @@ def test_a_directory_is_seeded_under_a_name(nodes: Nodes, model: Path):
     ).wait()
     assert done.code == 0, done.err
     assert_same(model, Path(done.json["path"]))
+
+
+def test_the_path_goes_to_stdout_although_a_bar_is_on_the_terminal(nodes: Nodes, model: Path):
+    nodes.ok("peer", "import", model, REPO)
+    terminal, slave = os.openpty()
+    done = subprocess.run(
+        [*P2PMODEL, "fetch", REPO],
+        env=environment(nodes.cache("peer"), HF_HUB_OFFLINE="1", TERM="xterm"),
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        timeout=60,
+        check=True,
+        text=True,
+    )
+    os.close(slave)
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    assert_same(model, Path(done.stdout.strip()))
+    assert "100%" in shown
+    assert done.stdout.strip() not in shown
