@@ -58,7 +58,13 @@ class Swarm:
     def engine(self, host: str = "127.0.0.1") -> MemoryEngine:
         return MemoryEngine(self.network, EngineSettings(host=host))
 
-    async def seed(self, engine: MemoryEngine, contents: Mapping[str, bytes] | None = None) -> None:
+    async def seed(
+        self,
+        engine: MemoryEngine,
+        contents: Mapping[str, bytes] | None = None,
+        *,
+        trackers: tuple[str, ...] = (TRACKER,),
+    ) -> None:
         """Let `engine` serve the snapshot, or `contents` in its place."""
         folder = self.root / f"seed-{engine.address[0]}"
         files = {}
@@ -68,7 +74,7 @@ class Swarm:
             path.write_bytes(bytes((contents or self.snapshot.contents)[file.path]))
             files[index] = str(path)
         have = frozenset(range(self.metainfo.layout.piece_count))
-        await engine.add(AddTorrent(self.metainfo.raw, folder, files, have, trackers=(TRACKER,)))
+        await engine.add(AddTorrent(self.metainfo.raw, folder, files, have, trackers=trackers))
 
     def cache(self, node: str = "peer") -> HubCache:
         return HubCache(self.root / node)

@@ -334,6 +334,7 @@ async def test_a_bare_magnet_is_joined(search: Search) -> None:
     async with search.swarm.engine("127.0.0.2") as seeder, search.swarm.engine() as engine:
         await search.swarm.seed(seeder)
         found = await search.torrent(magnet_of(search.swarm.metainfo), engine=engine)
+    assert search.heard.notes == []
     assert found.metainfo is not None
     assert found.metainfo.info_hash == search.swarm.metainfo.info_hash
 
