@@ -18,4 +18,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(message)
 
 
-pytest_plugins = ["tests.support.processes"]
+pytest_plugins = ["tests.support.command_line", "tests.support.processes"]

@@ -53,8 +53,21 @@ def parse_target(text: str, revision: str | None = None) -> Target:
     if text.lower().startswith((_MAGNET, "http://", "https://")) or text.endswith(".torrent"):
         if revision is not None:
             raise InvalidInput("--revision goes with a repository, not with a torrent")
+        _check_source(text)
         return TorrentTarget(text)
     return Reference.parse(text, revision=revision)
+
+
+def _check_source(text: str) -> None:
+    if text.lower().startswith(_MAGNET):
+        parse_magnet(text)
+        return
+    try:
+        named = "://" not in text or (urlsplit(text).hostname and urlsplit(text).port != 0)
+    except ValueError:
+        named = False
+    if not named:
+        raise InvalidInput(f"'{printable(text)}' is not a URL", hint="write http://HOST/NAME.torrent")
 
 
 async def find_reference(
@@ -107,7 +120,8 @@ async def find_torrent(
     if target.source.lower().startswith(_MAGNET):
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
     elif "://" in target.source:
-        metainfo = await asyncio.to_thread(parse, await download_torrent(target.source))
+        data = await download_torrent(target.source, stall=settings.origin.read_timeout)
+        metainfo = await asyncio.to_thread(parse, data)
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
     return Found(metainfo.manifest, metainfo)
@@ -159,11 +173,15 @@ def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:
     return list(dict.fromkeys((*magnet.sources, *catalogs)))
 
 
-async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT) -> bytes:
-    """GET a .torrent of bounded size within `timeout` seconds. Raises NotFound, Unavailable or BadTorrent."""
+async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT, *, stall: float | None = None) -> bytes:
+    """GET a .torrent of bounded size within `timeout` seconds, of which none longer than `stall` pass without a byte.
+
+    Raises NotFound, Unavailable or BadTorrent.
+    """
+    limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout)) as session,
+            aiohttp.ClientSession(timeout=limits) as session,
             session.get(url) as response,
         ):
             if response.status == 404:

@@ -1,0 +1,61 @@
+"""The command line run in this process, as often as a test wants: no start of a Python to wait for."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """`cli("fetch", "org/model", HF_TOKEN="x")` in `home`, a hub cache below it, and none of the caller's settings."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.home = home
+        self.hub = home / "hub"
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *args: str | Path, **env: str) -> Outcome:
+        with self._monkeypatch.context() as patch:
+            patch.chdir(self.home)
+            patch.setattr(sys, "argv", ["p2pmodel", *map(str, args)])
+            for name in [n for n in os.environ if n.startswith(("HF_", "P2PMODEL_"))]:
+                patch.delenv(name)
+            own: Mapping[str, str] = {"HOME": str(self.home), "HF_HOME": str(self.home), "HF_HUB_CACHE": str(self.hub)}
+            for name, value in {**own, **env}.items():
+                patch.setenv(name, value)
+            self._capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                main()
+        said = self._capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), said.out, said.err)
+
+    def refuses(self, code: int, *args: str | Path, **env: str) -> str:
+        """Run a command that must end with `code`, nothing on stdout and one line on stderr: that line."""
+        done = self(*args, **env)
+        assert (done.code, done.out) == (code, ""), (args, done)
+        assert done.err.startswith("p2pmodel: "), done.err
+        assert done.err.count("\n") == 1, done.err
+        line = done.err.rstrip("\n")
+        assert line.isprintable(), line
+        return line
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line in the test's own directory."""
+    return CommandLine(tmp_path, monkeypatch, capsys)
