@@ -14,6 +14,8 @@ from tests.support.command_line import CommandLine
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.in_thread import in_thread
+from tests.support.processes import Nodes
+from tests.support.tls import certificate, tls_server
 from tests.support.torrent_files import SMALL, torrent_of
 from tests.support.web_answers import Page, web_answers
 
@@ -273,6 +275,21 @@ def test_a_magnet_that_nobody_knows(cli: CommandLine):
     line = cli.refuses(6, *FETCH, magnet, P2PMODEL_MAGNET_TIMEOUT="0.5")
     assert "nobody sent the magnet's torrent within 0.5 seconds (its metadata did not come)" in line
     assert "check that a seeder is up" in line
+
+
+@pytest.mark.needs("openssl")
+def test_a_clock_that_is_wrong(nodes: Nodes, tmp_path: Path):
+    cert, key = certificate(tmp_path, "20990101000000Z", "20991231000000Z")
+    asked = {"HF_HUB_CACHE": str(tmp_path / "hub"), "SSL_CERT_FILE": str(cert)}
+    with tls_server(cert, key) as url:
+        for args in (
+            ("org/model", "--endpoint", url),
+            (f"{url}/x.torrent",),
+            ("org/model", "--endpoint", NOBODY, "--coordinator", url),
+        ):
+            done = nodes.run("node", "fetch", *args, **asked)
+            assert (done.code, done.out) == (6, ""), done
+            assert "certificate not yet valid: check the clock" in done.err
 
 
 # -- this machine ------------------------------------------------------------------------------------------------
