@@ -118,6 +118,12 @@ def held() -> tuple[int, int]:
     return len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
 
 
+def assert_no_more_than(before: tuple[int, int]) -> None:
+    files, threads = held()  # fewer when something of an earlier test has ended meanwhile
+    assert files <= before[0]
+    assert threads <= before[1]
+
+
 async def test_nothing_is_left_of_a_closed_engine(tmp_path: Path) -> None:
     async def open_and_close() -> None:
         async with LibtorrentEngine() as seeder, LibtorrentEngine(EngineSettings(host="127.0.0.2")) as engine:
@@ -129,9 +135,7 @@ async def test_nothing_is_left_of_a_closed_engine(tmp_path: Path) -> None:
     before = held()
     for _ in range(3):
         await open_and_close()
-    after = held()
-    assert after[0] <= before[0]
-    assert after[1] <= before[1]
+    assert_no_more_than(before)
 
 
 async def test_an_engine_that_could_not_start_leaves_nothing() -> None:
@@ -145,7 +149,7 @@ async def test_an_engine_that_could_not_start_leaves_nothing() -> None:
     engine = LibtorrentEngine()
     with pytest.raises(Unavailable):
         _ = engine.address
-    assert held() == before
+    assert_no_more_than(before)
 
 
 @pytest.mark.parametrize("form", ["v1", "hybrid"])
