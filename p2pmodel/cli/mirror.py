@@ -5,6 +5,7 @@ import json
 import os
 from contextlib import closing, nullcontext
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 from aiohttp import web
@@ -14,13 +15,15 @@ from p2pmodel.cli.running import serve as run_server
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import printable
 from p2pmodel.errors import InvalidInput
+from p2pmodel.node.progress import Reporter
+from p2pmodel.node.pull_through import PullThrough
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.hub_endpoint import hub_endpoint
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.space import check_directory
+from p2pmodel.store.space import check_directory, check_writable
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
 
@@ -41,10 +44,21 @@ def mirror() -> None:
 @click.option(
     "--max-bytes-per-second", type=click.IntRange(min=1), metavar="N", help="Bound on file content sent, all in all."
 )
+@click.option(
+    "--metadata-ttl",
+    callback=options.duration,
+    metavar="TIME",
+    default="72h",
+    show_default=True,
+    help="With --upstream: how long a branch is taken for unchanged.",
+)
+@options.upstream
 @options.common
 def serve(
     *,
     settings: Settings,
+    upstream: bool,
+    metadata_ttl: float,
     listen: str,
     token_file: Path | None,
     token_env: str | None,
@@ -58,29 +72,56 @@ def serve(
 
     Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. With --json the line {"endpoint": URL} appears
     on stdout once it listens; otherwise the URL is named on stderr. New snapshots are served as they arrive.
+
+    With --upstream it is a pull-through cache: what is asked for and not here is brought from upstream, each file
+    once, and is served while it arrives. Whoever may ask this mirror then reads what its upstream token opens.
     """
     address = ListenAddress.parse(listen)
     token = read_token(token_file, token_env)
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
     check_directory(settings.cache_dir)
+    cache = HubCache(settings.cache_dir)
+    through = None
+    if upstream:
+        _check_upstream(settings, address)
+        reporter = Reporter(note=_silent if quiet else _note)
+        through = PullThrough(cache, settings, reporter, metadata_ttl=metadata_ttl)
     pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():
-        app = hub_endpoint(HubCache(settings.cache_dir), token=token, access_log=log, pace=pace)
+        app = hub_endpoint(cache, token=token, access_log=log, pace=pace, upstream=through)
         announce = "" if quiet else f"serving {settings.cache_dir}"
         run_server(
-            _serve(app, address, announce, as_json=as_json),
+            _serve(app, through, address, announce, as_json=as_json),
             interrupted="the mirror was stopped",
         )
 
 
-async def _serve(app: web.Application, address: ListenAddress, announce: str, *, as_json: bool) -> None:
-    async with serving(app, address.host, address.port) as base:
+async def _serve(
+    app: web.Application, upstream: PullThrough | None, address: ListenAddress, announce: str, *, as_json: bool
+) -> None:
+    async with upstream or nullcontext(), serving(app, address.host, address.port) as base:
         if as_json:
             click.echo(json.dumps({"endpoint": base}))
         elif announce:
             click.echo(f"{announce} at {base} (set HF_ENDPOINT={base})", err=True)
         await asyncio.Event().wait()
+
+
+def _check_upstream(settings: Settings, address: ListenAddress) -> None:
+    if settings.offline:
+        raise InvalidInput("--upstream is given, and HF_HUB_OFFLINE forbids asking it", hint="unset HF_HUB_OFFLINE")
+    for each in settings.mirrors:
+        if urlsplit(each.endpoint).netloc == str(address):
+            raise InvalidInput(f"--upstream {each.endpoint} is this mirror itself", hint="name the one it copies from")
+    check_writable(settings.cache_dir)
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _silent(_line: str) -> None: ...
 
 
 def read_token(file: Path | None, env: str | None) -> str | None:

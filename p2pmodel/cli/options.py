@@ -9,6 +9,7 @@ import click
 
 from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.domain.names import Reference, printable
+from p2pmodel.domain.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 from p2pmodel.settings import Settings, load_settings
 
@@ -51,6 +52,33 @@ def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--coordinator", "_set_coordinators", multiple=True, metavar="URL", help="Tracker and catalog; repeatable."
     )(verb)
+
+
+def upstream(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--upstream` (repeatable), which replaces the mirrors of the settings; the verb receives `upstream`, whether
+    it was given. Goes above `common`."""
+
+    @click.option(
+        "--upstream",
+        multiple=True,
+        metavar="URL",
+        help="Bring what the cache lacks from this hub or mirror, named by URL or setting; repeatable.",
+    )
+    @functools.wraps(verb)
+    def wrapped(upstream: tuple[str, ...], **options: Any) -> Any:
+        return verb(upstream=bool(upstream), _set_endpoints=upstream, **options)
+
+    return wrapped
+
+
+def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option whose value is a time: `72h`, `30m`, `7d` or seconds."""
+    return None if value is None else parse_duration(value)
+
+
+def size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Callback of an option whose value is a byte count: `500GB`, `64MiB` or bytes."""
+    return None if value is None else parse_size(value)
 
 
 def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,4 +128,15 @@ def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["Settings", "check_output", "common", "listen", "origin", "progress", "reference"]
+__all__ = [
+    "Settings",
+    "check_output",
+    "common",
+    "duration",
+    "listen",
+    "origin",
+    "progress",
+    "reference",
+    "size",
+    "upstream",
+]

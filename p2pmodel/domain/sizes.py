@@ -1,5 +1,13 @@
-"""Byte counts as people read them."""
+"""Byte counts and times as people write and read them."""
 
+import re
+
+from p2pmodel.errors import InvalidInput
+
+_AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
+_SIZES = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_SIZES |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -9,3 +17,21 @@ def human(size: float) -> str:
     while size >= 1000 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `500GB`, `1.5 TB`, `64MiB` or a plain number. Raises InvalidInput."""
+    return round(_amount(text, _SIZES, "a size", "write 500GB, 64MiB or a number of bytes"))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `72h`, `30m`, `7d`, `45s` or a plain number. Raises InvalidInput."""
+    return _amount(text, _SECONDS, "a time", "write 72h, 30m, 7d or a number of seconds")
+
+
+def _amount(text: str, units: dict[str, int], what: str, hint: str) -> float:
+    match = _AMOUNT.fullmatch(text.strip())
+    unit = units.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise InvalidInput(f"'{text[:40]}' is not {what}", hint=hint)
+    return float(match[1]) * unit

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from p2pmodel.domain.ranges import ByteRange, RangeNotSatisfiable, not_modified, parse_range, range_applies
+from p2pmodel.errors import P2PModelError
 from p2pmodel.service.access_log import SENT
 from p2pmodel.service.delivery import Delivery
 from p2pmodel.service.pace import Pace
@@ -18,19 +20,29 @@ from p2pmodel.service.pace import Pace
 STALL_TIMEOUT = 120.0
 """Seconds in which a client must take a chunk; then its connection is closed."""
 
+FIRST_BYTE = 5.0
+"""Seconds to wait for a file that is arriving before its headers go out: half of what hub clients wait."""
+
 _CHUNK = 4 << 20
 _COPY = 256 << 10
+_LOOK_EVERY = 1.0
 _ZEROS = bytes(_COPY)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is served: `size` bytes of `file` (zeros if None) under the validator `etag`, with more `headers`."""
+    """What is served: `size` bytes of `file` (zeros if None) under the validator `etag`, with more `headers`.
+
+    `ready(offset)`, for a file that is still arriving, waits for that byte and says up to where the file may be read;
+    what it raises before the first byte becomes the answer. Without `ranges` every answer is the whole file.
+    """
 
     size: int
     etag: str
     file: BinaryIO | None
     headers: Mapping[str, str]
+    ready: Callable[[int], Awaitable[int]] | None = None
+    ranges: bool = True
 
 
 async def answer(request: web.Request, content: Content, *, pace: Pace | None = None) -> web.StreamResponse:
@@ -39,7 +51,8 @@ async def answer(request: web.Request, content: Content, *, pace: Pace | None = 
     `request[SENT]` is the number of body bytes sent, also when the client goes away; that raises nothing, the
     connection is then closed. A body is never compressed.
     """
-    headers = {**content.headers, "ETag": f'"{content.etag}"', "Accept-Ranges": "bytes"}
+    accepted = "bytes" if content.ranges else "none"
+    headers = {**content.headers, "ETag": f'"{content.etag}"', "Accept-Ranges": accepted}
     if not_modified(request.headers.get("If-None-Match"), content.etag):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     try:
@@ -55,18 +68,41 @@ async def answer(request: web.Request, content: Content, *, pace: Pace | None = 
     chosen = part or whole
     response.content_type = "application/octet-stream"
     response.content_length = chosen.length
-    await _send(request, response, content.file, chosen, pace)
+    if content.ready is not None and chosen.length:
+        await _first_byte(request, content.ready, chosen.start)
+    await _send(request, response, content, chosen, pace)
     return response
 
 
+async def _first_byte(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> None:
+    """Give the file a moment, so that "there is no such thing" has its own status; then the headers go out."""
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(FIRST_BYTE):
+            await _arrived(request, ready, offset)
+
+
+async def _arrived(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> int:
+    """What `ready` says, for as long as the client is there: the server does not tell us that it left."""
+    while True:
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY):
+                return await ready(offset)
+
+
 def _part(request: web.Request, content: Content) -> ByteRange | None:
-    if request.method != "GET" or not range_applies(request.headers.get("If-Range"), content.etag):
+    if (
+        request.method != "GET"
+        or not content.ranges
+        or not range_applies(request.headers.get("If-Range"), content.etag)
+    ):
         return None
     return parse_range(request.headers.get("Range"), content.size)
 
 
 async def _send(
-    request: web.Request, response: web.StreamResponse, file: BinaryIO | None, part: ByteRange, pace: Pace | None
+    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
 ) -> None:
     """Send headers and body; on a lost or stalled client, or a file that ends early, drop the connection."""
     request[SENT] = 0
@@ -75,8 +111,8 @@ async def _send(
         writer = await response.prepare(request)
         delivery.head = writer.output_size if writer is not None else 0
         if request.method != "HEAD":
-            await _send_body(request, response, file, part, pace)
-    except (ConnectionError, TimeoutError, _EndedEarly):
+            await _send_body(request, response, content, part, pace)
+    except (ConnectionError, TimeoutError, _EndedEarly, P2PModelError):
         request[SENT] = delivery.body_bytes(request[SENT])
         # The status is out already: a connection cut short is the only way left to say that the body is not whole.
         if request.transport is not None:
@@ -87,12 +123,15 @@ async def _send(
 
 
 async def _send_body(
-    request: web.Request, response: web.StreamResponse, file: BinaryIO | None, part: ByteRange, pace: Pace | None
+    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
 ) -> None:
     offset, end = part.start, part.start + part.length
+    file, limit = content.file, end if content.ready is None else offset
     send = partial(_send_zeros, request, response) if file is None else partial(_send_chunk, request, response, file)
     while offset < end:
-        count = min(end - offset, _CHUNK)
+        if offset >= limit and content.ready is not None:
+            limit = min(end, await _arrived(request, content.ready, offset))
+        count = min(limit - offset, _CHUNK)
         if pace is not None:
             count = min(count, pace.slice)
             await pace.turn(count)

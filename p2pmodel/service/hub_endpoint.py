@@ -1,7 +1,7 @@
 """A Hugging Face hub endpoint over a local hub cache: what `HF_ENDPOINT`, webseed clients and peers can ask.
 
-Read-only. It never redirects, knows nothing of Xet, and sends only blobs that are whole. Routes, as the hub has
-them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N or commit):
+Read-only. It never redirects, knows nothing of Xet, and lets no client complete a file that is not verified. Routes,
+as the hub has them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N or commit):
 
     GET       /api/models/{id}[/revision/{rev}]        ?blobs=true
     GET       /api/models/{id}/tree/{rev}[/{directory}] ?recursive=true&limit=N&cursor=C
@@ -24,10 +24,12 @@ from aiohttp.typedefs import Middleware
 
 from p2pmodel.domain.names import DEFAULT_REVISION, printable
 from p2pmodel.errors import EntryNotFound, InvalidInput
+from p2pmodel.node.pull_through import PullThrough
 from p2pmodel.service import hub_metadata
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.file_response import Content, answer
 from p2pmodel.service.hub_errors import bearer, errors, refusal
+from p2pmodel.service.library import CacheLibrary, Library, UpstreamLibrary
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.published import Published, Snapshot
 from p2pmodel.service.server import MAX_BODY
@@ -46,11 +48,17 @@ _COMPRESS_FROM = 1024
 
 
 def hub_endpoint(
-    cache: HubCache, *, token: str | None = None, access_log: AccessLog | None = None, pace: Pace | None = None
+    cache: HubCache,
+    *,
+    token: str | None = None,
+    access_log: AccessLog | None = None,
+    pace: Pace | None = None,
+    upstream: PullThrough | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
-    With `token` every request needs it. `pace` bounds what is sent of files, over all connections.
+    With `token` every request needs it. `pace` bounds what is sent of files, over all connections. `upstream`, whose
+    cache it then is, brings what the cache lacks.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -59,13 +67,15 @@ def hub_endpoint(
     if token is not None:
         middlewares.append(bearer(token))
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-    app.add_routes(_Handlers(Published(cache), pace).routes())
+    published = Published(cache)
+    library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
+    app.add_routes(_Handlers(library, pace).routes())
     return app
 
 
 class _Handlers:
-    def __init__(self, published: Published, pace: Pace | None) -> None:
-        self._published = published
+    def __init__(self, library: Library, pace: Pace | None) -> None:
+        self._library = library
         self._pace = pace
 
     def routes(self) -> list[web.RouteDef]:
@@ -81,7 +91,7 @@ class _Handlers:
 
     async def _snapshot(self, request: web.Request, revision: str | None = None) -> Snapshot:
         wanted = revision or request.match_info.get("revision", DEFAULT_REVISION)
-        return await asyncio.to_thread(self._published.snapshot, request.match_info["repo"], wanted)
+        return await self._library.snapshot(request.match_info["repo"], wanted)
 
     async def model_info(self, request: web.Request) -> web.Response:
         snapshot = await self._snapshot(request)
@@ -89,7 +99,7 @@ class _Handlers:
         return await _json(request, lambda: hub_metadata.model_info(snapshot.manifest, blobs=blobs))
 
     async def refs(self, request: web.Request) -> web.Response:
-        held = await asyncio.to_thread(self._published.refs, request.match_info["repo"])
+        held = await self._library.refs(request.match_info["repo"])
         return await _json(request, lambda: hub_metadata.refs(held))
 
     async def paths_info(self, request: web.Request) -> web.Response:
@@ -127,8 +137,9 @@ class _Handlers:
             known = commit if snapshot.complete_list else None
             return refusal(HTTPStatus.NOT_FOUND, message, code="EntryNotFound", commit=known)
         headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
-        with await asyncio.to_thread(snapshot.open, file) as blob:
-            return await answer(request, Content(file.size, file.etag, blob, headers), pace=self._pace)
+        async with self._library.opened(snapshot, file, body=request.method == "GET") as opened:
+            content = Content(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
+            return await answer(request, content, pace=self._pace)
 
 
 def _flag(request: web.Request, name: str) -> bool:

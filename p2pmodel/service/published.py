@@ -67,7 +67,7 @@ class Published:
         if manifest is None:
             raise RevisionNotFound(f"{repo_id} has no revision '{printable(revision)}' in this mirror's cache")
         files = {file.path: file for file in manifest.files}
-        found = Snapshot(held, manifest, files, complete_list=_listed_by_a_hub(held, manifest.commit))
+        found = Snapshot(held, manifest, files, complete_list=held.listed_by_a_hub(manifest.commit))
         self._keep(found)
         return found
 
@@ -92,11 +92,6 @@ class Published:
             while len(self._kept) >= _KEEP_SNAPSHOTS:
                 del self._kept[next(iter(self._kept))]
             self._kept[snapshot.manifest.repo, snapshot.manifest.commit] = (self._clock(), snapshot)
-
-
-def _listed_by_a_hub(held: RepoCache, commit: str) -> bool:
-    name = f"{commit}.json"
-    return (held.private / "manifests" / name).is_file() or (held.folder / "trees" / name).is_file()
 
 
 def _repo_id(repo: str) -> RepoId:

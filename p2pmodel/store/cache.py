@@ -93,6 +93,11 @@ class RepoCache:
         """
         return read_manifest(self.repo, self.folder, commit)
 
+    def listed_by_a_hub(self, commit: str) -> bool:
+        """Whether `manifest(commit)` is what a hub said there is, not merely what happens to be here."""
+        name = f"{commit}.json"
+        return (self.private / "manifests" / name).is_file() or (self.folder / "trees" / name).is_file()
+
     def snapshot(self, commit: str) -> Path:
         """Where the snapshot folder of `commit` is, or would be."""
         return self.folder / "snapshots" / commit

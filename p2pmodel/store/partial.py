@@ -83,6 +83,11 @@ class PartialFile:
         with self._state:
             return [(start, end - start) for start, end in self._done.gaps(0, self.size)]
 
+    def available(self, offset: int) -> int:
+        """Where the bytes end that have been written without a gap from `offset` on."""
+        with self._state:
+            return next((start for start, _ in self._done.gaps(offset, self.size)), self.size)
+
     async def write(self, offset: int, data: bytes) -> None:
         """Write `data` at `offset`, but for what is complete already. Raises NoSpace, LocalResource."""
         await asyncio.to_thread(self._write, offset, data)
@@ -90,6 +95,14 @@ class PartialFile:
     async def digest(self) -> str:
         """The hub's hash of the content, in hex. ValueError while something is missing."""
         return await asyncio.to_thread(self._finish)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """What was written there."""
+        return await asyncio.to_thread(self._read, offset, length)
+
+    async def forget(self, offset: int, length: int) -> None:
+        """Forget this range, which was written: its bytes are wrong, and missing again."""
+        await asyncio.to_thread(self._forget, offset, offset + length)
 
     async def discard(self) -> None:
         """Forget everything: the bytes are wrong."""
@@ -207,6 +220,27 @@ class PartialFile:
             return self._hasher.digest()
 
     @translated()
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._state:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            return os.pread(self._descriptor, length, offset)
+
+    @translated()
+    def _forget(self, start: int, end: int) -> None:
+        with self._hashing, self._recording, self._state:
+            self._state.wait_for(lambda: not self._writing)
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            # Gone before anything new is written there: a kill -9 from here on costs the file, never its rightness.
+            _sidecar(self.path).unlink(missing_ok=True)
+            for ranges in (self._done, self._synced, self._claimed):
+                ranges.remove(start, end)
+            if self._hasher.hashed > start:
+                self._hasher = StreamingHasher(self._file, self._piece_length)
+        self._record()
+
+    @translated()
     def _discard(self) -> None:
         with self._hashing, self._recording, self._state:
             self._state.wait_for(lambda: not self._writing)
@@ -217,6 +251,12 @@ class PartialFile:
             self._done, self._synced, self._claimed = RangeSet(), RangeSet(), RangeSet()
             self._unrecorded = self._unsynced = 0
             self._hasher = StreamingHasher(self._file, self._piece_length)
+
+
+@translated()
+def remove_record(path: Path) -> None:
+    """Forget what was recorded of the partial file `path`, which is published or gone."""
+    _sidecar(path).unlink(missing_ok=True)
 
 
 def _sidecar(path: Path) -> Path:

@@ -98,7 +98,7 @@ def publish_snapshot(
     record_tree(repo.folder, manifest, via=repo.tmp)
     record_manifest(repo.folder, manifest, via=repo.tmp)
     for name in refs:
-        _point(repo, name, manifest.commit)
+        point_ref(repo, name, manifest.commit)
     return snapshot
 
 
@@ -109,8 +109,9 @@ def _link(repo: RepoCache, snapshot: Path, file: ManifestFile) -> None:
         link_atomic(path, target, via=repo.tmp)
 
 
-def _point(repo: RepoCache, name: str, commit: str) -> None:
-    """Let ref `name` mean `commit`: 40 hex digits, no newline, as the hub writes them."""
+def point_ref(repo: RepoCache, name: str, commit: str) -> None:
+    """Let ref `name` mean `commit`, of which there must be a snapshot: 40 hex digits, no newline, as the hub writes
+    them. A commit's own name is no ref."""
     if is_commit(name):
         return
     path = repo.folder / "refs" / check_revision(name)

@@ -1,0 +1,128 @@
+"""The pull-through mirror: a cache that brings from upstream what it is asked for, each file once, whoever asks.
+
+A file is pulled when somebody first asks for its bytes, and goes on being pulled for `LINGER` seconds after the last
+who wanted it has left: a client that comes back resumes. What was pulled stays on disk for the next time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Self
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.names import Reference, RepoId
+from p2pmodel.errors import P2PModelError
+from p2pmodel.node.arrival import Arrival, Reader
+from p2pmodel.node.progress import Reporter
+from p2pmodel.node.upstream import METADATA_TTL, Upstream
+from p2pmodel.origin.origin import Origin
+from p2pmodel.settings import Settings
+from p2pmodel.store.arrivals import is_tainted, show
+from p2pmodel.store.cache import HubCache, RepoCache
+
+LINGER = 30.0
+"""Seconds for which a pull goes on when nobody wants it any more."""
+
+PART_SIZE = 4 << 20
+"""Longest request to upstream: files that are asked for at the same time take turns after each."""
+
+
+class PullThrough:
+    """`async with` opens and closes it; closing stops the pulls, and the next run resumes them."""
+
+    def __init__(
+        self,
+        cache: HubCache,
+        settings: Settings,
+        reporter: Reporter,
+        *,
+        metadata_ttl: float = METADATA_TTL,
+        linger: float = LINGER,
+    ) -> None:
+        self.cache = cache
+        part_size = min(PART_SIZE, settings.origin.part_size)
+        origin_settings = settings.origin.model_copy(update={"part_size": part_size})
+        self.origin = Origin(settings.mirrors, origin_settings, on_note=reporter.note)
+        self._reporter = reporter
+        self._linger = linger
+        self._upstream = Upstream(cache, self.origin, reporter, ttl=metadata_ttl)
+        self._wanted: dict[tuple[RepoId, str], _Wanted] = {}
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.origin)
+            stack.push_async_callback(self._upstream.close)
+            stack.push_async_callback(self._stop)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def manifest(self, ref: Reference) -> Manifest:
+        """What `ref` consists of upstream, or was last known to. Raises what upstream answers."""
+        return await self._upstream.manifest(ref)
+
+    def repo(self, manifest: Manifest) -> RepoCache:
+        """Where the files of `manifest` go."""
+        return self.cache.repo(manifest.repo)
+
+    def tainted(self, manifest: Manifest, file: ManifestFile) -> bool:
+        """Whether clients may hold wrong bytes of `file`, so that a part of it may not be served. Touches the disk."""
+        return is_tainted(self.repo(manifest), file)
+
+    def show(self, manifest: Manifest, file: ManifestFile) -> None:
+        """`file`, whose blob is here, was asked for as part of `manifest`: it belongs into that snapshot. Blocks."""
+        show(self.repo(manifest), manifest, file)
+
+    @asynccontextmanager
+    async def reader(self, manifest: Manifest, file: ManifestFile) -> AsyncIterator[Reader]:
+        """Pull `file` unless that is under way; yields a view of what has come. Raises what the pull fails with."""
+        key = manifest.repo, file.etag
+        wanted = self._wanted.get(key)
+        if wanted is None:
+            arrival = Arrival(self.origin, self.repo(manifest), manifest, file)
+            wanted = self._wanted[key] = _Wanted(arrival, asyncio.create_task(self._run(key, arrival)))
+        with wanted.by_one_more(self._linger):
+            async with wanted.arrival.reader() as reader:
+                yield reader
+
+    async def _run(self, key: tuple[RepoId, str], arrival: Arrival) -> None:
+        try:
+            await arrival.run()
+        except P2PModelError as error:
+            self._reporter.note(f"{arrival.file.path} of {key[0]} did not come: {error}")
+        finally:
+            del self._wanted[key]
+
+    async def _stop(self) -> None:
+        tasks = [wanted.task for wanted in self._wanted.values()]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+class _Wanted:
+    """An arrival, the task that runs it, and how many want it."""
+
+    def __init__(self, arrival: Arrival, task: asyncio.Task[None]) -> None:
+        self.arrival = arrival
+        self.task = task
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def by_one_more(self, linger: float) -> Iterator[None]:
+        """One more wants it; `linger` seconds after the last has left, the task is cancelled."""
+        self._count += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._timer = asyncio.get_running_loop().call_later(linger, self.task.cancel)
