@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource
+from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node import fetching
 from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
 from p2pmodel.node.finding import parse_target
@@ -167,13 +167,17 @@ async def test_a_webseed_that_is_an_own_mirror_gets_its_token(node: Node) -> Non
     assert node.published() == CONTENTS
 
 
-async def test_offline_webseeds_are_not_asked_either(node: Node) -> None:
-    async with FakeHub(node.swarm.snapshot) as hub, node.swarm.engine(PLACE) as seeder:
+async def test_offline_no_mirror_is_asked(node: Node) -> None:
+    async with FakeHub(node.swarm.snapshot) as hub:
         node.add_webseed(hub.url)
         node.use(hub, offline=True)
+        for target in ("", "org/model"):
+            with pytest.raises(Unavailable, match=r"mirrors? may not be asked|no mirror may be asked"):
+                await node.fetch(target)
+        assert hub.requests == []
+    async with node.swarm.engine(PLACE) as seeder:
         await node.swarm.seed(seeder)
         done = await node.fetch()
-        assert hub.requests == []
     assert done.progress.from_peers == done.progress.total
 
 
