@@ -1,0 +1,51 @@
+"""Small disks of a test's own, for what only a full or read-only disk shows."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import STRICT
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A tmpfs mounted at `path`."""
+
+    path: Path
+
+    def remount(self, options: str) -> None:
+        """Change it: `size=20m`, `ro`, ..."""
+        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True, capture_output=True)
+
+    def fill(self, size: int) -> Path:
+        """Take up `size` bytes, or what is left."""
+        path = self.path / "filler"
+        try:
+            path.write_bytes(bytes(size))
+        except OSError:
+            assert path.exists()
+        return path
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[Path, str], Disk]]:
+    """`disk(path, "5m")` mounts a disk of that size at `path`. Skips where that is not permitted."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small disk")
+    with ExitStack() as mounted:
+
+        def mount(path: Path, size: str) -> Disk:
+            path.mkdir(parents=True, exist_ok=True)
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                (pytest.fail if STRICT else pytest.skip)(f"cannot mount a small disk: {done.stderr.strip()}")
+            mounted.callback(subprocess.run, ["umount", "--lazy", path], check=True)
+            return Disk(path)
+
+        yield mount
