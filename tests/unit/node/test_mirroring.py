@@ -116,7 +116,6 @@ async def test_a_stopped_run_is_taken_up_where_it_stopped(job: Job) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        await assert_nothing_runs()
         assert not job.published()
         job.seen.clear()
         hub.faults.clear()
