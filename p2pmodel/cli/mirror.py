@@ -52,6 +52,12 @@ def mirror() -> None:
     show_default=True,
     help="With --upstream: how long a branch is taken for unchanged.",
 )
+@click.option(
+    "--max-cache-bytes",
+    callback=options.size,
+    metavar="SIZE",
+    help="With --upstream: bound on the cache; what was served longest ago makes room.",
+)
 @options.upstream
 @options.common
 def serve(
@@ -59,6 +65,7 @@ def serve(
     settings: Settings,
     upstream: bool,
     metadata_ttl: float,
+    max_cache_bytes: int | None,
     listen: str,
     token_file: Path | None,
     token_env: str | None,
@@ -82,10 +89,12 @@ def serve(
     check_directory(settings.cache_dir)
     cache = HubCache(settings.cache_dir)
     through = None
+    if max_cache_bytes is not None and not upstream:
+        raise InvalidInput("--max-cache-bytes bounds what is brought from upstream", hint="add --upstream")
     if upstream:
         _check_upstream(settings, address)
         reporter = Reporter(note=_silent if quiet else _note)
-        through = PullThrough(cache, settings, reporter, metadata_ttl=metadata_ttl)
+        through = PullThrough(cache, settings, reporter, metadata_ttl=metadata_ttl, max_bytes=max_cache_bytes)
     pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():

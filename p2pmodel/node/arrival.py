@@ -9,7 +9,7 @@ Invariants, to re-check when editing:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import BinaryIO
 
@@ -27,15 +27,21 @@ from p2pmodel.store.space import allocated, check_space
 HOLD_BACK = MIB
 LOCK_PATIENCE = 30.0
 
+MakeRoom = Callable[[], Awaitable[None]]
+"""Waits until there is room for the file; raises if there cannot be."""
+
 
 class Arrival:
     """`run` pulls and publishes; meanwhile `reader` gives a view of what has come."""
 
-    def __init__(self, origin: Origin, repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
+    def __init__(
+        self, origin: Origin, repo: RepoCache, manifest: Manifest, file: ManifestFile, make_room: MakeRoom
+    ) -> None:
         self.file = file
         self._origin = origin
         self._repo = repo
         self._manifest = manifest
+        self._make_room = make_room
         self._path = arriving_path(repo, file)
         self._partial: PartialFile | None = None
         self._verified = False
@@ -61,6 +67,7 @@ class Arrival:
     async def _run(self) -> None:
         async with blob_lock(self._repo, self.file, patience=LOCK_PATIENCE):
             if await asyncio.to_thread(self._repo.blob, self.file) is None:
+                await self._make_room()
                 await asyncio.to_thread(self._check_space)
                 await self._pull()
                 await asyncio.to_thread(publish_arrived, self._repo, self._manifest, self.file)

@@ -6,19 +6,21 @@ who wanted it has left: a client that comes back resumes. What was pulled stays 
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Self
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import Reference, RepoId
+from p2pmodel.domain.names import Reference
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.arrival import Arrival, Reader
 from p2pmodel.node.progress import Reporter
+from p2pmodel.node.room import Room
 from p2pmodel.node.upstream import METADATA_TTL, Upstream
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import Settings
 from p2pmodel.store.arrivals import is_tainted, show
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.eviction import Key, renew_served
 
 LINGER = 30.0
 """Seconds for which a pull goes on when nobody wants it any more."""
@@ -28,7 +30,10 @@ PART_SIZE = 4 << 20
 
 
 class PullThrough:
-    """`async with` opens and closes it; closing stops the pulls, and the next run resumes them."""
+    """`async with` opens and closes it; closing stops the pulls, and the next run resumes them.
+
+    `max_bytes` bounds the cache: what was served longest ago makes room for what is asked for.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class PullThrough:
         reporter: Reporter,
         *,
         metadata_ttl: float = METADATA_TTL,
+        max_bytes: int | None = None,
         linger: float = LINGER,
     ) -> None:
         self.cache = cache
@@ -46,9 +52,11 @@ class PullThrough:
         self._reporter = reporter
         self._linger = linger
         self._upstream = Upstream(cache, self.origin, reporter, ttl=metadata_ttl)
-        self._wanted: dict[tuple[RepoId, str], _Wanted] = {}
+        self._wanted: dict[Key, _Wanted] = {}
+        self._room = Room(cache, max_bytes, reporter)
 
     async def __aenter__(self) -> Self:
+        await self._room.make({})
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.origin)
             stack.push_async_callback(self._upstream.close)
@@ -73,7 +81,13 @@ class PullThrough:
 
     def show(self, manifest: Manifest, file: ManifestFile) -> None:
         """`file`, whose blob is here, was asked for as part of `manifest`: it belongs into that snapshot. Blocks."""
-        show(self.repo(manifest), manifest, file)
+        repo = self.repo(manifest)
+        show(repo, manifest, file)
+        renew_served(repo, file)
+
+    def serving(self, manifest: Manifest, file: ManifestFile) -> AbstractContextManager[None]:
+        """While the context lasts, `file` is not removed to make room."""
+        return self._room.keeping((manifest.repo, file.etag))
 
     @asynccontextmanager
     async def reader(self, manifest: Manifest, file: ManifestFile) -> AsyncIterator[Reader]:
@@ -81,13 +95,16 @@ class PullThrough:
         key = manifest.repo, file.etag
         wanted = self._wanted.get(key)
         if wanted is None:
-            arrival = Arrival(self.origin, self.repo(manifest), manifest, file)
+            arrival = Arrival(self.origin, self.repo(manifest), manifest, file, self._make_room)
             wanted = self._wanted[key] = _Wanted(arrival, asyncio.create_task(self._run(key, arrival)))
         with wanted.by_one_more(self._linger):
             async with wanted.arrival.reader() as reader:
                 yield reader
 
-    async def _run(self, key: tuple[RepoId, str], arrival: Arrival) -> None:
+    async def _make_room(self) -> None:
+        await self._room.make({key: wanted.arrival.file.size for key, wanted in self._wanted.items()})
+
+    async def _run(self, key: Key, arrival: Arrival) -> None:
         try:
             await arrival.run()
         except P2PModelError as error:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.domain.names import Reference, RepoId
-from p2pmodel.errors import InvalidInput, NotFound, RepoNotFound, RevisionNotFound, Unavailable
+from p2pmodel.errors import IntegrityError, InvalidInput, NotFound, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.node.pull_through import PullThrough
 from p2pmodel.service.published import Published, Snapshot
 
@@ -93,25 +93,26 @@ class UpstreamLibrary:
         if not body:
             yield Opened(None)
             return
-        manifest = snapshot.manifest
-        ranges = not await asyncio.to_thread(self._upstream.tainted, manifest, file)
-        try:
+        with self._upstream.serving(snapshot.manifest, file):
+            ranges = not await asyncio.to_thread(self._upstream.tainted, snapshot.manifest, file)
             blob = await asyncio.to_thread(self._from_cache, snapshot, file)
-        except Unavailable:
-            async with self._upstream.reader(manifest, file) as reader:
-                yield Opened(reader.file, reader.ready, ranges)
-            return
-        with blob:
-            yield Opened(blob, ranges=ranges)
+            if blob is None:
+                async with self._upstream.reader(snapshot.manifest, file) as reader:
+                    yield Opened(reader.file, reader.ready, ranges)
+                return
+            with blob:
+                yield Opened(blob, ranges=ranges)
 
-    def _from_cache(self, snapshot: Snapshot, file: ManifestFile) -> BinaryIO:
-        blob = snapshot.open(file)
-        try:
-            self._upstream.show(snapshot.manifest, file)
-        except BaseException:
-            blob.close()
-            raise
-        return blob
+    def _from_cache(self, snapshot: Snapshot, file: ManifestFile) -> BinaryIO | None:
+        """The blob, shown in its snapshot; None if it is not here, or was just removed to make room."""
+        with ExitStack() as stack:
+            try:
+                blob = stack.enter_context(snapshot.open(file))
+                self._upstream.show(snapshot.manifest, file)
+            except (Unavailable, IntegrityError):
+                return None
+            stack.pop_all()
+            return blob
 
 
 def _reference(repo: str, revision: str) -> Reference:

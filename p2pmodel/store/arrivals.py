@@ -10,6 +10,7 @@ from pathlib import Path
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.disk import translated
+from p2pmodel.store.eviction import mark_served
 from p2pmodel.store.partial import remove_record
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.revisions import revisions_at
@@ -27,6 +28,7 @@ def publish_arrived(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> 
     """Give the assembled and verified `file` its place among the blobs and in the snapshot."""
     staged = arriving_path(repo, file)
     publish_blob(repo, file, staged)
+    mark_served(repo, file)
     remove_record(staged)
     show(repo, manifest, file)
 

@@ -17,7 +17,7 @@ from p2pmodel.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.store.cache import HubCache
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
-from tests.support.hub_snapshot import snapshot_of
+from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 
 WEIGHTS = os.urandom(3 * HOLD_BACK)
 CONTENTS = {"config.json": b"{}", "copy.safetensors": WEIGHTS, "empty.txt": b"", "model.safetensors": WEIGHTS}
@@ -29,12 +29,13 @@ PATIENT = OriginSettings(part_size=1 << 18, connect_timeout=1, read_timeout=1, p
 class Tier:
     """A pull-through mirror below `root` in front of `hubs`."""
 
-    def __init__(self, root: Path, *hubs: FakeHub, linger: float = 0.05) -> None:
+    def __init__(self, root: Path, *hubs: FakeHub, linger: float = 0.05, max_bytes: int | None = None) -> None:
         mirrors = tuple(MirrorSettings(name=f"m{n}", endpoint=hub.url) for n, hub in enumerate(hubs))
         self.cache = HubCache(root)
         self.notes: list[str] = []
         settings = Settings(cache_dir=root, mirrors=mirrors, origin=PATIENT)
-        self.through = PullThrough(self.cache, settings, Reporter(note=self.notes.append), linger=linger)
+        reporter = Reporter(note=self.notes.append)
+        self.through = PullThrough(self.cache, settings, reporter, linger=linger, max_bytes=max_bytes)
 
     async def read(self, file: ManifestFile = MODEL, start: int = 0) -> bytes:
         async with self.through.reader(SNAPSHOT.manifest, file) as reader:
@@ -43,6 +44,20 @@ class Tier:
                 at = start + len(got)
                 got += os.pread(reader.file.fileno(), await reader.ready(at) - at, at)
             return got
+
+    async def read_of(self, snapshot: HubSnapshot, file: ManifestFile) -> bytes:
+        """Read a small file whole, and wait until it is published."""
+        async with self.through.reader(snapshot.manifest, file) as reader:
+            assert await reader.ready(0) == file.size
+            got = os.pread(reader.file.fileno(), file.size, 0)
+        await eventually(lambda: not self.through._wanted, seconds=5, what="it is published")
+        return got
+
+    def snapshot(self, snapshot: HubSnapshot) -> Path:
+        return self.cache.repo(snapshot.manifest.repo).snapshot(snapshot.commit)
+
+    def held(self, snapshot: HubSnapshot) -> int:
+        return sum(p.stat().st_size for p in (self.cache.repo(snapshot.manifest.repo).folder / "blobs").iterdir())
 
     def blob(self, file: ManifestFile = MODEL) -> bytes | None:
         path = self.cache.repo(SNAPSHOT.manifest.repo).blob(file)
@@ -185,3 +200,44 @@ async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(NoSpace):
             await tier.read()
         assert hub.sent == 0
+
+
+MANY = snapshot_of({f"{n}.bin": bytes([n]) * 100_000 for n in range(5)}, repo="org/many")
+
+
+async def test_what_was_served_longest_ago_makes_room(tmp_path: Path) -> None:
+    async with FakeHub(MANY) as hub:
+        tier = Tier(tmp_path, hub, max_bytes=250_000)
+        async with tier.through:
+            for file in MANY.files.values():
+                assert await tier.read_of(MANY, file) == MANY.contents[file.path]
+                assert tier.held(MANY) <= 250_000
+            assert {p.name for p in tier.snapshot(MANY).iterdir()} == {"3.bin", "4.bin"}
+            await tier.read_of(MANY, MANY.file("0.bin"))
+            assert hub.sent == 600_000, "what had to go comes again"
+            assert any("made room" in note for note in tier.notes)
+
+
+async def test_what_is_being_served_stays(tmp_path: Path) -> None:
+    first, second, third = list(MANY.files.values())[:3]
+    async with FakeHub(MANY) as hub:
+        tier = Tier(tmp_path, hub, max_bytes=200_000)
+        async with tier.through:
+            await tier.read_of(MANY, first)
+            await tier.read_of(MANY, second)
+            with tier.through.serving(MANY.manifest, first):
+                await tier.read_of(MANY, third)
+                assert {p.name for p in tier.snapshot(MANY).iterdir()} == {"0.bin", "2.bin"}
+                with tier.through.serving(MANY.manifest, third), pytest.raises(Unavailable, match="being served"):
+                    await tier.read_of(MANY, second)
+            await tier.read_of(MANY, second)
+
+
+async def test_a_file_larger_than_the_cache_removes_nothing(tmp_path: Path) -> None:
+    async with FakeHub(SNAPSHOT) as hub:
+        tier = Tier(tmp_path, hub, max_bytes=HOLD_BACK)
+        async with tier.through:
+            await tier.read(SNAPSHOT.file("config.json"))
+            with pytest.raises(NoSpace, match="--max-cache-bytes"):
+                await tier.read()
+            assert tier.blob(SNAPSHOT.file("config.json")) == b"{}"

@@ -1,0 +1,168 @@
+"""What goes when a cache is to be smaller, in which order, and what a reader finds meanwhile."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.domain.manifest import Manifest
+from p2pmodel.errors import NoSpace, Unavailable
+from p2pmodel.store import eviction
+from p2pmodel.store.arrivals import arriving_path
+from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.eviction import Key, make_room, mark_served, renew_served
+from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+from tests.support.stored import move_to_shared_store, publish
+
+OLD = snapshot_of({"a/same.bin": b"s" * 100, "gone.bin": b"g" * 100})
+NEW = snapshot_of({"a/same.bin": b"s" * 100, "new.bin": b"n" * 100})
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> HubCache:
+    return HubCache(tmp_path / "hub")
+
+
+def pulled(cache: HubCache, snapshot: HubSnapshot, *, at: float, refs: tuple[str, ...] = ("main",)) -> Manifest:
+    """Publish `snapshot` as a mirror pulled and served it at `at`."""
+    manifest = publish(cache, snapshot, refs=refs)
+    repo = cache.repo(manifest.repo)
+    for file in manifest.files:
+        mark_served(repo, file)
+        os.utime(repo.private / "served" / file.etag, (at, at))
+    return manifest
+
+
+def make(cache: HubCache, budget: int, arriving: dict[Key, int] | None = None, used: set[Key] | None = None) -> int:
+    kept = used or set()
+    return sum(size for _, _, size in make_room(cache, budget, arriving or {}, lambda key: key in kept))
+
+
+def held(repo: RepoCache) -> set[str]:
+    """Every file that some snapshot shows; each must be there."""
+    found = set()
+    for commit in repo.commits():
+        for path in repo.snapshot(commit).rglob("*"):
+            if not path.is_dir():
+                assert path.read_bytes(), path
+                found.add(path.name)
+    assert all(repo.snapshot(commit).is_dir() for commit in repo.refs().values()), "a ref without its snapshot"
+    return found
+
+
+def test_nothing_goes_while_there_is_room(cache: HubCache) -> None:
+    pulled(cache, OLD, at=1)
+    assert make(cache, 200) == 0
+    assert held(cache.repo(OLD.manifest.repo)) == {"same.bin", "gone.bin"}
+
+
+def test_the_oldest_goes_and_its_ref_and_snapshot_with_its_last_file(cache: HubCache) -> None:
+    pulled(cache, OLD, at=1, refs=("v1",))
+    pulled(cache, NEW, at=2)
+    repo = cache.repo(OLD.manifest.repo)
+    assert make(cache, 299) == 100
+    assert held(repo) == {"same.bin", "new.bin"}
+    assert repo.refs() == {"main": NEW.commit, "v1": OLD.commit}
+    os.utime(repo.private / "served" / NEW.file("new.bin").etag, (3, 3))
+    assert make(cache, 199) == 100
+    assert held(repo) == {"new.bin"}
+    assert repo.refs() == {"main": NEW.commit}
+    assert repo.commits() == [NEW.commit]
+    assert [p.name for p in (repo.folder / "trees").iterdir()] == [f"{NEW.commit}.json"]
+    assert make(cache, 0) == 100
+    assert cache.repos() == []
+
+
+def test_being_served_again_keeps_it(cache: HubCache) -> None:
+    pulled(cache, OLD, at=1)
+    repo = cache.repo(OLD.manifest.repo)
+    renew_served(repo, OLD.file("gone.bin"))
+    make(cache, 100)
+    assert held(repo) == {"gone.bin"}
+
+
+def test_what_no_mirror_pulled_stays_and_counts(cache: HubCache) -> None:
+    publish(cache, OLD)
+    renew_served(cache.repo(OLD.manifest.repo), OLD.file("gone.bin"))
+    with pytest.raises(NoSpace, match="200 bytes must stay"):
+        make(cache, 199)
+    assert held(cache.repo(OLD.manifest.repo)) == {"same.bin", "gone.bin"}
+
+
+def test_what_is_in_use_stays_and_nothing_goes_for_nothing(cache: HubCache) -> None:
+    pulled(cache, OLD, at=1)
+    repo = cache.repo(OLD.manifest.repo)
+    used = {(repo.repo, OLD.file("gone.bin").etag)}
+    with pytest.raises(Unavailable, match="being served"):
+        make(cache, 99, used=used)
+    assert held(repo) == {"same.bin", "gone.bin"}
+    assert make(cache, 100, used=used) == 100
+    assert held(repo) == {"gone.bin"}
+
+
+def test_what_arrives_counts_whole(cache: HubCache) -> None:
+    pulled(cache, OLD, at=1)
+    repo = cache.repo(OLD.manifest.repo)
+    arriving = NEW.file("new.bin")
+    path = arriving_path(repo, arriving)
+    path.parent.mkdir()
+    path.write_bytes(b"n" * 10)
+    assert make(cache, 299, {(repo.repo, arriving.etag): 100}) == 100
+    assert path.exists()
+
+
+def test_a_pull_that_was_given_up_goes_in_its_turn(cache: HubCache) -> None:
+    pulled(cache, OLD, at=10**10)
+    repo = cache.repo(OLD.manifest.repo)
+    path = arriving_path(repo, NEW.file("new.bin"))
+    path.parent.mkdir()
+    path.write_bytes(b"n" * 100)
+    record = path.with_name(f"{path.name}.ranges")
+    record.touch()
+    assert make(cache, 200) >= 100
+    assert not path.exists()
+    assert not record.exists()
+    assert held(repo) == {"same.bin", "gone.bin"}
+
+
+def test_the_hubs_shared_store_is_not_ours(cache: HubCache) -> None:
+    manifest = pulled(cache, OLD, at=1)
+    repo = cache.repo(manifest.repo)
+    payload = move_to_shared_store(repo, OLD.file("gone.bin"))
+    assert make(cache, 0) == 100
+    assert payload.exists()
+    assert held(repo) == {"gone.bin"}
+
+
+def test_a_reader_never_finds_half_of_it_gone(cache: HubCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled(cache, OLD, at=1, refs=("v1",))
+    pulled(cache, NEW, at=2)
+    repo = cache.repo(OLD.manifest.repo)
+    seen = 0
+    unlink = Path.unlink
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        nonlocal seen
+        held(repo)
+        seen += 1
+        unlink(path, missing_ok=missing_ok)
+        held(repo)
+
+    monkeypatch.setattr(eviction.Path, "unlink", watched)
+    make(cache, 0)
+    assert seen > 6
+
+
+def test_any_history_stays_within_the_bound(cache: HubCache) -> None:
+    order = random.Random(7)
+    names = [f"{n}.bin" for n in range(12)]
+    for step in range(40):
+        chosen = order.sample(names, 3)
+        snapshot = snapshot_of({n: n.encode() * order.choice([10, 11]) for n in chosen}, repo=f"org/r{step % 3}")
+        pulled(cache, snapshot, at=step)
+        make(cache, 400)
+        repos = [cache.repo(repo) for repo in cache.repos()]
+        blobs = [p for repo in repos for p in (repo.folder / "blobs").iterdir()]
+        assert sum(p.stat().st_size for p in blobs) <= 400
+        assert all(held(repo) for repo in repos)
