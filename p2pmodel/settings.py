@@ -34,6 +34,12 @@ class MirrorSettings(_Part):
     """Environment variable with the bearer token meant for this endpoint."""
     token: SecretStr | None = Field(default=None, repr=False)
     max_connections: int = Field(default=8, ge=1, le=64)
+    max_bytes_per_second: int | None = Field(default=None, ge=1024)
+    """Over all connections together; None is unlimited."""
+    ca_file: Path | None = None
+    """PEM file of certificate authorities that this endpoint's certificate may be signed by, besides the system's."""
+    fallback: bool = False
+    """Asked only when no other mirror can be; it never shares a download with others."""
 
     @field_validator("endpoint")
     @classmethod
@@ -51,6 +57,8 @@ class OriginSettings(_Part):
     """Seconds without a byte after which a request counts as stalled."""
     patience: float = Field(default=120.0, gt=0)
     """Seconds for which failing mirrors are retried without any progress before the job gives up."""
+    state_dir: Path | None = None
+    """Where what is known of the mirrors is kept; None remembers nothing. Follows `Settings.state_dir`."""
 
 
 class SwarmSettings(_Part):
@@ -87,6 +95,8 @@ class Settings(_Part):
     mirrors: tuple[MirrorSettings, ...]
     coordinators: tuple[str, ...] = ()
     """Base URLs of tracker-and-catalog services."""
+    state_dir: Path | None = None
+    """What is worth keeping between runs, but no data: P2PMODEL_STATE_DIR, or XDG_STATE_HOME/p2pmodel."""
     offline: bool = False
     progress: bool = True
     origin: OriginSettings = OriginSettings()
@@ -126,6 +136,8 @@ def load_settings(
         if value is not None:
             _set(values, key, value)
     values.setdefault("cache_dir", _default_cache(env))
+    values.setdefault("state_dir", _default_state(env))
+    _set(values, "origin.state_dir", values["state_dir"])
     endpoints = values.pop("endpoints", None)
     values["mirrors"] = _mirrors(values.get("mirrors"), env, endpoints)
     try:
@@ -179,6 +191,7 @@ _ENVIRONMENT = {
     "P2PMODEL_STALL_TIMEOUT": "swarm.stall_timeout",
     "P2PMODEL_UPLOAD_LIMIT": "swarm.upload_limit",
     "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
+    "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
 }
 _TRUE = {"1", "ON", "YES", "TRUE"}
@@ -290,6 +303,11 @@ def _hf_home(env: Mapping[str, str]) -> Path:
 
 def _default_cache(env: Mapping[str, str]) -> Path:
     return _hf_home(env) / "hub"
+
+
+def _default_state(env: Mapping[str, str]) -> Path:
+    state = Path(env["XDG_STATE_HOME"]) if env.get("XDG_STATE_HOME") else _home(env) / ".local/state"
+    return state / "p2pmodel"
 
 
 def _split(text: str) -> list[str]:

@@ -1,16 +1,28 @@
-"""Which mirror to ask now: priority order, bent by what each mirror has just done. Pure; the clock is passed in.
+"""Which mirrors to ask now: priority order, bent by what each mirror has just done. Pure; the clock is passed in.
 
-The rules:
+States (`Health.state`):
+
+    healthy      asked in priority order
+    slow         clearly slower than the best: asked after the healthy ones, whatever its priority
+    failing      its last requests failed: retried after a backoff; after `_PATIENT_ROUNDS` rounds others go first
+    quarantined  it sent wrong bytes: asked only when no other can be
+    trial        its rest or quarantine is over, but it has not yet answered well: one request at a time
+
+The rules for one request (`choose`):
 1. A mirror excluded for the job (it lied, or does not have the file) is never asked.
 2. A mirror that failed keeps its place for `_PATIENT_ROUNDS` rounds: retried after a backoff, not passed over.
 3. Then it is demoted for a rest: asked only when every other usable mirror is demoted too.
 4. A mirror that said how long it wants to be left alone is left alone that long; a long wait demotes it meanwhile.
-5. Among the undemoted, suspects (they lied about this snapshot before) come last, then priority order decides.
-6. Among the demoted, the one ready first.
+5. Quarantined mirrors come last of all; fallbacks after all others that are not demoted; slow ones after the quick.
+6. Then priority order decides. Among the demoted, the one ready first.
+
+The rule for a transfer (`team`): the mirrors in that order; each joins when those before it would take longer than
+`_JOIN_SECONDS` for what is left. Who has joined stays. Quarantined, demoted and fallback mirrors never join others.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 _PATIENT_ROUNDS = 3
@@ -19,14 +31,35 @@ _MAX_BACKOFF = 4.0
 _SHORT_WAIT = 2.0
 _REST = 30.0
 _MAX_REST = 300.0
+_QUARANTINE = 600.0
+_MAX_QUARANTINE = 86400.0
+_SLOW_BELOW = 0.25
+_QUICK_ABOVE = 0.5
+"""Of the best mirror's rate; the gap between the two keeps a mirror from flapping."""
+
+_JOIN_SECONDS = 1.0
+_GRACE = 0.3
+"""Seconds in which a transfer's first mirror may show how quick it is before others join."""
+
+
+class State(StrEnum):
+    """How a mirror is seen."""
+
+    HEALTHY = "healthy"
+    SLOW = "slow"
+    FAILING = "failing"
+    QUARANTINED = "quarantined"
+    TRIAL = "trial"
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a mirror's transport fares. `rank` is its place in the priority order; times are seconds of one clock."""
+    """How a mirror fares. `rank` is its place in the priority order; times are seconds of one clock."""
 
     name: str
     rank: int
+    fallback: bool = False
+    """Whether it is meant only for when no other helps."""
     rounds: int = 0
     """Failed rounds since the last whole answer."""
     dry_rounds: int = 0
@@ -34,10 +67,30 @@ class Health:
     rests: int = 0
     ready_at: float = 0.0
     demoted_until: float = 0.0
+    lies: int = 0
+    """Times it was caught with wrong bytes since its bytes last proved right."""
+    quarantined_until: float = 0.0
+    slow: bool = False
 
     def demoted(self, now: float) -> bool:
         """Whether others go first."""
         return now < self.demoted_until
+
+    def quarantined(self, now: float) -> bool:
+        """Whether it is asked only when nobody else can be."""
+        return now < self.quarantined_until
+
+    def state(self, now: float) -> State:
+        """How it is seen at `now`."""
+        if self.quarantined(now):
+            return State.QUARANTINED
+        if self.demoted(now) or now < self.ready_at:
+            return State.FAILING
+        if self.lies or self.rests:
+            return State.TRIAL
+        if self.rounds:
+            return State.FAILING
+        return State.SLOW if self.slow else State.HEALTHY
 
     def failed(self, now: float, *, dry: bool, wait: float | None = None, slow: bool = False) -> "Health":
         """After a request failed at `now`.
@@ -56,16 +109,42 @@ class Health:
         demoted_until, rests = self.demoted_until, self.rests
         if wait is not None and wait > _SHORT_WAIT:
             demoted_until = max(demoted_until, ready_at)
-        if not same_round and (slow or rounds >= _PATIENT_ROUNDS):
+        # On trial a single failed round is enough: it was given its chance.
+        if not same_round and (slow or rests or rounds >= _PATIENT_ROUNDS):
             demoted_until = max(demoted_until, now + min(_MAX_REST, _REST * 2 ** min(8, rests)))
             rests += 1
-        return Health(self.name, self.rank, rounds, dry_rounds, rests, ready_at, demoted_until)
+        return replace(
+            self,
+            rounds=rounds,
+            dry_rounds=dry_rounds,
+            rests=rests,
+            ready_at=ready_at,
+            demoted_until=demoted_until,
+        )
 
     def succeeded(self) -> "Health":
-        """After a whole answer."""
-        if not self.rounds and not self.demoted_until:
+        """After a whole answer. That it came does not yet mean that it is right: `proved` says that."""
+        if not self.rounds and not self.rests and not self.demoted_until:
             return self
-        return Health(self.name, self.rank)
+        return replace(self, rounds=0, dry_rounds=0, rests=0, ready_at=0.0, demoted_until=0.0)
+
+    def lied(self, now: float) -> "Health":
+        """After bytes of it turned out wrong; each time without honest bytes in between doubles the quarantine."""
+        if self.quarantined(now):
+            return self
+        until = now + min(_MAX_QUARANTINE, _QUARANTINE * 2 ** min(16, self.lies))
+        return replace(self, lies=self.lies + 1, quarantined_until=until)
+
+    def proved(self, now: float) -> "Health":
+        """After its bytes passed the hash of their file or piece. That ends a trial, not a quarantine."""
+        return self if self.quarantined(now) or not self.lies else replace(self, lies=0, quarantined_until=0.0)
+
+    def compared(self, rate: float | None, best: float | None) -> "Health":
+        """After its rate was held against the best mirror's, both in bytes a second, None for unknown."""
+        if rate is None or not best:
+            return self
+        slow = rate < best * (_QUICK_ABOVE if self.slow else _SLOW_BELOW)
+        return self if slow == self.slow else replace(self, slow=slow)
 
 
 class Choice(NamedTuple):
@@ -75,15 +154,48 @@ class Choice(NamedTuple):
     wait: float
 
 
-def choose(
-    mirrors: Iterable[Health], now: float, *, excluded: Collection[str] = (), suspects: Collection[str] = ()
-) -> Choice | None:
-    """The mirror to ask next, or None when every one is excluded."""
+def ordered(mirrors: Iterable[Health], now: float) -> list[Health]:
+    """The mirrors in the order in which they are worth asking."""
 
-    def key(mirror: Health) -> tuple[bool, float, bool, int]:
+    def key(mirror: Health) -> tuple[bool, bool, float, bool, bool, int]:
         demoted = mirror.demoted(now)
-        return demoted, max(0.0, mirror.ready_at - now) if demoted else 0.0, mirror.name in suspects, mirror.rank
+        wait = max(0.0, mirror.ready_at - now) if demoted else 0.0
+        return mirror.quarantined(now), demoted, wait, mirror.fallback, mirror.slow, mirror.rank
 
-    usable = [m for m in mirrors if m.name not in excluded]
-    best = min(usable, key=key, default=None)
-    return Choice(best.name, max(0.0, best.ready_at - now)) if best else None
+    return sorted(mirrors, key=key)
+
+
+def choose(mirrors: Iterable[Health], now: float, *, excluded: Collection[str] = ()) -> Choice | None:
+    """The mirror to ask next, or None when every one is excluded."""
+    usable = ordered((m for m in mirrors if m.name not in excluded), now)
+    return Choice(usable[0].name, max(0.0, usable[0].ready_at - now)) if usable else None
+
+
+def team(
+    mirrors: Iterable[Health],
+    rates: Mapping[str, float | None],
+    now: float,
+    *,
+    backlog: int,
+    waited: float,
+    joined: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Names of the mirrors that a transfer asks at once, the preferred first.
+
+    `rates`: bytes a second. `backlog`: bytes still to come. `waited`: seconds since the transfer began. `joined`:
+    who took part so far.
+    """
+    usable = ordered(mirrors, now)
+    chosen: list[str] = []
+    total = 0.0
+    for mirror in usable:
+        if chosen and (mirror.quarantined(now) or mirror.demoted(now) or mirror.fallback):
+            break
+        if chosen and mirror.name not in joined and backlog <= total * _JOIN_SECONDS:
+            continue
+        chosen.append(mirror.name)
+        rate = rates.get(mirror.name)
+        if mirror.ready_at <= now:
+            # A mirror that nothing is known of is believed to be quick enough, until it has had its chance.
+            total += rate if rate is not None else (float("inf") if waited < _GRACE else 0.0)
+    return tuple(chosen)

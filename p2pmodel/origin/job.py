@@ -1,35 +1,21 @@
 """One job's dealings with the mirrors: whom to ask next, how long to wait, when to give up and with which error."""
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.ranking import Choice, choose
+from p2pmodel.domain.ranking import Choice, choose, team
 from p2pmodel.errors import P2PModelError, WrongBytes
-from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
+from p2pmodel.origin.fleet import Fleet
 from p2pmodel.origin.mirror import Mirror
-from p2pmodel.origin.notes import Notes
-from p2pmodel.origin.requests import RangeRequests
 from p2pmodel.origin.responses import Wanted
 from p2pmodel.origin.verdict import verdict
-from p2pmodel.settings import OriginSettings
 
 _NOTEWORTHY_WAIT = 1.0
 
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What all jobs share. `suspects`: by commit, the mirrors that lied about it; they are asked last."""
-
-    mirrors: tuple[Mirror, ...]
-    requests: RangeRequests
-    settings: OriginSettings
-    clock: Clock
-    notes: Notes
-    suspects: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+Deliver = Callable[[int, bytes], Awaitable[bool]]
+"""Takes (offset, data) and says whether more is wanted."""
 
 
 class NoneLeft(Exception):
@@ -46,16 +32,36 @@ class Job:
         """Mirrors that answer a range with the whole file."""
         self.only: str | None = None
         """If set, no other mirror is asked."""
+        self.without: str | None = None
+        """If set, this mirror is not asked for the time being."""
         self._fleet = fleet
         self._refusals: dict[str, Refused] = {}
         self._reasons: dict[str, str] = {}
         self._current: str | None = None
         self._failing_since: float | None = None
         self._given_up = False
+        self._joined: frozenset[str] = frozenset()
 
     def candidates(self) -> list[Mirror]:
         """The mirrors still worth asking, in priority order."""
-        return [m for m in self._fleet.mirrors if m.name not in self._refusals and self.only in (None, m.name)]
+        return [m for m in self._fleet.mirrors if self._may_ask(m.name)]
+
+    def _may_ask(self, name: str) -> bool:
+        return name not in self._refusals and self.only in (None, name) and name != self.without
+
+    def team(self, backlog: int, waited: float) -> list[Mirror]:
+        """The mirrors to ask side by side now, the preferred first; those that have to be waited for are not among
+        them. `waited`: seconds since the pull began."""
+        now, candidates = self._fleet.clock.now(), {m.name: m for m in self.candidates()}
+        healths = [m.health for m in candidates.values() if m.name not in self.rangeless]
+        rates = self._fleet.rates()
+        names = team(healths, rates, now, backlog=backlog, waited=waited, joined=self._joined)
+        for name in names[1:]:
+            if name not in self._joined:
+                line = f"mirror {name} joins for {self.file.path}: without it that would take longer"
+                self._fleet.notes.say(line, "joins", name)
+        self._joined |= frozenset(names)
+        return [candidates[name] for name in names if candidates[name].health.ready_at <= now]
 
     async def next_mirror(self) -> Mirror:
         """The mirror to ask now, after the wait it needs. Raises NoneLeft."""
@@ -69,21 +75,23 @@ class Job:
             await self._fleet.clock.sleep(choice.wait)
         raise NoneLeft
 
-    async def attempt(self, mirror: Mirror, wanted: Wanted, deliver: Callable[[int, bytes], Awaitable[None]]) -> bool:
-        """Ask `mirror` once and `deliver` (offset, data) as it comes. False if not all came: ask `next_mirror`."""
+    async def attempt(self, mirror: Mirror, wanted: Wanted, deliver: Deliver) -> bool:
+        """Ask `mirror` once and `deliver` as it comes. False if not all that is wanted came: ask `next_mirror`."""
         async with mirror.slots:
             # While this request queued for a connection, others may have found out that the mirror is down.
-            return self._choice() == (mirror.name, 0.0) and await self._attempt(mirror, wanted, deliver)
+            return self._choice() == (mirror.name, 0.0) and await self.ask(mirror, wanted, deliver)
 
-    async def _attempt(self, mirror: Mirror, wanted: Wanted, deliver: Callable[[int, bytes], Awaitable[None]]) -> bool:
+    async def ask(self, mirror: Mirror, wanted: Wanted, deliver: Deliver) -> bool:
+        """Like `attempt`, for who holds one of the mirror's slots."""
         dry = True
         try:
             async with aclosing(self._fleet.requests.stream(mirror, wanted)) as pieces:
                 async for offset, data in pieces:
-                    await deliver(offset, data)
                     dry = False
+                    if not await deliver(offset, data):
+                        break
         except Failed as failure:
-            self._failed(mirror, failure, dry=dry)
+            self.failed(mirror, failure, dry=dry)
         except RangesIgnored:
             self.rangeless.add(mirror.name)
         except Refused as refusal:
@@ -104,8 +112,9 @@ class Job:
             return
         self._refusals[mirror.name] = refusal
         self._reasons[mirror.name] = refusal.reason
+        mirror.reason = refusal.reason
         if refusal.error is WrongBytes:
-            self._fleet.suspects[self.manifest.commit].add(mirror.name)
+            mirror.health = mirror.health.lied(self._fleet.clock.now())
         what = "sent wrong bytes for" if refusal.error is WrongBytes else "is left out for"
         line = f"mirror {mirror.name} {what} {self.file.path}: {refusal.reason}"
         self._fleet.notes.say(line, "refused", mirror.name, refusal.reason)
@@ -121,14 +130,19 @@ class Job:
         self.progressed()
 
     def _choice(self) -> Choice | None:
-        healths = [m.health for m in self.candidates()]
-        return choose(healths, self._fleet.clock.now(), suspects=self._fleet.suspects[self.manifest.commit])
+        now, healths = self._fleet.clock.now(), [m.health for m in self.candidates()]
+        ranged = [h for h in healths if h.name not in self.rangeless]
+        # Who sends only whole files is asked when nobody else is fit to: it cannot share, and cannot resume.
+        fit = any(not h.demoted(now) and not h.quarantined(now) for h in ranged)
+        return choose(ranged if fit else healths, now)
 
-    def _failed(self, mirror: Mirror, failure: Failed, *, dry: bool) -> None:
+    def failed(self, mirror: Mirror, failure: Failed, *, dry: bool) -> None:
+        """A request to `mirror` failed; `dry`: without a byte."""
         now, patience = self._fleet.clock.now(), self._fleet.settings.patience
         wait = None if failure.wait is None else min(failure.wait, patience)
         mirror.health = mirror.health.failed(now, dry=dry, wait=wait, slow=failure.slow)
-        self._reasons[mirror.name] = failure.reason
+        self._reasons[mirror.name] = mirror.reason = failure.reason
+        self._fleet.notes.say(f"mirror {mirror.name} failed: {failure.reason}", "failed", mirror.name, failure.reason)
         if self._failing_since is None:
             self._failing_since = now
         # Judged only after a request failed, so that time spent waiting as a mirror asked is followed by a try.

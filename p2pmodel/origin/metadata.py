@@ -20,6 +20,7 @@ from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFoun
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, reason_of
 from p2pmodel.origin.headers import retry_after
+from p2pmodel.origin.hub_client import trust
 from p2pmodel.settings import MirrorSettings, OriginSettings
 
 # httpx or httpx2, whichever this huggingface_hub was built on.
@@ -34,6 +35,8 @@ def fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSetti
     are missing there. Raises Failed if asking again may help, else Refused."""
     hub_logging.set_verbosity(logging.CRITICAL)
     constants.HF_HUB_DISABLE_TELEMETRY = True
+    if mirror.ca_file:
+        trust(mirror.endpoint, mirror.ca_file)
     token = mirror.token.get_secret_value() if mirror.token else None
     try:
         return _ask(mirror.endpoint, token, ref, settings)

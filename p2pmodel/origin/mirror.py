@@ -1,27 +1,44 @@
 """One mirror at run time: its addresses, its token's reach, its connections and how it fares."""
 
 import asyncio
+import ssl
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from yarl import URL
 
+from p2pmodel.domain.estimates import Meter, Quality
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.ranking import Health
+from p2pmodel.origin.pace import Pace
+from p2pmodel.origin.trust import context_with
 from p2pmodel.settings import MirrorSettings
+
+_SILENCE = 1.0
 
 
 class Mirror:
-    """`received` counts payload bytes; `slots` bounds the requests in flight, over all jobs."""
+    """`received` counts payload bytes, `wasted` those of them that were of no use; `slots` bounds the requests in
+    flight, over all jobs; `reason` is why it last failed."""
 
     def __init__(self, settings: MirrorSettings, name: str, rank: int) -> None:
         self.settings = settings
         self.name = name
-        self.health = Health(name, rank)
+        self.health = Health(name, rank, fallback=settings.fallback)
+        self.quality = Quality()
+        self.reason = ""
         self.received = 0
+        self.wasted = 0
+        self.active = 0
+        """Requests under way that a pull made."""
         self.slots = asyncio.Semaphore(settings.max_connections)
+        self.pace = Pace(settings.max_bytes_per_second)
+        self._meter = Meter()
+        self._heard = time.monotonic()
         self._endpoint = URL(settings.endpoint)
+        self._trust = context_with(settings.ca_file) if settings.ca_file else None
 
     def __repr__(self) -> str:
         return f"Mirror({self.name!r}, received={self.received})"
@@ -42,6 +59,40 @@ class Mirror:
         if token is None or url.user or url.origin() != self._endpoint.origin():
             return {}
         return {"Authorization": f"Bearer {token.get_secret_value()}"}
+
+    def tls(self, url: URL) -> ssl.SSLContext | bool:
+        """What its certificate is held against: its own `ca_file` counts for its own host and port only."""
+        return self._trust if self._trust and url.origin() == self._endpoint.origin() else True
+
+    def began(self) -> None:
+        """A pull asks it for something."""
+        if not self.active:
+            self._heard = time.monotonic()
+            self._meter.idle()
+        self.active += 1
+
+    def heard(self, count: int, now: float) -> bool:
+        """`count` bytes came; whether that gave a new estimate of its rate. `now`: the origin's clock."""
+        self._heard = time.monotonic()
+        self.received += count
+        sample = self._meter.received(count, self._heard)
+        if sample is not None:
+            self.quality = self.quality.delivered(*sample, now)
+        return sample is not None
+
+    def rate(self, now: float) -> float | None:
+        """Bytes a second to count on; 0 while it is asked and silent, None if nothing is known."""
+        if self.active and time.monotonic() - self._heard >= _SILENCE:
+            return 0.0
+        return self.quality.rate.known(now)
+
+
+def compare(mirrors: Iterable[Mirror], now: float) -> None:
+    """Hold the mirrors' rates against the best one's: who is clearly slower loses its place in the order."""
+    rates = {m: m.quality.rate.known(now) for m in mirrors}
+    best = max((rate for rate in rates.values() if rate is not None), default=None)
+    for mirror, rate in rates.items():
+        mirror.health = mirror.health.compared(rate, best)
 
 
 def mirrors_of(settings: Sequence[MirrorSettings]) -> tuple[Mirror, ...]:

@@ -1,21 +1,56 @@
 """The origin: everything that comes from HTTP mirrors, in priority order, checked, counted and explained."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference
+from p2pmodel.domain.ranking import State
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.job import Fleet, Job
+from p2pmodel.origin.fleet import Fleet
+from p2pmodel.origin.job import Job
 from p2pmodel.origin.lookup import Lookup
 from p2pmodel.origin.metadata import fetch_manifest
-from p2pmodel.origin.mirror import mirrors_of
+from p2pmodel.origin.mirror import Mirror, compare, mirrors_of
 from p2pmodel.origin.notes import Notes
 from p2pmodel.origin.pulling import Pull
 from p2pmodel.origin.reading import Read
+from p2pmodel.origin.remembering import recall, remember
 from p2pmodel.origin.requests import RangeRequests, new_session
 from p2pmodel.origin.sink import RangeSink
 from p2pmodel.settings import MirrorSettings, OriginSettings
+
+_REMEMBER_EVERY = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a mirror is seen: its state, and estimates in seconds and bytes a second, None where nothing is known."""
+
+    name: str
+    endpoint: str
+    state: State
+    connect: float | None
+    first_byte: float | None
+    rate: float | None
+    reason: str
+    """Why it last failed or was left out; kept for as long as it is not replaced."""
+
+
+def _standing(mirror: Mirror, now: float) -> Standing:
+    quality = mirror.quality
+    return Standing(
+        mirror.name,
+        mirror.settings.endpoint,
+        mirror.health.state(now),
+        quality.connect.known(now),
+        quality.first_byte.known(now),
+        quality.rate.known(now),
+        mirror.reason,
+    )
 
 
 def _ignore(_: object) -> None:
@@ -40,23 +75,47 @@ class Origin:
         self._settings = settings
         self._clock = clock or Clock()
         self._notes = Notes(on_note, self._clock)
+        self._remembered_at = self._clock.now()
 
     def __repr__(self) -> str:
         return f"Origin({list(self._mirrors)!r})"
 
     async def __aenter__(self) -> Self:
         self._session = new_session(self._settings)
-        requests = RangeRequests(self._session, self._clock)
+        if self._settings.state_dir:
+            await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)
+        on_rate = partial(compare, self._mirrors)
+        requests = RangeRequests(self._session, self._clock, lambda: on_rate(self._clock.now()))
         self._fleet = Fleet(self._mirrors, requests, self._settings, self._clock, self._notes)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._session.close()
+        await self._remember()
+
+    async def _remember(self) -> None:
+        self._remembered_at = self._clock.now()
+        folder = self._settings.state_dir
+        if folder and self._mirrors:
+            try:
+                await asyncio.to_thread(remember, folder, self._mirrors, self._clock)
+            except OSError as error:
+                self._notes.say(f"cannot remember how the mirrors fare in {folder}: {error.strerror}", "remember")
 
     @property
     def bytes_by_mirror(self) -> Mapping[str, int]:
         """Payload bytes received so far, by mirror name; bytes that turned out wrong count too."""
         return {m.name: m.received for m in self._mirrors}
+
+    @property
+    def wasted_bytes(self) -> int:
+        """Payload bytes received so far that were of no use: they came twice, or were wrong."""
+        return sum(m.wasted for m in self._mirrors)
+
+    def standings(self) -> tuple[Standing, ...]:
+        """How each mirror is seen now, in priority order."""
+        now = self._clock.now()
+        return tuple(_standing(m, now) for m in self._mirrors)
 
     async def manifest(self, ref: Reference) -> Manifest:
         """What `ref` consists of, from the first mirror that has it.
@@ -80,7 +139,9 @@ class Origin:
         file and expectation), GatedRepo, AccessDenied, NotFound, Unavailable (naming every mirror with its
         last reason, after `patience` seconds without progress), and what the sink raises.
         """
-        await Pull(Job(self._fleet, manifest, file), sink, self._settings.part_size, on_bytes).run()
+        await Pull(self._fleet, Job(self._fleet, manifest, file), sink, on_bytes).run()
+        if self._clock.now() - self._remembered_at >= _REMEMBER_EVERY:
+            await self._remember()
 
     async def read(
         self,
@@ -98,4 +159,4 @@ class Origin:
         """
         if not (offset >= 0 and 0 < length <= file.size - offset):
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
-        return await Read(Job(self._fleet, manifest, file), offset, length, accept).run()
+        return await Read(Job(self._fleet, manifest, file), self._clock, offset, length, accept).run()

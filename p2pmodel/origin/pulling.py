@@ -1,149 +1,185 @@
-"""Pulling one whole file into a sink, over several connections, and holding it to the hash the hub vouches for.
-
-When the file is whole but wrong:
-- one mirror supplied every byte: it lied, and is out of this job;
-- several did: nobody can be blamed, so the file is pulled again wholly from single mirrors in turn.
+"""Pulling one whole file into a sink: from several mirrors over several connections, held to the hash that the hub
+vouches for. Who fetches what is domain/parts; who takes part is domain/ranking; whose fault it is, `tracing`.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any
 
-from p2pmodel.errors import WrongBytes
-from p2pmodel.origin.failures import RangesIgnored, Refused
+from p2pmodel.domain.ledger import Ledger
+from p2pmodel.domain.parts import Board, Run, request_size
+from p2pmodel.origin.failures import Failed
+from p2pmodel.origin.fleet import Fleet
 from p2pmodel.origin.job import Job, NoneLeft
 from p2pmodel.origin.mirror import Mirror
 from p2pmodel.origin.responses import Wanted
 from p2pmodel.origin.sink import RangeSink
-from p2pmodel.origin.verdict import expected
+from p2pmodel.origin.tracing import Tracing
 
-
-@dataclass(slots=True)
-class _Part:
-    """A range still to come; `start` moves up as its bytes arrive."""
-
-    start: int
-    end: int
+_TICK = 0.1
+_STALLED = 1.0
 
 
 class Pull:
     """One file on its way from the mirrors to a sink."""
 
-    def __init__(self, job: Job, sink: RangeSink, part_size: int, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, fleet: Fleet, job: Job, sink: RangeSink, on_bytes: Callable[[int], None]) -> None:
+        self._fleet = fleet
         self._job = job
         self._sink = sink
-        self._part_size = part_size
         self._on_bytes = on_bytes
-        self._supplied: Counter[str] = Counter()
-        """Bytes in the sink by mirror; what an earlier run left there is nobody's."""
+        self._ledger = Ledger()
+        self._answers = 0
+        self._began = time.monotonic()
 
     async def run(self) -> None:
         """Return when the sink holds the right bytes. Raises `Job.verdict`, or what the sink raises."""
+        tracing = Tracing(self._fleet, self._job, self._sink, self._ledger, self.complete)
         try:
-            while not await self._complete_and_right():
-                if self._job.only is None and len(self._supplied) > 1:
-                    await self._singly()
-                    return
+            await tracing.run()
         except NoneLeft:
             raise self._job.verdict() from None
 
-    async def _complete_and_right(self) -> bool:
-        await self._complete()
-        got = await self._sink.digest()
-        file = self._job.file
-        if got == file.etag:
-            return True
-        if file.size == 0:
-            raise WrongBytes("the manifest", file.path, expected(file), f"no bytes, whose hash is {got}")
-        if sum(self._supplied.values()) == file.size and len(self._supplied) == 1:
-            self._blame(next(iter(self._supplied)), got)
-        if len(self._supplied) <= 1:
-            await self._discard()
-        return False
-
-    def _blame(self, name: str, got: str) -> None:
-        mirror = next(m for m in self._job.candidates() if m.name == name)
-        self._job.refuse(mirror, Refused(f"expected {expected(self._job.file)}, got {got}", WrongBytes, got))
-
-    async def _discard(self) -> None:
-        self._supplied.clear()
-        await self._sink.discard()
-
-    async def _singly(self) -> None:
-        for mirror in self._job.candidates():
-            await self._discard()
-            self._job.start_over(mirror)
-            try:
-                if await self._complete_and_right():
-                    return
-            except NoneLeft:
-                continue
-        raise NoneLeft
-
-    async def _complete(self) -> None:
+    async def complete(self) -> None:
+        """Return when the sink misses nothing. Raises NoneLeft."""
         job = self._job
         while missing := self._sink.missing():
             mirror = await job.next_mirror()
-            try:
-                if mirror.name in job.rangeless:
-                    await self._take_whole(mirror, missing)
-                else:
-                    await self._take_parts(missing)
-            except RangesIgnored:
-                continue
+            if mirror.name in job.rangeless:
+                await self._take_whole(mirror, missing)
+            else:
+                board = Board(missing)
+                with self._fleet.pulling(board) as freed:
+                    await _Sharing(self._fleet, job, board, self._keep, self._began).run(freed)
 
-    async def _take_parts(self, missing: Iterable[tuple[int, int]]) -> None:
-        parts = deque(
-            _Part(start, min(start + self._part_size, offset + length))
-            for offset, length in missing
-            for start in range(offset, offset + length, self._part_size)
-        )
-        connections = max(m.settings.max_connections for m in self._job.candidates())
-        await _all(self._connection(parts) for _ in range(min(connections, len(parts))))
-
-    async def _connection(self, parts: deque[_Part]) -> None:
-        while parts:
-            part = parts.popleft()
-            while part.start < part.end:
-                await self._ask(part)
-
-    async def _ask(self, part: _Part) -> None:
-        job = self._job
-        mirror = await job.next_mirror()
-        if mirror.name in job.rangeless:
-            raise RangesIgnored
-        wanted = Wanted(job.manifest, job.file, part.start, part.end)
-        await job.attempt(mirror, wanted, partial(self._deliver, mirror.name, part))
-
-    async def _deliver(self, name: str, part: _Part, offset: int, data: bytes) -> None:
+    async def _keep(self, mirror: Mirror, answer: int, offset: int, data: bytes) -> None:
         await self._sink.write(offset, data)
-        part.start = offset + len(data)
-        self._supplied[name] += len(data)
+        self._ledger.add(answer, mirror.name, offset, offset + len(data))
         self._job.progressed()
         self._on_bytes(len(data))
 
     async def _take_whole(self, mirror: Mirror, missing: list[tuple[int, int]]) -> None:
-        parts = [_Part(offset, offset + length) for offset, length in missing]
+        job, number = self._job, -1 - self._answers
+        self._answers += 1
 
-        async def deliver(offset: int, data: bytes) -> None:
-            for part in parts:
-                start, end = max(offset, part.start), min(offset + len(data), part.end)
+        async def deliver(offset: int, data: bytes) -> bool:
+            new = 0
+            for first, length in missing:
+                start, end = max(offset, first), min(offset + len(data), first + length)
                 if start < end:
-                    await self._deliver(mirror.name, part, start, data[start - offset : end - offset])
+                    await self._keep(mirror, number, start, data[start - offset : end - offset])
+                    new += end - start
+            mirror.wasted += len(data) - new
+            return True
 
-        job = self._job
         await job.attempt(mirror, Wanted(job.manifest, job.file, 0, job.file.size), deliver)
 
 
-async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run them side by side; at the first error cancel the rest, wait for their end and raise it."""
-    tasks = [asyncio.ensure_future(c) for c in coroutines]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+class _Sharing:
+    """The requests for one board: started as connections are free, stopped when their bytes are of no more use."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        job: Job,
+        board: Board,
+        keep: Callable[[Mirror, int, int, bytes], Awaitable[None]],
+        began: float,
+    ) -> None:
+        self._fleet = fleet
+        self._job = job
+        self._board = board
+        self._keep = keep
+        self._began = began
+        self._tasks: dict[asyncio.Task[None], tuple[Mirror, Run]] = {}
+        self._writing: set[Run] = set()
+
+    async def run(self, freed: asyncio.Event) -> None:
+        """Return when all came, or when nothing can be asked before a wait (`Job.next_mirror`)."""
+        try:
+            # A byte counts as held from when it arrived; it is there once it is written.
+            while self._board.left or self._writing:
+                freed.clear()
+                ready = await self._launch()
+                if not ready and not self._tasks:
+                    return
+                await self._wait(freed)
+                self._collect()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _launch(self) -> bool:
+        """Start what can be started; whether there is a mirror to ask, if only it had a connection free."""
+        waited = time.monotonic() - self._began
+        team = self._job.team(self._fleet.backlog(), waited)
+        for mirror in team:
+            while self._has_room(mirror):
+                run = self._next_run(mirror, team)
+                if run is None:
+                    break
+                await mirror.slots.acquire()
+                mirror.began()
+                task = asyncio.ensure_future(self._request(mirror, run))
+                self._tasks[task] = mirror, run
+        return bool(team)
+
+    def _has_room(self, mirror: Mirror) -> bool:
+        trusted = not (mirror.health.lies or mirror.health.rests)
+        most = self._fleet.share(mirror) if trusted else 1
+        return not mirror.slots.locked() and self._board.running(mirror.name) < most
+
+    def _next_run(self, mirror: Mirror, team: list[Mirror]) -> Run | None:
+        now, clock = time.monotonic(), self._fleet.clock.now()
+        total, latency = mirror.quality.rate.known(clock), mirror.quality.first_byte.known(clock)
+        rate = None if total is None else total / mirror.settings.max_connections
+        connections = sum(m.settings.max_connections for m in team)
+        part_size = self._fleet.settings.part_size
+        size = request_size(rate, latency, part_size, self._board.waiting, connections)
+        run = self._board.take(mirror.name, size, now)
+        if run is None and not any(board.waiting for board in self._fleet.boards):
+            run = self._board.aid(mirror.name, rate or 0.0, latency or 0.0, now)
+        return run
+
+    async def _request(self, mirror: Mirror, run: Run) -> None:
+        job, part = self._job, run.part
+        try:
+            wanted = Wanted(job.manifest, job.file, part.start, part.end)
+            await job.ask(mirror, wanted, partial(self._deliver, mirror, run))
+        finally:
+            self._board.ended(run)
+            mirror.active -= 1
+            mirror.slots.release()
+            self._fleet.wake()
+
+    async def _deliver(self, mirror: Mirror, run: Run, offset: int, data: bytes) -> bool:
+        start, end = self._board.arrived(run, offset, len(data), time.monotonic())
+        mirror.wasted += len(data) - (end - start)
+        if start < end:
+            self._writing.add(run)
+            await self._keep(mirror, run.number, start, data[start - offset : end - offset])
+            self._writing.discard(run)
+        return run.wanted
+
+    async def _wait(self, freed: asyncio.Event) -> None:
+        waiting = asyncio.ensure_future(freed.wait())
+        try:
+            await asyncio.wait([*self._tasks, waiting], timeout=_TICK, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
+    def _collect(self) -> None:
+        now = time.monotonic()
+        for task, (mirror, run) in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[task]
+                with suppress(asyncio.CancelledError):
+                    task.result()
+            elif not run.wanted and run not in self._writing and not task.cancelling():
+                # Another mirror was first. What is written is never cancelled: its bytes are counted as held.
+                task.cancel()
+                if now - run.heard >= _STALLED:
+                    self._job.failed(mirror, Failed("stalled, another mirror was first"), dry=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Refused
 from p2pmodel.origin.job import Job, NoneLeft
 from p2pmodel.origin.mirror import Mirror
@@ -13,8 +14,9 @@ from p2pmodel.origin.responses import Wanted
 class Read:
     """One range, all of it from one mirror, so that a failed check blames the right one."""
 
-    def __init__(self, job: Job, offset: int, length: int, accept: Callable[[bytes], bool]) -> None:
+    def __init__(self, job: Job, clock: Clock, offset: int, length: int, accept: Callable[[bytes], bool]) -> None:
         self._job = job
+        self._clock = clock
         self._start = offset
         self._end = offset + length
         self._accept = accept
@@ -29,6 +31,7 @@ class Read:
                 if await self._take(mirror):
                     data = b"".join(self._held)
                     if await asyncio.to_thread(self._accept, data):
+                        mirror.health = mirror.health.proved(self._clock.now())
                         return data
                     self._blame(mirror)
         except NoneLeft:
@@ -45,11 +48,13 @@ class Read:
             job.refuse(mirror, Refused("it answers a range with the whole file", Unavailable))
         return whole
 
-    async def _keep(self, offset: int, data: bytes) -> None:  # noqa: ARG002
+    async def _keep(self, offset: int, data: bytes) -> bool:  # noqa: ARG002
         self._held.append(data)
         self._job.progressed()
+        return True
 
     def _blame(self, mirror: Mirror) -> None:
+        mirror.wasted += sum(map(len, self._held))
         self._held.clear()
         where = f"{self._start}-{self._end}"
         refusal = Refused(f"bytes {where} fail the hash of their piece", WrongBytes, f"other bytes at {where}")

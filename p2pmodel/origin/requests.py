@@ -1,9 +1,10 @@
 """One ranged request at a time: redirects followed by hand, tokens kept at home, the body handed on in big chunks."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -13,7 +14,8 @@ from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, failure_of
 from p2pmodel.origin.mirror import Mirror
-from p2pmodel.origin.responses import Wanted, check_commit, expired, judge
+from p2pmodel.origin.proxies import proxy_for
+from p2pmodel.origin.responses import Wanted, check_identity, expired, judge
 from p2pmodel.settings import OriginSettings
 
 CHUNK = 1 << 20
@@ -35,9 +37,12 @@ _Resolved = tuple[str, str, str]
 class RangeRequests:
     """Asks mirrors for ranges over one connection pool."""
 
-    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, clock: Clock, on_rate: Callable[[], None] = lambda: None
+    ) -> None:
         self._session = session
         self._clock = clock
+        self._on_rate = on_rate
         self._resolved: dict[_Resolved, URL] = {}
 
     async def stream(self, mirror: Mirror, wanted: Wanted) -> AsyncGenerator[tuple[int, bytes], None]:
@@ -48,7 +53,7 @@ class RangeRequests:
         response = await self._ask(mirror, wanted)
         try:
             judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
-            async for piece in _body(mirror, response, wanted):
+            async for piece in self._body(mirror, response, wanted):
                 yield piece
         finally:
             # Returns the connection to the pool if the body was read to its end, closes it otherwise.
@@ -74,7 +79,7 @@ class RangeRequests:
                     self._remember(key, url, response)
                 return response
             response.release()
-            check_commit(response.headers, wanted)
+            check_identity(response.headers, wanted)
             url = _target(url, response.headers.get("Location"))
         raise Refused(f"more than {_MAX_REDIRECTS} redirects", Unavailable)
 
@@ -88,10 +93,81 @@ class RangeRequests:
 
     async def _get(self, mirror: Mirror, url: URL, wanted: Wanted) -> aiohttp.ClientResponse:
         headers = wanted.header | mirror.authorization(url)
+        timing = _Timing()
+        began = time.monotonic()
         try:
-            return await self._session.get(url, headers=headers, allow_redirects=False, proxy=_proxy(url))
+            response = await self._session.get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                proxy=proxy_for(url),
+                ssl=mirror.tls(url),
+                trace_request_ctx=timing,
+            )
         except _NETWORK_ERRORS as error:
             raise failure_of(error) from error
+        now, connecting = self._clock.now(), timing.connected - timing.began
+        if timing.connected:
+            mirror.quality = mirror.quality.connected(connecting, now)
+        mirror.quality = mirror.quality.answered(time.monotonic() - began - connecting, now)
+        return response
+
+    async def _body(
+        self, mirror: Mirror, response: aiohttp.ClientResponse, wanted: Wanted
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        blocks: list[bytes] = []
+        offset, held, failure = wanted.start, 0, None
+        handed = time.monotonic()
+        while failure is None:
+            block, failure = await _block(response, mirror.pace.block)
+            if block and mirror.heard(len(block), self._clock.now()):
+                self._on_rate()
+            blocks.append(block)
+            held += len(block)
+            if offset + held > wanted.end:
+                mirror.wasted += held
+                raise Refused(f"wrong size: more than {wanted.file.size} bytes", WrongBytes, "more bytes")
+            if held >= CHUNK or (held and (not block or time.monotonic() - handed >= CHUNK_SECONDS)):
+                yield offset, b"".join(blocks)
+                offset, held = offset + held, 0
+                blocks.clear()
+                handed = time.monotonic()
+            if not block:
+                break
+            await mirror.pace.spend(len(block))
+        if failure is None and offset < wanted.end:
+            failure = Failed("connection closed before the end")
+        if failure is not None:
+            raise failure
+
+
+async def _block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
+    """What has come, `most` bytes at most (-1: all of it); nothing at the end or when it failed."""
+    try:
+        return await (response.content.readany() if most < 0 else response.content.read(most)), None
+    except _NETWORK_ERRORS as error:
+        return b"", failure_of(error)
+
+
+@dataclass(slots=True)
+class _Timing:
+    """When a request's connection was begun and made; 0 if an open one was used."""
+
+    began: float = 0.0
+    connected: float = 0.0
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def begin(_: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx.began = time.monotonic()
+
+    async def end(_: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx.connected = time.monotonic()
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_start.append(begin)
+    tracing.on_connection_create_end.append(end)
+    return tracing
 
 
 def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
@@ -109,38 +185,9 @@ def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
         auto_decompress=False,
         read_bufsize=CHUNK,
         timeout=timeout,
+        trace_configs=[_tracing()],
         headers={"Accept-Encoding": "identity", "User-Agent": f"p2pmodel/{__version__}"},
     )
-
-
-async def _body(
-    mirror: Mirror, response: aiohttp.ClientResponse, wanted: Wanted
-) -> AsyncGenerator[tuple[int, bytes], None]:
-    blocks: list[bytes] = []
-    offset, held, failure = wanted.start, 0, None
-    handed = time.monotonic()
-    while failure is None:
-        try:
-            block = await response.content.readany()
-        except _NETWORK_ERRORS as error:
-            failure = failure_of(error)
-            block = b""
-        mirror.received += len(block)
-        blocks.append(block)
-        held += len(block)
-        if offset + held > wanted.end:
-            raise Refused(f"wrong size: more than {wanted.file.size} bytes", WrongBytes, "more bytes")
-        if held >= CHUNK or (held and (not block or time.monotonic() - handed >= CHUNK_SECONDS)):
-            yield offset, b"".join(blocks)
-            offset, held = offset + held, 0
-            blocks.clear()
-            handed = time.monotonic()
-        if not block:
-            break
-    if failure is None and offset < wanted.end:
-        failure = Failed("connection closed before the end")
-    if failure is not None:
-        raise failure
 
 
 def _target(url: URL, location: str | None) -> URL:
@@ -151,11 +198,3 @@ def _target(url: URL, location: str | None) -> URL:
     if not location or target.scheme not in ("http", "https") or not target.host:
         raise Refused("it redirects to no usable address", Unavailable)
     return target.with_fragment(None) if target.raw_fragment else target
-
-
-def _proxy(url: URL) -> str | None:
-    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for `url`."""
-    proxies = getproxies()
-    if not proxies or proxy_bypass(url.host or ""):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")

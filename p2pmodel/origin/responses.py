@@ -1,5 +1,6 @@
 """Judging an answer by its status and headers, before a byte of the body is believed. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ _BY_CODE = {
     "EntryNotFound": EntryNotFound,
 }
 _TRY_AGAIN = {408, 409, 421, 423, 425, 429}
+_HASH = re.compile(r'(?:W/)?"?([0-9a-fA-F]{40}|[0-9a-fA-F]{64})"?')
 _REDIRECT_EXPIRED = {400, 401, 403, 404, 410}
 
 
@@ -48,12 +50,18 @@ class Wanted:
         return {} if self.whole else {"Range": f"bytes={self.start}-{self.end - 1}"}
 
 
-def check_commit(headers: Mapping[str, str], wanted: Wanted) -> None:
-    """Raise Refused if the hub says the file is of another commit than the one in the address."""
+def check_identity(headers: Mapping[str, str], wanted: Wanted) -> None:
+    """Raise Refused if the mirror says that its file is another than the one wanted: of another commit than the one
+    in the address, or with another hash. What it does not say, the hash of the bytes will."""
     commit = headers.get("X-Repo-Commit")
     if commit and commit != wanted.manifest.commit:
         got = f"commit {commit}" if is_commit(commit) else f"commit '{printable(commit, 40)}'"
         raise Refused(f"stale, it serves {got}", WrongBytes, got)
+    # Storage behind a redirect has etags of its own; only a hub's answer is about the hub's hashes.
+    etag = headers.get("X-Linked-Etag") or (headers.get("ETag", "") if commit else "")
+    found = _HASH.fullmatch(etag.strip())
+    if found and found[1].lower() != wanted.file.etag:
+        raise Refused(f"stale, its file has the hash {found[1]}", WrongBytes, f"hash {found[1]}")
 
 
 def expired(status: int, headers: Mapping[str, str]) -> bool:
@@ -68,7 +76,7 @@ def judge(status: int, headers: Mapping[str, str], wanted: Wanted, *, now: datet
     """
     if status not in (200, 206):
         raise _bad_status(status, headers, wanted, now=now, has_token=has_token)
-    check_commit(headers, wanted)
+    check_identity(headers, wanted)
     if _is_html(headers) and not wanted.file.path.lower().endswith((".html", ".htm")):
         raise Refused("an HTML page instead of the file", WrongBytes, "an HTML page")
     encoding = headers.get("Content-Encoding", "identity").strip().lower()

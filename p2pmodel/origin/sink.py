@@ -19,5 +19,11 @@ class RangeSink(Protocol):
     async def digest(self) -> str:
         """Hex etag of what was written, once nothing is missing."""
 
+    async def read(self, offset: int, length: int) -> bytes:
+        """What was written there."""
+
+    async def forget(self, offset: int, length: int) -> None:
+        """Forget this range: it is missing again."""
+
     async def discard(self) -> None:
         """Forget everything: the bytes are wrong."""

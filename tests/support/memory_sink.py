@@ -12,6 +12,7 @@ class MemorySink:
         self.file = file
         self.writes: list[tuple[int, int]] = []
         self.discards = 0
+        self.forgotten: list[tuple[int, int]] = []
         self._data = bytearray(file.size)
         self._missing = [(0, file.size)] if file.size else []
 
@@ -49,6 +50,14 @@ class MemorySink:
         hasher = self.file.hasher()
         hasher.update(self._data)
         return hasher.hexdigest()
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return bytes(self._data[offset : offset + length])
+
+    async def forget(self, offset: int, length: int) -> None:
+        self.forgotten.append((offset, length))
+        self._data[offset : offset + length] = bytes(length)
+        self._missing = sorted([*self._missing, (offset, length)])
 
     async def discard(self) -> None:
         self.discards += 1

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def environment(cache: Path, **extra: str) -> dict[str, str]:
     """The environment of a node whose hub cache is `cache`, without anything of the caller's settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
     own = {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache.parent), "HOME": str(cache.parent)}
     return kept | own | extra
 

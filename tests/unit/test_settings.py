@@ -1,11 +1,13 @@
 """Settings: file < environment < flags, tokens only where they belong, one clear line for what is wrong."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from p2pmodel.errors import InvalidInput
-from p2pmodel.settings import OFFICIAL_ENDPOINT, load_settings
+from p2pmodel.settings import _ENVIRONMENT, OFFICIAL_ENDPOINT, MirrorSettings, Settings, load_settings
 
 
 def load(tmp_path: Path, toml: str = "", flags: dict[str, object] | None = None, **env: str):
@@ -45,6 +47,27 @@ def test_file_then_environment_then_flags(tmp_path: Path):
 
 def test_mirrors_are_asked_by_priority(tmp_path: Path):
     assert [m.name for m in load(tmp_path, MIRRORS).mirrors] == ["near", "far"]
+
+
+def test_a_mirrors_own_limits_and_authority_stay_with_it(tmp_path: Path):
+    extra = "max_bytes_per_second = 5000000\nca_file = '/etc/our-ca.pem'\nfallback = true\n"
+    near, far = load(tmp_path, MIRRORS + extra, HF_MIRROR_PRIORITY="near,far").mirrors
+    assert (near.max_bytes_per_second, near.ca_file, near.fallback) == (5_000_000, Path("/etc/our-ca.pem"), True)
+    assert (far.max_bytes_per_second, far.ca_file, far.fallback) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("toml", "env", "folder"),
+    [
+        ("", {}, "{home}/.local/state/p2pmodel"),
+        ("", {"XDG_STATE_HOME": "/xdg"}, "/xdg/p2pmodel"),
+        ("state_dir = '/file'", {"XDG_STATE_HOME": "/xdg"}, "/file"),
+        ("state_dir = '/file'", {"P2PMODEL_STATE_DIR": "/env"}, "/env"),
+    ],
+)
+def test_where_state_is_kept(tmp_path: Path, toml: str, env: dict[str, str], folder: str):
+    settings = load(tmp_path, toml, **env)
+    assert settings.state_dir == settings.origin.state_dir == Path(folder.format(home=tmp_path))
 
 
 def test_mirror_priority_orders_by_name_or_url(tmp_path: Path):
@@ -125,3 +148,19 @@ def test_a_named_file_must_exist(tmp_path: Path):
 def test_hub_switches_are_honoured(tmp_path: Path, value: str, offline: bool):
     settings = load(tmp_path, HF_HUB_OFFLINE=value, HF_HUB_DISABLE_PROGRESS_BARS=value)
     assert (settings.offline, settings.progress) == (offline, not offline)
+
+
+def documented(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys that a user can set, as README.md writes them."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from documented(field.annotation, f"{name}.")
+        elif f"{prefix}{name}" != "origin.state_dir":
+            yield prefix + name
+
+
+@pytest.mark.parametrize("key", [*documented(Settings), *MirrorSettings.model_fields, *_ENVIRONMENT])
+def test_every_setting_is_in_the_readme(key: str):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## Settings")[2].partition("\n## ")[0]
+    assert f"`{key}`" in table

@@ -14,7 +14,7 @@ from p2pmodel.errors import (
     WrongBytes,
 )
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
-from p2pmodel.origin.responses import Wanted, check_commit, judge
+from p2pmodel.origin.responses import Wanted, check_identity, judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT = "c" * 40
@@ -124,7 +124,7 @@ def test_a_token_that_is_not_accepted_is_said_to_be_so():
 
 
 def test_the_commit_is_checked_where_it_is_told():
-    check_commit({}, PART)
-    check_commit({"X-Repo-Commit": COMMIT}, PART)
+    check_identity({}, PART)
+    check_identity({"X-Repo-Commit": COMMIT}, PART)
     with pytest.raises(Refused):
-        check_commit({"X-Repo-Commit": "d" * 40}, PART)
+        check_identity({"X-Repo-Commit": "d" * 40}, PART)

@@ -336,3 +336,19 @@ def test_after_kill_9_every_recorded_byte_is_right_and_little_is_lost(path: Path
         assert there[at + size : following] == data[at + size : following]
     held = len(data) - sum(size for _, size in missing)
     assert written * 10_000 - 60_000 <= held <= (written + 1) * 10_000
+
+
+async def test_a_forgotten_range_is_missing_again_and_hashed_anew(path: Path) -> None:
+    wrong = bytes(1000)
+    async with opened(path) as partial:
+        await partial.write(0, wrong)
+        await partial.write(1000, DATA[1000:])
+        assert await partial.digest() != FILE.etag
+        assert await partial.read(500, 1000) == wrong[500:] + DATA[1000:1500]
+        await partial.forget(0, 1000)
+        assert partial.missing() == [(0, 1000)]
+    async with opened(path) as partial:
+        assert partial.missing() == [(0, 1000)], "a restart knows it, too"
+        await partial.write(0, DATA[:1000])
+        assert await partial.digest() == FILE.etag
+        assert partial.tree == naive_tree(DATA, BLOCK)
