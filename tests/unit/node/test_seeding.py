@@ -238,4 +238,4 @@ async def test_a_blob_that_has_gone_is_named(service: Service, seeded: Seeded) -
     repo.blob_path(next(f for f in seeded.manifest.files if f.path == "config.json")).unlink()
     async with service.swarm.engine() as engine:
         with pytest.raises(LocalResource, match=r"the blob of config\.json has gone"):
-            await (await service.start(engine, seeded))
+            await asyncio.wait_for(await service.start(engine, seeded), 5)
