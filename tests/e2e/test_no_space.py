@@ -15,8 +15,8 @@ __all__ = ["disk"]
 REPO = "org/model"
 SIZES = {"a.safetensors": 6_000_000, "b.safetensors": 5_000_000, "config.json": 100}
 TOTAL = sum(SIZES.values())
-RECORDED_EVERY = 2_000_000
-"""Bytes that a full disk may cost: what arrived while nothing could be recorded."""
+UNRECORDED = 2_000_000
+"""Bytes that a full disk may cost: what arrived last, and was not recorded or not written yet."""
 NOBODY = "http://127.0.0.1:9"
 
 NewDisk = Callable[[Path, str], Disk]
@@ -71,6 +71,7 @@ def test_a_disk_that_fills_up_midway_costs_nothing_that_was_verified(
     small = disk(nodes.cache("node"), "13m")
     running = run()
     eventually(lambda: running.progress().get("done", 0) > 3_000_000, 30, lambda: "".join(running.err))
+    had = running.progress()["done"]
     small.fill(9_000_000)
     done = running.wait()
     assert (done.code, done.out) == (7, ""), done
@@ -78,14 +79,13 @@ def test_a_disk_that_fills_up_midway_costs_nothing_that_was_verified(
     assert "no space left on the disk" in line
     assert "free some and run the same command: it resumes" in line
     assert not list(small.path.rglob("refs/main"))
-    had = running.progress()["done"]
 
     before = sent(log)
     small.remount("size=30m")
     running = run()
     assert running.wait().code == 0, running.err
     kept = max(json.loads(line)["from_cache"] for line in running.err if '"phase"' in line)
-    assert kept >= had - RECORDED_EVERY
+    assert kept >= had - UNRECORDED
     assert sent(log) - before <= TOTAL - kept
     assert nodes.run("node", "verify", REPO).code == 0
 
