@@ -9,7 +9,7 @@ Pure: time is passed in, and the same inputs give the same answer.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 STUCK_FACTOR = 3
@@ -51,9 +51,19 @@ class Pulling:
         self._met_peer = self._met_peer or peers > 0
         wanted = sorted(missing, key=self._turn)
         self._note_orphans(now, wanted, availability)
-        stuck = now - self._last_progress >= STUCK_FACTOR * self._rules.grace
+        stuck = self._stuck(now)
         ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now))]
         return ripe[: max(self._rules.limit - len(in_flight), 0)]
+
+    def needless(
+        self, now: float, missing: Collection[int], availability: Sequence[int], in_flight: Iterable[int]
+    ) -> list[int]:
+        """Pieces in flight that need not come from a mirror any more: they are here, or a peer has them by now."""
+        held = set() if self._stuck(now) else {p for p in missing if availability and availability[p]}
+        return [p for p in in_flight if p in held or p not in missing]
+
+    def _stuck(self, now: float) -> bool:
+        return now - self._last_progress >= STUCK_FACTOR * self._rules.grace
 
     def _turn(self, piece: int) -> int:
         return (piece - self._start) % self._count

@@ -62,10 +62,17 @@ class MirrorFeed:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
+                    self._stop_needless_pulls()
                     self._start_pulls(group)
                     await asyncio.sleep(TICK if not self._in_flight else TICK / 10)
         finally:
             self._in_flight.clear()
+
+    def _stop_needless_pulls(self) -> None:
+        status = self._torrent.status()
+        asked = self._in_flight.keys() - self.fed
+        for piece in self._pulling.needless(time.monotonic(), self._needed(), status.availability, asked):
+            self._in_flight[piece].cancel()
 
     def _start_pulls(self, group: asyncio.TaskGroup) -> None:
         now = time.monotonic()

@@ -46,6 +46,17 @@ def test_in_flight_pieces_count_against_the_limit_and_are_not_asked_twice():
     assert first[0] not in more
 
 
+def test_a_pull_is_needless_once_the_piece_is_here_or_at_a_peer():
+    pulling = Pulling(4, "a", RULES, now=0.0)
+    assert pulling.needless(1.0, {0, 1, 2}, (), [0, 3]) == [3]
+    assert pulling.needless(1.0, {0, 1, 2}, (0, 1, 0, 1), [0, 1, 3]) == [1, 3]
+
+
+def test_no_pull_is_needless_while_the_peers_that_have_the_piece_deliver_nothing():
+    pulling = Pulling(4, "a", RULES, now=0.0)
+    assert pulling.needless(RULES.grace * STUCK_FACTOR, {0, 1, 2}, (1, 1, 1, 1), [0, 1, 3]) == [3]
+
+
 @given(st.integers(1, 200), st.text(max_size=20))
 def test_every_missing_piece_is_chosen_in_the_end(count: int, identity: str):
     pulling = Pulling(count, identity, RULES, now=0.0)

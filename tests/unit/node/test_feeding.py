@@ -26,16 +26,17 @@ LIMIT = 2
 
 
 class FakeTorrent:
-    """Takes what is fed unless told otherwise. Nobody is connected."""
+    """Takes what is fed unless told otherwise. Nobody is connected, unless `availability` says otherwise."""
 
     def __init__(self) -> None:
+        self.availability: tuple[int, ...] = ()
         self.fed: list[int] = []
         self.data: dict[int, bytes] = {}
         self.answers: dict[int, list[bool | P2PModelError]] = {}
         """What the next calls for a piece answer or raise."""
 
     def status(self) -> SwarmStatus:
-        return SwarmStatus(frozenset(), (), 0, 0, 0, 0, 0, 0, 0)
+        return SwarmStatus(frozenset(), self.availability, len(self.availability), 0, 0, 0, 0, 0, 0)
 
     async def feed(self, piece: int, data: bytes) -> bool:
         await asyncio.sleep(0)
@@ -85,13 +86,13 @@ class FakeOrigin:
 class Rig:
     """A feed between the two fakes. What the engine has taken is no longer needed, unless `also_needed`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, grace: float = 0.0) -> None:
         self.metainfo = Swarm(root, snapshot_of(FILES)).metainfo
         self.torrent = FakeTorrent()
         self.origin = FakeOrigin()
         self.unneeded: set[int] = set()
         self.engine_is_silent = False
-        pulling = Pulling(PIECES, "me", PullingRules(grace=0.0, limit=LIMIT), time.monotonic())
+        pulling = Pulling(PIECES, "me", PullingRules(grace=grace, limit=LIMIT), time.monotonic())
         self.feed = MirrorFeed(self.torrent, self.metainfo, self.origin, pulling, self.needed)  # type: ignore[arg-type]
 
     def needed(self) -> frozenset[int]:
@@ -178,6 +179,23 @@ async def test_a_piece_that_came_from_a_peer_meanwhile_is_not_fed(rig: Rig) -> N
         await rig.until(lambda: not rig.feed.active, "the reads end")
     assert rig.torrent.fed == []
     assert rig.feed.fed == set()
+
+
+async def test_what_a_peer_gets_meanwhile_is_not_pulled_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "TICK", 0.01)
+    rig = Rig(tmp_path, grace=0.2)
+    rig.torrent.availability = (0,) * PIECES
+    rig.origin.open.clear()
+    async with rig.running():
+        await rig.until(lambda: rig.origin.at_once == LIMIT, "two pieces are asked for")
+        rig.torrent.availability = (1,) * PIECES
+        await rig.until(lambda: not rig.feed.active, "the reads are given up")
+        rig.origin.open.set()
+        await asyncio.sleep(0.05)
+    assert rig.torrent.fed == []
+    assert len(rig.origin.asked) == LIMIT
 
 
 async def test_a_piece_is_fed_once_even_before_the_engine_says_that_it_is_there(rig: Rig) -> None:
