@@ -11,8 +11,10 @@ import click
 from aiohttp import web
 
 from p2pmodel.cli import options
+from p2pmodel.cli.mirror_sync import sync
 from p2pmodel.cli.running import serve as run_server
 from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.admission import Admission
 from p2pmodel.domain.names import printable
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.progress import Reporter
@@ -30,7 +32,10 @@ DEFAULT_LISTEN = "127.0.0.1:8090"
 
 @click.group()
 def mirror() -> None:
-    """Publish snapshots of the local Hugging Face cache over HTTP."""
+    """Publish snapshots of the local Hugging Face cache over HTTP, and keep them up to date."""
+
+
+mirror.add_command(sync)
 
 
 @mirror.command()
@@ -58,6 +63,7 @@ def mirror() -> None:
     metavar="SIZE",
     help="With --upstream: bound on the cache; what was served longest ago makes room.",
 )
+@options.admission
 @options.upstream
 @options.common
 def serve(
@@ -66,6 +72,7 @@ def serve(
     upstream: bool,
     metadata_ttl: float,
     max_cache_bytes: int | None,
+    rules: Admission,
     listen: str,
     token_file: Path | None,
     token_env: str | None,
@@ -89,12 +96,16 @@ def serve(
     check_directory(settings.cache_dir)
     cache = HubCache(settings.cache_dir)
     through = None
-    if max_cache_bytes is not None and not upstream:
-        raise InvalidInput("--max-cache-bytes bounds what is brought from upstream", hint="add --upstream")
+    if (max_cache_bytes is not None or rules != Admission()) and not upstream:
+        raise InvalidInput(
+            "--max-cache-bytes, --allow and --deny are about what is brought from upstream", hint="add --upstream"
+        )
     if upstream:
         _check_upstream(settings, address)
         reporter = Reporter(note=_silent if quiet else _note)
-        through = PullThrough(cache, settings, reporter, metadata_ttl=metadata_ttl, max_bytes=max_cache_bytes)
+        through = PullThrough(
+            cache, settings, reporter, metadata_ttl=metadata_ttl, max_bytes=max_cache_bytes, rules=rules
+        )
     pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():

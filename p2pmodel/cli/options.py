@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli.console import STYLES, Style
+from p2pmodel.domain.admission import Admission
 from p2pmodel.domain.names import Reference, printable
 from p2pmodel.domain.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
@@ -71,6 +72,18 @@ def upstream(verb: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def admission(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--allow` and `--deny` (repeatable); the verb receives `rules`."""
+
+    @click.option("--allow", multiple=True, metavar="PATTERN", help="Take only such repositories (Qwen/*); repeatable.")
+    @click.option("--deny", multiple=True, metavar="PATTERN", help="Take no such repositories; repeatable.")
+    @functools.wraps(verb)
+    def wrapped(allow: tuple[str, ...], deny: tuple[str, ...], **options: Any) -> Any:
+        return verb(rules=Admission(allow, deny), **options)
+
+    return wrapped
+
+
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Callback of an option whose value is a time: `72h`, `30m`, `7d` or seconds."""
     return None if value is None else parse_duration(value)
@@ -130,6 +143,7 @@ def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
 
 __all__ = [
     "Settings",
+    "admission",
     "check_output",
     "common",
     "duration",

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Self
 
+from p2pmodel.domain.admission import Admission
 from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import Reference
-from p2pmodel.errors import P2PModelError
+from p2pmodel.domain.names import Reference, RepoId
+from p2pmodel.errors import P2PModelError, RepoNotFound
 from p2pmodel.node.arrival import Arrival, Reader
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.room import Room
@@ -21,6 +22,8 @@ from p2pmodel.settings import Settings
 from p2pmodel.store.arrivals import is_tainted, show
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.eviction import Key, renew_served
+
+ALL = Admission()
 
 LINGER = 30.0
 """Seconds for which a pull goes on when nobody wants it any more."""
@@ -32,7 +35,8 @@ PART_SIZE = 4 << 20
 class PullThrough:
     """`async with` opens and closes it; closing stops the pulls, and the next run resumes them.
 
-    `max_bytes` bounds the cache: what was served longest ago makes room for what is asked for.
+    `max_bytes` bounds the cache: what was served longest ago makes room for what is asked for. `rules` say which
+    repositories there are for clients.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class PullThrough:
         *,
         metadata_ttl: float = METADATA_TTL,
         max_bytes: int | None = None,
+        rules: Admission = ALL,
         linger: float = LINGER,
     ) -> None:
         self.cache = cache
@@ -50,6 +55,7 @@ class PullThrough:
         origin_settings = settings.origin.model_copy(update={"part_size": part_size})
         self.origin = Origin(settings.mirrors, origin_settings, on_note=reporter.note)
         self._reporter = reporter
+        self._rules = rules
         self._linger = linger
         self._upstream = Upstream(cache, self.origin, reporter, ttl=metadata_ttl)
         self._wanted: dict[Key, _Wanted] = {}
@@ -68,8 +74,15 @@ class PullThrough:
         await self._stack.aclose()
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of upstream, or was last known to. Raises what upstream answers."""
+        """What `ref` consists of upstream, or was last known to. Raises what upstream answers, and RepoNotFound for
+        what the rules do not admit."""
+        self.check(ref.repo)
         return await self._upstream.manifest(ref)
+
+    def check(self, repo: RepoId) -> None:
+        """Raise RepoNotFound unless the rules admit `repo`, whether it is in the cache or not."""
+        if not self._rules.admits(repo):
+            raise RepoNotFound(f"{repo} is not among the repositories of this mirror")
 
     def repo(self, manifest: Manifest) -> RepoCache:
         """Where the files of `manifest` go."""

@@ -81,10 +81,11 @@ class UpstreamLibrary:
 
     async def refs(self, repo: str) -> dict[str, str]:
         """As `Library`: those known here; if there are none, what upstream's main is."""
+        reference = _reference(repo, "main")
+        self._upstream.check(reference.repo)
         try:
             return await asyncio.to_thread(self._published.refs, repo)
         except NotFound:
-            reference = _reference(repo, "main")
             return {reference.revision: (await self._upstream.manifest(reference)).commit}
 
     @asynccontextmanager

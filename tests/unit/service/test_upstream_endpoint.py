@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError, ClientSession
 
+from p2pmodel.domain.admission import Admission
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.pull_through import PullThrough
 from p2pmodel.service import file_response
@@ -39,6 +40,9 @@ class Edge:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self._http.request(method, f"{self.base}/{path}", headers=named) as answer:
             return answer.status, answer.headers, await answer.read()
+
+    def restrict(self, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> None:
+        self.through._rules = Admission(allow, deny)
 
     def break_with(self, *faults: str) -> None:
         self.hub.faults[:] = [parse_fault(fault) for fault in faults]
@@ -156,3 +160,14 @@ async def test_a_client_that_leaves_lets_the_pull_end(edge: Edge, monkeypatch: p
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(edge.ask(), 0.3)
     await eventually(lambda: not edge.through._wanted, seconds=5, what="nothing is pulled any more")
+
+
+async def test_what_is_not_admitted_does_not_exist_here_and_upstream_never_hears_of_it(edge: Edge) -> None:
+    await edge.ask("org/model/resolve/main/config.json")
+    before = len(edge.hub.requests)
+    for rules in ({"deny": ("org/*",)}, {"allow": ("Qwen/*",)}):
+        edge.restrict(**rules)
+        for path in ("org/model/resolve/main/config.json", "api/models/org/model", "api/models/org/model/refs"):
+            status, headers, _ = await edge.ask(path)
+            assert (status, headers["X-Error-Code"]) == (404, "RepoNotFound")
+    assert len(edge.hub.requests) == before
