@@ -184,7 +184,9 @@ async def test_offline_only_the_cache_counts(search: Search) -> None:
 # torrents
 
 
-@pytest.mark.parametrize("text", ["m.torrent", "/a/m.torrent", "http://h/x", "https://h/x", "magnet:?xt=1"])
+@pytest.mark.parametrize(
+    "text", ["m.torrent", "/a/m.torrent", "http://h/x", "https://h/x", f"magnet:?xt=urn:btmh:1220{64 * '0'}"]
+)
 def test_torrents_are_told_from_repositories(text: str) -> None:
     assert parse_target(text) == TorrentTarget(text)
     with pytest.raises(InvalidInput, match="--revision"):

@@ -87,7 +87,7 @@ def test_strange_names_on_disk_do_not_break_listings(cache: HubCache) -> None:
 
 def test_a_file_in_the_place_of_a_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "hub").write_text("oops")
-    with pytest.raises(LocalResource, match=r"Not a directory at .*/hub"):
+    with pytest.raises(LocalResource, match=r"not a directory at .*/hub"):
         HubCache(tmp_path / "hub").repos()
 
 

@@ -122,7 +122,7 @@ def test_a_file_that_shrinks_meanwhile_is_an_error_and_no_crash(tmp_path: Path) 
 
 
 def test_a_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(LocalResource, match=r"No such file or directory at .*gone"):
+    with pytest.raises(LocalResource, match=r"no such file or directory at .*gone"):
         hash_snapshot([(described(b"abc"), tmp_path / "gone")], BLOCK)
 
 

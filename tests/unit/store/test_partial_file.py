@@ -287,7 +287,7 @@ async def test_misuse_is_an_error_of_the_caller(path: Path) -> None:
 
 async def test_a_folder_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "staging").write_text("oops")
-    with pytest.raises(LocalResource, match=r"(Not a directory|File exists)"):
+    with pytest.raises(LocalResource, match=r"(not a directory|file exists)"):
         opened(tmp_path / "staging" / "f")
 
 

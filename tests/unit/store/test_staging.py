@@ -80,13 +80,13 @@ def test_a_file_where_the_folder_should_be_is_one_clear_line(tmp_path: Path) -> 
     (tmp_path / "models--org--model").mkdir()
     (tmp_path / "models--org--model" / ".p2pmodel").write_text("oops")
     staging = HubCache(tmp_path).repo(RepoId("org/model")).staging(MANIFEST.commit)
-    with pytest.raises(LocalResource, match="Not a directory"):
+    with pytest.raises(LocalResource, match="not a directory"):
         staging.path_of(0, MANIFEST.files[0])
-    with pytest.raises(LocalResource, match="Not a directory"):
+    with pytest.raises(LocalResource, match="not a directory"):
         staging.save_have(HASH, b"")
-    with pytest.raises(LocalResource, match="Not a directory"):
+    with pytest.raises(LocalResource, match="not a directory"):
         staging.save_metainfo(b"")
-    with pytest.raises(LocalResource, match="Not a directory"):
+    with pytest.raises(LocalResource, match="not a directory"):
         staging.clear()
     assert staging.load_have(HASH) is None
     assert staging.load_metainfo() is None
