@@ -20,6 +20,10 @@ def main() -> NoReturn:
         line, code = "interrupted", 130
     finally:
         signal.signal(signal.SIGTERM, before)
+    if code == 130:
+        # CPython ends by SIGINT, whatever the exit code, once a KeyboardInterrupt has left an exec of a string, as
+        # dataclasses do while a module is imported; another such exec makes it forget that.
+        exec("")  # noqa: S102
     if line and sys.stderr is not None:
         sys.stderr.write(f"p2pmodel: {line}\n")
     sys.exit(code)
