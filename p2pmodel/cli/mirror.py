@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from contextlib import closing, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,11 +10,12 @@ import click
 from aiohttp import web
 
 from p2pmodel.cli import options
+from p2pmodel.cli.mirror_log import log as mirror_log
 from p2pmodel.cli.mirror_sync import sync
 from p2pmodel.cli.running import serve as run_server
+from p2pmodel.cli.secrets import mirror_token
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.admission import Admission
-from p2pmodel.domain.names import printable
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.pull_through import PullThrough
@@ -26,6 +26,7 @@ from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.space import check_directory, check_writable
+from p2pmodel.store.sync_log import SyncLog
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
 
@@ -36,6 +37,7 @@ def mirror() -> None:
 
 
 mirror.add_command(sync)
+mirror.add_command(mirror_log, "log")
 
 
 @mirror.command()
@@ -63,6 +65,7 @@ mirror.add_command(sync)
     metavar="SIZE",
     help="With --upstream: bound on the cache; what was served longest ago makes room.",
 )
+@options.sync_log
 @options.admission
 @options.upstream
 @options.common
@@ -73,6 +76,7 @@ def serve(
     metadata_ttl: float,
     max_cache_bytes: int | None,
     rules: Admission,
+    sync_log: Path | None,
     listen: str,
     token_file: Path | None,
     token_env: str | None,
@@ -91,10 +95,11 @@ def serve(
     once, and is served while it arrives. Whoever may ask this mirror then reads what its upstream token opens.
     """
     address = ListenAddress.parse(listen)
-    token = read_token(token_file, token_env)
+    token = mirror_token(token_file, token_env)
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
     check_directory(settings.cache_dir)
     cache = HubCache(settings.cache_dir)
+    journal = options.sync_log_path(settings, sync_log)
     through = None
     if (max_cache_bytes is not None or rules != Admission()) and not upstream:
         raise InvalidInput(
@@ -104,12 +109,18 @@ def serve(
         _check_upstream(settings, address)
         reporter = Reporter(note=_silent if quiet else _note)
         through = PullThrough(
-            cache, settings, reporter, metadata_ttl=metadata_ttl, max_bytes=max_cache_bytes, rules=rules
+            cache,
+            settings,
+            reporter,
+            metadata_ttl=metadata_ttl,
+            max_bytes=max_cache_bytes,
+            rules=rules,
+            log=SyncLog(journal),
         )
     pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():
-        app = hub_endpoint(cache, token=token, access_log=log, pace=pace, upstream=through)
+        app = hub_endpoint(cache, token=token, access_log=log, pace=pace, upstream=through, sync_log=journal)
         announce = "" if quiet else f"serving {settings.cache_dir}"
         run_server(
             _serve(app, through, address, announce, as_json=as_json),
@@ -142,27 +153,3 @@ def _note(line: str) -> None:
 
 
 def _silent(_line: str) -> None: ...
-
-
-def read_token(file: Path | None, env: str | None) -> str | None:
-    """The token of `--token-file` or `--token-env`, None if neither is given. Raises InvalidInput."""
-    if file is not None and env is not None:
-        raise InvalidInput("--token-file and --token-env name two tokens", hint="give one of them")
-    if file is not None:
-        token, place = _read(file), f"the token file {printable(str(file))}"
-    elif env is not None:
-        token, place = os.environ.get(env, ""), f"the environment variable {printable(env)}"
-    else:
-        return None
-    token = token.strip()
-    if not token or not token.isprintable() or " " in token:
-        raise InvalidInput(f"{place} holds no token", hint="a token is one word")
-    return token
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InvalidInput(f"the token file {printable(str(path))} cannot be read: {reason}") from None

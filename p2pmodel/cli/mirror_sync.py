@@ -16,6 +16,7 @@ from p2pmodel.domain.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.syncing import Synced, Syncing
 from p2pmodel.settings import Settings
+from p2pmodel.store.sync_log import SyncLog
 
 INTERRUPTED = "interrupted; what was verified is kept: run the same command again"
 
@@ -29,6 +30,7 @@ INTERRUPTED = "interrupted; what was verified is kept: run the same command agai
     help="File with one REPO[@REV] a line; read anew for every round.",
 )
 @click.option("--every", callback=options.duration, metavar="TIME", help="Go on for ever, one round every TIME (6h).")
+@options.sync_log
 @options.admission
 @options.origin
 @options.common
@@ -40,6 +42,7 @@ def sync(
     list_file: Path | None,
     every: float | None,
     rules: Admission,
+    sync_log: Path | None,
     style: Style,
     as_json: bool,
     quiet: bool,
@@ -58,7 +61,8 @@ def sync(
                 if not quiet and not as_json:
                     click.echo(_words(done), err=True)
 
-        syncing = Syncing(settings, screen, show, rules=rules)
+        log = SyncLog(options.sync_log_path(settings, sync_log))
+        syncing = Syncing(settings, screen, show, rules=rules, log=log)
         if every is None:
             run(syncing.once(refs), interrupted=INTERRUPTED)
         elif every < 1:

@@ -84,6 +84,20 @@ def admission(verb: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def sync_log(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--sync-log`; the verb receives `sync_log`, for `sync_log_path`."""
+    return click.option(
+        "--sync-log",
+        type=click.Path(path_type=Path),
+        help="File with one line for each file synced (default: sync-log.jsonl in the state directory).",
+    )(verb)
+
+
+def sync_log_path(settings: Settings, given: Path | None) -> Path:
+    """Where the sync log is."""
+    return given or (settings.state_dir or settings.cache_dir) / "sync-log.jsonl"
+
+
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Callback of an option whose value is a time: `72h`, `30m`, `7d` or seconds."""
     return None if value is None else parse_duration(value)
@@ -152,5 +166,7 @@ __all__ = [
     "progress",
     "reference",
     "size",
+    "sync_log",
+    "sync_log_path",
     "upstream",
 ]

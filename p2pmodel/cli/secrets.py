@@ -1,5 +1,6 @@
 """Tokens that the user keeps in files."""
 
+import os
 from pathlib import Path
 
 from p2pmodel.domain.names import printable
@@ -13,4 +14,28 @@ def read_token(path: Path) -> str:
         return check_token(path.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not ASCII text"
+        raise InvalidInput(f"the token file {printable(str(path))} cannot be read: {reason}") from None
+
+
+def mirror_token(file: Path | None, env: str | None) -> str | None:
+    """The token of `--token-file` or `--token-env`, None if neither is given. Raises InvalidInput."""
+    if file is not None and env is not None:
+        raise InvalidInput("--token-file and --token-env name two tokens", hint="give one of them")
+    if file is not None:
+        token, place = _read(file), f"the token file {printable(str(file))}"
+    elif env is not None:
+        token, place = os.environ.get(env, ""), f"the environment variable {printable(env)}"
+    else:
+        return None
+    token = token.strip()
+    if not token or not token.isprintable() or " " in token:
+        raise InvalidInput(f"{place} holds no token", hint="a token is one word")
+    return token
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidInput(f"the token file {printable(str(path))} cannot be read: {reason}") from None

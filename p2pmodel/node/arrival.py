@@ -23,6 +23,7 @@ from p2pmodel.store.disk import translated
 from p2pmodel.store.partial import PartialFile
 from p2pmodel.store.publish import blob_lock
 from p2pmodel.store.space import allocated, check_space
+from p2pmodel.store.sync_log import SyncLog
 
 HOLD_BACK = MIB
 LOCK_PATIENCE = 30.0
@@ -35,13 +36,21 @@ class Arrival:
     """`run` pulls and publishes; meanwhile `reader` gives a view of what has come."""
 
     def __init__(
-        self, origin: Origin, repo: RepoCache, manifest: Manifest, file: ManifestFile, make_room: MakeRoom
+        self,
+        origin: Origin,
+        repo: RepoCache,
+        manifest: Manifest,
+        file: ManifestFile,
+        *,
+        make_room: MakeRoom,
+        log: SyncLog | None,
     ) -> None:
         self.file = file
         self._origin = origin
         self._repo = repo
         self._manifest = manifest
         self._make_room = make_room
+        self._log = log
         self._path = arriving_path(repo, file)
         self._partial: PartialFile | None = None
         self._verified = False
@@ -69,18 +78,21 @@ class Arrival:
             if await asyncio.to_thread(self._repo.blob, self.file) is None:
                 await self._make_room()
                 await asyncio.to_thread(self._check_space)
-                await self._pull()
+                sources = await self._pull()
+                if self._log is not None:
+                    await asyncio.to_thread(self._log.record, self._manifest, self.file, self._path, sources)
                 await asyncio.to_thread(publish_arrived, self._repo, self._manifest, self.file)
             self._verified = True
 
-    async def _pull(self) -> None:
+    async def _pull(self) -> list[str]:
         length = piece_length_for(self._manifest.total_size)
         async with await asyncio.to_thread(PartialFile.open, self._path, self.file, length) as partial:
             self._partial = partial
             self._tell()
-            await self._origin.pull(self._manifest, self.file, _Sink(self, partial))
+            sources = await self._origin.pull(self._manifest, self.file, _Sink(self, partial))
             self._verified = True
             self._tell()
+        return sources
 
     def _check_space(self) -> None:
         check_space(self._repo.folder, max(0, self.file.size - allocated(self._path)))

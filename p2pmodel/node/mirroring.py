@@ -19,6 +19,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.partial import PartialFile
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.space import allocated, check_space
+from p2pmodel.store.sync_log import SyncLog
 
 FILES_AT_ONCE = 4
 REPORT_EVERY = 0.2
@@ -35,9 +36,21 @@ class Mirrored:
 
 
 class Mirroring:
-    """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked."""
+    """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
 
-    def __init__(self, origin: Origin | None, repo: RepoCache, manifest: Manifest, reporter: Reporter) -> None:
+    With `log` every file that is pulled is recorded there before it becomes visible.
+    """
+
+    def __init__(
+        self,
+        origin: Origin | None,
+        repo: RepoCache,
+        manifest: Manifest,
+        reporter: Reporter,
+        *,
+        log: SyncLog | None = None,
+    ) -> None:
+        self._log = log
         self._origin = origin
         self._repo = repo
         self._manifest = manifest
@@ -115,8 +128,10 @@ class Mirroring:
         async with await asyncio.to_thread(PartialFile.open, staged, file, self._piece_length) as partial:
             self._resumed += file.size - sum(length for _, length in partial.missing())
             self._see_whether_all_came()
-            await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)
+            sources = await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)
             tree = await asyncio.to_thread(lambda: partial.tree)
+        if self._log is not None:
+            await asyncio.to_thread(self._log.record, self._manifest, file, staged, sources)
         await asyncio.to_thread(publish_blob, self._repo, file, staged)
         paths = self._sharing[file.etag]
         self._shared += file.size * (len(paths) - 1)

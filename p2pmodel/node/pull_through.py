@@ -22,6 +22,7 @@ from p2pmodel.settings import Settings
 from p2pmodel.store.arrivals import is_tainted, show
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.eviction import Key, renew_served
+from p2pmodel.store.sync_log import SyncLog
 
 ALL = Admission()
 
@@ -36,7 +37,7 @@ class PullThrough:
     """`async with` opens and closes it; closing stops the pulls, and the next run resumes them.
 
     `max_bytes` bounds the cache: what was served longest ago makes room for what is asked for. `rules` say which
-    repositories there are for clients.
+    repositories there are for clients. Every file pulled is recorded in `log` before it is published.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class PullThrough:
         metadata_ttl: float = METADATA_TTL,
         max_bytes: int | None = None,
         rules: Admission = ALL,
+        log: SyncLog | None = None,
         linger: float = LINGER,
     ) -> None:
         self.cache = cache
@@ -56,12 +58,15 @@ class PullThrough:
         self.origin = Origin(settings.mirrors, origin_settings, on_note=reporter.note)
         self._reporter = reporter
         self._rules = rules
+        self._log = log
         self._linger = linger
         self._upstream = Upstream(cache, self.origin, reporter, ttl=metadata_ttl)
         self._wanted: dict[Key, _Wanted] = {}
         self._room = Room(cache, max_bytes, reporter)
 
     async def __aenter__(self) -> Self:
+        if self._log is not None:
+            await asyncio.to_thread(self._log.check_end)
         await self._room.make({})
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.origin)
@@ -108,7 +113,8 @@ class PullThrough:
         key = manifest.repo, file.etag
         wanted = self._wanted.get(key)
         if wanted is None:
-            arrival = Arrival(self.origin, self.repo(manifest), manifest, file, self._make_room)
+            repo = self.repo(manifest)
+            arrival = Arrival(self.origin, repo, manifest, file, make_room=self._make_room, log=self._log)
             wanted = self._wanted[key] = _Wanted(arrival, asyncio.create_task(self._run(key, arrival)))
         with wanted.by_one_more(self._linger):
             async with wanted.arrival.reader() as reader:

@@ -18,6 +18,7 @@ from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.revisions import remember
 from p2pmodel.store.space import check_writable
+from p2pmodel.store.sync_log import SyncLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,18 @@ class Synced:
 
 
 class Syncing:
-    """Rounds over references; `on_synced` is called for each snapshot as it is whole."""
+    """Rounds over references; `on_synced` is called for each snapshot as it is whole, `log` has each file pulled."""
 
     def __init__(
-        self, settings: Settings, reporter: Reporter, on_synced: Callable[[Synced], None], *, rules: Admission
+        self,
+        settings: Settings,
+        reporter: Reporter,
+        on_synced: Callable[[Synced], None],
+        *,
+        rules: Admission,
+        log: SyncLog,
     ) -> None:
+        self._log = log
         self._settings = settings
         self._reporter = reporter
         self._on_synced = on_synced
@@ -50,6 +58,7 @@ class Syncing:
         if self._settings.offline:
             raise Unavailable("HF_HUB_OFFLINE forbids asking a mirror", hint="unset it")
         await asyncio.to_thread(check_writable, self._settings.cache_dir)
+        await asyncio.to_thread(self._log.check_end)
         failures: list[tuple[Reference, P2PModelError]] = []
         async with Origin(self._settings.mirrors, self._settings.origin, on_note=self._reporter.note) as origin:
             for ref in refs:
@@ -85,7 +94,8 @@ class Syncing:
         before = await asyncio.to_thread(repo.resolve, ref.revision)
         refs = () if ref.pinned else (ref.revision,)
         async with one_at_a_time(repo, manifest.commit, self._reporter):
-            done = await Mirroring(origin, repo, manifest, self._reporter).run(manifest.files, refs)
+            mirroring = Mirroring(origin, repo, manifest, self._reporter, log=self._log)
+            done = await mirroring.run(manifest.files, refs)
         await asyncio.to_thread(remember, repo, manifest, ref.revision, asked)
         path = repo.snapshot(manifest.commit)
         return Synced(ref, manifest, path, before, done.from_mirrors, done.from_cache, time.monotonic() - began)

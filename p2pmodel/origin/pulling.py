@@ -34,13 +34,15 @@ class Pull:
         self._answers = 0
         self._began = time.monotonic()
 
-    async def run(self) -> None:
-        """Return when the sink holds the right bytes. Raises `Job.verdict`, or what the sink raises."""
+    async def run(self) -> list[str]:
+        """Return when the sink holds the right bytes: the mirrors that sent them. Raises `Job.verdict`, or what the
+        sink raises."""
         tracing = Tracing(self._fleet, self._job, self._sink, self._ledger, self.complete)
         try:
             await tracing.run()
         except NoneLeft:
             raise self._job.verdict() from None
+        return self._ledger.names()
 
     async def complete(self) -> None:
         """Return when the sink misses nothing. Raises NoneLeft."""
@@ -141,7 +143,7 @@ class _Sharing:
         size = request_size(rate, latency, part_size, self._board.waiting, connections)
         run = self._board.take(mirror.name, size, now)
         if run is None and not any(board.waiting for board in self._fleet.boards):
-            run = self._board.aid(mirror.name, rate or 0.0, latency or 0.0, now)
+            run = self._board.aid(mirror.name, rate, latency or 0.0, now)
         return run
 
     async def _request(self, mirror: Mirror, run: Run) -> None:

@@ -9,6 +9,7 @@ as the hub has them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N
     POST      /api/models/{id}/paths-info/{rev}        form or JSON: paths
     GET HEAD  /{id}/resolve/{rev}/{path}               one Range
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
+    GET       /sync-log                                what came from upstream, in hash-chained JSON lines
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import json
 import re
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +35,7 @@ from p2pmodel.service.library import CacheLibrary, Library, UpstreamLibrary
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.published import Published, Snapshot
 from p2pmodel.service.server import MAX_BODY
+from p2pmodel.service.sync_log_route import sync_log_route
 from p2pmodel.store.cache import HubCache
 
 PAGE = 1000
@@ -54,11 +57,12 @@ def hub_endpoint(
     access_log: AccessLog | None = None,
     pace: Pace | None = None,
     upstream: PullThrough | None = None,
+    sync_log: Path | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
     With `token` every request needs it. `pace` bounds what is sent of files, over all connections. `upstream`, whose
-    cache it then is, brings what the cache lacks.
+    cache it then is, brings what the cache lacks. `sync_log` is served as /sync-log.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -69,6 +73,8 @@ def hub_endpoint(
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     published = Published(cache)
     library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
+    if sync_log is not None:
+        app.add_routes([sync_log_route(sync_log)])
     app.add_routes(_Handlers(library, pace).routes())
     return app
 

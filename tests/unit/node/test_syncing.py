@@ -1,6 +1,8 @@
 """Snapshots kept up to date: what moves, what is recorded, what a failure leaves."""
 
 import asyncio
+import hashlib
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,12 +12,13 @@ import pytest
 
 from p2pmodel.domain.admission import Admission
 from p2pmodel.domain.names import Reference
-from p2pmodel.errors import InvalidInput, RepoNotFound, Unavailable
+from p2pmodel.errors import IntegrityError, InvalidInput, RepoNotFound, Unavailable
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.syncing import Synced, Syncing
 from p2pmodel.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.revisions import known_revision
+from p2pmodel.store.sync_log import SyncLog, verify_log
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -38,9 +41,11 @@ class Job:
             origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=0.3),
         )
         self.cache = HubCache(root)
+        self.log = SyncLog(root.parent / "log" / "sync.jsonl")
 
     def syncing(self, *, deny: tuple[str, ...] = ()) -> Syncing:
-        return Syncing(self.settings, Reporter(note=self.notes.append), self.done.append, rules=Admission((), deny))
+        reporter = Reporter(note=self.notes.append)
+        return Syncing(self.settings, reporter, self.done.append, rules=Admission((), deny), log=self.log)
 
 
 @pytest.fixture
@@ -60,6 +65,26 @@ async def test_only_what_changed_moves(job: Job) -> None:
     assert repo.resolve("main") == NEW.commit
     assert {p.name: p.read_bytes() for p in second.path.iterdir()} == NEW.contents
     assert repo.snapshot(OLD.commit).is_dir(), "who reads the old snapshot may go on"
+
+
+async def test_the_log_has_what_moved_and_nothing_else(job: Job) -> None:
+    await job.syncing().once([MAIN])
+    job.hub.snapshot = NEW
+    await job.syncing().once([MAIN])
+    entries = [json.loads(line) for line in job.log.path.read_text().splitlines()]
+    first = {e["path"]: e["sha256"] for e in entries if e["commit"] == OLD.commit}
+    assert first == {path: hashlib.sha256(data).hexdigest() for path, data in OLD.contents.items()}
+    assert [e["path"] for e in entries if e["commit"] == NEW.commit] == ["b.safetensors"]
+    assert {tuple(e["sources"]) for e in entries} == {("up",)}
+    assert verify_log(job.log.path).seq == 4
+
+
+async def test_a_log_that_cannot_be_gone_on_with_stops_the_sync(job: Job) -> None:
+    job.log.path.parent.mkdir()
+    job.log.path.write_text("{}\n")
+    with pytest.raises(IntegrityError, match="sync log"):
+        await job.syncing().once([MAIN])
+    assert not job.hub.requests
 
 
 async def test_unchanged_costs_one_question(job: Job) -> None:
