@@ -67,16 +67,20 @@ def world(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Wor
 
 
 def start(nodes: Nodes, way: str, torrent: Path, *mirrors: str, **env: str) -> Running:
-    """One of WAYS, asking `mirrors` in that order."""
+    """One of WAYS, asking `mirrors` in that order, by a node that never met them."""
     options = ["--json", "--progress", "json", *(option for url in mirrors for option in ("--endpoint", url))]
     if way == "seed":
-        return nodes.start(way, "seed", REPO, "--once", *options, **env)
+        return nodes.start(node(way, *mirrors), "seed", REPO, "--once", *options, **env)
     target = REPO if way == "fetch" else torrent
-    return nodes.start(way, "fetch", target, *options, **{"P2PMODEL_PEER_TIMEOUT": "0.2", **env})
+    return nodes.start(node(way, *mirrors), "fetch", target, *options, **{"P2PMODEL_PEER_TIMEOUT": "0.2", **env})
 
 
-def folder(nodes: Nodes, way: str) -> Path:
-    return nodes.cache(way) / "models--org--model"
+def node(way: str, *mirrors: str) -> str:
+    return f"{way}-{len(mirrors)}"
+
+
+def folder(nodes: Nodes, way: str, *mirrors: str) -> Path:
+    return nodes.cache(node(way, *mirrors)) / "models--org--model"
 
 
 def check_complete(snapshot: Path, model: Path) -> None:
@@ -99,21 +103,22 @@ def test_of_a_lie_nothing_is_published_and_an_honest_mirror_finishes(nodes: Node
         (line,) = [line for line in done.err.splitlines() if line.startswith("p2pmodel: ")]
         assert accusation in line, way
         assert f"expected {'sha256' if file == WEIGHTS else 'git blob id'} {etags[file]}" in line, way
-        assert etags[file] not in blobs(nodes, way, etags), way
-        assert not list(folder(nodes, way).glob("snapshots/*")), way
-        assert not list(folder(nodes, way).glob("refs/*")), way
+        cache = folder(nodes, way, liar)
+        assert etags[file] not in blobs(cache, etags), way
+        assert not list(cache.glob("snapshots/*")), way
+        assert not list(cache.glob("refs/*")), way
     both = {way: start(nodes, way, torrent, liar, world.honest) for way in WAYS}
     for way, running in both.items():
         done = running.wait()
         assert done.code == 0, (way, done.err)
         assert accusation in done.err, way
-        assert blobs(nodes, way, etags) == set(etags.values()), way
+        assert blobs(folder(nodes, way, liar, world.honest), etags) == set(etags.values()), way
         check_complete(Path(done.json["path"]), model)
 
 
-def blobs(nodes: Nodes, way: str, etags: dict[str, str]) -> set[str]:
+def blobs(cache: Path, etags: dict[str, str]) -> set[str]:
     """The names of the blobs that are there; each has the content that its name says."""
-    watch = CacheWatch(folder(nodes, way), etags)
+    watch = CacheWatch(cache, etags)
     with watch:
         pass
     return watch.blobs
