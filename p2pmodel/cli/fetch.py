@@ -81,16 +81,14 @@ def _for_good(stack: ExitStack) -> Iterator[None]:
 
 
 def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:
-    if ready.wants_load and serves:
-        run(_load_while_serving(fetching, ready), interrupted=INTERRUPTED)
-        return
+    meanwhile = serves and ready.wants_load
     try:
-        run(fetching.run(ready), interrupted=INTERRUPTED)
+        run(_load_while_serving(fetching, ready) if meanwhile else fetching.run(ready), interrupted=INTERRUPTED)
     except Interrupted:
         # Stopped while serving what is complete: the job itself was done.
-        if not ready.fetched or ready.wants_load:
+        if not ready.complete:
             raise
-    if ready.wants_load:
+    if ready.wants_load and not meanwhile:
         ready.load()
 
 
@@ -115,12 +113,15 @@ class _Ready:
         self, flags: dict[str, Any], *, wants_load: bool, aside: Callable[[], AbstractContextManager[None]]
     ) -> None:
         self.wants_load = wants_load
-        self.fetched: Fetched | None = None
+        self.complete = False
+        """Whether all was done that was asked for, but serving it."""
+        self._fetched: Fetched | None = None
         self._flags = flags
         self._aside = aside
 
     def __call__(self, fetched: Fetched) -> None:
-        self.fetched = fetched
+        self._fetched = fetched
+        self.complete = not self.wants_load
         with self._aside():
             self._say(fetched)
 
@@ -140,10 +141,10 @@ class _Ready:
         """Load the snapshot, answer the prompt, and say how long each step took."""
         from p2pmodel.cli.answering import load_and_answer  # noqa: PLC0415 - torch is loaded only here
 
-        assert self.fetched is not None
+        assert self._fetched is not None
         as_json = self._flags["as_json"]
         outcome = load_and_answer(
-            self.fetched.path,
+            self._fetched.path,
             prompt=self._flags["prompt"],
             image=self._flags["image"],
             device=self._flags["device"],
@@ -152,7 +153,8 @@ class _Ready:
             quiet=self._flags["quiet"],
         )
         if as_json:
-            click.echo(json.dumps(_result(self.fetched) | {"loading": outcome}))
+            click.echo(json.dumps(_result(self._fetched) | {"loading": outcome}))
+        self.complete = True
 
 
 def _result(fetched: Fetched) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""From a mirror over a seeder and a peer to a model that answers: tiny Qwen3-VL, dense, MoE and thinking."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pmodel.loading.chat import Answer, answer
+from p2pmodel.loading.model import load
+from tests.support.hub_clients import HubClient
+from tests.support.processes import PATIENCE, Finished, Nodes, environment, eventually
+from tests.support.tiny_models import dense, images, moe, thinking
+
+__all__ = ["dense", "images", "moe", "thinking"]
+
+QUESTION = "What is in this picture?"
+TOKENS = 16
+
+COMPARE = """
+import json, sys
+import torch, transformers
+from transformers import AutoConfig
+name = AutoConfig.from_pretrained(sys.argv[1]).architectures[0]
+here, there = (getattr(transformers, name).from_pretrained(n, dtype="auto").state_dict() for n in sys.argv[1:])
+assert here.keys() == there.keys()
+assert all(torch.equal(here[key], there[key]) for key in here)
+print(json.dumps([name, len(here)]))
+"""
+
+
+@dataclass
+class Site:
+    """`repo` at a mirror, and a seeder of it; the mirror is the one endpoint of everybody."""
+
+    nodes: Nodes
+    repo: str
+    endpoint: str
+    ready: dict[str, Any]
+
+    def fetch(self, node: str, *args: str | Path, **env: str) -> Finished:
+        """Run `p2pmodel fetch REPO ARGS` on `node`, with this site's mirror and seeder."""
+        where = ("--endpoint", self.endpoint, "--coordinator", self.ready["coordinator"])
+        return self.nodes.ok(node, "fetch", self.repo, *where, *args, **env)
+
+    def ask(self, node: str, image: Path, *args: str, **env: str) -> Finished:
+        """Fetch and ask about `image`."""
+        bounds = ("--max-new-tokens", str(TOKENS), "--device", "cpu")
+        return self.fetch(node, "--prompt", QUESTION, "--image", image, *bounds, *args, **env)
+
+    def offline_python(self, node: str, code: str, *args: str) -> Any:
+        """Run `code` on `node`'s cache with HF_HUB_OFFLINE; the JSON it prints last."""
+        env = environment(self.nodes.cache(node), HF_HUB_OFFLINE="1")
+        command = [sys.executable, "-c", code, *args]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, nodes: Nodes) -> Site:
+    kind = request.param
+    repo = f"org/tiny-{kind}"
+    nodes.ok("mirror", "import", request.getfixturevalue(kind), repo)
+    endpoint, _ = nodes.mirror(address="127.0.0.1:0")  # the one address that HubClient lets through
+    return Site(nodes, repo, endpoint, nodes.seed(repo, "--endpoint", endpoint).ready())
+
+
+def times_in(text: str) -> list[str]:
+    """The kinds of lines that tell how long something took."""
+    return re.findall(r"^(downloaded|loaded|\d+ tokens)\b.* in [\d.]+ s", text, re.MULTILINE)
+
+
+def expected(snapshot: Path, image: Path) -> Answer:
+    """What the model in the directory `snapshot` says, asked in this process."""
+    return answer(load(snapshot, device="cpu"), QUESTION, image, max_new_tokens=TOKENS, on_text=lambda *_: None)
+
+
+@pytest.mark.parametrize("site", ["dense"], indirect=True)
+def test_the_answer_streams_to_stdout_and_depends_on_the_picture(site: Site, dense: Path, images: list[Path]) -> None:
+    first = site.ask("peer", images[0])
+    assert first.out == expected(dense, images[0]).text + "\n"
+    assert times_in(first.err) == ["downloaded", "loaded", f"{TOKENS} tokens"]
+    assert re.search(r"downloaded .* in [\d.]+ s, then verified in [\d.]+ s", first.err)
+    assert str(site.nodes.cache("peer")) in first.err, "stdout is the answer's, so the path is here"
+
+    again = site.ask("peer", images[1], "--json", "-q")
+    assert again.json["loading"]["answer"]["text"] == expected(dense, images[1]).text != first.out.strip()
+    assert again.json["from_cache"] == again.json["size"] == site.ready["size"]
+    assert again.err == ""
+
+
+@pytest.mark.parametrize("site", ["thinking"], indirect=True)
+def test_what_a_model_thinks_is_not_its_answer(site: Site, thinking: Path, images: list[Path]) -> None:
+    shown = site.ask("peer", images[0])
+    said = expected(thinking, images[0])
+    assert said.thinking
+    assert shown.out.strip() == said.text
+    assert said.thinking in shown.err
+
+
+@pytest.mark.parametrize("site", ["dense", "moe"], indirect=True)
+def test_load_tells_how_long_each_step_took_and_plain_from_pretrained_agrees(
+    site: Site, request: pytest.FixtureRequest
+) -> None:
+    done = json.loads(site.fetch("peer", "--load", "--device", "cpu", "--json").out)
+    steps = (done["find_seconds"], done["download_seconds"], done["verify_seconds"])
+    assert min(steps) > 0
+    assert sum(steps) <= done["seconds"] + 0.01
+    assert 0 < done["loading"]["load_seconds"] < 60
+    assert done["loading"]["device"] == "cpu"
+    assert done["from_peers"] == done["size"] == site.ready["size"]
+
+    kind = site.repo.removeprefix("org/tiny-")
+    name, tensors = site.offline_python("peer", COMPARE, site.repo, str(request.getfixturevalue(kind)))
+    assert name == done["loading"]["architecture"]
+    assert tensors > 20
+
+
+@pytest.mark.parametrize("site", ["dense"], indirect=True)
+def test_load_alone_prints_the_path_and_comes_before_the_end_of_serving(site: Site) -> None:
+    where = ("--endpoint", site.endpoint, "--coordinator", site.ready["coordinator"])
+    options = ("--load", "--device", "cpu", "--seed-time", "3600")
+    serving = site.nodes.start("peer", "fetch", site.repo, *where, *options)
+    eventually(lambda: any(line.startswith("loaded ") for line in serving.err), PATIENCE, lambda: str(serving.err))
+    assert serving.process.poll() is None, "it was to serve on"
+    done = serving.stop()
+    assert done.code == 0, done.err
+    assert Path(done.out.strip()) == site.nodes.cache("peer") / Path(site.ready["path"]).relative_to(
+        site.nodes.cache("seeder")
+    )
+    assert times_in(done.err) == ["downloaded", "loaded"]
+
+
+@pytest.mark.parametrize("site", ["dense"], indirect=True)
+def test_the_hubs_own_tools_find_nothing_wrong(site: Site, dense: Path) -> None:
+    path = Path(site.fetch("peer").out.strip())
+    assert {p.name for p in path.iterdir()} == {p.name for p in dense.iterdir()}
+    client = HubClient(Path(sys.executable), site.nodes.cache("peer").parent, site.endpoint)
+    client.hf("cache", "verify", site.repo, "--fail-on-missing-files", "--fail-on-extra-files")
+    listed = client.hf("cache", "ls")
+    assert f"model/{site.repo}" in listed
+    blob = max((path.parents[1] / "blobs").iterdir(), key=lambda p: p.stat().st_size)
+    blob.write_bytes(bytes(blob.stat().st_size))
+    with pytest.raises(AssertionError, match="exit 1"):
+        client.hf("cache", "verify", site.repo)
