@@ -64,7 +64,7 @@ class Meter:
     Only time in which bytes flow is measured, from a block to a later one: waiting for headers is another figure.
     """
 
-    WINDOW = 0.5
+    WINDOW = 0.25
     IDLE = 2.0
     """Seconds without a byte after which a gap is no longer transfer, but a stall or nothing to do."""
 

@@ -15,7 +15,7 @@ from itertools import count
 SMALLEST = 1 << 20
 """Bytes worth a request of their own, when there is a choice."""
 
-_SPLIT_GAIN = 0.3
+_SPLIT_GAIN = 0.5
 """Seconds that taking over half of a part must save."""
 
 _SILENCE = 1.0
@@ -97,9 +97,10 @@ class Board:
         self._parts.append(part)
         return self._join(part, name, now)
 
-    def aid(self, name: str, rate: float, latency: float, now: float) -> Run | None:
-        """Let `name` help where the end is furthest off: it brings `rate` bytes a second on a connection, `latency`
-        seconds after it is asked. A slow part is split so that both end together; for a silent one it races."""
+    def aid(self, name: str, rate: float | None, latency: float, now: float) -> Run | None:
+        """Let `name` help where the end is furthest off: it brings `rate` bytes a second on a connection (None: taken
+        to be as quick as whom it helps), `latency` seconds after it is asked. A slow part is split so that both end
+        together; for a silent one it races."""
         best: tuple[float, Part] | None = None
         for part in self._parts:
             if part.left and all(run.name != name for run in part.runs):
@@ -112,6 +113,7 @@ class Board:
         if _silent(part, now):
             return self._join(part, name, now) if len(part.runs) < _RACERS else None
         slow = max(run.rate(now) for run in part.runs)
+        rate = slow if rate is None else rate
         theirs = (part.left + rate * latency) * slow / (slow + rate)
         middle = min(part.end, part.start + max(1, int(theirs)))
         if part.end - middle < min(SMALLEST, part.left // 4):
@@ -148,12 +150,13 @@ class Board:
         part.runs.append(run)
         return run
 
-    def _gain(self, part: Part, rate: float, latency: float, now: float) -> float:
+    def _gain(self, part: Part, rate: float | None, latency: float, now: float) -> float:
         """Seconds by which `part` would be whole sooner with the help of `rate` bytes a second after `latency`."""
         if _silent(part, now):
             return float("inf") if len(part.runs) < _RACERS else 0.0
         slow = max(run.rate(now) for run in part.runs)
-        if not slow or rate <= 0:
+        rate = slow if rate is None else rate
+        if not slow or not rate:
             return 0.0
         return part.left / slow - (part.left + rate * latency) / (slow + rate)
 

@@ -12,6 +12,10 @@ from p2pmodel.domain.names import printable
 from p2pmodel.errors import P2PModelError
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_KINDS: dict[tuple[type[Exception], ...], str] = {
+    (FileNotFoundError,): "its certificate cannot be checked: SSL_CERT_FILE names no file",
+    (ConnectionResetError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError): "connection lost",
+}
 
 
 @dataclass
@@ -50,8 +54,9 @@ def reason_of(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError):
             return _certificate(link)
+        # aiohttp's ClientConnectorSSLError is an SSLError without a reason.
         if isinstance(link, ssl.SSLError):
-            return f"TLS failed ({printable(link.reason or 'handshake', 60)})"
+            return f"TLS failed ({printable(getattr(link, 'reason', None) or 'handshake', 60)})"
         if isinstance(link, socket.gaierror):
             return "its name does not resolve (DNS)"
         if isinstance(link, ConnectionRefusedError):
@@ -73,10 +78,9 @@ def _plain(error: BaseException) -> str:
         return "timed out connecting"
     if isinstance(error, TimeoutError | asyncio.TimeoutError) or "Timeout" in name:
         return "timed out waiting for an answer"
-    if isinstance(error, FileNotFoundError):
-        return "its certificate cannot be checked: SSL_CERT_FILE names no file"
-    if isinstance(error, ConnectionResetError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
-        return "connection lost"
+    for kinds, text in _KINDS.items():
+        if isinstance(error, kinds):
+            return text
     if "ProtocolError" in name or isinstance(error, aiohttp.ClientResponseError):
         return "it does not speak proper HTTP"
     if isinstance(error, OSError) and error.errno and error.strerror:

@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import json
 import signal
+import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -48,7 +49,8 @@ class FakeHub:
 
     `token`: the only bearer token it accepts (for a private repository). `page`: entries on a page of the tree.
     `sizes=False`: siblings come without sizes. `requests` is what it was asked, in order; `faults` may be changed
-    while it runs. `api_faults`: whether faults of status and time also strike the metadata routes.
+    while it runs. `api_faults`: whether faults of status and time also strike the metadata routes. `rate`: bytes a
+    second over all connections together; 0 is as fast as it can.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class FakeHub:
         port: int = 0,
         redirect_to: str = "",
         api_faults: bool = False,
+        rate: int = 0,
+        tls: ssl.SSLContext | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.snapshot = snapshot
@@ -82,6 +86,9 @@ class FakeHub:
         self._host, self._port = host, port
         self._redirect_to = redirect_to
         self._api_faults = api_faults
+        self._rate = rate
+        self._free_at = 0.0
+        self._tls = tls
         self._now = now
 
     async def __aenter__(self) -> Self:
@@ -99,7 +106,7 @@ class FakeHub:
         self._stop = asyncio.Event()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
+        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls)
         await site.start()
         self._port = self._runner.addresses[0][1]
         return self
@@ -111,7 +118,7 @@ class FakeHub:
     @property
     def url(self) -> str:
         """The endpoint, prefix included."""
-        return f"http://{self._host}:{self._port}{self._prefix}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}{self._prefix}"
 
     def asked(self, path: str) -> list[Request]:
         """The requests for the bytes of one file."""
@@ -206,6 +213,8 @@ class FakeHub:
         if path not in self.snapshot.contents:
             raise _error(404, "EntryNotFound", {"X-Repo-Commit": self.snapshot.commit})
         for fault in self.faults:
+            if fault.kind == "loop" and self._strikes(fault, path):
+                return web.Response(status=302, headers={"Location": request.path_qs})
             if fault.kind in ("redirect", "expire") and self._strikes(fault, path):
                 until = self._now() + fault.arg if fault.kind == "expire" else 1e12
                 base = self._redirect_to or f"http://{self._host}:{self._port}"
@@ -265,7 +274,7 @@ class FakeHub:
         entry.status = response.status
         kind, arg = (fault.kind, fault.arg) if fault else ("", 0.0)
         limit = int(arg) if kind in ("drop", "stall") else len(body)
-        step = max(1, int(arg / 20)) if kind == "slow" else 1 << 20
+        step = max(1, int(arg / 20)) if kind == "slow" else self._rate // 40 or 1 << 20
         for start in range(0, min(limit, len(body)), step):
             piece = bytes(body[start : min(start + step, limit)])
             if kind == "flip" and start == 0:
@@ -275,13 +284,16 @@ class FakeHub:
             self.sent += len(piece)
             if kind == "slow":
                 await asyncio.sleep(0.05)
+            elif self._rate:
+                self._free_at = max(time.monotonic(), self._free_at) + len(piece) / self._rate
+                await asyncio.sleep(self._free_at - time.monotonic())
         if limit < len(body) and kind == "stall":
             await self._stop.wait()
         if limit < len(body) and request.transport is not None:
             request.transport.abort() if kind == "stall" else request.transport.close()
 
     def _fault(self, path: str) -> Fault | None:
-        skipped = ("redirect", "expire")
+        skipped = ("redirect", "expire", "loop")
         return next((f for f in self.faults if f.kind not in skipped and self._strikes(f, path)), None)
 
     def _strikes(self, fault: Fault, path: str) -> bool:
@@ -292,7 +304,7 @@ class FakeHub:
             return web.Response(body=_PAGE, content_type="text/html")
         if fault.kind == "gated":
             raise _error(403, "GatedRepo")
-        if fault.kind.isdigit() or fault.kind in ("retry", "retry-date", "status"):
+        if fault.kind.isdigit() or fault.kind in ("retry", "retry-date", "rate-limit", "status"):
             raise self._status_fault(fault)
         return None
 
@@ -300,6 +312,8 @@ class FakeHub:
         left = max(0.0, fault.arg - (self._now() - (fault.since or 0.0)))
         if fault.kind == "retry":
             return _error(429, "", {"Retry-After": str(int(left) + 1)})
+        if fault.kind == "rate-limit":
+            return _error(429, "", {"RateLimit": f'"resolvers";r=0;t={int(left) + 1}'})
         if fault.kind == "retry-date":
             date = datetime.now(UTC) + timedelta(seconds=left + 1)
             return _error(429, "", {"Retry-After": format_datetime(date, usegmt=True)})

@@ -11,9 +11,11 @@ sent BYTES payload bytes of such files, at most TIMES times. Kinds:
     norange         ranges are answered with the whole file
     badrange        another range than asked for
     503:SECONDS     503 without Retry-After for SECONDS from the first such answer (429, 500, ... alike)
-    retry:SECONDS   429 with Retry-After for SECONDS from the first such answer (`retry-date`: as an HTTP date)
+    retry:SECONDS   429 with Retry-After for SECONDS from the first such answer (`retry-date`: as an HTTP date,
+                    `rate-limit`: as a RateLimit header)
     status:CODE     that status, always (401, 403, 404, 416, ...); `gated`: 403 with X-Error-Code GatedRepo
     redirect        302 to a presigned address that never expires
+    loop            302 to itself
     expire:SECONDS  302 to a presigned address that answers 403 after SECONDS
     drop:BYTES      the connection is reset after BYTES of each body
     stall:BYTES     nothing more comes after BYTES of each body (default 0: not even headers)
@@ -28,7 +30,7 @@ _FORM = re.compile(
     r"(?P<kind>[a-z0-9-]+)(?::(?P<arg>[0-9.]+))?(?:@(?P<pattern>[^+]+?))?(?:\+(?P<after>\d+))?(?:\*(?P<times>\d+))?"
 )
 KINDS = {"flip", "truncate", "html", "gzip", "other-commit", "norange", "badrange", "retry", "retry-date", "status"}
-KINDS |= {"gated", "redirect", "expire", "drop", "stall", "slow"}
+KINDS |= {"gated", "rate-limit", "loop", "redirect", "expire", "drop", "stall", "slow"}
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Fault:
     @property
     def lasting(self) -> bool:
         """Whether `arg` is how long it lasts."""
-        return self.kind in ("retry", "retry-date") or (self.kind.isdigit() and self.arg > 0)
+        return self.kind in ("retry", "retry-date", "rate-limit") or (self.kind.isdigit() and self.arg > 0)
 
 
 def parse_fault(text: str) -> Fault:

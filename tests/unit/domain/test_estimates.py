@@ -52,8 +52,8 @@ def test_a_quality_keeps_its_three_figures_apart():
 def test_a_meter_measures_while_bytes_flow():
     meter = Meter()
     assert meter.received(1_000_000, 10.0) is None, "what came before the first block took unknown time"
-    assert meter.received(100, 10.25) is None
-    assert meter.received(100, 10.5) == (400.0, 0.5)
+    assert meter.received(100, 10.125) is None
+    assert meter.received(100, 10.25) == (800.0, 0.25)
 
 
 def test_a_pause_is_not_a_slow_transfer():

@@ -42,6 +42,14 @@ def test_a_slow_tail_is_split_so_that_both_end_together():
     assert helper.part.end == 40 * MIB
 
 
+def test_a_helper_nothing_is_known_of_gets_half():
+    board = Board([(0, 12 * MIB)])
+    run = board.take("a", 12 * MIB, 0.0)
+    board.arrived(run, 0, 1, 0.0)
+    board.arrived(run, 1, 4 * MIB - 1, 1.0)
+    assert board.aid("b", None, 0.0, 1.0).part.left == run.part.left == 4 * MIB
+
+
 def test_latency_counts_against_a_helper():
     board = Board([(0, 4 * MIB)])
     slow = board.take("slow", 4 * MIB, 0.0)
