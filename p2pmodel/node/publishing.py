@@ -3,17 +3,18 @@
 import asyncio
 import os
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.errors import IntegrityError
+from p2pmodel.node.hash_ahead import HashAhead
 from p2pmodel.node.inventory import Inventory, recover
 from p2pmodel.node.tasks import companions
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.publish import blob_lock, blob_path, publish_blob, publish_snapshot
 from p2pmodel.store.staging import Staging
-from p2pmodel.store.verify import sealed_digest
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -30,16 +31,27 @@ class DamagedFile(Exception):
 
 
 class Publisher:
-    """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work."""
+    """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work.
+
+    `missing` is a live view of the pieces that are still to come.
+    """
 
     def __init__(
-        self, repo: RepoCache, staging: Staging, metainfo: Metainfo, torrent: SwarmTorrent, inventory: Inventory
+        self,
+        repo: RepoCache,
+        staging: Staging,
+        metainfo: Metainfo,
+        torrent: SwarmTorrent,
+        inventory: Inventory,
+        *,
+        missing: AbstractSet[int] = frozenset(),
     ) -> None:
         self._repo = repo
         self._staging = staging
         self._metainfo = metainfo
         self._torrent = torrent
         self._inventory = inventory
+        self._ahead = HashAhead(metainfo, inventory, missing)
         self._whole: asyncio.Queue[int] = asyncio.Queue()
         self._queued: set[int] = set()
         self._published: set[int] = set()
@@ -58,6 +70,7 @@ class Publisher:
         """
         if files:
             async with companions() as start:
+                start(self._ahead.run(files))
                 for _ in range(os.cpu_count() or 1):
                     start(self._work(files))
                 await self._all_published.wait()
@@ -94,7 +107,7 @@ class Publisher:
             await asyncio.to_thread(staged.touch)
             await asyncio.to_thread(publish_blob, self._repo, file, staged)
             return
-        found = await asyncio.to_thread(sealed_digest, staged, file)
+        found = await self._ahead.digest(index)
         if found != file.etag:
             await self._explain(index, file, staged, found)
         async with blob_lock(self._repo, file):

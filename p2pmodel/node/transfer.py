@@ -10,6 +10,7 @@ Invariants, to re-check when editing:
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -20,6 +21,7 @@ from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import MirrorFeed
 from p2pmodel.node.inventory import take_inventory
+from p2pmodel.node.ordering import keep_order
 from p2pmodel.node.progress import Phase, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.tasks import companions
@@ -87,6 +89,7 @@ class Transfer:
         self._pulling: Pulling | None = None
         self._feed: MirrorFeed | None = None
         self._missing: set[int] = set()
+        self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
         self._phase: Phase = "checking"
         self._checked = 0
@@ -148,16 +151,17 @@ class Transfer:
     async def _attempt(self) -> None:
         async with companions() as start:
             start(self._report())
-            await self._join()
+            torrent = await self._join()
             start(self._consume())
             start(self._save_regularly())
             start(self._watch_for_stall())
+            start(keep_order(torrent))
             if self._feed:
                 start(self._feed.run())
             await self._publish()
         self._enter("done")
 
-    async def _join(self) -> None:
+    async def _join(self) -> SwarmTorrent:
         self._checked = 0
         self._enter("checking")
         known = self._known_pieces(await asyncio.to_thread(self._staging.load_have, self._metainfo.info_hash))
@@ -167,6 +171,7 @@ class Transfer:
             )
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
+        self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
         self._torrent = await self._engine.add(
@@ -180,10 +185,13 @@ class Transfer:
                 peers=self._plan.peers,
             )
         )
-        self._publisher = Publisher(self._repo, self._staging, self._metainfo, self._torrent, inventory)
+        self._publisher = Publisher(
+            self._repo, self._staging, self._metainfo, self._torrent, inventory, missing=self._missing
+        )
         self._start_pulling(self._torrent)
         self._enter("downloading" if self._missing else "verifying")
         self._last_progress = time.monotonic()
+        return self._torrent
 
     def _start_pulling(self, torrent: SwarmTorrent) -> None:
         rules = PullingRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
@@ -220,7 +228,7 @@ class Transfer:
     async def _publish(self) -> None:
         assert self._publisher is not None
         for index in sorted(self._plan.files):
-            if not self._missing_of(index):
+            if not self._missing_of[index]:
                 self._publisher.file_is_whole(index)
         await self._publisher.publish(self._plan.files, self._plan.refs, on_last=lambda: self._enter("publishing"))
 
@@ -256,7 +264,8 @@ class Transfer:
         self._last_progress = time.monotonic()
         if not fed and self._pulling:
             self._pulling.progressed(self._last_progress)
-        if self._publisher and not self._missing_of(place.span.index):
+        self._missing_of[place.span.index] -= 1
+        if self._publisher and not self._missing_of[place.span.index]:
             self._publisher.file_is_whole(place.span.index)
         if not self._missing:
             self._enter("verifying")
@@ -329,9 +338,6 @@ class Transfer:
         return "; ".join(reasons)
 
     # -- arithmetic ------------------------------------------------------------------------------------------
-
-    def _missing_of(self, index: int) -> bool:
-        return any(piece in self._missing for piece in self._metainfo.layout.spans[index].pieces)
 
     def _size(self, pieces: set[int] | frozenset[int]) -> int:
         return sum(self._metainfo.layout.piece_range(piece).length for piece in pieces)

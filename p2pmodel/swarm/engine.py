@@ -145,6 +145,9 @@ class SwarmTorrent(Protocol):
     def want(self, files: frozenset[int]) -> None:
         """Download these files only."""
 
+    def take_in_order(self, on: bool) -> None:
+        """Download pieces in their order, or rarest first, as from the start."""
+
     def connect(self, address: str, port: int) -> None:
         """Connect to a peer without asking a tracker."""
 

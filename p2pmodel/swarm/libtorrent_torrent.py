@@ -41,6 +41,7 @@ class LibtorrentTorrent:
         self._spans = spans
         self._state = TorrentState(request.have, spans.piece_count)
         self._handle: Handle | None = None
+        self._in_order = False
         self._removed = False
         self._coming_or_going = asyncio.Lock()
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
@@ -48,6 +49,8 @@ class LibtorrentTorrent:
 
     def join(self, params: lt.add_torrent_params) -> None:
         """Enter the session."""
+        if self._in_order:
+            params.flags |= lt.torrent_flags.sequential_download
         self._handle = self._session.join(params, self._state.notice)
         self._handle.post_status(lt.status_flags_t.query_pieces)
 
@@ -117,6 +120,11 @@ class LibtorrentTorrent:
     def want(self, files: frozenset[int]) -> None:
         self._live().prioritize_pieces(self._spans.priorities(files))
         self._request = replace(self._request, wanted=files)
+
+    def take_in_order(self, on: bool) -> None:
+        handle = self._live()
+        self._in_order = on
+        (handle.set_flags if on else handle.unset_flags)(lt.torrent_flags.sequential_download)
 
     def connect(self, address: str, port: int) -> None:
         self._live().connect_peer((address, port))

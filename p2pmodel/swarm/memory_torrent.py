@@ -46,6 +46,7 @@ class MemoryTorrent:
         }
         self.have = set(request.have)
         self._wanted = self._pieces_of(request.wanted)
+        self._in_order = False
         self.peers: list[MemoryTorrent] = []
         self.banned: set[str] = set()
         self._counts = {"down": 0, "up": 0, "wasted": 0}
@@ -112,6 +113,10 @@ class MemoryTorrent:
         self._wanted = self._pieces_of(files)
         self.wake.set()
 
+    def take_in_order(self, on: bool) -> None:
+        self._check_live()
+        self._in_order = on
+
     def connect(self, address: str, port: int) -> None:
         self._check_live()
         self.dial(address, port)
@@ -160,10 +165,10 @@ class MemoryTorrent:
             await self.wake.wait()
 
     def _choose(self) -> tuple[int, "MemoryTorrent"] | None:
-        """The rarest wanted piece that a peer has, and that peer."""
+        """The next wanted piece that a peer has, and that peer."""
         missing = self._wanted - self.have
         found = {piece: [peer for peer in self.peers if piece in peer.have] for piece in missing}
-        pieces = sorted((len(peers), piece) for piece, peers in found.items() if peers)
+        pieces = sorted((0 if self._in_order else len(peers), piece) for piece, peers in found.items() if peers)
         return (pieces[0][1], found[pieces[0][1]][0]) if pieces else None
 
     async def _fetch(self, piece: int, peer: "MemoryTorrent") -> None:

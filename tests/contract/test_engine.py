@@ -200,6 +200,18 @@ async def test_only_what_is_wanted_comes_until_more_is_wanted(swarm: Swarm) -> N
     assert peer.holds(first, second)
 
 
+async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    leecher = await swarm.node()
+    leecher.torrent.take_in_order(True)
+    events = leecher.torrent.events()
+    leecher.torrent.connect(*seeder.engine.address)
+    order = [(await leecher.event(PieceVerified, events)).piece for _ in ALL]
+    # Several pieces are asked for at a time, and hashed by several threads.
+    assert max(abs(place - piece) for place, piece in enumerate(order)) <= 8
+    leecher.torrent.take_in_order(False)
+
+
 async def test_events_tell_each_piece_once_and_end_with_the_torrent(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     peer = await swarm.node()
