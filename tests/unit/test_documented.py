@@ -1,0 +1,70 @@
+"""README.md's 'Settings' names every setting and every environment variable that the program reads."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from p2pmodel import settings
+from p2pmodel.settings import MirrorSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = README.partition("\n## Settings\n")[2].partition("\n## ")[0]
+VARIABLE = re.compile(r"""["']((?:P2PMODEL|HF|XDG)_[A-Z_]+)["']""")
+ELSEWHERE = {"P2PMODEL_DEBUG"}
+"""Described where it is of use, under 'Trouble'."""
+
+DERIVED = {"origin.state_dir"}
+"""Follow another setting, and are not for users."""
+
+
+def keys(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in part.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def variables() -> set[str]:
+    """The environment variables that are read anywhere in the package."""
+    return {name for path in (ROOT / "p2pmodel").rglob("*.py") for name in VARIABLE.findall(path.read_text())}
+
+
+def test_there_is_something_to_document() -> None:
+    assert {"cache_dir", "swarm.listen", "origin.patience"} <= set(keys(Settings))
+    assert {"HF_TOKEN", "HF_ENDPOINT", "P2PMODEL_CONFIG", "P2PMODEL_LISTEN"} <= variables()
+    assert SECTION
+
+
+@pytest.mark.parametrize("key", sorted(set(keys(Settings)) - DERIVED))
+def test_every_setting_has_a_row(key: str) -> None:
+    assert re.search(rf"^\| `{re.escape(key)}` \|", SECTION, re.MULTILINE), f"README.md says nothing about {key}"
+
+
+@pytest.mark.parametrize("key", sorted(keys(MirrorSettings)))
+def test_every_key_of_a_mirror_is_named(key: str) -> None:
+    assert re.search(rf"`{key}`|^{key} =", SECTION, re.MULTILINE), f"README.md says nothing about mirrors.{key}"
+
+
+@pytest.mark.parametrize("name", sorted(variables()))
+def test_every_variable_is_named(name: str) -> None:
+    where = README if name in ELSEWHERE else SECTION
+    assert re.search(rf"\b{name}\b", where), f"README.md says nothing about {name}"
+
+
+@pytest.mark.parametrize(("name", "key"), sorted(settings._ENVIRONMENT.items()))
+def test_a_variable_stands_in_the_row_of_its_setting(name: str, key: str) -> None:
+    row = next(line for line in SECTION.splitlines() if line.startswith(f"| `{key}` |"))
+    assert f"`{name}`" in row
+
+
+def test_nothing_is_documented_that_does_not_exist() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \|", SECTION, re.MULTILINE)
+    assert set(rows) <= set(keys(Settings))
+    named = set(re.findall(r"`((?:P2PMODEL|HF)_[A-Z_]+)`", SECTION))
+    assert named <= variables() | {"HF_HOME"}
