@@ -65,6 +65,11 @@ mirror.add_command(mirror_log, "log")
     metavar="SIZE",
     help="With --upstream: bound on the cache; what was served longest ago makes room.",
 )
+@click.option(
+    "--accel",
+    metavar="PREFIX",
+    help="Behind nginx only: let it send blobs by X-Accel-Redirect to PREFIX (see scripts/deploy/nginx.conf).",
+)
 @options.sync_log
 @options.admission
 @options.upstream
@@ -75,6 +80,7 @@ def serve(
     upstream: bool,
     metadata_ttl: float,
     max_cache_bytes: int | None,
+    accel: str | None,
     rules: Admission,
     sync_log: Path | None,
     listen: str,
@@ -98,6 +104,8 @@ def serve(
     token = mirror_token(token_file, token_env)
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
     check_directory(settings.cache_dir)
+    if accel and max_bytes_per_second:
+        raise InvalidInput("with --accel nginx sends the files", hint="use its limit_rate, not --max-bytes-per-second")
     cache = HubCache(settings.cache_dir)
     journal = options.sync_log_path(settings, sync_log)
     through = None
@@ -120,7 +128,9 @@ def serve(
     pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():
-        app = hub_endpoint(cache, token=token, access_log=log, pace=pace, upstream=through, sync_log=journal)
+        app = hub_endpoint(
+            cache, token=token, access_log=log, pace=pace, upstream=through, sync_log=journal, accel=accel
+        )
         announce = "" if quiet else f"serving {settings.cache_dir}"
         run_server(
             _serve(app, through, address, announce, as_json=as_json),

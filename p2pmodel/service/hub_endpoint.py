@@ -23,11 +23,13 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from yarl import URL
 
 from p2pmodel.domain.names import DEFAULT_REVISION, printable
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.node.pull_through import PullThrough
 from p2pmodel.service import hub_metadata
+from p2pmodel.service.accel import Accel
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.file_response import Content, answer
 from p2pmodel.service.hub_errors import bearer, errors, refusal
@@ -58,11 +60,13 @@ def hub_endpoint(
     pace: Pace | None = None,
     upstream: PullThrough | None = None,
     sync_log: Path | None = None,
+    accel: str | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
     With `token` every request needs it. `pace` bounds what is sent of files, over all connections. `upstream`, whose
     cache it then is, brings what the cache lacks. `sync_log` is served as /sync-log.
+    `accel` is the path at which nginx in front has the cache: it then sends the blobs.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -75,13 +79,14 @@ def hub_endpoint(
     library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
     if sync_log is not None:
         app.add_routes([sync_log_route(sync_log)])
-    app.add_routes(_Handlers(library, pace).routes())
+    app.add_routes(_Handlers(library, pace, Accel(accel, cache.root) if accel else None).routes())
     return app
 
 
 class _Handlers:
-    def __init__(self, library: Library, pace: Pace | None) -> None:
+    def __init__(self, library: Library, pace: Pace | None, accel: Accel | None) -> None:
         self._library = library
+        self._accel = accel
         self._pace = pace
 
     def routes(self) -> list[web.RouteDef]:
@@ -125,7 +130,7 @@ class _Handlers:
         end = start + _limit(request)
         response = await _json(request, lambda: entries[start:end])
         if end < len(entries):
-            following = request.url.update_query(cursor=f"{snapshot.manifest.commit}.{end}")
+            following = _public(request).update_query(cursor=f"{snapshot.manifest.commit}.{end}")
             response.headers["Link"] = f'<{following}>; rel="next"'
         return response
 
@@ -145,7 +150,16 @@ class _Handlers:
         headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
         async with self._library.opened(snapshot, file, body=request.method == "GET") as opened:
             content = Content(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
+            if self._accel and request.method == "GET" and opened.ready is None and opened.ranges:
+                handed_over = await asyncio.to_thread(self._accel.answer, request, snapshot, file, headers)
+                if handed_over is not None:
+                    return handed_over
             return await answer(request, content, pace=self._pace)
+
+
+def _public(request: web.Request) -> URL:
+    """The URL as the client knows it: TLS may end in front of us. A client that lies about it misleads itself."""
+    return request.url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else request.url
 
 
 def _flag(request: web.Request, name: str) -> bool:
