@@ -13,7 +13,7 @@ def context_with(ca_file: Path) -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "no PEM certificate in it"
+    except OSError as error:
+        reason = "there is no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise InvalidInput(f"ca_file {ca_file} cannot be used: {reason}") from None
     return context

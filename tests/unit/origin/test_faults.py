@@ -132,7 +132,7 @@ async def test_503_brings_in_the_next_mirror_and_says_so(snapshot, open_origin, 
     ]
 
 
-@pytest.mark.parametrize("kind", ["retry", "retry-date"])
+@pytest.mark.parametrize("kind", ["retry", "retry-date", "rate-limit"])
 async def test_retry_after_is_obeyed(snapshot, open_origin, clock, notes, kind):
     async with FakeHub(snapshot, faults=[f"{kind}:30"], now=clock.now) as hub, open_origin(hub) as origin:
         await pull(origin, snapshot, "config.json")
@@ -248,3 +248,37 @@ async def test_a_hanging_mirror_does_not_outlive_a_cancelled_pull(snapshot, open
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+WORDS = {
+    "503:99": "a failed: HTTP 503",
+    "429:99": "a failed: HTTP 429",
+    "rate-limit:99": "a failed: HTTP 429",
+    "status:416": "a failed: HTTP 416 (range refused)",
+    "drop:100000": "a failed: connection lost",
+    "stall": "a failed: stalled, another mirror was first",
+    "status:404": f"a is left out for {WEIGHTS}: HTTP 404",
+    "status:403": f"a is left out for {WEIGHTS}: HTTP 403 (it wants a token)",
+    "loop": f"a is left out for {WEIGHTS}: more than 5 redirects",
+    "html": f"a sent wrong bytes for {WEIGHTS}: an HTML page instead of the file",
+    "gzip": f"a sent wrong bytes for {WEIGHTS}: a gzip-compressed body though none was asked for",
+    "truncate": f"a sent wrong bytes for {WEIGHTS}: wrong size: 1499999 bytes instead of 1500000",
+    "badrange": f"a sent wrong bytes for {WEIGHTS}: bytes ",
+    "other-commit": f"a sent wrong bytes for {WEIGHTS}: stale, it serves commit {'0' * 40}",
+    "refused": "a failed: connection refused",
+    "no-name": "a failed: its name does not resolve (DNS)",
+    "no-tls": "a failed: TLS failed (",
+}
+ADDRESSES = {"refused": "http://127.0.0.1:9", "no-name": "http://no-such.invalid"}
+
+
+@pytest.mark.parametrize("fault", WORDS)
+async def test_each_fault_has_its_word_and_costs_no_byte_twice(snapshot, open_origin, notes, fault):
+    named = fault in ("refused", "no-name", "no-tls")
+    async with FakeHub(snapshot, faults=[] if named else [fault]) as bad, FakeHub(snapshot) as good:
+        address = ADDRESSES.get(fault) or (bad.url.replace("http:", "https:") if fault == "no-tls" else bad)
+        async with open_origin(address, good, read_timeout=20) as origin:
+            sink = await pull(origin, snapshot)
+            assert origin.wasted_bytes == 0
+            assert sum(origin.bytes_by_mirror.values()) == sum(length for _, length in sink.writes) == 1_500_000
+    assert any(note.startswith(f"mirror {WORDS[fault]}") for note in notes), notes

@@ -1,0 +1,79 @@
+"""Mirrors behind certificates of an authority of one's own."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from huggingface_hub import close_session
+
+from p2pmodel.domain.names import Reference
+from p2pmodel.errors import InvalidInput, Unavailable
+from p2pmodel.settings import MirrorSettings
+from tests.support.certificates import authority
+from tests.support.fake_hub import FakeHub
+from tests.support.memory_sink import MemorySink
+
+pytestmark = pytest.mark.needs("openssl")
+CONFIG = "config.json"
+
+
+@asynccontextmanager
+async def serving(*args, **kwargs):
+    """A hub behind TLS; its clients' connections are closed before it is, so that it need not wait for them."""
+    async with FakeHub(*args, **kwargs) as hub:
+        try:
+            yield hub
+        finally:
+            close_session()
+            await asyncio.sleep(0.05)
+
+
+async def pull(origin, snapshot):
+    sink = MemorySink(snapshot.file(CONFIG))
+    await origin.pull(snapshot.manifest, snapshot.file(CONFIG), sink)
+    return sink.data
+
+
+async def test_a_mirrors_own_authority_is_trusted_for_bytes_and_for_metadata(snapshot, open_origin, tmp_path):
+    ca_file, context = authority(tmp_path)
+    async with serving(snapshot, tls=context, prefix="/hf") as hub:
+        mirror = MirrorSettings(name="a", endpoint=hub.url, ca_file=ca_file)
+        async with open_origin(mirror) as origin:
+            assert await origin.manifest(Reference.parse("org/model")) == snapshot.manifest
+            assert await pull(origin, snapshot) == snapshot.contents[CONFIG]
+            assert origin.standings()[0].connect is not None
+
+
+async def test_it_is_trusted_for_no_other_address(snapshot, open_origin, tmp_path, notes):
+    ca_file, context = authority(tmp_path)
+    async with serving(snapshot, tls=context) as ours, serving(snapshot, tls=context) as other:
+        trusting = MirrorSettings(name="a", endpoint=ours.url, ca_file=ca_file)
+        async with open_origin(other, trusting) as origin:
+            assert await pull(origin, snapshot) == snapshot.contents[CONFIG]
+            assert await origin.manifest(Reference.parse("org/model")) == snapshot.manifest
+    assert other.requests == []
+    assert any(note.startswith("mirror a failed: certificate not trusted (") for note in notes)
+    assert any(note.startswith("mirror a does not help: certificate not trusted (") for note in notes)
+
+
+async def test_a_redirect_elsewhere_takes_no_trust_along(snapshot, open_origin, tmp_path):
+    ca_file, context = authority(tmp_path)
+    async with serving(snapshot, tls=context) as storage:
+        hub = serving(snapshot, tls=context, faults=["redirect"], redirect_to=storage.url)
+        async with hub as found:
+            mirror = MirrorSettings(name="a", endpoint=found.url, ca_file=ca_file)
+            async with open_origin(mirror, patience=1) as origin:
+                with pytest.raises(Unavailable, match="a: certificate not trusted"):
+                    await pull(origin, snapshot)
+    assert storage.requests == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "No such file or directory"), (b"none", "there is no PEM certificate in it")]
+)
+def test_a_ca_file_that_is_none_is_named(open_origin, tmp_path, content, message):
+    ca_file = tmp_path / "ca.pem"
+    if content:
+        ca_file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=message):
+        open_origin(MirrorSettings(name="a", endpoint="https://a", ca_file=ca_file))
