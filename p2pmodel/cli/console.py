@@ -144,4 +144,4 @@ def _bar() -> Iterator[Screen]:
             finally:
                 bars.start()
 
-        yield Screen(show, lambda line: console.print(line, markup=False, highlight=False), aside)
+        yield Screen(show, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), aside)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import reporting
+from p2pmodel.cli.console import Screen, reporting
 from p2pmodel.cli.running import run
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.sizes import human
@@ -66,11 +66,11 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         fetching = Fetching(request, settings, screen)
         if flags["dry_run"]:
-            _show_plan(fetching, as_json=flags["as_json"])
+            _show_plan(fetching, screen, as_json=flags["as_json"])
             return
         # Before an answer, which streams to the same terminal, the bar goes for good.
         aside = partial(_for_good, stack) if wants_load else screen.aside
-        ready = _Ready(flags, wants_load=wants_load, aside=aside)
+        ready = _Ready(flags, screen.note, wants_load=wants_load, aside=aside)
         _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
 
@@ -110,13 +110,19 @@ class _Ready:
     """Says that the snapshot is there as soon as it is, and loads it."""
 
     def __init__(
-        self, flags: dict[str, Any], *, wants_load: bool, aside: Callable[[], AbstractContextManager[None]]
+        self,
+        flags: dict[str, Any],
+        note: Callable[[str], None],
+        *,
+        wants_load: bool,
+        aside: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.wants_load = wants_load
         self.complete = False
         """Whether all was done that was asked for, but serving it."""
         self._fetched: Fetched | None = None
         self._flags = flags
+        self._note = note
         self._aside = aside
 
     def __call__(self, fetched: Fetched) -> None:
@@ -130,12 +136,11 @@ class _Ready:
             if not self.wants_load:
                 click.echo(json.dumps(_result(fetched)))
             return
-        if not self._flags["quiet"]:
-            click.echo(_timing(fetched), err=True)
+        self._note(_timing(fetched))
         if self._flags["prompt"] is None:
             click.echo(str(fetched.path))
-        elif not self._flags["quiet"]:
-            click.echo(str(fetched.path), err=True)  # stdout is the answer's
+        else:
+            self._note(str(fetched.path))  # stdout is the answer's
 
     def load(self) -> None:
         """Load the snapshot, answer the prompt, and say how long each step took."""
@@ -181,13 +186,14 @@ def _timing(fetched: Fetched) -> str:
     return f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
 
 
-def _show_plan(fetching: Fetching, *, as_json: bool) -> None:
+def _show_plan(fetching: Fetching, screen: Screen, *, as_json: bool) -> None:
     manifest, absent = run(fetching.plan(), interrupted="interrupted")
     needed = sum(file.size for file in absent)
     if as_json:
         plain = {"repo": str(manifest.repo), "commit": manifest.commit, "download": needed}
         click.echo(json.dumps(plain | {"files": [{"path": f.path, "size": f.size} for f in absent]}))
         return
-    for file in absent:
-        click.echo(f"{human(file.size):>10}  {file.path}")
-    click.echo(f"{len(absent)} files, {human(needed)} to download of {manifest.repo}@{manifest.commit}", err=True)
+    with screen.aside():
+        for file in absent:
+            click.echo(f"{human(file.size):>10}  {file.path}")
+        screen.note(f"{len(absent)} files, {human(needed)} to download of {manifest.repo}@{manifest.commit}")

@@ -121,13 +121,12 @@ class _Shown:
             click.echo(json.dumps(plain))
             return
         click.echo(str(seeded.path))
-        if not self._flags["quiet"]:
-            size = human(seeded.manifest.total_size)
-            click.echo(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}", err=True)
-            if magnet:
-                click.echo(magnet, err=True)
-            if url:
-                click.echo(f"on each node: p2pmodel fetch {self._ref(seeded)} --coordinator {url}", err=True)
+        size = human(seeded.manifest.total_size)
+        self._screen.note(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}")
+        if magnet:
+            self._screen.note(magnet)
+        if url:
+            self._screen.note(f"on each node: p2pmodel fetch {self._ref(seeded)} --coordinator {url}")
 
     def _ref(self, seeded: Seeded) -> str:
         revision = self._flags["revision"] or "main"

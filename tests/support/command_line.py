@@ -33,7 +33,7 @@ class CommandLine:
         with self._monkeypatch.context() as patch:
             patch.chdir(self.home)
             patch.setattr(sys, "argv", ["p2pmodel", *map(str, args)])
-            for name in [n for n in os.environ if n.startswith(("HF_", "P2PMODEL_"))]:
+            for name in [n for n in os.environ if n.startswith(("HF_", "P2PMODEL_", "XDG_"))]:
                 patch.delenv(name)
             own: Mapping[str, str] = {"HOME": str(self.home), "HF_HOME": str(self.home), "HF_HUB_CACHE": str(self.hub)}
             for name, value in {**own, **env}.items():
