@@ -13,6 +13,10 @@ _RATE_MEMORY = 10.0
 _LATENCY_MEMORY = 8.0
 """Requests that a latency remembers."""
 
+_PROBE_WEIGHT = 0.2
+_MEASURED = 1.0
+"""Seconds of transfer after which a rate is a mirror's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -56,6 +60,15 @@ class Quality:
     def delivered(self, rate: float, seconds: float, now: float) -> "Quality":
         """After `seconds` of transfer at `rate`."""
         return replace(self, rate=self.rate.with_sample(rate, seconds, now, memory=_RATE_MEMORY))
+
+    def probed(self, rate: float, now: float) -> "Quality":
+        """After a small request on one connection came at `rate`, which it can do at least."""
+        return replace(self, rate=self.rate.with_sample(rate, _PROBE_WEIGHT, now, memory=_RATE_MEMORY))
+
+    @property
+    def measured(self) -> bool:
+        """Whether the rate is more than a lower bound from probes."""
+        return self.rate.weight >= _MEASURED
 
 
 class Meter:

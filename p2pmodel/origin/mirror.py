@@ -88,11 +88,13 @@ class Mirror:
 
 
 def compare(mirrors: Iterable[Mirror], now: float) -> None:
-    """Hold the mirrors' rates against the best one's: who is clearly slower loses its place in the order."""
+    """Hold the mirrors' rates against the best one's: who is clearly slower loses its place in the order. A probe
+    may show that a mirror is better, never that it is worse."""
     rates = {m: m.quality.rate.known(now) for m in mirrors}
     best = max((rate for rate in rates.values() if rate is not None), default=None)
     for mirror, rate in rates.items():
-        mirror.health = mirror.health.compared(rate, best)
+        if mirror.quality.measured:
+            mirror.health = mirror.health.compared(rate, best)
 
 
 def mirrors_of(settings: Sequence[MirrorSettings]) -> tuple[Mirror, ...]:

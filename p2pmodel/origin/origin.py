@@ -9,13 +9,14 @@ from typing import Self
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.ranking import State
+from p2pmodel.errors import InvalidInput
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.fleet import Fleet
 from p2pmodel.origin.job import Job
 from p2pmodel.origin.lookup import Lookup
-from p2pmodel.origin.metadata import fetch_manifest
 from p2pmodel.origin.mirror import Mirror, compare, mirrors_of
 from p2pmodel.origin.notes import Notes
+from p2pmodel.origin.probing import Probes
 from p2pmodel.origin.pulling import Pull
 from p2pmodel.origin.reading import Read
 from p2pmodel.origin.remembering import recall, remember
@@ -87,9 +88,11 @@ class Origin:
         on_rate = partial(compare, self._mirrors)
         requests = RangeRequests(self._session, self._clock, lambda: on_rate(self._clock.now()))
         self._fleet = Fleet(self._mirrors, requests, self._settings, self._clock, self._notes)
+        self._probes = Probes(self._fleet)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self._probes.close()
         await self._session.close()
         await self._remember()
 
@@ -123,7 +126,12 @@ class Origin:
         Raises GatedRepo, AccessDenied, RevisionNotFound, RepoNotFound, IntegrityError (a listing that cannot be
         used), or Unavailable naming every mirror with its reason.
         """
-        return await Lookup(fetch_manifest, self._mirrors, self._settings, self._clock, self._notes).manifest(ref)
+        return await Lookup(_fetch_manifest, self._mirrors, self._settings, self._clock, self._notes).manifest(ref)
+
+    async def probe(self, manifest: Manifest, file: ManifestFile) -> None:
+        """Ask every mirror for the first 256 KiB of `file`, for `standings` to tell how they fare. Raises nothing:
+        what fails is a mirror's state and reason."""
+        await self._probes.all(manifest, file)
 
     async def pull(
         self,
@@ -161,4 +169,16 @@ class Origin:
         """
         if not (offset >= 0 and 0 < length <= file.size - offset):
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
+        self._probes.start_due(manifest, file)
         return await Read(Job(self._fleet, manifest, file), self._clock, offset, length, accept).run()
+
+
+def _fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSettings) -> Manifest:
+    """As `metadata.fetch_manifest`. A fetch that finds its torrent at a coordinator asks no mirror, and is spared the
+    0.1 s that importing huggingface_hub takes."""
+    try:
+        from p2pmodel.origin.metadata import fetch_manifest  # noqa: PLC0415
+    except ValueError as error:
+        # It reads its environment as it is imported, and says neither which variable nor what for.
+        raise InvalidInput(f"an HF_* environment variable has a malformed value: {error}", hint="unset it") from None
+    return fetch_manifest(mirror, ref, settings)
