@@ -3,28 +3,28 @@
 import importlib
 import os
 import sys
-from types import ModuleType
 from typing import Any
 
 import click
 
 from p2pmodel import __version__
-from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
+from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
-    "fetch": "p2pmodel.cli.fetch:fetch",
-    "import": "p2pmodel.cli.import_dir:import_dir",
-    "mirror": "p2pmodel.cli.mirror:mirror",
-    "seed": "p2pmodel.cli.seed:seed",
-    "torrent": "p2pmodel.cli.torrent:torrent",
-    "tracker": "p2pmodel.cli.tracker:tracker",
-    "verify": "p2pmodel.cli.verify:verify",
+    "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
+    "import": ("p2pmodel.cli.import_dir:import_dir", "Put the files of a directory into the cache as a snapshot."),
+    "mirror": ("p2pmodel.cli.mirror:mirror", "Serve this cache as a Hugging Face endpoint, and fill it ahead of time."),
+    "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, make its torrent, and seed it."),
+    "torrent": ("p2pmodel.cli.torrent:torrent", "Make a .torrent of a snapshot, or say what one holds."),
+    "tracker": ("p2pmodel.cli.tracker:tracker", "Let seeders and peers find each other."),
+    "verify": ("p2pmodel.cli.verify:verify", "Hash every file of a snapshot in the cache anew."),
 }
+"""Where a verb is, and what it does in a line: `p2pmodel --help` lists them without loading any."""
 
 
 class _Verbs(click.Group):
-    """Imports a verb's module when it is called: an unknown verb loads neither libtorrent nor torch."""
+    """Imports a verb's module when it is called: `p2pmodel --help` loads neither libtorrent nor torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(_VERBS)
@@ -32,26 +32,19 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _VERBS:
             return None
-        module, _, attribute = _VERBS[cmd_name].partition(":")
-        command: click.Command = getattr(_import(module), attribute)
+        module, _, attribute = _VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in sorted(_VERBS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # click itself would say an empty line first
             raise Interrupted("interrupted") from None
-
-
-def _import(module: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ValueError as error:
-        # huggingface_hub reads its environment as it is imported, and says neither which variable nor what for.
-        from p2pmodel.settings import load_settings  # noqa: PLC0415
-
-        load_settings()
-        raise InvalidInput(f"an HF_* environment variable has a malformed value: {error}", hint="unset it") from None
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

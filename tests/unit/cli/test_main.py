@@ -4,7 +4,6 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import click
@@ -47,7 +46,7 @@ def main_raising(error: BaseException) -> None:
     module.raising = click.Command("raising", callback=callback)  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "raising", module)
-        patch.setitem(verbs._VERBS, "raising", "raising:raising")
+        patch.setitem(verbs._VERBS, "raising", ("raising:raising", ""))
         patch.setattr(sys, "argv", ["p2pmodel", "raising"])
         main()
 
@@ -115,23 +114,3 @@ def test_sigterm_is_as_it_was_afterwards(ends: Run) -> None:
     before = signal.getsignal(signal.SIGTERM)
     ends(errors.NotFound("nothing"))
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_malformed_variable_of_the_hub_library_is_usage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "verb_that_reads_its_environment.py").write_text("int('ten')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(verbs._VERBS, "reading", "verb_that_reads_its_environment:reading")
-    monkeypatch.setattr(sys, "argv", ["p2pmodel", "reading"])
-    for endpoint, line in (
-        ("https://hub.example", "an HF_* environment variable has a malformed value: invalid literal for int() with"),
-        ("http://a,http://b", "HF_ENDPOINT is a list, and may name one endpoint only"),
-    ):
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        with pytest.raises(SystemExit, match="2"):
-            main()
-        err = capsys.readouterr().err
-        assert err.startswith(f"p2pmodel: {line}")
-        assert err.count("\n") == 1
