@@ -16,6 +16,7 @@ from typing import BinaryIO
 from p2pmodel.domain.layout import MIB, piece_length_for
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.errors import IntegrityError, P2PModelError, Unavailable
+from p2pmodel.node.tasks import in_thread
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.arrivals import arriving_path, publish_arrived, taint
 from p2pmodel.store.cache import RepoCache
@@ -86,7 +87,8 @@ class Arrival:
 
     async def _pull(self) -> list[str]:
         length = piece_length_for(self._manifest.total_size)
-        async with await asyncio.to_thread(PartialFile.open, self._path, self.file, length) as partial:
+        opened = in_thread(lambda: PartialFile.open(self._path, self.file, length), PartialFile.close)
+        async with await opened as partial:
             self._partial = partial
             self._tell()
             sources = await self._origin.pull(self._manifest, self.file, _Sink(self, partial))
@@ -103,7 +105,7 @@ class Arrival:
         while self._partial is None and not self._verified:
             await self._wait()
         generation = self._generation
-        with await asyncio.to_thread(self._open) as file:
+        with await in_thread(self._open, BinaryIO.close) as file:
             yield Reader(self, file, generation)
 
     def _open(self) -> BinaryIO:

@@ -13,7 +13,7 @@ from p2pmodel.errors import Unavailable
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.inventory import adopt
 from p2pmodel.node.progress import Phase, Progress, Reporter
-from p2pmodel.node.tasks import companions, together
+from p2pmodel.node.tasks import companions, in_thread, together
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.partial import PartialFile
@@ -125,7 +125,8 @@ class Mirroring:
     async def _pull(self, file: ManifestFile) -> None:
         assert self._origin is not None
         staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
-        async with await asyncio.to_thread(PartialFile.open, staged, file, self._piece_length) as partial:
+        opened = in_thread(lambda: PartialFile.open(staged, file, self._piece_length), PartialFile.close)
+        async with await opened as partial:
             self._resumed += file.size - sum(length for _, length in partial.missing())
             self._see_whether_all_came()
             sources = await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)

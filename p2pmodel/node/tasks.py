@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Start = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -38,6 +39,17 @@ class companions:  # noqa: N801 - used like a function: `async with companions()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(self._group.create_task(work))
+
+
+async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """What `work`, which opens something, returns from a thread. Cancelled meanwhile, `undo` gets it: nobody else would
+    close it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        undo(await task)
+        raise
 
 
 async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:

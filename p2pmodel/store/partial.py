@@ -71,7 +71,13 @@ class PartialFile:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await asyncio.to_thread(self.close)
+        closing = asyncio.ensure_future(asyncio.to_thread(self.close))
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            # Not left out when all threads are busy: the descriptor would stay open.
+            await closing
+            raise
 
     @property
     def size(self) -> int:

@@ -29,7 +29,7 @@ PATIENT = OriginSettings(part_size=1 << 18, connect_timeout=1, read_timeout=1, p
 class Tier:
     """A pull-through mirror below `root` in front of `hubs`."""
 
-    def __init__(self, root: Path, *hubs: FakeHub, linger: float = 0.05, max_bytes: int | None = None) -> None:
+    def __init__(self, root: Path, *hubs: FakeHub, linger: float = 5.0, max_bytes: int | None = None) -> None:
         mirrors = tuple(MirrorSettings(name=f"m{n}", endpoint=hub.url) for n, hub in enumerate(hubs))
         self.cache = HubCache(root)
         self.notes: list[str] = []
@@ -65,7 +65,7 @@ class Tier:
 
 
 @asynccontextmanager
-async def tier_of(root: Path, *faults: str, linger: float = 0.05) -> AsyncIterator[tuple[Tier, FakeHub]]:
+async def tier_of(root: Path, *faults: str, linger: float = 5.0) -> AsyncIterator[tuple[Tier, FakeHub]]:
     async with FakeHub(SNAPSHOT, faults=faults) as hub:
         tier = Tier(root, hub, linger=linger)
         async with tier.through:
@@ -150,7 +150,7 @@ async def test_who_saw_wrong_bytes_is_cut_off_though_the_right_ones_come(tmp_pat
 
 
 async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> None:
-    async with tier_of(tmp_path, f"slow:{HOLD_BACK // 4}") as (tier, hub):
+    async with tier_of(tmp_path, f"slow:{HOLD_BACK // 4}", linger=0.05) as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
         await eventually(lambda: not tier.through._wanted, seconds=5, what="the pull has stopped")
@@ -162,7 +162,7 @@ async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> 
 
 
 async def test_who_comes_back_in_time_keeps_it_going(tmp_path: Path) -> None:
-    async with tier_of(tmp_path, f"slow:{HOLD_BACK}", linger=5.0) as (tier, hub):
+    async with tier_of(tmp_path, f"slow:{HOLD_BACK}") as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
         assert tier.through._wanted
@@ -238,6 +238,7 @@ async def test_a_file_larger_than_the_cache_removes_nothing(tmp_path: Path) -> N
         tier = Tier(tmp_path, hub, max_bytes=HOLD_BACK)
         async with tier.through:
             await tier.read(SNAPSHOT.file("config.json"))
+            await published(tier, SNAPSHOT.file("config.json"))
             with pytest.raises(NoSpace, match="--max-cache-bytes"):
                 await tier.read()
             assert tier.blob(SNAPSHOT.file("config.json")) == b"{}"

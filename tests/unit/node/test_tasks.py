@@ -1,12 +1,13 @@
 """Companions live as long as the body; the first failure is what the caller sees."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 import pytest
 
-from p2pmodel.node.tasks import companions, together
+from p2pmodel.node.tasks import companions, in_thread, together
 from tests.support.node_swarm import assert_nothing_runs
 
 
@@ -137,3 +138,23 @@ async def test_together_raises_the_first_failure_and_stops_the_rest(journal: Jou
         await together(works)
     assert journal == ["a began", "a ended"]
     await assert_nothing_runs()
+
+
+async def test_what_a_cancelled_caller_opened_is_closed() -> None:
+    began, go_on, undone = threading.Event(), threading.Event(), []
+
+    def work() -> str:
+        began.set()
+        go_on.wait(5)
+        return "opened"
+
+    caller = asyncio.create_task(in_thread(work, undone.append))
+    await asyncio.to_thread(began.wait, 5)
+    caller.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert undone == ["opened"]
+    assert await in_thread(work, undone.append) == "opened"
+    assert undone == ["opened"]

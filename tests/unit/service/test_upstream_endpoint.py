@@ -61,7 +61,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
             mirrors=(MirrorSettings(name="up", endpoint=hub.url),),
             origin=OriginSettings(part_size=1 << 18, connect_timeout=1, read_timeout=1, patience=0.3),
         )
-        through = await stack.enter_async_context(PullThrough(cache, settings, Reporter(), linger=0.05))
+        through = await stack.enter_async_context(PullThrough(cache, settings, Reporter(), linger=0.5))
         base = await stack.enter_async_context(
             serving(hub_endpoint(cache, upstream=through), "127.0.0.1", 0, grace=0.1)
         )
