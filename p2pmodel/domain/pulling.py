@@ -3,7 +3,7 @@
 A peer takes a piece from the swarm when anybody it knows has it. A mirror is asked only for orphans: missing
 pieces that no connected peer has had for `grace` seconds, or every missing piece once the swarm has delivered
 nothing for a multiple of that. Peers start at different places of the snapshot, so that peers that lost the same seeder
-pull different pieces and trade them: the mirrors see about one copy, not one a peer.
+pull different pieces, few at a time, and trade them: the mirrors see about one copy, not one a peer.
 
 Pure: time is passed in, and the same inputs give the same answer.
 """
@@ -18,7 +18,7 @@ STUCK_FACTOR = 3
 
 @dataclass(frozen=True, slots=True)
 class PullingRules:
-    """`grace` in seconds; `limit` is how many pieces are asked from mirrors at a time."""
+    """`grace` in seconds; `limit` is how many pieces are asked from mirrors at a time, by all peers together."""
 
     grace: float
     limit: int
@@ -44,7 +44,8 @@ class Pulling:
     def choose(
         self, now: float, missing: Iterable[int], availability: Sequence[int], peers: int, in_flight: frozenset[int]
     ) -> list[int]:
-        """Pieces to ask a mirror for now, in order, so that at most `limit` are in flight.
+        """Pieces to ask a mirror for now, in order, so that this peer and the `peers` it knows, which lack what it
+        lacks, have about `limit` in flight together.
 
         `availability[p]` is how many connected peers have piece p; it may be empty while nobody is connected.
         """
@@ -53,7 +54,8 @@ class Pulling:
         self._note_orphans(now, wanted, availability)
         stuck = self._stuck(now)
         ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now))]
-        return ripe[: max(self._rules.limit - len(in_flight), 0)]
+        share = self._rules.limit if stuck else max(self._rules.limit // (peers + 1), 1)
+        return ripe[: max(share - len(in_flight), 0)]
 
     def needless(
         self, now: float, missing: Collection[int], availability: Sequence[int], in_flight: Iterable[int]

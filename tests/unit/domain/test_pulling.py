@@ -57,6 +57,13 @@ def test_no_pull_is_needless_while_the_peers_that_have_the_piece_deliver_nothing
     assert pulling.needless(RULES.grace * STUCK_FACTOR, {0, 1, 2}, (1, 1, 1, 1), [0, 1, 3]) == [3]
 
 
+def test_peers_that_lack_the_same_pieces_share_the_limit():
+    pulling = Pulling(8, "a", RULES, now=0.0)
+    pulling.progressed(9.0)
+    alone, one_other, many = (len(pulling.choose(12.0, range(8), (0,) * 8, peers, NONE)) for peers in (0, 1, 50))
+    assert (alone, one_other, many) == (4, 2, 1)
+
+
 @given(st.integers(1, 200), st.text(max_size=20))
 def test_every_missing_piece_is_chosen_in_the_end(count: int, identity: str):
     pulling = Pulling(count, identity, RULES, now=0.0)
