@@ -17,6 +17,7 @@ MAX_BODY = 4 << 20
 MAX_HEADER = 8190
 """Longest request line and longest header field in bytes."""
 
+
 def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: bool = False) -> None:
     """Raise InvalidInput if others could reach `address` without a token and nobody said that they may.
 
