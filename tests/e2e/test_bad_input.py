@@ -171,13 +171,13 @@ def test_nobody_answers(cli: CommandLine):
 
 def test_what_fails_leaves_what_is_here(cli: CommandLine):
     with hub() as url:
-        path = Path(cli("fetch", "-q", "org/model", "--endpoint", url).out.strip())
+        path = Path(cli.ok("fetch", "-q", "org/model", "--endpoint", url))
         before = {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()}
         cli.refuses(3, "fetch", "-q", "org/model@v9", "--endpoint", url)
         cli.refuses(3, "fetch", "-q", "org/model", "--endpoint", url, "--include", "none")
     with hub(faults=["html"]) as url:
         cli.refuses(6, *FETCH, f"org/model@{'0' * 40}")
-    assert cli("fetch", "-q", "org/model", "--endpoint", NOBODY).out.strip() == str(path)
+    assert cli.ok("fetch", "-q", "org/model", "--endpoint", NOBODY) == str(path)
     assert {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()} == before
 
 

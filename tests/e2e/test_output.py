@@ -67,10 +67,10 @@ def test_a_dry_run_of_a_torrent(cli: CommandLine, hub: FakeHub):
 def test_stdout_is_the_path_or_one_object(cli: CommandLine, hub: FakeHub):
     at = ("--endpoint", hub.url)
     torrent = cli.home / "m.torrent"
-    path = cli("fetch", REPO, *at).out.strip()
+    path = cli.ok("fetch", REPO, *at)
     assert Path(path).is_dir()
-    assert cli("verify", REPO).out == cli("seed", REPO, *at, "--once").out == f"{path}\n"
-    assert cli("torrent", "create", REPO, "-o", torrent).out == f"{torrent}\n"
+    assert cli.ok("verify", REPO) == cli.ok("seed", REPO, *at, "--once") == path
+    assert cli.ok("torrent", "create", REPO, "-o", torrent) == str(torrent)
     said = {
         "fetch": cli("fetch", REPO, *at, "--json"),
         "verify": cli("verify", REPO, "--json"),

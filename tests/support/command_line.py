@@ -44,6 +44,13 @@ class CommandLine:
         said = self._capsys.readouterr()
         return Outcome(int(ended.value.code or 0), said.out, said.err)
 
+    def ok(self, *args: str | Path, **env: str) -> str:
+        """Run a command that must succeed: what it printed, without the line's end."""
+        done = self(*args, **env)
+        assert done.code == 0, (args, done)
+        assert done.out.endswith("\n")
+        return done.out[:-1]
+
     def refuses(self, code: int, *args: str | Path, **env: str) -> str:
         """Run a command that must end with `code`, nothing on stdout and one line on stderr: that line."""
         done = self(*args, **env)
