@@ -8,7 +8,7 @@ from typing import Self
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference
-from p2pmodel.domain.ranking import State
+from p2pmodel.domain.ranking import State, ordered
 from p2pmodel.errors import InvalidInput
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.fleet import Fleet
@@ -121,12 +121,14 @@ class Origin:
         return tuple(_standing(m, now) for m in self._mirrors)
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of, from the first mirror that has it.
+        """What `ref` consists of, from the first mirror that has it, in the order in which they are worth asking.
 
         Raises GatedRepo, AccessDenied, RevisionNotFound, RepoNotFound, IntegrityError (a listing that cannot be
         used), or Unavailable naming every mirror with its reason.
         """
-        return await Lookup(_fetch_manifest, self._mirrors, self._settings, self._clock, self._notes).manifest(ref)
+        by_name = {m.name: m for m in self._mirrors}
+        mirrors = [by_name[h.name] for h in ordered((m.health for m in self._mirrors), self._clock.now())]
+        return await Lookup(_fetch_manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
 
     async def probe(self, manifest: Manifest, file: ManifestFile) -> None:
         """Ask every mirror for the first 256 KiB of `file`, for `standings` to tell how they fare. Raises nothing:

@@ -126,6 +126,8 @@ class _Sharing:
                 await mirror.slots.acquire()
                 mirror.began()
                 task = asyncio.ensure_future(self._request(mirror, run))
+                # Not a `finally` of the request: a task that is cancelled before it starts never gets there.
+                task.add_done_callback(partial(self._ended, mirror, run))
                 self._tasks[task] = mirror, run
         return bool(team)
 
@@ -148,14 +150,15 @@ class _Sharing:
 
     async def _request(self, mirror: Mirror, run: Run) -> None:
         job, part = self._job, run.part
-        try:
+        if run.wanted:
             wanted = Wanted(job.manifest, job.file, part.start, part.end)
             await job.ask(mirror, wanted, partial(self._deliver, mirror, run))
-        finally:
-            self._board.ended(run)
-            mirror.active -= 1
-            mirror.slots.release()
-            self._fleet.wake()
+
+    def _ended(self, mirror: Mirror, run: Run, _: "asyncio.Task[None]") -> None:
+        self._board.ended(run)
+        mirror.active -= 1
+        mirror.slots.release()
+        self._fleet.wake()
 
     async def _deliver(self, mirror: Mirror, run: Run, offset: int, data: bytes) -> bool:
         start, end = self._board.arrived(run, offset, len(data), time.monotonic())

@@ -110,7 +110,7 @@ class Tracing:
         doubts: Counter[str] = Counter()
         for name in names:
             for entry in self._ledger.of(name)[:_SAMPLES]:
-                others = [m for m in self._job.candidates() if m.name != name][:2]
+                others = [m for m in self._fit() if m.name != name][:2]
                 answers = [(m.name, await self._sample(m, entry)) for m in others]
                 sent = await self._sink.read(entry.start, _length(entry))
                 against = [other for other, answer in answers if answer is not None and answer != sent]
@@ -120,6 +120,10 @@ class Tracing:
                 for other in against if same else ():
                     doubts[other] += 2
         return doubts
+
+    def _fit(self) -> list[Mirror]:
+        now = self._fleet.clock.now()
+        return [m for m in self._job.candidates() if not (m.health.demoted(now) or m.health.quarantined(now))]
 
     async def _sample(self, mirror: Mirror, entry: Entry) -> bytes | None:
         held: list[bytes] = []

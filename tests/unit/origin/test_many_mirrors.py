@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from p2pmodel.domain.names import Reference
 from p2pmodel.domain.ranking import State
 from p2pmodel.settings import MirrorSettings
 from tests.support.eventually import eventually
@@ -144,6 +145,18 @@ async def test_a_mirror_of_another_version_is_out_before_its_first_byte(snapshot
     assert f"stale, its file has the hash {'a' * 64}" in notes[0]
 
 
+async def test_a_cancelled_pull_gives_every_connection_back(snapshot, open_origin):
+    async with FakeHub(snapshot) as hub, open_origin(hub, part_size=1 << 16, connections=2) as origin:
+        for steps in range(12):
+            task = asyncio.ensure_future(pull(origin, snapshot))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await pull(origin, snapshot)
+
+
 async def test_connections_are_shared_among_the_files_that_want_them(open_origin):
     names = [f"{n}.bin" for n in range(4)]
     snapshot = snapshot_of({name: bytes([n]) * 400_000 for n, name in enumerate(names)})
@@ -174,6 +187,7 @@ async def test_a_liar_is_remembered_by_the_next_run(snapshot, open_origin, tmp_p
             assert states(origin)["a"] is State.QUARANTINED
             assert origin.standings()[0].reason.startswith("expected sha256")
             await pull(origin, snapshot, "config.json")
+            await origin.manifest(Reference.parse("org/model"))
         assert len(liar.requests) == before
 
 
