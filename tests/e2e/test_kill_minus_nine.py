@@ -117,12 +117,14 @@ def test_a_fetch_killed_ten_times(nodes: Nodes, model: Path, mirror, dice: rando
 @pytest.mark.parametrize("verb", ["seed", "fetch"])
 def test_mirroring_killed_three_times(nodes: Nodes, model: Path, mirror, dice: random.Random, verb: str):
     """A kill loses what came after the last record: a quarter of a second until it is handed to the file, another
-    until the file's record says so; and what the mirror had sent and nobody read."""
+    until the file's record says so; and what was sent and not yet read, a tenth of a second a connection."""
     rate = 4_000_000
     endpoint, _ = mirror
     slow, log = nodes.mirror("--max-bytes-per-second", str(rate), log="slow.log")
+    config = nodes.root / "p2pmodel.toml"
+    config.write_text(f'[[mirrors]]\nname = "slow"\nendpoint = "{slow}"\nmax_connections = 2\n')
     command = ("seed", REPO, "--once") if verb == "seed" else ("fetch", REPO)
-    start = partial(nodes.start, "node", *command, "--endpoint", slow, "--json", "--progress", "json")
+    start = partial(nodes.start, "node", *command, "--config", config, "--json", "--progress", "json")
     killer = Killer(start, dice)
     with watched(nodes, "node", model):
         killer.kill(3, by_clock=0)
