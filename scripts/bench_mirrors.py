@@ -2,6 +2,7 @@
 
 ours     `p2pmodel fetch` from all mirrors at once, the quickest first, knowing nothing of them beforehand
 solo N   `p2pmodel fetch` from mirror N alone
+distant  like solo N of the quickest, 200 ms away
 hf       `hf download` from the quickest mirror
 aria2c N `aria2c -x16 -sN` with the URLs of all mirrors
 
@@ -34,6 +35,9 @@ from scripts.mirror_rig import P2PMODEL, Rig
 from tests.support.toxic import FAULTS, ToxicRun, model, toxic_run
 
 LINKS = (8e6, 36e6, 87e6)
+DELAY = 0.1
+"""Seconds each way to the distant mirror."""
+
 TOXIC_SIZE = 12_000_000
 FILE = "model.safetensors"
 HF = str(Path(sys.executable).with_name("hf"))
@@ -51,6 +55,7 @@ class Bench:
         for repo, size in self.sizes.items():
             self._commits[repo] = self._publish(repo, size, cache)
         self.rig = Rig(cache, self.rates, stack)
+        self._distant = self.rig.distant(len(LINKS), DELAY, stack)
 
     def _publish(self, repo: str, size: int, cache: Path) -> str:
         source = self._place / "source"
@@ -69,6 +74,7 @@ class Bench:
         found = {"ours": self._timed(self._ours(best_first), "bench/all")}
         for number, url in enumerate(self.rig.urls, 1):
             found[f"solo {number}"] = self._timed(self._ours([url]), f"bench/solo{number}")
+        found["distant"] = self._timed(self._ours([self._distant]), f"bench/solo{len(LINKS)}")
         found["hf"] = self._timed(self._hf(best_first[0]), f"bench/solo{len(LINKS)}")
         if shutil.which("aria2c"):
             for splits in (16, 48):
@@ -119,6 +125,7 @@ def summary(bench: Bench, rounds: list[dict[str, dict[str, float]]]) -> dict[str
     ratios = {
         "ours of the sum of solo rates": ours["rate"] / solo,
         "seconds to verified of bytes / sum of solo rates": (ours["seconds"] - ours["start"]) * solo / size,
+        "distant of solo": medians["distant"]["rate"] / medians[f"solo {len(LINKS)}"]["rate"],
         "ours of hf from the best": ours["rate"] / medians["hf"]["rate"],
     }
     others = [figures["rate"] for name, figures in medians.items() if name.startswith("aria2c")]

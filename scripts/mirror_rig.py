@@ -32,6 +32,14 @@ class Rig:
         """`command` as the client runs it."""
         return [*(["ip", "netns", "exec", self._client] if self.real else []), *command]
 
+    def distant(self, number: int, delay: float, stack: ExitStack) -> str:
+        """Another endpoint of mirror `number`, from 1, which lies `delay` seconds away, each way."""
+        address = self.urls[number - 1].partition("://")[2]
+        listen = address.rpartition(":")[0] + (":8091" if self.real else ":0")
+        proxy = ["-m", "scripts.delay_proxy", "--listen", listen, "--to", address, "--delay", str(delay)]
+        where = ["ip", "netns", "exec", f"{self._tag}m{number}"] if self.real else []
+        return _started([*where, sys.executable, *proxy], stack)
+
     def _namespace(self, name: str, stack: ExitStack) -> None:
         _ip("netns", "add", name)
         stack.callback(_ip, "netns", "delete", name)
