@@ -1,6 +1,7 @@
 """Asking coordinators that are honest, slow, broken or lying; publishing to them, again and again."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -34,14 +35,21 @@ async def coordinator(token: str | None = None, *, port: int = 0) -> AsyncIterat
 
 @asynccontextmanager
 async def answering(answer: Callable[[], web.Response], *, delay: float = 0.0) -> AsyncIterator[str]:
+    closing = asyncio.Event()
+
     async def handle(_request: web.Request) -> web.Response:
-        await asyncio.sleep(delay)
+        # A client that leaves does not end its handler: the end of this context does.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(closing.wait(), delay)
         return answer()
 
     app = web.Application()
     app.router.add_route("*", "/catalog", handle)
     async with serving(app, "127.0.0.1", 0, grace=0.1) as base:
-        yield base
+        try:
+            yield base
+        finally:
+            closing.set()
 
 
 def torrent(raw: bytes) -> Callable[[], web.Response]:
@@ -92,7 +100,8 @@ BAD: dict[str, tuple[Callable[[], web.Response], str]] = {
 @pytest.mark.parametrize("kind", BAD)
 async def test_a_bad_answer_is_noted_and_another_coordinator_used(kind: str) -> None:
     answer, reason = BAD[kind]
-    async with answering(answer) as bad, answering(torrent(RAW), delay=0.1) as good:
+    delay = 1.0 if kind == "oversize" else 0.1
+    async with answering(answer) as bad, answering(torrent(RAW), delay=delay) as good:
         found = await find(MAIN, [bad, good], 5)
         assert found.torrent == RAW
         assert found.reasons[0].startswith(f"{bad}: ")

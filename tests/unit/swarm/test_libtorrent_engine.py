@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -94,8 +94,7 @@ async def test_trackers_are_told_when_we_come_and_go_and_asked_on_demand(tmp_pat
         tracker = f"{url}/t/token/announce"
         async with LibtorrentEngine() as engine:
             node = await engine.add(seeding(torrent(), stored(tmp_path), trackers=(tracker,)))
-            events = node.events()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10), aclosing(node.events()) as events:
                 assert await anext(events) == TrackerAnswered(tracker, 0)
                 node.announce()
                 assert await anext(events) == TrackerAnswered(tracker, 0)
