@@ -111,3 +111,21 @@ def test_what_cannot_be_an_upstream(nodes: Nodes) -> None:
     offline = nodes.run("edge", "mirror", "serve", "--upstream", "http://127.0.0.9", HF_HUB_OFFLINE="1")
     assert offline.code == 2
     assert "HF_HUB_OFFLINE" in offline.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--max-cache-bytes", "1GB"), "add --upstream"),
+        (("--deny", "org/*"), "add --upstream"),
+        (("--upstream", "http://127.0.0.9", "--max-cache-bytes", "much"), "is not a size"),
+        (("--upstream", "http://127.0.0.9", "--metadata-ttl", "soon"), "is not a time"),
+        (("--upstream", "nobody"), "neither a URL nor the name"),
+        (("--accel", "blobs"), "begins and ends with a slash"),
+        (("--accel", "/b/", "--max-bytes-per-second", "5"), "limit_rate"),
+    ],
+)
+def test_options_that_make_no_sense(nodes: Nodes, options: tuple[str, ...], words: str) -> None:
+    done = nodes.run("edge", "mirror", "serve", "--listen", "127.0.0.3:0", *options)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
