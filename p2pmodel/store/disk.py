@@ -20,6 +20,17 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError of a call that knows a descriptor only say which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def temporary(folder: Path) -> Path:
     """A fresh name in `folder`, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +45,7 @@ def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = temporary(via)
     try:
-        with fresh.open("wb") as out:
+        with naming(path), fresh.open("wb") as out:
             out.write(data)
             out.flush()
             if durable:

@@ -19,7 +19,7 @@ from p2pmodel.domain.layout import MIB
 from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.domain.merkle import FileTree
 from p2pmodel.errors import LocalResource
-from p2pmodel.store.disk import boot_id, read_json, translated, write_atomic
+from p2pmodel.store.disk import boot_id, naming, read_json, translated, write_atomic
 from p2pmodel.store.hashing import StreamingHasher
 from p2pmodel.store.range_set import RangeSet
 
@@ -149,9 +149,10 @@ class PartialFile:
         written = 0
         try:
             view = memoryview(data)
-            for start, stop in wanted:
-                _write_all(self._descriptor, view[start - offset : stop - offset], start)
-                written += 1
+            with naming(self.path):
+                for start, stop in wanted:
+                    _write_all(self._descriptor, view[start - offset : stop - offset], start)
+                    written += 1
         finally:
             self._settle(wanted[:written], wanted[written:])
         self._record_if_due()

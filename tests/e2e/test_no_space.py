@@ -76,7 +76,7 @@ def test_a_disk_that_fills_up_midway_costs_nothing_that_was_verified(
     done = running.wait()
     assert (done.code, done.out) == (7, ""), done
     line = done.err.splitlines()[-1]
-    assert "no space left on the disk" in line
+    assert f"no space left on the disk at {small.path}" in line
     assert "free some and run the same command: it resumes" in line
     assert not list(small.path.rglob("refs/main"))
 
