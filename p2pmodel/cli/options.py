@@ -47,11 +47,15 @@ def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes above `common`."""
-    verb = click.option(
-        "--endpoint", "_set_endpoints", multiple=True, metavar="URL", help="Mirror, in priority order; repeatable."
-    )(verb)
     return click.option(
         "--coordinator", "_set_coordinators", multiple=True, metavar="URL", help="Tracker and catalog; repeatable."
+    )(endpoint(verb))
+
+
+def endpoint(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--endpoint` (repeatable). Goes above `common`."""
+    return click.option(
+        "--endpoint", "_set_endpoints", multiple=True, metavar="URL", help="Mirror, in priority order; repeatable."
     )(verb)
 
 
@@ -161,6 +165,7 @@ __all__ = [
     "check_output",
     "common",
     "duration",
+    "endpoint",
     "listen",
     "origin",
     "progress",

@@ -15,6 +15,7 @@ _VERBS = {
     "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
     "import": ("p2pmodel.cli.import_dir:import_dir", "Put the files of a directory into the cache as a snapshot."),
     "mirror": ("p2pmodel.cli.mirror:mirror", "Serve this cache as a Hugging Face endpoint."),
+    "mirrors": ("p2pmodel.cli.mirrors:mirrors", "Measure the mirrors that downloads come from."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, make its torrent, and seed it."),
     "torrent": ("p2pmodel.cli.torrent:torrent", "Make a .torrent of a snapshot, or say what one holds."),
     "tracker": ("p2pmodel.cli.tracker:tracker", "Let seeders and peers find each other."),

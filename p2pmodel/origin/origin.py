@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference
-from p2pmodel.domain.ranking import State, ordered
+from p2pmodel.domain.ranking import ordered
 from p2pmodel.errors import InvalidInput
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.fleet import Fleet
 from p2pmodel.origin.job import Job
 from p2pmodel.origin.lookup import Lookup
-from p2pmodel.origin.mirror import Mirror, compare, mirrors_of
+from p2pmodel.origin.mirror import compare, mirrors_of
 from p2pmodel.origin.notes import Notes
 from p2pmodel.origin.probing import Probes
 from p2pmodel.origin.pulling import Pull
@@ -22,36 +21,10 @@ from p2pmodel.origin.reading import Read
 from p2pmodel.origin.remembering import recall, remember
 from p2pmodel.origin.requests import RangeRequests, new_session
 from p2pmodel.origin.sink import RangeSink
+from p2pmodel.origin.standing import Standing, standing_of
 from p2pmodel.settings import MirrorSettings, OriginSettings
 
 _REMEMBER_EVERY = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a mirror is seen: its state, and estimates in seconds and bytes a second, None where nothing is known."""
-
-    name: str
-    endpoint: str
-    state: State
-    connect: float | None
-    first_byte: float | None
-    rate: float | None
-    reason: str
-    """Why it last failed or was left out; kept for as long as it is not replaced."""
-
-
-def _standing(mirror: Mirror, now: float) -> Standing:
-    quality = mirror.quality
-    return Standing(
-        mirror.name,
-        mirror.settings.endpoint,
-        mirror.health.state(now),
-        quality.connect.known(now),
-        quality.first_byte.known(now),
-        quality.rate.known(now),
-        mirror.reason,
-    )
 
 
 def _ignore(_: object) -> None:
@@ -118,7 +91,7 @@ class Origin:
     def standings(self) -> tuple[Standing, ...]:
         """How each mirror is seen now, in priority order."""
         now = self._clock.now()
-        return tuple(_standing(m, now) for m in self._mirrors)
+        return tuple(standing_of(m, now) for m in self._mirrors)
 
     async def manifest(self, ref: Reference) -> Manifest:
         """What `ref` consists of, from the first mirror that has it, in the order in which they are worth asking.

@@ -59,6 +59,17 @@ class RangeRequests:
             # Returns the connection to the pool if the body was read to its end, closes it otherwise.
             response.release()
 
+    async def greet(self, mirror: Mirror) -> None:
+        """Have any small answer of `mirror`, on a connection of its own and without its token: for the latency alone.
+
+        Raises Failed if there is none, or only a server's error.
+        """
+        url = URL(f"{mirror.settings.endpoint}/api/whoami-v2", encoded=True)
+        response = await self._send(mirror, url, {"Connection": "close"})
+        response.close()
+        if response.status >= 500:
+            raise Failed(f"HTTP {response.status}")
+
     async def _ask(self, mirror: Mirror, wanted: Wanted) -> aiohttp.ClientResponse:
         key = (mirror.name, wanted.manifest.commit, wanted.file.path)
         resolved = self._resolved.get(key)
@@ -92,7 +103,9 @@ class RangeRequests:
         self._resolved[key] = url
 
     async def _get(self, mirror: Mirror, url: URL, wanted: Wanted) -> aiohttp.ClientResponse:
-        headers = wanted.header | mirror.authorization(url)
+        return await self._send(mirror, url, wanted.header | mirror.authorization(url))
+
+    async def _send(self, mirror: Mirror, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         timing = _Timing()
         began = time.monotonic()
         try:

@@ -1,0 +1,34 @@
+"""How a mirror is seen, as others may look at it."""
+
+from dataclasses import dataclass
+
+from p2pmodel.domain.ranking import State
+from p2pmodel.origin.mirror import Mirror
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a mirror is seen: its state, and estimates in seconds and bytes a second, None where nothing is known."""
+
+    name: str
+    endpoint: str
+    state: State
+    connect: float | None
+    first_byte: float | None
+    rate: float | None
+    reason: str
+    """Why it last failed or was left out; kept for as long as it is not replaced."""
+
+
+def standing_of(mirror: Mirror, now: float) -> Standing:
+    """How `mirror` is seen at `now`."""
+    quality = mirror.quality
+    return Standing(
+        mirror.name,
+        mirror.settings.endpoint,
+        mirror.health.state(now),
+        quality.connect.known(now),
+        quality.first_byte.known(now),
+        quality.rate.known(now),
+        mirror.reason,
+    )
