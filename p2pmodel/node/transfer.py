@@ -11,6 +11,7 @@ Invariants, to re-check when editing:
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -18,6 +19,7 @@ from typing import Self
 from p2pmodel.domain.bitfield import pack, unpack
 from p2pmodel.domain.pulling import Pulling, PullingRules
 from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable
+from p2pmodel.node.coordinators import public_name
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import MirrorFeed
 from p2pmodel.node.inventory import take_inventory
@@ -37,6 +39,7 @@ from p2pmodel.swarm.engine import (
     PieceRejected,
     PieceVerified,
     SwarmTorrent,
+    TrackerAnswered,
     TrackerFailed,
 )
 from p2pmodel.swarm.torrents import Metainfo
@@ -94,7 +97,8 @@ class Transfer:
         self._phase: Phase = "checking"
         self._checked = 0
         self._last_progress = time.monotonic()
-        self._tracker_trouble = ""
+        self._tracker_trouble: dict[str, str] = {}
+        """By URL, what is wrong with the trackers that did not answer when last asked."""
         self._damage: dict[int, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -121,8 +125,9 @@ class Transfer:
         """Serve the snapshot until either bound is reached (None: no such bound; both None: for ever)."""
         self._phase = "seeding"
         ends = None if seconds is None else time.monotonic() + seconds
+        assert self._torrent is not None
         async with companions() as start:
-            start(self._consume())
+            start(self._consume(self._torrent.events()))
             start(self._report())
             while ends is None or time.monotonic() < ends:
                 if ratio is not None and self._uploaded() >= ratio * self._total:
@@ -152,7 +157,7 @@ class Transfer:
         async with companions() as start:
             start(self._report())
             torrent = await self._join()
-            start(self._consume())
+            start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
             start(self._save_regularly())
             start(self._watch_for_stall())
             start(keep_order(torrent))
@@ -236,9 +241,8 @@ class Transfer:
         self._phase = phase
         self._reporter.progress(self.progress())
 
-    async def _consume(self) -> None:
-        assert self._torrent is not None
-        async for event in self._torrent.events():
+    async def _consume(self, events: AsyncIterator[Event]) -> None:
+        async for event in events:
             self._handle(event)
 
     def _handle(self, event: Event) -> None:
@@ -252,7 +256,9 @@ class Transfer:
             case DiskFailed(path, message, full):
                 raise self._disk_error(path, message, full=full)
             case TrackerFailed(url, message):
-                self._tracker_trouble = f"tracker {url}: {message}"
+                self._tracker_trouble[url] = f"tracker {public_name(url)}: {message}"
+            case TrackerAnswered(url):
+                self._tracker_trouble.pop(url, None)
 
     def _piece_arrived(self, piece: int) -> None:
         if piece not in self._missing:
@@ -327,8 +333,8 @@ class Transfer:
 
     def _obstacles(self) -> str:
         reasons = ["pieces from peers" if self._peers() else "peers (none is connected)"]
-        if self._tracker_trouble and not self._peers():
-            reasons.append(self._tracker_trouble)
+        if not self._peers():
+            reasons += self._tracker_trouble.values()
         if self._feed is None:
             reasons.append("mirrors may not be asked (HF_HUB_OFFLINE)")
         elif self._feed.failure:

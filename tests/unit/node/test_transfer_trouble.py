@@ -1,0 +1,161 @@
+"""A transfer in trouble: disks that fail or lie, peers that lie, trackers that are dead, records that are wrong."""
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.domain.bitfield import unpack
+from p2pmodel.errors import LocalResource, NoSpace, Unavailable
+from p2pmodel.node import transfer
+from p2pmodel.swarm import memory_torrent
+from tests.support.eventually import eventually
+from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
+
+SEEDER, LIAR = "127.0.0.2", "127.0.0.3"
+
+
+@pytest.fixture
+def swarm(tmp_path: Path) -> Swarm:
+    return Swarm(tmp_path)
+
+
+def failing_writes(monkeypatch: pytest.MonkeyPatch, number: int, after: int) -> None:
+    """Let the in-memory engine's disk fail with `number` once `after` pieces are written."""
+    write, written = memory_torrent._write, 0
+
+    def sometimes(path: Path, offset: int, data: bytes) -> None:
+        nonlocal written
+        if written >= after:
+            raise OSError(number, os.strerror(number), str(path))
+        written += 1
+        write(path, offset, data)
+
+    monkeypatch.setattr(memory_torrent, "_write", sometimes)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.ENOSPC, NoSpace, r"no space left .*\.part.* bytes still to come; .*it resumes"),
+        (errno.EIO, LocalResource, r"\.part: Input/output error; .*it resumes"),
+    ],
+)
+async def test_a_disk_that_fails_ends_it_and_what_came_is_kept(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, number: int, error: type, message: str
+) -> None:
+    async with swarm.engine(SEEDER) as seeder:
+        await swarm.seed(seeder)
+        with monkeypatch.context() as patched:
+            failing_writes(patched, number, after=4)
+            async with swarm.engine() as engine:
+                with pytest.raises(error, match=message):
+                    async with swarm.transfer(engine) as transferring:
+                        await transferring.download()
+        assert not swarm.published()
+        async with swarm.engine() as engine, swarm.transfer(engine) as transferring:
+            await transferring.download()
+            assert transferring.progress().from_cache > 0
+    assert swarm.published() == CONTENTS
+    await assert_nothing_runs()
+
+
+async def test_a_peer_that_lies_is_banned_and_named(swarm: Swarm) -> None:
+    wrong = {path: bytes(len(data)) for path, data in CONTENTS.items()}
+    async with swarm.engine(LIAR) as liar, swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
+        await swarm.seed(liar, wrong)
+        async with swarm.transfer(engine, stall_timeout=9) as transferring:
+            downloading = asyncio.create_task(transferring.download())
+            await eventually(lambda: bool(swarm.heard.notes), seconds=5, what="the liar is banned")
+            await swarm.seed(seeder)
+            await asyncio.wait_for(downloading, 5)
+    assert swarm.heard.notes == [f"peer {LIAR} sent bad pieces and is banned"]
+    assert swarm.published() == CONTENTS
+
+
+async def test_dead_trackers_are_named_without_their_token(swarm: Swarm) -> None:
+    swarm.network.dead_trackers.add(TRACKER)
+    async with swarm.engine() as engine:
+        with pytest.raises(Unavailable, match=r"tracker http://tracker\.test: connection refused") as caught:
+            async with swarm.transfer(engine) as transferring:
+                await transferring.download()
+    assert "/announce" not in str(caught.value)
+
+
+async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
+    swarm.network.dead_trackers.add(TRACKER)
+    async with swarm.engine() as engine, swarm.transfer(engine) as transferring:
+        downloading = asyncio.create_task(transferring.download())
+        await eventually(lambda: bool(transferring._tracker_trouble), seconds=5, what="the tracker failed")
+        swarm.network.dead_trackers.clear()
+        next(iter(engine.torrents.values())).announce()
+        with pytest.raises(Unavailable) as caught:
+            await downloading
+    assert "tracker" not in str(caught.value)
+
+
+async def test_what_it_waits_for_is_shown_after_a_while(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "QUIET", 0.0)
+    async with (
+        swarm.engine() as engine,
+        swarm.engine(SEEDER) as seeder,
+        swarm.transfer(engine, stall_timeout=9) as transferring,
+    ):
+        downloading = asyncio.create_task(transferring.download())
+        await eventually(lambda: bool(transferring.progress().waiting_for), seconds=5, what="it says so")
+        assert transferring.progress().waiting_for.startswith("peers (none is connected)")
+        await swarm.seed(seeder)
+        await asyncio.wait_for(downloading, 5)
+        assert transferring.progress().waiting_for == ""
+
+
+async def test_a_disk_that_damages_every_download_is_given_up(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = memory_torrent._write
+    monkeypatch.setattr(memory_torrent, "_write", lambda path, offset, data: write(path, offset, b"\xff" + data[1:]))
+    index = swarm.metainfo.manifest.files.index(swarm.snapshot.file("nested/other.bin"))
+    async with swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
+        await swarm.seed(seeder)
+        with pytest.raises(LocalResource, match=r"nested/other\.bin is damaged after each download"):
+            async with swarm.transfer(engine, files=frozenset({index})) as transferring:
+                await asyncio.wait_for(transferring.download(), 9)
+    assert swarm.heard.notes == ["nested/other.bin was damaged on this disk; its bad pieces are downloaded again"] * (
+        transfer.MAX_DAMAGE - 1
+    )
+    assert not swarm.published()
+    await assert_nothing_runs()
+
+
+@pytest.mark.parametrize("record", [b"\xff", b"\xff" * 2, b""])
+async def test_a_record_that_does_not_fit_the_torrent_is_passed_over(swarm: Swarm, record: bytes) -> None:
+    staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
+    staging.save_have(swarm.metainfo.info_hash, record)
+    async with swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
+        await swarm.seed(seeder)
+        async with swarm.transfer(engine) as transferring:
+            await transferring.download()
+            assert transferring.progress().from_cache == 0
+    assert swarm.published() == CONTENTS
+
+
+async def test_what_is_durable_is_recorded_while_it_runs(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "SAVE_EVERY", 0.02)
+    metainfo = swarm.metainfo
+    staging = swarm.cache().repo(metainfo.manifest.repo).staging(metainfo.manifest.commit)
+    good = {p for span in metainfo.layout.spans if "safetensors" not in span.path for p in span.pieces}
+
+    def recorded() -> frozenset[int]:
+        field = staging.load_have(metainfo.info_hash)
+        return unpack(field, metainfo.layout.piece_count) if field else frozenset()
+
+    only_small = dict(CONTENTS) | dict.fromkeys(("model.safetensors", "copy.safetensors"), bytes(768_000))
+    async with swarm.engine() as engine, swarm.engine(SEEDER) as seeder, swarm.engine(LIAR) as second:
+        await swarm.seed(seeder, only_small)
+        async with swarm.transfer(engine, stall_timeout=9) as transferring:
+            downloading = asyncio.create_task(transferring.download())
+            await eventually(lambda: bool(recorded()), seconds=5, what="some pieces are recorded")
+            assert recorded() <= good
+            await swarm.seed(second)
+            await asyncio.wait_for(downloading, 5)
+    assert swarm.published() == CONTENTS
