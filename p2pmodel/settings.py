@@ -87,6 +87,39 @@ class SwarmSettings(_Part):
             raise ValueError(str(error)) from None
 
 
+class WatchSettings(_Part):
+    """When `mirrors watch` raises an alarm, and where it says so."""
+
+    interval: float = Field(default=30.0, ge=0.1)
+    """Seconds from one probe of a mirror to its next."""
+    max_latency_ms: float = Field(default=100.0, gt=0)
+    """Milliseconds to connect above which a mirror is slow."""
+    min_mbps: float = Field(default=50.0, ge=0)
+    """Megabytes a second below which a mirror is slow."""
+    min_samples: int = Field(default=5, ge=1, le=1000)
+    """Probes whose median an alarm looks at; before there are as many, there is none."""
+    webhook: str | None = None
+    """URL that each alarm and recovery is posted to."""
+    metrics: str | None = None
+    """ADDRESS:PORT at which Prometheus may ask; port 0 takes a free one."""
+
+    @field_validator("webhook")
+    @classmethod
+    def _check_webhook(cls, value: str | None) -> str | None:
+        if value is not None:
+            # What it may have besides, and may be secret, is not for the message.
+            check_url(value.partition("#")[0].partition("?")[0])
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else str(ListenAddress.parse(value))
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+
+
 class Settings(_Part):
     """Everything a command needs to know about its surroundings."""
 
@@ -101,6 +134,7 @@ class Settings(_Part):
     progress: bool = True
     origin: OriginSettings = OriginSettings()
     swarm: SwarmSettings = SwarmSettings()
+    watch: WatchSettings = WatchSettings()
 
     @field_validator("coordinators")
     @classmethod

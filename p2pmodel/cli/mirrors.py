@@ -8,6 +8,7 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.columns import aligned, milliseconds, rate
 from p2pmodel.cli.mirrors_bench import bench
+from p2pmodel.cli.mirrors_watch import watch
 from p2pmodel.cli.running import run
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import Unavailable
@@ -25,6 +26,7 @@ def mirrors() -> None:
 
 
 mirrors.add_command(bench)
+mirrors.add_command(watch)
 
 
 @mirrors.command()

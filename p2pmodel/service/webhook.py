@@ -1,0 +1,80 @@
+"""Telling somebody else: JSON posted to a URL, in order, without ever holding up who has something to tell."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+_TRIES = 3
+_PAUSE = 0.5
+_TIMEOUT = 5.0
+_QUEUE = 100
+_DRAIN = 5.0
+_TRY_AGAIN = {408, 425, 429}
+
+
+class Webhook:
+    """Posts each message up to three times. `async with` starts it, and waits some seconds for the last ones.
+
+    `on_note` gets a line when a message is lost; the URL, which may hold a secret, is not named beyond its host.
+    """
+
+    def __init__(self, url: str, on_note: Callable[[str], None], *, pause: float = _PAUSE) -> None:
+        self._url = url
+        self._host = urlsplit(url).hostname or "?"
+        self._on_note = on_note
+        self._pause = pause
+        self._queue: asyncio.Queue[Mapping[str, object]] = asyncio.Queue(_QUEUE)
+
+    def post(self, message: Mapping[str, object]) -> None:
+        """Have `message` posted soon. When too many wait, it is lost."""
+        try:
+            self._queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self._on_note(f"the webhook at {self._host} is too slow: a message was dropped")
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
+        )
+        self._worker = asyncio.ensure_future(self._work())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN):
+                await self._queue.join()
+        except TimeoutError:
+            self._on_note(f"the webhook at {self._host} is too slow: messages were dropped")
+        finally:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+            await self._session.close()
+
+    async def _work(self) -> None:
+        while True:
+            message = await self._queue.get()
+            try:
+                await self._deliver(message)
+            finally:
+                self._queue.task_done()
+
+    async def _deliver(self, message: Mapping[str, object]) -> None:
+        reason = ""
+        for number in range(_TRIES):
+            if number:
+                await asyncio.sleep(self._pause * 2**number)
+            try:
+                async with self._session.post(self._url, json=message, allow_redirects=False) as answer:
+                    status = answer.status
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                reason = type(error).__name__
+                continue
+            if 200 <= status < 300:
+                return
+            reason = f"HTTP {status}"
+            if status < 500 and status not in _TRY_AGAIN:
+                break
+        self._on_note(f"the webhook at {self._host} did not take a message: {reason}")
