@@ -11,7 +11,7 @@ from p2pmodel.cli.console import Screen, reporting
 from p2pmodel.cli.running import run, serve
 from p2pmodel.cli.secrets import read_token
 from p2pmodel.domain.addresses import ListenAddress
-from p2pmodel.domain.names import Reference
+from p2pmodel.domain.names import DEFAULT_REVISION, Reference
 from p2pmodel.domain.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.seeding import Seeded, SeedRequest
@@ -54,7 +54,7 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     options.check_output(flags["output"])
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
         seeder = Seeder(request, settings, screen)
-        shown = _Shown(flags, screen)
+        shown = _Shown(request.ref, flags, screen)
         if flags["once"]:
             shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), None)
             return
@@ -87,7 +87,8 @@ def _role(flags: dict[str, Any]) -> CoordinatorRole:
 class _Shown:
     """Says what is seeded, once it is."""
 
-    def __init__(self, flags: dict[str, Any], screen: Screen) -> None:
+    def __init__(self, ref: Reference, flags: dict[str, Any], screen: Screen) -> None:
+        self._name = str(ref).removesuffix(f"@{DEFAULT_REVISION}")
         self._flags = flags
         self._screen = screen
 
@@ -126,8 +127,4 @@ class _Shown:
         if magnet:
             self._screen.note(magnet)
         if url:
-            self._screen.note(f"on each node: p2pmodel fetch {self._ref(seeded)} --coordinator {url}")
-
-    def _ref(self, seeded: Seeded) -> str:
-        revision = self._flags["revision"] or "main"
-        return str(seeded.manifest.repo) + ("" if revision == "main" else f"@{revision}")
+            self._screen.note(f"on each node: p2pmodel fetch {self._name} --coordinator {url}")

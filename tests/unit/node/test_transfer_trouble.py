@@ -55,6 +55,8 @@ async def test_a_disk_that_fails_ends_it_and_what_came_is_kept(
                     async with swarm.transfer(engine) as transferring:
                         await transferring.download()
         assert not swarm.published()
+        staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
+        assert any(staging.load_have(swarm.metainfo.info_hash) or b""), "what is durable was not recorded"
         async with swarm.engine() as engine, swarm.transfer(engine) as transferring:
             await transferring.download()
             assert transferring.progress().from_cache > 0
