@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +18,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 if STRICT:
                     pytest.fail(message)
                 pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """`p2pmodel.cli.main` ends a process, and is done with signals then; a test that calls it goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 pytest_plugins = ["tests.support.command_line", "tests.support.processes"]

@@ -11,15 +11,15 @@ def main() -> NoReturn:
     Outside a coroutine (see `running`) SIGTERM ends it as Ctrl-C does. What is slow to import is imported here, so
     that a signal meanwhile is no traceback either.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from p2pmodel.cli.verbs import execute  # noqa: PLC0415
 
         line, code = execute()
+        _ignore_signals()
     except KeyboardInterrupt:
+        _ignore_signals()
         line, code = "interrupted", 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if code == 130:
         # CPython ends by SIGINT, whatever the exit code, once a KeyboardInterrupt has left an exec of a string, as
         # dataclasses do while a module is imported; another such exec makes it forget that.
@@ -27,3 +27,9 @@ def main() -> NoReturn:
     if line and sys.stderr is not None:
         sys.stderr.write(f"p2pmodel: {line}\n")
     sys.exit(code)
+
+
+def _ignore_signals() -> None:
+    """What was to be done is done, or given up: a signal while Python ends could only falsify the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

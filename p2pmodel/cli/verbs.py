@@ -3,9 +3,9 @@
 import importlib
 import os
 import sys
-from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 from p2pmodel import __version__
 from p2pmodel.errors import Interrupted, P2PModelError
@@ -22,6 +22,10 @@ _VERBS = {
     "verify": ("p2pmodel.cli.verify:verify", "Hash every file of a snapshot in the cache anew."),
 }
 """Where a verb is, and what it does in a line: `p2pmodel --help` lists them without loading any."""
+
+
+_COMPLETE = "_P2PMODEL_COMPLETE"
+"""The variable by which shells ask click for completions."""
 
 
 class _Verbs(click.Group):
@@ -41,12 +45,6 @@ class _Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in sorted(_VERBS.items())])
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:  # click itself would say an empty line first
-            raise Interrupted("interrupted") from None
-
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2pmodel")
@@ -59,24 +57,40 @@ def verbs() -> None:
     """
 
 
+def _invoke(args: list[str]) -> None:
+    """As `verbs.main`, which would say an empty line when it is interrupted."""
+    wanted = os.environ.get(_COMPLETE)
+    if wanted:
+        raise click.exceptions.Exit(shell_complete(verbs, {}, "p2pmodel", _COMPLETE, wanted))
+    with verbs.make_context("p2pmodel", args) as ctx:
+        verbs.invoke(ctx)
+
+
 def execute() -> tuple[str, int]:
     """Run the verb that sys.argv names. Returns the line to say about its failure, if any, and the exit code."""
     try:
-        verbs.main(prog_name="p2pmodel", standalone_mode=False)
+        _invoke(sys.argv[1:])
     except click.exceptions.Exit as error:
         return "", error.exit_code
     except BrokenPipeError:
         # The reader of stdout went away (`p2pmodel ... | head`): nothing to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "", 1
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "p2pmodel"
-        return f"{error.format_message().removesuffix('.')}; see '{where} --help'", error.exit_code
     except click.ClickException as error:
-        return error.format_message(), error.exit_code
+        return _line(error), error.exit_code
     except Exception as error:  # the last edge: a user never sees a traceback
         if os.environ.get("P2PMODEL_DEBUG") and not isinstance(error, P2PModelError | click.Abort):
             raise
         known = Interrupted("interrupted") if isinstance(error, click.Abort) else translate(error)
         return str(known), known.exit_code
     return "", 0
+
+
+def _line(error: click.ClickException) -> str:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return ""
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else "p2pmodel"
+        return f"{error.format_message().removesuffix('.')}; see '{where} --help'"
+    return error.format_message()

@@ -93,16 +93,17 @@ def test_hashing_stops_at_any_moment(nodes: Nodes, large: Path, tmp_path: Path, 
             begun(running)
             time.sleep(delay)
             done = stop(running, by)
-            if done.code != 0:
+            if not done.out:
                 interrupted(done)
+            assert done.code in (0, 130)
     assert nodes.run("node", *command, "-q").code == 0
 
 
 def test_a_fetch_from_mirrors_resumes(nodes: Nodes, source: Path):
-    endpoint, _ = nodes.hub(source, "slow:2000000")
+    endpoint, _ = nodes.hub(source, "slow:800000")
     running = nodes.fetch("node", REPO, "--endpoint", endpoint)
     had = 0
-    for number, by in enumerate((*SIGNALS, signal.SIGINT)):
+    for number, by in enumerate(SIGNALS):
         come(running, had + (number + 1) * 200_000)
         had = running.progress()["done"]
         interrupted(stop(running, by), "interrupted; what was verified is kept: the same command resumes")

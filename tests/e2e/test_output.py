@@ -146,6 +146,13 @@ def test_the_program_explains_itself(cli: CommandLine):
     assert re.fullmatch(r"p2pmodel, version \d+\.\d+\.\d+\n", cli("--version").out)
 
 
+def test_no_verb_at_all_is_usage_and_helps(cli: CommandLine):
+    for group in ((), ("torrent",), ("mirror",), ("tracker",)):
+        done = cli(*group)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == cli(*group, "--help").out
+
+
 def loaded(*args: str, cache: Path | None = None) -> set[str]:
     """Which heavy libraries a command has imported when it ends."""
     code = "import sys, p2pmodel.cli as cli\ntry: cli.main()\nexcept SystemExit as end: assert not end.code, end.code\n"

@@ -110,7 +110,6 @@ def test_debugging_shows_where_an_internal_error_comes_from(ends: Run, monkeypat
     assert ends(errors.NotFound("nothing"))[0] == 3
 
 
-def test_sigterm_is_as_it_was_afterwards(ends: Run) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_no_signal_falsifies_the_exit_code_while_python_ends(ends: Run) -> None:
     ends(errors.NotFound("nothing"))
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
