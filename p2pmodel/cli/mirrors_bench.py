@@ -63,7 +63,7 @@ def bench(
     for output in (None if to_stdout else csv_path, plot):
         options.check_output(output)
     if plot:
-        _check_plot(plot)
+        check_plot(plot)
     counts: dict[str, int] = {}
 
     def show(name: str, run: Run) -> None:
@@ -158,7 +158,8 @@ def _write(found: dict[str, Any], benched: Benched, *, csv_path: Path | None, pl
         raise translate(error) from None
 
 
-def _check_plot(plot: Path) -> None:
+def check_plot(plot: Path) -> None:
+    """Raise InvalidInput unless a picture can be drawn into `plot`."""
     if plot.suffix.lower() != ".png":
         raise InvalidInput("--plot draws a PNG", hint="name a file that ends in .png")
     try:

@@ -24,6 +24,7 @@ def draw(found: Mapping[str, Any], runs: Mapping[str, Sequence[Run]], path: Path
         done = [(index, run.average) for index, run in enumerate(runs[name], 1) if run.average]
         each_run.plot([n for n, _ in done], [value / 1e6 for _, value in done], marker=".", label=name)
     each_run.set_xlabel("run")
+    each_run.xaxis.get_major_locator().set_params(integer=True)
     each_run.set_ylabel("MB/s until verified")
     each_run.set_ylim(bottom=0)
     each_run.legend(fontsize="small")
@@ -39,6 +40,7 @@ def _bars(
         places = [place + (index - (len(keys) - 1) / 2) * width for place in range(len(names))]
         heights = [(each[key] or 0.0) * scale for each in mirrors]
         axes.bar(places, heights, width, label=key.replace("_", " "))
-    axes.set_xticks(range(len(names)), names)
+    labels = [f"{name}\n{each['failed']} of {each['runs']} failed" for name, each in zip(names, mirrors, strict=True)]
+    axes.set_xticks(range(len(names)), labels, rotation=20, fontsize="small")
     axes.set_ylabel(unit)
     axes.legend(fontsize="small")

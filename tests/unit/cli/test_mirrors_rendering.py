@@ -2,11 +2,12 @@
 
 import csv
 import io
+import sys
 
 import pytest
 
 from p2pmodel.cli.columns import aligned
-from p2pmodel.cli.mirrors_bench import as_csv, report, table
+from p2pmodel.cli.mirrors_bench import as_csv, check_plot, report, table
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import RepoId
 from p2pmodel.domain.throughput import Run
@@ -64,3 +65,11 @@ def test_which_file_is_measured():
         chosen(MANIFEST, "other")
     with pytest.raises(InvalidInput, match="empty is empty"):
         chosen(MANIFEST, "empty")
+
+
+def test_without_matplotlib_a_picture_is_refused_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "p2pmodel.cli.mirrors_plot", raising=False)
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InvalidInput, match=r"^--plot needs matplotlib; pip install 'p2pmodel\[plot\]'$"):
+        check_plot(tmp_path / "bench.png")
