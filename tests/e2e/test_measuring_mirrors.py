@@ -10,7 +10,7 @@ import pytest
 from tests.support.processes import Nodes
 
 DEAD = "http://127.0.0.1:9"
-SIZE = 1_000_000
+SIZE = 400_000
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_bench_measures_real_downloads(nodes: Nodes, three: dict[str, str]) -> N
     assert (found["file"], found["size"]) == ("model.safetensors", SIZE)
     assert (quick["runs"], quick["failed"], slow["runs"], slow["failed"]) == (5, 0, 5, 0)
     assert (dead["runs"], dead["failed"], dead["error"]) == (3, 3, "connection refused")
-    assert 0.8 < slow["complete"] < 10, "one connection takes 2 s, two take 1"
+    assert 0.3 < slow["complete"] < 8, "one connection takes 0.8 s, two take 0.4"
     assert slow["average"] == pytest.approx(SIZE / slow["complete"], rel=0.1)
     assert quick["average"] > slow["average"]
     assert quick["peak"] >= quick["p95"] > 0
