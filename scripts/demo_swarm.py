@@ -215,7 +215,8 @@ class Demo:
 
     def _env(self, name: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_"))}
-        return kept | {"HF_HUB_CACHE": str(self._cache(name)), "HF_HOME": str(self.place / name)}
+        own = {"HF_HOME": self.place / name, "P2PMODEL_STATE_DIR": self.place / name / "state"}
+        return kept | {"HF_HUB_CACHE": str(self._cache(name))} | {key: str(path) for key, path in own.items()}
 
     def _start(self, verb: list[str], env: dict[str, str], stderr: int | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen([*P2PMODEL, *verb], env=env, text=True, stdout=subprocess.PIPE, stderr=stderr)
