@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
+from p2pmodel.swarm import libtorrent_torrent
 from p2pmodel.swarm.add_params import load
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings, TrackerAnswered
 from p2pmodel.swarm.libtorrent_engine import LibtorrentEngine
@@ -195,3 +196,36 @@ async def test_a_peer_that_sends_some_blocks_wrong_does_not_stop_a_download(tmp_
         await until_complete(node, raw)
         root = tmp_path / "target" / metainfo.manifest.commit
         assert all((root / name).read_bytes() == data for name, data in CONTENTS.items())
+
+
+async def test_peers_are_held_back_while_the_engine_waits_long_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libtorrent_torrent, "HOLD_AFTER", 0.0)
+    raw = torrent()
+    async with (
+        LibtorrentEngine(EngineSettings("127.0.0.1")) as seeder,
+        LibtorrentEngine(EngineSettings("127.0.0.2")) as peer,
+    ):
+        await seeder.add(seeding(raw, stored(tmp_path / "seed")))
+        node = await peer.add(AddTorrent(raw, tmp_path / "peer", {}))
+        handle = node._live()
+        async with node._fence():
+            async with node._fence():
+                await asyncio.sleep(0.01)
+                assert handle.download_limit() == 1
+                node.connect(*seeder.address)
+            assert handle.download_limit() == 1, "the other fence still stands"
+            await asyncio.sleep(0.5)
+            assert node.status().have == frozenset()
+        assert handle.download_limit() <= 0
+        await until_complete(node, raw)
+
+
+async def test_a_quick_disk_holds_nobody_back(tmp_path: Path) -> None:
+    async with LibtorrentEngine(EngineSettings("127.0.0.1")) as engine:
+        node = await engine.add(AddTorrent(torrent(), tmp_path, {}))
+        async with node._fence():
+            assert node._live().download_limit() <= 0
+        await asyncio.sleep(libtorrent_torrent.HOLD_AFTER + 0.05)
+        assert node._live().download_limit() <= 0
