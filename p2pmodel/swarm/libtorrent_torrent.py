@@ -26,8 +26,8 @@ FED_UNFLUSHED = 128 << 20
 """Bytes fed before a flush is forced: feeding knows no back-pressure from the disk."""
 FEEDS_AT_ONCE = 4
 HOLD_AFTER = 0.1
-"""Seconds for which peers may go on sending while the engine waits for the disk. Letting them go again takes 0.1 s,
-which would be felt if every flush of a quick disk cost it."""
+"""Seconds for which peers may go on sending while the engine waits for the disk, unless it took longer the last time.
+Letting them go again takes up to 0.1 s, which would be felt if every flush of a quick disk cost it."""
 _PEERS_KEPT = 100
 """Addresses remembered from `connect`, for joining again."""
 
@@ -50,6 +50,7 @@ class LibtorrentTorrent:
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
         self._fed = 0
         self._fences = 0
+        self._hold_after = HOLD_AFTER
 
     def join(self, params: lt.add_torrent_params) -> None:
         """Enter the session."""
@@ -191,13 +192,15 @@ class LibtorrentTorrent:
         The engine takes in without any bound what they send meanwhile (libtorrent 2.1, async_write on a fenced
         storage). 2 GiB onto a disk that writes 200 MB/s took 1.3 GiB of memory without this, 0.3 with it.
         """
-        handle = self._live()
+        handle, loop = self._live(), asyncio.get_running_loop()
+        began = loop.time()
         self._fences += 1
-        hold = asyncio.get_running_loop().call_later(HOLD_AFTER, handle.set_download_limit, 1)
+        hold = loop.call_later(self._hold_after, handle.set_download_limit, 1)
         try:
             yield
         finally:
             hold.cancel()
+            self._hold_after = HOLD_AFTER if loop.time() - began < HOLD_AFTER else 0.0
             self._fences -= 1
             if not self._fences and self._handle is handle:
                 handle.set_download_limit(-1)

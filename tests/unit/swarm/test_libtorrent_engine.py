@@ -229,3 +229,14 @@ async def test_a_quick_disk_holds_nobody_back(tmp_path: Path) -> None:
             assert node._live().download_limit() <= 0
         await asyncio.sleep(libtorrent_torrent.HOLD_AFTER + 0.05)
         assert node._live().download_limit() <= 0
+
+
+async def test_after_a_long_wait_for_the_disk_the_next_holds_peers_back_at_once(tmp_path: Path) -> None:
+    async with LibtorrentEngine(EngineSettings("127.0.0.1")) as engine:
+        node = await engine.add(AddTorrent(torrent(), tmp_path, {}))
+        async with node._fence():
+            await asyncio.sleep(libtorrent_torrent.HOLD_AFTER + 0.01)
+        for expected in (True, False):  # the second wait was short
+            async with node._fence():
+                await asyncio.sleep(0.01)
+                assert (node._live().download_limit() == 1) == expected
