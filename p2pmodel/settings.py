@@ -77,6 +77,8 @@ class SwarmSettings(_Part):
     upload_limit: int = Field(default=0, ge=0)
     """Bytes a second to all peers together; 0 is unlimited."""
     download_limit: int = Field(default=0, ge=0)
+    origin_budget: float = Field(default=1.05, ge=0)
+    """Copies of a snapshot that the peers of a coordinator may take from the mirrors together; 0 is unlimited."""
 
     @field_validator("listen")
     @classmethod
@@ -225,6 +227,7 @@ _ENVIRONMENT = {
     "P2PMODEL_STALL_TIMEOUT": "swarm.stall_timeout",
     "P2PMODEL_UPLOAD_LIMIT": "swarm.upload_limit",
     "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
+    "P2PMODEL_ORIGIN_BUDGET": "swarm.origin_budget",
     "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
 }

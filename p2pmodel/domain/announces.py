@@ -5,17 +5,21 @@ each address family; a swarm without peers is forgotten.
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Event = Literal["", "started", "stopped", "completed"]
+Role = Literal["", "source", "lessee"]
+"""A seeder that lessees pull from over HTTP, under leases, and such a lessee. The two are not told of each other: what
+a lessee would pull from the seeder without a lease, others would pull, too."""
 
 SLOW_PACE = 300.0
 """Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so
 qBittorrent's and Deluge's, default min_announce_interval)."""
 
 _SWEEP_ALL = 60.0
+_SHUNNED: Mapping[Role, Role] = {"source": "lessee", "lessee": "source"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Announce:
     event: Event = ""
     numwant: int = 50
     key: bytes = b""
+    role: Role = ""
 
     @property
     def seeding(self) -> bool:
@@ -66,6 +71,7 @@ class _Listed:
     peer: Peer
     seen: float
     deadline: float
+    role: Role = ""
 
 
 class Swarms:
@@ -191,11 +197,12 @@ class _Swarm:
         """At most `count` others at random; a seeder gets leechers before it gets seeders."""
         if count <= 0:
             return ()
+        shunned = _SHUNNED.get(request.role)
         if request.seeding:
-            chosen = _sample(self._leechers, count, rng)
-            chosen += _sample(self._seeders, count - len(chosen), rng, asker)
+            chosen = _sample(_without(self._leechers, shunned), count, rng)
+            chosen += _sample(_without(self._seeders, shunned), count - len(chosen), rng, asker)
         else:
-            chosen = _sample(self._leechers | self._seeders, count, rng, asker)
+            chosen = _sample(_without(self._leechers | self._seeders, shunned), count, rng, asker)
         return tuple(entry.peer for entry in chosen)
 
     def sweep(self, now: float) -> None:
@@ -216,6 +223,10 @@ class _Swarm:
         return entry
 
 
+def _without(table: dict[bytes, _Listed], role: Role | None) -> dict[bytes, _Listed]:
+    return table if role is None else {key: entry for key, entry in table.items() if entry.role != role}
+
+
 def _sample(table: dict[bytes, _Listed], count: int, rng: random.Random, without: bytes = b"") -> list[_Listed]:
     pool = list(table.values())
     asker = table.get(without)
@@ -227,7 +238,7 @@ def _merge(was: _Listed | None, request: Announce, endpoint: bytes, now: float, 
     """The client's entry: its endpoint of this family replaced, that of the other family kept (BEP 7)."""
     kept = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
     peer = Peer(request.peer_id, (*kept, endpoint))
-    return _Listed(was.peer if was and was.peer == peer else peer, now, deadline)
+    return _Listed(was.peer if was and was.peer == peer else peer, now, deadline, request.role)
 
 
 def is_loopback(host: bytes) -> bool:

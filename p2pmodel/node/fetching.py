@@ -130,6 +130,9 @@ class Fetching:
             refs=found.refs,
             trackers=tuple(dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))),
             peers=self._request.peers,
+            coordinators=_leasing(metainfo, self._settings),
+            coordinator_timeout=self._settings.swarm.coordinator_timeout,
+            origin_settings=self._settings.origin,
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,
         )
@@ -177,6 +180,12 @@ class Fetching:
         self._latest = progress
         self._clock.enter(progress.phase)
         self._reporter.progress(progress)
+
+
+def _leasing(metainfo: Metainfo, settings: Settings) -> tuple[str, ...]:
+    """Base URLs of the coordinators of a torrent: those configured, then those whose trackers it names."""
+    announced = [url.removesuffix("/announce") for url in metainfo.trackers if url.endswith("/announce")]
+    return tuple(dict.fromkeys(url.rstrip("/") for url in (*settings.coordinators, *announced)))
 
 
 class _OnDemand:

@@ -85,6 +85,8 @@ def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
     params.tracker_tiers = list(range(len(request.trackers)))
     params.peers = list(request.peers)
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    # Peers come from the trackers, which know whom to introduce to whom.
+    params.flags |= lt.torrent_flags.disable_pex
     # `have` is believed, nothing else is looked for: files that lie there already are not hashed.
     params.flags |= lt.torrent_flags.no_verify_files | lt.torrent_flags.duplicate_is_error
     return params, spans

@@ -99,15 +99,16 @@ class MemoryEngine:
     def _announce(self, torrent: MemoryTorrent) -> None:
         if torrent.info_hash not in self.torrents:
             return
-        for url in torrent.trackers:
+        for announced in torrent.trackers:
+            url = announced.partition("?")[0]  # what follows tells the tracker who we are
             if url in self._network.dead_trackers:
-                torrent.emit(TrackerFailed(url, "connection refused"))
+                torrent.emit(TrackerFailed(announced, "connection refused"))
                 continue
             swarm = self._network.swarms.setdefault((url, torrent.info_hash), [])
             others = [peer for peer in swarm if peer is not torrent]
             if torrent not in swarm:
                 swarm.append(torrent)
-            torrent.emit(TrackerAnswered(url, len(others)))
+            torrent.emit(TrackerAnswered(announced, len(others)))
             for peer in others:
                 torrent.meet(peer)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from p2pmodel.domain.announces import Announce, Answer, Counts, Event, Peer
+from p2pmodel.domain.announces import Announce, Answer, Counts, Event, Peer, Role
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.bencode import Encodable
@@ -27,6 +27,8 @@ _ID = 20
 _MAX_KEY = 64
 _NUMBER = re.compile(rb"-?[0-9]{1,20}")
 _EVENTS: Mapping[bytes, Event] = {b"started": "started", b"stopped": "stopped", b"completed": "completed"}
+
+_ROLES: Mapping[bytes, Role] = {b"source": "source", b"lessee": "lessee"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def parse_announce(query: str) -> AnnounceQuery:
         event=event,
         numwant=_numwant(first),
         key=first.get(b"key", b"")[:_MAX_KEY],
+        role=_ROLES.get(first.get(b"role", b""), ""),
     )
     # Compact unless the client says otherwise (BEP 23).
     return AnnounceQuery(

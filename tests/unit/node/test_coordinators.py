@@ -226,7 +226,7 @@ async def test_a_coordinator_that_fails_is_tried_again_with_growing_bounded_paus
 ) -> None:
     outcomes = iter([*[Unavailable("down")] * 8, None, Unavailable("down"), None])
 
-    async def scripted(*_arguments: object) -> None:
+    async def scripted(*_arguments: object, **_options: object) -> None:
         outcome = next(outcomes)
         if outcome is not None:
             raise outcome

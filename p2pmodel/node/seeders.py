@@ -1,0 +1,89 @@
+"""The seeders that leased pieces are pulled from over HTTP: mirrors inside the cluster."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Self
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.origin.origin import Origin
+from p2pmodel.settings import MirrorSettings, OriginSettings
+
+AGAIN_AFTER = 5.0
+"""Seconds for which seeders that did not help are left alone."""
+PATIENCE = 3.0
+"""Seconds in which some seeder must answer: unlike mirrors they are near, and others can stand in for them."""
+MAX_CONNECTIONS = 64
+
+Endpoint = tuple[str, str]
+"""URL and token."""
+
+
+class Seeders:
+    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders."""
+
+    def __init__(self, settings: OriginSettings, identity: str, on_note: Callable[[str], None]) -> None:
+        self._settings = settings.model_copy(
+            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": PATIENCE, "read_timeout": PATIENCE}
+        )
+        self._identity = identity
+        self._on_note = on_note
+        self._stack = AsyncExitStack()
+        self._known: frozenset[Endpoint] = frozenset()
+        self._origin: Origin | None = None
+        self._away_until = 0.0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is worth asking them."""
+        return self._origin is not None and time.monotonic() >= self._away_until
+
+    async def know(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are the seeders now. An empty list is passed over: one may be there although nobody tells us."""
+        if not endpoints or frozenset(endpoints) == self._known:
+            return
+        self._known, self._away_until = frozenset(endpoints), 0.0
+        # What is being read from those of before goes on: they are closed at the end.
+        self._origin = await self._stack.enter_async_context(
+            Origin([self._mirror(e) for e in endpoints], self._settings, on_note=self._on_note)
+        )
+
+    async def read(
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        offset: int,
+        length: int,
+        *,
+        accept: Callable[[bytes], bool],
+    ) -> bytes:
+        """As `Origin.read`; after a failure they are not `usable` for a while."""
+        origin = self._origin
+        if origin is None:
+            raise Unavailable("no seeder is known")
+        try:
+            return await origin.read(manifest, file, offset, length, accept=accept)
+        except P2PModelError:
+            self._away_until = time.monotonic() + AGAIN_AFTER
+            raise
+
+    def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
+        url, token = endpoint
+        turn = hashlib.sha256(f"{self._identity} {url}".encode()).digest()
+        return MirrorSettings.model_validate(
+            {
+                "name": f"seeder {url}",
+                "endpoint": url,
+                "token": token or None,
+                "priority": int.from_bytes(turn[:4], "big"),
+                "max_connections": MAX_CONNECTIONS,
+            }
+        )
