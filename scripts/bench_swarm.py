@@ -12,8 +12,10 @@ announcing and dialling are. Figures from the first process's start are given, t
 
 import argparse
 import json
+import math
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -175,17 +177,29 @@ def _flags() -> argparse.Namespace:
         parser.error(f"--kill: {error}")
     if (flags.kill or flags.no_seeder) and flags.contestants != ["ours"]:
         parser.error("--kill and --no-seeder are for ours alone")
+    if flags.congestion and flags.congestion not in (allowed := ALLOWED.read_text().split()):
+        parser.error(f"--congestion: namespaces may use {', '.join(allowed)}")
     missing = [each for each in flags.contestants if each in PROGRAMS and not shutil.which(PROGRAMS[each])]
     if missing:
         parser.error(f"not installed: {', '.join(PROGRAMS[each] for each in missing)}")
     return flags
 
 
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 PROGRAMS = {"aria2": "aria2c", "qbittorrent": "qbittorrent-nox"}
 
 
 def _stop(*_arguments: object) -> NoReturn:
     raise SystemExit(143)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for what never came, for JSON knows no infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if value == math.inf else value
 
 
 def main() -> None:
@@ -198,12 +212,14 @@ def main() -> None:
     try:
         report = Bench(place, flags).run()
         report["rig"] = f"tc tbf in network namespaces, {report['congestion_control']}, {file_system(place)}, {rig()}"
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"scripts/bench_swarm: {' '.join(map(str, error.cmd))} failed")
     finally:
         shutil.rmtree(place, ignore_errors=True)
     report["flags"] = {key: str(value) for key, value in vars(flags).items()}
     print(report["rig"])
     if flags.json:
-        flags.json.write_text(json.dumps(report, indent=1) + "\n")
+        flags.json.write_text(json.dumps(_finite(report), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ _COLUMNS = (
     ("last_from_byte", "1st byte", "{:.2f}"),
     ("last_from_start", "start", "{:.2f}"),
     ("seeder_sent", "seeder", "{:.2f}"),
+    ("seeder_says", "payload", "{:.2f}"),
     ("mirror_sent", "mirror", "{:.2f}"),
     ("received", "down", "{:.3f}"),
     ("received_most", "most", "{:.3f}"),
@@ -24,7 +25,8 @@ _COLUMNS = (
 LEGEND = """\
 p50, p95, last: from the opening of the gate until half, 95 % and all of the nodes were complete, in T*
 1st byte, start: the last node, counted from the source's first 64 KiB, and from the first process's start, in T*
-seeder, mirror: bytes on their links / S; down, most: bytes on a node's link until it was complete / S, mean and most
+seeder, mirror: bytes they sent on their links / S, payload: what the seeder says it sent, 0 if nothing
+down, most: bytes on a node's link until it was complete / S, mean and most
 CPU: of the nodes, from the gate on, until the last was complete; MiB: the largest node; busy: this machine's cores"""
 
 
