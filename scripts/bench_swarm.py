@@ -33,6 +33,7 @@ from scripts.swarm.ours import ours
 from scripts.swarm.picture import Panel, draw
 from scripts.swarm.report import LEGEND, complaints, summary, table
 from scripts.swarm.run import Field, Run
+from scripts.swarm.turns import take_turn
 
 SLOWER = 10
 """How many times slower the slow quarter of --mixed is."""
@@ -159,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--contestants", nargs="+", choices=("ours", *OTHERS), default=["ours"])
     add("--set", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="environment of our nodes")
     add("--runs", type=int, default=1)
+    add("--alone", action="store_true", help="wait until nobody else measures on this machine, and keep others waiting")
     add("--dir", type=Path, help="where the caches lie (default: the temporary directory)")
     add("--json", type=Path, metavar="FILE", help="write every number here")
     add("--plot", type=Path, metavar="FILE", help="draw the last run of each contestant (extra `plot`)")
@@ -208,14 +210,15 @@ def main() -> None:
     if reason := namespaces.lacking():
         sys.exit(f"scripts/bench_swarm cannot run here: {reason}")
     signal.signal(signal.SIGTERM, _stop)
-    place = Path(tempfile.mkdtemp(prefix="bench-swarm-", dir=flags.dir))
-    try:
-        report = Bench(place, flags).run()
+    with ExitStack() as stack:
+        take_turn(stack, alone=flags.alone)
+        place = Path(tempfile.mkdtemp(prefix="bench-swarm-", dir=flags.dir))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        try:
+            report = Bench(place, flags).run()
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"scripts/bench_swarm: {' '.join(map(str, error.cmd))} failed")
         report["rig"] = f"tc tbf in network namespaces, {report['congestion_control']}, {file_system(place)}, {rig()}"
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"scripts/bench_swarm: {' '.join(map(str, error.cmd))} failed")
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     report["flags"] = {key: str(value) for key, value in vars(flags).items()}
     print(report["rig"])
     if flags.json:

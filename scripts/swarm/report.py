@@ -79,6 +79,8 @@ def complaints(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
                 lines.append(f"{where}: {run['unfinished']} nodes were not complete in time")
             if run["joined"] < run["nodes"]:
                 lines.append(f"{where}: the gate opened for {run['joined']} of {run['nodes']}: take 'start' with care")
+        if any(run["neighbours"] for run in row["runs"]):
+            lines.append(f"{where}: another measurement ran at the same time (--alone waits until there is none)")
         if row["machine_busy"] > 0.9:
             lines.append(f"{where}: this machine was {row['machine_busy']:.0%} busy, so it is not the links that bound")
     return lines

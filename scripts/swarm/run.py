@@ -101,9 +101,10 @@ class Run:
             room = Room(ground.seeder, ground.mirror, ground.coordinator, ground.cache, place, stack)
             sources = self._contestant.sources(room)
             clock = self._join(room, sources)
-            busy = _busy()
+            busy, neighbours = _busy(), ground.cluster.neighbours()
             self._watch(room, sources, clock)
             found = self._figures(clock, busy)
+            found["neighbours"] = max(neighbours, ground.cluster.neighbours())
             found["seeder_says"] = _says_sent(sources) / self._ground.size
             stop_all(node.program for node in self._nodes)
             self._check(found)

@@ -16,6 +16,7 @@ RUN: dict[str, Any] = {
     "ready": [2.0, 3.0, 4.0, 5.0],
     "failures": [],
     "unfinished": 0,
+    "neighbours": 0,
     "start_seconds": 1.0,
     "first_byte_seconds": 0.5,
     "seeder_sent": 1.1,
