@@ -191,8 +191,8 @@ class PieceFeed:
             self._silence = None
             self._refused.pop(place.span.index, None)
         except Unavailable as error:
-            self._silence = error
-            if source is self._origin:
+            if source is self._origin or self._origin is None:
+                self._silence = error
                 self._paused_until = time.monotonic() + RETRY_AFTER
         except P2PModelError as error:
             self._refused[place.span.index] = time.monotonic() + RETRY_AFTER, error

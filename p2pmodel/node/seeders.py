@@ -22,9 +22,13 @@ Endpoint = tuple[str, str]
 
 
 class Seeders:
-    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders."""
+    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders;
+    `limit` is in bytes a second (0: none)."""
 
-    def __init__(self, settings: OriginSettings, identity: str, on_note: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: OriginSettings, identity: str, on_note: Callable[[str], None], *, limit: int = 0
+    ) -> None:
+        self._limit = limit
         self._settings = settings.model_copy(
             update={"state_dir": None, "patience": PATIENCE, "connect_timeout": PATIENCE, "read_timeout": PATIENCE}
         )
@@ -85,5 +89,6 @@ class Seeders:
                 "token": token or None,
                 "priority": int.from_bytes(turn[:4], "big"),
                 "max_connections": MAX_CONNECTIONS,
+                "max_bytes_per_second": max(self._limit, 1024) if self._limit else None,
             }
         )

@@ -77,10 +77,16 @@ class Seeding:
                 mirrored = await Mirroring(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
 
-    async def serve(self, seeded: Seeded, engine: Engine, on_serving: Callable[[], None]) -> None:
+    async def serve(
+        self,
+        seeded: Seeded,
+        engine: Engine,
+        on_serving: Callable[[], None],
+        sent_to_lessees: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can come.
 
-        Raises LocalResource when the disk fails.
+        `sent_to_lessees` gives the bytes that went out beside the swarm. Raises LocalResource when the disk fails.
         """
         async with AsyncExitStack() as stack:
             torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
@@ -91,7 +97,7 @@ class Seeding:
                     start(_fail_with_the_disk(torrent))
                 on_serving()
                 while True:
-                    self._reporter.progress(_progress(seeded, torrents))
+                    self._reporter.progress(_progress(seeded, torrents, sent_to_lessees()))
                     await asyncio.sleep(REPORT_EVERY)
 
     async def _manifest(self, origin: Origin | None) -> Manifest:
@@ -139,7 +145,7 @@ class Seeding:
         )
 
 
-def _progress(seeded: Seeded, torrents: Sequence[SwarmTorrent]) -> Progress:
+def _progress(seeded: Seeded, torrents: Sequence[SwarmTorrent], sent: int) -> Progress:
     statuses = [torrent.status() for torrent in torrents]
     size = seeded.manifest.total_size
     return Progress(
@@ -148,7 +154,7 @@ def _progress(seeded: Seeded, torrents: Sequence[SwarmTorrent]) -> Progress:
         size,
         from_cache=seeded.from_cache,
         from_mirrors=seeded.from_mirrors,
-        uploaded=sum(status.uploaded for status in statuses),
+        uploaded=sent + sum(status.uploaded for status in statuses),
         peers=sum(status.peers for status in statuses),
         upload_rate=sum(status.upload_rate for status in statuses),
     )

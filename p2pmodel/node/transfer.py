@@ -81,6 +81,8 @@ class TransferPlan:
     stall_timeout: float = 120.0
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
     """How seeders are pulled from."""
+    download_limit: int = 0
+    """Bytes a second from seeders (0: no limit)."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""
 
@@ -182,8 +184,8 @@ class Transfer:
         self._enter("done")
 
     def _new_seeders(self) -> Seeders:
-        settings = self._plan.origin_settings
-        return Seeders(settings, self._identity, self._reporter.note)
+        plan = self._plan
+        return Seeders(plan.origin_settings, self._identity, self._reporter.note, limit=plan.download_limit)
 
     @property
     def _identity(self) -> str:
