@@ -98,7 +98,8 @@ class LinkGraph:
             return
         recent = max(1, (wanted - len(links)) // 4)
         self._link(member, islice(reversed(self._links), 2 * recent + 1), len(links) + recent)
-        self._link(member, self._drawn(*self._useful_to(member)), wanted)
+        for pool in self._useful_to(member):  # sources last: their room is for those that have none yet
+            self._link(member, self._drawn(pool), wanted)
         if len(links) < min(others, rules.told) // 2:
             self._splice(member)
 

@@ -107,8 +107,8 @@ def test_a_source_has_as_few_links_as_others_and_none_to_sources() -> None:
 
 
 def test_while_sources_have_room_whoever_downloads_has_one() -> None:
-    links = graph([*range(1000, 1040), *range(100)], sources=40)
-    assert all(any(map(links.is_source, links.links(name(number)))) for number in range(100))
+    links = graph([*range(1000, 1040), *range(200)], sources=40)
+    assert all(any(map(links.is_source, links.links(name(number)))) for number in range(200))
 
 
 def test_sources_that_met_in_a_small_swarm_part_when_it_grows() -> None:
