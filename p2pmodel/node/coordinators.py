@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
@@ -109,6 +109,14 @@ async def keep_published(
 def announce_url(coordinator: str) -> str:
     """The tracker URL of a coordinator, as it stands in a torrent."""
     return f"{coordinator.rstrip('/')}/announce"
+
+
+def in_zone(tracker: str, zone: str) -> str:
+    """A tracker's URL that asks for peers of `zone` ("": any). Not for torrents, which nodes of all zones use."""
+    if not zone or not tracker.startswith(("http://", "https://")):
+        return tracker
+    base, _, query = tracker.partition("?")
+    return f"{base}?zone={quote(zone, safe='')}" + (f"&{query}" if query else "")
 
 
 def public_name(url: str) -> str:

@@ -14,6 +14,7 @@ from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.node.building import TorrentBuilder
+from p2pmodel.node.coordinators import in_zone
 from p2pmodel.node.finding import from_mirrors_or_cache
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirrored, Mirroring
@@ -133,7 +134,7 @@ class Seeding:
                 save_path=repo.folder,
                 files=files,
                 have=frozenset(range(piece_count)),
-                trackers=seeded.trackers,
+                trackers=tuple(in_zone(url, self._settings.swarm.zone) for url in seeded.trackers),
             )
         )
 
