@@ -101,7 +101,7 @@ class Swarms:
         self._rng = rng
         self._interval = interval
         # Two announces: the first tells a new gateway of its peers, the second what it got from them.
-        self._zone_rules = ZoneRules(patience=2.5 * interval)
+        self._zone_rules = ZoneRules(patience=2.5 * interval, silence=1.5 * interval)
         self._max_peers = max_peers
         self._max_swarm = max_swarm
         self._swarms: dict[bytes, _Swarm] = {}

@@ -11,8 +11,9 @@ With some sixty the uplink is as full, and the rest of the swarm is two or three
 given sources first, as long as sources have room; who completes becomes one, and drops its links to others.
 
 The longest-serving peers of a zone are its gateways. One that goes is replaced at once; one that got nothing since its
-last announce, or that most of its zone has overtaken (what comes from outside comes by another way), goes to the end of
-the line. Clients keep the connections they have, so what crossed through the old one may go on crossing.
+last announce, or that most of its zone has overtaken (what comes from outside comes by another way), or that is not
+heard of while its zone gets nothing, goes to the end of the line. Clients keep the connections they have, so what
+crossed through the old one may go on crossing.
 """
 
 import random
@@ -26,10 +27,12 @@ _SOURCES_FIRST = 2
 
 @dataclass(frozen=True, slots=True)
 class ZoneRules:
-    """How zones are held together: peers of each that cross, and the seconds each is given to show what it does."""
+    """How zones are held together: peers of each that cross, the seconds each is given to show what it does, and the
+    seconds without an announce after which one is not waited for."""
 
     gateways: int = 2
     patience: float = 75.0
+    silence: float = 45.0
     fresh: int = 5
     """New links for whoever got nothing since its last announce."""
 
@@ -69,6 +72,10 @@ class PeerSets:
         self._zone_of[peer] = zone
         self._left[peer] = standing.left
         zone.graph.add(peer, source=standing.source)
+        if peer in zone.gateways:
+            zone.gateways[peer].seen = now
+        if standing.stalled:
+            self._dismiss_silent(zone, now)
         if self._fails_its_zone(peer, zone, standing, now):
             self._dismiss(peer, zone, now)
         self._appoint(zone, now)
@@ -116,12 +123,21 @@ class PeerSets:
         return tuple(known.gateways) if known else ()
 
     def _fails_its_zone(self, peer: bytes, zone: "_Zone", standing: Standing, now: float) -> bool:
-        since = zone.gateways.get(peer)
-        if since is None or standing.source or len(self._zones) == 1 or now - since < self._rules.patience:
+        office = zone.gateways.get(peer)
+        if office is None or standing.source or now - office.since < self._rules.patience:
             return False
-        if len(zone.graph) == len(zone.gateways):
+        if not self._could_replace(zone):
             return False
         return standing.stalled or self._is_overtaken(peer, zone.graph)
+
+    def _could_replace(self, zone: "_Zone") -> bool:
+        return len(self._zones) > 1 and len(zone.graph) > len(zone.gateways)
+
+    def _dismiss_silent(self, zone: "_Zone", now: float) -> None:
+        silent = [gateway for gateway, office in zone.gateways.items() if now - office.seen > self._rules.silence]
+        for gateway in silent:
+            if self._could_replace(zone):
+                self._dismiss(gateway, zone, now)
 
     def _is_overtaken(self, peer: bytes, others: Iterable[bytes]) -> bool:
         mine = self._left[peer]
@@ -141,7 +157,7 @@ class PeerSets:
             if len(zone.gateways) >= self._rules.gateways:
                 return
             if peer not in zone.gateways:
-                zone.gateways[peer] = now
+                zone.gateways[peer] = _Office(since=now, seen=now)
                 self._crossing.add(peer, source=zone.graph.is_source(peer))
                 self._crossing.top_up(peer)
 
@@ -150,5 +166,12 @@ class PeerSets:
 class _Zone:
     label: bytes
     graph: LinkGraph
-    gateways: dict[bytes, float]
-    """Since when each has been one."""
+    gateways: dict[bytes, "_Office"]
+
+
+@dataclass(slots=True)
+class _Office:
+    """Since when a peer has been a gateway, and when it was last heard of."""
+
+    since: float
+    seen: float

@@ -105,6 +105,7 @@ def test_a_peer_that_comes_back_is_the_last_in_line(rig: Rig) -> None:
 def test_a_gateway_that_brings_nothing_is_replaced_once_it_had_its_time(rig: Rig, fault: dict[str, int]) -> None:
     rig.come(1000, 1001, 1002, 1003, 2000)
     rig.now += PATIENCE - 1
+    rig.come(1001)
     rig.come(1000, **fault)
     assert rig.gateways(1) == [1000, 1001]
     rig.now += 1
@@ -113,6 +114,21 @@ def test_a_gateway_that_brings_nothing_is_replaced_once_it_had_its_time(rig: Rig
     assert rig.told(1000) == [1001, 1002, 1003]
     rig.come(1002, stalled=True)  # it has just begun
     assert rig.gateways(1) == [1001, 1002]
+
+
+def test_a_gateway_not_heard_of_is_replaced_when_its_zone_gets_nothing(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002, 1003, 2000)
+    rig.now += 46
+    rig.come(1001)
+    rig.come(1003)
+    assert rig.gateways(1) == [1000, 1001]
+    rig.come(1003, stalled=True)
+    assert rig.gateways(1) == [1001, 1002]
+    assert rig.told(2000) == [1001, 1002]
+    rig.now += 46  # nor is the next in line
+    rig.come(1003, stalled=True)
+    assert 1003 in rig.gateways(1)
+    assert 2000 in rig.told(1003)
 
 
 def test_a_gateway_that_has_everything_or_that_nobody_could_replace_stays(rig: Rig) -> None:
