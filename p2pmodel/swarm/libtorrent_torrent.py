@@ -222,9 +222,12 @@ class LibtorrentTorrent:
         if self._crossed is None:
             return
         async with self._looking:
-            if self._handle is not None:
-                self._look = asyncio.get_running_loop().run_in_executor(None, _senders, self._handle)
-                self._crossed.look(await asyncio.shield(self._look))
+            if self._handle is None or (self._look and not self._look.done()):
+                return
+            self._look = asyncio.get_running_loop().run_in_executor(None, _senders, self._handle)
+            with contextlib.suppress(TimeoutError):  # a session that does not answer is not waited for here
+                async with asyncio.timeout(ECHO_SECONDS):
+                    self._crossed.look(await asyncio.shield(self._look))
 
     async def _flush_cache(self) -> None:
         await self._state.questions.ask(
