@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
@@ -129,6 +129,14 @@ def announce_url(coordinator: str) -> str:
 def announcing_as(role: Role, tracker: str) -> str:
     """`tracker` with the role of who announces to it. Foreign trackers pass over what they do not know."""
     return f"{tracker}{'&' if '?' in tracker else '?'}role={role}" if tracker.startswith("http") else tracker
+
+
+def in_zone(tracker: str, zone: str) -> str:
+    """A tracker's URL that asks for peers of `zone` ("": any). Not for torrents, which nodes of all zones use."""
+    if not zone or not tracker.startswith(("http://", "https://")):
+        return tracker
+    base, _, query = tracker.partition("?")
+    return f"{base}?zone={quote(zone, safe='')}" + (f"&{query}" if query else "")
 
 
 def public_name(url: str) -> str:

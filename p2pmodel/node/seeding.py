@@ -14,7 +14,7 @@ from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.node.building import TorrentBuilder
-from p2pmodel.node.coordinators import announcing_as
+from p2pmodel.node.coordinators import announcing_as, in_zone
 from p2pmodel.node.finding import from_mirrors_or_cache
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirrored, Mirroring
@@ -124,7 +124,7 @@ class Seeding:
 
     async def _add(self, engine: Engine, seeded: Seeded, form: Format) -> SwarmTorrent:
         repo = self._cache.repo(seeded.manifest.repo)
-        layout = layout_of(seeded.manifest)
+        layout, zone = layout_of(seeded.manifest), self._settings.swarm.zone
         files = {}
         for index, file in zip(file_indexes(layout, form), seeded.manifest.files, strict=True):
             blob = await asyncio.to_thread(repo.blob, file)
@@ -140,7 +140,7 @@ class Seeding:
                 save_path=repo.folder,
                 files=files,
                 have=frozenset(range(piece_count)),
-                trackers=tuple(announcing_as("source", tracker) for tracker in seeded.trackers),
+                trackers=tuple(announcing_as("source", in_zone(u, zone)) for u in seeded.trackers),
             )
         )
 

@@ -159,6 +159,7 @@ class Transfer:
             from_cache=self._bytes["cache"],
             from_peers=self._bytes["peers"],
             from_mirrors=self._bytes["mirrors"],
+            from_other_zones=status.from_other_zones if status else None,
             uploaded=status.uploaded if status else 0,
             peers=status.peers if status else 0,
             download_rate=status.download_rate if status else 0,

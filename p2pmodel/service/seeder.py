@@ -21,8 +21,8 @@ from p2pmodel.service.library import SeededLibrary
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.publication import read_publication
 from p2pmodel.service.published import Published
-from p2pmodel.service.server import serving
 from p2pmodel.service.sent import Sent
+from p2pmodel.service.server import serving
 from p2pmodel.service.tracker import Tracker
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
