@@ -41,8 +41,8 @@ class Announce:
     event: Event = ""
     numwant: int = 50
     key: bytes = b""
-    role: Role = ""
     zone: bytes = b""
+    role: Role = ""
 
     @property
     def seeding(self) -> bool:
@@ -143,6 +143,11 @@ class Swarms:
         self._sweep(info_hash, swarm, self._clock())
         return swarm.counts()
 
+    def is_held(self, info_hash: bytes) -> bool:
+        """Whether somebody who is no source has all of it."""
+        swarm = self._swarms.get(info_hash)
+        return swarm is not None and swarm.is_held()
+
     def info_hashes(self) -> tuple[bytes, ...]:
         """Every swarm that has a peer."""
         self._sweep_all(self._clock())
@@ -200,6 +205,9 @@ class _Swarm:
 
     def counts(self) -> Counts:
         return Counts(self._seeders, len(self._listed) - self._seeders, self._completed)
+
+    def is_held(self) -> bool:
+        return any(entry.seeding and entry.role != "source" for entry in self._listed.values())
 
     def entry(self, identity: bytes) -> _Listed | None:
         return self._listed.get(identity)

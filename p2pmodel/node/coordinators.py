@@ -14,7 +14,7 @@ import aiohttp
 
 from p2pmodel.domain.announces import Role
 from p2pmodel.domain.names import Reference, printable
-from p2pmodel.domain.sources import SOURCE_HEADER, SOURCE_PEER_HEADER, SOURCE_TOKEN_HEADER, Source
+from p2pmodel.domain.sources import Source
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.swarm.torrents import Format, parse
@@ -84,7 +84,7 @@ async def publish(
     if token:
         headers["Authorization"] = f"Bearer {token}"
     if source:
-        headers |= {SOURCE_HEADER: source.endpoint, SOURCE_PEER_HEADER: source.peer, SOURCE_TOKEN_HEADER: source.token}
+        headers |= source.headers()
     query = [("revision", ref) for ref in refs]
     try:
         async with (

@@ -134,6 +134,7 @@ class Fetching:
             coordinators=_leasing(metainfo, self._settings),
             coordinator_timeout=self._settings.swarm.coordinator_timeout,
             origin_settings=self._settings.origin,
+            zone=self._settings.swarm.zone,
             download_limit=self._settings.swarm.download_limit,
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,

@@ -84,12 +84,12 @@ class Seeder:
             url, shown = (f"{base}/{role.token}", f"{base}/<token>") if role.token else (base, base)
             seeded = await self._seeding.prepare([announce_url(u) for u in (url, *self._settings.coordinators)])
             library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
-            peer, token = str(ListenAddress(*engine.address)), role.token or ""
+            peer, token, zone = str(ListenAddress(*engine.address)), role.token or "", self._settings.swarm.zone
             for raw in seeded.torrents.values():
                 publication = read_publication(raw)
                 await catalog.publish(publication, self._refs)
-                sources.add(publication.info_hash, Source(SOURCE, token, peer), for_ever=True)
-            source = Source(base + SOURCE, token, peer)
+                sources.add(publication.info_hash, Source(SOURCE, token, peer, zone), for_ever=True)
+            source = Source(base + SOURCE, token, peer, zone)
             async with companions() as start:
                 for raw in seeded.torrents.values():
                     start(

@@ -130,7 +130,7 @@ async def test_a_zone_is_told_to_the_trackers_and_stays_out_of_the_torrent(node:
         serving = asyncio.create_task(seeding.serve(seeded, engine, lambda: None))
         await eventually(lambda: bool(engine.torrents), seconds=10, what="it is served")
         (torrent,) = engine.torrents.values()
-        assert torrent.trackers == (f"{TRACKER}?zone=rack-1",)
+        assert torrent.trackers == (f"{TRACKER}?zone=rack-1&role=source",)
         assert seeded.torrents == plain.torrents
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
