@@ -14,8 +14,10 @@ from p2pmodel.settings import MirrorSettings, OriginSettings
 
 AGAIN_AFTER = 5.0
 """Seconds for which seeders that did not help are left alone."""
-PATIENCE = 3.0
-"""Seconds in which some seeder must answer: unlike mirrors they are near, and others can stand in for them."""
+PATIENCE = 1.0
+"""Seconds for which failing seeders are tried again: unlike mirrors they are near, and mirrors can stand in for them."""
+SILENCE = 3.0
+"""Seconds without a byte, or a connection, after which a seeder has failed."""
 MAX_CONNECTIONS = 64
 
 
@@ -37,7 +39,7 @@ class Seeders:
     ) -> None:
         self._limit = limit
         self._settings = settings.model_copy(
-            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": PATIENCE, "read_timeout": PATIENCE}
+            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": SILENCE, "read_timeout": SILENCE}
         )
         self._identity = identity
         self._on_note = on_note
