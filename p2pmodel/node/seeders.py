@@ -15,7 +15,7 @@ from p2pmodel.settings import MirrorSettings, OriginSettings
 AGAIN_AFTER = 5.0
 """Seconds for which seeders that did not help are left alone."""
 PATIENCE = 1.0
-"""Seconds for which failing seeders are tried again: unlike mirrors they are near, and mirrors can stand in for them."""
+"""Seconds for which failing seeders are tried again: they are near, and mirrors can stand in for them."""
 SILENCE = 3.0
 """Seconds without a byte, or a connection, after which a seeder has failed."""
 MAX_CONNECTIONS = 64
