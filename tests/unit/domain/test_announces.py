@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from p2pmodel.domain.announces import SLOW_PACE, Announce, Answer, Counts, Event, Swarms, is_loopback
+from p2pmodel.domain.announces import SLOW_PACE, Announce, Answer, Counts, Event, Role, Swarms, is_loopback
 
 HASH = b"h" * 20
 INTERVAL = 30.0
@@ -40,8 +40,9 @@ class Rig:
         port: int = 6000,
         numwant: int = 50,
         info_hash: bytes = HASH,
+        role: Role = "",
     ) -> Answer:
-        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key)
+        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key, role)
         return self.swarms.announce(request, host or bytes([10, 0, 0, number]))
 
 
@@ -112,6 +113,35 @@ def test_a_leecher_gets_both_kinds(rig: Rig) -> None:
     rig.announce(1, left=0)
     rig.announce(2)
     assert numbers(rig.announce(3)) == [1, 2]
+
+
+@pytest.mark.parametrize("lessee_left", [0, 1])
+def test_sources_and_lessees_are_not_told_of_each_other(rig: Rig, lessee_left: int) -> None:
+    rig.announce(1, left=0, role="source")
+    rig.announce(2, left=0, role="source")
+    rig.announce(3)
+    rig.announce(4, left=lessee_left, role="lessee")
+    rig.announce(5, role="lessee")
+    assert numbers(rig.announce(1, left=0, role="source")) == [2, 3]
+    assert numbers(rig.announce(4, left=lessee_left, role="lessee")) == [3, 5]
+    assert numbers(rig.announce(3)) == [1, 2, 4, 5]
+    assert rig.announce(3).counts == Counts(2 + (lessee_left == 0), 2 + (lessee_left == 1))
+
+
+def test_numwant_is_filled_although_some_are_not_told(rig: Rig) -> None:
+    for number in range(1, 31):
+        rig.announce(number, left=0, role="source")
+    for number in range(31, 36):
+        rig.announce(number, role="lessee")
+    assert len(numbers(rig.announce(31, role="lessee", numwant=4))) == 4
+    assert numbers(rig.announce(31, role="lessee", numwant=50)) == [32, 33, 34, 35]
+
+
+def test_a_client_may_change_its_role(rig: Rig) -> None:
+    rig.announce(1, left=0, role="source")
+    rig.announce(2, role="lessee")
+    assert numbers(rig.announce(1, left=0)) == [2]
+    assert numbers(rig.announce(2, role="lessee")) == [1]
 
 
 @pytest.mark.parametrize("left", [0, 1])
