@@ -12,8 +12,10 @@ announcing and dialling are. Figures from the first process's start are given, t
 
 import argparse
 import json
+import math
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -31,6 +33,7 @@ from scripts.swarm.ours import ours
 from scripts.swarm.picture import Panel, draw
 from scripts.swarm.report import LEGEND, complaints, summary, table
 from scripts.swarm.run import Field, Run
+from scripts.swarm.turns import take_turn
 
 SLOWER = 10
 """How many times slower the slow quarter of --mixed is."""
@@ -157,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--contestants", nargs="+", choices=("ours", *OTHERS), default=["ours"])
     add("--set", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="environment of our nodes")
     add("--runs", type=int, default=1)
+    add("--alone", action="store_true", help="wait until nobody else measures on this machine, and keep others waiting")
     add("--dir", type=Path, help="where the caches lie (default: the temporary directory)")
     add("--json", type=Path, metavar="FILE", help="write every number here")
     add("--plot", type=Path, metavar="FILE", help="draw the last run of each contestant (extra `plot`)")
@@ -175,17 +179,29 @@ def _flags() -> argparse.Namespace:
         parser.error(f"--kill: {error}")
     if (flags.kill or flags.no_seeder) and flags.contestants != ["ours"]:
         parser.error("--kill and --no-seeder are for ours alone")
+    if flags.congestion and flags.congestion not in (allowed := ALLOWED.read_text().split()):
+        parser.error(f"--congestion: namespaces may use {', '.join(allowed)}")
     missing = [each for each in flags.contestants if each in PROGRAMS and not shutil.which(PROGRAMS[each])]
     if missing:
         parser.error(f"not installed: {', '.join(PROGRAMS[each] for each in missing)}")
     return flags
 
 
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 PROGRAMS = {"aria2": "aria2c", "qbittorrent": "qbittorrent-nox"}
 
 
 def _stop(*_arguments: object) -> NoReturn:
     raise SystemExit(143)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for what never came, for JSON knows no infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if value == math.inf else value
 
 
 def main() -> None:
@@ -194,16 +210,19 @@ def main() -> None:
     if reason := namespaces.lacking():
         sys.exit(f"scripts/bench_swarm cannot run here: {reason}")
     signal.signal(signal.SIGTERM, _stop)
-    place = Path(tempfile.mkdtemp(prefix="bench-swarm-", dir=flags.dir))
-    try:
-        report = Bench(place, flags).run()
+    with ExitStack() as stack:
+        take_turn(stack, alone=flags.alone)
+        place = Path(tempfile.mkdtemp(prefix="bench-swarm-", dir=flags.dir))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        try:
+            report = Bench(place, flags).run()
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"scripts/bench_swarm: {' '.join(map(str, error.cmd))} failed")
         report["rig"] = f"tc tbf in network namespaces, {report['congestion_control']}, {file_system(place)}, {rig()}"
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     report["flags"] = {key: str(value) for key, value in vars(flags).items()}
     print(report["rig"])
     if flags.json:
-        flags.json.write_text(json.dumps(report, indent=1) + "\n")
+        flags.json.write_text(json.dumps(_finite(report), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ def add_namespace(name: str, stack: ExitStack) -> None:
     ip("-n", name, "link", "set", "lo", "up")
 
 
+def names() -> list[str]:
+    """All named namespaces of this machine."""
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    return [line.split()[0] for line in listed.splitlines()]
+
+
 def join(namespace: str, device: str, other: str, other_device: str) -> None:
     """A veth pair with an end in each of two namespaces; both are still down."""
     ends = ["netns", namespace, "type", "veth", "peer", "name", other_device, "netns", other]

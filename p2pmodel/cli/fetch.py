@@ -164,7 +164,7 @@ class _Ready:
 
 def _result(fetched: Fetched) -> dict[str, Any]:
     progress = dataclasses.asdict(fetched.progress)
-    sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors")}
+    sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones")}
     timings = fetched.timings
     return {
         "path": str(fetched.path),

@@ -7,7 +7,7 @@ A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` se
 import base64
 import binascii
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from p2pmodel.domain.leases import Demand, Grant
@@ -19,13 +19,17 @@ HEARTBEAT = 1.0
 MAX_MESSAGE = 1 << 20
 """Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
 
+_SOURCE = tuple(field.name for field in fields(Source))
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a coordinator tells a peer: its grant, and the seeders it knows."""
+    """What a coordinator tells a peer: its grant, and the seeders it knows. `late`: others came before, and have pieces
+    to give: meet them first."""
 
     grant: Grant
     sources: tuple[Source, ...] = ()
+    late: bool = False
 
 
 def demand_text(demand: Demand, piece_count: int) -> str:
@@ -70,7 +74,8 @@ def parse_word(text: str) -> Word:
                 origin_bytes=_count(grant["origin_bytes"]),
                 refused=bool(grant["refused"]),
             ),
-            tuple(Source(str(s["endpoint"]), str(s["token"]), str(s["peer"])) for s in plain["sources"]),
+            tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
+            late=bool(plain["late"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"this is not a grant: {error!r}") from None

@@ -190,7 +190,7 @@ class _Window:
     time, late. So it grows while a piece takes less than `ENOUGH` seconds, or less than twice what it takes at best.
     """
 
-    LEAST = 4
+    LEAST = 2
     MOST = 4096
     ENOUGH = 0.3
 

@@ -7,6 +7,7 @@ SOURCE_HEADER = "P2PModel-Source"
 """In a PUT /catalog: the endpoint of the seeder that publishes."""
 SOURCE_TOKEN_HEADER = "P2PModel-Source-Token"  # noqa: S105 - the name of a header
 SOURCE_PEER_HEADER = "P2PModel-Source-Peer"
+SOURCE_ZONE_HEADER = "P2PModel-Source-Zone"
 MAX_SOURCES = 64
 """Seeders of one torrent that are remembered."""
 
@@ -14,11 +15,22 @@ MAX_SOURCES = 64
 @dataclass(frozen=True, slots=True)
 class Source:
     """A seeder of one snapshot. `endpoint` serves it as a hub does and asks for `token`; a seeder that is its own
-    coordinator gives a path. `peer` is where it takes part in the swarm, as ADDRESS:PORT."""
+    coordinator gives a path. `peer` is where it takes part in the swarm, as ADDRESS:PORT, and `zone` its rack or site.
+    """
 
     endpoint: str
     token: str = ""
     peer: str = ""
+    zone: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """It as a seeder says it when it publishes."""
+        return {
+            SOURCE_HEADER: self.endpoint,
+            SOURCE_TOKEN_HEADER: self.token,
+            SOURCE_PEER_HEADER: self.peer,
+            SOURCE_ZONE_HEADER: self.zone,
+        }
 
     def seen_from(self, coordinator: str) -> str:
         """The endpoint's URL for who reaches the coordinator at that URL, which may end in the token."""

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from p2pmodel.domain.announces import Role
 from p2pmodel.domain.names import Reference, printable
-from p2pmodel.domain.sources import SOURCE_HEADER, SOURCE_PEER_HEADER, SOURCE_TOKEN_HEADER, Source
+from p2pmodel.domain.sources import Source
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.swarm.torrents import Format, parse
@@ -84,7 +84,7 @@ async def publish(
     if token:
         headers["Authorization"] = f"Bearer {token}"
     if source:
-        headers |= {SOURCE_HEADER: source.endpoint, SOURCE_PEER_HEADER: source.peer, SOURCE_TOKEN_HEADER: source.token}
+        headers |= source.headers()
     query = [("revision", ref) for ref in refs]
     try:
         async with (
@@ -129,6 +129,14 @@ def announce_url(coordinator: str) -> str:
 def announcing_as(role: Role, tracker: str) -> str:
     """`tracker` with the role of who announces to it. Foreign trackers pass over what they do not know."""
     return f"{tracker}{'&' if '?' in tracker else '?'}role={role}" if tracker.startswith("http") else tracker
+
+
+def in_zone(tracker: str, zone: str) -> str:
+    """A tracker's URL that asks for peers of `zone` ("": any). Not for torrents, which nodes of all zones use."""
+    if not zone or not tracker.startswith(("http://", "https://")):
+        return tracker
+    base, _, query = tracker.partition("?")
+    return f"{base}?zone={quote(zone, safe='')}" + (f"&{query}" if query else "")
 
 
 def public_name(url: str) -> str:

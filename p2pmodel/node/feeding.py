@@ -22,7 +22,7 @@ from p2pmodel.swarm.torrents import Metainfo
 
 TICK = 0.5
 RETRY_AFTER = 10.0
-MIRRORS_AFTER = 2.0
+MEETING = 1.5
 """Seconds after joining in which a peer that has a piece has been met, if there is one."""
 AHEAD = 0.5
 """Seconds of pulling that are leased ahead."""
@@ -76,6 +76,7 @@ class PieceFeed:
         self._refused: dict[int, tuple[float, P2PModelError]] = {}
         """By file: until when it is left alone, and why."""
         self._grant: Grant | None = None
+        self._late = False
         self._news = asyncio.Event()
         self._began = time.monotonic()
         self._rate = Rate()
@@ -107,9 +108,9 @@ class PieceFeed:
         """Whether the mirrors may not be asked because the swarm has taken enough from them."""
         return self._grant is not None and self._grant.refused and not self._near
 
-    def take(self, grant: Grant | None) -> None:
-        """Pull what `grant` says from now on."""
-        self._grant = grant
+    def take(self, grant: Grant | None, *, late: bool = False) -> None:
+        """Pull what `grant` says from now on; `late`: only once peers were met that may have it."""
+        self._grant, self._late = grant, late
         self._news.set()
 
     def demand(self) -> Demand:
@@ -117,7 +118,10 @@ class PieceFeed:
         status, near = self._torrent.status(), self._near
         coming = self._rate.value()
         self._best = max(0.9 * self._best, status.download_rate, coming)
-        can_pull = near or (self._origin is not None and time.monotonic() >= self._paused_until)
+        now = time.monotonic()
+        can_pull = near or (self._origin is not None and now >= self._paused_until)
+        if self._is_early(now, near=near):
+            can_pull = False
         ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
         return Demand(
             scarce=bits_of(self._orphans(status)),
@@ -146,6 +150,11 @@ class PieceFeed:
     def _near(self) -> bool:
         return self._seeders is not None and self._seeders.usable
 
+    def _is_early(self, now: float, *, near: bool) -> bool:
+        """Whether peers that may have what we lack have not been met yet. Seeders are spared that only where nobody can
+        have anything: all start together."""
+        return self._grant is not None and (self._late or not near) and now < self._began + MEETING
+
     def _orphans(self, status: SwarmStatus) -> set[int]:
         """Missing pieces that no connected peer has."""
         held = status.availability
@@ -167,13 +176,13 @@ class PieceFeed:
         status, near = self._torrent.status(), self._near
         busy = frozenset(self._in_flight)
         missing = self._needed() - self.fed - self._left_alone(now)
-        if self._grant is None or (near and self._grant.peers == 1):
+        if self._is_early(now, near=near):
+            return []
+        if self._grant is None:
             chosen = self._pulling.choose(now, missing, status.availability, status.peers, busy, at_once=near)
         else:
             orphans = self._orphans(status)
             chosen = [p for p in self._grant.pieces if p in orphans and p in missing and p not in busy]
-            if not near and now < self._began + MIRRORS_AFTER:
-                return []
         if not near and (self._origin is None or now < self._paused_until):
             return []
         return chosen
@@ -191,8 +200,8 @@ class PieceFeed:
             self._silence = None
             self._refused.pop(place.span.index, None)
         except Unavailable as error:
-            self._silence = error
-            if source is self._origin:
+            if source is self._origin or self._origin is None:
+                self._silence = error
                 self._paused_until = time.monotonic() + RETRY_AFTER
         except P2PModelError as error:
             self._refused[place.span.index] = time.monotonic() + RETRY_AFTER, error

@@ -11,7 +11,7 @@ from p2pmodel.domain.leases import Demand
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.feeding import PieceFeed
 from p2pmodel.node.leasing import Lessee
-from p2pmodel.node.seeders import Seeders
+from p2pmodel.node.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent
 
 ALONE_FOR = 1.5
@@ -59,7 +59,7 @@ class Leaseholder:
     def hold(self, torrent: SwarmTorrent, feed: PieceFeed) -> None:
         """Work for this feed from now on."""
         self._torrent, self._feed = torrent, feed
-        feed.take(self._word.grant if self._word else None)
+        self._pass_on()
         self._lessee.changed()
 
     async def run(self) -> None:
@@ -83,8 +83,11 @@ class Leaseholder:
         if crowded or (word is None) != (self._word is None):
             self._since = time.monotonic()
         self._coordinator, self._word = coordinator, word
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         if self._feed:
-            self._feed.take(word.grant if word else None)
+            self._feed.take(self._word.grant if self._word else None, late=bool(self._word and self._word.late))
 
     def _needs_no_lease(self) -> bool:
         passed = time.monotonic() - self._since
@@ -97,7 +100,7 @@ class Leaseholder:
             return
         sources = self._word.sources
         self._peers = tuple(source.peer for source in sources if source.peer)
-        await self._seeders.know([(source.seen_from(self._coordinator), source.token) for source in sources])
+        await self._seeders.know([Endpoint(s.seen_from(self._coordinator), s.token, s.zone) for s in sources])
 
 
 def _join(torrent: SwarmTorrent, peer: str) -> None:

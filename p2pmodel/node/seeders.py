@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Self
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
@@ -17,14 +18,24 @@ PATIENCE = 3.0
 """Seconds in which some seeder must answer: unlike mirrors they are near, and others can stand in for them."""
 MAX_CONNECTIONS = 64
 
-Endpoint = tuple[str, str]
-"""URL and token."""
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a seeder is asked, with its token, and its rack or site."""
+
+    url: str
+    token: str = ""
+    zone: str = ""
 
 
 class Seeders:
-    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders."""
+    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders;
+    `limit` is in bytes a second (0: none)."""
 
-    def __init__(self, settings: OriginSettings, identity: str, on_note: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: OriginSettings, identity: str, on_note: Callable[[str], None], *, limit: int = 0
+    ) -> None:
+        self._limit = limit
         self._settings = settings.model_copy(
             update={"state_dir": None, "patience": PATIENCE, "connect_timeout": PATIENCE, "read_timeout": PATIENCE}
         )
@@ -32,7 +43,10 @@ class Seeders:
         self._on_note = on_note
         self._stack = AsyncExitStack()
         self._known: frozenset[Endpoint] = frozenset()
+        self._zones: dict[str, str] = {}
+        """By the seeder's name."""
         self._origin: Origin | None = None
+        self._before: list[Origin] = []
         self._away_until = 0.0
 
     async def __aenter__(self) -> Self:
@@ -51,6 +65,9 @@ class Seeders:
         if not endpoints or frozenset(endpoints) == self._known:
             return
         self._known, self._away_until = frozenset(endpoints), 0.0
+        self._zones |= {_name(endpoint): endpoint.zone for endpoint in endpoints}
+        if self._origin is not None:
+            self._before.append(self._origin)
         # What is being read from those of before goes on: they are closed at the end.
         self._origin = await self._stack.enter_async_context(
             Origin([self._mirror(e) for e in endpoints], self._settings, on_note=self._on_note)
@@ -75,15 +92,25 @@ class Seeders:
             self._away_until = time.monotonic() + AGAIN_AFTER
             raise
 
+    def bytes_from_outside(self, zone: str) -> int:
+        """Bytes that came from seeders of other zones."""
+        origins = [*self._before, self._origin] if self._origin else []
+        counts = (entry for origin in origins for entry in origin.bytes_by_mirror.items())
+        return sum(count for name, count in counts if self._zones[name] != zone)
+
     def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
-        url, token = endpoint
-        turn = hashlib.sha256(f"{self._identity} {url}".encode()).digest()
+        turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
         return MirrorSettings.model_validate(
             {
-                "name": f"seeder {url}",
-                "endpoint": url,
-                "token": token or None,
+                "name": _name(endpoint),
+                "endpoint": endpoint.url,
+                "token": endpoint.token or None,
                 "priority": int.from_bytes(turn[:4], "big"),
                 "max_connections": MAX_CONNECTIONS,
+                "max_bytes_per_second": max(self._limit, 1024) if self._limit else None,
             }
         )
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"seeder {endpoint.url}"

@@ -45,6 +45,7 @@ from p2pmodel.swarm.engine import (
     PeerBanned,
     PieceRejected,
     PieceVerified,
+    SwarmStatus,
     SwarmTorrent,
     TrackerAnswered,
     TrackerFailed,
@@ -81,6 +82,9 @@ class TransferPlan:
     stall_timeout: float = 120.0
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
     """How seeders are pulled from."""
+    zone: str = ""
+    download_limit: int = 0
+    """Bytes a second from seeders (0: no limit)."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""
 
@@ -104,6 +108,7 @@ class Transfer:
         self._pulling: Pulling | None = None
         self._feed: PieceFeed | None = None
         self._leaseholder: Leaseholder | None = None
+        self._seeders: Seeders | None = None
         self._missing: set[int] = set()
         self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
@@ -157,6 +162,7 @@ class Transfer:
             from_cache=self._bytes["cache"],
             from_peers=self._bytes["peers"],
             from_mirrors=self._bytes["mirrors"],
+            from_other_zones=self._from_other_zones(status),
             uploaded=status.uploaded if status else 0,
             peers=status.peers if status else 0,
             download_rate=status.download_rate if status else 0,
@@ -169,6 +175,7 @@ class Transfer:
     async def _attempt(self) -> None:
         async with self._new_seeders() as seeders, companions() as start:
             start(self._report())
+            self._seeders = seeders
             torrent = await self._join(seeders, start)
             start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
             start(self._save_regularly())
@@ -182,8 +189,8 @@ class Transfer:
         self._enter("done")
 
     def _new_seeders(self) -> Seeders:
-        settings = self._plan.origin_settings
-        return Seeders(settings, self._identity, self._reporter.note)
+        plan = self._plan
+        return Seeders(plan.origin_settings, self._identity, self._reporter.note, limit=plan.download_limit)
 
     @property
     def _identity(self) -> str:
@@ -391,6 +398,12 @@ class Transfer:
         elif self._feed and self._feed.active:
             reasons.append("the mirrors")
         return "; ".join(reasons)
+
+    def _from_other_zones(self, status: SwarmStatus | None) -> int | None:
+        if status is None or status.from_other_zones is None:
+            return None
+        pulled = self._seeders.bytes_from_outside(self._plan.zone) if self._seeders else 0
+        return status.from_other_zones + pulled
 
     # -- arithmetic ------------------------------------------------------------------------------------------
 

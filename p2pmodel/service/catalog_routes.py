@@ -21,6 +21,7 @@ from p2pmodel.domain.sources import (
     SOURCE_HEADER,
     SOURCE_PEER_HEADER,
     SOURCE_TOKEN_HEADER,
+    SOURCE_ZONE_HEADER,
     Source,
     Sources,
 )
@@ -99,7 +100,8 @@ def _source(request: web.Request) -> Source | None:
         checked = check_url(endpoint)
     except ValueError as error:
         raise InvalidInput(f"{SOURCE_HEADER}: {error}") from None
-    return Source(checked, request.headers.get(SOURCE_TOKEN_HEADER, ""), request.headers.get(SOURCE_PEER_HEADER, ""))
+    said = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
+    return Source(checked, *said)
 
 
 def _torrent(publication: Publication) -> web.Response:

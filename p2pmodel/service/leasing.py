@@ -8,14 +8,14 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from p2pmodel.domain.lease_messages import HEARTBEAT, MAX_MESSAGE, Word, parse_demand, word_text
-from p2pmodel.domain.leases import Grant, Leases
+from p2pmodel.domain.leases import Leases
 from p2pmodel.domain.names import printable
-from p2pmodel.domain.sources import Source, Sources
+from p2pmodel.domain.sources import Sources
 from p2pmodel.errors import InvalidInput
 from p2pmodel.service.catalog import Catalog
 
@@ -23,6 +23,8 @@ GATHER = 0.01
 """Seconds in which the words of several peers are taken together before anything is granted."""
 SEND_TIMEOUT = 5.0
 """Seconds in which a peer must take a message."""
+LATE = 3.0
+"""Seconds after the first peer of a swarm from which on who comes finds pieces at others."""
 MAX_PEERS = 10_000
 """Peers of one swarm."""
 
@@ -31,23 +33,27 @@ MAX_PEERS = 10_000
 class _Swarm:
     leases: Leases
     sockets: dict[str, web.WebSocketResponse] = field(default_factory=dict)
+    came: dict[str, float] = field(default_factory=dict)
     told: dict[str, Word] = field(default_factory=dict)
     granting: asyncio.Task[None] | None = None
 
 
 class LeaseRoutes:
-    """The handler, and the leases of every swarm that somebody is in. `budget` as in `Leases`."""
+    """The handler, and the leases of every swarm that somebody is in. `is_held` tells whether others than its sources
+    have all of a torrent; `budget` as in `Leases`."""
 
     def __init__(
         self,
         catalog: Catalog,
         sources: Sources,
         *,
+        is_held: Callable[[str], bool] = lambda _: False,
         budget: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._sources = sources
+        self._is_held = is_held
         self._budget = budget
         self._clock = clock
         self._swarms: dict[str, _Swarm] = {}
@@ -65,12 +71,13 @@ class LeaseRoutes:
         socket = web.WebSocketResponse(heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE, timeout=SEND_TIMEOUT)
         await socket.prepare(request)
         name = f"{printable(request.query.get('peer', '?'), 64)}#{next(self._numbers)}"
-        swarm.sockets[name] = socket
+        swarm.sockets[name], swarm.came[name] = socket, self._clock()
         try:
             await self._listen(name, swarm, socket, publication.info_hash)
         finally:
             swarm.sockets.pop(name, None)
             swarm.told.pop(name, None)
+            swarm.came.pop(name, None)
             swarm.leases.leave(name)
             self._grant_soon(swarm, publication.info_hash)
             if not swarm.sockets:
@@ -109,9 +116,11 @@ class LeaseRoutes:
     async def _grant(self, swarm: _Swarm, info_hash: str) -> None:
         await asyncio.sleep(GATHER)
         swarm.granting = None
-        sources = self._sources.of(info_hash)
+        sources, held = self._sources.of(info_hash), self._is_held(info_hash)
+        first = min(swarm.came.values(), default=0.0)
         for name, grant in swarm.leases.grant(self._clock()).items():
-            await self._tell(swarm, name, Word(grant, sources))
+            late = held or swarm.came.get(name, 0.0) - first > LATE
+            await self._tell(swarm, name, Word(grant, sources, late))
 
     async def _tell(self, swarm: _Swarm, name: str, word: Word) -> None:
         socket, told = swarm.sockets.get(name), swarm.told.get(name)
@@ -127,8 +136,4 @@ class LeaseRoutes:
 def _same(one: Word, other: Word) -> bool:
     """Whether `other` is no news to who was told `one`; the count of bytes alone is none."""
 
-    def news(word: Word) -> tuple[Grant, tuple[Source, ...]]:
-        grant = word.grant
-        return Grant(grant.pieces, grant.peers, 0, grant.refused), word.sources
-
-    return news(one) == news(other)
+    return replace(one, grant=replace(one.grant, origin_bytes=other.grant.origin_bytes)) == other

@@ -71,7 +71,14 @@ class MemoryEngine:
         metainfo = await asyncio.to_thread(parse, request.metainfo)
         if metainfo.info_hash in self.torrents:
             raise InvalidInput(f"the torrent {metainfo.info_hash} is in the swarm engine already")
-        torrent = MemoryTorrent(metainfo, request, address=self.address[0], announce=self._announce, leave=self._leave)
+        torrent = MemoryTorrent(
+            metainfo,
+            request,
+            address=self.address[0],
+            zone=self._settings.zone,
+            announce=self._announce,
+            leave=self._leave,
+        )
         torrent.dial = lambda address, port: self._connect(torrent, (address, port))
         self.torrents[metainfo.info_hash] = torrent
         torrent.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 from scripts import namespaces
 from scripts.swarm.programs import Program
 
+_TAG = "p2ps"
 _LINK = "link0"
 _SETTLE_SECONDS = 5.0
 
@@ -43,7 +44,7 @@ class Cluster:
     """
 
     def __init__(self, stack: ExitStack, congestion: str | None = None) -> None:
-        self._tag = f"p2ps{os.getpid()}"
+        self._tag = f"{_TAG}{os.getpid()}"
         self._stack = stack
         self._congestion = congestion
         self._count = 0
@@ -80,6 +81,11 @@ class Cluster:
             columns = figures.split()
             found[name.strip()] = int(columns[0]), int(columns[8])
         return found
+
+    def neighbours(self) -> int:
+        """How many other clusters there are on this machine, whose work slows ours."""
+        tags = {name.partition("-")[0] for name in namespaces.names() if name.startswith(_TAG)}
+        return len(tags - {self._tag})
 
     def _await(self, pid: int) -> None:
         # Until `ip netns exec` has entered the namespace the file shows this machine's own devices.

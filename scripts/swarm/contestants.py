@@ -39,7 +39,7 @@ class Room:
         """Run a source on `host`."""
         home = self.place / host.name
         home.mkdir(exist_ok=True)
-        whole = environment(home) | (env or {})
+        whole = environment(home) | dict(env or {})
         return Program(host.inside(command), self.stack, env=whole, log=self.place / f"{host.name}.log")
 
 
@@ -59,7 +59,6 @@ class Sources:
     gate: Gate
     programs: dict[str, Program]
     again: dict[str, Callable[[], Program]] = field(default_factory=dict)
-    torrent: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +85,16 @@ def url_of(host: Host, port: int) -> str:
 
 
 def start_mirror(room: Room, host: Host) -> Program:
-    """Serve the room's cache as a hub on `host`."""
+    """Serve the room's cache as a hub on `host`; it listens when it has said its first line."""
     serve = ["mirror", "serve", "--listen", f"{host.address}:{MIRROR_PORT}", "--insecure-public", "--json", "-q"]
-    program = room.start(host, [*P2PMODEL, *serve, "--cache-dir", str(room.cache)])
-    program.first()
-    return program
+    return room.start(host, [*P2PMODEL, *serve, "--cache-dir", str(room.cache)])
 
 
 def start_seeder(room: Room, *formats: str) -> Program:
-    """Seed the snapshot with a coordinator beside it; `formats` beside v2."""
+    """Seed the snapshot, in `formats` beside v2, with a coordinator; it serves when it has said its first line."""
     listen = ["--listen", f"{room.seeder.address}:{COORDINATOR_PORT}", "--insecure-public"]
     listen += ["--swarm-listen", f"{room.seeder.address}:{PEER_PORT}", "--cache-dir", str(room.cache)]
     mirror = ["--endpoint", url_of(room.mirror, MIRROR_PORT)]
     exports = [part for each in formats for part in ("--format", each)]
     seed = [*P2PMODEL, "seed", REPO, *listen, *mirror, *exports, "--json", "--progress", "json"]
-    program = room.start(room.seeder, seed, {"HF_HUB_OFFLINE": "1"})
-    program.first()
-    return program
+    return room.start(room.seeder, seed, {"HF_HUB_OFFLINE": "1"})

@@ -34,6 +34,7 @@ OTHERS = ("libtorrent", "qbittorrent", "aria2", "hf")
 def _hf_sources(room: Room) -> Sources:
     """The mirror is where the seeder would be, so that its link is the same."""
     mirror = start_mirror(room, room.seeder)
+    mirror.first()
     return Sources(Gate(mirror, room.seeder, MIRROR_PORT), {"mirror": mirror})
 
 
@@ -46,6 +47,7 @@ def _hf(room: Room, _host: Host, _home: Path) -> list[str]:
 def _torrent_sources(form: str) -> Callable[[Room], Sources]:
     def sources(room: Room) -> Sources:
         seeder = start_seeder(room, *([form] if form != "v2" else []))
+        seeder.first()
         torrent = room.place / "model.torrent"
         url = f"{url_of(room.seeder, COORDINATOR_PORT)}/catalog?repo={REPO}&revision=main&format={form}"
         code = (
@@ -56,7 +58,7 @@ def _torrent_sources(form: str) -> Callable[[Room], Sources]:
         whole = decode_dict(torrent.read_bytes())[0]
         torrent.write_bytes(encode({key: value for key, value in whole.items() if key != b"url-list"}))
         gate = Gate(seeder, room.seeder, COORDINATOR_PORT)
-        return Sources(gate, {"seeder": seeder}, torrent=torrent)
+        return Sources(gate, {"seeder": seeder})
 
     return sources
 

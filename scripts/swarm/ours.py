@@ -1,6 +1,6 @@
 """Our own nodes: warm, cold, or with a coordinator apart from the seeder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scripts.bench_rig import P2PMODEL
@@ -48,22 +48,30 @@ def _fetch(host: Host) -> list[str]:
 def _coordinator(room: Room) -> Program:
     listen = ["--listen", f"{room.coordinator.address}:{COORDINATOR_PORT}", "--insecure-public", "--json", "-q"]
     state = ["--state-dir", str(room.place / "coordinator/state")]
-    program = room.start(room.coordinator, [*P2PMODEL, "tracker", "serve", *listen, *state])
-    program.first()
-    return program
+    return room.start(room.coordinator, [*P2PMODEL, "tracker", "serve", *listen, *state])
+
+
+def _sources(room: Room, gate: str, again: dict[str, Callable[[], Program]]) -> Sources:
+    """Start what `again` names, in that order."""
+    programs = {}
+    for role, start in again.items():
+        programs[role] = start()
+        programs[role].first()
+    return Sources(Gate(programs[gate], getattr(room, gate), COORDINATOR_PORT), programs, again)
 
 
 def _warm_sources(room: Room) -> Sources:
-    mirror, seeder = start_mirror(room, room.mirror), start_seeder(room)
-    again = {"seeder": lambda: start_seeder(room)}
-    return Sources(Gate(seeder, room.seeder, COORDINATOR_PORT), {"seeder": seeder, "mirror": mirror}, again)
+    return _sources(
+        room, "seeder", {"mirror": lambda: start_mirror(room, room.mirror), "seeder": lambda: start_seeder(room)}
+    )
 
 
 def _cold_sources(room: Room) -> Sources:
-    mirror, coordinator = start_mirror(room, room.mirror), _coordinator(room)
-    again = {"coordinator": lambda: _coordinator(room)}
-    gate = Gate(coordinator, room.coordinator, COORDINATOR_PORT)
-    return Sources(gate, {"coordinator": coordinator, "mirror": mirror}, again)
+    return _sources(
+        room,
+        "coordinator",
+        {"mirror": lambda: start_mirror(room, room.mirror), "coordinator": lambda: _coordinator(room)},
+    )
 
 
 def _apart_sources(room: Room) -> Sources:
@@ -71,16 +79,9 @@ def _apart_sources(room: Room) -> Sources:
     found = _cold_sources(room)
     url = url_of(room.coordinator, COORDINATOR_PORT)
     reached = ["--coordinator", url, "--endpoint", url_of(room.mirror, MIRROR_PORT), "--cache-dir", str(room.cache)]
-    publish = room.start(
-        room.seeder, [*P2PMODEL, "seed", REPO, "--once", "--json", "-q", *reached], {"HF_HUB_OFFLINE": "1"}
-    )
-    publish.first()
-
-    def seeder() -> Program:
-        program = room.start(room.seeder, [*_fetch(room.seeder), *reached])
-        program.first()
-        return program
-
-    found.programs["seeder"] = seeder()
-    found.again["seeder"] = seeder
+    publish = [*P2PMODEL, "seed", REPO, "--once", "--json", "-q", *reached]
+    room.start(room.seeder, publish, {"HF_HUB_OFFLINE": "1"}).finish()
+    found.again["seeder"] = lambda: room.start(room.seeder, [*_fetch(room.seeder), *reached])
+    found.programs["seeder"] = found.again["seeder"]()
+    found.programs["seeder"].first()
     return found

@@ -31,8 +31,8 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     figure, axes = plt.subplots(len(panels), 3, figsize=(16, 3.6 * len(panels)), squeeze=False, layout="constrained")
     for row, panel in zip(axes, panels, strict=True):
         _curve(row[0], panel)
-        _rates(row[1], panel, 1, "down")
-        _rates(row[2], panel, 0, "up")
+        _rates(row[1], panel, "down")
+        _rates(row[2], panel, "up")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -45,16 +45,17 @@ def _curve(axes: Any, panel: Panel) -> None:
     axes.legend(loc="upper left")
 
 
-def _rates(axes: Any, panel: Panel, column: int, direction: str) -> None:
+def _rates(axes: Any, panel: Panel, direction: str) -> None:
+    column = ("up", "down").index(direction)
     times, traffic = panel.timeline.times, panel.timeline.traffic
     middles = [(a + b) / 2 for a, b in itertools.pairwise(times)]
     for name in traffic[-1]:
-        if not (name.startswith("peer") or name in panel.sources):
+        if not (name.startswith("peer") or (name in panel.sources and direction == "up")):
             continue
         points = zip(times, (sample[name][column] for sample in traffic), strict=True)
         rates = [(b - a) * 8 / 1e6 / max(t - s, 1e-3) for (s, a), (t, b) in itertools.pairwise(points)]
         style = {"color": "red", "label": name} if name == "seeder" else {"color": "orange", "label": name}
         axes.plot(middles, rates, **(style if name in panel.sources else {"linewidth": 0.7, "alpha": 0.6}))
     axes.set(title=f"{direction}, each host", xlabel="seconds from the gate", ylabel="Mbit/s", ylim=(0, None))
-    if column == 0:
-        axes.legend(loc="upper right")
+    if direction == "up":
+        axes.legend(loc="center right")

@@ -14,6 +14,7 @@ _COLUMNS = (
     ("last_from_byte", "1st byte", "{:.2f}"),
     ("last_from_start", "start", "{:.2f}"),
     ("seeder_sent", "seeder", "{:.2f}"),
+    ("seeder_says", "payload", "{:.2f}"),
     ("mirror_sent", "mirror", "{:.2f}"),
     ("received", "down", "{:.3f}"),
     ("received_most", "most", "{:.3f}"),
@@ -24,7 +25,8 @@ _COLUMNS = (
 LEGEND = """\
 p50, p95, last: from the opening of the gate until half, 95 % and all of the nodes were complete, in T*
 1st byte, start: the last node, counted from the source's first 64 KiB, and from the first process's start, in T*
-seeder, mirror: bytes on their links / S; down, most: bytes on a node's link until it was complete / S, mean and most
+seeder, mirror: bytes they sent on their links / S, payload: what the seeder says it sent, 0 if nothing
+down, most: bytes on a node's link until it was complete / S, mean and most
 CPU: of the nodes, from the gate on, until the last was complete; MiB: the largest node; busy: this machine's cores"""
 
 
@@ -77,6 +79,8 @@ def complaints(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
                 lines.append(f"{where}: {run['unfinished']} nodes were not complete in time")
             if run["joined"] < run["nodes"]:
                 lines.append(f"{where}: the gate opened for {run['joined']} of {run['nodes']}: take 'start' with care")
+        if any(run["neighbours"] for run in row["runs"]):
+            lines.append(f"{where}: another measurement ran at the same time (--alone waits until there is none)")
         if row["machine_busy"] > 0.9:
             lines.append(f"{where}: this machine was {row['machine_busy']:.0%} busy, so it is not the links that bound")
     return lines

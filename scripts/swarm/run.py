@@ -53,6 +53,7 @@ class Node:
     killed: bool = False
     failure: str = ""
     started_cost: float = 0.0
+    memory: int = 0
 
     def cost(self) -> float:
         """CPU seconds of its processes so far."""
@@ -100,9 +101,10 @@ class Run:
             room = Room(ground.seeder, ground.mirror, ground.coordinator, ground.cache, place, stack)
             sources = self._contestant.sources(room)
             clock = self._join(room, sources)
-            busy = _busy()
+            busy, neighbours = _busy(), ground.cluster.neighbours()
             self._watch(room, sources, clock)
             found = self._figures(clock, busy)
+            found["neighbours"] = max(neighbours, ground.cluster.neighbours())
             found["seeder_says"] = _says_sent(sources) / self._ground.size
             stop_all(node.program for node in self._nodes)
             self._check(found)
@@ -157,6 +159,8 @@ class Run:
         return {name: (sent - base[name][0], got - base[name][1]) for name, (sent, got) in now.items() if name in base}
 
     def _sample(self, seconds: float, traffic: dict[str, tuple[int, int]]) -> None:
+        for node in self._nodes:
+            node.memory = max(node.memory, node.program.memory())
         self.timeline.times.append(seconds)
         self.timeline.traffic.append(traffic)
 
@@ -201,6 +205,7 @@ class Run:
             self._restarts.append((now + self._kill.restart, role, node))
 
     def _restart(self, room: Room, sources: Sources, now: float) -> None:
+        """Start who is due, without waiting until it serves: the watch goes on."""
         due = [each for each in self._restarts if each[0] <= now]
         self._restarts = [each for each in self._restarts if each[0] > now]
         for _when, role, node in due:
@@ -214,14 +219,15 @@ class Run:
 
     def _figures(self, clock: Clock, busy: tuple[float, float]) -> dict[str, Any]:
         size, last = self._ground.size, self.timeline.traffic[-1]
-        ready = [node.ready for node in self._nodes if node.ready is not None]
+        times = {node.host.name: node.ready - clock.opened for node in self._nodes if node.ready is not None}
         spent = sum(node.cost() - node.started_cost for node in self._nodes)
         received = [node.received for node in self._nodes if node.ready is not None]
         busy_now = _busy()
         return {
             "nodes": len(self._nodes),
             "joined": clock.joined,
-            "ready": sorted(when - clock.opened for when in ready),
+            "ready": sorted(times.values()),
+            "ready_by_node": times,
             "killed": sum(node.killed for node in self._nodes),
             "failures": [f"{node.host.name}: {node.failure}" for node in self._nodes if node.failure],
             "unfinished": sum(n.ready is None and not n.killed and not n.failure for n in self._nodes),
@@ -233,7 +239,7 @@ class Run:
             "received_most": max(received, default=0) / size,
             "cpu_seconds_per_gb": spent / (len(self._nodes) * size / 1e9),
             "cpu_start_seconds": sum(node.started_cost for node in self._nodes) / len(self._nodes),
-            "memory": max(node.program.memory() for node in self._nodes),
+            "memory": max(node.memory for node in self._nodes),
             "machine_busy": (busy_now[0] - busy[0]) / max(busy_now[1] - busy[1], 1e-9),
         }
 

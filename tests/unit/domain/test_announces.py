@@ -40,9 +40,10 @@ class Rig:
         port: int = 6000,
         numwant: int = 50,
         info_hash: bytes = HASH,
+        zone: bytes = b"",
         role: Role = "",
     ) -> Answer:
-        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key, role)
+        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key, zone, role)
         return self.swarms.announce(request, host or bytes([10, 0, 0, number]))
 
 
@@ -128,13 +129,15 @@ def test_sources_and_lessees_are_not_told_of_each_other(rig: Rig, lessee_left: i
     assert rig.announce(3).counts == Counts(2 + (lessee_left == 0), 2 + (lessee_left == 1))
 
 
-def test_numwant_is_filled_although_some_are_not_told(rig: Rig) -> None:
-    for number in range(1, 31):
-        rig.announce(number, left=0, role="source")
-    for number in range(31, 36):
-        rig.announce(number, role="lessee")
-    assert len(numbers(rig.announce(31, role="lessee", numwant=4))) == 4
-    assert numbers(rig.announce(31, role="lessee", numwant=50)) == [32, 33, 34, 35]
+def test_a_torrent_is_held_once_somebody_but_its_sources_has_all_of_it(rig: Rig) -> None:
+    assert not rig.swarms.is_held(HASH)
+    rig.announce(1, left=0, role="source")
+    rig.announce(2, role="lessee")
+    assert not rig.swarms.is_held(HASH)
+    rig.announce(2, left=0, event="completed", role="lessee")
+    assert rig.swarms.is_held(HASH)
+    rig.announce(2, event="stopped", role="lessee")
+    assert not rig.swarms.is_held(HASH)
 
 
 def test_a_client_may_change_its_role(rig: Rig) -> None:
@@ -152,6 +155,46 @@ def test_numwant_bounds_the_answer_and_choices_vary(rig: Rig, left: int) -> None
     assert {len(s) for s in seen} == {10}
     assert len({tuple(s) for s in seen}) > 10
     assert rig.announce(50, numwant=0).peers == ()
+
+
+def test_in_a_large_swarm_a_client_is_told_of_the_same_again(rig: Rig) -> None:
+    for number in range(1, 200):
+        rig.announce(number, numwant=200)
+    first = numbers(rig.announce(200, numwant=200))
+    assert 20 <= len(first) <= 64
+    rig.clock.now += INTERVAL
+    assert numbers(rig.announce(200, left=0, numwant=200, event="completed")) == first
+
+
+@pytest.mark.parametrize(
+    ("left", "event", "seconds", "fresh"),
+    [
+        (10, "", INTERVAL, True),
+        (9, "", INTERVAL, False),  # it got something
+        (10, "", INTERVAL / 3, False),  # it asked again early
+        (10, "paused", INTERVAL, False),  # it has what it wants
+        (0, "", INTERVAL, False),
+        (None, "", INTERVAL, True),  # who knows
+    ],
+)
+def test_a_client_that_got_nothing_is_told_of_others(
+    rig: Rig, left: int | None, event: Event, seconds: float, fresh: bool
+) -> None:
+    for number in range(1, 200):
+        rig.announce(number)
+    before = set(numbers(rig.announce(200, left=10, numwant=200)))
+    rig.clock.now += seconds
+    new = set(numbers(rig.announce(200, left=left, event=event, numwant=200))) - before
+    assert bool(new) == fresh
+
+
+def test_zones_know_each_other_by_their_gateways_alone(rig: Rig) -> None:
+    for number, zone in enumerate([b"a", b"a", b"a", b"b", b"b"], 1):
+        rig.announce(number, zone=zone)
+    assert numbers(rig.announce(3, zone=b"a")) == [1, 2]
+    assert numbers(rig.announce(1, zone=b"a")) == [2, 3, 4, 5]
+    rig.announce(1, zone=b"a", event="stopped")
+    assert numbers(rig.announce(3, zone=b"a")) == [2, 4, 5]
 
 
 def test_choices_follow_from_the_random_source() -> None:

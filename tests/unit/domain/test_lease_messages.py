@@ -33,7 +33,8 @@ DEMANDS = st.builds(
 GRANTS = st.builds(
     Grant, pieces=st.lists(NUMBERS).map(tuple), peers=NUMBERS, origin_bytes=NUMBERS, refused=st.booleans()
 )
-WORDS = st.builds(Word, GRANTS, st.lists(st.builds(Source, st.text(), st.text(), st.text())).map(tuple))
+SOURCES = st.lists(st.builds(Source, st.text(), st.text(), st.text(), st.text())).map(tuple)
+WORDS = st.builds(Word, GRANTS, SOURCES, late=st.booleans())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -43,15 +43,15 @@ def pieces(grants: dict[str, Grant]) -> dict[str, list[int]]:
 def test_each_gets_another_piece_from_the_first_on() -> None:
     leases = new()
     for name in "abc":
-        leases.tell(name, near(), 0.0)
+        leases.tell(name, far(), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [0], "b": [1], "c": [2]}
     assert pieces(leases.grant(1.0)) == {"a": [0], "b": [1], "c": [2]}
 
 
 def test_only_what_is_scarce_to_a_peer_is_leased_to_it() -> None:
     leases = new()
-    leases.tell("a", near(bits_of([5, 7]), want=9), 0.0)
-    leases.tell("b", near(0, want=9), 0.0)
+    leases.tell("a", far(bits_of([5, 7]), want=9), 0.0)
+    leases.tell("b", far(0, want=9), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [5, 7], "b": []}
 
 
@@ -144,19 +144,19 @@ def test_where_pieces_take_long_a_lease_is_overdue_later() -> None:
 
 def test_wanting_nothing_gives_back_what_is_held() -> None:
     leases = new()
-    leases.tell("a", near(want=4), 0.0)
+    leases.tell("a", far(want=4), 0.0)
     leases.grant(0.0)
-    leases.tell("a", near(want=0), 1.0)
-    leases.tell("b", near(want=1), 1.0)
+    leases.tell("a", far(want=0), 1.0)
+    leases.tell("b", far(want=1), 1.0)
     assert pieces(leases.grant(1.0)) == {"a": [], "b": [0]}
 
 
 @pytest.mark.parametrize("rate", [99.0, 34.0])
 def test_who_is_quick_enough_or_unknown_is_served(rate: float) -> None:
     leases = new()
-    leases.tell("a", near(rate=rate), 0.0)
-    leases.tell("b", near(rate=100.0), 0.0)
-    leases.tell("new", near(), 0.0)
+    leases.tell("a", far(rate=rate), 0.0)
+    leases.tell("b", far(rate=100.0), 0.0)
+    leases.tell("new", far(), 0.0)
     assert all(pieces(leases.grant(0.0)).values())
 
 
@@ -187,7 +187,7 @@ def test_who_waited_longest_comes_first() -> None:
     leases = new()
     for piece in range(6):
         for name in "abc":
-            leases.tell(name, near(bits_of(range(piece, PIECES)), want=1), float(piece))
+            leases.tell(name, far(bits_of(range(piece, PIECES)), want=1), float(piece))
         held = pieces(leases.grant(float(piece)))
         assert sum(map(len, held.values())) <= 3
     served = [name for name, found in held.items() if found]
@@ -279,16 +279,16 @@ def test_who_loses_the_seeders_holds_no_more_than_the_budget_lets_it_pull_from_m
 
 def test_a_coordinator_that_starts_anew_takes_over_what_each_believes_to_hold() -> None:
     leases = new()
-    leases.tell("a", near(leased=bits_of([8, 9]), want=2), 0.0)
-    leases.tell("b", near(leased=bits_of([9, 10]), want=2), 0.0)
+    leases.tell("a", far(leased=bits_of([8, 9]), want=2), 0.0)
+    leases.tell("b", far(leased=bits_of([9, 10]), want=2), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [8, 9], "b": [0, 10]}
 
 
 def test_what_a_known_peer_believes_to_hold_is_not_taken_over() -> None:
     leases = new()
-    leases.tell("a", near(want=1), 0.0)
+    leases.tell("a", far(want=1), 0.0)
     leases.grant(0.0)
-    leases.tell("a", near(want=1, leased=bits_of([20])), 1.0)
+    leases.tell("a", far(want=1, leased=bits_of([20])), 1.0)
     assert pieces(leases.grant(1.0)) == {"a": [0]}
 
 

@@ -13,7 +13,15 @@ from p2pmodel.domain.names import Reference
 from p2pmodel.domain.sources import Source, Sources
 from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.node import coordinators
-from p2pmodel.node.coordinators import announce_url, announcing_as, find, keep_published, public_name, publish
+from p2pmodel.node.coordinators import (
+    announce_url,
+    announcing_as,
+    find,
+    in_zone,
+    keep_published,
+    public_name,
+    publish,
+)
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.server import serving
@@ -293,8 +301,8 @@ def test_a_role_is_part_of_the_tracker_url_where_queries_are_understood(tracker:
     ("source", "known"),
     [
         (
-            Source("http://s.test:1/source/", "t0ken", "10.0.0.1:6881"),
-            Source("http://s.test:1/source", "t0ken", "10.0.0.1:6881"),
+            Source("http://s.test:1/source/", "t0ken", "10.0.0.1:6881", "rack-1"),
+            Source("http://s.test:1/source", "t0ken", "10.0.0.1:6881", "rack-1"),
         ),
         (Source("http://s.test"), Source("http://s.test")),
         (None, None),
@@ -314,3 +322,16 @@ async def test_an_endpoint_that_nobody_could_pull_from_is_refused(endpoint: str)
         with pytest.raises(InvalidInput, match="P2PModel-Source: "):
             await publish(url, RAW, source=Source(endpoint))
     assert sources.of(parse(RAW).info_hash) == ()
+
+
+@pytest.mark.parametrize(
+    ("tracker", "zone", "asked"),
+    [
+        ("http://host/announce", "", "http://host/announce"),
+        ("http://host/announce", "rack-1", "http://host/announce?zone=rack-1"),
+        ("https://host/t0ken/announce?key=x&y", "a b", "https://host/t0ken/announce?zone=a%20b&key=x&y"),
+        ("udp://host:1/announce", "rack-1", "udp://host:1/announce"),
+    ],
+)
+def test_a_zone_goes_to_trackers_that_take_a_query(tracker: str, zone: str, asked: str) -> None:
+    assert in_zone(tracker, zone) == asked
