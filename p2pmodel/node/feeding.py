@@ -141,10 +141,14 @@ class PieceFeed:
                     self._stop_needless_pulls()
                     self._start_pulls(group)
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(TICK if not self._in_flight else TICK / 10):
+                        async with asyncio.timeout(self._pause()):
                             await self._news.wait()
         finally:
             self._in_flight.clear()
+
+    def _pause(self) -> float:
+        """Seconds until it is worth looking again what to pull: a grant says by itself that it has changed."""
+        return TICK if self._grant is not None or not self._in_flight else TICK / 10
 
     @property
     def _near(self) -> bool:

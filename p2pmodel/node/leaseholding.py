@@ -47,9 +47,10 @@ class Leaseholder:
         """Whether there is a coordinator that gives leases."""
         return self._word is not None
 
-    def changed(self) -> None:
-        """What is lacking has changed."""
-        self._lessee.changed()
+    def arrived(self, piece: int) -> None:
+        """A piece has come. Only what was ours to bring is news to the coordinator."""
+        if self._word and piece in self._word.grant.pieces:
+            self._lessee.changed()
 
     async def begin(self, start: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         """Return once a coordinator has answered, or all were asked in vain; `start` keeps the connection."""

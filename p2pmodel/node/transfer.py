@@ -321,7 +321,7 @@ class Transfer:
         self._bytes["mirrors" if mirrored else "peers"] += place.length
         self._last_progress = time.monotonic()
         if self._leaseholder:
-            self._leaseholder.changed()
+            self._leaseholder.arrived(piece)
         if not mirrored and self._pulling:
             self._pulling.progressed(self._last_progress)
         self._missing_of[place.span.index] -= 1
