@@ -160,6 +160,16 @@ async def test_the_feed_gets_every_word_and_hears_that_there_is_none_any_more(ri
     assert rig.feed.grants == [(CROWD.grant, False), (late.grant, True), (None, False)]
 
 
+async def test_a_piece_that_was_ours_to_bring_is_news(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        assert rig.lessee is not None
+        before = rig.lessee.changes
+        rig.holder.arrived(0)
+        assert rig.lessee.changes == before
+        rig.holder.arrived(1)
+        assert rig.lessee.changes == before + 1
+
+
 async def test_another_coordinator_that_does_not_answer_takes_nothing_away(rig: Rig) -> None:
     async with rig.running(CROWD):
         rig.say(None, "http://other.test")
