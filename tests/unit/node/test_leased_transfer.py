@@ -79,7 +79,7 @@ async def test_leased_pieces_come_from_a_seeder_over_http_and_count_as_from_peer
 @pytest.mark.parametrize("seeded", [True, False], ids=["seeder", "mirror"])
 async def test_peers_that_start_together_pull_one_copy_in_all(swarm: Swarm, seeded: bool) -> None:
     async with AsyncExitStack() as stack:
-        hub = await stack.enter_async_context(FakeHub(swarm.snapshot))
+        hub = await stack.enter_async_context(FakeHub(swarm.snapshot, rate=2_000_000))
         boss = await stack.enter_async_context(coordinator(swarm))
         if seeded:
             boss.sources.add(swarm.metainfo.info_hash, Source(hub.url))
@@ -100,10 +100,14 @@ async def test_peers_that_start_together_pull_one_copy_in_all(swarm: Swarm, seed
 
 
 async def test_a_coordinator_that_is_gone_from_the_start_is_done_without(swarm: Swarm) -> None:
-    async with FakeHub(swarm.snapshot) as hub, swarm.engine() as engine, mirror(hub.url) as origin:
-        async with swarm.transfer(engine, origin=origin, coordinators=(CLOSED,)) as transfer:
-            await transfer.download()
-            assert transfer.progress().from_mirrors == transfer.progress().total
+    async with (
+        FakeHub(swarm.snapshot) as hub,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+        swarm.transfer(engine, origin=origin, coordinators=(CLOSED,)) as transfer,
+    ):
+        await transfer.download()
+        assert transfer.progress().from_mirrors == transfer.progress().total
     assert swarm.published() == CONTENTS
 
 
