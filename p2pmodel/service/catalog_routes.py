@@ -39,11 +39,12 @@ BODY_TIMEOUT = 60.0
 @dataclass(frozen=True, slots=True)
 class CatalogRoutes:
     """Handlers around one catalog; `counts` tells who is in the swarm of a 20-byte info-hash, `sources` are the seeders
-    that say that leaseholders may pull from them."""
+    that say that leaseholders may pull from them, `origin_bytes` what those of an info-hash took from mirrors."""
 
     catalog: Catalog
     counts: Callable[[bytes], Counts]
     sources: Sources
+    origin_bytes: Callable[[str], int]
 
     async def handle_put(self, request: web.Request) -> web.Response:
         """Publish. 201 with the torrent's JSON."""
@@ -88,6 +89,7 @@ class CatalogRoutes:
             "private": publication.private,
             "seeders": max(c.seeders for c in swarms),
             "leechers": max(c.leechers for c in swarms),
+            "origin_bytes": self.origin_bytes(publication.info_hash),
         }
 
 

@@ -45,10 +45,10 @@ def coordinator_app(
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[_json_refusals])
     seeders = Sources(time.monotonic) if sources is None else sources
-    routes = CatalogRoutes(catalog, tracker.counts, seeders)
     leases = LeaseRoutes(
         catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
     )
+    routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes)
     app.on_shutdown.append(leases.close)
     table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [
         ("GET", "/announce", tracker.handle_announce, tracker_protocol.refusal),
