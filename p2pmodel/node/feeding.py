@@ -125,8 +125,9 @@ class PieceFeed:
             can_pull = False
         self._told_near = near
         ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
+        orphans = self._orphans(status)
         return Demand(
-            scarce=bits_of(self._orphans(status)),
+            scarce=bits_of(orphans if near else orphans - self._left_alone(now)),
             near=near,
             want=min(ahead, MOST_LEASED) if can_pull else 0,
             rate=float(int(self._best)),

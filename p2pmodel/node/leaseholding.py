@@ -43,9 +43,10 @@ class Leaseholder:
         """Since when we are alone, or without a coordinator."""
 
     @property
-    def leased(self) -> bool:
-        """Whether there is a coordinator that gives leases."""
-        return self._word is not None
+    def shuns_seeders(self) -> bool:
+        """Whether seeders are pulled from under leases, so that they are not to be met in the swarm. Where the
+        coordinator that gives leases knows no seeder, another's tracker may."""
+        return self._word is not None and bool(self._word.sources)
 
     def arrived(self, piece: int) -> None:
         """A piece has come. Only what was ours to bring is news to the coordinator."""
@@ -101,7 +102,7 @@ class Leaseholder:
         if self._word is None:
             return
         sources = self._word.sources
-        self._peers = tuple(source.peer for source in sources if source.peer)
+        self._peers = tuple(filter(None, (source.peer_seen_from(self._coordinator) for source in sources)))
         await self._seeders.know([Endpoint(s.seen_from(self._coordinator), s.token, s.zone) for s in sources])
 
 

@@ -9,6 +9,7 @@ Invariants, to re-check when editing:
 """
 
 import asyncio
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -118,6 +119,7 @@ class Transfer:
         self._tracker_trouble: dict[str, str] = {}
         """By URL, what is wrong with the trackers that did not answer when last asked."""
         self._damage: dict[int, int] = {}
+        self._own = secrets.token_hex(4)
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,7 +196,8 @@ class Transfer:
 
     @property
     def _identity(self) -> str:
-        return str(ListenAddress(*self._engine.address))
+        """What tells us from other peers: where all listen on all addresses, the address does not."""
+        return f"{ListenAddress(*self._engine.address)} {self._own}"
 
     async def _join(self, seeders: Seeders, start: Start) -> SwarmTorrent:
         self._checked = 0
@@ -209,7 +212,7 @@ class Transfer:
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
-        leased, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
+        shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
             AddTorrent(
                 metainfo=self._metainfo.raw,
@@ -217,7 +220,7 @@ class Transfer:
                 files={self._metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
                 have=inventory.have,
                 wanted=frozenset(self._metainfo.file_indexes[i] for i in self._plan.files),
-                trackers=tuple(announcing_as("lessee", t) for t in trackers) if leased else trackers,
+                trackers=tuple(announcing_as("lessee", t) for t in trackers) if shuns_seeders else trackers,
                 peers=self._plan.peers,
             )
         )
@@ -230,8 +233,8 @@ class Transfer:
         return self._torrent
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
-        """Whether a coordinator gives us leases. Asked before the swarm is joined: who has leases is not to meet the
-        seeders there."""
+        """Whether seeders are pulled from under leases. Asked before the swarm is joined: they are not to be met there.
+        """
         self._leaseholder = self._feed = None
         if not self._missing or not self._plan.coordinators:
             return False
@@ -240,13 +243,13 @@ class Transfer:
             self._plan.coordinators,
             self._metainfo.info_hash,
             self._metainfo.layout.piece_count,
-            peer=self._identity,
+            peer=str(ListenAddress(*self._engine.address)),
             timeout=self._plan.coordinator_timeout,
         )
         waiting = Demand(bits_of(self._missing), near=False, want=0)
         self._leaseholder = Leaseholder(lessee, seeders, lambda: waiting)
         await self._leaseholder.begin(start)
-        return self._leaseholder.leased
+        return self._leaseholder.shuns_seeders
 
     def _start_pulling(self, torrent: SwarmTorrent, seeders: Seeders) -> None:
         rules = PullingRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
