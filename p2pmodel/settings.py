@@ -120,6 +120,15 @@ class WatchSettings(_Part):
             raise ValueError(str(error)) from None
 
 
+class DaemonSettings(_Part):
+    """How the daemon of a node is reached, and how much it does at once."""
+
+    socket: Path | None = None
+    """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `Settings.state_dir`."""
+    max_active: int = Field(default=3, ge=1, le=100)
+    """Transfers that download at a time; further ones wait. Those that are complete serve beside them."""
+
+
 class Settings(_Part):
     """Everything a command needs to know about its surroundings."""
 
@@ -135,6 +144,7 @@ class Settings(_Part):
     origin: OriginSettings = OriginSettings()
     swarm: SwarmSettings = SwarmSettings()
     watch: WatchSettings = WatchSettings()
+    daemon: DaemonSettings = DaemonSettings()
 
     @field_validator("coordinators")
     @classmethod
@@ -172,6 +182,9 @@ def load_settings(
     values.setdefault("cache_dir", _default_cache(env))
     values.setdefault("state_dir", _default_state(env))
     _set(values, "origin.state_dir", values["state_dir"])
+    daemon = values.get("daemon")
+    if not isinstance(daemon, dict) or "socket" not in daemon:
+        _set(values, "daemon.socket", _default_socket(env, Path(values["state_dir"])))
     endpoints = values.pop("endpoints", None)
     values["mirrors"] = _mirrors(values.get("mirrors"), env, endpoints)
     try:
@@ -225,6 +238,8 @@ _ENVIRONMENT = {
     "P2PMODEL_STALL_TIMEOUT": "swarm.stall_timeout",
     "P2PMODEL_UPLOAD_LIMIT": "swarm.upload_limit",
     "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
+    "P2PMODEL_SOCKET": "daemon.socket",
+    "P2PMODEL_MAX_ACTIVE": "daemon.max_active",
     "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
 }
@@ -342,6 +357,10 @@ def _default_cache(env: Mapping[str, str]) -> Path:
 def _default_state(env: Mapping[str, str]) -> Path:
     state = Path(env["XDG_STATE_HOME"]) if env.get("XDG_STATE_HOME") else _home(env) / ".local/state"
     return state / "p2pmodel"
+
+
+def _default_socket(env: Mapping[str, str], state_dir: Path) -> Path:
+    return (Path(env["XDG_RUNTIME_DIR"]) if env.get("XDG_RUNTIME_DIR") else state_dir) / "p2pmodel.sock"
 
 
 def _split(text: str) -> list[str]:

@@ -1,0 +1,85 @@
+"""What a node says of the snapshots it brings here and serves: the words of the control API, for both of its ends."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pmodel.domain.progress import Progress, Timings
+
+State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
+"""`queued`: others go first; `active`: on its way here; `seeding`: here and served; `ready`: here, and in no swarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a transfer failed: code, message and hint as in the error tree."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """One transfer at one moment."""
+
+    id: str
+    repo: str
+    commit: str
+    revisions: tuple[str, ...]
+    """Names that point at the commit, or will."""
+    state: State
+    complete: bool
+    """Whether all that was asked for is here, verified and visible at `path`."""
+    priority: int
+    added: float
+    """Seconds since 1970."""
+    path: str
+    size: int
+    """Bytes of the whole snapshot; 0 while it is not known."""
+    progress: Progress
+    timings: Timings | None = None
+    trouble: Trouble | None = None
+    notes: tuple[str, ...] = ()
+    """The last lines said about it."""
+    noted: int = 0
+    """How many lines were said in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotView:
+    """A snapshot in the cache. `size` is of the whole snapshot in bytes, `missing` counts files that are not here."""
+
+    repo: str
+    commit: str
+    revisions: tuple[str, ...]
+    path: str
+    size: int
+    files: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes a second to and from all peers together; 0: no limit."""
+
+    upload: int = 0
+    download: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A transfer that would run; `order` is when it was asked for."""
+
+    id: str
+    priority: int
+    order: float
+
+
+def those_to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
+    """Ids of the at most `bound` transfers that run: the highest priority first, then who asked first.
+
+    A transfer that runs stops for one of higher priority: what it has is kept, and it goes on from there.
+    """
+    ordered = sorted(candidates, key=lambda c: (-c.priority, c.order, c.id))
+    return frozenset(candidate.id for candidate in ordered[:bound])
