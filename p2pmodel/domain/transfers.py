@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from p2pmodel.domain.names import Reference
 from p2pmodel.domain.progress import Progress, Timings
 
 State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
@@ -68,6 +69,38 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeView:
+    """A running node: its program's version, its cache, and the ADDRESS:PORT where peers reach it."""
+
+    version: str
+    cache_dir: str
+    peer_address: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmView:
+    """How many peers one transfer is connected to, and bytes a second and in all to and from them."""
+
+    transfer: str
+    repo: str
+    peers: int
+    download_rate: int
+    upload_rate: int
+    downloaded: int
+    uploaded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A snapshot was taken out of the cache; `freed` bytes of blobs went."""
+
+    repo: str
+    commit: str
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A transfer that would run; `order` is when it was asked for."""
 
@@ -83,3 +116,9 @@ def those_to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
     """
     ordered = sorted(candidates, key=lambda c: (-c.priority, c.order, c.id))
     return frozenset(candidate.id for candidate in ordered[:bound])
+
+
+def named(views: Iterable[TransferView], ref: Reference) -> list[TransferView]:
+    """The transfers that `ref` means: of that commit, or those to which that name points or will."""
+    of_repo = [view for view in views if view.repo == str(ref.repo)]
+    return [view for view in of_repo if view.commit == ref.revision or ref.revision in view.revisions]
