@@ -15,7 +15,7 @@ import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
 from p2pmodel.domain.names import printable
-from p2pmodel.domain.transfers import Limits, NodeView, Removed, SnapshotView, SwarmView, TransferView
+from p2pmodel.domain.transfers import Limits, LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
 from p2pmodel.errors import Conflict, P2PModelError, Unavailable, restored
 
 T = TypeVar("T")
@@ -111,13 +111,13 @@ class Client:
         """How many peers each transfer has."""
         return await self._ask(tuple[SwarmView, ...], "GET", "peers")
 
-    async def limits(self) -> Limits:
+    async def limits(self) -> LimitsView:
         """What the node exchanges with peers at most."""
-        return await self._ask(Limits, "GET", "limits")
+        return await self._ask(LimitsView, "GET", "limits")
 
-    async def limit(self, limits: Limits) -> Limits:
+    async def limit(self, limits: Limits) -> LimitsView:
         """Change it, until the daemon starts anew."""
-        return await self._ask(Limits, "PUT", "limits", body={"upload": limits.upload, "download": limits.download})
+        return await self._ask(LimitsView, "PUT", "limits", body={"upload": limits.upload, "download": limits.download})
 
     async def watch(self, ident: str | None = None) -> AsyncIterator[TransferView | str]:
         """The state of one transfer, or of all, now and at each change; the id of one that is gone.

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import printable
+from p2pmodel.domain.schedules import Schedule
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
@@ -127,6 +128,18 @@ class DaemonSettings(_Part):
     """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `Settings.state_dir`."""
     max_active: int = Field(default=3, ge=1, le=100)
     """Transfers that download at a time; further ones wait. Those that are complete serve beside them."""
+    upload_schedule: tuple[str, ...] = ()
+    """`[DAYS ]HH:MM-HH:MM=RATE`, local time: the first window that applies replaces `swarm.upload_limit`."""
+    download_schedule: tuple[str, ...] = ()
+
+    @field_validator("upload_schedule", "download_schedule")
+    @classmethod
+    def _check_schedule(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Schedule.parse(value)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+        return value
 
 
 class Settings(_Part):
@@ -243,6 +256,10 @@ _ENVIRONMENT = {
     "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
 }
+_SCHEDULES = {
+    "P2PMODEL_UPLOAD_SCHEDULE": "daemon.upload_schedule",
+    "P2PMODEL_DOWNLOAD_SCHEDULE": "daemon.download_schedule",
+}
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
@@ -250,6 +267,9 @@ def _apply_environment(values: dict[str, Any], env: Mapping[str, str]) -> None:
     for name, key in _ENVIRONMENT.items():
         if env.get(name):
             _set(values, key, env[name])
+    for name, key in _SCHEDULES.items():
+        if env.get(name):
+            _set(values, key, [part.strip() for part in env[name].split(";") if part.strip()])
     if env.get("P2PMODEL_COORDINATORS"):
         values["coordinators"] = _split(env["P2PMODEL_COORDINATORS"])
     if "HF_HUB_OFFLINE" in env:

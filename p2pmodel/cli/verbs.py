@@ -15,6 +15,7 @@ _VERBS = {
     "daemon": ("p2pmodel.cli.daemon:daemon", "Keep this machine's node, which fetches and serves for all."),
     "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
     "import": ("p2pmodel.cli.import_dir:import_dir", "Put the files of a directory into the cache as a snapshot."),
+    "limits": ("p2pmodel.cli.limits:limits", "Show or change how much the daemon exchanges with peers."),
     "ls": ("p2pmodel.cli.snapshots:ls", "List the snapshots in the cache."),
     "mirror": ("p2pmodel.cli.mirror:mirror", "Serve this cache as a Hugging Face endpoint."),
     "mirrors": ("p2pmodel.cli.mirrors:mirrors", "Measure the mirrors that downloads come from."),

@@ -69,6 +69,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsView:
+    """What the limits were set to, and what the day and the hour make of them now. Bytes a second; 0: no limit."""
+
+    upload: int
+    download: int
+    upload_now: int
+    download_now: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A running node: its program's version, its cache, and the ADDRESS:PORT where peers reach it."""
 

@@ -17,11 +17,13 @@ from typing import Any, Self, TypeVar
 
 from p2pmodel.domain.manifest import Selection
 from p2pmodel.domain.names import RepoId, printable
-from p2pmodel.domain.transfers import Limits, TransferView, those_to_run
+from p2pmodel.domain.schedules import Schedule
+from p2pmodel.domain.transfers import Limits, LimitsView, TransferView, those_to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetching import Fetching, FetchRequest, Home, selected
 from p2pmodel.node.finding import Found
 from p2pmodel.node.kept import Kept
+from p2pmodel.node.limiting import Limiter
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.version import Version
 from p2pmodel.settings import Settings
@@ -61,7 +63,13 @@ class Node:
         self._now = now
         self._records = TransferRecords(folder / "transfers")
         self._kept: dict[str, Kept] = {}
-        self._limits = Limits(settings.swarm.upload_limit, settings.swarm.download_limit)
+        self._limiter = Limiter(
+            home.engine,
+            Limits(settings.swarm.upload_limit, settings.swarm.download_limit),
+            Schedule.parse(settings.daemon.upload_schedule),
+            Schedule.parse(settings.daemon.download_schedule),
+        )
+        self._clock: asyncio.Task[None] | None = None
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By transfer: commands about one take turns."""
         self._background: set[asyncio.Task[None]] = set()
@@ -80,11 +88,15 @@ class Node:
             self._keep(record)
             self._saved[record.id] = record
         self._open = True
+        self._clock = asyncio.create_task(self._limiter.run(self._limits_changed))
         self._reconcile()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._open = False
+        if self._clock is not None:
+            self._clock.cancel()
+            await asyncio.wait([self._clock])
         with self._lock:
             kept = list(self._kept.values())
             for each in kept:
@@ -106,9 +118,9 @@ class Node:
         return self._find(ident).view()
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> LimitsView:
         """What is exchanged with peers at most."""
-        return self._limits
+        return self._limiter.view()
 
     # -- commands --------------------------------------------------------------------------------------------
 
@@ -173,12 +185,10 @@ class Node:
                     raise
                 return 0
 
-    def limit(self, limits: Limits) -> Limits:
-        """From now on exchange at most that much with peers."""
-        self.home.engine.limit(upload=limits.upload, download=limits.download)
-        self._limits = limits
-        self.version.advance()
-        return limits
+    def limit(self, limits: Limits) -> LimitsView:
+        """From now on exchange at most that much with peers, where no window of the day says otherwise."""
+        self._limiter.change(limits)
+        return self._limiter.view()
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -312,6 +322,9 @@ class Node:
                 kept.stop()
             if kept.record.complete and not self._saved[kept.record.id].complete:
                 self._soon(self._save_complete(kept))
+
+    def _limits_changed(self, limits: LimitsView) -> None:
+        self._note(f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)")
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

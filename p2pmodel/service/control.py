@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from p2pmodel.domain.transfers import Limits, NodeView, Removed, SnapshotView, SwarmView, TransferView
+from p2pmodel.domain.transfers import LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
 from p2pmodel.errors import (
     AccessDenied,
     Forbidden,
@@ -96,8 +96,8 @@ def table(on: "_Handlers") -> list[Route]:
         ),
         Route("GET", "/api/v1/peers", on.peers, "How many peers each transfer has", tuple[SwarmView, ...]),
         Route("GET", "/api/v1/mirrors", on.mirrors, "The mirrors in the order they are asked", tuple[Standing, ...]),
-        Route("GET", "/api/v1/limits", on.limits, "What is exchanged with peers at most", Limits),
-        Route("PUT", "/api/v1/limits", on.limit, "Change it, until the node starts anew", Limits, body=LimitsBody),
+        Route("GET", "/api/v1/limits", on.limits, "What is exchanged with peers at most", LimitsView),
+        Route("PUT", "/api/v1/limits", on.limit, "Change it, until the node starts anew", LimitsView, body=LimitsBody),
     ]
 
 

@@ -6,7 +6,16 @@ import os
 from p2pmodel import __version__
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import Reference
-from p2pmodel.domain.transfers import Limits, NodeView, Removed, SnapshotView, SwarmView, TransferView, named
+from p2pmodel.domain.transfers import (
+    Limits,
+    LimitsView,
+    NodeView,
+    Removed,
+    SnapshotView,
+    SwarmView,
+    TransferView,
+    named,
+)
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import Found, TorrentTarget, parse_target
@@ -110,11 +119,11 @@ class NodeApi:
         """The mirrors, in the order they would be asked, with what is remembered of each."""
         return tuple(await gauges(self._node.settings).known())
 
-    def limits(self) -> Limits:
+    def limits(self) -> LimitsView:
         """What is exchanged with peers at most."""
         return self._node.limits
 
-    def limit(self, body: LimitsBody) -> Limits:
+    def limit(self, body: LimitsBody) -> LimitsView:
         """Change it, until the node starts anew."""
         return self._node.limit(Limits(body.upload, body.download))
 

@@ -240,3 +240,16 @@ def test_its_log_is_json_where_nobody_looks(nodes: Nodes, seeder: str) -> None:
     lines = [json.loads(line) for line in done.err.splitlines()]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     assert any("is ready at" in line["event"] for line in lines)
+
+
+def test_a_limit_takes_effect_while_it_runs(nodes: Nodes, model: Path, seeder: str) -> None:
+    daemon(nodes, seeder, "--download-limit", "100000")
+    fetch = nodes.start("node", "fetch", REPO, "--json", "--progress", "json")
+    eventually(lambda: fetch.progress().get("peers", 0) > 0, PATIENCE, lambda: str(fetch.progress()))
+    time.sleep(1.0)
+    assert one(nodes)["progress"]["done"] < SIZE // 4
+    shown = nodes.ok("node", "limits", "--download", "0", "--upload", "1MB", "--json").json
+    assert (shown["upload"], shown["download_now"]) == (1_000_000, 0)
+    assert fetch.wait(20).code == 0
+    assert nodes.ok("node", "limits").out == "up    1.0 MB/s\ndown  no limit\n"
+    assert published(nodes) == contents(model)

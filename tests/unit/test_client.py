@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.client import Client, NoDaemon
-from p2pmodel.domain.transfers import Limits, TransferView
+from p2pmodel.domain.transfers import Limits, LimitsView, TransferView
 from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.node import Node
 from p2pmodel.service.control import control_app
@@ -51,7 +51,7 @@ async def test_every_call(machine: Machine, node: Node, client: Client) -> None:
     assert (await client.prioritise(begun.id, -1)).priority == -1
     assert [s.repo for s in await client.snapshots()] == ["org/model"]
     assert [s.transfer for s in await client.peers()] == [begun.id]
-    assert await client.limit(Limits(1, 2)) == await client.limits() == Limits(1, 2)
+    assert await client.limit(Limits(1, 2)) == await client.limits() == LimitsView(1, 2, 1, 2)
     assert (await client.cancel(begun.id)).id == begun.id
     assert (await client.remove(f"org/model@{machine.swarm.snapshot.commit}")).freed >= 0
     assert await client.snapshots() == ()

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from p2pmodel.domain.names import RepoId
-from p2pmodel.domain.transfers import Limits
+from p2pmodel.domain.transfers import Limits, LimitsView
 from p2pmodel.errors import EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import parse_target
@@ -248,9 +248,18 @@ async def test_files_that_somebody_took_away_come_again(machine: Machine) -> Non
 async def test_limits_change_while_it_runs(machine: Machine) -> None:
     machine.use(swarm=SwarmSettings(upload_limit=5))
     async with machine.running() as node:
-        assert node.limits == Limits(5, 0)
-        assert node.limit(Limits(1000, 2000)) == node.limits == Limits(1000, 2000)
+        assert node.limits == LimitsView(5, 0, 5, 0)
+        assert node.limit(Limits(1000, 2000)) == node.limits == LimitsView(1000, 2000, 1000, 2000)
         assert machine.engine.limits == (1000, 2000)
+
+
+async def test_the_time_of_day_limits_it(machine: Machine) -> None:
+    machine.use(daemon=DaemonSettings(upload_schedule=("00:00-24:00=7",)), swarm=SwarmSettings(upload_limit=5))
+    async with machine.running() as node:
+        await asyncio.sleep(0)
+        assert node.limits == LimitsView(5, 0, 7, 0)
+        assert machine.engine.limits == (7, 0)
+        assert node.limit(Limits(1, 2)) == LimitsView(1, 2, 7, 2)
 
 
 async def test_a_folder_is_for_one_node(machine: Machine) -> None:
