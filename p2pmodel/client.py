@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
+from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.names import printable
 from p2pmodel.domain.transfers import Limits, LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
 from p2pmodel.errors import Conflict, P2PModelError, Unavailable, restored
@@ -82,6 +83,10 @@ class Client:
     async def transfer(self, ident: str) -> TransferView:
         """One transfer."""
         return await self._ask(TransferView, "GET", f"transfers/{ident}")
+
+    async def why(self, ident: str) -> Diagnosis:
+        """What bounds it now; takes a second."""
+        return await self._ask(Diagnosis, "GET", f"transfers/{ident}/why")
 
     async def pause(self, ident: str) -> TransferView:
         """Stop it until it is resumed."""

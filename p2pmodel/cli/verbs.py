@@ -27,6 +27,7 @@ _VERBS = {
     "torrent": ("p2pmodel.cli.torrent:torrent", "Make a .torrent of a snapshot, or say what one holds."),
     "tracker": ("p2pmodel.cli.tracker:tracker", "Let seeders and peers find each other."),
     "verify": ("p2pmodel.cli.verify:verify", "Hash every file of a snapshot in the cache anew."),
+    "why": ("p2pmodel.cli.why:why", "Say what bounds a transfer of the daemon, and what would help."),
 }
 """Where a verb is, and what it does in a line: `p2pmodel --help` lists them without loading any."""
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.transfers import LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
 from p2pmodel.errors import (
     AccessDenied,
@@ -88,6 +89,7 @@ def table(on: "_Handlers") -> list[Route]:
             errors=(Unavailable,),
             events=True,
         ),
+        Route("GET", f"{one}/why", on.why, "What bounds it now, and what would help", Diagnosis, errors=(NotFound,)),
         Route("GET", "/api/v1/snapshots", on.snapshots, "What the cache holds", tuple[SnapshotView, ...]),
         Route(
             *("DELETE", "/api/v1/snapshots", on.remove_snapshot, "Remove REPO@REV from the cache", Removed),
@@ -141,6 +143,9 @@ class _Handlers:
 
     async def cancel(self, request: web.Request) -> web.Response:
         return _answer(await self._api.cancel(request.match_info["id"]))
+
+    async def why(self, request: web.Request) -> web.Response:
+        return _answer(await self._api.why(request.match_info["id"]))
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
         ident = self._api.transfer(request.match_info["id"]).id

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import time
 
 from p2pmodel import __version__
 from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.diagnosis import Diagnosis, Surroundings, explain
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.transfers import (
     Limits,
@@ -21,11 +23,14 @@ from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import Found, TorrentTarget, parse_target
 from p2pmodel.node.gauging import gauges
 from p2pmodel.node.node import Node
+from p2pmodel.node.surroundings import disk_pressure, link_speed
 from p2pmodel.node.version import Version
 from p2pmodel.origin.standing import Standing
 from p2pmodel.service.control_bodies import ChangeBody, LimitsBody, StartBody
 from p2pmodel.store.listing import Held, snapshots
 from p2pmodel.swarm.torrents import parse
+
+LOOK_SECONDS = 1.0
 
 
 class NodeApi:
@@ -62,6 +67,21 @@ class NodeApi:
             target, tuple(body.include), tuple(body.exclude), peers=tuple((peer.host, peer.port) for peer in peers)
         )
         return await self._node.start(request, priority=body.priority, found=found)
+
+    async def why(self, ident: str) -> Diagnosis:
+        """What bounds a transfer; looks at it for a second. Raises NotFound."""
+        before = self._node.transfer(ident)
+        began = time.monotonic()
+        if before.state == "active":
+            await asyncio.sleep(LOOK_SECONDS)
+        rates = [standing.rate for standing in await self.mirrors() if standing.rate is not None]
+        around = Surroundings(
+            limit=self._node.limits.download_now,
+            link=await asyncio.to_thread(link_speed),
+            mirrors=sum(rates) if rates else None,
+            disk_pressure=await asyncio.to_thread(disk_pressure),
+        )
+        return explain(before, self._node.transfer(ident), max(time.monotonic() - began, 1e-3), around)
 
     async def change(self, ident: str, body: ChangeBody) -> TransferView:
         """Change a transfer's priority. Raises NotFound."""

@@ -242,12 +242,19 @@ def test_its_log_is_json_where_nobody_looks(nodes: Nodes, seeder: str) -> None:
     assert any("is ready at" in line["event"] for line in lines)
 
 
+def bound(nodes: Nodes) -> str:
+    """What binds the one transfer now."""
+    [found] = nodes.ok("node", "why", REPO, "--json").json["transfers"]
+    return str(found["bound"])
+
+
 def test_a_limit_takes_effect_while_it_runs(nodes: Nodes, model: Path, seeder: str) -> None:
-    daemon(nodes, seeder, "--download-limit", "100000")
+    daemon(nodes, seeder, "--download-limit", "300000")
     fetch = nodes.start("node", "fetch", REPO, "--json", "--progress", "json")
     eventually(lambda: fetch.progress().get("peers", 0) > 0, PATIENCE, lambda: str(fetch.progress()))
     time.sleep(1.0)
     assert one(nodes)["progress"]["done"] < SIZE // 4
+    eventually(lambda: bound(nodes) in ("limit", "disk"), PATIENCE, lambda: bound(nodes))
     shown = nodes.ok("node", "limits", "--download", "0", "--upload", "1MB", "--json").json
     assert (shown["upload"], shown["download_now"]) == (1_000_000, 0)
     assert fetch.wait(20).code == 0

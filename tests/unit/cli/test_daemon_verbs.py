@@ -9,6 +9,8 @@ from p2pmodel.cli.log import logger
 from p2pmodel.cli.outcome import Outcome
 from p2pmodel.cli.status import table
 from p2pmodel.cli.transfers import chosen
+from p2pmodel.cli.why import words
+from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.progress import Progress, Timings
 from p2pmodel.domain.transfers import TransferView, Trouble
 from p2pmodel.errors import InvalidInput, NotFound
@@ -63,7 +65,9 @@ def test_a_socket_where_none_can_be(cli: CommandLine):
     assert "the socket is too long" in cli.refuses(7, "daemon", "--socket", cli.home / ("x" * 120))
 
 
-@pytest.mark.parametrize("verb", [("status",), ("pause", "a/b"), ("resume", "a/b"), ("status", "--watch")])
+@pytest.mark.parametrize(
+    "verb", [("status",), ("pause", "a/b"), ("resume", "a/b"), ("why", "a/b"), ("limits",), ("status", "--watch")]
+)
 def test_no_daemon_is_one_line(cli: CommandLine, verb: tuple[str, ...]):
     said = cli.refuses(6, *verb, P2PMODEL_SOCKET=str(cli.home / "d.sock"))
     assert said.endswith(f"no daemon is running (looked for {cli.home}/d.sock); start one with 'p2pmodel daemon'")
@@ -114,3 +118,11 @@ def test_an_outcome_says_what_came():
     assert came.words() == "downloaded 8 bytes in 2.00 s, then verified in 0.50 s"
     assert came.plain()["from_mirrors"] == 3
     assert "10 bytes were here already" in outcome(Progress("done", 10, 10, from_cache=10)).words()
+
+
+def test_a_diagnosis_is_one_line():
+    found = Diagnosis("1" * 12, "org/model", "limit", "the limit is used up", "raise it", 9.5e6, 10e6, 0.95)
+    assert words(found) == "org/model: limit: the limit is used up (9.5 MB/s of 10.0 MB/s, 95%); raise it"
+    assert (
+        words(Diagnosis("1" * 12, "org/model", "nothing", "it is complete", "")) == "org/model: nothing: it is complete"
+    )

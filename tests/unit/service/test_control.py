@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.node.node import Node
-from p2pmodel.service import event_stream
+from p2pmodel.service import event_stream, node_api
 from p2pmodel.service.access import Access
 from p2pmodel.service.control import MAX_BODY, control_app, table
 from p2pmodel.service.control import _Handlers as Handlers
 from p2pmodel.service.node_api import NodeApi
 from p2pmodel.service.server import serving
-from tests.support.node_machine import Machine, machine, torrent, until_state
+from tests.support.node_machine import Machine, machine, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS
 
 __all__ = ["machine"]
@@ -37,6 +37,7 @@ OPERATIONS = {
     "GET /api/v1/transfers",
     "GET /api/v1/transfers/{id}",
     "GET /api/v1/transfers/{id}/events",
+    "GET /api/v1/transfers/{id}/why",
     "PATCH /api/v1/transfers/{id}",
     "POST /api/v1/transfers",
     "POST /api/v1/transfers/{id}/cancel",
@@ -121,6 +122,15 @@ async def test_a_transfer_from_start_to_removal(api: Api, machine: Machine) -> N
     removed = await api.ok("DELETE", one)
     assert removed["repo"] == "org/model"
     assert await api.ok("GET", "snapshots") == []
+
+
+async def test_why_it_is_not_faster(api: Api, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_api, "LOOK_SECONDS", 0.01)
+    ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
+    await until(api.node, ident, lambda view: view.progress.phase == "downloading")
+    assert (await api.ok("GET", f"transfers/{ident}/why"))["bound"] in ("no peers", "disk")
+    await api.ok("POST", f"transfers/{ident}/pause")
+    assert (await api.ok("GET", f"transfers/{ident}/why"))["bound"] == "paused"
 
 
 async def test_a_snapshot_is_removed_by_its_name(api: Api, machine: Machine) -> None:
