@@ -13,7 +13,7 @@ from dataclasses import replace
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.progress import Progress, Timings
 from p2pmodel.domain.transfers import Candidate, State, TransferView, Trouble
-from p2pmodel.errors import P2PModelError
+from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetching import FOR_EVER, Fetched, Fetching, FetchRequest, Home
 from p2pmodel.node.finding import Found
 from p2pmodel.node.progress import Reporter
@@ -24,6 +24,9 @@ from p2pmodel.swarm.torrents import Metainfo, parse
 
 NOTES = 20
 """Lines that are remembered of one transfer."""
+FIRST_RETRY = 30.0
+"""Seconds after which a transfer that nobody could feed is tried again by itself; twice as many each further time."""
+LAST_RETRY = 600.0
 
 
 class Kept:
@@ -53,6 +56,9 @@ class Kept:
         self._found: Found | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._closed = False
+        self._again: asyncio.TimerHandle | None = None
+        self._pause = FIRST_RETRY
         self._rests = False
         """Whether it came to its own end: complete, and nobody to serve it to."""
         self._progress = Progress("finding")
@@ -96,8 +102,19 @@ class Kept:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    def close(self) -> None:
+        """Stop, for good."""
+        self._closed = True
+        self.stop()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
     def retry(self) -> None:
         """Whatever made it end is forgotten."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         self.error = None
         self._rests = False
 
@@ -176,9 +193,11 @@ class Kept:
         return None
 
     def _ready(self, fetched: Fetched) -> None:
+        if not self.record.complete:
+            self._log(f"{self.record.repo}@{self.record.commit} is ready at {fetched.path}")
         self.record = replace(self.record, complete=True)
         self._timings = fetched.timings
-        self._log(f"{self.record.repo}@{self.record.commit} is ready at {fetched.path}")
+        self._pause = FIRST_RETRY
         self._settled()
 
     def _see(self, progress: Progress) -> None:
@@ -191,6 +210,13 @@ class Kept:
         self._stopping = False
         if not task.cancelled():
             task.result()  # it catches all: anything here is a bug to be seen
+        if isinstance(self.error, Unavailable) and not self._closed:
+            self._again = asyncio.get_running_loop().call_later(self._pause, self._try_again)
+            self._pause = min(2 * self._pause, LAST_RETRY)
+        self._settled()
+
+    def _try_again(self) -> None:
+        self.retry()
         self._settled()
 
 

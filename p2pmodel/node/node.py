@@ -100,7 +100,7 @@ class Node:
         with self._lock:
             kept = list(self._kept.values())
             for each in kept:
-                each.stop()
+                each.close()
             try:
                 async with asyncio.timeout(STOP_SECONDS):
                     await asyncio.gather(*(each.stopped() for each in kept), *self._background)
@@ -284,7 +284,7 @@ class Node:
 
     async def _forget(self, kept: Kept) -> None:
         kept.record = replace(kept.record, paused=True)
-        kept.stop()
+        kept.close()
         await kept.stopped()
         await asyncio.to_thread(self._records.forget, kept.record.id)
         self._saved.pop(kept.record.id, None)

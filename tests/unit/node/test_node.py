@@ -8,6 +8,7 @@ import pytest
 from p2pmodel.domain.names import RepoId
 from p2pmodel.domain.transfers import Limits, LimitsView
 from p2pmodel.errors import EntryNotFound, LocalResource, NotFound, Unavailable
+from p2pmodel.node import kept
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import parse_target
 from p2pmodel.node.node import Node
@@ -199,6 +200,29 @@ async def test_one_that_fails_says_why_and_lets_the_others_go_on(machine: Machin
         await node.resume(failing)
         await until_state(node, failing, "seeding")
     assert any("failed" in note for note in machine.notes)
+
+
+async def test_one_that_nobody_could_feed_is_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "FIRST_RETRY", 0.3)
+    machine.use(swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=0.3))
+    async with machine.running() as node:
+        ident = (await node.start(torrent(machine.swarm))).id
+        for _ in range(2):
+            await until_state(node, ident, "failed")
+            await until_state(node, ident, "active")
+        await machine.seeder()
+        await until_state(node, ident, "seeding")
+        assert node.transfer(ident).trouble is None
+
+
+async def test_a_fault_of_this_machine_is_not_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "FIRST_RETRY", 0.01)
+    machine.settings.cache_dir.write_text("a file")
+    async with machine.running() as node:
+        ident = (await node.start(torrent(machine.swarm))).id
+        await until_state(node, ident, "failed")
+        await asyncio.sleep(0.1)
+        assert node.transfer(ident).trouble.code == "local_resource"
 
 
 async def test_cancelled_it_is_forgotten_and_what_is_here_stays(machine: Machine) -> None:
