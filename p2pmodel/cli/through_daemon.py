@@ -59,7 +59,7 @@ async def fetch(settings: Settings, request: FetchRequest, screen: Screen) -> Ou
         view = await _followed(client, view, screen)
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
-    return Outcome(Path(view.path), view.repo, view.commit, view.size, timings, view.progress)
+    return Outcome(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
 
 
 def _wire(request: FetchRequest) -> str | bytes:

@@ -39,6 +39,8 @@ class TransferView:
     size: int
     """Bytes of the whole snapshot; 0 while it is not known."""
     progress: Progress
+    arrived: Progress | None = None
+    """As it was when it became complete, and how long that took; None for what was so when the node started."""
     timings: Timings | None = None
     trouble: Trouble | None = None
     notes: tuple[str, ...] = ()

@@ -16,7 +16,9 @@ from p2pmodel.domain.transfers import Candidate, State, TransferView, Trouble
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetching import FOR_EVER, Fetched, Fetching, FetchRequest, Home
 from p2pmodel.node.finding import Found
+from p2pmodel.node.offering import keep_offered, torrent_to_offer
 from p2pmodel.node.progress import Reporter
+from p2pmodel.node.tasks import companions
 from p2pmodel.os_errors import translate
 from p2pmodel.settings import Settings
 from p2pmodel.store.transfers import TransferRecord, TransferRecords
@@ -61,7 +63,9 @@ class Kept:
         self._pause = FIRST_RETRY
         self._rests = False
         """Whether it came to its own end: complete, and nobody to serve it to."""
+        self._reporter = Reporter(self._see, self.say)
         self._progress = Progress("finding")
+        self._arrived: Progress | None = None
         self._timings: Timings | None = None
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._noted = 0
@@ -140,6 +144,7 @@ class Kept:
             path=str(self._repo.snapshot(record.commit)),
             size=self._found.manifest.total_size if self._found else 0,
             progress=self._progress if self._task else _at_rest(self._progress),
+            arrived=self._arrived,
             timings=self._timings,
             trouble=Trouble(error.code, error.what, error.hint) if error else None,
             notes=tuple(self._notes),
@@ -156,6 +161,16 @@ class Kept:
         return "active" if self._task else "queued"
 
     async def _run(self) -> None:
+        try:
+            fetching = self._fetching()
+            await fetching.run(self._ready, await self._find(fetching))
+            await self._offer()
+            self._rests = True
+        except Exception as error:  # noqa: BLE001 - of any kind: it must not end the node and all other transfers
+            self.error = translate(error)
+            self._log(f"{self.record.repo} failed: {self.error}")
+
+    def _fetching(self) -> Fetching:
         request = FetchRequest(
             Reference(self.record.repo, self.record.commit),
             include=self.record.selections[0].include,
@@ -164,13 +179,19 @@ class Kept:
             peers=self.record.peers,
             seed_seconds=FOR_EVER,
         )
-        fetching = Fetching(request, self._settings, Reporter(self._see, self.say), home=self._home)
-        try:
-            await fetching.run(self._ready, await self._find(fetching))
-            self._rests = True
-        except Exception as error:  # noqa: BLE001 - of any kind: it must not end the node and all other transfers
-            self.error = translate(error)
-            self._log(f"{self.record.repo} failed: {self.error}")
+        return Fetching(request, self._settings, self._reporter, home=self._home)
+
+    async def _offer(self) -> None:
+        """Serve to a swarm of its own what came from the mirrors alone, as far as there are coordinators to tell."""
+        assert self._found is not None
+        manifest = self._found.manifest
+        metainfo = await torrent_to_offer(self._repo, manifest, self._settings, self._reporter)
+        if metainfo is None:
+            return
+        self._found = Found(manifest, metainfo)
+        async with companions() as start:
+            start(keep_offered(self._settings.coordinators, metainfo.raw, self.record.revisions, self.say))
+            await self._fetching().run(self._ready, self._found)
 
     async def _find(self, fetching: Fetching) -> Found:
         if self._found is None or self._found.metainfo is None:
@@ -195,8 +216,8 @@ class Kept:
     def _ready(self, fetched: Fetched) -> None:
         if not self.record.complete:
             self._log(f"{self.record.repo}@{self.record.commit} is ready at {fetched.path}")
+            self._arrived, self._timings = fetched.progress, fetched.timings
         self.record = replace(self.record, complete=True)
-        self._timings = fetched.timings
         self._pause = FIRST_RETRY
         self._settled()
 

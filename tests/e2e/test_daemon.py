@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import PATIENCE, Nodes, Running, eventually
+from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
 REPO = "org/model"
 DEAD = "http://127.0.0.1:9"
@@ -260,3 +260,23 @@ def test_a_limit_takes_effect_while_it_runs(nodes: Nodes, model: Path, seeder: s
     assert fetch.wait(20).code == 0
     assert nodes.ok("node", "limits").out == "up    1.0 MB/s\ndown  no limit\n"
     assert published(nodes) == contents(model)
+
+
+def test_what_came_from_the_mirrors_is_offered_to_the_swarm(nodes: Nodes, model: Path) -> None:
+    hub, log = nodes.hub(model, repo=REPO)
+    tracker = str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
+    where = ("--coordinator", tracker, "--endpoint", hub, "--swarm-listen", "127.0.0.11:0", "--json")
+    running = nodes.start("node", "daemon", *where)
+    running.ready()
+    first = nodes.ok("node", "fetch", REPO, "--json").json
+    assert first["from_mirrors"] == first["size"]
+    until(nodes, "seeding")
+    before = len(served(log))
+    fetch = nodes.fetch("other", REPO, "--coordinator", tracker, "--endpoint", DEAD, address="127.0.0.12")
+    other = fetch.wait()
+    assert other.code == 0, other.err
+    assert other.json["from_peers"] == other.json["size"]
+    assert len(served(log)) == before
+    stopped_well(running)
+    nodes.start("node", "daemon", *where).ready()
+    assert until(nodes, "seeding")["progress"]["from_cache"] == first["size"]

@@ -2,19 +2,27 @@
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from p2pmodel.domain.names import RepoId
+from p2pmodel.domain.names import Reference, RepoId
 from p2pmodel.domain.transfers import Limits, LimitsView
 from p2pmodel.errors import EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.node import kept
+from p2pmodel.node.coordinators import find
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import parse_target
 from p2pmodel.node.node import Node
+from p2pmodel.service.catalog import Catalog
+from p2pmodel.service.coordinator import coordinator_app
+from p2pmodel.service.server import serving
+from p2pmodel.service.tracker import Tracker
 from p2pmodel.settings import DaemonSettings, MirrorSettings, SwarmSettings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.transfers import TransferRecords
+from p2pmodel.swarm.torrents import parse
 from tests.support.fake_hub import FakeHub
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS
@@ -150,6 +158,39 @@ async def test_from_mirrors_alone_it_is_ready_and_served_to_nobody(machine: Mach
             assert view.progress.from_mirrors > 0
     assert machine.published() == CONTENTS
     assert machine.refs() == {"main": machine.swarm.snapshot.commit}
+
+
+async def test_from_mirrors_it_is_offered_where_there_are_coordinators(machine: Machine) -> None:
+    async with FakeHub(machine.swarm.snapshot) as hub, coordinator() as url:
+        machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False, coordinators=(url,))
+        async with machine.running() as node:
+            ident = (await node.start(FetchRequest(parse_target("org/model")))).id
+            view = await until_state(node, ident, "seeding")
+            assert view.arrived.from_mirrors > 0
+            async with asyncio.timeout(5):
+                while (answer := await find(Reference.parse("org/model"), [url], 1.0)).torrent is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert parse(answer.torrent).info_hash in machine.engine.torrents
+            assert parse(answer.torrent).manifest == machine.swarm.snapshot.manifest
+        async with machine.running() as node:
+            await until_state(node, ident, "seeding")
+
+
+async def test_a_part_of_a_snapshot_is_not_offered(machine: Machine) -> None:
+    async with FakeHub(machine.swarm.snapshot) as hub, coordinator() as url:
+        machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False, coordinators=(url,))
+        async with machine.running() as node:
+            ident = (await node.start(FetchRequest(parse_target("org/model"), include=("*.json",)))).id
+            await until(node, ident, lambda view: view.state == "ready" and view.progress.phase == "done")
+            await asyncio.sleep(0.1)
+            assert (await find(Reference.parse("org/model"), [url], 1.0)).torrent is None
+
+
+@asynccontextmanager
+async def coordinator() -> AsyncIterator[str]:
+    """A real one; its URL."""
+    async with serving(coordinator_app(Tracker(), Catalog()), "127.0.0.1", 0, grace=0.2) as url:
+        yield url
 
 
 async def test_a_name_and_the_commit_it_means_are_one(machine: Machine) -> None:
