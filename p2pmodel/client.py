@@ -5,6 +5,7 @@ silence: a daemon says something every few seconds.
 """
 
 import base64
+import errno
 import io
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.names import printable
 from p2pmodel.domain.transfers import Limits, LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
-from p2pmodel.errors import Conflict, P2PModelError, Unavailable, restored
+from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, Unavailable, restored
 
 T = TypeVar("T")
 
@@ -165,6 +166,10 @@ class Client:
             raise self._lost(error) from None
 
     def _lost(self, error: Exception) -> P2PModelError:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+            return AccessDenied(
+                f"the daemon's socket {self._path} is another user's", hint="be that user, or do without"
+            )
         if isinstance(error, aiohttp.ClientConnectorError | FileNotFoundError):
             return NoDaemon(f"no daemon is running (looked for {self._path})", hint="start one with 'p2pmodel daemon'")
         if isinstance(error, TimeoutError):

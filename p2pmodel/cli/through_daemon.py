@@ -10,7 +10,7 @@ from p2pmodel.cli.outcome import Outcome
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.domain.progress import Progress, Timings
 from p2pmodel.domain.transfers import TransferView
-from p2pmodel.errors import Conflict, restored
+from p2pmodel.errors import AccessDenied, Conflict, restored
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import TorrentTarget
 from p2pmodel.settings import Settings
@@ -29,7 +29,7 @@ async def usable(settings: Settings, screen: Screen) -> bool:
     try:
         async with Client(path) as client:
             node = await client.node()
-    except NoDaemon:
+    except (NoDaemon, AccessDenied):
         return False
     if Path(node.cache_dir) != HubCache(settings.cache_dir).root:
         screen.note(f"the daemon keeps another cache ({node.cache_dir}): fetching without it")

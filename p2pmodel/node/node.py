@@ -144,6 +144,7 @@ class Node:
             await self._learn(kept, found)
             await self._check(kept, found)
             await self._widen(kept, request, found, priority)
+        await self._take_names(kept)
         for line in notes:
             kept.say(line)
         self._reconcile()
@@ -272,6 +273,18 @@ class Node:
             kept.record = replace(kept.record, complete=False)
             kept.stop()
         await self._save(kept)
+
+    async def _take_names(self, kept: Kept) -> None:
+        """A name points at one commit of its repository: the one that was found last."""
+        for other in list(self._kept.values()):
+            async with self._turns[other.record.id]:
+                left = tuple(name for name in other.record.revisions if name not in kept.record.revisions)
+                if other is kept or other.record.repo != kept.record.repo or left == other.record.revisions:
+                    continue
+                other.record = replace(other.record, revisions=left)
+                if not other.record.complete:
+                    other.stop()  # it would let the name point at its own commit once it is complete
+                await self._save(other)
 
     async def _change(self, ident: str, **fields: Any) -> TransferView:
         self._find(ident)

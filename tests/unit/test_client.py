@@ -10,7 +10,7 @@ from aiohttp import web
 
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.domain.transfers import Limits, LimitsView, TransferView
-from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
+from p2pmodel.errors import AccessDenied, Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.node import Node
 from p2pmodel.service.control import control_app
 from p2pmodel.service.node_api import NodeApi
@@ -83,6 +83,16 @@ async def test_errors_come_back_as_they_were(machine: Machine, client: Client) -
 async def test_nobody_there(path: Path) -> None:
     async with Client(path) as client:
         with pytest.raises(NoDaemon, match=f"no daemon is running .looked for {path}.; start one"):
+            await client.transfers()
+
+
+async def test_a_socket_of_another_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_args: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", refused)
+    async with Client(path) as client:
+        with pytest.raises(AccessDenied, match="is another user's"):
             await client.transfers()
 
 

@@ -24,6 +24,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.transfers import TransferRecords
 from p2pmodel.swarm.torrents import parse
 from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS
 
@@ -204,6 +205,23 @@ async def test_a_name_and_the_commit_it_means_are_one(machine: Machine) -> None:
             assert by_name.id == by_commit.id
             await until(node, by_commit.id, lambda view: view.complete)
     assert machine.refs() == {"main": machine.swarm.snapshot.commit}
+
+
+async def test_a_name_points_at_the_commit_it_was_found_to_mean_last(machine: Machine) -> None:
+    old, new = snapshot_of(CONTENTS), snapshot_of(CONTENTS | {"config.json": b"new"})
+    async with machine.running() as node:
+        for snapshot in (old, new):
+            async with FakeHub(snapshot) as hub:
+                node.settings = node.settings.model_copy(
+                    update={"mirrors": (MirrorSettings(name="m", endpoint=hub.url),), "offline": False}
+                )
+                view = await node.start(FetchRequest(parse_target("org/model")))
+                await until(node, view.id, lambda view: view.complete)
+        by_commit = {view.commit: view.revisions for view in node.transfers()}
+        assert by_commit == {old.commit: (), new.commit: ("main",)}
+        assert machine.refs() == {"main": new.commit}
+    async with machine.running() as node:
+        assert {view.commit: view.revisions for view in node.transfers()} == by_commit
 
 
 async def test_only_so_many_download_at_a_time(machine: Machine) -> None:
