@@ -1,6 +1,8 @@
 """`p2pmodel daemon`: the node of this machine, until stopped."""
 
 import json
+import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from p2pmodel.service.daemon import Daemon, Ready, TcpRole
 from p2pmodel.service.server import check_exposure
 from p2pmodel.settings import Settings
 
+MOST_FILES = 65_536
 INTERRUPTED = "stopped; the next start goes on with every transfer"
 
 
@@ -47,6 +50,7 @@ def daemon(
     every transfer when it starts again. With --json one line appears on stdout once it can be asked. SIGTERM ends it
     with exit code 0, Ctrl-C with 130.
     """
+    _open_as_many_files_as_may()
     tcp = _tcp(control_listen, token_file, read_only=read_only)
     log = logger(quiet=quiet)
 
@@ -59,6 +63,13 @@ def daemon(
         )
 
     serve(Daemon(settings, tcp, log).run(ready), interrupted=INTERRUPTED)
+
+
+def _open_as_many_files_as_may() -> None:
+    """The usual 1024 are few for a node: each shard and each peer is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
 
 
 def _tcp(listen: str | None, token_file: Path | None, *, read_only: bool) -> TcpRole | None:

@@ -34,6 +34,11 @@ LEFT_TO_DAEMON = "interrupted; the daemon goes on with it ('p2pmodel pause' stop
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Connect to this peer; repeatable.")
 @click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Serve that long once ready.")
 @click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Serve until RATIO copies are sent.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    help="Of several that the daemon is to download, the highest goes first (0).",
+)
 @click.option("--no-daemon", is_flag=True, help="Do it in this command, even if a daemon runs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and stop.")
 @click.option("--load", is_flag=True, help="Load the model once it is here.")
@@ -76,7 +81,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         aside = partial(_for_good, stack) if wants_load else screen.aside
         ready = _Ready(flags, screen.note, wants_load=wants_load, aside=aside)
         if not flags["no_daemon"] and run(through_daemon.usable(settings, screen), interrupted="interrupted"):
-            ready(run(through_daemon.fetch(settings, request, screen), interrupted=LEFT_TO_DAEMON))
+            ready(run(through_daemon.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON))
             if wants_load:
                 ready.load()
             return

@@ -41,7 +41,7 @@ async def usable(settings: Settings, screen: Screen) -> bool:
     return True
 
 
-async def fetch(settings: Settings, request: FetchRequest, screen: Screen) -> Outcome:
+async def fetch(settings: Settings, request: FetchRequest, screen: Screen, priority: int | None = None) -> Outcome:
     """Have the daemon bring what `request` names, showing how it goes on. Raises what made it fail."""
     assert settings.daemon.socket is not None
     began = time.monotonic()
@@ -51,6 +51,7 @@ async def fetch(settings: Settings, request: FetchRequest, screen: Screen) -> Ou
             _wire(request),
             include=request.include,
             exclude=request.exclude,
+            priority=priority,
             peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
         )
         found = time.monotonic()

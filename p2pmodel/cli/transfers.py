@@ -55,6 +55,15 @@ def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None
     _command(settings, repo, Client.resume, "resumed", as_json=as_json, quiet=quiet)
 
 
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.socket
+@options.common
+def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Let the daemon forget its transfers of REPO. What is here of them stays, and a new fetch goes on from there."""
+    _command(settings, repo, Client.cancel, "cancelled", as_json=as_json, quiet=quiet)
+
+
 def _command(settings: Settings, repo: str, command: Command, done: str, *, as_json: bool, quiet: bool) -> None:
     async def work() -> list[TransferView]:
         async with connected(settings) as client:

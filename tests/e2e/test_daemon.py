@@ -7,6 +7,8 @@ import random
 import signal
 import socket
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,41 @@ def test_without_a_daemon_the_verbs_say_so_in_one_line(nodes: Nodes) -> None:
             f"p2pmodel: no daemon is running (looked for {nodes.root}/node/.local/state/p2pmodel/p2pmodel.sock); "
             "start one with 'p2pmodel daemon'\n"
         )
+
+
+def test_over_tcp_it_asks_for_its_token(nodes: Nodes, seeder: str) -> None:
+    token = nodes.root / "token"
+    token.write_text("sesame-sesame\n")
+    token.chmod(0o600)
+    tcp = ("--control-listen", "127.0.0.1:0", "--token-file", token, "--read-only")
+    url = daemon(nodes, seeder, *tcp).ready()["url"]
+    assert asked(url, "GET", "transfers") == 401
+    assert asked(url, "GET", "transfers", Authorization="Bearer sesame-sesame") == 200
+    assert asked(url, "POST", "transfers", Authorization="Bearer sesame-sesame") == 405
+    assert transfers(nodes) == []
+
+
+def asked(url: str, method: str, path: str, **headers: str) -> int:
+    request = urllib.request.Request(f"{url}/api/v1/{path}", method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_cancelled_transfer_is_forgotten_and_its_client_told(nodes: Nodes, model: Path) -> None:
+    seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "1000000").ready()["coordinator"]
+    daemon(nodes, str(seeder))
+    fetch = nodes.start("node", "fetch", REPO, "--priority", "3", "--progress", "json")
+    eventually(lambda: fetch.progress().get("from_peers", 0) > 0, PATIENCE, lambda: str(fetch.progress()))
+    assert one(nodes)["priority"] == 3
+    nodes.ok("node", "cancel", REPO)
+    done = fetch.wait()
+    assert done.code == 1
+    assert "was cancelled; the same command starts it again" in done.err
+    assert transfers(nodes) == []
 
 
 def test_its_log_is_json_where_nobody_looks(nodes: Nodes, seeder: str) -> None:
