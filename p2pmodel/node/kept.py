@@ -81,6 +81,11 @@ class Kept:
         return Candidate(self.record.id, self.record.priority, self.record.added)
 
     @property
+    def etags(self) -> frozenset[str]:
+        """Names of the blobs that it has or will have, as far as they are known."""
+        return frozenset(file.etag for file in self._found.manifest.files) if self._found else frozenset()
+
+    @property
     def has_torrent(self) -> bool:
         """Whether it is known by which torrent it arrives."""
         return self._found is not None and self._found.metainfo is not None

@@ -180,7 +180,8 @@ class Node:
             if kept is not None:
                 await self._forget(kept)
             try:
-                return await asyncio.to_thread(remove_snapshot, self.home.cache.repo(repo), commit)
+                needed = {etag for each in self._kept.values() if each.record.repo == repo for etag in each.etags}
+                return await asyncio.to_thread(remove_snapshot, self.home.cache.repo(repo), commit, needed)
             except NotFound:
                 if kept is None:
                     raise
@@ -276,10 +277,11 @@ class Node:
 
     async def _take_names(self, kept: Kept) -> None:
         """A name points at one commit of its repository: the one that was found last."""
-        for other in list(self._kept.values()):
+        others = [each for each in self._kept.values() if each is not kept and each.record.repo == kept.record.repo]
+        for other in others:
             async with self._turns[other.record.id]:
                 left = tuple(name for name in other.record.revisions if name not in kept.record.revisions)
-                if other is kept or other.record.repo != kept.record.repo or left == other.record.revisions:
+                if left == other.record.revisions or self._kept.get(other.record.id) is not other:
                     continue
                 other.record = replace(other.record, revisions=left)
                 if not other.record.complete:

@@ -20,7 +20,7 @@ class Access:
         """Raise Forbidden or AccessDenied for a request with `headers` that is not let in."""
         host = headers.get("Host", "")
         origin = headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             raise Forbidden("a page of another site asked", hint="open the node's own address")
         if self.token is not None:
             self._check_token(headers.get("Authorization", ""))

@@ -6,6 +6,7 @@ A reader never finds half of it gone. A blob in the hub's shared store stays; on
 import os
 import shutil
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from p2pmodel.store.space import allocated
 
 
 @translated()
-def remove_snapshot(repo: RepoCache, commit: str) -> int:
+def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = frozenset()) -> int:
     """Remove snapshot `commit` and what was staged for it; returns how many bytes of blobs went.
+
+    Blobs whose etags are `needed`, by snapshots that are on their way and have no links yet, stay.
 
     Raises NotFound if nothing of it is here. Nobody may be fetching it.
     """
@@ -36,7 +39,7 @@ def remove_snapshot(repo: RepoCache, commit: str) -> int:
     if staged.is_dir():
         shutil.rmtree(staged)
     kept = {blob for other in repo.commits() for blob in _blobs_of(repo, other)}
-    freed = sum(_remove_blob(repo, etag) for etag in ours - kept)
+    freed = sum(_remove_blob(repo, etag) for etag in ours - kept - needed)
     if not repo.commits() and not _anything_left(repo):
         shutil.rmtree(repo.folder)
     return freed

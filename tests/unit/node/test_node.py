@@ -26,7 +26,7 @@ from p2pmodel.swarm.torrents import parse
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
-from tests.support.node_swarm import CONTENTS
+from tests.support.node_swarm import CONTENTS, Swarm
 
 __all__ = ["machine"]
 
@@ -314,6 +314,23 @@ async def test_removed_it_is_gone_from_the_cache(machine: Machine) -> None:
         await node.start(torrent(machine.swarm))
         await until_state(node, ident, "seeding")
     assert machine.published() == CONTENTS
+
+
+async def test_removing_takes_nothing_from_a_transfer_on_its_way(machine: Machine) -> None:
+    old = machine.swarm
+    new = Swarm(machine.root, snapshot_of(CONTENTS | {"config.json": b"new"}))
+    new.network = old.network
+    await machine.seeder()
+    async with machine.running() as node:
+        first = (await node.start(torrent(old))).id
+        await until_state(node, first, "seeding")
+        second = (await node.start(torrent(new))).id
+        await until(node, second, lambda view: view.progress.phase == "downloading")
+        assert await node.remove(old.metainfo.manifest.repo, old.metainfo.manifest.commit) < 10_000
+        await machine.seeder(new, "127.0.0.7")
+        await until_state(node, second, "seeding")
+        assert node.transfer(second).progress.from_cache > 0
+    assert machine.published(new) == CONTENTS | {"config.json": b"new"}
 
 
 async def test_files_that_somebody_took_away_come_again(machine: Machine) -> None:

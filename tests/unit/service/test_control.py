@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -252,6 +253,45 @@ async def test_what_is_no_json_is_refused(api: Api) -> None:
         assert response.status == 413
 
 
+NASTY = [
+    None,
+    True,
+    -1,
+    1 << 70,
+    1e308,
+    "",
+    "a/b",
+    "x" * 9000,
+    "\\x00",
+    "ö",
+    "../..",
+    [],
+    [[]],
+    ["x"],
+    {},
+    {"a": {}},
+    "AAAA",
+]
+
+
+async def test_no_request_makes_it_fail(api: Api) -> None:
+    """Whatever fits the document by half: refused, or, for what nobody has, unavailable."""
+    document, dice = await api.ok("GET", "openapi.json"), random.Random(7)
+    schemas = document["components"]["schemas"]
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if content is None:
+                continue
+            names = [*schemas[content["schema"]["$ref"].rpartition("/")[2]]["properties"], "surprise"]
+            for _ in range(60):
+                body = {name: dice.choice(NASTY) for name in dice.sample(names, dice.randint(0, len(names)))}
+                where = path.removeprefix("/api/v1/").replace("{id}", dice.choice(["0123456789ab", "%00", "x"]))
+                status, answer = await api(method.upper(), where, body)
+                assert status < 500 or (status == 503 and answer["code"] == "unavailable"), (path, body, answer)
+                assert status == 200 or answer.keys() == {"code", "message", "hint"}
+
+
 @pytest.mark.parametrize("path", ["transfers/0123456789ab", "transfers/..%2f..%2fx", "transfers/%00"])
 async def test_a_transfer_that_is_not_there(api: Api, path: str) -> None:
     for method, tail in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/cancel"), ("GET", "/events")):
@@ -338,7 +378,7 @@ async def test_without_a_token_no_web_page_gets_in(knock: Knock) -> None:
     assert await knock(Origin="http://HERE") == 200
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "[::1", "a:b:c"):
         assert await knock(Host=host) == 403, host
-    for origin in ("http://evil.example", "null", "http://HERE.evil"):
+    for origin in ("http://evil.example", "null", "http://HERE.evil", "http://[", "", "ftp://HERE"):
         assert await knock(Origin=origin) == 403, origin
 
 

@@ -47,6 +47,14 @@ def test_what_another_snapshot_needs_stays(cache: HubCache):
     assert repo.manifest(OLD.commit) is None
 
 
+def test_what_one_on_its_way_needs_stays(cache: HubCache):
+    publish(cache, OLD)
+    repo, needed = cache.repo(OLD.manifest.repo), OLD.file("model-00001.safetensors")
+    remove_snapshot(repo, OLD.commit, {needed.etag})
+    assert [p.name for p in (repo.folder / "blobs").iterdir()] == [needed.etag]
+    assert repo.commits() == []
+
+
 def test_what_was_staged_goes_too(cache: HubCache):
     repo, file = cache.repo(OLD.manifest.repo), OLD.manifest.files[0]
     stage(repo, OLD.manifest, file, b"part")
