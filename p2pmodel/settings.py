@@ -4,6 +4,7 @@ The keys, their defaults and the environment names are documented in README.md; 
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from p2pmodel.domain.schedules import Schedule
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
+
+_ZONE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 
 class _Part(BaseModel):
@@ -78,6 +81,17 @@ class SwarmSettings(_Part):
     upload_limit: int = Field(default=0, ge=0)
     """Bytes a second to all peers together; 0 is unlimited."""
     download_limit: int = Field(default=0, ge=0)
+    origin_budget: float = Field(default=1.05, ge=0)
+    """Copies of a snapshot that the peers of a coordinator may take from the mirrors together; 0 is unlimited."""
+    zone: str = ""
+    """The rack or site of this node: trackers tell it mainly of peers of the same zone."""
+
+    @field_validator("zone")
+    @classmethod
+    def _check_zone(cls, value: str) -> str:
+        if not _ZONE.fullmatch(value):
+            raise ValueError("a zone is named by at most 64 letters, digits, '.', '_' or '-'")
+        return value
 
     @field_validator("listen")
     @classmethod
@@ -251,6 +265,8 @@ _ENVIRONMENT = {
     "P2PMODEL_STALL_TIMEOUT": "swarm.stall_timeout",
     "P2PMODEL_UPLOAD_LIMIT": "swarm.upload_limit",
     "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
+    "P2PMODEL_ORIGIN_BUDGET": "swarm.origin_budget",
+    "P2PMODEL_ZONE": "swarm.zone",
     "P2PMODEL_SOCKET": "daemon.socket",
     "P2PMODEL_MAX_ACTIVE": "daemon.max_active",
     "P2PMODEL_STATE_DIR": "state_dir",

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import collections
 import json
-import os
 import random
 import shutil
 import statistics
@@ -30,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.errors import P2PModelError
-from scripts.bench_rig import MIB, file_system, rig
-from scripts.mirror_rig import P2PMODEL, Rig
+from scripts.bench_rig import P2PMODEL, environment, file_system, import_directory, rig, write_random
+from scripts.mirror_rig import Rig
 from tests.support.toxic import FAULTS, ToxicRun, model, toxic_run
 
 LINKS = (8e6, 36e6, 87e6)
@@ -60,13 +59,10 @@ class Bench:
     def _publish(self, repo: str, size: int, cache: Path) -> str:
         source = self._place / "source"
         source.mkdir()
-        with (source / FILE).open("wb") as out:
-            for start in range(0, size, MIB):
-                out.write(os.urandom(min(MIB, size - start)))
-        command = [*P2PMODEL, "import", str(source), repo, "--cache-dir", str(cache), "-q", "--json"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        write_random(source / FILE, size)
+        commit = import_directory(source, repo, cache)
         shutil.rmtree(source)
-        return str(json.loads(done.stdout)["commit"])
+        return commit
 
     def round(self) -> dict[str, dict[str, float]]:
         """Every contestant once: seconds and bytes a second."""
@@ -102,18 +98,12 @@ class Bench:
         home.mkdir()
         filled = [part.replace("REPO", repo).replace("COMMIT", self._commits[repo]) for part in command]
         began = time.monotonic()
-        subprocess.run(self.rig.inside(filled), check=True, env=_env(home), stdout=subprocess.DEVNULL)
+        subprocess.run(self.rig.inside(filled), check=True, env=environment(home), stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - began
         got = max(path.stat().st_size for path in home.rglob("*") if path.is_file())
         if got != self.sizes[repo]:
             raise SystemExit(f"{filled} brought {got} of {self.sizes[repo]} bytes")
         return seconds
-
-
-def _env(home: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
-    quick = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK")
-    return kept | {"HOME": str(home), "HF_HOME": str(home)} | dict.fromkeys(quick, "1")
 
 
 def summary(bench: Bench, rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:

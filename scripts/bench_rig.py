@@ -1,12 +1,17 @@
-"""What the benchmarks share: the machine in one line, and the pass that everything is compared with."""
+"""What the benchmarks share: the machine in one line, snapshots of random bytes, a clean environment, and the pass that
+everything is compared with."""
 
 import hashlib
+import json
 import os
 import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MIB = 1 << 20
+P2PMODEL = [sys.executable, "-m", "p2pmodel"]
 
 
 def rig() -> str:
@@ -40,3 +45,24 @@ def bare_sha256_pass(paths: list[Path], jobs: int) -> None:
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(digest, paths))
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a node with `home` for all it keeps, without anything of the caller's settings."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
+    quick = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK")
+    return kept | {"HOME": str(home), "HF_HOME": str(home)} | dict.fromkeys(quick, "1")
+
+
+def write_random(path: Path, size: int) -> None:
+    """A new file of `size` random bytes."""
+    with path.open("wb") as out:
+        for start in range(0, size, MIB):
+            out.write(os.urandom(min(MIB, size - start)))
+
+
+def import_directory(source: Path, repo: str, cache: Path) -> str:
+    """Import the files below `source` into the hub cache `cache` as `repo`; returns the commit."""
+    command = [*P2PMODEL, "import", str(source), repo, "--cache-dir", str(cache), "-q", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return str(json.loads(done.stdout)["commit"])

@@ -32,6 +32,8 @@ def describe(progress: Progress) -> str:
         parts.append(f"{progress.done * 100 // progress.total}% of {human(progress.total)}")
     sources = {"peers": progress.from_peers, "mirrors": progress.from_mirrors, "cache": progress.from_cache}
     known = [f"{name} {human(size)}" for name, size in sources.items() if size]
+    if progress.from_other_zones is not None and progress.from_peers:
+        known.insert(1, f"{human(progress.from_other_zones)} of other zones")
     if known:
         parts.append("from " + ", ".join(known))
     if progress.download_rate:

@@ -113,7 +113,10 @@ def size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int
 
 
 def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--swarm-listen`, `--upload-limit` and `--download-limit`. Goes above `common`."""
+    """Add `--swarm-listen`, `--zone`, `--upload-limit` and `--download-limit`. Goes above `common`."""
+    verb = click.option(
+        "--zone", "_set_swarm__zone", metavar="NAME", help="This node's rack or site; peers of the same come first."
+    )(verb)
     verb = click.option(
         "--swarm-listen", "_set_swarm__listen", metavar="ADDRESS:PORT", help="Where peers connect (127.0.0.1:0)."
     )(verb)

@@ -22,7 +22,7 @@ class Outcome:
     def plain(self) -> dict[str, Any]:
         """As one JSON object."""
         progress = dataclasses.asdict(self.progress)
-        sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors")}
+        sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones")}
         return {
             "path": str(self.path),
             "repo": self.repo,

@@ -17,7 +17,15 @@ from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrent_file import read_torrent
 
-OF_THE_NODE = ("--endpoint", "--coordinator", "--swarm-listen", "--upload-limit", "--download-limit", "--seed-time")
+OF_THE_NODE = (
+    "--endpoint",
+    "--coordinator",
+    "--swarm-listen",
+    "--zone",
+    "--upload-limit",
+    "--download-limit",
+    "--seed-time",
+)
 """Options that say how a node takes part: one that runs already was told so when it started."""
 
 

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import click
+from aiohttp import web
 
 from p2pmodel.cli.running import serve as run_server
 from p2pmodel.cli.secrets import read_token
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.catalog_folder import CatalogFolder
-from p2pmodel.service.coordinator import coordinator_app
+from p2pmodel.service.coordinator import ORIGIN_BUDGET, coordinator_app
 from p2pmodel.service.server import check_exposure, serving
 from p2pmodel.service.tracker import INTERVAL, Tracker
 from p2pmodel.store.space import check_writable
@@ -38,6 +39,13 @@ def tracker() -> None:
 )
 @click.option("--registered-only", is_flag=True, help="Track only torrents of the catalog, not any info-hash.")
 @click.option("--full-scrape", is_flag=True, help="Answer a scrape that names no info-hash with all of them.")
+@click.option(
+    "--origin-budget",
+    type=click.FloatRange(min=0),
+    default=ORIGIN_BUDGET,
+    show_default=True,
+    help="Copies of a snapshot that its peers may take from the mirrors together; 0: no limit.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once it listens.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
 def serve(
@@ -49,6 +57,7 @@ def serve(
     interval: int,
     registered_only: bool,
     full_scrape: bool,
+    origin_budget: float,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -67,15 +76,16 @@ def serve(
         swarm = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)
     else:
         swarm = Tracker(interval=interval, full_scrape=full_scrape)
-    server = _serve(address, token, swarm, catalog, as_json=as_json, quiet=quiet)
+    app = coordinator_app(swarm, catalog, token=token, origin_budget=origin_budget)
+    server = _serve(address, token, app, catalog, as_json=as_json, quiet=quiet)
     run_server(server, interrupted="the tracker was stopped")
 
 
 async def _serve(
-    address: ListenAddress, token: str | None, swarm: Tracker, catalog: Catalog, *, as_json: bool, quiet: bool
+    address: ListenAddress, token: str | None, app: web.Application, catalog: Catalog, *, as_json: bool, quiet: bool
 ) -> None:
     notes = await catalog.load()
-    async with serving(coordinator_app(swarm, catalog, token=token), address.host, address.port) as base:
+    async with serving(app, address.host, address.port) as base:
         # The token stays in its file: what is printed here ends up in logs.
         url = f"{base}/<token>" if token else base
         held = len(catalog.publications())

@@ -1,5 +1,7 @@
 """Who is in which swarm: the state behind a BitTorrent tracker (BEP 3, 7), bounded in memory and in time.
 
+Who is told of whom is up to `PeerSets`.
+
 Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm with at most one endpoint of
 each address family; a swarm without peers is forgotten.
 """
@@ -9,18 +11,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Event = Literal["", "started", "stopped", "completed"]
+from p2pmodel.domain.peer_sets import PeerSets, Standing, ZoneRules
+
+Event = Literal["", "started", "stopped", "completed", "paused"]
+"""`paused`: the client has all it wants of what it has not whole (BEP 21)."""
+Role = Literal["", "source", "lessee"]
+"""A seeder that lessees pull from over HTTP, under leases, and such a lessee. The two are not told of each other: what
+a lessee would pull from the seeder without a lease, others would pull, too."""
 
 SLOW_PACE = 300.0
 """Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so
 qBittorrent's and Deluge's, default min_announce_interval)."""
 
 _SWEEP_ALL = 60.0
+_UNKNOWN = 1 << 64
+"""Bytes left of a client that does not say."""
+_REGULAR: tuple[Event, ...] = ("", "paused")
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """What a client says. `left` is in bytes, None if it did not say; `key` proves that it is the same client."""
+    """What a client says. `left` is in bytes, None if it did not say; `key` proves that it is the same client; `zone`
+    is the label of its rack or site."""
 
     info_hash: bytes
     peer_id: bytes
@@ -29,6 +41,8 @@ class Announce:
     event: Event = ""
     numwant: int = 50
     key: bytes = b""
+    zone: bytes = b""
+    role: Role = ""
 
     @property
     def seeding(self) -> bool:
@@ -64,8 +78,11 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class _Listed:
     peer: Peer
+    seeding: bool
+    left: int
     seen: float
     deadline: float
+    role: Role = ""
 
 
 class Swarms:
@@ -83,11 +100,13 @@ class Swarms:
         *,
         interval: float = 30.0,
         max_peers: int = 65_536,
-        max_swarm: int = 4_096,
+        max_swarm: int = 16_384,
     ) -> None:
         self._clock = clock
         self._rng = rng
         self._interval = interval
+        # Two announces: the first tells a new gateway of its peers, the second what it got from them.
+        self._zone_rules = ZoneRules(patience=2.5 * interval, silence=1.5 * interval)
         self._max_peers = max_peers
         self._max_swarm = max_swarm
         self._swarms: dict[bytes, _Swarm] = {}
@@ -102,13 +121,16 @@ class Swarms:
         endpoint = host + request.port.to_bytes(2, "big")
         # Without a key nothing proves that a client moved: its address is then part of what it is.
         identity = request.peer_id + (b"key" + request.key if request.key else b"at" + host)
-        was = swarm.take(identity, endpoint)
-        if request.event != "stopped" and self._has_room(swarm, before):
-            swarm.put(identity, _merge(was, request, endpoint, now, self._deadline(was, request, now)), request)
+        swarm.make_way(identity, endpoint, now)
+        was = swarm.entry(identity)
+        if request.event == "stopped":
+            swarm.drop(identity, now)
+        elif was or self._has_room(swarm, before):
+            entry = _merge(was, request, endpoint, now, self._deadline(was, request, now))
+            swarm.put(identity, entry, request, stalled=self._is_stalled(was, request, now))
         self._peers += len(swarm) - before
         counts = swarm.counts()
-        wanted = 0 if request.event == "stopped" else request.numwant
-        peers = swarm.pick(identity, wanted, request, self._rng)
+        peers = () if request.event == "stopped" else swarm.told(identity, request)
         if not swarm:
             del self._swarms[request.info_hash]
         return Answer(counts, peers if is_loopback(host) else tuple(_outside(peers)))
@@ -121,6 +143,11 @@ class Swarms:
         self._sweep(info_hash, swarm, self._clock())
         return swarm.counts()
 
+    def is_held(self, info_hash: bytes) -> bool:
+        """Whether somebody who is no source has all of it."""
+        swarm = self._swarms.get(info_hash)
+        return swarm is not None and swarm.is_held()
+
     def info_hashes(self) -> tuple[bytes, ...]:
         """Every swarm that has a peer."""
         self._sweep_all(self._clock())
@@ -132,15 +159,20 @@ class Swarms:
         swarm = self._swarms.get(info_hash)
         if swarm is not None:
             self._sweep(info_hash, swarm, now)
-        return self._swarms.setdefault(info_hash, swarm or _Swarm())
+        return self._swarms.setdefault(info_hash, swarm or _Swarm(PeerSets(self._rng, rules=self._zone_rules)))
 
     def _has_room(self, swarm: "_Swarm", before: int) -> bool:
         return len(swarm) < self._max_swarm and self._peers - before + len(swarm) < self._max_peers
 
     def _deadline(self, was: _Listed | None, request: Announce, now: float) -> float:
         # An event may come at any time; only regular announces show a client's pace.
-        on_pace = was is not None and not request.event and now - was.seen <= 1.5 * self._interval
+        on_pace = was is not None and request.event in _REGULAR and now - was.seen <= 1.5 * self._interval
         return now + 2 * (self._interval if on_pace else max(self._interval, SLOW_PACE))
+
+    def _is_stalled(self, was: _Listed | None, request: Announce, now: float) -> bool:
+        if was is None or request.event or request.seeding or now - was.seen < self._interval / 2:
+            return False
+        return request.left is None or request.left >= was.left
 
     def _sweep_all(self, now: float) -> None:
         for info_hash, swarm in list(self._swarms.items()):
@@ -158,76 +190,86 @@ class Swarms:
 class _Swarm:
     """The clients of one torrent, by identity, and who holds which endpoint."""
 
-    __slots__ = ("_completed", "_earliest", "_endpoints", "_leechers", "_seeders")
+    __slots__ = ("_completed", "_earliest", "_endpoints", "_listed", "_seeders", "_sets")
 
-    def __init__(self) -> None:
-        self._seeders: dict[bytes, _Listed] = {}
-        self._leechers: dict[bytes, _Listed] = {}
+    def __init__(self, sets: PeerSets) -> None:
+        self._sets = sets
+        self._listed: dict[bytes, _Listed] = {}
         self._endpoints: dict[bytes, bytes] = {}
+        self._seeders = 0
         self._completed = 0
         self._earliest = float("inf")
 
     def __len__(self) -> int:
-        return len(self._seeders) + len(self._leechers)
+        return len(self._listed)
 
     def counts(self) -> Counts:
-        return Counts(len(self._seeders), len(self._leechers), self._completed)
+        return Counts(self._seeders, len(self._listed) - self._seeders, self._completed)
 
-    def take(self, identity: bytes, endpoint: bytes) -> _Listed | None:
-        """Unlist the client, and whoever held its endpoint before (a restart, with a new identity)."""
+    def is_held(self) -> bool:
+        return any(entry.seeding and entry.role != "source" for entry in self._listed.values())
+
+    def entry(self, identity: bytes) -> _Listed | None:
+        return self._listed.get(identity)
+
+    def make_way(self, identity: bytes, endpoint: bytes, now: float) -> None:
+        """Unlist whoever else held the client's endpoint before: itself before a restart, with another identity."""
         holder = self._endpoints.get(endpoint)
         if holder is not None and holder != identity:
-            self._drop(holder)
-        return self._drop(identity)
+            self.drop(holder, now)
 
-    def put(self, identity: bytes, entry: _Listed, request: Announce) -> None:
-        (self._seeders if request.seeding else self._leechers)[identity] = entry
+    def put(self, identity: bytes, entry: _Listed, request: Announce, *, stalled: bool) -> None:
+        """List the client, in the place of what was listed of it."""
+        self._unlist(identity)
+        self._listed[identity] = entry
         for endpoint in entry.peer.endpoints:
             self._endpoints[endpoint] = identity
+        self._seeders += entry.seeding
         self._earliest = min(self._earliest, entry.deadline)
         self._completed += request.event == "completed"
+        self._sets.renew(identity, Standing(request.zone, entry.seeding, entry.left, stalled), entry.seen)
 
-    def pick(self, asker: bytes, count: int, request: Announce, rng: random.Random) -> tuple[Peer, ...]:
-        """At most `count` others at random; a seeder gets leechers before it gets seeders."""
-        if count <= 0:
-            return ()
-        if request.seeding:
-            chosen = _sample(self._leechers, count, rng)
-            chosen += _sample(self._seeders, count - len(chosen), rng, asker)
+    def drop(self, identity: bytes, now: float) -> None:
+        """The client has gone."""
+        self._unlist(identity)
+        self._sets.leave(identity, now)
+
+    def told(self, identity: bytes, request: Announce) -> tuple[Peer, ...]:
+        """At most `numwant` others."""
+        if identity in self._listed:
+            chosen = self._sets.told(identity, request.numwant)
         else:
-            chosen = _sample(self._leechers | self._seeders, count, rng, asker)
-        return tuple(entry.peer for entry in chosen)
+            chosen = self._sets.strangers(request.zone, request.numwant)
+        others = (self._listed[other] for other in chosen)
+        return tuple(other.peer for other in others if not _apart(other.role, request.role))
 
     def sweep(self, now: float) -> None:
         """Forget those whose deadline has passed."""
         if now < self._earliest:
             return
-        everyone = self._leechers | self._seeders
-        for identity, entry in everyone.items():
-            if entry.deadline <= now:
-                self._drop(identity)
-        self._earliest = min((e.deadline for e in everyone.values() if e.deadline > now), default=float("inf"))
+        for identity in [i for i, entry in self._listed.items() if entry.deadline <= now]:
+            self.drop(identity, now)
+        self._earliest = min((entry.deadline for entry in self._listed.values()), default=float("inf"))
 
-    def _drop(self, identity: bytes) -> _Listed | None:
-        entry = self._seeders.pop(identity, None) or self._leechers.pop(identity, None)
+    def _unlist(self, identity: bytes) -> None:
+        entry = self._listed.pop(identity, None)
         if entry is not None:
+            self._seeders -= entry.seeding
             for endpoint in entry.peer.endpoints:
                 del self._endpoints[endpoint]
-        return entry
 
 
-def _sample(table: dict[bytes, _Listed], count: int, rng: random.Random, without: bytes = b"") -> list[_Listed]:
-    pool = list(table.values())
-    asker = table.get(without)
-    drawn = rng.sample(pool, min(len(pool), count + (asker is not None)))
-    return [entry for entry in drawn if entry is not asker][:count]
+def _apart(one: Role, other: Role) -> bool:
+    return {one, other} == {"source", "lessee"}
 
 
 def _merge(was: _Listed | None, request: Announce, endpoint: bytes, now: float, deadline: float) -> _Listed:
     """The client's entry: its endpoint of this family replaced, that of the other family kept (BEP 7)."""
     kept = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
     peer = Peer(request.peer_id, (*kept, endpoint))
-    return _Listed(was.peer if was and was.peer == peer else peer, now, deadline)
+    left = _UNKNOWN if request.left is None else request.left
+    same = was.peer if was and was.peer == peer else peer
+    return _Listed(same, request.seeding, left, now, deadline, request.role)
 
 
 def is_loopback(host: bytes) -> bool:

@@ -20,6 +20,8 @@ class Progress:
     """Bytes that were on this node already."""
     from_peers: int = 0
     from_mirrors: int = 0
+    from_other_zones: int | None = None
+    """Bytes that peers of other zones sent, those of no use counted too; None where this node has no zone."""
     uploaded: int = 0
     peers: int = 0
     download_rate: int = 0

@@ -42,18 +42,26 @@ class Pulling:
         self._last_progress = now
 
     def choose(
-        self, now: float, missing: Iterable[int], availability: Sequence[int], peers: int, in_flight: frozenset[int]
+        self,
+        now: float,
+        missing: Iterable[int],
+        availability: Sequence[int],
+        peers: int,
+        in_flight: frozenset[int],
+        *,
+        at_once: bool = False,
     ) -> list[int]:
         """Pieces to ask a mirror for now, in order, so that this peer and the `peers` it knows, which lack what it
         lacks, have about `limit` in flight together.
 
         `availability[p]` is how many connected peers have piece p; it may be empty while nobody is connected.
+        `at_once`: without any grace, because it is a seeder that is asked.
         """
         self._met_peer = self._met_peer or peers > 0
         wanted = sorted(missing, key=self._turn)
         self._note_orphans(now, wanted, availability)
         stuck = self._stuck(now)
-        ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now))]
+        ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now, at_once=at_once))]
         share = self._rules.limit if stuck else max(self._rules.limit // (peers + 1), 1)
         return ripe[: max(share - len(in_flight), 0)]
 
@@ -74,6 +82,6 @@ class Pulling:
         orphans = [p for p in missing if not availability or not availability[p]]
         self._orphan_since = {p: self._orphan_since.get(p, self._began if not self._met_peer else now) for p in orphans}
 
-    def _ripe(self, piece: int, now: float) -> bool:
+    def _ripe(self, piece: int, now: float, *, at_once: bool) -> bool:
         since = self._orphan_since.get(piece)
-        return since is not None and now - since >= self._rules.grace
+        return since is not None and (at_once or now - since >= self._rules.grace)

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
+from p2pmodel.domain.announces import Role
 from p2pmodel.domain.names import Reference, printable
+from p2pmodel.domain.sources import Source
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.swarm.torrents import Format, parse
@@ -64,15 +66,25 @@ async def find(
 
 
 async def publish(
-    url: str, torrent: bytes, refs: Sequence[str] = (), token: str | None = None, *, timeout: float = PUBLISH_TIMEOUT
+    url: str,
+    torrent: bytes,
+    refs: Sequence[str] = (),
+    token: str | None = None,
+    *,
+    source: Source | None = None,
+    timeout: float = PUBLISH_TIMEOUT,
 ) -> None:
     """Publish a .torrent to the coordinator at `url`, and point the revision names `refs` at its commit.
+
+    `source` says where leaseholders can pull the snapshot.
 
     Raises AccessDenied, Conflict (another torrent of that commit is there), InvalidInput (refused), Unavailable.
     """
     headers = {"Content-Type": "application/x-bittorrent"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
+    if source:
+        headers |= source.headers()
     query = [("revision", ref) for ref in refs]
     try:
         async with (
@@ -93,6 +105,7 @@ async def keep_published(
     refs: Sequence[str] = (),
     token: str | None = None,
     *,
+    source: Source | None = None,
     on_note: Callable[[str], None] = lambda _line: None,
     every: float = REPUBLISH_EVERY,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -103,12 +116,27 @@ async def keep_published(
     """
     async with asyncio.TaskGroup() as group:
         for url in dict.fromkeys(coordinators):
-            group.create_task(_keep(url, partial(publish, url, torrent, refs, token), on_note, every, sleep))
+            group.create_task(
+                _keep(url, partial(publish, url, torrent, refs, token, source=source), on_note, every, sleep)
+            )
 
 
 def announce_url(coordinator: str) -> str:
     """The tracker URL of a coordinator, as it stands in a torrent."""
     return f"{coordinator.rstrip('/')}/announce"
+
+
+def announcing_as(role: Role, tracker: str) -> str:
+    """`tracker` with the role of who announces to it. Foreign trackers pass over what they do not know."""
+    return f"{tracker}{'&' if '?' in tracker else '?'}role={role}" if tracker.startswith("http") else tracker
+
+
+def in_zone(tracker: str, zone: str) -> str:
+    """A tracker's URL that asks for peers of `zone` ("": any). Not for torrents, which nodes of all zones use."""
+    if not zone or not tracker.startswith(("http://", "https://")):
+        return tracker
+    base, _, query = tracker.partition("?")
+    return f"{base}?zone={quote(zone, safe='')}" + (f"&{query}" if query else "")
 
 
 def public_name(url: str) -> str:

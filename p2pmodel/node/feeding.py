@@ -1,25 +1,53 @@
-"""Feeding a swarm from the mirrors: orphan pieces are pulled, checked here, and handed to the engine.
+"""Feeding a swarm from scarce sources: pieces are pulled by ranges, checked here, and handed to the engine.
+
+With leases, those that are ours: from a seeder, else from a mirror. Without, orphans that `Pulling` chooses.
 
 libtorrent's own webseed client is never pointed at a mirror: it gives a file up for ever after one HTTP error,
 ignores Retry-After, and cannot be told which pieces to leave to other peers.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from typing import Protocol
 
+from p2pmodel.domain.leases import Demand, Grant, bits_of
+from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.pulling import Pulling
 from p2pmodel.errors import P2PModelError, Unavailable
-from p2pmodel.origin.origin import Origin
-from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.node.rate import Rate
+from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
 TICK = 0.5
 RETRY_AFTER = 10.0
+MEETING = 1.5
+"""Seconds after joining in which a peer that has a piece has been met, if there is one."""
+AHEAD = 0.5
+"""Seconds of pulling that are leased ahead."""
+MOST_LEASED = 64
 
 
-class MirrorFeed:
-    """Pulls what `Pulling` chooses for one torrent until cancelled.
+class Readable(Protocol):
+    """A scarce source: mirrors (`Origin`) or seeders (`Seeders`)."""
+
+    async def read(
+        self, manifest: Manifest, file: ManifestFile, offset: int, length: int, *, accept: Callable[[bytes], bool]
+    ) -> bytes:
+        """As `Origin.read`."""
+
+
+class Near(Readable, Protocol):
+    """Seeders, which are asked before mirrors while they are `usable`."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is worth asking them."""
+
+
+class PieceFeed:
+    """Pulls pieces for one torrent until cancelled, those of `grant` if there is one, else what `Pulling` chooses.
 
     `needed()` gives the pieces still missing. When no mirror answers, all of them are left alone for a while; when
     none has a file right, or gives access to it, that file is, and the pieces of others still come. The transfer
@@ -30,13 +58,16 @@ class MirrorFeed:
         self,
         torrent: SwarmTorrent,
         metainfo: Metainfo,
-        origin: Origin,
+        origin: Readable | None,
         pulling: Pulling,
         needed: Callable[[], frozenset[int]],
+        *,
+        seeders: Near | None = None,
     ) -> None:
         self._torrent = torrent
         self._metainfo = metainfo
         self._origin = origin
+        self._seeders = seeders
         self._pulling = pulling
         self._needed = needed
         self._in_flight: dict[int, asyncio.Task[None]] = {}
@@ -44,8 +75,18 @@ class MirrorFeed:
         self._silence: Unavailable | None = None
         self._refused: dict[int, tuple[float, P2PModelError]] = {}
         """By file: until when it is left alone, and why."""
+        self._grant: Grant | None = None
+        self._late = False
+        self._news = asyncio.Event()
+        self._began = time.monotonic()
+        self._rate = Rate()
+        self._best = 0.0
         self.fed: set[int] = set()
         """Pieces handed to the engine, and not rejected by it."""
+        self.from_mirrors: set[int] = set()
+        """Those of them that came from mirrors."""
+        self.origin_bytes = 0
+        """Bytes of pieces that came from mirrors."""
 
     @property
     def failure(self) -> P2PModelError | None:
@@ -57,16 +98,72 @@ class MirrorFeed:
         """Whether a mirror is being asked right now."""
         return bool(self._in_flight)
 
+    @property
+    def grant(self) -> Grant | None:
+        """What a coordinator lets us pull; None without one."""
+        return self._grant
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the mirrors may not be asked because the swarm has taken enough from them."""
+        return self._grant is not None and self._grant.refused and not self._near
+
+    def take(self, grant: Grant | None, *, late: bool = False) -> None:
+        """Pull what `grant` says from now on; `late`: only once peers were met that may have it."""
+        self._grant, self._late = grant, late
+        self._news.set()
+
+    def demand(self) -> Demand:
+        """What to tell the coordinator."""
+        status, near = self._torrent.status(), self._near
+        coming = self._rate.value()
+        self._best = max(0.9 * self._best, status.download_rate, coming)
+        now = time.monotonic()
+        can_pull = near or (self._origin is not None and now >= self._paused_until)
+        if self._is_early(now, near=near):
+            can_pull = False
+        ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
+        return Demand(
+            scarce=bits_of(self._orphans(status)),
+            near=near,
+            want=min(ahead, MOST_LEASED) if can_pull else 0,
+            rate=float(int(self._best)),
+            origin_bytes=self.origin_bytes,
+            leased=bits_of(self._in_flight),
+        )
+
     async def run(self) -> None:
         """Pull until cancelled; no request outlives this call."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
+                    self._news.clear()
                     self._stop_needless_pulls()
                     self._start_pulls(group)
-                    await asyncio.sleep(TICK if not self._in_flight else TICK / 10)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._pause()):
+                            await self._news.wait()
         finally:
             self._in_flight.clear()
+
+    def _pause(self) -> float:
+        """Seconds until it is worth looking again what to pull: a grant says by itself that it has changed."""
+        return TICK if self._grant is not None or not self._in_flight else TICK / 10
+
+    @property
+    def _near(self) -> bool:
+        return self._seeders is not None and self._seeders.usable
+
+    def _is_early(self, now: float, *, near: bool) -> bool:
+        """Whether peers that may have what we lack have not been met yet. Seeders are spared that only where nobody can
+        have anything: all start together."""
+        return self._grant is not None and (self._late or not near) and now < self._began + MEETING
+
+    def _orphans(self, status: SwarmStatus) -> set[int]:
+        """Missing pieces that no connected peer has."""
+        held = status.availability
+        missing = self._needed() - self.fed
+        return {p for p in missing if not held or not held[p]}
 
     def _stop_needless_pulls(self) -> None:
         status = self._torrent.status()
@@ -76,14 +173,23 @@ class MirrorFeed:
 
     def _start_pulls(self, group: asyncio.TaskGroup) -> None:
         now = time.monotonic()
-        status = self._torrent.status()
+        for piece in self._choose(now):
+            self._in_flight[piece] = group.create_task(self._pull(piece))
+
+    def _choose(self, now: float) -> list[int]:
+        status, near = self._torrent.status(), self._near
         busy = frozenset(self._in_flight)
         missing = self._needed() - self.fed - self._left_alone(now)
-        chosen = self._pulling.choose(now, missing, status.availability, status.peers, busy)
-        if now < self._paused_until:
-            return
-        for piece in chosen:
-            self._in_flight[piece] = group.create_task(self._pull(piece))
+        if self._is_early(now, near=near):
+            return []
+        if self._grant is None:
+            chosen = self._pulling.choose(now, missing, status.availability, status.peers, busy, at_once=near)
+        else:
+            orphans = self._orphans(status)
+            chosen = [p for p in self._grant.pieces if p in orphans and p in missing and p not in busy]
+        if not near and (self._origin is None or now < self._paused_until):
+            return []
+        return chosen
 
     def _left_alone(self, now: float) -> set[int]:
         spans = self._metainfo.layout.spans
@@ -91,26 +197,37 @@ class MirrorFeed:
 
     async def _pull(self, piece: int) -> None:
         place = self._metainfo.layout.piece_range(piece)
+        source: Readable | None = self._seeders if self._near else self._origin
         try:
-            file = self._metainfo.manifest.files[place.span.index]
-            data = await self._origin.read(
-                self._metainfo.manifest,
-                file,
-                place.offset,
-                place.length,
-                accept=lambda received: self._metainfo.accepts(piece, received),
-            )
-            if piece in self._needed():
-                await self._feed(piece, data)
+            if source is not None:
+                await self._pull_from(source, piece)
             self._silence = None
             self._refused.pop(place.span.index, None)
         except Unavailable as error:
-            self._silence = error
-            self._paused_until = time.monotonic() + RETRY_AFTER
+            if source is self._origin or self._origin is None:
+                self._silence = error
+                self._paused_until = time.monotonic() + RETRY_AFTER
         except P2PModelError as error:
             self._refused[place.span.index] = time.monotonic() + RETRY_AFTER, error
         finally:
             self._in_flight.pop(piece, None)
+            self._news.set()
+
+    async def _pull_from(self, source: Readable, piece: int) -> None:
+        place = self._metainfo.layout.piece_range(piece)
+        data = await source.read(
+            self._metainfo.manifest,
+            self._metainfo.manifest.files[place.span.index],
+            place.offset,
+            place.length,
+            accept=lambda received: self._metainfo.accepts(piece, received),
+        )
+        if source is self._origin:
+            self.origin_bytes += len(data)
+            self.from_mirrors.add(piece)
+        self._rate.add(len(data))
+        if piece in self._needed():
+            await self._feed(piece, data)
 
     async def _feed(self, piece: int, data: bytes) -> None:
         taken = False

@@ -11,7 +11,7 @@ from pathlib import Path
 from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.domain.progress import Timings
 from p2pmodel.errors import EntryNotFound
-from p2pmodel.node.coordinators import announce_url
+from p2pmodel.node.coordinators import announce_url, in_zone
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirroring
@@ -137,12 +137,18 @@ class Fetching:
         self, found: Found, metainfo: Metainfo, engine: Engine, on_ready: Callable[[Fetched], None]
     ) -> None:
         chosen = set(self._selected(found.manifest))
+        trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
         plan = TransferPlan(
             metainfo=metainfo,
             files=frozenset(i for i, file in enumerate(found.manifest.files) if file in chosen),
             refs=found.refs,
-            trackers=tuple(dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))),
+            trackers=tuple(in_zone(url, self._settings.swarm.zone) for url in trackers),
             peers=self._request.peers,
+            coordinators=_leasing(metainfo, self._settings),
+            coordinator_timeout=self._settings.swarm.coordinator_timeout,
+            origin_settings=self._settings.origin,
+            zone=self._settings.swarm.zone,
+            download_limit=self._settings.swarm.download_limit,
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,
         )
@@ -196,6 +202,12 @@ def selected(manifest: Manifest, selections: Sequence[Selection]) -> tuple[Manif
             f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
         )
     return files
+
+
+def _leasing(metainfo: Metainfo, settings: Settings) -> tuple[str, ...]:
+    """Base URLs of the coordinators of a torrent: those configured, then those whose trackers it names."""
+    announced = [url.removesuffix("/announce") for url in metainfo.trackers if url.endswith("/announce")]
+    return tuple(dict.fromkeys(url.rstrip("/") for url in (*settings.coordinators, *announced)))
 
 
 class _OnDemand:

@@ -1,9 +1,8 @@
 """One verified copy from the mirrors: pull what the cache lacks, hash it in the same pass, publish it."""
 
 import asyncio
-import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pmodel.domain.layout import piece_length_for
@@ -13,6 +12,7 @@ from p2pmodel.errors import Unavailable
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.inventory import adopt
 from p2pmodel.node.progress import Phase, Progress, Reporter
+from p2pmodel.node.rate import Rate
 from p2pmodel.node.tasks import companions, in_thread, together
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
@@ -23,7 +23,6 @@ from p2pmodel.store.sync_log import SyncLog
 
 FILES_AT_ONCE = 4
 REPORT_EVERY = 0.2
-RATE_WINDOW = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +171,3 @@ class Mirroring:
         while True:
             self._reporter.progress(self._progress())
             await asyncio.sleep(REPORT_EVERY)
-
-
-class Rate:
-    """Bytes a second over the last RATE_WINDOW seconds, or since the first byte if that is less long ago."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._began: float | None = None
-        self._counts: deque[tuple[float, int]] = deque()
-
-    def add(self, count: int) -> None:
-        """`count` bytes have come now."""
-        now = self._now()
-        if self._began is None:
-            self._began = now
-        self._counts.append((now, count))
-
-    def value(self) -> int:
-        """The mean over that time; 0 before half a second of it has passed, for it would mean nothing."""
-        now = self._now()
-        while self._counts and self._counts[0][0] < now - RATE_WINDOW:
-            self._counts.popleft()
-        passed = min(now - self._began, RATE_WINDOW) if self._began is not None else 0.0
-        return int(sum(count for _, count in self._counts) / passed) if passed >= 0.5 else 0

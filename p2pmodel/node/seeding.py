@@ -14,6 +14,7 @@ from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.node.building import TorrentBuilder
+from p2pmodel.node.coordinators import announcing_as, in_zone
 from p2pmodel.node.finding import from_mirrors_or_cache
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirrored, Mirroring
@@ -76,10 +77,16 @@ class Seeding:
                 mirrored = await Mirroring(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
 
-    async def serve(self, seeded: Seeded, engine: Engine, on_serving: Callable[[], None]) -> None:
+    async def serve(
+        self,
+        seeded: Seeded,
+        engine: Engine,
+        on_serving: Callable[[], None],
+        sent_to_lessees: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can come.
 
-        Raises LocalResource when the disk fails.
+        `sent_to_lessees` gives the bytes that went out beside the swarm. Raises LocalResource when the disk fails.
         """
         async with AsyncExitStack() as stack:
             torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
@@ -90,7 +97,7 @@ class Seeding:
                     start(_fail_with_the_disk(torrent))
                 on_serving()
                 while True:
-                    self._reporter.progress(_progress(seeded, torrents))
+                    self._reporter.progress(_progress(seeded, torrents, sent_to_lessees()))
                     await asyncio.sleep(REPORT_EVERY)
 
     async def _manifest(self, origin: Origin | None) -> Manifest:
@@ -117,7 +124,7 @@ class Seeding:
 
     async def _add(self, engine: Engine, seeded: Seeded, form: Format) -> SwarmTorrent:
         repo = self._cache.repo(seeded.manifest.repo)
-        layout = layout_of(seeded.manifest)
+        layout, zone = layout_of(seeded.manifest), self._settings.swarm.zone
         files = {}
         for index, file in zip(file_indexes(layout, form), seeded.manifest.files, strict=True):
             blob = await asyncio.to_thread(repo.blob, file)
@@ -133,12 +140,12 @@ class Seeding:
                 save_path=repo.folder,
                 files=files,
                 have=frozenset(range(piece_count)),
-                trackers=seeded.trackers,
+                trackers=tuple(announcing_as("source", in_zone(u, zone)) for u in seeded.trackers),
             )
         )
 
 
-def _progress(seeded: Seeded, torrents: Sequence[SwarmTorrent]) -> Progress:
+def _progress(seeded: Seeded, torrents: Sequence[SwarmTorrent], sent: int) -> Progress:
     statuses = [torrent.status() for torrent in torrents]
     size = seeded.manifest.total_size
     return Progress(
@@ -147,7 +154,7 @@ def _progress(seeded: Seeded, torrents: Sequence[SwarmTorrent]) -> Progress:
         size,
         from_cache=seeded.from_cache,
         from_mirrors=seeded.from_mirrors,
-        uploaded=sum(status.uploaded for status in statuses),
+        uploaded=sent + sum(status.uploaded for status in statuses),
         peers=sum(status.peers for status in statuses),
         upload_rate=sum(status.upload_rate for status in statuses),
     )

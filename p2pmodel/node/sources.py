@@ -18,6 +18,7 @@ def engine_of(settings: Settings) -> Engine:
             port=address.port,
             upload_limit=settings.swarm.upload_limit,
             download_limit=settings.swarm.download_limit,
+            zone=settings.swarm.zone,
         )
     )
 

@@ -13,21 +13,28 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
+from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.bitfield import pack, unpack
+from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
 from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable
-from p2pmodel.node.coordinators import public_name
+from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
-from p2pmodel.node.feeding import MirrorFeed
+from p2pmodel.node.feeding import PieceFeed
 from p2pmodel.node.inventory import take_inventory
+from p2pmodel.node.leaseholding import Leaseholder
+from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.ordering import keep_order
 from p2pmodel.node.progress import Phase, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
-from p2pmodel.node.tasks import companions
+from p2pmodel.node.seeders import Seeders
+from p2pmodel.node.tasks import Start, companions
 from p2pmodel.origin.origin import Origin
+from p2pmodel.settings import OriginSettings
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.space import check_space
 from p2pmodel.swarm.engine import (
@@ -38,6 +45,7 @@ from p2pmodel.swarm.engine import (
     PeerBanned,
     PieceRejected,
     PieceVerified,
+    SwarmStatus,
     SwarmTorrent,
     TrackerAnswered,
     TrackerFailed,
@@ -68,8 +76,16 @@ class TransferPlan:
     refs: tuple[str, ...] = ()
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
+    coordinators: tuple[str, ...] = ()
+    """Base URLs of those who may give leases."""
+    coordinator_timeout: float = 5.0
     peer_timeout: float = 10.0
     stall_timeout: float = 120.0
+    origin_settings: OriginSettings = field(default_factory=OriginSettings)
+    """How seeders are pulled from."""
+    zone: str = ""
+    download_limit: int = 0
+    """Bytes a second from seeders (0: no limit)."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""
 
@@ -91,7 +107,9 @@ class Transfer:
         self._torrent: SwarmTorrent | None = None
         self._publisher: Publisher | None = None
         self._pulling: Pulling | None = None
-        self._feed: MirrorFeed | None = None
+        self._feed: PieceFeed | None = None
+        self._leaseholder: Leaseholder | None = None
+        self._seeders: Seeders | None = None
         self._missing: set[int] = set()
         self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
@@ -145,6 +163,7 @@ class Transfer:
             from_cache=self._bytes["cache"],
             from_peers=self._bytes["peers"],
             from_mirrors=self._bytes["mirrors"],
+            from_other_zones=self._from_other_zones(status),
             uploaded=status.uploaded if status else 0,
             peers=status.peers if status else 0,
             download_rate=status.download_rate if status else 0,
@@ -155,19 +174,30 @@ class Transfer:
     # -- joining and leaving ---------------------------------------------------------------------------------
 
     async def _attempt(self) -> None:
-        async with companions() as start:
+        async with self._new_seeders() as seeders, companions() as start:
             start(self._report())
-            torrent = await self._join()
+            self._seeders = seeders
+            torrent = await self._join(seeders, start)
             start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
             start(self._save_regularly())
             start(self._watch_for_stall())
             start(keep_order(torrent))
             if self._feed:
                 start(self._feed.run())
+            if self._leaseholder:
+                start(self._leaseholder.run())
             await self._publish()
         self._enter("done")
 
-    async def _join(self) -> SwarmTorrent:
+    def _new_seeders(self) -> Seeders:
+        plan = self._plan
+        return Seeders(plan.origin_settings, self._identity, self._reporter.note, limit=plan.download_limit)
+
+    @property
+    def _identity(self) -> str:
+        return str(ListenAddress(*self._engine.address))
+
+    async def _join(self, seeders: Seeders, start: Start) -> SwarmTorrent:
         self._checked = 0
         self._enter("checking")
         known = self._known_pieces(await asyncio.to_thread(self._staging.load_have, self._metainfo.info_hash))
@@ -180,6 +210,7 @@ class Transfer:
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
+        leased, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
             AddTorrent(
                 metainfo=self._metainfo.raw,
@@ -187,26 +218,47 @@ class Transfer:
                 files={self._metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
                 have=inventory.have,
                 wanted=frozenset(self._metainfo.file_indexes[i] for i in self._plan.files),
-                trackers=self._plan.trackers,
+                trackers=tuple(announcing_as("lessee", t) for t in trackers) if leased else trackers,
                 peers=self._plan.peers,
             )
         )
         self._publisher = Publisher(
             self._repo, self._staging, self._metainfo, self._torrent, inventory, missing=self._missing
         )
-        self._start_pulling(self._torrent)
+        self._start_pulling(self._torrent, seeders)
         self._enter("downloading" if self._missing else "verifying")
         self._last_progress = time.monotonic()
         return self._torrent
 
-    def _start_pulling(self, torrent: SwarmTorrent) -> None:
+    async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
+        """Whether a coordinator gives us leases. Asked before the swarm is joined: who has leases is not to meet the
+        seeders there."""
+        self._leaseholder = self._feed = None
+        if not self._missing or not self._plan.coordinators:
+            return False
+        lessee = partial(
+            Lessee,
+            self._plan.coordinators,
+            self._metainfo.info_hash,
+            self._metainfo.layout.piece_count,
+            peer=self._identity,
+            timeout=self._plan.coordinator_timeout,
+        )
+        waiting = Demand(bits_of(self._missing), near=False, want=0)
+        self._leaseholder = Leaseholder(lessee, seeders, lambda: waiting)
+        await self._leaseholder.begin(start)
+        return self._leaseholder.leased
+
+    def _start_pulling(self, torrent: SwarmTorrent, seeders: Seeders) -> None:
         rules = PullingRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
-        identity = "{}:{}".format(*self._engine.address)
-        self._pulling = Pulling(self._metainfo.layout.piece_count, identity, rules, time.monotonic())
-        if self._origin is not None:
-            self._feed = MirrorFeed(
-                torrent, self._metainfo, self._origin, self._pulling, lambda: frozenset(self._missing)
-            )
+        self._pulling = Pulling(self._metainfo.layout.piece_count, self._identity, rules, time.monotonic())
+        if self._origin is None and self._leaseholder is None:
+            return
+        self._feed = PieceFeed(
+            torrent, self._metainfo, self._origin, self._pulling, lambda: frozenset(self._missing), seeders=seeders
+        )
+        if self._leaseholder:
+            self._leaseholder.hold(torrent, self._feed)
 
     async def _leave(self) -> None:
         if self._torrent is None:
@@ -265,11 +317,13 @@ class Transfer:
         if piece not in self._missing:
             return
         self._missing.discard(piece)
-        fed = self._feed is not None and piece in self._feed.fed
+        mirrored = self._feed is not None and piece in self._feed.from_mirrors
         place = self._metainfo.layout.piece_range(piece)
-        self._bytes["mirrors" if fed else "peers"] += place.length
+        self._bytes["mirrors" if mirrored else "peers"] += place.length
         self._last_progress = time.monotonic()
-        if not fed and self._pulling:
+        if self._leaseholder:
+            self._leaseholder.arrived(piece)
+        if not mirrored and self._pulling:
             self._pulling.progressed(self._last_progress)
         self._missing_of[place.span.index] -= 1
         if self._publisher and not self._missing_of[place.span.index]:
@@ -336,13 +390,21 @@ class Transfer:
         reasons = ["pieces from peers" if self._peers() else "peers (none is connected)"]
         if not self._peers():
             reasons += self._tracker_trouble.values()
-        if self._feed is None:
+        if self._origin is None:
             reasons.append("mirrors may not be asked (HF_HUB_OFFLINE)")
-        elif self._feed.failure:
+        elif self._feed and self._feed.over_budget:
+            reasons.append("mirrors may not be asked: the swarm has taken what swarm.origin_budget allows")
+        elif self._feed and self._feed.failure:
             reasons.append(self._feed.failure.what)
-        elif self._feed.active:
+        elif self._feed and self._feed.active:
             reasons.append("the mirrors")
         return "; ".join(reasons)
+
+    def _from_other_zones(self, status: SwarmStatus | None) -> int | None:
+        if status is None or status.from_other_zones is None:
+            return None
+        pulled = self._seeders.bytes_from_outside(self._plan.zone) if self._seeders else 0
+        return status.from_other_zones + pulled
 
     # -- arithmetic ------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The catalog over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
 
-PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body
+PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; its seeder may say in headers where
+                                                leaseholders can pull the snapshot, with which token
 GET    /catalog                                 everything, as JSON
 GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1
 GET    /catalog/torrents/<info-hash>.torrent
@@ -16,9 +17,18 @@ from aiohttp import web
 
 from p2pmodel.domain.announces import Counts
 from p2pmodel.domain.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.domain.sources import (
+    SOURCE_HEADER,
+    SOURCE_PEER_HEADER,
+    SOURCE_TOKEN_HEADER,
+    SOURCE_ZONE_HEADER,
+    Source,
+    Sources,
+)
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.publication import Publication, read_publication
+from p2pmodel.settings import check_url
 from p2pmodel.swarm.torrents import Format
 
 MEDIA_TYPE = "application/x-bittorrent"
@@ -28,10 +38,12 @@ BODY_TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class CatalogRoutes:
-    """Handlers around one catalog; `counts` tells who is in the swarm of a 20-byte info-hash."""
+    """Handlers around one catalog; `counts` tells who is in the swarm of a 20-byte info-hash, `sources` are the seeders
+    that say that leaseholders may pull from them."""
 
     catalog: Catalog
     counts: Callable[[bytes], Counts]
+    sources: Sources
 
     async def handle_put(self, request: web.Request) -> web.Response:
         """Publish. 201 with the torrent's JSON."""
@@ -42,6 +54,8 @@ class CatalogRoutes:
             raise Unavailable(f"the .torrent did not arrive within {BODY_TIMEOUT:g} s") from None
         publication = await asyncio.to_thread(read_publication, body)
         await self.catalog.publish(publication, request.query.getall("revision", []))
+        if source := _source(request):
+            self.sources.add(publication.info_hash, source)
         return web.json_response(self._describe(publication), status=201)
 
     async def handle_get(self, request: web.Request) -> web.Response:
@@ -75,6 +89,19 @@ class CatalogRoutes:
             "seeders": max(c.seeders for c in swarms),
             "leechers": max(c.leechers for c in swarms),
         }
+
+
+def _source(request: web.Request) -> Source | None:
+    """The seeder that publishes, if leaseholders may pull from it."""
+    endpoint = request.headers.get(SOURCE_HEADER)
+    if endpoint is None:
+        return None
+    try:
+        checked = check_url(endpoint)
+    except ValueError as error:
+        raise InvalidInput(f"{SOURCE_HEADER}: {error}") from None
+    said = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
+    return Source(checked, *said)
 
 
 def _torrent(publication: Publication) -> web.Response:

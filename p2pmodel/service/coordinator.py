@@ -1,4 +1,4 @@
-"""The coordinator: tracker and catalog in one application, every route behind one token.
+"""The coordinator: tracker, catalog and leases in one application, every route behind one token.
 
 With a token each path is served below `/<token>`, for torrent clients, which can send nothing else, and for base
 URLs that carry it; a bearer header opens the bare paths as well. Without one the bare paths are open.
@@ -8,27 +8,49 @@ mitigation announces to loopback only at paths that begin with `/announce`.
 
 import hmac
 import re
+import time
 from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from p2pmodel.domain.sources import Sources
 from p2pmodel.errors import AccessDenied, InvalidInput, P2PModelError
 from p2pmodel.service import tracker as tracker_protocol
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.catalog_routes import CatalogRoutes
+from p2pmodel.service.leasing import LeaseRoutes
 from p2pmodel.service.publication import MAX_TORRENT
 from p2pmodel.service.refusals import json_refusals, refusal
 from p2pmodel.service.tracker import Tracker
+
+ORIGIN_BUDGET = 1.05
+"""Copies of a snapshot that a swarm may take from mirrors, unless told otherwise."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 
 
-def coordinator_app(tracker: Tracker, catalog: Catalog, *, token: str | None = None) -> web.Application:
-    """The application; `token` as `check_token` returned it, or None where everyone who can connect may do all."""
+def coordinator_app(
+    tracker: Tracker,
+    catalog: Catalog,
+    *,
+    token: str | None = None,
+    sources: Sources | None = None,
+    origin_budget: float = ORIGIN_BUDGET,
+) -> web.Application:
+    """The application; `token` as `check_token` returned it, or None where everyone who can connect may do all.
+
+    `sources` are the seeders that leaseholders pull from; `origin_budget` is how many copies they may take from
+    mirrors.
+    """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_refusals])
-    routes = CatalogRoutes(catalog, tracker.counts)
+    seeders = Sources(time.monotonic) if sources is None else sources
+    routes = CatalogRoutes(catalog, tracker.counts, seeders)
+    leases = LeaseRoutes(
+        catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
+    )
+    app.on_shutdown.append(leases.close)
     table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [
         ("GET", "/announce", tracker.handle_announce, tracker_protocol.refusal),
         ("GET", "/scrape", tracker.handle_scrape, tracker_protocol.refusal),
@@ -36,6 +58,7 @@ def coordinator_app(tracker: Tracker, catalog: Catalog, *, token: str | None = N
         ("PUT", "/catalog", routes.handle_put, refusal),
         ("GET", _TORRENT, routes.handle_get_torrent, refusal),
         ("DELETE", _TORRENT, routes.handle_delete, refusal),
+        ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, refusal),
     ]
     if token:
         table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]

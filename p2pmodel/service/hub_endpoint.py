@@ -59,14 +59,15 @@ def hub_endpoint(
     access_log: AccessLog | None = None,
     pace: Pace | None = None,
     upstream: PullThrough | None = None,
+    library: Library | None = None,
     sync_log: Path | None = None,
     accel: str | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
-    With `token` every request needs it. `pace` bounds what is sent of files, over all connections. `upstream`, whose
-    cache it then is, brings what the cache lacks. `sync_log` is served as /sync-log.
-    `accel` is the path at which nginx in front has the cache: it then sends the blobs.
+    It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
+    files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
+    as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -75,8 +76,9 @@ def hub_endpoint(
     if token is not None:
         middlewares.append(bearer(token))
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-    published = Published(cache)
-    library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
+    if library is None:
+        published = Published(cache)
+        library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
     if sync_log is not None:
         app.add_routes([sync_log_route(sync_log)])
     app.add_routes(_Handlers(library, pace, Accel(accel, cache.root) if accel else None).routes())

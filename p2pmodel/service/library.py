@@ -59,6 +59,26 @@ class CacheLibrary:
             yield Opened(blob)
 
 
+class SeededLibrary(CacheLibrary):
+    """Of what the cache holds, the `seeded` commits alone."""
+
+    def __init__(self, published: Published) -> None:
+        super().__init__(published)
+        self.seeded: set[tuple[RepoId, str]] = set()
+
+    async def snapshot(self, repo: str, revision: str) -> Snapshot:
+        """As `Library`."""
+        found = await super().snapshot(repo, revision)
+        if (found.manifest.repo, found.manifest.commit) not in self.seeded:
+            raise RepoNotFound(f"{found.manifest.repo}@{found.manifest.commit} is not seeded here")
+        return found
+
+    async def refs(self, repo: str) -> dict[str, str]:
+        """As `Library`."""
+        held = await super().refs(repo)
+        return {name: commit for name, commit in held.items() if (RepoId(repo), commit) in self.seeded}
+
+
 class UpstreamLibrary:
     """What upstream has: the cache first, and what it lacks as it arrives."""
 

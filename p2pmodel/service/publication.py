@@ -32,6 +32,8 @@ class Publication:
     size: int
     """Bytes of the snapshot's files together."""
     files: int
+    piece_count: int
+    """Pieces that hold content, in its v2 or hybrid form."""
     private: bool
 
     @property
@@ -71,6 +73,7 @@ def _publication(data: bytes, manifest: Manifest, form: Format, *info_hashes: st
         info_hashes=info_hashes,
         size=manifest.total_size,
         files=len(manifest.files),
+        piece_count=layout_of(manifest).piece_count,
         private=manifest.private,
     )
 

@@ -1,10 +1,14 @@
-"""The seeder role: a coordinator, and one snapshot seeded beside it."""
+"""The seeder role: a coordinator, and one snapshot seeded beside it, to the swarm and over HTTP to leaseholders."""
 
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.sources import Source, Sources
 from p2pmodel.node.coordinators import announce_url, keep_published, publish
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.seeding import Seeded, Seeding, SeedRequest
@@ -12,10 +16,19 @@ from p2pmodel.node.sources import engine_of
 from p2pmodel.node.tasks import companions
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
+from p2pmodel.service.hub_endpoint import hub_endpoint
+from p2pmodel.service.library import SeededLibrary
+from p2pmodel.service.pace import Pace
 from p2pmodel.service.publication import read_publication
+from p2pmodel.service.published import Published
+from p2pmodel.service.sent import Sent
 from p2pmodel.service.server import serving
 from p2pmodel.service.tracker import Tracker
 from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+
+SOURCE = "/source"
+"""Where leaseholders pull the seeded snapshot, below the coordinator's URL without its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +69,40 @@ class Seeder:
 
     async def run(self, role: CoordinatorRole, on_ready: Callable[[Seeded, Served], None]) -> None:
         """Seed until cancelled; `on_ready` is called once everything is served."""
-        catalog = Catalog()
+        catalog, sources = Catalog(), Sources(time.monotonic)
+        cache = HubCache(self._settings.cache_dir)
+        library, sent = SeededLibrary(Published(cache)), Sent()
         async with AsyncExitStack() as stack:
-            app = coordinator_app(Tracker(), catalog, token=role.token)
+            app = coordinator_app(
+                Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
+            )
+            app.add_subapp(SOURCE, self._source(cache, library, sent, role.token))
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
             # Before the work of hours, not after it: its port may be taken.
             engine = await stack.enter_async_context(engine_of(self._settings))
             base = role.public_url or bound
             url, shown = (f"{base}/{role.token}", f"{base}/<token>") if role.token else (base, base)
             seeded = await self._seeding.prepare([announce_url(u) for u in (url, *self._settings.coordinators)])
+            library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
+            peer, token, zone = str(ListenAddress(*engine.address)), role.token or "", self._settings.swarm.zone
             for raw in seeded.torrents.values():
-                await catalog.publish(read_publication(raw), self._refs)
+                publication = read_publication(raw)
+                await catalog.publish(publication, self._refs)
+                sources.add(publication.info_hash, Source(SOURCE, token, peer, zone), for_ever=True)
+            source = Source(base + SOURCE, token, peer, zone)
             async with companions() as start:
                 for raw in seeded.torrents.values():
-                    start(keep_published(self._settings.coordinators, raw, self._refs, on_note=self._reporter.note))
+                    start(
+                        keep_published(
+                            self._settings.coordinators, raw, self._refs, source=source, on_note=self._reporter.note
+                        )
+                    )
                 served = Served(shown, ListenAddress(*engine.address))
-                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served))
+                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), lambda: sent.bytes)
+
+    def _source(self, cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None) -> web.Application:
+        """What leaseholders pull from. The limit for uploads to the swarm holds here once more: few peers use both."""
+        limit = self._settings.swarm.upload_limit
+        app = hub_endpoint(cache, token=token, library=library, pace=Pace(limit) if limit else None)
+        app.middlewares.insert(0, sent.middleware())
+        return app

@@ -77,6 +77,10 @@ class Tracker:
         """How many seed and download the torrent with this 20-byte info-hash."""
         return self._swarms.counts(info_hash)
 
+    def is_held(self, info_hash: bytes) -> bool:
+        """Whether somebody whom lessees are told of has all of it."""
+        return self._swarms.is_held(info_hash)
+
     async def handle_announce(self, request: web.Request) -> web.Response:
         """GET /announce."""
         return _answer(self.announce(request.rel_url.raw_query_string, request.remote or ""))

@@ -87,6 +87,10 @@ def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     # `have` is believed, nothing else is looked for: files that lie there already are not hashed.
     params.flags |= lt.torrent_flags.no_verify_files | lt.torrent_flags.duplicate_is_error
+    if request.trackers:
+        # Trackers choose who meets whom, by zone, by leases and in bounded number; peers that pass addresses on would
+        # undo it.
+        params.flags |= lt.torrent_flags.disable_pex
     return params, spans
 
 

@@ -53,6 +53,9 @@ class SwarmStatus:
     banned: frozenset[str] = frozenset()
     """Addresses of peers believed to send bad blocks, all bans so far weighed: an engine may ban an honest peer that
     filled a piece together with a bad one."""
+    from_other_zones: int | None = None
+    """Payload bytes from peers that named another zone than ours, or none; None while we have none. As of the last
+    `durable` or `rename`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +190,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How an engine takes part: listen address, rate limits in bytes a second (0: none)."""
+    """How an engine takes part: listen address, rate limits in bytes a second (0: none), the zone it tells peers."""
 
     host: str = "127.0.0.1"
     port: int = 0
     upload_limit: int = 0
     download_limit: int = 0
+    zone: str = ""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Session settings by libtorrent name, for benchmarks."""

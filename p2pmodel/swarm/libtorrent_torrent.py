@@ -17,6 +17,7 @@ from p2pmodel.swarm.recheck import recheck
 from p2pmodel.swarm.session import Session
 from p2pmodel.swarm.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.torrent_state import Ask, Move, TorrentState, Verdict
+from p2pmodel.swarm.zones import Crossed, Sender
 
 ANSWER_SECONDS = 30.0
 """How long the disk may take to answer a rename, a flush or a fed piece."""
@@ -35,7 +36,9 @@ _PEERS_KEPT = 100
 class LibtorrentTorrent:
     """A SwarmTorrent."""
 
-    def __init__(self, session: Session, request: AddTorrent, info_hash: str, spans: PieceSpans) -> None:
+    def __init__(
+        self, session: Session, request: AddTorrent, info_hash: str, spans: PieceSpans, zone: str = ""
+    ) -> None:
         self.left: Callable[[], object] = lambda: None
         """Called when the torrent has been removed."""
         self._session = session
@@ -51,6 +54,9 @@ class LibtorrentTorrent:
         self._fed = 0
         self._fences = 0
         self._hold_after = HOLD_AFTER
+        self._crossed = Crossed(zone) if zone else None
+        self._looking = asyncio.Lock()
+        self._look: asyncio.Future[list[Sender]] | None = None
 
     def join(self, params: lt.add_torrent_params) -> None:
         """Enter the session."""
@@ -77,7 +83,8 @@ class LibtorrentTorrent:
         return self._state.events.open()
 
     def status(self) -> SwarmStatus:
-        return self._state.status()
+        status = self._state.status()
+        return replace(status, from_other_zones=self._crossed.total) if self._crossed else status
 
     async def feed(self, piece: int, data: bytes) -> bool:
         async with self._feeding:
@@ -98,6 +105,7 @@ class LibtorrentTorrent:
             return bool(passed)
 
     async def durable(self) -> frozenset[int]:
+        await self._see_senders()
         if not self._state.failure:
             with contextlib.suppress(LocalResource):  # told as an event; what was on disk before it still is
                 await self.flush()
@@ -115,6 +123,7 @@ class LibtorrentTorrent:
 
     async def rename(self, file: int, path: Path) -> None:
         handle = self._live()
+        await self._see_senders()
         async with self._fence():
             await self._state.questions.ask(
                 Move(file),
@@ -169,6 +178,8 @@ class LibtorrentTorrent:
     async def _leave(self, handle: Handle) -> None:
         """Leave the session; one that hangs does not keep us from forgetting the torrent."""
         self._handle = None
+        if self._look:  # it waits for the session, which must not end before
+            await asyncio.wait({self._look}, timeout=ECHO_SECONDS)
         ask = self._state.questions.ask
         with contextlib.suppress(Unavailable):
             handle.pause()
@@ -205,6 +216,19 @@ class LibtorrentTorrent:
             if not self._fences and self._handle is handle:
                 handle.set_download_limit(-1)
 
+    async def _see_senders(self) -> None:
+        """Count what came from other zones. A thread waits for the session: the alert that would tell us cannot be read
+        from Python (libtorrent 2.1)."""
+        if self._crossed is None:
+            return
+        async with self._looking:
+            if self._handle is None or (self._look and not self._look.done()):
+                return
+            self._look = asyncio.get_running_loop().run_in_executor(None, _senders, self._handle)
+            with contextlib.suppress(TimeoutError):  # a session that does not answer is not waited for here
+                async with asyncio.timeout(ECHO_SECONDS):
+                    self._crossed.look(await asyncio.shield(self._look))
+
     async def _flush_cache(self) -> None:
         await self._state.questions.ask(
             Ask.FLUSH, self._live().flush_cache, timeout=ANSWER_SECONDS, what="write to disk"
@@ -216,6 +240,13 @@ class LibtorrentTorrent:
         if self._handle is None:
             raise Unavailable("the torrent is about to go on after a failure of the disk", hint="try again")
         return self._handle
+
+
+def _senders(handle: Handle) -> list[Sender]:
+    try:
+        return [Sender(peer.ip, peer.client, peer.total_download) for peer in handle.get_peer_info()]
+    except RuntimeError:  # the session has forgotten the torrent
+        return []
 
 
 def _gone() -> P2PModelError:

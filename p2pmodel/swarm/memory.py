@@ -73,7 +73,14 @@ class MemoryEngine:
         metainfo = await asyncio.to_thread(parse, request.metainfo)
         if metainfo.info_hash in self.torrents:
             raise InvalidInput(f"the torrent {metainfo.info_hash} is in the swarm engine already")
-        torrent = MemoryTorrent(metainfo, request, address=self.address[0], announce=self._announce, leave=self._leave)
+        torrent = MemoryTorrent(
+            metainfo,
+            request,
+            address=self.address[0],
+            zone=self._settings.zone,
+            announce=self._announce,
+            leave=self._leave,
+        )
         torrent.dial = lambda address, port: self._connect(torrent, (address, port))
         self.torrents[metainfo.info_hash] = torrent
         torrent.start()
@@ -106,15 +113,16 @@ class MemoryEngine:
     def _announce(self, torrent: MemoryTorrent) -> None:
         if torrent.info_hash not in self.torrents:
             return
-        for url in torrent.trackers:
+        for announced in torrent.trackers:
+            url = announced.partition("?")[0]  # what follows tells the tracker who we are
             if url in self._network.dead_trackers:
-                torrent.emit(TrackerFailed(url, "connection refused"))
+                torrent.emit(TrackerFailed(announced, "connection refused"))
                 continue
             swarm = self._network.swarms.setdefault((url, torrent.info_hash), [])
             others = [peer for peer in swarm if peer is not torrent]
             if torrent not in swarm:
                 swarm.append(torrent)
-            torrent.emit(TrackerAnswered(url, len(others)))
+            torrent.emit(TrackerAnswered(announced, len(others)))
             for peer in others:
                 torrent.meet(peer)
 

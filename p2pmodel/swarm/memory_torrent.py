@@ -31,12 +31,14 @@ class MemoryTorrent:
         request: AddTorrent,
         *,
         address: str,
+        zone: str = "",
         announce: Callable[["MemoryTorrent"], None],
         leave: Callable[["MemoryTorrent"], None],
     ) -> None:
         self.metainfo = metainfo
         self.trackers = request.trackers
         self.address = address
+        self.zone = zone
         self.dial: Callable[[str, int], None] = lambda _address, _port: None
         self._announce = announce
         self._leave = leave
@@ -49,7 +51,7 @@ class MemoryTorrent:
         self._in_order = False
         self.peers: list[MemoryTorrent] = []
         self.banned: set[str] = set()
-        self._counts = {"down": 0, "up": 0, "wasted": 0}
+        self._counts = {"down": 0, "up": 0, "wasted": 0, "crossed": 0}
         self._failure: DiskFailed | None = None
         self._removed = False
         self._events = EventStream()
@@ -81,6 +83,7 @@ class MemoryTorrent:
             download_rate=0,
             upload_rate=0,
             banned=frozenset(self.banned),
+            from_other_zones=self._counts["crossed"] if self.zone else None,
         )
 
     async def feed(self, piece: int, data: bytes) -> bool:
@@ -177,6 +180,7 @@ class MemoryTorrent:
             self._part(peer)
             return
         self._counts["down"] += len(data)
+        self._counts["crossed"] += len(data) if peer.zone != self.zone else 0
         if not await self._take(piece, data) and not self._failure:
             self._counts["wasted"] += len(data)
             self.banned.add(peer.address)

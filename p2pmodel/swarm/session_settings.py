@@ -6,6 +6,7 @@ from typing import Any
 from p2pmodel.domain.layout import MIB
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.engine import EngineSettings
+from p2pmodel.swarm.zones import client_name
 
 STOP_ANNOUNCE_SECONDS = 2
 """How long leaving a swarm waits for a tracker that does not answer."""
@@ -22,6 +23,8 @@ def session_settings(settings: EngineSettings, alert_mask: int) -> Any:
         "upload_rate_limit": settings.upload_limit,
         "download_rate_limit": settings.download_limit,
         "alert_mask": alert_mask,
+        # What peers are told we are; libtorrent's own name if empty.
+        "handshake_client_version": client_name(settings.zone) if settings.zone else "",
     }
     return pack | _NETWORK | _TRANSFER | _DISK | dict(settings.extra)
 

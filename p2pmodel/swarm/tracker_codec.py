@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from p2pmodel.domain.announces import Announce, Answer, Counts, Event, Peer
+from p2pmodel.domain.announces import Announce, Answer, Counts, Event, Peer, Role
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.bencode import Encodable
@@ -20,13 +20,22 @@ MAX_QUERY = 8190
 """Longest query string in characters."""
 DEFAULT_NUMWANT = 50
 MAX_NUMWANT = 200
+MAX_ZONE = 64
+"""Bytes of the longest name of a zone."""
 MAX_SCRAPE = 74
 """Most info-hashes in one scrape, as many as a UDP scrape can carry (BEP 15)."""
 
 _ID = 20
 _MAX_KEY = 64
 _NUMBER = re.compile(rb"-?[0-9]{1,20}")
-_EVENTS: Mapping[bytes, Event] = {b"started": "started", b"stopped": "stopped", b"completed": "completed"}
+_EVENTS: Mapping[bytes, Event] = {
+    b"started": "started",
+    b"stopped": "stopped",
+    b"completed": "completed",
+    b"paused": "paused",
+}
+
+_ROLES: Mapping[bytes, Role] = {b"source": "source", b"lessee": "lessee"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ def parse_announce(query: str) -> AnnounceQuery:
         event=event,
         numwant=_numwant(first),
         key=first.get(b"key", b"")[:_MAX_KEY],
+        role=_ROLES.get(first.get(b"role", b""), ""),
+        zone=_zone(first),
     )
     # Compact unless the client says otherwise (BEP 23).
     return AnnounceQuery(
@@ -156,6 +167,13 @@ def _port(fields: Mapping[bytes, bytes], event: Event) -> int:
 def _numwant(fields: Mapping[bytes, bytes]) -> int:
     wanted = _number(fields, b"numwant")
     return DEFAULT_NUMWANT if wanted is None or wanted < 0 else min(wanted, MAX_NUMWANT)
+
+
+def _zone(fields: Mapping[bytes, bytes]) -> bytes:
+    zone = fields.get(b"zone", b"")
+    if len(zone) > MAX_ZONE:
+        raise InvalidInput(f"zone must be at most {MAX_ZONE} bytes")
+    return zone
 
 
 def _claimed(value: bytes) -> bytes | None:

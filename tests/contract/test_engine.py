@@ -64,13 +64,19 @@ class Swarm:
     stack: AsyncExitStack
     hosts: Iterable[int] = field(default_factory=lambda: iter(range(1, 200)))
 
-    async def engine(self) -> Engine:
-        return await self.stack.enter_async_context(self.make(EngineSettings(host=f"127.0.0.{next(self.hosts)}")))
+    async def engine(self, zone: str = "") -> Engine:
+        settings = EngineSettings(host=f"127.0.0.{next(self.hosts)}", zone=zone)
+        return await self.stack.enter_async_context(self.make(settings))
 
     async def node(
-        self, contents: dict[str, bytes] | None = None, *, metainfo: Metainfo = TORRENT, **request: object
+        self,
+        contents: dict[str, bytes] | None = None,
+        *,
+        metainfo: Metainfo = TORRENT,
+        zone: str = "",
+        **request: object,
     ) -> "Node":
-        engine = await self.engine()
+        engine = await self.engine(zone)
         folder = self.folder / engine.address[0]
         files = {}
         for number, (index, file) in enumerate(zip(metainfo.file_indexes, metainfo.manifest.files, strict=True)):
@@ -164,6 +170,16 @@ async def test_status_counts_payload_and_tells_who_has_what(swarm: Swarm) -> Non
     status = peer.torrent.status()
     assert status.downloaded - status.wasted == TOTAL
     assert (status.uploaded, status.banned) == (0, frozenset())
+
+
+async def test_what_comes_from_other_zones_is_counted_by_who_has_one(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS, zone="a")
+    for zone, crossed in (("b", TOTAL), ("a", 0), ("", None)):
+        peer = await swarm.node(zone=zone, peers=(seeder.engine.address,))
+        await peer.complete()
+        await peer.torrent.durable()
+        assert peer.torrent.status().from_other_zones == crossed
+        await peer.torrent.remove()
 
 
 async def test_pieces_we_have_are_not_downloaded_again(swarm: Swarm) -> None:

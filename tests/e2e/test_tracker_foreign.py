@@ -16,7 +16,7 @@ import libtorrent as lt
 import pytest
 
 from p2pmodel.domain.names import Reference
-from p2pmodel.node.coordinators import find, publish
+from p2pmodel.node.coordinators import find, in_zone, publish
 from p2pmodel.swarm.torrents import Format
 from tests.support.eventually import eventually
 from tests.support.foreign_clients import differences, foreign_client
@@ -153,6 +153,40 @@ async def tracker_word(session: DefaultSession) -> str | None:
 
     await eventually(collect, seconds=20, what="the tracker answers")
     return words[0]
+
+
+@pytest.mark.parametrize("place", ["/announce", "/announce/{}", "/{}/announce"])
+async def test_libtorrent_keeps_the_zone_in_a_trackers_url(place: str, tmp_path: Path) -> None:
+    """Two zones of two: each client is told of its own zone's, and, being a gateway, of the other zone's; the third of
+    a zone is told of its own alone. How many a client is told of says which zone it was taken for."""
+    token_file = tmp_path / "token"
+    await asyncio.to_thread(token_file.write_text, TOKEN)
+    token = TOKEN if "{}" in place else ""
+    async with coordinator(*(("--token-file", str(token_file)) if token else ()), token=token) as tracker:
+        told, sessions = [], []
+        for number, zone in enumerate(["a", "a", "b", "b", "a"]):
+            session = DefaultSession(f"127.0.0.{2 + number}")
+            session.session.apply_settings(
+                {"alert_mask": lt.alert.category_t.tracker_notification, "ssrf_mitigation": not place.startswith("/{}")}
+            )
+            url = in_zone(tracker.said["url"] + place.format(TOKEN), zone)
+            session.add(torrent_of(SMALL, trackers=(url,)), tmp_path / str(number))
+            told.append(await peers_told(session))
+            sessions.append(session)
+        assert told == [0, 1, 2, 3, 2]
+
+
+async def peers_told(session: DefaultSession) -> int:
+    """How many peers the tracker's first answer has."""
+    replies: list[int] = []
+
+    def collect() -> bool:
+        alerts = session.session.pop_alerts()
+        replies.extend(alert.num_peers for alert in alerts if isinstance(alert, lt.tracker_reply_alert))
+        return bool(replies)
+
+    await eventually(collect, seconds=20, what="the tracker answers")
+    return replies[0]
 
 
 async def test_the_catalog_outlives_a_kill(tmp_path: Path) -> None:

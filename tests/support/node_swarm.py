@@ -55,8 +55,8 @@ class Swarm:
         raw = build(manifest, trees_of(contents, layout.piece_length), trackers=[TRACKER])
         self.metainfo: Metainfo = parse(raw)
 
-    def engine(self, host: str = "127.0.0.1") -> MemoryEngine:
-        return MemoryEngine(self.network, EngineSettings(host=host))
+    def engine(self, host: str = "127.0.0.1", *, zone: str = "") -> MemoryEngine:
+        return MemoryEngine(self.network, EngineSettings(host=host, zone=zone))
 
     async def seed(
         self,

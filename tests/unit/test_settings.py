@@ -164,3 +164,11 @@ def test_every_setting_is_in_the_readme(key: str):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     table = readme.partition("## Settings")[2].partition("\n## ")[0]
     assert f"`{key}`" in table
+
+
+def test_a_zone_is_a_short_plain_name(tmp_path: Path):
+    assert load(tmp_path).swarm.zone == ""
+    assert load(tmp_path, P2PMODEL_ZONE="rack-1.b_2").swarm.zone == "rack-1.b_2"
+    for wrong in ("a b", "z" * 65, "x&y=1"):
+        with pytest.raises(InvalidInput, match=r"swarm\.zone or P2PMODEL_ZONE: a zone is named by"):
+            load(tmp_path, P2PMODEL_ZONE=wrong)

@@ -92,9 +92,15 @@ def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixt
     progress, note = map(json.loads, capsys.readouterr().err.splitlines())
     assert progress == {
         "phase": "downloading", "total": 10, "done": 5, "from_cache": 0, "from_peers": 0, "from_mirrors": 0,
-        "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
+        "from_other_zones": None, "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
     }  # fmt: skip
     assert note == {"note": 'somebody "lied"'}
+
+
+def test_what_crossed_zones_is_told_where_there_are_zones() -> None:
+    assert "zone" not in describe(Progress("downloading", 10, 5, from_peers=5))
+    told = describe(Progress("downloading", 10, 5, from_peers=5, from_other_zones=3))
+    assert told == "downloading  50% of 10 bytes  from peers 5 bytes, 3 bytes of other zones"
 
 
 def test_notes_are_never_throttled(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

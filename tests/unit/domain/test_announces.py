@@ -40,8 +40,9 @@ class Rig:
         port: int = 6000,
         numwant: int = 50,
         info_hash: bytes = HASH,
+        zone: bytes = b"",
     ) -> Answer:
-        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key)
+        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key, zone)
         return self.swarms.announce(request, host or bytes([10, 0, 0, number]))
 
 
@@ -122,6 +123,46 @@ def test_numwant_bounds_the_answer_and_choices_vary(rig: Rig, left: int) -> None
     assert {len(s) for s in seen} == {10}
     assert len({tuple(s) for s in seen}) > 10
     assert rig.announce(50, numwant=0).peers == ()
+
+
+def test_in_a_large_swarm_a_client_is_told_of_the_same_again(rig: Rig) -> None:
+    for number in range(1, 200):
+        rig.announce(number, numwant=200)
+    first = numbers(rig.announce(200, numwant=200))
+    assert 20 <= len(first) <= 64
+    rig.clock.now += INTERVAL
+    assert numbers(rig.announce(200, left=0, numwant=200, event="completed")) == first
+
+
+@pytest.mark.parametrize(
+    ("left", "event", "seconds", "fresh"),
+    [
+        (10, "", INTERVAL, True),
+        (9, "", INTERVAL, False),  # it got something
+        (10, "", INTERVAL / 3, False),  # it asked again early
+        (10, "paused", INTERVAL, False),  # it has what it wants
+        (0, "", INTERVAL, False),
+        (None, "", INTERVAL, True),  # who knows
+    ],
+)
+def test_a_client_that_got_nothing_is_told_of_others(
+    rig: Rig, left: int | None, event: Event, seconds: float, fresh: bool
+) -> None:
+    for number in range(1, 200):
+        rig.announce(number)
+    before = set(numbers(rig.announce(200, left=10, numwant=200)))
+    rig.clock.now += seconds
+    new = set(numbers(rig.announce(200, left=left, event=event, numwant=200))) - before
+    assert bool(new) == fresh
+
+
+def test_zones_know_each_other_by_their_gateways_alone(rig: Rig) -> None:
+    for number, zone in enumerate([b"a", b"a", b"a", b"b", b"b"], 1):
+        rig.announce(number, zone=zone)
+    assert numbers(rig.announce(3, zone=b"a")) == [1, 2]
+    assert numbers(rig.announce(1, zone=b"a")) == [2, 3, 4, 5]
+    rig.announce(1, zone=b"a", event="stopped")
+    assert numbers(rig.announce(3, zone=b"a")) == [2, 4, 5]
 
 
 def test_choices_follow_from_the_random_source() -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.node import coordinators
-from p2pmodel.node.coordinators import announce_url, find, keep_published, public_name, publish
+from p2pmodel.node.coordinators import announce_url, find, in_zone, keep_published, public_name, publish
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.server import serving
@@ -226,7 +226,7 @@ async def test_a_coordinator_that_fails_is_tried_again_with_growing_bounded_paus
 ) -> None:
     outcomes = iter([*[Unavailable("down")] * 8, None, Unavailable("down"), None])
 
-    async def scripted(*_arguments: object) -> None:
+    async def scripted(*_arguments: object, **_options: object) -> None:
         outcome = next(outcomes)
         if outcome is not None:
             raise outcome
@@ -273,3 +273,16 @@ async def test_a_host_that_does_not_exist() -> None:
 
 def test_the_announce_url_of_a_coordinator() -> None:
     assert announce_url("http://host:6969/token/") == "http://host:6969/token/announce"
+
+
+@pytest.mark.parametrize(
+    ("tracker", "zone", "asked"),
+    [
+        ("http://host/announce", "", "http://host/announce"),
+        ("http://host/announce", "rack-1", "http://host/announce?zone=rack-1"),
+        ("https://host/t0ken/announce?key=x&y", "a b", "https://host/t0ken/announce?zone=a%20b&key=x&y"),
+        ("udp://host:1/announce", "rack-1", "udp://host:1/announce"),
+    ],
+)
+def test_a_zone_goes_to_trackers_that_take_a_query(tracker: str, zone: str, asked: str) -> None:
+    assert in_zone(tracker, zone) == asked

@@ -13,7 +13,7 @@ from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.pulling import Pulling, PullingRules
 from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node import feeding
-from p2pmodel.node.feeding import MirrorFeed
+from p2pmodel.node.feeding import PieceFeed
 from p2pmodel.swarm.engine import SwarmStatus
 from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
@@ -93,7 +93,7 @@ class Rig:
         self.unneeded: set[int] = set()
         self.engine_is_silent = False
         pulling = Pulling(PIECES, "me", PullingRules(grace=grace, limit=LIMIT), time.monotonic())
-        self.feed = MirrorFeed(self.torrent, self.metainfo, self.origin, pulling, self.needed)  # type: ignore[arg-type]
+        self.feed = PieceFeed(self.torrent, self.metainfo, self.origin, pulling, self.needed)  # type: ignore[arg-type]
 
     def needed(self) -> frozenset[int]:
         told = set() if self.engine_is_silent else self.torrent.data.keys()

@@ -74,7 +74,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=2),
         swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=1.0, coordinator_timeout=1.0),
     )
-    monkeypatch.setattr(fetching, "engine_of", lambda _settings: swarm.engine())
+    monkeypatch.setattr(fetching, "engine_of", lambda settings: swarm.engine(zone=settings.swarm.zone))
     return Node(swarm, settings)
 
 
@@ -188,6 +188,23 @@ async def test_peers_are_also_found_through_the_coordinators(node: Node) -> None
         await node.swarm.seed(seeder, trackers=("http://coordinator.test/announce",))
         await node.fetch()
     assert node.published() == CONTENTS
+
+
+async def test_a_zone_is_told_to_the_trackers_and_what_crossed_is_counted(node: Node) -> None:
+    async with node.swarm.engine(PLACE) as seeder:
+        await node.swarm.seed(seeder)
+        node.use(swarm=SwarmSettings(zone="rack-1"))
+        announced: list[str] = []
+
+        def on_ready(done: Fetched) -> None:
+            node.ready.append(done)
+            (torrent,) = seeder.torrents.values()
+            announced.extend(torrent.peers[0].trackers)
+
+        await node.fetching().run(on_ready)
+    assert announced == [f"{TRACKER}?zone=rack-1"]
+    progress = node.ready[-1].progress
+    assert progress.from_other_zones == progress.from_peers == progress.total
 
 
 async def test_peers_can_be_named(node: Node) -> None:

@@ -11,8 +11,9 @@ import pytest
 from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.node import mirroring
-from p2pmodel.node.mirroring import Mirrored, Mirroring, Rate
+from p2pmodel.node.mirroring import Mirrored, Mirroring
 from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.node.rate import Rate
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import MirrorSettings, OriginSettings
 from p2pmodel.store.cache import HubCache, RepoCache

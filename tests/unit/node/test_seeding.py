@@ -9,7 +9,7 @@ from p2pmodel.domain.names import Reference
 from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.node.seeding import Seeded, Seeding, SeedRequest
-from p2pmodel.settings import OFFICIAL_ENDPOINT, MirrorSettings, OriginSettings, Settings
+from p2pmodel.settings import OFFICIAL_ENDPOINT, MirrorSettings, OriginSettings, Settings, SwarmSettings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.importing import commit_of
 from p2pmodel.swarm.file_list import Format
@@ -118,6 +118,22 @@ async def test_what_is_not_public_gets_a_private_torrent(node: Node, snapshot: H
         seeded = await Seeding(SeedRequest(MAIN), settings, Reporter()).prepare([TRACKER])
     assert parse(seeded.torrents["v2"]).manifest.private
     assert b"7:privatei1e" in seeded.torrents["v2"]
+
+
+async def test_a_zone_is_told_to_the_trackers_and_stays_out_of_the_torrent(node: Node, tmp_path: Path) -> None:
+    async with FakeHub(snapshot_of(CONTENTS)) as hub, Swarm(tmp_path).engine() as engine:
+        plain = await node.prepare(hub.url)
+        mirror = MirrorSettings(name="m0", endpoint=hub.url)
+        settings = Settings(cache_dir=node.cache.root, mirrors=(mirror,), swarm=SwarmSettings(zone="rack-1"))
+        seeding = Seeding(SeedRequest(MAIN), settings, Reporter())
+        seeded = await seeding.prepare([TRACKER])
+        serving = asyncio.create_task(seeding.serve(seeded, engine, lambda: None))
+        await eventually(lambda: bool(engine.torrents), seconds=10, what="it is served")
+        (torrent,) = engine.torrents.values()
+        assert torrent.trackers == (f"{TRACKER}?zone=rack-1&role=source",)
+        assert seeded.torrents == plain.torrents
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 async def test_a_pinned_commit_moves_no_ref(node: Node, snapshot: HubSnapshot) -> None:

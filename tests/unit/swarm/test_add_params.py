@@ -25,6 +25,12 @@ def test_the_torrents_own_trackers_and_webseeds_are_dropped() -> None:
     assert params.trackers == ["http://ours/announce"]
 
 
+def test_where_trackers_choose_the_peers_nobody_passes_addresses_on() -> None:
+    for trackers in ((), ("http://ours/announce",)):
+        params, _ = parameters(AddTorrent(RAW, Path("/x"), {}, trackers=trackers))
+        assert bool(params.flags & lt.torrent_flags.disable_pex) == bool(trackers)
+
+
 def test_what_we_have_is_believed_and_nothing_else_looked_for() -> None:
     params, spans = parameters(AddTorrent(RAW, Path("/x"), {0: "a", 2: "/b"}, have=frozenset({1, 4})))
     assert [piece for piece, have in enumerate(params.have_pieces) if have] == [1, 4]

@@ -49,6 +49,15 @@ def test_the_least_announce() -> None:
     )
 
 
+def test_a_partial_seed_says_so() -> None:
+    assert parse_announce(query(event="paused")).announce.event == "paused"
+
+
+def test_a_zone_is_any_bytes_and_the_first_of_several_counts() -> None:
+    assert parse_announce(query()).announce.zone == b""
+    assert parse_announce("zone=rack%201%ff&" + query(zone="forged")).announce.zone == b"rack 1\xff"
+
+
 @given(st.binary(min_size=20, max_size=20), st.binary(min_size=20, max_size=20))
 def test_ids_are_bytes_however_they_are_escaped(info_hash: bytes, peer_id: bytes) -> None:
     everything = "".join(f"%{byte:02x}" for byte in info_hash)
@@ -73,6 +82,7 @@ def test_a_plus_is_a_plus() -> None:
         ({"info_hash": b"x" * 32}, "info_hash must be 20 bytes"),
         ({"peer_id": b"x" * 19}, "peer_id must be 20 bytes"),
         ({"port": None}, "port must be 1 to 65535"),
+        ({"zone": "z" * 65}, "zone must be at most 64 bytes"),
         ({"port": 0}, "port must be 1 to 65535"),
         ({"port": 65536}, "port must be 1 to 65535"),
         ({"port": -1}, "port must be 1 to 65535"),
@@ -99,7 +109,7 @@ def test_a_client_that_leaves_may_have_no_port() -> None:
     assert parse_announce(query(port=0, event="stopped")).announce.port == 0
 
 
-@pytest.mark.parametrize("event", ["", "paused", "empty", "STARTED"])
+@pytest.mark.parametrize("event", ["", "empty", "STARTED"])
 def test_an_unknown_event_is_a_regular_announce(event: str) -> None:
     assert parse_announce(query(event=event)).announce.event == ""
 

@@ -1,0 +1,104 @@
+"""What a peer and its coordinator tell each other about leases, as JSON text.
+
+A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` seconds; the coordinator answers with a
+`Word` whenever that changes. Both are whole states, never differences: a lost or late one does no harm.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from p2pmodel.domain.leases import Demand, Grant
+from p2pmodel.domain.sources import Source
+from p2pmodel.errors import InvalidInput
+
+HEARTBEAT = 1.0
+"""Seconds from word to word at most."""
+MAX_MESSAGE = 1 << 20
+"""Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
+
+_SOURCE = tuple(field.name for field in fields(Source))
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a coordinator tells a peer: its grant, and the seeders it knows. `late`: others came before, and have pieces
+    to give: meet them first."""
+
+    grant: Grant
+    sources: tuple[Source, ...] = ()
+    late: bool = False
+
+
+def demand_text(demand: Demand, piece_count: int) -> str:
+    """`demand` as a message."""
+    plain = asdict(demand)
+    for name in ("scarce", "leased"):
+        field = plain[name].to_bytes(-(-piece_count // 8), "little")
+        plain[name] = base64.b64encode(field).decode()
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def parse_demand(text: str) -> Demand:
+    """The reverse of `demand_text`. Raises InvalidInput."""
+    plain = _object(text)
+    try:
+        return Demand(
+            scarce=_bits(plain["scarce"]),
+            near=bool(plain["near"]),
+            want=_count(plain["want"]),
+            rate=float(_count(int(plain["rate"]))),
+            origin_bytes=_count(plain["origin_bytes"]),
+            leased=_bits(plain.get("leased", "")),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"this is not what a peer lacks: {error!r}") from None
+
+
+def word_text(word: Word) -> str:
+    """`word` as a message."""
+    return json.dumps(asdict(word), separators=(",", ":"))
+
+
+def parse_word(text: str) -> Word:
+    """The reverse of `word_text`. Raises InvalidInput."""
+    plain = _object(text)
+    try:
+        grant = plain["grant"]
+        return Word(
+            Grant(
+                pieces=tuple(map(_count, grant["pieces"])),
+                peers=_count(grant["peers"]),
+                origin_bytes=_count(grant["origin_bytes"]),
+                refused=bool(grant["refused"]),
+            ),
+            tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
+            late=bool(plain["late"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"this is not a grant: {error!r}") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        plain = None
+    if not isinstance(plain, dict):
+        raise InvalidInput("the message is not a JSON object")
+    return plain
+
+
+def _bits(text: str) -> int:
+    try:
+        return int.from_bytes(base64.b64decode(text, validate=True), "little")
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is not a count")
+    return value

@@ -1,0 +1,106 @@
+"""A peer's side of the leases: telling a coordinator what is lacking, hearing what is ours to pull."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import aiohttp
+
+from p2pmodel.domain.lease_messages import HEARTBEAT, MAX_MESSAGE, Word, demand_text, parse_word
+from p2pmodel.domain.leases import Demand
+from p2pmodel.errors import InvalidInput
+
+RECONNECT = 2.0
+"""Seconds until the coordinators are asked again after none answered, or a connection broke."""
+LEAST_PAUSE = 0.02
+"""Seconds between words that tell of changes: several pieces may come at once."""
+_NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Lessee:
+    """One swarm's leases, from the first of `coordinators` that gives any.
+
+    `demand` is asked for our state whenever it is told; `changed()` makes that soon. `on_word` is called with every
+    word of the coordinator, and with None when there is none any more.
+    """
+
+    def __init__(
+        self,
+        coordinators: Sequence[str],
+        info_hash: str,
+        piece_count: int,
+        *,
+        peer: str,
+        demand: Callable[[], Demand],
+        on_word: Callable[[str, Word | None], None],
+        timeout: float,
+    ) -> None:
+        self._coordinators = coordinators
+        self._path = f"/leases/{info_hash}"
+        self._piece_count = piece_count
+        self._peer = peer
+        self._demand = demand
+        self._on_word = on_word
+        self._timeout = timeout
+        self._news = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    async def answered(self) -> None:
+        """Return once a coordinator has given its word, or every one of them has been asked in vain."""
+        await self._answered.wait()
+
+    def changed(self) -> None:
+        """What we lack has changed."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; it never gives up and raises nothing."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
+        async with aiohttp.ClientSession(timeout=limits) as session:
+            while True:
+                for coordinator in self._coordinators:
+                    await self._stay(session, coordinator)
+                self._answered.set()
+                await asyncio.sleep(RECONNECT)
+
+    async def _stay(self, session: aiohttp.ClientSession, coordinator: str) -> None:
+        """Be connected to one coordinator for as long as it lasts."""
+        try:
+            async with self._connected(session, coordinator) as socket, asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell(socket))
+                await self._hear(socket, coordinator)
+                telling.cancel()
+        except* _NETWORK_ERRORS:
+            pass
+        except* InvalidInput:  # it speaks another language: as good as none
+            pass
+        finally:
+            self._on_word(coordinator, None)
+
+    @contextlib.asynccontextmanager
+    async def _connected(
+        self, session: aiohttp.ClientSession, coordinator: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        url = coordinator.rstrip("/") + self._path
+        async with asyncio.timeout(self._timeout):
+            socket = await session.ws_connect(
+                url, params={"peer": self._peer}, heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE
+            )
+        async with socket:
+            yield socket
+
+    async def _tell(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            self._news.clear()
+            await socket.send_str(demand_text(self._demand(), self._piece_count))
+            await asyncio.sleep(LEAST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._news.wait()
+
+    async def _hear(self, socket: aiohttp.ClientWebSocketResponse, coordinator: str) -> None:
+        async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                break
+            self._on_word(coordinator, parse_word(message.data))
+            self._answered.set()

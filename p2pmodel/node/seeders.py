@@ -1,0 +1,116 @@
+"""The seeders that leased pieces are pulled from over HTTP: mirrors inside the cluster."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Self
+
+from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.origin.origin import Origin
+from p2pmodel.settings import MirrorSettings, OriginSettings
+
+AGAIN_AFTER = 5.0
+"""Seconds for which seeders that did not help are left alone."""
+PATIENCE = 3.0
+"""Seconds in which some seeder must answer: unlike mirrors they are near, and others can stand in for them."""
+MAX_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a seeder is asked, with its token, and its rack or site."""
+
+    url: str
+    token: str = ""
+    zone: str = ""
+
+
+class Seeders:
+    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders;
+    `limit` is in bytes a second (0: none)."""
+
+    def __init__(
+        self, settings: OriginSettings, identity: str, on_note: Callable[[str], None], *, limit: int = 0
+    ) -> None:
+        self._limit = limit
+        self._settings = settings.model_copy(
+            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": PATIENCE, "read_timeout": PATIENCE}
+        )
+        self._identity = identity
+        self._on_note = on_note
+        self._stack = AsyncExitStack()
+        self._known: frozenset[Endpoint] = frozenset()
+        self._zones: dict[str, str] = {}
+        """By the seeder's name."""
+        self._origin: Origin | None = None
+        self._before: list[Origin] = []
+        self._away_until = 0.0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is worth asking them."""
+        return self._origin is not None and time.monotonic() >= self._away_until
+
+    async def know(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are the seeders now. An empty list is passed over: one may be there although nobody tells us."""
+        if not endpoints or frozenset(endpoints) == self._known:
+            return
+        self._known, self._away_until = frozenset(endpoints), 0.0
+        self._zones |= {_name(endpoint): endpoint.zone for endpoint in endpoints}
+        if self._origin is not None:
+            self._before.append(self._origin)
+        # What is being read from those of before goes on: they are closed at the end.
+        self._origin = await self._stack.enter_async_context(
+            Origin([self._mirror(e) for e in endpoints], self._settings, on_note=self._on_note)
+        )
+
+    async def read(
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        offset: int,
+        length: int,
+        *,
+        accept: Callable[[bytes], bool],
+    ) -> bytes:
+        """As `Origin.read`; after a failure they are not `usable` for a while."""
+        origin = self._origin
+        if origin is None:
+            raise Unavailable("no seeder is known")
+        try:
+            return await origin.read(manifest, file, offset, length, accept=accept)
+        except P2PModelError:
+            self._away_until = time.monotonic() + AGAIN_AFTER
+            raise
+
+    def bytes_from_outside(self, zone: str) -> int:
+        """Bytes that came from seeders of other zones."""
+        origins = [*self._before, self._origin] if self._origin else []
+        counts = (entry for origin in origins for entry in origin.bytes_by_mirror.items())
+        return sum(count for name, count in counts if self._zones[name] != zone)
+
+    def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
+        turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
+        return MirrorSettings.model_validate(
+            {
+                "name": _name(endpoint),
+                "endpoint": endpoint.url,
+                "token": endpoint.token or None,
+                "priority": int.from_bytes(turn[:4], "big"),
+                "max_connections": MAX_CONNECTIONS,
+                "max_bytes_per_second": max(self._limit, 1024) if self._limit else None,
+            }
+        )
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"seeder {endpoint.url}"

@@ -1,0 +1,51 @@
+"""What came from peers of other zones.
+
+A node says its zone in the name that BitTorrent clients give each other when they shake hands (BEP 10), so each end
+of a connection knows it without asking anybody. Who says none, such as other programs, is of none.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2pmodel import __version__
+
+_ZONE = re.compile(rb"p2pmodel/\S+ zone=([A-Za-z0-9._-]{1,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """One connection: the other end, the client's name, and the payload bytes received from it so far."""
+
+    address: tuple[str, int]
+    client: bytes
+    received: int
+
+
+def client_name(zone: str) -> str:
+    """The name of a client of `zone`."""
+    return f"p2pmodel/{__version__} zone={zone}"
+
+
+def zone_of(client: bytes) -> str:
+    """The zone in a client's name; "" if there is none."""
+    found = _ZONE.fullmatch(client)
+    return found[1].decode() if found else ""
+
+
+class Crossed:
+    """Counts payload bytes from other zones than `zone`, look by look: what a connection brings between the last look
+    and its end is not seen."""
+
+    def __init__(self, zone: str) -> None:
+        self.total = 0
+        self._zone = zone
+        self._seen: dict[tuple[str, int], int] = {}
+
+    def look(self, senders: Iterable[Sender]) -> None:
+        """Take in all connections as they are now. Looks must come in their order."""
+        seen = {s.address: s.received for s in senders if zone_of(s.client) != self._zone}
+        for address, received in seen.items():
+            before = self._seen.get(address, 0)
+            self.total += received - (before if before <= received else 0)  # fewer: a new connection from there
+        self._seen = seen

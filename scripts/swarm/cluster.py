@@ -1,0 +1,102 @@
+"""Hosts on one bridge, each in a network namespace of its own with its own limit up and down."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts import namespaces
+from scripts.swarm.programs import Program
+
+_TAG = "p2ps"
+_LINK = "link0"
+_SETTLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Bytes a second up and down."""
+
+    up: float
+    down: float
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine of the cluster; `link` is None where nothing holds it back."""
+
+    name: str
+    address: str
+    namespace: str
+    link: Link | None
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """`command` as this host runs it."""
+        return namespaces.inside(self.namespace, command)
+
+
+class Cluster:
+    """The bridge and what hangs on it; everything goes with `stack`.
+
+    The bridge has a namespace of its own, so that nothing of it meets this machine's network or another rig.
+    """
+
+    def __init__(self, stack: ExitStack, congestion: str | None = None) -> None:
+        self._tag = f"{_TAG}{os.getpid()}"
+        self._stack = stack
+        self._congestion = congestion
+        self._count = 0
+        namespaces.add_namespace(self._tag, stack)
+        namespaces.ip("-n", self._tag, "link", "add", "bridge0", "type", "bridge")
+        namespaces.ip("-n", self._tag, "link", "set", "bridge0", "up")
+        # Through /proc/PID/net the counters of all links are one file, without entering the namespace.
+        holder = Program(namespaces.inside(self._tag, ["sleep", "infinity"]), stack)
+        self._counters = Path(f"/proc/{holder.pid}/net/dev")
+        self._await(holder.pid)
+
+    def host(self, name: str, link: Link | None) -> Host:
+        """Another host, by at most 12 letters."""
+        number, self._count = self._count, self._count + 1
+        host = Host(name, f"10.77.{number // 200}.{number % 200 + 1}", f"{self._tag}-{name}", link)
+        namespaces.add_namespace(host.namespace, self._stack)
+        namespaces.join(self._tag, name, host.namespace, _LINK)
+        namespaces.ip("-n", self._tag, "link", "set", name, "master", "bridge0", "up")
+        namespaces.ip("-n", host.namespace, "address", "add", f"{host.address}/16", "dev", _LINK)
+        namespaces.ip("-n", host.namespace, "link", "set", _LINK, "up")
+        if link is not None:
+            namespaces.shape(host.namespace, _LINK, link.up)
+            namespaces.shape(self._tag, name, link.down)
+        if self._congestion:
+            setting = f"net.ipv4.tcp_congestion_control={self._congestion}"
+            subprocess.run(host.inside(["sysctl", "-qw", setting]), check=True)
+        return host
+
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """Bytes that each host sent and received so far, as they passed its limits, headers included."""
+        found = {}
+        for line in self._counters.read_text().splitlines()[2:]:
+            name, _, figures = line.partition(":")
+            columns = figures.split()
+            found[name.strip()] = int(columns[0]), int(columns[8])
+        return found
+
+    def neighbours(self) -> int:
+        """How many other clusters there are on this machine, whose work slows ours."""
+        tags = {name.partition("-")[0] for name in namespaces.names() if name.startswith(_TAG)}
+        return len(tags - {self._tag})
+
+    def _await(self, pid: int) -> None:
+        # Until `ip netns exec` has entered the namespace the file shows this machine's own devices.
+        for _ in range(int(_SETTLE_SECONDS / 0.01)):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep":
+                return
+            subprocess.run(["sleep", "0.01"], check=True)
+        raise SystemExit("the namespace of the bridge cannot be entered")
+
+
+def congestion_control(host: Host) -> str:
+    """Name of the TCP congestion control that `host` uses."""
+    command = host.inside(["cat", "/proc/sys/net/ipv4/tcp_congestion_control"])
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,35 @@
+"""Who dies in the middle of a run."""
+
+from dataclasses import dataclass
+
+ROLES = ("seeder", "coordinator", "mirror")
+
+
+@dataclass(slots=True)
+class Kill:
+    """`roles` and a share of the `peers`, by SIGKILL, once the nodes hold the share `at` of all they want.
+
+    `restart`: seconds after which all of them start again; None: never.
+    """
+
+    roles: tuple[str, ...]
+    peers: float
+    at: float
+    restart: float | None
+    done: bool = False
+
+    @classmethod
+    def parse(cls, text: str, at: float, restart: float | None) -> "Kill":
+        """`seeder,peers:0.3,coordinator`. Raises ValueError naming the part at fault."""
+        roles, peers = [], 0.0
+        for part in filter(None, text.split(",")):
+            name, _, share = part.partition(":")
+            if name == "peers":
+                peers = float(share)
+            elif name in ROLES and not share:
+                roles.append(name)
+            else:
+                raise ValueError(f"'{part}' is neither peers:SHARE nor one of {', '.join(ROLES)}")
+        if not 0 <= peers <= 1:
+            raise ValueError(f"peers:{peers} is no share of them")
+        return cls(tuple(roles), peers, at, restart)

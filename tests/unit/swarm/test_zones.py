@@ -1,0 +1,45 @@
+"""Counting what comes from other zones."""
+
+import pytest
+
+from p2pmodel.swarm.zones import Crossed, Sender, client_name, zone_of
+
+A, B = ("10.0.0.1", 1), ("10.0.0.2", 2)
+
+
+def sender(address: tuple[str, int], zone: str, received: int) -> Sender:
+    return Sender(address, client_name(zone).encode(), received)
+
+
+@pytest.mark.parametrize("zone", ["a", "rack-1.b_2", "z" * 64])
+def test_a_client_is_named_by_its_zone(zone: str) -> None:
+    assert zone_of(client_name(zone).encode()) == zone
+
+
+@pytest.mark.parametrize(
+    "client", [b"", b"qBittorrent/4.5.2", b"p2pmodel/1 zone=", b"p2pmodel/1 zone=a b", b"\xff\xfe"]
+)
+def test_others_have_none(client: bytes) -> None:
+    assert zone_of(client) == ""
+
+
+def test_only_other_zones_count_and_only_once() -> None:
+    crossed = Crossed("a")
+    for received in (5, 5, 9):
+        crossed.look([sender(A, "a", 100), sender(B, "b", received)])
+    assert crossed.total == 9
+
+
+def test_programs_that_say_no_zone_are_of_another() -> None:
+    crossed = Crossed("a")
+    crossed.look([Sender(A, b"qBittorrent/4.5.2", 7)])
+    assert crossed.total == 7
+
+
+def test_a_new_connection_from_the_same_place_begins_anew() -> None:
+    crossed = Crossed("a")
+    crossed.look([sender(B, "b", 10)])
+    crossed.look([sender(B, "b", 4)])
+    crossed.look([])
+    crossed.look([sender(B, "b", 3)])
+    assert crossed.total == 17
