@@ -143,19 +143,23 @@ def test_interrupted_the_client_leaves_the_work_to_the_daemon(nodes: Nodes, mode
     assert published(nodes) == contents(model)
 
 
-def test_it_serves_what_it_has_to_others(nodes: Nodes, model: Path, tmp_path: Path) -> None:
-    seeder = nodes.seed(model, "--as", REPO)
-    coordinator = str(seeder.ready()["coordinator"])
-    tracker = nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"]
-    nodes.ok("seeder", "seed", REPO, "--once", "--coordinator", str(tracker), "--endpoint", DEAD)
-    running = daemon(nodes, str(tracker), "--coordinator", coordinator)
-    nodes.ok("node", "fetch", REPO, "-q")
+def test_it_serves_what_it_has_to_others(nodes: Nodes, model: Path) -> None:
+    tracker = str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
+    seeder = nodes.seed(model, "--as", REPO, "--coordinator", tracker)
+    seeder.ready()
+    running = daemon(nodes, tracker)
+    fetched(nodes)
     seeder.stop()
     other = nodes.fetch("other", REPO, "--coordinator", str(tracker), "--endpoint", DEAD, address="127.0.0.12").wait()
     assert other.code == 0, other.err
     assert other.json["from_peers"] == other.json["size"]
     assert one(nodes)["progress"]["uploaded"] >= SIZE
     stopped_well(running)
+
+
+def fetched(nodes: Nodes) -> None:
+    """Fetch, once the coordinator has been told of the torrent."""
+    eventually(lambda: nodes.run("node", "fetch", REPO, "-q").code == 0, PATIENCE, lambda: "never fetched")
 
 
 def test_sigterm_while_it_downloads_ends_it_in_time(nodes: Nodes, model: Path) -> None:
