@@ -89,8 +89,8 @@ class Leases:
         self._budget = budget * size + 2 * self._mean if budget else float("inf")
         self._peers: dict[str, _Peer] = {}
         self._window = _Window()
-        self._spent_before = 0
-        """Mirror bytes of peers that have left."""
+        self._gone: dict[str, int] = {}
+        """Mirror bytes of peers that have left, by name: who comes back tells them again."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -98,29 +98,31 @@ class Leases:
     @property
     def origin_bytes(self) -> int:
         """Bytes that all peers, present or gone, have pulled from mirrors."""
-        return self._spent_before + sum(peer.demand.origin_bytes for peer in self._peers.values())
+        return sum(self._gone.values()) + sum(peer.demand.origin_bytes for peer in self._peers.values())
 
     def tell(self, name: str, demand: Demand, now: float) -> None:
         """The peer `name` tells its state. What it no longer lacks it has brought."""
         peer = self._peers.get(name)
         if peer is None:
+            self._gone.pop(name, None)
             free = demand.leased & self._all & ~self._taken()
             peer = self._peers[name] = _Peer(demand, now, now, dict.fromkeys(pieces_of(free), now))
+        lost_seeders = peer.demand.near and not demand.near
         peer.demand, peer.seen = demand, now
         done = [piece for piece in peer.leased if not demand.scarce >> piece & 1]
         for piece in done:
             self._window.took(now - peer.leased.pop(piece), len(self._peers))
         if done:
             peer.brought.append((now, bits_of(done)))
-        if not demand.want:
-            peer.leased.clear()
+        if lost_seeders or not demand.want:
+            peer.leased.clear()  # whether the budget lets mirrors give them is another question
 
     def leave(self, name: str) -> None:
         """The peer is gone; what it had leased is free."""
         if peer := self._peers.pop(name, None):
-            self._spent_before += peer.demand.origin_bytes
+            self._gone[name] = peer.demand.origin_bytes
         if not self._peers:
-            self._spent_before = 0
+            self._gone.clear()
 
     def grant(self, now: float) -> dict[str, Grant]:
         """Give what can be given; what every peer is to be told from now on."""
@@ -160,8 +162,10 @@ class Leases:
         return sum(len(peer.leased) for peer in self._peers.values() if peer.demand.near == near)
 
     def _quickest(self) -> float:
-        """The rate of the quickest peer that could take a lease."""
-        return max((p.demand.rate for p in self._peers.values() if p.demand.scarce and p.demand.want), default=0.0)
+        """The rate of the quickest peer that could take a lease, or holds one."""
+        affords = self._affords(1)
+        able = (p for p in self._peers.values() if p.leased or p.demand.near or affords)
+        return max((p.demand.rate for p in able if p.demand.scarce and p.demand.want), default=0.0)
 
     def _affords(self, more: int) -> bool:
         """Whether `more` pieces can come from mirrors, beside those that are on their way."""

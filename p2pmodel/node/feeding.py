@@ -77,6 +77,7 @@ class PieceFeed:
         """By file: until when it is left alone, and why."""
         self._grant: Grant | None = None
         self._late = False
+        self._told_near = False
         self._news = asyncio.Event()
         self._began = time.monotonic()
         self._rate = Rate()
@@ -122,6 +123,7 @@ class PieceFeed:
         can_pull = near or (self._origin is not None and now >= self._paused_until)
         if self._is_early(now, near=near):
             can_pull = False
+        self._told_near = near
         ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
         return Demand(
             scarce=bits_of(self._orphans(status)),
@@ -189,6 +191,8 @@ class PieceFeed:
             chosen = [p for p in self._grant.pieces if p in orphans and p in missing and p not in busy]
         if not near and (self._origin is None or now < self._paused_until):
             return []
+        if not near and self._grant is not None and self._told_near:
+            return []  # leased for a seeder: only a coordinator that knows can say what the budget leaves
         return chosen
 
     def _left_alone(self, now: float) -> set[int]:
@@ -203,15 +207,19 @@ class PieceFeed:
                 await self._pull_from(source, piece)
             self._silence = None
             self._refused.pop(place.span.index, None)
-        except Unavailable as error:
-            if source is self._origin or self._origin is None:
-                self._silence = error
-                self._paused_until = time.monotonic() + RETRY_AFTER
         except P2PModelError as error:
-            self._refused[place.span.index] = time.monotonic() + RETRY_AFTER, error
+            if source is self._origin or self._origin is None:  # else mirrors are asked next
+                self._note_failure(place.span.index, error)
         finally:
             self._in_flight.pop(piece, None)
             self._news.set()
+
+    def _note_failure(self, file: int, error: P2PModelError) -> None:
+        until = time.monotonic() + RETRY_AFTER
+        if isinstance(error, Unavailable):
+            self._silence, self._paused_until = error, until
+        else:
+            self._refused[file] = until, error
 
     async def _pull_from(self, source: Readable, piece: int) -> None:
         place = self._metainfo.layout.piece_range(piece)

@@ -1,6 +1,7 @@
 """One transfer under leases: which seeders there are, what is ours to pull, and when we need no lease."""
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -107,6 +108,7 @@ class Leaseholder:
 def _join(torrent: SwarmTorrent, peer: str) -> None:
     try:
         address = ListenAddress.parse(peer)
-    except InvalidInput:
+        ipaddress.ip_address(address.host)  # the engine knows no names
+    except (InvalidInput, ValueError):
         return  # a coordinator may say what it wants
     torrent.connect(address.host, address.port)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import aiohttp
@@ -38,7 +39,8 @@ class Lessee:
         self._coordinators = coordinators
         self._path = f"/leases/{info_hash}"
         self._piece_count = piece_count
-        self._peer = peer
+        # By the id we are known again after a broken connection, with what we have pulled.
+        self._us = {"peer": peer, "id": secrets.token_hex(8)}
         self._demand = demand
         self._on_word = on_word
         self._timeout = timeout
@@ -46,8 +48,11 @@ class Lessee:
         self._answered = asyncio.Event()
 
     async def answered(self) -> None:
-        """Return once a coordinator has given its word, or every one of them has been asked in vain."""
-        await self._answered.wait()
+        """Return once a coordinator has given its word, or every one of them has been asked in vain, or after `timeout`
+        seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                await self._answered.wait()
 
     def changed(self) -> None:
         """What we lack has changed."""
@@ -83,9 +88,7 @@ class Lessee:
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         url = coordinator.rstrip("/") + self._path
         async with asyncio.timeout(self._timeout):
-            socket = await session.ws_connect(
-                url, params={"peer": self._peer}, heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE
-            )
+            socket = await session.ws_connect(url, params=self._us, heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE)
         async with socket:
             yield socket
 
@@ -99,8 +102,8 @@ class Lessee:
                     await self._news.wait()
 
     async def _hear(self, socket: aiohttp.ClientWebSocketResponse, coordinator: str) -> None:
-        async for message in socket:
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                break
+        patience: float | None = self._timeout  # for the first word: later ones come when there is news
+        while (message := await socket.receive(patience)).type is aiohttp.WSMsgType.TEXT:
             self._on_word(coordinator, parse_word(message.data))
             self._answered.set()
+            patience = None

@@ -3,19 +3,21 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.origin.origin import Origin
-from p2pmodel.settings import MirrorSettings, OriginSettings
+from p2pmodel.settings import MirrorSettings, OriginSettings, check_url
 
 AGAIN_AFTER = 5.0
 """Seconds for which seeders that did not help are left alone."""
-PATIENCE = 3.0
-"""Seconds in which some seeder must answer: unlike mirrors they are near, and others can stand in for them."""
+PATIENCE = 1.0
+"""Seconds for which failing seeders are tried again: they are near, and mirrors can stand in for them."""
+SILENCE = 3.0
+"""Seconds without a byte, or a connection, after which a seeder has failed."""
 MAX_CONNECTIONS = 64
 
 
@@ -37,7 +39,7 @@ class Seeders:
     ) -> None:
         self._limit = limit
         self._settings = settings.model_copy(
-            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": PATIENCE, "read_timeout": PATIENCE}
+            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": SILENCE, "read_timeout": SILENCE}
         )
         self._identity = identity
         self._on_note = on_note
@@ -61,16 +63,18 @@ class Seeders:
         return self._origin is not None and time.monotonic() >= self._away_until
 
     async def know(self, endpoints: Sequence[Endpoint]) -> None:
-        """These are the seeders now. An empty list is passed over: one may be there although nobody tells us."""
-        if not endpoints or frozenset(endpoints) == self._known:
+        """These are the seeders now. An empty list is passed over: one may be there although nobody tells us; so is
+        an endpoint that cannot be asked, whoever told it."""
+        by_url = {endpoint.url: endpoint for endpoint in endpoints if _askable(endpoint)}
+        if not by_url or frozenset(by_url.values()) == self._known:
             return
-        self._known, self._away_until = frozenset(endpoints), 0.0
-        self._zones |= {_name(endpoint): endpoint.zone for endpoint in endpoints}
+        self._known, self._away_until = frozenset(by_url.values()), 0.0
+        self._zones |= {_name(endpoint): endpoint.zone for endpoint in by_url.values()}
         if self._origin is not None:
             self._before.append(self._origin)
         # What is being read from those of before goes on: they are closed at the end.
         self._origin = await self._stack.enter_async_context(
-            Origin([self._mirror(e) for e in endpoints], self._settings, on_note=self._on_note)
+            Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note)
         )
 
     async def read(
@@ -110,6 +114,14 @@ class Seeders:
                 "max_bytes_per_second": max(self._limit, 1024) if self._limit else None,
             }
         )
+
+
+def _askable(endpoint: Endpoint) -> bool:
+    """Whether it is a URL and a token that a request can carry."""
+    with suppress(ValueError):
+        check_url(endpoint.url)
+        return f"{endpoint.url}{endpoint.token}".isprintable() and endpoint.token.isascii()
+    return False
 
 
 def _name(endpoint: Endpoint) -> str:

@@ -90,11 +90,15 @@ def start_mirror(room: Room, host: Host) -> Program:
     return room.start(host, [*P2PMODEL, *serve, "--cache-dir", str(room.cache)])
 
 
-def start_seeder(room: Room, *formats: str) -> Program:
-    """Seed the snapshot, in `formats` beside v2, with a coordinator; it serves when it has said its first line."""
+def start_seeder(room: Room, *formats: str, coordinator: str | None = None) -> Program:
+    """Seed the snapshot, in `formats` beside v2, with a coordinator of its own, and to that at the URL `coordinator`.
+
+    It serves when it has said its first line.
+    """
     listen = ["--listen", f"{room.seeder.address}:{COORDINATOR_PORT}", "--insecure-public"]
     listen += ["--swarm-listen", f"{room.seeder.address}:{PEER_PORT}", "--cache-dir", str(room.cache)]
     mirror = ["--endpoint", url_of(room.mirror, MIRROR_PORT)]
     exports = [part for each in formats for part in ("--format", each)]
     seed = [*P2PMODEL, "seed", REPO, *listen, *mirror, *exports, "--json", "--progress", "json"]
+    seed += ["--coordinator", coordinator] if coordinator else []
     return room.start(room.seeder, seed, {"HF_HUB_OFFLINE": "1"})

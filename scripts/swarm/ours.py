@@ -1,5 +1,6 @@
 """Our own nodes: warm, cold, or with a coordinator apart from the seeder."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from scripts.swarm.contestants import (
     url_of,
 )
 from scripts.swarm.programs import Program
+
+_PUBLISHED_AFTER = 1.0
+"""Seconds in which a seeder that serves has told the other coordinator so."""
 
 
 def ours(*, cold: bool, apart: bool, env: Mapping[str, str]) -> Contestant:
@@ -75,13 +79,11 @@ def _cold_sources(room: Room) -> Sources:
 
 
 def _apart_sources(room: Room) -> Sources:
-    """The torrent names the coordinator alone, and the seeder is a node that has everything."""
-    found = _cold_sources(room)
+    """A coordinator that all were given, and a seeder that publishes to it and is found through it."""
     url = url_of(room.coordinator, COORDINATOR_PORT)
-    reached = ["--coordinator", url, "--endpoint", url_of(room.mirror, MIRROR_PORT), "--cache-dir", str(room.cache)]
-    publish = [*P2PMODEL, "seed", REPO, "--once", "--json", "-q", *reached]
-    room.start(room.seeder, publish, {"HF_HUB_OFFLINE": "1"}).finish()
-    found.again["seeder"] = lambda: room.start(room.seeder, [*_fetch(room.seeder), *reached])
+    found = _cold_sources(room)
+    found.again["seeder"] = lambda: start_seeder(room, coordinator=url)
     found.programs["seeder"] = found.again["seeder"]()
     found.programs["seeder"].first()
+    time.sleep(_PUBLISHED_AFTER)
     return found

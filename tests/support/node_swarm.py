@@ -88,6 +88,7 @@ class Swarm:
         files: frozenset[int] | None = None,
         peer_timeout: float = 0.1,
         stall_timeout: float = 1.0,
+        coordinators: tuple[str, ...] = (),
     ) -> Transfer:
         plan = TransferPlan(
             metainfo=self.metainfo,
@@ -96,6 +97,8 @@ class Swarm:
             trackers=(TRACKER,),
             peer_timeout=peer_timeout,
             stall_timeout=stall_timeout,
+            coordinators=coordinators,
+            coordinator_timeout=1.0,
         )
         repo = (cache or self.cache()).repo(self.metainfo.manifest.repo)
         return Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from p2pmodel.domain.announces import SLOW_PACE, Announce, Answer, Counts, Event, Swarms, is_loopback
+from p2pmodel.domain.announces import SLOW_PACE, Announce, Answer, Counts, Event, Role, Swarms, is_loopback
 
 HASH = b"h" * 20
 INTERVAL = 30.0
@@ -41,8 +41,9 @@ class Rig:
         numwant: int = 50,
         info_hash: bytes = HASH,
         zone: bytes = b"",
+        role: Role = "",
     ) -> Answer:
-        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key, zone)
+        request = Announce(info_hash, peer_id(number), port, left, event, numwant, key, zone, role)
         return self.swarms.announce(request, host or bytes([10, 0, 0, number]))
 
 
@@ -113,6 +114,37 @@ def test_a_leecher_gets_both_kinds(rig: Rig) -> None:
     rig.announce(1, left=0)
     rig.announce(2)
     assert numbers(rig.announce(3)) == [1, 2]
+
+
+@pytest.mark.parametrize("lessee_left", [0, 1])
+def test_sources_and_lessees_are_not_told_of_each_other(rig: Rig, lessee_left: int) -> None:
+    rig.announce(1, left=0, role="source")
+    rig.announce(2, left=0, role="source")
+    rig.announce(3)
+    rig.announce(4, left=lessee_left, role="lessee")
+    rig.announce(5, role="lessee")
+    assert numbers(rig.announce(1, left=0, role="source")) == [2, 3]
+    assert numbers(rig.announce(4, left=lessee_left, role="lessee")) == [3, 5]
+    assert numbers(rig.announce(3)) == [1, 2, 4, 5]
+    assert rig.announce(3).counts == Counts(2 + (lessee_left == 0), 2 + (lessee_left == 1))
+
+
+def test_a_torrent_is_held_once_somebody_but_its_sources_has_all_of_it(rig: Rig) -> None:
+    assert not rig.swarms.is_held(HASH)
+    rig.announce(1, left=0, role="source")
+    rig.announce(2, role="lessee")
+    assert not rig.swarms.is_held(HASH)
+    rig.announce(2, left=0, event="completed", role="lessee")
+    assert rig.swarms.is_held(HASH)
+    rig.announce(2, event="stopped", role="lessee")
+    assert not rig.swarms.is_held(HASH)
+
+
+def test_a_client_may_change_its_role(rig: Rig) -> None:
+    rig.announce(1, left=0, role="source")
+    rig.announce(2, role="lessee")
+    assert numbers(rig.announce(1, left=0)) == [2]
+    assert numbers(rig.announce(2, role="lessee")) == [1]
 
 
 @pytest.mark.parametrize("left", [0, 1])

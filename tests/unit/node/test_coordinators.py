@@ -10,13 +10,23 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.domain.names import Reference
+from p2pmodel.domain.sources import Source, Sources
 from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.node import coordinators
-from p2pmodel.node.coordinators import announce_url, find, in_zone, keep_published, public_name, publish
+from p2pmodel.node.coordinators import (
+    announce_url,
+    announcing_as,
+    find,
+    in_zone,
+    keep_published,
+    public_name,
+    publish,
+)
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.server import serving
 from p2pmodel.service.tracker import Tracker
+from p2pmodel.swarm.torrents import parse
 from tests.support.eventually import eventually
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
@@ -273,6 +283,45 @@ async def test_a_host_that_does_not_exist() -> None:
 
 def test_the_announce_url_of_a_coordinator() -> None:
     assert announce_url("http://host:6969/token/") == "http://host:6969/token/announce"
+
+
+@pytest.mark.parametrize(
+    ("tracker", "url"),
+    [
+        ("http://host/token/announce", "http://host/token/announce?role=lessee"),
+        ("https://host/announce?key=1", "https://host/announce?key=1&role=lessee"),
+        ("udp://host:6969/announce", "udp://host:6969/announce"),
+    ],
+)
+def test_a_role_is_part_of_the_tracker_url_where_queries_are_understood(tracker: str, url: str) -> None:
+    assert announcing_as("lessee", tracker) == url
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [
+        (
+            Source("http://s.test:1/source/", "t0ken", "10.0.0.1:6881", "rack-1"),
+            Source("http://s.test:1/source", "t0ken", "10.0.0.1:6881", "rack-1"),
+        ),
+        (Source("http://s.test"), Source("http://s.test")),
+        (None, None),
+    ],
+)
+async def test_where_leaseholders_can_pull_is_published_too(source: Source | None, known: Source | None) -> None:
+    sources = Sources(time.monotonic)
+    async with serving(coordinator_app(Tracker(), Catalog(), sources=sources), "127.0.0.1", 0) as url:
+        await publish(url, RAW, source=source)
+    assert sources.of(parse(RAW).info_hash) == ((known,) if known else ())
+
+
+@pytest.mark.parametrize("endpoint", ["/source", "ftp://s.test", "http://s.test?x=1", "nonsense"])
+async def test_an_endpoint_that_nobody_could_pull_from_is_refused(endpoint: str) -> None:
+    sources = Sources(time.monotonic)
+    async with serving(coordinator_app(Tracker(), Catalog(), sources=sources), "127.0.0.1", 0) as url:
+        with pytest.raises(InvalidInput, match="P2PModel-Source: "):
+            await publish(url, RAW, source=Source(endpoint))
+    assert sources.of(parse(RAW).info_hash) == ()
 
 
 @pytest.mark.parametrize(

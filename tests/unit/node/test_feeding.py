@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.domain.leases import Grant, pieces_of
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
+from p2pmodel.errors import AccessDenied, NoSpace, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node import feeding
 from p2pmodel.node.feeding import PieceFeed
 from p2pmodel.swarm.engine import SwarmStatus
@@ -83,21 +84,42 @@ class FakeOrigin:
             self.at_once -= 1
 
 
+class FakeSeeders(FakeOrigin):
+    """Seeders that, unlike real ones, are `usable` for as long as the test says."""
+
+    def __init__(self, *, usable: bool) -> None:
+        super().__init__()
+        self.usable = usable
+
+
 class Rig:
     """A feed between the two fakes. What the engine has taken is no longer needed, unless `also_needed`."""
 
-    def __init__(self, root: Path, grace: float = 0.0) -> None:
+    def __init__(self, root: Path, grace: float = 0.0, *, mirrors: bool = True, seeders: bool = False) -> None:
         self.metainfo = Swarm(root, snapshot_of(FILES)).metainfo
         self.torrent = FakeTorrent()
         self.origin = FakeOrigin()
+        self.seeders = FakeSeeders(usable=seeders)
         self.unneeded: set[int] = set()
         self.engine_is_silent = False
         pulling = Pulling(PIECES, "me", PullingRules(grace=grace, limit=LIMIT), time.monotonic())
-        self.feed = PieceFeed(self.torrent, self.metainfo, self.origin, pulling, self.needed)  # type: ignore[arg-type]
+        self.feed = PieceFeed(
+            self.torrent,  # type: ignore[arg-type]
+            self.metainfo,
+            self.origin if mirrors else None,
+            pulling,
+            self.needed,
+            seeders=self.seeders,
+        )
 
     def needed(self) -> frozenset[int]:
         told = set() if self.engine_is_silent else self.torrent.data.keys()
         return frozenset(range(PIECES)) - told - self.unneeded
+
+    def grant(self, *pieces: int, peers: int = 3, refused: bool = False, late: bool = False) -> None:
+        """The coordinator, which has heard how things stand, says what is ours."""
+        self.feed.demand()
+        self.feed.take(Grant(pieces, peers, refused=refused), late=late)
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         await eventually(condition, seconds=3, what=what)
@@ -120,6 +142,7 @@ class Rig:
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(feeding, "TICK", 0.01)
     monkeypatch.setattr(feeding, "RETRY_AFTER", 0.15)
+    monkeypatch.setattr(feeding, "MEETING", 0.0)
     return Rig(tmp_path)
 
 
@@ -222,3 +245,160 @@ async def test_what_is_no_failure_of_a_mirror_ends_the_feed(rig: Rig) -> None:
     assert caught.group_contains(ValueError, match="a bug")
     assert not rig.feed.active
     await assert_nothing_runs()
+
+
+async def test_with_leases_only_orphans_that_are_ours_are_pulled(rig: Rig) -> None:
+    rig.torrent.availability = (0, 1, 0, 0, 0)
+    rig.grant(1, 2, 4)
+    async with rig.running():
+        await rig.until_fed([2, 4])
+        await asyncio.sleep(0.05)
+        assert sorted(rig.torrent.fed) == [2, 4]
+        rig.grant(0)
+        await rig.until_fed([0])
+    assert sorted(rig.torrent.fed) == [0, 2, 4]
+
+
+async def test_all_that_is_leased_is_pulled_at_once(rig: Rig) -> None:
+    rig.origin.open.clear()
+    rig.grant(0, 1, 2, 3, 4)
+    async with rig.running():
+        await rig.until(lambda: rig.origin.at_once == PIECES, "everything is asked for")
+        rig.origin.open.set()
+        await rig.until_fed()
+
+
+async def test_nothing_is_pulled_without_a_lease_until_there_is_no_coordinator(rig: Rig) -> None:
+    rig.grant()
+    async with rig.running():
+        await asyncio.sleep(0.05)
+        assert rig.origin.asked == []
+        rig.feed.take(None)
+        await rig.until_fed()
+
+
+async def test_seeders_are_asked_before_mirrors(rig: Rig) -> None:
+    rig.seeders.usable = True
+    rig.grant(0, 1, 2)
+    async with rig.running():
+        await rig.until_fed([0, 1, 2])
+    assert rig.origin.asked == []
+    assert rig.feed.from_mirrors == set()
+    assert rig.feed.origin_bytes == 0
+
+
+async def test_what_came_from_mirrors_is_counted(rig: Rig) -> None:
+    rig.grant(0, 4)
+    async with rig.running():
+        await rig.until_fed([0, 4])
+    assert rig.feed.from_mirrors == {0, 4}
+    assert rig.feed.origin_bytes == PIECE + 2
+    assert rig.feed.demand().origin_bytes == PIECE + 2
+
+
+@pytest.mark.parametrize("failure", [Unavailable("down"), AccessDenied("wrong token"), WrongBytes("s", "f", "a", "b")])
+async def test_what_the_seeders_fail_to_give_mirrors_give_at_once(rig: Rig, failure: P2PModelError) -> None:
+    rig.seeders.usable = True
+    rig.seeders.refused = dict.fromkeys(FILES, failure)
+    rig.grant(0, 1)
+    async with rig.running():
+        await rig.until(lambda: bool(rig.seeders.asked), "the seeders are asked")
+        rig.seeders.usable = False
+        rig.grant(0, 1)
+        began = time.monotonic()
+        await rig.until_fed([0, 1])
+        assert time.monotonic() - began < feeding.RETRY_AFTER
+        assert rig.feed.failure is None
+    assert rig.feed.from_mirrors == {0, 1}
+
+
+async def test_what_was_leased_for_a_seeder_is_not_taken_from_mirrors_before_the_coordinator_knows(rig: Rig) -> None:
+    rig.seeders.usable = True
+    rig.seeders.open.clear()
+    rig.grant(0, 1)
+    async with rig.running():
+        await rig.until(lambda: rig.seeders.at_once == 2, "the seeders are asked")
+        rig.seeders.failures = [Unavailable("down")] * 2
+        rig.seeders.usable = False
+        rig.seeders.open.set()
+        await rig.until(lambda: rig.seeders.at_once == 0, "they have failed")
+        await asyncio.sleep(0.05)
+        assert rig.origin.asked == []
+        assert not rig.feed.demand().near
+        await rig.until_fed([0, 1])
+
+
+async def test_a_failure_of_seeders_is_the_failure_where_there_are_no_mirrors(rig: Rig, tmp_path: Path) -> None:
+    alone = Rig(tmp_path / "alone", mirrors=False, seeders=True)
+    alone.seeders.refused = dict.fromkeys(FILES, Unavailable("down"))
+    alone.grant(0)
+    async with alone.running():
+        await alone.until(lambda: alone.feed.failure is not None, "it is noted")
+        assert str(alone.feed.failure) == "down"
+        alone.seeders.refused.clear()
+        await alone.until_fed([0])
+        assert alone.feed.failure is None
+
+
+async def test_a_budget_that_is_spent_matters_only_without_seeders(rig: Rig) -> None:
+    assert not rig.feed.over_budget
+    rig.grant(refused=True)
+    assert rig.feed.over_budget
+    rig.seeders.usable = True
+    assert not rig.feed.over_budget
+    rig.seeders.usable = False
+    rig.feed.take(None)
+    assert not rig.feed.over_budget
+
+
+async def test_who_can_pull_from_nobody_wants_nothing(rig: Rig, tmp_path: Path) -> None:
+    alone = Rig(tmp_path / "alone", mirrors=False)
+    assert alone.feed.demand().want == 0
+    alone.seeders.usable = True
+    assert alone.feed.demand().want > 0
+    assert alone.feed.demand().near
+
+
+async def test_while_mirrors_are_paused_nothing_is_wanted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "RETRY_AFTER", 60.0)
+    rig.origin.failures = [Unavailable("m0 is down")]
+    assert rig.feed.demand().want > 0
+    rig.grant(0)
+    async with rig.running():
+        await rig.until(lambda: rig.feed.failure is not None, "it has failed")
+        assert rig.feed.demand().want == 0
+        rig.seeders.usable = True
+        assert rig.feed.demand().want > 0
+
+
+async def test_it_says_what_nobody_it_knows_has_and_what_it_pulls(rig: Rig) -> None:
+    rig.torrent.availability = (0, 2, 0, 0, 0)
+    rig.unneeded = {3}
+    rig.origin.open.clear()
+    rig.grant(2)
+    async with rig.running():
+        await rig.until(lambda: rig.origin.at_once == 1, "piece 2 is asked for")
+        demand = rig.feed.demand()
+        assert list(pieces_of(demand.scarce)) == [0, 2, 4]
+        assert list(pieces_of(demand.leased)) == [2]
+        rig.origin.open.set()
+        await rig.until_fed([2])
+        assert list(pieces_of(rig.feed.demand().scarce)) == [0, 4]
+
+
+@pytest.mark.parametrize(("seeders", "late", "waits"), [(True, False, False), (True, True, True), (False, False, True)])
+async def test_peers_are_met_first_unless_nobody_can_have_anything(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, seeders: bool, late: bool, waits: bool
+) -> None:
+    monkeypatch.setattr(feeding, "MEETING", 60.0)
+    rig.seeders.usable = seeders
+    rig.grant(0, late=late)
+    assert (rig.feed.demand().want == 0) == waits
+    async with rig.running():
+        if not waits:
+            return await rig.until_fed([0])
+        await asyncio.sleep(0.05)
+        assert rig.seeders.asked == rig.origin.asked == []
+        monkeypatch.setattr(feeding, "MEETING", 0.0)
+        await rig.until_fed([0])
+    return None

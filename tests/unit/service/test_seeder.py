@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import Reference
+from p2pmodel.domain.sources import Source, Sources
 from p2pmodel.errors import LocalResource, Unavailable
 from p2pmodel.node.coordinators import find
 from p2pmodel.node.seeding import Seeded, SeedRequest
@@ -117,6 +120,35 @@ async def test_a_token_is_part_of_the_url_but_never_shown(site: Site) -> None:
         assert (await find(MAIN, [f"{base}/s3cret-token-of-ours"], 5)).torrent == seeded.torrents["v2"]
         assert parse(seeded.torrents["v2"]).trackers == (f"{base}/s3cret-token-of-ours/announce",)
     assert "s3cret" not in " ".join(site.heard.notes)
+
+
+@pytest.mark.parametrize("token", [None, "s3cret-token-of-ours"])
+async def test_leaseholders_can_pull_the_seeded_snapshot_and_nothing_else(site: Site, token: str | None) -> None:
+    other = snapshot_of({"config.json": b"other"}, repo="org/other")
+    publish(site.cache, other)
+    async with site.running(token=token) as (seeded, served), ClientSession() as session:
+        base = served.coordinator.removesuffix("/<token>") + role.SOURCE
+        path = f"/org/model/resolve/{seeded.manifest.commit}/config.json"
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with session.get(base + path, headers=headers) as response:
+            assert (response.status, await response.read()) == (200, CONTENTS["config.json"])
+        async with session.get(f"{base}/org/other/resolve/{other.commit}/config.json", headers=headers) as response:
+            assert response.status == 404
+        async with session.get(base + path) as response:
+            assert response.status == (401 if token else 200)
+
+
+async def test_other_coordinators_learn_where_leaseholders_can_pull(site: Site) -> None:
+    sources = Sources(time.monotonic)
+    app = coordinator_app(Tracker(), Catalog(), sources=sources)
+    async with (
+        serving(app, "127.0.0.1", 0) as other,
+        site.running(other, token="s3cret-token-of-ours", public_url="https://seeder.test") as (seeded, served),
+    ):
+        info_hash = parse(seeded.torrents["v2"]).info_hash
+        await eventually(lambda: bool(sources.of(info_hash)), seconds=5, what="the source is known")
+        known = Source(f"https://seeder.test{role.SOURCE}", "s3cret-token-of-ours", str(served.peer))
+        assert sources.of(info_hash) == (known,)
 
 
 async def test_a_public_url_stands_in_the_torrent(site: Site) -> None:

@@ -109,6 +109,14 @@ def test_a_client_that_leaves_may_have_no_port() -> None:
     assert parse_announce(query(port=0, event="stopped")).announce.port == 0
 
 
+@pytest.mark.parametrize(
+    ("role", "read"),
+    [("source", "source"), ("lessee", "lessee"), ("", ""), ("LESSEE", ""), ("boss", ""), (b"\xff", "")],
+)
+def test_a_role_is_one_of_ours_or_none(role: object, read: str) -> None:
+    assert parse_announce(query(role=role)).announce.role == read
+
+
 @pytest.mark.parametrize("event", ["", "empty", "STARTED"])
 def test_an_unknown_event_is_a_regular_announce(event: str) -> None:
     assert parse_announce(query(event=event)).announce.event == ""

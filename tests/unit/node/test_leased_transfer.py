@@ -1,0 +1,200 @@
+"""A transfer under leases: with a real coordinator, real seeders and mirrors over HTTP, and the in-memory swarm."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.domain.sources import Source, Sources
+from p2pmodel.errors import Unavailable
+from p2pmodel.node import feeding, leaseholding, leasing, seeders
+from p2pmodel.node.transfer import Transfer
+from p2pmodel.origin.origin import Origin
+from p2pmodel.service.catalog import Catalog
+from p2pmodel.service.coordinator import coordinator_app
+from p2pmodel.service.publication import read_publication
+from p2pmodel.service.server import serving
+from p2pmodel.service.tracker import Tracker
+from p2pmodel.settings import MirrorSettings, OriginSettings
+from tests.support.eventually import eventually
+from tests.support.fake_hub import FakeHub
+from tests.support.node_swarm import CONTENTS, Swarm, assert_nothing_runs
+
+PATIENT = OriginSettings(connect_timeout=1, read_timeout=1, patience=0.5)
+CLOSED = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
+    monkeypatch.setattr(feeding, "TICK", 0.05)
+    monkeypatch.setattr(feeding, "MEETING", 0.2)
+    monkeypatch.setattr(leasing, "RECONNECT", 0.1)
+    monkeypatch.setattr(leasing, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(leaseholding, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(seeders, "PATIENCE", 0.5)
+    return Swarm(tmp_path)
+
+
+@dataclass
+class Coordinator:
+    url: str
+    sources: Sources
+
+
+@asynccontextmanager
+async def coordinator(swarm: Swarm, *, budget: float = 1.05) -> AsyncIterator[Coordinator]:
+    catalog, sources = Catalog(), Sources(time.monotonic)
+    await catalog.publish(read_publication(swarm.metainfo.raw))
+    app = coordinator_app(Tracker(), catalog, sources=sources, origin_budget=budget)
+    async with serving(app, "127.0.0.1", 0, grace=0.2) as url:
+        yield Coordinator(url, sources)
+
+
+def mirror(endpoint: str) -> Origin:
+    return Origin([MirrorSettings(name="m0", endpoint=endpoint)], PATIENT)
+
+
+async def test_leased_pieces_come_from_a_seeder_over_http_and_count_as_from_peers(swarm: Swarm) -> None:
+    async with (
+        FakeHub(swarm.snapshot, token="t0ken") as seeder,
+        FakeHub(swarm.snapshot) as hub,
+        coordinator(swarm) as boss,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+    ):
+        boss.sources.add(swarm.metainfo.info_hash, Source(seeder.url, "t0ken"))
+        async with swarm.transfer(engine, origin=origin, coordinators=(boss.url,)) as transfer:
+            await transfer.download()
+            progress = transfer.progress()
+        assert progress.from_peers == progress.total
+        assert seeder.sent == progress.total
+        assert hub.sent == 0
+    assert swarm.published() == CONTENTS
+
+
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeder", "mirror"])
+async def test_peers_that_start_together_pull_one_copy_in_all(swarm: Swarm, seeded: bool) -> None:
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(FakeHub(swarm.snapshot, rate=2_000_000))
+        boss = await stack.enter_async_context(coordinator(swarm))
+        if seeded:
+            boss.sources.add(swarm.metainfo.info_hash, Source(hub.url))
+        transfers: list[Transfer] = []
+        for number in range(4):
+            engine = await stack.enter_async_context(swarm.engine(f"127.0.0.{number + 2}"))
+            origin = await stack.enter_async_context(mirror(CLOSED if seeded else hub.url))
+            one = swarm.transfer(
+                engine, cache=swarm.cache(f"peer{number}"), origin=origin, coordinators=(boss.url,), stall_timeout=5
+            )
+            transfers.append(await stack.enter_async_context(one))
+        await asyncio.gather(*(transfer.download() for transfer in transfers))
+        total = transfers[0].progress().total
+        assert hub.sent <= 1.1 * total
+        assert sum(t.progress().from_mirrors for t in transfers) == (0 if seeded else hub.sent)
+    for number in range(4):
+        assert swarm.published(swarm.cache(f"peer{number}")) == CONTENTS
+
+
+async def test_a_coordinator_that_is_gone_from_the_start_is_done_without(swarm: Swarm) -> None:
+    async with (
+        FakeHub(swarm.snapshot) as hub,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+        swarm.transfer(engine, origin=origin, coordinators=(CLOSED,)) as transfer,
+    ):
+        await transfer.download()
+        assert transfer.progress().from_mirrors == transfer.progress().total
+    assert swarm.published() == CONTENTS
+
+
+@pytest.mark.parametrize("seeded", [True, False], ids=["seeder", "mirror"])
+async def test_a_coordinator_that_goes_midway_is_done_without(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, seeded: bool
+) -> None:
+    monkeypatch.setattr(leaseholding, "LOST_FOR", 0.3)
+    async with (
+        FakeHub(swarm.snapshot, rate=1_000_000) as hub,
+        swarm.engine() as engine,
+        mirror(CLOSED if seeded else hub.url) as origin,
+        asyncio.TaskGroup() as group,
+    ):
+        async with coordinator(swarm) as boss:
+            if seeded:
+                boss.sources.add(swarm.metainfo.info_hash, Source(hub.url))
+            transfer = swarm.transfer(engine, origin=origin, coordinators=(boss.url,), stall_timeout=5)
+            work = group.create_task(download(transfer))
+            await eventually(lambda: transfer.progress().done > 100_000, seconds=5, what="it has begun")
+            assert not work.done()
+        await work
+    assert swarm.published() == CONTENTS
+
+
+async def download(transfer: Transfer) -> None:
+    async with transfer:
+        await transfer.download()
+
+
+async def test_a_seeder_that_dies_midway_is_replaced_by_mirrors(swarm: Swarm) -> None:
+    async with (
+        FakeHub(swarm.snapshot) as hub,
+        coordinator(swarm) as boss,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+        asyncio.TaskGroup() as group,
+    ):
+        transfer = swarm.transfer(engine, origin=origin, coordinators=(boss.url,), stall_timeout=9)
+        async with FakeHub(swarm.snapshot, rate=500_000) as seeder:
+            boss.sources.add(swarm.metainfo.info_hash, Source(seeder.url))
+            work = group.create_task(download(transfer))
+            await eventually(lambda: transfer.progress().from_peers > 0, seconds=5, what="it has begun")
+        await work
+        progress = transfer.progress()
+        assert progress.from_peers > 0
+        assert progress.from_mirrors > 0
+        assert progress.from_peers + progress.from_mirrors == progress.total
+    assert swarm.published() == CONTENTS
+
+
+async def test_a_budget_that_is_spent_is_named(swarm: Swarm) -> None:
+    async with (
+        FakeHub(swarm.snapshot) as hub,
+        coordinator(swarm, budget=0.25) as boss,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+    ):
+        with pytest.raises(Unavailable, match=r"nowhere to be had: .*swarm\.origin_budget") as caught:
+            async with swarm.transfer(engine, origin=origin, coordinators=(boss.url,)) as transfer:
+                await transfer.download()
+        assert "\n" not in str(caught.value)
+        pieces = swarm.metainfo.layout.piece_count
+        assert 0 < hub.sent <= (0.25 + 2 / pieces) * swarm.metainfo.manifest.total_size + (1 << 20)
+        assert hub.sent < swarm.metainfo.manifest.total_size
+    assert swarm.published() == {}
+    await assert_nothing_runs()
+
+
+async def test_who_needs_nothing_asks_for_no_leases(swarm: Swarm) -> None:
+    async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
+        await swarm.seed(seeder)
+        async with swarm.transfer(engine) as transfer:
+            await transfer.download()
+    began = time.monotonic()
+    async with swarm.engine() as engine, swarm.transfer(engine, coordinators=(CLOSED,)) as transfer:
+        await transfer.download()
+        assert transfer.progress().from_cache == transfer.progress().total
+    assert time.monotonic() - began < 5
+
+
+async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaseholding, "ALONE_FOR", 0.1)
+    async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine, coordinator(swarm) as boss:
+        await swarm.seed(seeder, trackers=())
+        where = f"{seeder.address[0]}:{seeder.address[1]}"
+        boss.sources.add(swarm.metainfo.info_hash, Source(CLOSED, peer=where))
+        async with swarm.transfer(engine, coordinators=(boss.url,), stall_timeout=5) as transfer:
+            await transfer.download()
+    assert swarm.published() == CONTENTS
