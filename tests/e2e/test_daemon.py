@@ -153,7 +153,7 @@ def test_it_serves_what_it_has_to_others(nodes: Nodes, model: Path) -> None:
     other = nodes.fetch("other", REPO, "--coordinator", str(tracker), "--endpoint", DEAD, address="127.0.0.12").wait()
     assert other.code == 0, other.err
     assert other.json["from_peers"] == other.json["size"]
-    assert one(nodes)["progress"]["uploaded"] >= SIZE
+    eventually(lambda: one(nodes)["progress"]["uploaded"] >= SIZE, PATIENCE, lambda: str(one(nodes)))
     stopped_well(running)
 
 
