@@ -57,6 +57,7 @@ SAVE_EVERY = 0.25
 """Seconds between records of what is durable. The engine keeps what arrives in memory until it is told to write, so
 this is also what a kill -9 costs at most, beside the pieces in flight. At line rate no cost was measured."""
 REPORT_EVERY = 0.2
+REPORT_SEEDING_EVERY = 0.5
 QUIET = 2.0
 """Seconds without progress after which a transfer says what it waits for."""
 MAX_DAMAGE = 3
@@ -148,11 +149,11 @@ class Transfer:
         assert self._torrent is not None
         async with companions() as start:
             start(self._consume(self._torrent.events()))
-            start(self._report())
+            start(self._report(REPORT_SEEDING_EVERY))
             while ends is None or time.monotonic() < ends:
                 if ratio is not None and self._uploaded() >= ratio * self._total:
                     return
-                await asyncio.sleep(REPORT_EVERY)
+                await asyncio.sleep(REPORT_SEEDING_EVERY)
 
     def progress(self) -> Progress:
         """The transfer at this moment."""
@@ -354,10 +355,10 @@ class Transfer:
             field = pack(await torrent.durable(), self._metainfo.layout.piece_count)
             await asyncio.to_thread(self._staging.save_have, self._metainfo.info_hash, field)
 
-    async def _report(self) -> None:
+    async def _report(self, every: float = REPORT_EVERY) -> None:
         while True:
             self._reporter.progress(self.progress())
-            await asyncio.sleep(REPORT_EVERY)
+            await asyncio.sleep(every)
 
     async def _watch_for_stall(self) -> None:
         """Invariant 3: give up when nobody can help, saying who was asked."""

@@ -178,6 +178,9 @@ class Engine(Protocol):
     async def add(self, request: AddTorrent) -> SwarmTorrent:
         """Join a swarm. Raises BadTorrent for metainfo the engine refuses, InvalidInput for a torrent it has."""
 
+    def limit(self, *, upload: int, download: int) -> None:
+        """From now on exchange at most so many bytes a second with all peers together (0: no limit)."""
+
     async def fetch_metainfo(self, magnet: str, *, peers: tuple[tuple[str, int], ...] = (), timeout: float) -> bytes:
         """The complete .torrent, piece layers included, that a magnet stands for; from its trackers and peers.
 

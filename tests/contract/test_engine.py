@@ -509,3 +509,17 @@ async def test_a_taken_port_is_refused(swarm: Swarm) -> None:
     with pytest.raises(LocalResource, match=str(port)):
         async with swarm.make(EngineSettings(host=host, port=port)):
             pass
+
+
+async def test_the_rate_limits_change_while_it_runs(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    seeder.engine.limit(upload=1 << 30, download=0)
+    peer.engine.limit(upload=0, download=0)
+    await peer.complete()
+    assert peer.holds(*NAMES)
+
+
+async def test_an_engine_that_does_not_run_cannot_be_limited(make_engine: MakeEngine) -> None:
+    with pytest.raises(Unavailable):
+        make_engine(EngineSettings()).limit(upload=1, download=1)
