@@ -15,9 +15,10 @@ from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent
 
-ALONE_FOR = 1.5
+ALONE_FOR = 0.4
 """Seconds in which no other peer came, after which the seeders are joined in the swarm: nobody is there to share with,
-and libtorrent takes less of the processor than we do. Peers of a cluster that start together come sooner."""
+and libtorrent takes less of the processor than we do. One such peer does little harm when others come after all: it
+asks the seeder for what is rarest, which is what nobody has."""
 LOST_FOR = 5.0
 """Seconds without a coordinator's word after which the seeders are joined, too: they are all that is left."""
 LOOK_EVERY = 0.25
