@@ -191,7 +191,7 @@ async def test_in_a_crowd_the_seeders_are_never_joined(rig: Rig) -> None:
 
 async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) -> None:
     async with rig.running(ALONE):
-        rig.clock.now += leaseholding.ALONE_FOR
+        rig.clock.now += leaseholding.ALONE_FOR - 0.05
         await rig.look()
         assert rig.torrent.joined == []
         rig.clock.now += 0.1
