@@ -5,6 +5,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,19 @@ class BlobLocks:
             if taken is not None:
                 self._held[path] = (taken, 1)
             return taken is not None
+
+    def try_acquire_some(self, repo: RepoId, files: Iterable[ManifestFile]) -> list[ManifestFile]:
+        """Those of `files` whose lock is taken now. Does not wait; after an error none is."""
+        taken: list[ManifestFile] = []
+        try:
+            for file in files:
+                if self.try_acquire(repo, file):
+                    taken.append(file)  # noqa: PERF401 - what is taken before an error must be known
+        except BaseException:
+            for file in taken:
+                self.release(repo, file)
+            raise
+        return taken
 
     def acquire(self, repo: RepoId, file: ManifestFile, patience: float = PATIENCE) -> None:
         """Take the lock, waiting at most `patience` seconds; then Unavailable."""
