@@ -128,11 +128,10 @@ class RepoCache:
         return blob is not None and self._verified.holds(file.etag, blob)
 
     @translated()
-    def mark_verified(self, file: ManifestFile) -> None:
-        """Remember that the blob of `file`, as it is now, has the right hash."""
-        blob = self.blob(file)
-        if blob is not None:
-            self._verified.add(file.etag, blob)
+    def mark_verified(self, files: Iterable[ManifestFile]) -> None:
+        """Remember that the blobs of `files`, as they are now, have the right hash."""
+        blobs = {file.etag: self.blob(file) for file in files}
+        self._verified.add({etag: blob for etag, blob in blobs.items() if blob is not None})
 
     @translated()
     def forget_verified(self, file: ManifestFile) -> None:
