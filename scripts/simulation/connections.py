@@ -47,7 +47,7 @@ class Connections:
 
         longer("source", np.int64)
         longer("target", np.int64)
-        longer("_asked", np.int64)
+        longer("_asked", np.int8)
         longer("_queue", np.int32, self._depth)
         longer("_dry", np.bool_)
         longer("_credit", np.float64)
@@ -55,7 +55,7 @@ class Connections:
 
     source: Ints
     target: Ints
-    _asked: Ints
+    _asked: NDArray[np.int8]
     """How many pieces are asked for over each edge."""
     _queue: NDArray[np.int32]
     _dry: NDArray[np.bool_]
@@ -115,28 +115,33 @@ class Connections:
 
     def ask(self) -> None:
         """Every edge that has room asks for the rarest piece, one a turn."""
+        edges = np.flatnonzero((self._asked[: self.count] < self._depth) & ~self._dry[: self.count])
         for _ in range(_TURNS):
-            every = slice(self.count)
-            room = np.maximum(1, self._speed[every] * AHEAD // self._piece_length)
-            edges = np.flatnonzero((self._asked[every] < np.minimum(room, self._depth)) & ~self._dry[every])
+            room = np.maximum(1.0, self._speed[edges] * (AHEAD / self._piece_length))
+            edges = edges[self._asked[edges] + 1 <= room]
             if not len(edges):
                 return
             self._rng.shuffle(edges)
-            pieces, found = self._holdings.choose(self.source[edges], self.target[edges])
-            self._dry[edges[~found]] = True
-            edges, pieces = edges[found], pieces[found]
-            _, first = np.unique(self.target[edges] * self._holdings.count + pieces, return_index=True)
-            edges, pieces = edges[first], pieces[first]
-            self._queue[edges, self._asked[edges]] = pieces
-            self._asked[edges] += 1
-            self._holdings.ask(self.target[edges], pieces)
+            edges = self._choose(edges)
+            edges = edges[self._asked[edges] < self._depth]
         # Who lost all turns comes again in the next step.
+
+    def _choose(self, edges: Ints) -> Ints:
+        """Those edges that may choose again: they got a piece, or one that another of the same node got."""
+        pieces, found = self._holdings.choose(self.source[edges], self.target[edges])
+        self._dry[edges[~found]] = True
+        edges, pieces = edges[found], pieces[found]
+        _, first = np.unique(self.target[edges] * self._holdings.count + pieces, return_index=True)
+        winners, won = edges[first], pieces[first]
+        self._queue[winners, self._asked[winners]] = won
+        self._asked[winners] += 1
+        self._holdings.ask(self.target[winners], won)
+        return edges
 
     def help_out(self) -> None:
         """Idle edges join in pieces that are slow to come over another one, or that are all that is left."""
-        every = slice(self.count)
-        idle = (self._asked[every] == 0) & self._dry[every] & (self._holdings.missing[self.target[every]] > 0)
-        edges = np.flatnonzero(idle & self._holdings.shows[self.source[every]])
+        edges = np.flatnonzero((self._asked[: self.count] == 0) & self._dry[: self.count])
+        edges = edges[(self._holdings.missing[self.target[edges]] > 0) & self._holdings.shows[self.source[edges]]]
         for begin in range(0, len(edges), 1 << 15):
             self._join(edges[begin : begin + (1 << 15)])
 
