@@ -1,22 +1,21 @@
 """The swarm's connections: who is linked to whom, and what is asked for over each link.
 
 A connection is two edges, 2k from one end and 2k + 1 back; what is asked for over an edge comes in order, one piece
-after the other, as from libtorrent: everybody is unchoked, and requests lie about a second ahead.
+after the other, as from libtorrent: everybody is unchoked, and requests lie `ahead` seconds ahead (libtorrent's request_queue_time).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scripts.simulation.holdings import Holdings
+from scripts.simulation.links import UNFAIR
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-AHEAD = 1.0
-"""Seconds of requests on their way (libtorrent's request_queue_time)."""
 MOST_AHEAD = 8 << 20
 """Bytes of requests on their way at most: max_out_request_queue blocks of 16 KiB."""
-_DEEPEST = 16
+_DEEPEST = 32
 _TURNS = 4
 """Times in a step that edges may choose, when two chose the same."""
 MOST_LINKS = 120
@@ -25,10 +24,13 @@ MOST_LINKS = 120
 class Connections:
     """Edges between `nodes` nodes."""
 
-    def __init__(self, nodes: int, holdings: Holdings, piece_length: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, nodes: int, holdings: Holdings, piece_length: int, ahead: float, rng: np.random.Generator
+    ) -> None:
         self._holdings = holdings
         self._rng = rng
         self._piece_length = piece_length
+        self._ahead = ahead
         self._depth = int(np.clip(MOST_AHEAD // piece_length, 1, _DEEPEST))
         self.count = 0
         self.degree = np.zeros(nodes, dtype=np.int64)
@@ -47,6 +49,7 @@ class Connections:
 
         longer("source", np.int64)
         longer("target", np.int64)
+        longer("weight", np.float64)
         longer("_asked", np.int8)
         longer("_queue", np.int32, self._depth)
         longer("_dry", np.bool_)
@@ -55,6 +58,8 @@ class Connections:
 
     source: Ints
     target: Ints
+    weight: Floats
+    """Of each edge's flow where it shares a link."""
     _asked: NDArray[np.int8]
     """How many pieces are asked for over each edge."""
     _queue: NDArray[np.int32]
@@ -76,7 +81,7 @@ class Connections:
             self._reserve(2 * len(self.source))
         for source, target in (pair, pair[::-1]):
             edge, place = self.count, self.degree[source]
-            self.source[edge], self.target[edge] = source, target
+            self.source[edge], self.target[edge], self.weight[edge] = source, target, self._rng.uniform(*UNFAIR)
             self._peer[source, place], self._out[source, place] = target, edge
             self.degree[source] += 1
             self._holdings.meet(target, source)
@@ -117,7 +122,7 @@ class Connections:
         """Every edge that has room asks for the rarest piece, one a turn."""
         edges = np.flatnonzero((self._asked[: self.count] < self._depth) & ~self._dry[: self.count])
         for _ in range(_TURNS):
-            room = np.maximum(1.0, self._speed[edges] * (AHEAD / self._piece_length))
+            room = np.maximum(1.0, self._speed[edges] * (self._ahead / self._piece_length))
             edges = edges[self._asked[edges] + 1 <= room]
             if not len(edges):
                 return
@@ -154,7 +159,9 @@ class Connections:
         shown = self._holdings.shown(np.broadcast_to(self.source[edges][:, None], others.shape), pieces)
         rest = self._holdings.lacks(np.broadcast_to(targets[:, None], others.shape), pieces)
         slow = rest / np.maximum(self._speed[others], 1.0)
-        slow[~(busy & shown & (rest > 0) & ((slow > AHEAD) | (self._holdings.unasked[targets] == 0)[:, None]))] = 0.0
+        slow[
+            ~(busy & shown & (rest > 0) & ((slow > self._ahead) | (self._holdings.unasked[targets] == 0)[:, None]))
+        ] = 0.0
         rows = np.arange(len(edges))
         best = slow.argmax(axis=1)
         useful = slow[rows, best] > 0

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.simulation.links import UNFAIR
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -12,12 +14,13 @@ Floats = NDArray[np.float64]
 class Pulls:
     """Transfers of whole pieces, of `sizes` bytes, that begin `delay` seconds after they were asked for."""
 
-    def __init__(self, sizes: Floats, delay: float) -> None:
+    def __init__(self, sizes: Floats, delay: float, rng: np.random.Generator) -> None:
         self._sizes = sizes
         self._delay = delay
+        self._rng = rng
         nothing = np.zeros(0, dtype=np.int64)
         self.source, self.target, self.piece = nothing, nothing, nothing
-        self._rest = self._begins = np.zeros(0)
+        self._rest = self._begins = self.weight = np.zeros(0)
 
     def begin(self, asked: Iterable[tuple[int, int, int]], now: float) -> None:
         """Begin (source, node, piece) each."""
@@ -27,6 +30,7 @@ class Pulls:
         )
         self._rest = np.concatenate([self._rest, self._sizes[rows[:, 2]]])
         self._begins = np.concatenate([self._begins, np.full(len(rows), now + self._delay)])
+        self.weight = np.concatenate([self.weight, self._rng.uniform(*UNFAIR, len(rows))])
 
     def flowing(self, now: float) -> Ints:
         """Places of the transfers that have begun."""
@@ -49,4 +53,4 @@ class Pulls:
         if which.all():
             return
         self.source, self.target, self.piece = self.source[which], self.target[which], self.piece[which]
-        self._rest, self._begins = self._rest[which], self._begins[which]
+        self._rest, self._begins, self.weight = self._rest[which], self._begins[which], self.weight[which]

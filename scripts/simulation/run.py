@@ -39,8 +39,8 @@ class Run:
         sizes = [layout.piece_range(piece).length for piece in range(self.pieces)]
         self.holdings = Holdings(count + 2, sizes, rng)
         self.holdings.fill(self._seeder)
-        self._edges = Connections(count + 2, self.holdings, self.piece_length, rng)
-        self._pulls = Pulls(self.holdings.sizes, case.delays.request)
+        self._edges = Connections(count + 2, self.holdings, self.piece_length, case.ahead, rng)
+        self._pulls = Pulls(self.holdings.sizes, case.delays.request, rng)
         self._meeting = Meeting(case.seed)
         self._words = Coordination(
             Leases(self.pieces, case.size), self.piece_length, case.delays.word, self.holdings.scarce, self._coming
@@ -158,7 +158,8 @@ class Run:
         edges, places = self._edges.flowing(), self._pulls.flowing(self.now)
         sources = np.concatenate([self._edges.source[edges], self._pulls.source[places]])
         targets = np.concatenate([self._edges.target[edges], self._pulls.target[places]])
-        moved = fair_rates(sources, targets, self.up, self.down) * self.step_seconds
+        weights = np.concatenate([self._edges.weight[edges], self._pulls.weight[places]])
+        moved = fair_rates(sources, targets, weights, self.up, self.down) * self.step_seconds
         moved[len(edges) :] = np.minimum(moved[len(edges) :], self._pulls.rest(places))
         count = len(self.up)
         self.sent += np.bincount(sources, moved, count)

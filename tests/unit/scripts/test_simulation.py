@@ -97,7 +97,8 @@ def test_no_link_is_overloaded_and_no_flow_starves(
     flows: list[tuple[int, int]], up: list[float], down: list[float]
 ) -> None:
     sources, targets = (np.array(ends) for ends in zip(*flows, strict=True))
-    rates = fair_rates(sources, targets, np.array(up), np.array(down))
+    weights = 0.5 + np.arange(len(flows)) / len(flows)
+    rates = fair_rates(sources, targets, weights, np.array(up), np.array(down))
     assert (np.bincount(sources, rates, 5) <= np.array(up) * (1 + 1e-9)).all()
     assert (np.bincount(targets, rates, 5) <= np.array(down) * (1 + 1e-9)).all()
     assert (rates > 0).all()
