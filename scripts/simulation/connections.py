@@ -1,7 +1,7 @@
 """The swarm's connections: who is linked to whom, and what is asked for over each link.
 
 A connection is two edges, 2k from one end and 2k + 1 back; what is asked for over an edge comes in order, one piece
-after the other, as from libtorrent: everybody is unchoked, and requests lie `ahead` seconds ahead (libtorrent's request_queue_time).
+after the other, as from libtorrent: everybody is unchoked, and requests lie `ahead` seconds ahead.
 """
 
 import numpy as np
