@@ -8,12 +8,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from p2pmodel.domain.lease_messages import HEARTBEAT, MAX_MESSAGE, Word, parse_demand, word_text
-from p2pmodel.domain.leases import Leases
+from p2pmodel.domain.leases import Grant, Leases
 from p2pmodel.domain.names import printable
 from p2pmodel.domain.sources import Sources
 from p2pmodel.errors import InvalidInput
@@ -156,8 +156,10 @@ class LeaseRoutes:
         first = min((peer.came for peer in swarm.peers.values()), default=0.0)
         for name, grant in swarm.leases.grant(self._clock()).items():
             if peer := swarm.peers.get(name):
-                peer.word = Word(grant, sources, held or peer.came - first > LATE)
-                peer.news.set()
+                word = Word(grant, sources, held or peer.came - first > LATE)
+                if peer.word is None or not _same(peer.word, word):
+                    peer.word = word
+                    peer.news.set()
 
 
 async def _speak(peer: _Peer) -> None:
@@ -178,5 +180,14 @@ async def _speak(peer: _Peer) -> None:
 
 
 def _same(one: Word, other: Word) -> bool:
-    """Whether `other` is no news to who was told `one`; the count of bytes alone is none."""
-    return replace(one, grant=replace(one.grant, origin_bytes=other.grant.origin_bytes)) == other
+    """Whether `other` is no news to who was told `one`.
+
+    The count of bytes alone is none; nor is that of peers, as long as there are others: each that comes or goes in a
+    swarm of ten thousand would be ten thousand messages.
+    """
+    same = one.grant is other.grant or _gist(one.grant) == _gist(other.grant)
+    return same and one.late == other.late and one.sources == other.sources
+
+
+def _gist(grant: Grant) -> tuple[object, ...]:
+    return grant.pieces, grant.refused, grant.peers > 1
