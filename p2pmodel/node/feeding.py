@@ -80,6 +80,8 @@ class PieceFeed:
         self._news = asyncio.Event()
         self._began = time.monotonic()
         self._rate = Rate()
+        # Pieces of small files are small: the torrent's piece length says nothing of them.
+        self._mean_piece = metainfo.manifest.total_size / max(metainfo.layout.piece_count, 1)
         self._best = 0.0
         self.fed: set[int] = set()
         """Pieces handed to the engine, and not rejected by it."""
@@ -122,7 +124,7 @@ class PieceFeed:
         can_pull = near or (self._origin is not None and now >= self._paused_until)
         if self._is_early(now, near=near):
             can_pull = False
-        ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
+        ahead = 2 + int(coming * AHEAD / self._mean_piece)
         return Demand(
             scarce=bits_of(self._orphans(status)),
             near=near,
