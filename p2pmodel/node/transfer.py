@@ -234,7 +234,7 @@ class Transfer:
         return self._torrent
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
-        """Whether seeders are pulled from under leases. Asked before the swarm is joined: they are not to be met there."""
+        """Whether seeders are pulled from under leases: then they are not to be met in the swarm."""
         self._leaseholder = self._feed = None
         if not self._missing or not self._plan.coordinators:
             return False
