@@ -309,7 +309,8 @@ class _Window:
     piece takes less than `ENOUGH` seconds, or less than twice what it takes at best, more is asked for. In a crowd it
     takes longer for another reason: each peer takes in from all others, too, and the seeder is one of many that share
     its downlink. Then some more than one for each peer keep the seeder busy (8 peers at 50 Mbit/s: 0.3 seconds' worth
-    left it idle for 7 % of the time). Towards the end fewer and fewer are asked for, so that the last pieces do not all
+    left it idle for 7 % of the time); that many are reached at once, or it would be half idle in the first second. A
+    peer shares with those it is connected to, `NEIGHBOURS` at most at first. Towards the end fewer and fewer are asked for, so that the last pieces do not all
     wait to be passed on together.
     """
 
@@ -317,6 +318,7 @@ class _Window:
     MOST = 4096
     ENOUGH = 0.3
     A_PEER = 1.25
+    NEIGHBOURS = 51
     OF_THE_REST = 2
 
     def __init__(self) -> None:
@@ -333,8 +335,11 @@ class _Window:
         """A piece has come `seconds` after it was leased, to one of `peers`."""
         self._best = min(self._best * 1.01, seconds)  # links change: the best is not for ever
         self.usual += (seconds - self.usual) / 8 if self.usual else seconds
-        grow = self.usual < max(self.ENOUGH, 2 * self._best) or self._size < self.A_PEER * peers
-        self._size = min(max(self._size + (1 if grow else -1) / 4, self.LEAST), self.MOST)
+        if self._size < self.A_PEER * min(peers, self.NEIGHBOURS):
+            step = 1.0
+        else:
+            step = 0.25 if self.usual < max(self.ENOUGH, 2 * self._best) else -0.25
+        self._size = min(max(self._size + step, self.LEAST), self.MOST)
 
 
 def bits_of(pieces: Iterable[int]) -> int:
