@@ -310,8 +310,8 @@ class _Window:
     takes longer for another reason: each peer takes in from all others, too, and the seeder is one of many that share
     its downlink. Then some more than one for each peer keep the seeder busy (8 peers at 50 Mbit/s: 0.3 seconds' worth
     left it idle for 7 % of the time); that many are reached at once, or it would be half idle in the first second. A
-    peer shares with those it is connected to, `NEIGHBOURS` at most at first. Towards the end fewer and fewer are asked for, so that the last pieces do not all
-    wait to be passed on together.
+    peer shares with those it is connected to, `NEIGHBOURS` at most at first. Towards the end fewer and fewer are asked
+    for, so that the last pieces do not all wait to be passed on together.
     """
 
     LEAST = 2
