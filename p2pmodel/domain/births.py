@@ -56,6 +56,10 @@ class Birth:
                 self._roots[piece] = root
                 self._rooted |= 1 << piece
         before = self._demands.get(name)
+        if before and not demand.want:
+            # What it gives back it has not brought.
+            self._demands[name] = replace(before, want=0)
+            self._pass_on(name, now)
         self._demands[name] = demand
         # Others were judged by what it said before; what it has brought under a lease is no news to the leases.
         changed = before is None or bool(demand.scarce & ~before.scarce)

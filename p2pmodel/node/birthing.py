@@ -105,6 +105,8 @@ class Birthing:
         self._roots: dict[int, bytes] = {}
         self._untold: set[int] = set()
         self._in_flight: set[int] = set()
+        self._drains = False
+        """What is being pulled comes to its end, and nothing new is begun."""
         self._claims_all = False
         self._word: Word | None = None
         self._coordinator = ""
@@ -145,7 +147,7 @@ class Birthing:
                 if mirrored := await self._by_myself():
                     return await self._finish(mirrored)
                 stock = await self._take_stock()
-                self._claims_all = False
+                self._drains = self._claims_all = False
                 self._presence.changed()
 
     # -- with others -----------------------------------------------------------------------------------------
@@ -157,9 +159,11 @@ class Birthing:
             start(self._hash_stock(stock))
             while not self._born:
                 self._news.clear()
-                if self._is_alone():
+                self._drains = self._is_alone()
+                if self._drains and not self._in_flight:
                     return False
-                self._start_pulls(staged, start)
+                if not self._drains:
+                    self._start_pulls(staged, start)
                 self._check_hope()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY):
@@ -323,6 +327,8 @@ class Birthing:
 
     def _want(self) -> int:
         """Leases are asked for many at a time, so that slices are long."""
+        if self._drains:
+            return 0
         held = sum(piece not in self._here for piece in self._word.grant.pieces) if self._word else 0
         mean = self._manifest.total_size / self._layout.piece_count
         size = max(int(self._rate.value() * AHEAD), FIRST_BYTES)

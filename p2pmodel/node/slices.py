@@ -102,6 +102,6 @@ class StagedFiles:
 
     async def _close_idle(self) -> None:
         idle = [index for index in self._open if not self._users[index]]
-        for index in idle[: max(len(self._open) - MOST_OPEN, 0)]:
+        for index in idle[: max(len(idle) - MOST_OPEN, 0)]:
             await asyncio.to_thread(self._open[index].close)
             del self._open[index]
