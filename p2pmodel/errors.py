@@ -74,6 +74,13 @@ class GatedRepo(AccessDenied):
     http_status = 403
 
 
+class Forbidden(AccessDenied):
+    """Whatever token there is, this request may not be made this way."""
+
+    code = "forbidden"
+    http_status = 403
+
+
 class Conflict(P2PModelError):
     """What is asked contradicts what is there already."""
 
@@ -149,3 +156,18 @@ class Interrupted(P2PModelError):
 
     code = "interrupted"
     exit_code = 130
+
+
+def restored(code: str, what: str, *, hint: str = "") -> P2PModelError:
+    """The error that another process told by its `code`; a plain P2PModelError if that is not known here."""
+    kind = _by_code(P2PModelError).get(code, P2PModelError)
+    error = kind.__new__(kind)
+    P2PModelError.__init__(error, what, hint=hint)
+    return error
+
+
+def _by_code(kind: type[P2PModelError]) -> dict[str, type[P2PModelError]]:
+    found = {kind.code: kind}
+    for narrower in kind.__subclasses__():
+        found = _by_code(narrower) | found
+    return found

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.names import printable
+from p2pmodel.domain.schedules import Schedule
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
@@ -134,6 +135,27 @@ class WatchSettings(_Part):
             raise ValueError(str(error)) from None
 
 
+class DaemonSettings(_Part):
+    """How the daemon of a node is reached, and how much it does at once."""
+
+    socket: Path | None = None
+    """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `Settings.state_dir`."""
+    max_active: int = Field(default=3, ge=1, le=100)
+    """Transfers that download at a time; further ones wait. Those that are complete serve beside them."""
+    upload_schedule: tuple[str, ...] = ()
+    """`[DAYS ]HH:MM-HH:MM=RATE`, local time: the first window that applies replaces `swarm.upload_limit`."""
+    download_schedule: tuple[str, ...] = ()
+
+    @field_validator("upload_schedule", "download_schedule")
+    @classmethod
+    def _check_schedule(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Schedule.parse(value)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
 class Settings(_Part):
     """Everything a command needs to know about its surroundings."""
 
@@ -149,6 +171,7 @@ class Settings(_Part):
     origin: OriginSettings = OriginSettings()
     swarm: SwarmSettings = SwarmSettings()
     watch: WatchSettings = WatchSettings()
+    daemon: DaemonSettings = DaemonSettings()
 
     @field_validator("coordinators")
     @classmethod
@@ -186,6 +209,9 @@ def load_settings(
     values.setdefault("cache_dir", _default_cache(env))
     values.setdefault("state_dir", _default_state(env))
     _set(values, "origin.state_dir", values["state_dir"])
+    daemon = values.get("daemon")
+    if not isinstance(daemon, dict) or "socket" not in daemon:
+        _set(values, "daemon.socket", _default_socket(env, Path(values["state_dir"])))
     endpoints = values.pop("endpoints", None)
     values["mirrors"] = _mirrors(values.get("mirrors"), env, endpoints)
     try:
@@ -241,8 +267,14 @@ _ENVIRONMENT = {
     "P2PMODEL_DOWNLOAD_LIMIT": "swarm.download_limit",
     "P2PMODEL_ORIGIN_BUDGET": "swarm.origin_budget",
     "P2PMODEL_ZONE": "swarm.zone",
+    "P2PMODEL_SOCKET": "daemon.socket",
+    "P2PMODEL_MAX_ACTIVE": "daemon.max_active",
     "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
+}
+_SCHEDULES = {
+    "P2PMODEL_UPLOAD_SCHEDULE": "daemon.upload_schedule",
+    "P2PMODEL_DOWNLOAD_SCHEDULE": "daemon.download_schedule",
 }
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
@@ -251,6 +283,9 @@ def _apply_environment(values: dict[str, Any], env: Mapping[str, str]) -> None:
     for name, key in _ENVIRONMENT.items():
         if env.get(name):
             _set(values, key, env[name])
+    for name, key in _SCHEDULES.items():
+        if env.get(name):
+            _set(values, key, [part.strip() for part in env[name].split(";") if part.strip()])
     if env.get("P2PMODEL_COORDINATORS"):
         values["coordinators"] = _split(env["P2PMODEL_COORDINATORS"])
     if "HF_HUB_OFFLINE" in env:
@@ -358,6 +393,10 @@ def _default_cache(env: Mapping[str, str]) -> Path:
 def _default_state(env: Mapping[str, str]) -> Path:
     state = Path(env["XDG_STATE_HOME"]) if env.get("XDG_STATE_HOME") else _home(env) / ".local/state"
     return state / "p2pmodel"
+
+
+def _default_socket(env: Mapping[str, str], state_dir: Path) -> Path:
+    return (Path(env["XDG_RUNTIME_DIR"]) if env.get("XDG_RUNTIME_DIR") else state_dir) / "p2pmodel.sock"
 
 
 def _split(text: str) -> list[str]:

@@ -1,7 +1,6 @@
 """`p2pmodel fetch`: bring a snapshot into this node's cache, and load it if asked."""
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -11,8 +10,9 @@ from typing import Any
 
 import click
 
-from p2pmodel.cli import options
+from p2pmodel.cli import options, through_daemon
 from p2pmodel.cli.console import Screen, reporting
+from p2pmodel.cli.outcome import Outcome
 from p2pmodel.cli.running import run
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.sizes import human
@@ -23,6 +23,7 @@ from p2pmodel.node.tasks import together
 from p2pmodel.settings import Settings
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
+LEFT_TO_DAEMON = "interrupted; the daemon goes on with it ('p2pmodel pause' stops it)"
 
 
 @click.command()
@@ -33,12 +34,19 @@ INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Connect to this peer; repeatable.")
 @click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Serve that long once ready.")
 @click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Serve until RATIO copies are sent.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    help="Of several that the daemon is to download, the highest goes first (0).",
+)
+@click.option("--no-daemon", is_flag=True, help="Do it in this command, even if a daemon runs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and stop.")
 @click.option("--load", is_flag=True, help="Load the model once it is here.")
 @click.option("--prompt", help="Ask the loaded model; the answer streams to stdout. Implies --load.")
 @click.option("--image", type=click.Path(path_type=Path), help="Picture that the prompt is about.")
 @click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@options.socket
 @options.listen
 @options.origin
 @options.common
@@ -47,7 +55,8 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     """Bring a snapshot into the Hugging Face cache and print its path.
 
     Asks the coordinators for a torrent and joins its swarm; without one, or without peers, takes the files from the
-    mirrors. Every byte is verified. Stopped at any time, the same command resumes.
+    mirrors. Every byte is verified. Stopped at any time, the same command resumes. While this machine's daemon runs
+    ('p2pmodel daemon'), it does the work, and goes on serving the snapshot.
     """
     request = FetchRequest(
         target=parse_target(target, revision),
@@ -71,6 +80,11 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         # Before an answer, which streams to the same terminal, the bar goes for good.
         aside = partial(_for_good, stack) if wants_load else screen.aside
         ready = _Ready(flags, screen.note, wants_load=wants_load, aside=aside)
+        if not flags["no_daemon"] and run(through_daemon.usable(settings, screen), interrupted="interrupted"):
+            ready(run(through_daemon.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON))
+            if wants_load:
+                ready.load()
+            return
         _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
 
@@ -83,7 +97,8 @@ def _for_good(stack: ExitStack) -> Iterator[None]:
 def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:
     meanwhile = serves and ready.wants_load
     try:
-        run(_load_while_serving(fetching, ready) if meanwhile else fetching.run(ready), interrupted=INTERRUPTED)
+        work = _load_while_serving(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_outcome(f)))
+        run(work, interrupted=INTERRUPTED)
     except Interrupted:
         # Stopped while serving what is complete: the job itself was done.
         if not ready.complete:
@@ -96,7 +111,7 @@ async def _load_while_serving(fetching: Fetching, ready: "_Ready") -> None:
     here = asyncio.Event()
 
     def on_ready(fetched: Fetched) -> None:
-        ready(fetched)
+        ready(_outcome(fetched))
         here.set()
 
     async def load() -> None:
@@ -104,6 +119,13 @@ async def _load_while_serving(fetching: Fetching, ready: "_Ready") -> None:
         await asyncio.to_thread(ready.load)
 
     await together([fetching.run(on_ready), load()])
+
+
+def _outcome(fetched: Fetched) -> Outcome:
+    manifest = fetched.manifest
+    return Outcome(
+        fetched.path, str(manifest.repo), manifest.commit, manifest.total_size, fetched.timings, fetched.progress
+    )
 
 
 class _Ready:
@@ -120,36 +142,36 @@ class _Ready:
         self.wants_load = wants_load
         self.complete = False
         """Whether all was done that was asked for, but serving it."""
-        self._fetched: Fetched | None = None
+        self._outcome: Outcome | None = None
         self._flags = flags
         self._note = note
         self._aside = aside
 
-    def __call__(self, fetched: Fetched) -> None:
-        self._fetched = fetched
+    def __call__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
         self.complete = not self.wants_load
         with self._aside():
-            self._say(fetched)
+            self._say(outcome)
 
-    def _say(self, fetched: Fetched) -> None:
+    def _say(self, outcome: Outcome) -> None:
         if self._flags["as_json"]:
             if not self.wants_load:
-                click.echo(json.dumps(_result(fetched)))
+                click.echo(json.dumps(outcome.plain()))
             return
-        self._note(_timing(fetched))
+        self._note(outcome.words())
         if self._flags["prompt"] is None:
-            click.echo(str(fetched.path))
+            click.echo(str(outcome.path))
         else:
-            self._note(str(fetched.path))  # stdout is the answer's
+            self._note(str(outcome.path))  # stdout is the answer's
 
     def load(self) -> None:
         """Load the snapshot, answer the prompt, and say how long each step took."""
         from p2pmodel.cli.answering import load_and_answer  # noqa: PLC0415 - torch is loaded only here
 
-        assert self._fetched is not None
+        assert self._outcome is not None
         as_json = self._flags["as_json"]
         outcome = load_and_answer(
-            self._fetched.path,
+            self._outcome.path,
             prompt=self._flags["prompt"],
             image=self._flags["image"],
             device=self._flags["device"],
@@ -158,32 +180,8 @@ class _Ready:
             quiet=self._flags["quiet"],
         )
         if as_json:
-            click.echo(json.dumps(_result(self._fetched) | {"loading": outcome}))
+            click.echo(json.dumps(self._outcome.plain() | {"loading": outcome}))
         self.complete = True
-
-
-def _result(fetched: Fetched) -> dict[str, Any]:
-    progress = dataclasses.asdict(fetched.progress)
-    sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones")}
-    timings = fetched.timings
-    return {
-        "path": str(fetched.path),
-        "repo": str(fetched.manifest.repo),
-        "commit": fetched.manifest.commit,
-        "size": fetched.manifest.total_size,
-        "seconds": round(timings.total, 3),
-        "find_seconds": round(timings.find, 3),
-        "download_seconds": round(timings.download, 3),
-        "verify_seconds": round(timings.verify, 3),
-    } | sources
-
-
-def _timing(fetched: Fetched) -> str:
-    timings, progress = fetched.timings, fetched.progress
-    came = progress.from_peers + progress.from_mirrors
-    if not came:
-        return f"{human(progress.total)} were here already, verified in {timings.verify:.2f} s"
-    return f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
 
 
 def _show_plan(fetching: Fetching, screen: Screen, *, as_json: bool) -> None:

@@ -128,6 +128,21 @@ def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
     )(verb)
 
 
+def socket(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--socket`. Goes above `common`."""
+    return click.option("--socket", "_set_daemon__socket", metavar="PATH", help="Unix socket of the node's daemon.")(
+        verb
+    )
+
+
+def given(*names: str) -> list[str]:
+    """Those of the options `names` of the verb that runs which stand on its command line, as they are written."""
+    ctx = click.get_current_context()
+    by_name = {name: p for p in ctx.command.params for name in p.opts}
+    said = click.core.ParameterSource.COMMANDLINE
+    return [name for name in names if ctx.get_parameter_source(str(by_name[name].name)) is said]
+
+
 def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument `REPO[@REV]` and `--revision`; the verb receives `ref`."""
 
@@ -169,11 +184,13 @@ __all__ = [
     "common",
     "duration",
     "endpoint",
+    "given",
     "listen",
     "origin",
     "progress",
     "reference",
     "size",
+    "socket",
     "sync_log",
     "sync_log_path",
     "upstream",

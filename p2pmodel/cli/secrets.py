@@ -17,6 +17,16 @@ def read_token(path: Path) -> str:
         raise InvalidInput(f"the token file {printable(str(path))} cannot be read: {reason}") from None
 
 
+def read_private_token(path: Path) -> str:
+    """As `read_token`, from a file that nobody else can read; else InvalidInput."""
+    token = read_token(path)
+    if path.stat().st_mode & 0o077:
+        raise InvalidInput(
+            f"others can read the token file {printable(str(path))}", hint=f"chmod 600 {printable(str(path))}"
+        )
+    return token
+
+
 def mirror_token(file: Path | None, env: str | None) -> str | None:
     """The token of `--token-file` or `--token-env`, None if neither is given. Raises InvalidInput."""
     if file is not None and env is not None:

@@ -12,14 +12,23 @@ from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
+    "cancel": ("p2pmodel.cli.transfers:cancel", "Let the daemon forget a transfer; its files stay."),
+    "daemon": ("p2pmodel.cli.daemon:daemon", "Keep this machine's node, which fetches and serves for all."),
     "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
     "import": ("p2pmodel.cli.import_dir:import_dir", "Put the files of a directory into the cache as a snapshot."),
+    "limits": ("p2pmodel.cli.limits:limits", "Show or change how much the daemon exchanges with peers."),
+    "ls": ("p2pmodel.cli.snapshots:ls", "List the snapshots in the cache."),
     "mirror": ("p2pmodel.cli.mirror:mirror", "Serve this cache as a Hugging Face endpoint."),
     "mirrors": ("p2pmodel.cli.mirrors:mirrors", "Measure the mirrors that downloads come from."),
+    "pause": ("p2pmodel.cli.transfers:pause", "Stop a transfer of the daemon until it is resumed."),
+    "resume": ("p2pmodel.cli.transfers:resume", "Go on with a transfer of the daemon."),
+    "rm": ("p2pmodel.cli.snapshots:rm", "Remove a snapshot from the cache."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, make its torrent, and seed it."),
+    "status": ("p2pmodel.cli.status:status", "Show what the daemon brings here and serves."),
     "torrent": ("p2pmodel.cli.torrent:torrent", "Make a .torrent of a snapshot, or say what one holds."),
     "tracker": ("p2pmodel.cli.tracker:tracker", "Let seeders and peers find each other."),
     "verify": ("p2pmodel.cli.verify:verify", "Hash every file of a snapshot in the cache anew."),
+    "why": ("p2pmodel.cli.why:why", "Say what bounds a transfer of the daemon, and what would help."),
 }
 """Where a verb is, and what it does in a line: `p2pmodel --help` lists them without loading any."""
 

@@ -31,6 +31,14 @@ class ListenAddress:
         return cls(match["host"].strip("[]"), int(match["port"]))
 
     @property
+    def unspecified(self) -> bool:
+        """Whether it stands for all addresses of a machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can connect. A name other than `localhost` counts as reachable."""
         try:

@@ -51,6 +51,14 @@ class ManifestFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of a snapshot are wanted: see `Manifest.select`. The empty one takes all."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A snapshot: every file of `repo` at `commit`, in canonical (torrent) order.
 
@@ -92,6 +100,11 @@ class Manifest:
         return tuple(
             f for f in self.files if (not include or matches(f.path, include)) and not matches(f.path, exclude)
         )
+
+    def select_any(self, selections: Iterable["Selection"]) -> tuple[ManifestFile, ...]:
+        """Files that at least one of `selections` takes."""
+        chosen = {f.path for selection in selections for f in self.select(selection.include, selection.exclude)}
+        return tuple(f for f in self.files if f.path in chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain, canonical form; what travels in a torrent's info dictionary and in JSON."""

@@ -2,6 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput
 
 SOURCE_HEADER = "P2PModel-Source"
 """In a PUT /catalog: the endpoint of the seeder that publishes."""
@@ -31,6 +35,21 @@ class Source:
             SOURCE_PEER_HEADER: self.peer,
             SOURCE_ZONE_HEADER: self.zone,
         }
+
+    def peer_seen_from(self, coordinator: str) -> str:
+        """`peer` for who reaches the coordinator at that URL; "" if it is none.
+
+        A seeder that listens on all addresses cannot say at which it is reached, but there it serves HTTP.
+        """
+        try:
+            told = ListenAddress.parse(self.peer)
+            host = urlsplit(self.seen_from(coordinator)).hostname
+        except (InvalidInput, ValueError):
+            return ""
+        there = ListenAddress(host, told.port) if host else told
+        if told.unspecified or (told.loopback and not there.loopback):
+            return str(there)
+        return self.peer
 
     def seen_from(self, coordinator: str) -> str:
         """The endpoint's URL for who reaches the coordinator at that URL, which may end in the token."""

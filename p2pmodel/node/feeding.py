@@ -86,6 +86,8 @@ class PieceFeed:
         self._began = time.monotonic()
         self._meeting = meeting
         self._rate = Rate()
+        # Pieces of small files are small: the torrent's piece length says nothing of them.
+        self._mean_piece = metainfo.manifest.total_size / max(metainfo.layout.piece_count, 1)
         self._best = 0.0
         self.fed: set[int] = set()
         """Pieces handed to the engine, and not rejected by it."""
@@ -129,9 +131,10 @@ class PieceFeed:
         if self._is_early(now, near=near):
             can_pull = False
         self._told_near = near
-        ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
+        ahead = 2 + int(coming * AHEAD / self._mean_piece)
+        orphans = self._orphans(status)
         return Demand(
-            scarce=bits_of(self._orphans(status)),
+            scarce=bits_of(orphans if near else orphans - self._left_alone(now)),
             near=near,
             want=min(ahead, MOST_LEASED) if can_pull else 0,
             rate=float(int(self._best)),

@@ -1,14 +1,16 @@
 """The fetch use case: find a snapshot, bring it here through the swarm or from the mirrors alone, serve it."""
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.domain.birth_messages import birth_name, manifest_text
-from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
+from p2pmodel.domain.progress import Timings
 from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.node.birthing import Birthing
 from p2pmodel.node.coordinators import announce_url, in_zone, report_wrong
@@ -25,6 +27,7 @@ from p2pmodel.store.space import check_writable
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
+FOR_EVER = math.inf
 MEETING_OF_THE_BORN = 5.0
 """Seconds in which those who pulled a snapshot together have met again in its swarm."""
 
@@ -33,29 +36,17 @@ MEETING_OF_THE_BORN = 5.0
 class FetchRequest:
     """What to fetch and how long to serve it afterwards (`seed_seconds`, `seed_ratio`; None: no such bound).
 
-    With neither bound the fetch ends when the snapshot is ready. `peers` are connected to beside the trackers'.
+    With neither bound the fetch ends when the snapshot is ready; `FOR_EVER` has no end. `also` selects further files.
+    `peers` are connected to beside the trackers'.
     """
 
     target: Target
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    also: tuple[Selection, ...] = ()
     seed_seconds: float | None = None
     seed_ratio: float | None = None
     peers: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds until a snapshot was ready: all in all, and what `find`ing out about it, `download` and `verify` took.
-
-    Most of the hashing is done while bytes still come. `verify` is the rest, which the download did not hide: looking
-    at what was here before, and after the last byte the last whole-file hashes and the links.
-    """
-
-    total: float
-    find: float
-    download: float
-    verify: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +59,40 @@ class Fetched:
     progress: Progress
 
 
-class Fetching:
-    """One fetch. `on_ready` is called once, when the snapshot is complete and visible."""
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What all fetches of one long-lived node share: an engine that runs, and the cache with its locks."""
 
-    def __init__(self, request: FetchRequest, settings: Settings, reporter: Reporter) -> None:
+    engine: Engine
+    cache: HubCache
+
+
+class Fetching:
+    """One fetch. `on_ready` is called once, when the snapshot is complete and visible.
+
+    `home` is the node it is a part of; without one it starts an engine of its own when it needs one.
+    """
+
+    def __init__(
+        self, request: FetchRequest, settings: Settings, reporter: Reporter, *, home: Home | None = None
+    ) -> None:
         self._request = request
         self._settings = settings
         self._reporter = reporter
-        self._cache = HubCache(settings.cache_dir)
+        self._home = home
+        self._cache = home.cache if home else HubCache(settings.cache_dir)
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
         self._watched = Reporter(self._see, reporter.note)
 
-    async def run(self, on_ready: Callable[[Fetched], None]) -> None:
-        """Fetch, call `on_ready`, then serve as long as the request says."""
+    async def run(self, on_ready: Callable[[Fetched], None], found: Found | None = None) -> None:
+        """Fetch, call `on_ready`, then serve as long as the request says. `found` is what `find` said."""
         await asyncio.to_thread(check_writable, self._settings.cache_dir)
         self._watched.progress(Progress("finding"))
         async with AsyncExitStack() as stack:
-            engine = _OnDemand(engine_of(self._settings), stack)
-            found = await self._find(engine)
+            engine = self._engine(stack)
+            found = found or await self._find(engine)
             if found.metainfo is not None:
                 await self._from_swarm(found, found.metainfo, engine, on_ready)
             elif found.coordinators and self._may_share:
@@ -95,12 +100,19 @@ class Fetching:
             else:
                 await self._from_mirrors(found, on_ready)
 
+    async def find(self) -> Found:
+        """What the request's target is, and who has it."""
+        async with AsyncExitStack() as stack:
+            return await self._find(self._engine(stack))
+
     async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
         """What `run` would bring here: the manifest, and the files that are not in the cache yet."""
-        async with AsyncExitStack() as stack:
-            found = await self._find(_OnDemand(engine_of(self._settings), stack))
+        found = await self.find()
         repo = self._cache.repo(found.manifest.repo)
         return found.manifest, await asyncio.to_thread(repo.missing, self._selected(found.manifest))
+
+    def _engine(self, stack: AsyncExitStack) -> "_OnDemand":
+        return _OnDemand(self._home.engine, None) if self._home else _OnDemand(engine_of(self._settings), stack)
 
     @property
     def _serves(self) -> bool:
@@ -231,12 +243,8 @@ class Fetching:
             yield origin
 
     def _selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
-        files = manifest.select(self._request.include, self._request.exclude)
-        if not files and (manifest.files or self._request.include):
-            raise EntryNotFound(
-                f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
-            )
-        return files
+        request = self._request
+        return selected(manifest, (Selection(request.include, request.exclude), *request.also))
 
     def _fetched(self, manifest: Manifest) -> Fetched:
         path = self._cache.repo(manifest.repo).snapshot(manifest.commit)
@@ -255,6 +263,16 @@ class Fetching:
         self._reporter.progress(progress)
 
 
+def selected(manifest: Manifest, selections: Sequence[Selection]) -> tuple[ManifestFile, ...]:
+    """Files that any of `selections` takes. Raises EntryNotFound if these are none."""
+    files = manifest.select_any(selections)
+    if not files and (manifest.files or any(selection.include for selection in selections)):
+        raise EntryNotFound(
+            f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
+        )
+    return files
+
+
 def _leasing(metainfo: Metainfo, settings: Settings) -> tuple[str, ...]:
     """Base URLs of the coordinators of a torrent: those configured, then those whose trackers it names."""
     announced = [url.removesuffix("/announce") for url in metainfo.trackers if url.endswith("/announce")]
@@ -262,16 +280,18 @@ def _leasing(metainfo: Metainfo, settings: Settings) -> tuple[str, ...]:
 
 
 class _OnDemand:
-    """An engine that starts when it is first needed: a fetch from the mirrors alone opens no port for peers."""
+    """An engine that starts when it is first needed: a fetch from the mirrors alone opens no port for peers.
 
-    def __init__(self, engine: Engine, stack: AsyncExitStack) -> None:
+    Without a `stack` that is to end it, it runs already.
+    """
+
+    def __init__(self, engine: Engine, stack: AsyncExitStack | None) -> None:
         self._engine = engine
         self._stack = stack
-        self._started = False
 
     async def started(self) -> Engine:
         """The engine, running until the stack closes."""
-        if not self._started:
+        if self._stack is not None:
             await self._stack.enter_async_context(self._engine)
-            self._started = True
+            self._stack = None
         return self._engine

@@ -1,6 +1,7 @@
 """Hashing files while they arrive, so that little is left to do after the last piece."""
 
 import asyncio
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from p2pmodel.domain.layout import MIB, FileSpan
@@ -29,8 +30,7 @@ class HashAhead:
 
     async def run(self, files: frozenset[int]) -> None:
         """Hash what arrives of `files` until cancelled."""
-        large = {index for index, file in enumerate(self._metainfo.manifest.files) if file.size >= AHEAD_FROM}
-        self._waiting = large & files & self._digests.keys()
+        self._waiting = {index for index in files & self._digests.keys() if self._is_large(index)}
         while True:
             for index in list(self._waiting):
                 span, digest = self._metainfo.layout.spans[index], self._digests[index]
@@ -39,13 +39,16 @@ class HashAhead:
                     pass
             await asyncio.sleep(LOOK_EVERY)
 
-    async def digest(self, index: int) -> str:
-        """The hash of file `index`, which is whole and flushed now, and is brought onto the disk."""
-        self._waiting.discard(index)
-        digest = self._digests[index]
-        while await asyncio.to_thread(digest.advance, self._metainfo.manifest.files[index].size):
-            pass
-        return await asyncio.to_thread(digest.sealed)
+    async def digests(self, indexes: Sequence[int]) -> list[str]:
+        """The hashes of these files, which are whole and flushed now, and are brought onto the disk."""
+        self._waiting.difference_update(indexes)
+        for index in filter(self._is_large, indexes):
+            while await asyncio.to_thread(self._digests[index].advance, self._metainfo.manifest.files[index].size):
+                pass
+        return await asyncio.to_thread(lambda: [self._digests[index].sealed() for index in indexes])
+
+    def _is_large(self, index: int) -> bool:
+        return self._metainfo.manifest.files[index].size >= AHEAD_FROM
 
     def _final(self, span: FileSpan, hashed: int) -> int:
         """How many bytes from the file's beginning have passed their check; at least `hashed` of them have."""

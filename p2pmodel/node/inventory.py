@@ -78,7 +78,7 @@ def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count) -> Path | No
         return blob
     if digest_of(blob, file, on_bytes) != file.etag:
         return None
-    repo.mark_verified(file)
+    repo.mark_verified([file])
     return blob
 
 

@@ -15,9 +15,10 @@ from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent
 
-ALONE_FOR = 1.5
+ALONE_FOR = 0.4
 """Seconds in which no other peer came, after which the seeders are joined in the swarm: nobody is there to share with,
-and libtorrent takes less of the processor than we do. Peers of a cluster that start together come sooner."""
+and libtorrent takes less of the processor than we do. One such peer does little harm when others come after all: it
+asks the seeder for what is rarest, which is what nobody has."""
 LOST_FOR = 5.0
 """Seconds without a coordinator's word after which the seeders are joined, too: they are all that is left."""
 LOOK_EVERY = 0.25
@@ -43,9 +44,10 @@ class Leaseholder:
         """Since when we are alone, or without a coordinator."""
 
     @property
-    def leased(self) -> bool:
-        """Whether there is a coordinator that gives leases."""
-        return self._word is not None
+    def shuns_seeders(self) -> bool:
+        """Whether seeders are pulled from under leases, so that they are not to be met in the swarm. Where the
+        coordinator that gives leases knows no seeder, another's tracker may."""
+        return self._word is not None and bool(self._word.sources)
 
     def arrived(self, piece: int) -> None:
         """A piece has come. Only what was ours to bring is news to the coordinator."""
@@ -101,7 +103,7 @@ class Leaseholder:
         if self._word is None:
             return
         sources = self._word.sources
-        self._peers = tuple(source.peer for source in sources if source.peer)
+        self._peers = tuple(filter(None, (source.peer_seen_from(self._coordinator) for source in sources)))
         await self._seeders.know([Endpoint(s.seen_from(self._coordinator), s.token, s.zone) for s in sources])
 
 

@@ -3,33 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
-Phase = Literal[
-    "finding", "checking", "mirroring", "hashing", "downloading", "verifying", "publishing", "seeding", "done"
-]
-"""`checking`: what is here already; `verifying`: every byte has come, the last whole-file hashes have not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One transfer at one moment. Bytes; `done` of `total` are verified. Rates in bytes a second."""
-
-    phase: Phase
-    total: int = 0
-    done: int = 0
-    from_cache: int = 0
-    """Bytes that were on this node already."""
-    from_peers: int = 0
-    from_mirrors: int = 0
-    from_other_zones: int | None = None
-    """Bytes that peers of other zones sent, those of no use counted too; None where this node has no zone."""
-    uploaded: int = 0
-    peers: int = 0
-    download_rate: int = 0
-    upload_rate: int = 0
-    waiting_for: str = ""
-    """What would unblock the transfer; empty while it moves."""
+from p2pmodel.domain.progress import Phase, Progress
 
 
 def _silent_progress(progress: Progress) -> None: ...
@@ -66,3 +41,6 @@ class PhaseClock:
         """Seconds spent in `phases` together, up to now."""
         running = self._now() - self._since if self._phase in phases else 0.0
         return running + sum(self._seconds.get(phase, 0.0) for phase in phases)
+
+
+__all__ = ["Phase", "PhaseClock", "Progress", "Reporter"]

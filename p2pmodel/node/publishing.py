@@ -2,24 +2,27 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pmodel.domain.layout import MIB
 from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.errors import WrongTorrent
 from p2pmodel.node.hash_ahead import HashAhead
 from p2pmodel.node.inventory import Inventory, recover
 from p2pmodel.node.tasks import companions
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.publish import blob_lock, blob_path, publish_blob, publish_snapshot
+from p2pmodel.store.publish import make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
-BATCH = 64
-"""Files that share one flush: a snapshot of thousands of small files is not fenced one by one."""
+BATCH = 256
+"""Files that are published together: each flush, each fence, each turn of a thread is for all of them."""
+BATCH_BYTES = 16 * MIB
+"""Once it has so much, a batch takes no more: while one worker hashes large files, the other has some, too."""
 
 
 @dataclass
@@ -90,29 +93,53 @@ class Publisher:
 
     async def _work(self, files: frozenset[int]) -> None:
         while True:
-            batch = [await self._whole.get()]
-            while not self._whole.empty() and len(batch) < BATCH:
-                batch.append(self._whole.get_nowait())
-            staged = [i for i in batch if i not in self._inventory.complete]
+            batch = self._batch(await self._whole.get())
+            staged = [index for index in batch if index not in self._inventory.complete]
             if staged:
                 await self._torrent.flush()
-            for index in staged:
-                await self._publish_file(index, self._metainfo.manifest.files[index], self._inventory.paths[index])
+                if empty := [index for index in staged if not self._file(index).size]:
+                    await asyncio.to_thread(self._publish_empty, empty)
+                if filled := [index for index in staged if self._file(index).size]:
+                    await self._publish_filled(filled)
             self._published.update(batch)
             if self._published >= files:
                 self._all_published.set()
 
-    async def _publish_file(self, index: int, file: ManifestFile, staged: Path) -> None:
-        if file.size == 0:
-            await asyncio.to_thread(staged.touch)
-            await asyncio.to_thread(publish_blob, self._repo, file, staged)
-            return
-        found = await self._ahead.digest(index)
-        if found != file.etag:
-            await self._explain(index, file, staged, found)
-        async with blob_lock(self._repo, file):
-            await self._torrent.rename(self._metainfo.file_indexes[index], blob_path(self._repo, file))
-        await asyncio.to_thread(self._repo.mark_verified, file)
+    def _batch(self, first: int) -> list[int]:
+        batch, size = [first], self._file(first).size
+        while not self._whole.empty() and len(batch) < BATCH and size < BATCH_BYTES:
+            batch.append(self._whole.get_nowait())
+            size += self._file(batch[-1]).size
+        return batch
+
+    def _file(self, index: int) -> ManifestFile:
+        return self._metainfo.manifest.files[index]
+
+    def _publish_empty(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            self._inventory.paths[index].touch()
+            publish_blob(self._repo, self._file(index), self._inventory.paths[index])
+
+    async def _publish_filled(self, indexes: Sequence[int]) -> None:
+        for index, found in zip(indexes, await self._ahead.digests(indexes), strict=True):
+            if found != self._file(index).etag:
+                await self._explain(index, self._file(index), self._inventory.paths[index], found)
+        await asyncio.to_thread(make_blobs_folder, self._repo)
+        waiting = set(indexes)
+        while waiting:
+            waiting -= await self._name_some(sorted(waiting))
+
+    async def _name_some(self, indexes: Sequence[int]) -> set[int]:
+        """Those of `indexes`, at least one, whose content has its blob name now: what another process downloads at this
+        moment does not hold up the others."""
+        files = {index: self._file(index) for index in indexes}
+        async with some_blob_locks(self._repo, list(files.values())) as held:
+            ours = {index: file for index, file in files.items() if file in held}
+            await self._torrent.rename(
+                {self._metainfo.file_indexes[index]: self._repo.blob_path(file) for index, file in ours.items()}
+            )
+        await asyncio.to_thread(self._repo.mark_verified, ours.values())
+        return set(ours)
 
     async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
         """Either this disk damaged the staged file, or the torrent's pieces are not what the hub vouches for."""

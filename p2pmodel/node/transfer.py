@@ -9,6 +9,7 @@ Invariants, to re-check when editing:
 """
 
 import asyncio
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -60,6 +61,7 @@ HANDED_ON_AFTER = 1.5
 """Seconds without a byte sent after which nobody lacks what we have."""
 HAND_ON_FOR = 60.0
 """Seconds after which who still lacks something is left to the others."""
+REPORT_SEEDING_EVERY = 0.5
 QUIET = 2.0
 """Seconds without progress after which a transfer says what it waits for."""
 MAX_DAMAGE = 3
@@ -126,6 +128,7 @@ class Transfer:
         self._tracker_trouble: dict[str, str] = {}
         """By URL, what is wrong with the trackers that did not answer when last asked."""
         self._damage: dict[int, int] = {}
+        self._own = secrets.token_hex(4)
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,11 +157,11 @@ class Transfer:
         assert self._torrent is not None
         async with companions() as start:
             start(self._consume(self._torrent.events()))
-            start(self._report())
+            start(self._report(REPORT_SEEDING_EVERY))
             while ends is None or time.monotonic() < ends:
                 if ratio is not None and self._uploaded() >= ratio * self._total:
                     return
-                await asyncio.sleep(REPORT_EVERY)
+                await asyncio.sleep(REPORT_SEEDING_EVERY)
 
     async def hand_on(self) -> None:
         """Serve the snapshot until those that are here have taken what only we have: until nothing went out for
@@ -216,7 +219,8 @@ class Transfer:
 
     @property
     def _identity(self) -> str:
-        return str(ListenAddress(*self._engine.address))
+        """What tells us from other peers: where all listen on all addresses, the address does not."""
+        return f"{ListenAddress(*self._engine.address)} {self._own}"
 
     async def _join(self, seeders: Seeders, start: Start) -> SwarmTorrent:
         self._checked = 0
@@ -236,7 +240,7 @@ class Transfer:
             "mirrors": self._size(wanted & mirrored),
         }
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
-        leased, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
+        shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
             AddTorrent(
                 metainfo=self._metainfo.raw,
@@ -244,7 +248,7 @@ class Transfer:
                 files={self._metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
                 have=inventory.have,
                 wanted=frozenset(self._metainfo.file_indexes[i] for i in self._plan.files),
-                trackers=tuple(announcing_as("lessee", t) for t in trackers) if leased else trackers,
+                trackers=tuple(announcing_as("lessee", t) for t in trackers) if shuns_seeders else trackers,
                 peers=self._plan.peers,
             )
         )
@@ -257,8 +261,7 @@ class Transfer:
         return self._torrent
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
-        """Whether a coordinator gives us leases. Asked before the swarm is joined: who has leases is not to meet the
-        seeders there."""
+        """Whether seeders are pulled from under leases: then they are not to be met in the swarm."""
         self._leaseholder = self._feed = None
         if not self._missing or not self._plan.coordinators:
             return False
@@ -267,13 +270,13 @@ class Transfer:
             self._plan.coordinators,
             self._metainfo.info_hash,
             self._metainfo.layout.piece_count,
-            peer=self._identity,
+            peer=str(ListenAddress(*self._engine.address)),
             timeout=self._plan.coordinator_timeout,
         )
         waiting = Demand(bits_of(self._missing), near=False, want=0)
         self._leaseholder = Leaseholder(lessee, seeders, lambda: waiting)
         await self._leaseholder.begin(start)
-        return self._leaseholder.leased
+        return self._leaseholder.shuns_seeders
 
     def _start_pulling(self, torrent: SwarmTorrent, seeders: Seeders) -> None:
         rules = PullingRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
@@ -385,10 +388,10 @@ class Transfer:
             field = pack(await torrent.durable(), self._metainfo.layout.piece_count)
             await asyncio.to_thread(self._staging.save_have, self._metainfo.info_hash, field)
 
-    async def _report(self) -> None:
+    async def _report(self, every: float = REPORT_EVERY) -> None:
         while True:
             self._reporter.progress(self.progress())
-            await asyncio.sleep(REPORT_EVERY)
+            await asyncio.sleep(every)
 
     async def _watch_for_stall(self) -> None:
         """Invariant 3: give up when nobody can help, saying who was asked."""

@@ -14,13 +14,12 @@ from aiohttp import WSMsgType, web
 from p2pmodel.domain.birth_messages import MAX_MANIFEST, birth_name, manifest_text, parse_manifest, parse_tidings
 from p2pmodel.domain.births import Birth
 from p2pmodel.domain.lease_messages import Word
-from p2pmodel.domain.leases import Grant
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference, check_revision, is_commit
 from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.publication import Publication, read_publication
-from p2pmodel.service.rooms import Room, refuse, welcome
+from p2pmodel.service.rooms import Room, Words, refuse, welcome
 from p2pmodel.swarm.metainfo import MAX_PIECES
 from p2pmodel.swarm.torrents import build, parse
 
@@ -111,11 +110,11 @@ class BirthRoutes:
         if held := self._held(manifest):
             birth.born = held.info_hash
 
-        def word(grant: Grant, _came: float) -> Word:
+        def words() -> Words:
             self._look(birth)
-            return Word(grant, born=birth.born, left=birth.left)
+            return lambda grant, _came: Word(grant, born=birth.born, left=birth.left)
 
-        room = Room(birth.birth, word, clock=self._clock)
+        room = Room(birth.birth, words, clock=self._clock)
         self._births[digest] = birth, room
         return birth, room
 

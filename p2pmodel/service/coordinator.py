@@ -22,6 +22,7 @@ from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.catalog_routes import CatalogRoutes
 from p2pmodel.service.leasing import LeaseRoutes
 from p2pmodel.service.publication import MAX_TORRENT
+from p2pmodel.service.refusals import json_refusals, refusal
 from p2pmodel.service.tracker import Tracker
 
 ORIGIN_BUDGET = 1.05
@@ -45,7 +46,7 @@ def coordinator_app(
     `sources` are the seeders that leaseholders pull from; `origin_budget` is how many copies they may take from
     mirrors.
     """
-    app = web.Application(client_max_size=MAX_TORRENT, middlewares=[_json_refusals])
+    app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_refusals])
     seeders = Sources(time.monotonic) if sources is None else sources
     leases = LeaseRoutes(
         catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
@@ -82,13 +83,6 @@ def check_token(text: str) -> str:
     return token
 
 
-def refusal(error: P2PModelError) -> web.Response:
-    """An error as the catalog answers it."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else None
-    plain = {"code": error.code, "message": error.what, "hint": error.hint}
-    return web.json_response(plain, status=error.http_status, headers=headers)
-
-
 def _guarded(handler: Handler, refuse: Callable[[P2PModelError], web.Response], token: str | None) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
@@ -106,15 +100,3 @@ def _admit(request: web.Request, token: str) -> None:
     given = request.match_info.get("token") or (credentials.strip() if scheme.lower() == "bearer" else "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
         raise AccessDenied("this coordinator asks for its token", hint="use the URL http://HOST:PORT/TOKEN")
-
-
-@web.middleware
-async def _json_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What aiohttp refuses by itself (no such path, no such method, a body too large) in the same JSON shape."""
-    try:
-        return await handler(request)
-    except web.HTTPError as error:
-        code = re.sub(r"\W+", "_", error.reason.lower())
-        body = {"code": code, "message": f"{error.reason} ({error.status})", "hint": ""}
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return web.json_response(body, status=error.status, headers=headers)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from p2pmodel.domain.lease_messages import Word, parse_demand
-from p2pmodel.domain.leases import Grant, Leases
+from p2pmodel.domain.leases import Leases
 from p2pmodel.domain.sources import Sources
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.publication import Publication
-from p2pmodel.service.rooms import Room, welcome
+from p2pmodel.service.rooms import Room, Words, welcome
 
 LATE = 3.0
 """Seconds after the first peer of a swarm from which on who comes finds pieces at others."""
@@ -73,11 +73,11 @@ class LeaseRoutes:
     def _new_swarm(self, publication: Publication) -> _Swarm:
         info_hash = publication.info_hash
 
-        def word(grant: Grant, came: float) -> Word:
-            late = self._is_held(info_hash) or came - room.first > LATE
-            return Word(grant, self._sources.of(info_hash), late)
+        def words() -> Words:
+            sources, held, first = self._sources.of(info_hash), self._is_held(info_hash), room.first
+            return lambda grant, came: Word(grant, sources, held or came - first > LATE)
 
         leases = Leases(publication.piece_count, publication.size, budget=self._budget)
-        room = Room(leases, word, clock=self._clock)
+        room = Room(leases, words, clock=self._clock)
         swarm = self._swarms[info_hash] = _Swarm(leases, room)
         return swarm

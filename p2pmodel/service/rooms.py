@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -55,18 +55,22 @@ class Peer:
             self.request.transport.abort()
 
 
+Words = Callable[[Grant, float], Word]
+"""Makes what a peer is told of its grant, who came at that time."""
+
+
 class Room:
-    """The peers of one swarm or birth. `word(grant, came)` makes what one is told, who came at that time."""
+    """The peers of one swarm or birth. `words` is called whenever something is to be told."""
 
     def __init__(
         self,
         granting: Granting,
-        word: Callable[[Grant, float], Word],
+        words: Callable[[], Words],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._granting = granting
-        self._word = word
+        self._words = words
         self._clock = clock
         self._peers: dict[str, Peer] = {}
         self._soon: asyncio.Task[None] | None = None
@@ -137,10 +141,13 @@ class Room:
     async def _grant(self) -> None:
         await asyncio.sleep(GATHER)
         self._soon = None
+        word_of = self._words()
         for name, grant in self._granting.grant(self._clock()).items():
             if peer := self._peers.get(name):
-                peer.word = self._word(grant, peer.came)
-                peer.news.set()
+                word = word_of(grant, peer.came)
+                if peer.word is None or not _same(peer.word, word):
+                    peer.word = word
+                    peer.news.set()
 
 
 async def welcome(request: web.Request, room: Room | None, *, longest: int = MAX_MESSAGE) -> web.WebSocketResponse:
@@ -175,8 +182,18 @@ async def _speak(peer: Peer) -> None:
 
 
 def _same(one: Word, other: Word) -> bool:
-    """Whether `other` is no news to who was told `one`; the count of bytes alone is none."""
-    return replace(one, grant=replace(one.grant, origin_bytes=other.grant.origin_bytes)) == other
+    """Whether `other` is no news to who was told `one`.
+
+    The count of bytes alone is none; nor is that of peers, as long as there are others: each that comes or goes in a
+    swarm of ten thousand would be ten thousand messages.
+    """
+    same = one.grant is other.grant or _gist(one.grant) == _gist(other.grant)
+    birth = (one.born, one.left) == (other.born, other.left)
+    return same and birth and one.late == other.late and one.sources == other.sources
+
+
+def _gist(grant: Grant) -> tuple[object, ...]:
+    return grant.pieces, grant.refused, grant.peers > 1
 
 
 def _short(text: str) -> bytes:

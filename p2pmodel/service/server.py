@@ -3,7 +3,8 @@
 import errno
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
 
 from aiohttp import web
 
@@ -38,15 +39,7 @@ async def serving(app: web.Application, host: str, port: int, *, grace: float = 
     closed: leaving takes at most about three times `grace`, whatever clients do. Raises LocalResource if the
     address cannot be bound.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=grace,
-        keepalive_timeout=75.0,
-        lingering_time=min(grace, 10.0),
-        max_line_size=MAX_HEADER,
-        max_field_size=MAX_HEADER,
-    )
+    runner = _runner(app, grace)
     await runner.setup()
     try:
         try:
@@ -57,6 +50,82 @@ async def serving(app: web.Application, host: str, port: int, *, grace: float = 
         yield f"http://{ListenAddress(bound[0], bound[1])}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving_unix(app: web.Application, path: Path, *, grace: float = 2.0) -> AsyncIterator[None]:
+    """As `serving`, on the unix socket `path`, which this user alone may connect to. Its folder is made if missing.
+
+    A socket that nobody listens on any more is replaced. Raises LocalResource if somebody does, or it cannot be made.
+    """
+    runner = _runner(app, grace)
+    await runner.setup()
+    try:
+        with closing(_unix_listener(path)) as listener:
+            await web.SockSite(runner, listener.dup()).start()
+        try:
+            yield
+        finally:
+            _unlink(path)
+    finally:
+        await runner.cleanup()
+
+
+def check_not_running(path: Path) -> None:
+    """Raise LocalResource if somebody listens on the unix socket `path`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.settimeout(1.0)
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                return
+            raise _socket_error(error, path) from error
+        raise LocalResource(
+            f"a daemon is running already at {path}", hint="stop it first, or set another daemon.socket"
+        )
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    check_not_running(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_socket():
+            path.unlink()
+        listener.bind(str(path))
+        # Before it listens: nobody can have connected meanwhile.
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise _socket_error(error, path) from error
+    return listener
+
+
+def _socket_error(error: OSError, path: Path) -> Exception:
+    if "AF_UNIX path too long" in str(error):
+        return LocalResource(f"the path of the socket is too long: {path}", hint="set a shorter daemon.socket")
+    if error.errno in (errno.EADDRINUSE, errno.ENOTSOCK):
+        return LocalResource(f"{path} is in the way of the socket", hint="remove it, or set another daemon.socket")
+    error.filename = str(path)
+    return translate(error)
+
+
+def _runner(app: web.Application, grace: float) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=grace,
+        keepalive_timeout=75.0,
+        lingering_time=min(grace, 10.0),
+        max_line_size=MAX_HEADER,
+        max_field_size=MAX_HEADER,
+    )
 
 
 def _bind_error(error: OSError | OverflowError, host: str, port: int) -> Exception:

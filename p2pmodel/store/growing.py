@@ -55,14 +55,16 @@ class GrowingDigest:
 
     @translated()
     def sealed(self) -> str:
-        """The hash of the whole file, in hex, as a power cut would leave it; `advance` has taken in all of it.
+        """The hash of the whole file, in hex, as a power cut would leave it. Unless `advance` has taken in all of it,
+        it is read now, all of it.
 
         A file system without holes may have shown bytes that were written only later. So if the hash is not the
-        right one, all is read again.
+        right one, all is read again, too.
         """
+        if self._hasher.hexdigest() != self._file.etag:
+            return sealed_digest(self._path, self._file)
         sync(self._path)
-        found = self._hasher.hexdigest()
-        return found if found == self._file.etag else sealed_digest(self._path, self._file)
+        return self._file.etag
 
 
 def _first_hole(path: Path, offset: int) -> int:

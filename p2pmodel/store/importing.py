@@ -125,7 +125,7 @@ class _Intake:
         if not self._repo.is_verified(file):
             if digest_of(blob, file) != file.etag:
                 return False
-            self._repo.mark_verified(file)
+            self._repo.mark_verified([file])
         return True
 
 

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import check_revision, is_commit
-from p2pmodel.errors import IntegrityError
+from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.disk import link_atomic, sync, translated, write_atomic
 from p2pmodel.store.locks import PATIENCE, POLL
@@ -21,31 +21,50 @@ _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 """
 
 
-def blob_path(repo: RepoCache, file: ManifestFile) -> Path:
-    """Where the blob of `file` belongs; its folder exists."""
-    path = repo.blob_path(file)
-    with translated():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+@translated()
+def make_blobs_folder(repo: RepoCache) -> None:
+    """From now on blobs can be put where `RepoCache.blob_path` says."""
+    (repo.folder / "blobs").mkdir(parents=True, exist_ok=True)
 
 
 @asynccontextmanager
 async def blob_lock(repo: RepoCache, file: ManifestFile, *, patience: float = PATIENCE) -> AsyncIterator[None]:
     """Hold the hub's own lock of this blob, waiting at most `patience` seconds; then Unavailable."""
+    async with some_blob_locks(repo, [file], patience=patience):
+        yield
+
+
+@asynccontextmanager
+async def some_blob_locks(
+    repo: RepoCache, files: Sequence[ManifestFile], *, patience: float = PATIENCE
+) -> AsyncIterator[frozenset[ManifestFile]]:
+    """Hold the hub's own locks of those of `files` that nobody else holds, at least of one: waits for that at most
+    `patience` seconds; then Unavailable. Who waits holds none, so no two wait for each other."""
     locks = repo.cache.locks
     deadline = time.monotonic() + patience
     while True:
-        # Not in a thread: it does not wait, and a cancelled thread might take the lock and never give it back.
-        with translated():
-            if locks.try_acquire(repo.repo, file):
-                break
+        held = await _taken(repo, files)
+        if held:
+            break
         if time.monotonic() >= deadline:
-            raise locks.busy(repo.repo, file, patience)
+            raise locks.busy(repo.repo, files[0], patience)
         await asyncio.sleep(POLL)
     try:
-        yield
+        yield frozenset(held)
     finally:
-        locks.release(repo.repo, file)
+        for file in held:
+            locks.release(repo.repo, file)
+
+
+async def _taken(repo: RepoCache, files: Sequence[ManifestFile]) -> list[ManifestFile]:
+    taking = asyncio.ensure_future(asyncio.to_thread(translated()(repo.cache.locks.try_acquire_some), repo.repo, files))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        with suppress(P2PModelError):
+            for file in await taking:  # nobody else would give them back
+                repo.cache.locks.release(repo.repo, file)
+        raise
 
 
 @translated()
@@ -59,7 +78,8 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
     size = staged.stat().st_size
     if size != file.size:
         raise IntegrityError(f"{staged} has {size} bytes, but {file.path} should have {file.size}")
-    path = blob_path(repo, file)
+    path = repo.blob_path(file)
+    make_blobs_folder(repo)
     sync(staged)
     repo.cache.locks.acquire(repo.repo, file, patience)
     try:
@@ -70,7 +90,7 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
         sync(path.parent)
     finally:
         repo.cache.locks.release(repo.repo, file)
-    repo.mark_verified(file)
+    repo.mark_verified([file])
     return path
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 Fingerprint = tuple[int, int, int]
@@ -28,29 +29,29 @@ class VerifiedBlobs:
             self._catch_up()
             return self._known.get(etag) == _fingerprint(blob)
 
-    def add(self, etag: str, blob: Path) -> None:
-        """Remember that the content of `blob` hashes to `etag`."""
-        found = _fingerprint(blob)
+    def add(self, blobs: Mapping[str, Path]) -> None:
+        """Remember that the content of each of `blobs` hashes to its etag."""
+        found = {etag: _fingerprint(blob) for etag, blob in blobs.items()}
         with self._lock:
             self._catch_up()
-            if found is not None and self._known.get(etag) != found:
-                self._append(etag, found)
+            self._append({etag: now for etag, now in found.items() if now and self._known.get(etag) != now})
 
     def forget(self, etag: str) -> None:
         """The blob of `etag` is wrong or gone."""
         with self._lock:
             self._catch_up()
             if etag in self._known:
-                self._append(etag, (-1, 0, 0))
+                self._append({etag: (-1, 0, 0)})
 
-    def _append(self, etag: str, found: Fingerprint) -> None:
-        size, mtime_ns, inode = found
-        line = json.dumps({"etag": etag, "size": size, "mtime_ns": mtime_ns, "inode": inode})
+    def _append(self, found: Mapping[str, Fingerprint]) -> None:
+        if not found:
+            return
+        lines = "".join(f"{_line(etag, fingerprint)}\n" for etag, fingerprint in found.items())
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             # The newline in front ends a line that a crash has torn.
-            os.write(descriptor, f"\n{line}\n".encode())
+            os.write(descriptor, f"\n{lines}".encode())
         finally:
             os.close(descriptor)
 
@@ -77,6 +78,11 @@ class VerifiedBlobs:
             self._known[str(entry["etag"])] = found
         except (ValueError, TypeError, KeyError, RecursionError):
             return
+
+
+def _line(etag: str, fingerprint: Fingerprint) -> str:
+    size, mtime_ns, inode = fingerprint
+    return json.dumps({"etag": etag, "size": size, "mtime_ns": mtime_ns, "inode": inode})
 
 
 def _fingerprint(blob: Path) -> Fingerprint | None:

@@ -55,7 +55,7 @@ def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> st
     if digest_of(blob, file, count) != file.etag:
         repo.forget_verified(file)
         return "corrupt"
-    repo.mark_verified(file)
+    repo.mark_verified([file])
     shown = repo.snapshot(commit) / file.path
     return "ok" if shown.exists() and shown.samefile(blob) else "missing"
 

@@ -141,9 +141,10 @@ class SwarmTorrent(Protocol):
         """Return once every piece verified before the call can be read from its file. Raises NoSpace or LocalResource
         after a DiskFailed."""
 
-    async def rename(self, file: int, path: Path) -> None:
-        """Move a file of the torrent, replacing what is at `path`. Once it returns, the file is at `path`, holds
-        every byte verified before the call, and is served from there. Raises LocalResource."""
+    async def rename(self, files: Mapping[int, Path]) -> None:
+        """Move files of the torrent, replacing what is at their paths. Once it returns, each file is at its path, holds
+        every byte verified before the call, and is served from there. Raises LocalResource when one cannot be moved;
+        the others are."""
 
     def want(self, files: frozenset[int]) -> None:
         """Download these files only."""
@@ -177,6 +178,9 @@ class Engine(Protocol):
 
     async def add(self, request: AddTorrent) -> SwarmTorrent:
         """Join a swarm. Raises BadTorrent for metainfo the engine refuses, InvalidInput for a torrent it has."""
+
+    def limit(self, *, upload: int, download: int) -> None:
+        """From now on exchange at most so many bytes a second with all peers together (0: no limit)."""
 
     async def fetch_metainfo(self, magnet: str, *, peers: tuple[tuple[str, int], ...] = (), timeout: float) -> bytes:
         """The complete .torrent, piece layers included, that a magnet stands for; from its trackers and peers.

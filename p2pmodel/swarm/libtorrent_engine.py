@@ -60,6 +60,9 @@ class LibtorrentEngine:
         self._torrents[info_hash] = torrent
         return torrent
 
+    def limit(self, *, upload: int, download: int) -> None:
+        self._live().limit(upload=upload, download=download)
+
     async def fetch_metainfo(self, magnet: str, *, peers: tuple[tuple[str, int], ...] = (), timeout: float) -> bytes:
         params = magnet_parameters(magnet, peers)
         info_hash = info_hash_of(params)

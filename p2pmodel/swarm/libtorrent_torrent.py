@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -121,17 +121,19 @@ class LibtorrentTorrent:
         self._state.raise_failure()  # a failed write is told before the flush is answered
         self._state.durable |= passed & self._state.have
 
-    async def rename(self, file: int, path: Path) -> None:
+    async def rename(self, files: Mapping[int, Path]) -> None:
         handle = self._live()
         await self._see_senders()
+        paths = {file: str(path) for file, path in files.items()}
+        posts = ((Move(file), partial(handle.rename_file, file, path)) for file, path in paths.items())
         async with self._fence():
-            await self._state.questions.ask(
-                Move(file),
-                lambda: handle.rename_file(file, str(path)),
-                timeout=ANSWER_SECONDS,
-                what=f"move a file to {path}",
-            )
-        self._request = replace(self._request, files={**self._request.files, file: str(path)})
+            answers = await self._state.questions.ask_all(posts, timeout=ANSWER_SECONDS, what="move files")
+        moved = {
+            file: path for (file, path), answer in zip(paths.items(), answers, strict=True) if not answer.exception()
+        }
+        self._request = replace(self._request, files={**self._request.files, **moved})
+        for answer in answers:
+            answer.result()
 
     def want(self, files: frozenset[int]) -> None:
         self._live().prioritize_pieces(self._spans.priorities(files))

@@ -47,6 +47,8 @@ class MemoryEngine:
 
     def __init__(self, network: MemoryNetwork, settings: EngineSettings | None = None) -> None:
         self.torrents: dict[str, MemoryTorrent] = {}
+        self.limits = (0, 0)
+        """Bytes a second up and down; kept, not obeyed."""
         self._network = network
         self._settings = settings or EngineSettings()
         self._address: Address | None = None
@@ -86,6 +88,11 @@ class MemoryEngine:
         for peer in request.peers:
             self._connect(torrent, peer)
         return torrent
+
+    def limit(self, *, upload: int, download: int) -> None:
+        if self._address is None:
+            raise Unavailable("the swarm engine is not running")
+        self.limits = (upload, download)
 
     async def fetch_metainfo(self, magnet: str, *, peers: tuple[Address, ...] = (), timeout: float) -> bytes:
         wanted = parse_magnet(magnet)

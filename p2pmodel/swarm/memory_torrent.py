@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import errno
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from p2pmodel.errors import Unavailable
@@ -102,14 +102,18 @@ class MemoryTorrent:
             self._check_live()
             self._raise_failure()
 
-    async def rename(self, file: int, path: Path) -> None:
+    async def rename(self, files: Mapping[int, Path]) -> None:
         async with self._disk:
             self._check_live()
-            try:
-                await asyncio.to_thread(_move, self._paths[file], path)
-            except OSError as error:
-                raise translate(error) from error
-            self._paths[file] = path
+            failure: OSError | None = None
+            for file, path in files.items():
+                try:
+                    await asyncio.to_thread(_move, self._paths[file], path)
+                    self._paths[file] = path
+                except OSError as error:
+                    failure = failure or error
+        if failure:
+            raise translate(failure) from failure
 
     def want(self, files: frozenset[int]) -> None:
         self._check_live()

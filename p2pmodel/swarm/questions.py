@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from p2pmodel.errors import P2PModelError, Unavailable
@@ -20,14 +20,29 @@ class Questions:
         Raises Unavailable naming `what` after `timeout` seconds. A question given up keeps its place in the line, so
         that its late answer does not reach the next one.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._open.setdefault(key, deque()).append(future)
-        post()
+        [future] = await self.ask_all([(key, post)], timeout=timeout, what=what)
+        return future.result()
+
+    async def ask_all(
+        self, posts: Iterable[tuple[Hashable, Callable[[], object]]], *, timeout: float, what: str
+    ) -> list[asyncio.Future[Any]]:
+        """Like `ask` for many at once: returns when all have their answers, which may be errors. `timeout` is for all
+        of them together."""
+        loop, futures = asyncio.get_running_loop(), []
+        for key, post in posts:
+            future: asyncio.Future[Any] = loop.create_future()
+            self._open.setdefault(key, deque()).append(future)
+            futures.append(future)
+            post()
+        late = set(futures)
         try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise Unavailable(f"the swarm engine did not {what} within {timeout:g} seconds") from None
+            _, late = await asyncio.wait(futures, timeout=timeout)
+        finally:
+            for future in futures if late else ():
+                _ = future.cancel() or future.exception()  # looked at, or asyncio complains
+        if late:
+            raise Unavailable(f"the swarm engine did not {what} within {timeout:g} seconds")
+        return futures
 
     def answer(self, key: Hashable, value: object = None) -> None:
         """Answer the oldest question of `key`, if there is one."""

@@ -52,6 +52,10 @@ class Session:
         """Remove a torrent; its listener is given Removed last."""
         self._live().remove_torrent(handle)
 
+    def limit(self, *, upload: int, download: int) -> None:
+        """Change the rate limits, in bytes a second; 0 is none."""
+        self._live().apply_settings({"upload_rate_limit": upload, "download_rate_limit": download})
+
     def tick(self) -> None:
         """Ask for the counters of every torrent that changed."""
         self._live().post_torrent_updates(lt.status_flags_t.query_pieces)

@@ -287,7 +287,7 @@ async def test_rename_is_a_fence_and_replaces_what_is_there(swarm: Swarm) -> Non
         event = await peer.event(PieceVerified, events)
         assert isinstance(event, PieceVerified)
         waiting.discard(event.piece)
-    await peer.torrent.rename(peer.index(name), target)
+    await peer.torrent.rename({peer.index(name): target})
     assert target.read_bytes() == CONTENTS[name]
     assert not peer.path(name).exists()
     await peer.complete()
@@ -299,11 +299,12 @@ async def test_rename_is_a_fence_and_replaces_what_is_there(swarm: Swarm) -> Non
 
 async def test_a_file_that_cannot_be_moved_stays_and_is_served(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
-    taken = swarm.folder / "folder"
+    taken, moved, other = swarm.folder / "folder", swarm.folder / "moved", "model-2.safetensors"
     taken.mkdir()
     with pytest.raises(LocalResource):
-        await seeder.torrent.rename(seeder.index("model-1.safetensors"), taken)
+        await seeder.torrent.rename({seeder.index("model-1.safetensors"): taken, seeder.index(other): moved})
     assert seeder.holds("model-1.safetensors")
+    assert moved.read_bytes() == CONTENTS[other]
     peer = await swarm.node(peers=(seeder.engine.address,))
     await peer.complete()
 
@@ -509,3 +510,17 @@ async def test_a_taken_port_is_refused(swarm: Swarm) -> None:
     with pytest.raises(LocalResource, match=str(port)):
         async with swarm.make(EngineSettings(host=host, port=port)):
             pass
+
+
+async def test_the_rate_limits_change_while_it_runs(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
+    seeder.engine.limit(upload=1 << 30, download=0)
+    peer.engine.limit(upload=0, download=0)
+    await peer.complete()
+    assert peer.holds(*NAMES)
+
+
+async def test_an_engine_that_does_not_run_cannot_be_limited(make_engine: MakeEngine) -> None:
+    with pytest.raises(Unavailable):
+        make_engine(EngineSettings()).limit(upload=1, download=1)

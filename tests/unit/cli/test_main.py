@@ -22,6 +22,7 @@ EXIT_CODES = {
     errors.EntryNotFound: 3,
     errors.AccessDenied: 4,
     errors.GatedRepo: 4,
+    errors.Forbidden: 4,
     errors.Conflict: 1,
     errors.IntegrityError: 5,
     errors.BadTorrent: 5,

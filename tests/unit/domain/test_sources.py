@@ -84,3 +84,19 @@ def test_of_too_many_the_longest_silent_is_forgotten(sources: Sources, clock: Cl
     assert Source("/source") in known
     assert known[1] == Source("http://s006.test")
     assert sources.of("cd" * 32) == ()
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        ("10.0.0.9:6881", "10.0.0.9:6881"),
+        ("127.0.0.1:6881", "10.0.0.1:6881"),
+        ("0.0.0.0:6881", "10.0.0.1:6881"),
+        ("[::]:6881", "10.0.0.1:6881"),
+        ("", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_a_seeder_that_listens_everywhere_is_met_where_it_serves_http(peer: str, expected: str) -> None:
+    assert Source("/source", "t", peer).peer_seen_from("http://10.0.0.1:6969/t") == expected
+    assert Source("http://10.0.0.1:1/source", "t", peer).peer_seen_from("http://elsewhere:6969") == expected

@@ -80,8 +80,7 @@ async def test_what_came_in_order_is_hashed_before_the_file_is_whole(tmp_path: P
         await until(lambda: desk.hashed(1) == 2 * LAYOUT.piece_length)
         desk.arrive(*rest, *pieces(2))
         await until(lambda: desk.hashed(1) == LAYOUT.spans[1].size)
-        assert await desk.ahead.digest(1) == SNAPSHOT.manifest.files[1].etag
-        assert await desk.ahead.digest(2) == SNAPSHOT.manifest.files[2].etag
+        assert await desk.ahead.digests([1, 2]) == [file.etag for file in SNAPSHOT.manifest.files[1:]]
 
 
 async def test_what_was_written_but_has_not_passed_its_check_is_left_alone(tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ async def test_what_has_passed_its_check_but_is_not_written_yet_is_left_alone(tm
         await until(lambda: desk.hashed(1) == LAYOUT.piece_length)
         desk.write(*rest)
         await until(lambda: desk.hashed(1) == LAYOUT.spans[1].size)
-    assert await desk.ahead.digest(1) == SNAPSHOT.manifest.files[1].etag
+    assert await desk.ahead.digests([1]) == [SNAPSHOT.manifest.files[1].etag]
 
 
 async def test_small_whole_and_unwanted_files_are_not_looked_at(tmp_path: Path) -> None:
@@ -114,4 +113,4 @@ async def test_small_whole_and_unwanted_files_are_not_looked_at(tmp_path: Path) 
         await asyncio.sleep(0.01)
         assert desk.hashed(0) == 0
         assert desk.hashed(2) == 0
-    assert await desk.ahead.digest(0) == SNAPSHOT.manifest.files[0].etag
+    assert await desk.ahead.digests([0]) == [SNAPSHOT.manifest.files[0].etag]

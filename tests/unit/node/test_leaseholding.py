@@ -140,16 +140,21 @@ async def test_before_there_is_a_feed_it_says_what_is_missing_and_that_it_waits(
 async def test_the_seeders_are_known_once_it_has_begun_as_the_coordinators_url_shows_them(rig: Rig) -> None:
     async with companions() as start:
         await rig.begin(start, CROWD)
-        assert rig.holder.leased
+        assert rig.holder.shuns_seeders
         assert rig.seeders.known == [Endpoint("http://c.test/source", "t0ken", "rack-1")]
     await assert_nothing_runs()
 
 
 async def test_without_a_coordinator_there_are_no_leases(rig: Rig) -> None:
     async with rig.running(None):
-        assert not rig.holder.leased
+        assert not rig.holder.shuns_seeders
         assert rig.feed.grants == [(None, False)]
         assert rig.seeders.known == []
+
+
+async def test_where_the_coordinator_knows_no_seeder_others_may_introduce_one(rig: Rig) -> None:
+    async with rig.running(Word(Grant((1,), peers=2))):
+        assert not rig.holder.shuns_seeders
 
 
 async def test_the_feed_gets_every_word_and_hears_that_there_is_none_any_more(rig: Rig) -> None:
@@ -173,7 +178,7 @@ async def test_a_piece_that_was_ours_to_bring_is_news(rig: Rig) -> None:
 async def test_another_coordinator_that_does_not_answer_takes_nothing_away(rig: Rig) -> None:
     async with rig.running(CROWD):
         rig.say(None, "http://other.test")
-        assert rig.holder.leased
+        assert rig.holder.shuns_seeders
         assert rig.feed.grants == [(CROWD.grant, False)]
 
 
@@ -186,7 +191,7 @@ async def test_in_a_crowd_the_seeders_are_never_joined(rig: Rig) -> None:
 
 async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) -> None:
     async with rig.running(ALONE):
-        rig.clock.now += leaseholding.ALONE_FOR
+        rig.clock.now += leaseholding.ALONE_FOR - 0.05
         await rig.look()
         assert rig.torrent.joined == []
         rig.clock.now += 0.1

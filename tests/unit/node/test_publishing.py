@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from p2pmodel.errors import IntegrityError
 from p2pmodel.node.inventory import take_inventory
@@ -16,6 +17,7 @@ from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import AddTorrent
 from p2pmodel.swarm.memory_torrent import MemoryTorrent
 from p2pmodel.swarm.torrents import build, parse
+from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm, assert_nothing_runs
 from tests.support.stored import publish
@@ -37,6 +39,7 @@ class WatchedTorrent:
     def __init__(self, torrent: MemoryTorrent) -> None:
         self._torrent = torrent
         self.flushes = 0
+        self.renames = 0
         self.renamed: list[int] = []
 
     async def flush(self) -> None:
@@ -44,9 +47,10 @@ class WatchedTorrent:
         await asyncio.sleep(0)
         await self._torrent.flush()
 
-    async def rename(self, file: int, path: Path) -> None:
-        self.renamed.append(file)
-        await self._torrent.rename(file, path)
+    async def rename(self, files: Mapping[int, Path]) -> None:
+        self.renamed += files
+        self.renames += 1
+        await self._torrent.rename(files)
 
 
 class Desk:
@@ -126,7 +130,26 @@ async def test_many_small_files_share_flushes(tmp_path: Path) -> None:
     torrent = await desk.publish()
     assert len(torrent.renamed) == count
     assert torrent.flushes <= count / BATCH + (os.cpu_count() or 1)
+    assert torrent.renames <= count / BATCH + (os.cpu_count() or 1)
     assert len(desk.swarm.published()) == count
+
+
+async def test_a_client_that_downloads_one_blob_holds_up_no_other(desk: Desk) -> None:
+    desk.stage()
+    repo, file = desk.repo, desk.swarm.snapshot.file("config.json")
+    lock = repo.cache.root / ".locks" / repo.repo.cache_folder / f"{file.etag}.lock"
+    lock.parent.mkdir(parents=True)
+    async with desk.publisher() as (publisher, _):
+        for index in desk.all():
+            publisher.file_is_whole(index)
+        with FileLock(lock):
+            publishing = asyncio.create_task(publisher.publish(desk.all(), ("main",), on_last=lambda: None))
+            blobs = repo.folder / "blobs"
+            await eventually(lambda: blobs.exists() and len(list(blobs.iterdir())) == 2, seconds=5, what="the others")
+            assert not repo.blob_path(file).exists()
+            assert not repo.refs()
+        await asyncio.wait_for(publishing, 5)
+    assert desk.swarm.published() == CONTENTS
 
 
 async def test_blobs_of_the_cache_need_no_flush(desk: Desk) -> None:

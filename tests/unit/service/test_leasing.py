@@ -106,6 +106,19 @@ async def test_without_news_nothing_is_said() -> None:
         assert (await peer.word()).grant.pieces == ()
 
 
+async def test_who_comes_and_goes_is_no_news_while_there_are_others() -> None:
+    async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
+        await one.tell(0, near=False)
+        await one.granted(0)
+        await other.tell(0, near=False)
+        assert (await one.word()).grant.peers == 2
+        async with rig.peer() as third:
+            await third.tell(0, near=False)
+            assert (await third.word()).grant.peers == 3
+        await one.tell(near=False)
+        assert (await one.word()).grant.pieces == ()
+
+
 async def test_a_token_is_needed() -> None:
     async with coordinator(TOKEN) as rig:
         async with rig.peer() as peer:

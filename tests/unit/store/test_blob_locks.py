@@ -1,5 +1,8 @@
 """The hub's lock files: shared with other processes, counted within ours."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -66,16 +69,53 @@ def test_blobs_have_locks_of_their_own(tmp_path: Path) -> None:
     theirs.release(REPO, OTHER)
 
 
+def test_a_lock_that_huggingface_hub_holds_is_not_to_be_had(tmp_path: Path) -> None:
+    locks = BlobLocks(tmp_path)
+    path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
+    path.parent.mkdir(parents=True)
+    with FileLock(path, mode=0o664):
+        assert not locks.try_acquire(REPO, FILE)
+    assert locks.try_acquire(REPO, FILE)
+    locks.release(REPO, FILE)
+
+
+def test_everybody_of_the_group_may_wait_for_it(tmp_path: Path) -> None:
+    locks, before = BlobLocks(tmp_path), os.umask(0o077)
+    try:
+        locks.acquire(REPO, FILE, 0)
+    finally:
+        os.umask(before)
+    locks.release(REPO, FILE)
+    path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
+    locks = BlobLocks(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", lambda _descriptor, _how: path.unlink())
+        assert not locks.try_acquire(REPO, FILE)
+    assert locks.try_acquire(REPO, FILE)
+    assert seen_by_another_process(tmp_path) == "busy"
+    locks.release(REPO, FILE)
+
+
 def test_where_flock_is_missing_a_soft_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoFlock(FileLock):  # type: ignore[misc, valid-type]
         def _acquire(self) -> None:
             raise NotImplementedError("use SoftFileLock instead")
 
+    def missing(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
     monkeypatch.setattr(module, "FileLock", NoFlock)
+    monkeypatch.setattr(fcntl, "flock", missing)
     locks = BlobLocks(tmp_path)
     locks.acquire(REPO, FILE, 0)
     path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
     assert path.exists()
     assert not BlobLocks(tmp_path).try_acquire(REPO, FILE)
+    assert path.exists()
     locks.release(REPO, FILE)
     assert not path.exists()

@@ -15,7 +15,7 @@ from p2pmodel.domain.names import RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.store import publish as module
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.publish import blob_lock, blob_path, publish_blob, publish_snapshot
+from p2pmodel.store.publish import blob_lock, make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import CONTENTS, move_to_shared_store, publish, stage
 
@@ -89,7 +89,8 @@ def test_a_blob_known_to_be_right_stays(repo: RepoCache, snapshot: HubSnapshot) 
 @pytest.mark.parametrize("there", [b"short", b"\0" * len(CONTENTS[WEIGHTS])])
 def test_a_blob_that_nobody_has_checked_is_replaced(repo: RepoCache, snapshot: HubSnapshot, there: bytes) -> None:
     file, path = staged(repo, snapshot)
-    blob_path(repo, file).write_bytes(there)
+    make_blobs_folder(repo)
+    repo.blob_path(file).write_bytes(there)
     assert publish_blob(repo, file, path).read_bytes() == CONTENTS[WEIGHTS]
 
 
@@ -132,6 +133,31 @@ async def test_blob_lock_keeps_others_out_and_lets_us_publish(repo: RepoCache, s
         async with blob_lock(repo, file, patience=0.06):
             pytest.fail("the other holds it")
     other.release()
+
+
+async def test_of_many_locks_those_are_taken_that_are_free(repo: RepoCache, snapshot: HubSnapshot) -> None:
+    free, busy = snapshot.file("config.json"), snapshot.file(WEIGHTS)
+    with hub_lock(repo, busy):
+        async with some_blob_locks(repo, [busy, free]) as held:
+            assert held == {free}
+            with pytest.raises(TimeoutError):
+                hub_lock(repo, free).acquire(timeout=0)
+        with pytest.raises(Unavailable, match=busy.etag):
+            async with some_blob_locks(repo, [busy], patience=0.06):
+                pytest.fail("the other holds it")
+    async with some_blob_locks(repo, [busy, free]) as held:
+        assert held == {busy, free}
+
+
+async def test_an_error_while_taking_locks_leaves_none(repo: RepoCache, snapshot: HubSnapshot) -> None:
+    first, second = snapshot.file("config.json"), snapshot.file(WEIGHTS)
+    folder = repo.cache.root / ".locks" / "models--org--model"
+    (folder / f"{second.etag}.lock").mkdir(parents=True)
+    with pytest.raises(LocalResource):
+        async with some_blob_locks(repo, [first, second]):
+            pytest.fail("the second is a folder")
+    with hub_lock(repo, first) as lock:
+        assert lock.is_locked
 
 
 async def test_a_cancelled_wait_takes_no_lock(repo: RepoCache, snapshot: HubSnapshot) -> None:

@@ -176,6 +176,17 @@ async def test_limits_hold_on_loopback(tmp_path: Path) -> None:
         assert time.monotonic() - started > 0.7 * sum(map(len, CONTENTS.values())) / 2_000_000
 
 
+async def test_a_limit_that_is_lifted_lets_the_rest_through(tmp_path: Path) -> None:
+    limited = EngineSettings(host="127.0.0.2", download_limit=20_000)
+    async with LibtorrentEngine() as seeder, LibtorrentEngine(limited) as engine:
+        await seeder.add(seeding(torrent(), stored(tmp_path / "seed")))
+        node = await engine.add(AddTorrent(torrent(), tmp_path / "peer", {}, peers=(seeder.address,)))
+        with pytest.raises(TimeoutError):
+            await until_complete(node, torrent(), seconds=1)
+        engine.limit(upload=0, download=0)
+        await until_complete(node, torrent())
+
+
 async def test_a_peer_that_sends_some_blocks_wrong_does_not_stop_a_download(tmp_path: Path) -> None:
     """Either of the two may be banned for a moment (see bans.py), but all arrives, and right."""
     raw = torrent()

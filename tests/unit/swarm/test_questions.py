@@ -46,3 +46,26 @@ async def test_refusing_one_kind_leaves_the_others_open() -> None:
     questions.refuse_all(LocalResource("gone"))
     with pytest.raises(LocalResource, match="gone"):
         await text
+
+
+async def test_many_are_asked_at_once_and_each_has_its_own_answer() -> None:
+    questions = Questions()
+    task = asyncio.create_task(questions.ask_all([("a", object), ("b", object)], timeout=5, what="x"))
+    await asyncio.sleep(0)
+    questions.refuse("b", LocalResource("broken"))
+    await asyncio.sleep(0)
+    assert not task.done()
+    questions.answer("a", "one")
+    first, second = await task
+    assert first.result() == "one"
+    with pytest.raises(LocalResource):
+        second.result()
+
+
+async def test_one_late_answer_of_many_gives_all_up() -> None:
+    questions = Questions()
+    task = asyncio.create_task(questions.ask_all([("a", object), ("b", object)], timeout=0.01, what="move"))
+    await asyncio.sleep(0)
+    questions.refuse("a", LocalResource("broken"))
+    with pytest.raises(Unavailable, match=r"did not move within 0\.01 seconds"):
+        await task

@@ -1,0 +1,43 @@
+"""A snapshot that is ready, as `fetch` tells of it, whoever brought it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.domain.progress import Progress, Timings
+from p2pmodel.domain.sizes import human
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where it is, what it is (`size` in bytes), how long it took, and where its bytes came from."""
+
+    path: Path
+    repo: str
+    commit: str
+    size: int
+    timings: Timings
+    progress: Progress
+
+    def plain(self) -> dict[str, Any]:
+        """As one JSON object."""
+        progress = dataclasses.asdict(self.progress)
+        sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones")}
+        return {
+            "path": str(self.path),
+            "repo": self.repo,
+            "commit": self.commit,
+            "size": self.size,
+            "seconds": round(self.timings.total, 3),
+            "find_seconds": round(self.timings.find, 3),
+            "download_seconds": round(self.timings.download, 3),
+            "verify_seconds": round(self.timings.verify, 3),
+        } | sources
+
+    def words(self) -> str:
+        """As one line."""
+        timings, progress = self.timings, self.progress
+        came = progress.from_peers + progress.from_mirrors
+        if not came:
+            return f"{human(progress.total)} were here already, verified in {timings.verify:.2f} s"
+        return f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"

@@ -1,0 +1,108 @@
+"""Fetching through the node's daemon: it is told what to bring, and watched until it is here."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+from p2pmodel.cli import options
+from p2pmodel.cli.console import Screen
+from p2pmodel.cli.outcome import Outcome
+from p2pmodel.client import Client, NoDaemon
+from p2pmodel.domain.progress import Progress, Timings
+from p2pmodel.domain.transfers import TransferView
+from p2pmodel.errors import AccessDenied, Conflict, restored
+from p2pmodel.node.fetching import FetchRequest
+from p2pmodel.node.finding import TorrentTarget
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.torrent_file import read_torrent
+
+OF_THE_NODE = (
+    "--endpoint",
+    "--coordinator",
+    "--swarm-listen",
+    "--zone",
+    "--upload-limit",
+    "--download-limit",
+    "--seed-time",
+)
+"""Options that say how a node takes part: one that runs already was told so when it started."""
+
+
+async def usable(settings: Settings, screen: Screen) -> bool:
+    """Whether a daemon runs, and would do what this command line says."""
+    path = settings.daemon.socket
+    if path is None or not path.is_socket():
+        return False
+    try:
+        async with Client(path) as client:
+            node = await client.node()
+    except (NoDaemon, AccessDenied):
+        return False
+    if Path(node.cache_dir) != HubCache(settings.cache_dir).root:
+        screen.note(f"the daemon keeps another cache ({node.cache_dir}): fetching without it")
+        return False
+    given = options.given(*OF_THE_NODE, "--seed-ratio")
+    if given:
+        screen.note(f"{', '.join(given)} cannot be given to the daemon that runs: fetching without it")
+        return False
+    return True
+
+
+async def fetch(settings: Settings, request: FetchRequest, screen: Screen, priority: int | None = None) -> Outcome:
+    """Have the daemon bring what `request` names, showing how it goes on. Raises what made it fail."""
+    assert settings.daemon.socket is not None
+    began = time.monotonic()
+    screen.progress(Progress("finding"))
+    async with Client(settings.daemon.socket) as client:
+        view = await client.start(
+            _wire(request),
+            include=request.include,
+            exclude=request.exclude,
+            priority=priority,
+            peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
+        )
+        found = time.monotonic()
+        if view.complete:
+            return _here_already(view, found - began)
+        view = await _followed(client, view, screen)
+    timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
+    timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
+    return Outcome(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
+
+
+def _wire(request: FetchRequest) -> str | bytes:
+    target = request.target
+    if not isinstance(target, TorrentTarget):
+        return str(target)
+    if "://" in target.source or target.source.lower().startswith("magnet:"):
+        return target.source
+    return read_torrent(Path(target.source))
+
+
+async def _followed(client: Client, view: TransferView, screen: Screen) -> TransferView:
+    """The transfer's state once it is complete."""
+    noted = 0
+    async for state in client.watch(view.id):
+        if isinstance(state, str):
+            raise Conflict(f"the transfer of {view.repo} was cancelled", hint="the same command starts it again")
+        for line in state.notes[-(state.noted - noted) :] if state.noted > noted else ():
+            screen.note(line)
+        noted = state.noted
+        screen.progress(_shown(state))
+        if state.complete:
+            return state
+        if state.trouble:
+            raise restored(state.trouble.code, state.trouble.message, hint=state.trouble.hint)
+    raise Conflict(f"the transfer of {view.repo} is gone", hint="the same command starts it again")
+
+
+def _shown(view: TransferView) -> Progress:
+    waiting = {"queued": "its turn: others go first", "paused": "'p2pmodel resume': it is paused"}.get(view.state)
+    return dataclasses.replace(view.progress, waiting_for=waiting) if waiting else view.progress
+
+
+def _here_already(view: TransferView, seconds: float) -> Outcome:
+    total = view.progress.total or view.size
+    progress = Progress("done", total, total, from_cache=total)
+    return Outcome(Path(view.path), view.repo, view.commit, view.size, Timings(seconds, seconds, 0.0, 0.0), progress)

@@ -1,0 +1,77 @@
+"""The node's daemon, as verbs ask it about transfers; and pausing and resuming them."""
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.running import run
+from p2pmodel.client import Client
+from p2pmodel.domain.names import Reference
+from p2pmodel.domain.transfers import TransferView, named
+from p2pmodel.errors import InvalidInput, NotFound
+from p2pmodel.settings import Settings
+
+Command = Callable[[Client, str], Awaitable[TransferView]]
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """The daemon of this machine. Whatever is asked of one that does not run raises NoDaemon."""
+    if settings.daemon.socket is None:
+        raise InvalidInput("no socket of a daemon is configured", hint="see 'Settings' in README.md")
+    async with Client(settings.daemon.socket) as client:
+        yield client
+
+
+def chosen(views: Iterable[TransferView], repo: str) -> tuple[TransferView, ...]:
+    """Those of REPO, or of REPO@REV. Raises NotFound if there are none."""
+    ref = Reference.parse(repo)
+    of_repo = [view for view in views if view.repo == str(ref.repo)]
+    found = named(of_repo, ref) if "@" in repo else of_repo
+    if not found:
+        raise NotFound(f"the daemon has no transfer of {repo}", hint="'p2pmodel status' lists what it has")
+    return tuple(found)
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.socket
+@options.common
+def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Stop the daemon's transfers of REPO, their serving too, until they are resumed."""
+    _command(settings, repo, Client.pause, "paused", as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.socket
+@options.common
+def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Go on with the daemon's transfers of REPO that are paused or have failed."""
+    _command(settings, repo, Client.resume, "resumed", as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.socket
+@options.common
+def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Let the daemon forget its transfers of REPO. What is here of them stays, and a new fetch goes on from there."""
+    _command(settings, repo, Client.cancel, "cancelled", as_json=as_json, quiet=quiet)
+
+
+def _command(settings: Settings, repo: str, command: Command, done: str, *, as_json: bool, quiet: bool) -> None:
+    async def work() -> list[TransferView]:
+        async with connected(settings) as client:
+            return [await command(client, view.id) for view in chosen(await client.transfers(), repo)]
+
+    views = run(work(), interrupted="interrupted")
+    if as_json:
+        click.echo(json.dumps({"transfers": [dataclasses.asdict(view) for view in views]}))
+    elif not quiet:
+        for view in views:
+            click.echo(f"{done} {view.repo}@{view.commit}", err=True)

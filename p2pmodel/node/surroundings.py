@@ -1,0 +1,40 @@
+"""What the operating system knows of this machine's own bounds. None where it does not tell."""
+
+import re
+from pathlib import Path
+
+_SOME = re.compile(r"^some avg10=(\d+\.\d+)", re.MULTILINE)
+
+
+def link_speed(root: Path = Path("/sys/class/net")) -> float | None:
+    """Bytes a second of this machine's fastest link that is up; of virtual links nobody knows."""
+    speeds = [_number(device / "speed") for device in _devices(root) if _text(device / "operstate") == "up"]
+    known = [speed for speed in speeds if speed is not None and speed > 0]
+    return max(known) * 1e6 / 8 if known else None
+
+
+def disk_pressure(file: Path = Path("/proc/pressure/io")) -> float | None:
+    """Percent of the last 10 seconds in which some process waited for a disk."""
+    found = _SOME.search(_text(file))
+    return float(found[1]) if found else None
+
+
+def _devices(root: Path) -> list[Path]:
+    try:
+        return sorted(root.iterdir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_text(path))
+    except ValueError:
+        return None

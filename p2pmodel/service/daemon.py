@@ -1,0 +1,80 @@
+"""The daemon of a node: one engine, all its transfers, and the control API over them.
+
+It starts from the inside out, and tells that it is ready when all of it is. It stops in the opposite order, each stage
+bounded: no more requests (2 s at most), then the transfers leave their swarms (5 s), then the engine ends.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.node.fetching import Home
+from p2pmodel.node.node import Node
+from p2pmodel.node.sources import engine_of
+from p2pmodel.service.access import Access
+from p2pmodel.service.control import control_app
+from p2pmodel.service.node_api import NodeApi
+from p2pmodel.service.server import check_not_running, serving, serving_unix
+from p2pmodel.service.systemd import notify
+from p2pmodel.settings import Settings
+from p2pmodel.store.cache import HubCache
+from p2pmodel.store.space import check_writable
+
+GRACE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class TcpRole:
+    """Where the control API listens beside the unix socket, and for whom."""
+
+    listen: ListenAddress
+    token: str | None = None
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where a daemon can be reached: by clients on this machine, over TCP if it was told to, and by peers."""
+
+    socket: Path
+    url: str | None
+    peer: ListenAddress
+
+
+class Daemon:
+    """One run of `p2pmodel daemon`. `note` gets lines for the log."""
+
+    def __init__(self, settings: Settings, tcp: TcpRole | None, note: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._tcp = tcp
+        self._note = note
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> None:
+        """Keep the node until cancelled; `on_ready` is called once clients can come."""
+        settings = self._settings
+        assert settings.state_dir is not None
+        assert settings.daemon.socket is not None
+        path, folder = settings.daemon.socket, settings.state_dir / "node"
+        check_not_running(path)
+        for each in (settings.cache_dir, folder):
+            await asyncio.to_thread(check_writable, each)
+        async with AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(engine_of(settings))
+            home = Home(engine, HubCache(settings.cache_dir))
+            api = NodeApi(await stack.enter_async_context(Node(home, settings, folder, note=self._note)))
+            await stack.enter_async_context(serving_unix(control_app(api), path, grace=GRACE))
+            url = await self._serve_tcp(api, stack)
+            on_ready(Ready(path, url, ListenAddress(*engine.address)))
+            notify("READY=1")
+            stack.callback(notify, "STOPPING=1")
+            await asyncio.Event().wait()
+
+    async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
+        tcp = self._tcp
+        if tcp is None:
+            return None
+        app = control_app(api, Access(tcp.token), read_only=tcp.read_only)
+        return await stack.enter_async_context(serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE))

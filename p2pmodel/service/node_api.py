@@ -1,0 +1,185 @@
+"""What the control API offers, without HTTP: plain values in, frozen views out, errors of the error tree."""
+
+import asyncio
+import os
+import time
+
+from p2pmodel import __version__
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.diagnosis import Diagnosis, Surroundings, explain
+from p2pmodel.domain.names import Reference
+from p2pmodel.domain.transfers import (
+    Limits,
+    LimitsView,
+    NodeView,
+    Removed,
+    SnapshotView,
+    SwarmView,
+    TransferView,
+    named,
+)
+from p2pmodel.errors import InvalidInput, NotFound
+from p2pmodel.node.fetching import FetchRequest
+from p2pmodel.node.finding import Found, TorrentTarget, parse_target
+from p2pmodel.node.gauging import gauges
+from p2pmodel.node.node import Node
+from p2pmodel.node.surroundings import disk_pressure, link_speed
+from p2pmodel.node.version import Version
+from p2pmodel.origin.standing import Standing
+from p2pmodel.service.control_bodies import ChangeBody, LimitsBody, StartBody
+from p2pmodel.store.listing import Held, snapshots
+from p2pmodel.swarm.torrents import parse
+
+LOOK_SECONDS = 1.0
+
+
+class NodeApi:
+    """One node, as its clients see it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._cache = node.home.cache
+
+    @property
+    def version(self) -> Version:
+        """Grows with every change of what `transfers` says."""
+        return self._node.version
+
+    def node(self) -> NodeView:
+        """The node itself."""
+        address = str(ListenAddress(*self._node.home.engine.address))
+        return NodeView(__version__, str(self._cache.root), address, os.getpid())
+
+    def transfers(self) -> tuple[TransferView, ...]:
+        """All transfers, oldest first."""
+        return self._node.transfers()
+
+    def transfer(self, ident: str) -> TransferView:
+        """One transfer. Raises NotFound."""
+        return self._node.transfer(ident)
+
+    async def start(self, body: StartBody) -> TransferView:
+        """Bring a snapshot here, or go on with it. Raises as `Node.start` does, and InvalidInput."""
+        found = await _found(body)
+        target = Reference(found.manifest.repo, found.manifest.commit) if found else _target(body)
+        peers = [ListenAddress.parse(peer) for peer in body.peers]
+        request = FetchRequest(
+            target, tuple(body.include), tuple(body.exclude), peers=tuple((peer.host, peer.port) for peer in peers)
+        )
+        return await self._node.start(request, priority=body.priority, found=found)
+
+    async def why(self, ident: str) -> Diagnosis:
+        """What bounds a transfer; looks at it for a second. Raises NotFound."""
+        before = self._node.transfer(ident)
+        began = time.monotonic()
+        if before.state == "active":
+            await asyncio.sleep(LOOK_SECONDS)
+        rates = [standing.rate for standing in await self.mirrors() if standing.rate is not None]
+        around = Surroundings(
+            limit=self._node.limits.download_now,
+            link=await asyncio.to_thread(link_speed),
+            mirrors=sum(rates) if rates else None,
+            disk_pressure=await asyncio.to_thread(disk_pressure),
+        )
+        return explain(before, self._node.transfer(ident), max(time.monotonic() - began, 1e-3), around)
+
+    async def change(self, ident: str, body: ChangeBody) -> TransferView:
+        """Change a transfer's priority. Raises NotFound."""
+        return await self._node.prioritise(ident, body.priority)
+
+    async def pause(self, ident: str) -> TransferView:
+        """Stop a transfer until it is resumed, its serving too. Raises NotFound."""
+        return await self._node.pause(ident)
+
+    async def resume(self, ident: str) -> TransferView:
+        """Go on with a transfer that is paused or has failed. Raises NotFound."""
+        return await self._node.resume(ident)
+
+    async def cancel(self, ident: str) -> TransferView:
+        """Forget a transfer; its files stay. Returns its last view. Raises NotFound."""
+        view = self._node.transfer(ident)
+        await self._node.cancel(ident)
+        return view
+
+    async def remove(self, ident: str) -> Removed:
+        """Forget a transfer, and take its snapshot out of the cache. Raises NotFound."""
+        view = self._node.transfer(ident)
+        return await self._remove(Reference.parse(view.repo, revision=view.commit))
+
+    async def snapshots(self) -> tuple[SnapshotView, ...]:
+        """What the cache holds."""
+        held = await asyncio.to_thread(lambda: list(snapshots(self._cache)))
+        return tuple(self._snapshot(each) for each in held)
+
+    async def remove_snapshot(self, ref: str) -> Removed:
+        """Take the snapshot that `ref`, as in REPO@REV, means out of the cache. Raises NotFound, InvalidInput."""
+        reference = Reference.parse(ref)
+        views = named(self._node.transfers(), reference)
+        commit = views[0].commit if views else await asyncio.to_thread(self._resolve, reference)
+        if commit is None:
+            raise NotFound(f"{reference} is not in this cache", hint="'p2pmodel ls' lists what is")
+        return await self._remove(Reference(reference.repo, commit))
+
+    def swarms(self) -> tuple[SwarmView, ...]:
+        """How many peers each transfer has."""
+        return tuple(
+            SwarmView(
+                view.id,
+                view.repo,
+                view.progress.peers,
+                view.progress.download_rate,
+                view.progress.upload_rate,
+                view.progress.from_peers,
+                view.progress.uploaded,
+            )
+            for view in self._node.transfers()
+        )
+
+    async def mirrors(self) -> tuple[Standing, ...]:
+        """The mirrors, in the order they would be asked, with what is remembered of each."""
+        return tuple(await gauges(self._node.settings).known())
+
+    def limits(self) -> LimitsView:
+        """What is exchanged with peers at most."""
+        return self._node.limits
+
+    def limit(self, body: LimitsBody) -> LimitsView:
+        """Change it, until the node starts anew."""
+        return self._node.limit(Limits(body.upload, body.download))
+
+    async def _remove(self, ref: Reference) -> Removed:
+        freed = await self._node.remove(ref.repo, ref.revision)
+        return Removed(str(ref.repo), ref.revision, freed)
+
+    def _resolve(self, ref: Reference) -> str | None:
+        return self._cache.repo(ref.repo).resolve(ref.revision)
+
+    def _snapshot(self, held: Held) -> SnapshotView:
+        return SnapshotView(
+            repo=str(held.repo),
+            commit=held.commit,
+            revisions=held.refs,
+            path=str(self._cache.repo(held.repo).snapshot(held.commit)),
+            size=held.manifest.total_size,
+            files=len(held.manifest.files),
+            missing=len(held.missing),
+        )
+
+
+async def _found(body: StartBody) -> Found | None:
+    if (body.torrent is None) == (body.target == ""):
+        raise InvalidInput("a transfer has a target, or a torrent, and not both")
+    if body.torrent is None:
+        return None
+    if body.revision is not None:
+        raise InvalidInput("a revision goes with a repository, not with a torrent")
+    metainfo = await asyncio.to_thread(parse, body.torrent)
+    return Found(metainfo.manifest, metainfo)
+
+
+def _target(body: StartBody) -> Reference | TorrentTarget:
+    target = parse_target(body.target, body.revision)
+    if isinstance(target, TorrentTarget) and not target.source.lower().startswith(("magnet:", "http://", "https://")):
+        # Of this machine the daemon reads for others what is in its cache, and nothing else.
+        raise InvalidInput("a .torrent file is sent as 'torrent', not named by its path")
+    return target

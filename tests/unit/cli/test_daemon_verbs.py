@@ -1,0 +1,128 @@
+"""The daemon's verbs as far as they need no daemon: what they refuse, and how they show what they are told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.cli.log import logger
+from p2pmodel.cli.outcome import Outcome
+from p2pmodel.cli.status import table
+from p2pmodel.cli.transfers import chosen
+from p2pmodel.cli.why import words
+from p2pmodel.domain.diagnosis import Diagnosis
+from p2pmodel.domain.progress import Progress, Timings
+from p2pmodel.domain.transfers import TransferView, Trouble
+from p2pmodel.errors import InvalidInput, NotFound
+from tests.support.command_line import CommandLine
+
+VIEW = TransferView(
+    id="0123456789ab",
+    repo="org/model",
+    commit="ab" * 20,
+    revisions=("main",),
+    state="active",
+    complete=False,
+    priority=0,
+    added=1.0,
+    path="/hub/x",
+    size=3_000_000_000,
+    progress=Progress("downloading", 2_000_000_000, 500_000_000, peers=3, download_rate=40_000_000),
+)
+
+
+def view(**changes: object) -> TransferView:
+    import dataclasses
+
+    return dataclasses.replace(VIEW, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--token-file", "t"), "go with --control-listen"),
+        (("--read-only",), "go with --control-listen"),
+        (("--control-listen", "here"), "is not an address"),
+        (("--control-listen", "0.0.0.0:80"), "would serve everyone"),
+        (("--control-listen", "127.0.0.1:0", "--token-file", "none"), "cannot be read"),
+        (("--max-active", "0"), "daemon.max_active"),
+    ],
+)
+def test_a_daemon_that_must_not_start(cli: CommandLine, options: tuple[str, ...], said: str):
+    assert said in cli.refuses(2, "daemon", *options)
+
+
+def test_a_token_that_others_can_read_is_refused(cli: CommandLine):
+    token = cli.home / "token"
+    token.write_text("sesame-sesame")
+    token.chmod(0o640)
+    said = cli.refuses(2, "daemon", "--control-listen", "127.0.0.1:0", "--token-file", token)
+    assert "others can read the token file" in said
+    assert "sesame" not in said
+
+
+def test_a_socket_where_none_can_be(cli: CommandLine):
+    assert "the socket is too long" in cli.refuses(7, "daemon", "--socket", cli.home / ("x" * 120))
+
+
+@pytest.mark.parametrize(
+    "verb", [("status",), ("pause", "a/b"), ("resume", "a/b"), ("why", "a/b"), ("limits",), ("status", "--watch")]
+)
+def test_no_daemon_is_one_line(cli: CommandLine, verb: tuple[str, ...]):
+    said = cli.refuses(6, *verb, P2PMODEL_SOCKET=str(cli.home / "d.sock"))
+    assert said.endswith(f"no daemon is running (looked for {cli.home}/d.sock); start one with 'p2pmodel daemon'")
+
+
+def test_ls_of_an_empty_cache(cli: CommandLine):
+    assert json.loads(cli.ok("ls", "--json")) == {"snapshots": []}
+    assert cli.ok("ls").split() == ["REPO", "COMMIT", "NAMES", "SIZE", "FILES", "STATE"]
+    assert "is not in this cache" in cli.refuses(3, "rm", "org/model")
+
+
+def test_a_transfer_is_named_by_its_repository_or_a_revision():
+    other = view(id="1" * 12, commit="cd" * 20, revisions=("v1",))
+    assert chosen([VIEW, other], "org/model") == (VIEW, other)
+    assert chosen([VIEW, other], "org/model@v1") == (other,)
+    assert chosen([VIEW, other], f"org/model@{'ab' * 20}") == (VIEW,)
+    with pytest.raises(NotFound):
+        chosen([VIEW], "org/model@v2")
+    with pytest.raises(InvalidInput):
+        chosen([VIEW], "no such name")
+
+
+def test_the_table_says_what_each_does():
+    waiting = view(progress=Progress("downloading", 10, 5, waiting_for="peers (none is connected)"))
+    failed = view(state="failed", trouble=Trouble("unavailable", "nobody answers"))
+    rows = table([VIEW, waiting, failed, view(state="ready", complete=True, progress=Progress("finding"))]).splitlines()
+    assert " ".join(rows[1].split()) == "org/model abababab active 25% 2.0 GB 40.0 MB/s 0.0 MB/s 3 downloading"
+    assert rows[2].endswith("waiting for peers (none is connected)")
+    assert rows[3].endswith("nobody answers")
+    assert "100%" in rows[4]
+
+
+def test_the_log_is_for_machines_where_nobody_looks(capsys: pytest.CaptureFixture[str]):
+    logger(quiet=True)("nothing")
+    assert capsys.readouterr() == ("", "")
+    logger(quiet=False)("a line\nand\x1b[31m more")
+    said = capsys.readouterr()
+    assert said.out == ""
+    [line] = said.err.splitlines()
+    assert "\x1b" not in json.loads(line)["event"]
+
+
+def test_an_outcome_says_what_came():
+    def outcome(progress: Progress) -> Outcome:
+        return Outcome(Path("/x"), "a/b", "ab" * 20, 10, Timings(3.0, 0.5, 2.0, 0.5), progress)
+
+    came = outcome(Progress("done", 10, 10, from_cache=2, from_peers=5, from_mirrors=3))
+    assert came.words() == "downloaded 8 bytes in 2.00 s, then verified in 0.50 s"
+    assert came.plain()["from_mirrors"] == 3
+    assert "10 bytes were here already" in outcome(Progress("done", 10, 10, from_cache=10)).words()
+
+
+def test_a_diagnosis_is_one_line():
+    found = Diagnosis("1" * 12, "org/model", "limit", "the limit is used up", "raise it", 9.5e6, 10e6, 0.95)
+    assert words(found) == "org/model: limit: the limit is used up (9.5 MB/s of 10.0 MB/s, 95%); raise it"
+    assert (
+        words(Diagnosis("1" * 12, "org/model", "nothing", "it is complete", "")) == "org/model: nothing: it is complete"
+    )

@@ -1,0 +1,25 @@
+"""Telling systemd: what is said arrives, and nobody to tell is no failure."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.service.systemd import notify
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_what_is_said_arrives(tmp_path: Path, abstract: bool):
+    address = f"@{tmp_path.name}" if abstract else str(tmp_path / "notify.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind("\0" + address[1:] if abstract else address)
+        line.settimeout(5)
+        notify("READY=1", {"NOTIFY_SOCKET": address})
+        assert line.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/x"}, {"NOTIFY_SOCKET": "x"}]
+)
+def test_nobody_to_tell_is_no_failure(environ: dict[str, str]):
+    notify("READY=1", environ)
