@@ -57,6 +57,10 @@ SAVE_EVERY = 0.25
 """Seconds between records of what is durable. The engine keeps what arrives in memory until it is told to write, so
 this is also what a kill -9 costs at most, beside the pieces in flight. At line rate no cost was measured."""
 REPORT_EVERY = 0.2
+HANDED_ON_AFTER = 1.5
+"""Seconds without a byte sent after which nobody lacks what we have."""
+HAND_ON_FOR = 60.0
+"""Seconds after which who still lacks something is left to the others."""
 REPORT_SEEDING_EVERY = 0.5
 QUIET = 2.0
 """Seconds without progress after which a transfer says what it waits for."""
@@ -87,6 +91,10 @@ class TransferPlan:
     zone: str = ""
     download_limit: int = 0
     """Bytes a second from seeders (0: no limit)."""
+    mirrored: frozenset[int] = frozenset()
+    """Pieces that this run has brought from mirrors already."""
+    meeting: float | None = None
+    """As in `PieceFeed`."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""
 
@@ -155,6 +163,20 @@ class Transfer:
                     return
                 await asyncio.sleep(REPORT_SEEDING_EVERY)
 
+    async def hand_on(self) -> None:
+        """Serve the snapshot until those that are here have taken what only we have: until nothing went out for
+        `HANDED_ON_AFTER` seconds, or `HAND_ON_FOR` have passed."""
+        assert self._torrent is not None
+        began = last = time.monotonic()
+        sent, met = self._uploaded(), False
+        while (now := time.monotonic()) < min(last + HANDED_ON_AFTER, began + HAND_ON_FOR):
+            met = met or self._peers() > 0
+            if met and not self._peers():
+                return
+            if self._uploaded() > sent or (not met and now < began + (self._plan.meeting or 0.0)):
+                sent, last = self._uploaded(), now
+            await asyncio.sleep(REPORT_EVERY)
+
     def progress(self) -> Progress:
         """The transfer at this moment."""
         status = self._torrent.status() if self._torrent else None
@@ -211,7 +233,12 @@ class Transfer:
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
-        self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
+        mirrored = self._plan.mirrored & inventory.have
+        self._bytes = {
+            "cache": self._size(wanted & inventory.have - mirrored),
+            "peers": 0,
+            "mirrors": self._size(wanted & mirrored),
+        }
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
         shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
@@ -257,7 +284,14 @@ class Transfer:
         if self._origin is None and self._leaseholder is None:
             return
         self._feed = PieceFeed(
-            torrent, self._metainfo, self._origin, self._pulling, lambda: frozenset(self._missing), seeders=seeders
+            torrent,
+            self._metainfo,
+            self._origin,
+            self._pulling,
+            lambda: frozenset(self._missing),
+            seeders=seeders,
+            origin_bytes=self._size(self._plan.mirrored),
+            meeting=self._plan.meeting,
         )
         if self._leaseholder:
             self._leaseholder.hold(torrent, self._feed)
