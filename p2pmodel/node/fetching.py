@@ -5,12 +5,13 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.domain.progress import Timings
 from p2pmodel.errors import EntryNotFound
+from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.coordinators import announce_url, in_zone
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
 from p2pmodel.node.locking import one_at_a_time
@@ -57,10 +58,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """What all fetches of one long-lived node share: an engine that runs, and the cache with its locks."""
+    """What all fetches of one long-lived node share: an engine that runs, the cache with its locks, and what of their
+    files can be read already."""
 
     engine: Engine
     cache: HubCache
+    arriving: Arriving = field(default_factory=Arriving)
 
 
 class Fetching:
@@ -77,6 +80,7 @@ class Fetching:
         self._reporter = reporter
         self._home = home
         self._cache = home.cache if home else HubCache(settings.cache_dir)
+        self._arriving = home.arriving if home else Arriving()
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
@@ -126,7 +130,8 @@ class Fetching:
         repo = self._cache.repo(found.manifest.repo)
         files = self._selected(found.manifest)
         async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
-            await Mirroring(origin, repo, found.manifest, self._watched).run(files, found.refs)
+            mirroring = Mirroring(origin, repo, found.manifest, self._watched, arriving=self._arriving)
+            await mirroring.run(files, found.refs)
         on_ready(self._fetched(found.manifest))
         if self._serves:
             self._reporter.note(
@@ -155,7 +160,9 @@ class Fetching:
         repo = self._cache.repo(found.manifest.repo)
         async with (
             self._origin(metainfo) as origin,
-            Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self._watched) as transfer,
+            Transfer(
+                plan, engine=engine, repo=repo, origin=origin, reporter=self._watched, arriving=self._arriving
+            ) as transfer,
         ):
             async with one_at_a_time(repo, found.manifest.commit, self._watched):
                 await transfer.download()

@@ -88,7 +88,7 @@ async def find_reference(
         if held is not None:
             return Found(held, None)
     refs = () if ref.pinned else (ref.revision,)
-    metainfo = await _from_coordinators(ref, settings, reporter)
+    metainfo = await from_coordinators(ref, settings, reporter)
     if metainfo is not None:
         return Found(metainfo.manifest, metainfo, refs)
     return Found(await from_mirrors_or_cache(ref, origin, cache, reporter), None, refs)
@@ -135,7 +135,8 @@ def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest |
     return None if manifest is None or (whole and repo.missing(manifest.files)) else manifest
 
 
-async def _from_coordinators(ref: Reference, settings: Settings, reporter: Reporter) -> Metainfo | None:
+async def from_coordinators(ref: Reference, settings: Settings, reporter: Reporter) -> Metainfo | None:
+    """The torrent by which a coordinator has `ref`; None if none has it, or none answers in time."""
     if not settings.coordinators:
         return None
     answer = await coordinators.find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
