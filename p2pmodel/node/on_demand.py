@@ -73,8 +73,14 @@ class OnDemand:
         await self._stack.aclose()
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of, by the coordinators, else the mirrors, else what is remembered."""
-        return await self._upstream.manifest(ref)
+        """What `ref` consists of, by the coordinators, else the mirrors, else what is remembered or on its way."""
+        try:
+            return await self._upstream.manifest(ref)
+        except (Unavailable, NotFound):
+            known = self._node.found(ref)
+            if known is None:
+                raise
+            return known.manifest
 
     def check(self, repo: RepoId) -> None:
         """Any repository may be asked for."""
@@ -155,7 +161,9 @@ class OnDemand:
             Reference(manifest.repo, manifest.commit), include=selection.include, exclude=selection.exclude
         )
         node = self._node
-        found = await Fetching(request, node.settings, self._reporter, home=node.home).find()
+        found = node.found(Reference(manifest.repo, manifest.commit))
+        if found is None or found.metainfo is None:
+            found = await Fetching(request, node.settings, self._reporter, home=node.home).find()
         names = await asyncio.to_thread(revisions_at, self.repo(manifest), manifest.commit)
         await node.start(request, found=replace(found, refs=tuple(names)))
         self._asked.add(what)

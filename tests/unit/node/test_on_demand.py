@@ -1,6 +1,5 @@
 """What clients of a node's hub endpoint ask for: one lock, one transfer, and an end to every wait."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -20,9 +19,9 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.locks import HeldLock, take_lock
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
-from tests.support.hub_faults import parse_fault
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
-from tests.support.node_machine import Machine, machine, until_state
+from tests.support.node_machine import SEEDER, Machine, machine, torrent, until_state
+from tests.support.node_swarm import Swarm
 
 __all__ = ["machine"]
 
@@ -101,10 +100,15 @@ async def test_a_failure_gives_the_lock_back_and_is_told_to_who_reads(machine: M
 
 
 async def soon(at: Desk, path: str) -> HeldLock:
-    async with asyncio.timeout(20):
-        while (lock := at.take(path)) is None:
-            await asyncio.sleep(0.02)
-    return lock
+    taken: list[HeldLock] = []
+
+    def free() -> bool:
+        lock = at.take(path)
+        taken.extend([lock] if lock else [])
+        return lock is not None
+
+    await eventually(free, seconds=20, what="the lock")
+    return taken[0]
 
 
 async def test_a_client_that_was_first_at_the_lock_gets_the_end_before_it_gives_it_back(machine: Machine) -> None:
@@ -152,13 +156,13 @@ async def test_what_is_paused_stays_so(machine: Machine) -> None:
 
 
 async def test_what_does_not_begin_is_to_be_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_demand, "WINDOW_WITHIN", 0.2)
-    async with desk(machine, SMALL) as at:
-        at.hub.faults[:] = [parse_fault("stall")]
-        at.hub._api_faults = True
+    monkeypatch.setattr(on_demand, "WINDOW_WITHIN", 0.0)
+    async with desk(machine) as at:
         with pytest.raises(NotYet, match="nothing of it is here"):
             await at.read("model.safetensors")
-    assert HubCache(machine.settings.cache_dir).locks.try_acquire(SMALL.manifest.repo, SMALL.file("model.safetensors"))
+    locks, file = HubCache(machine.settings.cache_dir).locks, SMALL.file("model.safetensors")
+    assert locks.try_acquire(SMALL.manifest.repo, file), "closing gave it back"
+    locks.release(SMALL.manifest.repo, file)
 
 
 async def test_branches_are_known_from_the_mirrors_and_then_by_heart(machine: Machine) -> None:
@@ -168,3 +172,32 @@ async def test_branches_are_known_from_the_mirrors_and_then_by_heart(machine: Ma
         assert at.machine.settings.cache_dir.joinpath("models--org--model/.p2pmodel/revisions").is_dir()
         await until_state(at.node, at.node.transfers()[0].id, "ready")
         assert HubCache(machine.settings.cache_dir).repo(SMALL.manifest.repo).refs() == {"main": SMALL.commit}
+
+
+async def test_what_has_come_from_a_mirror_is_read_before_the_rest(machine: Machine) -> None:
+    big = snapshot_of({"model.safetensors": WEIGHTS * 4})
+    async with desk(machine, big, "stall:5000000") as at, at.asked.reader(at.manifest, *big.files.values()) as reader:
+        end = await reader.ready(0)
+        assert 0 < end < len(WEIGHTS) * 3
+        assert reader.file.read(end) == (WEIGHTS * 4)[:end]
+        assert not at.here("model.safetensors")
+
+
+async def test_pieces_that_passed_are_read_before_the_rest(machine: Machine) -> None:
+    """A seeder of which one piece is wrong: what stands before it can be read, and what stands behind it not."""
+    big = snapshot_of({"model.safetensors": WEIGHTS * 2})
+    swarm = Swarm(machine.root, big)
+    swarm.network = machine.swarm.network
+    wrong = (4 << 20) + 5
+    broken = (WEIGHTS * 2)[:wrong] + b"?" + (WEIGHTS * 2)[wrong + 1 :]
+    engine = await machine.stack.enter_async_context(machine.swarm.engine(SEEDER))
+    await swarm.seed(engine, {"model.safetensors": broken})
+    async with machine.running() as node, OnDemand(node, Reporter()) as asked:
+        await node.start(torrent(swarm))
+        manifest = await asked.manifest(Reference(big.manifest.repo, big.commit))
+        async with asked.reader(manifest, big.file("model.safetensors")) as reader:
+            end = 0
+            while end < 4 << 20:
+                end = await reader.ready(end)
+            assert end == 4 << 20
+            assert reader.file.read(end) == (WEIGHTS * 2)[:end]
