@@ -41,6 +41,7 @@ METADATA_TTL = 60.0
 """Seconds for which a branch is taken for unchanged: the clients of one job ask for it within moments."""
 
 LOOK_EVERY = 0.2
+"""Seconds from look to look: as often as a transfer says how far it is."""
 WINDOW_WITHIN = 4.0
 """Seconds in which something of a file must be to be seen, or its client is asked to come again: with the wait for the
 first byte it is less than the 10 s that hub clients wait."""
@@ -233,7 +234,7 @@ class Reader:
                 self._wanted.check()
                 await asyncio.to_thread(self._check_same)
                 break
-            await asyncio.sleep(LOOK_EVERY / 4)
+            await asyncio.sleep(LOOK_EVERY)
             # A transfer that was told to bring more begins anew, and shows the same file again.
             latest = self._on_demand.window(self._wanted.key)
             if latest is not None and latest.path == self._window.path and not self._window.wrong:

@@ -1,7 +1,7 @@
 """The daemon of a node: one engine, all its transfers, the control API over them, and the hub endpoint.
 
 It starts from the inside out, and tells that it is ready when all of it is. It stops in the opposite order, each stage
-bounded: no more requests (2 s at most), then the transfers leave their swarms (5 s), then the engine ends.
+bounded: no more requests (3 s at most), then the transfers leave their swarms (5 s), then the engine ends.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.space import check_writable
 
 GRACE = 0.6
+HUB_GRACE = 0.2
+"""A download does not end within a moment more, and its client goes on where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Daemon:
     async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
         if self._hub is None:
             return None
-        return await stack.enter_async_context(serving_hub(node, self._hub, self._note, GRACE))
+        return await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE))
 
     async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
         tcp = self._tcp

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.hub_clients import HubClient
+from tests.support.hub_clients import HubClient, old_hub_python, one_hub_python
 from tests.support.processes import Nodes, Running, environment, eventually, served
 from tests.support.tiny_models import dense
 
-__all__ = ["dense"]
+__all__ = ["dense", "old_hub_python", "one_hub_python"]
 
 REPO = "org/model"
 DEAD = "http://127.0.0.1:9"
 SIZE = 24 << 20
 PATIENCE = 60.0
+PYTHON = Path(sys.executable)
 
 
 @pytest.fixture
@@ -50,16 +51,16 @@ def tracker(nodes: Nodes) -> str:
     return str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
 
 
-def shared(nodes: Nodes, node: str, running: Running) -> HubClient:
+def shared(nodes: Nodes, node: str, running: Running, python: Path = PYTHON) -> HubClient:
     """A client that has the daemon's cache."""
-    return HubClient(Path(sys.executable), nodes.root / node, str(running.ready()["hub"]))
+    return HubClient(python, nodes.root / node, str(running.ready()["hub"]))
 
 
-def apart(nodes: Nodes, name: str, running: Running) -> HubClient:
+def apart(nodes: Nodes, name: str, running: Running, python: Path = PYTHON) -> HubClient:
     """A client with a cache of its own."""
     home = nodes.root / name
     home.mkdir()
-    return HubClient(Path(sys.executable), home, str(running.ready()["hub"]))
+    return HubClient(python, home, str(running.ready()["hub"]))
 
 
 def gets(log: list[dict[str, Any]]) -> list[str]:
@@ -111,6 +112,18 @@ def test_a_client_with_its_own_cache_reads_what_arrives(nodes: Nodes, model: Pat
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "4000000").ready()["coordinator"]
     running = daemon(nodes, "node", "127.0.0.11", "--coordinator", str(seeder), "--endpoint", DEAD)
     assert apart_download(nodes, "elsewhere", running) == contents(model)
+
+
+@pytest.mark.parametrize("python", ["old_hub_python", "one_hub_python"], ids=["hub-0.36", "hub-1"])
+def test_older_clients(nodes: Nodes, model: Path, python: str, request: pytest.FixtureRequest) -> None:
+    older: Path = request.getfixturevalue(python)
+    hub, _ = nodes.hub(model, repo=REPO)
+    running = daemon(nodes, "node", "127.0.0.11", "--endpoint", hub)
+    ours = shared(nodes, "node", running, older)
+    assert contents(Path(ours.script(DOWNLOAD, REPO))) == contents(model)
+    assert gets(served(nodes.root / "node.log")) == []
+    theirs = apart(nodes, "elsewhere", running, older)
+    assert contents(Path(theirs.script(DOWNLOAD, REPO))) == contents(model)
 
 
 def test_of_a_repository_only_what_is_asked_for_is_brought(nodes: Nodes, model: Path) -> None:
