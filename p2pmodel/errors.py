@@ -116,6 +116,12 @@ class WrongBytes(IntegrityError):
         self.path = path
 
 
+class WrongTorrent(IntegrityError):
+    """A torrent whose pieces, all right, do not make the content that the hub vouches for."""
+
+    code = "wrong_torrent"
+
+
 class Unavailable(P2PModelError):
     """Nobody who could answer did, within the stated bound."""
 

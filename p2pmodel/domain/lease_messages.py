@@ -25,25 +25,39 @@ _SOURCE = tuple(field.name for field in fields(Source))
 @dataclass(frozen=True, slots=True)
 class Word:
     """What a coordinator tells a peer: its grant, and the seeders it knows. `late`: others came before, and have pieces
-    to give: meet them first."""
+    to give: meet them first.
+
+    In a birth: `born` is the info-hash once there is a torrent, `left` how many pieces have no root yet.
+    """
 
     grant: Grant
     sources: tuple[Source, ...] = ()
     late: bool = False
+    born: str = ""
+    left: int = 0
 
 
 def demand_text(demand: Demand, piece_count: int) -> str:
     """`demand` as a message."""
+    return json.dumps(plain_demand(demand, piece_count), separators=(",", ":"))
+
+
+def plain_demand(demand: Demand, piece_count: int) -> dict[str, Any]:
+    """`demand` for JSON."""
     plain = asdict(demand)
     for name in ("scarce", "leased"):
         field = plain[name].to_bytes(-(-piece_count // 8), "little")
         plain[name] = base64.b64encode(field).decode()
-    return json.dumps(plain, separators=(",", ":"))
+    return plain
 
 
 def parse_demand(text: str) -> Demand:
     """The reverse of `demand_text`. Raises InvalidInput."""
-    plain = _object(text)
+    return demand_of(object_of(text))
+
+
+def demand_of(plain: dict[str, Any]) -> Demand:
+    """The reverse of `plain_demand`. Raises InvalidInput."""
     try:
         return Demand(
             scarce=_bits(plain["scarce"]),
@@ -64,7 +78,7 @@ def word_text(word: Word) -> str:
 
 def parse_word(text: str) -> Word:
     """The reverse of `word_text`. Raises InvalidInput."""
-    plain = _object(text)
+    plain = object_of(text)
     try:
         grant = plain["grant"]
         return Word(
@@ -76,12 +90,15 @@ def parse_word(text: str) -> Word:
             ),
             tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
             late=bool(plain["late"]),
+            born=str(plain.get("born", "")),
+            left=_count(plain.get("left", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"this is not a grant: {error!r}") from None
 
 
-def _object(text: str) -> dict[str, Any]:
+def object_of(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is. Raises InvalidInput."""
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError):

@@ -19,7 +19,7 @@ Pure: time in seconds is passed in. Sets of pieces are integers, bit p for piece
 and a thousand peers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 SILENCE = 5.0
@@ -67,12 +67,15 @@ class Grant:
 class _Peer:
     demand: Demand
     seen: float
-    served: float
-    """When it was given something last."""
     leased: dict[int, float] = field(default_factory=dict)
     """By piece, since when."""
     brought: list[tuple[float, int]] = field(default_factory=list)
     """Pieces it pulled under a lease, and when."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it would take another lease."""
+        return len(self.leased) < self.demand.want and self.demand.scarce != 0
 
 
 class Leases:
@@ -80,6 +83,9 @@ class Leases:
 
     The mirrors may be asked for `budget` times `size` by the peers that are there together (0: for any number of
     bytes); once nobody is there the count begins anew.
+
+    A word of one peer among ten thousand must not cost a look at all of them, so what follows from all peers together
+    is kept: `_taken`, `_outstanding`, `_spent`, `_top`, `_look_at` and `_grants` change with what they are made of.
     """
 
     def __init__(self, piece_count: int, size: int, *, budget: float = 0.0) -> None:
@@ -88,9 +94,28 @@ class Leases:
         # Two pieces more: the last ones may be worth more than their share.
         self._budget = budget * size + 2 * self._mean if budget else float("inf")
         self._peers: dict[str, _Peer] = {}
+        """Who was given something longest ago comes first."""
         self._window = _Window()
         self._gone: dict[str, int] = {}
         """Mirror bytes of peers that have left, by name: who comes back tells them again."""
+        self._spent = 0
+        self._taken = 0
+        """Leased now, or brought not long ago by somebody who is still there: no piece is both, or twice."""
+        self._outstanding = {True: 0, False: 0}
+        """Leases of those who are near, and who are not."""
+        self._far = 0
+        """Peers that are not near."""
+        self._top: tuple[str, float] | None = None
+        """Who is the quickest that could take a lease or holds one, and its rate; None: look."""
+        self._afforded = True
+        """Whether mirrors could be asked when that was found."""
+        self._look_at = 0.0
+        """Until then nothing expires; at most `SILENCE` from now while anybody is there."""
+        self._grants: dict[str, Grant] = {}
+        self._changed: set[str] = set()
+        """Whose grant is not the one that was made for it last."""
+        self._said = (0, 0, False)
+        """What all grants have in common."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -98,89 +123,183 @@ class Leases:
     @property
     def origin_bytes(self) -> int:
         """Bytes that all peers, present or gone, have pulled from mirrors."""
-        return sum(self._gone.values()) + sum(peer.demand.origin_bytes for peer in self._peers.values())
+        return self._spent
 
     def tell(self, name: str, demand: Demand, now: float) -> None:
         """The peer `name` tells its state. What it no longer lacks it has brought."""
         peer = self._peers.get(name)
         if peer is None:
-            self._gone.pop(name, None)
-            free = demand.leased & self._all & ~self._taken()
-            peer = self._peers[name] = _Peer(demand, now, now, dict.fromkeys(pieces_of(free), now))
+            peer = self._take_in(name, demand, now)
         lost_seeders = peer.demand.near and not demand.near
-        peer.demand, peer.seen = demand, now
+        self._note(peer, demand)
+        peer.seen = now
         done = [piece for piece in peer.leased if not demand.scarce >> piece & 1]
         for piece in done:
-            self._window.took(now - peer.leased.pop(piece), len(self._peers))
+            self._window.took(now - peer.leased[piece], len(self._peers))
         if done:
-            peer.brought.append((now, bits_of(done)))
+            self._end(name, done)
+            brought = bits_of(done)
+            peer.brought.append((now, brought))
+            self._taken |= brought
         if lost_seeders or not demand.want:
-            peer.leased.clear()  # whether the budget lets mirrors give them is another question
+            self._end(name, list(peer.leased))  # whether the budget lets mirrors give them is another question
+        self._rank(name, peer)
 
     def leave(self, name: str) -> None:
         """The peer is gone; what it had leased is free."""
-        if peer := self._peers.pop(name, None):
+        if peer := self._peers.get(name):
+            self._end(name, list(peer.leased))
+            for _, pieces in peer.brought:
+                self._taken &= ~pieces
+            del self._peers[name]
+            self._far -= not peer.demand.near
             self._gone[name] = peer.demand.origin_bytes
+            if self._top and self._top[0] == name:
+                self._top = None
         if not self._peers:
             self._gone.clear()
+            self._spent = 0
 
     def grant(self, now: float) -> dict[str, Grant]:
         """Give what can be given; what every peer is to be told from now on."""
-        self._expire(now)
-        taken, quickest = self._taken(), self._quickest()
-        waiting = [p for p in self._peers.values() if len(p.leased) < p.demand.want and p.demand.scarce]
-        for peer in sorted(waiting, key=lambda p: (len(p.leased), p.served)):
-            if not 0 < peer.demand.rate * SLOW < quickest:
-                taken |= self._give(peer, taken, now)
-        count, spent, refused = len(self._peers), self.origin_bytes, not self._affords(1)
-        return {name: Grant(tuple(p.leased), count, spent, refused) for name, p in self._peers.items()}
+        if now >= self._look_at:
+            self._expire(now)
+        if self._has_room:
+            quickest = self._quickest()
+            for name, peer in self._in_turn():
+                if not 0 < peer.demand.rate * SLOW < quickest:
+                    self._give(name, peer, now)
+                    if not self._has_room:
+                        break
+        return self._told()
 
-    def _give(self, peer: _Peer, taken: int, now: float) -> int:
-        free = peer.demand.scarce & self._all & ~taken
-        room = peer.demand.want - len(peer.leased)
-        if peer.demand.near:
-            room = min(room, self._window.size(free.bit_count()) - self._outstanding(near=True))
-        given = 0
-        while free and room > 0 and (peer.demand.near or self._affords(1)):
-            lowest = free & -free
-            given, free, room = given | lowest, free ^ lowest, room - 1
-            peer.leased[lowest.bit_length() - 1] = now
-        if given:
-            peer.served = now
-        return given
+    # -- who is there ----------------------------------------------------------------------------------------
 
-    def _taken(self) -> int:
-        """Leased now, or brought not long ago by somebody who is still there."""
-        taken = 0
-        for peer in self._peers.values():
-            taken |= bits_of(peer.leased)
-            for _, pieces in peer.brought:
-                taken |= pieces
-        return taken
+    def _take_in(self, name: str, demand: Demand, now: float) -> _Peer:
+        """A new peer; what it believes to hold is its own, if nobody else has it."""
+        self._spent += demand.origin_bytes - self._gone.pop(name, 0)
+        self._far += not demand.near
+        self._look_at = min(self._look_at, now + SILENCE)
+        peer = self._peers[name] = _Peer(demand, now)
+        self._begin(name, demand.leased & self._all & ~self._taken, now)
+        return peer
 
-    def _outstanding(self, *, near: bool) -> int:
-        return sum(len(peer.leased) for peer in self._peers.values() if peer.demand.near == near)
+    def _note(self, peer: _Peer, demand: Demand) -> None:
+        was, peer.demand = peer.demand, demand
+        self._spent += demand.origin_bytes - was.origin_bytes
+        if was.near != demand.near:
+            self._far += was.near - demand.near
+            self._outstanding[was.near] -= len(peer.leased)
+            self._outstanding[demand.near] += len(peer.leased)
+
+    def _rank(self, name: str, peer: _Peer) -> None:
+        """Keep in mind who is the quickest, after a word of `peer`."""
+        if self._top is None:
+            return
+        if self._top[0] == name:
+            self._top = None
+        elif peer.demand.rate > self._top[1] and self._is_able(peer):
+            self._top = name, peer.demand.rate
 
     def _quickest(self) -> float:
         """The rate of the quickest peer that could take a lease, or holds one."""
         affords = self._affords(1)
-        able = (p for p in self._peers.values() if p.leased or p.demand.near or affords)
-        return max((p.demand.rate for p in able if p.demand.scarce and p.demand.want), default=0.0)
+        if self._top is None or self._afforded != affords:
+            self._afforded = affords
+            rates = ((name, p.demand.rate) for name, p in self._peers.items() if self._is_able(p))
+            self._top = max(rates, key=lambda pair: pair[1], default=None)
+        return self._top[1] if self._top else 0.0
+
+    def _is_able(self, peer: _Peer) -> bool:
+        could = peer.leased or peer.demand.near or self._affords(1)
+        return bool(could and peer.demand.scarce and peer.demand.want)
+
+    def _told(self) -> dict[str, Grant]:
+        said = len(self._peers), self._spent, not self._affords(1)
+        names = self._changed if said == self._said else self._peers.keys() | self._changed
+        for name in names:
+            if peer := self._peers.get(name):
+                self._grants[name] = Grant(tuple(peer.leased), *said)
+            else:
+                self._grants.pop(name, None)
+        self._changed, self._said = set(), said
+        return dict(self._grants)
+
+    # -- leases ----------------------------------------------------------------------------------------------
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether anybody could be given anything."""
+        untaken = (self._all & ~self._taken).bit_count()
+        from_seeders = self._outstanding[True] < self._window.size(untaken)
+        return untaken > 0 and (from_seeders or (self._far > 0 and self._affords(1)))
+
+    def _in_turn(self) -> Iterator[tuple[str, _Peer]]:
+        """Who waits for leases, first who has the fewest, then who has waited longest."""
+        others: dict[int, list[tuple[str, _Peer]]] = {}
+        for name, peer in list(self._peers.items()):
+            if peer.waits and peer.leased:
+                others.setdefault(len(peer.leased), []).append((name, peer))
+            elif peer.waits:
+                yield name, peer
+        for count in sorted(others):
+            yield from others[count]
+
+    def _give(self, name: str, peer: _Peer, now: float) -> None:
+        free = peer.demand.scarce & self._all & ~self._taken
+        room = peer.demand.want - len(peer.leased)
+        if peer.demand.near:
+            room = min(room, self._window.size(free.bit_count()) - self._outstanding[True])
+        given = 0
+        while free and room > 0 and (peer.demand.near or self._affords(1 + given.bit_count())):
+            lowest = free & -free
+            given, free, room = given | lowest, free ^ lowest, room - 1
+        if given:
+            self._begin(name, given, now)
+            self._come_last(name)
+
+    def _begin(self, name: str, pieces: int, now: float) -> None:
+        peer = self._peers[name]
+        peer.leased |= dict.fromkeys(pieces_of(pieces), now)
+        self._taken |= pieces
+        self._outstanding[peer.demand.near] += pieces.bit_count()
+        self._changed.add(name)
+
+    def _end(self, name: str, pieces: Sequence[int]) -> None:
+        """They are this peer's no more."""
+        peer = self._peers[name]
+        for piece in pieces:
+            del peer.leased[piece]
+        self._taken &= ~bits_of(pieces)
+        self._outstanding[peer.demand.near] -= len(pieces)
+        self._changed.add(name)
+
+    def _come_last(self, name: str) -> None:
+        self._peers[name] = self._peers.pop(name)
 
     def _affords(self, more: int) -> bool:
         """Whether `more` pieces can come from mirrors, beside those that are on their way."""
-        return self.origin_bytes + (self._outstanding(near=False) + more) * self._mean <= self._budget
+        return self._spent + (self._outstanding[False] + more) * self._mean <= self._budget
 
     def _expire(self, now: float) -> None:
         for name in [name for name, peer in self._peers.items() if now - peer.seen > SILENCE]:
             self.leave(name)
         overdue = max(OVERDUE_AT_LEAST, OVERDUE * self._window.usual)
-        for peer in self._peers.values():
+        for name, peer in list(self._peers.items()):
             while peer.brought and now - peer.brought[0][0] > OUT_FOR:
-                peer.brought.pop(0)
-            for piece in [p for p, since in peer.leased.items() if now - since > overdue]:
-                del peer.leased[piece]
-                peer.served = now  # the others come first
+                self._taken &= ~peer.brought.pop(0)[1]
+            if late := [piece for piece, since in peer.leased.items() if now - since > overdue]:
+                self._end(name, late)
+                self._come_last(name)
+                self._top = None
+        self._look_at = min(map(_looks_at, self._peers.values()), default=float("inf"))
+
+
+def _looks_at(peer: _Peer) -> float:
+    """When something of a peer expires at the earliest."""
+    brought = peer.brought[0][0] if peer.brought else float("inf")
+    leased = min(peer.leased.values(), default=float("inf"))
+    return min(peer.seen + SILENCE, brought + OUT_FOR, leased + OVERDUE_AT_LEAST)
 
 
 class _Window:
@@ -190,14 +309,16 @@ class _Window:
     piece takes less than `ENOUGH` seconds, or less than twice what it takes at best, more is asked for. In a crowd it
     takes longer for another reason: each peer takes in from all others, too, and the seeder is one of many that share
     its downlink. Then some more than one for each peer keep the seeder busy (8 peers at 50 Mbit/s: 0.3 seconds' worth
-    left it idle for 7 % of the time). Towards the end fewer and fewer are asked for, so that the last pieces do not all
-    wait to be passed on together.
+    left it idle for 7 % of the time); that many are reached at once, or it would be half idle in the first second. A
+    peer shares with those it is connected to, `NEIGHBOURS` at most at first. Towards the end fewer and fewer are asked
+    for, so that the last pieces do not all wait to be passed on together.
     """
 
     LEAST = 2
     MOST = 4096
     ENOUGH = 0.3
     A_PEER = 1.25
+    NEIGHBOURS = 51
     OF_THE_REST = 2
 
     def __init__(self) -> None:
@@ -214,8 +335,11 @@ class _Window:
         """A piece has come `seconds` after it was leased, to one of `peers`."""
         self._best = min(self._best * 1.01, seconds)  # links change: the best is not for ever
         self.usual += (seconds - self.usual) / 8 if self.usual else seconds
-        grow = self.usual < max(self.ENOUGH, 2 * self._best) or self._size < self.A_PEER * peers
-        self._size = min(max(self._size + (1 if grow else -1) / 4, self.LEAST), self.MOST)
+        if self._size < self.A_PEER * min(peers, self.NEIGHBOURS):
+            step = 1.0
+        else:
+            step = 0.25 if self.usual < max(self.ENOUGH, 2 * self._best) else -0.25
+        self._size = min(max(self._size + step, self.LEAST), self.MOST)
 
 
 def bits_of(pieces: Iterable[int]) -> int:

@@ -32,10 +32,12 @@ _LAST_RETRY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The first good .torrent, or None; `reasons` has a line for every coordinator that gave none."""
+    """The first good .torrent, or None; `reasons` has a line for every coordinator that gave none. `lacking`: those
+    that answered, and have none."""
 
     torrent: bytes | None
     reasons: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 async def find(
@@ -53,16 +55,18 @@ async def find(
     if not coordinators:
         return Answer(None)
     reasons: dict[str, str] = dict.fromkeys(coordinators, f"no answer within {timeout:g} s")
+    lacking: set[str] = set()
     async with _session(timeout) as session:
         asked = {asyncio.create_task(_ask(session, url, ref, format)): url for url in reasons}
         try:
             async with asyncio.timeout(timeout):
-                torrent = await _first_good(asked, reasons)
+                torrent = await _first_good(asked, reasons, lacking)
         except TimeoutError:
             torrent = None
         finally:
             await _cancel(asked)
-    return Answer(torrent, tuple(f"{public_name(url)}: {reason}" for url, reason in reasons.items()))
+    lines = tuple(f"{public_name(url)}: {reason}" for url, reason in reasons.items())
+    return Answer(torrent, lines, tuple(url for url in reasons if url in lacking))
 
 
 async def publish(
@@ -97,6 +101,19 @@ async def publish(
                 raise await _refusal(response, url)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise Unavailable(f"coordinator {public_name(url)} cannot be reached: {_reason(error)}") from None
+
+
+async def report_wrong(coordinators: Sequence[str], birth: str, info_hash: str, timeout: float) -> bool:
+    """Tell `coordinators` that a torrent which was born there as `birth` is wrong. Whether one had it so, and has
+    withdrawn it. Never raises for what a coordinator does."""
+    withdrawn = False
+    async with _session(timeout) as session:
+        for url in coordinators:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                query = {"info_hash": info_hash}
+                async with session.delete(f"{url}/births/{birth}", params=query, allow_redirects=False) as response:
+                    withdrawn |= response.status == 204
+    return withdrawn
 
 
 async def keep_published(
@@ -150,7 +167,9 @@ def public_name(url: str) -> str:
     return f"{parts.scheme}://{name}:{port}" if port else f"{parts.scheme}://{name}"
 
 
-async def _first_good(asked: dict[asyncio.Task[bytes], str], reasons: dict[str, str]) -> bytes | None:
+async def _first_good(
+    asked: dict[asyncio.Task[bytes], str], reasons: dict[str, str], lacking: set[str]
+) -> bytes | None:
     pending = set(asked)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -161,6 +180,8 @@ async def _first_good(asked: dict[asyncio.Task[bytes], str], reasons: dict[str, 
             if not isinstance(error, P2PModelError):
                 raise error
             reasons[asked[task]] = error.what
+            if isinstance(error, NotFound):
+                lacking.add(asked[task])
     return None
 
 

@@ -49,9 +49,11 @@ class Near(Readable, Protocol):
 class PieceFeed:
     """Pulls pieces for one torrent until cancelled, those of `grant` if there is one, else what `Pulling` chooses.
 
-    `needed()` gives the pieces still missing. When no mirror answers, all of them are left alone for a while; when
-    none has a file right, or gives access to it, that file is, and the pieces of others still come. The transfer
-    decides whether a failure ends it.
+    `needed()` gives the pieces still missing; `origin_bytes` came from mirrors before this began. `meeting`: seconds in
+    which peers that have a piece are met, if MEETING is not enough.
+
+    When no mirror answers, all of them are left alone for a while; when none has a file right, or gives access to it,
+    that file is, and the pieces of others still come. The transfer decides whether a failure ends it.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class PieceFeed:
         needed: Callable[[], frozenset[int]],
         *,
         seeders: Near | None = None,
+        origin_bytes: int = 0,
+        meeting: float | None = None,
     ) -> None:
         self._torrent = torrent
         self._metainfo = metainfo
@@ -80,13 +84,16 @@ class PieceFeed:
         self._told_near = False
         self._news = asyncio.Event()
         self._began = time.monotonic()
+        self._meeting = meeting
         self._rate = Rate()
+        # Pieces of small files are small: the torrent's piece length says nothing of them.
+        self._mean_piece = metainfo.manifest.total_size / max(metainfo.layout.piece_count, 1)
         self._best = 0.0
         self.fed: set[int] = set()
         """Pieces handed to the engine, and not rejected by it."""
         self.from_mirrors: set[int] = set()
         """Those of them that came from mirrors."""
-        self.origin_bytes = 0
+        self.origin_bytes = origin_bytes
         """Bytes of pieces that came from mirrors."""
 
     @property
@@ -124,7 +131,7 @@ class PieceFeed:
         if self._is_early(now, near=near):
             can_pull = False
         self._told_near = near
-        ahead = 2 + int(coming * AHEAD / self._metainfo.layout.piece_length)
+        ahead = 2 + int(coming * AHEAD / self._mean_piece)
         orphans = self._orphans(status)
         return Demand(
             scarce=bits_of(orphans if near else orphans - self._left_alone(now)),
@@ -160,7 +167,8 @@ class PieceFeed:
     def _is_early(self, now: float, *, near: bool) -> bool:
         """Whether peers that may have what we lack have not been met yet. Seeders are spared that only where nobody can
         have anything: all start together."""
-        return self._grant is not None and (self._late or not near) and now < self._began + MEETING
+        meeting = MEETING if self._meeting is None else self._meeting
+        return self._grant is not None and (self._late or not near) and now < self._began + meeting
 
     def _orphans(self, status: SwarmStatus) -> set[int]:
         """Missing pieces that no connected peer has."""

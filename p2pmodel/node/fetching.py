@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2pmodel.domain.birth_messages import birth_name, manifest_text
 from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.domain.progress import Timings
-from p2pmodel.errors import EntryNotFound
+from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.node.arriving import Arriving
-from p2pmodel.node.coordinators import announce_url, in_zone
+from p2pmodel.node.birthing import Birthing
+from p2pmodel.node.coordinators import announce_url, in_zone, report_wrong
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirroring
@@ -27,6 +29,8 @@ from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
 FOR_EVER = math.inf
+MEETING_OF_THE_BORN = 5.0
+"""Seconds in which those who pulled a snapshot together have met again in its swarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +97,12 @@ class Fetching:
         async with AsyncExitStack() as stack:
             engine = self._engine(stack)
             found = found or await self._find(engine)
-            if found.metainfo is None:
-                await self._from_mirrors(found, on_ready)
+            if found.metainfo is not None:
+                await self._from_swarm(found, found.metainfo, engine, on_ready)
+            elif found.coordinators and self._may_share:
+                await self._from_a_birth(found, engine, on_ready)
             else:
-                await self._from_swarm(found, found.metainfo, await engine.started(), on_ready)
+                await self._from_mirrors(found, on_ready)
 
     async def find(self) -> Found:
         """What the request's target is, and who has it."""
@@ -123,14 +129,49 @@ class Fetching:
             return await find_torrent(target, self._settings, engine.started, self._watched, peers=peers)
         async with self._origin(None) as origin:
             return await find_reference(
-                target, self._settings, self._cache, origin, self._watched, to_serve=self._serves
+                target,
+                self._settings,
+                self._cache,
+                origin,
+                self._watched,
+                to_serve=self._serves,
+                to_share=self._may_share,
             )
 
-    async def _from_mirrors(self, found: Found, on_ready: Callable[[Fetched], None]) -> None:
+    @property
+    def _may_share(self) -> bool:
+        """Whether this node would pull a snapshot that has no torrent together with others: they need all of it."""
+        return not (self._settings.offline or self._request.include or self._request.exclude)
+
+    async def _from_a_birth(self, found: Found, engine: "_OnDemand", on_ready: Callable[[Fetched], None]) -> None:
+        repo = self._cache.repo(found.manifest.repo)
+        async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
+            assert origin is not None
+            birthing = Birthing(
+                found.manifest,
+                found.refs,
+                repo=repo,
+                origin=origin,
+                coordinators=found.coordinators,
+                settings=self._settings.swarm,
+                reporter=self._watched,
+                arriving=self._arriving,
+            )
+            outcome = await birthing.run()
+        if outcome.metainfo and not (outcome.complete and not self._serves):
+            await self._from_swarm(found, outcome.metainfo, engine, on_ready, outcome.pulled)
+        elif outcome.complete:
+            on_ready(self._fetched(found.manifest))
+        else:
+            await self._from_mirrors(found, on_ready, outcome.pulled_bytes)
+
+    async def _from_mirrors(self, found: Found, on_ready: Callable[[Fetched], None], pulled: int = 0) -> None:
         repo = self._cache.repo(found.manifest.repo)
         files = self._selected(found.manifest)
         async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
-            mirroring = Mirroring(origin, repo, found.manifest, self._watched, arriving=self._arriving)
+            mirroring = Mirroring(
+                origin, repo, found.manifest, self._watched, pulled_before=pulled, arriving=self._arriving
+            )
             await mirroring.run(files, found.refs)
         on_ready(self._fetched(found.manifest))
         if self._serves:
@@ -139,7 +180,33 @@ class Fetching:
             )
 
     async def _from_swarm(
-        self, found: Found, metainfo: Metainfo, engine: Engine, on_ready: Callable[[Fetched], None]
+        self,
+        found: Found,
+        metainfo: Metainfo,
+        engine: "_OnDemand",
+        on_ready: Callable[[Fetched], None],
+        mirrored: frozenset[int] | None = None,
+    ) -> None:
+        """`mirrored`: the torrent was just born, and we brought those pieces."""
+        try:
+            await self._transfer(found, metainfo, await engine.started(), on_ready, mirrored)
+        except WrongTorrent as error:
+            coordinators = _leasing(metainfo, self._settings)
+            birth = birth_name(manifest_text(metainfo.manifest))
+            timeout = self._settings.swarm.coordinator_timeout
+            withdrawn = await report_wrong(coordinators, birth, metainfo.info_hash, timeout)
+            if self._settings.offline or (mirrored is None and not withdrawn):
+                raise
+            self._reporter.note(f"{error.what}: nobody vouched for it; taking it from the mirrors alone")
+            await self._from_mirrors(found, on_ready)
+
+    async def _transfer(
+        self,
+        found: Found,
+        metainfo: Metainfo,
+        engine: Engine,
+        on_ready: Callable[[Fetched], None],
+        mirrored: frozenset[int] | None,
     ) -> None:
         chosen = set(self._selected(found.manifest))
         trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
@@ -156,6 +223,8 @@ class Fetching:
             download_limit=self._settings.swarm.download_limit,
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,
+            mirrored=mirrored or frozenset(),
+            meeting=None if mirrored is None else MEETING_OF_THE_BORN,
         )
         repo = self._cache.repo(found.manifest.repo)
         async with (
@@ -169,6 +238,8 @@ class Fetching:
             on_ready(self._fetched(found.manifest))
             if self._serves:
                 await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)
+            elif mirrored is not None:
+                await transfer.hand_on()
 
     @asynccontextmanager
     async def _origin(self, metainfo: Metainfo | None) -> AsyncIterator[Origin | None]:

@@ -41,11 +41,15 @@ StartEngine = Callable[[], Awaitable[Engine]]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The snapshot to bring here, its torrent if somebody has one, and the refs that will point at it."""
+    """The snapshot to bring here, its torrent if somebody has one, and the refs that will point at it.
+
+    `coordinators` are those that answered and have no torrent: one may be born there.
+    """
 
     manifest: Manifest
     metainfo: Metainfo | None
     refs: tuple[str, ...] = ()
+    coordinators: tuple[str, ...] = ()
 
 
 def parse_target(text: str, revision: str | None = None) -> Target:
@@ -78,20 +82,22 @@ async def find_reference(
     reporter: Reporter,
     *,
     to_serve: bool = False,
+    to_share: bool = False,
 ) -> Found:
     """Ask the coordinators, then the mirrors, then this cache. Raises the most telling of their errors.
 
-    Nobody is asked about a commit that is complete here, unless its swarm is wanted `to_serve` it.
+    Nobody is asked about a commit that is complete here, unless its swarm is wanted `to_serve` it. `to_share`: without
+    a torrent it will be pulled together with others.
     """
     if ref.pinned and not to_serve:
         held = await asyncio.to_thread(_held, ref, cache, whole=True)
         if held is not None:
             return Found(held, None)
     refs = () if ref.pinned else (ref.revision,)
-    metainfo = await from_coordinators(ref, settings, reporter)
+    metainfo, lacking = await from_coordinators(ref, settings, reporter, to_share=to_share)
     if metainfo is not None:
         return Found(metainfo.manifest, metainfo, refs)
-    return Found(await from_mirrors_or_cache(ref, origin, cache, reporter), None, refs)
+    return Found(await from_mirrors_or_cache(ref, origin, cache, reporter), None, refs, lacking)
 
 
 async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: HubCache, reporter: Reporter) -> Manifest:
@@ -135,16 +141,23 @@ def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest |
     return None if manifest is None or (whole and repo.missing(manifest.files)) else manifest
 
 
-async def from_coordinators(ref: Reference, settings: Settings, reporter: Reporter) -> Metainfo | None:
-    """The torrent by which a coordinator has `ref`; None if none has it, or none answers in time."""
+async def from_coordinators(
+    ref: Reference, settings: Settings, reporter: Reporter, *, to_share: bool
+) -> tuple[Metainfo | None, tuple[str, ...]]:
+    """The torrent; without one, the coordinators that answered."""
     if not settings.coordinators:
-        return None
+        return None, ()
     answer = await coordinators.find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
-    if answer.torrent is None:
-        instead = "looking in this cache alone" if settings.offline else "taking it from the mirrors alone"
-        reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}")
-        return None
-    return await asyncio.to_thread(parse, answer.torrent)
+    if answer.torrent is not None:
+        return await asyncio.to_thread(parse, answer.torrent), ()
+    if settings.offline:
+        instead = "looking in this cache alone"
+    elif to_share and answer.lacking:
+        instead = "taking it from the mirrors, together with whoever wants it, too"
+    else:
+        instead = "taking it from the mirrors alone"
+    reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}")
+    return None, answer.lacking
 
 
 async def _from_magnet(

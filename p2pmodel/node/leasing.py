@@ -1,9 +1,10 @@
-"""A peer's side of the leases: telling a coordinator what is lacking, hearing what is ours to pull."""
+"""A peer's side of leases and births: telling a coordinator what is lacking, hearing what is ours to pull."""
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import aiohttp
 
@@ -18,32 +19,34 @@ LEAST_PAUSE = 0.02
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-class Lessee:
-    """One swarm's leases, from the first of `coordinators` that gives any.
+class Presence:
+    """Being at the first of `coordinators` that has us, below its `path`, until cancelled.
 
-    `demand` is asked for our state whenever it is told; `changed()` makes that soon. `on_word` is called with every
-    word of the coordinator, and with None when there is none any more.
+    `say` is asked for our state whenever it is told; `changed()` makes that soon. `on_word` is called with every word
+    of the coordinator, and with None when there is none any more. `greet` gives what is told first on each connection,
+    `query` what its address says of us.
     """
 
     def __init__(
         self,
         coordinators: Sequence[str],
-        info_hash: str,
-        piece_count: int,
+        path: str,
         *,
         peer: str,
-        demand: Callable[[], Demand],
+        say: Callable[[], str],
         on_word: Callable[[str, Word | None], None],
         timeout: float,
+        greet: Callable[[], Sequence[str]] = tuple,
+        query: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._coordinators = coordinators
-        self._path = f"/leases/{info_hash}"
-        self._piece_count = piece_count
+        self._path = path
         # By the id we are known again after a broken connection, with what we have pulled.
-        self._us = {"peer": peer, "id": secrets.token_hex(8)}
-        self._demand = demand
+        self._us = {**query, "peer": peer, "id": secrets.token_hex(8)}
+        self._say = say
         self._on_word = on_word
         self._timeout = timeout
+        self._greet = greet
         self._news = asyncio.Event()
         self._answered = asyncio.Event()
 
@@ -55,7 +58,7 @@ class Lessee:
                 await self._answered.wait()
 
     def changed(self) -> None:
-        """What we lack has changed."""
+        """Our state has changed."""
         self._news.set()
 
     async def run(self) -> None:
@@ -93,9 +96,11 @@ class Lessee:
             yield socket
 
     async def _tell(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        for text in self._greet():
+            await socket.send_str(text)
         while True:
             self._news.clear()
-            await socket.send_str(demand_text(self._demand(), self._piece_count))
+            await socket.send_str(self._say())
             await asyncio.sleep(LEAST_PAUSE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
@@ -107,3 +112,27 @@ class Lessee:
             self._on_word(coordinator, parse_word(message.data))
             self._answered.set()
             patience = None
+
+
+class Lessee(Presence):
+    """One swarm's leases. `demand` is asked for what we lack."""
+
+    def __init__(
+        self,
+        coordinators: Sequence[str],
+        info_hash: str,
+        piece_count: int,
+        *,
+        peer: str,
+        demand: Callable[[], Demand],
+        on_word: Callable[[str, Word | None], None],
+        timeout: float,
+    ) -> None:
+        super().__init__(
+            coordinators,
+            f"/leases/{info_hash}",
+            peer=peer,
+            say=lambda: demand_text(demand(), piece_count),
+            on_word=on_word,
+            timeout=timeout,
+        )

@@ -41,6 +41,7 @@ class Mirroring:
     """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
 
     With `log` every file that is pulled is recorded there before it becomes visible; `arriving` shows it meanwhile.
+    `pulled_before`: so many of the bytes that are staged already came from mirrors in this run, too.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Mirroring:
         reporter: Reporter,
         *,
         log: SyncLog | None = None,
+        pulled_before: int = 0,
         arriving: Arriving | None = None,
     ) -> None:
         self._log = log
+        self._pulled_before = pulled_before
         self._arriving = arriving or Arriving()
         self._origin = origin
         self._repo = repo
@@ -171,13 +174,14 @@ class Mirroring:
 
     def _progress(self) -> Progress:
         held = self._cached + self._resumed
+        before = min(self._pulled_before, held)
         done = self._checked if self._phase == "checking" else min(held + self._pulled + self._shared, self._total)
         return Progress(
             self._phase,
             self._total,
             self._total if self._phase == "done" else done,
-            from_cache=held,
-            from_mirrors=self._pulled,
+            from_cache=held - before,
+            from_mirrors=self._pulled + before,
             download_rate=self._rate.value(),
         )
 

@@ -296,7 +296,7 @@ class _Sources:
 
     async def manifest(self, ref: Reference) -> Manifest:
         """As `Teller`."""
-        metainfo = await from_coordinators(ref, self._settings, Reporter())
+        metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
         if metainfo is not None:
             return metainfo.manifest
         if self._origin is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from p2pmodel.domain.layout import MIB
 from p2pmodel.domain.manifest import ManifestFile
-from p2pmodel.errors import IntegrityError
+from p2pmodel.errors import WrongTorrent
 from p2pmodel.node.hash_ahead import HashAhead
 from p2pmodel.node.inventory import Inventory, recover
 from p2pmodel.node.tasks import companions
@@ -71,7 +71,7 @@ class Publisher:
     async def publish(self, files: frozenset[int], refs: tuple[str, ...], *, on_last: Callable[[], None]) -> None:
         """Publish `files` as they become whole, then the snapshot and `refs`. Returns when all of it is visible.
 
-        Raises DamagedFile, or IntegrityError when the pieces are right and the hub's hash is not: the torrent lies.
+        Raises DamagedFile, or WrongTorrent when the pieces are right and the hub's hash is not: the torrent lies.
         """
         if files:
             async with companions() as start:
@@ -150,7 +150,7 @@ class Publisher:
         right = await asyncio.to_thread(recover, staged, span, self._metainfo, frozenset())
         if len(right) < span.piece_count:
             raise DamagedFile(index, file.path)
-        raise IntegrityError(
+        raise WrongTorrent(
             f"the torrent's pieces of {file.path} hash to {found}, but its manifest says {file.etag}",
             hint="the torrent was made from wrong bytes: use another seeder or the mirrors",
         )

@@ -23,7 +23,7 @@ from p2pmodel.domain.bitfield import pack, unpack
 from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable
+from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable, WrongTorrent
 from p2pmodel.node.arriving import Arriving, Key, Window
 from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
@@ -59,6 +59,10 @@ SAVE_EVERY = 0.25
 """Seconds between records of what is durable. The engine keeps what arrives in memory until it is told to write, so
 this is also what a kill -9 costs at most, beside the pieces in flight. At line rate no cost was measured."""
 REPORT_EVERY = 0.2
+HANDED_ON_AFTER = 1.5
+"""Seconds without a byte sent after which nobody lacks what we have."""
+HAND_ON_FOR = 60.0
+"""Seconds after which who still lacks something is left to the others."""
 REPORT_SEEDING_EVERY = 0.5
 QUIET = 2.0
 """Seconds without progress after which a transfer says what it waits for."""
@@ -89,6 +93,10 @@ class TransferPlan:
     zone: str = ""
     download_limit: int = 0
     """Bytes a second from seeders (0: no limit)."""
+    mirrored: frozenset[int] = frozenset()
+    """Pieces that this run has brought from mirrors already."""
+    meeting: float | None = None
+    """As in `PieceFeed`."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""
 
@@ -169,6 +177,20 @@ class Transfer:
                     return
                 await asyncio.sleep(REPORT_SEEDING_EVERY)
 
+    async def hand_on(self) -> None:
+        """Serve the snapshot until those that are here have taken what only we have: until nothing went out for
+        `HANDED_ON_AFTER` seconds, or `HAND_ON_FOR` have passed."""
+        assert self._torrent is not None
+        began = last = time.monotonic()
+        sent, met = self._uploaded(), False
+        while (now := time.monotonic()) < min(last + HANDED_ON_AFTER, began + HAND_ON_FOR):
+            met = met or self._peers() > 0
+            if met and not self._peers():
+                return
+            if self._uploaded() > sent or (not met and now < began + (self._plan.meeting or 0.0)):
+                sent, last = self._uploaded(), now
+            await asyncio.sleep(REPORT_EVERY)
+
     def progress(self) -> Progress:
         """The transfer at this moment."""
         status = self._torrent.status() if self._torrent else None
@@ -208,6 +230,13 @@ class Transfer:
             except DamagedFile as damage:
                 await self._arriving.wrong(self._repo, self._metainfo.manifest.files[damage.index])
                 raise
+            except WrongTorrent:
+                # Whatever it has not vouched for by a hash may be as wrong.
+                unsure = {key for key, window in self._windows.items() if not window.verified}
+                for file in self._metainfo.manifest.files:
+                    if (self._repo.repo, file.etag) in unsure:
+                        await self._arriving.wrong(self._repo, file)
+                raise
         self._enter("done")
 
     def _new_seeders(self) -> Seeders:
@@ -230,7 +259,12 @@ class Transfer:
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
-        self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
+        mirrored = self._plan.mirrored & inventory.have
+        self._bytes = {
+            "cache": self._size(wanted & inventory.have - mirrored),
+            "peers": 0,
+            "mirrors": self._size(wanted & mirrored),
+        }
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
         shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
@@ -260,7 +294,7 @@ class Transfer:
         return self._torrent
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
-        """Whether seeders are pulled from under leases. Asked before joining: they are not to be met there."""
+        """Whether seeders are pulled from under leases: then they are not to be met in the swarm."""
         self._leaseholder = self._feed = None
         if not self._missing or not self._plan.coordinators:
             return False
@@ -283,7 +317,14 @@ class Transfer:
         if self._origin is None and self._leaseholder is None:
             return
         self._feed = PieceFeed(
-            torrent, self._metainfo, self._origin, self._pulling, lambda: frozenset(self._missing), seeders=seeders
+            torrent,
+            self._metainfo,
+            self._origin,
+            self._pulling,
+            lambda: frozenset(self._missing),
+            seeders=seeders,
+            origin_bytes=self._size(self._plan.mirrored),
+            meeting=self._plan.meeting,
         )
         if self._leaseholder:
             self._leaseholder.hold(torrent, self._feed)

@@ -115,15 +115,20 @@ class Origin:
         sink: RangeSink,
         *,
         on_bytes: Callable[[int], None] = _ignore,
+        ranges_only: bool = False,
     ) -> list[str]:
         """Fill `sink` with what it misses of `file`; it returns once `sink.digest()` is the file's etag.
+
+        `ranges_only`: leave out mirrors that answer a range with the whole file.
 
         Returns the names of the mirrors whose bytes came now; what an earlier run left is in nobody's name.
         `on_bytes` gets the size of each write. Cancelling keeps what was written. Raises WrongBytes (naming mirror,
         file and expectation), GatedRepo, AccessDenied, NotFound, Unavailable (naming every mirror with its
         last reason, after `patience` seconds without progress), and what the sink raises.
         """
-        sources = await Pull(self._fleet, Job(self._fleet, manifest, file), sink, on_bytes).run()
+        sources = await Pull(
+            self._fleet, Job(self._fleet, manifest, file), sink, on_bytes, ranges_only=ranges_only
+        ).run()
         if self._clock.now() - self._remembered_at >= _REMEMBER_EVERY:
             await self._remember()
         return sources

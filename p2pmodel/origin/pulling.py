@@ -10,7 +10,8 @@ from functools import partial
 
 from p2pmodel.domain.ledger import Ledger
 from p2pmodel.domain.parts import Board, Run, request_size
-from p2pmodel.origin.failures import Failed
+from p2pmodel.errors import Unavailable
+from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.fleet import Fleet
 from p2pmodel.origin.job import Job, NoneLeft
 from p2pmodel.origin.mirror import Mirror
@@ -25,11 +26,14 @@ _STALLED = 1.0
 class Pull:
     """One file on its way from the mirrors to a sink."""
 
-    def __init__(self, fleet: Fleet, job: Job, sink: RangeSink, on_bytes: Callable[[int], None]) -> None:
+    def __init__(
+        self, fleet: Fleet, job: Job, sink: RangeSink, on_bytes: Callable[[int], None], *, ranges_only: bool = False
+    ) -> None:
         self._fleet = fleet
         self._job = job
         self._sink = sink
         self._on_bytes = on_bytes
+        self._ranges_only = ranges_only
         self._ledger = Ledger()
         self._answers = 0
         self._began = time.monotonic()
@@ -49,7 +53,9 @@ class Pull:
         job = self._job
         while missing := self._sink.missing():
             mirror = await job.next_mirror()
-            if mirror.name in job.rangeless:
+            if mirror.name in job.rangeless and self._ranges_only:
+                job.refuse(mirror, Refused("it answers a range with the whole file", Unavailable))
+            elif mirror.name in job.rangeless:
                 await self._take_whole(mirror, missing)
             else:
                 board = Board(missing)

@@ -10,6 +10,9 @@ from p2pmodel.origin.job import Job, NoneLeft
 from p2pmodel.origin.mirror import Mirror
 from p2pmodel.origin.responses import Wanted
 
+AT_ONCE = 64 << 10
+"""Bytes that are checked sooner (0.1 ms) than a thread could begin."""
+
 
 class Read:
     """One range, all of it from one mirror, so that a failed check blames the right one."""
@@ -30,7 +33,7 @@ class Read:
                 mirror = await self._job.next_mirror()
                 if await self._take(mirror):
                     data = b"".join(self._held)
-                    if await asyncio.to_thread(self._accept, data):
+                    if self._accept(data) if len(data) <= AT_ONCE else await asyncio.to_thread(self._accept, data):
                         mirror.health = mirror.health.proved(self._clock.now())
                         return data
                     self._blame(mirror)

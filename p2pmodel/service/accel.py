@@ -33,9 +33,11 @@ class Accel:
 
         Touches the disk: call in a thread.
         """
-        path = snapshot.cache.blob(file) if file.size >= ACCEL_FROM else None
-        root = self._root.resolve()
-        if path is None or not path.is_relative_to(root):
+        blob = snapshot.cache.blob(file) if file.size >= ACCEL_FROM else None
+        if blob is None:
+            return None
+        path, root = blob.resolve(), self._root.resolve()
+        if not path.is_relative_to(root):
             return None
         named = {**headers, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
         if not_modified(request.headers.get("If-None-Match"), file.etag):

@@ -2,7 +2,7 @@
 
 A commit has one torrent of each format: publishing it again replaces what stands outside the info dictionary
 (trackers, webseeds), and another info-hash is refused until the first is withdrawn. What is served is byte for byte
-what was published.
+what was published. A torrent that was born here (`births`) has nobody who vouches for it, until a seeder publishes it.
 """
 
 import asyncio
@@ -41,6 +41,8 @@ class Catalog:
         self._by_hash: dict[str, _Key] = {}
         self._announced: dict[bytes, _Key] = {}
         self._refs: dict[RepoId, dict[str, str]] = {}
+        self._born: set[str] = set()
+        """Info-hashes that nobody vouches for."""
         self._changing = asyncio.Lock()
 
     async def load(self) -> tuple[str, ...]:
@@ -51,10 +53,11 @@ class Catalog:
         for publication in kept.publications:
             self._put(publication)
         self._refs = {repo: dict(names) for repo, names in kept.refs.items()}
+        self._born = set(kept.born)
         return kept.notes
 
-    async def publish(self, publication: Publication, revisions: Iterable[str] = ()) -> None:
-        """Add a torrent and point `revisions` at its commit.
+    async def publish(self, publication: Publication, revisions: Iterable[str] = (), *, born: bool = False) -> None:
+        """Add a torrent and point `revisions` at its commit. `born`: nobody vouches for it.
 
         Raises Conflict for another torrent of the same commit, InvalidInput for a bad revision, NoSpace when the
         catalog is full, LocalResource when it cannot be kept on disk; then nothing has changed.
@@ -70,9 +73,10 @@ class Catalog:
                 raise NoSpace(f"{key.repo} has more than {MAX_REVISIONS} revision names here")
             refs = {**self._refs, key.repo: repo_refs}
             if self._folder is not None:
-                await asyncio.to_thread(self._folder.save, publication, refs)
+                await asyncio.to_thread(self._folder.save, publication, refs, born=born)
             self._put(publication)
             self._refs = refs
+            (self._born.add if born else self._born.discard)(publication.info_hash)
 
     async def withdraw(self, info_hash: str) -> None:
         """Forget a torrent, and the revision names of a commit that has no other. Raises NotFound, LocalResource."""
@@ -86,6 +90,7 @@ class Catalog:
                 await asyncio.to_thread(self._folder.remove, publication, refs)
             self._drop(key)
             self._refs = refs
+            self._born.discard(publication.info_hash)
 
     def find(self, ref: Reference, form: Format = "v2") -> Publication:
         """The torrent of `ref`. Raises RepoNotFound, RevisionNotFound, or NotFound when only the format is missing."""
@@ -104,6 +109,10 @@ class Catalog:
         if key is None:
             raise NotFound("no torrent with this info-hash is in this catalog")
         return self._torrents[key]
+
+    def is_born(self, info_hash: str) -> bool:
+        """Whether the torrent was born here, and no seeder has published it since."""
+        return info_hash in self._born
 
     def admits(self, info_hash: bytes) -> bool:
         """Whether a torrent of the catalog is announced by these 20 bytes."""

@@ -1,4 +1,5 @@
-"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole."""
+"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole; an empty
+`<info-hash>.born` beside a torrent that nobody vouches for."""
 
 import json
 import os
@@ -16,6 +17,7 @@ from p2pmodel.service.publication import Publication, read_publication
 
 _REFS = "refs.json"
 _SUFFIX = ".torrent"
+_BORN = ".born"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Kept:
     publications: tuple[Publication, ...]
     refs: Mapping[RepoId, Mapping[str, str]]
     notes: tuple[str, ...]
+    born: frozenset[str] = frozenset()
 
 
 class CatalogFolder:
@@ -44,11 +47,16 @@ class CatalogFolder:
                     publications.append(read_publication(file.read_bytes()))
                 except BadTorrent as error:
                     notes.append(f"{file.name} in the catalog folder is not used: {error.what}")
-            return Kept(tuple(publications), self._load_refs(notes), tuple(notes))
+            born = frozenset(file.stem for file in self._path.glob(f"*{_BORN}"))
+            return Kept(tuple(publications), self._load_refs(notes), tuple(notes), born)
 
-    def save(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
+    def save(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]], *, born: bool = False) -> None:
         """Keep a torrent, then the names: a crash between the two leaves no name without its torrent."""
         with _translated():
+            if born:
+                self._mark(publication).touch()
+            else:
+                self._mark(publication).unlink(missing_ok=True)
             self._replace(publication.info_hash + _SUFFIX, publication.raw)
             self._save_refs(refs)
 
@@ -57,6 +65,10 @@ class CatalogFolder:
         with _translated():
             self._save_refs(refs)
             (self._path / (publication.info_hash + _SUFFIX)).unlink(missing_ok=True)
+            self._mark(publication).unlink(missing_ok=True)
+
+    def _mark(self, publication: Publication) -> Path:
+        return self._path / (publication.info_hash + _BORN)
 
     def _save_refs(self, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
         plain = {str(repo): dict(sorted(names.items())) for repo, names in sorted(refs.items()) if names}

@@ -1,4 +1,4 @@
-"""The coordinator: tracker, catalog and leases in one application, every route behind one token.
+"""The coordinator: tracker, catalog, leases and births in one application, every route behind one token.
 
 With a token each path is served below `/<token>`, for torrent clients, which can send nothing else, and for base
 URLs that carry it; a bearer header opens the bare paths as well. Without one the bare paths are open.
@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 from p2pmodel.domain.sources import Sources
 from p2pmodel.errors import AccessDenied, InvalidInput, P2PModelError
 from p2pmodel.service import tracker as tracker_protocol
+from p2pmodel.service.births import BirthRoutes
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.catalog_routes import CatalogRoutes
 from p2pmodel.service.leasing import LeaseRoutes
@@ -28,6 +29,7 @@ ORIGIN_BUDGET = 1.05
 """Copies of a snapshot that a swarm may take from mirrors, unless told otherwise."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
+_BIRTH = "/births/{digest:[0-9a-f]{64}}"
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 
 
@@ -50,7 +52,8 @@ def coordinator_app(
         catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
     )
     routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes)
-    app.on_shutdown.append(leases.close)
+    births = BirthRoutes(catalog, budget=origin_budget)
+    app.on_shutdown.extend((leases.close, births.close))
     table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [
         ("GET", "/announce", tracker.handle_announce, tracker_protocol.refusal),
         ("GET", "/scrape", tracker.handle_scrape, tracker_protocol.refusal),
@@ -59,6 +62,8 @@ def coordinator_app(
         ("GET", _TORRENT, routes.handle_get_torrent, refusal),
         ("DELETE", _TORRENT, routes.handle_delete, refusal),
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, refusal),
+        ("GET", _BIRTH, births.handle, refusal),
+        ("DELETE", _BIRTH, births.handle_delete, refusal),
     ]
     if token:
         table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]

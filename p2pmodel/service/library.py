@@ -56,7 +56,8 @@ class CacheLibrary:
 
     async def snapshot(self, repo: str, revision: str) -> Snapshot:
         """As `Library`."""
-        return await asyncio.to_thread(self._published.snapshot, repo, revision)
+        kept = self._published.kept(repo, revision)  # a thread's turn costs more than to serve a small file
+        return kept if kept is not None else await asyncio.to_thread(self._published.snapshot, repo, revision)
 
     async def refs(self, repo: str) -> dict[str, str]:
         """As `Library`."""

@@ -51,13 +51,15 @@ class Published:
         self._kept: dict[tuple[RepoId, str], tuple[float, Snapshot]] = {}
         self._lock = threading.Lock()
 
+    def kept(self, repo: str, revision: str) -> Snapshot | None:
+        """`snapshot`, if that is known without touching the disk."""
+        return self._recent(_repo_id(repo), revision) if is_commit(revision) else None
+
     def snapshot(self, repo: str, revision: str = DEFAULT_REVISION) -> Snapshot:
         """The snapshot of `repo` at a branch, tag, pull request or commit. RepoNotFound, RevisionNotFound."""
-        repo_id = _repo_id(repo)
-        if is_commit(revision):
-            kept = self._recent(repo_id, revision)
-            if kept is not None:
-                return kept
+        repo_id, kept = _repo_id(repo), self.kept(repo, revision)
+        if kept is not None:
+            return kept
         held = self._held(repo_id)
         commit = _resolve(held, revision)
         kept = self._recent(repo_id, commit) if commit else None

@@ -1,6 +1,7 @@
 """A Hugging Face hub cache directory and the repositories in it, laid out as huggingface_hub lays them out."""
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -107,12 +108,17 @@ class RepoCache:
         return self.folder / "blobs" / file.etag
 
     def blob(self, file: ManifestFile) -> Path | None:
-        """The blob of `file`, links resolved, if it is there with the right size. Its content is not looked at."""
+        """The blob of `file`, or what it is a link to, if it is there with the right size. Its content is not looked
+        at."""
+        path = self.blob_path(file)
         try:
-            path = self.blob_path(file).resolve(strict=True)
-            return path if path.is_file() and path.stat().st_size == file.size else None
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                path = path.resolve(strict=True)
+                status = path.stat()
         except (OSError, RuntimeError):  # RuntimeError: a loop of links, in Python before 3.13
             return None
+        return path if stat.S_ISREG(status.st_mode) and status.st_size == file.size else None
 
     def missing(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
         """Those of `files` that have no blob here."""

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) ->
 def link_atomic(path: Path, target: str, *, via: Path) -> None:
     """Make `path` a symlink to `target` in one step, whatever was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        return path.symlink_to(target)
     fresh = temporary(via)
     fresh.symlink_to(target)
     try:

@@ -261,6 +261,15 @@ class PartialFile:
 
 
 @translated()
+def recorded(path: Path, file: ManifestFile) -> list[tuple[int, int]]:
+    """(start, end) of what an earlier run wrote of `file` into `path`, as far as it is sure to be there."""
+    try:
+        return list(_recorded(path, file, path.stat().st_size))
+    except FileNotFoundError:
+        return []
+
+
+@translated()
 def remove_record(path: Path) -> None:
     """Forget what was recorded of the partial file `path`, which is published or gone."""
     _sidecar(path).unlink(missing_ok=True)

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import check_revision, is_commit
-from p2pmodel.errors import IntegrityError
+from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.disk import link_atomic, sync, translated, write_atomic
 from p2pmodel.store.locks import PATIENCE, POLL
@@ -43,9 +43,7 @@ async def some_blob_locks(
     locks = repo.cache.locks
     deadline = time.monotonic() + patience
     while True:
-        # Not in a thread: it does not wait, and a cancelled thread might take a lock and never give it back.
-        with translated():
-            held = locks.try_acquire_some(repo.repo, files)
+        held = await _taken(repo, files)
         if held:
             break
         if time.monotonic() >= deadline:
@@ -56,6 +54,17 @@ async def some_blob_locks(
     finally:
         for file in held:
             locks.release(repo.repo, file)
+
+
+async def _taken(repo: RepoCache, files: Sequence[ManifestFile]) -> list[ManifestFile]:
+    taking = asyncio.ensure_future(asyncio.to_thread(translated()(repo.cache.locks.try_acquire_some), repo.repo, files))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        with suppress(P2PModelError):
+            for file in await taking:  # nobody else would give them back
+                repo.cache.locks.release(repo.repo, file)
+        raise
 
 
 @translated()

@@ -193,9 +193,9 @@ class MemoryTorrent:
 
     async def serve(self, piece: int) -> bytes | None:
         """The bytes of `piece` as a peer gets them, right or wrong; None when they cannot be read."""
-        path, offset, length = self._place(piece)
         try:
             async with self._disk:
+                path, offset, length = self._place(piece)  # not before: files are renamed meanwhile
                 data = await asyncio.to_thread(_read, path, offset, length)
         except OSError as error:
             self._fail(error)
@@ -207,9 +207,9 @@ class MemoryTorrent:
         if not await asyncio.to_thread(self.metainfo.accepts, piece, data):
             self.emit(PieceRejected(piece))
             return False
-        path, offset, _ = self._place(piece)
         try:
             async with self._disk:
+                path, offset, _ = self._place(piece)
                 await asyncio.to_thread(_write, path, offset, data)
         except OSError as error:
             self._fail(error)

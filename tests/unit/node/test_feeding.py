@@ -402,3 +402,17 @@ async def test_peers_are_met_first_unless_nobody_can_have_anything(
         monkeypatch.setattr(feeding, "MEETING", 0.0)
         await rig.until_fed([0])
     return None
+
+
+@pytest.mark.parametrize(("size", "least"), [(100, 64), (PIECE, 2)])
+async def test_what_is_leased_ahead_is_counted_in_pieces_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, least: int
+) -> None:
+    files = {f"{number}.bin": bytes([number]) * size for number in range(20)}
+    metainfo = Swarm(tmp_path, snapshot_of(files)).metainfo
+    pulling = Pulling(20, "here", PullingRules(grace=0.0, limit=LIMIT), 0.0)
+    origin = FakeOrigin()
+    feed = PieceFeed(FakeTorrent(), metainfo, origin, pulling, lambda: frozenset(range(20)))  # type: ignore[arg-type]
+    monkeypatch.setattr(feed._rate, "value", lambda: PIECE)
+    assert feed.demand().want >= least
+    assert feed.demand().want <= least + 2

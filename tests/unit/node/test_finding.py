@@ -103,7 +103,7 @@ async def test_a_coordinators_torrent_is_taken_before_any_mirror(search: Search)
 async def test_without_a_torrent_the_mirrors_are_asked_and_it_is_said(search: Search) -> None:
     async with search.coordinator("v1.0") as url, FakeHub(search.swarm.snapshot) as hub:
         found = await search.reference(MAIN, url, CLOSED, mirror=hub.url)
-    assert found == Found(search.swarm.snapshot.manifest, None, ("main",))
+    assert found == Found(search.swarm.snapshot.manifest, None, ("main",), (url,))
     assert len(search.heard.notes) == 1
     note = search.heard.notes[0]
     assert note.startswith(f"no coordinator has org/model@main ({url}: ")

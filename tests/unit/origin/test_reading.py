@@ -24,13 +24,14 @@ async def test_a_range_comes_in_one_request(snapshot, open_origin):
     assert [r.range for r in hub.requests] == ["bytes=100000-399999"]
 
 
-async def test_the_check_runs_off_the_loop(snapshot, open_origin):
+@pytest.mark.parametrize(("length", "on_the_loop"), [(10, True), (LENGTH, False)])
+async def test_a_check_that_takes_long_runs_off_the_loop(snapshot, open_origin, length, on_the_loop):
     threads = []
     async with FakeHub(snapshot) as hub, open_origin(hub) as origin:
         file = snapshot.file(WEIGHTS)
         accept = lambda _: bool(threads.append(threading.current_thread()) or True)  # noqa: E731
-        await origin.read(snapshot.manifest, file, 0, 10, accept=accept)
-    assert threads != [threading.main_thread()]
+        await origin.read(snapshot.manifest, file, 0, length, accept=accept)
+    assert (threads == [threading.main_thread()]) is on_the_loop
 
 
 @pytest.mark.parametrize("fault", ["flip", "html", "truncate", "other-commit", "norange", "gzip", "badrange"])

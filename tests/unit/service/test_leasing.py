@@ -11,7 +11,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgTy
 from p2pmodel.domain.lease_messages import Word, demand_text, parse_word
 from p2pmodel.domain.leases import SILENCE, Demand, bits_of
 from p2pmodel.domain.sources import Source, Sources
-from p2pmodel.service import leasing
+from p2pmodel.service import rooms
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.publication import read_publication
@@ -101,9 +101,22 @@ async def test_without_news_nothing_is_said() -> None:
         await peer.granted(0)
         for count in range(5):
             await peer.tell(0, near=False, origin_bytes=count)
-            await asyncio.sleep(2 * leasing.GATHER)
+            await asyncio.sleep(2 * rooms.GATHER)
         await peer.tell(near=False)
         assert (await peer.word()).grant.pieces == ()
+
+
+async def test_who_comes_and_goes_is_no_news_while_there_are_others() -> None:
+    async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
+        await one.tell(0, near=False)
+        await one.granted(0)
+        await other.tell(0, near=False)
+        assert (await one.word()).grant.peers == 2
+        async with rig.peer() as third:
+            await third.tell(0, near=False)
+            assert (await third.word()).grant.peers == 3
+        await one.tell(near=False)
+        assert (await one.word()).grant.pieces == ()
 
 
 async def test_a_token_is_needed() -> None:
@@ -209,7 +222,7 @@ async def test_a_swarm_that_nobody_is_in_is_forgotten() -> None:
 
 
 async def test_a_full_swarm_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leasing, "MAX_PEERS", 1)
+    monkeypatch.setattr(rooms, "MAX_PEERS", 1)
     async with coordinator() as rig, rig.peer() as peer:
         await peer.tell(0)
         await peer.granted(0)
@@ -219,7 +232,7 @@ async def test_a_full_swarm_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_peer_that_does_not_read_holds_up_nobody_and_is_gone_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leasing, "SEND_TIMEOUT", 1.0)
+    monkeypatch.setattr(rooms, "SEND_TIMEOUT", 1.0)
     async with coordinator() as rig, rig.peer() as deaf, rig.peer() as other, not_reading(deaf):
         await deaf.tell(0)
         for number in range(20):  # each word is more than sockets hold for long
@@ -228,7 +241,7 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_is_gone_in_the_end(
             began = time.monotonic()
             await other.tell(1)
             await other.until(lambda word, token=token: bool(word.sources) and word.sources[0].token == token)
-            assert time.monotonic() - began < leasing.SEND_TIMEOUT
+            assert time.monotonic() - began < rooms.SEND_TIMEOUT
             await deaf.tell(0)
         while (await told_again(other)).grant.peers == 2:
             pass

@@ -22,6 +22,18 @@ def test_a_list_that_grows_is_read_again_after_a_while(tmp_path: Path) -> None:
     assert set(published.snapshot("org/m", first.commit).files) == {"a", "b"}
 
 
+def test_what_is_kept_is_told_without_the_disk(tmp_path: Path) -> None:
+    now = [0.0]
+    published = Published(HubCache(tmp_path), clock=lambda: now[0])
+    commit = write_snapshot(tmp_path, "org/m", {"a": b"1"}).commit
+    assert published.kept("org/m", commit) is None
+    found = published.snapshot("org/m")
+    assert published.kept("org/m", commit) is found
+    assert published.kept("org/m", "main") is None
+    now[0] += 6
+    assert published.kept("org/m", commit) is None
+
+
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pmodel.service.published._KEEP_SNAPSHOTS", 3)
     published = Published(HubCache(tmp_path), clock=lambda: 0.0)

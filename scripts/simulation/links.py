@@ -1,0 +1,35 @@
+"""What flows over links that are shared."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNFAIR = (0.5, 1.5)
+"""Between which the weights of flows are: TCP shares evenly in the mean only."""
+_ROUNDS = 3
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def fair_rates(sources: Ints, targets: Ints, weights: Floats, up: Floats, down: Floats) -> Floats:
+    """Bytes a second of flows between nodes whose links carry `up` and `down`.
+
+    Each flow gets the lesser of its shares at both ends, by its weight; what that leaves free is shared among the flows
+    that can take more, some rounds of it. No link ever carries more than it can.
+    """
+    rates = _shares(sources, targets, weights, up, down)
+    for _ in range(_ROUNDS - 1):
+        free_up = np.maximum(up - np.bincount(sources, rates, len(up)), 0.0)
+        free_down = np.maximum(down - np.bincount(targets, rates, len(up)), 0.0)
+        growing = np.flatnonzero((free_up > 1e-3 * up)[sources] & (free_down > 1e-3 * down)[targets])
+        if not len(growing):
+            break
+        rates[growing] += _shares(sources[growing], targets[growing], weights[growing], free_up, free_down)
+    return rates
+
+
+def _shares(sources: Ints, targets: Ints, weights: Floats, up: Floats, down: Floats) -> Floats:
+    from_each, to_each = (np.bincount(ends, weights, len(up)) for ends in (sources, targets))
+    up_share = np.divide(up, from_each, out=np.zeros(len(up)), where=from_each > 0)
+    down_share = np.divide(down, to_each, out=np.zeros(len(up)), where=to_each > 0)
+    return weights * np.minimum(up_share[sources], down_share[targets])

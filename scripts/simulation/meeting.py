@@ -1,0 +1,43 @@
+"""The tracker, with the product's own choice of whom to tell of whom, and when everybody asks it."""
+
+import heapq
+import random
+
+from p2pmodel.domain.announces import Announce, Event, Role, Swarms
+
+INTERVAL = 30.0
+_HASH = b"simulated-info-hash!"
+_PORT = 6881
+_NUMWANT = 200
+"""libtorrent's num_want."""
+
+
+class Meeting:
+    """Announces of every node."""
+
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self._swarms = Swarms(lambda: self.now, random.Random(seed), interval=INTERVAL)
+        self._due: list[tuple[float, int]] = []
+
+    def plan(self, node: int, when: float) -> None:
+        """The node announces itself then."""
+        heapq.heappush(self._due, (when, node))
+
+    def due(self, now: float) -> list[int]:
+        """Who announces now; each does so again after the interval."""
+        found = []
+        while self._due and self._due[0][0] <= now:
+            found.append(heapq.heappop(self._due)[1])
+        for node in found:
+            self.plan(node, now + INTERVAL)
+        return found
+
+    def announce(self, node: int, now: float, *, left: int, zone: int, role: Role, event: Event) -> list[int]:
+        """Whom the node is told of."""
+        self.now = now
+        request = Announce(
+            _HASH, b"%020d" % node, _PORT, left, event, numwant=_NUMWANT, zone=b"zone%d" % zone, role=role
+        )
+        told = self._swarms.announce(request, (0x0A000000 + node).to_bytes(4, "big")).peers
+        return [int.from_bytes(peer.endpoints[0][:4], "big") - 0x0A000000 for peer in told]

@@ -1,0 +1,211 @@
+"""A cold cluster in real processes: nobody has the snapshot, all want it, and about one copy leaves the mirror."""
+
+import json
+import random
+import signal
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.swarm.torrents import parse
+from tests.support.processes import PATIENCE, Finished, Nodes, Running, eventually, served
+
+REPO = "org/model"
+SIZE = 24_000_000
+NODES = (1, 2, 3, 4)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / "empty.txt").touch()
+    for number, share in enumerate((0.5, 0.3, 0.2)):
+        content = random.Random(number).randbytes(int(SIZE * share))
+        (source / f"{number}.safetensors").write_bytes(content)
+    return source
+
+
+class Cluster:
+    """A slow mirror, a coordinator without a torrent, and nodes that fetch."""
+
+    def __init__(self, nodes: Nodes, model: Path, *faults: str, rate: int = 4_000_000) -> None:
+        self.nodes = nodes
+        self.model = model
+        if faults:
+            self.endpoint, self.log = nodes.hub(model, *faults)
+        else:
+            nodes.ok("mirror", "import", model, REPO)
+            self.endpoint, self.log = nodes.mirror("--max-bytes-per-second", str(rate))
+        self.coordinator = self.start_coordinator()
+        self.url = self.coordinator.ready()["url"]
+
+    def start_coordinator(self, listen: str = "127.0.0.3:0") -> Running:
+        return self.nodes.start("coordinator", "tracker", "serve", "--listen", listen, "--json", "-q")
+
+    def fetch(self, number: int, *options: str, **env: str) -> Running:
+        where = ("--coordinator", self.url, "--endpoint", self.endpoint, *options)
+        return self.nodes.fetch(f"peer{number}", REPO, *where, address=f"127.0.0.1{number}", **env)
+
+    def info_hash(self) -> str:
+        torrent = self.nodes.root / "made.torrent"
+        self.nodes.ok("mirror", "torrent", "create", REPO, "-o", torrent)
+        return parse(torrent.read_bytes()).info_hash
+
+    def copies(self) -> float:
+        """How often the snapshot left the mirror."""
+        return sum(entry["bytes"] for entry in served(self.log) if "/resolve/" in entry["path"]) / SIZE
+
+    def torrents(self) -> int:
+        """How many the coordinator has."""
+        with urllib.request.urlopen(f"{self.url}/catalog", timeout=5) as answer:
+            return len(json.load(answer)["torrents"])
+
+    def check(self, snapshot: str) -> None:
+        expected = {p.name: p.read_bytes() for p in self.model.iterdir()}
+        assert {p.name: p.read_bytes() for p in Path(snapshot).iterdir()} == expected
+
+
+def notes(done: Finished) -> list[str]:
+    """What it said of the mirrors alone."""
+    return [line for line in done.err.splitlines() if "mirrors alone" in line]
+
+
+def when(share: float, peers: list[Running]) -> list[int]:
+    """Wait until the nodes have pulled `share` of the snapshot together; what each has pulled."""
+
+    def pulled() -> list[int]:
+        return [peer.progress().get("from_mirrors", 0) for peer in peers]
+
+    eventually(lambda: sum(pulled()) >= share * SIZE, PATIENCE, lambda: str(pulled()))
+    return pulled()
+
+
+def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model)
+    peers = [cluster.fetch(number) for number in NODES]
+    done = [peer.wait() for peer in peers]
+    for each in done:
+        assert each.code == 0, each.err
+        cluster.check(each.json["path"])
+        assert each.json["from_mirrors"] + each.json["from_peers"] == each.json["size"]
+    pulled = sum(each.json["from_mirrors"] for each in done)
+    assert cluster.copies() <= 1.05
+    assert pulled <= 1.05 * SIZE
+    assert min(each.json["from_mirrors"] for each in done) > 0
+    assert cluster.torrents() == 1
+    (torrent,) = [
+        parse(path.read_bytes()) for path in nodes.root.glob("peer1/hub/models--org--model/.p2pmodel/torrents/*")
+    ]
+    assert torrent.info_hash == cluster.info_hash()
+    assert torrent.trackers == (f"{cluster.url}/announce",)
+
+
+def test_who_is_killed_takes_only_its_own_with_it_and_pulls_nothing_twice(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, rate=3_000_000)
+    peers = [cluster.fetch(number) for number in NODES]
+    lost = when(0.5, peers)[1]
+    peers[1].stop(signal.SIGKILL)
+    again = cluster.fetch(2)
+    peers[1] = again
+    for peer in peers:
+        done = peer.wait()
+        assert done.code == 0, done.err
+        assert notes(done) == []
+        cluster.check(done.json["path"])
+    assert again.wait().json["from_cache"] >= 0.8 * lost > 0
+    assert cluster.copies() <= 1.1  # what it was just pulling, too
+
+
+def test_without_who_was_killed_the_others_pull_what_it_had(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model)
+    peers = [cluster.fetch(number) for number in NODES]
+    lost = when(0.5, peers)[1]
+    peers[1].stop(signal.SIGKILL)
+    for peer in peers[:1] + peers[2:]:
+        done = peer.wait()
+        assert done.code == 0, done.err
+        cluster.check(done.json["path"])
+    assert cluster.copies() <= 1.1 + lost / SIZE
+
+
+def test_when_the_coordinator_dies_each_goes_on_with_what_it_has(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, rate=6_000_000)
+    peers = [cluster.fetch(number) for number in NODES]
+    when(0.4, peers)
+    cluster.coordinator.stop(signal.SIGKILL)
+    for peer in peers:
+        done = peer.wait()
+        assert done.code == 0, done.err
+        (note,) = notes(done)
+        assert "the coordinator is gone: taking it from the mirrors alone" in note
+        assert done.json["from_mirrors"] == SIZE + 2
+        cluster.check(done.json["path"])
+    assert cluster.copies() <= len(NODES) * 1.05
+
+
+def test_a_coordinator_that_comes_back_goes_on_where_it_was(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, rate=3_000_000)
+    peers = [cluster.fetch(number) for number in NODES]
+    when(0.4, peers)
+    cluster.coordinator.stop(signal.SIGKILL)
+    cluster.start_coordinator(cluster.url.removeprefix("http://")).ready()
+    for peer in peers:
+        done = peer.wait()
+        assert done.code == 0, done.err
+        assert notes(done) == []
+        cluster.check(done.json["path"])
+    assert cluster.copies() <= 1.1
+
+
+def test_a_mirror_that_lied_once_costs_the_torrent(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, "flip@0.safetensors*1", "slow:1000000")
+    for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:3]]]:
+        assert done.code == 0, done.err
+        (note,) = notes(done)
+        assert "nobody vouched for it; taking it from the mirrors alone" in note
+        cluster.check(done.json["path"])
+    assert cluster.torrents() == 0
+
+
+def test_who_joins_late_makes_the_first_share(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, rate=3_000_000)
+    first = cluster.fetch(1)
+    when(0.4, [first])
+    done = [peer.wait() for peer in (cluster.fetch(2), first)]
+    for each in done:
+        assert each.code == 0, each.err
+        cluster.check(each.json["path"])
+        assert each.json["from_mirrors"] + each.json["from_peers"] == SIZE + 2
+    assert done[0].json["from_peers"] > 0
+    assert cluster.copies() <= 1.1
+
+
+def test_one_node_alone_leaves_a_torrent_behind(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, rate=50_000_000)
+    done = cluster.fetch(1).wait()
+    assert done.code == 0, done.err
+    assert notes(done) == []
+    cluster.check(done.json["path"])
+    assert done.json["from_mirrors"] == SIZE + 2
+    assert cluster.copies() <= 1.01
+    assert cluster.torrents() == 1
+
+
+def test_a_mirror_without_ranges_is_used_by_each_alone(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, "norange", "slow:6000000")
+    for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:2]]]:
+        assert done.code == 0, done.err
+        (note,) = notes(done)
+        assert "it answers a range with the whole file" in note
+        cluster.check(done.json["path"])
+
+
+def test_some_files_are_taken_from_the_mirrors_alone(nodes: Nodes, model: Path) -> None:
+    cluster = Cluster(nodes, model, rate=50_000_000)
+    done = cluster.fetch(1, "--include", "*.json").wait()
+    assert done.code == 0, done.err
+    assert len(notes(done)) == 1
+    assert cluster.torrents() == 0

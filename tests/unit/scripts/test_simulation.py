@@ -1,0 +1,117 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.simulation import rig
+from scripts.simulation.case import MOST_CELLS, Case, links_of
+from scripts.simulation.links import fair_rates
+from scripts.simulation.report import ratios, summary, table
+from scripts.simulation.run import Run
+from scripts.swarm.kills import Kill
+
+RATE = 1e6
+SMALL = Case(size=8_000_000, seeder=RATE, mirror=RATE, links=links_of(6, RATE, RATE, mixed=False))
+CASES = {
+    "leases": SMALL,
+    "stock": replace(SMALL, leases=False),
+    "mixed": replace(SMALL, links=links_of(6, RATE, RATE, mixed=True)),
+    "zones": replace(SMALL, zones=2),
+    "a quick seeder": replace(SMALL, seeder=10 * RATE),
+    "more than all can know": replace(SMALL, size=2_000_000, links=links_of(60, RATE, RATE, mixed=False)),
+}
+RIG_ROW = {
+    "contestant": "ours",
+    "nodes": 6.0,
+    "p50": 1.0,
+    "p95": 1.0,
+    "last": 1.0,
+    "seeder_sent": 1.1,
+    "seeder_says": 1.0,
+    "mirror_sent": 0.0,
+    "goodput": {"origin": RATE, "up": RATE, "down": RATE},
+}
+RIG = {
+    "size": 8_000_000,
+    "flags": {"mixed": "False", "kill": "None", "kill_at": "0.5", "mirror_mbit": "8.0", "seeder_mbit": "8.0"},
+    "results": [RIG_ROW, RIG_ROW | {"contestant": "aria2"}],
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def test_every_byte_came_over_some_link_and_none_carried_more_than_it_can(case: Case) -> None:
+    run = Run(case)
+    found = run.run()
+    assert found["unfinished"] == 0
+    assert (run.received[: case.nodes] >= 0.999 * case.size).all()
+    assert run.sent.sum() == pytest.approx(run.received.sum())
+    assert (run.sent <= run.up * run.now * 1.001).all()
+    assert (run.received <= run.down * run.now * 1.001)[: case.nodes].all()
+
+
+def test_nobody_beats_the_bound(case: Case) -> None:
+    assert Run(case).run()["ready"][-1] >= case.bound
+
+
+def test_a_seed_decides_all() -> None:
+    one, same, other = (Run(each).run() for each in (SMALL, SMALL, replace(SMALL, seed=1)))
+    assert one["ready_by_node"] == same["ready_by_node"] != other["ready_by_node"]
+
+
+def test_leases_spare_the_seeder() -> None:
+    ours, stock = Run(SMALL).run(), Run(replace(SMALL, leases=False)).run()
+    assert ours["seeder_sent"] == pytest.approx(1, abs=0.02)
+    assert stock["seeder_sent"] > 1.1
+
+
+def test_a_dead_seeder_is_replaced_by_the_mirror() -> None:
+    found = Run(replace(SMALL, kill=Kill.parse("seeder,peers:0.34", 0.3, None))).run()
+    assert (found["killed"], len(found["ready"]), found["unfinished"]) == (2, 4, 0)
+    assert 0.2 < found["mirror_sent"] < 1
+
+
+def test_nothing_crosses_where_there_is_one_zone() -> None:
+    assert Run(SMALL).run()["crossed"] == 0
+    assert Run(replace(SMALL, zones=2)).run()["crossed"] > 0.4
+
+
+def test_a_large_swarm_has_longer_pieces() -> None:
+    case = replace(SMALL, size=20_000_000_000, links=links_of(10_000, RATE, RATE, mixed=False))
+    layout = case.layout()
+    assert layout.piece_length % case.piece_length == 0
+    assert case.nodes * layout.piece_count <= MOST_CELLS * 1.01
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30),
+    st.lists(st.floats(1, 1e3), min_size=5, max_size=5),
+    st.lists(st.floats(1, 1e3), min_size=5, max_size=5),
+)
+def test_no_link_is_overloaded_and_no_flow_starves(
+    flows: list[tuple[int, int]], up: list[float], down: list[float]
+) -> None:
+    sources, targets = (np.array(ends) for ends in zip(*flows, strict=True))
+    weights = 0.5 + np.arange(len(flows)) / len(flows)
+    rates = fair_rates(sources, targets, weights, np.array(up), np.array(down))
+    assert (np.bincount(sources, rates, 5) <= np.array(up) * (1 + 1e-9)).all()
+    assert (np.bincount(targets, rates, 5) <= np.array(down) * (1 + 1e-9)).all()
+    assert (rates > 0).all()
+
+
+def test_the_rigs_own_cases_are_simulated_and_compared() -> None:
+    [(row, case)] = rig.cases(RIG, seed=0)
+    assert (case.nodes, case.size, case.seeder, case.mirror) == (6, 8_000_000, RATE, RATE)
+    found = summary(Run(case).run(), case.bound) | {"contestant": "ours"}
+    assert f"last {found['last']:.2f}, seeder_sent 1.00" in ratios([row], [found])
+    assert "ours" in table([found])
+
+
+def test_who_never_came_is_not_left_out() -> None:
+    found = Run(SMALL).run() | {"unfinished": 1}
+    assert summary(found, 1.0)["last"] == float("inf")
