@@ -130,6 +130,14 @@ class Unavailable(P2PModelError):
     http_status = 503
 
 
+class NotYet(Unavailable):
+    """It is on its way, or will be, and asking again soon is all there is to do."""
+
+    code = "not_yet"
+    http_status = 429
+    """Hub clients ask again for a file on this one alone."""
+
+
 class LocalResource(P2PModelError):
     """This machine cannot: disk full, directory not writable, port in use."""
 

@@ -19,6 +19,8 @@ from p2pmodel.domain.schedules import Schedule
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
+OFF = "off"
+"""What stands in place of an address where nobody is to listen."""
 
 _ZONE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
@@ -142,9 +144,19 @@ class DaemonSettings(_Part):
     """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `Settings.state_dir`."""
     max_active: int = Field(default=3, ge=1, le=100)
     """Transfers that download at a time; further ones wait. Those that are complete serve beside them."""
+    hub_listen: str | None = None
+    """ADDRESS:PORT of the hub endpoint, or `off`; None: 127.0.0.1:8092, unless that is taken."""
     upload_schedule: tuple[str, ...] = ()
     """`[DAYS ]HH:MM-HH:MM=RATE`, local time: the first window that applies replaces `swarm.upload_limit`."""
     download_schedule: tuple[str, ...] = ()
+
+    @field_validator("hub_listen")
+    @classmethod
+    def _check_hub_listen(cls, value: str | None) -> str | None:
+        try:
+            return value if value in (None, OFF) else str(ListenAddress.parse(str(value)))
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("upload_schedule", "download_schedule")
     @classmethod
@@ -269,6 +281,7 @@ _ENVIRONMENT = {
     "P2PMODEL_ZONE": "swarm.zone",
     "P2PMODEL_SOCKET": "daemon.socket",
     "P2PMODEL_MAX_ACTIVE": "daemon.max_active",
+    "P2PMODEL_HUB_LISTEN": "daemon.hub_listen",
     "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
 }

@@ -15,8 +15,9 @@ from p2pmodel.cli.secrets import read_private_token
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 from p2pmodel.service.daemon import Daemon, Ready, TcpRole
+from p2pmodel.service.node_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.service.server import check_exposure
-from p2pmodel.settings import Settings
+from p2pmodel.settings import OFF, Settings
 
 MOST_FILES = 65_536
 INTERRUPTED = "stopped; the next start goes on with every transfer"
@@ -31,6 +32,17 @@ INTERRUPTED = "stopped; the next start goes on with every transfer"
 @click.option(
     "--max-active", "_set_daemon__max_active", type=int, metavar="N", help="Download at most N at a time (3)."
 )
+@click.option(
+    "--hub-listen",
+    "_set_daemon__hub_listen",
+    metavar="ADDRESS:PORT|off",
+    help="Where HF_ENDPOINT clients find it (127.0.0.1:8092).",
+)
+@click.option(
+    "--access-log",
+    type=click.Path(path_type=Path),
+    help="Append one JSON line for each of their requests to this file.",
+)
 @options.socket
 @options.listen
 @options.origin
@@ -41,6 +53,7 @@ def daemon(
     control_listen: str | None,
     token_file: Path | None,
     read_only: bool,
+    access_log: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -51,18 +64,29 @@ def daemon(
     with exit code 0, Ctrl-C with 130.
     """
     _open_as_many_files_as_may()
-    tcp = _tcp(control_listen, token_file, read_only=read_only)
+    hub_listen = _hub_listen(settings)
+    if control_listen is None and (read_only or (token_file and (hub_listen or DEFAULT).loopback)):
+        raise InvalidInput(
+            "--token-file and --read-only go with --control-listen",
+            hint="--token-file also goes with a --hub-listen that other machines reach",
+        )
+    token = read_private_token(token_file) if token_file else None
+    hub = _hub(settings, hub_listen, token, access_log)
+    tcp = _tcp(control_listen, token, read_only=read_only)
     log = logger(quiet=quiet)
 
     def ready(where: Ready) -> None:
         plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peer)}
+        plain["hub"] = where.hub
         if as_json:
             click.echo(json.dumps(plain))
         log(
             f"ready at {where.socket}" + (f" and {where.url}" if where.url else "") + f"; peers connect to {where.peer}"
         )
+        if where.hub:
+            log(f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)")
 
-    serve(Daemon(settings, tcp, log).run(ready), interrupted=INTERRUPTED)
+    serve(Daemon(settings, tcp, log, hub).run(ready), interrupted=INTERRUPTED)
 
 
 def _open_as_many_files_as_may() -> None:
@@ -72,12 +96,26 @@ def _open_as_many_files_as_may() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
 
 
-def _tcp(listen: str | None, token_file: Path | None, *, read_only: bool) -> TcpRole | None:
+def _hub_listen(settings: Settings) -> ListenAddress | None:
+    listen = settings.daemon.hub_listen
+    return None if listen in (None, OFF) else ListenAddress.parse(str(listen))
+
+
+def _hub(
+    settings: Settings, address: ListenAddress | None, token: str | None, access_log: Path | None
+) -> HubRole | None:
+    if settings.daemon.hub_listen == OFF:
+        return None
+    if address is not None:
+        check_exposure(address, protected=token is not None)
+    role = HubRole(address, token if address and not address.loopback else None, access_log)
+    check_mirrors(settings, role)
+    return role
+
+
+def _tcp(listen: str | None, token: str | None, *, read_only: bool) -> TcpRole | None:
     if listen is None:
-        if token_file or read_only:
-            raise InvalidInput("--token-file and --read-only go with --control-listen")
         return None
     address = ListenAddress.parse(listen)
-    token = read_private_token(token_file) if token_file else None
     check_exposure(address, protected=token is not None)
     return TcpRole(address, token, read_only)

@@ -14,6 +14,7 @@ from p2pmodel.os_errors import translate
 _VERBS = {
     "cancel": ("p2pmodel.cli.transfers:cancel", "Let the daemon forget a transfer; its files stay."),
     "daemon": ("p2pmodel.cli.daemon:daemon", "Keep this machine's node, which fetches and serves for all."),
+    "env": ("p2pmodel.cli.env:env", "Print what Hugging Face clients need to go through the daemon."),
     "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
     "import": ("p2pmodel.cli.import_dir:import_dir", "Put the files of a directory into the cache as a snapshot."),
     "limits": ("p2pmodel.cli.limits:limits", "Show or change how much the daemon exchanges with peers."),

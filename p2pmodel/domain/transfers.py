@@ -82,12 +82,14 @@ class LimitsView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A running node: its program's version, its cache, and the ADDRESS:PORT where peers reach it."""
+    """A running node: its program's version, its cache, the ADDRESS:PORT where peers reach it, and the URL of its hub
+    endpoint if it has one."""
 
     version: str
     cache_dir: str
     peer_address: str
     pid: int
+    hub: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

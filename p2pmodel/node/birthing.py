@@ -19,6 +19,7 @@ from p2pmodel.domain.lease_messages import Word
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
+from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.finding import download_torrent
 from p2pmodel.node.leasing import Presence
@@ -77,8 +78,10 @@ class Birthing:
         coordinators: Sequence[str],
         settings: SwarmSettings,
         reporter: Reporter,
+        arriving: Arriving | None = None,
     ) -> None:
         self._manifest = manifest
+        self._arriving = arriving or Arriving()
         self._refs = refs
         self._repo = repo
         self._origin = origin
@@ -267,7 +270,12 @@ class Birthing:
         self._claims_all = True
         self._presence.changed()
         mirroring = Mirroring(
-            self._origin, self._repo, self._manifest, self._reporter, pulled_before=self._pulled_bytes
+            self._origin,
+            self._repo,
+            self._manifest,
+            self._reporter,
+            pulled_before=self._pulled_bytes,
+            arriving=self._arriving,
         )
         self._mirroring = True
         work = asyncio.ensure_future(mirroring.run(self._manifest.files, self._refs))

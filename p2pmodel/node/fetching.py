@@ -5,13 +5,14 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pmodel.domain.birth_messages import birth_name, manifest_text
 from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.domain.progress import Timings
 from p2pmodel.errors import EntryNotFound, WrongTorrent
+from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.birthing import Birthing
 from p2pmodel.node.coordinators import announce_url, in_zone, report_wrong
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
@@ -61,10 +62,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """What all fetches of one long-lived node share: an engine that runs, and the cache with its locks."""
+    """What all fetches of one long-lived node share: an engine that runs, the cache with its locks, and what of their
+    files can be read already."""
 
     engine: Engine
     cache: HubCache
+    arriving: Arriving = field(default_factory=Arriving)
 
 
 class Fetching:
@@ -81,6 +84,7 @@ class Fetching:
         self._reporter = reporter
         self._home = home
         self._cache = home.cache if home else HubCache(settings.cache_dir)
+        self._arriving = home.arriving if home else Arriving()
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
@@ -151,6 +155,7 @@ class Fetching:
                 coordinators=found.coordinators,
                 settings=self._settings.swarm,
                 reporter=self._watched,
+                arriving=self._arriving,
             )
             outcome = await birthing.run()
         if outcome.metainfo and not (outcome.complete and not self._serves):
@@ -164,7 +169,9 @@ class Fetching:
         repo = self._cache.repo(found.manifest.repo)
         files = self._selected(found.manifest)
         async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
-            mirroring = Mirroring(origin, repo, found.manifest, self._watched, pulled_before=pulled)
+            mirroring = Mirroring(
+                origin, repo, found.manifest, self._watched, pulled_before=pulled, arriving=self._arriving
+            )
             await mirroring.run(files, found.refs)
         on_ready(self._fetched(found.manifest))
         if self._serves:
@@ -222,7 +229,9 @@ class Fetching:
         repo = self._cache.repo(found.manifest.repo)
         async with (
             self._origin(metainfo) as origin,
-            Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self._watched) as transfer,
+            Transfer(
+                plan, engine=engine, repo=repo, origin=origin, reporter=self._watched, arriving=self._arriving
+            ) as transfer,
         ):
             async with one_at_a_time(repo, found.manifest.commit, self._watched):
                 await transfer.download()

@@ -94,7 +94,7 @@ async def find_reference(
         if held is not None:
             return Found(held, None)
     refs = () if ref.pinned else (ref.revision,)
-    metainfo, lacking = await _from_coordinators(ref, settings, reporter, to_share=to_share)
+    metainfo, lacking = await from_coordinators(ref, settings, reporter, to_share=to_share)
     if metainfo is not None:
         return Found(metainfo.manifest, metainfo, refs)
     return Found(await from_mirrors_or_cache(ref, origin, cache, reporter), None, refs, lacking)
@@ -141,7 +141,7 @@ def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest |
     return None if manifest is None or (whole and repo.missing(manifest.files)) else manifest
 
 
-async def _from_coordinators(
+async def from_coordinators(
     ref: Reference, settings: Settings, reporter: Reporter, *, to_share: bool
 ) -> tuple[Metainfo | None, tuple[str, ...]]:
     """The torrent; without one, the coordinators that answered."""

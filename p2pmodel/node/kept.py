@@ -86,6 +86,11 @@ class Kept:
         return frozenset(file.etag for file in self._found.manifest.files) if self._found else frozenset()
 
     @property
+    def found(self) -> Found | None:
+        """The snapshot and its torrent, as far as they are known."""
+        return self._found
+
+    @property
     def has_torrent(self) -> bool:
         """Whether it is known by which torrent it arrives."""
         return self._found is not None and self._found.metainfo is not None

@@ -3,12 +3,15 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.merkle import FileTree
 from p2pmodel.errors import Unavailable
+from p2pmodel.node.arriving import Arriving, ShownFile, Window
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.inventory import adopt
 from p2pmodel.node.progress import Phase, Progress, Reporter
@@ -37,8 +40,8 @@ class Mirrored:
 class Mirroring:
     """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
 
-    With `log` every file that is pulled is recorded there before it becomes visible. `pulled_before`: so many of the
-    bytes that are staged already came from mirrors in this run, too.
+    With `log` every file that is pulled is recorded there before it becomes visible; `arriving` shows it meanwhile.
+    `pulled_before`: so many of the bytes that are staged already came from mirrors in this run, too.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class Mirroring:
         *,
         log: SyncLog | None = None,
         pulled_before: int = 0,
+        arriving: Arriving | None = None,
     ) -> None:
         self._log = log
         self._pulled_before = pulled_before
+        self._arriving = arriving or Arriving()
         self._origin = origin
         self._repo = repo
         self._manifest = manifest
@@ -125,21 +130,30 @@ class Mirroring:
         check_space(self._repo.folder, needed)
 
     async def _pull(self, file: ManifestFile) -> None:
-        assert self._origin is not None
+        key = self._repo.repo, file.etag
         staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
         opened = in_thread(lambda: PartialFile.open(staged, file, self._piece_length), PartialFile.close)
-        async with await opened as partial:
-            self._resumed += file.size - sum(length for _, length in partial.missing())
-            self._see_whether_all_came()
-            sources = await self._origin.pull(self._manifest, file, partial, on_bytes=self._count_pulled)
-            tree = await asyncio.to_thread(lambda: partial.tree)
-        if self._log is not None:
-            await asyncio.to_thread(self._log.record, self._manifest, file, staged, sources)
-        await asyncio.to_thread(publish_blob, self._repo, file, staged)
+        with ExitStack() as stack:
+            async with await opened as partial:
+                stack.enter_context(self._arriving.shown({key: Window(staged, partial.available)}))
+                tree = await self._pull_shown(partial, file, staged)
+            self._arriving.verified(key)
+            await asyncio.to_thread(publish_blob, self._repo, file, staged)
         paths = self._sharing[file.etag]
         self._shared += file.size * (len(paths) - 1)
         if tree is not None:
             self._trees |= dict.fromkeys(paths, tree)
+
+    async def _pull_shown(self, partial: PartialFile, file: ManifestFile, staged: Path) -> FileTree | None:
+        """The Merkle tree of the file, which is whole and right."""
+        assert self._origin is not None
+        self._resumed += file.size - sum(length for _, length in partial.missing())
+        self._see_whether_all_came()
+        sink = ShownFile(partial, self._arriving, self._repo, file)
+        sources = await self._origin.pull(self._manifest, file, sink, on_bytes=self._count_pulled)
+        if self._log is not None:
+            await asyncio.to_thread(self._log.record, self._manifest, file, staged, sources)
+        return await asyncio.to_thread(lambda: partial.tree)
 
     def _count_checked(self, count: int) -> None:
         self._checked += count

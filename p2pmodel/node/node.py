@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from p2pmodel.domain.manifest import Selection
-from p2pmodel.domain.names import RepoId, printable
+from p2pmodel.domain.names import Reference, RepoId, printable
 from p2pmodel.domain.schedules import Schedule
-from p2pmodel.domain.transfers import Limits, LimitsView, TransferView, those_to_run
+from p2pmodel.domain.transfers import Limits, LimitsView, TransferView, named, those_to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetching import Fetching, FetchRequest, Home, selected
 from p2pmodel.node.finding import Found
@@ -116,6 +116,11 @@ class Node:
     def transfer(self, ident: str) -> TransferView:
         """One of them. Raises NotFound."""
         return self._find(ident).view()
+
+    def found(self, ref: Reference) -> Found | None:
+        """What is known of the snapshot that `ref` means among the transfers."""
+        ids = [view.id for view in named(self.transfers(), ref)]
+        return next((found for ident in ids if (found := self._kept[ident].found) is not None), None)
 
     @property
     def limits(self) -> LimitsView:

@@ -36,7 +36,7 @@ class DamagedFile(Exception):
 class Publisher:
     """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work.
 
-    `missing` is a live view of the pieces that are still to come.
+    `missing` is a live view of the pieces that are still to come. `on_right` is told of files whose hash is right.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class Publisher:
         inventory: Inventory,
         *,
         missing: AbstractSet[int] = frozenset(),
+        on_right: Callable[[int], None] = lambda _index: None,
     ) -> None:
+        self._on_right = on_right
         self._repo = repo
         self._staging = staging
         self._metainfo = metainfo
@@ -124,6 +126,7 @@ class Publisher:
         for index, found in zip(indexes, await self._ahead.digests(indexes), strict=True):
             if found != self._file(index).etag:
                 await self._explain(index, self._file(index), self._inventory.paths[index], found)
+            self._on_right(index)
         await asyncio.to_thread(make_blobs_folder, self._repo)
         waiting = set(indexes)
         while waiting:

@@ -107,6 +107,9 @@ class PullThrough:
         """While the context lasts, `file` is not removed to make room."""
         return self._room.keeping((manifest.repo, file.etag))
 
+    async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
+        """Whoever asks for headers alone may want no more than that: nothing is pulled for them."""
+
     @asynccontextmanager
     async def reader(self, manifest: Manifest, file: ManifestFile) -> AsyncIterator[Reader]:
         """Pull `file` unless that is under way; yields a view of what has come. Raises what the pull fails with."""

@@ -13,20 +13,22 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.bitfield import pack, unpack
+from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable
+from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable, WrongTorrent
+from p2pmodel.node.arriving import Arriving, Key, Window
 from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import PieceFeed
-from p2pmodel.node.inventory import take_inventory
+from p2pmodel.node.inventory import Inventory, take_inventory
 from p2pmodel.node.leaseholding import Leaseholder
 from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.ordering import keep_order
@@ -100,10 +102,18 @@ class TransferPlan:
 
 
 class Transfer:
-    """Owns the state of one download and its seeding: `async with`, then `download()`, then `seed()`."""
+    """Owns the state of one download and its seeding: `async with`, then `download()`, then `seed()`. Meanwhile
+    `arriving` shows what has come of its files."""
 
     def __init__(
-        self, plan: TransferPlan, *, engine: Engine, repo: RepoCache, origin: Origin | None, reporter: Reporter
+        self,
+        plan: TransferPlan,
+        *,
+        engine: Engine,
+        repo: RepoCache,
+        origin: Origin | None,
+        reporter: Reporter,
+        arriving: Arriving | None = None,
     ) -> None:
         self._plan = plan
         self._metainfo = plan.metainfo
@@ -111,6 +121,9 @@ class Transfer:
         self._repo = repo
         self._origin = origin
         self._reporter = reporter
+        self._arriving = arriving or Arriving()
+        self._durable: frozenset[int] = frozenset()
+        """Pieces that are right and can be read from their files; at most `SAVE_EVERY` old."""
         self._staging = repo.staging(plan.metainfo.manifest.commit)
         self._total = sum(plan.metainfo.manifest.files[i].size for i in plan.files)
         self._torrent: SwarmTorrent | None = None
@@ -119,6 +132,7 @@ class Transfer:
         self._feed: PieceFeed | None = None
         self._leaseholder: Leaseholder | None = None
         self._seeders: Seeders | None = None
+        self._windows: dict[Key, Window] = {}
         self._missing: set[int] = set()
         self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
@@ -198,10 +212,11 @@ class Transfer:
     # -- joining and leaving ---------------------------------------------------------------------------------
 
     async def _attempt(self) -> None:
-        async with self._new_seeders() as seeders, companions() as start:
+        async with self._new_seeders() as seeders, companions() as start, AsyncExitStack() as stack:
             start(self._report())
             self._seeders = seeders
             torrent = await self._join(seeders, start)
+            stack.enter_context(self._arriving.shown(self._windows))
             start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
             start(self._save_regularly())
             start(self._watch_for_stall())
@@ -210,7 +225,18 @@ class Transfer:
                 start(self._feed.run())
             if self._leaseholder:
                 start(self._leaseholder.run())
-            await self._publish()
+            try:
+                await self._publish()
+            except DamagedFile as damage:
+                await self._arriving.wrong(self._repo, self._metainfo.manifest.files[damage.index])
+                raise
+            except WrongTorrent:
+                # Whatever it has not vouched for by a hash may be as wrong.
+                unsure = {key for key, window in self._windows.items() if not window.verified}
+                for file in self._metainfo.manifest.files:
+                    if (self._repo.repo, file.etag) in unsure:
+                        await self._arriving.wrong(self._repo, file)
+                raise
         self._enter("done")
 
     def _new_seeders(self) -> Seeders:
@@ -253,8 +279,15 @@ class Transfer:
             )
         )
         self._publisher = Publisher(
-            self._repo, self._staging, self._metainfo, self._torrent, inventory, missing=self._missing
+            self._repo,
+            self._staging,
+            self._metainfo,
+            self._torrent,
+            inventory,
+            missing=self._missing,
+            on_right=self._file_is_right,
         )
+        self._durable, self._windows = inventory.have, self._windows_on(inventory)
         self._start_pulling(self._torrent, seeders)
         self._enter("downloading" if self._missing else "verifying")
         self._last_progress = time.monotonic()
@@ -385,7 +418,8 @@ class Transfer:
 
     async def _save(self, torrent: SwarmTorrent) -> None:
         if self._missing:
-            field = pack(await torrent.durable(), self._metainfo.layout.piece_count)
+            self._durable = await torrent.durable()
+            field = pack(self._durable, self._metainfo.layout.piece_count)
             await asyncio.to_thread(self._staging.save_have, self._metainfo.info_hash, field)
 
     async def _report(self, every: float = REPORT_EVERY) -> None:
@@ -441,6 +475,28 @@ class Transfer:
             return None
         pulled = self._seeders.bytes_from_outside(self._plan.zone) if self._seeders else 0
         return status.from_other_zones + pulled
+
+    # -- what others may read meanwhile ----------------------------------------------------------------------
+
+    def _windows_on(self, inventory: Inventory) -> dict[Key, Window]:
+        absent = [span for span in self._metainfo.layout.spans if span.index in self._plan.files - inventory.complete]
+        return {
+            self._key(span.index): Window(inventory.paths[span.index], partial(self._available, span))
+            for span in absent
+        }
+
+    def _available(self, span: FileSpan, offset: int) -> int:
+        """Where the pieces end that are there without a gap from `offset` on."""
+        piece = span.first_piece + offset // self._metainfo.layout.piece_length
+        while piece in self._durable and piece in span.pieces:
+            piece += 1
+        return min(span.size, (piece - span.first_piece) * self._metainfo.layout.piece_length)
+
+    def _file_is_right(self, index: int) -> None:
+        self._arriving.verified(self._key(index))
+
+    def _key(self, index: int) -> Key:
+        return self._repo.repo, self._metainfo.manifest.files[index].etag
 
     # -- arithmetic ------------------------------------------------------------------------------------------
 

@@ -10,13 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference, RepoId
 from p2pmodel.errors import IntegrityError, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.single_flight import SingleFlight
-from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.revisions import known_revision, remember
 
@@ -42,13 +42,20 @@ class _Held:
     own: bool = False
 
 
+class Teller(Protocol):
+    """Somebody who knows what a reference consists of."""
+
+    async def manifest(self, ref: Reference) -> Manifest:
+        """What `ref` consists of now. Raises as `Origin.manifest` does."""
+
+
 class Upstream:
     """Answers what a reference consists of, from the cache's memory or from `origin`."""
 
     def __init__(
         self,
         cache: HubCache,
-        origin: Origin,
+        origin: Teller,
         reporter: Reporter,
         *,
         ttl: float = METADATA_TTL,

@@ -1,7 +1,7 @@
-"""The daemon of a node: one engine, all its transfers, and the control API over them.
+"""The daemon of a node: one engine, all its transfers, the control API over them, and the hub endpoint.
 
 It starts from the inside out, and tells that it is ready when all of it is. It stops in the opposite order, each stage
-bounded: no more requests (2 s at most), then the transfers leave their swarms (5 s), then the engine ends.
+bounded: no more requests (3 s at most), then the transfers leave their swarms (5 s), then the engine ends.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from p2pmodel.node.sources import engine_of
 from p2pmodel.service.access import Access
 from p2pmodel.service.control import control_app
 from p2pmodel.service.node_api import NodeApi
+from p2pmodel.service.node_endpoint import HubRole, serving_hub
 from p2pmodel.service.server import check_not_running, serving, serving_unix
 from p2pmodel.service.systemd import notify
 from p2pmodel.settings import Settings
@@ -24,6 +25,8 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.space import check_writable
 
 GRACE = 0.6
+HUB_GRACE = 0.2
+"""A download does not end within a moment more, and its client goes on where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,18 @@ class Ready:
     socket: Path
     url: str | None
     peer: ListenAddress
+    hub: str | None = None
+    """URL of the hub endpoint."""
 
 
 class Daemon:
     """One run of `p2pmodel daemon`. `note` gets lines for the log."""
 
-    def __init__(self, settings: Settings, tcp: TcpRole | None, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, tcp: TcpRole | None, note: Callable[[str], None], hub: HubRole | None = None
+    ) -> None:
         self._settings = settings
+        self._hub = hub
         self._tcp = tcp
         self._note = note
 
@@ -64,13 +72,20 @@ class Daemon:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
             home = Home(engine, HubCache(settings.cache_dir))
-            api = NodeApi(await stack.enter_async_context(Node(home, settings, folder, note=self._note)))
+            node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
+            hub = await self._serve_hub(node, stack)
+            api = NodeApi(node, hub)
             await stack.enter_async_context(serving_unix(control_app(api), path, grace=GRACE))
             url = await self._serve_tcp(api, stack)
-            on_ready(Ready(path, url, ListenAddress(*engine.address)))
+            on_ready(Ready(path, url, ListenAddress(*engine.address), hub))
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
+
+    async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
+        if self._hub is None:
+            return None
+        return await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE))
 
     async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
         tcp = self._tcp

@@ -8,6 +8,7 @@ as the hub has them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N
     GET       /api/models/{id}/refs
     POST      /api/models/{id}/paths-info/{rev}        form or JSON: paths
     GET HEAD  /{id}/resolve/{rev}/{path}               one Range
+    any       /api/datasets/..., /datasets/..., and of spaces     501: this endpoint is about models
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
     GET       /sync-log                                what came from upstream, in hash-chained JSON lines
 """
@@ -27,13 +28,13 @@ from yarl import URL
 
 from p2pmodel.domain.names import DEFAULT_REVISION, printable
 from p2pmodel.errors import EntryNotFound, InvalidInput
-from p2pmodel.node.pull_through import PullThrough
 from p2pmodel.service import hub_metadata
 from p2pmodel.service.accel import Accel
+from p2pmodel.service.access import Access
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.file_response import Content, answer
-from p2pmodel.service.hub_errors import bearer, errors, refusal
-from p2pmodel.service.library import CacheLibrary, Library, UpstreamLibrary
+from p2pmodel.service.hub_errors import bearer, errors, guard, refusal
+from p2pmodel.service.library import CacheLibrary, Library, Supply, UpstreamLibrary
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.published import Published, Snapshot
 from p2pmodel.service.server import MAX_BODY
@@ -49,6 +50,7 @@ MAX_PAD = 16 << 20
 _REPO = r"{repo:[^/]+(?:/[^/]+)?}"
 _REV = r"{revision:refs/[^/]+/[^/]+|[^/]+}"
 _PAD = re.compile(r"\.pad/([0-9]{1,8})")
+_OTHERS = ("datasets", "spaces")
 _COMPRESS_FROM = 1024
 
 
@@ -58,21 +60,25 @@ def hub_endpoint(
     token: str | None = None,
     access_log: AccessLog | None = None,
     pace: Pace | None = None,
-    upstream: PullThrough | None = None,
+    upstream: Supply | None = None,
     library: Library | None = None,
     sync_log: Path | None = None,
     accel: str | None = None,
+    access: Access | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
     It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
     files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
-    as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs.
+    as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs. `access` keeps out
+    the pages that a browser on this machine shows.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
         middlewares.append(access_log.middleware())
     middlewares.append(errors)
+    if access is not None:
+        middlewares.append(guard(access))
     if token is not None:
         middlewares.append(bearer(token))
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
@@ -99,6 +105,11 @@ class _Handlers:
             web.get(f"/api/models/{_REPO}/refs", self.refs),
             web.post(f"/api/models/{_REPO}/paths-info/{_REV}", self.paths_info),
             web.get(f"/api/models/{_REPO}", self.model_info),
+            *(
+                web.route("*", f"{prefix}/{kind}/{{rest:.*}}", self.other)
+                for prefix in ("", "/api")
+                for kind in _OTHERS
+            ),
             web.get(f"/{_REPO}/resolve/{_REV}/{{path:.+}}", self.resolve),
         ]
 
@@ -119,6 +130,10 @@ class _Handlers:
         paths = await _posted_paths(request)
         snapshot = await self._snapshot(request)
         return await _json(request, lambda: hub_metadata.paths_info(snapshot.manifest, paths))
+
+    async def other(self, request: web.Request) -> web.Response:
+        what = f"{request.path} is not about a model, and models are all that this endpoint serves"
+        return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for it")
 
     async def tree(self, request: web.Request) -> web.Response:
         # A cursor names the commit of the first page: a branch that moves meanwhile does not mix two listings.

@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.errors import EntryNotFound, GatedRepo, P2PModelError, RepoNotFound, RevisionNotFound
+from p2pmodel.service.access import Access
 
 RETRY_AFTER = 5
 """Seconds after which a client may ask again for what is not here now."""
@@ -26,7 +27,7 @@ def refusal(status: int, message: str, *, code: str | None = None, commit: str |
         headers["X-Error-Code"] = code
     if commit is not None:
         headers["X-Repo-Commit"] = commit
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = str(RETRY_AFTER)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -42,6 +43,17 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return refusal(error.http_status, str(error), code=_CODES.get(type(error)))
     except web.HTTPError as error:
         return refusal(error.status, error.reason)
+
+
+def guard(access: Access) -> Middleware:
+    """The middleware that admits whom `access` does; it stands inside `errors`."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        access.check(request.headers)
+        return await handler(request)
+
+    return check
 
 
 def bearer(token: str) -> Middleware:

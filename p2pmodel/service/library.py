@@ -2,17 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from p2pmodel.domain.manifest import ManifestFile
+from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference, RepoId
-from p2pmodel.errors import IntegrityError, InvalidInput, NotFound, RepoNotFound, RevisionNotFound, Unavailable
-from p2pmodel.node.pull_through import PullThrough
+from p2pmodel.errors import (
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    P2PModelError,
+    RepoNotFound,
+    RevisionNotFound,
+    Unavailable,
+)
 from p2pmodel.service.published import Published, Snapshot
+from p2pmodel.store.cache import RepoCache
 
 _KEEP_SNAPSHOTS = 64
+PATIENCE = 8.0
+"""Seconds in which it must be known what a revision is: hub clients wait 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +90,46 @@ class SeededLibrary(CacheLibrary):
         return {name: commit for name, commit in held.items() if (RepoId(repo), commit) in self.seeded}
 
 
+class Arrival(Protocol):
+    """One client's view of a file that is arriving. `ready` as in `Opened`."""
+
+    file: BinaryIO
+
+    async def ready(self, offset: int) -> int: ...
+
+
+class Supply(Protocol):
+    """Who brings what the cache lacks: a pull-through mirror, or the node of a daemon."""
+
+    async def manifest(self, ref: Reference) -> Manifest:
+        """What `ref` consists of. Raises as `Library.snapshot` does."""
+
+    def check(self, repo: RepoId) -> None:
+        """Raise RepoNotFound unless `repo` may be asked for."""
+
+    def repo(self, manifest: Manifest) -> RepoCache:
+        """Where the files of `manifest` go."""
+
+    def tainted(self, manifest: Manifest, file: ManifestFile) -> bool:
+        """Whether a part of `file` may not be served. Blocks."""
+
+    def show(self, manifest: Manifest, file: ManifestFile) -> None:
+        """`file`, which is here, was asked for as part of `manifest`. Blocks."""
+
+    def serving(self, manifest: Manifest, file: ManifestFile) -> AbstractContextManager[None]:
+        """While the context lasts, `file` is not removed."""
+
+    async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
+        """Somebody asked for the headers of `file`, and is about to want it."""
+
+    def reader(self, manifest: Manifest, file: ManifestFile) -> AbstractAsyncContextManager[Arrival]:
+        """Bring `file`; yields a view of what has come."""
+
+
 class UpstreamLibrary:
     """What upstream has: the cache first, and what it lacks as it arrives."""
 
-    def __init__(self, upstream: PullThrough, published: Published) -> None:
+    def __init__(self, upstream: Supply, published: Published) -> None:
         self._upstream = upstream
         self._published = published
         self._snapshots: dict[tuple[RepoId, str], Snapshot] = {}
@@ -111,8 +157,9 @@ class UpstreamLibrary:
 
     @asynccontextmanager
     async def opened(self, snapshot: Snapshot, file: ManifestFile, *, body: bool) -> AsyncIterator[Opened]:
-        """As `Library`. Headers are known without the bytes; these are pulled only for who wants them."""
+        """As `Library`. Headers are known without the bytes; these are sent only to who wants them."""
         if not body:
+            await self._upstream.expect(snapshot.manifest, file)
             yield Opened(None)
             return
         with self._upstream.serving(snapshot.manifest, file):
@@ -135,6 +182,29 @@ class UpstreamLibrary:
                 return None
             stack.pop_all()
             return blob
+
+
+class NodeLibrary(UpstreamLibrary):
+    """What a node can get, and whatever its cache holds while nobody can be asked."""
+
+    def __init__(self, supply: Supply, published: Published, *, patience: float = PATIENCE) -> None:
+        super().__init__(supply, published)
+        self._held = CacheLibrary(published)
+        self._patience = patience
+
+    async def snapshot(self, repo: str, revision: str) -> Snapshot:
+        """As `Library`; Unavailable while those who are asked take their time: they go on being asked."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await super().snapshot(repo, revision)
+        except TimeoutError:
+            error: P2PModelError = Unavailable(f"nobody has said yet what {repo} is", hint="ask again")
+        except (Unavailable, NotFound) as refused:
+            error = refused
+        try:
+            return await self._held.snapshot(repo, revision)
+        except NotFound:
+            raise error from None
 
 
 def _reference(repo: str, revision: str) -> Reference:

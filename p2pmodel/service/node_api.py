@@ -34,10 +34,11 @@ LOOK_SECONDS = 1.0
 
 
 class NodeApi:
-    """One node, as its clients see it."""
+    """One node, as its clients see it; `hub` is the URL of its hub endpoint."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, hub: str | None = None) -> None:
         self._node = node
+        self._hub = hub
         self._cache = node.home.cache
 
     @property
@@ -48,7 +49,7 @@ class NodeApi:
     def node(self) -> NodeView:
         """The node itself."""
         address = str(ListenAddress(*self._node.home.engine.address))
-        return NodeView(__version__, str(self._cache.root), address, os.getpid())
+        return NodeView(__version__, str(self._cache.root), address, os.getpid(), self._hub)
 
     def transfers(self) -> tuple[TransferView, ...]:
         """All transfers, oldest first."""

@@ -22,6 +22,12 @@ OLD_PINS = (
     *("charset-normalizer==3.5.2", "tqdm==4.70.1", "typing_extensions==4.16.0"),
 )
 """The last huggingface_hub of the requests era, which older transformers and vLLM still use."""
+ONE_PINS = (
+    *("huggingface_hub==1.33.0", "hf-xet==1.8.0", "click==8.5.1", "filelock==4.3.1", "fsspec==2026.9.0"),
+    *("httpx==0.28.1", "httpcore==1.0.9", "h11==0.16.0", "anyio==4.16.0", "certifi==2026.10.18", "idna==3.20"),
+    *("packaging==26.3", "PyYAML==6.0.3", "tqdm==4.70.1", "typing_extensions==4.16.0"),
+)
+"""The last huggingface_hub 1.x."""
 
 _NOWHERE = "http://127.0.0.1:9"
 
@@ -74,24 +80,35 @@ def new_hub_python() -> Path:
 
 @pytest.fixture(scope="session")
 def old_hub_python() -> Path:
-    """An interpreter with huggingface_hub 0.36, in `.venvs/hub-0.36` of the clone; made once."""
-    folder = ROOT / ".venvs" / "hub-0.36"
+    """An interpreter with huggingface_hub 0.36."""
+    return _python_with("0.36", OLD_PINS)
+
+
+@pytest.fixture(scope="session")
+def one_hub_python() -> Path:
+    """An interpreter with huggingface_hub 1.33."""
+    return _python_with("1.33", ONE_PINS)
+
+
+def _python_with(version: str, pins: Sequence[str]) -> Path:
+    """In `.venvs/hub-VERSION` of the clone; made once."""
+    folder = ROOT / ".venvs" / f"hub-{version}"
     folder.parent.mkdir(exist_ok=True)
-    with FileLock(folder.with_suffix(".lock"), timeout=100):
+    with FileLock(f"{folder}.lock", timeout=100):
         stamp = folder / "installed.json"
-        if not stamp.is_file() or json.loads(stamp.read_text()) != list(OLD_PINS):
-            _install(folder)
-            stamp.write_text(json.dumps(OLD_PINS))
+        if not stamp.is_file() or json.loads(stamp.read_text()) != list(pins):
+            _install(folder, version, pins)
+            stamp.write_text(json.dumps(pins))
     return folder / "bin" / "python"
 
 
-def _install(folder: Path) -> None:
+def _install(folder: Path, version: str, pins: Sequence[str]) -> None:
     venv.create(folder, with_pip=True, clear=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--no-deps", *OLD_PINS], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([*pip, "--no-deps", *pins], capture_output=True, text=True, timeout=100, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
-        message = f"huggingface_hub 0.36 cannot be installed (is a package index reachable?): {last}"
+        message = f"huggingface_hub {version} cannot be installed (is a package index reachable?): {last}"
         if STRICT:
             pytest.fail(message)
         pytest.skip(message)

@@ -172,3 +172,11 @@ def test_a_zone_is_a_short_plain_name(tmp_path: Path):
     for wrong in ("a b", "z" * 65, "x&y=1"):
         with pytest.raises(InvalidInput, match=r"swarm\.zone or P2PMODEL_ZONE: a zone is named by"):
             load(tmp_path, P2PMODEL_ZONE=wrong)
+
+
+def test_the_endpoint_may_be_off(tmp_path: Path):
+    assert load(tmp_path).daemon.hub_listen is None
+    assert load(tmp_path, P2PMODEL_HUB_LISTEN="off").daemon.hub_listen == "off"
+    assert load(tmp_path, '[daemon]\nhub_listen = "[::1]:8"\n').daemon.hub_listen == "[::1]:8"
+    with pytest.raises(InvalidInput, match="ADDRESS:PORT"):
+        load(tmp_path, P2PMODEL_HUB_LISTEN="8092")

@@ -50,7 +50,7 @@ class Tier:
         """As a new process on the same cache."""
         self.upstream = Upstream(
             HubCache(self.cache.root),
-            self.hub,  # type: ignore[arg-type]
+            self.hub,
             Reporter(note=self.notes.append),
             ttl=3 * DAY,
             clock=lambda: self.now,

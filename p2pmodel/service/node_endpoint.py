@@ -1,0 +1,73 @@
+"""The hub endpoint of a node: what `HF_ENDPOINT` on this machine points at.
+
+Everybody who reaches it reads what the node's tokens open, as everybody does who asks a mirror. A client's own token is
+not looked at, not passed on and not logged: off loopback the endpoint has a token of its own.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.node.node import Node
+from p2pmodel.node.on_demand import OnDemand
+from p2pmodel.node.progress import Reporter
+from p2pmodel.service.access import Access
+from p2pmodel.service.access_log import AccessLog
+from p2pmodel.service.hub_endpoint import hub_endpoint
+from p2pmodel.service.library import NodeLibrary
+from p2pmodel.service.published import Published
+from p2pmodel.service.server import serving
+from p2pmodel.settings import Settings
+
+DEFAULT = ListenAddress("127.0.0.1", 8092)
+
+
+@dataclass(frozen=True, slots=True)
+class HubRole:
+    """Where the endpoint listens; None: at the default address, unless somebody else does. `token`: who asks from
+    other machines must send it."""
+
+    listen: ListenAddress | None = None
+    token: str | None = field(default=None, repr=False)
+    access_log: Path | None = None
+
+
+def check_mirrors(settings: Settings, role: HubRole) -> None:
+    """Raise InvalidInput for a mirror that is the endpoint itself: it would ask itself for what it lacks."""
+    own = str(role.listen or DEFAULT)
+    for mirror in settings.mirrors:
+        if urlsplit(mirror.endpoint).netloc.replace("localhost", "127.0.0.1") == own:
+            raise InvalidInput(
+                f"the mirror {mirror.endpoint} is this daemon's own endpoint",
+                hint="start the daemon without HF_ENDPOINT, or name its mirrors",
+            )
+
+
+@asynccontextmanager
+async def serving_hub(
+    node: Node, role: HubRole, note: Callable[[str], None], grace: float
+) -> AsyncIterator[str | None]:
+    """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken."""
+    async with AsyncExitStack() as stack:
+        on_demand = await stack.enter_async_context(OnDemand(node, Reporter(note=note)))
+        log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
+        listen = role.listen or DEFAULT
+        app = hub_endpoint(
+            node.home.cache,
+            library=NodeLibrary(on_demand, Published(node.home.cache)),
+            access_log=log,
+            token=role.token,
+            access=Access() if role.token is None else None,
+        )
+        try:
+            url: str | None = await stack.enter_async_context(serving(app, listen.host, listen.port, grace=grace))
+        except LocalResource as error:
+            if role.listen is not None:
+                raise
+            note(f"no hub endpoint: {error}; daemon.hub_listen names another address")
+            url = None
+        yield url

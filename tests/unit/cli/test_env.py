@@ -1,0 +1,26 @@
+"""What `p2pmodel env` lets a shell export."""
+
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.cli.env import variables_of
+from p2pmodel.domain.transfers import NodeView
+from p2pmodel.errors import Unavailable
+
+URL = "http://127.0.0.1:8092"
+
+
+def node(cache: Path, hub: str | None = URL) -> NodeView:
+    return NodeView("1", str(cache), "127.0.0.1:1", 2, hub)
+
+
+def test_the_cache_is_named_where_it_may_be_written(tmp_path: Path) -> None:
+    told = variables_of(node(tmp_path))
+    assert (told["HF_ENDPOINT"], told["HF_HUB_CACHE"], told["HF_HUB_DISABLE_XET"]) == (URL, str(tmp_path), "1")
+    assert "HF_HUB_CACHE" not in variables_of(node(tmp_path / "of-somebody-else"))
+
+
+def test_a_daemon_without_an_endpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="hub_listen"):
+        variables_of(node(tmp_path, hub=None))
