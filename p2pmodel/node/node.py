@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from p2pmodel.domain.manifest import Selection
 from p2pmodel.domain.names import RepoId, printable
+from p2pmodel.domain.progress import Pieces
 from p2pmodel.domain.schedules import Schedule
 from p2pmodel.domain.transfers import Limits, LimitsView, TransferView, those_to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
@@ -116,6 +117,14 @@ class Node:
     def transfer(self, ident: str) -> TransferView:
         """One of them. Raises NotFound."""
         return self._find(ident).view()
+
+    def pieces(self, ident: str) -> Pieces:
+        """Which pieces of a transfer are here. Raises NotFound."""
+        return self._find(ident).pieces()
+
+    def selections(self, ident: str) -> tuple[Selection, ...]:
+        """What was asked for of a snapshot: what any of them takes. Raises NotFound."""
+        return self._find(ident).record.selections
 
     @property
     def limits(self) -> LimitsView:

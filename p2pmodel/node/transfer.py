@@ -30,7 +30,7 @@ from p2pmodel.node.inventory import take_inventory
 from p2pmodel.node.leaseholding import Leaseholder
 from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.ordering import keep_order
-from p2pmodel.node.progress import Phase, Progress, Reporter
+from p2pmodel.node.progress import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.seeders import Seeders
 from p2pmodel.node.tasks import Start, companions
@@ -112,6 +112,10 @@ class Transfer:
         self._leaseholder: Leaseholder | None = None
         self._seeders: Seeders | None = None
         self._missing: set[int] = set()
+        self._before: frozenset[int] = frozenset()
+        """Pieces that were here when it joined."""
+        self._mirrored: set[int] = set()
+        self._rejected = 0
         self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
         self._phase: Phase = "checking"
@@ -123,6 +127,7 @@ class Transfer:
         self._own = secrets.token_hex(4)
 
     async def __aenter__(self) -> Self:
+        self._reporter.pieces(self.pieces)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -171,6 +176,20 @@ class Transfer:
             download_rate=status.download_rate if status else 0,
             upload_rate=status.upload_rate if status else 0,
             waiting_for=self._waiting_for() if self._missing else "",
+            rejected=self._rejected,
+        )
+
+    def pieces(self) -> Pieces:
+        """Which pieces are here, and whence; none while it is in no swarm."""
+        if self._torrent is None:
+            return Pieces()
+        status, count = self._torrent.status(), self._metainfo.layout.piece_count
+        return Pieces(
+            count,
+            have=pack(status.have, count),
+            from_cache=pack(status.have & self._before, count),
+            from_mirrors=pack(status.have & self._mirrored, count),
+            availability=bytes(min(peers, 255) for peers in status.availability),
         )
 
     # -- joining and leaving ---------------------------------------------------------------------------------
@@ -210,6 +229,7 @@ class Transfer:
             )
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
+        self._before, self._mirrored = inventory.have, set()
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {"cache": self._size(wanted & inventory.have), "peers": 0, "mirrors": 0}
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
@@ -234,8 +254,7 @@ class Transfer:
         return self._torrent
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
-        """Whether seeders are pulled from under leases. Asked before the swarm is joined: they are not to be met there.
-        """
+        """Whether seeders are pulled from under leases. Asked before joining: they are not to be met in the swarm."""
         self._leaseholder = self._feed = None
         if not self._missing or not self._plan.coordinators:
             return False
@@ -305,8 +324,10 @@ class Transfer:
         match event:
             case PieceVerified(piece):
                 self._piece_arrived(piece)
-            case PieceRejected(piece) if self._feed:
-                self._feed.fed.discard(piece)
+            case PieceRejected(piece):
+                self._rejected += 1
+                if self._feed:
+                    self._feed.fed.discard(piece)
             case PeerBanned(address):
                 self._reporter.note(f"peer {address} sent bad pieces and is banned")
             case DiskFailed(path, message, full):
@@ -323,6 +344,8 @@ class Transfer:
         mirrored = self._feed is not None and piece in self._feed.from_mirrors
         place = self._metainfo.layout.piece_range(piece)
         self._bytes["mirrors" if mirrored else "peers"] += place.length
+        if mirrored:
+            self._mirrored.add(piece)
         self._last_progress = time.monotonic()
         if self._leaseholder:
             self._leaseholder.arrived(piece)
