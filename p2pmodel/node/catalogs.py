@@ -61,11 +61,13 @@ def _busy(view: CatalogView) -> int:
 def _view(plain: Mapping[str, Any]) -> CatalogView | None:
     """As a coordinator said it; None for what makes no sense."""
     try:
-        commit, names = str(plain["commit"]), plain["revisions"]
+        repo, commit, names = plain["repo"], plain["commit"], plain["revisions"]
         counts = [plain[name] for name in ("size", "seeders", "leechers", "origin_bytes")]
-        if not is_commit(commit) or not all(type(count) is int and 0 <= count < 1 << 60 for count in counts):
+        if not (isinstance(repo, str) and isinstance(commit, str) and is_commit(commit)):
+            return None
+        if not all(type(count) is int and 0 <= count < 1 << 60 for count in counts):
             return None
         revisions = tuple(printable(str(name), 100) for name in names[:10])
-        return CatalogView(str(RepoId(str(plain["repo"]))), commit, revisions, *counts)
+        return CatalogView(str(RepoId(repo)), commit, revisions, *counts)
     except (KeyError, TypeError, P2PModelError):
         return None

@@ -109,7 +109,13 @@ def table(on: "_Handlers") -> list[Route]:
             errors=(NotFound,),
         ),
         Route("GET", "/api/v1/peers", on.peers, "How many peers each transfer has", tuple[SwarmView, ...]),
-        Route("GET", "/api/v1/mirrors", on.mirrors, "The mirrors in the order they are asked", tuple[Standing, ...]),
+        Route(
+            "GET",
+            "/api/v1/mirrors",
+            on.mirrors,
+            "The mirrors in the order they are asked, then those of torrents",
+            tuple[Standing, ...],
+        ),
         Route(
             "GET", "/api/v1/catalog", on.catalog, "The swarms, as the coordinators see them", tuple[CatalogView, ...]
         ),
@@ -182,7 +188,7 @@ class _Handlers:
         return _answer(self._api.swarms())
 
     async def mirrors(self, _request: web.Request) -> web.Response:
-        return _answer(await self._api.mirrors())
+        return _answer(await self._api.asked_mirrors())
 
     async def catalog(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.catalog())

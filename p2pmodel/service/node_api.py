@@ -38,6 +38,7 @@ from p2pmodel.store.listing import Held, snapshots
 from p2pmodel.swarm.torrents import parse
 
 LOOK_SECONDS = 1.0
+MOST_OTHERS = 50
 
 
 class NodeApi:
@@ -154,6 +155,14 @@ class NodeApi:
         live = self._node.home.origins.standings()
         known = await gauges(self._node.settings).known()
         return tuple(live.get(standing.endpoint, standing) for standing in known)
+
+    async def asked_mirrors(self) -> tuple[Standing, ...]:
+        """`mirrors`, then those that only torrents name and that are being asked."""
+        configured = await self.mirrors()
+        live = dict(self._node.home.origins.standings())
+        for standing in configured:
+            live.pop(standing.endpoint, None)
+        return (*configured, *list(live.values())[:MOST_OTHERS])
 
     def tallies(self) -> Mapping[str, Tally]:
         """What each mirror did since the node started, by name; those that torrents name, too."""

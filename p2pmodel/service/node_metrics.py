@@ -30,6 +30,10 @@ _TRANSFER = ["repo", "commit"]
 _Value = Callable[[TransferView], float | None]
 
 
+def _active(view: TransferView) -> float:
+    return float(view.state == "active")
+
+
 def _origin_ratio(view: TransferView) -> float | None:
     came = view.progress.from_peers + view.progress.from_mirrors
     return view.progress.from_mirrors / came if came else None
@@ -37,6 +41,7 @@ def _origin_ratio(view: TransferView) -> float | None:
 
 _FIGURES: tuple[tuple[str, str, _Value], ...] = (
     ("artifact_ready", "1 if all that was asked for is here, verified and visible.", lambda v: float(v.complete)),
+    ("transfer_active", "1 while it is on its way here: not queued, paused, failed or complete.", _active),
     ("transfer_size_bytes", "Bytes that were asked for.", lambda v: v.progress.total),
     ("transfer_done_bytes", "Those of them that are here and verified.", lambda v: v.progress.done),
     ("transfer_eta_seconds", "Seconds until the last byte is here; absent while nothing comes.", lambda v: v.eta),

@@ -25,11 +25,19 @@ function row(...cells) {
 
 const known = (value, shown) => (value === null ? "–" : shown(value));
 
+// A mirror counts as healthy until it is found otherwise, which says nothing of one that nobody has asked.
+function stateOf(mirror) {
+  const unasked = mirror.state === "healthy" && mirror.first_byte === null && mirror.rate === null;
+  const made = cell(unasked ? "not asked yet" : mirror.state, "state-cell", mirror.state === "healthy" ? "" : mirror.reason);
+  made.dataset.state = unasked ? "unasked" : mirror.state;
+  return made;
+}
+
 export async function mirrors() {
   const found = await ask("mirrors");
   byId("mirrors").replaceChildren(...found.map((mirror) => row(
     cell(mirror.name, "", mirror.endpoint === mirror.name ? "" : mirror.endpoint),
-    cell(mirror.state, mirror.state, mirror.state === "healthy" ? "" : mirror.reason),
+    stateOf(mirror),
     cell(known(mirror.first_byte, milliseconds), "figure"),
     cell(known(mirror.rate, rate), "figure"),
   )));

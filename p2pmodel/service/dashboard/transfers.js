@@ -116,7 +116,7 @@ function showBar(card, view) {
 
 function figures(view) {
   const { progress } = view, total = progress.total || view.size, said = [];
-  if (view.complete) said.push(bytes(total));
+  if (total && view.complete) said.push(bytes(total));
   else if (total) said.push(`${percent(progress.done, total)} %`, `${bytes(progress.done)} of ${bytes(total)}`);
   if (!view.complete && view.state === "active") said.push(progress.phase);
   if (view.rate) said.push(rate(view.rate));

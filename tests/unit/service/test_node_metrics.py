@@ -68,6 +68,7 @@ def test_every_figure_of_a_transfer() -> None:
     of = {key.removesuffix(" repo=org/model"): value for key, value in found.items() if key.endswith(" repo=org/model")}
     assert of == {
         "p2pmodel_artifact_ready": 0,
+        "p2pmodel_transfer_active": 1,
         "p2pmodel_transfer_size_bytes": 100,
         "p2pmodel_transfer_done_bytes": 60,
         "p2pmodel_transfer_eta_seconds": 5,
