@@ -146,4 +146,7 @@ def _bar() -> Iterator[Screen]:
             finally:
                 bars.start()
 
-        yield Screen(show, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), aside)
+        def say(line: str) -> None:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield Screen(show, say, aside=aside)

@@ -28,6 +28,20 @@ class Progress:
     upload_rate: int = 0
     waiting_for: str = ""
     """What would unblock the transfer; empty while it moves."""
+    rejected: int = 0
+    """Pieces that came and failed their hash check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Which of `count` pieces are here (`have`), which of those were before, which came from mirrors: bitfields as in
+    `domain/bitfield`. `availability`: how many connected peers have each, at most 255, in a byte; may be empty."""
+
+    count: int = 0
+    have: bytes = b""
+    from_cache: bytes = b""
+    from_mirrors: bytes = b""
+    availability: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,46 @@ class TransferView:
     """The last lines said about it."""
     noted: int = 0
     """How many lines were said in all."""
+    rate: int = 0
+    """Bytes a second that are verified, from all sources together, over the last seconds."""
+    eta: float | None = None
+    """Seconds until the last byte is here, if it goes on at `rate`; None while nothing comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesView:
+    """Where the pieces of a transfer are: bitfields, most significant bit first, in base64. `from_cache` and
+    `from_mirrors` are parts of `have`, the rest came from peers. `availability`: in base64, a byte a piece, how many
+    connected peers have it (255: or more). `count` is 0 while it is in no swarm."""
+
+    transfer: str
+    count: int
+    have: str = ""
+    from_cache: str = ""
+    from_mirrors: str = ""
+    availability: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogView:
+    """A snapshot as the coordinators see its swarm. `origin_bytes`: what the peers took from mirrors together."""
+
+    repo: str
+    commit: str
+    revisions: tuple[str, ...]
+    size: int
+    seeders: int
+    leechers: int
+    origin_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a snapshot (or, with no `model` named, the node) is ready, and if not, why."""
+
+    model: str
+    ready: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

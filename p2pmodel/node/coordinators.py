@@ -25,6 +25,7 @@ PUBLISH_TIMEOUT = 30.0
 REPUBLISH_EVERY = 60.0
 """Seconds after which a seeder publishes again, for a coordinator that lost its catalog."""
 
+MAX_CATALOG = 4 << 20
 _MAX_MESSAGE = 64 << 10
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
@@ -136,6 +137,21 @@ async def keep_published(
             group.create_task(
                 _keep(url, partial(publish, url, torrent, refs, token, source=source), on_note, every, sleep)
             )
+
+
+async def catalog(url: str, timeout: float) -> list[dict[str, Any]]:
+    """What the coordinator at `url` says of all its torrents, unchecked. Raises Unavailable, AccessDenied, ..."""
+    try:
+        async with _session(timeout) as session, session.get(f"{url}/catalog", allow_redirects=False) as response:
+            if response.status != 200:
+                raise await _refusal(response, url)
+            body = await _bounded(response, MAX_CATALOG)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable(f"coordinator {public_name(url)} cannot be reached: {_reason(error)}") from None
+    with contextlib.suppress(ValueError, RecursionError, TypeError, KeyError):
+        if body is not None:
+            return [each for each in json.loads(body)["torrents"] if isinstance(each, dict)]
+    raise Unavailable(f"coordinator {public_name(url)}: its catalog cannot be read")
 
 
 def announce_url(coordinator: str) -> str:

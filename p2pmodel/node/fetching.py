@@ -18,6 +18,7 @@ from p2pmodel.node.coordinators import announce_url, in_zone, report_wrong
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirroring
+from p2pmodel.node.origins import Origins
 from p2pmodel.node.progress import PhaseClock, Progress, Reporter
 from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
 from p2pmodel.node.transfer import Transfer, TransferPlan
@@ -68,6 +69,8 @@ class Home:
     engine: Engine
     cache: HubCache
     arriving: Arriving = field(default_factory=Arriving)
+    origins: Origins = field(default_factory=Origins)
+    """Those of its fetches, to look at."""
 
 
 class Fetching:
@@ -88,7 +91,7 @@ class Fetching:
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
-        self._watched = Reporter(self._see, reporter.note)
+        self._watched = Reporter(self._see, reporter.note, reporter.pieces)
 
     async def run(self, on_ready: Callable[[Fetched], None], found: Found | None = None) -> None:
         """Fetch, call `on_ready`, then serve as long as the request says. `found` is what `find` said."""
@@ -248,8 +251,10 @@ class Fetching:
             yield None
             return
         mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo)
+        origins = self._home.origins if self._home else Origins()
         async with Origin(mirrors, self._settings.origin, on_note=self._reporter.note) as origin:
-            yield origin
+            with origins.watching(origin):
+                yield origin
 
     def _selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
         request = self._request

@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 from p2pmodel.domain.names import Reference
-from p2pmodel.domain.progress import Progress, Timings
+from p2pmodel.domain.progress import Pieces, Progress, Timings
 from p2pmodel.domain.transfers import Candidate, State, TransferView, Trouble
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetching import FOR_EVER, Fetched, Fetching, FetchRequest, Home
 from p2pmodel.node.finding import Found
 from p2pmodel.node.offering import keep_offered, torrent_to_offer
 from p2pmodel.node.progress import Reporter
+from p2pmodel.node.rate import Rate
 from p2pmodel.node.tasks import companions
 from p2pmodel.os_errors import translate
 from p2pmodel.settings import Settings
@@ -29,6 +30,8 @@ NOTES = 20
 FIRST_RETRY = 30.0
 """Seconds after which a transfer that nobody could feed is tried again by itself; twice as many each further time."""
 LAST_RETRY = 600.0
+_COMING = ("mirroring", "downloading")
+"""Phases in which bytes come."""
 
 
 class Kept:
@@ -63,7 +66,9 @@ class Kept:
         self._pause = FIRST_RETRY
         self._rests = False
         """Whether it came to its own end: complete, and nobody to serve it to."""
-        self._reporter = Reporter(self._see, self.say)
+        self._reporter = Reporter(self._see, self.say, self._watch_pieces)
+        self._look: Callable[[], Pieces] = Pieces
+        self._rate = Rate()
         self._progress = Progress("finding")
         self._arrived: Progress | None = None
         self._timings: Timings | None = None
@@ -142,6 +147,7 @@ class Kept:
     def view(self) -> TransferView:
         """It at this moment."""
         record, error = self.record, self.error
+        rate = self._rate.value() if self._task and self._progress.phase in _COMING else 0
         return TransferView(
             id=record.id,
             repo=str(record.repo),
@@ -159,7 +165,13 @@ class Kept:
             trouble=Trouble(error.code, error.what, error.hint) if error else None,
             notes=tuple(self._notes),
             noted=self._noted,
+            rate=rate,
+            eta=(self._progress.total - self._progress.done) / rate if rate else None,
         )
+
+    def pieces(self) -> Pieces:
+        """Which pieces are here at this moment; none while it is in no swarm."""
+        return self._look() if self._task else Pieces()
 
     def _state(self) -> State:
         if self.record.paused:
@@ -233,12 +245,18 @@ class Kept:
 
     def _see(self, progress: Progress) -> None:
         if progress != self._progress:
+            if progress.phase in _COMING and self._progress.phase in _COMING:
+                self._rate.add(max(0, progress.done - self._progress.done))
             self._progress = progress
             self._changed()
+
+    def _watch_pieces(self, look: Callable[[], Pieces]) -> None:
+        self._look = look
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._stopping = False
+        self._look, self._rate = Pieces, Rate()
         if not task.cancelled():
             task.result()  # it catches all: anything here is a bug to be seen
         if isinstance(self.error, Unavailable) and not self._closed:

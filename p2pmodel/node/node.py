@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from p2pmodel.domain.manifest import Selection
 from p2pmodel.domain.names import Reference, RepoId, printable
+from p2pmodel.domain.progress import Pieces
 from p2pmodel.domain.schedules import Schedule
 from p2pmodel.domain.transfers import Limits, LimitsView, TransferView, named, those_to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
@@ -121,6 +122,14 @@ class Node:
         """What is known of the snapshot that `ref` means among the transfers."""
         ids = [view.id for view in named(self.transfers(), ref)]
         return next((found for ident in ids if (found := self._kept[ident].found) is not None), None)
+
+    def pieces(self, ident: str) -> Pieces:
+        """Which pieces of a transfer are here. Raises NotFound."""
+        return self._find(ident).pieces()
+
+    def selections(self, ident: str) -> tuple[Selection, ...]:
+        """What was asked for of a snapshot: what any of them takes. Raises NotFound."""
+        return self._find(ident).record.selections
 
     @property
     def limits(self) -> LimitsView:

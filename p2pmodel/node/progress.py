@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from p2pmodel.domain.progress import Phase, Progress
+from p2pmodel.domain.progress import Phase, Pieces, Progress
 
 
 def _silent_progress(progress: Progress) -> None: ...
@@ -13,12 +13,17 @@ def _silent_progress(progress: Progress) -> None: ...
 def _silent_note(line: str) -> None: ...
 
 
+def _unasked(look: Callable[[], Pieces]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reporter:
     """Where a use case reports to. Called on the event loop; must not block."""
 
     progress: Callable[[Progress], None] = field(default=_silent_progress)
     note: Callable[[str], None] = field(default=_silent_note)
+    pieces: Callable[[Callable[[], Pieces]], None] = field(default=_unasked)
+    """Gets what tells which pieces are here, from then on."""
 
 
 class PhaseClock:
@@ -43,4 +48,4 @@ class PhaseClock:
         return running + sum(self._seconds.get(phase, 0.0) for phase in phases)
 
 
-__all__ = ["Phase", "PhaseClock", "Progress", "Reporter"]
+__all__ = ["Phase", "PhaseClock", "Pieces", "Progress", "Reporter"]

@@ -32,7 +32,7 @@ from p2pmodel.node.inventory import Inventory, take_inventory
 from p2pmodel.node.leaseholding import Leaseholder
 from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.ordering import keep_order
-from p2pmodel.node.progress import Phase, Progress, Reporter
+from p2pmodel.node.progress import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.seeders import Seeders
 from p2pmodel.node.tasks import Start, companions
@@ -134,6 +134,10 @@ class Transfer:
         self._seeders: Seeders | None = None
         self._windows: dict[Key, Window] = {}
         self._missing: set[int] = set()
+        self._before: frozenset[int] = frozenset()
+        """Pieces that were here when it joined."""
+        self._mirrored: set[int] = set()
+        self._rejected = 0
         self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
         self._phase: Phase = "checking"
@@ -145,6 +149,7 @@ class Transfer:
         self._own = secrets.token_hex(4)
 
     async def __aenter__(self) -> Self:
+        self._reporter.pieces(self.pieces)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -207,6 +212,20 @@ class Transfer:
             download_rate=status.download_rate if status else 0,
             upload_rate=status.upload_rate if status else 0,
             waiting_for=self._waiting_for() if self._missing else "",
+            rejected=self._rejected,
+        )
+
+    def pieces(self) -> Pieces:
+        """Which pieces are here, and whence; none while it is in no swarm."""
+        if self._torrent is None:
+            return Pieces()
+        status, count = self._torrent.status(), self._metainfo.layout.piece_count
+        return Pieces(
+            count,
+            have=pack(status.have, count),
+            from_cache=pack(status.have & self._before, count),
+            from_mirrors=pack(status.have & self._mirrored, count),
+            availability=bytes(min(peers, 255) for peers in status.availability),
         )
 
     # -- joining and leaving ---------------------------------------------------------------------------------
@@ -258,8 +277,9 @@ class Transfer:
             )
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
-        self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         mirrored = self._plan.mirrored & inventory.have
+        self._before, self._mirrored = inventory.have - mirrored, set(mirrored)
+        self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {
             "cache": self._size(wanted & inventory.have - mirrored),
             "peers": 0,
@@ -371,8 +391,10 @@ class Transfer:
         match event:
             case PieceVerified(piece):
                 self._piece_arrived(piece)
-            case PieceRejected(piece) if self._feed:
-                self._feed.fed.discard(piece)
+            case PieceRejected(piece):
+                self._rejected += 1
+                if self._feed:
+                    self._feed.fed.discard(piece)
             case PeerBanned(address):
                 self._reporter.note(f"peer {address} sent bad pieces and is banned")
             case DiskFailed(path, message, full):
@@ -389,6 +411,8 @@ class Transfer:
         mirrored = self._feed is not None and piece in self._feed.from_mirrors
         place = self._metainfo.layout.piece_range(piece)
         self._bytes["mirrors" if mirrored else "peers"] += place.length
+        if mirrored:
+            self._mirrored.add(piece)
         self._last_progress = time.monotonic()
         if self._leaseholder:
             self._leaseholder.arrived(piece)

@@ -114,7 +114,7 @@ class Job:
         self._reasons[mirror.name] = refusal.reason
         mirror.reason = refusal.reason
         if refusal.error is WrongBytes:
-            mirror.health = mirror.health.lied(self._fleet.clock.now())
+            mirror.lied(self._fleet.clock.now())
         what = "sent wrong bytes for" if refusal.error is WrongBytes else "is left out for"
         line = f"mirror {mirror.name} {what} {self.file.path}: {refusal.reason}"
         self._fleet.notes.say(line, "refused", mirror.name, refusal.reason)
@@ -140,7 +140,7 @@ class Job:
         """A request to `mirror` failed; `dry`: without a byte."""
         now, patience = self._fleet.clock.now(), self._fleet.settings.patience
         wait = None if failure.wait is None else min(failure.wait, patience)
-        mirror.health = mirror.health.failed(now, dry=dry, wait=wait, slow=failure.slow)
+        mirror.failed(now, dry=dry, wait=wait, slow=failure.slow)
         self._reasons[mirror.name] = mirror.reason = failure.reason
         self._fleet.notes.say(f"mirror {mirror.name} failed: {failure.reason}", "failed", mirror.name, failure.reason)
         if self._failing_since is None:

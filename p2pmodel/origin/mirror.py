@@ -31,6 +31,9 @@ class Mirror:
         self.reason = ""
         self.received = 0
         self.wasted = 0
+        self.failovers = 0
+        """Times it failed so that others went first."""
+        self.quarantines = 0
         self.active = 0
         """Requests under way that a pull made."""
         self.slots = asyncio.Semaphore(settings.max_connections)
@@ -79,6 +82,21 @@ class Mirror:
         if sample is not None:
             self.quality = self.quality.delivered(*sample, now)
         return sample is not None
+
+    @property
+    def heard_at(self) -> float:
+        """When it was last asked by a pull or heard of (or made), by `time.monotonic`."""
+        return self._heard
+
+    def failed(self, now: float, *, dry: bool, wait: float | None, slow: bool) -> None:
+        """A request to it failed: see `Health.failed`."""
+        before, self.health = self.health, self.health.failed(now, dry=dry, wait=wait, slow=slow)
+        self.failovers += self.health.demoted(now) and not before.demoted(now)
+
+    def lied(self, now: float) -> None:
+        """It was caught with wrong bytes."""
+        before, self.health = self.health, self.health.lied(now)
+        self.quarantines += self.health.lies > before.lies
 
     def rate(self, now: float) -> float | None:
         """Bytes a second to count on; 0 while it is asked and silent, None if nothing is known."""

@@ -21,7 +21,7 @@ from p2pmodel.origin.reading import Read
 from p2pmodel.origin.remembering import recall, remember
 from p2pmodel.origin.requests import RangeRequests, new_session
 from p2pmodel.origin.sink import RangeSink
-from p2pmodel.origin.standing import Standing, standing_of
+from p2pmodel.origin.standing import Standing, Tally, standing_of
 from p2pmodel.settings import MirrorSettings, OriginSettings
 
 _REMEMBER_EVERY = 30.0
@@ -87,6 +87,15 @@ class Origin:
     def wasted_bytes(self) -> int:
         """Payload bytes received so far that were of no use: they came twice, or were wrong."""
         return sum(m.wasted for m in self._mirrors)
+
+    @property
+    def heard_at(self) -> float:
+        """When any mirror was last asked or heard of, by `time.monotonic`."""
+        return max((m.heard_at for m in self._mirrors), default=0.0)
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """What each mirror did so far, by name."""
+        return {m.name: Tally(m.received, m.wasted, m.failovers, m.quarantines) for m in self._mirrors}
 
     def standings(self) -> tuple[Standing, ...]:
         """How each mirror is seen now, in priority order."""

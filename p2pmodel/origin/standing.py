@@ -1,4 +1,4 @@
-"""How a mirror is seen, as others may look at it."""
+"""How a mirror is seen and what it did, as others may look at it."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,25 @@ class Standing:
     rate: float | None
     reason: str
     """Why it last failed or was left out; kept for as long as it is not replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a mirror did. Payload bytes, and those of them that were of no use; how often it failed so that others went
+    first, and how often it was caught with wrong bytes."""
+
+    received: int = 0
+    wasted: int = 0
+    failovers: int = 0
+    quarantines: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.received + other.received,
+            self.wasted + other.wasted,
+            self.failovers + other.failovers,
+            self.quarantines + other.quarantines,
+        )
 
 
 def standing_of(mirror: Mirror, now: float) -> Standing:

@@ -16,14 +16,15 @@ class Access:
 
     token: str | None = field(default=None, repr=False)
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """Raise Forbidden or AccessDenied for a request with `headers` that is not let in."""
+    def check(self, headers: Mapping[str, str], *, public: bool = False) -> None:
+        """Raise Forbidden or AccessDenied for a request with `headers` that is not let in. `public` needs no token."""
         host = headers.get("Host", "")
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             raise Forbidden("a page of another site asked", hint="open the node's own address")
         if self.token is not None:
-            self._check_token(headers.get("Authorization", ""))
+            if not public:
+                self._check_token(headers.get("Authorization", ""))
         elif not _is_this_machine(host):
             raise Forbidden(f"this node is not known as '{host[:80]}'", hint="ask it by its IP address, or localhost")
 

@@ -3,7 +3,7 @@
 Everything is JSON; errors are `{"code", "message", "hint"}` with the status of the error tree.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -11,7 +11,16 @@ from aiohttp.typedefs import Handler
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from p2pmodel.domain.diagnosis import Diagnosis
-from p2pmodel.domain.transfers import LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
+from p2pmodel.domain.transfers import (
+    CatalogView,
+    LimitsView,
+    NodeView,
+    PiecesView,
+    Removed,
+    SnapshotView,
+    SwarmView,
+    TransferView,
+)
 from p2pmodel.errors import (
     AccessDenied,
     Forbidden,
@@ -38,12 +47,14 @@ _ANYWHERE = (InvalidInput, AccessDenied, Forbidden, LocalResource)
 B = TypeVar("B", bound=BaseModel)
 
 
-def control_app(api: NodeApi, access: Access | None = None, *, read_only: bool = False) -> web.Application:
+def control_app(
+    api: NodeApi, access: Access | None = None, *, read_only: bool = False, public: Collection[str] = ()
+) -> web.Application:
     """The application; `access` says who may ask (None: everyone who can connect). `read_only` leaves out every route
-    that changes something."""
+    that changes something. Who asks for a path in `public` needs no token."""
     handlers = _Handlers(api)
     routes = [route for route in table(handlers) if not (read_only and route.mutates)]
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[json_refusals, _errors, _guard(access)])
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[json_refusals, _errors, _guard(access, public)])
     for route in routes:
         app.router.add_route(route.method, route.path, route.handler, name=route.name)
     app.on_shutdown.append(handlers.close)
@@ -90,6 +101,7 @@ def table(on: "_Handlers") -> list[Route]:
             events=True,
         ),
         Route("GET", f"{one}/why", on.why, "What bounds it now, and what would help", Diagnosis, errors=(NotFound,)),
+        Route("GET", f"{one}/pieces", on.pieces, "Where its pieces are", PiecesView, errors=(NotFound,)),
         Route("GET", "/api/v1/snapshots", on.snapshots, "What the cache holds", tuple[SnapshotView, ...]),
         Route(
             *("DELETE", "/api/v1/snapshots", on.remove_snapshot, "Remove REPO@REV from the cache", Removed),
@@ -97,7 +109,16 @@ def table(on: "_Handlers") -> list[Route]:
             errors=(NotFound,),
         ),
         Route("GET", "/api/v1/peers", on.peers, "How many peers each transfer has", tuple[SwarmView, ...]),
-        Route("GET", "/api/v1/mirrors", on.mirrors, "The mirrors in the order they are asked", tuple[Standing, ...]),
+        Route(
+            "GET",
+            "/api/v1/mirrors",
+            on.mirrors,
+            "The mirrors in the order they are asked, then those of torrents",
+            tuple[Standing, ...],
+        ),
+        Route(
+            "GET", "/api/v1/catalog", on.catalog, "The swarms, as the coordinators see them", tuple[CatalogView, ...]
+        ),
         Route("GET", "/api/v1/limits", on.limits, "What is exchanged with peers at most", LimitsView),
         Route("PUT", "/api/v1/limits", on.limit, "Change it, until the node starts anew", LimitsView, body=LimitsBody),
     ]
@@ -147,6 +168,9 @@ class _Handlers:
     async def why(self, request: web.Request) -> web.Response:
         return _answer(await self._api.why(request.match_info["id"]))
 
+    async def pieces(self, request: web.Request) -> web.Response:
+        return _answer(self._api.pieces(request.match_info["id"]))
+
     async def watch(self, request: web.Request) -> web.StreamResponse:
         ident = self._api.transfer(request.match_info["id"]).id
         return await self._streams.serve(request, lambda: self._states(ident), forever=False)
@@ -164,7 +188,10 @@ class _Handlers:
         return _answer(self._api.swarms())
 
     async def mirrors(self, _request: web.Request) -> web.Response:
-        return _answer(await self._api.mirrors())
+        return _answer(await self._api.asked_mirrors())
+
+    async def catalog(self, _request: web.Request) -> web.Response:
+        return _answer(await self._api.catalog())
 
     async def limits(self, _request: web.Request) -> web.Response:
         return _answer(self._api.limits())
@@ -206,11 +233,11 @@ def _query(request: web.Request, name: str) -> str:
     return value
 
 
-def _guard(access: Access | None) -> Any:
+def _guard(access: Access | None, public: Collection[str]) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if access is not None:
-            access.check(request.headers)
+            access.check(request.headers, public=request.path in public)
         return await handler(request)
 
     return guard

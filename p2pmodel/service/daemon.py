@@ -16,8 +16,10 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.sources import engine_of
 from p2pmodel.service.access import Access
 from p2pmodel.service.control import control_app
+from p2pmodel.service.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.node_api import NodeApi
 from p2pmodel.service.node_endpoint import HubRole, serving_hub
+from p2pmodel.service.node_metrics import HEALTH, add_observation
 from p2pmodel.service.server import check_not_running, serving, serving_unix
 from p2pmodel.service.systemd import notify
 from p2pmodel.settings import Settings
@@ -75,7 +77,9 @@ class Daemon:
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)
-            await stack.enter_async_context(serving_unix(control_app(api), path, grace=GRACE))
+            app = control_app(api)
+            add_observation(app, api)
+            await stack.enter_async_context(serving_unix(app, path, grace=GRACE))
             url = await self._serve_tcp(api, stack)
             on_ready(Ready(path, url, ListenAddress(*engine.address), hub))
             notify("READY=1")
@@ -91,5 +95,7 @@ class Daemon:
         tcp = self._tcp
         if tcp is None:
             return None
-        app = control_app(api, Access(tcp.token), read_only=tcp.read_only)
+        app = control_app(api, Access(tcp.token), read_only=tcp.read_only, public=(*PAGE, HEALTH))
+        add_observation(app, api)
+        add_dashboard(app)
         return await stack.enter_async_context(serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE))

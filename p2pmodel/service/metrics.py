@@ -1,4 +1,4 @@
-"""What a watch knows, for Prometheus to scrape: `GET /metrics`. The only file that imports prometheus_client."""
+"""What a watch knows, for Prometheus to scrape: `GET /metrics`."""
 
 from collections.abc import Iterable
 

@@ -3,15 +3,20 @@
 import asyncio
 import os
 import time
+from base64 import b64encode
+from collections.abc import Mapping
 
 from p2pmodel import __version__
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.diagnosis import Diagnosis, Surroundings, explain
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.transfers import (
+    CatalogView,
     Limits,
     LimitsView,
     NodeView,
+    PiecesView,
+    Readiness,
     Removed,
     SnapshotView,
     SwarmView,
@@ -19,18 +24,21 @@ from p2pmodel.domain.transfers import (
     named,
 )
 from p2pmodel.errors import InvalidInput, NotFound
+from p2pmodel.node.catalogs import Catalogs
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import Found, TorrentTarget, parse_target
 from p2pmodel.node.gauging import gauges
+from p2pmodel.node.holding import Holding, holding, unready
 from p2pmodel.node.node import Node
 from p2pmodel.node.surroundings import disk_pressure, link_speed
 from p2pmodel.node.version import Version
-from p2pmodel.origin.standing import Standing
+from p2pmodel.origin.standing import Standing, Tally
 from p2pmodel.service.control_bodies import ChangeBody, LimitsBody, StartBody
 from p2pmodel.store.listing import Held, snapshots
 from p2pmodel.swarm.torrents import parse
 
 LOOK_SECONDS = 1.0
+MOST_OTHERS = 50
 
 
 class NodeApi:
@@ -40,6 +48,7 @@ class NodeApi:
         self._node = node
         self._hub = hub
         self._cache = node.home.cache
+        self._catalogs = Catalogs(node.settings.coordinators, node.settings.swarm.coordinator_timeout)
 
     @property
     def version(self) -> Version:
@@ -68,6 +77,12 @@ class NodeApi:
             target, tuple(body.include), tuple(body.exclude), peers=tuple((peer.host, peer.port) for peer in peers)
         )
         return await self._node.start(request, priority=body.priority, found=found)
+
+    def pieces(self, ident: str) -> PiecesView:
+        """Where the pieces of a transfer are. Raises NotFound."""
+        found = self._node.pieces(ident)
+        fields = (found.have, found.from_cache, found.from_mirrors, found.availability)
+        return PiecesView(ident, found.count, *(b64encode(field).decode() for field in fields))
 
     async def why(self, ident: str) -> Diagnosis:
         """What bounds a transfer; looks at it for a second. Raises NotFound."""
@@ -138,7 +153,42 @@ class NodeApi:
 
     async def mirrors(self) -> tuple[Standing, ...]:
         """The mirrors, in the order they would be asked, with what is remembered of each."""
-        return tuple(await gauges(self._node.settings).known())
+        live = self._node.home.origins.standings()
+        known = await gauges(self._node.settings).known()
+        return tuple(live.get(standing.endpoint, standing) for standing in known)
+
+    async def asked_mirrors(self) -> tuple[Standing, ...]:
+        """`mirrors`, then those that only torrents name and that are being asked."""
+        configured = await self.mirrors()
+        live = dict(self._node.home.origins.standings())
+        for standing in configured:
+            live.pop(standing.endpoint, None)
+        return (*configured, *list(live.values())[:MOST_OTHERS])
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """What each mirror did since the node started, by name; those that torrents name, too."""
+        return self._node.home.origins.tallies()
+
+    async def catalog(self) -> tuple[CatalogView, ...]:
+        """The swarms as the coordinators see them, the busiest first; none without coordinators that answer."""
+        return await self._catalogs.look()
+
+    async def holding(self) -> Holding:
+        """How much the cache holds."""
+        return await asyncio.to_thread(holding, self._cache)
+
+    async def ready(self, model: str | None) -> Readiness:
+        """Whether what was asked for of the snapshot REPO@REV is here, verified. Raises InvalidInput."""
+        if model is None:
+            return Readiness("", ready=True)
+        ref = Reference.parse(model)
+        commit = await asyncio.to_thread(self._resolve, ref)
+        views = [view for view in named(self._node.transfers(), ref) if commit is None or view.commit == commit]
+        if views and not views[0].complete:
+            return Readiness(str(ref), ready=False, reason=_why_not(views[0]))
+        selections = self._node.selections(views[0].id) if views else ()
+        reason = await asyncio.to_thread(unready, self._cache.repo(ref.repo), commit, selections)
+        return Readiness(str(ref), not reason, reason)
 
     def limits(self) -> LimitsView:
         """What is exchanged with peers at most."""
@@ -165,6 +215,13 @@ class NodeApi:
             files=len(held.manifest.files),
             missing=len(held.missing),
         )
+
+
+def _why_not(view: TransferView) -> str:
+    if view.trouble is not None:
+        return view.trouble.message
+    progress = view.progress
+    return f"it is {view.state}: {progress.phase}, {progress.done} of {progress.total} bytes are here"
 
 
 async def _found(body: StartBody) -> Found | None:

@@ -12,12 +12,17 @@ from p2pmodel.store.disk import temporary, translated
 @translated()
 def check_space(folder: Path, needed: int) -> None:
     """Raise NoSpace unless the disk of `folder` (which need not exist yet) has `needed` bytes free for us."""
-    free = shutil.disk_usage(_existing(folder)).free
+    free = free_bytes(folder)
     if free < needed:
         raise NoSpace(
             f"{folder} has {human(free)} free, {human(needed)} are needed",
             hint="free some, or name another cache with --cache-dir",
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free for us on the disk of `folder`, which need not exist yet."""
+    return shutil.disk_usage(_existing(folder)).free
 
 
 def check_writable(folder: Path) -> None:

@@ -10,7 +10,7 @@ from p2pmodel.domain.leases import Demand, Leases, bits_of
 from p2pmodel.node.feeding import AHEAD, MOST_LEASED
 from p2pmodel.node.leasing import LEAST_PAUSE
 from p2pmodel.node.rate import Rate
-from p2pmodel.service.leasing import GATHER
+from p2pmodel.service.rooms import GATHER
 
 
 @dataclass(slots=True)

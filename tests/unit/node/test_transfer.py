@@ -6,6 +6,7 @@ import time
 import pytest
 
 from p2pmodel.domain.bitfield import pack
+from p2pmodel.domain.progress import Pieces
 from p2pmodel.errors import IntegrityError, Unavailable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import MirrorSettings, OriginSettings
@@ -105,6 +106,10 @@ async def test_orphan_pieces_come_from_a_mirror(swarm: Swarm):
     ):
         await transfer.download()
         assert transfer.progress().from_mirrors == swarm.metainfo.manifest.total_size
+        pieces = transfer.pieces()
+        assert pieces.from_mirrors == pieces.have == pack(range(pieces.count), pieces.count)
+        assert pieces.from_cache == pack((), pieces.count)
+    assert transfer.pieces() == Pieces()
     assert swarm.published() == CONTENTS
     await assert_nothing_runs()
 

@@ -73,6 +73,7 @@ async def test_a_peer_that_lies_is_banned_and_named(swarm: Swarm) -> None:
             await eventually(lambda: bool(swarm.heard.notes), seconds=5, what="the liar is banned")
             await swarm.seed(seeder)
             await asyncio.wait_for(downloading, 5)
+            assert transferring.progress().rejected > 0
     assert swarm.heard.notes == [f"peer {LIAR} sent bad pieces and is banned"]
     assert swarm.published() == CONTENTS
 

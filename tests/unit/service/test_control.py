@@ -13,19 +13,26 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from p2pmodel.domain.bitfield import unpack
 from p2pmodel.node.node import Node
 from p2pmodel.service import event_stream, node_api
 from p2pmodel.service.access import Access
+from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.control import MAX_BODY, control_app, table
 from p2pmodel.service.control import _Handlers as Handlers
+from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.node_api import NodeApi
+from p2pmodel.service.publication import read_publication
 from p2pmodel.service.server import serving
+from p2pmodel.service.tracker import Tracker
 from tests.support.node_machine import Machine, machine, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS
 
 __all__ = ["machine"]
 
 OPERATIONS = {
+    "GET /api/v1/catalog",
+    "GET /api/v1/transfers/{id}/pieces",
     "DELETE /api/v1/snapshots",
     "DELETE /api/v1/transfers/{id}",
     "GET /api/v1/events",
@@ -123,6 +130,49 @@ async def test_a_transfer_from_start_to_removal(api: Api, machine: Machine) -> N
     removed = await api.ok("DELETE", one)
     assert removed["repo"] == "org/model"
     assert await api.ok("GET", "snapshots") == []
+
+
+def pieces_of(field: str, count: int) -> frozenset[int]:
+    return unpack(base64.b64decode(field), count)
+
+
+async def test_which_pieces_are_where(api: Api, machine: Machine) -> None:
+    layout = machine.swarm.metainfo.layout
+    ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
+    await until(api.node, ident, lambda view: view.progress.phase == "downloading")
+    before = await api.ok("GET", f"transfers/{ident}/pieces")
+    assert before["count"] == layout.piece_count
+    assert pieces_of(before["have"], layout.piece_count) == frozenset()
+    await machine.seeder()
+    done = await until_state(api.node, ident, "seeding")
+    after = await api.ok("GET", f"transfers/{ident}/pieces")
+    assert pieces_of(after["have"], layout.piece_count) == frozenset(range(layout.piece_count))
+    assert pieces_of(after["from_cache"], layout.piece_count) == frozenset()
+    assert pieces_of(after["from_mirrors"], layout.piece_count) == frozenset()
+    assert len(base64.b64decode(after["availability"])) == layout.piece_count
+    assert (done.rate, done.eta) == (0, None)
+    await api.ok("POST", f"transfers/{ident}/pause")
+    await until(api.node, ident, lambda view: not view.progress.peers)
+    async with asyncio.timeout(5):
+        while (await api.ok("GET", f"transfers/{ident}/pieces"))["count"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert "not_found" in await api.refuses(404, "GET", "transfers/0123456789ab/pieces")
+
+
+async def test_the_swarms_of_coordinators(machine: Machine) -> None:
+    async with (
+        serving(coordinator_app(Tracker(), catalog := Catalog()), "127.0.0.1", 0, grace=0.2) as coordinator,
+        aiohttp.ClientSession() as session,
+    ):
+        await catalog.publish(read_publication(machine.swarm.metainfo.raw), ["main"])
+        machine.use(coordinators=(coordinator, "http://127.0.0.1:9"))
+        async with (
+            machine.running() as node,
+            serving(control_app(NodeApi(node)), "127.0.0.1", 0, grace=0.2) as base,
+        ):
+            [swarm] = await Api(node, base, session).ok("GET", "catalog")
+    assert (swarm["repo"], swarm["revisions"], swarm["seeders"]) == ("org/model", ["main"], 0)
+    assert swarm["size"] == machine.swarm.metainfo.manifest.total_size
 
 
 async def test_why_it_is_not_faster(api: Api, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

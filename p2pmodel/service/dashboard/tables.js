@@ -1,0 +1,68 @@
+// Mirrors, swarms and limits: asked for every few seconds.
+
+import { ask } from "./api.js";
+import { bytes, limit, milliseconds, rate } from "./units.js";
+
+const byId = (id) => document.getElementById(id);
+
+function cell(text, name = "", note = "") {
+  const made = document.createElement("td");
+  made.textContent = text;
+  made.className = name;
+  if (note) {
+    const small = document.createElement("small");
+    small.textContent = note;
+    made.append(small);
+  }
+  return made;
+}
+
+function row(...cells) {
+  const made = document.createElement("tr");
+  made.append(...cells);
+  return made;
+}
+
+const known = (value, shown) => (value === null ? "–" : shown(value));
+
+// A mirror counts as healthy until it is found otherwise, which says nothing of one that nobody has asked.
+function stateOf(mirror) {
+  const unasked = mirror.state === "healthy" && mirror.first_byte === null && mirror.rate === null;
+  const made = cell(unasked ? "not asked yet" : mirror.state, "state-cell", mirror.state === "healthy" ? "" : mirror.reason);
+  made.dataset.state = unasked ? "unasked" : mirror.state;
+  return made;
+}
+
+export async function mirrors() {
+  const found = await ask("mirrors");
+  byId("mirrors").replaceChildren(...found.map((mirror) => row(
+    cell(mirror.name, "", mirror.endpoint === mirror.name ? "" : mirror.endpoint),
+    stateOf(mirror),
+    cell(known(mirror.first_byte, milliseconds), "figure"),
+    cell(known(mirror.rate, rate), "figure"),
+  )));
+  byId("no-mirrors").hidden = found.length > 0;
+}
+
+export async function limits() {
+  const found = await ask("limits");
+  byId("limits").textContent = `${limit(found.download_now)} / ${limit(found.upload_now)}`;
+}
+
+export async function swarms() {
+  const found = await ask("catalog");
+  byId("catalog").replaceChildren(...found.map((swarm) => row(
+    cell(swarm.repo, "", `${swarm.revisions.join(", ") || swarm.commit.slice(0, 8)} · ${bytes(swarm.size)}`),
+    cell(swarm.seeders, "figure"),
+    cell(swarm.leechers, "figure"),
+    cell(swarm.size ? `${(swarm.origin_bytes / swarm.size).toFixed(2)} copies` : "–", "figure"),
+  )));
+  byId("swarms").hidden = !found.length;
+}
+
+export function totals(views) {
+  const sum = (value) => views.reduce((total, view) => total + value(view), 0);
+  byId("total-down").textContent = rate(sum((view) => view.rate));
+  byId("total-up").textContent = rate(sum((view) => view.progress.upload_rate));
+  byId("total-peers").textContent = String(sum((view) => view.progress.peers));
+}

@@ -1,0 +1,178 @@
+"""The dashboard in a real browser: a transfer is watched from 0 to 100 %, paused by a click, resumed by a key."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.browser import Browser, chromium
+from tests.support.processes import PATIENCE, Nodes, Running, eventually
+
+pytestmark = [pytest.mark.needs("chromium", "chromedriver"), pytest.mark.slow]
+
+REPO = "org/model"
+DEAD = "http://127.0.0.1:9"
+SIZE = 24_000_000
+WATCH = """
+window.seen = [];
+const note = () => {
+  const bar = document.querySelector("[role=progressbar]");
+  const value = bar && Number(bar.getAttribute("aria-valuenow"));
+  if (bar && window.seen.at(-1) !== value) window.seen.push(value);
+};
+new MutationObserver(note).observe(document.body, {subtree: true, childList: true, attributes: true});
+note();
+"""
+ENTER = "\ue007"
+TAB = "\ue004"
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def browser(nodes: Nodes, window: Browser) -> Iterator[Browser]:
+    """It, which has left the page when the nodes of a test end, and has nothing to say against it any more."""
+    yield window
+    window.open("about:blank")
+    window.complaints()
+
+
+@pytest.fixture
+def seeder(nodes: Nodes, tmp_path: Path) -> str:
+    """The coordinator of a seeder whose uplink lets one look on."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_bytes(random.Random(5).randbytes(SIZE))
+    return str(nodes.seed(source, "--as", REPO, "--upload-limit", "4000000").ready()["coordinator"])
+
+
+def daemon(nodes: Nodes, coordinator: str, *options: str | Path) -> Running:
+    where = ("--coordinator", coordinator, "--endpoint", DEAD, "--swarm-listen", "127.0.0.11:0", "--json")
+    running = nodes.start("node", "daemon", *where, "--control-listen", "127.0.0.1:0", *options)
+    running.ready()
+    return running
+
+
+def one(nodes: Nodes) -> dict[str, Any]:
+    [transfer] = nodes.ok("node", "status", "--json").json["transfers"]
+    assert isinstance(transfer, dict)
+    return transfer
+
+
+def shows(browser: Browser, selector: str, text: str) -> None:
+    eventually(lambda: text in browser.text(selector), PATIENCE, lambda: browser.text("body"))
+
+
+def state(browser: Browser) -> str:
+    return browser.text(".transfer .state")
+
+
+def keep(browser: Browser, name: str) -> None:
+    """Keep a picture, where somebody wants to look at it."""
+    folder = os.environ.get("P2PMODEL_TEST_PICTURES")
+    if folder:
+        (Path(folder) / f"{name}.png").write_bytes(browser.picture())
+
+
+def test_a_transfer_is_watched_from_its_beginning_to_its_end(nodes: Nodes, seeder: str, browser: Browser) -> None:
+    browser.looks(width=1100)
+    browser.open(str(daemon(nodes, seeder).ready()["url"]))
+    shows(browser, "#link", "live")
+    shows(browser, "#no-transfers", "p2pmodel fetch")
+    browser.run(WATCH)
+    fetch = nodes.start("node", "fetch", REPO, "-q")
+    shows(browser, ".transfer h3", f"{REPO}@main")
+    shows(browser, ".map figcaption", "here")
+    shows(browser, ".why", "–")
+    shows(browser, ".figures", "MB/s")
+    shows(browser, ".figures", " left")
+    keep(browser, "downloading")
+    browser.click("[data-operation=pause]")
+    eventually(lambda: state(browser) == "paused", PATIENCE, lambda: browser.text("body"))
+    assert one(nodes)["state"] == "paused"
+    assert browser.run("return document.activeElement.dataset.operation") == "resume"
+    shows(browser, ".why", "it is paused")
+    browser.press(ENTER)
+    eventually(lambda: state(browser) == "active", PATIENCE, lambda: browser.text("body"))
+    assert fetch.wait().code == 0
+    eventually(lambda: state(browser) == "seeding", PATIENCE, lambda: browser.text("body"))
+    seen = browser.run("return window.seen")
+    assert (seen[0], seen[-1]) == (0, 100)
+    assert len(seen) > 5
+    said = browser.run("return document.querySelector('[role=progressbar]').getAttribute('aria-valuetext')")
+    assert "from peers" in said
+    shows(browser, "#catalog", REPO)
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1100])
+def test_it_fits_every_screen(nodes: Nodes, seeder: str, browser: Browser, width: int, dark: bool) -> None:
+    browser.looks(width=width, dark=dark)
+    browser.open(str(daemon(nodes, seeder, "--download-limit", "1000000").ready()["url"]))
+    nodes.start("node", "fetch", REPO, "-q")
+    shows(browser, ".map figcaption", "here")
+    shows(browser, "#catalog", REPO)
+    shows(browser, "#limits", "1.00 MB/s / none")
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(14, 19, 25)" if dark else "rgb(245, 246, 248)")
+    keep(browser, f"{width}-{'dark' if dark else 'light'}")
+    assert browser.complaints() == []
+
+
+def test_by_keyboard_alone(nodes: Nodes, seeder: str, browser: Browser) -> None:
+    browser.looks(width=800)
+    browser.open(str(daemon(nodes, seeder, "--download-limit", "500000").ready()["url"]))
+    nodes.start("node", "fetch", REPO, "-q")
+    shows(browser, ".transfer h3", REPO)
+    reached = []
+    for _ in range(4):
+        browser.press(TAB)
+        reached.append(browser.run("return document.activeElement.getAttribute('aria-label') ?? ''"))
+    assert f"Pause {REPO}" in reached
+    browser.run("document.querySelector('[data-operation=pause]').focus()")
+    browser.press(ENTER)
+    eventually(lambda: state(browser) == "paused", PATIENCE, lambda: browser.text("body"))
+
+
+def test_with_a_token_it_asks_once_and_read_only_has_no_buttons(nodes: Nodes, seeder: str, browser: Browser) -> None:
+    token = nodes.root / "token"
+    token.write_text("sesame-sesame\n")
+    token.chmod(0o600)
+    running = daemon(nodes, seeder, "--token-file", token, "--read-only", "--download-limit", "500000")
+    nodes.start("node", "fetch", REPO, "-q")
+    browser.open(str(running.ready()["url"]))
+    shows(browser, "#link", "locked")
+    browser.write("#token", "wrong" + ENTER)
+    shows(browser, "#refused", "That was not it.")
+    browser.write("#token", "sesame-sesame" + ENTER)
+    shows(browser, "#link", "live")
+    shows(browser, ".transfer h3", REPO)
+    assert browser.run("return [...document.querySelectorAll('.transfer button')].every(b => b.hidden)")
+    browser.open(str(running.ready()["url"]))
+    shows(browser, ".transfer h3", REPO)
+    assert browser.run("return document.querySelector('#ask').hidden")
+    assert browser.run("return localStorage.length") == 0
+    # The browser logs each answer of 401 by itself.
+    assert [line for line in browser.complaints() if "401" not in line] == []
+
+
+def test_it_finds_a_node_that_comes_back(nodes: Nodes, seeder: str, browser: Browser) -> None:
+    running = daemon(nodes, seeder)
+    address = str(running.ready()["url"]).removeprefix("http://")
+    browser.open(f"http://{address}")
+    shows(browser, "#link", "live")
+    running.stop()
+    shows(browser, "#link", "trying again")
+    again = ("--endpoint", DEAD, "--swarm-listen", "127.0.0.11:0", "--json", "--control-listen", address)
+    nodes.start("node", "daemon", "--coordinator", seeder, *again).ready()
+    shows(browser, "#link", "live")
