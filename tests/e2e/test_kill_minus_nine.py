@@ -92,9 +92,10 @@ def share(progress: dict[str, int]) -> float:
 
 
 def test_a_fetch_killed_ten_times(nodes: Nodes, model: Path, mirror, dice: random.Random):
-    """A kill loses what two peers had under way, and what arrived after the last record, a quarter of a second ago at
-    most: at these rates about a piece of each. What was recorded, or lies in the staged files, is never downloaded
-    again; where nothing is written before a file is whole this comes to 50 to 140 pieces."""
+    """A kill loses what was under way, and what arrived after the last record, a quarter of a second ago at most: at these
+    rates two or three pieces that were leased to this node, and one of the other peer's. What was recorded, or lies in
+    the staged files, is never downloaded again; where nothing is written before a file is whole this comes to 50 to 140
+    pieces."""
     endpoint, log = mirror
     seeder = nodes.start(
         *("seeder", "seed", model, "--as", REPO, "--listen", "127.0.0.3:0", "--swarm-listen", "127.0.0.3:0"),
@@ -112,7 +113,7 @@ def test_a_fetch_killed_ten_times(nodes: Nodes, model: Path, mirror, dice: rando
     eventually(lambda: bool(other.out), PATIENCE, lambda: str(other.progress()))
     wasted = sent(seeder, other) + file_bytes(log) - 2 * ready["size"]
     LOG.warning("sent twice: %.1f pieces", wasted / PIECE)
-    assert wasted <= 10 * 2 * PIECE
+    assert wasted <= 10 * 4 * PIECE
 
 
 @pytest.mark.parametrize("verb", ["seed", "fetch"])
