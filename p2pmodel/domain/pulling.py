@@ -30,7 +30,9 @@ class Pulling:
     def __init__(self, piece_count: int, identity: str, rules: PullingRules, now: float) -> None:
         self._rules = rules
         digest = hashlib.sha256(identity.encode()).digest()
-        self._start = int.from_bytes(digest[:8], "big") % max(piece_count, 1)
+        self._place = int.from_bytes(digest[:8], "big")
+        self._start: int | None = None
+        """The piece to begin with."""
         self._count = piece_count
         self._orphan_since: dict[int, float] = {}
         self._began = now
@@ -58,9 +60,13 @@ class Pulling:
         `at_once`: without any grace, because it is a seeder that is asked.
         """
         self._met_peer = self._met_peer or peers > 0
-        wanted = sorted(missing, key=self._turn)
+        wanted = sorted(missing)
         self._note_orphans(now, wanted, availability)
         stuck = self._stuck(now)
+        if self._start is None and (stuck or any(self._ripe(p, now, at_once=at_once) for p in wanted)):
+            # Among what is missing: peers that took what they have in its order lack the same end of the snapshot.
+            self._start = wanted[self._place % len(wanted)] if wanted else None
+        wanted.sort(key=self._turn)
         ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now, at_once=at_once))]
         share = self._rules.limit if stuck else max(self._rules.limit // (peers + 1), 1)
         return ripe[: max(share - len(in_flight), 0)]
@@ -76,7 +82,7 @@ class Pulling:
         return now - self._last_progress >= STUCK_FACTOR * self._rules.grace
 
     def _turn(self, piece: int) -> int:
-        return (piece - self._start) % self._count
+        return (piece - (self._start or 0)) % self._count
 
     def _note_orphans(self, now: float, missing: Sequence[int], availability: Sequence[int]) -> None:
         orphans = [p for p in missing if not availability or not availability[p]]

@@ -221,7 +221,8 @@ class PieceFeed:
                 self._note_failure(place.span.index, error)
         finally:
             self._in_flight.pop(piece, None)
-            self._news.set()
+            if self._grant is not None:
+                self._news.set()  # else not so soon: who has what by now must be heard first, or all pull the same
 
     def _note_failure(self, file: int, error: P2PModelError) -> None:
         until = time.monotonic() + RETRY_AFTER
