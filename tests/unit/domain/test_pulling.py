@@ -80,3 +80,11 @@ def test_every_missing_piece_is_chosen_in_the_end(count: int, identity: str):
 def test_peers_begin_at_different_places():
     starts = {Pulling(1000, f"127.0.0.{n}:1", RULES, 0.0).choose(10.0, range(1000), (), 0, NONE)[0] for n in range(20)}
     assert len(starts) > 15
+
+
+def test_peers_that_lack_the_same_end_do_not_all_begin_with_its_first_piece():
+    """Leases are taken in order: whoever loses the coordinator lacks what all others lack, the end of the snapshot."""
+    rest = range(900, 1000)
+    begin = {Pulling(1000, name, RULES, now=0.0).choose(10.0, rest, (), 0, NONE)[0] for name in map(str, range(20))}
+    assert len(begin) >= 10
+    assert begin <= set(rest)

@@ -416,3 +416,13 @@ async def test_what_is_leased_ahead_is_counted_in_pieces_as_they_are(
     monkeypatch.setattr(feed._rate, "value", lambda: PIECE)
     assert feed.demand().want >= least
     assert feed.demand().want <= least + 2
+
+
+async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "TICK", 100.0)
+    async with rig.running():
+        await rig.until(lambda: len(rig.torrent.fed) == LIMIT and not rig.feed.active, "the first pieces are fed")
+        await asyncio.sleep(0.1)
+    assert len(rig.origin.asked) == LIMIT
