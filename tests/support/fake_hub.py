@@ -97,7 +97,7 @@ class FakeHub:
         app.router.add_get(api, self._info)
         app.router.add_get(api + "/revision/{rev:.+}", self._info)
         app.router.add_get(api + "/tree/{rev}", self._tree)
-        app.router.add_get(api + "/tree/{rev}/{folder:.+}", self._tree)
+        app.router.add_get(api + "/tree/{rev}/{folder:.*}", self._tree)
         app.router.add_get(api + "/refs", self._list_refs)
         app.router.add_post(api + "/paths-info/{rev}", self._paths_info)
         app.router.add_get(f"{self._prefix}/{self.snapshot.repo}/resolve/{{rev}}/{{path:.+}}", self._resolve)

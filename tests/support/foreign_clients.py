@@ -45,7 +45,7 @@ async def foreign_client(name: str, home: Path) -> AsyncIterator[ForeignClient]:
         yield _Aria2(home)
         return
     assert name == "qbittorrent-nox"
-    web_port = _free_port()
+    web_port = free_port()
     await asyncio.to_thread(_configure_qbittorrent, home, web_port)
     async with _process("qbittorrent-nox", f"--profile={home}", home=home), aiohttp.ClientSession() as session:
         client = _QBittorrent(session, f"http://127.0.0.1:{web_port}/api/v2")
@@ -83,7 +83,7 @@ WebUI\\UseUPnP=false
 def _configure_qbittorrent(home: Path, web_port: int) -> None:
     config = home / "qBittorrent/config/qBittorrent.conf"
     config.parent.mkdir(parents=True)
-    config.write_text(_QBITTORRENT.format(home=home, web_port=web_port, peer_port=_free_port()))
+    config.write_text(_QBITTORRENT.format(home=home, web_port=web_port, peer_port=free_port()))
 
 
 class _QBittorrent:
@@ -130,7 +130,7 @@ class _Aria2:
             *(f"--{option}=false" for option in quiet),
             "--seed-time=0",
             "--interface=127.0.0.1",
-            f"--listen-port={_free_port()}",
+            f"--listen-port={free_port()}",
             f"--dir={folder}",
             f"--log={log}",
             "--file-allocation=none",
@@ -167,7 +167,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that was free a moment ago, for programs that do not take 0."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -175,4 +175,4 @@ def _free_port() -> int:
         return port
 
 
-__all__: Sequence[str] = ("ForeignClient", "differences", "foreign_client")
+__all__: Sequence[str] = ("ForeignClient", "differences", "foreign_client", "free_port")

@@ -81,34 +81,35 @@ def new_hub_python() -> Path:
 @pytest.fixture(scope="session")
 def old_hub_python() -> Path:
     """An interpreter with huggingface_hub 0.36."""
-    return _python_with("0.36", OLD_PINS)
+    return python_with("huggingface_hub 0.36", "hub-0.36", OLD_PINS)
 
 
 @pytest.fixture(scope="session")
 def one_hub_python() -> Path:
     """An interpreter with huggingface_hub 1.33."""
-    return _python_with("1.33", ONE_PINS)
+    return python_with("huggingface_hub 1.33", "hub-1.33", ONE_PINS)
 
 
-def _python_with(version: str, pins: Sequence[str]) -> Path:
-    """In `.venvs/hub-VERSION` of the clone; made once."""
-    folder = ROOT / ".venvs" / f"hub-{version}"
+def python_with(what: str, name: str, pins: Sequence[str]) -> Path:
+    """An interpreter with `pins` and nothing else, in `.venvs/NAME` of the clone; made once. `what` they are is for the
+    message where they cannot be installed: the test is skipped then."""
+    folder = ROOT / ".venvs" / name
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock", timeout=100):
         stamp = folder / "installed.json"
         if not stamp.is_file() or json.loads(stamp.read_text()) != list(pins):
-            _install(folder, version, pins)
+            _install(folder, what, pins)
             stamp.write_text(json.dumps(pins))
     return folder / "bin" / "python"
 
 
-def _install(folder: Path, version: str, pins: Sequence[str]) -> None:
+def _install(folder: Path, what: str, pins: Sequence[str]) -> None:
     venv.create(folder, with_pip=True, clear=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*pip, "--no-deps", *pins], capture_output=True, text=True, timeout=100, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
-        message = f"huggingface_hub {version} cannot be installed (is a package index reachable?): {last}"
+        message = f"{what} cannot be installed (is a package index reachable?): {last}"
         if STRICT:
             pytest.fail(message)
         pytest.skip(message)
