@@ -312,10 +312,12 @@ class _OnDemand:
     def __init__(self, engine: Engine, stack: AsyncExitStack | None) -> None:
         self._engine = engine
         self._stack = stack
+        self._starting = asyncio.Lock()
 
     async def started(self) -> Engine:
         """The engine, running until the stack closes."""
-        if self._stack is not None:
-            await self._stack.enter_async_context(self._engine)
-            self._stack = None
+        async with self._starting:
+            if self._stack is not None:
+                await self._stack.enter_async_context(self._engine)
+                self._stack = None
         return self._engine
