@@ -282,6 +282,6 @@ async def test_an_engine_that_several_ask_for_at_once_starts_once() -> None:
 
     engine = Slow(MemoryNetwork())
     async with AsyncExitStack() as stack:
-        on_demand = fetching._OnDemand(engine, stack)  # noqa: SLF001
+        on_demand = fetching._OnDemand(engine, stack)
         assert await asyncio.gather(on_demand.started(), on_demand.started()) == [engine, engine]
         assert engine.starts == 1
