@@ -113,8 +113,9 @@ class Bench:
             run = Run(shared, each, kill, max(LEAST_LIMIT, MOST_BOUNDS * least), number)
             runs.append(run.run())
             row = summary(runs[-1:], least)
-            copies = row["seeder_sent"] + row["mirror_sent"]
-            told = f"last {row['last']:.3f} T*, {row['last_seconds']:.1f} s, {copies:.3f} copies from the origin"
+            sent, content = (row[f"seeder_{kind}"] + row[f"mirror_{kind}"] for kind in ("sent", "says"))
+            copies = f"{sent:.3f} copies from the origin on its links, {content:.3f} of content"
+            told = f"last {row['last']:.3f} T*, {row['last_seconds']:.1f} s, {copies}"
             print(f"  {each.name} {number + 1}: {told}", flush=True)
         title = f"{each.name}, {len(shared.peers)} nodes, {self.size / 1e6:.0f} MB"
         self._panels.append(Panel(title, runs[-1]["ready"], len(shared.peers), least, run.timeline, SOURCES))

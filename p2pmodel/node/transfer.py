@@ -96,6 +96,8 @@ class TransferPlan:
     """Bytes a second from seeders (0: no limit)."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has brought from mirrors already."""
+    traded: frozenset[int] = frozenset()
+    """And from peers."""
     meeting: float | None = None
     """As in `PieceFeed`."""
     mirror_pieces: int = 8
@@ -287,12 +289,12 @@ class Transfer:
             )
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
-        mirrored = self._plan.mirrored & inventory.have
-        self._before, self._mirrored = inventory.have - mirrored, set(mirrored)
+        mirrored, traded = self._plan.mirrored & inventory.have, self._plan.traded & inventory.have
+        self._before, self._mirrored = inventory.have - mirrored - traded, set(mirrored)
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {
-            "cache": self._size(wanted & inventory.have - mirrored),
-            "peers": 0,
+            "cache": self._size(wanted & self._before),
+            "peers": self._size(wanted & traded),
             "mirrors": self._size(wanted & mirrored),
         }
         self._pulled = 0

@@ -188,7 +188,7 @@ def _same(one: Word, other: Word) -> bool:
     swarm of ten thousand would be ten thousand messages.
     """
     same = one.grant is other.grant or _gist(one.grant) == _gist(other.grant)
-    birth = (one.born, one.left) == (other.born, other.left)
+    birth = (one.born, one.left, one.chapters) == (other.born, other.left, other.chapters)
     return same and birth and one.late == other.late and one.sources == other.sources
 
 

@@ -51,6 +51,8 @@ class MemoryTorrent:
         }
         self.have = set(request.have)
         self._wanted = self._pieces_of(request.wanted)
+        if request.pieces is not None:
+            self._wanted &= request.pieces
         self._in_order = False
         self.peers: list[MemoryTorrent] = []
         self.received: Counter[MemoryTorrent] = Counter()
