@@ -90,6 +90,13 @@ def one_hub_python() -> Path:
     return _python_with("1.33", ONE_PINS)
 
 
+@pytest.fixture(params=["old_hub_python", "one_hub_python", "new_hub_python"], ids=["hub-0.36", "hub-1", "hub-2"])
+def each_hub_python(request: pytest.FixtureRequest) -> Path:
+    """Each of them."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
 def _python_with(version: str, pins: Sequence[str]) -> Path:
     """In `.venvs/hub-VERSION` of the clone; made once."""
     folder = ROOT / ".venvs" / f"hub-{version}"
