@@ -130,6 +130,14 @@ class Unavailable(P2PModelError):
     http_status = 503
 
 
+class Offline(Unavailable):
+    """It would have to be asked for, and this node may ask nobody."""
+
+    code = "offline"
+    http_status = 501
+    """Hub clients ask again for 23 s on 503, and the answer stays the same."""
+
+
 class NotYet(Unavailable):
     """It is on its way, or will be, and asking again soon is all there is to do."""
 

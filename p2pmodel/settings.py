@@ -46,11 +46,19 @@ class MirrorSettings(_Part):
     """PEM file of certificate authorities that this endpoint's certificate may be signed by, besides the system's."""
     fallback: bool = False
     """Asked only when no other mirror can be; it never shares a download with others."""
+    client_tokens: bool | None = None
+    """Whether the token that a client of the daemon's hub endpoint sends may be passed on to it; None: if it is the
+    official hub."""
 
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
         return check_url(value)
+
+    @property
+    def takes_client_tokens(self) -> bool:
+        """`client_tokens`, decided."""
+        return self.endpoint == OFFICIAL_ENDPOINT if self.client_tokens is None else self.client_tokens
 
 
 class OriginSettings(_Part):

@@ -94,6 +94,13 @@ def one_hub_python() -> Path:
     return python_with("huggingface_hub 1.33", "hub-1.33", ONE_PINS)
 
 
+@pytest.fixture(params=["old_hub_python", "one_hub_python", "new_hub_python"], ids=["hub-0.36", "hub-1", "hub-2"])
+def each_hub_python(request: pytest.FixtureRequest) -> Path:
+    """Each of them."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
 def python_with(what: str, name: str, pins: Sequence[str]) -> Path:
     """An interpreter with `pins` and nothing else, in `.venvs/NAME` of the clone; made once. `what` they are is for the
     message where they cannot be installed: the test is skipped then."""

@@ -90,14 +90,6 @@ async def test_with_a_token_it_is_asked_for(machine: Machine) -> None:
         assert (await at.ask(Authorization="Bearer sesame"))[0] == 200
 
 
-@pytest.mark.parametrize("path", ["api/datasets/a/b", "datasets/a/b/resolve/main/x", "api/spaces/a", "spaces/a/b"])
-async def test_what_is_no_model_is_refused_with_the_reason(machine: Machine, path: str) -> None:
-    async with endpoint(machine) as at:
-        status, headers, _ = await at.ask(path)
-        assert status == 501
-        assert "not about a model" in headers["X-Error-Message"]
-
-
 async def test_the_default_address_may_be_taken(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     async with endpoint(machine) as at:
         taken = ListenAddress.parse(at.url.removeprefix("http://"))
