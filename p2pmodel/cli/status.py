@@ -18,7 +18,7 @@ from p2pmodel.settings import Settings
 @click.command()
 @click.argument("repo", metavar="[REPO[@REV]]", required=False)
 @click.option("--watch", is_flag=True, help="Go on, with a line for each change, until interrupted.")
-@options.socket
+@options.server
 @options.common
 def status(*, settings: Settings, repo: str | None, watch: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     """Show the daemon's transfers: all of them, or those of REPO."""

@@ -40,6 +40,7 @@ class HubClient:
     home: Path
     endpoint: str
     token: str | None = None
+    ca_file: Path | None = None
 
     @property
     def hub(self) -> Path:
@@ -66,6 +67,7 @@ class HubClient:
             "HTTPS_PROXY": _NOWHERE,
             "NO_PROXY": "127.0.0.1",
             **({"HF_TOKEN": self.token} if self.token else {}),
+            **(dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.ca_file)) if self.ca_file else {}),
         }
         done = subprocess.run(command, env=env, cwd=self.home, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, f"{command[0]} {command[1]}: exit {done.returncode}\n{done.stderr}\n{done.stdout}"
