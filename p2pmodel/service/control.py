@@ -27,6 +27,7 @@ from p2pmodel.errors import (
     InvalidInput,
     LocalResource,
     NotFound,
+    TooManyRequests,
     Unavailable,
 )
 from p2pmodel.origin.standing import Standing
@@ -43,7 +44,7 @@ from p2pmodel.settings import HttpSettings
 MAX_BODY = 24 << 20
 """Bytes: the largest .torrent, in base64."""
 
-_ANYWHERE = (InvalidInput, AccessDenied, Forbidden, LocalResource)
+_ANYWHERE = (InvalidInput, AccessDenied, Forbidden, TooManyRequests, LocalResource)
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -69,7 +70,8 @@ def control_app(
     for route in routes:
         app.router.add_route(route.method, route.path, route.handler, name=route.name)
     app.on_shutdown.append(handlers.close)
-    handlers.document = document(routes, title="p2pmodel node", errors=_ANYWHERE)
+    secured = access is not None and access.token is not None
+    handlers.document = document(routes, title="p2pmodel node", errors=_ANYWHERE, secured=secured)
     return app
 
 
