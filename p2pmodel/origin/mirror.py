@@ -13,8 +13,8 @@ from p2pmodel.domain.estimates import Meter, Quality
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.ranking import Health
 from p2pmodel.origin.pace import Pace
-from p2pmodel.origin.trust import context_with
 from p2pmodel.settings import MirrorSettings
+from p2pmodel.tls import context_with
 
 _SILENCE = 1.0
 

@@ -5,6 +5,7 @@ bounded: no more requests (3 s at most), then the transfers leave their swarms (
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.node.fetching import Home
 from p2pmodel.node.node import Node
 from p2pmodel.node.sources import engine_of
+from p2pmodel.service import limits
 from p2pmodel.service.access import Access
 from p2pmodel.service.control import control_app
 from p2pmodel.service.dashboard_page import PAGE, add_dashboard
@@ -38,6 +40,8 @@ class TcpRole:
     listen: ListenAddress
     token: str | None = None
     read_only: bool = False
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class Daemon:
             api = NodeApi(node, hub)
             app = control_app(api)
             add_observation(app, api)
-            await stack.enter_async_context(serving_unix(app, path, grace=GRACE))
+            bounds = limits.connections(settings.http)
+            await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds))
             url = await self._serve_tcp(api, stack)
             on_ready(Ready(path, url, ListenAddress(*engine.address), hub))
             notify("READY=1")
@@ -95,7 +100,11 @@ class Daemon:
         tcp = self._tcp
         if tcp is None:
             return None
-        app = control_app(api, Access(tcp.token), read_only=tcp.read_only, public=(*PAGE, HEALTH))
+        http = self._settings.http
+        access = Access(tcp.token, any_name=tcp.tls is not None and http.asks_for_certificates)
+        app = control_app(api, access, read_only=tcp.read_only, public=(*PAGE, HEALTH), http=http)
         add_observation(app, api)
         add_dashboard(app)
-        return await stack.enter_async_context(serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE))
+        bounds = limits.connections(http)
+        server = serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE, limits=bounds, tls=tcp.tls)
+        return await stack.enter_async_context(server)

@@ -18,6 +18,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,18 +29,22 @@ from yarl import URL
 
 from p2pmodel.domain.names import DEFAULT_REVISION, printable
 from p2pmodel.errors import EntryNotFound, InvalidInput
-from p2pmodel.service import hub_metadata
+from p2pmodel.service import hub_metadata, limits
 from p2pmodel.service.accel import Accel
 from p2pmodel.service.access import Access
 from p2pmodel.service.access_log import AccessLog
-from p2pmodel.service.file_response import Content, answer
+from p2pmodel.service.file_response import STALL, Content, answer
 from p2pmodel.service.hub_errors import bearer, errors, guard, refusal
 from p2pmodel.service.library import CacheLibrary, Library, Supply, UpstreamLibrary
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.published import Published, Snapshot
 from p2pmodel.service.server import MAX_BODY
 from p2pmodel.service.sync_log_route import sync_log_route
+from p2pmodel.settings import HttpSettings
 from p2pmodel.store.cache import HubCache
+
+UNPACED = HttpSettings(max_requests_per_second=0)
+"""For whom only time is limited."""
 
 PAGE = 1000
 """Entries in a page of a tree, unless the client asks for fewer."""
@@ -85,25 +90,29 @@ def hub_endpoint(
     accel: str | None = None,
     access: Access | None = None,
     relay: Relay | None = None,
+    http: HttpSettings = UNPACED,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
     It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
     files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
     as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs. `access` keeps out
-    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else.
+    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else. `http`
+    says how often and how slowly one may ask.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
         middlewares.append(access_log.middleware())
-    middlewares.append(errors)
+    middlewares += [errors, *limits.rate(http)]
     if access is not None:
         middlewares.append(guard(access))
     if token is not None:
         middlewares.append(bearer(token))
+    middlewares.append(limits.body(http.body_timeout))
     if relay is not None:
         middlewares.append(relay.models)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app[STALL] = http.stall_timeout
     if library is None:
         published = Published(cache)
         library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
@@ -216,14 +225,13 @@ def _cursor(request: web.Request) -> tuple[str | None, int]:
 
 async def _posted_paths(request: web.Request) -> list[str]:
     """The `paths` of a form or of a JSON object."""
-    if request.content_type == "application/json":
-        try:
+    paths: Any = None
+    with suppress(ValueError, LookupError, RecursionError):  # what is not in the encoding, or the charset, that it says
+        if request.content_type == "application/json":
             body = await request.json()
-        except ValueError:
-            body = None
-        paths = body.get("paths") if isinstance(body, dict) else None
-    else:
-        paths = (await request.post()).getall("paths", [])
+            paths = body.get("paths") if isinstance(body, dict) else None
+        else:
+            paths = (await request.post()).getall("paths", [])
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise InvalidInput("paths-info needs 'paths', a list of texts")

@@ -5,6 +5,7 @@ opens to it alone what those do not (`service/relaying`), and is neither kept no
 a token of its own, and that is what clients send.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.on_demand import OnDemand
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.rights import Rights
+from p2pmodel.service import limits
 from p2pmodel.service.access import Access
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.hub_endpoint import hub_endpoint
@@ -38,6 +40,8 @@ class HubRole:
     listen: ListenAddress | None = None
     token: str | None = field(default=None, repr=False)
     access_log: Path | None = None
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
 
 
 def check_mirrors(settings: Settings, role: HubRole) -> None:
@@ -62,16 +66,19 @@ async def serving_hub(
         listen = role.listen or DEFAULT
         rights = Rights(Withheld(node.folder / "withheld.json"), on_demand.asking.opens)
         stack.push_async_callback(rights.close)
+        http = node.settings.http
         app = hub_endpoint(
             node.home.cache,
             library=NodeLibrary(on_demand, Published(node.home.cache)),
             access_log=log,
             token=role.token,
-            access=Access() if role.token is None else None,
+            access=Access(any_name=role.tls is not None and http.asks_for_certificates) if role.token is None else None,
+            http=http,
             relay=Relaying(on_demand.asking, rights, guarded=role.token is not None),
         )
         try:
-            url: str | None = await stack.enter_async_context(serving(app, listen.host, listen.port, grace=grace))
+            server = serving(app, listen.host, listen.port, grace=grace, limits=limits.connections(http), tls=role.tls)
+            url: str | None = await stack.enter_async_context(server)
         except LocalResource as error:
             if role.listen is not None:
                 raise

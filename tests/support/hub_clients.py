@@ -42,6 +42,7 @@ class HubClient:
     token: str | None = None
     patience: float = 100.0
     """Seconds that a command may take."""
+    ca_file: Path | None = None
 
     @property
     def hub(self) -> Path:
@@ -68,6 +69,7 @@ class HubClient:
             "HTTPS_PROXY": _NOWHERE,
             "NO_PROXY": "127.0.0.1",
             **({"HF_TOKEN": self.token} if self.token else {}),
+            **(dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.ca_file)) if self.ca_file else {}),
         }
         done = subprocess.run(
             command, env=env, cwd=self.home, capture_output=True, text=True, timeout=self.patience, check=False

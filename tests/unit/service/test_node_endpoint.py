@@ -81,6 +81,7 @@ async def test_no_web_page_gets_in(machine: Machine) -> None:
     async with endpoint(machine) as at:
         assert (await at.ask(Host="rebound.example"))[0] == 403
         assert (await at.ask(Origin="http://elsewhere.example"))[0] == 403
+        assert (await at.ask(**{"Sec-Fetch-Site": "cross-site"}))[0] == 403
         assert not at.hub.requests
 
 
