@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.names import printable
 from p2pmodel.domain.transfers import Limits, LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
@@ -105,6 +106,11 @@ class Client:
         """Let it go before those of lower priority."""
         return await self._ask(TransferView, "PATCH", f"transfers/{ident}", body={"priority": priority})
 
+    async def engine(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
+        """Say whether an inference engine has the model up, and for how many seconds to believe it (None: for good)."""
+        body = {"ready": ready, "seconds": seconds}
+        return await self._ask(TransferView, "PUT", f"transfers/{ident}/engine", body=body)
+
     async def snapshots(self) -> tuple[SnapshotView, ...]:
         """What the node's cache holds."""
         return await self._ask(tuple[SnapshotView, ...], "GET", "snapshots")
@@ -114,8 +120,12 @@ class Client:
         return await self._ask(Removed, "DELETE", "snapshots", query={"ref": ref}, timeout=START_SECONDS)
 
     async def peers(self) -> tuple[SwarmView, ...]:
-        """How many peers each transfer has."""
+        """The peers of each transfer: how many, and the busiest."""
         return await self._ask(tuple[SwarmView, ...], "GET", "peers")
+
+    async def connections(self, ident: str) -> tuple[Connection, ...]:
+        """Whom a transfer exchanges bytes with, the busiest first."""
+        return await self._ask(tuple[Connection, ...], "GET", f"transfers/{ident}/peers")
 
     async def limits(self) -> LimitsView:
         """What the node exchanges with peers at most."""

@@ -3,7 +3,8 @@
 Real processes in network namespaces on one bridge, a `tc tbf` on both ends of every link. The seeder has all, the
 nodes nothing. T* is the least that physics allows, max(S / B, S / d, N * S / (B + sum of uploads)), where B (the
 seeder's upload, the mirror's without a seeder), d (the slowest download) and the uploads are what one TCP stream
-carries on those very links, measured in the same run.
+carries on those very links, measured in the same run. Where each node has a link of its own to the mirror, which
+carries W, T* is what pulling first and exchanging then would take, S / (N * W) + S / d: it can be beaten.
 
 The clock starts when a gate opens: the coordinator (for `hf` the mirror) is held by SIGSTOP until every node has
 connected to it, so that the start of N interpreters on few cores is not counted as swarming; finding, joining,
@@ -31,7 +32,7 @@ from scripts.swarm.kills import Kill
 from scripts.swarm.others import OTHERS, others
 from scripts.swarm.ours import ours
 from scripts.swarm.picture import Panel, draw
-from scripts.swarm.report import LEGEND, complaints, summary, table
+from scripts.swarm.report import LEGEND, comparisons, complaints, growth, held_up, summary, table
 from scripts.swarm.run import Field, Run
 from scripts.swarm.turns import take_turn
 
@@ -63,21 +64,25 @@ class Bench:
         rows: list[tuple[str, dict[str, Any]]] = []
         report: dict[str, Any] = {"size": self.size, "files": self.files, "raw_mbit": self._flags.mbit}
         for count in self._flags.nodes:
-            with ExitStack() as stack:
-                rows += self._cluster(count, stack, report)
+            for mixed in (False, True) if self._flags.mixed else (False,):
+                with ExitStack() as stack:
+                    rows += self._cluster(count, stack, report, mixed=mixed)
         report["results"] = [{"contestant": name} | row for name, row in rows]
-        print(table(rows), LEGEND, *complaints(rows), sep="\n")
+        report |= {"growth": growth(rows), "held_up": held_up(rows)}
+        print(table(rows), LEGEND, *comparisons(rows), *complaints(rows), sep="\n")
         if self._flags.plot:
             draw(self._panels, self._flags.plot)
         return report
 
-    def _cluster(self, count: int, stack: ExitStack, report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-        flags = self._flags
+    def _cluster(
+        self, count: int, stack: ExitStack, report: dict[str, Any], *, mixed: bool
+    ) -> list[tuple[str, dict[str, Any]]]:
+        flags, own = self._flags, self._flags.own_mirror_mbit is not None
         cluster = Cluster(stack, flags.congestion)
         seeder = cluster.host("seeder", _link(flags.seeder_mbit))
-        mirror = cluster.host("mirror", _link(flags.mirror_mbit))
+        mirror = cluster.host("mirror", None if own else _link(flags.mirror_mbit), outside=own)
         coordinator = cluster.host("coordinator", None)
-        peers = self._peers(cluster, count)
+        peers = self._peers(cluster, count, mixed=mixed)
         report["congestion_control"] = congestion_control(seeder)
         good = bound.measure(cluster, mirror if flags.no_seeder else seeder, peers)
         shared = Field(cluster, seeder, mirror, coordinator, peers, self._place / "hub", self.size, self._place)
@@ -85,12 +90,15 @@ class Bench:
         rows = [(each.name, self._contestant(each, shared, good)) for each in self._contestants()]
         for _name, row in rows:
             row["goodput"] = {"origin": good.origin, "up": good.nodes[0].up, "down": good.nodes[0].down}
+            row["goodput"] |= {"own": good.own}
+            row["mixed"] = mixed
         return rows
 
-    def _peers(self, cluster: Cluster, count: int) -> list[Host]:
-        slow = count // 4 if self._flags.mixed else 0
+    def _peers(self, cluster: Cluster, count: int, *, mixed: bool) -> list[Host]:
+        slow = count // 4 if mixed else 0
         rates = [self._flags.mbit] * (count - slow) + [self._flags.mbit / SLOWER] * slow
-        return [cluster.host(f"peer{number}", _link(rate)) for number, rate in enumerate(rates, 1)]
+        own = _link(self._flags.own_mirror_mbit) if self._flags.own_mirror_mbit is not None else None
+        return [cluster.host(f"peer{number}", _link(rate), own=own) for number, rate in enumerate(rates, 1)]
 
     def _contestants(self) -> list[Contestant]:
         flags = self._flags
@@ -105,7 +113,9 @@ class Bench:
             run = Run(shared, each, kill, max(LEAST_LIMIT, MOST_BOUNDS * least), number)
             runs.append(run.run())
             row = summary(runs[-1:], least)
-            print(f"  {each.name} {number + 1}: last {row['last']:.2f} T*", flush=True)
+            copies = row["seeder_sent"] + row["mirror_sent"]
+            told = f"last {row['last']:.3f} T*, {row['last_seconds']:.1f} s, {copies:.3f} copies from the origin"
+            print(f"  {each.name} {number + 1}: {told}", flush=True)
         title = f"{each.name}, {len(shared.peers)} nodes, {self.size / 1e6:.0f} MB"
         self._panels.append(Panel(title, runs[-1]["ready"], len(shared.peers), least, run.timeline, SOURCES))
         return summary(runs, least)
@@ -123,7 +133,8 @@ def _words(count: int, good: bound.Goodput, least: float) -> str:
     slow = min(link.down for link in good.nodes) * 8 / 1e6
     tail = f", the slowest {slow:.1f}" if slow < 0.9 * down else ""
     links = f"{origin:.1f} Mbit/s out of the origin, nodes {up:.1f} up, {down:.1f} down{tail}"
-    return f"{count} nodes: goodput {links}; T* = {least:.2f} s"
+    own = f", {good.own * 8 / 1e6:.1f} Mbit/s of it each node's own" if good.own else ""
+    return f"{count} nodes: goodput {links}{own}; T* = {least:.2f} s"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -150,7 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--mbit", type=float, default=100.0, help="each node's link, up and down")
     add("--seeder-mbit", type=float, help="the seeder's link (default: a node's)")
     add("--mirror-mbit", type=float, help="the mirror's link (default: a node's)")
-    add("--mixed", action="store_true", help=f"a quarter of the nodes has a link {SLOWER} times slower")
+    add("--own-mirror-mbit", type=float, metavar="MBIT", help="with --no-seeder: each node reaches the mirror by a "
+        "link of its own, beside the one to the other nodes; the mirror's own has no limit")  # fmt: skip
+    add("--mixed", action="store_true", help=f"then again with a quarter of the nodes {SLOWER} times slower")
     add("--congestion", metavar="NAME", help="TCP congestion control in the rig (default: the machine's)")
     add("--no-seeder", action="store_true", help="cold: no torrent exists, only the coordinator and the mirror")
     add("--kill", metavar="WHO", help="seeder, coordinator, mirror, peers:SHARE, joined by commas; with a coordinator "
@@ -177,6 +190,8 @@ def _flags() -> argparse.Namespace:
             Kill.parse(flags.kill, flags.kill_at, flags.restart)
     except ValueError as error:
         parser.error(f"--kill: {error}")
+    if flags.own_mirror_mbit is not None and not flags.no_seeder:
+        parser.error("--own-mirror-mbit goes with --no-seeder")
     if (flags.kill or flags.no_seeder) and flags.contestants != ["ours"]:
         parser.error("--kill and --no-seeder are for ours alone")
     if flags.congestion and flags.congestion not in (allowed := ALLOWED.read_text().split()):

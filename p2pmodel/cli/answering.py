@@ -1,6 +1,7 @@
 """The tail of a fetch with a prompt: the snapshot onto the device, the answer onto the terminal."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ def load_and_answer(
     max_new_tokens: int = 256,
     as_json: bool = False,
     quiet: bool = False,
+    on_loaded: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Load `snapshot`, ask `prompt` (None: only load) and return what was measured, ready for JSON.
 
-    The answer streams to stdout unless `as_json`; reasoning and timings go to stderr unless `quiet`. torch and
-    transformers are imported by this call. Raises the errors of `p2pmodel.loading`.
+    `on_loaded` is called once it is on the device. The answer streams to stdout unless `as_json`; reasoning and timings
+    go to stderr unless `quiet`. torch and transformers are imported by this call. Raises the errors of
+    `p2pmodel.loading`.
     """
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
@@ -48,6 +51,7 @@ def load_and_answer(
     from p2pmodel.loading.model import load  # noqa: PLC0415
 
     loaded = load(snapshot, device=device)
+    on_loaded()
     report: dict[str, Any] = {
         "architecture": loaded.architecture,
         "device": loaded.device,

@@ -83,9 +83,18 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         if not flags["no_daemon"] and run(through_daemon.usable(settings, screen), interrupted="interrupted"):
             ready(run(through_daemon.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON))
             if wants_load:
-                ready.load()
+                ready.load(partial(_engine, settings, ready))
             return
         _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+
+
+def _engine(settings: Settings, ready: "_Ready", *, up: bool) -> None:
+    assert ready.outcome is not None
+    outcome = ready.outcome
+    run(through_daemon.engine_is(settings, outcome.repo, outcome.commit, up=up), interrupted="interrupted")
+
+
+def _nobody(*, up: bool) -> None: ...
 
 
 @contextmanager
@@ -142,13 +151,13 @@ class _Ready:
         self.wants_load = wants_load
         self.complete = False
         """Whether all was done that was asked for, but serving it."""
-        self._outcome: Outcome | None = None
+        self.outcome: Outcome | None = None
         self._flags = flags
         self._note = note
         self._aside = aside
 
     def __call__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
+        self.outcome = outcome
         self.complete = not self.wants_load
         with self._aside():
             self._say(outcome)
@@ -164,23 +173,28 @@ class _Ready:
         else:
             self._note(str(outcome.path))  # stdout is the answer's
 
-    def load(self) -> None:
-        """Load the snapshot, answer the prompt, and say how long each step took."""
+    def load(self, tell: Callable[..., None] = _nobody) -> None:
+        """Load the snapshot, answer the prompt, and say how long each step took. `tell` is called with `up`: whether
+        the model is on the device."""
         from p2pmodel.cli.answering import load_and_answer  # noqa: PLC0415 - torch is loaded only here
 
-        assert self._outcome is not None
+        assert self.outcome is not None
         as_json = self._flags["as_json"]
-        outcome = load_and_answer(
-            self._outcome.path,
-            prompt=self._flags["prompt"],
-            image=self._flags["image"],
-            device=self._flags["device"],
-            max_new_tokens=self._flags["max_new_tokens"],
-            as_json=as_json,
-            quiet=self._flags["quiet"],
-        )
+        try:
+            outcome = load_and_answer(
+                self.outcome.path,
+                prompt=self._flags["prompt"],
+                image=self._flags["image"],
+                device=self._flags["device"],
+                max_new_tokens=self._flags["max_new_tokens"],
+                as_json=as_json,
+                quiet=self._flags["quiet"],
+                on_loaded=partial(tell, up=True),
+            )
+        finally:
+            tell(up=False)
         if as_json:
-            click.echo(json.dumps(self._outcome.plain() | {"loading": outcome}))
+            click.echo(json.dumps(self.outcome.plain() | {"loading": outcome}))
         self.complete = True
 
 

@@ -10,32 +10,50 @@ from p2pmodel.cli import options
 from p2pmodel.cli.columns import aligned, rate
 from p2pmodel.cli.running import run
 from p2pmodel.cli.transfers import chosen, connected
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.sizes import human
 from p2pmodel.domain.transfers import TransferView
+from p2pmodel.errors import InvalidInput
 from p2pmodel.settings import Settings
 
 
 @click.command()
 @click.argument("repo", metavar="[REPO[@REV]]", required=False)
 @click.option("--watch", is_flag=True, help="Go on, with a line for each change, until interrupted.")
+@click.option("--peers", is_flag=True, help="Show whom each exchanges bytes with, the busiest first.")
 @options.socket
 @options.common
-def status(*, settings: Settings, repo: str | None, watch: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+def status(
+    *,
+    settings: Settings,
+    repo: str | None,
+    watch: bool,
+    peers: bool,
+    as_json: bool,
+    quiet: bool,  # noqa: ARG001
+) -> None:
     """Show the daemon's transfers: all of them, or those of REPO."""
+    if watch and peers:
+        raise InvalidInput("--watch goes on by transfers, and --peers shows one moment", hint="leave one of them out")
     run(
-        _watch(settings, repo, as_json=as_json) if watch else _show(settings, repo, as_json=as_json),
+        _watch(settings, repo, as_json=as_json) if watch else _show(settings, repo, peers=peers, as_json=as_json),
         interrupted="interrupted",
     )
 
 
-async def _show(settings: Settings, repo: str | None, *, as_json: bool) -> None:
+async def _show(settings: Settings, repo: str | None, *, peers: bool, as_json: bool) -> None:
     async with connected(settings) as client:
         views = await client.transfers()
-    views = chosen(views, repo) if repo else views
+        views = chosen(views, repo) if repo else views
+        swarms = {view.id: await client.connections(view.id) for view in views} if peers else {}
     if as_json:
-        click.echo(json.dumps({"transfers": [dataclasses.asdict(view) for view in views]}))
-    else:
-        click.echo(table(views))
+        plain = [dataclasses.asdict(view) for view in views]
+        met = {ident: [dataclasses.asdict(each) for each in swarm] for ident, swarm in swarms.items()}
+        click.echo(json.dumps({"transfers": plain} | ({"peers": met} if peers else {})))
+        return
+    click.echo(table(views))
+    if peers:
+        click.echo(f"\n{peer_table((view, each) for view in views for each in swarms[view.id])}")
 
 
 async def _watch(settings: Settings, repo: str | None, *, as_json: bool) -> None:
@@ -51,6 +69,20 @@ def table(views: Iterable[TransferView]) -> str:
     """The transfers, a line each."""
     header = ("REPO", "COMMIT", "STATE", "DONE", "OF", "DOWN", "UP", "PEERS", "NOTE")
     return aligned(header, [_row(view) for view in views])
+
+
+def peer_table(met: Iterable[tuple[TransferView, Connection]]) -> str:
+    """Connections of transfers, a line each."""
+    header = ("REPO", "PEER", "HAS", "DOWN", "UP", "RECEIVED", "SENT", "FLAGS", "ZONE", "CLIENT")
+    return aligned(header, [_peer_row(view, each) for view, each in met])
+
+
+def _peer_row(view: TransferView, each: Connection) -> tuple[str, ...]:
+    rates = rate(each.download_rate), rate(each.upload_rate)
+    counts = human(each.downloaded), human(each.uploaded)
+    has = f"{int(each.progress * 100)}%"
+    client = each.client if each.kind == "peer" else "seeder over HTTP"
+    return view.repo, each.address, has, *rates, *counts, each.flags or "-", each.zone or "-", client or "-"
 
 
 def _row(view: TransferView) -> tuple[str, ...]:

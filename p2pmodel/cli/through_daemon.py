@@ -2,19 +2,22 @@
 
 import dataclasses
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Screen
 from p2pmodel.cli.outcome import Outcome
 from p2pmodel.client import Client, NoDaemon
+from p2pmodel.domain.names import RepoId
 from p2pmodel.domain.progress import Progress, Timings
 from p2pmodel.domain.transfers import TransferView
-from p2pmodel.errors import AccessDenied, Conflict, restored
+from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import TorrentTarget
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.transfers import transfer_id
 from p2pmodel.swarm.torrent_file import read_torrent
 
 OF_THE_NODE = (
@@ -27,6 +30,10 @@ OF_THE_NODE = (
     "--seed-time",
 )
 """Options that say how a node takes part: one that runs already was told so when it started."""
+
+
+ANSWERED_WITHIN = 900.0
+"""Seconds after which the daemon takes a command that loaded a model for gone: it may have been killed."""
 
 
 async def usable(settings: Settings, screen: Screen) -> bool:
@@ -69,6 +76,15 @@ async def fetch(settings: Settings, request: FetchRequest, screen: Screen, prior
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
     return Outcome(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
+
+
+async def engine_is(settings: Settings, repo: str, commit: str, *, up: bool) -> None:
+    """Tell the daemon whether the model is on the device. One that has gone meanwhile need not know."""
+    assert settings.daemon.socket is not None
+    with suppress(P2PModelError):
+        async with Client(settings.daemon.socket) as client:
+            ident = transfer_id(RepoId(repo), commit)
+            await client.engine(ident, ready=up, seconds=ANSWERED_WITHIN if up else None)
 
 
 def _wire(request: FetchRequest) -> str | bytes:

@@ -43,7 +43,7 @@ def chosen(views: Iterable[TransferView], repo: str) -> tuple[TransferView, ...]
 @options.common
 def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     """Stop the daemon's transfers of REPO, their serving too, until they are resumed."""
-    _command(settings, repo, Client.pause, "paused", as_json=as_json, quiet=quiet)
+    command_each(settings, repo, Client.pause, "paused", as_json=as_json, quiet=quiet)
 
 
 @click.command()
@@ -52,7 +52,7 @@ def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
 @options.common
 def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     """Go on with the daemon's transfers of REPO that are paused or have failed."""
-    _command(settings, repo, Client.resume, "resumed", as_json=as_json, quiet=quiet)
+    command_each(settings, repo, Client.resume, "resumed", as_json=as_json, quiet=quiet)
 
 
 @click.command()
@@ -61,10 +61,12 @@ def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None
 @options.common
 def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     """Let the daemon forget its transfers of REPO. What is here of them stays, and a new fetch goes on from there."""
-    _command(settings, repo, Client.cancel, "cancelled", as_json=as_json, quiet=quiet)
+    command_each(settings, repo, Client.cancel, "cancelled", as_json=as_json, quiet=quiet)
 
 
-def _command(settings: Settings, repo: str, command: Command, done: str, *, as_json: bool, quiet: bool) -> None:
+def command_each(settings: Settings, repo: str, command: Command, done: str, *, as_json: bool, quiet: bool) -> None:
+    """Have the daemon do `command` to its transfers of REPO, or of REPO@REV, and say what was `done`."""
+
     async def work() -> list[TransferView]:
         async with connected(settings) as client:
             return [await command(client, view.id) for view in chosen(await client.transfers(), repo)]

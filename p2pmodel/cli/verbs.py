@@ -22,6 +22,7 @@ _VERBS = {
     "mirror": ("p2pmodel.cli.mirror:mirror", "Serve this cache as a Hugging Face endpoint."),
     "mirrors": ("p2pmodel.cli.mirrors:mirrors", "Measure the mirrors that downloads come from."),
     "pause": ("p2pmodel.cli.transfers:pause", "Stop a transfer of the daemon until it is resumed."),
+    "ready": ("p2pmodel.cli.ready:ready", "Tell the daemon that an inference engine has a model up."),
     "resume": ("p2pmodel.cli.transfers:resume", "Go on with a transfer of the daemon."),
     "rm": ("p2pmodel.cli.snapshots:rm", "Remove a snapshot from the cache."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, make its torrent, and seed it."),

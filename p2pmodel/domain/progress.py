@@ -30,6 +30,8 @@ class Progress:
     """What would unblock the transfer; empty while it moves."""
     rejected: int = 0
     """Pieces that came and failed their hash check."""
+    from_seeders: int = 0
+    """Part of `from_peers`: what was pulled from seeders over HTTP, as from webseeds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.progress import Progress, Timings
 
@@ -51,6 +52,8 @@ class TransferView:
     """Bytes a second that are verified, from all sources together, over the last seconds."""
     eta: float | None = None
     """Seconds until the last byte is here, if it goes on at `rate`; None while nothing comes."""
+    engine_ready: bool = False
+    """Whether an inference engine says that it has the model up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class SwarmView:
-    """How many peers one transfer is connected to, and bytes a second and in all to and from them."""
+    """How many peers one transfer is connected to, bytes a second and in all to and from them, and the busiest."""
 
     transfer: str
     repo: str
@@ -143,6 +146,7 @@ class SwarmView:
     upload_rate: int
     downloaded: int
     uploaded: int
+    connections: tuple[Connection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class PieceFeed:
         """Pieces handed to the engine, and not rejected by it."""
         self.from_mirrors: set[int] = set()
         """Those of them that came from mirrors."""
+        self.from_seeders: set[int] = set()
         self.origin_bytes = origin_bytes
         """Bytes of pieces that came from mirrors."""
 
@@ -243,6 +244,8 @@ class PieceFeed:
         if source is self._origin:
             self.origin_bytes += len(data)
             self.from_mirrors.add(piece)
+        else:
+            self.from_seeders.add(piece)
         self._rate.add(len(data))
         if piece in self._needed():
             await self._feed(piece, data)

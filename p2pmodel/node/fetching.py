@@ -91,7 +91,7 @@ class Fetching:
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
-        self._watched = Reporter(self._see, reporter.note, reporter.pieces)
+        self._watched = Reporter(self._see, reporter.note, reporter.insight)
 
     async def run(self, on_ready: Callable[[Fetched], None], found: Found | None = None) -> None:
         """Fetch, call `on_ready`, then serve as long as the request says. `found` is what `find` said."""

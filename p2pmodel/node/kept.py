@@ -10,14 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.progress import Pieces, Progress, Timings
 from p2pmodel.domain.transfers import Candidate, State, TransferView, Trouble
-from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.errors import Conflict, P2PModelError, Unavailable
 from p2pmodel.node.fetching import FOR_EVER, Fetched, Fetching, FetchRequest, Home
 from p2pmodel.node.finding import Found
 from p2pmodel.node.offering import keep_offered, torrent_to_offer
-from p2pmodel.node.progress import Reporter
+from p2pmodel.node.progress import Insight, Reporter
 from p2pmodel.node.rate import Rate
 from p2pmodel.node.tasks import companions
 from p2pmodel.os_errors import translate
@@ -66,12 +67,14 @@ class Kept:
         self._pause = FIRST_RETRY
         self._rests = False
         """Whether it came to its own end: complete, and nobody to serve it to."""
-        self._reporter = Reporter(self._see, self.say, self._watch_pieces)
-        self._look: Callable[[], Pieces] = Pieces
+        self._reporter = Reporter(self._see, self.say, self._look_into)
+        self._insight: Insight | None = None
         self._rate = Rate()
         self._progress = Progress("finding")
         self._arrived: Progress | None = None
         self._timings: Timings | None = None
+        self._engine_ready = False
+        self._engine_lapses: asyncio.TimerHandle | None = None
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._noted = 0
 
@@ -104,6 +107,22 @@ class Kept:
         """`found` is the snapshot: there is no need to look for it."""
         self._found = found
 
+    def engine_is(self, *, ready: bool, seconds: float | None = None) -> None:
+        """An inference engine says that it has the model up, which is believed for `seconds` (None: until it says
+        otherwise), or that it has it no longer. Raises Conflict for a model that is not here."""
+        if ready and not self.record.complete:
+            raise Conflict(
+                f"{self.record.repo} is not here yet: no engine can have it up", hint="say so once it is complete"
+            )
+        if self._engine_lapses is not None:
+            self._engine_lapses.cancel()
+            self._engine_lapses = None
+        self._engine_ready = ready
+        if ready and seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._engine_lapses = loop.call_later(seconds, lambda: self.engine_is(ready=False))
+        self._changed()
+
     def start(self) -> None:
         """Run, unless it does. One that is still stopping tells when it has stopped."""
         if self._task is None:
@@ -128,6 +147,7 @@ class Kept:
         if self._again is not None:
             self._again.cancel()
             self._again = None
+        self.engine_is(ready=False)
 
     def retry(self) -> None:
         """Whatever made it end is forgotten."""
@@ -167,11 +187,16 @@ class Kept:
             noted=self._noted,
             rate=rate,
             eta=(self._progress.total - self._progress.done) / rate if rate else None,
+            engine_ready=self._engine_ready,
         )
 
     def pieces(self) -> Pieces:
         """Which pieces are here at this moment; none while it is in no swarm."""
-        return self._look() if self._task else Pieces()
+        return self._insight.pieces() if self._insight else Pieces()
+
+    async def connections(self) -> tuple[Connection, ...]:
+        """Whom it exchanges bytes with at this moment."""
+        return await self._insight.connections() if self._insight else ()
 
     def _state(self) -> State:
         if self.record.paused:
@@ -250,13 +275,13 @@ class Kept:
             self._progress = progress
             self._changed()
 
-    def _watch_pieces(self, look: Callable[[], Pieces]) -> None:
-        self._look = look
+    def _look_into(self, insight: Insight) -> None:
+        self._insight = insight
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._stopping = False
-        self._look, self._rate = Pieces, Rate()
+        self._insight, self._rate = None, Rate()
         if not task.cancelled():
             task.result()  # it catches all: anything here is a bug to be seen
         if isinstance(self.error, Unavailable) and not self._closed:

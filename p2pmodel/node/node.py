@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.manifest import Selection
 from p2pmodel.domain.names import Reference, RepoId, printable
 from p2pmodel.domain.progress import Pieces
@@ -127,6 +128,10 @@ class Node:
         """Which pieces of a transfer are here. Raises NotFound."""
         return self._find(ident).pieces()
 
+    async def connections(self, ident: str) -> tuple[Connection, ...]:
+        """Whom a transfer exchanges bytes with. Raises NotFound."""
+        return await self._find(ident).connections()
+
     def selections(self, ident: str) -> tuple[Selection, ...]:
         """What was asked for of a snapshot: what any of them takes. Raises NotFound."""
         return self._find(ident).record.selections
@@ -176,6 +181,13 @@ class Node:
     async def prioritise(self, ident: str, priority: int) -> TransferView:
         """Let it go before those of lower priority. Raises NotFound."""
         return await self._change(ident, priority=priority)
+
+    def engine_is(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
+        """What an inference engine says of itself, as in `Kept`; forgotten when the node ends. Raises NotFound,
+        Conflict."""
+        kept = self._find(ident)
+        kept.engine_is(ready=ready, seconds=seconds)
+        return kept.view()
 
     async def cancel(self, ident: str) -> None:
         """Stop and forget it. What is here of it stays, and fetching it again goes on from there. Raises NotFound."""

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.progress import Phase, Pieces, Progress
 
 
@@ -13,7 +15,17 @@ def _silent_progress(progress: Progress) -> None: ...
 def _silent_note(line: str) -> None: ...
 
 
-def _unasked(look: Callable[[], Pieces]) -> None: ...
+class Insight(Protocol):
+    """What can be seen of a transfer by who looks closer than at its progress."""
+
+    def pieces(self) -> Pieces:
+        """Which pieces are here, and whence."""
+
+    async def connections(self) -> tuple[Connection, ...]:
+        """Whom it exchanges bytes with."""
+
+
+def _unasked(insight: Insight) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +34,8 @@ class Reporter:
 
     progress: Callable[[Progress], None] = field(default=_silent_progress)
     note: Callable[[str], None] = field(default=_silent_note)
-    pieces: Callable[[Callable[[], Pieces]], None] = field(default=_unasked)
-    """Gets what tells which pieces are here, from then on."""
+    insight: Callable[[Insight], None] = field(default=_unasked)
+    """Gets what can be looked into from then on."""
 
 
 class PhaseClock:
@@ -48,4 +60,4 @@ class PhaseClock:
         return running + sum(self._seconds.get(phase, 0.0) for phase in phases)
 
 
-__all__ = ["Phase", "PhaseClock", "Pieces", "Progress", "Reporter"]
+__all__ = ["Insight", "Phase", "PhaseClock", "Pieces", "Progress", "Reporter"]

@@ -2,13 +2,17 @@
 
 import hashlib
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.domain.names import printable
 from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.node.rate import Rate
 from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import MirrorSettings, OriginSettings, check_url
 
@@ -50,6 +54,9 @@ class Seeders:
         self._origin: Origin | None = None
         self._before: list[Origin] = []
         self._away_until = 0.0
+        self._seen: Counter[str] = Counter()
+        self._rates: defaultdict[str, Rate] = defaultdict(Rate)
+        """Both by name: what came until the last look, and how fast it did lately."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +79,7 @@ class Seeders:
         self._zones |= {_name(endpoint): endpoint.zone for endpoint in by_url.values()}
         if self._origin is not None:
             self._before.append(self._origin)
+        self._seen.clear()
         # What is being read from those of before goes on: they are closed at the end.
         self._origin = await self._stack.enter_async_context(
             Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note)
@@ -95,6 +103,29 @@ class Seeders:
         except P2PModelError:
             self._away_until = time.monotonic() + AGAIN_AFTER
             raise
+        finally:
+            self._look(origin)
+
+    def connections(self) -> tuple[Connection, ...]:
+        """Those that are asked now."""
+        return tuple(self._connection(s.name, s.endpoint) for s in self._origin.standings()) if self._origin else ()
+
+    def _connection(self, name: str, url: str) -> Connection:
+        return Connection(
+            printable(url, 200),
+            "seeder",
+            zone=self._zones[name],
+            download_rate=self._rates[name].value(),
+            downloaded=self._seen[name],
+        )
+
+    def _look(self, origin: Origin) -> None:
+        if origin is not self._origin:
+            return
+        for name, received in origin.bytes_by_mirror.items():
+            if received > self._seen[name]:
+                self._rates[name].add(received - self._seen[name])
+                self._seen[name] = received
 
     def bytes_from_outside(self, zone: str) -> int:
         """Bytes that came from seeders of other zones."""

@@ -20,6 +20,7 @@ from typing import Self
 
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.bitfield import pack, unpack
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
@@ -140,6 +141,8 @@ class Transfer:
         self._rejected = 0
         self._missing_of: Counter[int] = Counter()
         self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
+        self._pulled = 0
+        """Bytes among those of the peers that came from seeders over HTTP."""
         self._phase: Phase = "checking"
         self._checked = 0
         self._last_progress = time.monotonic()
@@ -149,7 +152,7 @@ class Transfer:
         self._own = secrets.token_hex(4)
 
     async def __aenter__(self) -> Self:
-        self._reporter.pieces(self.pieces)
+        self._reporter.insight(self)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -205,6 +208,7 @@ class Transfer:
             done=self._checked if self._phase == "checking" else sum(self._bytes.values()),
             from_cache=self._bytes["cache"],
             from_peers=self._bytes["peers"],
+            from_seeders=self._pulled,
             from_mirrors=self._bytes["mirrors"],
             from_other_zones=self._from_other_zones(status),
             uploaded=status.uploaded if status else 0,
@@ -227,6 +231,12 @@ class Transfer:
             from_mirrors=pack(status.have & self._mirrored, count),
             availability=bytes(min(peers, 255) for peers in status.availability),
         )
+
+    async def connections(self) -> tuple[Connection, ...]:
+        """The seeders that pieces are pulled from, and the peers that are connected."""
+        torrent = self._torrent
+        pulled = self._seeders.connections() if self._seeders and self._missing else ()
+        return (*pulled, *(await torrent.connections() if torrent else ()))
 
     # -- joining and leaving ---------------------------------------------------------------------------------
 
@@ -285,6 +295,7 @@ class Transfer:
             "peers": 0,
             "mirrors": self._size(wanted & mirrored),
         }
+        self._pulled = 0
         await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
         shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
@@ -413,6 +424,8 @@ class Transfer:
         self._bytes["mirrors" if mirrored else "peers"] += place.length
         if mirrored:
             self._mirrored.add(piece)
+        elif self._feed is not None and piece in self._feed.from_seeders:
+            self._pulled += place.length
         self._last_progress = time.monotonic()
         if self._leaseholder:
             self._leaseholder.arrived(piece)

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.transfers import (
     CatalogView,
@@ -23,6 +24,7 @@ from p2pmodel.domain.transfers import (
 )
 from p2pmodel.errors import (
     AccessDenied,
+    Conflict,
     Forbidden,
     InvalidInput,
     LocalResource,
@@ -33,7 +35,7 @@ from p2pmodel.errors import (
 from p2pmodel.origin.standing import Standing
 from p2pmodel.os_errors import translate
 from p2pmodel.service.access import Access
-from p2pmodel.service.control_bodies import ChangeBody, LimitsBody, StartBody
+from p2pmodel.service.control_bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.service.event_stream import EventStreams
 from p2pmodel.service.node_api import NodeApi
 from p2pmodel.service.refusals import json_refusals, refusal
@@ -91,6 +93,11 @@ def table(on: "_Handlers") -> list[Route]:
         Route("POST", f"{one}/resume", on.resume, "Go on with it", TransferView, errors=(NotFound,)),
         Route("POST", f"{one}/cancel", on.cancel, "Forget it; its files stay", TransferView, errors=(NotFound,)),
         Route(
+            *("PUT", f"{one}/engine", on.engine, "Say whether an inference engine has the model up", TransferView),
+            body=EngineBody,
+            errors=(NotFound, Conflict),
+        ),
+        Route(
             *("GET", f"{one}/events", on.watch, "Its state, at each change, until it is gone", TransferView),
             errors=(NotFound, Unavailable),
             events=True,
@@ -102,13 +109,24 @@ def table(on: "_Handlers") -> list[Route]:
         ),
         Route("GET", f"{one}/why", on.why, "What bounds it now, and what would help", Diagnosis, errors=(NotFound,)),
         Route("GET", f"{one}/pieces", on.pieces, "Where its pieces are", PiecesView, errors=(NotFound,)),
+        Route(
+            *("GET", f"{one}/peers", on.connections, "Whom it exchanges bytes with, the busiest first"),
+            tuple[Connection, ...],
+            errors=(NotFound,),
+        ),
         Route("GET", "/api/v1/snapshots", on.snapshots, "What the cache holds", tuple[SnapshotView, ...]),
         Route(
             *("DELETE", "/api/v1/snapshots", on.remove_snapshot, "Remove REPO@REV from the cache", Removed),
             query=("ref",),
             errors=(NotFound,),
         ),
-        Route("GET", "/api/v1/peers", on.peers, "How many peers each transfer has", tuple[SwarmView, ...]),
+        Route(
+            "GET",
+            "/api/v1/peers",
+            on.peers,
+            "The peers of each transfer: how many, and the busiest",
+            tuple[SwarmView, ...],
+        ),
         Route(
             "GET",
             "/api/v1/mirrors",
@@ -165,6 +183,9 @@ class _Handlers:
     async def cancel(self, request: web.Request) -> web.Response:
         return _answer(await self._api.cancel(request.match_info["id"]))
 
+    async def engine(self, request: web.Request) -> web.Response:
+        return _answer(self._api.engine(request.match_info["id"], await _body(request, EngineBody)))
+
     async def why(self, request: web.Request) -> web.Response:
         return _answer(await self._api.why(request.match_info["id"]))
 
@@ -185,7 +206,10 @@ class _Handlers:
         return _answer(await self._api.remove_snapshot(_query(request, "ref")))
 
     async def peers(self, _request: web.Request) -> web.Response:
-        return _answer(self._api.swarms())
+        return _answer(await self._api.swarms())
+
+    async def connections(self, request: web.Request) -> web.Response:
+        return _answer(await self._api.connections(request.match_info["id"]))
 
     async def mirrors(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.asked_mirrors())

@@ -29,6 +29,18 @@ class ChangeBody(_Body):
     priority: int = Field(ge=-100, le=100, description="Higher goes first.")
 
 
+class EngineBody(_Body):
+    """What an inference engine says of itself."""
+
+    ready: bool = Field(description="Whether it has the model up.")
+    seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86400,
+        description="For how long that is believed, unless it is said again; left out: until the node starts anew.",
+    )
+
+
 class LimitsBody(_Body):
     """Bytes a second to and from all peers together; 0: no limit."""
 

@@ -5,9 +5,11 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 
 from p2pmodel import __version__
 from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.connections import Connection, busiest
 from p2pmodel.domain.diagnosis import Diagnosis, Surroundings, explain
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.transfers import (
@@ -33,12 +35,14 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.surroundings import disk_pressure, link_speed
 from p2pmodel.node.version import Version
 from p2pmodel.origin.standing import Standing, Tally
-from p2pmodel.service.control_bodies import ChangeBody, LimitsBody, StartBody
+from p2pmodel.service.control_bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.store.listing import Held, snapshots
 from p2pmodel.swarm.torrents import parse
 
 LOOK_SECONDS = 1.0
 MOST_OTHERS = 50
+MOST_OF_EACH = 20
+"""Connections that are told of where all transfers are."""
 
 
 class NodeApi:
@@ -103,6 +107,10 @@ class NodeApi:
         """Change a transfer's priority. Raises NotFound."""
         return await self._node.prioritise(ident, body.priority)
 
+    def engine(self, ident: str, body: EngineBody) -> TransferView:
+        """Note what an inference engine says of itself. Raises NotFound, Conflict."""
+        return self._node.engine_is(ident, ready=body.ready, seconds=body.seconds)
+
     async def pause(self, ident: str) -> TransferView:
         """Stop a transfer until it is resumed, its serving too. Raises NotFound."""
         return await self._node.pause(ident)
@@ -136,20 +144,13 @@ class NodeApi:
             raise NotFound(f"{reference} is not in this cache", hint="'p2pmodel ls' lists what is")
         return await self._remove(Reference(reference.repo, commit))
 
-    def swarms(self) -> tuple[SwarmView, ...]:
-        """How many peers each transfer has."""
-        return tuple(
-            SwarmView(
-                view.id,
-                view.repo,
-                view.progress.peers,
-                view.progress.download_rate,
-                view.progress.upload_rate,
-                view.progress.from_peers,
-                view.progress.uploaded,
-            )
-            for view in self._node.transfers()
-        )
+    async def swarms(self) -> tuple[SwarmView, ...]:
+        """The peers of each transfer: how many, and the busiest."""
+        return tuple([await self._swarm(view) for view in self._node.transfers()])
+
+    async def connections(self, ident: str) -> tuple[Connection, ...]:
+        """Whom a transfer exchanges bytes with, the busiest first. Raises NotFound."""
+        return busiest(await self._node.connections(ident))
 
     async def mirrors(self) -> tuple[Standing, ...]:
         """The mirrors, in the order they would be asked, with what is remembered of each."""
@@ -197,6 +198,16 @@ class NodeApi:
     def limit(self, body: LimitsBody) -> LimitsView:
         """Change it, until the node starts anew."""
         return self._node.limit(Limits(body.upload, body.download))
+
+    async def _swarm(self, view: TransferView) -> SwarmView:
+        progress = view.progress
+        connections: tuple[Connection, ...] = ()
+        with suppress(NotFound):  # it was cancelled meanwhile
+            connections = busiest(await self._node.connections(view.id), MOST_OF_EACH)
+        rates = progress.download_rate, progress.upload_rate
+        return SwarmView(
+            view.id, view.repo, progress.peers, *rates, progress.from_peers, progress.uploaded, connections
+        )
 
     async def _remove(self, ref: Reference) -> Removed:
         freed = await self._node.remove(ref.repo, ref.revision)

@@ -41,6 +41,7 @@ def _origin_ratio(view: TransferView) -> float | None:
 
 _FIGURES: tuple[tuple[str, str, _Value], ...] = (
     ("artifact_ready", "1 if all that was asked for is here, verified and visible.", lambda v: float(v.complete)),
+    ("engine_ready", "1 while an inference engine says that it has the model up.", lambda v: float(v.engine_ready)),
     ("transfer_active", "1 while it is on its way here: not queued, paused, failed or complete.", _active),
     ("transfer_size_bytes", "Bytes that were asked for.", lambda v: v.progress.total),
     ("transfer_done_bytes", "Those of them that are here and verified.", lambda v: v.progress.done),
@@ -53,6 +54,7 @@ _FIGURES: tuple[tuple[str, str, _Value], ...] = (
     ("transfer_verify_failures", "Pieces that failed their hash check since then.", lambda v: v.progress.rejected),
     ("transfer_origin_ratio", "Share of mirrors in what came since then; absent until something did.", _origin_ratio),
 )
+_DOWN = (MirrorState.FAILING, MirrorState.QUARANTINED)
 _ESTIMATES = (
     ("mirror_connect_seconds", "Time to connect.", "connect"),
     ("mirror_first_byte_seconds", "Time from a request to its headers.", "first_byte"),
@@ -159,14 +161,15 @@ def _of_each(views: Iterable[TransferView], name: str, meaning: str, value: _Val
 def _sources(views: Iterable[TransferView]) -> Iterator[Metric]:
     sources = _gauge(
         "transfer_bytes",
-        "Verified bytes by where they came from, since the transfer last started.",
+        "Verified bytes by where they came from, since the transfer last started; webseed: seeders, over HTTP.",
         [*_TRANSFER, "source"],
     )
     for view in views:
         progress = view.progress
         for source, count in (
             ("cache", progress.from_cache),
-            ("peer", progress.from_peers),
+            ("peer", progress.from_peers - progress.from_seeders),
+            ("webseed", progress.from_seeders),
             ("mirror", progress.from_mirrors),
         ):
             sources.add_metric([view.repo, view.commit, source], count)
@@ -179,6 +182,10 @@ def _mirrors(standings: tuple[Standing, ...], tallies: dict[str, Tally]) -> Iter
         for state in MirrorState:
             states.add_metric([standing.name, state.value], standing.state is state)
     yield states
+    up = _gauge("mirror_up", "0 while a mirror is left alone, because it fails or sent wrong bytes.", ["mirror"])
+    for standing in standings:
+        up.add_metric([standing.name], standing.state not in _DOWN)
+    yield up
     for name, meaning, attribute in _ESTIMATES:
         family = _gauge(name, meaning, ["mirror"])
         for standing in standings:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import libtorrent as lt
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 from p2pmodel.swarm.add_params import PieceSpans, parameters
 from p2pmodel.swarm.alerts import Handle
+from p2pmodel.swarm.connections import connections_of
 from p2pmodel.swarm.engine import AddTorrent, Event, SwarmStatus
 from p2pmodel.swarm.recheck import recheck
 from p2pmodel.swarm.session import Session
 from p2pmodel.swarm.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.torrent_state import Ask, Move, TorrentState, Verdict
-from p2pmodel.swarm.zones import Crossed, Sender
+from p2pmodel.swarm.zones import Crossed
 
 ANSWER_SECONDS = 30.0
 """How long the disk may take to answer a rename, a flush or a fed piece."""
@@ -56,7 +58,7 @@ class LibtorrentTorrent:
         self._hold_after = HOLD_AFTER
         self._crossed = Crossed(zone) if zone else None
         self._looking = asyncio.Lock()
-        self._look: asyncio.Future[list[Sender]] | None = None
+        self._look: asyncio.Future[list[Connection]] | None = None
 
     def join(self, params: lt.add_torrent_params) -> None:
         """Enter the session."""
@@ -85,6 +87,9 @@ class LibtorrentTorrent:
     def status(self) -> SwarmStatus:
         status = self._state.status()
         return replace(status, from_other_zones=self._crossed.total) if self._crossed else status
+
+    async def connections(self) -> tuple[Connection, ...]:
+        return tuple(await self._look_around() or ())
 
     async def feed(self, piece: int, data: bytes) -> bool:
         async with self._feeding:
@@ -219,17 +224,21 @@ class LibtorrentTorrent:
                 handle.set_download_limit(-1)
 
     async def _see_senders(self) -> None:
-        """Count what came from other zones. A thread waits for the session: the alert that would tell us cannot be read
-        from Python (libtorrent 2.1)."""
-        if self._crossed is None:
-            return
+        """Count what came from other zones."""
+        if self._crossed is not None and (seen := await self._look_around()) is not None:
+            self._crossed.look(seen)
+
+    async def _look_around(self) -> list[Connection] | None:
+        """Who is connected; None if that cannot be told now. A thread waits for the session: the alert that would tell
+        us cannot be read from Python (libtorrent 2.1)."""
         async with self._looking:
             if self._handle is None or (self._look and not self._look.done()):
-                return
-            self._look = asyncio.get_running_loop().run_in_executor(None, _senders, self._handle)
+                return None
+            self._look = asyncio.get_running_loop().run_in_executor(None, connections_of, self._handle)
             with contextlib.suppress(TimeoutError):  # a session that does not answer is not waited for here
                 async with asyncio.timeout(ECHO_SECONDS):
-                    self._crossed.look(await asyncio.shield(self._look))
+                    return await asyncio.shield(self._look)
+        return None
 
     async def _flush_cache(self) -> None:
         await self._state.questions.ask(
@@ -242,13 +251,6 @@ class LibtorrentTorrent:
         if self._handle is None:
             raise Unavailable("the torrent is about to go on after a failure of the disk", hint="try again")
         return self._handle
-
-
-def _senders(handle: Handle) -> list[Sender]:
-    try:
-        return [Sender(peer.ip, peer.client, peer.total_download) for peer in handle.get_peer_info()]
-    except RuntimeError:  # the session has forgotten the torrent
-        return []
 
 
 def _gone() -> P2PModelError:

@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import errno
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.domain.connections import Connection
 from p2pmodel.errors import Unavailable
 from p2pmodel.os_errors import translate
 from p2pmodel.swarm.engine import (
@@ -50,6 +53,8 @@ class MemoryTorrent:
         self._wanted = self._pieces_of(request.wanted)
         self._in_order = False
         self.peers: list[MemoryTorrent] = []
+        self.received: Counter[MemoryTorrent] = Counter()
+        """Bytes by the peer that sent them."""
         self.banned: set[str] = set()
         self._counts = {"down": 0, "up": 0, "wasted": 0, "crossed": 0}
         self._failure: DiskFailed | None = None
@@ -85,6 +90,9 @@ class MemoryTorrent:
             banned=frozenset(self.banned),
             from_other_zones=self._counts["crossed"] if self.zone else None,
         )
+
+    async def connections(self) -> tuple[Connection, ...]:
+        return tuple(self._connection(peer) for peer in self.peers)
 
     async def feed(self, piece: int, data: bytes) -> bool:
         self._check_live()
@@ -171,6 +179,16 @@ class MemoryTorrent:
                 await self._fetch(*choice)
             await self.wake.wait()
 
+    def _connection(self, peer: "MemoryTorrent") -> Connection:
+        return Connection(
+            address=str(ListenAddress(peer.address, 0)),
+            kind="peer",
+            zone=peer.zone,
+            progress=len(peer.have) / self.metainfo.layout.piece_count,
+            downloaded=self.received[peer],
+            uploaded=peer.received[self],
+        )
+
     def _choose(self) -> tuple[int, "MemoryTorrent"] | None:
         """The next wanted piece that a peer has, and that peer."""
         missing = self._wanted - self.have
@@ -184,6 +202,7 @@ class MemoryTorrent:
             self._part(peer)
             return
         self._counts["down"] += len(data)
+        self.received[peer] += len(data)
         self._counts["crossed"] += len(data) if peer.zone != self.zone else 0
         if not await self._take(piece, data) and not self._failure:
             self._counts["wasted"] += len(data)

@@ -6,20 +6,11 @@ of a connection knows it without asking anybody. Who says none, such as other pr
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from p2pmodel import __version__
+from p2pmodel.domain.connections import Connection
 
-_ZONE = re.compile(rb"p2pmodel/\S+ zone=([A-Za-z0-9._-]{1,64})")
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """One connection: the other end, the client's name, and the payload bytes received from it so far."""
-
-    address: tuple[str, int]
-    client: bytes
-    received: int
+_ZONE = re.compile(rb"(p2pmodel/\S+) zone=([A-Za-z0-9._-]{1,64})")
 
 
 def client_name(zone: str) -> str:
@@ -30,7 +21,13 @@ def client_name(zone: str) -> str:
 def zone_of(client: bytes) -> str:
     """The zone in a client's name; "" if there is none."""
     found = _ZONE.fullmatch(client)
-    return found[1].decode() if found else ""
+    return found[2].decode() if found else ""
+
+
+def program_of(client: bytes) -> str:
+    """A client's name without its zone."""
+    found = _ZONE.fullmatch(client)
+    return (found[1] if found else client).decode(errors="replace")
 
 
 class Crossed:
@@ -40,11 +37,11 @@ class Crossed:
     def __init__(self, zone: str) -> None:
         self.total = 0
         self._zone = zone
-        self._seen: dict[tuple[str, int], int] = {}
+        self._seen: dict[str, int] = {}
 
-    def look(self, senders: Iterable[Sender]) -> None:
+    def look(self, connections: Iterable[Connection]) -> None:
         """Take in all connections as they are now. Looks must come in their order."""
-        seen = {s.address: s.received for s in senders if zone_of(s.client) != self._zone}
+        seen = {c.address: c.downloaded for c in connections if c.zone != self._zone}
         for address, received in seen.items():
             before = self._seen.get(address, 0)
             self.total += received - (before if before <= received else 0)  # fewer: a new connection from there

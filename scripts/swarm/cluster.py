@@ -1,4 +1,7 @@
-"""Hosts on one bridge, each in a network namespace of its own with its own limit up and down."""
+"""Hosts on one bridge, each in a network namespace of its own with its own limit up and down.
+
+Hosts may have a second link each, to a second bridge where the mirror is: their own way out of the cluster.
+"""
 
 import os
 import subprocess
@@ -12,6 +15,9 @@ from scripts.swarm.programs import Program
 
 _TAG = "p2ps"
 _LINK = "link0"
+_OWN, _OWN_DEVICE = "own-", "own0"
+_INSIDE, _OUTSIDE = ("bridge0", "10.77"), ("bridge1", "10.78")
+"""Bridges, and the networks on them."""
 _SETTLE_SECONDS = 5.0
 
 
@@ -38,9 +44,9 @@ class Host:
 
 
 class Cluster:
-    """The bridge and what hangs on it; everything goes with `stack`.
+    """The bridges and what hangs on them; everything goes with `stack`.
 
-    The bridge has a namespace of its own, so that nothing of it meets this machine's network or another rig.
+    They have a namespace of their own, so that nothing of it meets this machine's network or another rig.
     """
 
     def __init__(self, stack: ExitStack, congestion: str | None = None) -> None:
@@ -48,26 +54,27 @@ class Cluster:
         self._stack = stack
         self._congestion = congestion
         self._count = 0
+        self.by_own_link: dict[str, Host] = {}
+        """Hosts with a link of their own, by name, as the mirror reaches them."""
         namespaces.add_namespace(self._tag, stack)
-        namespaces.ip("-n", self._tag, "link", "add", "bridge0", "type", "bridge")
-        namespaces.ip("-n", self._tag, "link", "set", "bridge0", "up")
+        for bridge, _network in (_INSIDE, _OUTSIDE):
+            namespaces.ip("-n", self._tag, "link", "add", bridge, "type", "bridge")
+            namespaces.ip("-n", self._tag, "link", "set", bridge, "up")
         # Through /proc/PID/net the counters of all links are one file, without entering the namespace.
         holder = Program(namespaces.inside(self._tag, ["sleep", "infinity"]), stack)
         self._counters = Path(f"/proc/{holder.pid}/net/dev")
         self._await(holder.pid)
 
-    def host(self, name: str, link: Link | None) -> Host:
-        """Another host, by at most 12 letters."""
+    def host(self, name: str, link: Link | None, *, own: Link | None = None, outside: bool = False) -> Host:
+        """Another host, by at most 11 letters; with its `own` link to the hosts `outside`."""
         number, self._count = self._count, self._count + 1
-        host = Host(name, f"10.77.{number // 200}.{number % 200 + 1}", f"{self._tag}-{name}", link)
+        host = Host(name, _address(_OUTSIDE if outside else _INSIDE, number), f"{self._tag}-{name}", link)
         namespaces.add_namespace(host.namespace, self._stack)
-        namespaces.join(self._tag, name, host.namespace, _LINK)
-        namespaces.ip("-n", self._tag, "link", "set", name, "master", "bridge0", "up")
-        namespaces.ip("-n", host.namespace, "address", "add", f"{host.address}/16", "dev", _LINK)
-        namespaces.ip("-n", host.namespace, "link", "set", _LINK, "up")
-        if link is not None:
-            namespaces.shape(host.namespace, _LINK, link.up)
-            namespaces.shape(self._tag, name, link.down)
+        self._plug_in(host, _OUTSIDE if outside else _INSIDE, name, _LINK)
+        if own is not None:
+            other = Host(name, _address(_OUTSIDE, number), host.namespace, own)
+            self._plug_in(other, _OUTSIDE, _OWN + name, _OWN_DEVICE)
+            self.by_own_link[name] = other
         if self._congestion:
             setting = f"net.ipv4.tcp_congestion_control={self._congestion}"
             subprocess.run(host.inside(["sysctl", "-qw", setting]), check=True)
@@ -75,17 +82,28 @@ class Cluster:
 
     def traffic(self) -> dict[str, tuple[int, int]]:
         """Bytes that each host sent and received so far, as they passed its limits, headers included."""
-        found = {}
+        found: dict[str, tuple[int, int]] = {}
         for line in self._counters.read_text().splitlines()[2:]:
             name, _, figures = line.partition(":")
             columns = figures.split()
-            found[name.strip()] = int(columns[0]), int(columns[8])
+            host = name.strip().removeprefix(_OWN)
+            sent, received = found.get(host, (0, 0))
+            found[host] = sent + int(columns[0]), received + int(columns[8])
         return found
 
     def neighbours(self) -> int:
         """How many other clusters there are on this machine, whose work slows ours."""
         tags = {name.partition("-")[0] for name in namespaces.names() if name.startswith(_TAG)}
         return len(tags - {self._tag})
+
+    def _plug_in(self, host: Host, bridge: tuple[str, str], outer: str, inner: str) -> None:
+        namespaces.join(self._tag, outer, host.namespace, inner)
+        namespaces.ip("-n", self._tag, "link", "set", outer, "master", bridge[0], "up")
+        namespaces.ip("-n", host.namespace, "address", "add", f"{host.address}/16", "dev", inner)
+        namespaces.ip("-n", host.namespace, "link", "set", inner, "up")
+        if host.link is not None:
+            namespaces.shape(host.namespace, inner, host.link.up)
+            namespaces.shape(self._tag, outer, host.link.down)
 
     def _await(self, pid: int) -> None:
         # Until `ip netns exec` has entered the namespace the file shows this machine's own devices.
@@ -94,6 +112,10 @@ class Cluster:
                 return
             subprocess.run(["sleep", "0.01"], check=True)
         raise SystemExit("the namespace of the bridge cannot be entered")
+
+
+def _address(bridge: tuple[str, str], number: int) -> str:
+    return f"{bridge[1]}.{number // 200}.{number % 200 + 1}"
 
 
 def congestion_control(host: Host) -> str:

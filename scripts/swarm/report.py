@@ -45,7 +45,8 @@ def _row(run: dict[str, Any], bound: float) -> dict[str, float]:
     ready = [*run["ready"], *[math.inf] * _lost(run)]
     last = ready[-1]
     carried = ("nodes", "seeder_sent", "seeder_says", "mirror_sent", "received", "received_most", "cpu_seconds_per_gb")
-    return {key: run[key] for key in (*carried, "machine_busy", "cpu_start_seconds", "start_seconds")} | {
+    return {key: run[key] for key in (*carried, "machine_busy", "cpu_start_seconds", "start_seconds", "quick_last")} | {
+        "last_seconds": last,
         "p50": _quantile(ready, 0.5) / bound,
         "p95": _quantile(ready, 0.95) / bound,
         "last": last / bound,
@@ -66,6 +67,36 @@ def table(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
         cells = "".join(f"{form.format(row[key]):>9}" for key, _title, form in _COLUMNS)
         lines.append(f"{name:12}{cells}" + (f"  {row['lost']} LOST" if row["lost"] else ""))
     return "\n".join(lines)
+
+
+def growth(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of each contestant whose nodes were all alike, with several numbers of them: how many times longer the last node
+    of the most took than that of the fewest."""
+    found = []
+    for name in dict.fromkeys(name for name, _row in rows):
+        ours = sorted((row for each, row in rows if each == name and not row["mixed"]), key=lambda row: row["nodes"])
+        if len(ours) > 1:
+            few, many = ours[0], ours[-1]
+            ratio = many["last_seconds"] / few["last_seconds"]
+            found.append({"contestant": name, "few": few["nodes"], "many": many["nodes"], "ratio": ratio})
+    return found
+
+
+def held_up(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of each contestant beside slow nodes: how many times longer its quick nodes took than as many nodes all of which
+    are quick."""
+    alike = {(name, row["nodes"]): row["last_seconds"] for name, row in rows if not row["mixed"]}
+    mixed = ((name, row["nodes"], row["quick_last"]) for name, row in rows if row["mixed"])
+    return [{"contestant": name, "nodes": n, "ratio": last / alike[name, n]} for name, n, last in mixed]
+
+
+def comparisons(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What `growth` and `held_up` say, a line each."""
+    grown = "{contestant}: the last of {many:.0f} nodes after {ratio:.3f} times what the last of {few:.0f} takes"
+    slowed = (
+        "{contestant}, {nodes:.0f} nodes: the quick ones after {ratio:.3f} times what it takes with none that is slow"
+    )
+    return [grown.format(**each) for each in growth(rows)] + [slowed.format(**each) for each in held_up(rows)]
 
 
 def complaints(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:

@@ -1,5 +1,6 @@
 """One run: every node starts, the gate opens, and the clock runs until the last node is complete."""
 
+import math
 import random
 import shutil
 import signal
@@ -228,6 +229,7 @@ class Run:
             "joined": clock.joined,
             "ready": sorted(times.values()),
             "ready_by_node": times,
+            "quick_last": self._quick_last(times),
             "killed": sum(node.killed for node in self._nodes),
             "failures": [f"{node.host.name}: {node.failure}" for node in self._nodes if node.failure],
             "unfinished": sum(n.ready is None and not n.killed and not n.failure for n in self._nodes),
@@ -242,6 +244,12 @@ class Run:
             "memory": max(node.memory for node in self._nodes),
             "machine_busy": (busy_now[0] - busy[0]) / max(busy_now[1] - busy[1], 1e-9),
         }
+
+    def _quick_last(self, times: dict[str, float]) -> float:
+        """When the last of those with the widest link was complete."""
+        widest = max(host.link.down for host in self._ground.peers if host.link)
+        quick = [host.name for host in self._ground.peers if host.link and host.link.down == widest]
+        return max(times.get(name, math.inf) for name in quick)
 
     def _check(self, found: dict[str, Any]) -> None:
         """A node that called itself complete must hold that many bytes."""

@@ -182,6 +182,19 @@ async def test_what_comes_from_other_zones_is_counted_by_who_has_one(swarm: Swar
         await peer.torrent.remove()
 
 
+async def test_each_connection_is_told_of_with_what_went_over_it(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS, zone="a")
+    peer = await swarm.node(zone="b", peers=(seeder.engine.address,))
+    await peer.complete()
+    await seeder.until(lambda: seeder.torrent.status().uploaded >= TOTAL)
+    [there], [here] = await peer.torrent.connections(), await seeder.torrent.connections()
+    assert (there.kind, there.zone, there.progress, here.zone) == ("peer", "a", 1.0, "b")
+    assert there.address.rpartition(":")[0] == seeder.engine.address[0]
+    assert (there.downloaded, there.uploaded) == (here.uploaded, here.downloaded) == (TOTAL, 0)
+    await peer.torrent.remove()
+    assert await peer.torrent.connections() == ()
+
+
 async def test_pieces_we_have_are_not_downloaded_again(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     have = pieces_of("model-1.safetensors")

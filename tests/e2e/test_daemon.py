@@ -1,7 +1,6 @@
 """The daemon of a node as users run it: real processes, one engine, clients that come and go."""
 
 import json
-import logging
 import os
 import random
 import signal
@@ -20,7 +19,6 @@ REPO = "org/model"
 DEAD = "http://127.0.0.1:9"
 SIZE = 6_000_000
 STOP_WITHIN = 10.0
-LOG = logging.getLogger(__name__)  # shown when a test fails
 
 
 @pytest.fixture
@@ -323,42 +321,3 @@ def test_what_came_from_the_mirrors_is_offered_to_the_swarm(nodes: Nodes, model:
     stopped_well(running)
     nodes.start("node", "daemon", *where).ready()
     assert until(nodes, "seeding")["progress"]["from_cache"] == first["size"]
-
-
-def test_killed_again_and_again_all_its_transfers_finish(nodes: Nodes, tmp_path: Path, dice: random.Random) -> None:
-    """Three snapshots, clients that come back, and kills at moments of the dice."""
-    coordinator = str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
-    models = {f"org/m{number}": source(tmp_path / f"m{number}", number) for number in range(3)}
-    for number, (repo, folder) in enumerate(models.items()):
-        where = ("--coordinator", coordinator, "--upload-limit", "1200000")
-        nodes.seed(folder, "--as", repo, *where, node=f"seeder{number}", address=f"127.0.0.{20 + number}").ready()
-    running = daemon(nodes, coordinator)
-    for repo in models:
-        nodes.start("node", "fetch", repo, "-q")
-    eventually(lambda: len(transfers(nodes)) == len(models), PATIENCE, lambda: str(transfers(nodes)))
-    for _ in range(5):
-        time.sleep(dice.uniform(0.1, 1.5))
-        running.stop(signal.SIGKILL)
-        running = daemon(nodes, coordinator)
-    eventually(
-        lambda: all(t["state"] == "seeding" for t in transfers(nodes)), 2 * PATIENCE, lambda: str(transfers(nodes))
-    )
-    for repo, folder in models.items():
-        assert nodes.ok("node", "verify", repo).code == 0
-        snapshots = nodes.cache("node") / f"models--{repo.replace('/', '--')}" / "snapshots"
-        assert {p.name: p.read_bytes() for p in snapshots.rglob("*") if p.is_file()} == contents(folder)
-    stopped_well(running)
-
-
-def source(folder: Path, number: int) -> Path:
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(random.Random(number).randbytes(SIZE))
-    return folder
-
-
-@pytest.fixture
-def dice() -> random.Random:
-    """Other moments in every run; a failing run prints how to have the same ones again."""
-    seed = int(os.environ.get("P2PMODEL_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    LOG.warning("P2PMODEL_TEST_SEED=%d", seed)
-    return random.Random(seed)

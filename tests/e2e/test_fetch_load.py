@@ -137,6 +137,22 @@ def test_load_alone_prints_the_path_and_comes_before_the_end_of_serving(site: Si
 
 
 @pytest.mark.parametrize("site", ["dense"], indirect=True)
+def test_the_daemon_is_told_while_the_model_is_up(site: Site) -> None:
+    where = ("--endpoint", site.endpoint, "--coordinator", site.ready["coordinator"])
+    daemon = site.nodes.start("peer", "daemon", *where, "--swarm-listen", "127.0.0.11:0", "--json")
+    daemon.ready()
+    watching = site.nodes.start("peer", "status", "--watch", "--json")
+    site.nodes.ok("peer", "fetch", site.repo, "--prompt", QUESTION, "--device", "cpu", "-q")
+    seen = [json.loads(line)["engine_ready"] for line in watching.stop().out.splitlines()]
+    assert [a for a, b in zip(seen, [*seen[1:], None], strict=True) if a != b] == [False, True, False]
+    assert site.nodes.ok("peer", "ready", site.repo, "--for", "600").err.startswith(f"up: {site.repo}@")
+    assert [t["engine_ready"] for t in site.nodes.ok("peer", "status", "--json").json["transfers"]] == [True]
+    site.nodes.ok("peer", "ready", site.repo, "--off")
+    assert [t["engine_ready"] for t in site.nodes.ok("peer", "status", "--json").json["transfers"]] == [False]
+    assert daemon.stop().code == 0
+
+
+@pytest.mark.parametrize("site", ["dense"], indirect=True)
 def test_the_hubs_own_tools_find_nothing_wrong(site: Site, dense: Path) -> None:
     path = Path(site.fetch("peer").out.strip())
     assert {p.name for p in path.iterdir()} == {p.name for p in dense.iterdir()}

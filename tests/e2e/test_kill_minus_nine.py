@@ -1,7 +1,6 @@
 """`kill -9` at any moment costs what was in flight and nothing else, and nobody ever sees half a file."""
 
 import logging
-import os
 import random
 import signal
 import sys
@@ -15,21 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.cache_watch import CacheWatch, etags_of
+from tests.support.dice import dice
 from tests.support.hub_clients import HubClient
 from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
+
+__all__ = ["dice"]
 
 REPO = "org/model"
 PIECE = 256 << 10
 SMALL_FILES = 6
 LOG = logging.getLogger(__name__)  # shown when a test fails
-
-
-@pytest.fixture
-def dice() -> random.Random:
-    """Other moments in every run; a failing run prints how to have the same ones again."""
-    seed = int(os.environ.get("P2PMODEL_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    LOG.warning("P2PMODEL_TEST_SEED=%d", seed)
-    return random.Random(seed)
 
 
 @pytest.fixture

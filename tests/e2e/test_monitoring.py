@@ -42,6 +42,19 @@ tests:
             exp_annotations:
               summary: nothing of org/stuck has come to a for 15 minutes
               description: "'p2pmodel why org/stuck' says what it waits for."
+  - name: an engine that went, one that is up, and a model that none ever had
+    interval: 1m
+    input_series:
+      - {{series: 'p2pmodel_engine_ready{{instance="a", repo="r", commit="1"}}', values: '1x5 0x20'}}
+      - {{series: 'p2pmodel_engine_ready{{instance="b", repo="r", commit="1"}}', values: '0x5 1x20'}}
+      - {{series: 'p2pmodel_engine_ready{{instance="c", repo="r", commit="1"}}', values: '0x25'}}
+    alert_rule_test:
+      - {{eval_time: 9m, alertname: P2PModelEngineGone, exp_alerts: []}}
+      - eval_time: 15m
+        alertname: P2PModelEngineGone
+        exp_alerts:
+          - exp_labels: {{severity: warning, instance: a, repo: r, commit: "1"}}
+            exp_annotations: {{summary: no engine on a has r up any more}}
   - name: three nodes that each take it from the mirrors
     interval: 1m
     input_series:

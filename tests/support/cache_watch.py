@@ -12,6 +12,8 @@ from p2pmodel.domain.manifest import git_blob_hasher
 from p2pmodel.domain.names import COMMIT
 
 _EVERY = 0.005
+_OF_A_CLIENT = ".incomplete"
+"""How Hugging Face's own clients mark, among the blobs, what they are still downloading."""
 
 
 class CacheWatch:
@@ -19,15 +21,18 @@ class CacheWatch:
 
     `etags` (path -> etag) is what a complete snapshot consists of. Every blob must hash to its name whenever it is
     there, every snapshot entry must lead to the blob of its path, and a ref must lead to a whole snapshot. What is
-    seen otherwise is in `wrong`, and fails the block.
+    seen otherwise is in `wrong`, and fails the block. With `clients` the hub's own fill the same
+    cache, and set the ref first.
     """
 
-    def __init__(self, folder: Path, etags: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, etags: Mapping[str, str], *, clients: bool = False, every: float = _EVERY) -> None:
         self.wrong: list[str] = []
         self.blobs: set[str] = set()
         """Names of the blobs seen so far."""
         self._folder = folder
         self._etags = etags
+        self._clients = clients
+        self._every = every
         self._hashed: set[tuple[str, int, int, int]] = set()
         self._stop = threading.Event()
         self._looking = threading.Lock()
@@ -51,11 +56,11 @@ class CacheWatch:
             entries = self._entries()
             self._check_blobs()
             self._check_entries(entries)
-            for name, content in refs.items():
+            for name, content in ({} if self._clients else refs).items():
                 self._check_ref(name, content, entries)
 
     def _run(self) -> None:
-        while not self._stop.wait(_EVERY):
+        while not self._stop.wait(self._every):
             self.look()
 
     def _refs(self) -> dict[str, str]:
@@ -69,6 +74,8 @@ class CacheWatch:
 
     def _check_blobs(self) -> None:
         for path in _files(self._folder / "blobs"):
+            if self._clients and path.name.endswith(_OF_A_CLIENT):
+                continue
             try:
                 with path.open("rb") as blob:
                     status = os.fstat(blob.fileno())

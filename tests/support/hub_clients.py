@@ -40,6 +40,8 @@ class HubClient:
     home: Path
     endpoint: str
     token: str | None = None
+    patience: float = 100.0
+    """Seconds that a command may take."""
 
     @property
     def hub(self) -> Path:
@@ -67,7 +69,9 @@ class HubClient:
             "NO_PROXY": "127.0.0.1",
             **({"HF_TOKEN": self.token} if self.token else {}),
         }
-        done = subprocess.run(command, env=env, cwd=self.home, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            command, env=env, cwd=self.home, capture_output=True, text=True, timeout=self.patience, check=False
+        )
         assert done.returncode == 0, f"{command[0]} {command[1]}: exit {done.returncode}\n{done.stderr}\n{done.stdout}"
         return done.stdout
 

@@ -49,8 +49,10 @@ async def test_every_call(machine: Machine, node: Node, client: Client) -> None:
     assert (await client.pause(begun.id)).state == "paused"
     assert (await client.resume(begun.id)).state in ("ready", "seeding")
     assert (await client.prioritise(begun.id, -1)).priority == -1
+    assert (await client.engine(begun.id, ready=True, seconds=9.0)).engine_ready
     assert [s.repo for s in await client.snapshots()] == ["org/model"]
-    assert [s.transfer for s in await client.peers()] == [begun.id]
+    [swarm] = await client.peers()
+    assert (swarm.transfer, swarm.connections) == (begun.id, await client.connections(begun.id))
     assert await client.limit(Limits(1, 2)) == await client.limits() == LimitsView(1, 2, 1, 2)
     assert (await client.cancel(begun.id)).id == begun.id
     assert (await client.remove(f"org/model@{machine.swarm.snapshot.commit}")).freed >= 0

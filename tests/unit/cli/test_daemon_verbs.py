@@ -7,9 +7,10 @@ import pytest
 
 from p2pmodel.cli.log import logger
 from p2pmodel.cli.outcome import Outcome
-from p2pmodel.cli.status import table
+from p2pmodel.cli.status import peer_table, table
 from p2pmodel.cli.transfers import chosen
 from p2pmodel.cli.why import words
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.diagnosis import Diagnosis
 from p2pmodel.domain.progress import Progress, Timings
 from p2pmodel.domain.transfers import TransferView, Trouble
@@ -126,3 +127,22 @@ def test_a_diagnosis_is_one_line():
     assert (
         words(Diagnosis("1" * 12, "org/model", "nothing", "it is complete", "")) == "org/model: nothing: it is complete"
     )
+
+
+def test_the_peers_of_a_transfer_are_lines() -> None:
+    peer = Connection("10.0.0.2:6881", "peer", "qBittorrent/4.5.2", "", 0.999, 2_000_000, 0, 5_000_000, 0, "DI")
+    seeder = Connection("http://10.0.0.1:6969", "seeder", zone="rack-1")
+    lines = [line.split("  ") for line in peer_table([(VIEW, peer), (VIEW, seeder)]).splitlines()]
+    cells = [[cell.strip() for cell in line if cell] for line in lines]
+    assert cells[0] == ["REPO", "PEER", "HAS", "DOWN", "UP", "RECEIVED", "SENT", "FLAGS", "ZONE", "CLIENT"]
+    assert cells[1][1:6] == ["10.0.0.2:6881", "99%", "2.0 MB/s", "0.0 MB/s", "5.0 MB"]
+    assert cells[1][7:] == ["DI", "-", "qBittorrent/4.5.2"]
+    assert cells[2][7:] == ["-", "rack-1", "seeder over HTTP"]
+
+
+def test_status_watches_or_shows_peers(cli: CommandLine) -> None:
+    assert "--peers shows one moment" in cli.refuses(2, "status", "--watch", "--peers")
+
+
+def test_an_engine_is_ready_for_some_time(cli: CommandLine) -> None:
+    assert "--for" in cli.refuses(2, "ready", "org/model", "--for", "0")

@@ -70,7 +70,7 @@ async def test_leased_pieces_come_from_a_seeder_over_http_and_count_as_from_peer
         async with swarm.transfer(engine, origin=origin, coordinators=(boss.url,)) as transfer:
             await transfer.download()
             progress = transfer.progress()
-        assert progress.from_peers == progress.total
+        assert progress.from_peers == progress.from_seeders == progress.total
         assert seeder.sent == progress.total
         assert hub.sent == 0
     assert swarm.published() == CONTENTS

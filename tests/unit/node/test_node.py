@@ -9,7 +9,7 @@ import pytest
 
 from p2pmodel.domain.names import Reference, RepoId
 from p2pmodel.domain.transfers import Limits, LimitsView
-from p2pmodel.errors import EntryNotFound, LocalResource, NotFound, Unavailable
+from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.node import kept
 from p2pmodel.node.coordinators import find
 from p2pmodel.node.fetching import FetchRequest
@@ -45,6 +45,25 @@ async def test_a_snapshot_arrives_and_is_served_to_others(machine: Machine) -> N
         async with machine.swarm.transfer(late, cache=machine.swarm.cache("late")) as transfer:
             await transfer.download()
         await until(node, begun.id, lambda view: view.progress.uploaded >= view.size)
+
+
+async def test_what_an_engine_says_holds_until_it_says_otherwise_or_lapses(machine: Machine) -> None:
+    await machine.seeder()
+    async with machine.running() as node:
+        ident = (await node.start(torrent(machine.swarm))).id
+        with pytest.raises(Conflict, match="is not here yet"):
+            node.engine_is(ident, ready=True)
+        await until_state(node, ident, "seeding")
+        assert node.engine_is(ident, ready=True, seconds=0.05).engine_ready
+        assert node.engine_is(ident, ready=True, seconds=60).engine_ready
+        version = node.version.value
+        assert node.engine_is(ident, ready=True, seconds=0.05).engine_ready
+        assert node.version.value > version
+        await until(node, ident, lambda view: not view.engine_ready)
+        node.engine_is(ident, ready=True)
+    async with machine.running() as node:
+        await until_state(node, ident, "seeding")
+        assert not node.transfer(ident).engine_ready
 
 
 async def test_two_fetches_of_one_snapshot_are_one_transfer(machine: Machine) -> None:

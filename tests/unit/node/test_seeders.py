@@ -76,6 +76,17 @@ async def test_another_seeder_stands_in() -> None:
         assert found.usable
 
 
+async def test_each_is_told_of_with_what_it_sent() -> None:
+    async with FakeHub(SNAPSHOT) as hub, FakeHub(SNAPSHOT) as other, seeders() as found:
+        assert found.connections() == ()
+        await found.know([Endpoint(hub.url, "t0ken", "rack-1")])
+        await read(found)
+        [seeder] = found.connections()
+        assert (seeder.address, seeder.kind, seeder.zone, seeder.downloaded) == (hub.url, "seeder", "rack-1", SIZE)
+        await found.know([Endpoint(hub.url), Endpoint(other.url)])
+        assert [(each.zone, each.downloaded) for each in found.connections()] == [("", 0), ("", 0)]
+
+
 async def test_new_seeders_are_worth_asking_at_once_and_known_ones_are_nothing_new() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
         await found.know([CLOSED])

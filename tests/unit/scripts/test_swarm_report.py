@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from scripts.swarm.bound import Goodput
 from scripts.swarm.cluster import Link
 from scripts.swarm.kills import Kill
-from scripts.swarm.report import complaints, summary, table
+from scripts.swarm.report import comparisons, complaints, growth, held_up, summary, table
 
 RUN: dict[str, Any] = {
     "nodes": 4,
     "joined": 4,
     "ready": [2.0, 3.0, 4.0, 5.0],
+    "quick_last": 4.0,
     "failures": [],
     "unfinished": 0,
     "neighbours": 0,
@@ -29,6 +30,9 @@ RUN: dict[str, Any] = {
     "memory": 100 << 20,
     "machine_busy": 0.5,
 }
+
+
+SWEEP = ((8, 4.5), (4, 4.0), (16, 5.0))
 
 
 def test_the_bound_is_the_origin_for_alike_links() -> None:
@@ -48,6 +52,29 @@ def test_no_bound_is_below_what_one_copy_takes(rates: list[float], origin: float
     bound = Goodput(origin, tuple(Link(rate, rate) for rate in rates)).bound(size)
     assert bound >= size / origin
     assert bound >= size / min(rates)
+
+
+def test_with_own_links_it_is_one_copy_over_all_of_them_and_then_the_exchange() -> None:
+    assert Goodput(80.0, (Link(50.0, 50.0),) * 8, own=10.0).bound(4000) == 4000 / 80 + 4000 / 50
+
+
+@given(st.integers(2, 64), st.floats(1, 1e6), st.floats(1, 1e6), st.integers(1, 10**9))
+def test_more_own_links_take_less(count: int, own: float, down: float, size: int) -> None:
+    few, more = (Goodput(n * own, (Link(down, down),) * n, own=own).bound(size) for n in (count, 2 * count))
+    assert size / down <= more < few or few == pytest.approx(size / down)
+
+
+def test_growth_is_from_the_fewest_nodes_to_the_most() -> None:
+    rows = [("ours", summary([RUN | {"nodes": n, "ready": [last]}], 2.0) | {"mixed": False}) for n, last in SWEEP]
+    assert growth(rows) == [{"contestant": "ours", "few": 4, "many": 16, "ratio": 1.25}]
+    assert comparisons(rows) == ["ours: the last of 16 nodes after 1.250 times what the last of 4 takes"]
+
+
+def test_quick_nodes_are_compared_with_as_many_that_are_all_quick() -> None:
+    alike = summary([RUN], 2.0) | {"mixed": False}
+    mixed = summary([RUN | {"quick_last": 6.0, "ready": [5.0, 5.5, 6.0, 50.0]}], 20.0) | {"mixed": True}
+    assert held_up([("ours", alike), ("ours", mixed)]) == [{"contestant": "ours", "nodes": 4, "ratio": 1.2}]
+    assert growth([("ours", alike), ("ours", mixed)]) == []
 
 
 def test_times_are_multiples_of_the_bound() -> None:

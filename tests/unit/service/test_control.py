@@ -41,6 +41,8 @@ OPERATIONS = {
     "GET /api/v1/node",
     "GET /api/v1/openapi.json",
     "GET /api/v1/peers",
+    "GET /api/v1/transfers/{id}/peers",
+    "PUT /api/v1/transfers/{id}/engine",
     "GET /api/v1/snapshots",
     "GET /api/v1/transfers",
     "GET /api/v1/transfers/{id}",
@@ -204,11 +206,29 @@ async def test_the_node_its_peers_its_mirrors_and_its_limits(api: Api, machine: 
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     await until_state(api.node, ident, "seeding")
     [swarm] = await api.ok("GET", "peers")
-    assert (swarm["transfer"], swarm["downloaded"]) == (ident, machine.swarm.metainfo.manifest.total_size)
+    size = machine.swarm.metainfo.manifest.total_size
+    assert (swarm["transfer"], swarm["downloaded"]) == (ident, size)
+    [peer] = swarm["connections"]
+    assert (peer["kind"], peer["downloaded"], peer["progress"]) == ("peer", size, 1.0)
+    assert await api.ok("GET", f"transfers/{ident}/peers") == [peer]
+    assert "not_found" in await api.refuses(404, "GET", "transfers/none/peers")
     assert await api.ok("GET", "limits") == {"upload": 0, "download": 0, "upload_now": 0, "download_now": 0}
     changed = await api.ok("PUT", "limits", {"upload": 5, "download": 6})
     assert changed == {"upload": 5, "download": 6, "upload_now": 5, "download_now": 6}
     assert machine.engine.limits == (5, 6)
+
+
+async def test_an_engine_says_that_it_has_the_model_up(api: Api, machine: Machine) -> None:
+    ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
+    said = await api.refuses(409, "PUT", f"transfers/{ident}/engine", {"ready": True})
+    assert "is not here yet" in said
+    await machine.seeder()
+    await until_state(api.node, ident, "seeding")
+    assert (await api.ok("PUT", f"transfers/{ident}/engine", {"ready": True}))["engine_ready"]
+    assert not (await api.ok("PUT", f"transfers/{ident}/engine", {"ready": False}))["engine_ready"]
+    await api.refuses(404, "PUT", "transfers/none/engine", {"ready": True})
+    for seconds in (0, -1, 1e12, "inf"):
+        await api.refuses(400, "PUT", f"transfers/{ident}/engine", {"ready": True, "seconds": seconds})
 
 
 async def test_events_tell_of_every_change_until_it_is_gone(api: Api, machine: Machine) -> None:

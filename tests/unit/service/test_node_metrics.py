@@ -35,7 +35,9 @@ VIEW = TransferView(
     added=1.0,
     path="/hub/x",
     size=100,
-    progress=Progress("downloading", 100, 60, 10, 20, 30, uploaded=7, peers=3, download_rate=5, rejected=2),
+    progress=Progress(
+        "downloading", 100, 60, 10, 20, 30, uploaded=7, peers=3, download_rate=5, rejected=2, from_seeders=15
+    ),
     rate=8,
     eta=5.0,
 )
@@ -68,6 +70,7 @@ def test_every_figure_of_a_transfer() -> None:
     of = {key.removesuffix(" repo=org/model"): value for key, value in found.items() if key.endswith(" repo=org/model")}
     assert of == {
         "p2pmodel_artifact_ready": 0,
+        "p2pmodel_engine_ready": 0,
         "p2pmodel_transfer_active": 1,
         "p2pmodel_transfer_size_bytes": 100,
         "p2pmodel_transfer_done_bytes": 60,
@@ -80,7 +83,7 @@ def test_every_figure_of_a_transfer() -> None:
         "p2pmodel_transfer_verify_failures": 2,
         "p2pmodel_transfer_origin_ratio": 0.6,
     }
-    for source, count in (("cache", 10), ("peer", 20), ("mirror", 30)):
+    for source, count in (("cache", 10), ("peer", 5), ("webseed", 15), ("mirror", 30)):
         assert found[f"p2pmodel_transfer_bytes repo=org/model source={source}"] == count
     assert found["p2pmodel_transfers state=active"] == 1
     assert found["p2pmodel_transfers state=failed"] == 0
@@ -90,6 +93,7 @@ def test_every_figure_of_the_mirrors_the_cache_and_the_limits() -> None:
     found = figures(exposition(SEEN))
     assert found["p2pmodel_mirror_state mirror=official state=slow"] == 1
     assert found["p2pmodel_mirror_state mirror=official state=quarantined"] == 0
+    assert found["p2pmodel_mirror_up mirror=official"] == 1
     assert found["p2pmodel_mirror_connect_seconds mirror=official"] == 0.05
     assert found["p2pmodel_mirror_first_byte_seconds mirror=official"] == 0.1
     assert "p2pmodel_mirror_bytes_per_second mirror=official" not in found
@@ -99,6 +103,12 @@ def test_every_figure_of_the_mirrors_the_cache_and_the_limits() -> None:
     assert found["p2pmodel_limit_bytes_per_second direction=upload"] == 3
     assert found["p2pmodel_limit_bytes_per_second direction=download"] == 4
     assert found["p2pmodel_node_info version=1.2"] == 1
+
+
+@pytest.mark.parametrize("state", MirrorState)
+def test_a_mirror_is_up_while_it_is_asked(state: MirrorState) -> None:
+    found = figures(exposition(replace(SEEN, mirrors=(replace(MIRROR, state=state),))))
+    assert found["p2pmodel_mirror_up mirror=official"] == (state not in (MirrorState.FAILING, MirrorState.QUARANTINED))
 
 
 def test_what_is_not_known_is_not_shown() -> None:
@@ -173,6 +183,9 @@ async def test_a_scrape_says_what_the_node_does(watched: Watched, machine: Machi
     size = machine.swarm.metainfo.manifest.total_size
     assert found["p2pmodel_artifact_ready repo=org/model"] == 1
     assert found["p2pmodel_transfer_bytes repo=org/model source=peer"] == size
+    assert found["p2pmodel_engine_ready repo=org/model"] == 0
+    watched.node.engine_is(ident, ready=True)
+    assert figures((await watched.get("/metrics"))[1])["p2pmodel_engine_ready repo=org/model"] == 1
     blobs = {file.etag: file.size for file in machine.swarm.metainfo.manifest.files}
     assert found["p2pmodel_cache_bytes"] == sum(blobs.values()) < size
     assert found["p2pmodel_cache_free_bytes"] > 0

@@ -2,25 +2,28 @@
 
 import pytest
 
-from p2pmodel.swarm.zones import Crossed, Sender, client_name, zone_of
+from p2pmodel import __version__
+from p2pmodel.domain.connections import Connection
+from p2pmodel.swarm.zones import Crossed, client_name, program_of, zone_of
 
-A, B = ("10.0.0.1", 1), ("10.0.0.2", 2)
+A, B = "10.0.0.1:1", "10.0.0.2:2"
 
 
-def sender(address: tuple[str, int], zone: str, received: int) -> Sender:
-    return Sender(address, client_name(zone).encode(), received)
+def sender(address: str, zone: str, received: int) -> Connection:
+    return Connection(address, "peer", zone=zone, downloaded=received)
 
 
 @pytest.mark.parametrize("zone", ["a", "rack-1.b_2", "z" * 64])
 def test_a_client_is_named_by_its_zone(zone: str) -> None:
-    assert zone_of(client_name(zone).encode()) == zone
+    name = client_name(zone).encode()
+    assert (program_of(name), zone_of(name)) == (f"p2pmodel/{__version__}", zone)
 
 
 @pytest.mark.parametrize(
     "client", [b"", b"qBittorrent/4.5.2", b"p2pmodel/1 zone=", b"p2pmodel/1 zone=a b", b"\xff\xfe"]
 )
 def test_others_have_none(client: bytes) -> None:
-    assert zone_of(client) == ""
+    assert (program_of(client), zone_of(client)) == (client.decode(errors="replace"), "")
 
 
 def test_only_other_zones_count_and_only_once() -> None:
@@ -32,7 +35,7 @@ def test_only_other_zones_count_and_only_once() -> None:
 
 def test_programs_that_say_no_zone_are_of_another() -> None:
     crossed = Crossed("a")
-    crossed.look([Sender(A, b"qBittorrent/4.5.2", 7)])
+    crossed.look([sender(A, "", 7)])
     assert crossed.total == 7
 
 
