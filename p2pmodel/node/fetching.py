@@ -19,6 +19,7 @@ from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, 
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirroring
 from p2pmodel.node.origins import Origins
+from p2pmodel.node.outlet import Outlet
 from p2pmodel.node.progress import PhaseClock, Progress, Reporter
 from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
 from p2pmodel.node.transfer import Transfer, TransferPlan
@@ -71,6 +72,14 @@ class Home:
     arriving: Arriving = field(default_factory=Arriving)
     origins: Origins = field(default_factory=Origins)
     """Those of its fetches, to look at."""
+    outlet: Outlet | None = None
+    """Where what is complete is pulled from under leases."""
+
+    def limit(self, *, upload: int, download: int) -> None:
+        """Exchange at most that many bytes a second (0: no limit)."""
+        self.engine.limit(upload=upload, download=download)
+        if self.outlet:
+            self.outlet.limit(upload)
 
 
 class Fetching:
@@ -243,7 +252,13 @@ class Fetching:
         async with (
             self._origin(metainfo) as origin,
             Transfer(
-                plan, engine=engine, repo=repo, origin=origin, reporter=self._watched, arriving=self._arriving
+                plan,
+                engine=engine,
+                repo=repo,
+                origin=origin,
+                reporter=self._watched,
+                arriving=self._arriving,
+                outlet=self._home.outlet if self._home else None,
             ) as transfer,
         ):
             async with one_at_a_time(repo, found.manifest.commit, self._watched):

@@ -66,7 +66,7 @@ class Node:
         self._records = TransferRecords(folder / "transfers")
         self._kept: dict[str, Kept] = {}
         self._limiter = Limiter(
-            home.engine,
+            home.limit,
             Limits(settings.swarm.upload_limit, settings.swarm.download_limit),
             Schedule.parse(settings.daemon.upload_schedule),
             Schedule.parse(settings.daemon.download_schedule),

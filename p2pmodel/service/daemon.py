@@ -22,6 +22,7 @@ from p2pmodel.service.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.node_api import NodeApi
 from p2pmodel.service.node_endpoint import HubRole, serving_hub
 from p2pmodel.service.node_metrics import HEALTH, add_observation
+from p2pmodel.service.node_source import serving_source
 from p2pmodel.service.server import check_not_running, serving, serving_unix
 from p2pmodel.service.systemd import notify
 from p2pmodel.settings import Settings
@@ -77,7 +78,9 @@ class Daemon:
             await asyncio.to_thread(check_writable, each)
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
-            home = Home(engine, HubCache(settings.cache_dir))
+            cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
+            outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
+            home = Home(engine, cache, outlet=outlet)
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)

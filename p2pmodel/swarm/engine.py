@@ -163,6 +163,9 @@ class SwarmTorrent(Protocol):
     def announce(self) -> None:
         """Ask the trackers for peers now."""
 
+    def announce_to(self, trackers: tuple[str, ...]) -> None:
+        """From now on these are its trackers, all of them, and they are told of it at once."""
+
     async def resume(self) -> None:
         """Go on after a DiskFailed. Pieces that passed but never reached the disk leave `have`, are downloaded again,
         and told as PieceVerified again."""

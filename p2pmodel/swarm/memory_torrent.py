@@ -142,6 +142,11 @@ class MemoryTorrent:
         self._check_live()
         self._announce(self)
 
+    def announce_to(self, trackers: tuple[str, ...]) -> None:
+        self._check_live()
+        self.trackers = trackers
+        self._announce(self)
+
     async def resume(self) -> None:
         self._check_live()
         self._failure = None

@@ -456,6 +456,15 @@ async def test_a_tracker_that_does_not_answer_is_told(swarm: Swarm) -> None:
     assert failure.message
 
 
+async def test_new_trackers_are_told_at_once(swarm: Swarm) -> None:
+    peer = await swarm.node()
+    events = peer.torrent.events()
+    peer.torrent.announce_to((DEAD_TRACKER,))
+    failure = await peer.event(TrackerFailed, events)
+    assert isinstance(failure, TrackerFailed)
+    assert failure.url == DEAD_TRACKER
+
+
 async def test_a_removed_torrent_lets_go(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     await seeder.torrent.remove()
