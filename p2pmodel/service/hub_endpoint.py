@@ -97,8 +97,8 @@ def hub_endpoint(
     It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
     files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
     as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs. `access` keeps out
-    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else. `http`
-    says how often and how slowly one may ask.
+    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else.
+    `http` says how often and how slowly one may ask.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:

@@ -23,7 +23,7 @@ from p2pmodel.node.rights import Rights
 from p2pmodel.origin.question import Question
 from p2pmodel.origin.relayed import Relayed
 from p2pmodel.service.access_log import SENT
-from p2pmodel.service.file_response import STALL_TIMEOUT
+from p2pmodel.service.file_response import STALL
 from p2pmodel.service.hub_endpoint import public_url
 
 _ASKED = ("Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
@@ -130,7 +130,7 @@ async def _send(request: web.Request, response: web.StreamResponse, relayed: Rel
             return
         async with aclosing(relayed.body()) as body:
             async for block in _without_chunks(body) if listing else body:
-                async with asyncio.timeout(STALL_TIMEOUT):
+                async with asyncio.timeout(request.config_dict[STALL]):
                     await response.write(block)
                 request[SENT] += len(block)
     except (ConnectionError, TimeoutError, P2PModelError):
