@@ -31,6 +31,7 @@ EXIT_CODES = {
     errors.WrongTorrent: 5,
     errors.Unavailable: 6,
     errors.NotYet: 6,
+    errors.Offline: 6,
     errors.TooManyRequests: 6,
     errors.LocalResource: 7,
     errors.NoSpace: 7,
