@@ -73,7 +73,7 @@ class Birth:
         self._demands.pop(name, None)
         self._leases.leave(name)
 
-    def grant(self, now: float) -> dict[str, Grant]:
+    def grant(self, now: float) -> Mapping[str, Grant]:
         """What every peer is to be told from now on."""
         return self._leases.grant(now)
 

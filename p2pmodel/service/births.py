@@ -15,7 +15,6 @@ from aiohttp import WSMsgType, web
 from p2pmodel.domain.birth_messages import MAX_MANIFEST, birth_name, manifest_text, parse_manifest, parse_tidings
 from p2pmodel.domain.births import Birth
 from p2pmodel.domain.chapters import chapter_trees
-from p2pmodel.domain.lease_messages import Word
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference, check_revision, is_commit
 from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError
@@ -128,8 +127,7 @@ class BirthRoutes:
 
         def words() -> Words:
             self._look(birth)
-            chapters = tuple(birth.chapters)
-            return lambda grant, _came: Word(grant, born=birth.born, left=birth.left, chapters=chapters)
+            return Words(born=birth.born, left=birth.left, chapters=tuple(birth.chapters))
 
         room = Room(birth.birth, words, clock=self._clock)
         self._births[digest] = birth, room
