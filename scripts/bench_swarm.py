@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scripts import namespaces
-from scripts.bench_rig import file_system, import_directory, rig
+from scripts.bench_rig import file_system, import_directory, rig, spread
 from scripts.swarm import bound, snapshot
 from scripts.swarm.cluster import Cluster, Host, Link, congestion_control
 from scripts.swarm.contestants import REPO, Contestant
@@ -230,6 +230,7 @@ def main() -> None:
         take_turn(stack, alone=flags.alone)
         place = Path(tempfile.mkdtemp(prefix="bench-swarm-", dir=flags.dir))
         stack.callback(shutil.rmtree, place, ignore_errors=True)
+        spread(place)
         try:
             report = Bench(place, flags).run()
         except subprocess.CalledProcessError as error:

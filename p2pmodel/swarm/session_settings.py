@@ -85,6 +85,9 @@ _TRANSFER: dict[str, Any] = {
     "max_allowed_in_request_queue": 2000,
     # Rarest first from the first piece on: all peers start together, and random picks duplicate.
     "initial_picker_threshold": 0,
+    # A piece that a peer has already is no news to it. Each such word makes libtorrent go through all files of a v2
+    # torrent (bt_peer_connection::on_have, hash_picker::pick_hashes), which for thousands of files is most of its time.
+    "send_redundant_have": False,
     # A peer that stalls gives its blocks back after this many seconds.
     "piece_timeout": 10,
     "request_timeout": 20,
