@@ -63,15 +63,16 @@ class BlobLocks:
 
     def try_acquire_some(self, repo: RepoId, files: Iterable[ManifestFile]) -> list[ManifestFile]:
         """Those of `files` whose lock is taken now. Does not wait; after an error none is."""
-        paths = [(file, self._path(repo, file)) for file in files]
-        with self._mutex:
-            fresh = take_locks(path for _, path in paths if path not in self._held)
-            self._held |= {path: (lock, 0) for path, lock in fresh.items()}
-            ours = [(file, path) for file, path in paths if path in self._held]
-            for _, path in ours:
-                lock, count = self._held[path]
-                self._held[path] = lock, count + 1
-        return [file for file, _ in ours]
+        taken: list[ManifestFile] = []
+        try:
+            for file in files:
+                if self.try_acquire(repo, file):
+                    taken.append(file)  # noqa: PERF401 - what is taken before an error must be known
+        except BaseException:
+            for file in taken:
+                self.release(repo, file)
+            raise
+        return taken
 
     def acquire(self, repo: RepoId, file: ManifestFile, patience: float = PATIENCE) -> None:
         """Take the lock, waiting at most `patience` seconds; then Unavailable."""
@@ -102,44 +103,12 @@ class BlobLocks:
         return self._folder / repo.cache_folder / f"{file.etag}.lock"
 
 
-def take_locks(paths: Iterable[Path]) -> dict[Path, HeldLock]:
-    """Those of the lock files at `paths` that are taken now; somebody else has the others. After an error none is.
-
-    Of several, those that were not there become names of one file, removed when they are given back: a link takes a
-    file system a fraction of what a file does. Who waits for one opens it anew at each try, so that nobody waits for a
-    file that has no name any more.
-    """
-    asked = list(dict.fromkeys(paths))
-    taken: dict[Path, HeldLock] = {}
-    shared: _Shared | None = None
-    try:
-        for path in asked:
-            lock: HeldLock | None = shared.named(path) if shared else None
-            if lock is None:
-                lock, made = _take(path)
-                if made and len(asked) > 1 and isinstance(lock, _Flock):
-                    shared = _Shared(lock, path)
-                    lock = _Name(shared, path)
-            if lock is not None:
-                taken[path] = lock
-    except BaseException:
-        for held in taken.values():
-            held.release()
-        raise
-    return taken
-
-
 def take_lock(path: Path) -> HeldLock | None:
     """The lock file at `path`, taken; None while somebody else has it. Does not wait. Makes its folder.
 
     It is what filelock takes on Unix, and huggingface_hub with it: an exclusive flock on a file that stays. Not taken
     by way of filelock, which needs 0.3 ms for it, as much as all else that is done with a small file.
     """
-    return _take(path)[0]
-
-
-def _take(path: Path) -> tuple[HeldLock | None, bool]:
-    """The lock, and whether its file was made for it."""
     try:
         descriptor, created = _opened(path)
     except FileNotFoundError:
@@ -147,30 +116,19 @@ def _take(path: Path) -> tuple[HeldLock | None, bool]:
         descriptor, created = _opened(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        status = os.fstat(descriptor)
-        again = _is(path, status)  # else somebody removed it meanwhile, and it does not lock this name
-        if again and status.st_nlink == 1:
-            return _Flock(descriptor), created
-        if again:
-            path.unlink()  # who took this lock with others was killed: from now on it is one of its own
+        if os.fstat(descriptor).st_nlink:  # else somebody removed it meanwhile, and it locks no name
+            return _Flock(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.ENOTSUP):
             if created:
                 path.unlink()  # there, it would be another's soft lock
             os.close(descriptor)
-            return _soft_lock(path), False
+            return _soft_lock(path)
         if error.errno not in _TAKEN:
             os.close(descriptor)
             raise
-        again = False
     os.close(descriptor)
-    return _take(path) if again else (None, False)
-
-
-def _is(path: Path, status: os.stat_result) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(path.lstat(), status)
-    return False
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,42 +140,6 @@ class _Flock:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # a child process may have the descriptor, too, for a moment
         finally:
             os.close(self.descriptor)
-
-
-@dataclass(slots=True)
-class _Shared:
-    """A lock file of ours with many names, the first of which was `path`."""
-
-    lock: _Flock
-    path: Path
-    names: int = 1
-
-    def named(self, path: Path) -> "_Name | None":
-        """The lock under one more name; None if there is such a file, or this file system makes no link to ours."""
-        try:
-            os.link(self.path, path)
-        except OSError:
-            return None
-        self.names += 1
-        return _Name(self, path)
-
-    def unname(self, path: Path) -> None:
-        """Take a name away, and with the last one the lock."""
-        self.names -= 1
-        try:
-            path.unlink(missing_ok=True)
-        finally:
-            if not self.names:
-                self.lock.release()
-
-
-@dataclass(frozen=True, slots=True)
-class _Name:
-    shared: _Shared
-    path: Path
-
-    def release(self) -> None:
-        self.shared.unname(self.path)
 
 
 def _opened(path: Path) -> tuple[int, bool]:

@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,99 +119,3 @@ def test_where_flock_is_missing_a_soft_lock_is_taken(tmp_path: Path, monkeypatch
     assert path.exists()
     locks.release(REPO, FILE)
     assert not path.exists()
-
-
-def lock_file(folder: Path, file: ManifestFile = FILE) -> Path:
-    return folder / "models--org--model" / f"{file.etag}.lock"
-
-
-@pytest.fixture
-def ours(tmp_path: Path) -> Iterator[BlobLocks]:
-    yield from held_to_the_end(BlobLocks(tmp_path))
-
-
-@pytest.fixture
-def theirs(tmp_path: Path) -> Iterator[BlobLocks]:
-    yield from held_to_the_end(BlobLocks(tmp_path))
-
-
-def held_to_the_end(locks: BlobLocks) -> Iterator[BlobLocks]:
-    yield locks
-    for file in (FILE, OTHER):
-        with suppress(KeyError):
-            while True:
-                locks.release(REPO, file)
-
-
-def test_several_locks_are_one_file_until_they_are_given_back(
-    tmp_path: Path, ours: BlobLocks, theirs: BlobLocks
-) -> None:
-    assert ours.try_acquire_some(REPO, [FILE, OTHER, FILE]) == [FILE, OTHER, FILE]
-    assert lock_file(tmp_path).samefile(lock_file(tmp_path, OTHER))
-    assert not theirs.try_acquire_some(REPO, [FILE, OTHER])
-    ours.release(REPO, OTHER)
-    assert theirs.try_acquire(REPO, OTHER)
-    ours.release(REPO, FILE)
-    assert seen_by_another_process(tmp_path) == "busy"
-    ours.release(REPO, FILE)
-    assert not lock_file(tmp_path).exists()
-    assert seen_by_another_process(tmp_path) == "free"
-
-
-def test_of_several_those_that_somebody_has_are_left_out(tmp_path: Path, ours: BlobLocks, theirs: BlobLocks) -> None:
-    assert theirs.try_acquire(REPO, FILE)
-    assert ours.try_acquire_some(REPO, [FILE, OTHER]) == [OTHER]
-    assert theirs.try_acquire_some(REPO, [FILE, OTHER]) == [FILE]
-    theirs.release(REPO, FILE)
-    theirs.release(REPO, FILE)
-    assert ours.try_acquire_some(REPO, [FILE, OTHER]) == [FILE, OTHER]
-    assert lock_file(tmp_path).exists()
-
-
-def test_a_killed_process_leaves_no_locks_that_hang_together(
-    tmp_path: Path, ours: BlobLocks, theirs: BlobLocks
-) -> None:
-    lock_file(tmp_path).parent.mkdir()
-    lock_file(tmp_path).touch()
-    os.link(lock_file(tmp_path), lock_file(tmp_path, OTHER))
-    assert ours.try_acquire(REPO, FILE)
-    assert theirs.try_acquire(REPO, OTHER)
-    assert seen_by_another_process(tmp_path) == "busy"
-
-
-def test_a_name_that_is_another_file_by_now_is_left_alone(
-    tmp_path: Path, ours: BlobLocks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, flock = lock_file(tmp_path), fcntl.flock
-    path.parent.mkdir()
-    path.touch()
-    os.link(path, lock_file(tmp_path, OTHER))
-
-    def replaced(descriptor: int, how: int) -> None:
-        path.unlink()
-        path.write_text("theirs")
-        flock(descriptor, how)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(fcntl, "flock", replaced)
-        assert not ours.try_acquire(REPO, FILE)
-    assert path.read_text() == "theirs"
-
-
-def test_without_links_each_has_a_file_of_its_own(
-    tmp_path: Path, ours: BlobLocks, theirs: BlobLocks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_arguments: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refused)
-    assert ours.try_acquire_some(REPO, [FILE, OTHER]) == [FILE, OTHER]
-    assert not lock_file(tmp_path).samefile(lock_file(tmp_path, OTHER))
-    assert not theirs.try_acquire(REPO, OTHER)
-
-
-def test_after_an_error_no_lock_is_held(tmp_path: Path, ours: BlobLocks) -> None:
-    lock_file(tmp_path, OTHER).mkdir(parents=True)
-    with pytest.raises(IsADirectoryError):
-        ours.try_acquire_some(REPO, [FILE, OTHER])
-    assert seen_by_another_process(tmp_path) == "free"
