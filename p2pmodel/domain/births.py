@@ -11,6 +11,8 @@ them were right shows when each peer holds the files against the hub's hashes.
 3. Towards the end slices become small, so that all end together.
 4. The first root told of a piece stays. A peer that goes leaves its roots behind: what nobody has any more is pulled
    under the leases of the torrent, which can check it.
+5. Where the first to come has pulled something, a coordinator has begun anew. Who else was there is back soon and may
+   have what seems to be missing, so until then everybody keeps what it holds and gets no more.
 
 Pure: time in seconds is passed in.
 """
@@ -28,6 +30,10 @@ SHARE_OF_THE_REST = 2
 """A peer is given at most the fair share of a peer, divided by this, at a time."""
 
 
+BACK_WITHIN = 2.5
+"""Seconds in which everybody is back: they look for a coordinator every two."""
+
+
 class Birth:
     """What is known of a snapshot that has no torrent yet; `budget` as in `Leases`."""
 
@@ -40,6 +46,8 @@ class Birth:
         self._rooted = 0
         self._in_chapters = 0
         self._demands: dict[str, Demand] = {}
+        self._waits_until: float | None = None
+        """For those who were here before; None until somebody comes."""
 
     @property
     def left(self) -> int:
@@ -53,6 +61,8 @@ class Birth:
 
     def tell(self, name: str, demand: Demand, roots: Mapping[int, bytes], now: float) -> None:
         """The peer `name` tells its state, and roots of pieces that it has. Those of no such piece are passed over."""
+        if self._waits_until is None:
+            self._waits_until = now + BACK_WITHIN if demand.origin_bytes else now
         for piece, root in roots.items():
             if 0 <= piece < self.layout.piece_count and len(root) == HASH and piece not in self._roots:
                 self._roots[piece] = root
@@ -99,6 +109,8 @@ class Birth:
                 others |= self._all & ~theirs.scarce
         free = (self._all & ~others).bit_count()
         most = max(-(-free // (SHARE_OF_THE_REST * len(self._demands))), 1)
+        if self._waits_until is not None and now < self._waits_until:
+            most = demand.leased.bit_count()
         scarce = demand.scarce & ~others
         self._leases.tell(name, replace(demand, scarce=scarce, near=False, want=min(demand.want, most), rate=0.0), now)
 

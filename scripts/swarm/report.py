@@ -75,7 +75,8 @@ def table(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
     lines = [f"{'':12}" + "".join(f"{title:>9}" for _key, title, _form in _COLUMNS)]
     for name, row in rows:
         cells = "".join(f"{form.format(row[key]):>9}" for key, _title, form in _COLUMNS)
-        lines.append(f"{name:12}{cells}" + (f"  {row['lost']} LOST" if row["lost"] else ""))
+        shown = f"{name} mixed" if row.get("mixed") else name
+        lines.append(f"{shown:12}{cells}" + (f"  {row['lost']} LOST" if row["lost"] else ""))
     return "\n".join(lines)
 
 

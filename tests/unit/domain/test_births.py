@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.domain.births import Birth, birth_layout
+from p2pmodel.domain.births import BACK_WITHIN, Birth, birth_layout
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.merkle import piece_hash
 from tests.support.torrent_files import manifest_of, trees_of
@@ -133,3 +133,17 @@ def test_what_a_peer_gives_back_is_leased_to_another_at_once() -> None:
     birth.tell("second", lacking(want=8), {}, 0.2)
     birth.tell("alone", lacking(want=0), {}, 0.3)
     assert set(given_back) & set(birth.grant(0.3)["second"].pieces)
+
+
+def test_a_coordinator_that_begins_anew_waits_for_those_who_have_what_seems_to_be_missing() -> None:
+    birth = Birth(MANIFEST)
+    one = lacking(0, want=4, origin_bytes=1 << 18, leased=1 << 1)
+    birth.tell("one", one, {0: root(0)}, 0.0)
+    assert birth.grant(0.0)["one"].pieces == (1,)
+    others = set(ALL) - {0, 1, 2}
+    birth.tell("other", lacking(*others, want=4, origin_bytes=1 << 20), {piece: root(piece) for piece in others}, 1.0)
+    assert birth.grant(1.0)["other"].pieces == ()
+    for name, demand in (("one", one), ("other", lacking(*others, want=4, origin_bytes=1 << 20))):
+        birth.tell(name, demand, {}, BACK_WITHIN)
+    grants = birth.grant(BACK_WITHIN)
+    assert sorted(grants["one"].pieces + grants["other"].pieces) == [1, 2]

@@ -76,6 +76,10 @@ def test_quick_nodes_are_compared_with_as_many_that_are_all_quick() -> None:
     mixed = summary([RUN | {"quick_last": 6.0, "ready": [5.0, 5.5, 6.0, 50.0]}], 20.0) | {"mixed": True}
     assert held_up([("ours", alike), ("ours", mixed)]) == [{"contestant": "ours", "nodes": 4, "ratio": 1.2}]
     assert growth([("ours", alike), ("ours", mixed)]) == []
+    assert [line[:12].strip() for line in table([("ours", alike), ("ours", mixed)]).splitlines()[1:]] == [
+        "ours",
+        "ours mixed",
+    ]
 
 
 def test_times_are_multiples_of_the_bound() -> None:
