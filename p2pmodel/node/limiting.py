@@ -6,6 +6,7 @@ from datetime import datetime
 
 from p2pmodel.domain.schedules import Schedule
 from p2pmodel.domain.transfers import Limits, LimitsView
+from p2pmodel.origin.pace import Pace
 from p2pmodel.swarm.engine import Engine
 
 LOOK_EVERY = 10.0
@@ -17,11 +18,13 @@ def _local_now() -> datetime:
 
 
 class Limiter:
-    """The rate limits of `engine`. Schedules are of the machine's local time."""
+    """The rate limits of `engine`, and of `pace`, by which seeders are pulled from. Schedules are of the machine's
+    local time."""
 
     def __init__(
         self,
         engine: Engine,
+        pace: Pace,
         base: Limits,
         upload: Schedule,
         download: Schedule,
@@ -30,16 +33,25 @@ class Limiter:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._engine = engine
+        self._pace = pace
         self._base = base
         self._upload = upload
         self._download = download
         self._now = now
         self._sleep = sleep
         self._applied = base  # what the engine started with
+        pace.change(base.download)
 
     def view(self) -> LimitsView:
         """What it was told, and what applies now."""
-        return LimitsView(self._base.upload, self._base.download, self._applied.upload, self._applied.download)
+        return LimitsView(
+            self._base.upload,
+            self._base.download,
+            self._applied.upload,
+            self._applied.download,
+            self._upload.texts,
+            self._download.texts,
+        )
 
     def change(self, base: Limits) -> None:
         """From now on `base` applies where no window does."""
@@ -56,6 +68,7 @@ class Limiter:
         if limits == self._applied:
             return False
         self._engine.limit(upload=limits.upload, download=limits.download)
+        self._pace.change(limits.download)
         self._applied = limits
         return True
 

@@ -67,6 +67,7 @@ class Node:
         self._kept: dict[str, Kept] = {}
         self._limiter = Limiter(
             home.engine,
+            home.pace,
             Limits(settings.swarm.upload_limit, settings.swarm.download_limit),
             Schedule.parse(settings.daemon.upload_schedule),
             Schedule.parse(settings.daemon.download_schedule),

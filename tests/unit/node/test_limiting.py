@@ -8,6 +8,7 @@ import pytest
 from p2pmodel.domain.schedules import Schedule
 from p2pmodel.domain.transfers import Limits, LimitsView
 from p2pmodel.node.limiting import LOOK_EVERY, Limiter
+from p2pmodel.origin.pace import Pace
 
 
 class Engine:
@@ -41,18 +42,22 @@ class Time:
 async def test_it_follows_the_clock() -> None:
     engine, time, seen = Engine(), Time((7, 59), (8, 0), (8, 1), (18, 0)), []
     upload = Schedule.parse(("mon-fri 08:00-18:00=5",))
-    limiter = Limiter(engine, Limits(9, 1), upload, Schedule(), now=time.now, sleep=time.sleep)  # type: ignore[arg-type]
+    pace = Pace()
+    limiter = Limiter(engine, pace, Limits(9, 1), upload, Schedule(), now=time.now, sleep=time.sleep)  # type: ignore[arg-type]
     with pytest.raises(asyncio.CancelledError):
         await limiter.run(seen.append)
     assert engine.told == [(5, 1), (9, 1)]
-    assert seen == [LimitsView(9, 1, 5, 1), LimitsView(9, 1, 9, 1)]
+    assert seen == [LimitsView(9, 1, 5, 1, upload.texts), LimitsView(9, 1, 9, 1, upload.texts)]
     assert set(time.slept) == {LOOK_EVERY}
 
 
 async def test_what_it_is_told_applies_at_once_where_no_window_does() -> None:
     engine, time = Engine(), Time((12, 0))
-    limiter = Limiter(engine, Limits(), Schedule(), Schedule.parse(("12:00-13:00=3",)), now=time.now)  # type: ignore[arg-type]
+    pace, window = Pace(), Schedule.parse(("12:00-13:00=30000",))
+    limiter = Limiter(engine, pace, Limits(), Schedule(), window, now=time.now)  # type: ignore[arg-type]
+    assert pace.block == -1
     limiter.change(Limits(4, 5))
-    assert limiter.view() == LimitsView(4, 5, 4, 3)
+    assert limiter.view() == LimitsView(4, 5, 4, 30000, (), ("12:00-13:00=30000",))
     limiter.change(Limits(4, 6))
-    assert engine.told == [(4, 3)]
+    assert engine.told == [(4, 30000)]
+    assert pace.block == 4096
