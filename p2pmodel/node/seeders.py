@@ -10,8 +10,8 @@ from typing import Self
 
 from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import printable
 from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.node.coordinators import public_name
 from p2pmodel.node.rate import Rate
 from p2pmodel.origin.origin import Origin
 from p2pmodel.origin.pace import Pace
@@ -118,7 +118,7 @@ class Seeders:
 
     def _connection(self, name: str, url: str) -> Connection:
         return Connection(
-            printable(url, 200),
+            public_name(url),
             "seeder",
             zone=self._zones[name],
             download_rate=self._rates[name].value(),
