@@ -39,6 +39,7 @@ from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.seeders import Seeders
 from p2pmodel.node.tasks import Start, companions
 from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.pace import Pace
 from p2pmodel.settings import OriginSettings
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.space import check_space
@@ -93,8 +94,8 @@ class TransferPlan:
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
     """How seeders are pulled from."""
     zone: str = ""
-    download_limit: int = 0
-    """Bytes a second from seeders (0: no limit)."""
+    pace: Pace | None = None
+    """What seeders are pulled from at most, together with all that spend from it."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has brought from mirrors already."""
     traded: frozenset[int] = frozenset()
@@ -295,7 +296,7 @@ class Transfer:
 
     def _new_seeders(self) -> Seeders:
         plan = self._plan
-        return Seeders(plan.origin_settings, self._identity, self._reporter.note, limit=plan.download_limit)
+        return Seeders(plan.origin_settings, self._identity, self._reporter.note, pace=plan.pace)
 
     @property
     def _identity(self) -> str:

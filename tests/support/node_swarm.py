@@ -8,6 +8,7 @@ from pathlib import Path
 from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.node.transfer import Transfer, TransferPlan
 from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.pace import Pace
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings
 from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
@@ -93,6 +94,7 @@ class Swarm:
         peer_timeout: float = 0.1,
         stall_timeout: float = 1.0,
         coordinators: tuple[str, ...] = (),
+        pace: Pace | None = None,
     ) -> Transfer:
         plan = TransferPlan(
             metainfo=self.metainfo,
@@ -103,6 +105,7 @@ class Swarm:
             stall_timeout=stall_timeout,
             coordinators=coordinators,
             coordinator_timeout=1.0,
+            pace=pace,
         )
         repo = (cache or self.cache()).repo(self.metainfo.manifest.repo)
         return Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)
