@@ -197,6 +197,11 @@ class HttpSettings(_Part):
     """Seconds after which who takes nothing of what it is sent is cut off."""
 
     @property
+    def unpaced(self) -> "HttpSettings":
+        """The same for who may ask as often as he likes."""
+        return self.model_copy(update={"max_requests_per_second": 0})
+
+    @property
     def asks_for_certificates(self) -> bool:
         """Whether only clients with a certificate get in."""
         return self.tls_client_ca is not None

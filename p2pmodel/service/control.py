@@ -51,17 +51,13 @@ _ANYWHERE = (InvalidInput, AccessDenied, Forbidden, TooManyRequests, LocalResour
 B = TypeVar("B", bound=BaseModel)
 
 
-UNPACED = HttpSettings(max_requests_per_second=0)
-"""For whom only time is limited."""
-
-
 def control_app(
     api: NodeApi,
     access: Access | None = None,
     *,
     read_only: bool = False,
     public: Collection[str] = (),
-    http: HttpSettings = UNPACED,
+    http: HttpSettings = limits.UNPACED,
 ) -> web.Application:
     """The application; `access` says who may ask (None: everyone who can connect), `http` how often. `read_only` leaves
     out every route that changes something. Who asks for a path in `public` needs no token."""

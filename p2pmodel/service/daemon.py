@@ -85,7 +85,7 @@ class Daemon:
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)
-            app = control_app(api)
+            app = control_app(api, http=settings.http.unpaced)
             add_observation(app, api)
             bounds = limits.connections(settings.http)
             await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds))

@@ -43,9 +43,6 @@ from p2pmodel.service.sync_log_route import sync_log_route
 from p2pmodel.settings import HttpSettings
 from p2pmodel.store.cache import HubCache
 
-UNPACED = HttpSettings(max_requests_per_second=0)
-"""For whom only time is limited."""
-
 PAGE = 1000
 """Entries in a page of a tree, unless the client asks for fewer."""
 
@@ -90,7 +87,7 @@ def hub_endpoint(
     accel: str | None = None,
     access: Access | None = None,
     relay: Relay | None = None,
-    http: HttpSettings = UNPACED,
+    http: HttpSettings = limits.UNPACED,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 

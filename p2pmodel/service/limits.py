@@ -15,6 +15,9 @@ from p2pmodel.errors import InvalidInput, TooManyRequests, TooSlow
 from p2pmodel.service.connections import Limits
 from p2pmodel.settings import HttpSettings
 
+UNPACED = HttpSettings().unpaced
+"""For whom only time is limited."""
+
 
 def connections(http: HttpSettings) -> Limits:
     """Of connections; no more than leave room for the files that they are about."""

@@ -50,7 +50,7 @@ class Route:
 def document(
     routes: Iterable[Route], *, title: str, errors: Sequence[type[P2PModelError]], secured: bool
 ) -> dict[str, Any]:
-    """The OpenAPI document of `routes`, each of which may answer `errors`, too; `secured`: all of them need a token."""
+    """The OpenAPI document of `routes`, each of which may answer `errors` too; `secured`: all need the token."""
     table = list(routes)
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = []
     for route in table:

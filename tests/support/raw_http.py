@@ -56,8 +56,12 @@ class Line:
     async def answer(self) -> Answer:
         """The next answer, which says how long it is."""
         head = await self.head()
+        return Answer(head.raw + await self.body(int(head.headers.get("content-length", 0))))
+
+    async def body(self, length: int) -> bytes:
+        """The next `length` bytes."""
         async with asyncio.timeout(PATIENCE):
-            return Answer(head.raw + await self._reader.readexactly(int(head.headers.get("content-length", 0))))
+            return await self._reader.readexactly(length)
 
     async def some(self) -> bytes:
         """What has come; nothing once the other side has ended it."""
