@@ -172,7 +172,7 @@ def _size(cache: Path) -> int:
 
 
 def summary(rounds: list[dict[str, Measured]], *, inverse: bool) -> dict[str, Any]:
-    """Medians, and the medians of the rounds' own ratios: how many times as long as direct, or as quick if `inverse`."""
+    """Medians; and of the rounds' own ratios: how many times as long as direct, or as quick (`inverse`), it is."""
     found: dict[str, Any] = {"rounds": [{name: asdict(each) for name, each in one.items()} for one in rounds]}
     for name in rounds[0]:
         ratios = [one[name].seconds / one["direct"].seconds for one in rounds]
