@@ -11,8 +11,9 @@ Invariants, to re-check when editing:
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -112,8 +113,13 @@ class OnDemand:
         """A view of `file` while it arrives. Raises NotYet if nothing is to be seen soon, or what its transfer fails
         with."""
         wanted = self._want(manifest, file)
-        path, window = await self._somewhere(wanted)
-        with await in_thread(lambda: _open(path), BinaryIO.close) as opened:
+        opened = None
+        while opened is None:  # it may get its blob name just before it is opened by the one it had
+            path, window = await self._somewhere(wanted)
+            opened = await in_thread(partial(_open, path), lambda file: file and file.close())
+            if opened is None and window is None:
+                raise Unavailable(f"{file.path} of {manifest.repo} was taken away", hint="ask again")
+        with opened:
             yield Reader(self, wanted, opened, window)
 
     def window(self, key: Key) -> Window | None:
@@ -306,6 +312,7 @@ class _Sources:
         return await self._origin.manifest(ref)
 
 
-def _open(path: Path) -> BinaryIO:
-    with translated():
+def _open(path: Path) -> BinaryIO | None:
+    with translated(), suppress(FileNotFoundError):
         return path.open("rb", buffering=0)
+    return None

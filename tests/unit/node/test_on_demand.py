@@ -184,6 +184,13 @@ async def test_the_mirror_is_asked_once_what_a_revision_is(machine: Machine) -> 
         assert len([r for r in at.hub.requests if "/api/" in r.path]) == 1
 
 
+async def test_files_that_get_their_names_while_they_are_opened(machine: Machine) -> None:
+    many = snapshot_of({f"{number}.json": b"%d" % number for number in range(300)})
+    async with desk(machine, many) as at:
+        found = await asyncio.gather(*(at.read(path) for path in many.contents))
+        assert found == list(many.contents.values())
+
+
 @pytest.mark.parametrize("right", [True, False])
 async def test_who_waits_for_the_end_is_told_at_once(machine: Machine, right: bool) -> None:
     window = Window(machine.root, lambda offset: offset)
