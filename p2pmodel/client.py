@@ -1,4 +1,5 @@
-"""The control API of a node's daemon, as its clients call it: over its unix socket, with the words of the domain.
+"""The control API of a node's daemon, as its clients call it: over its unix socket, or over TCP, with the words of the
+domain.
 
 The daemon's errors come back as the errors they were. Every call is bounded, but for `watch`, which is bounded in
 silence: a daemon says something every few seconds.
@@ -8,7 +9,9 @@ import base64
 import errno
 import io
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -36,15 +39,26 @@ class NoDaemon(Unavailable):
     code = "no_daemon"
 
 
-class Client:
-    """A connection to the daemon at the unix socket `path`. `async with` opens and closes it."""
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A daemon's address over TCP, the token it asks for, and the TLS context to ask it with (None: the default)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    url: str
+    token: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
+
+
+class Client:
+    """A connection to the daemon at `where`: its unix socket, or over TCP. `async with` opens and closes it."""
+
+    def __init__(self, where: Path | Server) -> None:
+        self._where = where
+        self._base = "http://localhost" if isinstance(where, Path) else where.url
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(self._path)),
+            connector=_connector(self._where),
+            headers=_credentials(self._where),
             read_bufsize=MAX_EVENT,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -143,7 +157,7 @@ class Client:
         path = f"transfers/{ident}/events" if ident else "events"
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=SILENCE_SECONDS)
         try:
-            async with self._session.get(_url(path), timeout=limits) as response:
+            async with self._session.get(self._url(path), timeout=limits) as response:
                 await _check(response)
                 async for kind, data in _events(response):
                     yield _decode(str, data) if kind == "gone" else _decode(TransferView, data)
@@ -168,27 +182,44 @@ class Client:
         headers = {"Content-Type": "application/json"} if data else None
         try:
             async with self._session.request(
-                method, _url(path), data=data, headers=headers, params=query, timeout=limits
+                method, self._url(path), data=data, headers=headers, params=query, timeout=limits
             ) as response:
                 await _check(response)
                 return _decode(kind, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._lost(error) from None
 
+    def _url(self, path: str) -> str:
+        return f"{self._base}/api/v1/{path}"
+
     def _lost(self, error: Exception) -> P2PModelError:
+        place = self._where if isinstance(self._where, Path) else self._where.url
+        if isinstance(error, aiohttp.ClientSSLError):
+            return Unavailable(f"no TLS connection to {place}: {_tls_trouble(error)}", hint="see --ca-file")
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
-            return AccessDenied(
-                f"the daemon's socket {self._path} is another user's", hint="be that user, or do without"
-            )
+            return AccessDenied(f"the daemon's socket {place} is another user's", hint="be that user, or do without")
         if isinstance(error, aiohttp.ClientConnectorError | FileNotFoundError):
-            return NoDaemon(f"no daemon is running (looked for {self._path})", hint="start one with 'p2pmodel daemon'")
+            return NoDaemon(f"no daemon is running (looked for {place})", hint="start one with 'p2pmodel daemon'")
         if isinstance(error, TimeoutError):
             return Unavailable("the daemon does not answer", hint="see its log")
         return Unavailable("the daemon has stopped", hint="what was verified is kept: it goes on when it runs again")
 
 
-def _url(path: str) -> str:
-    return f"http://localhost/api/v1/{path}"
+def _connector(where: Path | Server) -> aiohttp.BaseConnector:
+    if isinstance(where, Path):
+        return aiohttp.UnixConnector(str(where))
+    return aiohttp.TCPConnector(ssl=where.tls or True)
+
+
+def _credentials(where: Path | Server) -> dict[str, str]:
+    token = where.token if isinstance(where, Server) else None
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _tls_trouble(error: aiohttp.ClientSSLError) -> str:
+    inner = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
+    said = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or inner
+    return str(said).replace("_", " ").lower()
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

@@ -33,6 +33,13 @@ class InvalidInput(P2PModelError):
     http_status = 400
 
 
+class TooSlow(InvalidInput):
+    """A request that did not arrive in the time there is for one."""
+
+    code = "too_slow"
+    http_status = 408
+
+
 class NotFound(P2PModelError):
     """A repository, revision, file or torrent that nobody asked has."""
 
@@ -130,12 +137,31 @@ class Unavailable(P2PModelError):
     http_status = 503
 
 
+class Offline(Unavailable):
+    """It would have to be asked for, and this node may ask nobody."""
+
+    code = "offline"
+    http_status = 501
+    """Hub clients ask again for 23 s on 503, and the answer stays the same."""
+
+
 class NotYet(Unavailable):
     """It is on its way, or will be, and asking again soon is all there is to do."""
 
     code = "not_yet"
     http_status = 429
     """Hub clients ask again for a file on this one alone."""
+
+
+class TooManyRequests(Unavailable):
+    """Somebody asks more often than is allowed. `retry_after` is in seconds."""
+
+    code = "too_many_requests"
+    http_status = 429
+
+    def __init__(self, what: str, *, hint: str = "", retry_after: int = 1) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after = retry_after
 
 
 class LocalResource(P2PModelError):

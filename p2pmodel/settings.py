@@ -46,11 +46,19 @@ class MirrorSettings(_Part):
     """PEM file of certificate authorities that this endpoint's certificate may be signed by, besides the system's."""
     fallback: bool = False
     """Asked only when no other mirror can be; it never shares a download with others."""
+    client_tokens: bool | None = None
+    """Whether the token that a client of the daemon's hub endpoint sends may be passed on to it; None: if it is the
+    official hub."""
 
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
         return check_url(value)
+
+    @property
+    def takes_client_tokens(self) -> bool:
+        """`client_tokens`, decided."""
+        return self.endpoint == OFFICIAL_ENDPOINT if self.client_tokens is None else self.client_tokens
 
 
 class OriginSettings(_Part):
@@ -168,6 +176,51 @@ class DaemonSettings(_Part):
         return value
 
 
+class HttpSettings(_Part):
+    """What each of the daemon's HTTP addresses bears: the control API's and the hub endpoint's, over TCP."""
+
+    tls_certificate: Path | None = None
+    """PEM file with the certificate and those it was signed with; None: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file with its private key."""
+    tls_client_ca: Path | None = None
+    """PEM file of the authorities one of which must have signed the certificate of each client; None: any client."""
+    max_connections: int = Field(default=4096, ge=1)
+    max_connections_per_address: int = Field(default=1024, ge=1)
+    max_requests_per_second: float = Field(default=1000.0, ge=0)
+    """From one address, in the long run; 0 is unlimited."""
+    header_timeout: float = Field(default=15.0, gt=0)
+    """Seconds for the TLS handshake, and from there, or from its first byte, until the header of a request is here."""
+    body_timeout: float = Field(default=60.0, gt=0)
+    """Seconds for the body of a request."""
+    stall_timeout: float = Field(default=120.0, ge=0.1)
+    """Seconds after which who takes nothing of what it is sent is cut off."""
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether only clients with a certificate get in."""
+        return self.tls_client_ca is not None
+
+
+class ClientSettings(_Part):
+    """Which daemon is asked, instead of the one of this machine."""
+
+    server: str | None = None
+    """URL of the control API of a daemon; None: by the unix socket."""
+    ca_file: Path | None = None
+    """PEM file of certificate authorities that its certificate may be signed by, besides the system's."""
+    token_file: Path | None = None
+    """File with the token that it asks for."""
+    certificate: Path | None = None
+    """PEM file with a certificate to show it; `key` is its private key."""
+    key: Path | None = None
+
+    @field_validator("server")
+    @classmethod
+    def _check_server(cls, value: str | None) -> str | None:
+        return None if value is None else check_url(value)
+
+
 class Settings(_Part):
     """Everything a command needs to know about its surroundings."""
 
@@ -184,6 +237,8 @@ class Settings(_Part):
     swarm: SwarmSettings = SwarmSettings()
     watch: WatchSettings = WatchSettings()
     daemon: DaemonSettings = DaemonSettings()
+    http: HttpSettings = HttpSettings()
+    client: ClientSettings = ClientSettings()
 
     @field_validator("coordinators")
     @classmethod
@@ -282,6 +337,12 @@ _ENVIRONMENT = {
     "P2PMODEL_SOCKET": "daemon.socket",
     "P2PMODEL_MAX_ACTIVE": "daemon.max_active",
     "P2PMODEL_HUB_LISTEN": "daemon.hub_listen",
+    "P2PMODEL_TLS_CERTIFICATE": "http.tls_certificate",
+    "P2PMODEL_TLS_KEY": "http.tls_key",
+    "P2PMODEL_TLS_CLIENT_CA": "http.tls_client_ca",
+    "P2PMODEL_SERVER": "client.server",
+    "P2PMODEL_SERVER_CA": "client.ca_file",
+    "P2PMODEL_SERVER_TOKEN_FILE": "client.token_file",
     "P2PMODEL_STATE_DIR": "state_dir",
     "HF_HUB_CACHE": "cache_dir",
 }

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scripts import namespaces
-from scripts.bench_rig import file_system, import_directory, rig
+from scripts.bench_rig import file_system, import_directory, rig, spread
 from scripts.swarm import bound, snapshot
 from scripts.swarm.cluster import Cluster, Host, Link, congestion_control
 from scripts.swarm.contestants import REPO, Contestant
@@ -113,8 +113,9 @@ class Bench:
             run = Run(shared, each, kill, max(LEAST_LIMIT, MOST_BOUNDS * least), number)
             runs.append(run.run())
             row = summary(runs[-1:], least)
-            copies = row["seeder_sent"] + row["mirror_sent"]
-            told = f"last {row['last']:.3f} T*, {row['last_seconds']:.1f} s, {copies:.3f} copies from the origin"
+            sent, content = (row[f"seeder_{kind}"] + row[f"mirror_{kind}"] for kind in ("sent", "says"))
+            copies = f"{sent:.3f} copies from the origin on its links, {content:.3f} of content"
+            told = f"last {row['last']:.3f} T*, {row['last_seconds']:.1f} s, {copies}"
             print(f"  {each.name} {number + 1}: {told}", flush=True)
         title = f"{each.name}, {len(shared.peers)} nodes, {self.size / 1e6:.0f} MB"
         self._panels.append(Panel(title, runs[-1]["ready"], len(shared.peers), least, run.timeline, SOURCES))
@@ -229,6 +230,7 @@ def main() -> None:
         take_turn(stack, alone=flags.alone)
         place = Path(tempfile.mkdtemp(prefix="bench-swarm-", dir=flags.dir))
         stack.callback(shutil.rmtree, place, ignore_errors=True)
+        spread(place)
         try:
             report = Bench(place, flags).run()
         except subprocess.CalledProcessError as error:

@@ -1,5 +1,6 @@
 """The command line: a file a verb, each parses, calls and renders."""
 
+import gc
 import signal
 import sys
 from typing import NoReturn
@@ -13,8 +14,11 @@ def main() -> NoReturn:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        gc.disable()
         from p2pmodel.cli.verbs import execute  # noqa: PLC0415
 
+        gc.freeze()  # what was imported stays to the end: no collection need go through it
+        gc.enable()
         line, code = execute()
         _ignore_signals()
     except KeyboardInterrupt:

@@ -2,7 +2,9 @@
 
 import json
 import resource
+import ssl
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.service.daemon import Daemon, Ready, TcpRole
 from p2pmodel.service.node_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.service.server import check_exposure
-from p2pmodel.settings import OFF, Settings
+from p2pmodel.settings import OFF, HttpSettings, Settings
+from p2pmodel.tls import server_context
 
 MOST_FILES = 65_536
 INTERRUPTED = "stopped; the next start goes on with every transfer"
@@ -43,6 +46,7 @@ INTERRUPTED = "stopped; the next start goes on with every transfer"
     type=click.Path(path_type=Path),
     help="Append one JSON line for each of their requests to this file.",
 )
+@options.tls
 @options.socket
 @options.listen
 @options.origin
@@ -71,8 +75,10 @@ def daemon(
             hint="--token-file also goes with a --hub-listen that other machines reach",
         )
     token = read_private_token(token_file) if token_file else None
-    hub = _hub(settings, hub_listen, token, access_log)
-    tcp = _tcp(control_listen, token, read_only=read_only)
+    tls = _tls(settings.http, used=control_listen is not None or hub_listen is not None)
+    open_to = _Door(token, tls, protected=token is not None or settings.http.asks_for_certificates)
+    hub = _hub(settings, hub_listen, open_to, access_log)
+    tcp = _tcp(control_listen, open_to, read_only=read_only)
     log = logger(quiet=quiet)
 
     def ready(where: Ready) -> None:
@@ -101,21 +107,42 @@ def _hub_listen(settings: Settings) -> ListenAddress | None:
     return None if listen in (None, OFF) else ListenAddress.parse(str(listen))
 
 
-def _hub(
-    settings: Settings, address: ListenAddress | None, token: str | None, access_log: Path | None
-) -> HubRole | None:
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Who gets in over TCP, and how: whether those of other machines must show a token or a certificate."""
+
+    token: str | None
+    tls: ssl.SSLContext | None
+    protected: bool
+
+
+def _tls(http: HttpSettings, *, used: bool) -> ssl.SSLContext | None:
+    """The context for the addresses that are named; not for the endpoint's usual one, which no certificate names."""
+    if http.tls_certificate is None or http.tls_key is None:
+        if http.tls_certificate or http.tls_key or http.tls_client_ca:
+            raise InvalidInput("TLS needs a certificate and its key", hint="give --tls-cert and --tls-key")
+        return None
+    context = server_context(http.tls_certificate, http.tls_key, http.tls_client_ca)
+    if not used:
+        raise InvalidInput("--tls-cert goes with --control-listen or --hub-listen", hint="name the address to serve")
+    return context
+
+
+def _hub(settings: Settings, address: ListenAddress | None, door: _Door, access_log: Path | None) -> HubRole | None:
     if settings.daemon.hub_listen == OFF:
         return None
-    if address is not None:
-        check_exposure(address, protected=token is not None)
-    role = HubRole(address, token if address and not address.loopback else None, access_log)
+    if address is None:
+        role = HubRole(access_log=access_log)
+    else:
+        check_exposure(address, protected=door.protected, insecure_public=None)
+        role = HubRole(address, None if address.loopback else door.token, access_log, door.tls)
     check_mirrors(settings, role)
     return role
 
 
-def _tcp(listen: str | None, token: str | None, *, read_only: bool) -> TcpRole | None:
+def _tcp(listen: str | None, door: _Door, *, read_only: bool) -> TcpRole | None:
     if listen is None:
         return None
     address = ListenAddress.parse(listen)
-    check_exposure(address, protected=token is not None)
-    return TcpRole(address, token, read_only)
+    check_exposure(address, protected=door.protected, insecure_public=None)
+    return TcpRole(address, door.token, read_only, door.tls)

@@ -19,7 +19,7 @@ READ_SECONDS = 60
 
 
 @click.command()
-@options.socket
+@options.server
 @options.common
 def env(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     """Print the environment of Hugging Face clients that go through the daemon, for sh: eval "$(p2pmodel env)".
@@ -37,14 +37,14 @@ def env(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG
 
 async def _variables(settings: Settings) -> dict[str, str]:
     async with connected(settings) as client:
-        return variables_of(await client.node())
+        return variables_of(await client.node(), here=settings.client.server is None)
 
 
-def variables_of(node: NodeView) -> dict[str, str]:
-    """By name. Raises Unavailable if the daemon has no endpoint."""
+def variables_of(node: NodeView, *, here: bool = True) -> dict[str, str]:
+    """By name; `here`: whether the daemon is on this machine. Raises Unavailable if it has no endpoint."""
     if node.hub is None:
         raise Unavailable("the daemon serves no hub endpoint", hint="set daemon.hub_listen and start it again")
-    shared = {"HF_HUB_CACHE": node.cache_dir} if os.access(Path(node.cache_dir), os.W_OK) else {}
+    shared = {"HF_HUB_CACHE": node.cache_dir} if here and os.access(Path(node.cache_dir), os.W_OK) else {}
     return {
         "HF_ENDPOINT": node.hub,
         **shared,

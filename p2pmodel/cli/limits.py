@@ -16,7 +16,7 @@ from p2pmodel.settings import Settings
 @click.command()
 @click.option("--upload", callback=options.size, metavar="SIZE", help="To all peers together, a second; 0: no limit.")
 @click.option("--download", callback=options.size, metavar="SIZE", help="From all peers together, a second.")
-@options.socket
+@options.server
 @options.common
 def limits(*, settings: Settings, upload: int | None, download: int | None, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     """Show the daemon's rate limits, or change them until it starts anew.

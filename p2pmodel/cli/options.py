@@ -135,6 +135,36 @@ def socket(verb: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def server(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--socket`, and `--server` with `--ca-file` and `--server-token-file`. Goes above `common`."""
+    verb = click.option(
+        "--server-token-file",
+        "_set_client__token_file",
+        type=click.Path(path_type=Path),
+        help="Token that it asks for; a file of mode 0600.",
+    )(verb)
+    verb = click.option(
+        "--ca-file",
+        "_set_client__ca_file",
+        type=click.Path(path_type=Path),
+        help="Authorities that its certificate may be signed by, besides the system's.",
+    )(verb)
+    return click.option(
+        "--server", "_set_client__server", metavar="URL", help="Ask the daemon there (its --control-listen)."
+    )(socket(verb))
+
+
+def tls(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--tls-cert`, `--tls-key` and `--tls-client-ca`. Goes above `common`."""
+    for name, setting, meaning in (
+        ("--tls-client-ca", "tls_client_ca", "Authorities of which each client must have a certificate."),
+        ("--tls-key", "tls_key", "Its private key; nobody else may read it."),
+        ("--tls-cert", "tls_certificate", "Certificate (PEM, with its chain) of the addresses that are given: HTTPS."),
+    ):
+        verb = click.option(name, f"_set_http__{setting}", type=click.Path(path_type=Path), help=meaning)(verb)
+    return verb
+
+
 def given(*names: str) -> list[str]:
     """Those of the options `names` of the verb that runs which stand on its command line, as they are written."""
     ctx = click.get_current_context()
@@ -189,9 +219,11 @@ __all__ = [
     "origin",
     "progress",
     "reference",
+    "server",
     "size",
     "socket",
     "sync_log",
     "sync_log_path",
+    "tls",
     "upstream",
 ]

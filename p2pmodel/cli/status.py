@@ -21,7 +21,7 @@ from p2pmodel.settings import Settings
 @click.argument("repo", metavar="[REPO[@REV]]", required=False)
 @click.option("--watch", is_flag=True, help="Go on, with a line for each change, until interrupted.")
 @click.option("--peers", is_flag=True, help="Show whom each exchanges bytes with, the busiest first.")
-@options.socket
+@options.server
 @options.common
 def status(
     *,

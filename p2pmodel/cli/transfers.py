@@ -9,22 +9,36 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.running import run
-from p2pmodel.client import Client
+from p2pmodel.cli.secrets import read_private_token
+from p2pmodel.client import Client, Server
 from p2pmodel.domain.names import Reference
 from p2pmodel.domain.transfers import TransferView, named
 from p2pmodel.errors import InvalidInput, NotFound
-from p2pmodel.settings import Settings
+from p2pmodel.settings import ClientSettings, Settings
+from p2pmodel.tls import client_context
 
 Command = Callable[[Client, str], Awaitable[TransferView]]
 
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Client]:
-    """The daemon of this machine. Whatever is asked of one that does not run raises NoDaemon."""
-    if settings.daemon.socket is None:
+    """The daemon that the settings name, else that of this machine. What is asked of one that does not run raises
+    NoDaemon."""
+    where = server(settings.client) or settings.daemon.socket
+    if where is None:
         raise InvalidInput("no socket of a daemon is configured", hint="see 'Settings' in README.md")
-    async with Client(settings.daemon.socket) as client:
+    async with Client(where) as client:
         yield client
+
+
+def server(named: ClientSettings) -> Server | None:
+    """The daemon that is asked over TCP, if one is named. Raises InvalidInput for files that cannot be used."""
+    if named.server is None:
+        return None
+    token = read_private_token(named.token_file) if named.token_file else None
+    if not named.server.startswith("https:"):
+        return Server(named.server, token)
+    return Server(named.server, token, client_context(named.ca_file, named.certificate, named.key))
 
 
 def chosen(views: Iterable[TransferView], repo: str) -> tuple[TransferView, ...]:
@@ -39,7 +53,7 @@ def chosen(views: Iterable[TransferView], repo: str) -> tuple[TransferView, ...]
 
 @click.command()
 @click.argument("repo", metavar="REPO[@REV]")
-@options.socket
+@options.server
 @options.common
 def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     """Stop the daemon's transfers of REPO, their serving too, until they are resumed."""
@@ -48,7 +62,7 @@ def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
 
 @click.command()
 @click.argument("repo", metavar="REPO[@REV]")
-@options.socket
+@options.server
 @options.common
 def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     """Go on with the daemon's transfers of REPO that are paused or have failed."""
@@ -57,7 +71,7 @@ def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None
 
 @click.command()
 @click.argument("repo", metavar="REPO[@REV]")
-@options.socket
+@options.server
 @options.common
 def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     """Let the daemon forget its transfers of REPO. What is here of them stays, and a new fetch goes on from there."""

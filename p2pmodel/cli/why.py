@@ -15,7 +15,7 @@ from p2pmodel.settings import Settings
 
 @click.command()
 @click.argument("repo", metavar="REPO[@REV]")
-@options.socket
+@options.server
 @options.common
 def why(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     """Say what bounds the daemon's transfers of REPO now, and what would help; it looks for a second."""

@@ -45,3 +45,16 @@ class ListenAddress:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host.lower() == "localhost"
+
+
+def neighbourhood(address: str) -> str:
+    """Whom a remote `address` stands for where clients are counted: of IPv6 the /64, which one host has all of."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(known, ipaddress.IPv4Address):
+        return str(known)
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(known if known.is_loopback else ipaddress.ip_network((known, 64), strict=False))

@@ -1,8 +1,8 @@
 """The birth of a torrent: nobody holds a snapshot, and those who want it pull a slice each from the mirrors.
 
-They tell the roots of the pieces they pulled. Once every piece has one, the torrent's trees follow from them, and the
-peers exchange the rest. Nobody vouches for a root: whether all of them were right shows when each peer holds the files
-against the hub's hashes.
+They tell the roots of the pieces they pulled, and exchange those in chapters (`domain/chapters`). Once every piece has
+one, the torrent's trees follow from them, and the peers exchange the rest. Nobody vouches for a root: whether all of
+them were right shows when each peer holds the files against the hub's hashes.
 
 1. The leases are those of a swarm (`domain/leases`), where a piece is scarce only as long as it has no root and nobody
    who is there says that it has it.
@@ -18,10 +18,11 @@ Pure: time in seconds is passed in.
 from collections.abc import Mapping
 from dataclasses import replace
 
+from p2pmodel.domain.chapters import chapter_bytes, trees_of
 from p2pmodel.domain.layout import Layout, piece_length_for
-from p2pmodel.domain.leases import Demand, Grant, Leases
+from p2pmodel.domain.leases import Demand, Grant, Leases, pieces_of
 from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.merkle import HASH, FileTree, tree_of
+from p2pmodel.domain.merkle import HASH, FileTree
 
 SHARE_OF_THE_REST = 2
 """A peer is given at most the fair share of a peer, divided by this, at a time."""
@@ -37,6 +38,7 @@ class Birth:
         self._leases = Leases(self.layout.piece_count, manifest.total_size, budget=budget)
         self._roots: dict[int, bytes] = {}
         self._rooted = 0
+        self._in_chapters = 0
         self._demands: dict[str, Demand] = {}
 
     @property
@@ -71,14 +73,24 @@ class Birth:
         self._demands.pop(name, None)
         self._leases.leave(name)
 
-    def grant(self, now: float) -> dict[str, Grant]:
+    def grant(self, now: float) -> Mapping[str, Grant]:
         """What every peer is to be told from now on."""
         return self._leases.grant(now)
 
     def trees(self) -> dict[str, FileTree]:
         """By path, the trees of all files that are not empty. KeyError before every piece has a root."""
-        filled = (span for span in self.layout.spans if span.piece_count)
-        return {s.path: tree_of([self._roots[p] for p in s.pieces], self.layout.piece_length) for s in filled}
+        return trees_of(self.layout, self._roots.__getitem__)
+
+    def next_chapter(self) -> dict[int, bytes]:
+        """The roots of a chapter that is to be exchanged from now on; none of them will be in another. Empty while
+        there is nobody to exchange it with, or not enough of it, or the torrent will be there as soon."""
+        new = self._rooted & ~self._in_chapters
+        due = chapter_bytes(self.manifest.total_size)
+        mean = self.manifest.total_size / max(self.layout.piece_count, 1)
+        if len(self._demands) < 2 or new.bit_count() * mean < due or self.left * mean < due / 2:
+            return {}
+        self._in_chapters |= new
+        return {piece: self._roots[piece] for piece in pieces_of(new)}
 
     def _pass_on(self, name: str, now: float) -> None:
         demand, others = self._demands[name], self._rooted

@@ -27,7 +27,8 @@ class Word:
     """What a coordinator tells a peer: its grant, and the seeders it knows. `late`: others came before, and have pieces
     to give: meet them first.
 
-    In a birth: `born` is the info-hash once there is a torrent, `left` how many pieces have no root yet.
+    In a birth: `born` is the info-hash once there is a torrent, `left` how many pieces have no root yet, `chapters` the
+    info-hashes of those there are.
     """
 
     grant: Grant
@@ -35,6 +36,7 @@ class Word:
     late: bool = False
     born: str = ""
     left: int = 0
+    chapters: tuple[str, ...] = ()
 
 
 def demand_text(demand: Demand, piece_count: int) -> str:
@@ -92,6 +94,7 @@ def parse_word(text: str) -> Word:
             late=bool(plain["late"]),
             born=str(plain.get("born", "")),
             left=_count(plain.get("left", 0)),
+            chapters=tuple(map(str, plain.get("chapters", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"this is not a grant: {error!r}") from None

@@ -19,8 +19,9 @@ Pure: time in seconds is passed in. Sets of pieces are integers, bit p for piece
 and a thousand peers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 SILENCE = 5.0
 """Seconds without a word after which a peer counts as gone."""
@@ -160,8 +161,9 @@ class Leases:
             self._gone.clear()
             self._spent = 0
 
-    def grant(self, now: float) -> dict[str, Grant]:
-        """Give what can be given; what every peer is to be told from now on."""
+    def grant(self, now: float) -> Mapping[str, Grant]:
+        """Give what can be given; what every peer is to be told from now on, as a view that the next call changes. A
+        grant that is the same object as before is no news."""
         if now >= self._look_at:
             self._expire(now)
         if self._has_room:
@@ -214,7 +216,7 @@ class Leases:
         could = peer.leased or peer.demand.near or self._affords(1)
         return bool(could and peer.demand.scarce and peer.demand.want)
 
-    def _told(self) -> dict[str, Grant]:
+    def _told(self) -> Mapping[str, Grant]:
         said = len(self._peers), self._spent, not self._affords(1)
         names = self._changed if said == self._said else self._peers.keys() | self._changed
         for name in names:
@@ -223,7 +225,7 @@ class Leases:
             else:
                 self._grants.pop(name, None)
         self._changed, self._said = set(), said
-        return dict(self._grants)
+        return MappingProxyType(self._grants)
 
     # -- leases ----------------------------------------------------------------------------------------------
 

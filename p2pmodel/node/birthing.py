@@ -1,4 +1,5 @@
-"""A snapshot of which nobody has a torrent, pulled by all who want it, a slice each, until it has one.
+"""A snapshot of which nobody has a torrent, pulled by all who want it, a slice each, until it has one. Meanwhile they
+exchange what they pulled (`node/exchanging`).
 
 What is pulled lies in the staged files, on record, where mirroring and transfers find it: however this ends, the next
 step goes on from there. Who is alone mirrors the snapshot by itself, which is quicker, and claims all of it until
@@ -7,7 +8,7 @@ somebody joins.
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +22,7 @@ from p2pmodel.domain.manifest import Manifest
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.counting import stoppable
+from p2pmodel.node.exchanging import Exchange
 from p2pmodel.node.finding import download_torrent
 from p2pmodel.node.leasing import Presence
 from p2pmodel.node.mirroring import Mirrored, Mirroring
@@ -33,6 +35,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.settings import SwarmSettings
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.space import check_space
+from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo, parse
 
 ALONE_FOR = 1.5
@@ -56,12 +59,14 @@ class NoBirth(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended. `pulled`: pieces that came from mirrors in this run, of `pulled_bytes` together; `complete`: the
-    snapshot is published here."""
+    """How it ended. `pulled`: pieces that came from mirrors in this run, of `pulled_bytes` together; `traded`: from the
+    other nodes, of `traded_bytes`; `complete`: the snapshot is published here."""
 
     metainfo: Metainfo | None
     pulled: frozenset[int] = frozenset()
     pulled_bytes: int = 0
+    traded: frozenset[int] = frozenset()
+    traded_bytes: int = 0
     complete: bool = False
 
 
@@ -76,6 +81,7 @@ class Birthing:
         repo: RepoCache,
         origin: Origin,
         coordinators: Sequence[str],
+        engine: Callable[[], Awaitable[Engine]],
         settings: SwarmSettings,
         reporter: Reporter,
         arriving: Arriving | None = None,
@@ -85,6 +91,7 @@ class Birthing:
         self._refs = refs
         self._repo = repo
         self._origin = origin
+        self._engine = engine
         self._settings = settings
         self._reporter = reporter
         self._layout = birth_layout(manifest)
@@ -105,6 +112,7 @@ class Birthing:
         self._here: set[int] = set()
         self._here_bits = 0
         self._pulled_bytes = 0
+        self._traded: set[int] = set()
         self._roots: dict[int, bytes] = {}
         self._untold: set[int] = set()
         self._in_flight: set[int] = set()
@@ -129,7 +137,7 @@ class Birthing:
             return await self._run()
         except NoBirth as reason:
             self._reporter.note(f"{reason}: taking it from the mirrors alone")
-        return Outcome(None, self._pulled, self._pulled_bytes)
+        return self._outcome(None)
 
     async def _run(self) -> Outcome:
         async with companions() as start:
@@ -146,7 +154,7 @@ class Birthing:
                 raise NoBirth("the coordinator cannot bring those together who want it")
             while True:
                 if await self._together(stock):
-                    return Outcome(await self._torrent(), self._pulled, self._pulled_bytes)
+                    return self._outcome(await self._torrent())
                 if mirrored := await self._by_myself():
                     return await self._finish(mirrored)
                 stock = await self._take_stock()
@@ -160,6 +168,7 @@ class Birthing:
         length = self._layout.piece_length
         async with StagedFiles(self._staging, self._manifest, length) as staged, companions() as start:
             start(self._hash_stock(stock))
+            exchange, joined = self._exchange(stock, staged), set[str]()
             while not self._born:
                 self._news.clear()
                 self._drains = self._is_alone()
@@ -167,11 +176,32 @@ class Birthing:
                     return False
                 if not self._drains:
                     self._start_pulls(staged, start)
+                for url in self._chapters() - joined:
+                    joined.add(url)
+                    start(exchange.take_part(url))
                 self._check_hope()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY):
                         await self._news.wait()
         return not self._has_all_alone()
+
+    def _exchange(self, stock: Stock, staged: StagedFiles) -> Exchange:
+        return Exchange(
+            self._manifest,
+            self._layout,
+            folder=self._repo.folder,
+            paths=stock.paths,
+            staged=staged,
+            engine=self._engine,
+            settings=self._settings,
+            has=lambda piece, root: piece in self._here and self._roots.get(piece) == root,
+            wants=lambda piece: piece not in self._here and piece not in self._in_flight,
+            on_piece=self._trade,
+        )
+
+    def _chapters(self) -> set[str]:
+        base = f"{self._coordinator.rstrip('/')}/births/{birth_name(self._text)}"
+        return {f"{base}/{info_hash}.torrent" for info_hash in self._word.chapters} if self._word else set()
 
     def _is_alone(self) -> bool:
         passed = time.monotonic() - self._since
@@ -241,6 +271,15 @@ class Birthing:
         self._here_bits |= bits_of(new)
         self._pulled_bytes += self._size(new)
 
+    def _trade(self, piece: int, root: bytes) -> None:
+        """The piece came from another node. That is no news to the coordinator, which hears of it soon enough."""
+        self._moved = time.monotonic()
+        if piece not in self._here:
+            self._roots[piece] = root
+            self._traded.add(piece)
+            self._here.add(piece)
+            self._here_bits |= 1 << piece
+
     def _tell(self, roots: dict[int, bytes]) -> None:
         self._roots |= roots
         self._untold |= roots.keys()
@@ -275,6 +314,7 @@ class Birthing:
             self._manifest,
             self._reporter,
             pulled_before=self._pulled_bytes,
+            traded_before=self._size(self._traded),
             arriving=self._arriving,
         )
         self._mirroring = True
@@ -308,8 +348,8 @@ class Birthing:
                     while not self._born:
                         self._news.clear()
                         await self._news.wait()
-                    return Outcome(await self._torrent(), self._pulled, self._pulled_bytes, complete=True)
-        return Outcome(None, self._pulled, self._pulled_bytes, complete=True)
+                    return self._outcome(await self._torrent(), complete=True)
+        return self._outcome(None, complete=True)
 
     # -- with the coordinator --------------------------------------------------------------------------------
 
@@ -374,9 +414,10 @@ class Birthing:
 
     # -- arithmetic and progress -----------------------------------------------------------------------------
 
-    @property
-    def _pulled(self) -> frozenset[int]:
-        return frozenset(self._here - self._before)
+    def _outcome(self, metainfo: Metainfo | None, *, complete: bool = False) -> Outcome:
+        pulled = frozenset(self._here - self._before - self._traded)
+        traded = frozenset(self._traded)
+        return Outcome(metainfo, pulled, self._pulled_bytes, traded, self._size(traded), complete)
 
     def _size(self, pieces: Iterable[int]) -> int:
         return sum(self._layout.piece_range(piece).length for piece in pieces)
@@ -389,13 +430,14 @@ class Birthing:
 
     def _progress(self) -> Progress:
         pulled = self._pulled_bytes if self._word else 0
-        cached = self._size(self._before)
+        cached, traded = self._size(self._before), self._size(self._traded)
         waits = self._word is not None and not self._in_flight and not self._word.grant.pieces
         return Progress(
             "mirroring" if self._word else "checking",
             self._manifest.total_size,
-            cached + pulled,
+            cached + pulled + traded,
             from_cache=cached,
+            from_peers=traded,
             from_mirrors=pulled,
             peers=self._word.grant.peers - 1 if self._word else 0,
             download_rate=self._rate.value(),

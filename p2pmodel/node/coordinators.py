@@ -125,18 +125,23 @@ async def keep_published(
     *,
     source: Source | None = None,
     on_note: Callable[[str], None] = lambda _line: None,
+    on_published: Callable[[], None] = lambda: None,
     every: float = REPUBLISH_EVERY,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Publish to every coordinator now and every `every` seconds, until cancelled.
 
     A coordinator that fails is tried again after 1 to 60 seconds; a note tells when its state changes, not each time.
+    `on_published` is called whenever one has taken it.
     """
+
+    async def attempt(url: str) -> None:
+        await publish(url, torrent, refs, token, source=source)
+        on_published()
+
     async with asyncio.TaskGroup() as group:
         for url in dict.fromkeys(coordinators):
-            group.create_task(
-                _keep(url, partial(publish, url, torrent, refs, token, source=source), on_note, every, sleep)
-            )
+            group.create_task(_keep(url, partial(attempt, url), on_note, every, sleep))
 
 
 async def catalog(url: str, timeout: float) -> list[dict[str, Any]]:

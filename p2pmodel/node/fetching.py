@@ -13,12 +13,13 @@ from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.domain.progress import Timings
 from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.node.arriving import Arriving
-from p2pmodel.node.birthing import Birthing
+from p2pmodel.node.birthing import Birthing, Outcome
 from p2pmodel.node.coordinators import announce_url, in_zone, report_wrong
 from p2pmodel.node.finding import Found, Target, TorrentTarget, find_reference, find_torrent
 from p2pmodel.node.locking import one_at_a_time
 from p2pmodel.node.mirroring import Mirroring
 from p2pmodel.node.origins import Origins
+from p2pmodel.node.outlet import Outlet
 from p2pmodel.node.progress import PhaseClock, Progress, Reporter
 from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
 from p2pmodel.node.transfer import Transfer, TransferPlan
@@ -71,6 +72,14 @@ class Home:
     arriving: Arriving = field(default_factory=Arriving)
     origins: Origins = field(default_factory=Origins)
     """Those of its fetches, to look at."""
+    outlet: Outlet | None = None
+    """Where what is complete is pulled from under leases."""
+
+    def limit(self, *, upload: int, download: int) -> None:
+        """Exchange at most that many bytes a second (0: no limit)."""
+        self.engine.limit(upload=upload, download=download)
+        if self.outlet:
+            self.outlet.limit(upload)
 
 
 class Fetching:
@@ -156,24 +165,33 @@ class Fetching:
                 repo=repo,
                 origin=origin,
                 coordinators=found.coordinators,
+                engine=engine.started,
                 settings=self._settings.swarm,
                 reporter=self._watched,
                 arriving=self._arriving,
             )
             outcome = await birthing.run()
         if outcome.metainfo and not (outcome.complete and not self._serves):
-            await self._from_swarm(found, outcome.metainfo, engine, on_ready, outcome.pulled)
+            await self._from_swarm(found, outcome.metainfo, engine, on_ready, outcome)
         elif outcome.complete:
             on_ready(self._fetched(found.manifest))
         else:
-            await self._from_mirrors(found, on_ready, outcome.pulled_bytes)
+            await self._from_mirrors(found, on_ready, outcome)
 
-    async def _from_mirrors(self, found: Found, on_ready: Callable[[Fetched], None], pulled: int = 0) -> None:
+    async def _from_mirrors(
+        self, found: Found, on_ready: Callable[[Fetched], None], before: Outcome | None = None
+    ) -> None:
         repo = self._cache.repo(found.manifest.repo)
         files = self._selected(found.manifest)
         async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
             mirroring = Mirroring(
-                origin, repo, found.manifest, self._watched, pulled_before=pulled, arriving=self._arriving
+                origin,
+                repo,
+                found.manifest,
+                self._watched,
+                pulled_before=before.pulled_bytes if before else 0,
+                traded_before=before.traded_bytes if before else 0,
+                arriving=self._arriving,
             )
             await mirroring.run(files, found.refs)
         on_ready(self._fetched(found.manifest))
@@ -188,17 +206,17 @@ class Fetching:
         metainfo: Metainfo,
         engine: "_OnDemand",
         on_ready: Callable[[Fetched], None],
-        mirrored: frozenset[int] | None = None,
+        birth: Outcome | None = None,
     ) -> None:
-        """`mirrored`: the torrent was just born, and we brought those pieces."""
+        """`birth`: of which the torrent has just come."""
         try:
-            await self._transfer(found, metainfo, await engine.started(), on_ready, mirrored)
+            await self._transfer(found, metainfo, await engine.started(), on_ready, birth)
         except WrongTorrent as error:
             coordinators = _leasing(metainfo, self._settings)
-            birth = birth_name(manifest_text(metainfo.manifest))
+            name = birth_name(manifest_text(metainfo.manifest))
             timeout = self._settings.swarm.coordinator_timeout
-            withdrawn = await report_wrong(coordinators, birth, metainfo.info_hash, timeout)
-            if self._settings.offline or (mirrored is None and not withdrawn):
+            withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout)
+            if self._settings.offline or (birth is None and not withdrawn):
                 raise
             self._reporter.note(f"{error.what}: nobody vouched for it; taking it from the mirrors alone")
             await self._from_mirrors(found, on_ready)
@@ -209,7 +227,7 @@ class Fetching:
         metainfo: Metainfo,
         engine: Engine,
         on_ready: Callable[[Fetched], None],
-        mirrored: frozenset[int] | None,
+        birth: Outcome | None,
     ) -> None:
         chosen = set(self._selected(found.manifest))
         trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
@@ -226,14 +244,21 @@ class Fetching:
             download_limit=self._settings.swarm.download_limit,
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,
-            mirrored=mirrored or frozenset(),
-            meeting=None if mirrored is None else MEETING_OF_THE_BORN,
+            mirrored=birth.pulled if birth else frozenset(),
+            traded=birth.traded if birth else frozenset(),
+            meeting=MEETING_OF_THE_BORN if birth else None,
         )
         repo = self._cache.repo(found.manifest.repo)
         async with (
             self._origin(metainfo) as origin,
             Transfer(
-                plan, engine=engine, repo=repo, origin=origin, reporter=self._watched, arriving=self._arriving
+                plan,
+                engine=engine,
+                repo=repo,
+                origin=origin,
+                reporter=self._watched,
+                arriving=self._arriving,
+                outlet=self._home.outlet if self._home else None,
             ) as transfer,
         ):
             async with one_at_a_time(repo, found.manifest.commit, self._watched):
@@ -241,7 +266,7 @@ class Fetching:
             on_ready(self._fetched(found.manifest))
             if self._serves:
                 await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)
-            elif mirrored is not None:
+            elif birth is not None:
                 await transfer.hand_on()
 
     @asynccontextmanager
@@ -302,10 +327,12 @@ class _OnDemand:
     def __init__(self, engine: Engine, stack: AsyncExitStack | None) -> None:
         self._engine = engine
         self._stack = stack
+        self._starting = asyncio.Lock()
 
     async def started(self) -> Engine:
         """The engine, running until the stack closes."""
-        if self._stack is not None:
-            await self._stack.enter_async_context(self._engine)
-            self._stack = None
+        async with self._starting:
+            if self._stack is not None:
+                await self._stack.enter_async_context(self._engine)
+                self._stack = None
         return self._engine

@@ -40,15 +40,18 @@ def take_inventory(
     """
     spans, files = metainfo.layout.spans, metainfo.manifest.files
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
+    etags, names = repo.etags(), staging.names()  # so that thousands of files that are not there cost no look each
 
     def examine(span: FileSpan, count: Count) -> None:
         file = files[span.index]
-        blob = adoptable(repo, file, count)
+        blob = adoptable(repo, file, count) if file.etag in etags else None
         if blob is not None:
             found[span.index] = blob, True, frozenset(span.pieces)
             return
         staged = staging.path_of(span.index, file)
-        found[span.index] = staged, False, recover(staged, span, metainfo, known & frozenset(span.pieces), count)
+        pieces = known.intersection(span.pieces)
+        right = recover(staged, span, metainfo, pieces, count) if staged.name in names else frozenset[int]()
+        found[span.index] = staged, False, right
 
     in_parallel(sorted(spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
     return Inventory(

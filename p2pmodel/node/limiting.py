@@ -6,7 +6,6 @@ from datetime import datetime
 
 from p2pmodel.domain.schedules import Schedule
 from p2pmodel.domain.transfers import Limits, LimitsView
-from p2pmodel.swarm.engine import Engine
 
 LOOK_EVERY = 10.0
 """Seconds between looks at the clock: it may be set, and a suspended machine's sleep lasts longer."""
@@ -17,11 +16,11 @@ def _local_now() -> datetime:
 
 
 class Limiter:
-    """The rate limits of `engine`. Schedules are of the machine's local time."""
+    """Has `limit` obey, which takes bytes a second `upload` and `download`. Schedules are of local time."""
 
     def __init__(
         self,
-        engine: Engine,
+        limit: Callable[..., None],
         base: Limits,
         upload: Schedule,
         download: Schedule,
@@ -29,13 +28,13 @@ class Limiter:
         now: Callable[[], datetime] = _local_now,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._engine = engine
+        self._limit = limit
         self._base = base
         self._upload = upload
         self._download = download
         self._now = now
         self._sleep = sleep
-        self._applied = base  # what the engine started with
+        self._applied = base  # what it started with
 
     def view(self) -> LimitsView:
         """What it was told, and what applies now."""
@@ -47,7 +46,7 @@ class Limiter:
         self.apply()
 
     def apply(self) -> bool:
-        """Have the engine obey what applies now; whether that is new."""
+        """Have it obey what applies now; whether that is new."""
         now = self._now()
         day, minute = now.weekday(), now.hour * 60 + now.minute
         limits = Limits(
@@ -55,7 +54,7 @@ class Limiter:
         )
         if limits == self._applied:
             return False
-        self._engine.limit(upload=limits.upload, download=limits.download)
+        self._limit(upload=limits.upload, download=limits.download)
         self._applied = limits
         return True
 

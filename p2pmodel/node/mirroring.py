@@ -43,7 +43,8 @@ class Mirroring:
     """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
 
     With `log` every file that is pulled is recorded there before it becomes visible; `arriving` shows it meanwhile.
-    `pulled_before`: so many of the bytes that are staged already came from mirrors in this run, too.
+    `pulled_before`: so many of the bytes that are staged already came from mirrors in this run, too; `traded_before`:
+    so many from peers.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Mirroring:
         *,
         log: SyncLog | None = None,
         pulled_before: int = 0,
+        traded_before: int = 0,
         arriving: Arriving | None = None,
     ) -> None:
         self._log = log
         self._pulled_before = pulled_before
+        self._traded_before = traded_before
         self._arriving = arriving or Arriving()
         self._origin = origin
         self._repo = repo
@@ -178,12 +181,14 @@ class Mirroring:
     def _progress(self) -> Progress:
         held = self._cached + self._resumed
         before = min(self._pulled_before, held)
+        traded = min(self._traded_before, held - before)
         done = self._checked if self._phase == "checking" else min(held + self._pulled + self._shared, self._total)
         return Progress(
             self._phase,
             self._total,
             self._total if self._phase == "done" else done,
-            from_cache=held - before,
+            from_cache=held - before - traded,
+            from_peers=traded,
             from_mirrors=self._pulled + before,
             download_rate=self._rate.value(),
         )

@@ -60,13 +60,13 @@ class Node:
         self.home = home
         self.settings = settings
         self.version = Version()
-        self._folder = folder
+        self.folder = folder
         self._note = note
         self._now = now
         self._records = TransferRecords(folder / "transfers")
         self._kept: dict[str, Kept] = {}
         self._limiter = Limiter(
-            home.engine,
+            home.limit,
             Limits(settings.swarm.upload_limit, settings.swarm.download_limit),
             Schedule.parse(settings.daemon.upload_schedule),
             Schedule.parse(settings.daemon.download_schedule),
@@ -222,11 +222,11 @@ class Node:
 
     @translated()
     def _take_lock(self) -> Callable[[], None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(self._folder / "lock")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(self.folder / "lock")
         if lock is None:
             raise LocalResource(
-                f"another daemon keeps its transfers in {self._folder}", hint="stop it, or set another state_dir"
+                f"another daemon keeps its transfers in {self.folder}", hint="stop it, or set another state_dir"
             )
         return lock.release
 

@@ -23,6 +23,7 @@ from p2pmodel.domain.names import Reference, RepoId
 from p2pmodel.domain.transfers import TransferView
 from p2pmodel.errors import IntegrityError, NotFound, NotYet, P2PModelError, Unavailable, restored
 from p2pmodel.node.arriving import Key, Window
+from p2pmodel.node.asking import Asking
 from p2pmodel.node.fetching import FetchRequest
 from p2pmodel.node.finding import Found, from_coordinators
 from p2pmodel.node.node import Node
@@ -30,8 +31,7 @@ from p2pmodel.node.progress import Reporter
 from p2pmodel.node.single_flight import SingleFlight
 from p2pmodel.node.tasks import in_thread
 from p2pmodel.node.upstream import Upstream
-from p2pmodel.origin.origin import Origin, get_ready_to_ask
-from p2pmodel.settings import Settings
+from p2pmodel.origin.origin import get_ready_to_ask
 from p2pmodel.store.arrivals import is_tainted, taint
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.disk import translated
@@ -55,8 +55,8 @@ class OnDemand:
         self.cache = node.home.cache
         self._node = node
         self._reporter = reporter
-        self._sources = _Sources(node.settings)
-        self._upstream = Upstream(self.cache, self._sources, reporter, ttl=ttl)
+        self.asking = Asking(node.settings, reporter)
+        self._upstream = Upstream(self.cache, self.asking, reporter, ttl=ttl)
         self._starting: SingleFlight[tuple[str, Selection], None] = SingleFlight()
         self._asked: set[tuple[str, Selection]] = set()
         """Transfers, and what of them they have been told to bring."""
@@ -64,7 +64,9 @@ class OnDemand:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._sources)
+            await stack.enter_async_context(self.asking)
+            if self.asking.origin is not None:
+                stack.enter_context(self._node.home.origins.watching(self.asking.origin))
             stack.push_async_callback(self._upstream.close)
             stack.push_async_callback(self._starting.close)
             stack.push_async_callback(self._stop)
@@ -284,32 +286,6 @@ class _Wanted:
         if self.failure is not None:
             raise self.failure.with_traceback(None)
         self.task.result()
-
-
-class _Sources:
-    """What is asked about revisions: the coordinators, whose torrent brings its manifest, then the mirrors."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._origin = None if settings.offline else Origin(settings.mirrors, settings.origin)
-
-    async def __aenter__(self) -> Self:
-        if self._origin is not None:
-            await self._origin.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._origin is not None:
-            await self._origin.__aexit__(None, None, None)
-
-    async def manifest(self, ref: Reference) -> Manifest:
-        """As `Teller`."""
-        metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
-        if metainfo is not None:
-            return metainfo.manifest
-        if self._origin is None:
-            raise Unavailable(f"{ref} is not known here, and no mirror may be asked", hint="unset HF_HUB_OFFLINE")
-        return await self._origin.manifest(ref)
 
 
 def _open(path: Path) -> BinaryIO | None:

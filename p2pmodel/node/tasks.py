@@ -52,6 +52,16 @@ async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:
         raise
 
 
+async def in_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end, also when cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
 async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run all of `works` to their end; the first failure cancels the rest and is raised itself, not in a group."""
     try:

@@ -33,6 +33,7 @@ from p2pmodel.node.inventory import Inventory, take_inventory
 from p2pmodel.node.leaseholding import Leaseholder
 from p2pmodel.node.leasing import Lessee
 from p2pmodel.node.ordering import keep_order
+from p2pmodel.node.outlet import Offer, Outlet
 from p2pmodel.node.progress import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.seeders import Seeders
@@ -96,6 +97,8 @@ class TransferPlan:
     """Bytes a second from seeders (0: no limit)."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has brought from mirrors already."""
+    traded: frozenset[int] = frozenset()
+    """And from peers."""
     meeting: float | None = None
     """As in `PieceFeed`."""
     mirror_pieces: int = 8
@@ -115,6 +118,7 @@ class Transfer:
         origin: Origin | None,
         reporter: Reporter,
         arriving: Arriving | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
         self._plan = plan
         self._metainfo = plan.metainfo
@@ -123,6 +127,8 @@ class Transfer:
         self._origin = origin
         self._reporter = reporter
         self._arriving = arriving or Arriving()
+        self._outlet = outlet
+        self._offer: Offer | None = None
         self._durable: frozenset[int] = frozenset()
         """Pieces that are right and can be read from their files; at most `SAVE_EVERY` old."""
         self._staging = repo.staging(plan.metainfo.manifest.commit)
@@ -180,10 +186,29 @@ class Transfer:
         async with companions() as start:
             start(self._consume(self._torrent.events()))
             start(self._report(REPORT_SEEDING_EVERY))
+            if self._outlet and self._has_all:
+                self._offer = self._new_offer(self._outlet, self._torrent)
+                start(self._offer.run())
             while ends is None or time.monotonic() < ends:
                 if ratio is not None and self._uploaded() >= ratio * self._total:
                     return
                 await asyncio.sleep(REPORT_SEEDING_EVERY)
+
+    @property
+    def _has_all(self) -> bool:
+        """Whether every file of the snapshot is here, and right by the hub's hashes."""
+        return len(self._plan.files) == len(self._metainfo.manifest.files) and not self._missing
+
+    def _new_offer(self, outlet: Outlet, torrent: SwarmTorrent) -> Offer:
+        return Offer(
+            outlet,
+            torrent,
+            self._metainfo,
+            coordinators=self._plan.coordinators,
+            trackers=self._plan.trackers,
+            uploaded=self._uploaded,
+            on_note=self._reporter.note,
+        )
 
     async def hand_on(self) -> None:
         """Serve the snapshot until those that are here have taken what only we have: until nothing went out for
@@ -211,7 +236,7 @@ class Transfer:
             from_seeders=self._pulled,
             from_mirrors=self._bytes["mirrors"],
             from_other_zones=self._from_other_zones(status),
-            uploaded=status.uploaded if status else 0,
+            uploaded=self._uploaded(),
             peers=status.peers if status else 0,
             download_rate=status.download_rate if status else 0,
             upload_rate=status.upload_rate if status else 0,
@@ -287,12 +312,12 @@ class Transfer:
             )
         wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
         self._missing = wanted - inventory.have
-        mirrored = self._plan.mirrored & inventory.have
-        self._before, self._mirrored = inventory.have - mirrored, set(mirrored)
+        mirrored, traded = self._plan.mirrored & inventory.have, self._plan.traded & inventory.have
+        self._before, self._mirrored = inventory.have - mirrored - traded, set(mirrored)
         self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
         self._bytes = {
-            "cache": self._size(wanted & inventory.have - mirrored),
-            "peers": 0,
+            "cache": self._size(wanted & self._before),
+            "peers": self._size(wanted & traded),
             "mirrors": self._size(wanted & mirrored),
         }
         self._pulled = 0
@@ -544,4 +569,5 @@ class Transfer:
         return self._torrent.status().peers if self._torrent else 0
 
     def _uploaded(self) -> int:
-        return self._torrent.status().uploaded if self._torrent else 0
+        pulled = self._offer.sent() if self._offer else 0
+        return pulled + (self._torrent.status().uploaded if self._torrent else 0)

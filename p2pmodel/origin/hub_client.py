@@ -13,7 +13,7 @@ from huggingface_hub import get_session, set_client_factory
 from yarl import URL
 
 from p2pmodel.origin.proxies import proxy_for
-from p2pmodel.origin.trust import context_with
+from p2pmodel.tls import context_with
 
 _trusted: dict[URL, Path] = {}
 _lock = threading.Lock()

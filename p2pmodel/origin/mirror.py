@@ -13,8 +13,8 @@ from p2pmodel.domain.estimates import Meter, Quality
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.ranking import Health
 from p2pmodel.origin.pace import Pace
-from p2pmodel.origin.trust import context_with
 from p2pmodel.settings import MirrorSettings
+from p2pmodel.tls import context_with
 
 _SILENCE = 1.0
 
@@ -52,16 +52,24 @@ class Mirror:
         return URL(f"{endpoint}/{manifest.repo}/resolve/{manifest.commit}/{quote(path)}", encoded=True)
 
     @property
+    def token(self) -> str | None:
+        """Its own token, which requests to it carry."""
+        return self.settings.token.get_secret_value() if self.settings.token else None
+
+    @property
     def has_token(self) -> bool:
         """Whether requests to it carry a token."""
         return self.settings.token is not None
 
     def authorization(self, url: URL) -> dict[str, str]:
         """The header that carries the token: only to the mirror's own scheme, host and port."""
-        token = self.settings.token
+        return self.bearer(url, self.token)
+
+    def bearer(self, url: URL, token: str | None) -> dict[str, str]:
+        """The same for any `token` that may be sent to this mirror."""
         if token is None or url.user or url.origin() != self._endpoint.origin():
             return {}
-        return {"Authorization": f"Bearer {token.get_secret_value()}"}
+        return {"Authorization": f"Bearer {token}"}
 
     def tls(self, url: URL) -> ssl.SSLContext | bool:
         """What its certificate is held against: its own `ca_file` counts for its own host and port only."""

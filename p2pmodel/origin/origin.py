@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Self
 
@@ -18,7 +18,10 @@ from p2pmodel.origin.mirror import compare, mirrors_of
 from p2pmodel.origin.notes import Notes
 from p2pmodel.origin.probing import Probes
 from p2pmodel.origin.pulling import Pull
+from p2pmodel.origin.question import Question
 from p2pmodel.origin.reading import Read
+from p2pmodel.origin.relay import Relay
+from p2pmodel.origin.relayed import Relayed
 from p2pmodel.origin.remembering import recall, remember
 from p2pmodel.origin.requests import RangeRequests, new_session
 from p2pmodel.origin.sink import RangeSink
@@ -63,6 +66,7 @@ class Origin:
         requests = RangeRequests(self._session, self._clock, lambda: on_rate(self._clock.now()))
         self._fleet = Fleet(self._mirrors, requests, self._settings, self._clock, self._notes)
         self._probes = Probes(self._fleet)
+        self._relay = Relay(self._fleet)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -112,6 +116,10 @@ class Origin:
         by_name = {m.name: m for m in self._mirrors}
         mirrors = [by_name[h.name] for h in ordered((m.health for m in self._mirrors), self._clock.now())]
         return await Lookup(_fetch_manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
+
+    def relay(self, question: Question) -> AbstractAsyncContextManager[Relayed]:
+        """The mirrors' answer to a client's request, as it is: see `Relay.ask`."""
+        return self._relay.ask(question)
 
     async def probe(self, manifest: Manifest, file: ManifestFile) -> None:
         """Ask every mirror for the first 256 KiB of `file`, for `standings` to tell how they fare. Raises nothing:

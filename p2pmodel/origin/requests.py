@@ -24,8 +24,8 @@ CHUNK = 1 << 20
 CHUNK_SECONDS = 0.25
 """Seconds after which fewer bytes are handed on, too: on a slow link a kill -9 must not cost a chunk a connection."""
 
-_REDIRECTS = {301, 302, 303, 307, 308}
-_MAX_REDIRECTS = 5
+REDIRECTS = {301, 302, 303, 307, 308}
+MAX_REDIRECTS = 5
 _MAX_RESOLVED = 4096
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 # Everything that may stand in a URL, and the percent sign: a presigned address must be sent exactly as it came.
@@ -65,7 +65,7 @@ class RangeRequests:
         Raises Failed if there is none, or only a server's error.
         """
         url = URL(f"{mirror.settings.endpoint}/api/whoami-v2", encoded=True)
-        response = await self._send(mirror, url, {"Connection": "close"})
+        response = await self.send(mirror, url, {"Connection": "close"})
         response.close()
         if response.status >= 500:
             raise Failed(f"HTTP {response.status}")
@@ -75,7 +75,7 @@ class RangeRequests:
         resolved = self._resolved.get(key)
         if resolved is not None:
             response = await self._get(mirror, resolved, wanted)
-            if response.status not in _REDIRECTS and not expired(response.status, response.headers):
+            if response.status not in REDIRECTS and not expired(response.status, response.headers):
                 return response
             response.release()
             self._resolved.pop(key, None)
@@ -83,16 +83,16 @@ class RangeRequests:
 
     async def _resolve(self, mirror: Mirror, wanted: Wanted, key: _Resolved) -> aiohttp.ClientResponse:
         url = mirror.url(wanted.manifest, wanted.file.path)
-        for hop in range(_MAX_REDIRECTS + 1):
+        for hop in range(MAX_REDIRECTS + 1):
             response = await self._get(mirror, url, wanted)
-            if response.status not in _REDIRECTS:
+            if response.status not in REDIRECTS:
                 if hop:
                     self._remember(key, url, response)
                 return response
             response.release()
             check_identity(response.headers, wanted)
-            url = _target(url, response.headers.get("Location"))
-        raise Refused(f"more than {_MAX_REDIRECTS} redirects", Unavailable)
+            url = target_of(url, response.headers.get("Location"))
+        raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
     def _remember(self, key: _Resolved, url: URL, response: aiohttp.ClientResponse) -> None:
         if expired(response.status, response.headers):
@@ -103,15 +103,20 @@ class RangeRequests:
         self._resolved[key] = url
 
     async def _get(self, mirror: Mirror, url: URL, wanted: Wanted) -> aiohttp.ClientResponse:
-        return await self._send(mirror, url, wanted.header | mirror.authorization(url))
+        return await self.send(mirror, url, wanted.header | mirror.authorization(url))
 
-    async def _send(self, mirror: Mirror, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def send(
+        self, mirror: Mirror, url: URL, headers: dict[str, str], *, method: str = "GET", body: bytes | None = None
+    ) -> aiohttp.ClientResponse:
+        """One request, whose redirect is not followed. Raises Failed."""
         timing = _Timing()
         began = time.monotonic()
         try:
-            response = await self._session.get(
+            response = await self._session.request(
+                method,
                 url,
                 headers=headers,
+                data=body,
                 allow_redirects=False,
                 proxy=proxy_for(url),
                 ssl=mirror.tls(url),
@@ -132,7 +137,7 @@ class RangeRequests:
         offset, held, failure = wanted.start, 0, None
         handed = time.monotonic()
         while failure is None:
-            block, failure = await _block(response, mirror.pace.block)
+            block, failure = await next_block(response, mirror.pace.block)
             if block and mirror.heard(len(block), self._clock.now()):
                 self._on_rate()
             blocks.append(block)
@@ -154,7 +159,7 @@ class RangeRequests:
             raise failure
 
 
-async def _block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
+async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
     """What has come, `most` bytes at most (-1: all of it); nothing at the end or when it failed."""
     try:
         return await (response.content.readany() if most < 0 else response.content.read(most)), None
@@ -203,7 +208,8 @@ def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
     )
 
 
-def _target(url: URL, location: str | None) -> URL:
+def target_of(url: URL, location: str | None) -> URL:
+    """Where a redirect from `url` leads. Raises Refused."""
     try:
         target = url.join(URL(quote(location or "", safe=_URL_CHARACTERS), encoded=True))
     except ValueError:

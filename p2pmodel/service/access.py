@@ -12,9 +12,11 @@ from p2pmodel.errors import AccessDenied, Forbidden
 @dataclass(frozen=True, slots=True)
 class Access:
     """With a `token`, who sends it. Without, whoever can connect; but no web page that a browser here happens to show:
-    neither under a name that its owner points at this machine, nor across sites."""
+    neither under a name that its owner points at this machine, nor across sites. With `any_name` the node may be called
+    by names, too: TLS checks that they are its own, and who is asking."""
 
     token: str | None = field(default=None, repr=False)
+    any_name: bool = False
 
     def check(self, headers: Mapping[str, str], *, public: bool = False) -> None:
         """Raise Forbidden or AccessDenied for a request with `headers` that is not let in. `public` needs no token."""
@@ -22,10 +24,13 @@ class Access:
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             raise Forbidden("a page of another site asked", hint="open the node's own address")
+        # An image or a link of that page: browsers send no Origin with it, and it would bring a model here.
+        if headers.get("Sec-Fetch-Site", "").lower() == "cross-site" and not public:
+            raise Forbidden("a page of another site asked", hint="open the node's own address")
         if self.token is not None:
             if not public:
                 self._check_token(headers.get("Authorization", ""))
-        elif not _is_this_machine(host):
+        elif not self.any_name and not _is_this_machine(host):
             raise Forbidden(f"this node is not known as '{host[:80]}'", hint="ask it by its IP address, or localhost")
 
     def _check_token(self, authorization: str) -> None:

@@ -1,5 +1,6 @@
 """Births of torrents over a WebSocket: GET /births/<digest>?revision=NAME, in a room (`rooms`). The messages are
-`domain/birth_messages`. DELETE /births/<digest>?info_hash=HASH: a peer has found the torrent that was born to be wrong.
+`domain/birth_messages`. GET /births/<digest>/<info-hash>.torrent: a chapter of it (`domain/chapters`). DELETE
+/births/<digest>?info_hash=HASH: a peer has found the torrent that was born to be wrong.
 
 Nobody vouches for a torrent that was born here until a seeder publishes it, so whoever may speak to this coordinator
 may have it withdrawn. The snapshot then has no birth for `BARREN` seconds: a mirror that lies would have it lie again.
@@ -7,21 +8,22 @@ may have it withdrawn. The snapshot then has no birth for `BARREN` seconds: a mi
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import WSMsgType, web
 
 from p2pmodel.domain.birth_messages import MAX_MANIFEST, birth_name, manifest_text, parse_manifest, parse_tidings
 from p2pmodel.domain.births import Birth
-from p2pmodel.domain.lease_messages import Word
+from p2pmodel.domain.chapters import chapter_trees
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.names import Reference, check_revision, is_commit
 from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError
 from p2pmodel.service.catalog import Catalog
+from p2pmodel.service.catalog_routes import MEDIA_TYPE
 from p2pmodel.service.publication import Publication, read_publication
 from p2pmodel.service.rooms import Room, Words, refuse, welcome
 from p2pmodel.swarm.metainfo import MAX_PIECES
-from p2pmodel.swarm.torrents import build, parse
+from p2pmodel.swarm.torrents import Metainfo, build, parse
 
 BARREN = 3600.0
 """Seconds for which a snapshot whose torrent was wrong has no birth."""
@@ -45,6 +47,10 @@ class _Birth:
         self.revisions: set[str] = set()
         self.born = ""
         self.bearing: asyncio.Task[None] | None = None
+        self.chapters: dict[str, bytes] = {}
+        """Torrents, by info-hash."""
+        self.writing: asyncio.Task[None] | None = None
+        """The next of them."""
         self.looked = now
         self.left = self.birth.left
 
@@ -96,11 +102,20 @@ class BirthRoutes:
             self._barren[digest] = self._clock() + BARREN
         return web.Response(status=204)
 
+    async def handle_get_chapter(self, request: web.Request) -> web.Response:
+        """The torrent of a chapter, as long as its birth lasts."""
+        birth, _ = self._births.get(request.match_info["digest"], (None, None))
+        chapter = birth.chapters.get(request.match_info["info_hash"]) if birth else None
+        if chapter is None:
+            raise NotFound("there is no such chapter")
+        return web.Response(body=chapter, content_type=MEDIA_TYPE)
+
     async def close(self, _app: web.Application | None = None) -> None:
         """Tell every peer that this coordinator ends. For `on_shutdown`."""
         for birth, _ in self._births.values():
-            if birth.bearing is not None:
-                birth.bearing.cancel()
+            for task in (birth.bearing, birth.writing):
+                if task is not None:
+                    task.cancel()
         await asyncio.gather(*(room.close() for _, room in self._births.values()))
 
     def _conceive(self, digest: str, manifest: Manifest, announce: str) -> tuple[_Birth, Room]:
@@ -112,7 +127,7 @@ class BirthRoutes:
 
         def words() -> Words:
             self._look(birth)
-            return lambda grant, _came: Word(grant, born=birth.born, left=birth.left)
+            return Words(born=birth.born, left=birth.left, chapters=tuple(birth.chapters))
 
         room = Room(birth.birth, words, clock=self._clock)
         self._births[digest] = birth, room
@@ -123,6 +138,8 @@ class BirthRoutes:
         birth.birth.tell(name, demand, roots, self._clock())
         if not birth.birth.left and not birth.born and birth.bearing is None:
             birth.bearing = asyncio.get_running_loop().create_task(self._bear(digest, birth, room))
+        elif (birth.writing is None or birth.writing.done()) and (roots := birth.birth.next_chapter()):
+            birth.writing = asyncio.get_running_loop().create_task(_write(birth, roots, room))
 
     def _look(self, birth: _Birth) -> None:
         """A seeder may have published meanwhile."""
@@ -154,6 +171,18 @@ class BirthRoutes:
     def _digest(self, info_hash: str) -> str:
         """Which birth a torrent of the catalog is of."""
         return birth_name(manifest_text(parse(self._catalog.by_info_hash(info_hash).raw).manifest))
+
+
+async def _write(birth: _Birth, roots: Mapping[int, bytes], room: Room) -> None:
+    """Make a chapter, and tell everybody."""
+    manifest, layout = birth.birth.manifest, birth.birth.layout
+
+    def made() -> Metainfo:
+        return parse(build(manifest, chapter_trees(layout, roots), trackers=[birth.announce]))
+
+    chapter = await asyncio.to_thread(made)
+    birth.chapters[chapter.info_hash] = chapter.raw
+    room.grant_soon()
 
 
 async def _manifest(socket: web.WebSocketResponse, digest: str) -> Manifest:

@@ -29,38 +29,51 @@ from p2pmodel.errors import (
     InvalidInput,
     LocalResource,
     NotFound,
-    P2PModelError,
+    TooManyRequests,
     Unavailable,
 )
 from p2pmodel.origin.standing import Standing
 from p2pmodel.os_errors import translate
+from p2pmodel.service import limits
 from p2pmodel.service.access import Access
 from p2pmodel.service.control_bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.service.event_stream import EventStreams
 from p2pmodel.service.node_api import NodeApi
-from p2pmodel.service.refusals import json_refusals, refusal
+from p2pmodel.service.refusals import answerable, json_refusals, refusal
 from p2pmodel.service.route_table import Route, document
+from p2pmodel.settings import HttpSettings
 
 MAX_BODY = 24 << 20
 """Bytes: the largest .torrent, in base64."""
 
-_ANYWHERE = (InvalidInput, AccessDenied, Forbidden, LocalResource)
+_ANYWHERE = (InvalidInput, AccessDenied, Forbidden, TooManyRequests, LocalResource)
 
 B = TypeVar("B", bound=BaseModel)
 
 
+UNPACED = HttpSettings(max_requests_per_second=0)
+"""For whom only time is limited."""
+
+
 def control_app(
-    api: NodeApi, access: Access | None = None, *, read_only: bool = False, public: Collection[str] = ()
+    api: NodeApi,
+    access: Access | None = None,
+    *,
+    read_only: bool = False,
+    public: Collection[str] = (),
+    http: HttpSettings = UNPACED,
 ) -> web.Application:
-    """The application; `access` says who may ask (None: everyone who can connect). `read_only` leaves out every route
-    that changes something. Who asks for a path in `public` needs no token."""
+    """The application; `access` says who may ask (None: everyone who can connect), `http` how often. `read_only` leaves
+    out every route that changes something. Who asks for a path in `public` needs no token."""
     handlers = _Handlers(api)
     routes = [route for route in table(handlers) if not (read_only and route.mutates)]
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[json_refusals, _errors, _guard(access, public)])
+    checks = [*limits.rate(http), _guard(access, public), limits.body(http.body_timeout)]
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[json_refusals, _errors, *checks])
     for route in routes:
         app.router.add_route(route.method, route.path, route.handler, name=route.name)
     app.on_shutdown.append(handlers.close)
-    handlers.document = document(routes, title="p2pmodel node", errors=_ANYWHERE)
+    secured = access is not None and access.token is not None
+    handlers.document = document(routes, title="p2pmodel node", errors=_ANYWHERE, secured=secured)
     return app
 
 
@@ -275,9 +288,7 @@ async def _errors(
         return await handler(request)
     except web.HTTPException:
         raise
-    except P2PModelError as error:
-        return refusal(error)
     except Exception as error:
-        if request.transport is None or request.transport.is_closing():
-            raise  # nobody is there to be told
+        if not answerable(request):
+            raise
         return refusal(translate(error))

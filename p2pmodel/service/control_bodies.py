@@ -8,7 +8,7 @@ _Patterns = Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_le
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class StartBody(_Body):

@@ -30,6 +30,7 @@ ORIGIN_BUDGET = 1.05
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _BIRTH = "/births/{digest:[0-9a-f]{64}}"
+_CHAPTER = _BIRTH + "/{info_hash:[0-9a-f]{64}}.torrent"
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 
 
@@ -64,6 +65,7 @@ def coordinator_app(
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, refusal),
         ("GET", _BIRTH, births.handle, refusal),
         ("DELETE", _BIRTH, births.handle_delete, refusal),
+        ("GET", _CHAPTER, births.handle_get_chapter, refusal),
     ]
     if token:
         table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]

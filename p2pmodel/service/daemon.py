@@ -5,6 +5,7 @@ bounded: no more requests (3 s at most), then the transfers leave their swarms (
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.node.fetching import Home
 from p2pmodel.node.node import Node
 from p2pmodel.node.sources import engine_of
+from p2pmodel.service import limits
 from p2pmodel.service.access import Access
 from p2pmodel.service.control import control_app
 from p2pmodel.service.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.node_api import NodeApi
 from p2pmodel.service.node_endpoint import HubRole, serving_hub
 from p2pmodel.service.node_metrics import HEALTH, add_observation
+from p2pmodel.service.node_source import serving_source
 from p2pmodel.service.server import check_not_running, serving, serving_unix
 from p2pmodel.service.systemd import notify
 from p2pmodel.settings import Settings
@@ -38,6 +41,8 @@ class TcpRole:
     listen: ListenAddress
     token: str | None = None
     read_only: bool = False
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +78,16 @@ class Daemon:
             await asyncio.to_thread(check_writable, each)
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
-            home = Home(engine, HubCache(settings.cache_dir))
+            cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
+            outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
+            home = Home(engine, cache, outlet=outlet)
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)
             app = control_app(api)
             add_observation(app, api)
-            await stack.enter_async_context(serving_unix(app, path, grace=GRACE))
+            bounds = limits.connections(settings.http)
+            await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds))
             url = await self._serve_tcp(api, stack)
             on_ready(Ready(path, url, ListenAddress(*engine.address), hub))
             notify("READY=1")
@@ -95,7 +103,11 @@ class Daemon:
         tcp = self._tcp
         if tcp is None:
             return None
-        app = control_app(api, Access(tcp.token), read_only=tcp.read_only, public=(*PAGE, HEALTH))
+        http = self._settings.http
+        access = Access(tcp.token, any_name=tcp.tls is not None and http.asks_for_certificates)
+        app = control_app(api, access, read_only=tcp.read_only, public=(*PAGE, HEALTH), http=http)
         add_observation(app, api)
         add_dashboard(app)
-        return await stack.enter_async_context(serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE))
+        bounds = limits.connections(http)
+        server = serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE, limits=bounds, tls=tcp.tls)
+        return await stack.enter_async_context(server)

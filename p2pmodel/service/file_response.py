@@ -17,8 +17,8 @@ from p2pmodel.service.access_log import SENT
 from p2pmodel.service.delivery import Delivery
 from p2pmodel.service.pace import Pace
 
-STALL_TIMEOUT = 120.0
-"""Seconds in which a client must take a chunk; then its connection is closed."""
+STALL = web.AppKey("STALL", float)
+"""Where an application keeps the seconds in which a client must take a chunk; then its connection is closed."""
 
 FIRST_BYTE = 5.0
 """Seconds to wait for a file that is arriving before its headers go out: half of what hub clients wait."""
@@ -127,6 +127,7 @@ async def _send_body(
 ) -> None:
     offset, end = part.start, part.start + part.length
     file, limit = content.file, end if content.ready is None else offset
+    stall = request.config_dict[STALL]
     send = partial(_send_zeros, request, response) if file is None else partial(_send_chunk, request, response, file)
     while offset < end:
         if offset >= limit and content.ready is not None:
@@ -135,7 +136,7 @@ async def _send_body(
         if pace is not None:
             count = min(count, pace.slice)
             await pace.turn(count)
-        async with asyncio.timeout(STALL_TIMEOUT):
+        async with asyncio.timeout(stall):
             offset += await send(offset, count)
 
 

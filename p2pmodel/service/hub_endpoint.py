@@ -8,7 +8,7 @@ as the hub has them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N
     GET       /api/models/{id}/refs
     POST      /api/models/{id}/paths-info/{rev}        form or JSON: paths
     GET HEAD  /{id}/resolve/{rev}/{path}               one Range
-    any       /api/datasets/..., /datasets/..., and of spaces     501: this endpoint is about models
+    any       /api/datasets/..., /datasets/..., and of spaces     501: it is about models, unless it has a `relay`
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
     GET       /sync-log                                what came from upstream, in hash-chained JSON lines
 """
@@ -18,28 +18,33 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from p2pmodel.domain.names import DEFAULT_REVISION, printable
 from p2pmodel.errors import EntryNotFound, InvalidInput
-from p2pmodel.service import hub_metadata
+from p2pmodel.service import hub_metadata, limits
 from p2pmodel.service.accel import Accel
 from p2pmodel.service.access import Access
 from p2pmodel.service.access_log import AccessLog
-from p2pmodel.service.file_response import Content, answer
+from p2pmodel.service.file_response import STALL, Content, answer
 from p2pmodel.service.hub_errors import bearer, errors, guard, refusal
 from p2pmodel.service.library import CacheLibrary, Library, Supply, UpstreamLibrary
 from p2pmodel.service.pace import Pace
 from p2pmodel.service.published import Published, Snapshot
 from p2pmodel.service.server import MAX_BODY
 from p2pmodel.service.sync_log_route import sync_log_route
+from p2pmodel.settings import HttpSettings
 from p2pmodel.store.cache import HubCache
+
+UNPACED = HttpSettings(max_requests_per_second=0)
+"""For whom only time is limited."""
 
 PAGE = 1000
 """Entries in a page of a tree, unless the client asks for fewer."""
@@ -50,8 +55,27 @@ MAX_PAD = 16 << 20
 _REPO = r"{repo:[^/]+(?:/[^/]+)?}"
 _REV = r"{revision:refs/[^/]+/[^/]+|[^/]+}"
 _PAD = re.compile(r"\.pad/([0-9]{1,8})")
-_OTHERS = ("datasets", "spaces")
 _COMPRESS_FROM = 1024
+
+
+class Relay(Protocol):
+    """Who answers what is not about models, and may answer what is."""
+
+    async def models(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware around what is asked about models."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """All else."""
+
+
+async def _other(request: web.Request) -> web.Response:
+    what = f"{request.path} is not about a model, and models are all that this endpoint serves"
+    return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for it")
+
+
+_REFUSED = [
+    web.route("*", f"{prefix}/{kind}/{{rest:.*}}", _other) for prefix in ("", "/api") for kind in ("datasets", "spaces")
+]
 
 
 def hub_endpoint(
@@ -65,29 +89,37 @@ def hub_endpoint(
     sync_log: Path | None = None,
     accel: str | None = None,
     access: Access | None = None,
+    relay: Relay | None = None,
+    http: HttpSettings = UNPACED,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
     It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
     files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
     as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs. `access` keeps out
-    the pages that a browser on this machine shows.
+    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else.
+    `http` says how often and how slowly one may ask.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
         middlewares.append(access_log.middleware())
-    middlewares.append(errors)
+    middlewares += [errors, *limits.rate(http)]
     if access is not None:
         middlewares.append(guard(access))
     if token is not None:
         middlewares.append(bearer(token))
+    middlewares.append(limits.body(http.body_timeout))
+    if relay is not None:
+        middlewares.append(relay.models)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app[STALL] = http.stall_timeout
     if library is None:
         published = Published(cache)
         library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
     if sync_log is not None:
         app.add_routes([sync_log_route(sync_log)])
     app.add_routes(_Handlers(library, pace, Accel(accel, cache.root) if accel else None).routes())
+    app.add_routes(relay.routes() if relay is not None else _REFUSED)
     return app
 
 
@@ -105,11 +137,6 @@ class _Handlers:
             web.get(f"/api/models/{_REPO}/refs", self.refs),
             web.post(f"/api/models/{_REPO}/paths-info/{_REV}", self.paths_info),
             web.get(f"/api/models/{_REPO}", self.model_info),
-            *(
-                web.route("*", f"{prefix}/{kind}/{{rest:.*}}", self.other)
-                for prefix in ("", "/api")
-                for kind in _OTHERS
-            ),
             web.get(f"/{_REPO}/resolve/{_REV}/{{path:.+}}", self.resolve),
         ]
 
@@ -131,10 +158,6 @@ class _Handlers:
         snapshot = await self._snapshot(request)
         return await _json(request, lambda: hub_metadata.paths_info(snapshot.manifest, paths))
 
-    async def other(self, request: web.Request) -> web.Response:
-        what = f"{request.path} is not about a model, and models are all that this endpoint serves"
-        return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for it")
-
     async def tree(self, request: web.Request) -> web.Response:
         # A cursor names the commit of the first page: a branch that moves meanwhile does not mix two listings.
         commit, start = _cursor(request)
@@ -147,7 +170,7 @@ class _Handlers:
         end = start + _limit(request)
         response = await _json(request, lambda: entries[start:end])
         if end < len(entries):
-            following = _public(request).update_query(cursor=f"{snapshot.manifest.commit}.{end}")
+            following = public_url(request).update_query(cursor=f"{snapshot.manifest.commit}.{end}")
             response.headers["Link"] = f'<{following}>; rel="next"'
         return response
 
@@ -174,7 +197,7 @@ class _Handlers:
             return await answer(request, content, pace=self._pace)
 
 
-def _public(request: web.Request) -> URL:
+def public_url(request: web.Request) -> URL:
     """The URL as the client knows it: TLS may end in front of us. A client that lies about it misleads itself."""
     return request.url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else request.url
 
@@ -202,14 +225,13 @@ def _cursor(request: web.Request) -> tuple[str | None, int]:
 
 async def _posted_paths(request: web.Request) -> list[str]:
     """The `paths` of a form or of a JSON object."""
-    if request.content_type == "application/json":
-        try:
+    paths: Any = None
+    with suppress(ValueError, LookupError, RecursionError):  # what is not in the encoding, or the charset, that it says
+        if request.content_type == "application/json":
             body = await request.json()
-        except ValueError:
-            body = None
-        paths = body.get("paths") if isinstance(body, dict) else None
-    else:
-        paths = (await request.post()).getall("paths", [])
+            paths = body.get("paths") if isinstance(body, dict) else None
+        else:
+            paths = (await request.post()).getall("paths", [])
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise InvalidInput("paths-info needs 'paths', a list of texts")

@@ -6,8 +6,17 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from p2pmodel.errors import EntryNotFound, GatedRepo, P2PModelError, RepoNotFound, RevisionNotFound
+from p2pmodel.errors import (
+    EntryNotFound,
+    GatedRepo,
+    P2PModelError,
+    RepoNotFound,
+    RevisionNotFound,
+    TooManyRequests,
+)
+from p2pmodel.os_errors import translate
 from p2pmodel.service.access import Access
+from p2pmodel.service.refusals import answerable
 
 RETRY_AFTER = 5
 """Seconds after which a client may ask again for what is not here now."""
@@ -20,15 +29,18 @@ _CODES: dict[type[P2PModelError], str] = {
 }
 
 
-def refusal(status: int, message: str, *, code: str | None = None, commit: str | None = None) -> web.Response:
-    """An error answer. `code` picks the exception the client raises; `commit` lets it remember an absent file."""
+def refusal(
+    status: int, message: str, *, code: str | None = None, commit: str | None = None, retry_after: int = RETRY_AFTER
+) -> web.Response:
+    """An error answer. `code` picks the exception the client raises; `commit` lets it remember an absent file.
+    `retry_after` (seconds) goes with 429 and 503."""
     headers = {"X-Error-Message": " ".join(message.encode("ascii", "replace").decode().split())}
     if code is not None:
         headers["X-Error-Code"] = code
     if commit is not None:
         headers["X-Repo-Commit"] = commit
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-        headers["Retry-After"] = str(RETRY_AFTER)
+        headers["Retry-After"] = str(retry_after)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return web.json_response({"error": message}, status=status, headers=headers)
@@ -39,10 +51,16 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer what handlers raise."""
     try:
         return await handler(request)
-    except P2PModelError as error:
-        return refusal(error.http_status, str(error), code=_CODES.get(type(error)))
     except web.HTTPError as error:
         return refusal(error.status, error.reason)
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        if not answerable(request):
+            raise
+        known = translate(error)
+        wait = known.retry_after if isinstance(known, TooManyRequests) else RETRY_AFTER
+        return refusal(known.http_status, str(known), code=_CODES.get(type(known)), retry_after=wait)
 
 
 def guard(access: Access) -> Middleware:

@@ -1,13 +1,14 @@
 """Leases of a swarm: GET /leases/<info-hash>, a WebSocket (`rooms`). The messages are `domain/lease_messages`."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from p2pmodel.domain.lease_messages import Word, parse_demand
+from p2pmodel.domain.lease_messages import parse_demand
 from p2pmodel.domain.leases import Leases
 from p2pmodel.domain.sources import Sources
 from p2pmodel.service.catalog import Catalog
@@ -74,8 +75,8 @@ class LeaseRoutes:
         info_hash = publication.info_hash
 
         def words() -> Words:
-            sources, held, first = self._sources.of(info_hash), self._is_held(info_hash), room.first
-            return lambda grant, came: Word(grant, sources, held or came - first > LATE)
+            late_after = -math.inf if self._is_held(info_hash) else room.first + LATE
+            return Words(self._sources.of(info_hash), late_after)
 
         leases = Leases(publication.piece_count, publication.size, budget=self._budget)
         room = Room(leases, words, clock=self._clock)

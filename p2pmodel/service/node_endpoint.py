@@ -1,9 +1,11 @@
 """The hub endpoint of a node: what `HF_ENDPOINT` on this machine points at.
 
-Everybody who reaches it reads what the node's tokens open, as everybody does who asks a mirror. A client's own token is
-not looked at, not passed on and not logged: off loopback the endpoint has a token of its own.
+Everybody who reaches it reads what the node's tokens open, as everybody does who asks a mirror. A client's own token
+opens to it alone what those do not (`service/relaying`), and is neither kept nor logged. Off loopback the endpoint has
+a token of its own, and that is what clients send.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -15,13 +17,17 @@ from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.node.node import Node
 from p2pmodel.node.on_demand import OnDemand
 from p2pmodel.node.progress import Reporter
+from p2pmodel.node.rights import Rights
+from p2pmodel.service import limits
 from p2pmodel.service.access import Access
 from p2pmodel.service.access_log import AccessLog
 from p2pmodel.service.hub_endpoint import hub_endpoint
 from p2pmodel.service.library import NodeLibrary
 from p2pmodel.service.published import Published
+from p2pmodel.service.relaying import Relaying
 from p2pmodel.service.server import serving
 from p2pmodel.settings import Settings
+from p2pmodel.store.withheld import Withheld
 
 DEFAULT = ListenAddress("127.0.0.1", 8092)
 
@@ -34,6 +40,8 @@ class HubRole:
     listen: ListenAddress | None = None
     token: str | None = field(default=None, repr=False)
     access_log: Path | None = None
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
 
 
 def check_mirrors(settings: Settings, role: HubRole) -> None:
@@ -56,15 +64,21 @@ async def serving_hub(
         on_demand = await stack.enter_async_context(OnDemand(node, Reporter(note=note)))
         log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
         listen = role.listen or DEFAULT
+        rights = Rights(Withheld(node.folder / "withheld.json"), on_demand.asking.opens)
+        stack.push_async_callback(rights.close)
+        http = node.settings.http
         app = hub_endpoint(
             node.home.cache,
             library=NodeLibrary(on_demand, Published(node.home.cache)),
             access_log=log,
             token=role.token,
-            access=Access() if role.token is None else None,
+            access=Access(any_name=role.tls is not None and http.asks_for_certificates) if role.token is None else None,
+            http=http,
+            relay=Relaying(on_demand.asking, rights, guarded=role.token is not None),
         )
         try:
-            url: str | None = await stack.enter_async_context(serving(app, listen.host, listen.port, grace=grace))
+            server = serving(app, listen.host, listen.port, grace=grace, limits=limits.connections(http), tls=role.tls)
+            url: str | None = await stack.enter_async_context(server)
         except LocalResource as error:
             if role.listen is not None:
                 raise

@@ -6,6 +6,7 @@ the `id` of before is the same peer, whose connection of before is over.
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,13 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from p2pmodel.domain.lease_messages import HEARTBEAT, MAX_MESSAGE, Word, word_text
 from p2pmodel.domain.leases import Grant
 from p2pmodel.domain.names import printable
+from p2pmodel.domain.sources import Source
 from p2pmodel.errors import InvalidInput
 
 GATHER = 0.01
 """Seconds in which the words of several peers are taken together before anything is granted."""
+GATHER_A_PEER = 1e-6
+"""Seconds more for each peer that is there: granting looks at everybody, 0.1 us each."""
 SEND_TIMEOUT = 5.0
 """Seconds in which a peer must take a message."""
 MAX_PEERS = 10_000
@@ -45,6 +49,7 @@ class Peer:
     request: web.Request
     socket: web.WebSocketResponse
     came: float
+    grant: Grant | None = None
     word: Word | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     speaking: asyncio.Task[None] | None = None
@@ -55,8 +60,19 @@ class Peer:
             self.request.transport.abort()
 
 
-Words = Callable[[Grant, float], Word]
-"""Makes what a peer is told of its grant, who came at that time."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What all peers are told beside their grants; `late` are those who came after `late_after`."""
+
+    sources: tuple[Source, ...] = ()
+    late_after: float = math.inf
+    born: str = ""
+    left: int = 0
+    chapters: tuple[str, ...] = ()
+
+    def to(self, peer: Peer, grant: Grant) -> Word:
+        """What one peer is told."""
+        return Word(grant, self.sources, peer.came > self.late_after, self.born, self.left, self.chapters)
 
 
 class Room:
@@ -73,6 +89,7 @@ class Room:
         self._words = words
         self._clock = clock
         self._peers: dict[str, Peer] = {}
+        self._said: Words | None = None
         self._soon: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -139,15 +156,19 @@ class Room:
             self.grant_soon()
 
     async def _grant(self) -> None:
-        await asyncio.sleep(GATHER)
+        await asyncio.sleep(GATHER + GATHER_A_PEER * len(self._peers))
         self._soon = None
-        word_of = self._words()
+        words = self._words()
+        as_before, self._said = words == self._said, words
         for name, grant in self._granting.grant(self._clock()).items():
-            if peer := self._peers.get(name):
-                word = word_of(grant, peer.came)
-                if peer.word is None or not _same(peer.word, word):
-                    peer.word = word
-                    peer.news.set()
+            peer = self._peers.get(name)
+            if peer is None or (as_before and peer.grant is grant):
+                continue
+            peer.grant = grant
+            word = words.to(peer, grant)
+            if peer.word is None or not _same(peer.word, word):
+                peer.word = word
+                peer.news.set()
 
 
 async def welcome(request: web.Request, room: Room | None, *, longest: int = MAX_MESSAGE) -> web.WebSocketResponse:
@@ -188,7 +209,7 @@ def _same(one: Word, other: Word) -> bool:
     swarm of ten thousand would be ten thousand messages.
     """
     same = one.grant is other.grant or _gist(one.grant) == _gist(other.grant)
-    birth = (one.born, one.left) == (other.born, other.left)
+    birth = (one.born, one.left, one.chapters) == (other.born, other.left, other.chapters)
     return same and birth and one.late == other.late and one.sources == other.sources
 
 

@@ -18,6 +18,7 @@ _REFUSAL = {
     "properties": {name: {"type": "string"} for name in ("code", "message", "hint")},
     "required": ["code", "message", "hint"],
 }
+_OF_BODIES = {"408": "The body takes too long.", "413": "It is too large.", "415": "It is not JSON."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,10 @@ class Route:
         return self.handler.__name__
 
 
-def document(routes: Iterable[Route], *, title: str, errors: Sequence[type[P2PModelError]]) -> dict[str, Any]:
-    """The OpenAPI document of `routes`, each of which may answer `errors` too."""
+def document(
+    routes: Iterable[Route], *, title: str, errors: Sequence[type[P2PModelError]], secured: bool
+) -> dict[str, Any]:
+    """The OpenAPI document of `routes`, each of which may answer `errors`, too; `secured`: all of them need a token."""
     table = list(routes)
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = []
     for route in table:
@@ -67,7 +70,7 @@ def document(routes: Iterable[Route], *, title: str, errors: Sequence[type[P2PMo
             "schemas": shared.get("$defs", {}) | {"Refusal": _REFUSAL},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        "security": [{}, {"token": []}],
+        "security": [{"token": []}] if secured else [{}],
     }
 
 
@@ -80,11 +83,14 @@ def _operation(route: Route, schemas: dict[str, Any], errors: Sequence[type[P2PM
     for error in (*errors, *route.errors):
         said = (error.__doc__ or error.__name__).partition("\n")[0]
         answers.setdefault(str(error.http_status), {"description": said, "content": refusal})
+    for status, said in _OF_BODIES.items() if route.mutates else ():
+        answers.setdefault(status, {"description": said, "content": refusal})
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": answers}
     inside = [{"name": n, "in": "path", "required": True} for n in _PARAMETER.findall(route.path)]
     asked = [{"name": name, "in": "query", "required": True} for name in route.query]
     if inside or asked:
-        operation["parameters"] = [parameter | {"schema": {"type": "string"}} for parameter in inside + asked]
+        schema = {"type": "string", "minLength": 1}
+        operation["parameters"] = [parameter | {"schema": schema} for parameter in inside + asked]
     if route.body:
         content = {"application/json": {"schema": schemas[f"{route.name} body"]}}
         operation["requestBody"] = {"required": True, "content": content}

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from aiohttp import web
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.os_errors import translate
+from p2pmodel.service.connections import LimitedServer, Limits
 
 MAX_BODY = 4 << 20
 """Largest request body in bytes that an application should accept (`web.Application(client_max_size=MAX_BODY)`)."""
@@ -19,27 +21,42 @@ MAX_HEADER = 8190
 """Longest request line and longest header field in bytes."""
 
 
-def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: bool = False) -> None:
+def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: bool | None = False) -> None:
     """Raise InvalidInput if others could reach `address` without a token and nobody said that they may.
 
-    `protected` is whether the application asks for a token; `insecure_public` the user's explicit word.
+    `protected` is whether the application asks for a token; `insecure_public` the user's explicit word
+    (None: which does not count here).
     """
     if not (address.loopback or protected or insecure_public):
         raise InvalidInput(
             f"listening on {address} would serve everyone who can reach it",
-            hint="set a token, listen on 127.0.0.1, or say --insecure-public",
+            hint="set a token, listen on 127.0.0.1, or say --insecure-public"
+            if insecure_public is not None
+            else "set a token, or listen on 127.0.0.1",
         )
 
 
+ANY_NUMBER = Limits()
+"""Whoever can connect, as often as he likes, but nobody who stands in the door."""
+
+
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int, *, grace: float = 2.0) -> AsyncIterator[str]:
+async def serving(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    grace: float = 2.0,
+    limits: Limits = ANY_NUMBER,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[str]:
     """Serve `app` for as long as the context lasts; yields the base URL actually bound, as `http://127.0.0.1:8090`.
 
     At the end running requests get `grace` seconds to finish, then they are cancelled and their connections
     closed: leaving takes at most about three times `grace`, whatever clients do. Raises LocalResource if the
     address cannot be bound.
     """
-    runner = _runner(app, grace)
+    runner = _Runner(app, grace, limits, tls)
     await runner.setup()
     try:
         try:
@@ -47,18 +64,20 @@ async def serving(app: web.Application, host: str, port: int, *, grace: float = 
         except (OSError, OverflowError) as error:
             raise _bind_error(error, host, port) from error
         bound = runner.addresses[0]
-        yield f"http://{ListenAddress(bound[0], bound[1])}"
+        yield f"{'https' if tls else 'http'}://{ListenAddress(bound[0], bound[1])}"
     finally:
         await runner.cleanup()
 
 
 @asynccontextmanager
-async def serving_unix(app: web.Application, path: Path, *, grace: float = 2.0) -> AsyncIterator[None]:
+async def serving_unix(
+    app: web.Application, path: Path, *, grace: float = 2.0, limits: Limits = ANY_NUMBER
+) -> AsyncIterator[None]:
     """As `serving`, on the unix socket `path`, which this user alone may connect to. Its folder is made if missing.
 
     A socket that nobody listens on any more is replaced. Raises LocalResource if somebody does, or it cannot be made.
     """
-    runner = _runner(app, grace)
+    runner = _Runner(app, grace, limits)
     await runner.setup()
     try:
         with closing(_unix_listener(path)) as listener:
@@ -116,16 +135,23 @@ def _socket_error(error: OSError, path: Path) -> Exception:
     return translate(error)
 
 
-def _runner(app: web.Application, grace: float) -> web.AppRunner:
-    return web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=grace,
-        keepalive_timeout=75.0,
-        lingering_time=min(grace, 10.0),
-        max_line_size=MAX_HEADER,
-        max_field_size=MAX_HEADER,
-    )
+class _Runner(web.AppRunner):
+    """Serves an application with our own server."""
+
+    def __init__(self, app: web.Application, grace: float, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(app, shutdown_timeout=grace)
+        self._options = {
+            "access_log": None,
+            "keepalive_timeout": 75.0,
+            "lingering_time": min(grace, 10.0),
+            "max_line_size": MAX_HEADER,
+            "max_field_size": MAX_HEADER,
+        }
+        self._limits = limits
+        self._tls = tls
+
+    async def _make_server(self) -> web.Server:
+        return LimitedServer(await super()._make_server(), self._limits, self._tls, self._options)
 
 
 def _bind_error(error: OSError | OverflowError, host: str, port: int) -> Exception:

@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput
-from p2pmodel.store.disk import translated
+from p2pmodel.store.disk import names_in, translated
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.staging import Staging
@@ -35,7 +35,7 @@ class HubCache:
     def repos(self) -> list[RepoId]:
         """Repositories with at least one snapshot, sorted."""
         found = []
-        for name in _names(self.root):
+        for name in names_in(self.root):
             try:
                 repo = RepoId.from_cache_folder(name)
             except InvalidInput:
@@ -74,7 +74,7 @@ class RepoCache:
     def commits(self) -> list[str]:
         """Commits of which there is a snapshot folder, complete or not, sorted."""
         folder = self.folder / "snapshots"
-        names = _names(folder) if folder.is_dir() else []
+        names = names_in(folder) if folder.is_dir() else []
         return sorted(n for n in names if COMMIT.fullmatch(n) and (folder / n).is_dir())
 
     @translated()
@@ -120,6 +120,11 @@ class RepoCache:
             return None
         return path if stat.S_ISREG(status.st_mode) and status.st_size == file.size else None
 
+    @translated()
+    def etags(self) -> frozenset[str]:
+        """Names of all blobs here, whatever is in them."""
+        return frozenset(names_in(self.folder / "blobs"))
+
     def missing(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
         """Those of `files` that have no blob here."""
         return [file for file in files if self.blob(file) is None]
@@ -143,13 +148,6 @@ class RepoCache:
     def forget_verified(self, file: ManifestFile) -> None:
         """The blob of `file` is wrong."""
         self._verified.forget(file.etag)
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208 - names, and no Path for each of thousands
-    except FileNotFoundError:
-        return []
 
 
 def _read_ref(path: Path) -> str | None:

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,16 @@ def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) ->
 
 
 def link_atomic(path: Path, target: str, *, via: Path) -> None:
-    """Make `path` a symlink to `target` in one step, whatever was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        return path.symlink_to(target)
+    """Make `path`, whose folder exists, a symlink to `target` in one step, whatever was there."""
+    try:
+        path.symlink_to(target)
+    except FileExistsError:
+        _replace_by_link(path, target, via)
+
+
+def _replace_by_link(path: Path, target: str, via: Path) -> None:
+    if path.is_symlink() and str(path.readlink()) == target:
+        return
     fresh = temporary(via)
     fresh.symlink_to(target)
     try:
@@ -68,6 +74,14 @@ def link_atomic(path: Path, target: str, *, via: Path) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in `folder`; nothing if it is not there."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names, and no Path for each of thousands
+    except FileNotFoundError:
+        return []
 
 
 def sync(path: Path) -> None:

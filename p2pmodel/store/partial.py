@@ -94,6 +94,16 @@ class PartialFile:
         with self._state:
             return next((start for start, _ in self._done.gaps(offset, self.size)), self.size)
 
+    def note(self, offset: int, length: int) -> None:
+        """Somebody else has written this range, and it can be read; it is recorded with what is written next."""
+        with self._state:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            self._done.add(offset, offset + length)
+            self._claimed.add(offset, offset + length)
+            self._unrecorded += length
+            self._unsynced += length
+
     async def write(self, offset: int, data: bytes) -> None:
         """Write `data` at `offset`, but for what is complete already. Raises NoSpace, LocalResource."""
         await asyncio.to_thread(self._write, offset, data)

@@ -113,6 +113,8 @@ def publish_snapshot(
         write_atomic(tag, _CACHEDIR_TAG, via=repo.tmp)
     snapshot = repo.snapshot(manifest.commit)
     snapshot.mkdir(parents=True, exist_ok=True)
+    for folder in {Path(file.path).parent for file in present}:
+        (snapshot / folder).mkdir(parents=True, exist_ok=True)
     for file in present:
         _link(repo, snapshot, file)
     record_tree(repo.folder, manifest, via=repo.tmp)
@@ -123,10 +125,8 @@ def publish_snapshot(
 
 
 def _link(repo: RepoCache, snapshot: Path, file: ManifestFile) -> None:
-    path = snapshot / file.path
     target = "../" * (2 + file.path.count("/")) + f"blobs/{file.etag}"
-    if not (path.is_symlink() and str(path.readlink()) == target):
-        link_atomic(path, target, via=repo.tmp)
+    link_atomic(snapshot / file.path, target, via=repo.tmp)
 
 
 def point_ref(repo: RepoCache, name: str, commit: str) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from p2pmodel.domain.manifest import ManifestFile
-from p2pmodel.store.disk import boot_id, read_json, translated, write_atomic
+from p2pmodel.store.disk import boot_id, names_in, read_json, translated, write_atomic
 
 
 class Staging:
@@ -16,12 +16,20 @@ class Staging:
         self._torrent = private / "torrents" / f"{commit}.torrent"
         self._lock = private / "locks" / f"{commit}.lock"
         self._tmp = private / "tmp"
+        self._made = False
 
     @translated()
     def path_of(self, index: int, file: ManifestFile) -> Path:
         """Where file `index` of the manifest is assembled; its folder exists."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._made:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._made = True
         return self._folder / f"{index}-{file.etag}.part"
+
+    @translated()
+    def names(self) -> frozenset[str]:
+        """What is in the folder of the staged files."""
+        return frozenset(names_in(self._folder))
 
     @translated()
     def lock_path(self) -> Path:
@@ -61,6 +69,7 @@ class Staging:
     @translated()
     def clear(self) -> None:
         """Remove the staged files and the piece records."""
+        self._made = False
         try:
             shutil.rmtree(self._folder)
         except FileNotFoundError:

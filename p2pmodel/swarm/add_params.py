@@ -78,7 +78,10 @@ def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
     params.renamed_files = dict(request.files)
     params.have_pieces = _have(request.have, spans.piece_count)
     # Wanting is said by piece: a file of priority 0 would put what is fed or seeded into a part file.
-    params.piece_priorities = spans.priorities(request.wanted)
+    priorities = spans.priorities(request.wanted)
+    if request.pieces is not None:
+        priorities = [level if piece in request.pieces else 0 for piece, level in enumerate(priorities)]
+    params.piece_priorities = priorities
     # Empty files are node's to create.
     params.file_priorities = [WANTED if size else 0 for _, size in spans.places]
     params.trackers = list(request.trackers)

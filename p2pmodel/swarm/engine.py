@@ -22,8 +22,8 @@ class AddTorrent:
     relative to `save_path`; a file it leaves out lies at its own path below the torrent's name. Empty files are not
     created. `have` are the pieces known to be on disk and right: they are neither hashed again nor downloaded;
     whatever else lies in the files is not looked at and downloaded over. `wanted` are the file indexes to download
-    (None: all). `trackers` are announced to, all of them; the trackers and webseeds that the torrent itself names are
-    not used.
+    (None: all), `pieces` those that are worth it (None: all, as after `want`). `trackers` are announced to, all of
+    them; the trackers and webseeds that the torrent itself names are not used.
     """
 
     metainfo: bytes
@@ -31,6 +31,7 @@ class AddTorrent:
     files: Mapping[int, str]
     have: frozenset[int] = frozenset()
     wanted: frozenset[int] | None = None
+    pieces: frozenset[int] | None = None
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
 
@@ -161,6 +162,9 @@ class SwarmTorrent(Protocol):
 
     def announce(self) -> None:
         """Ask the trackers for peers now."""
+
+    def announce_to(self, trackers: tuple[str, ...]) -> None:
+        """From now on these are its trackers, all of them, and they are told of it at once."""
 
     async def resume(self) -> None:
         """Go on after a DiskFailed. Pieces that passed but never reached the disk leave `have`, are downloaded again,

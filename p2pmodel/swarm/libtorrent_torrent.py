@@ -156,6 +156,14 @@ class LibtorrentTorrent:
     def announce(self) -> None:
         self._live().force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
 
+    def announce_to(self, trackers: tuple[str, ...]) -> None:
+        # The list of trackers is new, so that all of them are told at once; who knows us takes what we say anew.
+        entries = [lt.announce_entry(url) for url in trackers]
+        for tier, entry in enumerate(entries):
+            entry.tier = tier
+        self._live().replace_trackers(entries)
+        self._request = replace(self._request, trackers=trackers)
+
     async def resume(self) -> None:
         async with self._coming_or_going:
             handle = self._live()

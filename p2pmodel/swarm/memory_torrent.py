@@ -51,6 +51,8 @@ class MemoryTorrent:
         }
         self.have = set(request.have)
         self._wanted = self._pieces_of(request.wanted)
+        if request.pieces is not None:
+            self._wanted &= request.pieces
         self._in_order = False
         self.peers: list[MemoryTorrent] = []
         self.received: Counter[MemoryTorrent] = Counter()
@@ -138,6 +140,11 @@ class MemoryTorrent:
 
     def announce(self) -> None:
         self._check_live()
+        self._announce(self)
+
+    def announce_to(self, trackers: tuple[str, ...]) -> None:
+        self._check_live()
+        self.trackers = trackers
         self._announce(self)
 
     async def resume(self) -> None:

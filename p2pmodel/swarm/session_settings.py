@@ -1,4 +1,7 @@
-"""The libtorrent session settings of a node in a cluster, each with its reason."""
+"""The libtorrent session settings of a node in a cluster, each with its reason.
+
+Where no figure stands, no effect was measured of that setting by itself: it is kept for the reason given.
+"""
 
 import ipaddress
 from typing import Any
@@ -73,7 +76,8 @@ _NETWORK: dict[str, Any] = {
 }
 
 _TRANSFER: dict[str, Any] = {
-    # Everybody serves everybody: in a cluster there are no strangers to choke.
+    # Everybody serves everybody: in a cluster there are no strangers to choke. 8 slots, dealt anew every 2 s, 32 nodes,
+    # 64 MB, 10 Mbit/s, one run each: half the nodes after 1.23 T* instead of 1.27, the last after 1.32 instead of 1.28.
     "unchoke_slots_limit": -1,
     # Deep enough for 10 Gbit/s, short in time so that slow peers do not hoard blocks.
     "request_queue_time": 1,
@@ -81,10 +85,13 @@ _TRANSFER: dict[str, Any] = {
     "max_allowed_in_request_queue": 2000,
     # Rarest first from the first piece on: all peers start together, and random picks duplicate.
     "initial_picker_threshold": 0,
+    # A piece that a peer has already is no news to it. Each such word makes libtorrent go through all files of a v2
+    # torrent (bt_peer_connection::on_have, hash_picker::pick_hashes), which for thousands of files is most of its time.
+    "send_redundant_have": False,
     # A peer that stalls gives its blocks back after this many seconds.
     "piece_timeout": 10,
     "request_timeout": 20,
-    # Keep the sender's buffer full at 10 Gbit/s.
+    # Keep the sender's buffer full at 10 Gbit/s. Together with aio_threads: 540 -> 630-670 MB/s, one to one, loopback.
     "send_buffer_watermark": 8 * MIB,
     "send_buffer_low_watermark": MIB,
     "send_buffer_watermark_factor": 200,
@@ -95,7 +102,9 @@ _TRANSFER: dict[str, Any] = {
 }
 
 _DISK: dict[str, Any] = {
+    # Reading for others while we write. Effect: see send_buffer_watermark.
     "aio_threads": 2,
+    # A recheck takes half the time (1.5 GB/s with one).
     "hashing_threads": 2,
     # Bytes that wait for the disk at most; beyond it the peers are slowed down. 256 MiB took 130 MiB more memory and
     # was no faster (4.3 s for 2 GiB from one seeder, either way).

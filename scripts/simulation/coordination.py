@@ -10,7 +10,7 @@ from p2pmodel.domain.leases import Demand, Leases, bits_of
 from p2pmodel.node.feeding import AHEAD, MOST_LEASED
 from p2pmodel.node.leasing import LEAST_PAUSE
 from p2pmodel.node.rate import Rate
-from p2pmodel.service.rooms import GATHER
+from p2pmodel.service.rooms import GATHER, GATHER_A_PEER
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class Coordination:
 
     def _grant_soon(self, now: float) -> None:
         if self._grants_at is None:
-            self._grants_at = now + GATHER
+            self._grants_at = now + GATHER + GATHER_A_PEER * len(self._peers)
 
     def _grant(self, now: float) -> None:
         self._grants_at = None

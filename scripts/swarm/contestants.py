@@ -16,6 +16,7 @@ from scripts.swarm.programs import Program
 
 REPO = "bench/model"
 COORDINATOR_PORT, MIRROR_PORT, PEER_PORT = 6969, 8090, 6881
+MIRROR_LOG = "mirror.served"
 SEED_SECONDS = "86400"
 PATIENT = {"P2PMODEL_COORDINATOR_TIMEOUT": "120", "HF_HUB_ETAG_TIMEOUT": "120", "HF_HUB_DOWNLOAD_TIMEOUT": "120"}
 """So that nobody gives up on a gate that is held."""
@@ -85,8 +86,9 @@ def url_of(host: Host, port: int) -> str:
 
 
 def start_mirror(room: Room, host: Host) -> Program:
-    """Serve the room's cache as a hub on `host`; it listens when it has said its first line."""
+    """Serve the room's cache as a hub on `host`, with a log of it; it listens when it has said its first line."""
     serve = ["mirror", "serve", "--listen", f"{host.address}:{MIRROR_PORT}", "--insecure-public", "--json", "-q"]
+    serve += ["--access-log", str(room.place / MIRROR_LOG)]
     return room.start(host, [*P2PMODEL, *serve, "--cache-dir", str(room.cache)])
 
 

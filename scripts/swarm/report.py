@@ -16,6 +16,7 @@ _COLUMNS = (
     ("seeder_sent", "seeder", "{:.2f}"),
     ("seeder_says", "payload", "{:.2f}"),
     ("mirror_sent", "mirror", "{:.2f}"),
+    ("mirror_says", "payload", "{:.2f}"),
     ("received", "down", "{:.3f}"),
     ("received_most", "most", "{:.3f}"),
     ("cpu_seconds_per_gb", "CPU s/GB", "{:.1f}"),
@@ -25,7 +26,7 @@ _COLUMNS = (
 LEGEND = """\
 p50, p95, last: from the opening of the gate until half, 95 % and all of the nodes were complete, in T*
 1st byte, start: the last node, counted from the source's first 64 KiB, and from the first process's start, in T*
-seeder, mirror: bytes they sent on their links / S, payload: what the seeder says it sent, 0 if nothing
+seeder, mirror: bytes they sent on their links / S, payload: of content, as they say, 0 if nothing
 down, most: bytes on a node's link until it was complete / S, mean and most
 CPU: of the nodes, from the gate on, until the last was complete; MiB: the largest node; busy: this machine's cores"""
 
@@ -44,7 +45,16 @@ def _lost(run: dict[str, Any]) -> int:
 def _row(run: dict[str, Any], bound: float) -> dict[str, float]:
     ready = [*run["ready"], *[math.inf] * _lost(run)]
     last = ready[-1]
-    carried = ("nodes", "seeder_sent", "seeder_says", "mirror_sent", "received", "received_most", "cpu_seconds_per_gb")
+    carried = (
+        "nodes",
+        "seeder_sent",
+        "seeder_says",
+        "mirror_sent",
+        "mirror_says",
+        "received",
+        "received_most",
+        "cpu_seconds_per_gb",
+    )
     return {key: run[key] for key in (*carried, "machine_busy", "cpu_start_seconds", "start_seconds", "quick_last")} | {
         "last_seconds": last,
         "p50": _quantile(ready, 0.5) / bound,

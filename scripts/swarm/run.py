@@ -1,5 +1,6 @@
 """One run: every node starts, the gate opens, and the clock runs until the last node is complete."""
 
+import json
 import math
 import random
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.swarm.cluster import Cluster, Host
-from scripts.swarm.contestants import Contestant, Gate, Room, Sources
+from scripts.swarm.contestants import MIRROR_LOG, Contestant, Gate, Room, Sources
 from scripts.swarm.kills import Kill
 from scripts.swarm.programs import Program, stop_all
 from scripts.swarm.snapshot import total_size
@@ -107,6 +108,7 @@ class Run:
             found = self._figures(clock, busy)
             found["neighbours"] = max(neighbours, ground.cluster.neighbours())
             found["seeder_says"] = _says_sent(sources) / self._ground.size
+            found["mirror_says"] = _logged(place / MIRROR_LOG) / self._ground.size
             stop_all(node.program for node in self._nodes)
             self._check(found)
             return found
@@ -282,6 +284,12 @@ def _says_sent(sources: Sources) -> float:
     seeder = sources.programs.get("seeder")
     time.sleep(_REPORT_SECONDS)
     return float(seeder.progress().get("uploaded", 0)) if seeder else 0.0
+
+
+def _logged(log: Path) -> int:
+    """Bytes of content that the mirror sent, as it says."""
+    entries = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
+    return sum(entry["bytes"] for entry in entries if "/resolve/" in entry["path"])
 
 
 def _busy() -> tuple[float, float]:

@@ -229,6 +229,19 @@ async def test_only_what_is_wanted_comes_until_more_is_wanted(swarm: Swarm) -> N
     assert peer.holds(first, second)
 
 
+async def test_only_the_pieces_that_are_worth_it_come(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    first, second = "model-2.safetensors", "sub/model-3.safetensors"
+    some = frozenset({min(pieces_of(second)), *sorted(pieces_of(first))[2:5]})
+    peer = await swarm.node(pieces=some, peers=(seeder.engine.address,))
+    await peer.complete(some)
+    await asyncio.sleep(0.3)
+    assert peer.torrent.status().have == some
+    everything = frozenset(peer.metainfo.file_indexes)
+    peer.torrent.want(everything)
+    await peer.complete()
+
+
 async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     leecher = await swarm.node()
@@ -441,6 +454,15 @@ async def test_a_tracker_that_does_not_answer_is_told(swarm: Swarm) -> None:
     assert isinstance(failure, TrackerFailed)
     assert failure.url == DEAD_TRACKER
     assert failure.message
+
+
+async def test_new_trackers_are_told_at_once(swarm: Swarm) -> None:
+    peer = await swarm.node()
+    events = peer.torrent.events()
+    peer.torrent.announce_to((DEAD_TRACKER,))
+    failure = await peer.event(TrackerFailed, events)
+    assert isinstance(failure, TrackerFailed)
+    assert failure.url == DEAD_TRACKER
 
 
 async def test_a_removed_torrent_lets_go(swarm: Swarm) -> None:

@@ -5,22 +5,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.hub_clients import HubClient, old_hub_python, one_hub_python
-from tests.support.processes import Nodes, Running, environment, eventually, served
-from tests.support.tiny_models import dense
+from tests.support.endpoint_clients import DEAD, DOWNLOAD, REPO, apart, contents, daemon, gets, shared, tracker
+from tests.support.hub_clients import HubClient, each_hub_python, new_hub_python, old_hub_python, one_hub_python
+from tests.support.processes import Nodes, environment, eventually, served
+from tests.support.tiny_models import dense, moe
 
-__all__ = ["dense", "old_hub_python", "one_hub_python"]
+__all__ = ["dense", "each_hub_python", "moe", "new_hub_python", "old_hub_python", "one_hub_python"]
 
-REPO = "org/model"
-DEAD = "http://127.0.0.1:9"
 SIZE = 24 << 20
 PATIENCE = 60.0
-PYTHON = Path(sys.executable)
 
 
 @pytest.fixture
@@ -34,65 +32,27 @@ def model(tmp_path: Path) -> Path:
     return source
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-
-
-def daemon(
-    nodes: Nodes, node: str, address: str, *options: str | Path, hub: str = "127.0.0.1:0", **env: str
-) -> Running:
-    where = ("--swarm-listen", f"{address}:0", "--hub-listen", hub, "--access-log", nodes.root / f"{node}.log")
-    running = nodes.start(node, "daemon", *where, "--json", *options, **env)
-    running.ready()
-    return running
-
-
-def tracker(nodes: Nodes) -> str:
-    return str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
-
-
-def shared(nodes: Nodes, node: str, running: Running, python: Path = PYTHON) -> HubClient:
-    """A client that has the daemon's cache."""
-    return HubClient(python, nodes.root / node, str(running.ready()["hub"]))
-
-
-def apart(nodes: Nodes, name: str, running: Running, python: Path = PYTHON) -> HubClient:
-    """A client with a cache of its own."""
-    home = nodes.root / name
-    home.mkdir()
-    return HubClient(python, home, str(running.ready()["hub"]))
-
-
-def gets(log: list[dict[str, Any]]) -> list[str]:
-    """Files of which somebody asked for more than the headers."""
-    return [r["path"] for r in log if r["method"] == "GET" and "/resolve/" in r["path"]]
-
-
-DOWNLOAD = """
-import json, sys
-from huggingface_hub import snapshot_download
-print(json.dumps(snapshot_download(*sys.argv[1:])))
-"""
-
-
-def test_a_cold_node_pulls_from_the_mirror_and_the_next_one_from_it(nodes: Nodes, model: Path) -> None:
+def test_a_cold_node_pulls_from_the_mirror_and_the_next_one_from_it(
+    nodes: Nodes, model: Path, each_hub_python: Path
+) -> None:
     hub, hub_log = nodes.hub(model, repo=REPO)
-    coordinator = tracker(nodes)
-    where = ("--coordinator", coordinator, "--endpoint", hub)
+    where = ("--coordinator", tracker(nodes), "--endpoint", hub)
     first = daemon(nodes, "first", "127.0.0.11", *where)
-    snapshot = Path(shared(nodes, "first", first).script(DOWNLOAD, REPO))
+    snapshot = Path(shared(nodes, "first", first, each_hub_python).script(DOWNLOAD, REPO))
     assert contents(snapshot) == contents(model)
     assert gets(served(nodes.root / "first.log")) == [], "a client of the daemon's cache never asks for a byte"
     eventually(lambda: state(nodes, "first") == "seeding", PATIENCE, lambda: state(nodes, "first"))
 
     before = len(served(hub_log))
     second = daemon(nodes, "second", "127.0.0.12", *where)
-    client = shared(nodes, "second", second)
-    assert contents(Path(client.script(DOWNLOAD, REPO))) == contents(model)
+    assert contents(Path(shared(nodes, "second", second, each_hub_python).script(DOWNLOAD, REPO))) == contents(model)
     assert gets(served(nodes.root / "second.log")) == []
     assert not [r for r in served(hub_log)[before:] if "/resolve/" in r["path"]], "the mirror sent it nothing"
-    client.hf("cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files")
-    assert apart_download(nodes, "elsewhere", second) == contents(model)
+    shared(nodes, "second", second).hf("cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files")
+    theirs = apart(nodes, "elsewhere", second, each_hub_python)
+    assert contents(Path(theirs.script(DOWNLOAD, REPO))) == contents(model)
+    sent = {r["path"].rpartition("/")[2]: r["bytes"] for r in served(nodes.root / "second.log") if r["bytes"]}
+    assert {name: sent[name] for name in contents(model)} == {n: len(data) for n, data in contents(model).items()}
     for running in (first, second):
         assert running.stop().code == 0
 
@@ -102,27 +62,11 @@ def state(nodes: Nodes, node: str) -> str:
     return str(transfer["state"])
 
 
-def apart_download(nodes: Nodes, name: str, running: Running) -> dict[str, bytes]:
-    client = apart(nodes, name, running)
-    return contents(Path(client.hf("download", REPO, "--format", "quiet").strip().splitlines()[-1]))
-
-
 def test_a_client_with_its_own_cache_reads_what_arrives(nodes: Nodes, model: Path) -> None:
     """The seeder takes longer than the client would wait without a byte."""
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "4000000").ready()["coordinator"]
     running = daemon(nodes, "node", "127.0.0.11", "--coordinator", str(seeder), "--endpoint", DEAD)
-    assert apart_download(nodes, "elsewhere", running) == contents(model)
-
-
-@pytest.mark.parametrize("python", ["old_hub_python", "one_hub_python"], ids=["hub-0.36", "hub-1"])
-def test_older_clients(nodes: Nodes, model: Path, python: str, request: pytest.FixtureRequest) -> None:
-    older: Path = request.getfixturevalue(python)
-    hub, _ = nodes.hub(model, repo=REPO)
-    running = daemon(nodes, "node", "127.0.0.11", "--endpoint", hub)
-    ours = shared(nodes, "node", running, older)
-    assert contents(Path(ours.script(DOWNLOAD, REPO))) == contents(model)
-    assert gets(served(nodes.root / "node.log")) == []
-    theirs = apart(nodes, "elsewhere", running, older)
+    theirs = apart(nodes, "elsewhere", running)
     assert contents(Path(theirs.script(DOWNLOAD, REPO))) == contents(model)
 
 
@@ -171,10 +115,29 @@ def tried(client: HubClient, times: int = 5) -> dict[str, bytes]:
     return contents(Path(client.script(DOWNLOAD, REPO)))
 
 
-def test_offline_it_serves_what_is_held(nodes: Nodes, model: Path) -> None:
+def test_offline_it_serves_what_is_held(nodes: Nodes, model: Path, each_hub_python: Path) -> None:
+    """No mirror, no coordinator; and each client finds it out at once, rather than after minutes."""
     nodes.ok("node", "import", model, REPO)
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", DEAD, HF_HUB_OFFLINE="1")
-    assert apart_download(nodes, "elsewhere", running) == contents(model)
+    ours, theirs = shared(nodes, "node", running, each_hub_python), apart(nodes, "elsewhere", running, each_hub_python)
+    for client in (ours, theirs):
+        assert contents(Path(client.script(DOWNLOAD, REPO))) == contents(model)
+    shared(nodes, "node", running).hf("cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files")
+    began = time.monotonic()
+    for what in (("org/none",), ("org/none", "--repo-type", "dataset")):
+        with pytest.raises(AssertionError, match="no mirror may be asked; unset HF_HUB_OFFLINE"):
+            theirs.hf("download", *what, "config.json")
+    assert time.monotonic() - began < PATIENCE / 3
+
+
+def test_without_anybody_to_ask_it_serves_what_is_held(nodes: Nodes, model: Path, each_hub_python: Path) -> None:
+    nodes.ok("node", "import", model, REPO)
+    running = daemon(nodes, "node", "127.0.0.11", "--endpoint", DEAD, "--coordinator", DEAD)
+    for client in (
+        shared(nodes, "node", running, each_hub_python),
+        apart(nodes, "elsewhere", running, each_hub_python),
+    ):
+        assert contents(Path(client.script(DOWNLOAD, REPO))) == contents(model)
 
 
 def test_env_is_all_that_a_client_needs(nodes: Nodes, model: Path) -> None:
@@ -195,22 +158,31 @@ def test_env_is_all_that_a_client_needs(nodes: Nodes, model: Path) -> None:
 
 
 FROM_PRETRAINED = """
-import json, sys
-from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
+import hashlib, json, sys, torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+config = AutoConfig.from_pretrained(sys.argv[1])
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = Qwen3VLForConditionalGeneration.from_pretrained(sys.argv[1])
-print(json.dumps([len(tokenizer("a red circle")["input_ids"]) > 0, model.num_parameters() > 0]))
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1])
+found = hashlib.sha256()
+for name, tensor in sorted(model.state_dict().items()):
+    found.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+print(json.dumps([config.model_type, tokenizer("a red circle")["input_ids"], found.hexdigest()]))
 """
 
 
 @pytest.mark.slow
-def test_from_pretrained_loads_a_model_by_its_name(nodes: Nodes, dense: Path) -> None:
-    hub, _ = nodes.hub(dense, repo="org/tiny-vl")
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_from_pretrained_loads_a_model_by_its_name(nodes: Nodes, kind: str, request: pytest.FixtureRequest) -> None:
+    built: Path = request.getfixturevalue(kind)
+    hub, _ = nodes.hub(built, repo="org/tiny-vl")
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", hub)
-    for client in (shared(nodes, "node", running), apart(nodes, "elsewhere", running)):
-        assert client.script(FROM_PRETRAINED, "org/tiny-vl") == [True, True]
+    clients = shared(nodes, "node", running), apart(nodes, "elsewhere", running)
+    expected = clients[0].script(FROM_PRETRAINED, str(built))
+    assert expected[0] == ("qwen3_vl" if kind == "dense" else "qwen3_vl_moe")
+    for client in clients:
+        assert client.script(FROM_PRETRAINED, "org/tiny-vl") == expected
     asked = [r for r in served(nodes.root / "node.log") if r["method"] == "GET" and r["path"].endswith(".safetensors")]
-    shards = {p.name: p.stat().st_size for p in dense.glob("*.safetensors")}
+    shards = {p.name: p.stat().st_size for p in built.glob("*.safetensors")}
     assert {r["path"].rpartition("/")[2]: r["bytes"] for r in asked} == shards
     assert len(asked) == len(shards), "of the two clients only the one apart"
 

@@ -4,6 +4,7 @@ import logging
 import random
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,29 @@ def test_a_seeder_sends_about_one_copy_to_four_peers(nodes: Nodes, model: Path) 
         running.stop()
     copies = seeder.progress()["uploaded"] / SIZE
     LOG.warning("the seeder sent %.3f copies", copies)
+    assert copies <= 1.15
+
+
+def test_a_daemon_that_has_it_all_is_the_source_of_those_who_come_later(nodes: Nodes, model: Path) -> None:
+    _, url = coordinator(nodes)
+    first = seed(nodes, model, "--coordinator", url)
+    first.ready()
+    where = ("--coordinator", url, "--endpoint", NOWHERE, "--swarm-listen", "127.0.0.20:0", "--json")
+    holder = nodes.start("holder", "daemon", *where, "--upload-limit", str(RATE))
+    holder.ready()
+    nodes.ok("holder", "fetch", REPO)
+    first.stop()
+
+    def transfer() -> dict[str, Any]:
+        [view] = nodes.ok("holder", "status", "--json").json["transfers"]
+        return dict(view)
+
+    eventually(lambda: any("published" in note for note in transfer()["notes"]), 2 * PATIENCE, lambda: str(transfer()))
+    for done in check(model, fetch_all(nodes, url)):
+        assert done["from_peers"] == SIZE
+    eventually(lambda: transfer()["progress"]["uploaded"] >= SIZE, PATIENCE, lambda: str(transfer()))
+    copies = transfer()["progress"]["uploaded"] / SIZE
+    LOG.warning("the daemon sent %.3f copies", copies)
     assert copies <= 1.15
 
 

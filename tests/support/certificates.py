@@ -15,3 +15,26 @@ def authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return certificate, context
+
+
+def issued(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate that the `authority` of the folder signed, for `name`, and its key."""
+    certificate, key, asked = folder / f"{name}.pem", folder / f"{name}-key.pem", folder / f"{name}.csr"
+    made = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}"]
+    sign = [
+        "openssl",
+        "x509",
+        "-req",
+        "-in",
+        str(asked),
+        "-CA",
+        str(folder / "ca.pem"),
+        "-CAkey",
+        str(folder / "key.pem"),
+    ]
+    for command in (
+        [*made, "-keyout", str(key), "-out", str(asked)],
+        [*sign, "-set_serial", "2", "-days", "2", "-out", str(certificate)],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    return certificate, key

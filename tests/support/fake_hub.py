@@ -47,7 +47,8 @@ class Request:
 class FakeHub:
     """Serves one snapshot at its commit, at `refs` and at the repository's default revision.
 
-    `token`: the only bearer token it accepts (for a private repository). `page`: entries on a page of the tree.
+    `kind`: models, datasets or spaces. `token`: the only bearer token it accepts (for a private repository). `xet`: it
+    tells of a chunk store, in which no client may look. `page`: entries on a page of the tree.
     `sizes=False`: siblings come without sizes. `requests` is what it was asked, in order; `faults` may be changed
     while it runs. `api_faults`: whether faults of status and time also strike the metadata routes. `rate`: bytes a
     second over all connections together; 0 is as fast as it can.
@@ -71,6 +72,8 @@ class FakeHub:
         rate: int = 0,
         tls: ssl.SSLContext | None = None,
         now: Callable[[], float] = time.monotonic,
+        kind: str = "models",
+        xet: bool = False,
     ) -> None:
         self.snapshot = snapshot
         self.faults: list[Fault] = [parse_fault(text) for text in faults]
@@ -90,17 +93,22 @@ class FakeHub:
         self._free_at = 0.0
         self._tls = tls
         self._now = now
+        self._kind = kind
+        self._xet = xet
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._record])
-        api = f"{self._prefix}/api/models/{self.snapshot.repo}"
+        api = f"{self._prefix}/api/{self._kind}/{self.snapshot.repo}"
+        files = f"{self._prefix}/{'' if self._kind == 'models' else self._kind + '/'}{self.snapshot.repo}"
         app.router.add_get(api, self._info)
         app.router.add_get(api + "/revision/{rev:.+}", self._info)
         app.router.add_get(api + "/tree/{rev}", self._tree)
         app.router.add_get(api + "/tree/{rev}/{folder:.*}", self._tree)
         app.router.add_get(api + "/refs", self._list_refs)
         app.router.add_post(api + "/paths-info/{rev}", self._paths_info)
-        app.router.add_get(f"{self._prefix}/{self.snapshot.repo}/resolve/{{rev}}/{{path:.+}}", self._resolve)
+        app.router.add_get(files + "/resolve/{rev}/{path:.+}", self._resolve)
+        app.router.add_get(f"{self._prefix}/api/whoami-v2", self._whoami)
+        app.router.add_get(f"{self._prefix}/api/{self._kind}", self._search)
         app.router.add_get("/presigned/{until}/{path:.+}", self._presigned)
         app.router.add_route("*", "/{rest:.*}", self._unknown)
         self._stop = asyncio.Event()
@@ -174,7 +182,9 @@ class FakeHub:
         self._check_revision(request.match_info["rev"])
         folder = request.match_info.get("folder")
         recursive = request.query.get("recursive", "").lower() == "true"
-        entries = [e for e in self.snapshot.tree() if _below(str(e["path"]), folder, recursive=recursive)]
+        entries = [
+            self._with_chunks(e) for e in self.snapshot.tree() if _below(str(e["path"]), folder, recursive=recursive)
+        ]
         start = int(request.query.get("cursor", "0"))
         headers = {}
         if start + self._page < len(entries):
@@ -192,7 +202,21 @@ class FakeHub:
         self._check_revision(request.match_info["rev"])
         form = await request.post()
         wanted = {str(p) for p in form.getall("paths", [])}
-        return web.json_response([e for e in self.snapshot.tree() if e["path"] in wanted])
+        return web.json_response([self._with_chunks(e) for e in self.snapshot.tree() if e["path"] in wanted])
+
+    def _with_chunks(self, entry: dict[str, Any]) -> dict[str, Any]:
+        return entry | {"xetHash": "e" * 64} if self._xet and "lfs" in entry else entry
+
+    async def _whoami(self, request: web.Request) -> web.Response:
+        if not self._authorized(request):
+            raise _error(401, "")
+        return web.json_response({"type": "user", "name": "somebody", "auth": {"accessToken": {"role": "read"}}})
+
+    async def _search(self, request: web.Request) -> web.Response:
+        listed = (
+            [{"id": self.snapshot.repo, "private": False}] if self._token is None or self._authorized(request) else []
+        )
+        return web.json_response(listed)
 
     async def _unknown(self, request: web.Request) -> web.Response:
         # As the hub answers: 401 to strangers, whether the repository is private or missing.
@@ -321,7 +345,9 @@ class FakeHub:
 
     def _headers(self, path: str) -> dict[str, str]:
         file = self.snapshot.files[path]
+        chunks = f'<http://{self._host}:{self._port}/api/{self._kind}/xet-read-token/main>; rel="xet-auth"'
         return {
+            **({"X-Xet-Hash": "e" * 64, "Link": chunks} if self._xet and file.is_lfs else {}),
             "ETag": f'"{file.etag}"',
             "X-Linked-Etag": f'"{file.etag}"',
             "X-Linked-Size": str(file.size),
@@ -382,6 +408,9 @@ async def _serve(options: argparse.Namespace) -> None:
         port=options.port,
         prefix=options.prefix,
         api_faults=options.api_faults,
+        kind=options.kind,
+        gated=options.gated,
+        xet=options.xet,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -403,6 +432,9 @@ def main() -> None:
     parser.add_argument("--fault", action="append", default=[], help="see tests/support/hub_faults.py; repeatable")
     parser.add_argument("--api-faults", action="store_true", help="status faults strike the metadata too")
     parser.add_argument("--token", help="the repository is private and opens to this token")
+    parser.add_argument("--gated", action="store_true", help="everybody may list it, the token opens its files")
+    parser.add_argument("--kind", default="models", help="models, datasets or spaces")
+    parser.add_argument("--xet", action="store_true", help="it tells of a chunk store")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

@@ -42,6 +42,7 @@ class HubClient:
     token: str | None = None
     patience: float = 100.0
     """Seconds that a command may take."""
+    ca_file: Path | None = None
 
     @property
     def hub(self) -> Path:
@@ -68,6 +69,7 @@ class HubClient:
             "HTTPS_PROXY": _NOWHERE,
             "NO_PROXY": "127.0.0.1",
             **({"HF_TOKEN": self.token} if self.token else {}),
+            **(dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.ca_file)) if self.ca_file else {}),
         }
         done = subprocess.run(
             command, env=env, cwd=self.home, capture_output=True, text=True, timeout=self.patience, check=False
@@ -92,6 +94,13 @@ def old_hub_python() -> Path:
 def one_hub_python() -> Path:
     """An interpreter with huggingface_hub 1.33."""
     return python_with("huggingface_hub 1.33", "hub-1.33", ONE_PINS)
+
+
+@pytest.fixture(params=["old_hub_python", "one_hub_python", "new_hub_python"], ids=["hub-0.36", "hub-1", "hub-2"])
+def each_hub_python(request: pytest.FixtureRequest) -> Path:
+    """Each of them."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
 
 
 def python_with(what: str, name: str, pins: Sequence[str]) -> Path:

@@ -32,6 +32,8 @@ class Heard:
 
     notes: list[str] = field(default_factory=list)
     latest: Progress | None = None
+    most_from_peers: int = 0
+    """Bytes that came from peers before there was a torrent."""
 
     @property
     def reporter(self) -> Reporter:
@@ -39,6 +41,8 @@ class Heard:
 
     def _see(self, progress: Progress) -> None:
         self.latest = progress
+        if progress.phase == "mirroring":
+            self.most_from_peers = max(self.most_from_peers, progress.from_peers)
 
 
 class Swarm:

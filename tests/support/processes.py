@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,12 +145,14 @@ class Nodes:
         running = self.start(node, "mirror", "serve", "--listen", address, "--json", "--access-log", path, *options)
         return str(running.ready()["endpoint"]), path
 
-    def hub(self, directory: Path, *faults: str, repo: str = "org/model") -> tuple[str, Path]:
-        """Serve the files of `directory` as a hub with `faults` (see hub_faults); its endpoint, and the log of what
-        it was asked."""
+    def hub(
+        self, directory: Path, *faults: str, repo: str = "org/model", options: Sequence[str] = ()
+    ) -> tuple[str, Path]:
+        """Serve the files of `directory` as a hub with `faults` (see hub_faults) and more `options` of fake_hub; its
+        endpoint, and the log of what it was asked."""
         self._hubs += 1
         log = self.root / f"hub-{self._hubs}.log"
-        options = [arg for fault in faults for arg in ("--fault", fault)]
+        options = [*options, *(arg for fault in faults for arg in ("--fault", fault))]
         process = subprocess.Popen(
             [
                 sys.executable,

@@ -16,6 +16,7 @@ from p2pmodel.errors import P2PModelError
 EXIT_CODES = {
     errors.P2PModelError: 1,
     errors.InvalidInput: 2,
+    errors.TooSlow: 2,
     errors.NotFound: 3,
     errors.RepoNotFound: 3,
     errors.RevisionNotFound: 3,
@@ -30,6 +31,8 @@ EXIT_CODES = {
     errors.WrongTorrent: 5,
     errors.Unavailable: 6,
     errors.NotYet: 6,
+    errors.Offline: 6,
+    errors.TooManyRequests: 6,
     errors.LocalResource: 7,
     errors.NoSpace: 7,
     errors.PartialCluster: 8,

@@ -1,6 +1,7 @@
 """Leases: who gets which scarce piece, when it goes to somebody else, and that all of it comes in the end."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -36,7 +37,7 @@ def new(*, budget: float = 0.0) -> Leases:
     return Leases(PIECES, PIECES * SIZE, budget=budget)
 
 
-def pieces(grants: dict[str, Grant]) -> dict[str, list[int]]:
+def pieces(grants: Mapping[str, Grant]) -> dict[str, list[int]]:
     return {name: sorted(grant.pieces) for name, grant in grants.items()}
 
 
@@ -226,6 +227,16 @@ def test_everyone_hears_how_many_there_are_and_what_mirrors_gave() -> None:
     leases.leave("b")
     leases.tell("c", far(), 0.0)
     assert {(g.peers, g.origin_bytes, g.refused) for g in leases.grant(0.0).values()} == {(2, 15, False)}
+
+
+def test_a_grant_that_is_no_news_is_the_same_object() -> None:
+    leases = new()
+    for name in "ab":
+        leases.tell(name, near(want=1), 0.0)
+    before = dict(leases.grant(0.0))
+    leases.tell("a", near(EVERYTHING ^ 1, want=1), 0.0)
+    after = leases.grant(0.0)
+    assert (after["a"] is before["a"], after["b"] is before["b"]) == (False, True)
 
 
 def test_a_budget_counts_what_is_on_its_way_and_refuses_beyond() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from p2pmodel.domain import chapters
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.node import birthing, fetching, transfer
 from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
@@ -96,6 +97,38 @@ async def test_nodes_pull_one_copy_together_and_give_each_other_the_rest(site: S
         assert each.progress.from_mirrors + each.progress.from_peers == SIZE == each.progress.done
     (publication,) = site.catalog.publications()
     assert publication.info_hash == site.swarm.metainfo.info_hash
+    await assert_nothing_runs()
+
+
+async def test_they_exchange_what_they_have_while_the_rest_is_pulled(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chapters, "LEAST_BYTES", 256 << 10)
+    async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
+        done = await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3, 4)))
+        assert SIZE <= hub.sent <= 1.02 * SIZE
+    for number, each in zip((2, 3, 4), done, strict=True):
+        assert each.progress.from_mirrors + each.progress.from_peers == SIZE == each.progress.done
+        assert site.heard[number].most_from_peers > 0.3 * SIZE
+    (publication,) = site.catalog.publications()
+    assert publication.info_hash == site.swarm.metainfo.info_hash
+    await assert_nothing_runs()
+
+
+async def test_what_was_exchanged_is_not_pulled_again_by_who_goes_on_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chapters, "LEAST_BYTES", 256 << 10)
+    monkeypatch.setattr(birthing, "ALONE_FOR", 0.1)
+    async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
+        stays, goes = (asyncio.create_task(site.fetch(number, hub)) for number in (2, 3))
+        async with asyncio.timeout(10):
+            while not (2 in site.heard and site.heard[2].most_from_peers > 0.2 * SIZE):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        goes.cancel()
+        await stays
+        assert hub.sent <= 2 * SIZE - site.heard[2].most_from_peers
+    await asyncio.wait({goes})
     await assert_nothing_runs()
 
 

@@ -1,8 +1,10 @@
 """The fetch use case: which files, from whom, what is planned, and who learns which token."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +15,7 @@ from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
 from p2pmodel.node.finding import parse_target
 from p2pmodel.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
 from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
@@ -266,3 +269,19 @@ async def test_a_cache_that_cannot_be_written_is_said_before_anybody_is_asked(no
 async def test_a_malformed_target_is_refused(node: Node) -> None:
     with pytest.raises(InvalidInput):
         await node.fetch("magnet:?xt=urn:btmh:nonsense")
+
+
+async def test_an_engine_that_several_ask_for_at_once_starts_once() -> None:
+    class Slow(MemoryEngine):
+        starts = 0
+
+        async def __aenter__(self) -> Self:
+            self.starts += 1
+            await asyncio.sleep(0)
+            return await super().__aenter__()
+
+    engine = Slow(MemoryNetwork())
+    async with AsyncExitStack() as stack:
+        on_demand = fetching._OnDemand(engine, stack)
+        assert await asyncio.gather(on_demand.started(), on_demand.started()) == [engine, engine]
+        assert engine.starts == 1

@@ -41,7 +41,7 @@ class Time:
 async def test_it_follows_the_clock() -> None:
     engine, time, seen = Engine(), Time((7, 59), (8, 0), (8, 1), (18, 0)), []
     upload = Schedule.parse(("mon-fri 08:00-18:00=5",))
-    limiter = Limiter(engine, Limits(9, 1), upload, Schedule(), now=time.now, sleep=time.sleep)  # type: ignore[arg-type]
+    limiter = Limiter(engine.limit, Limits(9, 1), upload, Schedule(), now=time.now, sleep=time.sleep)
     with pytest.raises(asyncio.CancelledError):
         await limiter.run(seen.append)
     assert engine.told == [(5, 1), (9, 1)]
@@ -51,7 +51,7 @@ async def test_it_follows_the_clock() -> None:
 
 async def test_what_it_is_told_applies_at_once_where_no_window_does() -> None:
     engine, time = Engine(), Time((12, 0))
-    limiter = Limiter(engine, Limits(), Schedule(), Schedule.parse(("12:00-13:00=3",)), now=time.now)  # type: ignore[arg-type]
+    limiter = Limiter(engine.limit, Limits(), Schedule(), Schedule.parse(("12:00-13:00=3",)), now=time.now)
     limiter.change(Limits(4, 5))
     assert limiter.view() == LimitsView(4, 5, 4, 3)
     limiter.change(Limits(4, 6))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.node.tasks import companions, in_thread, together
+from p2pmodel.node.tasks import companions, in_the_end, in_thread, together
 from tests.support.node_swarm import assert_nothing_runs
 
 
@@ -138,6 +138,24 @@ async def test_together_raises_the_first_failure_and_stops_the_rest(journal: Jou
         await together(works)
     assert journal == ["a began", "a ended"]
     await assert_nothing_runs()
+
+
+async def test_what_is_to_be_done_in_the_end_is_done_though_its_caller_is_cancelled(journal: Journal) -> None:
+    go_on, done = asyncio.Event(), []
+
+    async def work() -> None:
+        await go_on.wait()
+        done.append("done")
+
+    caller = asyncio.create_task(in_the_end(work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert done == ["done"]
 
 
 async def test_what_a_cancelled_caller_opened_is_closed() -> None:

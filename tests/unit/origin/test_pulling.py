@@ -9,7 +9,7 @@ from p2pmodel.domain.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.origin import requests
 from p2pmodel.origin.failures import Refused
-from p2pmodel.origin.requests import _target
+from p2pmodel.origin.requests import target_of
 from p2pmodel.settings import MirrorSettings
 from tests.support.fake_hub import FakeHub
 from tests.support.memory_sink import MemorySink
@@ -188,7 +188,7 @@ def test_redirects_to_nowhere(location):
     from yarl import URL
 
     with pytest.raises(Refused, match="no usable address"):
-        _target(URL("http://hub/a/b"), location)
+        target_of(URL("http://hub/a/b"), location)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_redirects_to_nowhere(location):
 def test_presigned_addresses_are_kept_to_the_letter(location, target):
     from yarl import URL
 
-    assert str(_target(URL("http://hub/a/b"), location)) == target
+    assert str(target_of(URL("http://hub/a/b"), location)) == target
 
 
 async def test_a_proxy_from_the_environment_is_used(snapshot, open_origin, monkeypatch):

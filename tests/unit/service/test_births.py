@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
+from p2pmodel.domain import chapters
 from p2pmodel.domain.birth_messages import birth_name, manifest_text, tidings_text
 from p2pmodel.domain.births import birth_layout
+from p2pmodel.domain.chapters import roots_in
 from p2pmodel.domain.lease_messages import Word, parse_word
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.names import Reference
@@ -108,6 +110,24 @@ async def test_of_all_roots_the_torrent_is_born_that_a_seeder_would_make() -> No
         assert rig.catalog.revisions(publication) == ["main", "v1"]
         assert parse(publication.raw).trackers == (f"{rig.url}/announce",)
         assert parse(publication.raw).trees == TREES
+
+
+async def test_what_has_roots_is_a_chapter_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chapters, "LEAST_BYTES", 1)
+    async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer() as other:
+        await one.tell()
+        await other.tell()
+        await other.until(lambda word: word.grant.peers == 2)
+        await one.tell(0)
+        for peer in (one, other):
+            (info_hash,) = (await peer.until(lambda word: word.chapters)).chapters
+        async with rig.session.get(f"{rig.url}{BIRTH}/{info_hash}.torrent") as answer:
+            chapter = parse(await answer.read())
+        assert (chapter.info_hash, chapter.manifest) == (info_hash, MANIFEST)
+        assert chapter.trackers == (f"{rig.url}/announce",)
+        assert roots_in(LAYOUT, chapter.trees) == {0: root(0)}
+        async with rig.session.get(f"{rig.url}{BIRTH}/{'0' * 64}.torrent") as answer:
+            assert answer.status == 404
 
 
 async def test_a_torrent_that_is_in_the_catalog_is_told_at_once() -> None:

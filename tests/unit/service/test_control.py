@@ -448,6 +448,8 @@ async def test_without_a_token_no_web_page_gets_in(knock: Knock) -> None:
     assert await knock(Origin="http://HERE") == 200
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "[::1", "a:b:c"):
         assert await knock(Host=host) == 403, host
+    assert await knock(Sec_Fetch_Site="same-origin") == await knock(Sec_Fetch_Site="none") == 200
+    assert await knock(Sec_Fetch_Site="cross-site") == 403
     for origin in ("http://evil.example", "null", "http://HERE.evil", "http://[", "", "ftp://HERE"):
         assert await knock(Origin=origin) == 403, origin
 

@@ -95,6 +95,17 @@ async def test_peers_share_what_is_scarce_and_hear_of_the_seeders() -> None:
         assert (await one.until(lambda word: word.grant.peers == 2)).grant.pieces == (0,)
 
 
+async def test_a_new_seeder_is_told_to_those_whose_leases_are_as_before() -> None:
+    async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
+        await one.tell(0)
+        await one.granted(0)
+        await other.tell(0)
+        await one.until(lambda word: word.grant.peers == 2)
+        rig.sources.add(HASH, Source("http://s.test", "t0ken"))
+        await other.tell(0)
+        assert (await one.until(lambda word: bool(word.sources))).grant.pieces == (0,)
+
+
 async def test_without_news_nothing_is_said() -> None:
     async with coordinator() as rig, rig.peer() as peer:
         await peer.tell(0, near=False)

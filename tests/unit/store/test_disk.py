@@ -37,7 +37,7 @@ def test_a_write_that_fails_leaves_the_old_and_no_temporary_file(
 
 
 def test_a_link_replaces_a_file_or_a_link_but_not_a_folder(tmp_path: Path) -> None:
-    place, via = tmp_path / "x" / "link", tmp_path / "tmp"
+    place, via = tmp_path / "link", tmp_path / "tmp"
     link_atomic(place, "one", via=via)
     link_atomic(place, "two", via=via)
     assert str(place.readlink()) == "two"

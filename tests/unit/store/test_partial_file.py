@@ -46,6 +46,23 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".ranges")
 
 
+async def test_what_somebody_else_wrote_is_left_alone_hashed_and_on_record(path: Path) -> None:
+    async with opened(path) as partial:
+        with path.open("r+b") as other:
+            other.write(DATA[:BLOCK])
+        partial.note(0, BLOCK)
+        await partial.write(0, b"?" * BLOCK)
+        await partial.write(BLOCK, DATA[BLOCK : 2 * BLOCK])
+        assert partial.missing() == [(2 * BLOCK, SIZE - 2 * BLOCK)]
+    assert on_disk(path) == DATA[: 2 * BLOCK]
+    async with opened(path) as partial:
+        assert partial.missing() == [(2 * BLOCK, SIZE - 2 * BLOCK)]
+        await partial.write(2 * BLOCK, DATA[2 * BLOCK :])
+        assert await partial.digest() == FILE.etag
+    with pytest.raises(ValueError, match="is closed"):
+        partial.note(0, BLOCK)
+
+
 async def test_ranges_in_any_order_at_once_give_the_file(path: Path) -> None:
     async with opened(path) as partial:
         assert partial.size == SIZE

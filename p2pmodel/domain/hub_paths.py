@@ -1,0 +1,53 @@
+"""The hub's addresses as its clients ask for them: which of them a node hands on, and with whose rights. Pure."""
+
+import re
+from urllib.parse import unquote
+
+from p2pmodel.errors import InvalidInput, NotFound
+
+OTHER_KINDS = ("datasets", "spaces", "kernels")
+"""Kinds of repositories besides models."""
+
+# What follows the name of a repository of one segment and is about somebody's account is no second segment.
+_REPO = r"[^/]+(?:/(?!(?:jwt|settings|discussions|user-access-request)(?:/|$))[^/]+)?"
+_KIND = "|".join(OTHER_KINDS)
+_LISTING = re.compile(rf"/api/(?:models|{_KIND})/{_REPO}(?:/(?:revision|tree|refs|paths-info|commits)(?:/.*)?)?")
+_FILE = re.compile(rf"(?:/(?:{_KIND}))?/{_REPO}/(?:resolve|raw)/(?P<revision>refs/[^/]+/[^/]+|[^/]+)/.+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_XET = re.compile(r"/xet-(?:read|write)-token(?:/|$)")
+
+
+class HubPath:
+    """The path of a request, `raw` as on the wire. Raises InvalidInput for one that leads out of where it begins, and
+    NotFound for the hub's chunk store, which needs no mirror."""
+
+    def __init__(self, raw: str) -> None:
+        path = unquote(raw)
+        if any(part in (".", "..") for part in path.split("/")) or "\\" in path:
+            raise InvalidInput("there are '..' in this path")
+        if _XET.search(path):
+            raise NotFound("this endpoint has no chunk store", hint="leave hf_xet out, or set HF_HUB_DISABLE_XET=1")
+        self.raw = raw
+        self._path = path
+        self._file = _FILE.fullmatch(path) if not path.startswith("/api/") else None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is the address of a file's content."""
+        return self._file is not None
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it is about what a repository consists of, and about nobody's account."""
+        return self.is_file or _LISTING.fullmatch(self._path) is not None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether its content may be HTML."""
+        return self.is_file and self._path.lower().endswith((".html", ".htm"))
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that it names, if it is a file of one."""
+        revision = self._file["revision"] if self._file else ""
+        return revision if _COMMIT.fullmatch(revision) else None

@@ -1,0 +1,63 @@
+"""TLS contexts of files that the user names: whom to trust beside the system's authorities, and who we are."""
+
+import ssl
+from functools import cache
+from pathlib import Path
+
+from p2pmodel.errors import InvalidInput
+
+
+@cache
+def context_with(ca_file: Path) -> ssl.SSLContext:
+    """The default context of a client, which trusts the certificates in `ca_file` (PEM), too. Raises InvalidInput."""
+    context = ssl.create_default_context()
+    _trust(context, ca_file, "ca_file")
+    return context
+
+
+def client_context(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """The context of a client that trusts `ca_file`, too, and shows `certificate`, if given. Raises InvalidInput."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        _trust(context, ca_file, "ca_file")
+    if certificate is not None:
+        _show(context, certificate, key or certificate)
+    return context
+
+
+def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
+    """The context of a server with that `certificate` (PEM, with its chain). With `client_ca` it lets only clients in
+    whose certificate those authorities signed. Raises InvalidInput."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _show(context, certificate, key)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust(context, client_ca, "tls_client_ca")
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Let `context` show `certificate`. Raises InvalidInput for files that cannot be read, hold no PEM, do not belong
+    together, or a key that others can read or that needs a pass phrase."""
+    for path in (certificate, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"the TLS file {path} cannot be read: {error.strerror}") from None
+    if key.stat().st_mode & 0o007:
+        raise InvalidInput(f"others can read the TLS key {key}", hint=f"chmod 600 {key}")
+    try:
+        # Without a pass phrase to give, OpenSSL would ask the terminal for one.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+        why = "they do not belong together" if mismatch else "one is no PEM file of its kind, or has a pass phrase"
+        raise InvalidInput(f"the TLS certificate {certificate} and key {key} cannot be used: {why}") from None
+
+
+def _trust(context: ssl.SSLContext, ca_file: Path, name: str) -> None:
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except OSError as error:
+        reason = "there is no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise InvalidInput(f"{name} {ca_file} cannot be used: {reason}") from None

@@ -1,0 +1,47 @@
+"""The control API of a running daemon holds what its own OpenAPI document promises, whatever it is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Nodes
+from tests.support.schemathesis import Schemathesis, schemathesis
+
+__all__ = ["schemathesis"]
+
+REPO = "org/model"
+TOKEN = "sesame-sesame"
+SECONDS = 15
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("guarded", [False, True], ids=["open", "token, read-only"])
+def test_it_answers_as_its_document_says(
+    nodes: Nodes, tmp_path: Path, schemathesis: Schemathesis, guarded: bool
+) -> None:
+    source, token = tmp_path / "source", tmp_path / "token"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_bytes(bytes(1 << 20))
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    hub, _ = nodes.hub(source, repo=REPO)
+    options = ("--token-file", token, "--read-only") if guarded else ()
+    where = ("--control-listen", "127.0.0.1:0", "--hub-listen", "off", "--endpoint", hub, "--json", *options)
+    daemon = nodes.start("node", "daemon", *where, P2PMODEL_PATIENCE="1", P2PMODEL_CONNECT_TIMEOUT="1")
+    url = f"{daemon.ready()['url']}/api/v1/openapi.json"
+    nodes.ok("node", "fetch", REPO)
+    [transfer] = nodes.ok("node", "status", "--json").json["transfers"]
+    told = schemathesis.run(
+        url,
+        tmp_path,
+        token=TOKEN if guarded else None,
+        parameters={"path.id": transfer["id"]},
+        seconds=SECONDS,
+    )
+    assert "Tested:" in told
+    nodes.ok("node", "status")
+    ended = daemon.stop()
+    assert ended.code == 0
+    assert "Traceback" not in ended.err

@@ -1,0 +1,80 @@
+"""What vLLM and SGLang ask the hub for before they load a model, through the daemon's endpoint."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.endpoint_clients import apart, daemon, shared
+from tests.support.hub_clients import each_hub_python, new_hub_python, old_hub_python, one_hub_python
+from tests.support.processes import Nodes, served
+from tests.support.tiny_models import dense
+
+__all__ = ["dense", "each_hub_python", "new_hub_python", "old_hub_python", "one_hub_python"]
+
+REPO = "org/tiny-vl"
+
+VLLM = """
+import fnmatch, json, os, sys
+from filelock import FileLock
+from huggingface_hub import HfApi, HfFileSystem, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+repo = sys.argv[1]
+api = HfApi(library_name="vllm", library_version="0")
+fs = HfFileSystem()
+revision = api.resolve_revision(repo) if hasattr(api, "resolve_revision") else None
+files = api.list_repo_files(repo, revision=revision)
+assert try_to_load_from_cache(repo, "config.json", revision=revision) is None
+for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+    api.hf_hub_download(repo, name, revision=revision)
+absent = []
+for name in ("params.json", "modules.json", "hf_quant_config.json"):
+    try:
+        api.hf_hub_download(repo, name, revision=revision)
+    except EntryNotFoundError:
+        absent.append(api.file_exists(repo, name, revision=revision))
+headers = api.get_safetensors_metadata(repo, revision=revision)
+listed = fs.ls(repo, detail=False, revision=revision)
+patterns = [p for p in ("*.safetensors", "*.bin") if fnmatch.filter(listed, p)][:1]
+with FileLock(os.path.join(os.environ["HOME"], repo.replace("/", "-") + ".lock")):
+    folder = api.snapshot_download(repo, allow_patterns=patterns, ignore_patterns=["original/**/*"], revision=revision)
+api.hf_hub_download(repo, "model.safetensors.index.json", revision=revision)
+print(json.dumps([sorted(files), absent, sorted(headers.weight_map), folder]))
+"""
+
+SGLANG = """
+import json, sys
+from huggingface_hub import HfApi, HfFileSystem, snapshot_download
+repo = sys.argv[1]
+api, fs = HfApi(), HfFileSystem()
+files = [s.rfilename for s in api.model_info(repo, files_metadata=True).siblings]
+assert api.repo_exists(repo) and api.file_exists(repo, "config.json")
+snapshot_download(repo, allow_patterns=["*.json"], ignore_patterns=["*.pt", "*.safetensors", "*.bin"])
+shards = fs.glob(f"{repo}/*.safetensors")
+absent = [fs.exists(f"{repo}/hf_quant_config.json") for _ in range(3)]
+headers = api.get_safetensors_metadata(repo)
+folder = snapshot_download(repo, allow_patterns=["*.safetensors"], ignore_patterns=["original/**/*"])
+assert len(shards) > 1
+print(json.dumps([sorted(files), absent, sorted(headers.weight_map), folder]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [VLLM, SGLANG], ids=["vllm", "sglang"])
+def test_what_inference_servers_ask_for(nodes: Nodes, dense: Path, each_hub_python: Path, calls: str) -> None:
+    """With hf_xet in place, as it is where nobody takes it out."""
+    hub, _ = nodes.hub(dense, repo=REPO, options=("--xet",))
+    running = daemon(nodes, "node", "127.0.0.11", "--endpoint", hub)
+    ours = shared(nodes, "node", running, each_hub_python)
+    found = {}
+    for client in (ours, apart(nodes, "elsewhere", running, each_hub_python)):
+        files, absent, tensors, folder = client.script(calls, REPO)
+        assert files == sorted(p.name for p in dense.iterdir())
+        assert absent == [False] * 3
+        shards = {p.name: p.read_bytes() for p in dense.glob("*.safetensors")}
+        assert {p.name: p.read_bytes() for p in Path(folder).glob("*.safetensors")} == shards
+        found[client.home] = tensors
+    assert len(found) == 2
+    assert len(set(map(tuple, found.values()))) == 1
+    by_us = [r for r in served(nodes.root / "node.log") if r["method"] == "GET" and "/resolve/" in r["path"]]
+    whole = [r for r in by_us if r["range"] is None]
+    assert len({r["path"] for r in whole}) == len(whole), "each file once, for the client apart"
