@@ -11,10 +11,11 @@ open     the same, and nothing holds the link back
 warm     another node's daemon has it: it was asked for it before. Nodes reach each other at `--cluster-mbit`, and the
          mirror's link carries `--hub-mbit`
 
-A coordinator is there in all three, unless `--no-coordinator` (then there is no `warm`). Seconds are wall-clock, from
-the start of `hf` to its end; daemons are started before. Ratios are of each round's own times, `ours / direct` where
-nobody has it and `direct / ours` where somebody has; medians. `copies` is what the mirror's link carried towards the
-nodes as a multiple of the snapshot, headers included.
+A coordinator is there in all three (where nobody has the snapshot it is a new one each time, for it is told of what
+came), unless `--no-coordinator`: then there is no `warm`. Seconds are wall-clock, from the start of `hf` to its end;
+daemons are started before. Ratios are of each round's own times, `ours / direct` where nobody has it and
+`direct / ours` where somebody has; medians. `copies` is what the mirror's link carried towards the nodes as a multiple
+of the snapshot, headers included.
 """
 
 import argparse
@@ -64,20 +65,16 @@ class Scene:
         self._stack = stack
         hub = {"link": flags.mbit, "open": None, "warm": flags.hub_mbit}[name]
         nodes = _link(flags.cluster_mbit) if name == "warm" else None
-        self._mirror, self._node, self._peer, coordinator = (
+        self._mirror, self._node, self._peer, self._coordinator = (
             self._cluster.host(host, link)
             for host, link in (("mirror", _link(hub)), ("node", nodes), ("peer", nodes), ("coordinator", None))
         )
         self.congestion = congestion_control(self._node)
-        self._where = ["--endpoint", self._url()]
+        self._coordinates, self._anew = flags.coordinator, name != "warm"
         serve = ["mirror", "serve", "--listen", f"{self._mirror.address}:{MIRROR_PORT}", "--insecure-public", "-q"]
         self._start(self._mirror, [*serve, "--cache-dir", str(cache), "--json"], "mirror", stack).first()
-        if flags.coordinator:
-            listen = f"{coordinator.address}:{COORDINATOR_PORT}"
-            track = ["tracker", "serve", "--listen", listen, "--insecure-public", "--json", "-q"]
-            self._start(coordinator, track, "coordinator", stack).first()
-            self._where += ["--coordinator", f"http://{listen}"]
-        if name == "warm":
+        if not self._anew:
+            self._coordinate(stack)
             self._warm(cache)
 
     def round(self) -> dict[str, Measured]:
@@ -100,15 +97,25 @@ class Scene:
     def _through_a_daemon(self, *, apart: bool) -> Measured:
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, self._place / "node", ignore_errors=True)
+            if self._coordinates and self._anew:  # the last one was told of a torrent
+                stack.callback(shutil.rmtree, self._place / "coordinator", ignore_errors=True)
+                self._coordinate(stack)
             daemon = self._daemon(self._node, stack)
             home = self._place / ("apart" if apart else "node")
             measured = self._download(f"http://127.0.0.1:{HUB_PORT}", home)
             stop_all([daemon])
         return measured
 
+    def _coordinate(self, stack: ExitStack) -> None:
+        listen = ["--listen", f"{self._coordinator.address}:{COORDINATOR_PORT}", "--insecure-public"]
+        self._start(self._coordinator, ["tracker", "serve", *listen, "--json", "-q"], "coordinator", stack).first()
+
     def _daemon(self, host: Host, stack: ExitStack) -> Program:
         listen = ["--swarm-listen", f"{host.address}:{PEER_PORT}", "--hub-listen", f"127.0.0.1:{HUB_PORT}"]
-        daemon = self._start(host, ["daemon", *listen, *self._where, "--json"], host.name, stack)
+        where = ["--endpoint", self._url()]
+        if self._coordinates:
+            where += ["--coordinator", f"http://{self._coordinator.address}:{COORDINATOR_PORT}"]
+        daemon = self._start(host, ["daemon", *listen, *where, "--json"], host.name, stack)
         daemon.first()
         return daemon
 
@@ -172,7 +179,7 @@ def _size(cache: Path) -> int:
 
 
 def summary(rounds: list[dict[str, Measured]], *, inverse: bool) -> dict[str, Any]:
-    """Medians, and the medians of the rounds' own ratios: how many times as long as direct; `inverse`: as quick."""
+    """Medians; and of the rounds' own ratios: how many times as long as direct, or as quick (`inverse`), it is."""
     found: dict[str, Any] = {"rounds": [{name: asdict(each) for name, each in one.items()} for one in rounds]}
     for name in rounds[0]:
         ratios = [one[name].seconds / one["direct"].seconds for one in rounds]

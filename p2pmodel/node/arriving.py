@@ -9,7 +9,7 @@ Whoever brings a file shows it here for as long as it does. Invariants, to re-ch
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2pmodel.domain.layout import MIB
@@ -36,10 +36,22 @@ class Window:
         self.wrong = False
         """Whether some of what was shown is wrong."""
         self._available = available
+        self._settled = asyncio.Event()
 
     def anew(self) -> "Window":
         """The same for those who have not looked yet."""
         return Window(self.path, self._available)
+
+    def settle(self, *, right: bool) -> None:
+        """The hash of the whole is right, or some of what was shown is wrong."""
+        self.verified, self.wrong = right, not right
+        self._settled.set()
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until it is known whether it is right or wrong, at most `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._settled.wait()
 
     def shown(self, offset: int, size: int) -> int:
         """Where what may be read from `offset` ends."""
@@ -69,7 +81,7 @@ class Arriving:
     def verified(self, key: Key) -> None:
         """The hash of the whole file is right."""
         if key in self._windows:
-            self._windows[key].verified = True
+            self._windows[key].settle(right=True)
 
     async def wrong(self, repo: RepoCache, file: ManifestFile) -> None:
         """What was shown is wrong: nobody who saw some of it may see the rest. Who comes now looks at what is left."""
@@ -77,7 +89,7 @@ class Arriving:
         window = self._windows.get(key)
         if window is not None:
             await asyncio.to_thread(taint, repo, file)  # before a client that is cut off can come back
-            window.wrong = True
+            window.settle(right=False)
             self._windows[key] = window.anew()
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.domain.layout import piece_length_for
+from p2pmodel.domain.layout import MIB, piece_length_for
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.merkle import FileTree
 from p2pmodel.errors import Unavailable
@@ -26,6 +26,8 @@ from p2pmodel.store.sync_log import SyncLog
 
 FILES_AT_ONCE = 4
 REPORT_EVERY = 0.2
+SMALL = MIB
+"""Bytes up to which a file takes one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,9 @@ class Mirroring:
 
     async def _pull_all(self, files: Sequence[ManifestFile]) -> None:
         await asyncio.to_thread(self._check_space, files)
-        # The largest first: the job takes as long as its slowest file.
-        waiting = deque(sorted(files, key=lambda file: -file.size))
+        # The largest first: the job takes as long as its slowest file. But before them the small ones: clients of the
+        # hub endpoint ask for them first, and for nothing else while they wait.
+        waiting = deque(sorted(files, key=lambda file: (file.size > SMALL, -file.size)))
 
         async def work() -> None:
             while waiting:

@@ -11,8 +11,9 @@ Invariants, to re-check when editing:
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -23,12 +24,14 @@ from p2pmodel.domain.transfers import TransferView
 from p2pmodel.errors import IntegrityError, NotFound, NotYet, P2PModelError, Unavailable, restored
 from p2pmodel.node.arriving import Key, Window
 from p2pmodel.node.asking import Asking
-from p2pmodel.node.fetching import Fetching, FetchRequest
+from p2pmodel.node.fetching import FetchRequest
+from p2pmodel.node.finding import Found, from_coordinators
 from p2pmodel.node.node import Node
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.single_flight import SingleFlight
 from p2pmodel.node.tasks import in_thread
 from p2pmodel.node.upstream import Upstream
+from p2pmodel.origin.origin import get_ready_to_ask
 from p2pmodel.store.arrivals import is_tainted, taint
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.disk import translated
@@ -67,6 +70,7 @@ class OnDemand:
             stack.push_async_callback(self._upstream.close)
             stack.push_async_callback(self._starting.close)
             stack.push_async_callback(self._stop)
+            self._getting_ready = asyncio.create_task(get_ready_to_ask())
             self._stack = stack.pop_all()
         return self
 
@@ -111,8 +115,13 @@ class OnDemand:
         """A view of `file` while it arrives. Raises NotYet if nothing is to be seen soon, or what its transfer fails
         with."""
         wanted = self._want(manifest, file)
-        path, window = await self._somewhere(wanted)
-        with await in_thread(lambda: _open(path), BinaryIO.close) as opened:
+        opened = None
+        while opened is None:  # it may get its blob name just before it is opened by the one it had
+            path, window = await self._somewhere(wanted)
+            opened = await in_thread(partial(_open, path), lambda file: file and file.close())
+            if opened is None and window is None:
+                raise Unavailable(f"{file.path} of {manifest.repo} was taken away", hint="ask again")
+        with opened:
             yield Reader(self, wanted, opened, window)
 
     def window(self, key: Key) -> Window | None:
@@ -158,13 +167,14 @@ class OnDemand:
 
     async def _ask(self, manifest: Manifest, what: tuple[str, Selection]) -> None:
         selection = what[1]
-        request = FetchRequest(
-            Reference(manifest.repo, manifest.commit), include=selection.include, exclude=selection.exclude
-        )
-        node = self._node
-        found = node.found(Reference(manifest.repo, manifest.commit))
+        ref, node = Reference(manifest.repo, manifest.commit), self._node
+        request = FetchRequest(ref, include=selection.include, exclude=selection.exclude)
+        found = node.found(ref)
         if found is None or found.metainfo is None:
-            found = await Fetching(request, node.settings, self._reporter, home=node.home).find()
+            # What the snapshot consists of is known: only a torrent is looked for.
+            whole = selection == Selection()
+            metainfo, lacking = await from_coordinators(ref, node.settings, self._reporter, to_share=whole)
+            found = Found(manifest, metainfo, coordinators=lacking)
         names = await asyncio.to_thread(revisions_at, self.repo(manifest), manifest.commit)
         await node.start(request, found=replace(found, refs=tuple(names)))
         self._asked.add(what)
@@ -191,7 +201,7 @@ class OnDemand:
                     window = self.window(wanted.key)
                     if window is not None and await asyncio.to_thread(window.path.exists):
                         return window.path, window
-                    await asyncio.sleep(LOOK_EVERY / 4)
+                    await asyncio.wait([wanted.task], timeout=LOOK_EVERY / 4)
         except TimeoutError:
             view = self._view(wanted.ident)
             first = "others go first" if view is not None and view.state == "queued" else "nothing of it is here"
@@ -206,7 +216,7 @@ class OnDemand:
             return None
 
     async def _stop(self) -> None:
-        tasks = [wanted.task for wanted in self._wanted.values()]
+        tasks = [self._getting_ready, *(wanted.task for wanted in self._wanted.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -234,7 +244,7 @@ class Reader:
                 self._wanted.check()
                 await asyncio.to_thread(self._check_same)
                 break
-            await asyncio.sleep(LOOK_EVERY)
+            await self._window.settled(LOOK_EVERY)
             # A transfer that was told to bring more begins anew, and shows the same file again.
             latest = self._on_demand.window(self._wanted.key)
             if latest is not None and latest.path == self._window.path and not self._window.wrong:
@@ -278,6 +288,7 @@ class _Wanted:
         self.task.result()
 
 
-def _open(path: Path) -> BinaryIO:
-    with translated():
+def _open(path: Path) -> BinaryIO | None:
+    with translated(), suppress(FileNotFoundError):
         return path.open("rb", buffering=0)
+    return None

@@ -102,6 +102,14 @@ async def test_right_blobs_are_adopted_and_wrong_ones_replaced(job: Job) -> None
     assert list(done.trees) == ["nested/other.bin"], "adopted files were not hashed for the torrent"
 
 
+async def test_small_files_come_before_large_ones(tmp_path: Path) -> None:
+    small = {f"{number}.json": b"%d" % number for number in range(mirroring.FILES_AT_ONCE)}
+    job = Job(tmp_path / "hub", snapshot_of({"model.safetensors": bytes(mirroring.SMALL + 1)} | small))
+    async with FakeHub(job.snapshot) as hub:
+        await job.run(hub)
+        assert hub.requests[0].path.endswith(".json")
+
+
 async def test_a_part_of_the_files(job: Job) -> None:
     async with FakeHub(job.snapshot) as hub:
         await job.run(hub, paths=("config.json", "empty.txt"))

@@ -1,5 +1,6 @@
 """What clients of a node's hub endpoint ask for: one lock, one transfer, and an end to every wait."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -10,7 +11,7 @@ from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.names import Reference
 from p2pmodel.errors import NotYet, P2PModelError, Unavailable
 from p2pmodel.node import on_demand
-from p2pmodel.node.arriving import HOLD_BACK
+from p2pmodel.node.arriving import HOLD_BACK, Window
 from p2pmodel.node.node import Node
 from p2pmodel.node.on_demand import OnDemand
 from p2pmodel.node.progress import Reporter
@@ -173,6 +174,31 @@ async def test_branches_are_known_from_the_mirrors_and_then_by_heart(machine: Ma
         assert at.machine.settings.cache_dir.joinpath("models--org--model/.p2pmodel/revisions").is_dir()
         await until_state(at.node, at.node.transfers()[0].id, "ready")
         assert HubCache(machine.settings.cache_dir).repo(SMALL.manifest.repo).refs() == {"main": SMALL.commit}
+
+
+async def test_the_mirror_is_asked_once_what_a_revision_is(machine: Machine) -> None:
+    async with desk(machine) as at:
+        manifest = await at.asked.manifest(MAIN)
+        await at.asked.expect(manifest, at.file("model.safetensors"))
+        (await soon(at, "model.safetensors")).release()
+        assert len([r for r in at.hub.requests if "/api/" in r.path]) == 1
+
+
+async def test_files_that_get_their_names_while_they_are_opened(machine: Machine) -> None:
+    many = snapshot_of({f"{number}.json": b"%d" % number for number in range(300)})
+    async with desk(machine, many) as at:
+        found = await asyncio.gather(*(at.read(path) for path in many.contents))
+        assert found == list(many.contents.values())
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_who_waits_for_the_end_is_told_at_once(machine: Machine, right: bool) -> None:
+    window = Window(machine.root, lambda offset: offset)
+    waiting = asyncio.create_task(window.settled(3600))
+    await asyncio.sleep(0)
+    window.settle(right=right)
+    await waiting
+    assert (window.verified, window.wrong) == (right, not right)
 
 
 async def test_what_has_come_from_a_mirror_is_read_before_the_rest(machine: Machine) -> None:
