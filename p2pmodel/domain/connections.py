@@ -13,7 +13,7 @@ class Connection:
     """The other end of one connection. Payload bytes since it was made; rates in bytes a second."""
 
     address: str
-    """ADDRESS:PORT of a peer; the URL of a seeder."""
+    """ADDRESS:PORT of a peer; the URL of a seeder, without its path, which may hold a token."""
     kind: Literal["peer", "seeder"]
     """A seeder is pulled from over HTTP, as a webseed is."""
     client: str = ""

@@ -4,7 +4,7 @@ A window that ends before it begins goes on into the next day, and belongs to th
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pmodel.domain.sizes import parse_size
 from p2pmodel.errors import InvalidInput
@@ -23,6 +23,8 @@ class Window:
     start: int
     end: int
     rate: int
+    text: str = field(default="", compare=False)
+    """As it was written."""
 
     @classmethod
     def parse(cls, text: str) -> "Window":
@@ -34,7 +36,7 @@ class Window:
         if start in (end, _DAY_MINUTES):
             # It could mean nothing, or all day.
             raise InvalidInput(f"'{text[:60]}' begins when it ends", hint="write 00:00-24:00 for all day")
-        return cls(_days(match["days"] or "mon-sun"), start, end, parse_size(match["rate"]))
+        return cls(_days(match["days"] or "mon-sun"), start, end, parse_size(match["rate"]), text.strip())
 
     def covers(self, day: int, minute: int) -> bool:
         """Whether it applies on `day` at `minute`."""
@@ -53,6 +55,11 @@ class Schedule:
     def parse(cls, texts: tuple[str, ...]) -> "Schedule":
         """One window a text. Raises InvalidInput."""
         return cls(tuple(Window.parse(text) for text in texts))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The windows as they were written."""
+        return tuple(window.text for window in self.windows)
 
     def rate(self, otherwise: int, day: int, minute: int) -> int:
         """The limit on `day` at `minute`; `otherwise` where no window applies."""

@@ -115,12 +115,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LimitsView:
-    """What the limits were set to, and what the day and the hour make of them now. Bytes a second; 0: no limit."""
+    """What the limits were set to, and what the day and the hour make of them now. Bytes a second; 0: no limit. The
+    schedules are as they were written."""
 
     upload: int
     download: int
     upload_now: int
     download_now: int
+    upload_schedule: tuple[str, ...] = ()
+    download_schedule: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
 from p2pmodel.node.transfer import Transfer
 from p2pmodel.node.transfer_plan import TransferPlan
 from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.pace import Pace
 from p2pmodel.settings import Settings
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.space import check_writable
@@ -73,12 +74,15 @@ class Home:
     arriving: Arriving = field(default_factory=Arriving)
     origins: Origins = field(default_factory=Origins)
     """Those of its fetches, to look at."""
+    pace: Pace = field(default_factory=Pace)
+    """Bounds what its fetches pull from seeders over HTTP, all together; peers are bound by the engine."""
     outlet: Outlet | None = None
     """Where what is complete is pulled from under leases."""
 
     def limit(self, *, upload: int, download: int) -> None:
         """Exchange at most that many bytes a second (0: no limit)."""
         self.engine.limit(upload=upload, download=download)
+        self.pace.change(download)
         if self.outlet:
             self.outlet.limit(upload)
 
@@ -242,7 +246,7 @@ class Fetching:
             coordinator_timeout=self._settings.swarm.coordinator_timeout,
             origin_settings=self._settings.origin,
             zone=self._settings.swarm.zone,
-            download_limit=self._settings.swarm.download_limit,
+            pace=self._home.pace if self._home else Pace(self._settings.swarm.download_limit),
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,
             mirrored=birth.pulled if birth else frozenset(),

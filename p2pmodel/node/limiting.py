@@ -38,7 +38,14 @@ class Limiter:
 
     def view(self) -> LimitsView:
         """What it was told, and what applies now."""
-        return LimitsView(self._base.upload, self._base.download, self._applied.upload, self._applied.download)
+        return LimitsView(
+            self._base.upload,
+            self._base.download,
+            self._applied.upload,
+            self._applied.download,
+            self._upload.texts,
+            self._download.texts,
+        )
 
     def change(self, base: Limits) -> None:
         """From now on `base` applies where no window does."""

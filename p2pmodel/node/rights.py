@@ -7,11 +7,14 @@ the node's did not may have come into a shared cache by that client; here it is 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from p2pmodel.domain.names import RepoId
 from p2pmodel.node.single_flight import SingleFlight
 from p2pmodel.store.withheld import Withheld
 
+PATIENCE = 3.0
+"""Seconds that a client waits for the answer; it is kept for the next one."""
 ASK_EVERY = 60.0
 """Seconds after which it is asked again whether the node may have a model that is withheld."""
 
@@ -39,7 +42,10 @@ class Rights:
     async def withholds(self, repo: RepoId) -> bool:
         """Whether only who brings a token for `repo` may have it."""
         if self._withheld.covers(repo) and self._now() - self._asked.get(repo, float("-inf")) >= ASK_EVERY:
-            await self._asking.join(repo, lambda: self._ask(repo))
+            self._asked[repo] = self._now()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._asking.join(repo, lambda: self._ask(repo))
         return self._withheld.covers(repo)
 
     async def withhold(self, repo: RepoId) -> None:
@@ -50,4 +56,3 @@ class Rights:
     async def _ask(self, repo: RepoId) -> None:
         if await self._opens(repo):
             await asyncio.to_thread(self._withheld.drop, repo)
-        self._asked[repo] = self._now()

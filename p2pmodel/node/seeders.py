@@ -10,10 +10,11 @@ from typing import Self
 
 from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import printable
 from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.node.coordinators import public_name
 from p2pmodel.node.rate import Rate
 from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.pace import Pace
 from p2pmodel.settings import MirrorSettings, OriginSettings, check_url
 
 AGAIN_AFTER = 5.0
@@ -36,12 +37,17 @@ class Endpoint:
 
 class Seeders:
     """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders;
-    `limit` is in bytes a second (0: none)."""
+    `pace` bounds what comes from all of them, and whoever else spends from it."""
 
     def __init__(
-        self, settings: OriginSettings, identity: str, on_note: Callable[[str], None], *, limit: int = 0
+        self,
+        settings: OriginSettings,
+        identity: str,
+        on_note: Callable[[str], None],
+        *,
+        pace: Pace | None = None,
     ) -> None:
-        self._limit = limit
+        self._pace = pace
         self._settings = settings.model_copy(
             update={"state_dir": None, "patience": PATIENCE, "connect_timeout": SILENCE, "read_timeout": SILENCE}
         )
@@ -82,7 +88,7 @@ class Seeders:
         self._seen.clear()
         # What is being read from those of before goes on: they are closed at the end.
         self._origin = await self._stack.enter_async_context(
-            Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note)
+            Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note, pace=self._pace)
         )
 
     async def read(
@@ -112,7 +118,7 @@ class Seeders:
 
     def _connection(self, name: str, url: str) -> Connection:
         return Connection(
-            printable(url, 200),
+            public_name(url),
             "seeder",
             zone=self._zones[name],
             download_rate=self._rates[name].value(),
@@ -142,7 +148,6 @@ class Seeders:
                 "token": endpoint.token or None,
                 "priority": int.from_bytes(turn[:4], "big"),
                 "max_connections": MAX_CONNECTIONS,
-                "max_bytes_per_second": max(self._limit, 1024) if self._limit else None,
             }
         )
 

@@ -244,7 +244,7 @@ class Transfer:
 
     def _new_seeders(self) -> Seeders:
         plan = self._plan
-        return Seeders(plan.origin_settings, self._identity, self._reporter.note, limit=plan.download_limit)
+        return Seeders(plan.origin_settings, self._identity, self._reporter.note, pace=plan.pace)
 
     @property
     def _identity(self) -> str:

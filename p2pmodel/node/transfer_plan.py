@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from p2pmodel.origin.pace import Pace
 from p2pmodel.settings import OriginSettings
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -27,8 +28,8 @@ class TransferPlan:
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
     """How seeders are pulled from."""
     zone: str = ""
-    download_limit: int = 0
-    """Bytes a second from seeders (0: no limit)."""
+    pace: Pace | None = None
+    """What seeders are pulled from at most, together with all that spend from it."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has brought from mirrors already."""
     traded: frozenset[int] = frozenset()

@@ -23,7 +23,7 @@ class Mirror:
     """`received` counts payload bytes, `wasted` those of them that were of no use; `slots` bounds the requests in
     flight, over all jobs; `reason` is why it last failed."""
 
-    def __init__(self, settings: MirrorSettings, name: str, rank: int) -> None:
+    def __init__(self, settings: MirrorSettings, name: str, rank: int, pace: Pace | None = None) -> None:
         self.settings = settings
         self.name = name
         self.health = Health(name, rank, fallback=settings.fallback)
@@ -37,7 +37,7 @@ class Mirror:
         self.active = 0
         """Requests under way that a pull made."""
         self.slots = asyncio.Semaphore(settings.max_connections)
-        self.pace = Pace(settings.max_bytes_per_second)
+        self.pace = pace or Pace(settings.max_bytes_per_second)
         self._meter = Meter()
         self._heard = time.monotonic()
         self._endpoint = URL(settings.endpoint)
@@ -123,13 +123,13 @@ def compare(mirrors: Iterable[Mirror], now: float) -> None:
             mirror.health = mirror.health.compared(rate, best)
 
 
-def mirrors_of(settings: Sequence[MirrorSettings]) -> tuple[Mirror, ...]:
-    """The mirrors in the order they are asked, with distinct names."""
+def mirrors_of(settings: Sequence[MirrorSettings], pace: Pace | None = None) -> tuple[Mirror, ...]:
+    """The mirrors in the order they are asked, with distinct names; with `pace` they keep that one, all together."""
     ordered = sorted(settings, key=lambda m: m.priority)
     seen: Counter[str] = Counter()
     mirrors = []
     for rank, each in enumerate(ordered):
         seen[each.name] += 1
         count = seen[each.name]
-        mirrors.append(Mirror(each, each.name if count == 1 else f"{each.name} ({count})", rank))
+        mirrors.append(Mirror(each, each.name if count == 1 else f"{each.name} ({count})", rank, pace))
     return tuple(mirrors)

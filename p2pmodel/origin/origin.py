@@ -16,6 +16,7 @@ from p2pmodel.origin.job import Job
 from p2pmodel.origin.lookup import Lookup
 from p2pmodel.origin.mirror import compare, mirrors_of
 from p2pmodel.origin.notes import Notes
+from p2pmodel.origin.pace import Pace
 from p2pmodel.origin.probing import Probes
 from p2pmodel.origin.pulling import Pull
 from p2pmodel.origin.question import Question
@@ -38,7 +39,8 @@ def _ignore(_: object) -> None:
 class Origin:
     """The mirrors over one connection pool. `async with` opens and closes it.
 
-    `on_note` gets one line whenever a mirror is passed over, waited for or left out.
+    `on_note` gets one line whenever a mirror is passed over, waited for or left out. `pace` bounds them all together,
+    instead of each by its settings.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class Origin:
         *,
         on_note: Callable[[str], None] = _ignore,
         clock: Clock | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        self._mirrors = mirrors_of(mirrors)
+        self._mirrors = mirrors_of(mirrors, pace)
         self._settings = settings
         self._clock = clock or Clock()
         self._notes = Notes(on_note, self._clock)

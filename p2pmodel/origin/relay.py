@@ -79,7 +79,10 @@ class Relay:
     async def ask(self, question: Question) -> AsyncIterator[Relayed]:
         """The answer, while the context lasts. Raises the most telling of the mirrors' refusals, Unavailable, and
         NotYet if a mirror only asks to wait."""
-        relayed = Relayed(self, question, await self.first(question, _any))
+        hop = await self.first(question, _any)
+        if question.method == "HEAD":
+            self.succeeded(hop.mirror)
+        relayed = Relayed(self, question, hop)
         try:
             yield relayed
         finally:
@@ -112,6 +115,10 @@ class Relay:
         mirror.failed(self._fleet.clock.now(), dry=True, wait=failure.wait, slow=failure.slow)
         line = f"mirror {mirror.name} does not help a client: {failure.reason}"
         self._fleet.notes.say(line, "relay", mirror.name, failure.reason)
+
+    def succeeded(self, mirror: Mirror) -> None:
+        """As `Mirrors`."""
+        mirror.health = mirror.health.succeeded()
 
     def lied(self, mirror: Mirror, path: HubPath) -> None:
         """As `Mirrors`."""

@@ -70,7 +70,7 @@ class Hop:
     def length(self) -> int | None:
         """Bytes of the body, or of the one that a GET would have."""
         text = self.told["X-Linked-Size"] if self.tells_enough else self.response.headers.get("Content-Length", "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and self.status != 304 else None
 
     @property
     def part(self) -> ContentRange | None:
@@ -110,6 +110,9 @@ class Mirrors(Protocol):
 
     def failed(self, mirror: Mirror, failure: Failed) -> None:
         """`mirror` did not answer to the end."""
+
+    def succeeded(self, mirror: Mirror) -> None:
+        """`mirror` answered to the end."""
 
     def lied(self, mirror: Mirror, path: HubPath) -> None:
         """What came from `mirror` for `path` is wrong, and a client has some of it."""
@@ -151,6 +154,7 @@ class Relayed:
             dry = 0 if block else dry + 1
             if failure is not None:
                 await self._go_on(got, failure, dry)
+        self._mirrors.succeeded(self._hop.mirror)
         if proof:
             yield self._proved(proof)
 

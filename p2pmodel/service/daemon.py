@@ -15,6 +15,7 @@ from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.node.fetching import Home
 from p2pmodel.node.node import Node
 from p2pmodel.node.sources import engine_of
+from p2pmodel.origin.pace import Pace
 from p2pmodel.service import limits
 from p2pmodel.service.access import Access
 from p2pmodel.service.control import control_app
@@ -80,7 +81,7 @@ class Daemon:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
             outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
-            home = Home(engine, cache, outlet=outlet)
+            home = Home(engine, cache, pace=Pace(settings.swarm.download_limit), outlet=outlet)
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)

@@ -18,6 +18,8 @@ _NAMES = (
     "main.js",
     "api.js",
     "units.js",
+    "limits.js",
+    "peers.js",
     "transfers.js",
     "pieces.js",
     "tables.js",

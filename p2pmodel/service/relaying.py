@@ -25,6 +25,7 @@ from p2pmodel.origin.relayed import Relayed
 from p2pmodel.service.access_log import SENT
 from p2pmodel.service.file_response import STALL
 from p2pmodel.service.hub_endpoint import public_url
+from p2pmodel.service.patience import patiently
 
 _ASKED = ("Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
 _KIND = "|".join(OTHER_KINDS)
@@ -68,7 +69,7 @@ class Relaying:
         if await self._rights.withholds(repo):
             return await self._relayed(request, own=False)
         try:
-            return await handler(request)
+            return await patiently(request, handler)
         except (AccessDenied, RepoNotFound) as error:
             if self._token(request) is None or not self._asker.takes_client_tokens:
                 raise

@@ -3,7 +3,9 @@
 import json
 import logging
 import random
+import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ __all__ = ["dice"]
 
 KILLS = 20
 WHILE_STARTING = 3
+STOP_WITHIN = 10.0
 SNAPSHOTS = 5
 RATE = 900_000
 """Bytes a second of each seeder: with it a snapshot takes longer than the daemon lives before the last kill."""
@@ -99,6 +102,9 @@ class Victim:
     def serves_all(self) -> bool:
         return all(transfer["state"] == "seeding" for transfer in self.transfers())
 
+    def downloads_all(self) -> bool:
+        return all(transfer["progress"]["phase"] == "downloading" for transfer in self.transfers())
+
     def kill(self, after: float) -> None:
         time.sleep(after)
         assert self.running.process.poll() is None, "".join(self.running.err[-5:])
@@ -141,6 +147,48 @@ def test_killed_twenty_times_amid_five_transfers(nodes: Nodes, models: dict[str,
     for repo in models:
         HubClient(Path(sys.executable), nodes.root / "node", endpoint).hf("cache", "verify", repo, *ALL_OF_IT)
     assert victim.running.stop().code == 0
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_in_time_amid_five_transfers_and_open_streams(
+    nodes: Nodes, models: dict[str, Path], by: signal.Signals, code: int
+) -> None:
+    victim = Victim(nodes, seeded(nodes, models))
+    victim.start()
+    victim.ready()
+    for repo in models:
+        victim.ask("transfers", target=repo)
+    events, shard = "/api/v1/events", "/org/m0/resolve/main/model-1.safetensors"
+    with ExitStack() as stack:
+        opened = [stack.enter_context(asking(victim.control, events)) for _ in range(5)]
+        opened += [stack.enter_context(asking(victim.hub, shard)) for _ in range(5)]
+        stack.enter_context(asking(victim.control, "/api/v1/transfers"))  # answered, and kept open
+        stack.enter_context(asking(victim.control, "/api/v1/tra", end=""))  # only half of a request
+        eventually(lambda: all(answered(each) for each in opened), PATIENCE, lambda: str(victim.transfers()))
+        eventually(victim.downloads_all, PATIENCE, lambda: str(victim.transfers()))
+        began = time.monotonic()
+        done = victim.running.stop(by)
+        assert time.monotonic() - began < STOP_WITHIN
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    assert not Path(victim.running.ready()["socket"]).exists()
+    victim.start()
+    victim.ready()
+    assert len(victim.transfers()) == SNAPSHOTS
+    assert victim.running.stop().code == 0
+
+
+def asking(address: str, path: str, end: str = "\r\n\r\n") -> socket.socket:
+    """A client that has asked for `path`, and does not read what it is sent."""
+    host, _, port = address.rpartition(":")
+    client = socket.create_connection((host, int(port)), timeout=PATIENCE)
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}{end}".encode())
+    return client
+
+
+def answered(client: socket.socket) -> bool:
+    """Whether an answer has begun."""
+    return bool(select.select([client], [], [], 0)[0]) and client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
 
 
 def seeded(nodes: Nodes, models: Mapping[str, Path]) -> str:

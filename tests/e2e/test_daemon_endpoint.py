@@ -124,9 +124,9 @@ def test_offline_it_serves_what_is_held(nodes: Nodes, model: Path, each_hub_pyth
         assert contents(Path(client.script(DOWNLOAD, REPO))) == contents(model)
     shared(nodes, "node", running).hf("cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files")
     began = time.monotonic()
-    for what in (("org/none",), ("org/none", "--repo-type", "dataset")):
+    for kind in ("model", "dataset"):
         with pytest.raises(AssertionError, match="no mirror may be asked; unset HF_HUB_OFFLINE"):
-            theirs.hf("download", *what, "config.json")
+            theirs.hf("download", "org/none", "config.json", "--repo-type", kind)
     assert time.monotonic() - began < PATIENCE / 3
 
 

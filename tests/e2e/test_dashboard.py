@@ -54,9 +54,9 @@ def seeder(nodes: Nodes, tmp_path: Path) -> str:
     return str(nodes.seed(source, "--as", REPO, "--upload-limit", "4000000").ready()["coordinator"])
 
 
-def daemon(nodes: Nodes, coordinator: str, *options: str | Path) -> Running:
+def daemon(nodes: Nodes, coordinator: str, *options: str | Path, **env: str) -> Running:
     where = ("--coordinator", coordinator, "--endpoint", DEAD, "--swarm-listen", "127.0.0.11:0", "--json")
-    running = nodes.start("node", "daemon", *where, "--control-listen", "127.0.0.1:0", *options)
+    running = nodes.start("node", "daemon", *where, "--control-listen", "127.0.0.1:0", *options, **env)
     running.ready()
     return running
 
@@ -122,6 +122,9 @@ def test_it_fits_every_screen(nodes: Nodes, seeder: str, browser: Browser, width
     shows(browser, ".map figcaption", "here")
     shows(browser, "#catalog", REPO)
     shows(browser, "#limits", "1.00 MB/s / none")
+    for closed in ("#change", ".met"):
+        browser.click(f"{closed} summary")
+    shows(browser, ".met tbody", "127.0.0.3")
     assert browser.run("return document.documentElement.scrollWidth") <= width
     ground = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(14, 19, 25)" if dark else "rgb(245, 246, 248)")
@@ -148,7 +151,16 @@ def test_with_a_token_it_asks_once_and_read_only_has_no_buttons(nodes: Nodes, se
     token = nodes.root / "token"
     token.write_text("sesame-sesame\n")
     token.chmod(0o600)
-    running = daemon(nodes, seeder, "--token-file", token, "--read-only", "--download-limit", "500000")
+    running = daemon(
+        nodes,
+        seeder,
+        "--token-file",
+        token,
+        "--read-only",
+        "--download-limit",
+        "500000",
+        P2PMODEL_UPLOAD_SCHEDULE="00:00-24:00=5MB",
+    )
     nodes.start("node", "fetch", REPO, "-q")
     browser.open(str(running.ready()["url"]))
     shows(browser, "#link", "locked")
@@ -158,12 +170,63 @@ def test_with_a_token_it_asks_once_and_read_only_has_no_buttons(nodes: Nodes, se
     shows(browser, "#link", "live")
     shows(browser, ".transfer h3", REPO)
     assert browser.run("return [...document.querySelectorAll('.transfer button')].every(b => b.hidden)")
+    assert browser.run("return document.querySelector('#change').hidden")
+    shows(browser, "#schedule", "By day and hour: upload 00:00-24:00=5MB")
     browser.open(str(running.ready()["url"]))
     shows(browser, ".transfer h3", REPO)
     assert browser.run("return document.querySelector('#ask').hidden")
     assert browser.run("return localStorage.length") == 0
     # The browser logs each answer of 401 by itself.
     assert [line for line in browser.complaints() if "401" not in line] == []
+
+
+def limits(nodes: Nodes) -> tuple[int, int]:
+    found = nodes.ok("node", "limits", "--json").json
+    return found["download"], found["upload"]
+
+
+@pytest.mark.parametrize("width", [320, 1100])
+def test_the_limits_are_changed_by_keyboard(nodes: Nodes, seeder: str, browser: Browser, width: int) -> None:
+    browser.looks(width=width)
+    browser.open(str(daemon(nodes, seeder, "--upload-limit", "1500000").ready()["url"]))
+    shows(browser, "#limits", "none / 1.50 MB/s")
+    browser.run("document.querySelector('#change summary').focus()")
+    browser.press(ENTER)
+    browser.press(TAB)
+    assert browser.run("return document.activeElement.id") == "limit-download"
+    browser.write("#limit-download", "fast" + ENTER)
+    shows(browser, "#limit-said", "'fast' is no rate: write 50 MB, or nothing for no limit")
+    assert browser.run("return document.activeElement.getAttribute('aria-invalid')") == "true"
+    browser.run("document.activeElement.select()")
+    browser.write("#limit-download", "9000 GB" + ENTER)
+    shows(browser, "#limit-said", "download: Input should be less than 2147483648")
+    assert "\n" not in browser.text("#limit-said")
+    assert limits(nodes) == (0, 1_500_000)
+    browser.run("document.activeElement.select()")
+    browser.write("#limit-download", "2.5MB" + ENTER)
+    shows(browser, "#limits", "2.50 MB/s / 1.50 MB/s")
+    shows(browser, "#limit-said", "Set.")
+    assert limits(nodes) == (2_500_000, 1_500_000)
+    assert browser.run("return document.querySelector('#limit-download').value") == "2.50 MB"
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    keep(browser, f"limits-{width}")
+    # The browser logs each answer of 400 by itself.
+    assert [line for line in browser.complaints() if "400" not in line] == []
+
+
+def test_the_peers_of_a_transfer_are_listed(nodes: Nodes, seeder: str, browser: Browser) -> None:
+    browser.looks(width=1100)
+    browser.open(str(daemon(nodes, seeder, "--download-limit", "1000000").ready()["url"]))
+    nodes.start("node", "fetch", REPO, "-q")
+    shows(browser, ".met summary", "1 peer")
+    assert browser.text(".met tbody") == ""
+    browser.run("document.querySelector('.met summary').focus()")
+    browser.press(ENTER)
+    shows(browser, ".met tbody", "127.0.0.3:")
+    shows(browser, ".met tbody", "100 %")
+    shows(browser, ".met tbody", " MB")
+    browser.press(ENTER)
+    assert not browser.run("return document.querySelector('.met').open")
 
 
 def test_it_finds_a_node_that_comes_back(nodes: Nodes, seeder: str, browser: Browser) -> None:

@@ -1,10 +1,13 @@
 """What vLLM and SGLang ask the hub for before they load a model, through the daemon's endpoint."""
 
+import json
+import random
+import struct
 from pathlib import Path
 
 import pytest
 
-from tests.support.endpoint_clients import apart, daemon, shared
+from tests.support.endpoint_clients import DEAD, apart, daemon, shared
 from tests.support.hub_clients import each_hub_python, new_hub_python, old_hub_python, one_hub_python
 from tests.support.processes import Nodes, served
 from tests.support.tiny_models import dense
@@ -78,3 +81,28 @@ def test_what_inference_servers_ask_for(nodes: Nodes, dense: Path, each_hub_pyth
     by_us = [r for r in served(nodes.root / "node.log") if r["method"] == "GET" and "/resolve/" in r["path"]]
     whole = [r for r in by_us if r["range"] is None]
     assert len({r["path"] for r in whole}) == len(whole), "each file once, for the client apart"
+
+
+HEADERS = """
+import json, sys
+from huggingface_hub import HfApi
+print(json.dumps(sorted(HfApi().get_safetensors_metadata(sys.argv[1]).weight_map)))
+"""
+
+
+def test_headers_of_weights_that_are_to_come_are_waited_for(
+    nodes: Nodes, tmp_path: Path, each_hub_python: Path
+) -> None:
+    """The last shard begins to arrive long after clients would have been told to ask again, which these do not."""
+    source = tmp_path / "source"
+    source.mkdir()
+    shards = {f"t{n}": f"model-{n + 1:05d}-of-00003.safetensors" for n in range(3)}
+    for name, path in shards.items():
+        size = 8 << 20
+        header = json.dumps({name: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+        (source / path).write_bytes(struct.pack("<Q", len(header)) + header + random.Random(name).randbytes(size))
+    (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    seeder = nodes.seed(source, "--as", REPO, "--upload-limit", "2000000").ready()["coordinator"]
+    running = daemon(nodes, "node", "127.0.0.11", "--coordinator", str(seeder), "--endpoint", DEAD)
+    assert shared(nodes, "node", running, each_hub_python).script(HEADERS, REPO) == sorted(shards)
+    assert 429 not in {r["status"] for r in served(nodes.root / "node.log")}

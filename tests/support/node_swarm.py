@@ -9,6 +9,7 @@ from p2pmodel.node.progress import Progress, Reporter
 from p2pmodel.node.transfer import Transfer
 from p2pmodel.node.transfer_plan import TransferPlan
 from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.pace import Pace
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings
 from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
@@ -94,6 +95,7 @@ class Swarm:
         peer_timeout: float = 0.1,
         stall_timeout: float = 1.0,
         coordinators: tuple[str, ...] = (),
+        pace: Pace | None = None,
     ) -> Transfer:
         plan = TransferPlan(
             metainfo=self.metainfo,
@@ -104,6 +106,7 @@ class Swarm:
             stall_timeout=stall_timeout,
             coordinators=coordinators,
             coordinator_timeout=1.0,
+            pace=pace,
         )
         repo = (cache or self.cache()).repo(self.metainfo.manifest.repo)
         return Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)

@@ -12,20 +12,23 @@ export class Refused extends Error {
 
 export const keepToken = (token) => sessionStorage.setItem(KEY, token);
 
-function headers() {
-  const token = sessionStorage.getItem(KEY);
-  return token ? { Authorization: `Bearer ${token}` } : {};
+function headers({ body }) {
+  const token = sessionStorage.getItem(KEY), found = {};
+  if (token) found.Authorization = `Bearer ${token}`;
+  if (body) found["Content-Type"] = "application/json";
+  return found;
 }
 
 async function answer(path, options) {
-  const response = await fetch(`/api/v1/${path}`, { ...options, headers: headers(), cache: "no-store" });
+  const response = await fetch(`/api/v1/${path}`, { ...options, headers: headers(options), cache: "no-store" });
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
   throw new Refused(response.status, said.message || `the node answered ${response.status}`);
 }
 
-export async function ask(path, method = "GET") {
-  const response = await answer(path, { method, signal: AbortSignal.timeout(30000) });
+export async function ask(path, method = "GET", body = undefined) {
+  const sent = body && { body: JSON.stringify(body) };
+  const response = await answer(path, { method, ...sent, signal: AbortSignal.timeout(30000) });
   return response.json();
 }
 

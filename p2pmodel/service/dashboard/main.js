@@ -1,6 +1,7 @@
 // Joins the parts: one stream of events for the transfers, questions every few seconds for the rest.
 
 import { ask, keepToken, Refused, watch } from "./api.js";
+import * as limits from "./limits.js";
 import * as tables from "./tables.js";
 import * as transfers from "./transfers.js";
 
@@ -34,13 +35,14 @@ function askForToken(told) {
   });
 }
 
-// Buttons are there for what the node's own document has: in read-only mode that is nothing.
+// Buttons and the form are there for what the node's own document has: in read-only mode that is nothing.
 async function meet() {
   const [node, document_] = await Promise.all([ask("node"), ask("openapi.json")]);
   byId("node").textContent = `${node.version} · peers connect to ${node.peer_address}`;
   byId("node").title = node.cache_dir;
   const offered = ["pause", "resume", "cancel"].filter((name) => `/api/v1/transfers/{id}/${name}` in document_.paths);
   transfers.setUp(new Set(offered), trouble);
+  limits.setUp("put" in (document_.paths["/api/v1/limits"] ?? {}));
 }
 
 async function follow() {
@@ -77,7 +79,7 @@ async function live() {
   }
 }
 
-const refresh = () => Promise.allSettled([tables.mirrors(), tables.limits(), tables.swarms()]);
+const refresh = () => Promise.allSettled([tables.mirrors(), limits.refresh(), tables.swarms()]);
 
 // Nobody looks at a hidden tab, so nothing is asked for it.
 async function every(time, look) {

@@ -1,11 +1,11 @@
-// Mirrors, swarms and limits: asked for every few seconds.
+// Mirrors and swarms, asked for every few seconds, and what rows of all tables are made of.
 
 import { ask } from "./api.js";
-import { bytes, limit, milliseconds, rate } from "./units.js";
+import { bytes, milliseconds, rate } from "./units.js";
 
 const byId = (id) => document.getElementById(id);
 
-function cell(text, name = "", note = "") {
+export function cell(text, name = "", note = "") {
   const made = document.createElement("td");
   made.textContent = text;
   made.className = name;
@@ -17,7 +17,7 @@ function cell(text, name = "", note = "") {
   return made;
 }
 
-function row(...cells) {
+export function row(...cells) {
   const made = document.createElement("tr");
   made.append(...cells);
   return made;
@@ -42,11 +42,6 @@ export async function mirrors() {
     cell(known(mirror.rate, rate), "figure"),
   )));
   byId("no-mirrors").hidden = found.length > 0;
-}
-
-export async function limits() {
-  const found = await ask("limits");
-  byId("limits").textContent = `${limit(found.download_now)} / ${limit(found.upload_now)}`;
 }
 
 export async function swarms() {

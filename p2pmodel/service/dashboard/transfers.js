@@ -1,12 +1,14 @@
 // The cards of the transfers. What they show comes from outside, and goes in as text only.
 
 import { ask } from "./api.js";
+import { counts, rows } from "./peers.js";
 import { decode, draw, tally } from "./pieces.js";
 import { bytes, counted, duration, percent, rate } from "./units.js";
 
 const SOURCES = { cache: "from_cache", peers: "from_peers", mirrors: "from_mirrors" };
 const ORDER = ["active", "queued", "paused", "failed", "seeding", "ready"];
 const OFFERED = { pause: ["queued", "active", "seeding", "ready"], resume: ["paused", "failed"], cancel: ORDER };
+const IN_SWARM = ["active", "seeding"];
 const NAMES = { absent: 0, offered: 1 };
 
 const cards = new Map();
@@ -37,10 +39,12 @@ export function clear() {
 
 export const views = () => [...cards.values()].map((card) => card.view);
 
-// What it waits for, and which pieces are here: asked only for what is on its way, while somebody looks.
+// What it waits for, and which pieces are here: asked only for what is on its way, while somebody looks. So are its
+// peers, while their list is open.
 export async function lookCloser() {
-  const open = [...cards.values()].filter((card) => !card.view.complete);
-  await Promise.all(open.map((card) => Promise.all([why(card), pieces(card)])));
+  const all = [...cards.values()], coming = all.filter((card) => !card.view.complete);
+  const open = all.filter((card) => card.met.open && !card.met.hidden);
+  await Promise.all([...coming.flatMap((card) => [why(card), pieces(card)]), ...open.map(peers)]);
 }
 
 export function redraw() {
@@ -50,10 +54,11 @@ export function redraw() {
 function add(id) {
   const root = document.getElementById("transfer").content.firstElementChild.cloneNode(true);
   const find = (selector) => root.querySelector(selector);
-  const card = { id, root, view: null, kinds: null, find, canvas: find("canvas") };
+  const card = { id, root, view: null, kinds: null, find, canvas: find("canvas"), met: find(".met") };
   for (const button of root.querySelectorAll("button")) {
     button.addEventListener("click", () => operate(card, button));
   }
+  card.met.addEventListener("toggle", () => { if (card.met.open) peers(card); });
   cards.set(id, card);
   return card;
 }
@@ -89,6 +94,8 @@ function show(card, view) {
     button.hidden = !operations.has(operation) || !OFFERED[operation].includes(view.state);
     button.setAttribute("aria-label", `${button.textContent} ${view.repo}`);
   }
+  card.met.hidden = !IN_SWARM.includes(view.state);
+  card.met.querySelector("summary").textContent = counts(view.progress.peers);
   showBar(card, view);
   find(".figures").textContent = figures(view).join(" · ");
   if (view.complete) find(".map").hidden = true;
@@ -161,6 +168,15 @@ async function pieces(card) {
     map.querySelector("figcaption").textContent = caption;
     card.canvas.setAttribute("aria-label", `Piece map of ${card.view.repo}: ${caption}`);
     draw(card.canvas, card.kinds);
+  } catch { /* gone, or the stream says so */ }
+}
+
+async function peers(card) {
+  try {
+    const found = await ask(`transfers/${encodeURIComponent(card.id)}/peers`);
+    card.met.querySelector("tbody").replaceChildren(...rows(found));
+    card.met.querySelector(".scroll").hidden = !found.length;
+    card.met.querySelector(".nobody").hidden = found.length > 0;
   } catch { /* gone, or the stream says so */ }
 }
 

@@ -9,6 +9,15 @@ export function bytes(count) {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+// The count that somebody means by "50 MB", "64KiB", "1.5g" or a plain number, and nothing by nothing; else NaN.
+export function parse(text) {
+  const found = /^(\d{1,15}(?:\.\d{1,9})?) ?(?:([kmgt])(i?)b?|b|bytes)?(?:\/s)?$/i.exec(text.trim());
+  if (!text.trim() || text.trim() === "none") return 0;
+  if (!found) return NaN;
+  const power = " kmgt".indexOf((found[2] ?? " ").toLowerCase());
+  return Math.round(Number(found[1]) * (found[3] ? 1024 : 1000) ** power);
+}
+
 export const rate = (count) => (count ? `${bytes(count)}/s` : "0");
 
 export const limit = (count) => (count ? rate(count) : "none");

@@ -14,6 +14,7 @@ from p2pmodel.errors import Unavailable
 from p2pmodel.node import feeding, leaseholding, leasing, seeders
 from p2pmodel.node.transfer import Transfer
 from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.pace import Pace
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.publication import read_publication
@@ -74,6 +75,20 @@ async def test_leased_pieces_come_from_a_seeder_over_http_and_count_as_from_peer
         assert seeder.sent == progress.total
         assert hub.sent == 0
     assert swarm.published() == CONTENTS
+
+
+async def test_seeders_are_pulled_from_at_a_pace_that_may_change(swarm: Swarm) -> None:
+    pace = Pace(1024)
+    async with FakeHub(swarm.snapshot) as seeder, coordinator(swarm) as boss, swarm.engine() as engine:
+        boss.sources.add(swarm.metainfo.info_hash, Source(seeder.url, ""))
+        async with swarm.transfer(engine, coordinators=(boss.url,), pace=pace) as transfer:
+            downloading = asyncio.create_task(transfer.download())
+            await eventually(lambda: seeder.sent > 0, seconds=5, what="it has begun")
+            await asyncio.sleep(0.3)
+            assert transfer.progress().done < transfer.progress().total
+            pace.change(None)
+            await downloading
+            assert transfer.progress().from_seeders == transfer.progress().total
 
 
 @pytest.mark.parametrize("seeded", [True, False], ids=["seeder", "mirror"])

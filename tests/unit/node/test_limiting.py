@@ -45,14 +45,15 @@ async def test_it_follows_the_clock() -> None:
     with pytest.raises(asyncio.CancelledError):
         await limiter.run(seen.append)
     assert engine.told == [(5, 1), (9, 1)]
-    assert seen == [LimitsView(9, 1, 5, 1), LimitsView(9, 1, 9, 1)]
+    assert seen == [LimitsView(9, 1, 5, 1, upload.texts), LimitsView(9, 1, 9, 1, upload.texts)]
     assert set(time.slept) == {LOOK_EVERY}
 
 
 async def test_what_it_is_told_applies_at_once_where_no_window_does() -> None:
     engine, time = Engine(), Time((12, 0))
-    limiter = Limiter(engine.limit, Limits(), Schedule(), Schedule.parse(("12:00-13:00=3",)), now=time.now)
+    window = Schedule.parse(("12:00-13:00=30000",))
+    limiter = Limiter(engine.limit, Limits(), Schedule(), window, now=time.now)
     limiter.change(Limits(4, 5))
-    assert limiter.view() == LimitsView(4, 5, 4, 3)
+    assert limiter.view() == LimitsView(4, 5, 4, 30000, (), ("12:00-13:00=30000",))
     limiter.change(Limits(4, 6))
-    assert engine.told == [(4, 3)]
+    assert engine.told == [(4, 30000)]

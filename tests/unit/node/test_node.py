@@ -376,9 +376,9 @@ async def test_the_time_of_day_limits_it(machine: Machine) -> None:
     machine.use(daemon=DaemonSettings(upload_schedule=("00:00-24:00=7",)), swarm=SwarmSettings(upload_limit=5))
     async with machine.running() as node:
         await asyncio.sleep(0)
-        assert node.limits == LimitsView(5, 0, 7, 0)
+        assert node.limits == LimitsView(5, 0, 7, 0, ("00:00-24:00=7",))
         assert machine.engine.limits == (7, 0)
-        assert node.limit(Limits(1, 2)) == LimitsView(1, 2, 7, 2)
+        assert node.limit(Limits(1, 2)) == LimitsView(1, 2, 7, 2, ("00:00-24:00=7",))
 
 
 async def test_a_folder_is_for_one_node(machine: Machine) -> None:

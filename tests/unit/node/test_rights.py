@@ -1,5 +1,6 @@
 """Models that a client's own token opened: noted until the node may have them itself."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from p2pmodel.domain.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.rights import ASK_EVERY, Rights
 from p2pmodel.store.withheld import Withheld
+from tests.support.eventually import eventually
 
 REPO = RepoId("org/model")
 
@@ -39,6 +41,24 @@ async def test_it_is_withheld_until_the_node_may_have_it(tmp_path: Path) -> None
     assert not await rights.withholds(REPO)
     assert not await mirrors.rights(tmp_path).withholds(REPO)
     assert mirrors.asked == 1
+
+
+async def test_nobody_waits_long_for_the_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pmodel.node.rights.PATIENCE", 0.01)
+    mirrors, answered = Mirrors(), asyncio.Event()
+
+    async def slowly(_: RepoId) -> bool:
+        await answered.wait()
+        return True
+
+    withheld = Withheld(tmp_path / "withheld.json")
+    rights = Rights(withheld, slowly, now=lambda: mirrors.now)
+    await rights.withhold(REPO)
+    mirrors.now += ASK_EVERY
+    assert await rights.withholds(REPO)
+    answered.set()
+    await eventually(lambda: not withheld.covers(REPO), seconds=5, what="the answer counts all the same")
+    await rights.close()
 
 
 async def test_it_outlives_the_node(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ async def test_another_seeder_stands_in() -> None:
 async def test_each_is_told_of_with_what_it_sent() -> None:
     async with FakeHub(SNAPSHOT) as hub, FakeHub(SNAPSHOT) as other, seeders() as found:
         assert found.connections() == ()
-        await found.know([Endpoint(hub.url, "t0ken", "rack-1")])
+        await found.know([Endpoint(f"{hub.url}/", "t0ken", "rack-1")])
         await read(found)
         [seeder] = found.connections()
         assert (seeder.address, seeder.kind, seeder.zone, seeder.downloaded) == (hub.url, "seeder", "rack-1", SIZE)

@@ -9,6 +9,7 @@ from p2pmodel.origin.question import Question
 from p2pmodel.settings import MirrorSettings
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+from tests.support.virtual_clock import VirtualClock
 from tests.unit.origin.conftest import OpenOrigin
 
 WEIGHTS = "w/model.safetensors"
@@ -165,6 +166,20 @@ async def test_tokens_go_where_they_are_meant_for(snapshot: HubSnapshot, open_or
                 assert relayed.status == 200
             assert [r.token for r in a.requests] == [OWN]
             assert [r.token for r in b.requests] == [CLIENTS]
+
+
+async def test_a_mirror_that_answers_again_is_asked_first_again(
+    snapshot: HubSnapshot, open_origin: OpenOrigin, clock: VirtualClock
+) -> None:
+    async with dataset(snapshot, "status:503*3") as a, dataset(snapshot) as b, open_origin(a, b) as origin:
+        for _ in range(5):
+            await answer(origin, asked())
+            await clock.sleep(5.0)
+        assert len(a.requests) == 3, "then others go first"
+        await clock.sleep(60.0)
+        await answer(origin, asked())
+        assert (len(a.requests), len(b.requests)) == (4, 5)
+        assert origin.standings()[0].state == "healthy"
 
 
 async def test_a_listing_is_gone_on_with_at_the_same_place(snapshot: HubSnapshot, open_origin: OpenOrigin) -> None:

@@ -212,9 +212,11 @@ async def test_the_node_its_peers_its_mirrors_and_its_limits(api: Api, machine: 
     assert (peer["kind"], peer["downloaded"], peer["progress"]) == ("peer", size, 1.0)
     assert await api.ok("GET", f"transfers/{ident}/peers") == [peer]
     assert "not_found" in await api.refuses(404, "GET", "transfers/none/peers")
-    assert await api.ok("GET", "limits") == {"upload": 0, "download": 0, "upload_now": 0, "download_now": 0}
+    schedules = {"upload_schedule": [], "download_schedule": []}
+    none = {"upload": 0, "download": 0, "upload_now": 0, "download_now": 0}
+    assert await api.ok("GET", "limits") == none | schedules
     changed = await api.ok("PUT", "limits", {"upload": 5, "download": 6})
-    assert changed == {"upload": 5, "download": 6, "upload_now": 5, "download_now": 6}
+    assert changed == {"upload": 5, "download": 6, "upload_now": 5, "download_now": 6} | schedules
     assert machine.engine.limits == (5, 6)
 
 

@@ -1,0 +1,38 @@
+"""A rate cap, in bytes a second."""
+
+import asyncio
+import time
+
+from p2pmodel.origin.pace import Pace
+
+
+async def test_without_a_bound_nobody_waits() -> None:
+    for pace in (Pace(), Pace(0), Pace(None)):
+        assert pace.block == -1
+        await pace.spend(1 << 40)
+
+
+async def test_all_who_spend_share_it() -> None:
+    pace = Pace(100_000)
+    began = time.monotonic()
+    await asyncio.gather(*(pace.spend(5_000) for _ in range(4)))
+    assert time.monotonic() - began >= 0.19
+
+
+async def test_a_changed_bound_holds_for_those_who_wait() -> None:
+    pace = Pace(1)
+    waiting = [asyncio.create_task(pace.spend(1 << 30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    pace.change(0)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting)
+        await pace.spend(1 << 30)
+
+
+async def test_a_slow_pace_is_read_in_small_blocks_and_none_is_slower_than_a_kilobyte() -> None:
+    assert Pace(1 << 20).block == 1 << 17
+    assert Pace(1).block == 1 << 12
+    began = time.monotonic()
+    await Pace(1).spend(100)
+    assert 0.09 <= time.monotonic() - began < 50
