@@ -22,7 +22,8 @@ from p2pmodel.node.origins import Origins
 from p2pmodel.node.outlet import Outlet
 from p2pmodel.node.progress import PhaseClock, Progress, Reporter
 from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
-from p2pmodel.node.transfer import Transfer, TransferPlan
+from p2pmodel.node.transfer import Transfer
+from p2pmodel.node.transfer_plan import TransferPlan
 from p2pmodel.origin.origin import Origin
 from p2pmodel.origin.pace import Pace
 from p2pmodel.settings import Settings

@@ -3,7 +3,7 @@
 Invariants, to re-check when editing:
 1. A file gets its blob name only after every piece passed the Merkle check, the pieces were fenced to disk, and
    the whole content gave the hub's own hash. The snapshot appears after all its blobs, refs last.
-2. `_missing` shrinks only on the engine's PieceVerified; it is counted anew only when a transfer joins again.
+2. What is missing shrinks only on the engine's PieceVerified; it is counted anew only when a transfer joins again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. What has arrived is written and recorded all the while and when the transfer ends, however it ends.
 """
@@ -11,10 +11,8 @@ Invariants, to re-check when editing:
 import asyncio
 import secrets
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
@@ -24,7 +22,7 @@ from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import LocalResource, NoSpace, P2PModelError, Unavailable, WrongTorrent
+from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
 from p2pmodel.node.arriving import Arriving, Key, Window
 from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
@@ -37,10 +35,11 @@ from p2pmodel.node.outlet import Offer, Outlet
 from p2pmodel.node.progress import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.seeders import Seeders
+from p2pmodel.node.tally import From, Tally
 from p2pmodel.node.tasks import Start, companions
+from p2pmodel.node.transfer_plan import TransferPlan
+from p2pmodel.node.waiting import Waiting
 from p2pmodel.origin.origin import Origin
-from p2pmodel.origin.pace import Pace
-from p2pmodel.settings import OriginSettings
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.space import check_space
 from p2pmodel.swarm.engine import (
@@ -56,7 +55,6 @@ from p2pmodel.swarm.engine import (
     TrackerAnswered,
     TrackerFailed,
 )
-from p2pmodel.swarm.torrents import Metainfo
 
 SAVE_EVERY = 0.25
 """Seconds between records of what is durable. The engine keeps what arrives in memory until it is told to write, so
@@ -67,43 +65,8 @@ HANDED_ON_AFTER = 1.5
 HAND_ON_FOR = 60.0
 """Seconds after which who still lacks something is left to the others."""
 REPORT_SEEDING_EVERY = 0.5
-QUIET = 2.0
-"""Seconds without progress after which a transfer says what it waits for."""
 MAX_DAMAGE = 3
 """Times one file may prove damaged on this disk before the disk is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class TransferPlan:
-    """What to bring here. `files` are indexes into the manifest; `refs` the names that will point at the commit.
-
-    Times in seconds: `peer_timeout` until orphan pieces are taken from the mirrors, `stall_timeout` until a transfer
-    that nobody feeds is given up.
-    """
-
-    metainfo: Metainfo
-    files: frozenset[int]
-    refs: tuple[str, ...] = ()
-    trackers: tuple[str, ...] = ()
-    peers: tuple[tuple[str, int], ...] = ()
-    coordinators: tuple[str, ...] = ()
-    """Base URLs of those who may give leases."""
-    coordinator_timeout: float = 5.0
-    peer_timeout: float = 10.0
-    stall_timeout: float = 120.0
-    origin_settings: OriginSettings = field(default_factory=OriginSettings)
-    """How seeders are pulled from."""
-    zone: str = ""
-    pace: Pace | None = None
-    """What seeders are pulled from at most, together with all that spend from it."""
-    mirrored: frozenset[int] = frozenset()
-    """Pieces that this run has brought from mirrors already."""
-    traded: frozenset[int] = frozenset()
-    """And from peers."""
-    meeting: float | None = None
-    """As in `PieceFeed`."""
-    mirror_pieces: int = 8
-    """How many pieces are asked from mirrors at a time."""
 
 
 class Transfer:
@@ -133,7 +96,6 @@ class Transfer:
         self._durable: frozenset[int] = frozenset()
         """Pieces that are right and can be read from their files; at most `SAVE_EVERY` old."""
         self._staging = repo.staging(plan.metainfo.manifest.commit)
-        self._total = sum(plan.metainfo.manifest.files[i].size for i in plan.files)
         self._torrent: SwarmTorrent | None = None
         self._publisher: Publisher | None = None
         self._pulling: Pulling | None = None
@@ -141,20 +103,11 @@ class Transfer:
         self._leaseholder: Leaseholder | None = None
         self._seeders: Seeders | None = None
         self._windows: dict[Key, Window] = {}
-        self._missing: set[int] = set()
-        self._before: frozenset[int] = frozenset()
-        """Pieces that were here when it joined."""
-        self._mirrored: set[int] = set()
+        self._tally = Tally(plan.metainfo, plan.files)
+        self._waiting = Waiting(plan, peers=self._peers, may_mirror=origin is not None)
         self._rejected = 0
-        self._missing_of: Counter[int] = Counter()
-        self._bytes = {"cache": 0, "peers": 0, "mirrors": 0}
-        self._pulled = 0
-        """Bytes among those of the peers that came from seeders over HTTP."""
         self._phase: Phase = "checking"
         self._checked = 0
-        self._last_progress = time.monotonic()
-        self._tracker_trouble: dict[str, str] = {}
-        """By URL, what is wrong with the trackers that did not answer when last asked."""
         self._damage: dict[int, int] = {}
         self._own = secrets.token_hex(4)
 
@@ -187,18 +140,13 @@ class Transfer:
         async with companions() as start:
             start(self._consume(self._torrent.events()))
             start(self._report(REPORT_SEEDING_EVERY))
-            if self._outlet and self._has_all:
+            if self._outlet and self._tally.has_all:
                 self._offer = self._new_offer(self._outlet, self._torrent)
                 start(self._offer.run())
             while ends is None or time.monotonic() < ends:
-                if ratio is not None and self._uploaded() >= ratio * self._total:
+                if ratio is not None and self._uploaded() >= ratio * self._tally.total:
                     return
                 await asyncio.sleep(REPORT_SEEDING_EVERY)
-
-    @property
-    def _has_all(self) -> bool:
-        """Whether every file of the snapshot is here, and right by the hub's hashes."""
-        return len(self._plan.files) == len(self._metainfo.manifest.files) and not self._missing
 
     def _new_offer(self, outlet: Outlet, torrent: SwarmTorrent) -> Offer:
         return Offer(
@@ -227,21 +175,21 @@ class Transfer:
 
     def progress(self) -> Progress:
         """The transfer at this moment."""
-        status = self._torrent.status() if self._torrent else None
+        status, tally = self._torrent.status() if self._torrent else None, self._tally
         return Progress(
             phase=self._phase,
-            total=self._total,
-            done=self._checked if self._phase == "checking" else sum(self._bytes.values()),
-            from_cache=self._bytes["cache"],
-            from_peers=self._bytes["peers"],
-            from_seeders=self._pulled,
-            from_mirrors=self._bytes["mirrors"],
+            total=tally.total,
+            done=self._checked if self._phase == "checking" else tally.done,
+            from_cache=tally.from_cache,
+            from_peers=tally.from_peers,
+            from_seeders=tally.from_seeders,
+            from_mirrors=tally.from_mirrors,
             from_other_zones=self._from_other_zones(status),
             uploaded=self._uploaded(),
             peers=status.peers if status else 0,
             download_rate=status.download_rate if status else 0,
             upload_rate=status.upload_rate if status else 0,
-            waiting_for=self._waiting_for() if self._missing else "",
+            waiting_for=self._waiting.reason() if tally.missing and self._phase == "downloading" else "",
             rejected=self._rejected,
         )
 
@@ -253,15 +201,15 @@ class Transfer:
         return Pieces(
             count,
             have=pack(status.have, count),
-            from_cache=pack(status.have & self._before, count),
-            from_mirrors=pack(status.have & self._mirrored, count),
+            from_cache=pack(status.have & self._tally.before, count),
+            from_mirrors=pack(status.have & self._tally.mirrored, count),
             availability=bytes(min(peers, 255) for peers in status.availability),
         )
 
     async def connections(self) -> tuple[Connection, ...]:
         """The seeders that pieces are pulled from, and the peers that are connected."""
         torrent = self._torrent
-        pulled = self._seeders.connections() if self._seeders and self._missing else ()
+        pulled = self._seeders.connections() if self._seeders and self._tally.missing else ()
         return (*pulled, *(await torrent.connections() if torrent else ()))
 
     # -- joining and leaving ---------------------------------------------------------------------------------
@@ -311,18 +259,8 @@ class Transfer:
             inventory = await asyncio.to_thread(
                 take_inventory, self._repo, self._staging, self._metainfo, known=known, on_bytes=count
             )
-        wanted = {p for i in self._plan.files for p in self._metainfo.layout.spans[i].pieces}
-        self._missing = wanted - inventory.have
-        mirrored, traded = self._plan.mirrored & inventory.have, self._plan.traded & inventory.have
-        self._before, self._mirrored = inventory.have - mirrored - traded, set(mirrored)
-        self._missing_of = Counter(self._metainfo.layout.span_of(piece).index for piece in self._missing)
-        self._bytes = {
-            "cache": self._size(wanted & self._before),
-            "peers": self._size(wanted & traded),
-            "mirrors": self._size(wanted & mirrored),
-        }
-        self._pulled = 0
-        await asyncio.to_thread(check_space, self._repo.folder, self._size(self._missing))
+        self._tally.begin(inventory.have, mirrored=self._plan.mirrored, traded=self._plan.traded)
+        await asyncio.to_thread(check_space, self._repo.folder, self._tally.size(self._tally.missing))
         shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
             AddTorrent(
@@ -341,19 +279,19 @@ class Transfer:
             self._metainfo,
             self._torrent,
             inventory,
-            missing=self._missing,
+            missing=self._tally.missing,
             on_right=self._file_is_right,
         )
         self._durable, self._windows = inventory.have, self._windows_on(inventory)
         self._start_pulling(self._torrent, seeders)
-        self._enter("downloading" if self._missing else "verifying")
-        self._last_progress = time.monotonic()
+        self._enter("downloading" if self._tally.missing else "verifying")
+        self._waiting.progressed()
         return self._torrent
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
         """Whether seeders are pulled from under leases: then they are not to be met in the swarm."""
-        self._leaseholder = self._feed = None
-        if not self._missing or not self._plan.coordinators:
+        self._leaseholder = self._feed = self._waiting.feed = None
+        if not self._tally.missing or not self._plan.coordinators:
             return False
         lessee = partial(
             Lessee,
@@ -363,7 +301,7 @@ class Transfer:
             peer=str(ListenAddress(*self._engine.address)),
             timeout=self._plan.coordinator_timeout,
         )
-        waiting = Demand(bits_of(self._missing), near=False, want=0)
+        waiting = Demand(bits_of(self._tally.missing), near=False, want=0)
         self._leaseholder = Leaseholder(lessee, seeders, lambda: waiting)
         await self._leaseholder.begin(start)
         return self._leaseholder.shuns_seeders
@@ -373,14 +311,14 @@ class Transfer:
         self._pulling = Pulling(self._metainfo.layout.piece_count, self._identity, rules, time.monotonic())
         if self._origin is None and self._leaseholder is None:
             return
-        self._feed = PieceFeed(
+        self._feed = self._waiting.feed = PieceFeed(
             torrent,
             self._metainfo,
             self._origin,
             self._pulling,
-            lambda: frozenset(self._missing),
+            lambda: frozenset(self._tally.missing),
             seeders=seeders,
-            origin_bytes=self._size(self._plan.mirrored),
+            origin_bytes=self._tally.size(self._plan.mirrored),
             meeting=self._plan.meeting,
         )
         if self._leaseholder:
@@ -411,9 +349,8 @@ class Transfer:
 
     async def _publish(self) -> None:
         assert self._publisher is not None
-        for index in sorted(self._plan.files):
-            if not self._missing_of[index]:
-                self._publisher.file_is_whole(index)
+        for index in self._tally.whole():
+            self._publisher.file_is_whole(index)
         await self._publisher.publish(self._plan.files, self._plan.refs, on_last=lambda: self._enter("publishing"))
 
     def _enter(self, phase: Phase) -> None:
@@ -437,35 +374,33 @@ class Transfer:
             case DiskFailed(path, message, full):
                 raise self._disk_error(path, message, full=full)
             case TrackerFailed(url, message):
-                self._tracker_trouble[url] = f"tracker {public_name(url)}: {message}"
+                self._waiting.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
             case TrackerAnswered(url):
-                self._tracker_trouble.pop(url, None)
+                self._waiting.silent_trackers.pop(url, None)
 
     def _piece_arrived(self, piece: int) -> None:
-        if piece not in self._missing:
+        if piece not in self._tally.missing:
             return
-        self._missing.discard(piece)
-        mirrored = self._feed is not None and piece in self._feed.from_mirrors
-        place = self._metainfo.layout.piece_range(piece)
-        self._bytes["mirrors" if mirrored else "peers"] += place.length
-        if mirrored:
-            self._mirrored.add(piece)
-        elif self._feed is not None and piece in self._feed.from_seeders:
-            self._pulled += place.length
-        self._last_progress = time.monotonic()
+        source = self._source_of(piece)
+        whole = self._tally.arrived(piece, source)
+        self._waiting.progressed()
         if self._leaseholder:
             self._leaseholder.arrived(piece)
-        if not mirrored and self._pulling:
-            self._pulling.progressed(self._last_progress)
-        self._missing_of[place.span.index] -= 1
-        if self._publisher and not self._missing_of[place.span.index]:
-            self._publisher.file_is_whole(place.span.index)
-        if not self._missing:
+        if source != "mirrors" and self._pulling:
+            self._pulling.progressed(time.monotonic())
+        if self._publisher and whole is not None:
+            self._publisher.file_is_whole(whole)
+        if not self._tally.missing:
             self._enter("verifying")
+
+    def _source_of(self, piece: int) -> From:
+        if self._feed is not None and piece in self._feed.from_mirrors:
+            return "mirrors"
+        return "seeders" if self._feed is not None and piece in self._feed.from_seeders else "peers"
 
     def _disk_error(self, path: str, message: str, *, full: bool) -> LocalResource:
         if full:
-            needed = self._size(self._missing)
+            needed = self._tally.size(self._tally.missing)
             return NoSpace(
                 f"no space left on the disk at {path}, {needed} bytes still to come",
                 hint="free some and run the same command: it resumes",
@@ -480,7 +415,7 @@ class Transfer:
                     await self._save(self._torrent)
 
     async def _save(self, torrent: SwarmTorrent) -> None:
-        if self._missing:
+        if self._tally.missing:
             self._durable = await torrent.durable()
             field = pack(self._durable, self._metainfo.layout.piece_count)
             await asyncio.to_thread(self._staging.save_have, self._metainfo.info_hash, field)
@@ -494,44 +429,9 @@ class Transfer:
         """Invariant 3: give up when nobody can help, saying who was asked."""
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            if not self._missing:
-                continue
-            if self._is_hopeless(time.monotonic() - self._last_progress):
-                raise self._hopeless()
-
-    def _hopeless(self) -> P2PModelError:
-        failure = self._feed.failure if self._feed else None
-        if failure and not isinstance(failure, Unavailable):
-            return failure  # a mirror that lies, or wants a token: that is what to mend
-        return Unavailable(
-            f"{len(self._missing)} pieces of {self._metainfo.manifest.repo} are nowhere to be had: "
-            f"waited for {self._obstacles()}",
-            hint="start a seeder or a mirror and run the same command: it resumes",
-        )
-
-    def _is_hopeless(self, idle: float) -> bool:
-        """Whether `idle` seconds are enough: mirrors that are being asked have their own bound, `origin.patience`."""
-        if self._feed and self._feed.failure and not self._peers():
-            return idle > self._plan.peer_timeout
-        return idle > self._plan.stall_timeout and not (self._feed and self._feed.active)
-
-    def _waiting_for(self) -> str:
-        idle = time.monotonic() - self._last_progress
-        return self._obstacles() if self._phase == "downloading" and idle >= QUIET else ""
-
-    def _obstacles(self) -> str:
-        reasons = ["pieces from peers" if self._peers() else "peers (none is connected)"]
-        if not self._peers():
-            reasons += self._tracker_trouble.values()
-        if self._origin is None:
-            reasons.append("mirrors may not be asked (HF_HUB_OFFLINE)")
-        elif self._feed and self._feed.over_budget:
-            reasons.append("mirrors may not be asked: the swarm has taken what swarm.origin_budget allows")
-        elif self._feed and self._feed.failure:
-            reasons.append(self._feed.failure.what)
-        elif self._feed and self._feed.active:
-            reasons.append("the mirrors")
-        return "; ".join(reasons)
+            missing = len(self._tally.missing)
+            if missing and (error := self._waiting.given_up(missing)):
+                raise error
 
     def _from_other_zones(self, status: SwarmStatus | None) -> int | None:
         if status is None or status.from_other_zones is None:
@@ -562,9 +462,6 @@ class Transfer:
         return self._repo.repo, self._metainfo.manifest.files[index].etag
 
     # -- arithmetic ------------------------------------------------------------------------------------------
-
-    def _size(self, pieces: set[int] | frozenset[int]) -> int:
-        return sum(self._metainfo.layout.piece_range(piece).length for piece in pieces)
 
     def _peers(self) -> int:
         return self._torrent.status().peers if self._torrent else 0

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pmodel.node.progress import Progress, Reporter
-from p2pmodel.node.transfer import Transfer, TransferPlan
+from p2pmodel.node.transfer import Transfer
+from p2pmodel.node.transfer_plan import TransferPlan
 from p2pmodel.origin.origin import Origin
 from p2pmodel.origin.pace import Pace
 from p2pmodel.store.cache import HubCache

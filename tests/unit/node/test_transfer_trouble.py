@@ -9,7 +9,7 @@ import pytest
 
 from p2pmodel.domain.bitfield import unpack
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
-from p2pmodel.node import transfer
+from p2pmodel.node import transfer, waiting
 from p2pmodel.swarm import memory_torrent
 from tests.support.eventually import eventually
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
@@ -100,7 +100,7 @@ async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
 
 
 async def test_what_it_waits_for_is_shown_after_a_while(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "QUIET", 0.0)
+    monkeypatch.setattr(waiting, "QUIET", 0.0)
     async with (
         swarm.engine() as engine,
         swarm.engine(SEEDER) as seeder,
