@@ -125,9 +125,10 @@ class _Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._sent_away:
             return
-        if data and not self._answering and self._deadline is None:
-            self._await_header()
         super().data_received(data)
+        # Most requests come whole: those need no clock.
+        if data and not self._answering and not self._messages and self._deadline is None:
+            self._await_header()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._line = None

@@ -196,7 +196,11 @@ class _Handlers:
 
 def public_url(request: web.Request) -> URL:
     """The URL as the client knows it: TLS may end in front of us. A client that lies about it misleads itself."""
-    return request.url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else request.url
+    try:
+        url = request.url
+    except ValueError:
+        raise InvalidInput("the Host header is not a host") from None
+    return url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else url
 
 
 def _flag(request: web.Request, name: str) -> bool:

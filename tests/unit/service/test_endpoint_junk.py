@@ -92,7 +92,9 @@ async def test_junk(
             if answer.status >= 400 and answer.body:
                 assert json.loads(answer.body).keys() in ({"error"}, {"code", "message", "hint"}), (junk, answer.raw)
 
-        await asyncio.gather(*(attempt(drawn(dice, token)) for _ in range(REQUESTS)))
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(REQUESTS):
+                tasks.create_task(attempt(drawn(dice, token)))
         if mirror:
             async with line(url) as client:
                 await client.send(good)
