@@ -78,18 +78,20 @@ def _choose(style: Style, *, quiet: bool) -> Style:
 
 
 class _Throttle:
-    """Lets a report through at most every `seconds`, and always when the phase changes."""
+    """Lets a report through at most every `seconds`, and always when the phase changes or what it waits for, since no
+    other may follow for long."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last = -seconds
-        self._phase = ""
+        self._standing = "", ""
 
     def passes(self, progress: Progress) -> bool:
         now = time.monotonic()
-        if progress.phase == self._phase and now - self._last < self._seconds:
+        standing = progress.phase, progress.waiting_for
+        if standing == self._standing and now - self._last < self._seconds:
             return False
-        self._last, self._phase = now, progress.phase
+        self._last, self._standing = now, standing
         return True
 
 

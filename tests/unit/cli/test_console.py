@@ -85,6 +85,14 @@ def test_reports_are_throttled_but_never_a_new_phase(
     assert err.endswith("\n")
 
 
+@pytest.mark.parametrize("style", ["plain", "json"])
+def test_what_it_waits_for_is_said_though_nothing_follows(style: Style, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting(style, quiet=False) as reporter:
+        reporter.progress(Progress("downloading", 10, 5))
+        reporter.progress(Progress("downloading", 10, 5, waiting_for="p2pmodel resume"))
+    assert "p2pmodel resume" in capsys.readouterr().err
+
+
 def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixture[str]) -> None:
     with reporting("json", quiet=False) as reporter:
         reporter.progress(Progress("downloading", 10, 5, peers=2))
