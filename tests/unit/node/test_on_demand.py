@@ -203,7 +203,7 @@ async def test_who_waits_for_the_end_is_told_at_once(machine: Machine, right: bo
 
 async def test_what_has_come_from_a_mirror_is_read_before_the_rest(machine: Machine) -> None:
     big = snapshot_of({"model.safetensors": WEIGHTS * 4})
-    async with desk(machine, big, "stall:5000000") as at, at.asked.reader(at.manifest, *big.files.values()) as reader:
+    async with desk(machine, big, "slow:1000000") as at, at.asked.reader(at.manifest, *big.files.values()) as reader:
         end = await reader.ready(0)
         assert 0 < end <= len(WEIGHTS) * 4 - HOLD_BACK
         assert reader.file.read(end) == (WEIGHTS * 4)[:end]

@@ -91,7 +91,7 @@ async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
     swarm.network.dead_trackers.add(TRACKER)
     async with swarm.engine() as engine, swarm.transfer(engine) as transferring:
         downloading = asyncio.create_task(transferring.download())
-        await eventually(lambda: bool(transferring._tracker_trouble), seconds=5, what="the tracker failed")
+        await eventually(lambda: bool(transferring._waiting.silent_trackers), seconds=5, what="the tracker failed")
         swarm.network.dead_trackers.clear()
         next(iter(engine.torrents.values())).announce()
         with pytest.raises(Unavailable) as caught:
