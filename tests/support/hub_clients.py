@@ -108,7 +108,7 @@ def python_with(what: str, name: str, pins: Sequence[str]) -> Path:
     message where they cannot be installed: the test is skipped then."""
     folder = ROOT / ".venvs" / name
     folder.parent.mkdir(exist_ok=True)
-    with FileLock(f"{folder}.lock", timeout=100):
+    with FileLock(f"{folder}.lock", timeout=200):
         stamp = folder / "installed.json"
         if not stamp.is_file() or json.loads(stamp.read_text()) != list(pins):
             _install(folder, what, pins)
@@ -119,7 +119,7 @@ def python_with(what: str, name: str, pins: Sequence[str]) -> Path:
 def _install(folder: Path, what: str, pins: Sequence[str]) -> None:
     venv.create(folder, with_pip=True, clear=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--no-deps", *pins], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([*pip, "--no-deps", *pins], capture_output=True, text=True, timeout=180, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
         message = f"{what} cannot be installed (is a package index reachable?): {last}"

@@ -1,19 +1,14 @@
 """schemathesis, a program that asks an API whatever its OpenAPI document allows, and much that it does not."""
 
-import json
 import os
 import subprocess
-import venv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from tests.conftest import STRICT
+from tests.support.hub_clients import python_with
 
-ROOT = Path(__file__).resolve().parents[2]
 PINS = (
     *("schemathesis==4.32.5", "hypothesis==6.170.17", "hypothesis-graphql==0.13.5", "graphql-core==3.3.2"),
     *("jsonschema_rs==0.60.3", "harfile==0.6.0", "pyrate-limiter==4.5.1", "sortedcontainers==2.4.0"),
@@ -63,27 +58,8 @@ class Schemathesis:
 
 @pytest.fixture(scope="session")
 def schemathesis() -> Schemathesis:
-    """In `.venvs/schemathesis` of the clone; made once."""
-    folder = ROOT / ".venvs" / "schemathesis"
-    folder.parent.mkdir(exist_ok=True)
-    with FileLock(f"{folder}.lock", timeout=200):
-        stamp = folder / "installed.json"
-        if not stamp.is_file() or json.loads(stamp.read_text()) != list(PINS):
-            _install(folder, PINS)
-            stamp.write_text(json.dumps(PINS))
-    return Schemathesis(folder / "bin" / "st")
-
-
-def _install(folder: Path, pins: Sequence[str]) -> None:
-    venv.create(folder, with_pip=True, clear=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--no-deps", *pins], capture_output=True, text=True, timeout=180, check=False)
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
-        message = f"schemathesis cannot be installed (is a package index reachable?): {last}"
-        if STRICT:
-            pytest.fail(message)
-        pytest.skip(message)
+    """In a venv of its own."""
+    return Schemathesis(python_with("schemathesis", "schemathesis", PINS).parent / "st")
 
 
 __all__ = ["Schemathesis", "schemathesis"]
