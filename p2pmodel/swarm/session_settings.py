@@ -6,7 +6,7 @@ Where no figure stands, no effect was measured of that setting by itself: it is 
 import ipaddress
 from typing import Any
 
-from p2pmodel.domain.layout import MIB
+from p2pmodel.domain.layout import KIB, MIB
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.engine import EngineSettings
 from p2pmodel.swarm.zones import client_name
@@ -79,8 +79,10 @@ _TRANSFER: dict[str, Any] = {
     # Everybody serves everybody: in a cluster there are no strangers to choke. 8 slots, dealt anew every 2 s, 32 nodes,
     # 64 MB, 10 Mbit/s, one run each: half the nodes after 1.23 T* instead of 1.27, the last after 1.32 instead of 1.28.
     "unchoke_slots_limit": -1,
-    # Deep enough for 10 Gbit/s, short in time so that slow peers do not hoard blocks.
-    "request_queue_time": 1,
+    # Requests outstanding, in seconds of what the peer sends: well above the time a request takes on a full link (see
+    # send_buffer_watermark_factor), or a flow that began slowly asks for too little to ever become quicker; not so long
+    # that slow peers hoard blocks. With 3 half the nodes were complete later (1.12 instead of 1.09 of the bound).
+    "request_queue_time": 2,
     "max_out_request_queue": 500,
     "max_allowed_in_request_queue": 2000,
     # Rarest first from the first piece on: all peers start together, and random picks duplicate.
@@ -91,10 +93,14 @@ _TRANSFER: dict[str, Any] = {
     # A peer that stalls gives its blocks back after this many seconds.
     "piece_timeout": 10,
     "request_timeout": 20,
-    # Keep the sender's buffer full at 10 Gbit/s. Together with aio_threads: 540 -> 630-670 MB/s, one to one, loopback.
+    # Our requests wait behind the pieces in our own send buffer. So it holds a tenth of a second (factor: percent of a
+    # second's bytes), at least two blocks, and at most what 10 Gbit/s need (with aio_threads: 540 -> 630-670 MB/s, one
+    # to one, loopback). With two seconds, and 1 MiB at least, a request took as long as request_queue_time: some nodes
+    # kept the slow flows they began with until the end. 16 nodes, 560 MB, 50 Mbit/s, last node: 1.15-1.43 of the bound
+    # in 7 runs so, 1.10 and 1.11 now.
     "send_buffer_watermark": 8 * MIB,
-    "send_buffer_low_watermark": MIB,
-    "send_buffer_watermark_factor": 200,
+    "send_buffer_low_watermark": 32 * KIB,
+    "send_buffer_watermark_factor": 10,
     # React in 0.1 s: connecting and unchoking wait for a tick.
     "tick_interval": 100,
     # A 200,000-piece burst must not lose alerts before the event loop comes round.
