@@ -151,9 +151,6 @@ class SwarmTorrent(Protocol):
         every byte verified before the call, and is served from there. Raises LocalResource when one cannot be moved;
         the others are."""
 
-    def want(self, files: frozenset[int]) -> None:
-        """Download these files only."""
-
     def take_in_order(self, on: bool) -> None:
         """Download pieces in their order, or rarest first, as from the start."""
 

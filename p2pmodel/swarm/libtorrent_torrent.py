@@ -11,7 +11,7 @@ import libtorrent as lt
 
 from p2pmodel.domain.connections import Connection
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
-from p2pmodel.swarm.add_params import PieceSpans, parameters
+from p2pmodel.swarm.add_params import parameters
 from p2pmodel.swarm.alerts import Handle
 from p2pmodel.swarm.connections import connections_of
 from p2pmodel.swarm.engine import AddTorrent, Event, SwarmStatus
@@ -39,15 +39,14 @@ class LibtorrentTorrent:
     """A SwarmTorrent."""
 
     def __init__(
-        self, session: Session, request: AddTorrent, info_hash: str, spans: PieceSpans, zone: str = ""
+        self, session: Session, request: AddTorrent, info_hash: str, piece_count: int, zone: str = ""
     ) -> None:
         self.left: Callable[[], object] = lambda: None
         """Called when the torrent has been removed."""
         self._session = session
         self._request = request
         self._info_hash = info_hash
-        self._spans = spans
-        self._state = TorrentState(request.have, spans.piece_count)
+        self._state = TorrentState(request.have, piece_count)
         self._handle: Handle | None = None
         self._in_order = False
         self._removed = False
@@ -139,10 +138,6 @@ class LibtorrentTorrent:
         self._request = replace(self._request, files={**self._request.files, **moved})
         for answer in answers:
             answer.result()
-
-    def want(self, files: frozenset[int]) -> None:
-        self._live().prioritize_pieces(self._spans.priorities(files))
-        self._request = replace(self._request, wanted=files)
 
     def take_in_order(self, on: bool) -> None:
         handle = self._live()

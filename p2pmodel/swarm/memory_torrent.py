@@ -125,11 +125,6 @@ class MemoryTorrent:
         if failure:
             raise translate(failure) from failure
 
-    def want(self, files: frozenset[int]) -> None:
-        self._check_live()
-        self._wanted = self._pieces_of(files)
-        self.wake.set()
-
     def take_in_order(self, on: bool) -> None:
         self._check_live()
         self._in_order = on

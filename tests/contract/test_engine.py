@@ -155,7 +155,7 @@ async def test_a_peer_gets_every_byte_from_a_seeder(swarm: Swarm) -> None:
     assert not [path for path in peer.folder.rglob("*") if path.suffix == ".parts"]
 
 
-async def test_status_counts_payload_and_tells_who_has_what(swarm: Swarm) -> None:
+async def test_status_tells_who_has_what(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     assert seeder.torrent.status().have == ALL
     peer = await swarm.node(wanted=frozenset())
@@ -164,7 +164,12 @@ async def test_status_counts_payload_and_tells_who_has_what(swarm: Swarm) -> Non
     peer.torrent.connect(*seeder.engine.address)
     await peer.until(lambda: peer.torrent.status().availability == (1,) * len(ALL))
     assert (peer.torrent.status().peers, peer.torrent.status().seeds) == (1, 1)
-    peer.torrent.want(frozenset(TORRENT.file_indexes))
+    assert peer.torrent.status().downloaded == 0
+
+
+async def test_status_counts_payload(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    peer = await swarm.node(peers=(seeder.engine.address,))
     await peer.until(lambda: peer.torrent.status().downloaded >= TOTAL)
     await seeder.until(lambda: seeder.torrent.status().uploaded >= TOTAL)
     status = peer.torrent.status()
@@ -215,7 +220,7 @@ async def test_what_lies_there_unclaimed_is_downloaded_over(swarm: Swarm) -> Non
     assert peer.holds(*NAMES)
 
 
-async def test_only_what_is_wanted_comes_until_more_is_wanted(swarm: Swarm) -> None:
+async def test_only_what_is_wanted_comes(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     first, second = "model-2.safetensors", "sub/model-3.safetensors"
     wanted = frozenset({TORRENT.file_indexes[3]})
@@ -224,9 +229,7 @@ async def test_only_what_is_wanted_comes_until_more_is_wanted(swarm: Swarm) -> N
     await peer.complete(pieces_of(first))
     assert peer.torrent.status().have == pieces_of(first)
     assert not peer.path(second).exists() or peer.path(second).stat().st_size == 0
-    peer.torrent.want(wanted | {peer.index(second)})
-    await peer.complete(pieces_of(first) | pieces_of(second))
-    assert peer.holds(first, second)
+    assert peer.holds(first)
 
 
 async def test_only_the_pieces_that_are_worth_it_come(swarm: Swarm) -> None:
@@ -237,9 +240,6 @@ async def test_only_the_pieces_that_are_worth_it_come(swarm: Swarm) -> None:
     await peer.complete(some)
     await asyncio.sleep(0.3)
     assert peer.torrent.status().have == some
-    everything = frozenset(peer.metainfo.file_indexes)
-    peer.torrent.want(everything)
-    await peer.complete()
 
 
 async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> None:
