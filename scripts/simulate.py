@@ -2,7 +2,7 @@
 
 The product's own code decides: `domain/leases` who pulls which piece from the seeder, `domain/announces` who is told of
 whom, `domain/layout` how long a piece is. Simulated are the links (each flow gets its share at both ends), libtorrent
-(everybody unchoked, rarest first among neighbours, requests a second ahead, three where there are no leases, pieces
+(everybody unchoked, rarest first among neighbours, requests two seconds ahead, three where there are no leases, pieces
 passed on once whole and checked) and the seconds that words, checks and dialling take. Time goes in steps of a part of
 a piece.
 

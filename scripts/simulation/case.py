@@ -57,7 +57,7 @@ class Case:
     @property
     def ahead(self) -> float:
         """Seconds of requests that lie at a peer: ours, and libtorrent's default."""
-        return 1.0 if self.leases else 3.0
+        return 2.0 if self.leases else 3.0
 
     @property
     def bound(self) -> float:
