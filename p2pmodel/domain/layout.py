@@ -78,10 +78,15 @@ def piece_length_for(total_size: int) -> int:
     """Piece length in bytes for a snapshot of `total_size` bytes.
 
     Fixed for ever by (commit, file sizes): it is part of the info-hash. Aims at 1,000-10,000 pieces: large enough
-    that the .torrent of 500 GB stays about 1 MB, small enough that a piece is relayed soon after it arrives.
+    that the .torrent of 500 GB stays about 1 MB, small enough that a piece is relayed soon after it arrives. A swarm is
+    complete some two pieces a neighbour after its seeder has sent everything once, so a thousand are few: 1.07 GB to 32
+    nodes takes 1.10 of the bound in 1,024 pieces, 1.05 in 2,044, 1.03 in 4,084 (simulated), but each piece costs every
+    node some of its processor.
     """
     if total_size < 512 * MIB:
         return 256 * KIB
+    if total_size < 4 * GB:
+        return 512 * KIB
     if total_size < 10 * GB:
         return MIB
     if total_size < 100 * GB:
