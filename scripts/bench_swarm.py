@@ -39,7 +39,7 @@ from scripts.swarm.turns import take_turn
 SLOWER = 10
 """How many times slower the slow quarter of --mixed is."""
 MOST_BOUNDS, LEAST_LIMIT = 12, 120.0
-"""A run is given up after so many bounds, but not before so many seconds."""
+"""A run is given up after so many bounds, or two for each node (a copy each takes one), not before so many seconds."""
 
 
 class Bench:
@@ -110,7 +110,8 @@ class Bench:
         runs = []
         for number in range(flags.runs):
             kill = Kill.parse(flags.kill, flags.kill_at, flags.restart) if flags.kill else None
-            run = Run(shared, each, kill, max(LEAST_LIMIT, MOST_BOUNDS * least), number)
+            patience = max(LEAST_LIMIT, max(MOST_BOUNDS, 2 * len(shared.peers)) * least)
+            run = Run(shared, each, kill, patience, number)
             runs.append(run.run())
             row = summary(runs[-1:], least)
             sent, content = (row[f"seeder_{kind}"] + row[f"mirror_{kind}"] for kind in ("sent", "says"))
