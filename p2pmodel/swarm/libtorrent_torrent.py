@@ -38,9 +38,7 @@ _PEERS_KEPT = 100
 class LibtorrentTorrent:
     """A SwarmTorrent."""
 
-    def __init__(
-        self, session: Session, request: AddTorrent, info_hash: str, piece_count: int, zone: str = ""
-    ) -> None:
+    def __init__(self, session: Session, request: AddTorrent, info_hash: str, piece_count: int, zone: str = "") -> None:
         self.left: Callable[[], object] = lambda: None
         """Called when the torrent has been removed."""
         self._session = session
