@@ -8,13 +8,18 @@ import libtorrent as lt
 
 
 def main(torrent: str, folder: str, address: str) -> None:
-    """Download, say so, and go on seeding until stopped."""
+    """Download, say so once it is in the files, and go on seeding until stopped."""
     only_our_tracker = dict.fromkeys(("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp"), False)
-    session = lt.session({"listen_interfaces": f"{address}:6881"} | only_our_tracker)
+    told = {"alert_mask": lt.alert.category_t.storage_notification}
+    session = lt.session({"listen_interfaces": f"{address}:6881"} | only_our_tracker | told)
     params = lt.load_torrent_file(torrent)
     params.save_path = folder
     handle = session.add_torrent(params)
     while not handle.status().is_seeding:
+        time.sleep(0.05)
+    session.pop_alerts()
+    handle.flush_cache()  # a seed may hold in memory what it has not written yet
+    while not any(isinstance(alert, lt.cache_flushed_alert) for alert in session.pop_alerts()):
         time.sleep(0.05)
     print(json.dumps({"complete": True}), flush=True)
     while True:
