@@ -97,7 +97,7 @@ _TRANSFER: dict[str, Any] = {
     # second's bytes), at least two blocks, and at most what 10 Gbit/s need (with aio_threads: 540 -> 630-670 MB/s, one
     # to one, loopback). With two seconds, and 1 MiB at least, a request took as long as request_queue_time: some nodes
     # kept the slow flows they began with until the end. 16 nodes, 560 MB, 50 Mbit/s, last node: 1.15-1.43 of the bound
-    # in 7 runs so, 1.10 and 1.11 now.
+    # in 8 runs so, 1.10 and 1.11 now.
     "send_buffer_watermark": 8 * MIB,
     "send_buffer_low_watermark": 32 * KIB,
     "send_buffer_watermark_factor": 10,

@@ -227,6 +227,7 @@ async def test_only_what_is_wanted_comes(swarm: Swarm) -> None:
     assert TORRENT.manifest.files[3].path == first
     peer = await swarm.node(wanted=wanted, peers=(seeder.engine.address,))
     await peer.complete(pieces_of(first))
+    await asyncio.sleep(0.3)
     assert peer.torrent.status().have == pieces_of(first)
     assert not peer.path(second).exists() or peer.path(second).stat().st_size == 0
     assert peer.holds(first)
