@@ -7,6 +7,9 @@ import time
 import libtorrent as lt
 
 
+FLUSH_SECONDS = 30.0
+
+
 def main(torrent: str, folder: str, address: str) -> None:
     """Download, say so once it is in the files, and go on seeding until stopped."""
     only_our_tracker = dict.fromkeys(("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp"), False)
@@ -19,7 +22,10 @@ def main(torrent: str, folder: str, address: str) -> None:
         time.sleep(0.05)
     session.pop_alerts()
     handle.flush_cache()  # a seed may hold in memory what it has not written yet
+    until = time.monotonic() + FLUSH_SECONDS
     while not any(isinstance(alert, lt.cache_flushed_alert) for alert in session.pop_alerts()):
+        if time.monotonic() > until:
+            sys.exit(f"the disk has not taken all of it within {FLUSH_SECONDS:.0f} s")
         time.sleep(0.05)
     print(json.dumps({"complete": True}), flush=True)
     while True:
