@@ -6,7 +6,6 @@ import time
 
 import libtorrent as lt
 
-
 FLUSH_SECONDS = 30.0
 
 
