@@ -37,6 +37,8 @@ class Leaseholder:
         self._feed: PieceFeed | None = None
         self._torrent: SwarmTorrent | None = None
         self._word: Word | None = None
+        self._met: Word | None = None
+        """The last whose sources were met."""
         self._coordinator = ""
         self._peers: tuple[str, ...] = ()
         """Where the seeders take part in the swarm."""
@@ -100,8 +102,9 @@ class Leaseholder:
         return self._word.grant.peers == 1 and passed > ALONE_FOR
 
     async def _meet(self) -> None:
-        if self._word is None:
+        if self._word is None or self._word is self._met:
             return
+        self._met = self._word
         sources = self._word.sources
         self._peers = tuple(filter(None, (source.peer_seen_from(self._coordinator) for source in sources)))
         await self._seeders.know([Endpoint(s.seen_from(self._coordinator), s.token, s.zone) for s in sources])

@@ -58,7 +58,9 @@ def test_a_piece_outside_is_an_index_error(sizes: list[int], piece_length: int, 
 @pytest.mark.parametrize(
     ("total", "length"),
     [
-        (0, 256 * KIB),
+        (0, 128 * KIB),
+        (128 * MIB - 1, 128 * KIB),
+        (128 * MIB, 256 * KIB),
         (512 * MIB - 1, 256 * KIB),
         (512 * MIB, 512 * KIB),
         (4 * GB - 1, 512 * KIB),
