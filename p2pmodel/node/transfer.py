@@ -12,21 +12,22 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self
 
 from p2pmodel.domain.addresses import ListenAddress
-from p2pmodel.domain.bitfield import pack, unpack
+from p2pmodel.domain.bitfield import pack
 from p2pmodel.domain.connections import Connection
-from p2pmodel.domain.layout import MIB, FileSpan
+from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
+from p2pmodel.errors import LocalResource, NoSpace, WrongTorrent
 from p2pmodel.node.arriving import Arriving, Key, Window
 from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import PieceFeed
+from p2pmodel.node.have_record import HaveRecord
 from p2pmodel.node.inventory import Inventory, take_inventory
 from p2pmodel.node.leaseholding import Leaseholder
 from p2pmodel.node.leasing import Lessee
@@ -56,17 +57,6 @@ from p2pmodel.swarm.engine import (
     TrackerFailed,
 )
 
-SAVE_EVERY = 0.25
-"""Seconds between records of what is durable, at least. The engine keeps what arrives in memory until it is told to
-write, so this is also what a kill -9 costs, beside the pieces in flight."""
-SAVE_SHARE = 0.005
-"""The part of the time that saves may take; they become rarer where it would be more. A save takes 2 ms on a quiet
-machine and 3 where 32 nodes share two cores, and costs the engine about as much again: there they were a tenth of what
-a node needs (64 MB at 10 Mbit/s: 35.9 CPU seconds a GB with four a second, 32.2 now)."""
-SAVE_LATEST = 5.0
-"""Seconds after which they are not put off any longer."""
-SAVE_BYTES = 32 * MIB
-"""Nor once so much has arrived that is not saved."""
 REPORT_EVERY = 0.2
 HANDED_ON_AFTER = 1.5
 """Seconds without a byte sent after which nobody lacks what we have."""
@@ -101,10 +91,6 @@ class Transfer:
         self._arriving = arriving or Arriving()
         self._outlet = outlet
         self._offer: Offer | None = None
-        self._durable: frozenset[int] = frozenset()
-        """Pieces that are right and can be read from their files, as of the last save."""
-        self._saved = 0
-        """How many bytes had arrived by then."""
         self._staging = repo.staging(plan.metainfo.manifest.commit)
         self._torrent: SwarmTorrent | None = None
         self._publisher: Publisher | None = None
@@ -114,6 +100,7 @@ class Transfer:
         self._seeders: Seeders | None = None
         self._windows: dict[Key, Window] = {}
         self._tally = Tally(plan.metainfo, plan.files)
+        self._record = HaveRecord(self._staging, plan.metainfo, self._tally)
         self._waiting = Waiting(plan, peers=self._peers, may_mirror=origin is not None)
         self._rejected = 0
         self._phase: Phase = "checking"
@@ -231,7 +218,7 @@ class Transfer:
             torrent = await self._join(seeders, start)
             stack.enter_context(self._arriving.shown(self._windows))
             start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
-            start(self._save_regularly())
+            start(self._record.run(torrent))
             start(self._watch_for_stall())
             start(keep_order(torrent))
             if self._feed:
@@ -264,13 +251,12 @@ class Transfer:
     async def _join(self, seeders: Seeders, start: Start) -> SwarmTorrent:
         self._checked = 0
         self._enter("checking")
-        known = self._known_pieces(await asyncio.to_thread(self._staging.load_have, self._metainfo.info_hash))
+        known = await self._known_pieces()
         with stoppable(self._count_checked) as count:
             inventory = await asyncio.to_thread(
                 take_inventory, self._repo, self._staging, self._metainfo, known=known, on_bytes=count
             )
         self._tally.begin(inventory.have, mirrored=self._plan.mirrored, traded=self._plan.traded)
-        self._saved = self._tally.done
         await asyncio.to_thread(check_space, self._repo.folder, self._tally.size(self._tally.missing))
         shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
         self._torrent = await self._engine.add(
@@ -293,7 +279,8 @@ class Transfer:
             missing=self._tally.missing,
             on_right=self._file_is_right,
         )
-        self._durable, self._windows = inventory.have, self._windows_on(inventory)
+        self._record.begin(inventory.have)
+        self._windows = self._windows_on(inventory)
         self._start_pulling(self._torrent, seeders)
         self._enter("downloading" if self._tally.missing else "verifying")
         self._waiting.progressed()
@@ -340,18 +327,13 @@ class Transfer:
             return
         torrent, self._torrent = self._torrent, None
         try:
-            await self._save(torrent)
+            await self._record.save(torrent)
         finally:
             await torrent.remove()
 
-    def _known_pieces(self, field: bytes | None) -> frozenset[int]:
+    async def _known_pieces(self) -> frozenset[int]:
         """Pieces an earlier run recorded as durable, except those of files that proved damaged since."""
-        layout = self._metainfo.layout
-        try:
-            known = unpack(field or b"", layout.piece_count) if field else frozenset()
-        except ValueError:
-            known = frozenset()
-        return known - {p for i in self._damage for p in layout.spans[i].pieces}
+        return await self._record.load() - {p for i in self._damage for p in self._metainfo.layout.spans[i].pieces}
 
     def _count_checked(self, count: int) -> None:
         self._checked += count
@@ -418,26 +400,6 @@ class Transfer:
             )
         return LocalResource(f"cannot use {path}: {message}", hint="mend it and run the same command: it resumes")
 
-    async def _save_regularly(self) -> None:
-        rests_until = 0.0
-        while True:
-            await asyncio.sleep(SAVE_EVERY)
-            began, unsaved = time.monotonic(), self._tally.done - self._saved
-            if self._torrent is None or not unsaved or (began < rests_until and unsaved < SAVE_BYTES):
-                continue
-            with suppress(Unavailable):  # a disk that takes its time: the record is older, nothing else
-                await self._save(self._torrent)
-            ended = time.monotonic()
-            rests_until = ended + min((ended - began) / SAVE_SHARE, SAVE_LATEST)
-
-    async def _save(self, torrent: SwarmTorrent) -> None:
-        if self._tally.missing:
-            done = self._tally.done
-            self._durable = await torrent.durable()
-            field = pack(self._durable, self._metainfo.layout.piece_count)
-            await asyncio.to_thread(self._staging.save_have, self._metainfo.info_hash, field)
-            self._saved = done
-
     async def _report(self, every: float = REPORT_EVERY) -> None:
         while True:
             self._reporter.progress(self.progress())
@@ -469,7 +431,7 @@ class Transfer:
     def _available(self, span: FileSpan, offset: int) -> int:
         """Where the pieces end that are there without a gap from `offset` on."""
         piece = span.first_piece + offset // self._metainfo.layout.piece_length
-        while piece in self._durable and piece in span.pieces:
+        while piece in self._record.durable and piece in span.pieces:
             piece += 1
         return min(span.size, (piece - span.first_piece) * self._metainfo.layout.piece_length)
 

@@ -86,7 +86,7 @@ def share(progress: dict[str, int]) -> float:
 
 
 def test_a_fetch_killed_ten_times(nodes: Nodes, model: Path, mirror, dice: random.Random):
-    """A kill loses what was under way, and what arrived after the last record, a quarter of a second ago at most: two
+    """A kill loses what was under way, and what arrived after the last record, a quarter or half a second ago: two
     or three pieces that were leased to this node, and one of the other peer's. What was recorded, or lies in the staged
     files, is never downloaded again; where nothing is written before a file is whole this comes to 50 to 140 pieces."""
     endpoint, log = mirror

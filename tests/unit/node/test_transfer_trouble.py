@@ -9,7 +9,7 @@ import pytest
 
 from p2pmodel.domain.bitfield import unpack
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
-from p2pmodel.node import transfer, waiting
+from p2pmodel.node import have_record, transfer, waiting
 from p2pmodel.swarm import memory_torrent
 from tests.support.eventually import eventually
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
@@ -143,7 +143,7 @@ async def test_a_record_that_does_not_fit_the_torrent_is_passed_over(swarm: Swar
 
 
 async def test_what_is_durable_is_recorded_while_it_runs(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "SAVE_EVERY", 0.02)
+    monkeypatch.setattr(have_record, "SAVE_EVERY", 0.02)
     metainfo = swarm.metainfo
     staging = swarm.cache().repo(metainfo.manifest.repo).staging(metainfo.manifest.commit)
     good = {p for span in metainfo.layout.spans if "safetensors" not in span.path for p in span.pieces}
