@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.domain.leases import Grant, pieces_of
 from p2pmodel.domain.manifest import Manifest, ManifestFile
 from p2pmodel.domain.pulling import Pulling, PullingRules
@@ -20,8 +21,8 @@ from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm, assert_nothing_runs
 
-PIECE = 256 << 10
-FILES = {"a.bin": bytes(range(256)) * 3072, "b.bin": b"b" * PIECE, "config.json": b"{}"}
+PIECE = piece_length_for(0)
+FILES = {"a.bin": bytes(3 * PIECE), "b.bin": b"b" * PIECE, "config.json": b"{}"}
 PIECES = 5
 LIMIT = 2
 

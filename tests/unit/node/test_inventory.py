@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.layout import FileSpan
+from p2pmodel.domain.layout import FileSpan, piece_length_for
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.inventory import adopt, recover, take_inventory
 from p2pmodel.store.cache import RepoCache
@@ -13,7 +13,7 @@ from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm
 from tests.support.stored import publish, stage
 
-PIECE = 256 << 10
+PIECE = piece_length_for(0)
 WEIGHTS = os.urandom(5 * PIECE + 1000)
 FILES = {"config.json": b"{}", "empty.txt": b"", "model.safetensors": WEIGHTS, "same.safetensors": WEIGHTS}
 
@@ -87,7 +87,7 @@ def test_only_extents_with_data_are_read(swarm: Swarm, repo: RepoCache, span: Fi
 def test_a_piece_that_several_extents_touch_is_read_once(swarm: Swarm, repo: RepoCache, span: FileSpan) -> None:
     path = staged(swarm, repo)
     with path.open("r+b") as file:
-        for offset in (0, 64 << 10, 128 << 10):
+        for offset in (0, PIECE // 4, PIECE // 2):
             file.seek(offset)
             file.write(b"x" * 4096)
         file.truncate(len(WEIGHTS))

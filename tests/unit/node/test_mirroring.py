@@ -135,7 +135,7 @@ async def test_a_stopped_run_is_taken_up_where_it_stopped(job: Job) -> None:
         assert hub.sent - before <= done.from_mirrors + PATIENT.part_size
         assert done.from_mirrors == job.manifest.total_size - len(WEIGHTS) - resumed
     assert job.published() == CONTENTS
-    assert done.trees["model.safetensors"] == trees_of(CONTENTS, 256 << 10)["model.safetensors"]
+    assert done.trees["model.safetensors"] == trees_of(CONTENTS, piece_length_for(0))["model.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.domain.births import birth_layout
+from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.node import slices
 from p2pmodel.node.rooting import roots_of, take_stock
 from p2pmodel.node.slices import Slice, StagedFiles
@@ -14,7 +15,7 @@ from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import publish
 from tests.support.torrent_files import trees_of
 
-PIECE = 256 << 10
+PIECE = piece_length_for(0)
 CONTENTS = {
     "a.safetensors": random.Random(1).randbytes(3 * PIECE + 5),
     "b.safetensors": random.Random(2).randbytes(2 * PIECE),
