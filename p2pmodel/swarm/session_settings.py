@@ -81,8 +81,8 @@ _TRANSFER: dict[str, Any] = {
     "unchoke_slots_limit": -1,
     # Requests outstanding, in seconds of what the peer sends: well above the time a request takes on a full link (see
     # send_buffer_watermark_factor), or a flow that began slowly asks for too little to ever become quicker; not so long
-    # that slow peers hoard blocks. With 3 half the nodes were complete later (1.12 instead of 1.09 of the bound).
-    "request_queue_time": 2,
+    # that slow peers hoard blocks. See send_buffer_low_watermark for its effect.
+    "request_queue_time": 3,
     "max_out_request_queue": 500,
     "max_allowed_in_request_queue": 2000,
     # Rarest first from the first piece on: all peers start together, and random picks duplicate.
@@ -94,12 +94,16 @@ _TRANSFER: dict[str, Any] = {
     "piece_timeout": 10,
     "request_timeout": 20,
     # Our requests wait behind the pieces in our own send buffer. So it holds a tenth of a second (factor: percent of a
-    # second's bytes), at least two blocks, and at most what 10 Gbit/s need (with aio_threads: 540 -> 630-670 MB/s, one
+    # second's bytes), at least one block, and at most what 10 Gbit/s need (with aio_threads: 540 -> 630-670 MB/s, one
     # to one, loopback). With two seconds, and 1 MiB at least, a request took as long as request_queue_time: some nodes
     # kept the slow flows they began with until the end. 16 nodes, 560 MB, 50 Mbit/s, last node: 1.15-1.43 of the bound
-    # in 8 runs so, 1.10 and 1.11 now.
+    # in 8 runs so, 1.10 and 1.11 with a tenth. Where a flow carries less than 160 kB/s the least binds. 32 nodes, 1.07
+    # GB, 20 Mbit/s, how far the last node and the last but one were behind the median when that had a fifth: with two
+    # or three blocks and requests for 2 s 35 and 28 % (a block took them 0.8 s, so 2 s were two blocks again; what they
+    # lacked then they lacked at the end), with one or two blocks 20 and 6 %, with one block 4 and 3 %, and with
+    # requests for 3 s 2 and 1 % (one run each).
     "send_buffer_watermark": 8 * MIB,
-    "send_buffer_low_watermark": 32 * KIB,
+    "send_buffer_low_watermark": KIB,
     "send_buffer_watermark_factor": 10,
     # React in 0.1 s: connecting and unchoking wait for a tick.
     "tick_interval": 100,

@@ -16,11 +16,12 @@ def test_nothing_of_the_world_is_asked() -> None:
 
 
 def test_requests_wait_behind_our_own_pieces_for_a_part_of_what_is_asked_ahead() -> None:
-    """Else a flow that is slow once stays slow: what it asks ahead comes in no less than the time it is meant for."""
+    """Else a flow that is slow once stays slow: what it asks ahead comes in no less than the time it is meant for. A
+    flow carries few blocks a second where links are slow and peers many, so that each one that waits counts."""
     pack = session_settings(EngineSettings(), ALERTS)
     waiting, ahead = pack["send_buffer_watermark_factor"] / 100, pack["request_queue_time"]
     assert 0 < 5 * waiting <= ahead
-    assert 2 * BLOCK <= pack["send_buffer_low_watermark"] <= 8 * BLOCK
+    assert 0 < pack["send_buffer_low_watermark"] < BLOCK
 
 
 @pytest.mark.parametrize(
