@@ -55,11 +55,6 @@ class Case:
         return len(self.links)
 
     @property
-    def ahead(self) -> float:
-        """Seconds of requests that lie at a peer: ours, and libtorrent's default."""
-        return 2.0 if self.leases else 3.0
-
-    @property
     def bound(self) -> float:
         """T*: seconds that no algorithm can beat."""
         return Goodput(self.seeder, self.links).bound(self.size)

@@ -1,7 +1,7 @@
 """The swarm's connections: who is linked to whom, and what is asked for over each link.
 
 A connection is two edges, 2k from one end and 2k + 1 back; what is asked for over an edge comes in order, one piece
-after the other, as from libtorrent: everybody is unchoked, and requests lie `ahead` seconds ahead.
+after the other, as from libtorrent: everybody is unchoked, and requests lie `AHEAD` seconds ahead.
 """
 
 import numpy as np
@@ -13,6 +13,8 @@ from scripts.simulation.links import UNFAIR
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+AHEAD = 3.0
+"""Seconds of requests that lie at a peer: ours, which is libtorrent's default."""
 MOST_AHEAD = 8 << 20
 """Bytes of requests on their way at most: max_out_request_queue blocks of 16 KiB."""
 _DEEPEST = 32
@@ -24,13 +26,10 @@ MOST_LINKS = 120
 class Connections:
     """Edges between `nodes` nodes."""
 
-    def __init__(
-        self, nodes: int, holdings: Holdings, piece_length: int, ahead: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, nodes: int, holdings: Holdings, piece_length: int, rng: np.random.Generator) -> None:
         self._holdings = holdings
         self._rng = rng
         self._piece_length = piece_length
-        self._ahead = ahead
         self._depth = int(np.clip(MOST_AHEAD // piece_length, 1, _DEEPEST))
         self.count = 0
         self.degree = np.zeros(nodes, dtype=np.int64)
@@ -122,7 +121,7 @@ class Connections:
         """Every edge that has room asks for the rarest piece, one a turn."""
         edges = np.flatnonzero((self._asked[: self.count] < self._depth) & ~self._dry[: self.count])
         for _ in range(_TURNS):
-            room = np.maximum(1.0, self._speed[edges] * (self._ahead / self._piece_length))
+            room = np.maximum(1.0, self._speed[edges] * (AHEAD / self._piece_length))
             edges = edges[self._asked[edges] + 1 <= room]
             if not len(edges):
                 return
@@ -159,9 +158,7 @@ class Connections:
         shown = self._holdings.shown(np.broadcast_to(self.source[edges][:, None], others.shape), pieces)
         rest = self._holdings.lacks(np.broadcast_to(targets[:, None], others.shape), pieces)
         slow = rest / np.maximum(self._speed[others], 1.0)
-        slow[
-            ~(busy & shown & (rest > 0) & ((slow > self._ahead) | (self._holdings.unasked[targets] == 0)[:, None]))
-        ] = 0.0
+        slow[~(busy & shown & (rest > 0) & ((slow > AHEAD) | (self._holdings.unasked[targets] == 0)[:, None]))] = 0.0
         rows = np.arange(len(edges))
         best = slow.argmax(axis=1)
         useful = slow[rows, best] > 0

@@ -39,7 +39,7 @@ class Run:
         sizes = [layout.piece_range(piece).length for piece in range(self.pieces)]
         self.holdings = Holdings(count + 2, sizes, rng)
         self.holdings.fill(self._seeder)
-        self._edges = Connections(count + 2, self.holdings, self.piece_length, case.ahead, rng)
+        self._edges = Connections(count + 2, self.holdings, self.piece_length, rng)
         self._pulls = Pulls(self.holdings.sizes, case.delays.request, rng)
         self._meeting = Meeting(case.seed)
         self._words = Coordination(
