@@ -19,7 +19,7 @@ what a kill -9 costs, beside the pieces in flight."""
 SHARE = 0.01
 """The part of the time that saves may take; they become rarer where it would be more. A save takes 2 ms on a quiet
 machine and 3 where 32 nodes share two cores, and costs the engine about as much again: there they were a tenth of what
-a node needs (64 MB at 10 Mbit/s: 35.9 CPU seconds a GB with four a second, 32.2 with one or two)."""
+a node needs (64 MB at 10 Mbit/s: 35.9 CPU seconds a GB with four a second, 32.2 with half this share)."""
 LATEST = 1.0
 """Seconds after which a save is not put off any longer: a client that reads a file while it arrives waits for it."""
 UNSAVED = 32 * MIB

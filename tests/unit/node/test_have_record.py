@@ -58,14 +58,14 @@ async def test_nothing_is_saved_twice(disk: Disk) -> None:
 
 
 async def test_saves_take_their_share_of_the_time(disk: Disk) -> None:
-    disk.seconds = 0.01
+    disk.seconds = SHARE * LATEST / 2
     disk.arrive()
     await disk.record.save(disk)
     ended = disk.now
     disk.arrive()
-    disk.now = ended + 0.01 / SHARE - 0.1
+    disk.now = ended + LATEST / 2 - 0.01
     assert not disk.record.due
-    disk.now = ended + 0.01 / SHARE + 0.001
+    disk.now = ended + LATEST / 2 + 0.01
     assert disk.record.due
 
 
