@@ -27,10 +27,14 @@ Key = tuple[RepoId, str]
 
 class Window:
     """A view of the file at `path` while it arrives. `available(offset)`: where the bytes end that are there from
-    `offset` on without a gap; `offset` or less if there are none."""
+    `offset` on without a gap; `offset` or less if there are none. `waited_for(offset)` tells whoever brings the file
+    that somebody waits for that byte."""
 
-    def __init__(self, path: Path, available: Callable[[int], int]) -> None:
+    def __init__(
+        self, path: Path, available: Callable[[int], int], waited_for: Callable[[int], None] = lambda _: None
+    ) -> None:
         self.path = path
+        self.waited_for = waited_for
         self.verified = False
         """Whether the hash of the whole was right."""
         self.wrong = False
@@ -40,7 +44,7 @@ class Window:
 
     def anew(self) -> "Window":
         """The same for those who have not looked yet."""
-        return Window(self.path, self._available)
+        return Window(self.path, self._available, self.waited_for)
 
     def settle(self, *, right: bool) -> None:
         """The hash of the whole is right, or some of what was shown is wrong."""

@@ -43,9 +43,10 @@ METADATA_TTL = 60.0
 
 LOOK_EVERY = 0.2
 """Seconds from look to look: as often as a transfer says how far it is."""
-WINDOW_WITHIN = 4.0
+WINDOW_WITHIN = 5.0
 """Seconds in which something of a file must be to be seen, or its client is asked to come again: with the wait for the
-first byte it is less than the 10 s that hub clients wait."""
+first byte it is less than the 10 s that hub clients wait. What it wants goes before all that is not asked for yet:
+peers are asked 3 s ahead, and what they send is written within a second or so."""
 
 
 class OnDemand:
@@ -199,8 +200,10 @@ class OnDemand:
             async with asyncio.timeout(WINDOW_WITHIN):
                 while not wanted.ended:
                     window = self.window(wanted.key)
-                    if window is not None and await asyncio.to_thread(window.path.exists):
-                        return window.path, window
+                    if window is not None:
+                        if await asyncio.to_thread(window.path.exists):
+                            return window.path, window
+                        window.waited_for(0)
                     await asyncio.wait([wanted.task], timeout=LOOK_EVERY / 4)
         except TimeoutError:
             view = self._view(wanted.ident)
@@ -244,6 +247,7 @@ class Reader:
                 self._wanted.check()
                 await asyncio.to_thread(self._check_same)
                 break
+            self._window.waited_for(offset)
             await self._window.settled(LOOK_EVERY)
             # A transfer that was told to bring more begins anew, and shows the same file again.
             latest = self._on_demand.window(self._wanted.key)

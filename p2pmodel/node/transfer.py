@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Self
 
@@ -22,7 +22,7 @@ from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
-from p2pmodel.errors import LocalResource, NoSpace, WrongTorrent
+from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
 from p2pmodel.node.arriving import Arriving, Key, Window
 from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
@@ -424,7 +424,9 @@ class Transfer:
     def _windows_on(self, inventory: Inventory) -> dict[Key, Window]:
         absent = [span for span in self._metainfo.layout.spans if span.index in self._plan.files - inventory.complete]
         return {
-            self._key(span.index): Window(inventory.paths[span.index], partial(self._available, span))
+            self._key(span.index): Window(
+                inventory.paths[span.index], partial(self._available, span), partial(self._waited_for, span)
+            )
             for span in absent
         }
 
@@ -434,6 +436,12 @@ class Transfer:
         while piece in self._record.durable and piece in span.pieces:
             piece += 1
         return min(span.size, (piece - span.first_piece) * self._metainfo.layout.piece_length)
+
+    def _waited_for(self, span: FileSpan, offset: int) -> None:
+        piece = span.first_piece + offset // self._metainfo.layout.piece_length
+        if self._torrent is not None and piece in self._tally.missing:
+            with suppress(Unavailable):  # it goes on after a failure of the disk soon, and who waits says so again
+                self._torrent.bring_first(piece)
 
     def _file_is_right(self, index: int) -> None:
         self._arriving.verified(self._key(index))

@@ -20,8 +20,9 @@ from p2pmodel.service.pace import Pace
 STALL = web.AppKey("STALL", float)
 """Where an application keeps the seconds in which a client must take a chunk; then its connection is closed."""
 
-FIRST_BYTE = 5.0
-"""Seconds to wait for a file that is arriving before its headers go out: half of what hub clients wait."""
+FIRST_BYTE = 4.0
+"""Seconds to wait for a file that is arriving before its headers go out: hub clients wait 10, part of which has gone by
+until something of it can be seen."""
 
 _CHUNK = 4 << 20
 _COPY = 256 << 10

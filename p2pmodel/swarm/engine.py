@@ -154,6 +154,10 @@ class SwarmTorrent(Protocol):
     def take_in_order(self, on: bool) -> None:
         """Download pieces in their order, or rarest first, as from the start."""
 
+    def bring_first(self, piece: int) -> None:
+        """Ask peers for `piece`, which is wanted, before any that was not named like this. What is asked already comes
+        before it."""
+
     def connect(self, address: str, port: int) -> None:
         """Connect to a peer without asking a tracker."""
 

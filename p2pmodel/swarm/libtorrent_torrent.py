@@ -31,6 +31,9 @@ FEEDS_AT_ONCE = 4
 HOLD_AFTER = 0.1
 """Seconds for which peers may go on sending while the engine waits for the disk, unless it took longer the last time.
 Letting them go again takes up to 0.1 s, which would be felt if every flush of a quick disk cost it."""
+BEFORE_ALL = 7
+"""The priority of pieces that libtorrent takes before all others, in their order, too; not quite so with rarest first,
+where it makes a piece as urgent as one that a quarter as many peers have."""
 _PEERS_KEPT = 100
 """Addresses remembered from `connect`, for joining again."""
 
@@ -47,6 +50,7 @@ class LibtorrentTorrent:
         self._state = TorrentState(request.have, piece_count)
         self._handle: Handle | None = None
         self._in_order = False
+        self._brought_first: set[int] = set()
         self._removed = False
         self._coming_or_going = asyncio.Lock()
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
@@ -142,6 +146,11 @@ class LibtorrentTorrent:
         self._in_order = on
         (handle.set_flags if on else handle.unset_flags)(lt.torrent_flags.sequential_download)
 
+    def bring_first(self, piece: int) -> None:
+        if piece not in self._brought_first:
+            self._live().piece_priority(piece, BEFORE_ALL)
+            self._brought_first.add(piece)
+
     def connect(self, address: str, port: int) -> None:
         self._live().connect_peer((address, port))
         self._request = replace(self._request, peers=(*self._request.peers[-_PEERS_KEPT:], (address, port)))
@@ -170,6 +179,7 @@ class LibtorrentTorrent:
             self._request = replace(self._request, have=frozenset(have))
             params, _ = await asyncio.to_thread(parameters, self._request)
             self._state.restart(frozenset(have))
+            self._brought_first.clear()  # whoever still waits for one says so again
             self.join(params)
 
     async def remove(self) -> None:

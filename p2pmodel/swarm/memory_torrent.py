@@ -54,6 +54,7 @@ class MemoryTorrent:
         if request.pieces is not None:
             self._wanted &= request.pieces
         self._in_order = False
+        self._brought_first: set[int] = set()
         self.peers: list[MemoryTorrent] = []
         self.received: Counter[MemoryTorrent] = Counter()
         """Bytes by the peer that sent them."""
@@ -129,6 +130,10 @@ class MemoryTorrent:
         self._check_live()
         self._in_order = on
 
+    def bring_first(self, piece: int) -> None:
+        self._check_live()
+        self._brought_first.add(piece)
+
     def connect(self, address: str, port: int) -> None:
         self._check_live()
         self.dial(address, port)
@@ -195,8 +200,12 @@ class MemoryTorrent:
         """The next wanted piece that a peer has, and that peer."""
         missing = self._wanted - self.have
         found = {piece: [peer for peer in self.peers if piece in peer.have] for piece in missing}
-        pieces = sorted((0 if self._in_order else len(peers), piece) for piece, peers in found.items() if peers)
-        return (pieces[0][1], found[pieces[0][1]][0]) if pieces else None
+        turns = (self._turn(piece, len(peers)) for piece, peers in found.items() if peers)
+        first = min(turns, default=None)
+        return (first[-1], found[first[-1]][0]) if first else None
+
+    def _turn(self, piece: int, holders: int) -> tuple[bool, int, int]:
+        return piece not in self._brought_first, 0 if self._in_order else holders, piece
 
     async def _fetch(self, piece: int, peer: "MemoryTorrent") -> None:
         data = await peer.serve(piece)

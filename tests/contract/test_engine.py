@@ -256,6 +256,18 @@ async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> No
     leecher.torrent.take_in_order(False)
 
 
+async def test_a_piece_that_is_brought_first_comes_before_those_in_order(swarm: Swarm) -> None:
+    seeder = await swarm.node(CONTENTS)
+    leecher = await swarm.node()
+    leecher.torrent.take_in_order(True)
+    last = max(ALL)
+    leecher.torrent.bring_first(last)
+    events = leecher.torrent.events()
+    leecher.torrent.connect(*seeder.engine.address)
+    order = [(await leecher.event(PieceVerified, events)).piece for _ in ALL]
+    assert order.index(last) < len(order) / 4
+
+
 async def test_events_tell_each_piece_once_and_end_with_the_torrent(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     peer = await swarm.node()

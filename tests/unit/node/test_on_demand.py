@@ -19,6 +19,7 @@ from p2pmodel.settings import MirrorSettings
 from p2pmodel.store.arrivals import is_tainted
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.locks import HeldLock, take_lock
+from p2pmodel.swarm.memory_torrent import MemoryTorrent
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
@@ -228,3 +229,32 @@ async def test_pieces_that_passed_are_read_before_the_rest(machine: Machine) -> 
                 end = await reader.ready(end)
             assert end == 4 << 20
             assert reader.file.read(end) == (WEIGHTS * 2)[:end]
+
+
+async def test_what_a_client_waits_for_goes_before_the_rest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the beginning of a file of which nothing is here, then the byte that is waited for."""
+    wishes: list[int] = []
+    monkeypatch.setattr(MemoryTorrent, "bring_first", lambda _, piece: wishes.append(piece))
+    big = snapshot_of({"first.safetensors": WEIGHTS, "model.safetensors": WEIGHTS[1:] * 2})
+    swarm = Swarm(machine.root, big)
+    swarm.network = machine.swarm.network
+    layout, late = swarm.metainfo.layout, (4 << 20) + 5
+    begins = layout.spans[big.manifest.files.index(big.file("model.safetensors"))].first_piece
+    broken = bytearray(big.contents["model.safetensors"])
+    broken[late] ^= 1
+    async with machine.running() as node, OnDemand(node, Reporter()) as asked:
+        await node.start(torrent(swarm))
+        manifest = await asked.manifest(Reference(big.manifest.repo, big.commit))
+
+        async def read() -> None:
+            async with asked.reader(manifest, big.file("model.safetensors")) as reader:
+                await reader.ready(0)
+                await reader.ready(late)
+
+        reading = asyncio.create_task(read())
+        await eventually(lambda: set(wishes) == {begins}, seconds=5, what="a wish for the beginning")
+        engine = await machine.stack.enter_async_context(machine.swarm.engine(SEEDER))
+        await swarm.seed(engine, {"first.safetensors": WEIGHTS, "model.safetensors": bytes(broken)})
+        rest = begins + late // layout.piece_length
+        await eventually(lambda: rest in wishes, seconds=20, what="a wish for the rest")
+        reading.cancel()
