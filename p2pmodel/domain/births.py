@@ -17,6 +17,7 @@ them were right shows when each peer holds the files against the hub's hashes.
 Pure: time in seconds is passed in.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -41,7 +42,8 @@ class Birth:
         self.manifest = manifest
         self.layout = birth_layout(manifest)
         self._all = (1 << self.layout.piece_count) - 1
-        self._leases = Leases(self.layout.piece_count, manifest.total_size, budget=budget)
+        # Nobody's uplink is waited for: pieces are exchanged once there is a torrent.
+        self._leases = Leases(self.layout.piece_count, manifest.total_size, budget=budget, slow=math.inf)
         self._roots: dict[int, bytes] = {}
         self._rooted = 0
         self._in_chapters = 0
@@ -112,7 +114,7 @@ class Birth:
         if self._waits_until is not None and now < self._waits_until:
             most = demand.leased.bit_count()
         scarce = demand.scarce & ~others
-        self._leases.tell(name, replace(demand, scarce=scarce, near=False, want=min(demand.want, most), rate=0.0), now)
+        self._leases.tell(name, replace(demand, scarce=scarce, near=False, want=min(demand.want, most)), now)
 
 
 def birth_layout(manifest: Manifest) -> Layout:

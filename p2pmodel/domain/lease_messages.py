@@ -65,7 +65,6 @@ def demand_of(plain: dict[str, Any]) -> Demand:
             scarce=_bits(plain["scarce"]),
             near=bool(plain["near"]),
             want=_count(plain["want"]),
-            rate=float(_count(int(plain["rate"]))),
             origin_bytes=_count(plain["origin_bytes"]),
             leased=_bits(plain.get("leased", "")),
         )

@@ -10,7 +10,9 @@ it from that peer. So a source sends each piece about once, and what it sends ne
 3. Leases run from the first piece to the last, so files become whole one after another everywhere.
 4. Seeders get few requests at a time, so that a piece is whole soon and is passed on while the next comes:
    `_Window` finds how many keep them busy. Mirrors are reached over each peer's own way, where the limit is its own.
-5. Who is much slower than the quickest gets no lease while others can take it: all would wait for its uplink.
+5. Whose leases take much longer than is usual is tried only now and then while others can take them: all would wait
+   for its uplink. It is not judged by what it takes in, which depends on who gets the leases: one that got some more
+   at first was the quickest then, and got all of them.
 6. A lease ends with its holder's connection, after `SILENCE` seconds without a word, or when it is overdue; then
    somebody else gets the piece.
 7. What comes from mirrors is counted against the swarm's budget before it is leased, so that the budget holds.
@@ -28,7 +30,10 @@ SILENCE = 5.0
 OUT_FOR = 30.0
 """Seconds for which a piece that a peer brought is left to spread."""
 SLOW = 3.0
-"""How many times slower than the quickest peer one may be and still get leases."""
+"""How many times longer than usual a peer's leases may take."""
+PROBATION = 5.0
+"""Multiples of the time that a slow peer's leases take after which it is tried with another one, if the rest takes
+`SLOW` times as long."""
 OVERDUE = 8.0
 """Multiples of the usual time after which a lease is given to another peer, too."""
 OVERDUE_AT_LEAST = 20.0
@@ -40,14 +45,12 @@ class Demand:
     """What a peer says of itself. `scarce`: pieces that neither it nor any peer it is connected to has.
 
     `near`: it takes leased pieces from a seeder, else from a mirror. `want` is how many pieces it would hold leased at
-    a time (0: it cannot pull now, and gives back what it holds), `rate` the bytes a second it has taken in at best
-    lately (0: not known), `origin_bytes` what it has pulled from mirrors so far.
+    a time (0: it cannot pull now, and gives back what it holds), `origin_bytes` what it has pulled from mirrors so far.
     """
 
     scarce: int
     near: bool
     want: int = 1
-    rate: float = 0.0
     origin_bytes: int = 0
     leased: int = 0
     """What it believes to hold: taken over by a coordinator that does not know the peer."""
@@ -72,6 +75,15 @@ class _Peer:
     """By piece, since when."""
     brought: list[tuple[float, int]] = field(default_factory=list)
     """Pieces it pulled under a lease, and when."""
+    took: float = 0.0
+    """Seconds that its leases take, smoothed; 0 while none has ended."""
+    tried: float = 0.0
+    """When the last one did."""
+
+    def note(self, seconds: float, now: float) -> None:
+        """A lease has taken so long."""
+        self.took = (self.took + seconds) / 2 if self.took else seconds
+        self.tried = now
 
     @property
     def waits(self) -> bool:
@@ -83,17 +95,19 @@ class Leases:
     """The leases of one swarm of `piece_count` pieces with `size` bytes in all.
 
     The mirrors may be asked for `budget` times `size` by the peers that are there together (0: for any number of
-    bytes); once nobody is there the count begins anew.
+    bytes); once nobody is there the count begins anew. `slow`: how many times longer than usual a peer's leases may
+    take (infinity: all are served, where each has a way of its own to what it pulls).
 
     A word of one peer among ten thousand must not cost a look at all of them, so what follows from all peers together
-    is kept: `_taken`, `_outstanding`, `_spent`, `_top`, `_look_at` and `_grants` change with what they are made of.
+    is kept: `_taken`, `_outstanding`, `_spent`, `_look_at` and `_grants` change with what they are made of.
     """
 
-    def __init__(self, piece_count: int, size: int, *, budget: float = 0.0) -> None:
+    def __init__(self, piece_count: int, size: int, *, budget: float = 0.0, slow: float = SLOW) -> None:
         self._all = (1 << piece_count) - 1
         self._mean = size / max(piece_count, 1)
         # Two pieces more: the last ones may be worth more than their share.
         self._budget = budget * size + 2 * self._mean if budget else float("inf")
+        self._slow = slow
         self._peers: dict[str, _Peer] = {}
         """Who was given something longest ago comes first."""
         self._window = _Window()
@@ -106,10 +120,6 @@ class Leases:
         """Leases of those who are near, and who are not."""
         self._far = 0
         """Peers that are not near."""
-        self._top: tuple[str, float] | None = None
-        """Who is the quickest that could take a lease or holds one, and its rate; None: look."""
-        self._afforded = True
-        """Whether mirrors could be asked when that was found."""
         self._look_at = 0.0
         """Until then nothing expires; at most `SILENCE` from now while anybody is there."""
         self._grants: dict[str, Grant] = {}
@@ -137,6 +147,7 @@ class Leases:
         done = [piece for piece in peer.leased if not demand.scarce >> piece & 1]
         for piece in done:
             self._window.took(now - peer.leased[piece], len(self._peers))
+            peer.note(now - peer.leased[piece], now)
         if done:
             self._end(name, done)
             brought = bits_of(done)
@@ -144,7 +155,6 @@ class Leases:
             self._taken |= brought
         if lost_seeders or not demand.want:
             self._end(name, list(peer.leased))  # whether the budget lets mirrors give them is another question
-        self._rank(name, peer)
 
     def leave(self, name: str) -> None:
         """The peer is gone; what it had leased is free."""
@@ -155,8 +165,6 @@ class Leases:
             del self._peers[name]
             self._far -= not peer.demand.near
             self._gone[name] = peer.demand.origin_bytes
-            if self._top and self._top[0] == name:
-                self._top = None
         if not self._peers:
             self._gone.clear()
             self._spent = 0
@@ -167,12 +175,7 @@ class Leases:
         if now >= self._look_at:
             self._expire(now)
         if self._has_room:
-            quickest = self._quickest()
-            for name, peer in self._in_turn():
-                if not 0 < peer.demand.rate * SLOW < quickest:
-                    self._give(name, peer, now)
-                    if not self._has_room:
-                        break
+            self._share_out(now)
         return self._told()
 
     # -- who is there ----------------------------------------------------------------------------------------
@@ -194,28 +197,6 @@ class Leases:
             self._outstanding[was.near] -= len(peer.leased)
             self._outstanding[demand.near] += len(peer.leased)
 
-    def _rank(self, name: str, peer: _Peer) -> None:
-        """Keep in mind who is the quickest, after a word of `peer`."""
-        if self._top is None:
-            return
-        if self._top[0] == name:
-            self._top = None
-        elif peer.demand.rate > self._top[1] and self._is_able(peer):
-            self._top = name, peer.demand.rate
-
-    def _quickest(self) -> float:
-        """The rate of the quickest peer that could take a lease, or holds one."""
-        affords = self._affords(1)
-        if self._top is None or self._afforded != affords:
-            self._afforded = affords
-            rates = ((name, p.demand.rate) for name, p in self._peers.items() if self._is_able(p))
-            self._top = max(rates, key=lambda pair: pair[1], default=None)
-        return self._top[1] if self._top else 0.0
-
-    def _is_able(self, peer: _Peer) -> bool:
-        could = peer.leased or peer.demand.near or self._affords(1)
-        return bool(could and peer.demand.scarce and peer.demand.want)
-
     def _told(self) -> Mapping[str, Grant]:
         said = len(self._peers), self._spent, not self._affords(1)
         names = self._changed if said == self._said else self._peers.keys() | self._changed
@@ -228,6 +209,28 @@ class Leases:
         return MappingProxyType(self._grants)
 
     # -- leases ----------------------------------------------------------------------------------------------
+
+    def _share_out(self, now: float) -> None:
+        slow = []
+        for name, peer in self._in_turn():
+            if not self._is_slow(peer):
+                self._give(name, peer, now)
+            elif self._is_worth_a_try(peer, now):
+                self._give(name, peer, now, most=1)
+            else:
+                slow.append((name, peer))
+            if not self._has_room:
+                return
+        for name, peer in slow if not any(self._outstanding.values()) else ():
+            self._give(name, peer, now)
+
+    def _is_slow(self, peer: _Peer) -> bool:
+        return peer.took > self._slow * self._window.usual
+
+    def _is_worth_a_try(self, peer: _Peer, now: float) -> bool:
+        untaken = (self._all & ~self._taken).bit_count()
+        rest = untaken * self._window.usual / max(sum(self._outstanding.values()), 1)
+        return not peer.leased and now > peer.tried + PROBATION * peer.took and rest > self._slow * peer.took
 
     @property
     def _has_room(self) -> bool:
@@ -247,9 +250,9 @@ class Leases:
         for count in sorted(others):
             yield from others[count]
 
-    def _give(self, name: str, peer: _Peer, now: float) -> None:
+    def _give(self, name: str, peer: _Peer, now: float, *, most: int | None = None) -> None:
         free = peer.demand.scarce & self._all & ~self._taken
-        room = peer.demand.want - len(peer.leased)
+        room = (peer.demand.want if most is None else most) - len(peer.leased)
         if peer.demand.near:
             room = min(room, self._window.size(free.bit_count()) - self._outstanding[True])
         given = 0
@@ -293,7 +296,7 @@ class Leases:
             if late := [piece for piece, since in peer.leased.items() if now - since > overdue]:
                 self._end(name, late)
                 self._come_last(name)
-                self._top = None
+                peer.note(overdue, now)
         self._look_at = min(map(_looks_at, self._peers.values()), default=float("inf"))
 
 

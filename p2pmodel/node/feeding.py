@@ -88,7 +88,6 @@ class PieceFeed:
         self._rate = Rate()
         # Pieces of small files are small: the torrent's piece length says nothing of them.
         self._mean_piece = metainfo.manifest.total_size / max(metainfo.layout.piece_count, 1)
-        self._best = 0.0
         self.fed: set[int] = set()
         """Pieces handed to the engine, and not rejected by it."""
         self.from_mirrors: set[int] = set()
@@ -126,7 +125,6 @@ class PieceFeed:
         """What to tell the coordinator."""
         status, near = self._torrent.status(), self._near
         coming = self._rate.value()
-        self._best = max(0.9 * self._best, status.download_rate, coming)
         now = time.monotonic()
         can_pull = near or (self._origin is not None and now >= self._paused_until)
         if self._is_early(now, near=near):
@@ -138,7 +136,6 @@ class PieceFeed:
             scarce=bits_of(orphans if near else orphans - self._left_alone(now)),
             near=near,
             want=min(ahead, MOST_LEASED) if can_pull else 0,
-            rate=float(int(self._best)),
             origin_bytes=self.origin_bytes,
             leased=bits_of(self._in_flight),
         )

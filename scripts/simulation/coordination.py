@@ -27,7 +27,6 @@ class Cost:
 @dataclass(slots=True)
 class _Lessee:
     rate: Rate
-    best: float = 0.0
     told: float = -1.0
     tells_at: float = 0.0
     granted: tuple[int, ...] = ()
@@ -35,8 +34,7 @@ class _Lessee:
 
 
 class Coordination:
-    """Words of all peers and the answers. `scarce` and `coming` tell of a peer what it lacks as only a source has it,
-    and the bytes a second that the swarm brings it."""
+    """Words of all peers and the answers. `scarce` tells of a peer what it lacks as only a source has it."""
 
     def __init__(
         self,
@@ -44,13 +42,11 @@ class Coordination:
         piece_length: int,
         delay: float,
         scarce: Callable[[int], int],
-        coming: Callable[[int], float],
     ) -> None:
         self._leases = leases
         self._piece_length = piece_length
         self._delay = delay
         self._scarce = scarce
-        self._coming = coming
         self._now = 0.0
         self._peers: dict[int, _Lessee] = {}
         self._due: list[tuple[float, int]] = []
@@ -127,13 +123,11 @@ class Coordination:
 
     def _demand(self, node: int, peer: _Lessee) -> Demand:
         coming = peer.rate.value()
-        peer.best = max(0.9 * peer.best, self._coming(node), coming)
         ahead = 2 + int(coming * AHEAD / self._piece_length)
         return Demand(
             scarce=self._scarce(node),
             near=self.near,
             want=min(ahead, MOST_LEASED) if self.can_pull else 0,
-            rate=float(int(peer.best)),
             leased=bits_of(peer.pulling),
         )
 

@@ -22,8 +22,6 @@ Floats = NDArray[np.float64]
 MOST_BOUNDS, LEAST_LIMIT = 12, 120.0
 """A run is given up after so many bounds, but not before so many seconds."""
 _HELP_EVERY = 0.25
-_SMOOTH = 2.0
-"""Seconds over which a node's rate is smoothed."""
 
 
 class Run:
@@ -43,14 +41,13 @@ class Run:
         self._pulls = Pulls(self.holdings.sizes, case.delays.request, rng)
         self._meeting = Meeting(case.seed)
         self._words = Coordination(
-            Leases(self.pieces, case.size), self.piece_length, case.delays.word, self.holdings.scarce, self._coming
+            Leases(self.pieces, case.size), self.piece_length, case.delays.word, self.holdings.scarce
         )
         self.up = np.array([*(link.up for link in case.links), case.seeder, case.mirror])
         self.down = np.array([*(link.down for link in case.links), 1.0, 1.0])
         self.sent, self.received = np.zeros(count + 2), np.zeros(count + 2)
         self.crossed = 0.0
         self._zones = np.array([case.zone_of(node) for node in range(count + 2)])
-        self._speed = np.zeros(count + 2)
         self._alive = np.ones(count + 2, dtype=np.bool_)
         self._ready = np.full(count, np.inf)
         self._received_then = np.zeros(count)
@@ -163,9 +160,7 @@ class Run:
         moved[len(edges) :] = np.minimum(moved[len(edges) :], self._pulls.rest(places))
         count = len(self.up)
         self.sent += np.bincount(sources, moved, count)
-        came = np.bincount(targets, moved, count)
-        self.received += came
-        self._speed += (came / self.step_seconds - self._speed) * min(1.0, self.step_seconds / _SMOOTH)
+        self.received += np.bincount(targets, moved, count)
         self.crossed += float(moved[self._zones[sources] != self._zones[targets]].sum())
         nodes, pieces = self._edges.carry(edges, moved[: len(edges)], self.step_seconds)
         holders, pulled = self._pulls.carry(places, moved[len(edges) :])
@@ -185,9 +180,6 @@ class Run:
                 self._ready[node] = self.now + self.step_seconds + delays.check + delays.publish
                 self._received_then[node] = self.received[node]
                 self._words.leave(node, self.now)
-
-    def _coming(self, node: int) -> float:
-        return float(self._speed[node])
 
     # -- deaths ----------------------------------------------------------------------------------------------
 

@@ -26,7 +26,6 @@ DEMANDS = st.builds(
     scarce=BITS,
     near=st.booleans(),
     want=NUMBERS,
-    rate=st.integers(0, 1 << 52).map(float),
     origin_bytes=NUMBERS,
     leased=BITS,
 )
@@ -49,10 +48,6 @@ def test_a_demand_survives(demand: Demand) -> None:
 @given(WORDS)
 def test_a_word_survives(word: Word) -> None:
     assert parse_word(word_text(word)) == word
-
-
-def test_a_fraction_of_a_rate_is_not_worth_a_byte() -> None:
-    assert parse_demand(demand_text(Demand(0, near=True, rate=1234.9), COUNT)).rate == 1234.0
 
 
 def test_a_demand_of_the_largest_torrent_fits() -> None:
@@ -95,10 +90,6 @@ def with_field(plain: dict[str, object], path: list[str], value: object) -> str:
         ("want", True),
         ("want", "1"),
         ("want", 1 << 62),
-        ("rate", float("nan")),
-        ("rate", float("inf")),
-        ("rate", -1),
-        ("rate", []),
         ("origin_bytes", None),
     ],
 )
@@ -145,7 +136,7 @@ def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
             parse(text)
 
 
-@given(DEMANDS, st.sampled_from(["scarce", "near", "want", "rate", "origin_bytes", "leased"]), JSON)
+@given(DEMANDS, st.sampled_from(["scarce", "near", "want", "origin_bytes", "leased"]), JSON)
 def test_any_value_in_any_field_of_a_demand_is_read_or_refused(demand: Demand, field: str, value: object) -> None:
     try:
         found = parse_demand(with_field(json.loads(demand_text(demand, COUNT)), [field], value))
@@ -153,7 +144,6 @@ def test_any_value_in_any_field_of_a_demand_is_read_or_refused(demand: Demand, f
         return
     assert found.scarce >= 0
     assert found.want >= 0
-    assert 0 <= found.rate < float("inf")
     assert found.origin_bytes >= 0
 
 

@@ -1,10 +1,10 @@
 """Leases: who gets which scarce piece, when it goes to somebody else, and that all of it comes in the end."""
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +13,7 @@ from p2pmodel.domain.leases import (
     OVERDUE,
     OVERDUE_AT_LEAST,
     SILENCE,
+    SLOW,
     Demand,
     Grant,
     Leases,
@@ -152,36 +153,85 @@ def test_wanting_nothing_gives_back_what_is_held() -> None:
     assert pieces(leases.grant(1.0)) == {"a": [], "b": [0]}
 
 
-@pytest.mark.parametrize("rate", [99.0, 34.0])
-def test_who_is_quick_enough_or_unknown_is_served(rate: float) -> None:
-    leases = new()
-    leases.tell("a", far(rate=rate), 0.0)
-    leases.tell("b", far(rate=100.0), 0.0)
-    leases.tell("new", far(), 0.0)
-    assert all(pieces(leases.grant(0.0)).values())
+class Pullers:
+    """Peers whose leases take `seconds` by name, of one piece at a time; those of `idle` cannot pull."""
+
+    def __init__(self, count: int, *, factor: float = SLOW, **seconds: float) -> None:
+        self.leases = Leases(count, count * SIZE, slow=factor)
+        self.idle: set[str] = set()
+        self.seconds = seconds
+        self.left = (1 << count) - 1
+        self.now = 0.0
+        self.brought = dict.fromkeys(seconds, 0)
+        self._since: dict[int, tuple[str, float]] = {}
+        for name in seconds:
+            self.tell(name)
+
+    def tell(self, name: str) -> None:
+        self.leases.tell(name, near(self.left, want=0 if name in self.idle else 1), self.now)
+
+    def run(self, seconds: float) -> None:
+        ticks = round(seconds * 100)
+        for tick in range(ticks):
+            if not self.left:
+                break
+            for name in self.seconds if tick % 50 == 0 else ():
+                self.tell(name)
+            for name, grant in self.leases.grant(self.now).items():
+                for piece in grant.pieces:
+                    self._since.setdefault(piece, (name, self.now))
+            self.now += 0.01
+            for piece, (name, since) in list(self._since.items()):
+                if self.now - since >= self.seconds[name]:
+                    del self._since[piece]
+                    self.left &= ~(1 << piece)
+                    self.brought[name] += 1
+                    self.tell(name)
 
 
-def test_the_slow_get_none_while_a_quick_one_wants_and_all_once_none_does() -> None:
-    leases = new()
-    leases.tell("slow", near(rate=20.0), 0.0)
-    leases.tell("quick", near(rate=100.0), 0.0)
-    assert pieces(leases.grant(0.0)) == {"slow": [], "quick": [0]}
-    leases.tell("quick", near(0, rate=100.0), 1.0)
-    assert pieces(leases.grant(1.0))["slow"] == [1]
+def test_who_is_nearly_as_quick_is_served_as_often() -> None:
+    pullers = Pullers(10_000, a=0.2, b=0.2, c=0.5)
+    pullers.run(20)
+    assert pullers.brought["c"] > 0.35 * pullers.brought["a"]
 
 
-def test_a_quick_one_that_cannot_pull_does_not_keep_the_slow_from_it() -> None:
-    leases = new()
-    leases.tell("slow", near(rate=20.0), 0.0)
-    leases.tell("quick", near(rate=100.0, want=0), 0.0)
-    assert pieces(leases.grant(0.0))["slow"] == [0]
+def test_whose_leases_take_much_longer_is_only_tried_now_and_then() -> None:
+    pullers = Pullers(10_000, a=0.1, b=0.1, slow=1.0)
+    pullers.run(60)
+    assert 6 <= pullers.brought["slow"] <= 12, "once in six times its time"
+    assert pullers.brought["a"] > 500
 
 
-def test_a_quick_one_whom_the_budget_refuses_does_not_keep_the_slow_from_a_seeder() -> None:
-    leases = new(budget=1.0)
-    leases.tell("slow", near(rate=20.0), 0.0)
-    leases.tell("quick", far(rate=100.0, origin_bytes=2 * PIECES * SIZE), 0.0)
-    assert pieces(leases.grant(0.0)) == {"slow": [0], "quick": []}
+def test_who_was_slow_for_a_while_is_found_quick_again() -> None:
+    pullers = Pullers(10_000, a=0.1, b=0.1, c=2.0)
+    pullers.run(10)
+    pullers.seconds["c"] = 0.1
+    pullers.run(15)
+    before = pullers.brought["c"]
+    pullers.run(10)
+    assert pullers.brought["c"] - before > 80
+
+
+def test_the_slow_are_not_tried_with_the_last_pieces() -> None:
+    pullers = Pullers(120, a=0.1, b=0.1, slow=1.0)
+    pullers.run(60)
+    assert pullers.brought["slow"] == 1
+    assert pullers.now < 8
+
+
+def test_the_slow_pull_where_nobody_else_does() -> None:
+    pullers = Pullers(200, a=0.1, slow=1.0)
+    pullers.run(3)
+    pullers.idle.add("a")
+    before = pullers.brought["slow"]
+    pullers.run(10)
+    assert pullers.brought["slow"] >= before + 8
+
+
+def test_where_each_has_its_own_way_the_slow_are_served_like_all() -> None:
+    pullers = Pullers(10_000, factor=math.inf, a=0.1, b=1.0)
+    pullers.run(20)
+    assert pullers.brought["b"] >= 18
 
 
 def test_who_waited_longest_comes_first() -> None:
@@ -314,7 +364,6 @@ class Node:
 
     have: set[int] = field(default_factory=set)
     near: bool = True
-    rate: float = 0.0
     want: int = 2
     mute: bool = False
     told_near: bool = False
@@ -350,9 +399,8 @@ class Village:
         self.holders.clear()
 
     def join(self) -> None:
-        rate = self.rng.choice([0.0, 1.0, 5.0, 100.0])
         near = self.budget == 0 or self.rng.random() < 0.5
-        self.nodes[f"n{next(self.numbers)}"] = Node(near=near, rate=rate, want=self.rng.randint(1, 4))
+        self.nodes[f"n{next(self.numbers)}"] = Node(near=near, want=self.rng.randint(1, 4))
 
     def die(self, name: str) -> None:
         del self.nodes[name]
@@ -366,7 +414,7 @@ class Village:
         node = self.nodes[name]
         scarce = set(range(self.count)) - node.have - self.rumour
         leased = bits_of(node.granted)
-        demand = Demand(bits_of(scarce), node.near, node.want, node.rate, node.origin_bytes, leased)
+        demand = Demand(bits_of(scarce), node.near, node.want, node.origin_bytes, leased)
         self.leases.tell(name, demand, self.now)
         lost_seeders = node.told_near and not node.near
         node.told_near = node.near
