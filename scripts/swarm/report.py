@@ -124,5 +124,5 @@ def complaints(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         if any(run["neighbours"] for run in row["runs"]):
             lines.append(f"{where}: another measurement ran at the same time (--alone waits until there is none)")
         if row["machine_busy"] > 0.9:
-            lines.append(f"{where}: this machine was {row['machine_busy']:.0%} busy, so it is not the links that bound")
+            lines.append(f"{where}: this machine was {row['machine_busy']:.0%} busy; the links may not be what bounds")
     return lines
