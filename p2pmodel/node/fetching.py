@@ -11,6 +11,7 @@ from pathlib import Path
 from p2pmodel.domain.birth_messages import birth_name, manifest_text
 from p2pmodel.domain.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.domain.progress import Timings
+from p2pmodel.domain.transfers import Limits
 from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.birthing import Birthing, Outcome
@@ -21,7 +22,9 @@ from p2pmodel.node.mirroring import Mirroring
 from p2pmodel.node.origins import Origins
 from p2pmodel.node.outlet import Outlet
 from p2pmodel.node.progress import PhaseClock, Progress, Reporter
+from p2pmodel.node.sharing import SharedLimits
 from p2pmodel.node.sources import engine_of, mirrors_with_webseeds
+from p2pmodel.node.tasks import companions
 from p2pmodel.node.transfer import Transfer
 from p2pmodel.node.transfer_plan import TransferPlan
 from p2pmodel.origin.origin import Origin
@@ -75,16 +78,13 @@ class Home:
     origins: Origins = field(default_factory=Origins)
     """Those of its fetches, to look at."""
     pace: Pace = field(default_factory=Pace)
-    """Bounds what its fetches pull from seeders over HTTP, all together; peers are bound by the engine."""
+    """Bounds what its fetches pull from seeders over HTTP, all together."""
     outlet: Outlet | None = None
     """Where what is complete is pulled from under leases."""
 
-    def limit(self, *, upload: int, download: int) -> None:
-        """Exchange at most that many bytes a second (0: no limit)."""
-        self.engine.limit(upload=upload, download=download)
-        self.pace.change(download)
-        if self.outlet:
-            self.outlet.limit(upload)
+    def shared(self, limits: Limits) -> SharedLimits:
+        """What has all of it obey `limits`."""
+        return SharedLimits(self.engine, limits, upload=self.outlet.pace if self.outlet else None, download=self.pace)
 
 
 class Fetching:
@@ -234,30 +234,12 @@ class Fetching:
         on_ready: Callable[[Fetched], None],
         birth: Outcome | None,
     ) -> None:
-        chosen = set(self._selected(found.manifest))
-        trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
-        plan = TransferPlan(
-            metainfo=metainfo,
-            files=frozenset(i for i, file in enumerate(found.manifest.files) if file in chosen),
-            refs=found.refs,
-            trackers=tuple(in_zone(url, self._settings.swarm.zone) for url in trackers),
-            peers=self._request.peers,
-            coordinators=_leasing(metainfo, self._settings),
-            coordinator_timeout=self._settings.swarm.coordinator_timeout,
-            origin_settings=self._settings.origin,
-            zone=self._settings.swarm.zone,
-            pace=self._home.pace if self._home else Pace(self._settings.swarm.download_limit),
-            peer_timeout=self._settings.swarm.peer_timeout,
-            stall_timeout=self._settings.swarm.stall_timeout,
-            mirrored=birth.pulled if birth else frozenset(),
-            traded=birth.traded if birth else frozenset(),
-            meeting=MEETING_OF_THE_BORN if birth else None,
-        )
         repo = self._cache.repo(found.manifest.repo)
         async with (
             self._origin(metainfo) as origin,
+            self._paced(engine) as pace,
             Transfer(
-                plan,
+                self._plan(found, metainfo, birth, pace),
                 engine=engine,
                 repo=repo,
                 origin=origin,
@@ -273,6 +255,39 @@ class Fetching:
                 await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)
             elif birth is not None:
                 await transfer.hand_on()
+
+    def _plan(self, found: Found, metainfo: Metainfo, birth: Outcome | None, pace: Pace) -> TransferPlan:
+        chosen = set(self._selected(found.manifest))
+        trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
+        return TransferPlan(
+            metainfo=metainfo,
+            files=frozenset(i for i, file in enumerate(found.manifest.files) if file in chosen),
+            refs=found.refs,
+            trackers=tuple(in_zone(url, self._settings.swarm.zone) for url in trackers),
+            peers=self._request.peers,
+            coordinators=_leasing(metainfo, self._settings),
+            coordinator_timeout=self._settings.swarm.coordinator_timeout,
+            origin_settings=self._settings.origin,
+            zone=self._settings.swarm.zone,
+            pace=pace,
+            peer_timeout=self._settings.swarm.peer_timeout,
+            stall_timeout=self._settings.swarm.stall_timeout,
+            mirrored=birth.pulled if birth else frozenset(),
+            traded=birth.traded if birth else frozenset(),
+            meeting=MEETING_OF_THE_BORN if birth else None,
+        )
+
+    @asynccontextmanager
+    async def _paced(self, engine: Engine) -> AsyncIterator[Pace]:
+        """What bounds the bytes that come over HTTP, together with those that `engine` brings."""
+        if self._home:
+            yield self._home.pace
+            return
+        swarm = self._settings.swarm
+        pace = Pace(swarm.download_limit)
+        async with companions() as start:
+            start(SharedLimits(engine, Limits(swarm.upload_limit, swarm.download_limit), download=pace).run())
+            yield pace
 
     @asynccontextmanager
     async def _origin(self, metainfo: Metainfo | None) -> AsyncIterator[Origin | None]:

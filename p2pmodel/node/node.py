@@ -65,13 +65,15 @@ class Node:
         self._now = now
         self._records = TransferRecords(folder / "transfers")
         self._kept: dict[str, Kept] = {}
+        limits = Limits(settings.swarm.upload_limit, settings.swarm.download_limit)
+        self._shared = home.shared(limits)
         self._limiter = Limiter(
-            home.limit,
-            Limits(settings.swarm.upload_limit, settings.swarm.download_limit),
+            self._shared.change,
+            limits,
             Schedule.parse(settings.daemon.upload_schedule),
             Schedule.parse(settings.daemon.download_schedule),
         )
-        self._clock: asyncio.Task[None] | None = None
+        self._limiting: list[asyncio.Task[None]] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By transfer: commands about one take turns."""
         self._background: set[asyncio.Task[None]] = set()
@@ -90,15 +92,16 @@ class Node:
             self._keep(record)
             self._saved[record.id] = record
         self._open = True
-        self._clock = asyncio.create_task(self._limiter.run(self._limits_changed))
+        works = self._limiter.run(self._limits_changed), self._shared.run()
+        self._limiting = [asyncio.create_task(work) for work in works]
         self._reconcile()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._open = False
-        if self._clock is not None:
-            self._clock.cancel()
-            await asyncio.wait([self._clock])
+        for task in self._limiting:
+            task.cancel()
+        await asyncio.gather(*self._limiting, return_exceptions=True)
         with self._lock:
             kept = list(self._kept.values())
             for each in kept:

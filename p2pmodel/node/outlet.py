@@ -12,6 +12,7 @@ from typing import Protocol
 from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.sources import Source
 from p2pmodel.node.coordinators import announce_url, announcing_as, keep_published
+from p2pmodel.node.sharing import HttpTraffic
 from p2pmodel.node.tasks import companions
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
@@ -31,8 +32,9 @@ class Outlet(Protocol):
     def source(self, coordinator: str) -> Source:
         """Where that is, for those who reach `coordinator`. Blocks."""
 
-    def limit(self, upload: int) -> None:
-        """Send at most that many bytes a second (0: no limit)."""
+    @property
+    def pace(self) -> HttpTraffic:
+        """All that it sends."""
 
 
 class Offer:

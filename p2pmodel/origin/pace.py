@@ -13,8 +13,11 @@ class Pace:
 
     def __init__(self, rate: int | None = None) -> None:
         self._rate = max(rate, _SLOWEST) if rate else None
-        self._free_at = 0.0
+        self._level, self._as_of = 0.0, time.monotonic()
+        """How many of the bytes that have passed fit the pace, and when that was."""
         self._changed = asyncio.Event()
+        self.passed = 0
+        """Bytes that have come."""
 
     @property
     def block(self) -> int:
@@ -22,17 +25,27 @@ class Pace:
         return max(1 << 12, self._rate // _BLOCKS) if self._rate else -1
 
     def change(self, rate: int | None) -> None:
-        """From now on this is the bound. Who holds back does so no longer."""
+        """From now on this is the bound. Who holds back does so for as long as it says."""
+        self._rise()
         self._rate = max(rate, _SLOWEST) if rate else None
-        self._free_at = 0.0
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def spend(self, count: int) -> None:
         """Return when `count` bytes that have come fit the pace."""
-        if self._rate and count:
-            now = time.monotonic()
-            self._free_at = max(now, self._free_at) + count / self._rate
+        self._rise()
+        self.passed += count
+        mine = self.passed
+        while self._rate and (wait := (mine - self._level) / self._rate) > 0:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._free_at - now):
+                async with asyncio.timeout(wait):
                     await self._changed.wait()
+            self._rise()
+
+    def _rise(self) -> None:
+        now = time.monotonic()
+        if self._rate is None:
+            self._level = float(self.passed)
+        else:
+            self._level = min(float(self.passed), self._level + (now - self._as_of) * self._rate)
+        self._as_of = now

@@ -11,15 +11,12 @@ from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.sources import Source
 from p2pmodel.service.hub_endpoint import hub_endpoint
 from p2pmodel.service.library import SeededLibrary
-from p2pmodel.service.pace import Pace
+from p2pmodel.service.pace import UNLIMITED, Pace
 from p2pmodel.service.published import Published
 from p2pmodel.service.sent import Sent
 from p2pmodel.service.server import serving
 from p2pmodel.settings import SwarmSettings
 from p2pmodel.store.cache import HubCache
-
-UNLIMITED = 1 << 50
-"""Bytes a second that no machine reaches."""
 
 
 class NodeSource:
@@ -29,7 +26,7 @@ class NodeSource:
         self, library: SeededLibrary, pace: Pace, sent: Sent, *, url: str, token: str, peer: ListenAddress, zone: str
     ) -> None:
         self._library = library
-        self._pace = pace
+        self.pace = pace
         self._url = url
         self._token = token
         self._peer = peer
@@ -55,10 +52,6 @@ class NodeSource:
         port = urlsplit(self._url).port or 0
         url = f"http://{ListenAddress(host, port)}"
         return Source(url, self._token, str(ListenAddress(host, peer.port)), self._zone)
-
-    def limit(self, upload: int) -> None:
-        """As `Outlet`."""
-        self._pace.rate = upload or UNLIMITED
 
 
 @asynccontextmanager

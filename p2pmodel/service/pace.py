@@ -4,16 +4,25 @@ import asyncio
 import time
 from collections.abc import Callable
 
+UNLIMITED = 1 << 50
+"""Bytes a second that no machine reaches."""
+
 
 class Pace:
     """At most `rate` bytes a second in all; senders are served in the order in which they ask."""
 
-    def __init__(self, rate: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: int = UNLIMITED, *, clock: Callable[[], float] = time.monotonic) -> None:
         if rate < 1:
             raise ValueError("a rate is at least one byte a second")
         self.rate = rate
         self._clock = clock
         self._free_at = clock()
+        self.passed = 0
+        """Bytes that were to be sent so far."""
+
+    def change(self, rate: int) -> None:
+        """From now on this is the rate (0: no limit)."""
+        self.rate = rate or UNLIMITED
 
     @property
     def slice(self) -> int:
@@ -23,6 +32,7 @@ class Pace:
     def reserve(self, count: int) -> float:
         """Seconds to wait before sending `count` bytes, which are then accounted for."""
         now = self._clock()
+        self.passed += count
         start = max(now, self._free_at)
         self._free_at = start + count / self.rate
         return start - now

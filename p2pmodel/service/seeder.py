@@ -9,16 +9,18 @@ from aiohttp import web
 
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.sources import Source, Sources
+from p2pmodel.domain.transfers import Limits
 from p2pmodel.node.coordinators import announce_url, keep_published, publish
 from p2pmodel.node.progress import Reporter
 from p2pmodel.node.seeding import Seeded, Seeding, SeedRequest
+from p2pmodel.node.sharing import SharedLimits
 from p2pmodel.node.sources import engine_of
 from p2pmodel.node.tasks import companions
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.hub_endpoint import hub_endpoint
 from p2pmodel.service.library import SeededLibrary
-from p2pmodel.service.pace import Pace
+from p2pmodel.service.pace import UNLIMITED, Pace
 from p2pmodel.service.publication import read_publication
 from p2pmodel.service.published import Published
 from p2pmodel.service.sent import Sent
@@ -76,7 +78,8 @@ class Seeder:
             app = coordinator_app(
                 Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
             )
-            app.add_subapp(SOURCE, self._source(cache, library, sent, role.token))
+            swarm, pace = self._settings.swarm, Pace(self._settings.swarm.upload_limit or UNLIMITED)
+            app.add_subapp(SOURCE, _source(cache, library, sent, role.token, pace))
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
             # Before the work of hours, not after it: its port may be taken.
             engine = await stack.enter_async_context(engine_of(self._settings))
@@ -91,6 +94,8 @@ class Seeder:
                 sources.add(publication.info_hash, Source(SOURCE, token, peer, zone), for_ever=True)
             source = Source(base + SOURCE, token, peer, zone)
             async with companions() as start:
+                limits = Limits(swarm.upload_limit, swarm.download_limit)
+                start(SharedLimits(engine, limits, upload=pace).run())
                 for raw in seeded.torrents.values():
                     start(
                         keep_published(
@@ -100,9 +105,9 @@ class Seeder:
                 served = Served(shown, ListenAddress(*engine.address))
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), lambda: sent.bytes)
 
-    def _source(self, cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None) -> web.Application:
-        """What leaseholders pull from. The limit for uploads to the swarm holds here once more: few peers use both."""
-        limit = self._settings.swarm.upload_limit
-        app = hub_endpoint(cache, token=token, library=library, pace=Pace(limit) if limit else None)
-        app.middlewares.insert(0, sent.middleware())
-        return app
+
+def _source(cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None, pace: Pace) -> web.Application:
+    """What leaseholders pull from."""
+    app = hub_endpoint(cache, token=token, library=library, pace=pace)
+    app.middlewares.insert(0, sent.middleware())
+    return app

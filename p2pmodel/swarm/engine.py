@@ -175,6 +175,14 @@ class SwarmTorrent(Protocol):
         """Leave the swarm, telling the trackers; files stay. Returns when the engine has let go of the files."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Bytes of content a second with all peers together, as of late."""
+
+    upload: int
+    download: int
+
+
 class Engine(Protocol):
     """A BitTorrent engine bound to one address. `async with` starts and stops it."""
 
@@ -187,6 +195,10 @@ class Engine(Protocol):
 
     async def add(self, request: AddTorrent) -> SwarmTorrent:
         """Join a swarm. Raises BadTorrent for metainfo the engine refuses, InvalidInput for a torrent it has."""
+
+    @property
+    def rates(self) -> Rates:
+        """How much it exchanges."""
 
     def limit(self, *, upload: int, download: int) -> None:
         """From now on exchange at most so many bytes a second with all peers together (0: no limit)."""

@@ -7,7 +7,7 @@ from typing import Self
 
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.add_params import info_hash_of, parameters
-from p2pmodel.swarm.engine import AddTorrent, EngineSettings
+from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates
 from p2pmodel.swarm.libtorrent_torrent import LibtorrentTorrent
 from p2pmodel.swarm.magnet_exchange import MagnetExchange, magnet_parameters
 from p2pmodel.swarm.session import Session
@@ -59,6 +59,11 @@ class LibtorrentEngine:
         torrent.join(params)
         self._torrents[info_hash] = torrent
         return torrent
+
+    @property
+    def rates(self) -> Rates:
+        statuses = [torrent.status() for torrent in self._torrents.values()]
+        return Rates(sum(each.upload_rate for each in statuses), sum(each.download_rate for each in statuses))
 
     def limit(self, *, upload: int, download: int) -> None:
         self._live().limit(upload=upload, download=download)

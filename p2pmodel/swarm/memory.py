@@ -10,7 +10,7 @@ from itertools import count
 from typing import Self
 
 from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
-from p2pmodel.swarm.engine import AddTorrent, EngineSettings, TrackerAnswered, TrackerFailed
+from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates, TrackerAnswered, TrackerFailed
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.swarm.memory_torrent import MemoryTorrent
 from p2pmodel.swarm.torrents import parse
@@ -88,6 +88,10 @@ class MemoryEngine:
         for peer in request.peers:
             self._connect(torrent, peer)
         return torrent
+
+    @property
+    def rates(self) -> Rates:
+        return Rates(0, 0)
 
     def limit(self, *, upload: int, download: int) -> None:
         if self._address is None:

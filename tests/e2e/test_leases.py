@@ -68,6 +68,19 @@ def test_a_seeder_sends_about_one_copy_to_four_peers(nodes: Nodes, model: Path) 
     assert copies <= 1.15
 
 
+def test_a_limit_holds_for_what_comes_over_http_and_in_the_swarm_together(nodes: Nodes, model: Path) -> None:
+    _, url = coordinator(nodes)
+    seed(nodes, model, "--coordinator", url).ready()
+    limit = RATE // 2
+    where = (REPO, "--coordinator", url, "--endpoint", NOWHERE, "--seed-time", "60", "--download-limit", str(limit))
+    peers = [nodes.fetch(f"peer{n}", *where, address=f"127.0.0.1{n}") for n in PEERS[:2]]
+    for peer, done in zip(peers, check(model, peers), strict=True):
+        seconds = float(str(done["download_seconds"]))
+        LOG.warning("%.0f bytes a second, %s from the seeder", SIZE / seconds, peer.progress()["from_seeders"])
+        assert seconds > 0.9 * SIZE / limit
+        assert 0.1 * SIZE < peer.progress()["from_seeders"] < 0.9 * SIZE, "some came either way"
+
+
 def test_a_daemon_that_has_it_all_is_the_source_of_those_who_come_later(nodes: Nodes, model: Path) -> None:
     _, url = coordinator(nodes)
     first = seed(nodes, model, "--coordinator", url)

@@ -2,16 +2,12 @@
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from p2pmodel.domain.schedules import Schedule
 from p2pmodel.domain.transfers import Limits, LimitsView
-from p2pmodel.node.fetching import Home
 from p2pmodel.node.limiting import LOOK_EVERY, Limiter
-from p2pmodel.origin.pace import Pace
-from p2pmodel.store.cache import HubCache
 
 
 class Engine:
@@ -61,20 +57,3 @@ async def test_what_it_is_told_applies_at_once_where_no_window_does() -> None:
     assert limiter.view() == LimitsView(4, 5, 4, 30000, (), ("12:00-13:00=30000",))
     limiter.change(Limits(4, 6))
     assert engine.told == [(4, 30000)]
-
-
-class Outlet:
-    told: int | None = None
-
-    def limit(self, upload: int) -> None:
-        self.told = upload
-
-
-@pytest.mark.parametrize("outlet", [Outlet(), None])
-def test_a_node_obeys_wherever_bytes_come_and_go(outlet: Outlet | None) -> None:
-    engine, pace = Engine(), Pace()
-    home = Home(engine, HubCache(Path("/nowhere")), pace=pace, outlet=outlet)  # type: ignore[arg-type]
-    home.limit(upload=4, download=80_000)
-    assert engine.told == [(4, 80_000)]
-    assert pace.block == 10_000
-    assert outlet is None or outlet.told == 4

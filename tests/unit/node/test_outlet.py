@@ -12,6 +12,7 @@ from p2pmodel.domain.manifest import Manifest
 from p2pmodel.domain.sources import Source, Sources
 from p2pmodel.node import outlet as module
 from p2pmodel.node.outlet import Offer
+from p2pmodel.origin.pace import Pace
 from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.server import serving
@@ -46,7 +47,7 @@ class Outlet:
     def source(self, coordinator: str) -> Source:
         return SOURCE
 
-    def limit(self, upload: int) -> None: ...
+    pace = Pace()
 
 
 class Torrent:

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession
 
 from p2pmodel.domain.addresses import ListenAddress
-from p2pmodel.service.node_source import UNLIMITED, NodeSource, serving_source
+from p2pmodel.service.node_source import NodeSource, serving_source
 from p2pmodel.settings import SwarmSettings
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
@@ -70,7 +70,7 @@ async def test_who_listens_everywhere_says_the_address_on_the_way_to_the_coordin
 
 
 async def test_its_limit_changes_while_it_runs(source: NodeSource) -> None:
-    source.limit(1000)
-    assert source._pace.rate == 1000
-    source.limit(0)
-    assert source._pace.rate == UNLIMITED
+    source.pace.change(1000)
+    assert source.pace.slice == 100
+    source.pace.change(0)
+    assert source.pace.slice > 1 << 40
