@@ -30,6 +30,18 @@ async def test_a_changed_bound_holds_for_those_who_wait() -> None:
         await pace.spend(1 << 30)
 
 
+async def test_who_waits_when_it_changes_waits_as_long_as_the_new_bound_says() -> None:
+    pace = Pace(10_000)
+    began = time.monotonic()
+    waiting = asyncio.gather(*(pace.spend(2_000) for _ in range(5)))
+    await asyncio.sleep(0.01)
+    for rate in (40_000, 30_000, 20_000):
+        pace.change(rate)
+    await waiting
+    assert time.monotonic() - began >= 0.49
+    assert pace.passed == 10_000
+
+
 async def test_a_slow_pace_is_read_in_small_blocks_and_none_is_slower_than_a_kilobyte() -> None:
     assert Pace(1 << 20).block == 1 << 17
     assert Pace(1).block == 1 << 12
