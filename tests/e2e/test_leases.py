@@ -78,7 +78,7 @@ def test_a_limit_holds_for_what_comes_over_http_and_in_the_swarm_together(nodes:
         seconds = float(str(done["download_seconds"]))
         LOG.warning("%.0f bytes a second, %s from the seeder", SIZE / seconds, peer.progress()["from_seeders"])
         assert seconds > 0.9 * SIZE / limit
-        assert 0.1 * SIZE < peer.progress()["from_seeders"] < 0.9 * SIZE, "some came either way"
+        assert 0 < peer.progress()["from_seeders"] < SIZE, "some came either way"
 
 
 def test_a_daemon_that_has_it_all_is_the_source_of_those_who_come_later(nodes: Nodes, model: Path) -> None:
