@@ -213,12 +213,11 @@ class Leases:
     def _share_out(self, now: float) -> None:
         slow = []
         for name, peer in self._in_turn():
-            if not self._is_slow(peer):
-                self._give(name, peer, now)
-            elif self._is_worth_a_try(peer, now):
-                self._give(name, peer, now, most=1)
-            else:
+            is_slow = self._is_slow(peer)
+            if is_slow and not self._is_worth_a_try(peer, now):
                 slow.append((name, peer))
+                continue
+            self._give(name, peer, now, most=1 if is_slow else None)
             if not self._has_room:
                 return
         for name, peer in slow if not any(self._outstanding.values()) else ():
@@ -228,9 +227,11 @@ class Leases:
         return peer.took > self._slow * self._window.usual
 
     def _is_worth_a_try(self, peer: _Peer, now: float) -> bool:
+        if peer.leased or now <= peer.tried + PROBATION * peer.took:
+            return False
         untaken = (self._all & ~self._taken).bit_count()
         rest = untaken * self._window.usual / max(sum(self._outstanding.values()), 1)
-        return not peer.leased and now > peer.tried + PROBATION * peer.took and rest > self._slow * peer.took
+        return rest > self._slow * peer.took
 
     @property
     def _has_room(self) -> bool:

@@ -20,7 +20,7 @@ from p2pmodel.service.catalog import Catalog
 from p2pmodel.service.coordinator import coordinator_app
 from p2pmodel.service.hub_endpoint import hub_endpoint
 from p2pmodel.service.library import SeededLibrary
-from p2pmodel.service.pace import UNLIMITED, Pace
+from p2pmodel.service.pace import Pace
 from p2pmodel.service.publication import read_publication
 from p2pmodel.service.published import Published
 from p2pmodel.service.sent import Sent
@@ -78,7 +78,7 @@ class Seeder:
             app = coordinator_app(
                 Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
             )
-            swarm, pace = self._settings.swarm, Pace(self._settings.swarm.upload_limit or UNLIMITED)
+            swarm, pace = self._settings.swarm, Pace()  # its share of the limit is told it below
             app.add_subapp(SOURCE, _source(cache, library, sent, role.token, pace))
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
             # Before the work of hours, not after it: its port may be taken.
