@@ -62,8 +62,8 @@ class LibtorrentEngine:
 
     @property
     def rates(self) -> Rates:
-        statuses = [torrent.status() for torrent in self._torrents.values()]
-        return Rates(sum(each.upload_rate for each in statuses), sum(each.download_rate for each in statuses))
+        rates = [torrent.rates for torrent in self._torrents.values()]  # asked every second: no status, it copies
+        return Rates(sum(each.upload for each in rates), sum(each.download for each in rates))
 
     def limit(self, *, upload: int, download: int) -> None:
         self._live().limit(upload=upload, download=download)

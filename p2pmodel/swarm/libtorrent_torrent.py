@@ -14,7 +14,7 @@ from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 from p2pmodel.swarm.add_params import parameters
 from p2pmodel.swarm.alerts import Handle
 from p2pmodel.swarm.connections import connections_of
-from p2pmodel.swarm.engine import AddTorrent, Event, SwarmStatus
+from p2pmodel.swarm.engine import AddTorrent, Event, Rates, SwarmStatus
 from p2pmodel.swarm.recheck import recheck
 from p2pmodel.swarm.session import Session
 from p2pmodel.swarm.session_settings import STOP_ANNOUNCE_SECONDS
@@ -88,6 +88,11 @@ class LibtorrentTorrent:
     def status(self) -> SwarmStatus:
         status = self._state.status()
         return replace(status, from_other_zones=self._crossed.total) if self._crossed else status
+
+    @property
+    def rates(self) -> Rates:
+        """Bytes of content a second with its peers."""
+        return self._state.rates
 
     async def connections(self) -> tuple[Connection, ...]:
         return tuple(await self._look_around() or ())

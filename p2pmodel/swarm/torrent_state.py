@@ -98,6 +98,11 @@ class TorrentState:
             banned=self._bans.addresses,
         )
 
+    @property
+    def rates(self) -> engine.Rates:
+        """Those of `status`, without a copy of the pieces."""
+        return engine.Rates(self._tick.upload_rate, self._tick.download_rate)
+
     def restart(self, have: frozenset[int]) -> None:
         """The torrent joins again, with `have` on disk."""
         status = self.status()
