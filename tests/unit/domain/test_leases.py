@@ -154,11 +154,14 @@ def test_wanting_nothing_gives_back_what_is_held() -> None:
 
 
 class Pullers:
-    """Peers whose leases take `seconds` by name, of one piece at a time; those of `idle` cannot pull."""
+    """Peers whose leases take `seconds` by name, of `want` pieces at a time; those of `idle` cannot pull."""
 
-    def __init__(self, count: int, *, factor: float = SLOW, **seconds: float) -> None:
+    def __init__(self, count: int, *, factor: float = SLOW, want: int = 1, **seconds: float) -> None:
         self.leases = Leases(count, count * SIZE, slow=factor)
+        self.want = want
         self.idle: set[str] = set()
+        self.held: dict[str, int] = {}
+        """How many leases each has had at a time at most."""
         self.seconds = seconds
         self.left = (1 << count) - 1
         self.now = 0.0
@@ -168,7 +171,7 @@ class Pullers:
             self.tell(name)
 
     def tell(self, name: str) -> None:
-        self.leases.tell(name, near(self.left, want=0 if name in self.idle else 1), self.now)
+        self.leases.tell(name, near(self.left, want=0 if name in self.idle else self.want), self.now)
 
     def run(self, seconds: float) -> None:
         ticks = round(seconds * 100)
@@ -178,6 +181,7 @@ class Pullers:
             for name in self.seconds if tick % 50 == 0 else ():
                 self.tell(name)
             for name, grant in self.leases.grant(self.now).items():
+                self.held[name] = max(self.held.get(name, 0), len(grant.pieces))
                 for piece in grant.pieces:
                     self._since.setdefault(piece, (name, self.now))
             self.now += 0.01
@@ -210,6 +214,22 @@ def test_who_was_slow_for_a_while_is_found_quick_again() -> None:
     before = pullers.brought["c"]
     pullers.run(10)
     assert pullers.brought["c"] - before > 80
+
+
+def test_the_slow_are_tried_with_one_lease() -> None:
+    pullers = Pullers(10_000, want=3, a=0.1, b=0.1, slow=1.0)
+    pullers.run(5)
+    pullers.held.clear()
+    pullers.run(30)
+    assert (pullers.held["a"], pullers.held["slow"]) == (3, 1)
+
+
+def test_whose_lease_was_overdue_is_slow() -> None:
+    pullers = Pullers(10_000, a=0.1, stuck=math.inf)
+    pullers.run(OVERDUE_AT_LEAST + 5)
+    pullers.held.clear()
+    pullers.run(10)
+    assert (pullers.held["a"], pullers.held["stuck"]) == (1, 0)
 
 
 def test_the_slow_are_not_tried_with_the_last_pieces() -> None:

@@ -176,6 +176,8 @@ async def test_limits_hold_on_loopback(tmp_path: Path) -> None:
         node = await engine.add(AddTorrent(torrent(), tmp_path / "target", {}, peers=(seeder.address,)))
         await until_complete(node, torrent())
         assert time.monotonic() - started > 0.7 * sum(map(len, CONTENTS.values())) / 2_000_000
+        assert (engine.rates.download > 0, engine.rates.upload) == (True, 0)
+        assert (seeder.rates.upload > 0, seeder.rates.download) == (True, 0)
 
 
 async def test_a_limit_that_is_lifted_lets_the_rest_through(tmp_path: Path) -> None:
