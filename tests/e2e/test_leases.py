@@ -59,6 +59,7 @@ def test_a_seeder_sends_about_one_copy_to_four_peers(nodes: Nodes, model: Path) 
     peers = fetch_all(nodes, str(seeder.ready()["coordinator"]))
     for done in check(model, peers):
         assert done["from_peers"] == SIZE
+        assert float(str(done["download_seconds"])) > 0.9 * SIZE / RATE, "the seeder's limit holds for leaseholders"
     # What leaseholders pulled over HTTP, and what went out in the swarm.
     eventually(lambda: seeder.progress().get("uploaded", 0) >= SIZE, PATIENCE, lambda: str(seeder.progress()))
     for running in (*peers, seeder):
