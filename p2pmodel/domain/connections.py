@@ -18,6 +18,8 @@ class Connection:
     """A seeder is pulled from over HTTP, as a webseed is."""
     client: str = ""
     """What the other program calls itself."""
+    peer_id: str = ""
+    """By what a peer is known in the swarm, as 40 hex digits (BEP 3)."""
     zone: str = ""
     progress: float = 1.0
     """The share of the snapshot that it has."""

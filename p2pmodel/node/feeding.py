@@ -8,6 +8,7 @@ ignores Retry-After, and cannot be told which pieces to leave to other peers.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -18,12 +19,15 @@ from p2pmodel.domain.pulling import Pulling
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.rate import Rate
 from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
+from p2pmodel.swarm.peer_ids import is_ours
 from p2pmodel.swarm.torrents import Metainfo
 
 TICK = 0.5
 RETRY_AFTER = 10.0
 MEETING = 1.5
 """Seconds after joining in which a peer that has a piece has been met, if there is one."""
+MEET_EVERY = 1.0
+"""Seconds after which it is looked again who else lacks something."""
 AHEAD = 0.5
 """Seconds of pulling that are leased ahead."""
 MOST_LEASED = 64
@@ -85,6 +89,8 @@ class PieceFeed:
         self._news = asyncio.Event()
         self._began = time.monotonic()
         self._meeting = meeting
+        self._rivals: frozenset[str] = frozenset()
+        self._rivals_met = -math.inf
         self._rate = Rate()
         # Pieces of small files are small: the torrent's piece length says nothing of them.
         self._mean_piece = metainfo.manifest.total_size / max(metainfo.layout.piece_count, 1)
@@ -105,6 +111,11 @@ class PieceFeed:
     def active(self) -> bool:
         """Whether a mirror is being asked right now."""
         return bool(self._in_flight)
+
+    @property
+    def met_at(self) -> float:
+        """When (`time.monotonic()`) mirrors are asked at the latest: peers that may have what we lack are met first."""
+        return self._began + (MEETING if self._meeting is None else self._meeting)
 
     @property
     def grant(self) -> Grant | None:
@@ -146,6 +157,7 @@ class PieceFeed:
             async with asyncio.TaskGroup() as group:
                 while True:
                     self._news.clear()
+                    await self._meet_rivals()
                     self._stop_needless_pulls()
                     self._start_pulls(group)
                     with contextlib.suppress(TimeoutError):
@@ -165,8 +177,17 @@ class PieceFeed:
     def _is_early(self, now: float, *, near: bool) -> bool:
         """Whether peers that may have what we lack have not been met yet. Seeders are spared that only where nobody can
         have anything: all start together."""
-        meeting = MEETING if self._meeting is None else self._meeting
-        return self._grant is not None and (self._late or not near) and now < self._began + meeting
+        return self._grant is not None and (self._late or not near) and now < self.met_at
+
+    async def _meet_rivals(self) -> None:
+        """Hear who else pulls what it lacks, if nobody tells us which pieces are ours."""
+        now = time.monotonic()
+        if self._grant is not None or now < self._rivals_met + MEET_EVERY:
+            return
+        met = await self._torrent.connections()
+        if met or not self._torrent.status().peers:  # else the engine does not say now
+            self._rivals = frozenset(c.peer_id for c in met if is_ours(c.peer_id) and c.progress < 1)
+        self._rivals_met = now
 
     def _orphans(self, status: SwarmStatus) -> set[int]:
         """Missing pieces that no connected peer has."""
@@ -192,7 +213,7 @@ class PieceFeed:
         if self._is_early(now, near=near):
             return []
         if self._grant is None:
-            chosen = self._pulling.choose(now, missing, status.availability, status.peers, busy, at_once=near)
+            chosen = self._pulling.choose(now, missing, status.availability, self._rivals, busy, at_once=near)
         else:
             orphans = self._orphans(status)
             chosen = [p for p in self._grant.pieces if p in orphans and p in missing and p not in busy]

@@ -306,7 +306,7 @@ class Transfer:
 
     def _start_pulling(self, torrent: SwarmTorrent, seeders: Seeders) -> None:
         rules = PullingRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
-        self._pulling = Pulling(self._metainfo.layout.piece_count, self._identity, rules, time.monotonic())
+        self._pulling = Pulling(self._metainfo.layout.piece_count, self._engine.peer_id, rules, time.monotonic())
         if self._origin is None and self._leaseholder is None:
             return
         self._feed = self._waiting.feed = PieceFeed(

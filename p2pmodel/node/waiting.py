@@ -51,6 +51,8 @@ class Waiting:
         """Whether `idle` seconds are enough: mirrors that are being asked have their own bound, `origin.patience`."""
         if self.feed and self.feed.failure and not self._peers():
             return idle > self._plan.peer_timeout
+        if self.feed:
+            idle = min(idle, time.monotonic() - self.feed.met_at)  # before that nobody else was asked
         return idle > self._plan.stall_timeout and not (self.feed and self.feed.active)
 
     def _obstacles(self) -> str:

@@ -31,6 +31,7 @@ def _connection(peer: Any) -> Connection:
         address=str(ListenAddress(str(peer.ip[0]), int(peer.ip[1]))),
         kind="peer",
         client=printable(program_of(peer.client), _NAME),
+        peer_id=str(peer.pid),
         zone=zone_of(peer.client),
         progress=float(peer.progress),
         download_rate=int(peer.payload_down_speed),

@@ -193,6 +193,10 @@ class Engine(Protocol):
     def address(self) -> tuple[str, int]:
         """Address and port that peers can connect to. Raises LocalResource from __aenter__ when it is taken."""
 
+    @property
+    def peer_id(self) -> str:
+        """By what peers know us, as 40 hex digits (BEP 3); another in each run."""
+
     async def add(self, request: AddTorrent) -> SwarmTorrent:
         """Join a swarm. Raises BadTorrent for metainfo the engine refuses, InvalidInput for a torrent it has."""
 

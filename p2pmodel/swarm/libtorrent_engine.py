@@ -50,6 +50,10 @@ class LibtorrentEngine:
     def address(self) -> tuple[str, int]:
         return self._live().address
 
+    @property
+    def peer_id(self) -> str:
+        return self._live().peer_id
+
     async def add(self, request: AddTorrent) -> LibtorrentTorrent:
         params, spans = await asyncio.to_thread(parameters, request)
         info_hash = info_hash_of(params)

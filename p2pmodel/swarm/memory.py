@@ -13,6 +13,7 @@ from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates, TrackerAnswered, TrackerFailed
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.swarm.memory_torrent import MemoryTorrent
+from p2pmodel.swarm.peer_ids import new_peer_id
 from p2pmodel.swarm.torrents import parse
 
 Address = tuple[str, int]
@@ -52,6 +53,7 @@ class MemoryEngine:
         self._network = network
         self._settings = settings or EngineSettings()
         self._address: Address | None = None
+        self._peer_id = new_peer_id()
 
     async def __aenter__(self) -> Self:
         self._address = self._network.listen(self, self._settings.host, self._settings.port)
@@ -69,6 +71,10 @@ class MemoryEngine:
             raise Unavailable("the swarm engine is not running")
         return self._address
 
+    @property
+    def peer_id(self) -> str:
+        return self._peer_id
+
     async def add(self, request: AddTorrent) -> MemoryTorrent:
         metainfo = await asyncio.to_thread(parse, request.metainfo)
         if metainfo.info_hash in self.torrents:
@@ -77,6 +83,7 @@ class MemoryEngine:
             metainfo,
             request,
             address=self.address[0],
+            peer_id=self._peer_id,
             zone=self._settings.zone,
             announce=self._announce,
             leave=self._leave,

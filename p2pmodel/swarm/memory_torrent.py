@@ -34,6 +34,7 @@ class MemoryTorrent:
         request: AddTorrent,
         *,
         address: str,
+        peer_id: str,
         zone: str = "",
         announce: Callable[["MemoryTorrent"], None],
         leave: Callable[["MemoryTorrent"], None],
@@ -41,6 +42,7 @@ class MemoryTorrent:
         self.metainfo = metainfo
         self.trackers = request.trackers
         self.address = address
+        self.peer_id = peer_id
         self.zone = zone
         self.dial: Callable[[str, int], None] = lambda _address, _port: None
         self._announce = announce
@@ -190,6 +192,7 @@ class MemoryTorrent:
         return Connection(
             address=str(ListenAddress(peer.address, 0)),
             kind="peer",
+            peer_id=peer.peer_id,
             zone=peer.zone,
             progress=len(peer.have) / self.metainfo.layout.piece_count,
             downloaded=self.received[peer],

@@ -9,6 +9,7 @@ import libtorrent as lt
 from p2pmodel.errors import LocalResource, Unavailable
 from p2pmodel.swarm.alerts import ALERT_MASK, AlertPump, Handle, ListenFailed, Listening, Notice, Removed
 from p2pmodel.swarm.engine import EngineSettings
+from p2pmodel.swarm.peer_ids import new_peer_id
 from p2pmodel.swarm.session_settings import session_settings
 
 START_SECONDS = 10.0
@@ -22,7 +23,9 @@ class Session:
     def __init__(self, settings: EngineSettings) -> None:
         self._listeners: dict[Handle, Listener] = {}
         self._listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
-        self._session: lt.session | None = lt.session(session_settings(settings, ALERT_MASK))
+        self.peer_id = new_peer_id()
+        pack = session_settings(settings, ALERT_MASK, self.peer_id)
+        self._session: lt.session | None = lt.session(pack)
         _limit_all_addresses(self._session)
         self._pump = AlertPump(self._session, self._dispatch)
 

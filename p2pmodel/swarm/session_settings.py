@@ -15,7 +15,7 @@ STOP_ANNOUNCE_SECONDS = 2
 """How long leaving a swarm waits for a tracker that does not answer."""
 
 
-def session_settings(settings: EngineSettings, alert_mask: int) -> Any:
+def session_settings(settings: EngineSettings, alert_mask: int, peer_id: str) -> Any:
     """libtorrent's settings pack for `settings`. Raises InvalidInput when the host is not an IP address."""
     host = _host(settings.host)
     bracketed = f"[{host}]" if host.version == 6 else str(host)
@@ -26,6 +26,8 @@ def session_settings(settings: EngineSettings, alert_mask: int) -> Any:
         "upload_rate_limit": settings.upload_limit,
         "download_rate_limit": settings.download_limit,
         "alert_mask": alert_mask,
+        # All of a peer id, not just its beginning: whoever shares the mirrors with us must know what we are called.
+        "peer_fingerprint": bytes.fromhex(peer_id).decode(),
         # What peers are told we are; libtorrent's own name if empty.
         "handshake_client_version": client_name(settings.zone) if settings.zone else "",
     }

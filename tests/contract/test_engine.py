@@ -27,6 +27,7 @@ from p2pmodel.swarm.engine import (
 from p2pmodel.swarm.libtorrent_engine import LibtorrentEngine
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
+from p2pmodel.swarm.peer_ids import is_ours
 from p2pmodel.swarm.torrents import Metainfo, parse
 from tests.support.torrent_files import torrent_of
 
@@ -194,6 +195,9 @@ async def test_each_connection_is_told_of_with_what_went_over_it(swarm: Swarm) -
     await seeder.until(lambda: seeder.torrent.status().uploaded >= TOTAL)
     [there], [here] = await peer.torrent.connections(), await seeder.torrent.connections()
     assert (there.kind, there.zone, there.progress, here.zone) == ("peer", "a", 1.0, "b")
+    assert (there.peer_id, here.peer_id) == (seeder.engine.peer_id, peer.engine.peer_id)
+    assert len(there.peer_id) == 40
+    assert is_ours(there.peer_id)
     assert there.address.rpartition(":")[0] == seeder.engine.address[0]
     assert (there.downloaded, there.uploaded) == (here.uploaded, here.downloaded) == (TOTAL, 0)
     await peer.torrent.remove()

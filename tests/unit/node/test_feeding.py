@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.domain.connections import Connection
 from p2pmodel.domain.layout import piece_length_for
 from p2pmodel.domain.leases import Grant, pieces_of
 from p2pmodel.domain.manifest import Manifest, ManifestFile
@@ -17,6 +18,7 @@ from p2pmodel.errors import AccessDenied, NoSpace, P2PModelError, Unavailable, W
 from p2pmodel.node import feeding
 from p2pmodel.node.feeding import PieceFeed
 from p2pmodel.swarm.engine import SwarmStatus
+from p2pmodel.swarm.peer_ids import new_peer_id
 from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm, assert_nothing_runs
@@ -32,6 +34,7 @@ class FakeTorrent:
 
     def __init__(self) -> None:
         self.availability: tuple[int, ...] = ()
+        self.met: list[Connection] = []
         self.fed: list[int] = []
         self.data: dict[int, bytes] = {}
         self.answers: dict[int, list[bool | P2PModelError]] = {}
@@ -39,6 +42,9 @@ class FakeTorrent:
 
     def status(self) -> SwarmStatus:
         return SwarmStatus(frozenset(), self.availability, len(self.availability), 0, 0, 0, 0, 0, 0)
+
+    async def connections(self) -> tuple[Connection, ...]:
+        return tuple(self.met)
 
     async def feed(self, piece: int, data: bytes) -> bool:
         await asyncio.sleep(0)
@@ -213,13 +219,13 @@ async def test_what_a_peer_gets_meanwhile_is_not_pulled_to_its_end(
     rig.torrent.availability = (0,) * PIECES
     rig.origin.open.clear()
     async with rig.running():
-        await rig.until(lambda: rig.origin.at_once == 1, "a piece is asked for")
+        await rig.until(lambda: rig.origin.at_once == LIMIT, "pieces are asked for")
         rig.torrent.availability = (1,) * PIECES
         await rig.until(lambda: not rig.feed.active, "the reads are given up")
         rig.origin.open.set()
         await asyncio.sleep(0.05)
     assert rig.torrent.fed == []
-    assert len(rig.origin.asked) == 1
+    assert len(rig.origin.asked) == LIMIT
 
 
 async def test_a_piece_is_fed_once_even_before_the_engine_says_that_it_is_there(rig: Rig) -> None:
@@ -427,3 +433,44 @@ async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
         await rig.until(lambda: len(rig.torrent.fed) == LIMIT and not rig.feed.active, "the first pieces are fed")
         await asyncio.sleep(0.1)
     assert len(rig.origin.asked) == LIMIT
+
+
+async def test_without_leases_it_shares_what_nobody_has_with_those_that_pull_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is: with other p2pmodels, as long as they lack something."""
+    monkeypatch.setattr(feeding, "TICK", 0.01)
+    monkeypatch.setattr(feeding, "MEET_EVERY", 0.0)
+    rig = Rig(tmp_path, grace=60.0, seeders=True)
+    rig.torrent.availability = (0,) * PIECES
+    rig.seeders.open.clear()
+
+    def peer(peer_id: str, progress: float) -> Connection:
+        return Connection("127.0.0.2:1", "peer", peer_id=peer_id, progress=progress)
+
+    rig.torrent.met = [peer(new_peer_id(), 1.0), peer(b"-qB4520-abcdefghijkl".hex(), 0.5)]
+    async with rig.running():
+        await rig.until(lambda: rig.seeders.at_once == LIMIT, "alone it has as many pieces in flight as there may be")
+        rig.torrent.met.append(peer(new_peer_id(), 0.5))
+        rig.seeders.most_at_once = 0
+        rig.seeders.open.set()
+        await rig.until(lambda: len(rig.torrent.fed) >= PIECES - 1, "all came but what the other must be pulling")
+        assert rig.seeders.most_at_once == 1
+
+
+async def test_who_pulls_too_is_remembered_while_the_engine_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "TICK", 0.01)
+    monkeypatch.setattr(feeding, "MEET_EVERY", 0.0)
+    rig = Rig(tmp_path, grace=60.0, seeders=True)
+    rig.torrent.availability = (0,) * PIECES
+    rig.torrent.met = [Connection("127.0.0.2:1", "peer", peer_id=new_peer_id(), progress=0.5)]
+    rig.seeders.open.clear()
+    async with rig.running():
+        await rig.until(lambda: rig.seeders.at_once == 1, "half of what may be in flight is ours")
+        rig.torrent.met.clear()
+        await asyncio.sleep(0.05)
+        assert rig.seeders.at_once == 1
+        rig.torrent.availability = ()
+        await rig.until(lambda: rig.seeders.at_once == LIMIT, "it is alone")

@@ -213,3 +213,17 @@ async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monke
         async with swarm.transfer(engine, coordinators=(boss.url,), stall_timeout=5) as transfer:
             await transfer.download()
     assert swarm.published() == CONTENTS
+
+
+async def test_nobody_is_given_up_before_mirrors_may_be_asked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a piece is met first, which may take longer than what is waited for when nothing comes."""
+    monkeypatch.setattr(feeding, "MEETING", 0.8)
+    async with (
+        FakeHub(swarm.snapshot) as hub,
+        coordinator(swarm) as boss,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+        swarm.transfer(engine, origin=origin, coordinators=(boss.url,), stall_timeout=0.3) as transfer,
+    ):
+        await transfer.download()
+        assert transfer.progress().from_mirrors == transfer.progress().total

@@ -17,6 +17,7 @@ class Peer:
     flags: int = CALM
     source: int = Info.tracker
     client: bytes = b"qBittorrent/4.5.2"
+    pid: lt.sha1_hash = field(default_factory=lambda: lt.sha1_hash(b"-qB4520-abcdefghijkl"))
     ip: tuple[str, int] = ("10.0.0.2", 6881)
     progress: float = 0.5
     payload_down_speed: int = 1
@@ -70,4 +71,5 @@ def test_a_peer_says_of_itself_what_it_likes() -> None:
 def test_counts_are_payload() -> None:
     [found] = told(Peer())
     assert (found.download_rate, found.upload_rate, found.downloaded, found.uploaded) == (1, 2, 3, 4)
+    assert found.peer_id == b"-qB4520-abcdefghijkl".hex()
     assert (found.kind, found.client, found.zone, found.progress) == ("peer", "qBittorrent/4.5.2", "", 0.5)
