@@ -19,11 +19,10 @@ from typing import Self
 from p2pmodel.domain.addresses import ListenAddress
 from p2pmodel.domain.bitfield import pack
 from p2pmodel.domain.connections import Connection
-from p2pmodel.domain.layout import FileSpan
 from p2pmodel.domain.leases import Demand, bits_of
 from p2pmodel.domain.pulling import Pulling, PullingRules
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
-from p2pmodel.node.arriving import Arriving, Key, Window
+from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.coordinators import announcing_as, public_name
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.feeding import PieceFeed
@@ -36,6 +35,7 @@ from p2pmodel.node.outlet import Offer, Outlet
 from p2pmodel.node.progress import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.publishing import DamagedFile, Publisher
 from p2pmodel.node.seeders import Seeders
+from p2pmodel.node.showing import Showing
 from p2pmodel.node.tally import From, Tally
 from p2pmodel.node.tasks import Start, companions
 from p2pmodel.node.transfer_plan import TransferPlan
@@ -88,7 +88,6 @@ class Transfer:
         self._repo = repo
         self._origin = origin
         self._reporter = reporter
-        self._arriving = arriving or Arriving()
         self._outlet = outlet
         self._offer: Offer | None = None
         self._staging = repo.staging(plan.metainfo.manifest.commit)
@@ -98,9 +97,15 @@ class Transfer:
         self._feed: PieceFeed | None = None
         self._leaseholder: Leaseholder | None = None
         self._seeders: Seeders | None = None
-        self._windows: dict[Key, Window] = {}
         self._tally = Tally(plan.metainfo, plan.files)
         self._record = HaveRecord(self._staging, plan.metainfo, self._tally)
+        self._showing = Showing(
+            plan.metainfo,
+            repo,
+            arriving or Arriving(),
+            durable=lambda: self._record.durable,
+            waited_for=self._bring_first,
+        )
         self._waiting = Waiting(plan, peers=self._peers, may_mirror=origin is not None)
         self._rejected = 0
         self._phase: Phase = "checking"
@@ -215,8 +220,8 @@ class Transfer:
         async with self._new_seeders() as seeders, companions() as start, AsyncExitStack() as stack:
             start(self._report())
             self._seeders = seeders
-            torrent = await self._join(seeders, start)
-            stack.enter_context(self._arriving.shown(self._windows))
+            torrent, inventory = await self._join(seeders, start)
+            stack.enter_context(self._showing.shown(self._plan.files - inventory.complete, inventory.paths))
             start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
             start(self._record.run(torrent))
             start(self._watch_for_stall())
@@ -228,14 +233,10 @@ class Transfer:
             try:
                 await self._publish()
             except DamagedFile as damage:
-                await self._arriving.wrong(self._repo, self._metainfo.manifest.files[damage.index])
+                await self._showing.damaged(damage.index)
                 raise
             except WrongTorrent:
-                # Whatever it has not vouched for by a hash may be as wrong.
-                unsure = {key for key, window in self._windows.items() if not window.verified}
-                for file in self._metainfo.manifest.files:
-                    if (self._repo.repo, file.etag) in unsure:
-                        await self._arriving.wrong(self._repo, file)
+                await self._showing.doubted()
                 raise
         self._enter("done")
 
@@ -248,7 +249,7 @@ class Transfer:
         """What tells us from other peers: where all listen on all addresses, the address does not."""
         return f"{ListenAddress(*self._engine.address)} {self._own}"
 
-    async def _join(self, seeders: Seeders, start: Start) -> SwarmTorrent:
+    async def _join(self, seeders: Seeders, start: Start) -> tuple[SwarmTorrent, Inventory]:
         self._checked = 0
         self._enter("checking")
         known = await self._known_pieces()
@@ -277,14 +278,13 @@ class Transfer:
             self._torrent,
             inventory,
             missing=self._tally.missing,
-            on_right=self._file_is_right,
+            on_right=self._showing.verified,
         )
         self._record.begin(inventory.have)
-        self._windows = self._windows_on(inventory)
         self._start_pulling(self._torrent, seeders)
         self._enter("downloading" if self._tally.missing else "verifying")
         self._waiting.progressed()
-        return self._torrent
+        return self._torrent, inventory
 
     async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
         """Whether seeders are pulled from under leases: then they are not to be met in the swarm."""
@@ -386,6 +386,11 @@ class Transfer:
         if not self._tally.missing:
             self._enter("verifying")
 
+    def _bring_first(self, piece: int) -> None:
+        if self._torrent is not None and piece in self._tally.missing:
+            with suppress(Unavailable):  # it goes on after a failure of the disk soon, and who waits says so again
+                self._torrent.bring_first(piece)
+
     def _source_of(self, piece: int) -> From:
         if self._feed is not None and piece in self._feed.from_mirrors:
             return "mirrors"
@@ -418,36 +423,6 @@ class Transfer:
             return None
         pulled = self._seeders.bytes_from_outside(self._plan.zone) if self._seeders else 0
         return status.from_other_zones + pulled
-
-    # -- what others may read meanwhile ----------------------------------------------------------------------
-
-    def _windows_on(self, inventory: Inventory) -> dict[Key, Window]:
-        absent = [span for span in self._metainfo.layout.spans if span.index in self._plan.files - inventory.complete]
-        return {
-            self._key(span.index): Window(
-                inventory.paths[span.index], partial(self._available, span), partial(self._waited_for, span)
-            )
-            for span in absent
-        }
-
-    def _available(self, span: FileSpan, offset: int) -> int:
-        """Where the pieces end that are there without a gap from `offset` on."""
-        piece = span.first_piece + offset // self._metainfo.layout.piece_length
-        while piece in self._record.durable and piece in span.pieces:
-            piece += 1
-        return min(span.size, (piece - span.first_piece) * self._metainfo.layout.piece_length)
-
-    def _waited_for(self, span: FileSpan, offset: int) -> None:
-        piece = span.first_piece + offset // self._metainfo.layout.piece_length
-        if self._torrent is not None and piece in self._tally.missing:
-            with suppress(Unavailable):  # it goes on after a failure of the disk soon, and who waits says so again
-                self._torrent.bring_first(piece)
-
-    def _file_is_right(self, index: int) -> None:
-        self._arriving.verified(self._key(index))
-
-    def _key(self, index: int) -> Key:
-        return self._repo.repo, self._metainfo.manifest.files[index].etag
 
     # -- arithmetic ------------------------------------------------------------------------------------------
 

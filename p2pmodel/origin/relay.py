@@ -7,7 +7,7 @@ client's, for mirrors that take such tokens and for no other; else nobody's.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from yarl import URL
@@ -145,16 +145,14 @@ class Relay:
             headers = {**question.headers, **mirror.bearer(url, attempt.token)}
             response = await self._fleet.requests.send(mirror, url, headers, method=question.method, body=question.body)
             hop = Hop(mirror, response, told, by_client=attempt.by_client)
-            try:
+            with ExitStack() as unwanted:
+                unwanted.callback(hop.close)
                 if response.status not in REDIRECTS or hop.tells_enough:
                     self._judge(hop, question)
                     check(hop)
+                    unwanted.pop_all()
                     return hop
                 url = target_of(url, response.headers.get("Location"))
-            except BaseException:
-                hop.close()
-                raise
-            hop.close()
         raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
     def _judge(self, hop: Hop, question: Question) -> None:

@@ -284,7 +284,7 @@ async def _errors(
         return await handler(request)
     except web.HTTPException:
         raise
-    except Exception as error:
+    except Exception as error:  # the edge: whatever it is, a client is answered
         if not answerable(request):
             raise
         return refusal(translate(error))

@@ -55,7 +55,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return refusal(error.status, error.reason)
     except web.HTTPException:
         raise
-    except Exception as error:
+    except Exception as error:  # the edge: whatever it is, a client is answered
         if not answerable(request):
             raise
         known = translate(error)

@@ -51,9 +51,8 @@ def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) ->
             if durable:
                 os.fsync(out.fileno())
         fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    finally:
+        fresh.unlink(missing_ok=True)  # it is there only after a failure
 
 
 def link_atomic(path: Path, target: str, *, via: Path) -> None:
@@ -71,9 +70,8 @@ def _replace_by_link(path: Path, target: str, via: Path) -> None:
     fresh.symlink_to(target)
     try:
         fresh.replace(path)
-    except BaseException:
+    finally:
         fresh.unlink(missing_ok=True)
-        raise
 
 
 def names_in(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,14 +64,12 @@ class BlobLocks:
     def try_acquire_some(self, repo: RepoId, files: Iterable[ManifestFile]) -> list[ManifestFile]:
         """Those of `files` whose lock is taken now. Does not wait; after an error none is."""
         taken: list[ManifestFile] = []
-        try:
+        with ExitStack() as undo:
             for file in files:
                 if self.try_acquire(repo, file):
-                    taken.append(file)  # noqa: PERF401 - what is taken before an error must be known
-        except BaseException:
-            for file in taken:
-                self.release(repo, file)
-            raise
+                    undo.callback(self.release, repo, file)
+                    taken.append(file)
+            undo.pop_all()
         return taken
 
     def acquire(self, repo: RepoId, file: ManifestFile, patience: float = PATIENCE) -> None:

@@ -29,11 +29,10 @@ class LibtorrentEngine:
 
     async def __aenter__(self) -> Self:
         self._session = Session(self._settings)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._session.stop)
             await self._session.start()
-        except BaseException:
-            self._session.stop()
-            raise
+            undo.pop_all()
         self._tick()
         return self
 

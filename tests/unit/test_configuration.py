@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from p2pmodel.configuration import _ENVIRONMENT, load_settings
 from p2pmodel.errors import InvalidInput
-from p2pmodel.settings import _ENVIRONMENT, OFFICIAL_ENDPOINT, MirrorSettings, Settings, load_settings
+from p2pmodel.settings import OFFICIAL_ENDPOINT, MirrorSettings, Settings
 
 
 def load(tmp_path: Path, toml: str = "", flags: dict[str, object] | None = None, **env: str):
