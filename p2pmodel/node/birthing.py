@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 
 from p2pmodel.domain.birth_messages import MOST_ROOTS, birth_name, manifest_text, tidings_text
 from p2pmodel.domain.births import birth_layout
@@ -24,6 +23,7 @@ from p2pmodel.node.arriving import Arriving
 from p2pmodel.node.counting import stoppable
 from p2pmodel.node.exchanging import Exchange
 from p2pmodel.node.finding import download_torrent
+from p2pmodel.node.gathered import Gathered
 from p2pmodel.node.leasing import Presence
 from p2pmodel.node.mirroring import Mirrored, Mirroring
 from p2pmodel.node.progress import Progress, Reporter
@@ -107,14 +107,7 @@ class Birthing:
             timeout=settings.coordinator_timeout,
             query={"revision": refs[0]} if refs else {},
         )
-        self._before: frozenset[int] = frozenset()
-        """Pieces that were here when this began."""
-        self._here: set[int] = set()
-        self._here_bits = 0
-        self._pulled_bytes = 0
-        self._traded: set[int] = set()
-        self._roots: dict[int, bytes] = {}
-        self._untold: set[int] = set()
+        self._gathered = Gathered(self._layout)
         self._in_flight: set[int] = set()
         self._drains = False
         """What is being pulled comes to its end, and nothing new is begun."""
@@ -143,10 +136,10 @@ class Birthing:
         async with companions() as start:
             start(self._report())
             stock = await self._take_stock()
-            self._before, self._pulled_bytes = frozenset(self._here), 0
-            if len(self._here) == self._layout.piece_count:
+            self._gathered.begin()
+            if self._gathered.complete:
                 return Outcome(None)
-            missing = self._manifest.total_size - self._size(self._before)
+            missing = self._manifest.total_size - self._gathered.size(self._gathered.before)
             await asyncio.to_thread(check_space, self._repo.folder, missing)
             start(self._presence.run())
             await self._presence.answered()
@@ -194,8 +187,8 @@ class Birthing:
             staged=staged,
             engine=self._engine,
             settings=self._settings,
-            has=lambda piece, root: piece in self._here and self._roots.get(piece) == root,
-            wants=lambda piece: piece not in self._here and piece not in self._in_flight,
+            has=lambda piece, root: piece in self._gathered.here and self._gathered.roots.get(piece) == root,
+            wants=lambda piece: piece not in self._gathered.here and piece not in self._in_flight,
             on_piece=self._trade,
         )
 
@@ -208,8 +201,7 @@ class Birthing:
         return self._has_all_alone() or (self._word is not None and self._word.grant.peers == 1 and passed > ALONE_FOR)
 
     def _has_all_alone(self) -> bool:
-        nothing_left = len(self._here) == self._layout.piece_count
-        return nothing_left and self._word is not None and self._word.grant.peers == 1
+        return self._gathered.complete and self._word is not None and self._word.grant.peers == 1
 
     def _check_hope(self) -> None:
         now = time.monotonic()
@@ -226,7 +218,7 @@ class Birthing:
 
     def _start_pulls(self, staged: StagedFiles, start: Start) -> None:
         pieces = self._word.grant.pieces if self._word else ()
-        for run in self._runs(p for p in sorted(pieces) if p not in self._here and p not in self._in_flight):
+        for run in self._runs(p for p in sorted(pieces) if p not in self._gathered.here and p not in self._in_flight):
             self._in_flight.update(run)
             start(self._pull(staged, run))
 
@@ -258,31 +250,19 @@ class Birthing:
             raise NoBirth(error.what) from None
         finally:
             self._in_flight.difference_update(run)
-        self._have(run)
+        self._gathered.add(run)
         self._tell(roots)
 
     def _count(self, size: int) -> None:
         self._rate.add(size)
         self._moved = time.monotonic()
 
-    def _have(self, pieces: Iterable[int]) -> None:
-        new = frozenset(pieces) - self._here
-        self._here |= new
-        self._here_bits |= bits_of(new)
-        self._pulled_bytes += self._size(new)
-
     def _trade(self, piece: int, root: bytes) -> None:
-        """The piece came from another node. That is no news to the coordinator, which hears of it soon enough."""
         self._moved = time.monotonic()
-        if piece not in self._here:
-            self._roots[piece] = root
-            self._traded.add(piece)
-            self._here.add(piece)
-            self._here_bits |= 1 << piece
+        self._gathered.trade(piece, root)
 
     def _tell(self, roots: dict[int, bytes]) -> None:
-        self._roots |= roots
-        self._untold |= roots.keys()
+        self._gathered.root(roots)
         self._news.set()
         self._presence.changed()
 
@@ -291,13 +271,13 @@ class Birthing:
     async def _take_stock(self) -> Stock:
         with stoppable(lambda _: None) as count:
             stock = await asyncio.to_thread(take_stock, self._repo, self._manifest, self._layout, count)
-        self._have(stock.all)
+        self._gathered.add(stock.all)
         return stock
 
     async def _hash_stock(self, stock: Stock) -> None:
         with stoppable(lambda _: None) as count:
             for index, pieces in stock.pieces.items():
-                new = [piece for piece in pieces if piece not in self._roots]
+                new = [piece for piece in pieces if piece not in self._gathered.roots]
                 if new:
                     path = stock.paths[index]
                     self._tell(await asyncio.to_thread(roots_of, path, self._layout, new, count))
@@ -313,8 +293,8 @@ class Birthing:
             self._repo,
             self._manifest,
             self._reporter,
-            pulled_before=self._pulled_bytes,
-            traded_before=self._size(self._traded),
+            pulled_before=self._gathered.pulled_bytes,
+            traded_before=self._gathered.size(self._gathered.traded),
             arriving=self._arriving,
         )
         self._mirroring = True
@@ -337,12 +317,12 @@ class Birthing:
 
     async def _finish(self, mirrored: Mirrored) -> Outcome:
         """Everything is here. Whoever comes later shall find a torrent."""
-        self._have(range(self._layout.piece_count))
+        self._gathered.add(range(self._layout.piece_count))
         for span in self._layout.spans:
             tree = mirrored.trees.get(span.path)
             if tree:
                 self._tell({piece: tree.piece_hash(piece - span.first_piece) for piece in span.pieces})
-        if len(self._roots) == self._layout.piece_count and self._word:
+        if self._gathered.rooted and self._word:
             with suppress(TimeoutError, NoBirth):
                 async with asyncio.timeout(BORN_WITHIN):
                     while not self._born:
@@ -354,30 +334,32 @@ class Birthing:
     # -- with the coordinator --------------------------------------------------------------------------------
 
     def _greet(self) -> list[str]:
-        self._untold = set(self._roots)
+        self._gathered.greet()
         return [self._text]
 
     def _say(self) -> str:
-        told = list(islice(self._untold, MOST_ROOTS))
-        self._untold.difference_update(told)
-        if self._untold:
+        told = self._gathered.tell(MOST_ROOTS)
+        if self._gathered.has_news:
             self._presence.changed()
-        return tidings_text(self._demand(), self._layout.piece_count, {piece: self._roots[piece] for piece in told})
+        return tidings_text(self._demand(), self._layout.piece_count, told)
 
     def _demand(self) -> Demand:
-        pulled = self._pulled_bytes
+        pulled = self._gathered.pulled_bytes
         if self._claims_all:
             return Demand(0, near=False, want=0, origin_bytes=pulled)
-        missing = ((1 << self._layout.piece_count) - 1) & ~self._here_bits
         return Demand(
-            missing, near=False, want=self._want(), origin_bytes=pulled, leased=bits_of(self._in_flight - self._here)
+            self._gathered.missing,
+            near=False,
+            want=self._want(),
+            origin_bytes=pulled,
+            leased=bits_of(self._in_flight - self._gathered.here),
         )
 
     def _want(self) -> int:
         """Leases are asked for many at a time, so that slices are long."""
         if self._drains:
             return 0
-        held = sum(piece not in self._here for piece in self._word.grant.pieces) if self._word else 0
+        held = sum(piece not in self._gathered.here for piece in self._word.grant.pieces) if self._word else 0
         mean = self._manifest.total_size / self._layout.piece_count
         size = max(int(self._rate.value() * AHEAD), FIRST_BYTES)
         target = min(max(int(size / mean), LEAST), MOST)
@@ -407,20 +389,16 @@ class Birthing:
             raise NoBirth(error.what) from None
         if metainfo.manifest != self._manifest or metainfo.info_hash != self._born:
             raise NoBirth("the coordinator made another torrent than that of the snapshot")
-        right = frozenset(p for p, root in self._roots.items() if p in self._here and _hash_in(metainfo, p) == root)
-        field = pack(right, self._layout.piece_count)
+        field = pack(self._gathered.right(metainfo), self._layout.piece_count)
         await asyncio.to_thread(self._staging.save_have, metainfo.info_hash, field)
         return metainfo
 
     # -- arithmetic and progress -----------------------------------------------------------------------------
 
     def _outcome(self, metainfo: Metainfo | None, *, complete: bool = False) -> Outcome:
-        pulled = frozenset(self._here - self._before - self._traded)
-        traded = frozenset(self._traded)
-        return Outcome(metainfo, pulled, self._pulled_bytes, traded, self._size(traded), complete)
-
-    def _size(self, pieces: Iterable[int]) -> int:
-        return sum(self._layout.piece_range(piece).length for piece in pieces)
+        has = self._gathered
+        traded = frozenset(has.traded)
+        return Outcome(metainfo, has.pulled, has.pulled_bytes, traded, has.size(traded), complete)
 
     async def _report(self) -> None:
         while True:
@@ -429,8 +407,9 @@ class Birthing:
             await asyncio.sleep(LOOK_EVERY)
 
     def _progress(self) -> Progress:
-        pulled = self._pulled_bytes if self._word else 0
-        cached, traded = self._size(self._before), self._size(self._traded)
+        has = self._gathered
+        pulled = has.pulled_bytes if self._word else 0
+        cached, traded = has.size(has.before), has.size(has.traded)
         waits = self._word is not None and not self._in_flight and not self._word.grant.pieces
         return Progress(
             "mirroring" if self._word else "checking",
@@ -443,8 +422,3 @@ class Birthing:
             download_rate=self._rate.value(),
             waiting_for="what others pull from the mirrors" if waits else "",
         )
-
-
-def _hash_in(metainfo: Metainfo, piece: int) -> bytes:
-    span = metainfo.layout.span_of(piece)
-    return metainfo.trees[span.path].piece_hash(piece - span.first_piece)
