@@ -18,8 +18,6 @@ class Connection:
     """A seeder is pulled from over HTTP, as a webseed is."""
     client: str = ""
     """What the other program calls itself."""
-    peer_id: str = ""
-    """By what a peer is known in the swarm, as 40 hex digits (BEP 3)."""
     zone: str = ""
     progress: float = 1.0
     """The share of the snapshot that it has."""
@@ -31,6 +29,8 @@ class Connection:
     """As BitTorrent programs show them: D, d: we download, or would if it let us; U, u: it does, or would if we let it;
     K, ?: it, or we, would let the other, who wants nothing; O: let optimistically; S: silent; I: it connected to us;
     X, H, L: found by peer exchange, DHT, or on the local network; E, e: encrypted, or its handshake was."""
+    peer_id: str = ""
+    """By what a peer is known in the swarm, as 40 hex digits (BEP 3)."""
 
 
 def busiest(connections: Iterable[Connection], most: int = MOST) -> tuple[Connection, ...]:
