@@ -83,6 +83,8 @@ class Pulling:
         ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now, at_once=at_once))]
         share = self._share()
         room = max((self._rules.limit if stuck else share) - len(in_flight), 0)
+        if not ripe or not room:
+            return []
         chosen = list(islice(self._own(ripe), room))
         if len(chosen) < room:
             quiet = now - self._last_progress >= self._rules.grace

@@ -19,6 +19,10 @@ def test_nothing_is_pulled_before_the_grace_is_over():
     assert len(pulling.choose(10.0, range(8), (), NOBODY, NONE)) == RULES.limit
 
 
+def test_of_nothing_nothing_is_pulled():
+    assert Pulling(0, "a", RULES, now=0.0).choose(100.0, (), (), frozenset("b"), NONE) == []
+
+
 def test_a_piece_that_a_peer_has_is_left_to_the_swarm():
     pulling = Pulling(4, "a", RULES, now=0.0)
     pulling.choose(0.0, range(4), (1, 0, 1, 0), frozenset({"b"}), NONE)
