@@ -11,8 +11,10 @@ it from that peer. So a source sends each piece about once, and what it sends ne
 4. Seeders get few requests at a time, so that a piece is whole soon and is passed on while the next comes:
    `_Window` finds how many keep them busy. Mirrors are reached over each peer's own way, where the limit is its own.
 5. Whose leases take much longer than is usual is tried only now and then while others can take them: all would wait
-   for its uplink. It is not judged by what it takes in, which depends on who gets the leases: one that got some more
-   at first was the quickest then, and got all of them.
+   for its uplink. Towards the end so is who has brought little, however quick its last lease was: a slow link is quick
+   for a moment now and then, and slow again with the piece that all wait for. Who is slow is not judged by what it
+   takes in, which depends on who gets the leases: one that got some more at first was the quickest then, and got all
+   of them.
 6. A lease ends with its holder's connection, after `SILENCE` seconds without a word, or when it is overdue; then
    somebody else gets the piece.
 7. What comes from mirrors is counted against the swarm's budget before it is leased, so that the budget holds.
@@ -31,6 +33,8 @@ OUT_FOR = 30.0
 """Seconds for which a piece that a peer brought is left to spread."""
 SLOW = 3.0
 """How many times longer than usual a peer's leases may take."""
+FEW = 3.0
+"""How many times fewer pieces than is usual are little for a peer to have brought."""
 PROBATION = 5.0
 """Multiples of the time that a slow peer's leases take after which it is tried with another one, if the rest takes
 `SLOW` times as long."""
@@ -79,10 +83,15 @@ class _Peer:
     """Seconds that its leases take, smoothed; 0 while none has ended."""
     tried: float = 0.0
     """When the last one did."""
+    worst: float = 0.0
+    """Seconds that the longest took."""
+    done: int = 0
+    """How many it has brought."""
 
     def note(self, seconds: float, now: float) -> None:
         """A lease has taken so long."""
         self.took = (self.took + seconds) / 2 if self.took else seconds
+        self.worst = max(self.worst, seconds)
         self.tried = now
 
     @property
@@ -120,6 +129,10 @@ class Leases:
         """Leases of those who are near, and who are not."""
         self._far = 0
         """Peers that are not near."""
+        self._done = 0
+        """How many pieces all who are there have brought."""
+        self._brought = 0
+        """Pieces that anybody has ever brought."""
         self._look_at = 0.0
         """Until then nothing expires; at most `SILENCE` from now while anybody is there."""
         self._grants: dict[str, Grant] = {}
@@ -149,10 +162,13 @@ class Leases:
             self._window.took(now - peer.leased[piece], len(self._peers))
             peer.note(now - peer.leased[piece], now)
         if done:
+            peer.done += len(done)
+            self._done += len(done)
             self._end(name, done)
             brought = bits_of(done)
             peer.brought.append((now, brought))
             self._taken |= brought
+            self._brought |= brought
         if lost_seeders or not demand.want:
             self._end(name, list(peer.leased))  # whether the budget lets mirrors give them is another question
 
@@ -164,6 +180,7 @@ class Leases:
                 self._taken &= ~pieces
             del self._peers[name]
             self._far -= not peer.demand.near
+            self._done -= peer.done
             self._gone[name] = peer.demand.origin_bytes
         if not self._peers:
             self._gone.clear()
@@ -224,14 +241,22 @@ class Leases:
             self._give(name, peer, now)
 
     def _is_slow(self, peer: _Peer) -> bool:
-        return peer.took > self._slow * self._window.usual
+        return peer.took > self._slow * self._window.usual or self._is_late(peer)
+
+    def _is_late(self, peer: _Peer) -> bool:
+        """Whether others would wait at the end for what it brings: one that has brought little may take its longest."""
+        little = peer.worst > 0 and FEW * peer.done * len(self._peers) < self._done
+        return little and self._slow < float("inf") and self._rest() <= self._slow * peer.worst
 
     def _is_worth_a_try(self, peer: _Peer, now: float) -> bool:
         if peer.leased or now <= peer.tried + PROBATION * peer.took:
             return False
-        untaken = (self._all & ~self._taken).bit_count()
-        rest = untaken * self._window.usual / max(sum(self._outstanding.values()), 1)
-        return rest > self._slow * peer.took
+        return self._rest() > self._slow * peer.worst
+
+    def _rest(self) -> float:
+        """Seconds until all is leased, as things go."""
+        untouched = (self._all & ~self._taken & ~self._brought).bit_count()
+        return untouched * self._window.usual / max(sum(self._outstanding.values()), 1)
 
     @property
     def _has_room(self) -> bool:

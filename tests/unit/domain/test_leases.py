@@ -239,6 +239,27 @@ def test_the_slow_are_not_tried_with_the_last_pieces() -> None:
     assert pullers.now < 8
 
 
+def test_who_has_brought_little_is_not_trusted_with_the_last_pieces_for_a_quick_one() -> None:
+    def until_found_quick(count: int) -> Pullers:
+        pullers = Pullers(count, a=0.1, b=0.1, c=2.0)
+        pullers.run(3)
+        pullers.seconds["c"] = 0.1
+        while pullers.leases._peers["c"].took > 0.25:
+            pullers.run(0.01)
+        return pullers
+
+    enough = 10_000
+    by_then = enough - until_found_quick(enough).left.bit_count()
+    pullers = until_found_quick(by_then + 125)
+    pullers.run(2)
+    before = pullers.brought.copy()
+    assert before["c"] >= 20, "it is served like all while there is time"
+    pullers.run(60)
+    assert not pullers.left
+    assert pullers.brought["a"] - before["a"] >= 25
+    assert pullers.brought["c"] - before["c"] <= 5
+
+
 def test_the_slow_pull_where_nobody_else_does() -> None:
     pullers = Pullers(200, a=0.1, slow=1.0)
     pullers.run(3)
