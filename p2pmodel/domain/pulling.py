@@ -47,6 +47,7 @@ class Pulling:
         self._identity = identity
         self._count = piece_count
         self._stride = _stride(piece_count)
+        self._back = pow(self._stride, -1, max(piece_count, 1))
         self._rivals: frozenset[str] = frozenset()
         self._claims: dict[int, Claim] = {}
         self._starts: dict[str, int] = {}
@@ -133,7 +134,7 @@ class Pulling:
 
     def _turn(self, piece: int) -> int:
         """When its owner comes to it."""
-        return (piece - self._start(self._claim(piece).owner)) * pow(self._stride, -1, self._count) % self._count
+        return (piece - self._start(self._claim(piece).owner)) * self._back % self._count
 
     def _start(self, peer: str) -> int:
         """Where a peer begins: even those that are not connected to each other pull the same pieces at different times,

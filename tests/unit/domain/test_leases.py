@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,6 +238,18 @@ def test_the_slow_are_not_tried_with_the_last_pieces() -> None:
     pullers.run(60)
     assert pullers.brought["slow"] == 1
     assert pullers.now < 8
+
+
+@pytest.mark.parametrize("count", range(800, 1040, 40))
+def test_that_holds_for_longer_than_what_was_brought_is_left_to_spread(count: int) -> None:
+    pullers = Pullers(count, a=0.1, b=0.1, slow=2.0)
+    while pullers.left.bit_count() > 15:
+        pullers.run(0.1)
+    assert pullers.now > OUT_FOR
+    pullers.held.clear()
+    pullers.run(60)
+    assert not pullers.left
+    assert pullers.held["slow"] == 0
 
 
 def test_who_has_brought_little_is_not_trusted_with_the_last_pieces_for_a_quick_one() -> None:

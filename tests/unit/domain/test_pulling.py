@@ -114,6 +114,17 @@ def test_who_is_through_helps_the_other_and_they_meet_at_the_last_pieces(count: 
     assert pulled <= count + 2
 
 
+def test_help_begins_where_the_owner_comes_last() -> None:
+    count, nowhere = 100, (0,) * 100
+    left = owned("b", count, frozenset("a"))
+    helper, owner, in_turn = met("a", count, frozenset("b")), met("b", count, frozenset("a")), []
+    helped = helper.choose(RIPE, left, nowhere, frozenset("b"), NONE)
+    while left:
+        in_turn += owner.choose(RIPE, left, nowhere, frozenset("a"), NONE)
+        left -= set(in_turn)
+    assert helped == in_turn[: -len(helped) - 1 : -1]
+
+
 def test_what_its_owner_must_be_pulling_is_left_to_it_until_the_swarm_is_quiet() -> None:
     count, rivals = 40, frozenset("b")
     theirs = sorted(owned("b", count, frozenset("a")))[:2]

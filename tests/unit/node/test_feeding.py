@@ -435,42 +435,43 @@ async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
     assert len(rig.origin.asked) == LIMIT
 
 
-async def test_without_leases_it_shares_what_nobody_has_with_those_that_pull_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That is: with other p2pmodels, as long as they lack something."""
+@pytest.fixture
+def orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """One that knows peers of which none has anything, and would pull at once from seeders, which hold back."""
     monkeypatch.setattr(feeding, "TICK", 0.01)
     monkeypatch.setattr(feeding, "MEET_EVERY", 0.0)
     rig = Rig(tmp_path, grace=60.0, seeders=True)
     rig.torrent.availability = (0,) * PIECES
     rig.seeders.open.clear()
+    return rig
+
+
+async def test_without_leases_it_shares_what_nobody_has_with_those_that_pull_too(
+    orphan: Rig,
+) -> None:
+    """That is: with other p2pmodels, as long as they lack something."""
 
     def peer(peer_id: str, progress: float) -> Connection:
         return Connection("127.0.0.2:1", "peer", peer_id=peer_id, progress=progress)
 
-    rig.torrent.met = [peer(new_peer_id(), 1.0), peer(b"-qB4520-abcdefghijkl".hex(), 0.5)]
-    async with rig.running():
-        await rig.until(lambda: rig.seeders.at_once == LIMIT, "alone it has as many pieces in flight as there may be")
-        rig.torrent.met.append(peer(new_peer_id(), 0.5))
-        rig.seeders.most_at_once = 0
-        rig.seeders.open.set()
-        await rig.until(lambda: len(rig.torrent.fed) >= PIECES - 1, "all came but what the other must be pulling")
-        assert rig.seeders.most_at_once == 1
+    orphan.torrent.met = [peer(new_peer_id(), 1.0), peer(b"-qB4520-abcdefghijkl".hex(), 0.5)]
+    async with orphan.running():
+        await orphan.until(lambda: orphan.seeders.at_once == LIMIT, "alone it has as many in flight as there may be")
+        orphan.torrent.met.append(peer(new_peer_id(), 0.5))
+        orphan.seeders.most_at_once = 0
+        orphan.seeders.open.set()
+        await orphan.until(lambda: len(orphan.torrent.fed) >= PIECES - 1, "all came but what the other must be pulling")
+        assert orphan.seeders.most_at_once == 1
 
 
 async def test_who_pulls_too_is_remembered_while_the_engine_does_not_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    orphan: Rig,
 ) -> None:
-    monkeypatch.setattr(feeding, "TICK", 0.01)
-    monkeypatch.setattr(feeding, "MEET_EVERY", 0.0)
-    rig = Rig(tmp_path, grace=60.0, seeders=True)
-    rig.torrent.availability = (0,) * PIECES
-    rig.torrent.met = [Connection("127.0.0.2:1", "peer", peer_id=new_peer_id(), progress=0.5)]
-    rig.seeders.open.clear()
-    async with rig.running():
-        await rig.until(lambda: rig.seeders.at_once == 1, "half of what may be in flight is ours")
-        rig.torrent.met.clear()
+    orphan.torrent.met = [Connection("127.0.0.2:1", "peer", peer_id=new_peer_id(), progress=0.5)]
+    async with orphan.running():
+        await orphan.until(lambda: orphan.seeders.at_once == 1, "half of what may be in flight is ours")
+        orphan.torrent.met.clear()
         await asyncio.sleep(0.05)
-        assert rig.seeders.at_once == 1
-        rig.torrent.availability = ()
-        await rig.until(lambda: rig.seeders.at_once == LIMIT, "it is alone")
+        assert orphan.seeders.at_once == 1
+        orphan.torrent.availability = ()
+        await orphan.until(lambda: orphan.seeders.at_once == LIMIT, "it is alone")
