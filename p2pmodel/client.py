@@ -18,10 +18,10 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
-from p2pmodel.domain.connections import Connection
-from p2pmodel.domain.diagnosis import Diagnosis
-from p2pmodel.domain.names import printable
-from p2pmodel.domain.transfers import Limits, LimitsView, NodeView, Removed, SnapshotView, SwarmView, TransferView
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.diagnosis import Diagnosis
+from p2pmodel.core.names import printable
+from p2pmodel.core.views import LimitsView, NodeView, RateLimits, RemovedSnapshot, SnapshotView, SwarmView, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, Unavailable, restored
 
 T = TypeVar("T")
@@ -129,23 +129,23 @@ class Client:
         """What the node's cache holds."""
         return await self._ask(tuple[SnapshotView, ...], "GET", "snapshots")
 
-    async def remove(self, ref: str) -> Removed:
+    async def remove(self, ref: str) -> RemovedSnapshot:
         """Take the snapshot that `ref`, as in REPO@REV, means out of the cache, and forget its transfer."""
-        return await self._ask(Removed, "DELETE", "snapshots", query={"ref": ref}, timeout=START_SECONDS)
+        return await self._ask(RemovedSnapshot, "DELETE", "snapshots", query={"ref": ref}, timeout=START_SECONDS)
 
     async def peers(self) -> tuple[SwarmView, ...]:
         """The peers of each transfer: how many, and the busiest."""
         return await self._ask(tuple[SwarmView, ...], "GET", "peers")
 
-    async def connections(self, ident: str) -> tuple[Connection, ...]:
+    async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
         """Whom a transfer exchanges bytes with, the busiest first."""
-        return await self._ask(tuple[Connection, ...], "GET", f"transfers/{ident}/peers")
+        return await self._ask(tuple[PeerConnection, ...], "GET", f"transfers/{ident}/peers")
 
     async def limits(self) -> LimitsView:
         """What the node exchanges with peers at most."""
         return await self._ask(LimitsView, "GET", "limits")
 
-    async def limit(self, limits: Limits) -> LimitsView:
+    async def limit(self, limits: RateLimits) -> LimitsView:
         """Change it, until the daemon starts anew."""
         return await self._ask(LimitsView, "PUT", "limits", body={"upload": limits.upload, "download": limits.download})
 

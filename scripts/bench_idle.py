@@ -12,12 +12,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.merkle import FileTree, tree_of
-from p2pmodel.domain.names import RepoId
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.merkle import FileTree, tree_of
+from p2pmodel.core.names import RepoId
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.publish import publish_blob, publish_snapshot
-from p2pmodel.store.transfers import TransferRecord, TransferRecords
+from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 from p2pmodel.swarm.torrents import build, layout_of
 from scripts.bench_rig import P2PMODEL, environment, rig
 

@@ -1,9 +1,9 @@
 """The simulation behind scripts/simulate: N nodes, a snapshot of S bytes, and what scripts/bench_swarm would measure.
 
-The product's own code decides: `domain/leases` who pulls which piece from the seeder, `domain/announces` who is told of
-whom, `domain/layout` how long a piece is. Simulated are the links (each flow gets its share at both ends), libtorrent
-(everybody unchoked, rarest first among neighbours, requests three seconds ahead, pieces passed on once whole and
-checked) and the seconds that words, checks and dialling take. Time goes in steps of a part of a piece.
+The product's own code decides: `coordinator/leases` who pulls which piece from the seeder, `coordinator/announces` who
+is told of whom, `core/layout` how long a piece is. Simulated are the links (each flow gets its share at both ends),
+libtorrent (everybody unchoked, rarest first among neighbours, requests three seconds ahead, pieces passed on once whole
+and checked) and the seconds that words, checks and dialling take. Time goes in steps of a part of a piece.
 
 Times are multiples of T*, as there: the least that physics allows. A copy is S bytes. What is not simulated: disks and
 processors, losses, TCP's start, deaths of the coordinator, restarts.

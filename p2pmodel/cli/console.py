@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from p2pmodel.domain.sizes import human
-from p2pmodel.node.progress import Progress, Reporter
+from p2pmodel.core.sizes import human
+from p2pmodel.node.reporter import Progress, Reporter
 
 Style = Literal["auto", "bar", "plain", "json", "none"]
 STYLES: tuple[Style, ...] = ("auto", "bar", "plain", "json", "none")
@@ -48,14 +48,14 @@ def describe(progress: Progress) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Screen(Reporter):
+class ConsoleReporter(Reporter):
     """A Reporter on stderr. Results are printed within `aside()`: a live bar is off the terminal meanwhile."""
 
     aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @contextmanager
-def reporting(style: Style, *, quiet: bool) -> Iterator[Screen]:
+def reporting(style: Style, *, quiet: bool) -> Iterator[ConsoleReporter]:
     """A Screen that shows progress and notes in `style`; with `quiet` it shows nothing."""
     chosen = _choose(style, quiet=quiet)
     if chosen == "bar":
@@ -66,7 +66,7 @@ def reporting(style: Style, *, quiet: bool) -> Iterator[Screen]:
     elif chosen == "plain":
         yield _plain_lines()
     else:
-        yield Screen()
+        yield ConsoleReporter()
 
 
 def _choose(style: Style, *, quiet: bool) -> Style:
@@ -95,27 +95,27 @@ class _Throttle:
         return True
 
 
-def _plain_lines() -> Screen:
+def _plain_lines() -> ConsoleReporter:
     throttle = _Throttle(_PLAIN_EVERY)
 
     def show(progress: Progress) -> None:
         if throttle.passes(progress):
             click.echo(describe(progress), err=True)
 
-    return Screen(show, lambda line: click.echo(line, err=True))
+    return ConsoleReporter(show, lambda line: click.echo(line, err=True))
 
 
-def _json_lines() -> Screen:
+def _json_lines() -> ConsoleReporter:
     throttle = _Throttle(_JSON_EVERY)
 
     def show(progress: Progress) -> None:
         if throttle.passes(progress):
             click.echo(json.dumps(dataclasses.asdict(progress)), err=True)
 
-    return Screen(show, lambda line: click.echo(json.dumps({"note": line}), err=True))
+    return ConsoleReporter(show, lambda line: click.echo(json.dumps({"note": line}), err=True))
 
 
-class _Words(TextColumn):
+class _ProgressText(TextColumn):
     def __init__(self) -> None:
         super().__init__("")
 
@@ -124,12 +124,12 @@ class _Words(TextColumn):
 
 
 @contextmanager
-def _bar() -> Iterator[Screen]:
+def _bar() -> Iterator[ConsoleReporter]:
     console = Console(stderr=True)
     # Not redirected: rich would send the result to stderr, and `path=$(p2pmodel fetch ...)` would stay empty.
     with Bars(
         BarColumn(bar_width=30),
-        _Words(),
+        _ProgressText(),
         console=console,
         transient=True,
         redirect_stdout=False,
@@ -151,4 +151,4 @@ def _bar() -> Iterator[Screen]:
         def say(line: str) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        yield Screen(show, say, aside=aside)
+        yield ConsoleReporter(show, say, aside=aside)

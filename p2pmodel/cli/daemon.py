@@ -12,14 +12,14 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.log import logger
-from p2pmodel.cli.running import serve
-from p2pmodel.cli.secrets import read_private_token
-from p2pmodel.domain.addresses import ListenAddress
+from p2pmodel.cli.run import serve
+from p2pmodel.cli.token_files import read_private_token
+from p2pmodel.config.settings import OFF, HttpSettings, Settings
+from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
-from p2pmodel.service.daemon import Daemon, Ready, TcpRole
-from p2pmodel.service.node_endpoint import DEFAULT, HubRole, check_mirrors
-from p2pmodel.service.server import check_exposure
-from p2pmodel.settings import OFF, HttpSettings, Settings
+from p2pmodel.http.server import check_exposure
+from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
+from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.tls import server_context
 
 MOST_FILES = 65_536
@@ -76,12 +76,12 @@ def daemon(
         )
     token = read_private_token(token_file) if token_file else None
     tls = _tls(settings.http, used=control_listen is not None or hub_listen is not None)
-    open_to = _Door(token, tls, protected=token is not None or settings.http.asks_for_certificates)
+    open_to = _TcpAddress(token, tls, protected=token is not None or settings.http.asks_for_certificates)
     hub = _hub(settings, hub_listen, open_to, access_log)
     tcp = _tcp(control_listen, open_to, read_only=read_only)
     log = logger(quiet=quiet)
 
-    def ready(where: Ready) -> None:
+    def ready(where: DaemonAddresses) -> None:
         plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peer)}
         plain["hub"] = where.hub
         if as_json:
@@ -108,7 +108,7 @@ def _hub_listen(settings: Settings) -> ListenAddress | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
+class _TcpAddress:
     """Who gets in over TCP, and how: whether those of other machines must show a token or a certificate."""
 
     token: str | None
@@ -128,7 +128,9 @@ def _tls(http: HttpSettings, *, used: bool) -> ssl.SSLContext | None:
     return context
 
 
-def _hub(settings: Settings, address: ListenAddress | None, door: _Door, access_log: Path | None) -> HubRole | None:
+def _hub(
+    settings: Settings, address: ListenAddress | None, door: _TcpAddress, access_log: Path | None
+) -> HubRole | None:
     if settings.daemon.hub_listen == OFF:
         return None
     if address is None:
@@ -140,7 +142,7 @@ def _hub(settings: Settings, address: ListenAddress | None, door: _Door, access_
     return role
 
 
-def _tcp(listen: str | None, door: _Door, *, read_only: bool) -> TcpRole | None:
+def _tcp(listen: str | None, door: _TcpAddress, *, read_only: bool) -> TcpRole | None:
     if listen is None:
         return None
     address = ListenAddress.parse(listen)

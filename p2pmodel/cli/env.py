@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.running import run
+from p2pmodel.cli.run import run
 from p2pmodel.cli.transfers import connected
-from p2pmodel.domain.transfers import NodeView
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.views import NodeView
 from p2pmodel.errors import Unavailable
-from p2pmodel.settings import Settings
 
 READ_SECONDS = 60
 """Seconds without a byte that a client with a cache of its own should bear: pieces come in no order."""

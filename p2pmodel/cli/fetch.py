@@ -11,16 +11,16 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options, through_daemon
-from p2pmodel.cli.console import Screen, reporting
-from p2pmodel.cli.outcome import Outcome
-from p2pmodel.cli.running import run
-from p2pmodel.domain.addresses import ListenAddress
-from p2pmodel.domain.sizes import human
+from p2pmodel.cli.console import ConsoleReporter, reporting
+from p2pmodel.cli.outcome import FetchReport
+from p2pmodel.cli.run import run
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.sizes import human
+from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted
-from p2pmodel.node.fetching import Fetched, Fetching, FetchRequest
-from p2pmodel.node.finding import parse_target
-from p2pmodel.node.tasks import together
-from p2pmodel.settings import Settings
+from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
+from p2pmodel.node.snapshot.resolve import parse_target
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
 LEFT_TO_DAEMON = "interrupted; the daemon goes on with it ('p2pmodel pause' stops it)"
@@ -68,18 +68,18 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     )
     wants_load = flags["load"] or flags["prompt"] is not None
     if wants_load or flags["image"] is not None:
-        from p2pmodel.cli.answering import check  # noqa: PLC0415 - only where a model is to be loaded
+        from p2pmodel.cli.answer import check  # noqa: PLC0415 - only where a model is to be loaded
 
         check(flags["prompt"], flags["image"], flags["device"])
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
-        fetching = Fetching(request, settings, screen)
+        fetching = Fetch(request, settings, screen)
         if flags["dry_run"]:
             _show_plan(fetching, screen, as_json=flags["as_json"])
             return
         # Before an answer, which streams to the same terminal, the bar goes for good.
         aside = partial(_for_good, stack) if wants_load else screen.aside
-        ready = _Ready(flags, screen.note, wants_load=wants_load, aside=aside)
+        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside)
         if not flags["no_daemon"] and run(through_daemon.usable(settings, screen), interrupted="interrupted"):
             ready(run(through_daemon.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON))
             if wants_load:
@@ -88,7 +88,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
 
-def _engine(settings: Settings, ready: "_Ready", *, up: bool) -> None:
+def _engine(settings: Settings, ready: "_ReadyHandler", *, up: bool) -> None:
     assert ready.outcome is not None
     outcome = ready.outcome
     run(through_daemon.engine_is(settings, outcome.repo, outcome.commit, up=up), interrupted="interrupted")
@@ -103,7 +103,7 @@ def _for_good(stack: ExitStack) -> Iterator[None]:
     yield
 
 
-def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:
+def _run(fetching: Fetch, ready: "_ReadyHandler", *, serves: bool) -> None:
     meanwhile = serves and ready.wants_load
     try:
         work = _load_while_serving(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_outcome(f)))
@@ -116,10 +116,10 @@ def _run(fetching: Fetching, ready: "_Ready", *, serves: bool) -> None:
         ready.load()
 
 
-async def _load_while_serving(fetching: Fetching, ready: "_Ready") -> None:
+async def _load_while_serving(fetching: Fetch, ready: "_ReadyHandler") -> None:
     here = asyncio.Event()
 
-    def on_ready(fetched: Fetched) -> None:
+    def on_ready(fetched: FetchResult) -> None:
         ready(_outcome(fetched))
         here.set()
 
@@ -130,14 +130,14 @@ async def _load_while_serving(fetching: Fetching, ready: "_Ready") -> None:
     await together([fetching.run(on_ready), load()])
 
 
-def _outcome(fetched: Fetched) -> Outcome:
+def _outcome(fetched: FetchResult) -> FetchReport:
     manifest = fetched.manifest
-    return Outcome(
+    return FetchReport(
         fetched.path, str(manifest.repo), manifest.commit, manifest.total_size, fetched.timings, fetched.progress
     )
 
 
-class _Ready:
+class _ReadyHandler:
     """Says that the snapshot is there as soon as it is, and loads it."""
 
     def __init__(
@@ -151,18 +151,18 @@ class _Ready:
         self.wants_load = wants_load
         self.complete = False
         """Whether all was done that was asked for, but serving it."""
-        self.outcome: Outcome | None = None
+        self.outcome: FetchReport | None = None
         self._flags = flags
         self._note = note
         self._aside = aside
 
-    def __call__(self, outcome: Outcome) -> None:
+    def __call__(self, outcome: FetchReport) -> None:
         self.outcome = outcome
         self.complete = not self.wants_load
         with self._aside():
             self._say(outcome)
 
-    def _say(self, outcome: Outcome) -> None:
+    def _say(self, outcome: FetchReport) -> None:
         if self._flags["as_json"]:
             if not self.wants_load:
                 click.echo(json.dumps(outcome.plain()))
@@ -176,7 +176,7 @@ class _Ready:
     def load(self, tell: Callable[..., None] = _nobody) -> None:
         """Load the snapshot, answer the prompt, and say how long each step took. `tell` is called with `up`: whether
         the model is on the device."""
-        from p2pmodel.cli.answering import load_and_answer  # noqa: PLC0415 - torch is loaded only here
+        from p2pmodel.cli.answer import load_and_answer  # noqa: PLC0415 - torch is loaded only here
 
         assert self.outcome is not None
         as_json = self._flags["as_json"]
@@ -198,7 +198,7 @@ class _Ready:
         self.complete = True
 
 
-def _show_plan(fetching: Fetching, screen: Screen, *, as_json: bool) -> None:
+def _show_plan(fetching: Fetch, screen: ConsoleReporter, *, as_json: bool) -> None:
     manifest, absent = run(fetching.plan(), interrupted="interrupted")
     needed = sum(file.size for file in absent)
     if as_json:

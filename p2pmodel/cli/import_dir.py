@@ -7,10 +7,10 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.running import run
-from p2pmodel.domain.names import Reference
-from p2pmodel.node.snapshots import import_snapshot
-from p2pmodel.settings import Settings
+from p2pmodel.cli.run import run
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.names import Reference
+from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.store.cache import HubCache
 
 INTERRUPTED = "interrupted; nothing of it is visible yet: run the same command again"

@@ -6,11 +6,11 @@ import json
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.running import run
+from p2pmodel.cli.run import run
 from p2pmodel.cli.transfers import connected
-from p2pmodel.domain.sizes import human
-from p2pmodel.domain.transfers import Limits, LimitsView
-from p2pmodel.settings import Settings
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.sizes import human
+from p2pmodel.core.views import LimitsView, RateLimits
 
 
 @click.command()
@@ -36,7 +36,7 @@ async def _limits(settings: Settings, upload: int | None, download: int | None) 
         now = await client.limits()
         if upload is None and download is None:
             return now
-        kept = Limits(now.upload if upload is None else upload, now.download if download is None else download)
+        kept = RateLimits(now.upload if upload is None else upload, now.download if download is None else download)
         return await client.limit(kept)
 
 

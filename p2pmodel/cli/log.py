@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from p2pmodel.domain.names import printable
+from p2pmodel.core.names import printable
 
 MAX_LINE = 2000
 

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from p2pmodel.cli.console import STYLES, Style
-from p2pmodel.configuration import load_settings
-from p2pmodel.domain.admission import Admission
-from p2pmodel.domain.names import Reference, printable
-from p2pmodel.domain.sizes import parse_duration, parse_size
+from p2pmodel.config.settings import Settings
+from p2pmodel.config.sources import load_settings
+from p2pmodel.core.names import Reference, printable
+from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
-from p2pmodel.settings import Settings
+from p2pmodel.node.hub.admission import Admission
 
 
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.domain.progress import Progress, Timings
-from p2pmodel.domain.sizes import human
+from p2pmodel.core.progress import Progress, Timings
+from p2pmodel.core.sizes import human
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class FetchReport:
     """Where it is, what it is (`size` in bytes), how long it took, and where its bytes came from."""
 
     path: Path

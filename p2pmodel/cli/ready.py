@@ -5,8 +5,8 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.transfers import command_each
 from p2pmodel.client import Client
-from p2pmodel.domain.transfers import TransferView
-from p2pmodel.settings import Settings
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.views import TransferView
 
 
 @click.command()

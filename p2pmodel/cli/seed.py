@@ -7,17 +7,17 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import Screen, reporting
-from p2pmodel.cli.running import run, serve
-from p2pmodel.cli.secrets import read_token
-from p2pmodel.domain.addresses import ListenAddress
-from p2pmodel.domain.names import DEFAULT_REVISION, Reference
-from p2pmodel.domain.sizes import human
+from p2pmodel.cli.console import ConsoleReporter, reporting
+from p2pmodel.cli.run import run, serve
+from p2pmodel.cli.token_files import read_token
+from p2pmodel.config.settings import Settings, check_url
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.names import DEFAULT_REVISION, Reference
+from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
-from p2pmodel.node.seeding import Seeded, SeedRequest
-from p2pmodel.service.seeder import CoordinatorRole, Seeder, Served
-from p2pmodel.service.server import check_exposure
-from p2pmodel.settings import Settings, check_url
+from p2pmodel.http.server import check_exposure
+from p2pmodel.node.seed.seed import SeedRequest, SeedResult
+from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddresses
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import parse
 
@@ -87,16 +87,16 @@ def _role(flags: dict[str, Any]) -> CoordinatorRole:
 class _Shown:
     """Says what is seeded, once it is."""
 
-    def __init__(self, ref: Reference, flags: dict[str, Any], screen: Screen) -> None:
+    def __init__(self, ref: Reference, flags: dict[str, Any], screen: ConsoleReporter) -> None:
         self._name = str(ref).removesuffix(f"@{DEFAULT_REVISION}")
         self._flags = flags
         self._screen = screen
 
-    def __call__(self, seeded: Seeded, served: Served | None) -> None:
+    def __call__(self, seeded: SeedResult, served: SeederAddresses | None) -> None:
         with self._screen.aside():
             self._say(seeded, served)
 
-    def _say(self, seeded: Seeded, served: Served | None) -> None:
+    def _say(self, seeded: SeedResult, served: SeederAddresses | None) -> None:
         raw = seeded.torrents["v2"]
         url = served.coordinator if served else ""
         metainfo = parse(raw)

@@ -8,16 +8,16 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.columns import aligned
-from p2pmodel.cli.running import run
+from p2pmodel.cli.run import run
+from p2pmodel.cli.table import aligned
 from p2pmodel.client import Client, NoDaemon
-from p2pmodel.domain.names import Reference
-from p2pmodel.domain.sizes import human
-from p2pmodel.domain.transfers import Removed, SnapshotView
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.names import Reference
+from p2pmodel.core.sizes import human
+from p2pmodel.core.views import RemovedSnapshot, SnapshotView
 from p2pmodel.errors import NotFound
-from p2pmodel.node.locking import one_at_a_time
-from p2pmodel.node.progress import Reporter
-from p2pmodel.settings import Settings
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.listing import snapshots
 from p2pmodel.store.removal import remove_snapshot
@@ -53,7 +53,7 @@ def rm(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
         click.echo(f"removed {removed.repo}@{removed.commit}, {human(removed.freed)}", err=True)
 
 
-async def _remove(settings: Settings, ref: Reference) -> Removed:
+async def _remove(settings: Settings, ref: Reference) -> RemovedSnapshot:
     cache = HubCache(settings.cache_dir)
     try:
         if settings.daemon.socket is not None:
@@ -65,14 +65,14 @@ async def _remove(settings: Settings, ref: Reference) -> Removed:
     return await _remove_here(cache, ref)
 
 
-async def _remove_here(cache: HubCache, ref: Reference) -> Removed:
+async def _remove_here(cache: HubCache, ref: Reference) -> RemovedSnapshot:
     repo = cache.repo(ref.repo)
     commit = repo.resolve(ref.revision)
     if commit is None:
         raise NotFound(f"{ref} is not in this cache", hint="'p2pmodel ls' lists what is")
     async with one_at_a_time(repo, commit, Reporter()):
         freed = await asyncio.to_thread(remove_snapshot, repo, commit)
-    return Removed(str(ref.repo), commit, freed)
+    return RemovedSnapshot(str(ref.repo), commit, freed)
 
 
 def _listed(cache: HubCache) -> list[SnapshotView]:

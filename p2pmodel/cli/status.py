@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.columns import aligned, rate
-from p2pmodel.cli.running import run
+from p2pmodel.cli.run import run
+from p2pmodel.cli.table import aligned, rate
 from p2pmodel.cli.transfers import chosen, connected
-from p2pmodel.domain.connections import Connection
-from p2pmodel.domain.sizes import human
-from p2pmodel.domain.transfers import TransferView
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.sizes import human
+from p2pmodel.core.views import TransferView
 from p2pmodel.errors import InvalidInput
-from p2pmodel.settings import Settings
 
 
 @click.command()
@@ -71,13 +71,13 @@ def table(views: Iterable[TransferView]) -> str:
     return aligned(header, [_row(view) for view in views])
 
 
-def peer_table(met: Iterable[tuple[TransferView, Connection]]) -> str:
+def peer_table(met: Iterable[tuple[TransferView, PeerConnection]]) -> str:
     """Connections of transfers, a line each."""
     header = ("REPO", "PEER", "HAS", "DOWN", "UP", "RECEIVED", "SENT", "FLAGS", "ZONE", "CLIENT")
     return aligned(header, [_peer_row(view, each) for view, each in met])
 
 
-def _peer_row(view: TransferView, each: Connection) -> tuple[str, ...]:
+def _peer_row(view: TransferView, each: PeerConnection) -> tuple[str, ...]:
     rates = rate(each.download_rate), rate(each.upload_rate)
     counts = human(each.downloaded), human(each.uploaded)
     has = f"{int(each.progress * 100)}%"

@@ -6,18 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import Screen
-from p2pmodel.cli.outcome import Outcome
+from p2pmodel.cli.console import ConsoleReporter
+from p2pmodel.cli.outcome import FetchReport
 from p2pmodel.client import Client, NoDaemon
-from p2pmodel.domain.names import RepoId
-from p2pmodel.domain.progress import Progress, Timings
-from p2pmodel.domain.transfers import TransferView
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.names import RepoId
+from p2pmodel.core.progress import Progress, Timings
+from p2pmodel.core.views import TransferView
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
-from p2pmodel.node.fetching import FetchRequest
-from p2pmodel.node.finding import TorrentTarget
-from p2pmodel.settings import Settings
+from p2pmodel.node.fetch.fetch import FetchRequest
+from p2pmodel.node.snapshot.resolve import TorrentTarget
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.transfers import transfer_id
+from p2pmodel.store.state.transfer_records import transfer_id
 from p2pmodel.swarm.torrent_file import read_torrent
 
 OF_THE_NODE = (
@@ -36,7 +36,7 @@ ANSWERED_WITHIN = 900.0
 """Seconds after which the daemon takes a command that loaded a model for gone: it may have been killed."""
 
 
-async def usable(settings: Settings, screen: Screen) -> bool:
+async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
     """Whether a daemon runs, and would do what this command line says."""
     path = settings.daemon.socket
     if path is None or not path.is_socket():
@@ -56,7 +56,9 @@ async def usable(settings: Settings, screen: Screen) -> bool:
     return True
 
 
-async def fetch(settings: Settings, request: FetchRequest, screen: Screen, priority: int | None = None) -> Outcome:
+async def fetch(
+    settings: Settings, request: FetchRequest, screen: ConsoleReporter, priority: int | None = None
+) -> FetchReport:
     """Have the daemon bring what `request` names, showing how it goes on. Raises what made it fail."""
     assert settings.daemon.socket is not None
     began = time.monotonic()
@@ -75,7 +77,7 @@ async def fetch(settings: Settings, request: FetchRequest, screen: Screen, prior
         view = await _followed(client, view, screen)
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
-    return Outcome(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
+    return FetchReport(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
 
 
 async def engine_is(settings: Settings, repo: str, commit: str, *, up: bool) -> None:
@@ -96,7 +98,7 @@ def _wire(request: FetchRequest) -> str | bytes:
     return read_torrent(Path(target.source))
 
 
-async def _followed(client: Client, view: TransferView, screen: Screen) -> TransferView:
+async def _followed(client: Client, view: TransferView, screen: ConsoleReporter) -> TransferView:
     """The transfer's state once it is complete."""
     noted = 0
     async for state in client.watch(view.id):
@@ -118,7 +120,9 @@ def _shown(view: TransferView) -> Progress:
     return dataclasses.replace(view.progress, waiting_for=waiting) if waiting else view.progress
 
 
-def _here_already(view: TransferView, seconds: float) -> Outcome:
+def _here_already(view: TransferView, seconds: float) -> FetchReport:
     total = view.progress.total or view.size
     progress = Progress("done", total, total, from_cache=total)
-    return Outcome(Path(view.path), view.repo, view.commit, view.size, Timings(seconds, seconds, 0.0, 0.0), progress)
+    return FetchReport(
+        Path(view.path), view.repo, view.commit, view.size, Timings(seconds, seconds, 0.0, 0.0), progress
+    )

@@ -8,12 +8,12 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.running import run
-from p2pmodel.domain.layout import KIB
-from p2pmodel.domain.names import Reference
-from p2pmodel.domain.sizes import human
-from p2pmodel.node.torrents import CreatedTorrent, create_torrent
-from p2pmodel.settings import Settings
+from p2pmodel.cli.run import run
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.layout import KIB
+from p2pmodel.core.names import Reference
+from p2pmodel.core.sizes import human
+from p2pmodel.node.snapshot.created_torrent import CreatedTorrent, create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrent_file import read_torrent

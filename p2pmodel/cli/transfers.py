@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.running import run
-from p2pmodel.cli.secrets import read_private_token
+from p2pmodel.cli.run import run
+from p2pmodel.cli.token_files import read_private_token
 from p2pmodel.client import Client, Server
-from p2pmodel.domain.names import Reference
-from p2pmodel.domain.transfers import TransferView, named
+from p2pmodel.config.settings import ClientSettings, Settings
+from p2pmodel.core.names import Reference
+from p2pmodel.core.views import TransferView, named
 from p2pmodel.errors import InvalidInput, NotFound
-from p2pmodel.settings import ClientSettings, Settings
 from p2pmodel.tls import client_context
 
 Command = Callable[[Client, str], Awaitable[TransferView]]

@@ -6,12 +6,12 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.running import run
-from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.names import Reference
+from p2pmodel.cli.run import run
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, RevisionNotFound
-from p2pmodel.node.snapshots import verify_snapshot
-from p2pmodel.settings import Settings
+from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
 

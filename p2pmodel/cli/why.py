@@ -6,11 +6,11 @@ import json
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.running import run
+from p2pmodel.cli.run import run
 from p2pmodel.cli.transfers import chosen, connected
-from p2pmodel.domain.diagnosis import Diagnosis
-from p2pmodel.domain.sizes import human
-from p2pmodel.settings import Settings
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.diagnosis import Diagnosis
+from p2pmodel.core.sizes import human
 
 
 @click.command()

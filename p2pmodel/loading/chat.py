@@ -19,7 +19,7 @@ from p2pmodel.loading.thinking import OPEN, ThinkingSplitter
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChatAnswer:
     """What the model said. `thinking` is the reasoning of a Thinking model, without its tags."""
 
     text: str
@@ -40,7 +40,7 @@ def answer(
     *,
     max_new_tokens: int = 256,
     on_text: Callable[[bool, str], None] = lambda _thinking, _text: None,
-) -> Answer:
+) -> ChatAnswer:
     """Ask `prompt` about `image` (or without one) and return the whole answer.
 
     Decoding is greedy, so the same model, prompt and image give the same answer. `on_text(is_thinking, text)` is
@@ -53,7 +53,7 @@ def answer(
     started = time.perf_counter()
     inputs = _inputs(loaded, prompt, image)
     tokenizer = getattr(loaded.processor, "tokenizer", loaded.processor)
-    sink = _Sink(ThinkingSplitter(inside=_opens_thinking(tokenizer, inputs)), on_text)
+    sink = _ChatText(ThinkingSplitter(inside=_opens_thinking(tokenizer, inputs)), on_text)
     clock = _TokenClock()
     with translated(f"generating with {loaded.architecture} on {loaded.device}"), torch.inference_mode():
         output = loaded.model.generate(
@@ -63,7 +63,7 @@ def answer(
             stopping_criteria=transformers.StoppingCriteriaList([clock]),
         )
     tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
-    return Answer(
+    return ChatAnswer(
         text=sink.said(thinking=False).rstrip(),
         thinking=sink.said(thinking=True).rstrip(),
         tokens=len(tokens),
@@ -122,7 +122,7 @@ def _ends(config: Any) -> list[int]:
 
 
 @dataclass(slots=True)
-class _Sink:
+class _ChatText:
     """Takes the text as it is decoded and keeps what was thought and what was said."""
 
     splitter: ThinkingSplitter
@@ -146,7 +146,7 @@ class _Sink:
 class _Streamer(transformers.TextStreamer):
     """Gives `sink` each piece of text that later tokens cannot change."""
 
-    def __init__(self, tokenizer: Any, sink: _Sink) -> None:
+    def __init__(self, tokenizer: Any, sink: _ChatText) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._sink = sink
 

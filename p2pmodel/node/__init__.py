@@ -1,1 +1,1 @@
-"""The use cases: seed and fetch; the only place where origin, swarm and store meet."""
+"""The use cases: fetch, seed, assembly, hub content; the only room where origin, swarm and store meet."""

@@ -15,26 +15,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from p2pmodel.domain.connections import Connection
-from p2pmodel.domain.manifest import Selection
-from p2pmodel.domain.names import Reference, RepoId, printable
-from p2pmodel.domain.progress import Pieces
-from p2pmodel.domain.schedules import Schedule
-from p2pmodel.domain.transfers import Limits, LimitsView, TransferView, named, those_to_run
+from p2pmodel.config.schedules import Schedule
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.manifest import Selection
+from p2pmodel.core.names import Reference, RepoId, printable
+from p2pmodel.core.progress import Pieces
+from p2pmodel.core.version import Version
+from p2pmodel.core.views import LimitsView, RateLimits, TransferView, named, those_to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
-from p2pmodel.node.fetching import Fetching, FetchRequest, Home, selected
-from p2pmodel.node.finding import Found
-from p2pmodel.node.kept import Kept
-from p2pmodel.node.limiting import Limiter
-from p2pmodel.node.progress import Reporter
-from p2pmodel.node.version import Version
-from p2pmodel.settings import Settings
+from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, NodeContext, selected
+from p2pmodel.node.limiter import Limiter
+from p2pmodel.node.managed_transfer import ManagedTransfer
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.disk import translated
+from p2pmodel.store.files.disk import translated
 from p2pmodel.store.listing import is_visible
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.removal import remove_snapshot
-from p2pmodel.store.transfers import TransferRecord, TransferRecords, transfer_id
+from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords, transfer_id
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Node:
 
     def __init__(
         self,
-        home: Home,
+        home: NodeContext,
         settings: Settings,
         folder: Path,
         *,
@@ -64,8 +64,8 @@ class Node:
         self._note = note
         self._now = now
         self._records = TransferRecords(folder / "transfers")
-        self._kept: dict[str, Kept] = {}
-        limits = Limits(settings.swarm.upload_limit, settings.swarm.download_limit)
+        self._kept: dict[str, ManagedTransfer] = {}
+        limits = RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
         self._shared = home.shared(limits)
         self._limiter = Limiter(
             self._shared.change,
@@ -122,7 +122,7 @@ class Node:
         """One of them. Raises NotFound."""
         return self._find(ident).view()
 
-    def found(self, ref: Reference) -> Found | None:
+    def found(self, ref: Reference) -> ResolvedTarget | None:
         """What is known of the snapshot that `ref` means among the transfers."""
         ids = [view.id for view in named(self.transfers(), ref)]
         return next((found for ident in ids if (found := self._kept[ident].found) is not None), None)
@@ -131,7 +131,7 @@ class Node:
         """Which pieces of a transfer are here. Raises NotFound."""
         return self._find(ident).pieces()
 
-    async def connections(self, ident: str) -> tuple[Connection, ...]:
+    async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
         """Whom a transfer exchanges bytes with. Raises NotFound."""
         return await self._find(ident).connections()
 
@@ -147,16 +147,16 @@ class Node:
     # -- commands --------------------------------------------------------------------------------------------
 
     async def start(
-        self, request: FetchRequest, *, priority: int | None = None, found: Found | None = None
+        self, request: FetchRequest, *, priority: int | None = None, found: ResolvedTarget | None = None
     ) -> TransferView:
         """Have a snapshot brought here and served. `found` is what the request's target is, if that is known.
 
         Returns once it is known which snapshot that is, with the transfer, which may be there already: then it gets
-        what this request adds, and goes on if it was paused or had failed. Raises as `Fetching.find` does.
+        what this request adds, and goes on if it was paused or had failed. Raises as `Fetch.find` does.
         """
         notes: list[str] = []
         if found is None:
-            found = await Fetching(request, self.settings, Reporter(note=notes.append), home=self.home).find()
+            found = await Fetch(request, self.settings, Reporter(note=notes.append), home=self.home).find()
         selected(found.manifest, (Selection(request.include, request.exclude),))
         ident = transfer_id(found.manifest.repo, found.manifest.commit)
         async with self._turns[ident]:
@@ -186,7 +186,8 @@ class Node:
         return await self._change(ident, priority=priority)
 
     def engine_is(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
-        """What an inference engine says of itself, as in `Kept`; forgotten when the node ends. Raises NotFound,
+        """What an inference engine says of itself, as in `ManagedTransfer`; forgotten when the node ends.
+        Raises NotFound,
         Conflict."""
         kept = self._find(ident)
         kept.engine_is(ready=ready, seconds=seconds)
@@ -216,7 +217,7 @@ class Node:
                     raise
                 return 0
 
-    def limit(self, limits: Limits) -> LimitsView:
+    def limit(self, limits: RateLimits) -> LimitsView:
         """From now on exchange at most that much with peers, where no window of the day says otherwise."""
         self._limiter.change(limits)
         return self._limiter.view()
@@ -233,7 +234,7 @@ class Node:
             )
         return lock.release
 
-    def _find(self, ident: str) -> Kept:
+    def _find(self, ident: str) -> ManagedTransfer:
         try:
             return self._kept[ident]
         except KeyError:
@@ -241,11 +242,11 @@ class Node:
                 f"there is no transfer {printable(ident, 20)}", hint="'p2pmodel status' lists them"
             ) from None
 
-    def _repo(self, kept: Kept) -> RepoCache:
+    def _repo(self, kept: ManagedTransfer) -> RepoCache:
         return self.home.cache.repo(kept.record.repo)
 
-    def _keep(self, record: TransferRecord) -> Kept:
-        kept = Kept(
+    def _keep(self, record: TransferRecord) -> ManagedTransfer:
+        kept = ManagedTransfer(
             record,
             self.home,
             self.settings,
@@ -257,7 +258,7 @@ class Node:
         self._kept[record.id] = kept
         return kept
 
-    async def _new(self, request: FetchRequest, found: Found) -> Kept:
+    async def _new(self, request: FetchRequest, found: ResolvedTarget) -> ManagedTransfer:
         """The transfer, recorded."""
         record = TransferRecord(
             repo=found.manifest.repo,
@@ -271,21 +272,23 @@ class Node:
         self._saved[record.id] = record
         return self._keep(record)
 
-    async def _learn(self, kept: Kept, found: Found) -> None:
+    async def _learn(self, kept: ManagedTransfer, found: ResolvedTarget) -> None:
         """Tell the transfer what was found, if it knows less."""
         if not kept.has_torrent:
             if found.metainfo is not None:
                 await asyncio.to_thread(self._records.save_torrent, kept.record.id, found.metainfo.raw)
             kept.know(found)
 
-    async def _check(self, kept: Kept, found: Found) -> None:
+    async def _check(self, kept: ManagedTransfer, found: ResolvedTarget) -> None:
         """A transfer that is complete is not, if somebody took some of its files away."""
         repo, files = self._repo(kept), found.manifest.select_any(kept.record.selections)
         if kept.record.complete and not await asyncio.to_thread(is_visible, repo, kept.record.commit, files):
             kept.record = replace(kept.record, complete=False)
             kept.stop()
 
-    async def _widen(self, kept: Kept, request: FetchRequest, found: Found, priority: int | None) -> None:
+    async def _widen(
+        self, kept: ManagedTransfer, request: FetchRequest, found: ResolvedTarget, priority: int | None
+    ) -> None:
         """Let the transfer bring what this request adds to it, and go on."""
         before, selection = kept.record, Selection(request.include, request.exclude)
         all_of_it = Selection() in before.selections
@@ -304,7 +307,7 @@ class Node:
             kept.stop()
         await self._save(kept)
 
-    async def _take_names(self, kept: Kept) -> None:
+    async def _take_names(self, kept: ManagedTransfer) -> None:
         """A name points at one commit of its repository: the one that was found last."""
         others = [each for each in self._kept.values() if each is not kept and each.record.repo == kept.record.repo]
         for other in others:
@@ -326,7 +329,7 @@ class Node:
         self._reconcile()
         return kept.view()
 
-    async def _forget(self, kept: Kept) -> None:
+    async def _forget(self, kept: ManagedTransfer) -> None:
         kept.record = replace(kept.record, paused=True)
         kept.close()
         await kept.stopped()
@@ -335,13 +338,13 @@ class Node:
         self._kept.pop(kept.record.id, None)
         self._reconcile()
 
-    async def _save(self, kept: Kept) -> None:
+    async def _save(self, kept: ManagedTransfer) -> None:
         record = kept.record
         if self._saved.get(record.id) != record:
             await asyncio.to_thread(self._records.save, record)
             self._saved[record.id] = record
 
-    async def _save_complete(self, kept: Kept) -> None:
+    async def _save_complete(self, kept: ManagedTransfer) -> None:
         """Record that it is complete, which nobody commanded."""
         try:
             async with self._turns[kept.record.id]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from p2pmodel.domain.names import printable
+from p2pmodel.core.names import printable
 from p2pmodel.errors import P2PModelError
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED

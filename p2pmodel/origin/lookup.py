@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.names import Reference
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, Unavailable
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused
-from p2pmodel.origin.mirror import Mirror
-from p2pmodel.origin.notes import Notes
+from p2pmodel.origin.mirrors.mirror import Mirror
+from p2pmodel.origin.mirrors.notes import MirrorNotes
 from p2pmodel.origin.verdict import TOKEN_HINT, hint_for, listed, most_telling
-from p2pmodel.settings import MirrorSettings, OriginSettings
 
 T = TypeVar("T")
 Fetch = Callable[[MirrorSettings, Reference, OriginSettings], Manifest]
@@ -28,7 +28,7 @@ class Lookup:
     if no other answers."""
 
     def __init__(
-        self, fetch: Fetch, mirrors: Sequence[Mirror], settings: OriginSettings, clock: Clock, notes: Notes
+        self, fetch: Fetch, mirrors: Sequence[Mirror], settings: OriginSettings, clock: Clock, notes: MirrorNotes
     ) -> None:
         self._fetch = fetch
         self._mirrors = mirrors

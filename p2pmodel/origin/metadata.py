@@ -14,14 +14,14 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging as hub_logging
 
 from p2pmodel import __version__
-from p2pmodel.domain.manifest import Manifest, ManifestFile, lfs_pointer_oid
-from p2pmodel.domain.names import Reference, printable
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer_oid
+from p2pmodel.core.names import Reference, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, reason_of
 from p2pmodel.origin.headers import retry_after
 from p2pmodel.origin.hub_client import trust
-from p2pmodel.settings import MirrorSettings, OriginSettings
 
 # httpx or httpx2, whichever this huggingface_hub was built on.
 _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]

@@ -6,28 +6,28 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Self
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import Reference
-from p2pmodel.domain.ranking import ordered
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import InvalidInput
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.fleet import Fleet
-from p2pmodel.origin.job import Job
+from p2pmodel.origin.download.download import FileDownload
+from p2pmodel.origin.download.job import MirrorJob
+from p2pmodel.origin.download.range_read import RangeRead
+from p2pmodel.origin.download.sink import RangeSink
 from p2pmodel.origin.lookup import Fetch, Lookup
-from p2pmodel.origin.mirror import compare, mirrors_of
-from p2pmodel.origin.notes import Notes
-from p2pmodel.origin.pace import Pace
-from p2pmodel.origin.probing import Probes
-from p2pmodel.origin.pulling import Pull
-from p2pmodel.origin.question import Question
-from p2pmodel.origin.reading import Read
-from p2pmodel.origin.relay import Relay
-from p2pmodel.origin.relayed import Relayed
-from p2pmodel.origin.remembering import recall, remember
+from p2pmodel.origin.mirrors.health import ordered
+from p2pmodel.origin.mirrors.mirror import compare, mirrors_of
+from p2pmodel.origin.mirrors.notes import MirrorNotes
+from p2pmodel.origin.mirrors.pace import PullPace
+from p2pmodel.origin.mirrors.pool import MirrorPool
+from p2pmodel.origin.mirrors.probes import Probes
+from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus, standing_of
+from p2pmodel.origin.mirrors.state_file import recall, remember
+from p2pmodel.origin.relay.answer import RelayAnswer
+from p2pmodel.origin.relay.relay import Relay
+from p2pmodel.origin.relay.request import RelayRequest
 from p2pmodel.origin.requests import RangeRequests, new_session
-from p2pmodel.origin.sink import RangeSink
-from p2pmodel.origin.standing import Standing, Tally, standing_of
-from p2pmodel.settings import MirrorSettings, OriginSettings
 
 _REMEMBER_EVERY = 30.0
 
@@ -50,12 +50,12 @@ class Origin:
         *,
         on_note: Callable[[str], None] = _ignore,
         clock: Clock | None = None,
-        pace: Pace | None = None,
+        pace: PullPace | None = None,
     ) -> None:
         self._mirrors = mirrors_of(mirrors, pace)
         self._settings = settings
         self._clock = clock or Clock()
-        self._notes = Notes(on_note, self._clock)
+        self._notes = MirrorNotes(on_note, self._clock)
         self._remembered_at = self._clock.now()
 
     def __repr__(self) -> str:
@@ -67,7 +67,7 @@ class Origin:
             await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)
         on_rate = partial(compare, self._mirrors)
         requests = RangeRequests(self._session, self._clock, lambda: on_rate(self._clock.now()))
-        self._fleet = Fleet(self._mirrors, requests, self._settings, self._clock, self._notes)
+        self._fleet = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes)
         self._probes = Probes(self._fleet)
         self._relay = Relay(self._fleet)
         return self
@@ -101,11 +101,11 @@ class Origin:
         """When any mirror was last asked or heard of, by `time.monotonic`."""
         return max((m.heard_at for m in self._mirrors), default=0.0)
 
-    def tallies(self) -> Mapping[str, Tally]:
+    def tallies(self) -> Mapping[str, MirrorCounters]:
         """What each mirror did so far, by name."""
-        return {m.name: Tally(m.received, m.wasted, m.failovers, m.quarantines) for m in self._mirrors}
+        return {m.name: MirrorCounters(m.received, m.wasted, m.failovers, m.quarantines) for m in self._mirrors}
 
-    def standings(self) -> tuple[Standing, ...]:
+    def standings(self) -> tuple[MirrorStatus, ...]:
         """How each mirror is seen now, in priority order."""
         now = self._clock.now()
         return tuple(standing_of(m, now) for m in self._mirrors)
@@ -120,7 +120,7 @@ class Origin:
         mirrors = [by_name[h.name] for h in ordered((m.health for m in self._mirrors), self._clock.now())]
         return await Lookup(_fetch_manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
 
-    def relay(self, question: Question) -> AbstractAsyncContextManager[Relayed]:
+    def relay(self, question: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
         """The mirrors' answer to a client's request, as it is: see `Relay.ask`."""
         return self._relay.ask(question)
 
@@ -147,8 +147,8 @@ class Origin:
         file and expectation), GatedRepo, AccessDenied, NotFound, Unavailable (naming every mirror with its
         last reason, after `patience` seconds without progress), and what the sink raises.
         """
-        sources = await Pull(
-            self._fleet, Job(self._fleet, manifest, file), sink, on_bytes, ranges_only=ranges_only
+        sources = await FileDownload(
+            self._fleet, MirrorJob(self._fleet, manifest, file), sink, on_bytes, ranges_only=ranges_only
         ).run()
         if self._clock.now() - self._remembered_at >= _REMEMBER_EVERY:
             await self._remember()
@@ -171,7 +171,7 @@ class Origin:
         if not (offset >= 0 and 0 < length <= file.size - offset):
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
         self._probes.start_due(manifest, file)
-        return await Read(Job(self._fleet, manifest, file), self._clock, offset, length, accept).run()
+        return await RangeRead(MirrorJob(self._fleet, manifest, file), self._clock, offset, length, accept).run()
 
 
 async def get_ready_to_ask() -> None:

@@ -10,13 +10,13 @@ import aiohttp
 from yarl import URL
 
 from p2pmodel import __version__
+from p2pmodel.config.settings import OriginSettings
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, failure_of
-from p2pmodel.origin.mirror import Mirror
-from p2pmodel.origin.proxies import proxy_for
-from p2pmodel.origin.responses import Wanted, check_identity, expired, judge
-from p2pmodel.settings import OriginSettings
+from p2pmodel.origin.mirrors.mirror import Mirror
+from p2pmodel.origin.proxy import proxy_for
+from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
 
 CHUNK = 1 << 20
 """Bytes handed to the sink at once, about; memory is bounded to three of these for each connection."""
@@ -45,7 +45,7 @@ class RangeRequests:
         self._on_rate = on_rate
         self._resolved: dict[_Resolved, URL] = {}
 
-    async def stream(self, mirror: Mirror, wanted: Wanted) -> AsyncGenerator[tuple[int, bytes], None]:
+    async def stream(self, mirror: Mirror, wanted: ExpectedRange) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset in the file, data) until all of `wanted` came, in order; use it with `aclosing`.
 
         Raises Failed, Refused and RangesIgnored; what came before is yielded first.
@@ -70,7 +70,7 @@ class RangeRequests:
         if response.status >= 500:
             raise Failed(f"HTTP {response.status}")
 
-    async def _ask(self, mirror: Mirror, wanted: Wanted) -> aiohttp.ClientResponse:
+    async def _ask(self, mirror: Mirror, wanted: ExpectedRange) -> aiohttp.ClientResponse:
         key = (mirror.name, wanted.manifest.commit, wanted.file.path)
         resolved = self._resolved.get(key)
         if resolved is not None:
@@ -81,7 +81,7 @@ class RangeRequests:
             self._resolved.pop(key, None)
         return await self._resolve(mirror, wanted, key)
 
-    async def _resolve(self, mirror: Mirror, wanted: Wanted, key: _Resolved) -> aiohttp.ClientResponse:
+    async def _resolve(self, mirror: Mirror, wanted: ExpectedRange, key: _Resolved) -> aiohttp.ClientResponse:
         url = mirror.url(wanted.manifest, wanted.file.path)
         for hop in range(MAX_REDIRECTS + 1):
             response = await self._get(mirror, url, wanted)
@@ -102,7 +102,7 @@ class RangeRequests:
             self._resolved.clear()
         self._resolved[key] = url
 
-    async def _get(self, mirror: Mirror, url: URL, wanted: Wanted) -> aiohttp.ClientResponse:
+    async def _get(self, mirror: Mirror, url: URL, wanted: ExpectedRange) -> aiohttp.ClientResponse:
         return await self.send(mirror, url, wanted.header | mirror.authorization(url))
 
     async def send(
@@ -131,7 +131,7 @@ class RangeRequests:
         return response
 
     async def _body(
-        self, mirror: Mirror, response: aiohttp.ClientResponse, wanted: Wanted
+        self, mirror: Mirror, response: aiohttp.ClientResponse, wanted: ExpectedRange
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         blocks: list[bytes] = []
         offset, held, failure = wanted.start, 0, None

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import is_commit, printable
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import is_commit, printable
 from p2pmodel.errors import (
     AccessDenied,
     EntryNotFound,
@@ -31,7 +31,7 @@ _REDIRECT_EXPIRED = {400, 401, 403, 404, 410}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExpectedRange:
     """Bytes `start` to `end` (exclusive) of one file of a snapshot."""
 
     manifest: Manifest
@@ -50,7 +50,7 @@ class Wanted:
         return {} if self.whole else {"Range": f"bytes={self.start}-{self.end - 1}"}
 
 
-def check_identity(headers: Mapping[str, str], wanted: Wanted) -> None:
+def check_identity(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
     """Raise Refused if the mirror says that its file is another than the one wanted: of another commit than the one
     in the address, or with another hash. What it does not say, the hash of the bytes will."""
     commit = headers.get("X-Repo-Commit")
@@ -69,7 +69,7 @@ def expired(status: int, headers: Mapping[str, str]) -> bool:
     return status in _REDIRECT_EXPIRED and "X-Error-Code" not in headers
 
 
-def judge(status: int, headers: Mapping[str, str], wanted: Wanted, *, now: datetime, has_token: bool) -> None:
+def judge(status: int, headers: Mapping[str, str], wanted: ExpectedRange, *, now: datetime, has_token: bool) -> None:
     """Return if the body is what was asked for, byte for byte as far as the headers tell.
 
     Raises Failed when asking again may help, RangesIgnored for the whole file instead of a range, and Refused.
@@ -89,7 +89,7 @@ def judge(status: int, headers: Mapping[str, str], wanted: Wanted, *, now: datet
         _check_whole(headers, wanted)
 
 
-def _check_partial(headers: Mapping[str, str], wanted: Wanted) -> None:
+def _check_partial(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
     found = content_range(headers.get("Content-Range"))
     if found is None or found.start is None:
         raise Refused("a part without saying which", WrongBytes, "an unnamed range")
@@ -101,19 +101,19 @@ def _check_partial(headers: Mapping[str, str], wanted: Wanted) -> None:
     _check_length(headers, wanted.end - wanted.start, wanted)
 
 
-def _check_whole(headers: Mapping[str, str], wanted: Wanted) -> None:
+def _check_whole(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
     _check_length(headers, wanted.file.size, wanted)
     if not wanted.whole:
         raise RangesIgnored
 
 
-def _check_length(headers: Mapping[str, str], expected: int, wanted: Wanted) -> None:
+def _check_length(headers: Mapping[str, str], expected: int, wanted: ExpectedRange) -> None:
     length = headers.get("Content-Length")
     if length is not None and length != str(expected):
         raise _wrong_size(int(length) if length.isdecimal() else None, wanted)
 
 
-def _wrong_size(got: int | None, wanted: Wanted) -> Refused:
+def _wrong_size(got: int | None, wanted: ExpectedRange) -> Refused:
     size = "an unknown size" if got is None else f"{got} bytes"
     return Refused(f"wrong size: {size} instead of {wanted.file.size}", WrongBytes, size)
 
@@ -123,7 +123,7 @@ def _is_html(headers: Mapping[str, str]) -> bool:
 
 
 def _bad_status(
-    status: int, headers: Mapping[str, str], wanted: Wanted, *, now: datetime, has_token: bool
+    status: int, headers: Mapping[str, str], wanted: ExpectedRange, *, now: datetime, has_token: bool
 ) -> Failed | Refused:
     if status in _TRY_AGAIN or status >= 500:
         return Failed(f"HTTP {status}", wait=retry_after(headers, now))

@@ -1,1 +1,1 @@
-"""The aiohttp application: hub endpoint, tracker, catalog."""
+"""aiohttp applications and the long-running roles that serve them."""

@@ -7,13 +7,13 @@ names the same content next.
 import time
 from pathlib import Path
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.disk import translated
 from p2pmodel.store.eviction import mark_served
-from p2pmodel.store.partial import remove_record
+from p2pmodel.store.files.disk import translated
+from p2pmodel.store.files.partial_file import remove_record
 from p2pmodel.store.publish import publish_blob, publish_snapshot
-from p2pmodel.store.revisions import revisions_at
+from p2pmodel.store.state.revisions import revisions_at
 
 TAINTED_FOR = 24 * 3600.0
 """Seconds for which clients are taken to still hold the wrong bytes that they may have been sent."""

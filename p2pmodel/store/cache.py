@@ -5,14 +5,14 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import COMMIT, RepoId, check_revision, is_commit
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput
-from p2pmodel.store.disk import names_in, translated
+from p2pmodel.store.files.disk import names_in, translated
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.staging import Staging
-from p2pmodel.store.verified import VerifiedBlobs
+from p2pmodel.store.state.verified_blobs import VerifiedBlobs
 
 
 class HubCache:

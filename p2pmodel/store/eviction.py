@@ -10,15 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.domain.manifest import ManifestFile
-from p2pmodel.domain.names import RepoId
-from p2pmodel.domain.sizes import human
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.names import RepoId
+from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.disk import translated
+from p2pmodel.store.files.disk import translated
+from p2pmodel.store.files.partial_file import remove_record
+from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob
-from p2pmodel.store.partial import remove_record
-from p2pmodel.store.space import allocated
 
 Key = tuple[RepoId, str]
 """A repository and an etag."""

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import RepoId
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import RepoId
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.disk import translated
+from p2pmodel.store.files.disk import translated
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CachedSnapshot:
     """A snapshot in the cache: which names point at it, and those of its files that are not here."""
 
     repo: RepoId
@@ -20,7 +20,7 @@ class Held:
     missing: tuple[ManifestFile, ...]
 
 
-def snapshots(cache: HubCache) -> Iterator[Held]:
+def snapshots(cache: HubCache) -> Iterator[CachedSnapshot]:
     """Every snapshot whose files are known, sorted by repository. Contents are not looked at. Blocks."""
     for name in cache.repos():
         repo = cache.repo(name)
@@ -29,7 +29,7 @@ def snapshots(cache: HubCache) -> Iterator[Held]:
             manifest = repo.manifest(commit)
             if manifest is not None:
                 names = tuple(sorted(ref for ref, target in refs.items() if target == commit))
-                yield Held(name, commit, names, manifest, tuple(repo.missing(manifest.files)))
+                yield CachedSnapshot(name, commit, names, manifest, tuple(repo.missing(manifest.files)))
 
 
 @translated()

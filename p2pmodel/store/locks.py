@@ -13,8 +13,8 @@ from typing import Protocol
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from p2pmodel.domain.manifest import ManifestFile
-from p2pmodel.domain.names import RepoId
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.names import RepoId
 from p2pmodel.errors import Unavailable
 
 PATIENCE = 60.0

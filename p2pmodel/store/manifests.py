@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile, lfs_pointer_oid
-from p2pmodel.domain.names import COMMIT, RepoId
+from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer_oid
+from p2pmodel.core.names import COMMIT, RepoId
 from p2pmodel.errors import P2PModelError
-from p2pmodel.store.disk import read_json, write_atomic
+from p2pmodel.store.files.disk import read_json, write_atomic
 
 TREE_FORMAT = 1
 """`format_version` of huggingface_hub's trees/<commit>.json."""

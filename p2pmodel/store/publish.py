@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import check_revision, is_commit
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.disk import link_atomic, sync, translated, write_atomic
+from p2pmodel.store.files.disk import link_atomic, sync, translated, write_atomic
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from p2pmodel.errors import NotFound
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.disk import translated
+from p2pmodel.store.files.disk import translated
+from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob
-from p2pmodel.store.space import allocated
 
 
 @translated()

@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-from p2pmodel.domain.manifest import ManifestFile
-from p2pmodel.store.disk import boot_id, names_in, read_json, translated, write_atomic
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.store.files.disk import boot_id, names_in, read_json, translated, write_atomic
 
 
 class Staging:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
+from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.disk import sync, translated
-from p2pmodel.store.hashing import chunks
-from p2pmodel.store.parallel import Count, default_jobs, ignore, in_parallel
+from p2pmodel.store.files.disk import sync, translated
+from p2pmodel.store.files.hashing import chunks
+from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def _encode(value: Encodable, out: list[bytes]) -> None:
 
 def decode(data: bytes) -> Bencoded:
     """The value that `data` is the encoding of. Raises BencodeError for anything else."""
-    reader = _Reader(data)
+    reader = _BencodeCursor(data)
     value = reader.value(0)
     reader.end()
     return value
@@ -65,7 +65,7 @@ def decode_dict(data: bytes) -> tuple[dict[bytes, Bencoded], dict[bytes, slice]]
 
     Raises BencodeError, also when the value is not a dictionary.
     """
-    reader = _Reader(data)
+    reader = _BencodeCursor(data)
     if data[:1] not in (b"d", b""):
         raise BencodeError("not a dictionary at byte 0")
     spans: dict[bytes, slice] = {}
@@ -74,7 +74,7 @@ def decode_dict(data: bytes) -> tuple[dict[bytes, Bencoded], dict[bytes, slice]]
     return value, spans
 
 
-class _Reader:
+class _BencodeCursor:
     """A cursor over the data; every method leaves it behind what it returned."""
 
     def __init__(self, data: bytes) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
-from p2pmodel.domain.connections import Connection
+from p2pmodel.core.connections import PeerConnection
 from p2pmodel.errors import LocalResource, NoSpace
 
 
@@ -130,7 +130,7 @@ class SwarmTorrent(Protocol):
     def status(self) -> SwarmStatus:
         """The state as of the engine's last tick (at most a second old)."""
 
-    async def connections(self) -> tuple[Connection, ...]:
+    async def connections(self) -> tuple[PeerConnection, ...]:
         """The peers that are connected now; none while the engine does not say."""
 
     async def feed(self, piece: int, data: bytes) -> bool:

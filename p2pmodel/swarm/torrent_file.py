@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from p2pmodel.domain.names import printable
+from p2pmodel.core.names import printable
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
 

@@ -7,9 +7,9 @@ follows from the repository, the commit and the files' hashes. Trackers and webs
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from p2pmodel.domain.layout import Layout
-from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.merkle import HASH, FileTree
+from p2pmodel.core.layout import Layout
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.merkle import HASH, FileTree
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count

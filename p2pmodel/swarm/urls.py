@@ -2,8 +2,8 @@
 
 from urllib.parse import urlsplit
 
-from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.names import printable
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import printable
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.file_list import Format
 

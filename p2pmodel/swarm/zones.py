@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from p2pmodel import __version__
-from p2pmodel.domain.connections import Connection
+from p2pmodel.core.connections import PeerConnection
 
 _ZONE = re.compile(rb"(p2pmodel/\S+) zone=([A-Za-z0-9._-]{1,64})")
 
@@ -30,7 +30,7 @@ def program_of(client: bytes) -> str:
     return (found[1] if found else client).decode(errors="replace")
 
 
-class Crossed:
+class ZoneTraffic:
     """Counts payload bytes from other zones than `zone`, look by look: what a connection brings between the last look
     and its end is not seen."""
 
@@ -39,7 +39,7 @@ class Crossed:
         self._zone = zone
         self._seen: dict[str, int] = {}
 
-    def look(self, connections: Iterable[Connection]) -> None:
+    def look(self, connections: Iterable[PeerConnection]) -> None:
         """Take in all connections as they are now. Looks must come in their order."""
         seen = {c.address: c.downloaded for c in connections if c.zone != self._zone}
         for address, received in seen.items():

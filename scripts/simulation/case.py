@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from p2pmodel.domain.layout import Layout, piece_length_for
+from p2pmodel.core.layout import Layout, piece_length_for
 from scripts.swarm.bound import Goodput
 from scripts.swarm.cluster import Link
 from scripts.swarm.kills import Kill

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from p2pmodel.domain.lease_messages import HEARTBEAT
-from p2pmodel.domain.leases import Demand, Leases, bits_of
-from p2pmodel.node.feeding import AHEAD, MOST_LEASED
-from p2pmodel.node.leasing import LEAST_PAUSE
-from p2pmodel.node.rate import Rate
-from p2pmodel.service.rooms import GATHER, GATHER_A_PEER
+from p2pmodel.coordinator.client.connection import LEAST_PAUSE
+from p2pmodel.coordinator.lease_messages import HEARTBEAT
+from p2pmodel.coordinator.leases import Demand, Leases, bits_of
+from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER
+from p2pmodel.core.rate import Rate
+from p2pmodel.node.fetch.piece_feed import AHEAD, MOST_LEASED
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import heapq
 import random
 
-from p2pmodel.domain.announces import Announce, Event, Role, Swarms
+from p2pmodel.coordinator.announces import Announce, Event, Role, TrackedSwarms
 
 INTERVAL = 30.0
 _HASH = b"simulated-info-hash!"
@@ -17,7 +17,7 @@ class Meeting:
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
-        self._swarms = Swarms(lambda: self.now, random.Random(seed), interval=INTERVAL)
+        self._swarms = TrackedSwarms(lambda: self.now, random.Random(seed), interval=INTERVAL)
         self._due: list[tuple[float, int]] = []
 
     def plan(self, node: int, when: float) -> None:

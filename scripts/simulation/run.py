@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pmodel.domain.leases import Leases
+from p2pmodel.coordinator.leases import Leases
 from scripts.simulation.case import Case
 from scripts.simulation.connections import Connections
 from scripts.simulation.coordination import Coordination

@@ -24,9 +24,9 @@ from p2pmodel.swarm.engine import (
     SwarmTorrent,
     TrackerFailed,
 )
-from p2pmodel.swarm.libtorrent_engine import LibtorrentEngine
+from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
 from p2pmodel.swarm.magnet import magnet_of
-from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
+from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.peer_ids import is_ours
 from p2pmodel.swarm.torrents import Metainfo, parse
 from tests.support.torrent_files import torrent_of

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.loading.chat import Answer, answer
+from p2pmodel.loading.chat import ChatAnswer, answer
 from p2pmodel.loading.model import load
 from tests.support.hub_clients import HubClient
 from tests.support.processes import PATIENCE, Finished, Nodes, environment, eventually
@@ -75,7 +75,7 @@ def times_in(text: str) -> list[str]:
     return re.findall(r"^(downloaded|loaded|\d+ tokens)\b.* in [\d.]+ s", text, re.MULTILINE)
 
 
-def expected(snapshot: Path, image: Path) -> Answer:
+def expected(snapshot: Path, image: Path) -> ChatAnswer:
     """What the model in the directory `snapshot` says, asked in this process."""
     return answer(load(snapshot, device="cpu"), QUESTION, image, max_new_tokens=TOKENS, on_text=lambda *_: None)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.names import Reference
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.importing import import_directory
+from p2pmodel.store.imports.importer import import_directory
 from tests.support.hub_clients import HubClient, new_hub_python, old_hub_python
 from tests.support.hub_layout import write_snapshot
 from tests.support.mirror_process import MirrorProcess, mirror_process

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.configuration import load_settings
+from p2pmodel.config.sources import load_settings
 
 UNIT = Path(__file__).parents[2] / "scripts" / "deploy" / "p2pmodel.service"
 

@@ -15,8 +15,8 @@ import aiohttp
 import libtorrent as lt
 import pytest
 
-from p2pmodel.domain.names import Reference
-from p2pmodel.node.coordinators import find, in_zone, publish
+from p2pmodel.coordinator.client.catalog import find, in_zone, publish
+from p2pmodel.core.names import Reference
 from p2pmodel.swarm.torrents import Format
 from tests.support.eventually import eventually
 from tests.support.foreign_clients import differences, foreign_client

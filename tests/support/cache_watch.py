@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from p2pmodel.domain.manifest import git_blob_hasher
-from p2pmodel.domain.names import COMMIT
+from p2pmodel.core.manifest import git_blob_hasher
+from p2pmodel.core.names import COMMIT
 
 _EVERY = 0.005
 _OF_A_CLIENT = ".incomplete"

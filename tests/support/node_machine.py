@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.transfers import State, TransferView
-from p2pmodel.node.fetching import FetchRequest, Home
-from p2pmodel.node.finding import parse_target
+from p2pmodel.config.settings import OriginSettings, Settings, SwarmSettings
+from p2pmodel.core.views import State, TransferView
+from p2pmodel.node.fetch.fetch import FetchRequest, NodeContext
 from p2pmodel.node.node import Node
-from p2pmodel.settings import OriginSettings, Settings, SwarmSettings
+from p2pmodel.node.snapshot.resolve import parse_target
 from p2pmodel.store.cache import HubCache
-from p2pmodel.swarm.memory import MemoryEngine
+from p2pmodel.swarm.memory.engine import MemoryEngine
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, Swarm, assert_nothing_runs
 
@@ -35,7 +35,7 @@ class Machine:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Node]:
         async with self.swarm.engine() as self.engine:
-            home = Home(self.engine, HubCache(self.settings.cache_dir))
+            home = NodeContext(self.engine, HubCache(self.settings.cache_dir))
             async with Node(home, self.settings, self.root / "state", note=self.notes.append) as node:
                 yield node
             assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("transfer")]

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pmodel.node.progress import Progress, Reporter
-from p2pmodel.node.transfer import Transfer
-from p2pmodel.node.transfer_plan import TransferPlan
+from p2pmodel.node.fetch.download import Download
+from p2pmodel.node.fetch.plan import DownloadPlan
+from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
-from p2pmodel.origin.pace import Pace
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings
-from p2pmodel.swarm.memory import MemoryEngine, MemoryNetwork
+from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.swarm.torrents import build, layout_of, parse
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
@@ -95,9 +95,9 @@ class Swarm:
         peer_timeout: float = 0.1,
         stall_timeout: float = 1.0,
         coordinators: tuple[str, ...] = (),
-        pace: Pace | None = None,
-    ) -> Transfer:
-        plan = TransferPlan(
+        pace: PullPace | None = None,
+    ) -> Download:
+        plan = DownloadPlan(
             metainfo=self.metainfo,
             files=frozenset(range(len(self.metainfo.manifest.files))) if files is None else files,
             refs=("main",),
@@ -109,7 +109,7 @@ class Swarm:
             pace=pace,
         )
         repo = (cache or self.cache()).repo(self.metainfo.manifest.repo)
-        return Transfer(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)
+        return Download(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)
 
     def published(self, cache: HubCache | None = None) -> dict[str, bytes]:
         """What the snapshot `main` of the cache holds, by path; empty when there is none."""

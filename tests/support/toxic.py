@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from p2pmodel.domain.layout import MIB
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core.layout import MIB
 from p2pmodel.origin.origin import Origin
-from p2pmodel.settings import MirrorSettings, OriginSettings
-from p2pmodel.store.partial import PartialFile
+from p2pmodel.store.files.partial_file import PartialFile
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 

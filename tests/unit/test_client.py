@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.client import Client, NoDaemon
-from p2pmodel.domain.transfers import Limits, LimitsView, TransferView
+from p2pmodel.core.views import LimitsView, RateLimits, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
+from p2pmodel.http.server import serving_unix
 from p2pmodel.node.node import Node
-from p2pmodel.service.control import control_app
-from p2pmodel.service.node_api import NodeApi
-from p2pmodel.service.server import serving_unix
+from p2pmodel.service.control.api import NodeApi
+from p2pmodel.service.control.app import control_app
 from tests.support.node_machine import Machine, machine, until_state
 from tests.support.node_swarm import CONTENTS
 
@@ -53,7 +53,7 @@ async def test_every_call(machine: Machine, node: Node, client: Client) -> None:
     assert [s.repo for s in await client.snapshots()] == ["org/model"]
     [swarm] = await client.peers()
     assert (swarm.transfer, swarm.connections) == (begun.id, await client.connections(begun.id))
-    assert await client.limit(Limits(1, 2)) == await client.limits() == LimitsView(1, 2, 1, 2)
+    assert await client.limit(RateLimits(1, 2)) == await client.limits() == LimitsView(1, 2, 1, 2)
     assert (await client.cancel(begun.id)).id == begun.id
     assert (await client.remove(f"org/model@{machine.swarm.snapshot.commit}")).freed >= 0
     assert await client.snapshots() == ()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from p2pmodel import configuration
-from p2pmodel.settings import MirrorSettings, Settings
+from p2pmodel.config import sources
+from p2pmodel.config.settings import MirrorSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_every_variable_is_named(name: str) -> None:
     assert re.search(rf"\b{name}\b", where), f"README.md says nothing about {name}"
 
 
-@pytest.mark.parametrize(("name", "key"), sorted(configuration._ENVIRONMENT.items()))
+@pytest.mark.parametrize(("name", "key"), sorted(sources._ENVIRONMENT.items()))
 def test_a_variable_stands_in_the_row_of_its_setting(name: str, key: str) -> None:
     row = next(line for line in SECTION.splitlines() if line.startswith(f"| `{key}` |"))
     assert f"`{name}`" in row

@@ -8,7 +8,7 @@ import pytest
 
 from p2pmodel.cli import console
 from p2pmodel.cli.console import Style, describe, reporting
-from p2pmodel.node.progress import Progress
+from p2pmodel.node.reporter import Progress
 
 MIB = 1 << 20
 

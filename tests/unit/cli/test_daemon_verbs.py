@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.cli.log import logger
-from p2pmodel.cli.outcome import Outcome
+from p2pmodel.cli.outcome import FetchReport
 from p2pmodel.cli.status import peer_table, table
 from p2pmodel.cli.transfers import chosen
 from p2pmodel.cli.why import words
-from p2pmodel.domain.connections import Connection
-from p2pmodel.domain.diagnosis import Diagnosis
-from p2pmodel.domain.progress import Progress, Timings
-from p2pmodel.domain.transfers import TransferView, Trouble
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.diagnosis import Diagnosis
+from p2pmodel.core.progress import Progress, Timings
+from p2pmodel.core.views import TransferError, TransferView
 from p2pmodel.errors import InvalidInput, NotFound
 from tests.support.command_line import CommandLine
 
@@ -93,7 +93,7 @@ def test_a_transfer_is_named_by_its_repository_or_a_revision():
 
 def test_the_table_says_what_each_does():
     waiting = view(progress=Progress("downloading", 10, 5, waiting_for="peers (none is connected)"))
-    failed = view(state="failed", trouble=Trouble("unavailable", "nobody answers"))
+    failed = view(state="failed", trouble=TransferError("unavailable", "nobody answers"))
     rows = table([VIEW, waiting, failed, view(state="ready", complete=True, progress=Progress("finding"))]).splitlines()
     assert " ".join(rows[1].split()) == "org/model abababab active 25% 2.0 GB 40.0 MB/s 0.0 MB/s 3 downloading"
     assert rows[2].endswith("waiting for peers (none is connected)")
@@ -112,8 +112,8 @@ def test_the_log_is_for_machines_where_nobody_looks(capsys: pytest.CaptureFixtur
 
 
 def test_an_outcome_says_what_came():
-    def outcome(progress: Progress) -> Outcome:
-        return Outcome(Path("/x"), "a/b", "ab" * 20, 10, Timings(3.0, 0.5, 2.0, 0.5), progress)
+    def outcome(progress: Progress) -> FetchReport:
+        return FetchReport(Path("/x"), "a/b", "ab" * 20, 10, Timings(3.0, 0.5, 2.0, 0.5), progress)
 
     came = outcome(Progress("done", 10, 10, from_cache=2, from_peers=5, from_mirrors=3))
     assert came.words() == "downloaded 8 bytes in 2.00 s, then verified in 0.50 s"
@@ -130,8 +130,8 @@ def test_a_diagnosis_is_one_line():
 
 
 def test_the_peers_of_a_transfer_are_lines() -> None:
-    peer = Connection("10.0.0.2:6881", "peer", "qBittorrent/4.5.2", "", 0.999, 2_000_000, 0, 5_000_000, 0, "DI")
-    seeder = Connection("http://10.0.0.1:6969", "seeder", zone="rack-1")
+    peer = PeerConnection("10.0.0.2:6881", "peer", "qBittorrent/4.5.2", "", 0.999, 2_000_000, 0, 5_000_000, 0, "DI")
+    seeder = PeerConnection("http://10.0.0.1:6969", "seeder", zone="rack-1")
     lines = [line.split("  ") for line in peer_table([(VIEW, peer), (VIEW, seeder)]).splitlines()]
     cells = [[cell.strip() for cell in line if cell] for line in lines]
     assert cells[0] == ["REPO", "PEER", "HAS", "DOWN", "UP", "RECEIVED", "SENT", "FLAGS", "ZONE", "CLIENT"]

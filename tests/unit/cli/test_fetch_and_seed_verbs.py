@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 
 from p2pmodel.cli.fetch import fetch
 from p2pmodel.cli.seed import seed
-from p2pmodel.domain.addresses import ListenAddress
-from p2pmodel.domain.names import Reference
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import EntryNotFound, InvalidInput, NotFound, P2PModelError, Unavailable
-from p2pmodel.node.seeding import Seeded
-from p2pmodel.service.seeder import Seeder, Served
+from p2pmodel.node.seed.seed import SeedResult
+from p2pmodel.service.roles.seeder import Seeder, SeederAddresses
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
 from tests.support.stored import CONTENTS, publish
@@ -135,8 +135,8 @@ def test_a_directory_is_seeded_under_its_name(cache: HubCache, tmp_path: Path) -
 def test_the_command_for_the_nodes_fetches_the_same(
     cache: HubCache, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], name: str
 ) -> None:
-    async def run(self: Seeder, _role: object, on_ready: Callable[[Seeded, Served], None]) -> None:
-        on_ready(await self.build(), Served("http://10.0.0.1:6969", ListenAddress("10.0.0.1", 6881)))
+    async def run(self: Seeder, _role: object, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
+        on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969", ListenAddress("10.0.0.1", 6881)))
 
     monkeypatch.setattr(Seeder, "run", run)
     inline = [option for option in options if option.startswith("@")]
@@ -147,8 +147,8 @@ def test_the_command_for_the_nodes_fetches_the_same(
 
 
 def test_with_a_token_no_magnet_is_shown(cache: HubCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async def run(self: Seeder, _role: object, on_ready: Callable[[Seeded, Served], None]) -> None:
-        on_ready(await self.build(), Served("http://10.0.0.1:6969/<token>", ListenAddress("10.0.0.1", 6881)))
+    async def run(self: Seeder, _role: object, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
+        on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969/<token>", ListenAddress("10.0.0.1", 6881)))
 
     monkeypatch.setattr(Seeder, "run", run)
     (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef")

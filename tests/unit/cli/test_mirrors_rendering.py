@@ -6,26 +6,26 @@ import sys
 
 import pytest
 
-from p2pmodel.cli.columns import aligned
-from p2pmodel.cli.mirrors_bench import as_csv, check_plot, report, table
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import RepoId
-from p2pmodel.domain.throughput import Run
+from p2pmodel.cli.mirrors.bench import as_csv, check_plot, report, table
+from p2pmodel.cli.table import aligned
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import RepoId
 from p2pmodel.errors import EntryNotFound, InvalidInput
-from p2pmodel.node.benching import Benched, chosen
+from p2pmodel.node.measure.bench import MirrorBenchResult, chosen
+from p2pmodel.origin.mirrors.throughput import BenchRun
 
 FILE = ManifestFile("model.safetensors", 50_000_000, "b" * 40, "a" * 64)
 EMPTY = ManifestFile("empty", 0, "c" * 40, None)
 MANIFEST = Manifest(RepoId("org/model"), "d" * 40, (FILE, EMPTY))
-QUICK = Run(FILE.size, 0.5, 0.0123, 0.045, rates=(1e8,))
-RETRIED = Run(FILE.size, 1.0, 0.0123, 0.045, rates=(5e7,), retried=True)
-BROKEN = Run(FILE.size, None, None, None, error="connection refused")
+QUICK = BenchRun(FILE.size, 0.5, 0.0123, 0.045, rates=(1e8,))
+RETRIED = BenchRun(FILE.size, 1.0, 0.0123, 0.045, rates=(5e7,), retried=True)
+BROKEN = BenchRun(FILE.size, None, None, None, error="connection refused")
 
 
 @pytest.fixture
-def benched() -> Benched:
+def benched() -> MirrorBenchResult:
     endpoints = {"cdn": "http://cdn.test", "down": "http://down.test"}
-    return Benched(MANIFEST, FILE, endpoints, {"cdn": [QUICK, RETRIED], "down": [BROKEN, BROKEN]})
+    return MirrorBenchResult(MANIFEST, FILE, endpoints, {"cdn": [QUICK, RETRIED], "down": [BROKEN, BROKEN]})
 
 
 def test_the_table(benched):
@@ -68,7 +68,7 @@ def test_which_file_is_measured():
 
 
 def test_without_matplotlib_a_picture_is_refused_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.delitem(sys.modules, "p2pmodel.cli.mirrors_plot", raising=False)
+    monkeypatch.delitem(sys.modules, "p2pmodel.cli.mirrors.plot", raising=False)
     for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InvalidInput, match=r"^--plot needs matplotlib; pip install 'p2pmodel\[plot\]'$"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from p2pmodel.cli.tracker import tracker
+from p2pmodel.cli.coordinator import tracker
 from p2pmodel.errors import InvalidInput
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.names import Reference
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, RevisionNotFound
-from p2pmodel.node.progress import Progress, Reporter
-from p2pmodel.node.torrents import create_torrent
+from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.snapshot.created_torrent import create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
 from tests.support.hub_layout import write_snapshot

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.sources import Source, Sources
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.coordinator.client import connection
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.errors import Unavailable
-from p2pmodel.node import feeding, leaseholding, leasing, seeders
-from p2pmodel.node.transfer import Transfer
+from p2pmodel.http.server import serving
+from p2pmodel.node.fetch import leaseholder, piece_feed, seeders
+from p2pmodel.node.fetch.download import Download
+from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
-from p2pmodel.origin.pace import Pace
-from p2pmodel.service.catalog import Catalog
-from p2pmodel.service.coordinator import coordinator_app
-from p2pmodel.service.publication import read_publication
-from p2pmodel.service.server import serving
-from p2pmodel.service.tracker import Tracker
-from p2pmodel.settings import MirrorSettings, OriginSettings
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.node_swarm import CONTENTS, Swarm, assert_nothing_runs
@@ -31,11 +32,11 @@ CLOSED = "http://127.0.0.1:1"
 
 @pytest.fixture
 def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
-    monkeypatch.setattr(feeding, "TICK", 0.05)
-    monkeypatch.setattr(feeding, "MEETING", 0.2)
-    monkeypatch.setattr(leasing, "RECONNECT", 0.1)
-    monkeypatch.setattr(leasing, "HEARTBEAT", 0.1)
-    monkeypatch.setattr(leaseholding, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(piece_feed, "TICK", 0.05)
+    monkeypatch.setattr(piece_feed, "MEETING", 0.2)
+    monkeypatch.setattr(connection, "RECONNECT", 0.1)
+    monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(leaseholder, "LOOK_EVERY", 0.05)
     monkeypatch.setattr(seeders, "PATIENCE", 0.5)
     return Swarm(tmp_path)
 
@@ -78,7 +79,7 @@ async def test_leased_pieces_come_from_a_seeder_over_http_and_count_as_from_peer
 
 
 async def test_seeders_are_pulled_from_at_a_pace_that_may_change(swarm: Swarm) -> None:
-    pace = Pace(1024)
+    pace = PullPace(1024)
     async with FakeHub(swarm.snapshot) as seeder, coordinator(swarm) as boss, swarm.engine() as engine:
         boss.sources.add(swarm.metainfo.info_hash, Source(seeder.url, ""))
         async with swarm.transfer(engine, coordinators=(boss.url,), pace=pace) as transfer:
@@ -98,7 +99,7 @@ async def test_peers_that_start_together_pull_one_copy_in_all(swarm: Swarm, seed
         boss = await stack.enter_async_context(coordinator(swarm))
         if seeded:
             boss.sources.add(swarm.metainfo.info_hash, Source(hub.url))
-        transfers: list[Transfer] = []
+        transfers: list[Download] = []
         for number in range(4):
             engine = await stack.enter_async_context(swarm.engine(f"127.0.0.{number + 2}"))
             origin = await stack.enter_async_context(mirror(CLOSED if seeded else hub.url))
@@ -130,7 +131,7 @@ async def test_a_coordinator_that_is_gone_from_the_start_is_done_without(swarm: 
 async def test_a_coordinator_that_goes_midway_is_done_without(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch, seeded: bool
 ) -> None:
-    monkeypatch.setattr(leaseholding, "LOST_FOR", 0.3)
+    monkeypatch.setattr(leaseholder, "LOST_FOR", 0.3)
     async with (
         FakeHub(swarm.snapshot, rate=1_000_000) as hub,
         swarm.engine() as engine,
@@ -148,7 +149,7 @@ async def test_a_coordinator_that_goes_midway_is_done_without(
     assert swarm.published() == CONTENTS
 
 
-async def download(transfer: Transfer) -> None:
+async def download(transfer: Download) -> None:
     async with transfer:
         await transfer.download()
 
@@ -205,7 +206,7 @@ async def test_who_needs_nothing_asks_for_no_leases(swarm: Swarm) -> None:
 
 
 async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaseholding, "ALONE_FOR", 0.1)
+    monkeypatch.setattr(leaseholder, "ALONE_FOR", 0.1)
     async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine, coordinator(swarm) as boss:
         await swarm.seed(seeder, trackers=())
         where = f"{seeder.address[0]}:{seeder.address[1]}"
@@ -217,7 +218,7 @@ async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monke
 
 async def test_nobody_is_given_up_before_mirrors_may_be_asked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has a piece is met first, which may take longer than what is waited for when nothing comes."""
-    monkeypatch.setattr(feeding, "MEETING", 0.8)
+    monkeypatch.setattr(piece_feed, "MEETING", 0.8)
     async with (
         FakeHub(swarm.snapshot) as hub,
         coordinator(swarm) as boss,

@@ -7,21 +7,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from p2pmodel.domain.names import Reference, RepoId
-from p2pmodel.domain.transfers import Limits, LimitsView
+from p2pmodel.config.settings import DaemonSettings, MirrorSettings, SwarmSettings
+from p2pmodel.coordinator.client.catalog import find
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.views import LimitsView, RateLimits
 from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
-from p2pmodel.node import kept
-from p2pmodel.node.coordinators import find
-from p2pmodel.node.fetching import FetchRequest
-from p2pmodel.node.finding import parse_target
+from p2pmodel.http.server import serving
+from p2pmodel.node import managed_transfer
+from p2pmodel.node.fetch.fetch import FetchRequest
 from p2pmodel.node.node import Node
-from p2pmodel.service.catalog import Catalog
-from p2pmodel.service.coordinator import coordinator_app
-from p2pmodel.service.server import serving
-from p2pmodel.service.tracker import Tracker
-from p2pmodel.settings import DaemonSettings, MirrorSettings, SwarmSettings
+from p2pmodel.node.snapshot.resolve import parse_target
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.transfers import TransferRecords
+from p2pmodel.store.state.transfer_records import TransferRecords
 from p2pmodel.swarm.torrents import parse
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -281,7 +281,7 @@ async def test_one_that_fails_says_why_and_lets_the_others_go_on(machine: Machin
 
 
 async def test_one_that_nobody_could_feed_is_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "FIRST_RETRY", 0.3)
+    monkeypatch.setattr(managed_transfer, "FIRST_RETRY", 0.3)
     machine.use(swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=0.3))
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
@@ -294,7 +294,7 @@ async def test_one_that_nobody_could_feed_is_tried_again(machine: Machine, monke
 
 
 async def test_a_fault_of_this_machine_is_not_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(managed_transfer, "FIRST_RETRY", 0.01)
     machine.settings.cache_dir.write_text("a file")
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
@@ -368,7 +368,7 @@ async def test_limits_change_while_it_runs(machine: Machine) -> None:
     machine.use(swarm=SwarmSettings(upload_limit=5))
     async with machine.running() as node:
         assert node.limits == LimitsView(5, 0, 5, 0)
-        assert node.limit(Limits(1000, 2000)) == node.limits == LimitsView(1000, 2000, 1000, 2000)
+        assert node.limit(RateLimits(1000, 2000)) == node.limits == LimitsView(1000, 2000, 1000, 2000)
         assert machine.engine.limits == (1000, 1000), "and as much over HTTP"
 
 
@@ -378,7 +378,7 @@ async def test_the_time_of_day_limits_it(machine: Machine) -> None:
         await asyncio.sleep(0)
         assert node.limits == LimitsView(5, 0, 7, 0, ("00:00-24:00=7",))
         assert machine.engine.limits == (7, 0)
-        assert node.limit(Limits(1, 2)) == LimitsView(1, 2, 7, 2, ("00:00-24:00=7",))
+        assert node.limit(RateLimits(1, 2)) == LimitsView(1, 2, 7, 2, ("00:00-24:00=7",))
 
 
 async def test_a_folder_is_for_one_node(machine: Machine) -> None:

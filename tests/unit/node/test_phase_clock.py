@@ -1,6 +1,6 @@
 """What each phase took."""
 
-from p2pmodel.node.progress import Phase, PhaseClock
+from p2pmodel.node.reporter import Phase, PhaseClock
 
 
 def test_phases_are_timed_and_may_come_again() -> None:

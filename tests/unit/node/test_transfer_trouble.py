@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.bitfield import unpack
+from p2pmodel.core.bitfield import unpack
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
-from p2pmodel.node import have_record, transfer, waiting
-from p2pmodel.swarm import memory_torrent
+from p2pmodel.node.fetch import download, have_record, stall
+from p2pmodel.swarm.memory import torrent
 from tests.support.eventually import eventually
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
 
@@ -24,7 +24,7 @@ def swarm(tmp_path: Path) -> Swarm:
 
 def failing_writes(monkeypatch: pytest.MonkeyPatch, number: int, after: int) -> None:
     """Let the in-memory engine's disk fail with `number` once `after` pieces are written."""
-    write, written = memory_torrent._write, 0
+    write, written = torrent._write, 0
 
     def sometimes(path: Path, offset: int, data: bytes) -> None:
         nonlocal written
@@ -33,7 +33,7 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch, number: int, after: int) -> 
         written += 1
         write(path, offset, data)
 
-    monkeypatch.setattr(memory_torrent, "_write", sometimes)
+    monkeypatch.setattr(torrent, "_write", sometimes)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
 
 
 async def test_what_it_waits_for_is_shown_after_a_while(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "QUIET", 0.0)
+    monkeypatch.setattr(stall, "QUIET", 0.0)
     async with (
         swarm.engine() as engine,
         swarm.engine(SEEDER) as seeder,
@@ -115,8 +115,8 @@ async def test_what_it_waits_for_is_shown_after_a_while(swarm: Swarm, monkeypatc
 
 
 async def test_a_disk_that_damages_every_download_is_given_up(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = memory_torrent._write
-    monkeypatch.setattr(memory_torrent, "_write", lambda path, offset, data: write(path, offset, b"\xff" + data[1:]))
+    write = torrent._write
+    monkeypatch.setattr(torrent, "_write", lambda path, offset, data: write(path, offset, b"\xff" + data[1:]))
     index = swarm.metainfo.manifest.files.index(swarm.snapshot.file("nested/other.bin"))
     async with swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
         await swarm.seed(seeder)
@@ -124,7 +124,7 @@ async def test_a_disk_that_damages_every_download_is_given_up(swarm: Swarm, monk
             async with swarm.transfer(engine, files=frozenset({index})) as transferring:
                 await asyncio.wait_for(transferring.download(), 9)
     assert swarm.heard.notes == ["nested/other.bin was damaged on this disk; its bad pieces are downloaded again"] * (
-        transfer.MAX_DAMAGE - 1
+        download.MAX_DAMAGE - 1
     )
     assert not swarm.published()
     await assert_nothing_runs()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.origin.origin import Origin
-from p2pmodel.settings import MirrorSettings, OriginSettings
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.virtual_clock import VirtualClock

@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import constants
 from pydantic import SecretStr
 
-from p2pmodel.domain.names import Reference
+from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
-from p2pmodel.settings import MirrorSettings
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 

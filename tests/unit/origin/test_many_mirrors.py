@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from p2pmodel.domain.names import Reference
-from p2pmodel.domain.ranking import State
-from p2pmodel.settings import MirrorSettings
+from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.core.names import Reference
+from p2pmodel.origin.mirrors.health import State
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of

@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from p2pmodel.domain.manifest import Manifest, ManifestFile
-from p2pmodel.domain.names import RepoId
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import RepoId
 from p2pmodel.errors import (
     AccessDenied,
     EntryNotFound,
@@ -14,15 +14,15 @@ from p2pmodel.errors import (
     WrongBytes,
 )
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
-from p2pmodel.origin.responses import Wanted, check_identity, judge
+from p2pmodel.origin.responses import ExpectedRange, check_identity, judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT = "c" * 40
 FILE = ManifestFile("model.safetensors", 100, "a" * 40, "b" * 64)
 PAGE = ManifestFile("docs/index.html", 100, "a" * 40)
 MANIFEST = Manifest(RepoId("org/model"), COMMIT, (FILE, PAGE))
-PART = Wanted(MANIFEST, FILE, 10, 20)
-WHOLE = Wanted(MANIFEST, FILE, 0, 100)
+PART = ExpectedRange(MANIFEST, FILE, 10, 20)
+WHOLE = ExpectedRange(MANIFEST, FILE, 0, 100)
 RIGHT = {"Content-Range": "bytes 10-19/100", "Content-Length": "10", "X-Repo-Commit": COMMIT}
 
 
@@ -35,7 +35,7 @@ def test_what_is_right_passes():
     check(206, {"Content-Range": "bytes 10-19/100"})
     check(200, {"Content-Length": "100"}, WHOLE)
     check(200, {}, WHOLE)
-    check(200, {"Content-Type": "text/html"}, Wanted(MANIFEST, PAGE, 0, 100))
+    check(200, {"Content-Type": "text/html"}, ExpectedRange(MANIFEST, PAGE, 0, 100))
     check(206, RIGHT | {"Content-Encoding": "identity"})
 
 

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import pytest
 from huggingface_hub import close_session
 
-from p2pmodel.domain.names import Reference
+from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import InvalidInput, Unavailable
-from p2pmodel.settings import MirrorSettings
 from tests.support.certificates import authority
 from tests.support.fake_hub import FakeHub
 from tests.support.memory_sink import MemorySink

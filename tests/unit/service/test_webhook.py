@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from p2pmodel.service.server import serving
+from p2pmodel.http.server import serving
 from p2pmodel.service.webhook import Webhook
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.manifest import Manifest
+from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import NoSpace, Unavailable
 from p2pmodel.store import eviction
 from p2pmodel.store.arrivals import arriving_path

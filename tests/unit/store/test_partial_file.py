@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.domain.layout import BLOCK, MIB
-from p2pmodel.domain.manifest import ManifestFile
+from p2pmodel.core.layout import BLOCK, MIB
+from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.errors import LocalResource, NoSpace
-from p2pmodel.store import partial as module
-from p2pmodel.store.partial import PartialFile
+from p2pmodel.store.files import partial_file as module
+from p2pmodel.store.files.partial_file import PartialFile
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.naive_merkle import naive_tree
 
@@ -320,12 +320,12 @@ async def test_a_file_cut_behind_our_back_is_noticed(path: Path) -> None:
 CHILD = """
 import random, sys
 from pathlib import Path
-from p2pmodel.domain.manifest import ManifestFile
-from p2pmodel.store import partial
-partial.RECORD_EVERY = 50_000
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.store.files import partial_file
+partial_file.RECORD_EVERY = 50_000
 data = random.Random(5).randbytes(3_000_000)
 file = ManifestFile("f", len(data), "a" * 40)
-sink = partial.PartialFile.open(Path(sys.argv[1]), file, 1 << 14)
+sink = partial_file.PartialFile.open(Path(sys.argv[1]), file, 1 << 14)
 starts = list(range(0, len(data), 10_000))
 random.Random(6).shuffle(starts)
 for at in starts:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.names import RepoId
+from p2pmodel.core.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.store import staging as module
 from p2pmodel.store.cache import HubCache

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.domain.manifest import Manifest
-from p2pmodel.domain.names import RepoId
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import digest_of, sealed_digest, verify

@@ -3,14 +3,14 @@
 import pytest
 
 from p2pmodel import __version__
-from p2pmodel.domain.connections import Connection
-from p2pmodel.swarm.zones import Crossed, client_name, program_of, zone_of
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.swarm.zones import ZoneTraffic, client_name, program_of, zone_of
 
 A, B = "10.0.0.1:1", "10.0.0.2:2"
 
 
-def sender(address: str, zone: str, received: int) -> Connection:
-    return Connection(address, "peer", zone=zone, downloaded=received)
+def sender(address: str, zone: str, received: int) -> PeerConnection:
+    return PeerConnection(address, "peer", zone=zone, downloaded=received)
 
 
 @pytest.mark.parametrize("zone", ["a", "rack-1.b_2", "z" * 64])
@@ -27,20 +27,20 @@ def test_others_have_none(client: bytes) -> None:
 
 
 def test_only_other_zones_count_and_only_once() -> None:
-    crossed = Crossed("a")
+    crossed = ZoneTraffic("a")
     for received in (5, 5, 9):
         crossed.look([sender(A, "a", 100), sender(B, "b", received)])
     assert crossed.total == 9
 
 
 def test_programs_that_say_no_zone_are_of_another() -> None:
-    crossed = Crossed("a")
+    crossed = ZoneTraffic("a")
     crossed.look([sender(A, "", 7)])
     assert crossed.total == 7
 
 
 def test_a_new_connection_from_the_same_place_begins_anew() -> None:
-    crossed = Crossed("a")
+    crossed = ZoneTraffic("a")
     crossed.look([sender(B, "b", 10)])
     crossed.look([sender(B, "b", 4)])
     crossed.look([])

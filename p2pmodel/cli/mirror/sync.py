@@ -1,0 +1,113 @@
+"""`p2pmodel mirror sync`: whole snapshots into this cache, once or on a schedule."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.run import run
+from p2pmodel.cli.run import serve as run_forever
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.names import Reference, printable
+from p2pmodel.core.sizes import human
+from p2pmodel.errors import InvalidInput
+from p2pmodel.node.hub.admission import Admission
+from p2pmodel.node.hub.sync import MirrorSync, SyncResult
+from p2pmodel.store.state.sync_log import SyncLog
+
+INTERRUPTED = "interrupted; what was verified is kept: run the same command again"
+
+
+@click.command()
+@click.argument("repos", metavar="[REPO[@REV]]...", nargs=-1)
+@click.option(
+    "--list",
+    "list_file",
+    type=click.Path(path_type=Path),
+    help="File with one REPO[@REV] a line; read anew for every round.",
+)
+@click.option("--every", callback=options.duration, metavar="TIME", help="Go on for ever, one round every TIME (6h).")
+@options.sync_log
+@options.admission
+@options.origin
+@options.common
+@options.progress
+def sync(
+    *,
+    settings: Settings,
+    repos: tuple[str, ...],
+    list_file: Path | None,
+    every: float | None,
+    rules: Admission,
+    sync_log: Path | None,
+    style: Style,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Bring whole snapshots into the cache, moving only files that changed, and print their paths.
+
+    The mirrors of the settings, or --endpoint, are asked what each revision is now. With --json one object a line.
+    """
+    listed = _listed(repos, list_file)
+    refs = listed()
+    with reporting(style, quiet=quiet) as screen:
+
+        def show(done: SyncResult) -> None:
+            with screen.aside():
+                click.echo(json.dumps(_plain(done)) if as_json else str(done.path))
+                if not quiet and not as_json:
+                    click.echo(_words(done), err=True)
+
+        log = SyncLog(options.sync_log_path(settings, sync_log))
+        syncing = MirrorSync(settings, screen, show, rules=rules, log=log)
+        if every is None:
+            run(syncing.once(refs), interrupted=INTERRUPTED)
+        elif every < 1:
+            raise InvalidInput("--every is at least a second", hint="for example --every 6h")
+        else:
+            run_forever(syncing.every(every, listed), interrupted=INTERRUPTED)
+
+
+def _listed(repos: tuple[str, ...], list_file: Path | None) -> Callable[[], Sequence[Reference]]:
+    """What to sync, read anew at each call."""
+    if not repos and list_file is None:
+        raise InvalidInput("there is nothing to sync", hint="name REPO[@REV], or a --list of them")
+    named = [Reference.parse(text) for text in repos]
+
+    def read() -> Sequence[Reference]:
+        return list(dict.fromkeys([*named, *(_read(list_file) if list_file else [])]))
+
+    return read
+
+
+def _read(path: Path) -> list[Reference]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InvalidInput(f"the list {printable(str(path))} cannot be read: {reason}") from None
+    stripped = (line.partition("#")[0].strip() for line in lines)
+    return [Reference.parse(text) for text in stripped if text]
+
+
+def _plain(done: SyncResult) -> dict[str, object]:
+    return {
+        "repo": str(done.ref.repo),
+        "revision": done.ref.revision,
+        "commit": done.manifest.commit,
+        "before": done.before,
+        "path": str(done.path),
+        "size": done.manifest.total_size,
+        "from_mirrors": done.moved,
+        "from_cache": done.kept,
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def _words(done: SyncResult) -> str:
+    if done.before == done.manifest.commit and not done.moved:
+        return f"{done.ref} is unchanged ({done.manifest.commit[:12]})"
+    return f"{done.ref} is {done.manifest.commit[:12]} now: {human(done.moved)} moved in {done.seconds:.1f} s"

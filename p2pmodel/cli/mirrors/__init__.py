@@ -1,0 +1,1 @@
+"""p2pmodel mirrors: show, benchmark and watch the mirrors."""

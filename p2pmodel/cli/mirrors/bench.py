@@ -1,0 +1,176 @@
+"""`p2pmodel mirrors bench`: what each mirror delivers, measured with real downloads."""
+
+import csv
+import json
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.run import run as run_verb
+from p2pmodel.cli.table import aligned, milliseconds, rate
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.names import Reference
+from p2pmodel.core.sizes import human
+from p2pmodel.errors import InvalidInput, Unavailable
+from p2pmodel.node.measure.bench import MirrorBench, MirrorBenchResult
+from p2pmodel.node.measure.gauges import online
+from p2pmodel.origin.mirrors.throughput import BenchRun, BenchSummary, summarize
+from p2pmodel.os_errors import translate
+
+HEADER = ("MIRROR", "CONNECT", "FIRST BYTE", "COMPLETE", "AVERAGE", "PEAK", "P95", "OF LINK", "FAILED", "RETRIED")
+
+
+@click.command()
+@options.reference
+@click.option("--runs", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Downloads per mirror.")
+@click.option("--file", "path", metavar="PATH", help="Which file of the repository (default: the largest).")
+@click.option(
+    "--link-mbps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MB/S",
+    help="What the link can do, in megabytes a second (default: the best rate measured).",
+)
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, allow_dash=True), help="Write the table as CSV.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it (needs p2pmodel[plot]).")
+@options.endpoint
+@options.common
+def bench(
+    *,
+    settings: Settings,
+    ref: Reference,
+    runs: int,
+    path: str | None,
+    link_mbps: float | None,
+    csv_path: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Download one file from each mirror alone, again and again, and print what that took.
+
+    Complete time is from the request to the verified hash. Rates are means over whole seconds; P95 is what 95 % of the
+    seconds do not exceed. A run without any progress for 10 s has failed; a mirror whose first runs all fail without a
+    byte is not asked for the rest. What is downloaded is thrown away.
+    """
+    online(settings)
+    to_stdout = csv_path is not None and str(csv_path) == "-"
+    if to_stdout and as_json:
+        raise InvalidInput("--json and --csv - both want stdout", hint="name a file: --csv bench.csv")
+    for output in (None if to_stdout else csv_path, plot):
+        options.check_output(output)
+    if plot:
+        check_plot(plot)
+    counts: dict[str, int] = {}
+
+    def show(name: str, run: BenchRun) -> None:
+        counts[name] = counts.get(name, 0) + 1
+        if not quiet:
+            click.echo(f"run {counts[name]}/{runs} of {name}: {_words(run)}", err=True)
+
+    bench = MirrorBench(settings, lambda _: None if quiet else click.echo(_, err=True), show)
+    benched = run_verb(bench.run(ref, runs=runs, path=path), interrupted="interrupted; nothing was kept")
+    found = report(benched, link_mbps * 1e6 if link_mbps else None)
+    _write(found, benched, csv_path=csv_path, plot=plot, as_json=as_json)
+    if all(not each["runs"] or each["failed"] == each["runs"] for each in found["mirrors"]):
+        raise Unavailable("no run succeeded", hint="the last reasons are in the table")
+
+
+def report(benched: MirrorBenchResult, link: float | None) -> dict[str, Any]:
+    """All figures, in seconds and bytes a second. `link`: bytes a second, None for the best rate measured."""
+    summaries = {name: summarize(runs) for name, runs in benched.runs.items()}
+    known = link or max((s.peak for s in summaries.values() if s.peak), default=None)
+    return {
+        "repo": str(benched.manifest.repo),
+        "commit": benched.manifest.commit,
+        "file": benched.file.path,
+        "size": benched.file.size,
+        "link": known,
+        "link_is": "stated" if link else "the best rate measured",
+        "mirrors": [_plain(name, benched.endpoints[name], summary, known) for name, summary in summaries.items()],
+    }
+
+
+def _plain(name: str, endpoint: str, summary: BenchSummary, link: float | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "endpoint": endpoint,
+        "runs": summary.runs,
+        "failed": summary.failed,
+        "retried": summary.retried,
+        "connect": summary.connect,
+        "first_byte": summary.first_byte,
+        "complete": summary.complete,
+        "average": summary.average,
+        "peak": summary.peak,
+        "p95": summary.p95,
+        "utilisation": summary.utilisation(link),
+        "error": summary.error,
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """A report as people read it."""
+    rows = [_row(each) for each in found["mirrors"]]
+    about = f"{found['file']} of {found['repo']}@{found['commit'][:12]}, {human(found['size'])}"
+    link = f"link: {rate(found['link'])} ({found['link_is']})"
+    failures = [f"{each['name']} failed: {each['error']}" for each in found["mirrors"] if each["error"]]
+    return "\n".join([about, aligned(HEADER, rows), link, *failures])
+
+
+def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
+    complete = "-" if each["complete"] is None else f"{each['complete']:.2f} s"
+    share = "-" if each["utilisation"] is None else f"{each['utilisation']:.0%}"
+    latency = milliseconds(each["connect"]), milliseconds(each["first_byte"])
+    rates = rate(each["average"]), rate(each["peak"]), rate(each["p95"])
+    counts = f"{each['failed']} of {each['runs']}", f"{each['retried']} of {each['runs']}"
+    return each["name"], *latency, complete, *rates, share, *counts
+
+
+def as_csv(found: Mapping[str, Any]) -> str:
+    """A report as CSV: seconds, bytes a second, and the link it is held against."""
+    text = StringIO()
+    rows = [each | {"link": found["link"], "link_is": found["link_is"]} for each in found["mirrors"]]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write(
+    found: dict[str, Any], benched: MirrorBenchResult, *, csv_path: Path | None, plot: Path | None, as_json: bool
+) -> None:
+    if csv_path is not None and str(csv_path) == "-":
+        click.echo(as_csv(found), nl=False)
+    elif as_json:
+        click.echo(json.dumps(found))
+    else:
+        click.echo(table(found))
+    try:
+        if csv_path is not None and str(csv_path) != "-":
+            csv_path.write_text(as_csv(found), encoding="utf-8")
+        if plot:
+            from p2pmodel.cli.mirrors.plot import draw  # noqa: PLC0415
+
+            draw(found, benched.runs, plot)
+    except OSError as error:
+        raise translate(error) from None
+
+
+def check_plot(plot: Path) -> None:
+    """Raise InvalidInput unless a picture can be drawn into `plot`."""
+    if plot.suffix.lower() != ".png":
+        raise InvalidInput("--plot draws a PNG", hint="name a file that ends in .png")
+    try:
+        import p2pmodel.cli.mirrors.plot  # noqa: F401, PLC0415
+    except ImportError:
+        raise InvalidInput("--plot needs matplotlib", hint="pip install 'p2pmodel[plot]'") from None
+
+
+def _words(run: BenchRun) -> str:
+    if run.seconds is None:
+        return f"failed: {run.error}"
+    return f"{run.seconds:.2f} s, {rate(run.average)}{', after a retry' if run.retried else ''}"

@@ -1,0 +1,81 @@
+"""`p2pmodel mirrors`: what is known of the mirrors that downloads come from, and measuring them."""
+
+import dataclasses
+import json
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.mirrors.bench import bench
+from p2pmodel.cli.mirrors.watch import watch
+from p2pmodel.cli.run import run
+from p2pmodel.cli.table import aligned, milliseconds, rate
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import Unavailable
+from p2pmodel.node.measure.gauges import gauges, online, sample_of
+from p2pmodel.origin.mirrors.gauges import ProbeReading
+from p2pmodel.origin.mirrors.standing import MirrorStatus
+
+INTERRUPTED = "interrupted"
+
+
+@click.group()
+def mirrors() -> None:
+    """Measure the mirrors that downloads come from, and show what is known of them."""
+
+
+mirrors.add_command(bench)
+mirrors.add_command(watch)
+
+
+@mirrors.command()
+@options.endpoint
+@options.common
+def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    """List the mirrors in the order in which they would be asked now, with what is remembered of each."""
+    known = run(gauges(settings).known(), interrupted=INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps({"mirrors": [dataclasses.asdict(standing) for standing in known]}))
+    else:
+        header = ("MIRROR", "ENDPOINT", "STATE", "CONNECT", "FIRST BYTE", "RATE", "LAST FAILURE")
+        click.echo(aligned(header, [_known(standing) for standing in known]))
+
+
+@mirrors.command()
+@click.argument("repo", metavar="[REPO[@REV]]", required=False)
+@options.endpoint
+@options.common
+def probe(*, settings: Settings, repo: str | None, as_json: bool, quiet: bool) -> None:
+    """Ask each mirror for something small now; with REPO also for some MiB of its largest file.
+
+    What it finds is remembered. The exit code is 6 when no mirror gives a good answer.
+    """
+    online(settings)
+    ref = Reference.parse(repo) if repo else None
+    readings = run(_probe(settings, ref, quiet=quiet), interrupted=INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps({"mirrors": [dataclasses.asdict(reading) for reading in readings]}))
+    else:
+        header = ("MIRROR", "ENDPOINT", "CONNECT", "FIRST BYTE", "RATE", "RESULT")
+        click.echo(aligned(header, [_read(reading) for reading in readings]))
+    if all(reading.error for reading in readings):
+        raise Unavailable("no mirror gives a good answer", hint="check the network and the mirrors")
+
+
+async def _probe(settings: Settings, ref: Reference | None, *, quiet: bool) -> list[ProbeReading]:
+    def note(line: str) -> None:
+        if not quiet:
+            click.echo(line, err=True)
+
+    return await gauges(settings).read(await sample_of(settings, ref, note) if ref else None)
+
+
+def _known(standing: MirrorStatus) -> tuple[str, ...]:
+    speed = milliseconds(standing.connect), milliseconds(standing.first_byte), rate(standing.rate)
+    return standing.name, standing.endpoint, standing.state.value, *speed, standing.reason or "-"
+
+
+def _read(reading: ProbeReading) -> tuple[str, ...]:
+    speed = milliseconds(reading.connect), milliseconds(reading.first_byte), rate(reading.rate)
+    return reading.name, reading.endpoint, *speed, reading.error or "ok"

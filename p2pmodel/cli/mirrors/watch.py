@@ -1,0 +1,103 @@
+"""`p2pmodel mirrors watch`: probes on a schedule, with alarms to stderr, to Prometheus and to a webhook."""
+
+import json
+from contextlib import AsyncExitStack
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.run import run
+from p2pmodel.cli.run import serve as run_forever
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import P2PModelError
+from p2pmodel.http.server import check_exposure, serving
+from p2pmodel.node.measure.gauges import online
+from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
+from p2pmodel.origin.mirrors.gauges import ProbeReading
+from p2pmodel.service.watch_metrics import WatchMetrics
+from p2pmodel.service.webhook import Webhook
+
+INTERRUPTED = "the watch was stopped"
+
+
+@click.command()
+@click.argument("repo", metavar="[REPO[@REV]]", required=False)
+@click.option("--interval", "_set_watch__interval", type=float, metavar="S", help="Seconds from probe to probe (30).")
+@click.option("--max-latency-ms", "_set_watch__max_latency_ms", type=float, metavar="MS", help="Alarm above (100).")
+@click.option("--min-mbps", "_set_watch__min_mbps", type=float, metavar="MB/S", help="Alarm below, megabytes (50).")
+@click.option("--min-samples", "_set_watch__min_samples", type=int, metavar="N", help="Probes an alarm looks at (5).")
+@click.option("--webhook", "_set_watch__webhook", metavar="URL", help="Post each alarm and recovery there, as JSON.")
+@click.option("--metrics", "_set_watch__metrics", metavar="ADDRESS:PORT", help="Serve /metrics for Prometheus there.")
+@click.option("--insecure-public", is_flag=True, help="Serve the metrics to other machines.")
+@click.option("--once", is_flag=True, help="Probe N times at once and end: exit code 1 if an alarm is raised.")
+@options.endpoint
+@options.common
+def watch(
+    *, settings: Settings, repo: str | None, insecure_public: bool, once: bool, as_json: bool, quiet: bool
+) -> None:
+    """Probe the mirrors for ever and raise an alarm when one is slow: once, and once more when it has recovered.
+
+    An alarm looks at the median of the last probes: the time to connect, and with REPO the rate of a few MiB of its
+    largest file. A mirror that gives no good answer is infinitely slow. Alarms are lines on stderr, with --json
+    objects on stdout. Exit code 0 after SIGTERM, 130 after SIGINT.
+    """
+    online(settings)
+    ref = Reference.parse(repo) if repo else None
+    address = ListenAddress.parse(settings.watch.metrics) if settings.watch.metrics and not once else None
+    if address:
+        check_exposure(address, protected=False, insecure_public=insecure_public)
+    watch = _Watch(settings, ref, as_json=as_json, quiet=quiet)
+    if not once:
+        run_forever(watch.run(address), interrupted=INTERRUPTED)
+    elif raised := run(watch.once(), interrupted=INTERRUPTED):
+        raise P2PModelError(f"{raised} {'alarm is' if raised == 1 else 'alarms are'} raised")
+
+
+class _Watch:
+    def __init__(self, settings: Settings, ref: Reference | None, *, as_json: bool, quiet: bool) -> None:
+        self._metrics = WatchMetrics()
+        self._as_json = as_json
+        self._quiet = quiet
+        self._webhook = Webhook(settings.watch.webhook, self._say) if settings.watch.webhook else None
+        self._watching = MirrorWatch(settings, ref, on_round=self._probed, on_event=self._changed, on_note=self._note)
+
+    async def once(self) -> int:
+        """How many alarms are raised after as many probes as they look at."""
+        async with AsyncExitStack() as stack:
+            if self._webhook:
+                await stack.enter_async_context(self._webhook)
+            await self._watching.once()
+        return self._watching.raised
+
+    async def run(self, address: ListenAddress | None) -> None:
+        async with AsyncExitStack() as stack:
+            if self._webhook:
+                await stack.enter_async_context(self._webhook)
+            url = None
+            if address:
+                url = await stack.enter_async_context(serving(self._metrics.app(), address.host, address.port))
+                url = f"{url}/metrics"
+                self._note(f"metrics at {url}")
+            if self._as_json:
+                click.echo(json.dumps({"metrics": url}))
+            await self._watching.forever()
+
+    def _probed(self, readings: list[ProbeReading]) -> None:
+        self._metrics.observe(readings)
+
+    def _changed(self, event: WatchEvent) -> None:
+        self._metrics.changed(event)
+        self._say(str(event))
+        if self._as_json:
+            click.echo(json.dumps(event.plain()))
+        if self._webhook:
+            self._webhook.post(event.plain())
+
+    def _note(self, line: str) -> None:
+        if not self._quiet:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        click.echo(line, err=True)

@@ -1,0 +1,1 @@
+"""Settings models and the sources they are read from."""

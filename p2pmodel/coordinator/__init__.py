@@ -1,0 +1,1 @@
+"""Leases, assembly of torrents, peer sets and the tracker protocol: what coordinators and peers share."""

@@ -1,0 +1,285 @@
+"""Who is in which swarm: the state behind a BitTorrent tracker (BEP 3, 7), bounded in memory and in time.
+
+Who is told of whom is up to `PeerSets`.
+
+Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm with at most one endpoint of
+each address family; a swarm without peers is forgotten.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pmodel.coordinator.peer_sets import PeerRecord, PeerSets, ZoneRules
+
+Event = Literal["", "started", "stopped", "completed", "paused"]
+"""`paused`: the client has all it wants of what it has not whole (BEP 21)."""
+Role = Literal["", "source", "lessee"]
+"""A seeder that lessees pull from over HTTP, under leases, and such a lessee. The two are not told of each other: what
+a lessee would pull from the seeder without a lease, others would pull, too."""
+
+SLOW_PACE = 300.0
+"""Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so
+qBittorrent's and Deluge's, default min_announce_interval)."""
+
+_SWEEP_ALL = 60.0
+_UNKNOWN = 1 << 64
+"""Bytes left of a client that does not say."""
+_REGULAR: tuple[Event, ...] = ("", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """What a client says. `left` is in bytes, None if it did not say; `key` proves that it is the same client; `zone`
+    is the label of its rack or site."""
+
+    info_hash: bytes
+    peer_id: bytes
+    port: int
+    left: int | None = None
+    event: Event = ""
+    numwant: int = 50
+    key: bytes = b""
+    zone: bytes = b""
+    role: Role = ""
+
+    @property
+    def seeding(self) -> bool:
+        """Whether the client has everything."""
+        return self.left == 0 or self.event == "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedPeer:
+    """A listed client. An endpoint is a packed address and a big-endian port: 6 bytes (BEP 23) or 18 (BEP 7)."""
+
+    peer_id: bytes
+    endpoints: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A swarm in numbers; `completed` counts the downloads that ended while the swarm was known."""
+
+    seeders: int = 0
+    leechers: int = 0
+    completed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceAnswer:
+    """What a client is told."""
+
+    counts: Counts
+    peers: tuple[TrackedPeer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _ListedPeer:
+    peer: TrackedPeer
+    seeding: bool
+    left: int
+    seen: float
+    deadline: float
+    role: Role = ""
+
+
+class TrackedSwarms:
+    """The peers of every swarm. `interval` is the seconds the tracker asks clients to leave between announces.
+
+    A client that keeps that pace is forgotten two intervals after its last announce, one whose pace is slow or not
+    known yet after twice the slow pace. `max_peers` bounds all swarms together, `max_swarm` each one: a client
+    beyond that is told of others but not listed.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        rng: random.Random,
+        *,
+        interval: float = 30.0,
+        max_peers: int = 65_536,
+        max_swarm: int = 16_384,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._interval = interval
+        # Two announces: the first tells a new gateway of its peers, the second what it got from them.
+        self._zone_rules = ZoneRules(patience=2.5 * interval, silence=1.5 * interval)
+        self._max_peers = max_peers
+        self._max_swarm = max_swarm
+        self._swarms: dict[bytes, _TrackedSwarm] = {}
+        self._peers = 0
+        self._next_sweep = clock() + _SWEEP_ALL
+
+    def announce(self, request: Announce, host: bytes) -> AnnounceAnswer:
+        """Note that the client at `host` (packed address, 4 or 16 bytes) said `request`; what to tell it."""
+        now = self._clock()
+        swarm = self._swarm(request.info_hash, now)
+        before = len(swarm)
+        endpoint = host + request.port.to_bytes(2, "big")
+        # Without a key nothing proves that a client moved: its address is then part of what it is.
+        identity = request.peer_id + (b"key" + request.key if request.key else b"at" + host)
+        swarm.make_way(identity, endpoint, now)
+        was = swarm.entry(identity)
+        if request.event == "stopped":
+            swarm.drop(identity, now)
+        elif was or self._has_room(swarm, before):
+            entry = _merge(was, request, endpoint, now, self._deadline(was, request, now))
+            swarm.put(identity, entry, request, stalled=self._is_stalled(was, request, now))
+        self._peers += len(swarm) - before
+        counts = swarm.counts()
+        peers = () if request.event == "stopped" else swarm.told(identity, request)
+        if not swarm:
+            del self._swarms[request.info_hash]
+        return AnnounceAnswer(counts, peers if is_loopback(host) else tuple(_outside(peers)))
+
+    def counts(self, info_hash: bytes) -> Counts:
+        """The numbers of one swarm; zeros for an unknown one."""
+        swarm = self._swarms.get(info_hash)
+        if swarm is None:
+            return Counts()
+        self._sweep(info_hash, swarm, self._clock())
+        return swarm.counts()
+
+    def is_held(self, info_hash: bytes) -> bool:
+        """Whether somebody who is no source has all of it."""
+        swarm = self._swarms.get(info_hash)
+        return swarm is not None and swarm.is_held()
+
+    def info_hashes(self) -> tuple[bytes, ...]:
+        """Every swarm that has a peer."""
+        self._sweep_all(self._clock())
+        return tuple(self._swarms)
+
+    def _swarm(self, info_hash: bytes, now: float) -> "_TrackedSwarm":
+        if now >= self._next_sweep:
+            self._sweep_all(now)
+        swarm = self._swarms.get(info_hash)
+        if swarm is not None:
+            self._sweep(info_hash, swarm, now)
+        return self._swarms.setdefault(info_hash, swarm or _TrackedSwarm(PeerSets(self._rng, rules=self._zone_rules)))
+
+    def _has_room(self, swarm: "_TrackedSwarm", before: int) -> bool:
+        return len(swarm) < self._max_swarm and self._peers - before + len(swarm) < self._max_peers
+
+    def _deadline(self, was: _ListedPeer | None, request: Announce, now: float) -> float:
+        # An event may come at any time; only regular announces show a client's pace.
+        on_pace = was is not None and request.event in _REGULAR and now - was.seen <= 1.5 * self._interval
+        return now + 2 * (self._interval if on_pace else max(self._interval, SLOW_PACE))
+
+    def _is_stalled(self, was: _ListedPeer | None, request: Announce, now: float) -> bool:
+        if was is None or request.event or request.seeding or now - was.seen < self._interval / 2:
+            return False
+        return request.left is None or request.left >= was.left
+
+    def _sweep_all(self, now: float) -> None:
+        for info_hash, swarm in list(self._swarms.items()):
+            self._sweep(info_hash, swarm, now)
+        self._next_sweep = now + _SWEEP_ALL
+
+    def _sweep(self, info_hash: bytes, swarm: "_TrackedSwarm", now: float) -> None:
+        before = len(swarm)
+        swarm.sweep(now)
+        self._peers += len(swarm) - before
+        if not swarm:
+            del self._swarms[info_hash]
+
+
+class _TrackedSwarm:
+    """The clients of one torrent, by identity, and who holds which endpoint."""
+
+    __slots__ = ("_completed", "_earliest", "_endpoints", "_listed", "_seeders", "_sets")
+
+    def __init__(self, sets: PeerSets) -> None:
+        self._sets = sets
+        self._listed: dict[bytes, _ListedPeer] = {}
+        self._endpoints: dict[bytes, bytes] = {}
+        self._seeders = 0
+        self._completed = 0
+        self._earliest = float("inf")
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def counts(self) -> Counts:
+        return Counts(self._seeders, len(self._listed) - self._seeders, self._completed)
+
+    def is_held(self) -> bool:
+        return any(entry.seeding and entry.role != "source" for entry in self._listed.values())
+
+    def entry(self, identity: bytes) -> _ListedPeer | None:
+        return self._listed.get(identity)
+
+    def make_way(self, identity: bytes, endpoint: bytes, now: float) -> None:
+        """Unlist whoever else held the client's endpoint before: itself before a restart, with another identity."""
+        holder = self._endpoints.get(endpoint)
+        if holder is not None and holder != identity:
+            self.drop(holder, now)
+
+    def put(self, identity: bytes, entry: _ListedPeer, request: Announce, *, stalled: bool) -> None:
+        """List the client, in the place of what was listed of it."""
+        self._unlist(identity)
+        self._listed[identity] = entry
+        for endpoint in entry.peer.endpoints:
+            self._endpoints[endpoint] = identity
+        self._seeders += entry.seeding
+        self._earliest = min(self._earliest, entry.deadline)
+        self._completed += request.event == "completed"
+        self._sets.renew(identity, PeerRecord(request.zone, entry.seeding, entry.left, stalled), entry.seen)
+
+    def drop(self, identity: bytes, now: float) -> None:
+        """The client has gone."""
+        self._unlist(identity)
+        self._sets.leave(identity, now)
+
+    def told(self, identity: bytes, request: Announce) -> tuple[TrackedPeer, ...]:
+        """At most `numwant` others."""
+        if identity in self._listed:
+            chosen = self._sets.told(identity, request.numwant)
+        else:
+            chosen = self._sets.strangers(request.zone, request.numwant)
+        others = (self._listed[other] for other in chosen)
+        return tuple(other.peer for other in others if not _apart(other.role, request.role))
+
+    def sweep(self, now: float) -> None:
+        """Forget those whose deadline has passed."""
+        if now < self._earliest:
+            return
+        for identity in [i for i, entry in self._listed.items() if entry.deadline <= now]:
+            self.drop(identity, now)
+        self._earliest = min((entry.deadline for entry in self._listed.values()), default=float("inf"))
+
+    def _unlist(self, identity: bytes) -> None:
+        entry = self._listed.pop(identity, None)
+        if entry is not None:
+            self._seeders -= entry.seeding
+            for endpoint in entry.peer.endpoints:
+                del self._endpoints[endpoint]
+
+
+def _apart(one: Role, other: Role) -> bool:
+    return {one, other} == {"source", "lessee"}
+
+
+def _merge(was: _ListedPeer | None, request: Announce, endpoint: bytes, now: float, deadline: float) -> _ListedPeer:
+    """The client's entry: its endpoint of this family replaced, that of the other family kept (BEP 7)."""
+    kept = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
+    peer = TrackedPeer(request.peer_id, (*kept, endpoint))
+    left = _UNKNOWN if request.left is None else request.left
+    same = was.peer if was and was.peer == peer else peer
+    return _ListedPeer(same, request.seeding, left, now, deadline, request.role)
+
+
+def is_loopback(host: bytes) -> bool:
+    """Whether a packed address (or the endpoint that starts with it) means the machine it is used on."""
+    return host[0] == 127 if len(host) in (4, 6) else host[:16] == b"\0" * 15 + b"\1"
+
+
+def _outside(peers: Iterable[TrackedPeer]) -> Iterable[TrackedPeer]:
+    """`peers` without loopback addresses, which mean nothing to a client on another machine."""
+    for peer in peers:
+        endpoints = tuple(e for e in peer.endpoints if not is_loopback(e))
+        if endpoints:
+            yield peer if len(endpoints) == len(peer.endpoints) else TrackedPeer(peer.peer_id, endpoints)

@@ -1,0 +1,76 @@
+"""What a peer and its coordinator tell each other about a birth, as JSON text.
+
+The first message of a peer is the manifest, whose hash is the birth's name. Then it tells its `Demand`, as lessees do,
+with the roots of pieces that it has and has not told on this connection. The coordinator answers with `Word`s.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from p2pmodel.coordinator.lease_messages import demand_of, object_of, plain_demand
+from p2pmodel.coordinator.leases import Demand
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.merkle import HASH
+from p2pmodel.errors import IntegrityError, InvalidInput
+
+MAX_MANIFEST = 32 << 20
+"""Bytes of the longest manifest: 200,000 files."""
+MOST_ROOTS = 8192
+"""Roots in one message: 350 kB of base64."""
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The one way to write `manifest`."""
+    return json.dumps(manifest.to_dict(), sort_keys=True, separators=(",", ":"))
+
+
+def parse_manifest(text: str) -> Manifest:
+    """The reverse of `manifest_text`. Raises InvalidInput."""
+    try:
+        return Manifest.from_dict(object_of(text))
+    except IntegrityError as error:
+        raise InvalidInput(error.what) from None
+
+
+def birth_name(text: str) -> str:
+    """64 hex digits: the name of the birth of the manifest written `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tidings_text(demand: Demand, piece_count: int, roots: Mapping[int, bytes]) -> str:
+    """`demand` and `roots` as a message."""
+    return json.dumps(plain_demand(demand, piece_count) | {"roots": _runs(roots)}, separators=(",", ":"))
+
+
+def parse_tidings(text: str) -> tuple[Demand, dict[int, bytes]]:
+    """The reverse of `tidings_text`. Raises InvalidInput. A root that is cut off is for `Birth` to pass over."""
+    plain = object_of(text)
+    return demand_of(plain), _roots(plain.get("roots", {}))
+
+
+def _runs(roots: Mapping[int, bytes]) -> dict[str, str]:
+    """Roots of consecutive pieces in one, by the first piece."""
+    runs: dict[int, bytearray] = {}
+    first = last = -2
+    for piece in sorted(roots):
+        if piece != last + 1:
+            first = piece
+            runs[first] = bytearray()
+        runs[first] += roots[piece]
+        last = piece
+    return {str(piece): base64.b64encode(run).decode() for piece, run in runs.items()}
+
+
+def _roots(plain: Any) -> dict[int, bytes]:
+    try:
+        found: dict[int, bytes] = {}
+        for first, text in plain.items():
+            run = base64.b64decode(text, validate=True)
+            for number in range(-(-len(run) // HASH)):
+                found[int(first) + number] = run[number * HASH : (number + 1) * HASH]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidInput(f"these are no roots of pieces: {error!r}") from None
+    return found

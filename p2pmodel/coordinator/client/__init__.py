@@ -1,0 +1,1 @@
+"""The coordinator as its peers call it."""

@@ -1,0 +1,123 @@
+"""What a peer and its coordinator tell each other about leases, as JSON text.
+
+A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` seconds; the coordinator answers with a
+`CoordinatorMessage` whenever that changes. Both are whole states, never differences: a lost or late one does no harm.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.coordinator.sources import Source
+from p2pmodel.errors import InvalidInput
+
+HEARTBEAT = 1.0
+"""Seconds from word to word at most."""
+MAX_MESSAGE = 1 << 20
+"""Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
+
+_SOURCE = tuple(field.name for field in fields(Source))
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorMessage:
+    """What a coordinator tells a peer: its grant, and the seeders it knows. `late`: others came before, and have pieces
+    to give: meet them first.
+
+    In a birth: `born` is the info-hash once there is a torrent, `left` how many pieces have no root yet, `chapters` the
+    info-hashes of those there are.
+    """
+
+    grant: Grant
+    sources: tuple[Source, ...] = ()
+    late: bool = False
+    born: str = ""
+    left: int = 0
+    chapters: tuple[str, ...] = ()
+
+
+def demand_text(demand: Demand, piece_count: int) -> str:
+    """`demand` as a message."""
+    return json.dumps(plain_demand(demand, piece_count), separators=(",", ":"))
+
+
+def plain_demand(demand: Demand, piece_count: int) -> dict[str, Any]:
+    """`demand` for JSON."""
+    plain = asdict(demand)
+    for name in ("scarce", "leased"):
+        field = plain[name].to_bytes(-(-piece_count // 8), "little")
+        plain[name] = base64.b64encode(field).decode()
+    return plain
+
+
+def parse_demand(text: str) -> Demand:
+    """The reverse of `demand_text`. Raises InvalidInput."""
+    return demand_of(object_of(text))
+
+
+def demand_of(plain: dict[str, Any]) -> Demand:
+    """The reverse of `plain_demand`. Raises InvalidInput."""
+    try:
+        return Demand(
+            scarce=_bits(plain["scarce"]),
+            near=bool(plain["near"]),
+            want=_count(plain["want"]),
+            origin_bytes=_count(plain["origin_bytes"]),
+            leased=_bits(plain.get("leased", "")),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"this is not what a peer lacks: {error!r}") from None
+
+
+def word_text(word: CoordinatorMessage) -> str:
+    """`word` as a message."""
+    return json.dumps(asdict(word), separators=(",", ":"))
+
+
+def parse_word(text: str) -> CoordinatorMessage:
+    """The reverse of `word_text`. Raises InvalidInput."""
+    plain = object_of(text)
+    try:
+        grant = plain["grant"]
+        return CoordinatorMessage(
+            Grant(
+                pieces=tuple(map(_count, grant["pieces"])),
+                peers=_count(grant["peers"]),
+                origin_bytes=_count(grant["origin_bytes"]),
+                refused=bool(grant["refused"]),
+            ),
+            tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
+            late=bool(plain["late"]),
+            born=str(plain.get("born", "")),
+            left=_count(plain.get("left", 0)),
+            chapters=tuple(map(str, plain.get("chapters", ()))),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"this is not a grant: {error!r}") from None
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is. Raises InvalidInput."""
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        plain = None
+    if not isinstance(plain, dict):
+        raise InvalidInput("the message is not a JSON object")
+    return plain
+
+
+def _bits(text: str) -> int:
+    try:
+        return int.from_bytes(base64.b64decode(text, validate=True), "little")
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is not a count")
+    return value

@@ -1,0 +1,1 @@
+"""The coordinator as an aiohttp application: tracker, catalog, leases, assembly."""

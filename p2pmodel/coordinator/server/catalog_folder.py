@@ -1,0 +1,112 @@
+"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole; an empty
+`<info-hash>.born` beside a torrent that nobody vouches for."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.coordinator.server.publication import Publication, read_publication
+from p2pmodel.core.names import RepoId, check_revision, is_commit
+from p2pmodel.errors import BadTorrent, InvalidInput
+from p2pmodel.os_errors import translate
+
+_REFS = "refs.json"
+_SUFFIX = ".torrent"
+_BORN = ".born"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCatalog:
+    """What a folder held. `notes` tell of the files that could not be used; they are left as they are."""
+
+    publications: tuple[Publication, ...]
+    refs: Mapping[RepoId, Mapping[str, str]]
+    notes: tuple[str, ...]
+    born: frozenset[str] = frozenset()
+
+
+class CatalogFolder:
+    """One catalog's folder. Synchronous; one caller at a time. Raises LocalResource and NoSpace."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> StoredCatalog:
+        """Read everything; makes the folder if there is none."""
+        notes: list[str] = []
+        publications = []
+        with _translated():
+            self._path.mkdir(parents=True, exist_ok=True)
+            for file in sorted(self._path.glob(f"*{_SUFFIX}")):
+                try:
+                    publications.append(read_publication(file.read_bytes()))
+                except BadTorrent as error:
+                    notes.append(f"{file.name} in the catalog folder is not used: {error.what}")
+            born = frozenset(file.stem for file in self._path.glob(f"*{_BORN}"))
+            return StoredCatalog(tuple(publications), self._load_refs(notes), tuple(notes), born)
+
+    def save(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]], *, born: bool = False) -> None:
+        """Keep a torrent, then the names: a crash between the two leaves no name without its torrent."""
+        with _translated():
+            if born:
+                self._mark(publication).touch()
+            else:
+                self._mark(publication).unlink(missing_ok=True)
+            self._replace(publication.info_hash + _SUFFIX, publication.raw)
+            self._save_refs(refs)
+
+    def remove(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
+        """Keep the names, then let go of the torrent."""
+        with _translated():
+            self._save_refs(refs)
+            (self._path / (publication.info_hash + _SUFFIX)).unlink(missing_ok=True)
+            self._mark(publication).unlink(missing_ok=True)
+
+    def _mark(self, publication: Publication) -> Path:
+        return self._path / (publication.info_hash + _BORN)
+
+    def _save_refs(self, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
+        plain = {str(repo): dict(sorted(names.items())) for repo, names in sorted(refs.items()) if names}
+        self._replace(_REFS, json.dumps(plain, indent=1).encode())
+
+    def _load_refs(self, notes: list[str]) -> dict[RepoId, dict[str, str]]:
+        try:
+            return _refs(json.loads((self._path / _REFS).read_bytes()))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, InvalidInput, AttributeError, TypeError):
+            notes.append(f"{_REFS} in the catalog folder is not used: it is malformed")
+            return {}
+
+    def _replace(self, name: str, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=self._path, prefix=".new-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self._path / name)
+        except OSError:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+
+def _refs(plain: Any) -> dict[RepoId, dict[str, str]]:
+    refs = {RepoId(repo): {check_revision(n): c for n, c in names.items()} for repo, names in plain.items()}
+    if not all(is_commit(commit) for names in refs.values() for commit in names.values()):
+        raise InvalidInput("a revision points at something that is not a commit")
+    return refs
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise translate(error) from error

@@ -1,0 +1,124 @@
+"""The catalog over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
+
+PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; its seeder may say in headers where
+                                                leaseholders can pull the snapshot, with which token
+GET    /catalog                                 everything, as JSON
+GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1
+GET    /catalog/torrents/<info-hash>.torrent
+DELETE /catalog/torrents/<info-hash>.torrent    withdraw it
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from aiohttp import web
+
+from p2pmodel.config.settings import check_url
+from p2pmodel.coordinator.announces import Counts
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.publication import Publication, read_publication
+from p2pmodel.coordinator.sources import (
+    SOURCE_HEADER,
+    SOURCE_PEER_HEADER,
+    SOURCE_TOKEN_HEADER,
+    SOURCE_ZONE_HEADER,
+    Source,
+    Sources,
+)
+from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.errors import InvalidInput, Unavailable
+from p2pmodel.swarm.torrents import Format
+
+MEDIA_TYPE = "application/x-bittorrent"
+BODY_TIMEOUT = 60.0
+"""Seconds in which a published .torrent must have arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRoutes:
+    """Handlers around one catalog; `counts` tells who is in the swarm of a 20-byte info-hash, `sources` are the seeders
+    that say that leaseholders may pull from them, `origin_bytes` what those of an info-hash took from mirrors."""
+
+    catalog: Catalog
+    counts: Callable[[bytes], Counts]
+    sources: Sources
+    origin_bytes: Callable[[str], int]
+
+    async def handle_put(self, request: web.Request) -> web.Response:
+        """Publish. 201 with the torrent's JSON."""
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                body = await request.read()
+        except TimeoutError:
+            raise Unavailable(f"the .torrent did not arrive within {BODY_TIMEOUT:g} s") from None
+        publication = await asyncio.to_thread(read_publication, body)
+        await self.catalog.publish(publication, request.query.getall("revision", []))
+        if source := _source(request):
+            self.sources.add(publication.info_hash, source)
+        return web.json_response(self._describe(publication), status=201)
+
+    async def handle_get(self, request: web.Request) -> web.Response:
+        """The torrent of `repo` and `revision`, or the list of all."""
+        if "repo" not in request.query:
+            return web.json_response({"torrents": [self._describe(p) for p in self.catalog.publications()]})
+        ref = Reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
+        return _torrent(self.catalog.find(ref, _format(request.query.get("format", "v2"))))
+
+    async def handle_get_torrent(self, request: web.Request) -> web.Response:
+        """A torrent by info-hash."""
+        return _torrent(self.catalog.by_info_hash(request.match_info["info_hash"].lower()))
+
+    async def handle_delete(self, request: web.Request) -> web.Response:
+        """Withdraw a torrent. 204."""
+        await self.catalog.withdraw(request.match_info["info_hash"].lower())
+        return web.Response(status=204)
+
+    def _describe(self, publication: Publication) -> dict[str, Any]:
+        # A hybrid is announced under two hashes, mostly by the same clients: the larger swarm is the better count.
+        swarms = [self.counts(announced) for announced in publication.announced]
+        return {
+            "repo": str(publication.repo),
+            "commit": publication.commit,
+            "revisions": self.catalog.revisions(publication),
+            "format": publication.format,
+            "info_hash": publication.info_hash,
+            "size": publication.size,
+            "files": publication.files,
+            "private": publication.private,
+            "seeders": max(c.seeders for c in swarms),
+            "leechers": max(c.leechers for c in swarms),
+            "origin_bytes": self.origin_bytes(publication.info_hash),
+        }
+
+
+def _source(request: web.Request) -> Source | None:
+    """The seeder that publishes, if leaseholders may pull from it."""
+    endpoint = request.headers.get(SOURCE_HEADER)
+    if endpoint is None:
+        return None
+    try:
+        checked = check_url(endpoint)
+    except ValueError as error:
+        raise InvalidInput(f"{SOURCE_HEADER}: {error}") from None
+    said = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
+    return Source(checked, *said)
+
+
+def _torrent(publication: Publication) -> web.Response:
+    return web.Response(
+        body=publication.raw,
+        content_type=MEDIA_TYPE,
+        headers={
+            "X-Repo-Commit": publication.commit,
+            "Content-Disposition": f'attachment; filename="{publication.commit}.{publication.format}.torrent"',
+        },
+    )
+
+
+def _format(text: str) -> Format:
+    for known in get_args(Format):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise InvalidInput("format must be v2, hybrid or v1")

@@ -1,0 +1,86 @@
+"""The seeders that a coordinator knows: scarce sources that leaseholders pull from over HTTP."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput
+
+SOURCE_HEADER = "P2PModel-Source"
+"""In a PUT /catalog: the endpoint of the seeder that publishes."""
+SOURCE_TOKEN_HEADER = "P2PModel-Source-Token"  # noqa: S105 - the name of a header
+SOURCE_PEER_HEADER = "P2PModel-Source-Peer"
+SOURCE_ZONE_HEADER = "P2PModel-Source-Zone"
+MAX_SOURCES = 64
+"""Seeders of one torrent that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A seeder of one snapshot. `endpoint` serves it as a hub does and asks for `token`; a seeder that is its own
+    coordinator gives a path. `peer` is where it takes part in the swarm, as ADDRESS:PORT, and `zone` its rack or site.
+    """
+
+    endpoint: str
+    token: str = ""
+    peer: str = ""
+    zone: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """It as a seeder says it when it publishes."""
+        return {
+            SOURCE_HEADER: self.endpoint,
+            SOURCE_TOKEN_HEADER: self.token,
+            SOURCE_PEER_HEADER: self.peer,
+            SOURCE_ZONE_HEADER: self.zone,
+        }
+
+    def peer_seen_from(self, coordinator: str) -> str:
+        """`peer` for who reaches the coordinator at that URL; "" if it is none.
+
+        A seeder that listens on all addresses cannot say at which it is reached, but there it serves HTTP.
+        """
+        try:
+            told = ListenAddress.parse(self.peer)
+            host = urlsplit(self.seen_from(coordinator)).hostname
+        except (InvalidInput, ValueError):
+            return ""
+        there = ListenAddress(host, told.port) if host else told
+        if told.unspecified or (told.loopback and not there.loopback):
+            return str(there)
+        return self.peer
+
+    def seen_from(self, coordinator: str) -> str:
+        """The endpoint's URL for who reaches the coordinator at that URL, which may end in the token."""
+        if not self.endpoint.startswith("/"):
+            return self.endpoint
+        base = coordinator.rstrip("/")
+        return (base.removesuffix(f"/{self.token}") if self.token else base) + self.endpoint
+
+
+class Sources:
+    """Seeders by info-hash; those that do not say for `ttl` seconds that they are there are forgotten."""
+
+    def __init__(self, clock: Callable[[], float], *, ttl: float = 150.0) -> None:
+        self._clock = clock
+        self._ttl = ttl
+        self._known: dict[str, dict[str, tuple[Source, float]]] = {}
+
+    def add(self, info_hash: str, source: Source, *, for_ever: bool = False) -> None:
+        """The seeder says that it is there. Beyond MAX_SOURCES the one that was silent longest is forgotten."""
+        known = self._known.setdefault(info_hash, {})
+        known.pop(source.endpoint, None)
+        known[source.endpoint] = source, float("inf") if for_ever else self._clock() + self._ttl
+        while len(known) > MAX_SOURCES:
+            del known[min(known, key=lambda endpoint: known[endpoint][1])]
+
+    def of(self, info_hash: str) -> tuple[Source, ...]:
+        """The seeders of a torrent, by endpoint."""
+        now = self._clock()
+        known = {endpoint: entry for endpoint, entry in self._known.get(info_hash, {}).items() if entry[1] > now}
+        if known:
+            self._known[info_hash] = known
+        else:
+            self._known.pop(info_hash, None)
+        return tuple(known[endpoint][0] for endpoint in sorted(known))

@@ -1,0 +1,1 @@
+"""aiohttp server plumbing shared by all HTTP services: listening, limits, access, errors, ranges, OpenAPI."""

@@ -1,0 +1,181 @@
+"""Answering GET and HEAD of a file: validators, one range, the kernel's sendfile, and an end to stalled clients."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import BinaryIO
+
+from aiohttp import web
+
+from p2pmodel.errors import P2PModelError
+from p2pmodel.http.access_log import SENT
+from p2pmodel.http.delivery import Delivery
+from p2pmodel.http.pace import SendPace
+from p2pmodel.http.ranges import ByteRange, RangeNotSatisfiable, not_modified, parse_range, range_applies
+
+STALL = web.AppKey("STALL", float)
+"""Where an application keeps the seconds in which a client must take a chunk; then its connection is closed."""
+
+FIRST_BYTE = 4.0
+"""Seconds to wait for a file that is arriving before its headers go out: hub clients wait 10, part of which has gone by
+until something of it can be seen."""
+
+_CHUNK = 4 << 20
+_COPY = 256 << 10
+_LOOK_EVERY = 1.0
+_ZEROS = bytes(_COPY)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is served: `size` bytes of `file` (zeros if None) under the validator `etag`, with more `headers`.
+
+    `ready(offset)`, for a file that is still arriving, waits for that byte and says up to where the file may be read;
+    what it raises before the first byte becomes the answer. Without `ranges` every answer is the whole file.
+    """
+
+    size: int
+    etag: str
+    file: BinaryIO | None
+    headers: Mapping[str, str]
+    ready: Callable[[int], Awaitable[int]] | None = None
+    ranges: bool = True
+
+
+async def answer(request: web.Request, content: Content, *, pace: SendPace | None = None) -> web.StreamResponse:
+    """Serve `content` as `request` asks: 200, 206, 304 or 416 (RFC 9110). The caller closes the file.
+
+    `request[SENT]` is the number of body bytes sent, also when the client goes away; that raises nothing, the
+    connection is then closed. A body is never compressed.
+    """
+    accepted = "bytes" if content.ranges else "none"
+    headers = {**content.headers, "ETag": f'"{content.etag}"', "Accept-Ranges": accepted}
+    if not_modified(request.headers.get("If-None-Match"), content.etag):
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    try:
+        part = _part(request, content)
+    except RangeNotSatisfiable as error:
+        headers["Content-Range"] = error.content_range
+        return web.Response(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
+    whole = ByteRange(0, content.size, content.size)
+    response = web.StreamResponse(headers=headers)
+    if part is not None:
+        response.set_status(HTTPStatus.PARTIAL_CONTENT)
+        response.headers["Content-Range"] = part.content_range
+    chosen = part or whole
+    response.content_type = "application/octet-stream"
+    response.content_length = chosen.length
+    if content.ready is not None and chosen.length:
+        await _first_byte(request, content.ready, chosen.start)
+    await _send(request, response, content, chosen, pace)
+    return response
+
+
+async def _first_byte(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> None:
+    """Give the file a moment, so that "there is no such thing" has its own status; then the headers go out."""
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(FIRST_BYTE):
+            await _arrived(request, ready, offset)
+
+
+async def _arrived(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> int:
+    """What `ready` says, for as long as the client is there: the server does not tell us that it left."""
+    while True:
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY):
+                return await ready(offset)
+
+
+def _part(request: web.Request, content: Content) -> ByteRange | None:
+    if (
+        request.method != "GET"
+        or not content.ranges
+        or not range_applies(request.headers.get("If-Range"), content.etag)
+    ):
+        return None
+    return parse_range(request.headers.get("Range"), content.size)
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: SendPace | None
+) -> None:
+    """Send headers and body; on a lost or stalled client, or a file that ends early, drop the connection."""
+    request[SENT] = 0
+    delivery = Delivery(request.transport)
+    try:
+        writer = await response.prepare(request)
+        delivery.head = writer.output_size if writer is not None else 0
+        if request.method != "HEAD":
+            await _send_body(request, response, content, part, pace)
+    except (ConnectionError, TimeoutError, _EndedEarly, P2PModelError):
+        request[SENT] = delivery.body_bytes(request[SENT])
+        # The status is out already: a connection cut short is the only way left to say that the body is not whole.
+        if request.transport is not None:
+            request.transport.abort()
+    except asyncio.CancelledError:
+        request[SENT] = delivery.body_bytes(request[SENT])
+        raise
+
+
+async def _send_body(
+    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: SendPace | None
+) -> None:
+    offset, end = part.start, part.start + part.length
+    file, limit = content.file, end if content.ready is None else offset
+    stall = request.config_dict[STALL]
+    send = partial(_send_zeros, request, response) if file is None else partial(_send_chunk, request, response, file)
+    while offset < end:
+        if offset >= limit and content.ready is not None:
+            limit = min(end, await _arrived(request, content.ready, offset))
+        count = min(limit - offset, _CHUNK)
+        if pace is not None:
+            count = min(count, pace.slice)
+            await pace.turn(count)
+        async with asyncio.timeout(stall):
+            offset += await send(offset, count)
+
+
+class _EndedEarly(Exception):
+    """The file has fewer bytes than it had when it was opened."""
+
+
+async def _send_chunk(
+    request: web.Request, response: web.StreamResponse, file: BinaryIO, offset: int, count: int
+) -> int:
+    """Send `count` bytes of `file` from `offset` through the kernel; the number sent is less only on a fallback."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    try:
+        sent = await asyncio.get_running_loop().sendfile(transport, file, offset, count, fallback=False)
+    except RuntimeError:
+        # SendfileNotAvailableError: the file system cannot, or the client is gone, which writing will tell.
+        return await _copy_chunk(request, response, file, offset, min(count, _COPY))
+    request[SENT] += sent
+    if sent < count:
+        raise _EndedEarly
+    return sent
+
+
+async def _copy_chunk(
+    request: web.Request, response: web.StreamResponse, file: BinaryIO, offset: int, count: int
+) -> int:
+    data = await asyncio.to_thread(os.pread, file.fileno(), count, offset)
+    if not data:
+        raise _EndedEarly
+    await response.write(data)
+    request[SENT] += len(data)
+    return len(data)
+
+
+async def _send_zeros(request: web.Request, response: web.StreamResponse, _offset: int, count: int) -> int:
+    count = min(count, _COPY)
+    await response.write(_ZEROS[:count])
+    request[SENT] += count
+    return count

@@ -1,0 +1,175 @@
+"""Serving an aiohttp application on an address: what may be exposed, what binding can say, a bounded end."""
+
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.http.connections import ConnectionLimits, LimitedServer
+from p2pmodel.os_errors import translate
+
+MAX_BODY = 4 << 20
+"""Largest request body in bytes that an application should accept (`web.Application(client_max_size=MAX_BODY)`)."""
+
+MAX_HEADER = 8190
+"""Longest request line and longest header field in bytes."""
+
+
+def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: bool | None = False) -> None:
+    """Raise InvalidInput if others could reach `address` without a token and nobody said that they may.
+
+    `protected` is whether the application asks for a token; `insecure_public` the user's explicit word
+    (None: which does not count here).
+    """
+    if not (address.loopback or protected or insecure_public):
+        raise InvalidInput(
+            f"listening on {address} would serve everyone who can reach it",
+            hint="set a token, listen on 127.0.0.1, or say --insecure-public"
+            if insecure_public is not None
+            else "set a token, or listen on 127.0.0.1",
+        )
+
+
+ANY_NUMBER = ConnectionLimits()
+"""Whoever can connect, as often as he likes, but nobody who stands in the door."""
+
+
+@asynccontextmanager
+async def serving(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    grace: float = 2.0,
+    limits: ConnectionLimits = ANY_NUMBER,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[str]:
+    """Serve `app` for as long as the context lasts; yields the base URL actually bound, as `http://127.0.0.1:8090`.
+
+    At the end running requests get `grace` seconds to finish, then they are cancelled and their connections
+    closed: leaving takes at most about three times `grace`, whatever clients do. Raises LocalResource if the
+    address cannot be bound.
+    """
+    runner = _Runner(app, grace, limits, tls)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except (OSError, OverflowError) as error:
+            raise _bind_error(error, host, port) from error
+        bound = runner.addresses[0]
+        yield f"{'https' if tls else 'http'}://{ListenAddress(bound[0], bound[1])}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving_unix(
+    app: web.Application, path: Path, *, grace: float = 2.0, limits: ConnectionLimits = ANY_NUMBER
+) -> AsyncIterator[None]:
+    """As `serving`, on the unix socket `path`, which this user alone may connect to. Its folder is made if missing.
+
+    A socket that nobody listens on any more is replaced. Raises LocalResource if somebody does, or it cannot be made.
+    """
+    runner = _Runner(app, grace, limits)
+    await runner.setup()
+    try:
+        with closing(_unix_listener(path)) as listener:
+            await web.SockSite(runner, listener.dup()).start()
+        try:
+            yield
+        finally:
+            _unlink(path)
+    finally:
+        await runner.cleanup()
+
+
+def check_not_running(path: Path) -> None:
+    """Raise LocalResource if somebody listens on the unix socket `path`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.settimeout(1.0)
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                return
+            raise _socket_error(error, path) from error
+        raise LocalResource(
+            f"a daemon is running already at {path}", hint="stop it first, or set another daemon.socket"
+        )
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    check_not_running(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_socket():
+            path.unlink()
+        listener.bind(str(path))
+        # Before it listens: nobody can have connected meanwhile.
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise _socket_error(error, path) from error
+    return listener
+
+
+def _socket_error(error: OSError, path: Path) -> Exception:
+    if "AF_UNIX path too long" in str(error):
+        return LocalResource(f"the path of the socket is too long: {path}", hint="set a shorter daemon.socket")
+    if error.errno in (errno.EADDRINUSE, errno.ENOTSOCK):
+        return LocalResource(f"{path} is in the way of the socket", hint="remove it, or set another daemon.socket")
+    error.filename = str(path)
+    return translate(error)
+
+
+class _Runner(web.AppRunner):
+    """Serves an application with our own server."""
+
+    def __init__(
+        self, app: web.Application, grace: float, limits: ConnectionLimits, tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(app, shutdown_timeout=grace)
+        self._options = {
+            "access_log": None,
+            "keepalive_timeout": 75.0,
+            "lingering_time": min(grace, 10.0),
+            "max_line_size": MAX_HEADER,
+            "max_field_size": MAX_HEADER,
+        }
+        self._limits = limits
+        self._tls = tls
+
+    async def _make_server(self) -> web.Server:
+        return LimitedServer(await super()._make_server(), self._limits, self._tls, self._options)
+
+
+def _bind_error(error: OSError | OverflowError, host: str, port: int) -> Exception:
+    where = str(ListenAddress(host, port))
+    if isinstance(error, socket.gaierror):
+        return LocalResource(f"cannot listen on {where}: no such host", hint="give an address of this machine")
+    if isinstance(error, OverflowError):
+        return InvalidInput(f"cannot listen on {where}: ports are 0 to 65535")
+    if error.errno == errno.EADDRINUSE:
+        return LocalResource(
+            f"cannot listen on {where}: the port is in use", hint="stop the other program, or choose port 0 for any"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return LocalResource(
+            f"cannot listen on {where}: this machine does not have that address", hint="see 'ip address'"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return LocalResource(f"cannot listen on {where}: not permitted", hint="choose a port above 1023")
+    return translate(error)

@@ -1,0 +1,56 @@
+"""The optional libraries of this room: imported on demand, in silence, with one line when they are missing."""
+
+import importlib
+import importlib.util
+import re
+from types import ModuleType
+
+from p2pmodel.core.names import printable
+from p2pmodel.errors import InvalidInput, LocalResource
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "PIL")
+_INSTALL = 'loading needs the extra: pip install "p2pmodel[load]"'
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+
+
+def check_installed() -> None:
+    """Raise LocalResource unless the libraries are installed. Imports none of them."""
+    for name in _LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            raise LocalResource(f"{name} is not installed", hint=_INSTALL)
+
+
+def check_device_name(device: str) -> None:
+    """Raise InvalidInput unless `device` names one that a model can be loaded onto, here or elsewhere."""
+    if _DEVICE.fullmatch(device) is None:
+        raise InvalidInput(f"'{printable(device)}' is not a device to load onto", hint="use cpu, cuda or cuda:N")
+
+
+def require() -> None:
+    """Import what loading needs; call it before importing any other module of this room.
+
+    Raises LocalResource when a library is missing or does not import here. torchvision is not needed, but an
+    installed one that does not fit its torch breaks transformers from inside, so it is tried too.
+    """
+    for name in _LIBRARIES:
+        _import(name, hint=_INSTALL)
+    if importlib.util.find_spec("torchvision"):
+        _import("torchvision", hint="install the torchvision that fits this torch, or uninstall it")
+    _silence(importlib.import_module("transformers.utils.logging"))
+
+
+def _import(name: str, *, hint: str) -> None:
+    try:
+        importlib.import_module(name)
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a shared library gone: OSError; mismatched ops: RuntimeError
+        raise LocalResource(f"cannot import {name}: {str(error).partition(chr(10))[0]}", hint=hint) from None
+
+
+def _silence(logging: ModuleType) -> None:
+    """stderr belongs to our own progress and errors."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

@@ -1,0 +1,156 @@
+"""From staged pieces to blobs under their cache names, and then the snapshot."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.core.layout import MIB
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.tasks import companions
+from p2pmodel.errors import WrongTorrent
+from p2pmodel.node.fetch.hash_ahead import HashAhead
+from p2pmodel.node.snapshot.inventory import Inventory, recover
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.publish import make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
+from p2pmodel.store.staging import Staging
+from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.torrents import Metainfo
+
+BATCH = 256
+"""Files that are published together: each flush, each fence, each turn of a thread is for all of them."""
+BATCH_BYTES = 16 * MIB
+"""Once it has so much, a batch takes no more: while one worker hashes large files, the other has some, too."""
+
+
+@dataclass
+class DamagedFile(Exception):
+    """A staged file of which some pieces no longer pass their check: this disk changed them."""
+
+    index: int
+    path: str
+
+
+class Publisher:
+    """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work.
+
+    `missing` is a live view of the pieces that are still to come. `on_right` is told of files whose hash is right.
+    """
+
+    def __init__(
+        self,
+        repo: RepoCache,
+        staging: Staging,
+        metainfo: Metainfo,
+        torrent: SwarmTorrent,
+        inventory: Inventory,
+        *,
+        missing: AbstractSet[int] = frozenset(),
+        on_right: Callable[[int], None] = lambda _index: None,
+    ) -> None:
+        self._on_right = on_right
+        self._repo = repo
+        self._staging = staging
+        self._metainfo = metainfo
+        self._torrent = torrent
+        self._inventory = inventory
+        self._ahead = HashAhead(metainfo, inventory, missing)
+        self._whole: asyncio.Queue[int] = asyncio.Queue()
+        self._queued: set[int] = set()
+        self._published: set[int] = set()
+        self._all_published = asyncio.Event()
+
+    def file_is_whole(self, index: int) -> None:
+        """Every piece of file `index` of the manifest has passed its check (or it is empty)."""
+        if index not in self._queued:
+            self._queued.add(index)
+            self._whole.put_nowait(index)
+
+    async def publish(self, files: frozenset[int], refs: tuple[str, ...], *, on_last: Callable[[], None]) -> None:
+        """Publish `files` as they become whole, then the snapshot and `refs`. Returns when all of it is visible.
+
+        Raises DamagedFile, or WrongTorrent when the pieces are right and the hub's hash is not: the torrent lies.
+        """
+        if files:
+            async with companions() as start:
+                start(self._ahead.run(files))
+                for _ in range(os.cpu_count() or 1):
+                    start(self._work(files))
+                await self._all_published.wait()
+        on_last()
+        manifest = self._metainfo.manifest
+        present = [manifest.files[i] for i in sorted(files)]
+        await asyncio.to_thread(publish_snapshot, self._repo, manifest, present, refs)
+        if self._all_pieces_checked(files):
+            await asyncio.to_thread(self._staging.save_metainfo, self._metainfo.raw)
+        await asyncio.to_thread(self._staging.clear)
+
+    def _all_pieces_checked(self, files: frozenset[int]) -> bool:
+        """Whether every tree of the torrent has been held against the content. An adopted blob never was: its hash is
+        right, but whoever made the torrent may have lied about its pieces, and a later `seed` would pass that on."""
+        filled = {span.index for span in self._metainfo.layout.spans if span.size}
+        return filled <= files - self._inventory.complete
+
+    async def _work(self, files: frozenset[int]) -> None:
+        while True:
+            batch = self._batch(await self._whole.get())
+            staged = [index for index in batch if index not in self._inventory.complete]
+            if staged:
+                await self._torrent.flush()
+                if empty := [index for index in staged if not self._file(index).size]:
+                    await asyncio.to_thread(self._publish_empty, empty)
+                if filled := [index for index in staged if self._file(index).size]:
+                    await self._publish_filled(filled)
+            self._published.update(batch)
+            if self._published >= files:
+                self._all_published.set()
+
+    def _batch(self, first: int) -> list[int]:
+        batch, size = [first], self._file(first).size
+        while not self._whole.empty() and len(batch) < BATCH and size < BATCH_BYTES:
+            batch.append(self._whole.get_nowait())
+            size += self._file(batch[-1]).size
+        return batch
+
+    def _file(self, index: int) -> ManifestFile:
+        return self._metainfo.manifest.files[index]
+
+    def _publish_empty(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            self._inventory.paths[index].touch()
+            publish_blob(self._repo, self._file(index), self._inventory.paths[index])
+
+    async def _publish_filled(self, indexes: Sequence[int]) -> None:
+        for index, found in zip(indexes, await self._ahead.digests(indexes), strict=True):
+            if found != self._file(index).etag:
+                await self._explain(index, self._file(index), self._inventory.paths[index], found)
+            self._on_right(index)
+        await asyncio.to_thread(make_blobs_folder, self._repo)
+        waiting = set(indexes)
+        while waiting:
+            waiting -= await self._name_some(sorted(waiting))
+
+    async def _name_some(self, indexes: Sequence[int]) -> set[int]:
+        """Those of `indexes`, at least one, whose content has its blob name now: what another process downloads at this
+        moment does not hold up the others."""
+        files = {index: self._file(index) for index in indexes}
+        async with some_blob_locks(self._repo, list(files.values())) as held:
+            ours = {index: file for index, file in files.items() if file in held}
+            await self._torrent.rename(
+                {self._metainfo.file_indexes[index]: self._repo.blob_path(file) for index, file in ours.items()}
+            )
+        await asyncio.to_thread(self._repo.mark_verified, ours.values())
+        return set(ours)
+
+    async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
+        """Either this disk damaged the staged file, or the torrent's pieces are not what the hub vouches for."""
+        span = self._metainfo.layout.spans[index]
+        right = await asyncio.to_thread(recover, staged, span, self._metainfo, frozenset())
+        if len(right) < span.piece_count:
+            raise DamagedFile(index, file.path)
+        raise WrongTorrent(
+            f"the torrent's pieces of {file.path} hash to {found}, but its manifest says {file.etag}",
+            hint="the torrent was made from wrong bytes: use another seeder or the mirrors",
+        )

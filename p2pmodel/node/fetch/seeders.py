@@ -1,0 +1,164 @@
+"""The seeders that leased pieces are pulled from over HTTP: mirrors inside the cluster."""
+
+import hashlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Self
+
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
+from p2pmodel.coordinator.client.catalog import public_name
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.rate import Rate
+from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.origin.mirrors.pace import PullPace
+from p2pmodel.origin.origin import Origin
+
+AGAIN_AFTER = 5.0
+"""Seconds for which seeders that did not help are left alone."""
+PATIENCE = 1.0
+"""Seconds for which failing seeders are tried again: they are near, and mirrors can stand in for them."""
+SILENCE = 3.0
+"""Seconds without a byte, or a connection, after which a seeder has failed."""
+MAX_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a seeder is asked, with its token, and its rack or site."""
+
+    url: str
+    token: str = ""
+    zone: str = ""
+
+
+class Seeders:
+    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders;
+    `pace` bounds what comes from all of them, and whoever else spends from it."""
+
+    def __init__(
+        self,
+        settings: OriginSettings,
+        identity: str,
+        on_note: Callable[[str], None],
+        *,
+        pace: PullPace | None = None,
+    ) -> None:
+        self._pace = pace
+        self._settings = settings.model_copy(
+            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": SILENCE, "read_timeout": SILENCE}
+        )
+        self._identity = identity
+        self._on_note = on_note
+        self._stack = AsyncExitStack()
+        self._known: frozenset[Endpoint] = frozenset()
+        self._zones: dict[str, str] = {}
+        """By the seeder's name."""
+        self._origin: Origin | None = None
+        self._before: list[Origin] = []
+        self._away_until = 0.0
+        self._seen: Counter[str] = Counter()
+        self._rates: defaultdict[str, Rate] = defaultdict(Rate)
+        """Both by name: what came until the last look, and how fast it did lately."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is worth asking them."""
+        return self._origin is not None and time.monotonic() >= self._away_until
+
+    async def know(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are the seeders now. An empty list is passed over: one may be there although nobody tells us; so is
+        an endpoint that cannot be asked, whoever told it."""
+        by_url = {endpoint.url: endpoint for endpoint in endpoints if _askable(endpoint)}
+        if not by_url or frozenset(by_url.values()) == self._known:
+            return
+        self._known, self._away_until = frozenset(by_url.values()), 0.0
+        self._zones |= {_name(endpoint): endpoint.zone for endpoint in by_url.values()}
+        if self._origin is not None:
+            self._before.append(self._origin)
+        self._seen.clear()
+        # What is being read from those of before goes on: they are closed at the end.
+        self._origin = await self._stack.enter_async_context(
+            Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note, pace=self._pace)
+        )
+
+    async def read(
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        offset: int,
+        length: int,
+        *,
+        accept: Callable[[bytes], bool],
+    ) -> bytes:
+        """As `Origin.read`; after a failure they are not `usable` for a while."""
+        origin = self._origin
+        if origin is None:
+            raise Unavailable("no seeder is known")
+        try:
+            return await origin.read(manifest, file, offset, length, accept=accept)
+        except P2PModelError:
+            self._away_until = time.monotonic() + AGAIN_AFTER
+            raise
+        finally:
+            self._look(origin)
+
+    def connections(self) -> tuple[PeerConnection, ...]:
+        """Those that are asked now."""
+        return tuple(self._connection(s.name, s.endpoint) for s in self._origin.standings()) if self._origin else ()
+
+    def _connection(self, name: str, url: str) -> PeerConnection:
+        return PeerConnection(
+            public_name(url),
+            "seeder",
+            zone=self._zones[name],
+            download_rate=self._rates[name].value(),
+            downloaded=self._seen[name],
+        )
+
+    def _look(self, origin: Origin) -> None:
+        if origin is not self._origin:
+            return
+        for name, received in origin.bytes_by_mirror.items():
+            if received > self._seen[name]:
+                self._rates[name].add(received - self._seen[name])
+                self._seen[name] = received
+
+    def bytes_from_outside(self, zone: str) -> int:
+        """Bytes that came from seeders of other zones."""
+        origins = [*self._before, self._origin] if self._origin else []
+        counts = (entry for origin in origins for entry in origin.bytes_by_mirror.items())
+        return sum(count for name, count in counts if self._zones[name] != zone)
+
+    def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
+        turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
+        return MirrorSettings.model_validate(
+            {
+                "name": _name(endpoint),
+                "endpoint": endpoint.url,
+                "token": endpoint.token or None,
+                "priority": int.from_bytes(turn[:4], "big"),
+                "max_connections": MAX_CONNECTIONS,
+            }
+        )
+
+
+def _askable(endpoint: Endpoint) -> bool:
+    """Whether it is a URL and a token that a request can carry."""
+    with suppress(ValueError):
+        check_url(endpoint.url)
+        return f"{endpoint.url}{endpoint.token}".isprintable() and endpoint.token.isascii()
+    return False
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"seeder {endpoint.url}"

@@ -1,0 +1,1 @@
+"""What the hub endpoint and the pull-through mirror stand on."""

@@ -1,0 +1,46 @@
+"""The bound on a pull-through mirror's cache, and what of it is being served."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from p2pmodel.core.sizes import human
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.store.cache import HubCache
+from p2pmodel.store.eviction import Key, make_room
+
+
+class CacheBudget:
+    """At most `max_bytes` in `cache`; None: no bound."""
+
+    def __init__(self, cache: HubCache, max_bytes: int | None, reporter: Reporter) -> None:
+        self._cache = cache
+        self._max_bytes = max_bytes
+        self._reporter = reporter
+        self._kept: Counter[Key] = Counter()
+        self._turn = asyncio.Lock()
+
+    @contextmanager
+    def keeping(self, key: Key) -> Iterator[None]:
+        """The content of `key` is being served."""
+        self._kept[key] += 1
+        try:
+            yield
+        finally:
+            self._kept[key] -= 1
+            if not self._kept[key]:
+                del self._kept[key]
+
+    async def make(self, arriving: Mapping[Key, int]) -> None:
+        """See that all of `arriving` (sizes) fits, removing what was served longest ago. Raises as `make_room`."""
+        if self._max_bytes is None:
+            return
+        async with self._turn:
+            gone = await asyncio.to_thread(
+                make_room, self._cache, self._max_bytes, arriving, lambda key: key in self._kept
+            )
+        if gone:
+            size = human(sum(size for _, _, size in gone))
+            repos = ", ".join(sorted({str(repo) for repo, _, _ in gone}))
+            self._reporter.note(f"{len(gone)} files of {repos} ({size}) made room: they were served longest ago")

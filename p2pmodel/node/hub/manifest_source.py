@@ -1,0 +1,69 @@
+"""Whom a node asks what it does not hold: the coordinators, whose torrent brings its manifest, then the mirrors."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Self
+from urllib.parse import quote
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.errors import Offline, P2PModelError
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.resolve import from_coordinators
+from p2pmodel.origin.origin import Origin
+from p2pmodel.origin.relay.answer import RelayAnswer
+from p2pmodel.origin.relay.hub_paths import HubPath
+from p2pmodel.origin.relay.request import RelayRequest
+
+
+class ManifestSource:
+    """`async with` opens and closes its connections to the mirrors."""
+
+    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+        self._settings = settings
+        self.origin = None if settings.offline else Origin(settings.mirrors, settings.origin, on_note=reporter.note)
+
+    async def __aenter__(self) -> Self:
+        if self.origin is not None:
+            await self.origin.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self.origin is not None:
+            await self.origin.__aexit__(None, None, None)
+
+    @property
+    def takes_client_tokens(self) -> bool:
+        """Whether there is a mirror to which a client's own token may be passed on."""
+        return self.origin is not None and any(mirror.takes_client_tokens for mirror in self._settings.mirrors)
+
+    async def manifest(self, ref: Reference) -> Manifest:
+        """As `Teller`."""
+        metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
+        return metainfo.manifest if metainfo is not None else await self._mirrors(str(ref)).manifest(ref)
+
+    def relay(self, question: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
+        """As `Origin.relay`. Raises Offline if no mirror may be asked."""
+        return self._mirrors(question.path.raw).relay(question)
+
+    async def opens(self, repo: RepoId) -> bool:
+        """Whether the node may have `repo` by itself: a coordinator knows it, or a mirror gives it a file for its own
+        token. A listing is no proof: of a gated repository everybody may see one."""
+        ref = Reference(repo, DEFAULT_REVISION)
+        try:
+            metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
+            if metainfo is not None:
+                return True
+            manifest = await self._mirrors(str(ref)).manifest(ref)
+            for file in manifest.files[:1]:
+                path = HubPath(f"/{repo}/resolve/{manifest.commit}/{quote(file.path)}")
+                async with self.relay(RelayRequest("HEAD", path, own=True)):
+                    pass
+        except P2PModelError:
+            return False
+        return True
+
+    def _mirrors(self, what: str) -> Origin:
+        if self.origin is None:
+            raise Offline(f"{what} is not known here, and no mirror may be asked", hint="unset HF_HUB_OFFLINE")
+        return self.origin

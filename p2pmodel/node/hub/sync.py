@@ -1,0 +1,109 @@
+"""Keeping whole snapshots in a mirror's cache up to date: what changed is moved, the rest is adopted by its hash."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
+from p2pmodel.node.hub.admission import Admission
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import HubCache
+from p2pmodel.store.files.space import check_writable
+from p2pmodel.store.state.revisions import remember
+from p2pmodel.store.state.sync_log import SyncLog
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """One snapshot that is whole here. `before` is the commit its revision was here, `moved` and `kept` are bytes."""
+
+    ref: Reference
+    manifest: Manifest
+    path: Path
+    before: str | None
+    moved: int
+    kept: int
+    seconds: float
+
+
+class MirrorSync:
+    """Rounds over references; `on_synced` is called for each snapshot as it is whole, `log` has each file pulled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reporter: Reporter,
+        on_synced: Callable[[SyncResult], None],
+        *,
+        rules: Admission,
+        log: SyncLog,
+    ) -> None:
+        self._log = log
+        self._settings = settings
+        self._reporter = reporter
+        self._on_synced = on_synced
+        self._rules = rules
+        self._cache = HubCache(settings.cache_dir)
+
+    async def once(self, refs: Sequence[Reference]) -> None:
+        """Sync every one of `refs`, one after the other; at the end raise what kept some of them from it."""
+        if self._settings.offline:
+            raise Unavailable("HF_HUB_OFFLINE forbids asking a mirror", hint="unset it")
+        await asyncio.to_thread(check_writable, self._settings.cache_dir)
+        await asyncio.to_thread(self._log.check_end)
+        failures: list[tuple[Reference, P2PModelError]] = []
+        async with Origin(self._settings.mirrors, self._settings.origin, on_note=self._reporter.note) as origin:
+            for ref in refs:
+                try:
+                    self._on_synced(await self._sync(ref, origin))
+                except P2PModelError as error:
+                    failures.append((ref, error))
+                    if len(refs) > 1:
+                        self._reporter.note(f"{ref} was not synced: {error}")
+        if failures:
+            raise _summary(failures, len(refs))
+
+    async def every(self, seconds: float, listed: Callable[[], Sequence[Reference]]) -> None:
+        """Sync what `listed` says, at once and then every `seconds`; a failure is a note, and the next round tries
+        again. A round that takes longer is followed by the next at once."""
+        while True:
+            began = time.monotonic()
+            try:
+                await self.once(await asyncio.to_thread(listed))
+            except P2PModelError as error:
+                self._reporter.note(str(error))
+            await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+
+    async def _sync(self, ref: Reference, origin: Origin) -> SyncResult:
+        if not self._rules.admits(ref.repo):
+            raise InvalidInput(
+                f"{ref.repo} is not among the repositories this mirror takes", hint="see --allow, --deny"
+            )
+        began = time.monotonic()
+        manifest = await origin.manifest(ref)
+        asked = time.time()
+        repo = self._cache.repo(ref.repo)
+        before = await asyncio.to_thread(repo.resolve, ref.revision)
+        refs = () if ref.pinned else (ref.revision,)
+        async with one_at_a_time(repo, manifest.commit, self._reporter):
+            mirroring = MirrorCopy(origin, repo, manifest, self._reporter, log=self._log)
+            done = await mirroring.run(manifest.files, refs)
+        await asyncio.to_thread(remember, repo, manifest, ref.revision, asked)
+        path = repo.snapshot(manifest.commit)
+        return SyncResult(ref, manifest, path, before, done.from_mirrors, done.from_cache, time.monotonic() - began)
+
+
+def _summary(failures: Sequence[tuple[Reference, P2PModelError]], asked: int) -> P2PModelError:
+    ref, first = failures[0]
+    if asked == 1:
+        return first
+    kind = IntegrityError if isinstance(first, WrongBytes) else type(first)
+    return kind(f"{len(failures)} of {asked} were not synced; the first is {ref}: {first.what}", hint=first.hint)

@@ -1,0 +1,53 @@
+"""Checking a mirror's sync log, here or over HTTP, as it comes: a log of years need not fit into memory."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+
+from p2pmodel.core.names import printable
+from p2pmodel.errors import AccessDenied, IntegrityError, NotFound, Unavailable
+from p2pmodel.origin.failures import reason_of
+from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogHead
+from p2pmodel.store.state.sync_log import verify_log
+
+ANSWER_WITHIN = 30.0
+
+
+async def check_log(where: str, token: str | None = None, *, expect: str | None = None) -> LogHead:
+    """Check every line of the log at `where`, a file or the URL of `/sync-log`; one must have the hash `expect`.
+
+    Raises IntegrityError naming the first line that is wrong; LocalResource, Unavailable, NotFound or AccessDenied if
+    it cannot be read.
+    """
+    if not where.startswith(("http://", "https://")):
+        return await asyncio.to_thread(verify_log, Path(where), expect)
+    timeout = aiohttp.ClientTimeout(total=None, connect=ANSWER_WITHIN, sock_read=ANSWER_WITHIN)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, read_bufsize=MAX_LINE) as session,
+            session.get(where, headers=headers, allow_redirects=False) as answer,
+        ):
+            _check_status(answer, where)
+            return await _check_lines(answer.content, LogCheck(expect))
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable(f"{printable(where)} cannot be read: {reason_of(error)}") from None
+
+
+def _check_status(answer: aiohttp.ClientResponse, where: str) -> None:
+    if answer.status in (401, 403):
+        raise AccessDenied(f"{printable(where)} wants a token", hint="give --token-file or --token-env")
+    if answer.status != 200:
+        raise NotFound(f"there is no sync log at {printable(where)} (HTTP {answer.status})")
+
+
+async def _check_lines(content: aiohttp.StreamReader, checking: LogCheck) -> LogHead:
+    while True:
+        try:
+            line = await content.readuntil(b"\n")
+        except ValueError:
+            raise IntegrityError(f"line {checking.head.seq + 1} of the sync log is damaged") from None
+        if not line:
+            return checking.end()
+        await asyncio.to_thread(checking.feed, line)

@@ -1,0 +1,125 @@
+"""Measuring each mirror alone: the same file downloaded and verified again and again, as a real download would be."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.core.layout import piece_length_for
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import AccessDenied, EntryNotFound, IntegrityError, InvalidInput, NotFound, Unavailable
+from p2pmodel.origin.mirrors.throughput import BenchRun, window_rates
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.files.partial_file import PartialFile
+from p2pmodel.store.files.space import check_space, check_writable
+
+PATIENCE = 10.0
+"""Seconds without any progress after which a run has failed."""
+
+HOPELESS = 3
+"""Failed runs in a row without a byte, after which a mirror is not asked again."""
+
+_MIRRORS_FAULT = (AccessDenied, IntegrityError, NotFound, Unavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorBenchResult:
+    """What was measured: the file, and the runs of each mirror by its name, in priority order."""
+
+    manifest: Manifest
+    file: ManifestFile
+    endpoints: dict[str, str]
+    runs: dict[str, list[BenchRun]]
+
+
+class MirrorBench:
+    """`runs` downloads of one file from each mirror alone, in turns, so that all meet the same weather.
+
+    `on_run` gets the mirror's name and each run as it ends.
+    """
+
+    def __init__(
+        self, settings: Settings, note: Callable[[str], None], on_run: Callable[[str, BenchRun], None]
+    ) -> None:
+        self._settings = settings
+        self._note = note
+        self._on_run = on_run
+        patience = min(PATIENCE, settings.origin.patience)
+        self._alone = settings.origin.model_copy(update={"state_dir": None, "patience": patience})
+
+    async def run(self, ref: Reference, *, runs: int, path: str | None) -> MirrorBenchResult:
+        """Measure with the file at `path`, or the largest. Raises NotFound, AccessDenied, Unavailable as a look-up
+        does, InvalidInput for a file that is empty, LocalResource."""
+        async with Origin(self._settings.mirrors, self._settings.origin, on_note=self._note) as origin:
+            manifest = await origin.manifest(ref)
+            names = [standing.name for standing in origin.standings()]
+        file = chosen(manifest, path)
+        cache = self._settings.cache_dir
+        await asyncio.to_thread(check_writable, cache)
+        await asyncio.to_thread(check_space, cache, file.size)
+        mirrors = dict(zip(names, self._settings.mirrors, strict=True))
+        found: dict[str, list[BenchRun]] = {name: [] for name in names}
+        for _ in range(runs):
+            for name, mirror in mirrors.items():
+                if not _hopeless(found[name]):
+                    found[name].append(await self._once(name, mirror, manifest, file))
+        return MirrorBenchResult(manifest, file, {name: mirror.endpoint for name, mirror in mirrors.items()}, found)
+
+    async def _once(self, name: str, mirror: MirrorSettings, manifest: Manifest, file: ManifestFile) -> BenchRun:
+        # On the cache's own disk, where downloads go; under a name that no client of the cache looks at.
+        folder = await asyncio.to_thread(
+            tempfile.TemporaryDirectory, prefix=".p2pmodel-bench-", dir=self._settings.cache_dir
+        )
+        try:
+            run = await self._measure(mirror, manifest, file, Path(folder.name) / "file")
+        finally:
+            await asyncio.shield(asyncio.to_thread(folder.cleanup))
+        self._on_run(name, run)
+        return run
+
+    async def _measure(self, mirror: MirrorSettings, manifest: Manifest, file: ManifestFile, path: Path) -> BenchRun:
+        arrivals: list[tuple[float, int]] = []
+        partial = await asyncio.to_thread(PartialFile.open, path, file, piece_length_for(manifest.total_size))
+        # Nothing is remembered: what it says of itself at the end is of this run alone.
+        async with Origin([mirror], self._alone) as origin, partial:
+            began = time.monotonic()
+            seconds, error = None, ""
+            try:
+                await origin.pull(
+                    manifest, file, partial, on_bytes=lambda size: arrivals.append((time.monotonic() - began, size))
+                )
+                seconds = time.monotonic() - began
+            except _MIRRORS_FAULT as failure:
+                error = str(failure)
+            standing = origin.standings()[0]
+        return BenchRun(
+            size=file.size,
+            seconds=seconds,
+            connect=standing.connect,
+            first_byte=standing.first_byte,
+            rates=window_rates(arrivals, seconds if seconds is not None else 0.0),
+            retried=seconds is not None and bool(standing.reason),
+            error="" if seconds is not None else standing.reason or error,
+            received=sum(size for _, size in arrivals),
+        )
+
+
+def chosen(manifest: Manifest, path: str | None) -> ManifestFile:
+    """The file at `path`, or the largest. Raises EntryNotFound, InvalidInput for one without bytes."""
+    files = [file for file in manifest.files if path in (None, file.path)]
+    if not files:
+        what = f"no file {path}" if path else "no file"
+        raise EntryNotFound(f"{manifest.repo}@{manifest.commit[:12]} has {what}")
+    file = max(files, key=lambda f: f.size)
+    if not file.size:
+        raise InvalidInput(f"{file.path} is empty: there is nothing to measure", hint="name another with --file")
+    return file
+
+
+def _hopeless(runs: list[BenchRun]) -> bool:
+    last = runs[-HOPELESS:]
+    return len(last) == HOPELESS and all(run.seconds is None and not run.received for run in last)

@@ -1,0 +1,31 @@
+"""Probing the mirrors of the settings: with which file, and whether they may be asked at all."""
+
+from collections.abc import Callable
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import InvalidInput
+from p2pmodel.node.measure.bench import chosen
+from p2pmodel.origin.mirrors.gauges import MirrorGauges
+from p2pmodel.origin.origin import Origin
+
+
+def gauges(settings: Settings) -> MirrorGauges:
+    """Gauges of the mirrors in `settings`."""
+    return MirrorGauges(settings.mirrors, settings.origin)
+
+
+def online(settings: Settings) -> None:
+    """Raise InvalidInput if the mirrors may not be asked, or there are none."""
+    if settings.offline:
+        raise InvalidInput("HF_HUB_OFFLINE forbids asking the mirrors", hint="unset it")
+    if not settings.mirrors:
+        raise InvalidInput("no mirror is configured", hint="see 'Settings' in README.md")
+
+
+async def sample_of(settings: Settings, ref: Reference, note: Callable[[str], None]) -> tuple[Manifest, ManifestFile]:
+    """The largest file of `ref`, for a probe to read from. Raises as `Origin.manifest` does."""
+    async with Origin(settings.mirrors, settings.origin, on_note=note) as origin:
+        manifest = await origin.manifest(ref)
+    return manifest, chosen(manifest, None)

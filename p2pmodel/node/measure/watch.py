@@ -1,0 +1,134 @@
+"""Watching the mirrors: probed every so often, with an alarm for each that becomes slow, and word when it recovers."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2pmodel.config.settings import Settings, WatchSettings
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import Unavailable
+from p2pmodel.node.measure.gauges import gauges, sample_of
+from p2pmodel.origin.mirrors.alarms import Alarm, Change, Metric, Rule
+from p2pmodel.origin.mirrors.gauges import ProbeReading
+
+_KEPT_INTERVALS = 3
+"""Multiples of the time that the samples of an alarm take, after which a probe is too old to count."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """An alarm about a mirror was raised or is over, after this reading."""
+
+    reading: ProbeReading
+    change: Change
+
+    def __str__(self) -> str:
+        change, name = self.change, f"mirror {self.reading.name}"
+        if not change.raised:
+            return f"recovered: {name}: {self.what} (the alarm lasted {change.lasted:.0f} s)"
+        return f"alarm: {name}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """The figure and its limit, in words."""
+        value, rule = self.change.value, self.change.rule
+        if math.isinf(value):
+            return f"it gives no good answer ({self.reading.error or 'no connection'})"
+        beyond = self.change.raised
+        if rule.metric is Metric.LATENCY:
+            return f"connects in {value * 1e3:.1f} ms, {'above' if beyond else 'within'} {rule.limit * 1e3:g} ms"
+        return f"delivers {value / 1e6:.1f} MB/s, {'below' if beyond else 'at least'} {rule.limit / 1e6:g} MB/s"
+
+    def plain(self) -> dict[str, object]:
+        """For JSON: seconds and bytes a second; `value` is None for no good answer."""
+        change, rule = self.change, self.change.rule
+        return {
+            "event": "alarm" if change.raised else "recovered",
+            "mirror": self.reading.name,
+            "endpoint": self.reading.endpoint,
+            "metric": rule.metric.value,
+            "value": None if math.isinf(change.value) else change.value,
+            "limit": rule.limit,
+            "samples": rule.samples,
+            "lasted": None if change.raised else round(change.lasted, 3),
+            "error": self.reading.error,
+            "text": str(self),
+        }
+
+
+class MirrorWatch:
+    """Probes, and keeps the alarms. `on_round` gets every round's readings, `on_event` each change of an alarm.
+
+    Without `ref` there is nothing to read, and only the latency is watched.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ref: Reference | None,
+        *,
+        on_round: Callable[[list[ProbeReading]], None],
+        on_event: Callable[[WatchEvent], None],
+        on_note: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._ref = ref
+        self._on_round = on_round
+        self._on_event = on_event
+        self._on_note = on_note
+        self._now = now
+        self._gauges = gauges(settings)
+        self._sample: tuple[Manifest, ManifestFile] | None = None
+        self._rules = _rules(settings.watch)
+        self._alarms: dict[tuple[str, Metric], Alarm] = {}
+
+    @property
+    def raised(self) -> int:
+        """How many alarms are raised now."""
+        return sum(alarm.raised for alarm in self._alarms.values())
+
+    async def forever(self) -> None:
+        """One round every interval."""
+        while True:
+            began = self._now()
+            await self.round()
+            await asyncio.sleep(max(0.0, began + self._settings.watch.interval - self._now()))
+
+    async def once(self) -> None:
+        """As many rounds as an alarm needs, one after the other."""
+        for _ in range(self._settings.watch.min_samples):
+            await self.round()
+
+    async def round(self) -> None:
+        """Probe every mirror. Raises what `sample_of` does, but Unavailable, and LocalResource."""
+        if self._ref and self._sample is None:
+            try:
+                self._sample = await sample_of(self._settings, self._ref, self._on_note)
+            except Unavailable as error:
+                self._on_note(f"only the latency is watched for now: {error}")
+        readings = await self._gauges.read(self._sample)
+        self._on_round(readings)
+        for reading in readings:
+            self._judge(reading)
+
+    def _judge(self, reading: ProbeReading) -> None:
+        answered = reading.connect if reading.connect is not None and not reading.error else math.inf
+        values = {Metric.LATENCY: answered, Metric.SPEED: reading.rate}
+        for rule in self._rules:
+            value = values[rule.metric]
+            alarm = self._alarms.setdefault((reading.name, rule.metric), Alarm(rule))
+            change = None if value is None else alarm.observe(value, self._now())
+            if change is not None:
+                self._on_event(WatchEvent(reading, change))
+
+
+def _rules(watch: WatchSettings) -> tuple[Rule, Rule]:
+    kept = _KEPT_INTERVALS * watch.min_samples * max(watch.interval, 1.0) + 60.0
+    return (
+        Rule(Metric.LATENCY, watch.max_latency_ms / 1e3, watch.min_samples, kept),
+        Rule(Metric.SPEED, watch.min_mbps * 1e6, watch.min_samples, kept),
+    )

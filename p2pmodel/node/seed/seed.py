@@ -1,0 +1,170 @@
+"""The seed use case: one verified copy, its torrents, and serving them until stopped.
+
+Two steps, because the trackers' addresses go into the torrents: whoever composes a seeder starts its coordinator
+first, then calls `prepare`, publishes the torrents, and lets `serve` run.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
+from p2pmodel.coordinator.client.catalog import announcing_as, in_zone
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
+from p2pmodel.core.tasks import companions
+from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.snapshot.local import import_snapshot
+from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
+from p2pmodel.node.snapshot.resolve import from_mirrors_or_cache
+from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.space import check_writable
+from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent
+from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
+from p2pmodel.swarm.metainfo import layout_of
+
+REPORT_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRequest:
+    """What to seed: `ref` from the mirrors, or from `directory`, imported under that name; `exports` beside v2."""
+
+    ref: Reference
+    directory: Path | None = None
+    exports: tuple[Format, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """A snapshot that is complete here, and its .torrent bytes by format, "v2" always among them."""
+
+    manifest: Manifest
+    path: Path
+    torrents: dict[Format, bytes]
+    trackers: tuple[str, ...]
+    from_cache: int
+    from_mirrors: int
+
+
+class SeedRun:
+    """One snapshot seeded by this node."""
+
+    def __init__(self, request: SeedRequest, settings: Settings, reporter: Reporter) -> None:
+        self._request = request
+        self._settings = settings
+        self._reporter = reporter
+        self._cache = HubCache(settings.cache_dir)
+
+    async def prepare(self, trackers: Sequence[str]) -> SeedResult:
+        """Mirror or import the snapshot, verify it, and build its torrents with `trackers` and the mirrors in them."""
+        await asyncio.to_thread(check_writable, self._settings.cache_dir)
+        self._reporter.progress(Progress("finding"))
+        async with AsyncExitStack() as stack:
+            origin = None
+            if self._request.directory is None and not self._settings.offline:
+                origin = Origin(self._settings.mirrors, self._settings.origin, on_note=self._reporter.note)
+                await stack.enter_async_context(origin)
+            manifest = await self._manifest(origin)
+            repo = self._cache.repo(manifest.repo)
+            async with one_at_a_time(repo, manifest.commit, self._reporter):
+                mirrored = await MirrorCopy(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
+                return await self._build(repo, manifest, mirrored, trackers)
+
+    async def serve(
+        self,
+        seeded: SeedResult,
+        engine: Engine,
+        on_serving: Callable[[], None],
+        sent_to_lessees: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can come.
+
+        `sent_to_lessees` gives the bytes that went out beside the swarm. Raises LocalResource when the disk fails.
+        """
+        async with AsyncExitStack() as stack:
+            torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
+            for torrent in torrents:
+                stack.push_async_callback(torrent.remove)
+            async with companions() as start:
+                for torrent in torrents:
+                    start(_fail_with_the_disk(torrent))
+                on_serving()
+                while True:
+                    self._reporter.progress(_progress(seeded, torrents, sent_to_lessees()))
+                    await asyncio.sleep(REPORT_EVERY)
+
+    async def _manifest(self, origin: Origin | None) -> Manifest:
+        ref = self._request.ref
+        if self._request.directory is not None:
+            return await import_snapshot(self._cache, self._request.directory, ref, self._reporter)
+        return await from_mirrors_or_cache(ref, origin, self._cache, self._reporter)
+
+    def _refs(self) -> tuple[str, ...]:
+        return () if self._request.ref.pinned else (self._request.ref.revision,)
+
+    async def _build(
+        self, repo: RepoCache, manifest: Manifest, mirrored: MirrorCopyResult, trackers: Sequence[str]
+    ) -> SeedResult:
+        if not manifest.total_size:
+            raise InvalidInput(f"{manifest.repo} has no content to seed", hint="it has no file that is not empty")
+        builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees)
+        torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=self._webseeds())
+        path = repo.snapshot(manifest.commit)
+        return SeedResult(manifest, path, torrents, tuple(trackers), mirrored.from_cache, mirrored.from_mirrors)
+
+    def _webseeds(self) -> list[str]:
+        """The mirrors; but the public hub has nothing of a directory that was imported here."""
+        endpoints = [mirror.endpoint for mirror in self._settings.mirrors]
+        return [e for e in endpoints if self._request.directory is None or e != OFFICIAL_ENDPOINT]
+
+    async def _add(self, engine: Engine, seeded: SeedResult, form: Format) -> SwarmTorrent:
+        repo = self._cache.repo(seeded.manifest.repo)
+        layout, zone = layout_of(seeded.manifest), self._settings.swarm.zone
+        files = {}
+        for index, file in zip(file_indexes(layout, form), seeded.manifest.files, strict=True):
+            blob = await asyncio.to_thread(repo.blob, file)
+            if blob is None:
+                raise LocalResource(
+                    f"the blob of {file.path} has gone from {repo.folder}", hint="run the command again"
+                )
+            files[index] = str(blob)
+        piece_count = v1_piece_count(layout, padded=False) if form == "v1" else layout.piece_count
+        return await engine.add(
+            AddTorrent(
+                metainfo=seeded.torrents[form],
+                save_path=repo.folder,
+                files=files,
+                have=frozenset(range(piece_count)),
+                trackers=tuple(announcing_as("source", in_zone(u, zone)) for u in seeded.trackers),
+            )
+        )
+
+
+def _progress(seeded: SeedResult, torrents: Sequence[SwarmTorrent], sent: int) -> Progress:
+    statuses = [torrent.status() for torrent in torrents]
+    size = seeded.manifest.total_size
+    return Progress(
+        "seeding",
+        size,
+        size,
+        from_cache=seeded.from_cache,
+        from_mirrors=seeded.from_mirrors,
+        uploaded=sent + sum(status.uploaded for status in statuses),
+        peers=sum(status.peers for status in statuses),
+        upload_rate=sum(status.upload_rate for status in statuses),
+    )
+
+
+async def _fail_with_the_disk(torrent: SwarmTorrent) -> None:
+    async for event in torrent.events():
+        if isinstance(event, DiskFailed):
+            raise LocalResource(
+                f"cannot read {event.path}: {event.message}", hint="'p2pmodel verify' tells what is wrong"
+            )

@@ -1,0 +1,28 @@
+"""What a node does with snapshots on its own, asking nobody: import one, verify one."""
+
+import asyncio
+from pathlib import Path
+
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.thread_progress import reported
+from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.imports.directory_scan import scan_directory
+from p2pmodel.store.imports.importer import import_directory
+from p2pmodel.store.verify import VerifyReport, verify
+
+
+async def import_snapshot(
+    cache: HubCache, source: Path, ref: Reference, reporter: Reporter, *, private: bool = False
+) -> Manifest:
+    """`store.import_directory` with progress; cancelled, it ends at once, and nothing of it is visible."""
+    files = await asyncio.to_thread(scan_directory, source)
+    with reported(reporter, "hashing", sum(file.size for file in files)) as count:
+        return await asyncio.to_thread(import_directory, cache, source, ref, private=private, on_bytes=count)
+
+
+async def verify_snapshot(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> VerifyReport:
+    """`store.verify` with progress; cancelled, it ends at once."""
+    with reported(reporter, "checking", manifest.total_size) as count:
+        return await asyncio.to_thread(verify, repo, manifest, progress=count)

@@ -1,0 +1,37 @@
+"""One fetch of a snapshot at a time on a node: two commands would write the same staged files."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.disk import translated
+from p2pmodel.store.locks import take_lock
+
+RETRY = 0.5
+
+
+@asynccontextmanager
+async def one_at_a_time(repo: RepoCache, commit: str, reporter: Reporter) -> AsyncIterator[None]:
+    """Hold this snapshot's lock. While another process holds it, wait and say so: it will have done the work.
+
+    The wait has no bound of its own: the other process has, and the lock goes with it, however it ends.
+    """
+    path = await asyncio.to_thread(repo.staging(commit).lock_path)
+    told = False
+    while True:
+        # Not in a thread: it does not wait, and a cancelled thread might take the lock and never give it back.
+        with translated():
+            lock = take_lock(path)
+        if lock is not None:
+            break
+        if not told:
+            reporter.note(f"another p2pmodel on this machine is fetching {repo.repo}; waiting for it")
+            told = True
+        reporter.progress(Progress("finding", waiting_for="the other p2pmodel process"))
+        await asyncio.sleep(RETRY)
+    try:
+        yield
+    finally:
+        lock.release()

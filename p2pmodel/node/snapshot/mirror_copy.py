@@ -1,0 +1,199 @@
+"""One verified copy from the mirrors: pull what the cache lacks, hash it in the same pass, publish it."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.core.layout import MIB, piece_length_for
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.merkle import FileTree
+from p2pmodel.core.rate import Rate
+from p2pmodel.core.tasks import companions, in_thread, together
+from p2pmodel.errors import Unavailable
+from p2pmodel.node.reporter import Phase, Progress, Reporter
+from p2pmodel.node.snapshot.file_windows import FileWindow, FileWindows, WindowedFile
+from p2pmodel.node.snapshot.inventory import adopt
+from p2pmodel.node.thread_progress import stoppable
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.partial_file import PartialFile
+from p2pmodel.store.files.space import allocated, check_space
+from p2pmodel.store.publish import publish_blob, publish_snapshot
+from p2pmodel.store.state.sync_log import SyncLog
+
+FILES_AT_ONCE = 4
+REPORT_EVERY = 0.2
+SMALL = MIB
+"""Bytes up to which a file takes one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorCopyResult:
+    """What mirroring brought. `trees` has the Merkle tree of every file pulled now (not of adopted ones)."""
+
+    trees: dict[str, FileTree]
+    from_cache: int
+    from_mirrors: int
+
+
+class MirrorCopy:
+    """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
+
+    With `log` every file that is pulled is recorded there before it becomes visible; `arriving` shows it meanwhile.
+    `pulled_before`: so many of the bytes that are staged already came from mirrors in this run, too; `traded_before`:
+    so many from peers.
+    """
+
+    def __init__(
+        self,
+        origin: Origin | None,
+        repo: RepoCache,
+        manifest: Manifest,
+        reporter: Reporter,
+        *,
+        log: SyncLog | None = None,
+        pulled_before: int = 0,
+        traded_before: int = 0,
+        arriving: FileWindows | None = None,
+    ) -> None:
+        self._log = log
+        self._pulled_before = pulled_before
+        self._traded_before = traded_before
+        self._arriving = arriving or FileWindows()
+        self._origin = origin
+        self._repo = repo
+        self._manifest = manifest
+        self._reporter = reporter
+        self._staging = repo.staging(manifest.commit)
+        self._piece_length = piece_length_for(manifest.total_size)
+        self._index = {file.path: index for index, file in enumerate(manifest.files)}
+        self._trees: dict[str, FileTree] = {}
+        self._phase: Phase = "checking"
+        self._total = 0
+        self._needed = 0
+        self._checked = 0
+        self._cached = 0
+        self._resumed = 0
+        self._pulled = 0
+        self._shared = 0
+        """Bytes of files whose content came with another file."""
+        self._sharing: defaultdict[str, list[str]] = defaultdict(list)
+        """By etag, the paths of absent files."""
+        self._rate = Rate()
+
+    async def run(self, files: Sequence[ManifestFile], refs: Sequence[str]) -> MirrorCopyResult:
+        """Pull, verify and publish `files`, then the snapshot, then `refs`. What was pulled is kept if it fails."""
+        self._total = sum(file.size for file in files)
+        async with companions() as start:
+            start(self._report())
+            absent = await self._adopt(files)
+            if absent and self._origin is None:
+                raise Unavailable(
+                    f"{len(absent)} files of {self._manifest.repo} are not in this cache, and no mirror may be asked",
+                    hint="unset HF_HUB_OFFLINE",
+                )
+            self._needed = sum(file.size for file in absent)
+            self._enter("mirroring" if self._needed else "verifying")
+            await self._pull_all(absent)
+        self._enter("publishing")
+        await asyncio.to_thread(publish_snapshot, self._repo, self._manifest, files, refs)
+        await asyncio.to_thread(self._staging.clear)
+        self._enter("done")
+        return MirrorCopyResult(self._trees, self._cached, self._pulled)
+
+    async def _adopt(self, files: Sequence[ManifestFile]) -> list[ManifestFile]:
+        """Count what the cache has; return the rest, one file for each distinct content."""
+        with stoppable(self._count_checked) as count:
+            held = await asyncio.to_thread(adopt, self._repo, files, count)
+        absent: dict[str, ManifestFile] = {}
+        for file in files:
+            if file.etag in held:
+                self._cached += file.size
+            else:
+                absent.setdefault(file.etag, file)
+                self._sharing[file.etag].append(file.path)
+        return list(absent.values())
+
+    async def _pull_all(self, files: Sequence[ManifestFile]) -> None:
+        await asyncio.to_thread(self._check_space, files)
+        # The largest first: the job takes as long as its slowest file. But before them the small ones: clients of the
+        # hub endpoint ask for them first, and for nothing else while they wait.
+        waiting = deque(sorted(files, key=lambda file: (file.size > SMALL, -file.size)))
+
+        async def work() -> None:
+            while waiting:
+                await self._pull(waiting.popleft())
+
+        await together(work() for _ in range(FILES_AT_ONCE))
+
+    def _check_space(self, files: Sequence[ManifestFile]) -> None:
+        """For what is not staged yet: an earlier run may have filled the disk."""
+        staged = [allocated(self._staging.path_of(self._index[file.path], file)) for file in files]
+        needed = sum(max(0, file.size - held) for file, held in zip(files, staged, strict=True))
+        check_space(self._repo.folder, needed)
+
+    async def _pull(self, file: ManifestFile) -> None:
+        key = self._repo.repo, file.etag
+        staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
+        opened = in_thread(lambda: PartialFile.open(staged, file, self._piece_length), PartialFile.close)
+        with ExitStack() as stack:
+            async with await opened as partial:
+                stack.enter_context(self._arriving.shown({key: FileWindow(staged, partial.available)}))
+                tree = await self._pull_shown(partial, file, staged)
+            self._arriving.verified(key)
+            await asyncio.to_thread(publish_blob, self._repo, file, staged)
+        paths = self._sharing[file.etag]
+        self._shared += file.size * (len(paths) - 1)
+        if tree is not None:
+            self._trees |= dict.fromkeys(paths, tree)
+
+    async def _pull_shown(self, partial: PartialFile, file: ManifestFile, staged: Path) -> FileTree | None:
+        """The Merkle tree of the file, which is whole and right."""
+        assert self._origin is not None
+        self._resumed += file.size - sum(length for _, length in partial.missing())
+        self._see_whether_all_came()
+        sink = WindowedFile(partial, self._arriving, self._repo, file)
+        sources = await self._origin.pull(self._manifest, file, sink, on_bytes=self._count_pulled)
+        if self._log is not None:
+            await asyncio.to_thread(self._log.record, self._manifest, file, staged, sources)
+        return await asyncio.to_thread(lambda: partial.tree)
+
+    def _count_checked(self, count: int) -> None:
+        self._checked += count
+
+    def _count_pulled(self, count: int) -> None:
+        self._pulled += count
+        self._rate.add(count)
+        self._see_whether_all_came()
+
+    def _see_whether_all_came(self) -> None:
+        # Not "at least": bytes that turn out wrong are pulled again.
+        self._enter("verifying" if self._resumed + self._pulled == self._needed else "mirroring")
+
+    def _enter(self, phase: Phase) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            self._reporter.progress(self._progress())
+
+    def _progress(self) -> Progress:
+        held = self._cached + self._resumed
+        before = min(self._pulled_before, held)
+        traded = min(self._traded_before, held - before)
+        done = self._checked if self._phase == "checking" else min(held + self._pulled + self._shared, self._total)
+        return Progress(
+            self._phase,
+            self._total,
+            self._total if self._phase == "done" else done,
+            from_cache=held - before - traded,
+            from_peers=traded,
+            from_mirrors=self._pulled + before,
+            download_rate=self._rate.value(),
+        )
+
+    async def _report(self) -> None:
+        while True:
+            self._reporter.progress(self._progress())
+            await asyncio.sleep(REPORT_EVERY)

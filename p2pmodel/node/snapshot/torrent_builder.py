@@ -1,0 +1,105 @@
+"""Torrents of a snapshot that is complete in this cache."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from p2pmodel.core.layout import piece_length_for
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.merkle import FileTree
+from p2pmodel.errors import BadTorrent, EntryNotFound
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.thread_progress import reported
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.hashing import hash_snapshot
+from p2pmodel.store.files.parallel import default_jobs
+from p2pmodel.store.files.v1_pieces import v1_pieces
+from p2pmodel.swarm.torrents import Format, build, parse
+from p2pmodel.swarm.urls import webseed_url
+
+
+class TorrentBuilder:
+    """Builds the torrents of one snapshot, hashing only what is not known yet.
+
+    `known` are trees of files hashed while they were mirrored; those of a torrent built earlier are used too, as far
+    as the blobs have not changed since.
+    """
+
+    def __init__(
+        self, repo: RepoCache, manifest: Manifest, reporter: Reporter, *, known: Mapping[str, FileTree] | None = None
+    ) -> None:
+        self._repo = repo
+        self._manifest = manifest
+        self._reporter = reporter
+        self._staging = repo.staging(manifest.commit)
+        self._known = dict(known or {})
+
+    async def build(
+        self, formats: Sequence[Format], *, trackers: Sequence[str] = (), endpoints: Sequence[str] = ()
+    ) -> dict[Format, bytes]:
+        """The .torrent bytes by format, v2 always among them, with the mirrors at `endpoints` as webseeds.
+
+        Raises EntryNotFound when the cache lacks a file. Hashes in threads and reports progress.
+        """
+        trees = await self._trees()
+        built: dict[Format, bytes] = {}
+        for form in _distinct("v2", *formats):
+            pieces = await self._v1_pieces(form) if form != "v2" else None
+            webseeds = [webseed_url(endpoint, self._manifest, form) for endpoint in endpoints]
+            built[form] = build(
+                self._manifest, trees, format=form, v1_pieces=pieces, trackers=trackers, webseeds=webseeds
+            )
+        await asyncio.to_thread(self._staging.save_metainfo, built["v2"])
+        return built
+
+    async def _trees(self) -> dict[str, FileTree]:
+        known = self._known | await asyncio.to_thread(self._recorded)
+        rest = [f for f in self._manifest.files if f.size and f.path not in known]
+        if rest:
+            blobs = await asyncio.to_thread(self._blobs, rest)
+            with reported(self._reporter, "hashing", sum(file.size for file in rest)) as count:
+                found = await asyncio.to_thread(hash_snapshot, blobs, self._piece_length, on_bytes=count)
+            known |= found.trees
+        return known
+
+    async def _v1_pieces(self, form: Format) -> bytes:
+        blobs = await asyncio.to_thread(self._blobs, self._manifest.files)
+        files = [(file.size, blob) for file, blob in blobs]
+        with reported(self._reporter, "hashing", self._manifest.total_size) as count:
+            return await asyncio.to_thread(
+                v1_pieces, files, self._piece_length, pad=form == "hybrid", on_bytes=count, jobs=default_jobs()
+            )
+
+    def _recorded(self) -> dict[str, FileTree]:
+        """Trees from the torrent this commit last arrived or was built with."""
+        raw = self._staging.load_metainfo()
+        try:
+            metainfo = parse(raw) if raw else None
+        except BadTorrent:
+            return {}
+        if metainfo is None or metainfo.manifest != self._manifest:
+            return {}
+        return {
+            file.path: metainfo.trees[file.path]
+            for file in self._manifest.files
+            if file.size and self._repo.is_verified(file)
+        }
+
+    def _blobs(self, files: Sequence[ManifestFile]) -> list[tuple[ManifestFile, Path]]:
+        found = []
+        for file in files:
+            blob = self._repo.blob(file)
+            if blob is None:
+                raise EntryNotFound(
+                    f"{file.path} of {self._manifest.repo} is not in this cache", hint="run 'p2pmodel seed' or 'fetch'"
+                )
+            found.append((file, blob))
+        return found
+
+    @property
+    def _piece_length(self) -> int:
+        return piece_length_for(self._manifest.total_size)
+
+
+def _distinct(*formats: Format) -> list[Format]:
+    return list(dict.fromkeys(formats))

@@ -1,0 +1,1 @@
+"""The configured mirrors: state, health ranking, probes, rate limits."""

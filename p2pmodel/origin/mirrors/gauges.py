@@ -1,0 +1,151 @@
+"""Probing mirrors on request, one reading each, and what is remembered of them. Nothing is pulled for anybody."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.errors import LocalResource
+from p2pmodel.origin.clock import Clock
+from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
+from p2pmodel.origin.mirrors.health import ordered
+from p2pmodel.origin.mirrors.mirror import Mirror, mirrors_of
+from p2pmodel.origin.mirrors.standing import MirrorStatus, standing_of
+from p2pmodel.origin.mirrors.state_file import recall, remember
+from p2pmodel.origin.requests import RangeRequests, new_session
+from p2pmodel.origin.responses import ExpectedRange
+
+_PART = 1 << 20
+_PARTS = 4
+_READ_SECONDS = 5.0
+"""Of a slow mirror as much is read as comes within this time."""
+
+_WEIGHT = 0.2
+"""Seconds of real transfer that a probe's rate counts for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReading:
+    """One probe of one mirror: seconds to connect, seconds from a request to its headers, bytes a second over some
+    connections together; None where that was not found out. `error`: why it gave no good answer."""
+
+    name: str
+    endpoint: str
+    connect: float | None
+    first_byte: float | None
+    rate: float | None
+    error: str
+
+
+class MirrorGauges:
+    """Probes the mirrors of the settings; each probe also updates what is remembered of them."""
+
+    def __init__(
+        self, mirrors: Sequence[MirrorSettings], settings: OriginSettings, *, clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or Clock()
+        self._listed = mirrors
+
+    async def known(self) -> list[MirrorStatus]:
+        """What is remembered, in the order in which the mirrors would be asked."""
+        now, mirrors = self._clock.now(), {m.name: m for m in await self._recalled()}
+        return [standing_of(mirrors[health.name], now) for health in ordered((m.health for m in mirrors.values()), now)]
+
+    async def read(self, sample: tuple[Manifest, ManifestFile] | None = None) -> list[ProbeReading]:
+        """Probe each mirror now, in priority order: latency side by side; then, one after the other so that none
+        takes another's bandwidth, some MiB of the sample file. Raises LocalResource if it cannot be remembered."""
+        fresh = mirrors_of(self._listed)
+        errors: dict[str, str] = {}
+        rates: dict[str, float] = {}
+        async with new_session(self._settings) as session:
+            requests = RangeRequests(session, self._clock)
+            await asyncio.gather(*(_greet(requests, mirror, errors) for mirror in fresh))
+            for mirror in fresh if sample else ():
+                if sample and mirror.name not in errors:
+                    await _read(requests, mirror, sample, errors, rates)
+        await self._remember(fresh, errors, rates)
+        now = self._clock.now()
+        return [_reading(mirror, now, rates.get(mirror.name), errors.get(mirror.name, "")) for mirror in fresh]
+
+    async def _recalled(self) -> tuple[Mirror, ...]:
+        mirrors = mirrors_of(self._listed)
+        if self._settings.state_dir:
+            await asyncio.to_thread(recall, self._settings.state_dir, mirrors, self._clock)
+        return mirrors
+
+    async def _remember(self, fresh: Sequence[Mirror], errors: dict[str, str], rates: dict[str, float]) -> None:
+        folder, now = self._settings.state_dir, self._clock.now()
+        if folder is None:
+            return
+        known = await self._recalled()
+        for old, new in zip(known, fresh, strict=True):
+            connect, first_byte = new.quality.connect.known(now), new.quality.first_byte.known(now)
+            if connect is not None:
+                old.quality = old.quality.connected(connect, now)
+            if first_byte is not None:
+                old.quality = old.quality.answered(first_byte, now)
+            if old.name in rates:
+                old.quality = old.quality.delivered(rates[old.name], _WEIGHT, now)
+            old.reason = errors.get(old.name, old.reason)
+        try:
+            await asyncio.to_thread(remember, folder, known, self._clock)
+        except OSError as error:
+            raise LocalResource(
+                f"cannot remember how the mirrors fare in {folder}: {error.strerror}", hint="set P2PMODEL_STATE_DIR"
+            ) from None
+
+
+async def _greet(requests: RangeRequests, mirror: Mirror, errors: dict[str, str]) -> None:
+    try:
+        await requests.greet(mirror)
+    except Failed as failure:
+        errors[mirror.name] = failure.reason
+
+
+async def _read(
+    requests: RangeRequests,
+    mirror: Mirror,
+    sample: tuple[Manifest, ManifestFile],
+    errors: dict[str, str],
+    rates: dict[str, float],
+) -> None:
+    manifest, file = sample
+    starts = range(0, min(file.size, _PART * min(_PARTS, mirror.settings.max_connections)), _PART)
+    parts = [ExpectedRange(manifest, file, start, min(start + _PART, file.size)) for start in starts]
+    tasks = [asyncio.ensure_future(_discard(requests, mirror, part)) for part in parts]
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            await asyncio.gather(*tasks)
+    except TimeoutError:
+        if not mirror.received:
+            errors[mirror.name] = f"no byte within {_READ_SECONDS:.0f} s"
+    except (Failed, Refused) as failure:
+        errors[mirror.name] = failure.reason
+    except RangesIgnored:
+        errors[mirror.name] = "it answers a range with the whole file"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if mirror.received and mirror.name not in errors:
+        elapsed = time.monotonic() - began
+        waited = mirror.quality.connect.value + mirror.quality.first_byte.value
+        # Of a few MiB over a long way most of the time is waiting for the headers, which is another figure.
+        rates[mirror.name] = mirror.received / max(elapsed - waited, elapsed / 4, 1e-6)
+
+
+async def _discard(requests: RangeRequests, mirror: Mirror, wanted: ExpectedRange) -> None:
+    async with aclosing(requests.stream(mirror, wanted)) as pieces:
+        async for _ in pieces:
+            pass
+
+
+def _reading(mirror: Mirror, now: float, rate: float | None, error: str) -> ProbeReading:
+    quality = mirror.quality
+    endpoint = mirror.settings.endpoint
+    return ProbeReading(mirror.name, endpoint, quality.connect.known(now), quality.first_byte.known(now), rate, error)

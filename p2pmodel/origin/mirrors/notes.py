@@ -1,0 +1,24 @@
+"""One-line notes for the user about what the mirrors do, not more often than they are worth reading."""
+
+from collections.abc import Callable
+
+from p2pmodel.origin.clock import Clock
+
+_EVERY = 15.0
+
+
+class MirrorNotes:
+    """Passes a line on unless one with the same key was passed in the last `_EVERY` seconds."""
+
+    def __init__(self, on_note: Callable[[str], None], clock: Clock) -> None:
+        self._on_note = on_note
+        self._clock = clock
+        self._last: dict[tuple[str, ...], float] = {}
+
+    def say(self, line: str, *key: str) -> None:
+        """Pass `line` on. `key` says what it is about; lines that differ only in detail share one."""
+        now = self._clock.now()
+        self._last = {k: when for k, when in self._last.items() if now - when < _EVERY}
+        if key not in self._last:
+            self._last[key] = now
+            self._on_note(" ".join(line.split()))

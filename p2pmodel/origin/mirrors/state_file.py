@@ -1,0 +1,102 @@
+"""What is known of the mirrors, kept between runs: a small file, replaced in one step.
+
+`mirrors.json` holds, by endpoint, the estimates with their weight and age, and who is quarantined until when. Times
+in it are of the calendar. Processes that run side by side each keep what they last knew of their own mirrors.
+"""
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.origin.clock import Clock
+from p2pmodel.origin.mirrors.estimates import Estimate, Quality
+from p2pmodel.origin.mirrors.mirror import Mirror
+
+FILE = "mirrors.json"
+_VERSION = 1
+_MOST_WEIGHT = 10.0
+_LONGEST = 86400.0
+
+
+def recall(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
+    """Give `mirrors` what an earlier run knew of them. What cannot be read is forgotten. Touches the disk."""
+    known = _read(folder / FILE)
+    to_clock = clock.now() - clock.date().timestamp()
+    for mirror in mirrors:
+        entry = known.get(mirror.settings.endpoint)
+        if isinstance(entry, dict):
+            _apply(entry, mirror, clock.now(), to_clock)
+
+
+def remember(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
+    """Record what is known of `mirrors`, leaving what is recorded of others. Raises OSError. Touches the disk."""
+    to_calendar = clock.date().timestamp() - clock.now()
+    mine = {m.settings.endpoint: _entry(m, clock.now(), to_calendar) for m in mirrors}
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"version": _VERSION, "mirrors": _read(folder / FILE) | mine}
+    fresh = folder / f".{FILE}-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(folder / FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    known = record.get("mirrors") if isinstance(record, dict) and record.get("version") == _VERSION else None
+    return known if isinstance(known, dict) else {}
+
+
+def _entry(mirror: Mirror, now: float, to_calendar: float) -> dict[str, Any]:
+    quality, health = mirror.quality, mirror.health
+    until = max(health.quarantined_until, 0.0)
+    return {
+        "connect": _plain(quality.connect, to_calendar),
+        "first_byte": _plain(quality.first_byte, to_calendar),
+        "rate": _plain(quality.rate, to_calendar),
+        "slow": health.slow,
+        "lies": health.lies,
+        "quarantined_until": round(until + to_calendar, 3) if until > now else 0,
+        "reason": mirror.reason,
+    }
+
+
+def _plain(estimate: Estimate, to_calendar: float) -> list[float]:
+    return [round(estimate.value, 6), round(estimate.weight, 3), round(estimate.at + to_calendar, 3)]
+
+
+def _apply(entry: Mapping[str, Any], mirror: Mirror, now: float, to_clock: float) -> None:
+    estimates = {key: _estimate(entry.get(key), now, to_clock) for key in ("connect", "first_byte", "rate")}
+    mirror.quality = Quality(**estimates)
+    lies, until = entry.get("lies"), _number(entry.get("quarantined_until"))
+    mirror.health = replace(
+        mirror.health,
+        slow=entry.get("slow") is True,
+        lies=min(lies, 16) if isinstance(lies, int) and lies > 0 else 0,
+        quarantined_until=min(until + to_clock, now + _LONGEST) if until else 0.0,
+    )
+    mirror.reason = str(entry.get("reason") or "")[:200]
+
+
+def _estimate(plain: object, now: float, to_clock: float) -> Estimate:
+    if not isinstance(plain, list) or len(plain) != 3:
+        return Estimate()
+    value, weight, at = (_number(item) for item in plain)
+    if value < 0 or weight <= 0:
+        return Estimate()
+    return Estimate(value, min(weight, _MOST_WEIGHT), min(at + to_clock, now))
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(value) if math.isfinite(value) else 0.0

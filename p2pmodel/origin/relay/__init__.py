@@ -1,0 +1,1 @@
+"""Hub requests forwarded to the mirrors, and their answers."""

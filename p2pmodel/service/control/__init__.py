@@ -1,0 +1,1 @@
+"""The control API of a daemon, its metrics and its dashboard."""

@@ -1,0 +1,254 @@
+"""What the control API offers, without HTTP: plain values in, frozen views out, errors of the error tree."""
+
+import asyncio
+import os
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+
+from p2pmodel import __version__
+from p2pmodel.coordinator.client.swarm_views import SwarmViews
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.connections import PeerConnection, busiest
+from p2pmodel.core.diagnosis import Diagnosis, HostBounds, explain
+from p2pmodel.core.names import Reference
+from p2pmodel.core.version import Version
+from p2pmodel.core.views import (
+    CatalogView,
+    LimitsView,
+    NodeView,
+    PiecesView,
+    RateLimits,
+    Readiness,
+    RemovedSnapshot,
+    SnapshotView,
+    SwarmView,
+    TransferView,
+    named,
+)
+from p2pmodel.errors import InvalidInput, NotFound
+from p2pmodel.node.fetch.fetch import FetchRequest
+from p2pmodel.node.host_stats import disk_pressure, link_speed
+from p2pmodel.node.measure.gauges import gauges
+from p2pmodel.node.node import Node
+from p2pmodel.node.snapshot.cache_summary import CacheSummary, holding, unready
+from p2pmodel.node.snapshot.resolve import ResolvedTarget, TorrentTarget, parse_target
+from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus
+from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
+from p2pmodel.store.listing import CachedSnapshot, snapshots
+from p2pmodel.swarm.torrents import parse
+
+LOOK_SECONDS = 1.0
+MOST_OTHERS = 50
+MOST_OF_EACH = 20
+"""Connections that are told of where all transfers are."""
+
+
+class NodeApi:
+    """One node, as its clients see it; `hub` is the URL of its hub endpoint."""
+
+    def __init__(self, node: Node, hub: str | None = None) -> None:
+        self._node = node
+        self._hub = hub
+        self._cache = node.home.cache
+        self._catalogs = SwarmViews(node.settings.coordinators, node.settings.swarm.coordinator_timeout)
+
+    @property
+    def version(self) -> Version:
+        """Grows with every change of what `transfers` says."""
+        return self._node.version
+
+    def node(self) -> NodeView:
+        """The node itself."""
+        address = str(ListenAddress(*self._node.home.engine.address))
+        return NodeView(__version__, str(self._cache.root), address, os.getpid(), self._hub)
+
+    def transfers(self) -> tuple[TransferView, ...]:
+        """All transfers, oldest first."""
+        return self._node.transfers()
+
+    def transfer(self, ident: str) -> TransferView:
+        """One transfer. Raises NotFound."""
+        return self._node.transfer(ident)
+
+    async def start(self, body: StartBody) -> TransferView:
+        """Bring a snapshot here, or go on with it. Raises as `Node.start` does, and InvalidInput."""
+        found = await _found(body)
+        target = Reference(found.manifest.repo, found.manifest.commit) if found else _target(body)
+        peers = [ListenAddress.parse(peer) for peer in body.peers]
+        request = FetchRequest(
+            target, tuple(body.include), tuple(body.exclude), peers=tuple((peer.host, peer.port) for peer in peers)
+        )
+        return await self._node.start(request, priority=body.priority, found=found)
+
+    def pieces(self, ident: str) -> PiecesView:
+        """Where the pieces of a transfer are. Raises NotFound."""
+        found = self._node.pieces(ident)
+        fields = (found.have, found.from_cache, found.from_mirrors, found.availability)
+        return PiecesView(ident, found.count, *(b64encode(field).decode() for field in fields))
+
+    async def why(self, ident: str) -> Diagnosis:
+        """What bounds a transfer; looks at it for a second. Raises NotFound."""
+        before = self._node.transfer(ident)
+        began = time.monotonic()
+        if before.state == "active":
+            await asyncio.sleep(LOOK_SECONDS)
+        rates = [standing.rate for standing in await self.mirrors() if standing.rate is not None]
+        around = HostBounds(
+            limit=self._node.limits.download_now,
+            link=await asyncio.to_thread(link_speed),
+            mirrors=sum(rates) if rates else None,
+            disk_pressure=await asyncio.to_thread(disk_pressure),
+        )
+        return explain(before, self._node.transfer(ident), max(time.monotonic() - began, 1e-3), around)
+
+    async def change(self, ident: str, body: ChangeBody) -> TransferView:
+        """Change a transfer's priority. Raises NotFound."""
+        return await self._node.prioritise(ident, body.priority)
+
+    def engine(self, ident: str, body: EngineBody) -> TransferView:
+        """Note what an inference engine says of itself. Raises NotFound, Conflict."""
+        return self._node.engine_is(ident, ready=body.ready, seconds=body.seconds)
+
+    async def pause(self, ident: str) -> TransferView:
+        """Stop a transfer until it is resumed, its serving too. Raises NotFound."""
+        return await self._node.pause(ident)
+
+    async def resume(self, ident: str) -> TransferView:
+        """Go on with a transfer that is paused or has failed. Raises NotFound."""
+        return await self._node.resume(ident)
+
+    async def cancel(self, ident: str) -> TransferView:
+        """Forget a transfer; its files stay. Returns its last view. Raises NotFound."""
+        view = self._node.transfer(ident)
+        await self._node.cancel(ident)
+        return view
+
+    async def remove(self, ident: str) -> RemovedSnapshot:
+        """Forget a transfer, and take its snapshot out of the cache. Raises NotFound."""
+        view = self._node.transfer(ident)
+        return await self._remove(Reference.parse(view.repo, revision=view.commit))
+
+    async def snapshots(self) -> tuple[SnapshotView, ...]:
+        """What the cache holds."""
+        held = await asyncio.to_thread(lambda: list(snapshots(self._cache)))
+        return tuple(self._snapshot(each) for each in held)
+
+    async def remove_snapshot(self, ref: str) -> RemovedSnapshot:
+        """Take the snapshot that `ref`, as in REPO@REV, means out of the cache. Raises NotFound, InvalidInput."""
+        reference = Reference.parse(ref)
+        views = named(self._node.transfers(), reference)
+        commit = views[0].commit if views else await asyncio.to_thread(self._resolve, reference)
+        if commit is None:
+            raise NotFound(f"{reference} is not in this cache", hint="'p2pmodel ls' lists what is")
+        return await self._remove(Reference(reference.repo, commit))
+
+    async def swarms(self) -> tuple[SwarmView, ...]:
+        """The peers of each transfer: how many, and the busiest."""
+        return tuple([await self._swarm(view) for view in self._node.transfers()])
+
+    async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
+        """Whom a transfer exchanges bytes with, the busiest first. Raises NotFound."""
+        return busiest(await self._node.connections(ident))
+
+    async def mirrors(self) -> tuple[MirrorStatus, ...]:
+        """The mirrors, in the order they would be asked, with what is remembered of each."""
+        live = self._node.home.origins.standings()
+        known = await gauges(self._node.settings).known()
+        return tuple(live.get(standing.endpoint, standing) for standing in known)
+
+    async def asked_mirrors(self) -> tuple[MirrorStatus, ...]:
+        """`mirrors`, then those that only torrents name and that are being asked."""
+        configured = await self.mirrors()
+        live = dict(self._node.home.origins.standings())
+        for standing in configured:
+            live.pop(standing.endpoint, None)
+        return (*configured, *list(live.values())[:MOST_OTHERS])
+
+    def tallies(self) -> Mapping[str, MirrorCounters]:
+        """What each mirror did since the node started, by name; those that torrents name, too."""
+        return self._node.home.origins.tallies()
+
+    async def catalog(self) -> tuple[CatalogView, ...]:
+        """The swarms as the coordinators see them, the busiest first; none without coordinators that answer."""
+        return await self._catalogs.look()
+
+    async def holding(self) -> CacheSummary:
+        """How much the cache holds."""
+        return await asyncio.to_thread(holding, self._cache)
+
+    async def ready(self, model: str | None) -> Readiness:
+        """Whether what was asked for of the snapshot REPO@REV is here, verified. Raises InvalidInput."""
+        if model is None:
+            return Readiness("", ready=True)
+        ref = Reference.parse(model)
+        commit = await asyncio.to_thread(self._resolve, ref)
+        views = [view for view in named(self._node.transfers(), ref) if commit is None or view.commit == commit]
+        if views and not views[0].complete:
+            return Readiness(str(ref), ready=False, reason=_why_not(views[0]))
+        selections = self._node.selections(views[0].id) if views else ()
+        reason = await asyncio.to_thread(unready, self._cache.repo(ref.repo), commit, selections)
+        return Readiness(str(ref), not reason, reason)
+
+    def limits(self) -> LimitsView:
+        """What is exchanged with peers at most."""
+        return self._node.limits
+
+    def limit(self, body: LimitsBody) -> LimitsView:
+        """Change it, until the node starts anew."""
+        return self._node.limit(RateLimits(body.upload, body.download))
+
+    async def _swarm(self, view: TransferView) -> SwarmView:
+        progress = view.progress
+        connections: tuple[PeerConnection, ...] = ()
+        with suppress(NotFound):  # it was cancelled meanwhile
+            connections = busiest(await self._node.connections(view.id), MOST_OF_EACH)
+        rates = progress.download_rate, progress.upload_rate
+        return SwarmView(
+            view.id, view.repo, progress.peers, *rates, progress.from_peers, progress.uploaded, connections
+        )
+
+    async def _remove(self, ref: Reference) -> RemovedSnapshot:
+        freed = await self._node.remove(ref.repo, ref.revision)
+        return RemovedSnapshot(str(ref.repo), ref.revision, freed)
+
+    def _resolve(self, ref: Reference) -> str | None:
+        return self._cache.repo(ref.repo).resolve(ref.revision)
+
+    def _snapshot(self, held: CachedSnapshot) -> SnapshotView:
+        return SnapshotView(
+            repo=str(held.repo),
+            commit=held.commit,
+            revisions=held.refs,
+            path=str(self._cache.repo(held.repo).snapshot(held.commit)),
+            size=held.manifest.total_size,
+            files=len(held.manifest.files),
+            missing=len(held.missing),
+        )
+
+
+def _why_not(view: TransferView) -> str:
+    if view.trouble is not None:
+        return view.trouble.message
+    progress = view.progress
+    return f"it is {view.state}: {progress.phase}, {progress.done} of {progress.total} bytes are here"
+
+
+async def _found(body: StartBody) -> ResolvedTarget | None:
+    if (body.torrent is None) == (body.target == ""):
+        raise InvalidInput("a transfer has a target, or a torrent, and not both")
+    if body.torrent is None:
+        return None
+    if body.revision is not None:
+        raise InvalidInput("a revision goes with a repository, not with a torrent")
+    metainfo = await asyncio.to_thread(parse, body.torrent)
+    return ResolvedTarget(metainfo.manifest, metainfo)
+
+
+def _target(body: StartBody) -> Reference | TorrentTarget:
+    target = parse_target(body.target, body.revision)
+    if isinstance(target, TorrentTarget) and not target.source.lower().startswith(("magnet:", "http://", "https://")):
+        # Of this machine the daemon reads for others what is in its cache, and nothing else.
+        raise InvalidInput("a .torrent file is sent as 'torrent', not named by its path")
+    return target

@@ -1,0 +1,1 @@
+"""The Hugging Face hub endpoint as an aiohttp application."""

@@ -1,0 +1,257 @@
+"""A Hugging Face hub endpoint over a local hub cache: what `HF_ENDPOINT`, webseed clients and peers can ask.
+
+Read-only. It never redirects, knows nothing of Xet, and lets no client complete a file that is not verified. Routes,
+as the hub has them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N or commit):
+
+    GET       /api/models/{id}[/revision/{rev}]        ?blobs=true
+    GET       /api/models/{id}/tree/{rev}[/{directory}] ?recursive=true&limit=N&cursor=C
+    GET       /api/models/{id}/refs
+    POST      /api/models/{id}/paths-info/{rev}        form or JSON: paths
+    GET HEAD  /{id}/resolve/{rev}/{path}               one Range
+    any       /api/datasets/..., /datasets/..., and of spaces     501: it is about models, unless it has a `relay`
+    GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
+    GET       /sync-log                                what came from upstream, in hash-chained JSON lines
+"""
+
+import asyncio
+import gzip
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from yarl import URL
+
+from p2pmodel.config.settings import HttpSettings
+from p2pmodel.core.names import DEFAULT_REVISION, printable
+from p2pmodel.errors import EntryNotFound, InvalidInput
+from p2pmodel.http import limits
+from p2pmodel.http.access import Access
+from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.file_response import STALL, Content, answer
+from p2pmodel.http.pace import SendPace
+from p2pmodel.http.server import MAX_BODY
+from p2pmodel.service.hub import metadata
+from p2pmodel.service.hub.accel import Accel
+from p2pmodel.service.hub.errors import bearer, errors, guard, refusal
+from p2pmodel.service.hub.library import CacheLibrary, ContentSupply, Library, UpstreamLibrary
+from p2pmodel.service.hub.published import PublishedCache, PublishedSnapshot
+from p2pmodel.service.hub.sync_log_route import sync_log_route
+from p2pmodel.store.cache import HubCache
+
+PAGE = 1000
+"""Entries in a page of a tree, unless the client asks for fewer."""
+
+MAX_PAD = 16 << 20
+"""Longest pad file served, in bytes: a pad is shorter than a piece."""
+
+_REPO = r"{repo:[^/]+(?:/[^/]+)?}"
+_REV = r"{revision:refs/[^/]+/[^/]+|[^/]+}"
+_PAD = re.compile(r"\.pad/([0-9]{1,8})")
+_COMPRESS_FROM = 1024
+
+
+class RequestRelay(Protocol):
+    """Who answers what is not about models, and may answer what is."""
+
+    async def models(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The middleware around what is asked about models."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """All else."""
+
+
+async def _other(request: web.Request) -> web.Response:
+    what = f"{request.path} is not about a model, and models are all that this endpoint serves"
+    return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for it")
+
+
+_REFUSED = [
+    web.route("*", f"{prefix}/{kind}/{{rest:.*}}", _other) for prefix in ("", "/api") for kind in ("datasets", "spaces")
+]
+
+
+def hub_endpoint(
+    cache: HubCache,
+    *,
+    token: str | None = None,
+    access_log: AccessLog | None = None,
+    pace: SendPace | None = None,
+    upstream: ContentSupply | None = None,
+    library: Library | None = None,
+    sync_log: Path | None = None,
+    accel: str | None = None,
+    access: Access | None = None,
+    relay: RequestRelay | None = None,
+    http: HttpSettings = limits.UNPACED,
+) -> web.Application:
+    """The endpoint as an application, to be served alone or mounted with `add_subapp`.
+
+    It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
+    files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
+    as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs. `access` keeps out
+    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else.
+    `http` says how often and how slowly one may ask.
+    """
+    middlewares: list[Middleware] = []
+    if access_log is not None:
+        middlewares.append(access_log.middleware())
+    middlewares += [errors, *limits.rate(http)]
+    if access is not None:
+        middlewares.append(guard(access))
+    if token is not None:
+        middlewares.append(bearer(token))
+    middlewares.append(limits.body(http.body_timeout))
+    if relay is not None:
+        middlewares.append(relay.models)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app[STALL] = http.stall_timeout
+    if library is None:
+        published = PublishedCache(cache)
+        library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
+    if sync_log is not None:
+        app.add_routes([sync_log_route(sync_log)])
+    app.add_routes(_HubHandlers(library, pace, Accel(accel, cache.root) if accel else None).routes())
+    app.add_routes(relay.routes() if relay is not None else _REFUSED)
+    return app
+
+
+class _HubHandlers:
+    def __init__(self, library: Library, pace: SendPace | None, accel: Accel | None) -> None:
+        self._library = library
+        self._accel = accel
+        self._pace = pace
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(f"/api/models/{_REPO}/revision/{_REV}", self.model_info),
+            web.get(f"/api/models/{_REPO}/tree/{_REV}", self.tree),
+            web.get(f"/api/models/{_REPO}/tree/{_REV}/{{path:.*}}", self.tree),
+            web.get(f"/api/models/{_REPO}/refs", self.refs),
+            web.post(f"/api/models/{_REPO}/paths-info/{_REV}", self.paths_info),
+            web.get(f"/api/models/{_REPO}", self.model_info),
+            web.get(f"/{_REPO}/resolve/{_REV}/{{path:.+}}", self.resolve),
+        ]
+
+    async def _snapshot(self, request: web.Request, revision: str | None = None) -> PublishedSnapshot:
+        wanted = revision or request.match_info.get("revision", DEFAULT_REVISION)
+        return await self._library.snapshot(request.match_info["repo"], wanted)
+
+    async def model_info(self, request: web.Request) -> web.Response:
+        snapshot = await self._snapshot(request)
+        blobs = _flag(request, "blobs")
+        return await _json(request, lambda: metadata.model_info(snapshot.manifest, blobs=blobs))
+
+    async def refs(self, request: web.Request) -> web.Response:
+        held = await self._library.refs(request.match_info["repo"])
+        return await _json(request, lambda: metadata.refs(held))
+
+    async def paths_info(self, request: web.Request) -> web.Response:
+        paths = await _posted_paths(request)
+        snapshot = await self._snapshot(request)
+        return await _json(request, lambda: metadata.paths_info(snapshot.manifest, paths))
+
+    async def tree(self, request: web.Request) -> web.Response:
+        # A cursor names the commit of the first page: a branch that moves meanwhile does not mix two listings.
+        commit, start = _cursor(request)
+        snapshot = await self._snapshot(request, commit)
+        directory = request.match_info.get("path", "").rstrip("/")
+        recursive = _flag(request, "recursive")
+        entries = await asyncio.to_thread(metadata.tree, snapshot.manifest, directory, recursive=recursive)
+        if entries is None:
+            raise EntryNotFound(f"{snapshot.manifest.repo} has no directory '{printable(directory)}'")
+        end = start + _limit(request)
+        response = await _json(request, lambda: entries[start:end])
+        if end < len(entries):
+            following = public_url(request).update_query(cursor=f"{snapshot.manifest.commit}.{end}")
+            response.headers["Link"] = f'<{following}>; rel="next"'
+        return response
+
+    async def resolve(self, request: web.Request) -> web.StreamResponse:
+        snapshot = await self._snapshot(request)
+        path, commit = request.match_info["path"], snapshot.manifest.commit
+        file = snapshot.files.get(path)
+        if file is None:
+            pad = _PAD.fullmatch(path)
+            if pad and int(pad[1]) <= MAX_PAD:
+                content = Content(int(pad[1]), f"pad-{int(pad[1])}", None, {"X-Repo-Commit": commit})
+                return await answer(request, content, pace=self._pace)
+            message = f"{snapshot.manifest.repo} has no file '{printable(path)}' at {commit}"
+            # With the commit, clients remember for ever that there is no such file: only if we know.
+            known = commit if snapshot.complete_list else None
+            return refusal(HTTPStatus.NOT_FOUND, message, code="EntryNotFound", commit=known)
+        headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
+        async with self._library.opened(snapshot, file, body=request.method == "GET") as opened:
+            content = Content(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
+            if self._accel and request.method == "GET" and opened.ready is None and opened.ranges:
+                handed_over = await asyncio.to_thread(self._accel.answer, request, snapshot, file, headers)
+                if handed_over is not None:
+                    return handed_over
+            return await answer(request, content, pace=self._pace)
+
+
+def public_url(request: web.Request) -> URL:
+    """The URL as the client knows it: TLS may end in front of us. A client that lies about it misleads itself."""
+    try:
+        url = request.url
+    except ValueError:
+        raise InvalidInput("the Host header is not a host") from None
+    return url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else url
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    return request.query.get(name, "").lower() in ("1", "true")
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit", str(PAGE))
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not int(text):
+        raise InvalidInput(f"limit is a number from 1 to {PAGE}")
+    return min(int(text), PAGE)
+
+
+def _cursor(request: web.Request) -> tuple[str | None, int]:
+    text = request.query.get("cursor")
+    if text is None:
+        return None, 0
+    match = re.fullmatch(r"([0-9a-f]{40})\.([0-9]{1,9})", text)
+    if match is None:
+        raise InvalidInput("the cursor is not one of this server's", hint="follow the Link header of the page before")
+    return match[1], int(match[2])
+
+
+async def _posted_paths(request: web.Request) -> list[str]:
+    """The `paths` of a form or of a JSON object."""
+    paths: Any = None
+    with suppress(ValueError, LookupError, RecursionError):  # what is not in the encoding, or the charset, that it says
+        if request.content_type == "application/json":
+            body = await request.json()
+            paths = body.get("paths") if isinstance(body, dict) else None
+        else:
+            paths = (await request.post()).getall("paths", [])
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise InvalidInput("paths-info needs 'paths', a list of texts")
+    return paths
+
+
+async def _json(request: web.Request, make: Callable[[], Any]) -> web.Response:
+    """The JSON of what `make` returns, built and compressed in a thread: a listing can have 200,000 entries."""
+    compress = "gzip" in re.split(r"[,\s]+", request.headers.get("Accept-Encoding", "").lower())
+    body, compressed = await asyncio.to_thread(_encode, make, compress=compress)
+    headers = {"Vary": "Accept-Encoding"}
+    if compressed:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=body, content_type="application/json", charset="utf-8", headers=headers)
+
+
+def _encode(make: Callable[[], Any], *, compress: bool) -> tuple[bytes, bool]:
+    body = json.dumps(make(), separators=(",", ":")).encode()
+    if compress and len(body) >= _COMPRESS_FROM:
+        return gzip.compress(body, compresslevel=5, mtime=0), True
+    return body, False

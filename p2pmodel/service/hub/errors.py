@@ -1,0 +1,96 @@
+"""Refusals as hub clients understand them: X-Error-Code, X-Error-Message, and the token check that comes first."""
+
+import hmac
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from p2pmodel.errors import (
+    EntryNotFound,
+    GatedRepo,
+    P2PModelError,
+    RepoNotFound,
+    RevisionNotFound,
+    TooManyRequests,
+)
+from p2pmodel.http.access import Access
+from p2pmodel.http.refusals import answerable
+from p2pmodel.os_errors import translate
+
+RETRY_AFTER = 5
+"""Seconds after which a client may ask again for what is not here now."""
+
+_CODES: dict[type[P2PModelError], str] = {
+    RepoNotFound: "RepoNotFound",
+    RevisionNotFound: "RevisionNotFound",
+    EntryNotFound: "EntryNotFound",
+    GatedRepo: "GatedRepo",
+}
+
+
+def refusal(
+    status: int, message: str, *, code: str | None = None, commit: str | None = None, retry_after: int = RETRY_AFTER
+) -> web.Response:
+    """An error answer. `code` picks the exception the client raises; `commit` lets it remember an absent file.
+    `retry_after` (seconds) goes with 429 and 503."""
+    headers = {"X-Error-Message": " ".join(message.encode("ascii", "replace").decode().split())}
+    if code is not None:
+        headers["X-Error-Code"] = code
+    if commit is not None:
+        headers["X-Repo-Commit"] = commit
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response({"error": message}, status=status, headers=headers)
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what handlers raise."""
+    try:
+        return await handler(request)
+    except web.HTTPError as error:
+        return refusal(error.status, error.reason)
+    except web.HTTPException:
+        raise
+    except Exception as error:  # the edge: whatever it is, a client is answered
+        if not answerable(request):
+            raise
+        known = translate(error)
+        wait = known.retry_after if isinstance(known, TooManyRequests) else RETRY_AFTER
+        return refusal(known.http_status, str(known), code=_CODES.get(type(known)), retry_after=wait)
+
+
+def guard(access: Access) -> Middleware:
+    """The middleware that admits whom `access` does; it stands inside `errors`."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        access.check(request.headers)
+        return await handler(request)
+
+    return check
+
+
+def bearer(token: str) -> Middleware:
+    """The middleware that admits only `Authorization: Bearer <token>`; it stands inside `errors`.
+
+    Without a token the answer is the hub's for what an anonymous user may not see (the client raises
+    RepositoryNotFoundError, whose text tells to log in); with a wrong one the hub's for invalid credentials.
+    """
+    expected = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization")
+        if given is None:
+            return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
+        scheme, _, credentials = given.partition(" ")
+        offered = f"{scheme.capitalize()} {credentials.strip()}".encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(offered, expected):
+            return refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
+        return await handler(request)
+
+    return check

@@ -1,0 +1,151 @@
+"""What a node's hub endpoint hands on to its mirrors: datasets, spaces, the hub's other GETs, and models that only a
+client's own token opens.
+
+Invariants, to re-check when editing:
+1. A client's token goes with its own request, to mirrors that take such tokens, and nowhere else.
+2. The node's tokens go with questions about what a repository consists of, never about who asks.
+3. What only a client's token opens is handed to this client and is noted (`TokenScope`) before a byte of it goes out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from yarl import URL
+
+from p2pmodel.core.names import RepoId
+from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError, RepoNotFound
+from p2pmodel.http.access_log import SENT
+from p2pmodel.http.file_response import STALL
+from p2pmodel.node.hub.token_scope import TokenScope
+from p2pmodel.origin.relay.answer import RelayAnswer
+from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
+from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.service.hub.app import public_url
+from p2pmodel.service.hub.patience import patiently
+
+_ASKED = ("Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
+_KIND = "|".join(OTHER_KINDS)
+_CHUNKS, _NO_CHUNKS = b'"xetHash"', b'"noChunk"'
+"""Who reads the first in a listing goes to the hub's chunk store, past every mirror."""
+
+
+class RelayClient(Protocol):
+    """Who hands a question on: see `Asking`."""
+
+    @property
+    def takes_client_tokens(self) -> bool: ...
+
+    def relay(self, question: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]: ...
+
+
+class MirrorRelay:
+    """The routes that are handed on, and the middleware for those that are not. `guarded`: the endpoint has a token of
+    its own, which is what clients send."""
+
+    def __init__(self, asker: RelayClient, rights: TokenScope, *, guarded: bool) -> None:
+        self._asker = asker
+        self._rights = rights
+        self._guarded = guarded
+
+    def routes(self) -> list[web.RouteDef]:
+        """GET, HEAD, and the one POST that changes nothing."""
+        return [
+            web.post(f"/api/{{kind:{_KIND}}}/{{name:.+}}/paths-info/{{rest:.+}}", self._other),
+            web.get("/api/{rest:.*}", self._other),
+            web.get(f"/{{kind:{_KIND}}}/{{rest:.+}}", self._other),
+            web.get("/{name:[^/]+(?:/[^/]+)?}/raw/{rest:.+}", self._other),
+        ]
+
+    @web.middleware
+    async def models(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let a client's own token open the models that the node's does not."""
+        repo = _model(request)
+        if repo is None:
+            return await handler(request)
+        if await self._rights.withholds(repo):
+            return await self._relayed(request, own=False)
+        try:
+            return await patiently(request, handler)
+        except (AccessDenied, RepoNotFound) as error:
+            if self._token(request) is None or not self._asker.takes_client_tokens:
+                raise
+            refused = error
+        try:
+            return await self._relayed(request, own=False, of=repo)
+        except (AccessDenied, NotFound):
+            raise refused from None
+
+    async def _other(self, request: web.Request) -> web.StreamResponse:
+        return await self._relayed(request, own=True)
+
+    async def _relayed(self, request: web.Request, *, own: bool, of: RepoId | None = None) -> web.StreamResponse:
+        path = HubPath(request.rel_url.raw_path)
+        query = request.rel_url.raw_query_string
+        question = RelayRequest(
+            request.method,
+            path,
+            f"?{query}" if query else "",
+            {name: request.headers[name] for name in _ASKED if name in request.headers},
+            await request.read() if request.method == "POST" else None,
+            own=own and path.is_content,
+            token=self._token(request),
+        )
+        async with self._asker.relay(question) as relayed:
+            if of is not None and relayed.by_client:
+                await self._rights.withhold(of)
+            response = web.StreamResponse(status=relayed.status, headers=_headers(request, relayed))
+            response.content_length = relayed.length
+            await _send(request, response, relayed, listing=not path.is_file)
+            return response
+
+    def _token(self, request: web.Request) -> str | None:
+        """The client's own."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return token.strip() or None if scheme.lower() == "bearer" and not self._guarded else None
+
+
+def _model(request: web.Request) -> RepoId | None:
+    try:
+        return RepoId(request.match_info["repo"])
+    except (KeyError, InvalidInput):
+        return None
+
+
+def _headers(request: web.Request, relayed: RelayAnswer) -> dict[str, str]:
+    headers = dict(relayed.headers)
+    if relayed.following is not None:
+        following = public_url(request).origin().join(URL(relayed.following, encoded=True))
+        headers["Link"] = f'<{following}>; rel="next"'
+    return headers
+
+
+async def _send(request: web.Request, response: web.StreamResponse, relayed: RelayAnswer, *, listing: bool) -> None:
+    request[SENT] = 0
+    try:
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return
+        async with aclosing(relayed.body()) as body:
+            async for block in _without_chunks(body) if listing else body:
+                async with asyncio.timeout(request.config_dict[STALL]):
+                    await response.write(block)
+                request[SENT] += len(block)
+    except (ConnectionError, TimeoutError, P2PModelError):
+        # The status is out already. An orderly close is what clients take for a reason to ask for the rest.
+        if request.transport is not None:
+            request.transport.close()
+
+
+async def _without_chunks(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, as many bytes, without word of the hub's chunk store."""
+    held = b""
+    async for block in body:
+        data = (held + block).replace(_CHUNKS, _NO_CHUNKS)
+        cut = max(0, len(data) - len(_CHUNKS) + 1)
+        held = data[cut:]
+        yield data[:cut]
+    yield held

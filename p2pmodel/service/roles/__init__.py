@@ -1,0 +1,1 @@
+"""Long-running roles: daemon, seeder, hub endpoint, web seed."""

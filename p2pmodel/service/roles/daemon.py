@@ -1,0 +1,114 @@
+"""The daemon of a node: one engine, all its transfers, the control API over them, and the hub endpoint.
+
+It starts from the inside out, and tells that it is ready when all of it is. It stops in the opposite order, each stage
+bounded: no more requests (3 s at most), then the transfers leave their swarms (5 s), then the engine ends.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.http import limits
+from p2pmodel.http.access import Access
+from p2pmodel.http.server import check_not_running, serving, serving_unix
+from p2pmodel.node.backends import engine_of
+from p2pmodel.node.fetch.fetch import NodeContext
+from p2pmodel.node.node import Node
+from p2pmodel.origin.mirrors.pace import PullPace
+from p2pmodel.service.control.api import NodeApi
+from p2pmodel.service.control.app import control_app
+from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
+from p2pmodel.service.control.metrics import HEALTH, add_observation
+from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
+from p2pmodel.service.roles.source import serving_source
+from p2pmodel.service.systemd import notify
+from p2pmodel.store.cache import HubCache
+from p2pmodel.store.files.space import check_writable
+
+GRACE = 0.6
+HUB_GRACE = 0.2
+"""A download does not end within a moment more, and its client goes on where it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpRole:
+    """Where the control API listens beside the unix socket, and for whom."""
+
+    listen: ListenAddress
+    token: str | None = None
+    read_only: bool = False
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonAddresses:
+    """Where a daemon can be reached: by clients on this machine, over TCP if it was told to, and by peers."""
+
+    socket: Path
+    url: str | None
+    peer: ListenAddress
+    hub: str | None = None
+    """URL of the hub endpoint."""
+
+
+class Daemon:
+    """One run of `p2pmodel daemon`. `note` gets lines for the log."""
+
+    def __init__(
+        self, settings: Settings, tcp: TcpRole | None, note: Callable[[str], None], hub: HubRole | None = None
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._tcp = tcp
+        self._note = note
+
+    async def run(self, on_ready: Callable[[DaemonAddresses], None]) -> None:
+        """Keep the node until cancelled; `on_ready` is called once clients can come."""
+        settings = self._settings
+        assert settings.state_dir is not None
+        assert settings.daemon.socket is not None
+        path, folder = settings.daemon.socket, settings.state_dir / "node"
+        check_not_running(path)
+        for each in (settings.cache_dir, folder):
+            await asyncio.to_thread(check_writable, each)
+        async with AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(engine_of(settings))
+            cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
+            outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
+            home = NodeContext(engine, cache, pace=PullPace(settings.swarm.download_limit), outlet=outlet)
+            node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
+            hub = await self._serve_hub(node, stack)
+            api = NodeApi(node, hub)
+            app = control_app(api, http=settings.http.unpaced)
+            add_observation(app, api)
+            bounds = limits.connections(settings.http)
+            await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds))
+            url = await self._serve_tcp(api, stack)
+            on_ready(DaemonAddresses(path, url, ListenAddress(*engine.address), hub))
+            notify("READY=1")
+            stack.callback(notify, "STOPPING=1")
+            await asyncio.Event().wait()
+
+    async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
+        if self._hub is None:
+            return None
+        return await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE))
+
+    async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
+        tcp = self._tcp
+        if tcp is None:
+            return None
+        http = self._settings.http
+        access = Access(tcp.token, any_name=tcp.tls is not None and http.asks_for_certificates)
+        app = control_app(api, access, read_only=tcp.read_only, public=(*PAGE, HEALTH), http=http)
+        add_observation(app, api)
+        add_dashboard(app)
+        bounds = limits.connections(http)
+        server = serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE, limits=bounds, tls=tcp.tls)
+        return await stack.enter_async_context(server)

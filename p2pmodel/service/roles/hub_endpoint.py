@@ -1,0 +1,87 @@
+"""The hub endpoint of a node: what `HF_ENDPOINT` on this machine points at.
+
+Everybody who reaches it reads what the node's tokens open, as everybody does who asks a mirror. A client's own token
+opens to it alone what those do not (`service/hub/relay`), and is neither kept nor logged. Off loopback the endpoint has
+a token of its own, and that is what clients send.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.http import limits
+from p2pmodel.http.access import Access
+from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.server import serving
+from p2pmodel.node.hub.on_demand import HubContent
+from p2pmodel.node.hub.token_scope import TokenScope
+from p2pmodel.node.node import Node
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.library import NodeLibrary
+from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.service.hub.relay import MirrorRelay
+from p2pmodel.store.state.withheld import Withheld
+
+DEFAULT = ListenAddress("127.0.0.1", 8092)
+
+
+@dataclass(frozen=True, slots=True)
+class HubRole:
+    """Where the endpoint listens; None: at the default address, unless somebody else does. `token`: who asks from
+    other machines must send it."""
+
+    listen: ListenAddress | None = None
+    token: str | None = field(default=None, repr=False)
+    access_log: Path | None = None
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
+
+
+def check_mirrors(settings: Settings, role: HubRole) -> None:
+    """Raise InvalidInput for a mirror that is the endpoint itself: it would ask itself for what it lacks."""
+    own = str(role.listen or DEFAULT)
+    for mirror in settings.mirrors:
+        if urlsplit(mirror.endpoint).netloc.replace("localhost", "127.0.0.1") == own:
+            raise InvalidInput(
+                f"the mirror {mirror.endpoint} is this daemon's own endpoint",
+                hint="start the daemon without HF_ENDPOINT, or name its mirrors",
+            )
+
+
+@asynccontextmanager
+async def serving_hub(
+    node: Node, role: HubRole, note: Callable[[str], None], grace: float
+) -> AsyncIterator[str | None]:
+    """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken."""
+    async with AsyncExitStack() as stack:
+        on_demand = await stack.enter_async_context(HubContent(node, Reporter(note=note)))
+        log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
+        listen = role.listen or DEFAULT
+        rights = TokenScope(Withheld(node.folder / "withheld.json"), on_demand.asking.opens)
+        stack.push_async_callback(rights.close)
+        http = node.settings.http
+        app = hub_endpoint(
+            node.home.cache,
+            library=NodeLibrary(on_demand, PublishedCache(node.home.cache)),
+            access_log=log,
+            token=role.token,
+            access=Access(any_name=role.tls is not None and http.asks_for_certificates) if role.token is None else None,
+            http=http,
+            relay=MirrorRelay(on_demand.asking, rights, guarded=role.token is not None),
+        )
+        try:
+            server = serving(app, listen.host, listen.port, grace=grace, limits=limits.connections(http), tls=role.tls)
+            url: str | None = await stack.enter_async_context(server)
+        except LocalResource as error:
+            if role.listen is not None:
+                raise
+            note(f"no hub endpoint: {error}; daemon.hub_listen names another address")
+            url = None
+        yield url

@@ -1,0 +1,113 @@
+"""The seeder role: a coordinator, and one snapshot seeded beside it, to the swarm and over HTTP to leaseholders."""
+
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.catalog import announce_url, keep_published, publish
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.tasks import companions
+from p2pmodel.core.views import RateLimits
+from p2pmodel.http.pace import SendPace
+from p2pmodel.http.sent import Sent
+from p2pmodel.http.server import serving
+from p2pmodel.node.backends import engine_of
+from p2pmodel.node.bandwidth import SharedLimits
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
+from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.library import SeededLibrary
+from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.store.cache import HubCache
+
+SOURCE = "/source"
+"""Where leaseholders pull the seeded snapshot, below the coordinator's URL without its token."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorRole:
+    """Where this seeder's own tracker and catalog listen, under which URL others reach them, and their token."""
+
+    listen: ListenAddress
+    public_url: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeederAddresses:
+    """Where a seeder can be reached: its coordinator's URL, the token in it masked, and its address for peers."""
+
+    coordinator: str
+    peer: ListenAddress
+
+
+class Seeder:
+    """One run of `p2pmodel seed`. The snapshot's torrents name this coordinator and the configured ones."""
+
+    def __init__(self, request: SeedRequest, settings: Settings, reporter: Reporter) -> None:
+        self._request = request
+        self._settings = settings
+        self._reporter = reporter
+        self._seeding = SeedRun(request, settings, reporter)
+        ref = request.ref
+        self._refs = () if ref.pinned else (ref.revision,)
+
+    async def build(self) -> SeedResult:
+        """Mirror, verify, build, publish to the configured coordinators, and be done."""
+        seeded = await self._seeding.prepare([announce_url(url) for url in self._settings.coordinators])
+        for url in self._settings.coordinators:
+            for raw in seeded.torrents.values():
+                await publish(url, raw, self._refs)
+        return seeded
+
+    async def run(self, role: CoordinatorRole, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
+        """Seed until cancelled; `on_ready` is called once everything is served."""
+        catalog, sources = Catalog(), Sources(time.monotonic)
+        cache = HubCache(self._settings.cache_dir)
+        library, sent = SeededLibrary(PublishedCache(cache)), Sent()
+        async with AsyncExitStack() as stack:
+            app = coordinator_app(
+                Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
+            )
+            swarm, pace = self._settings.swarm, SendPace()  # its share of the limit is told it below
+            app.add_subapp(SOURCE, _source(cache, library, sent, role.token, pace))
+            bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
+            # Before the work of hours, not after it: its port may be taken.
+            engine = await stack.enter_async_context(engine_of(self._settings))
+            base = role.public_url or bound
+            url, shown = (f"{base}/{role.token}", f"{base}/<token>") if role.token else (base, base)
+            seeded = await self._seeding.prepare([announce_url(u) for u in (url, *self._settings.coordinators)])
+            library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
+            peer, token, zone = str(ListenAddress(*engine.address)), role.token or "", self._settings.swarm.zone
+            for raw in seeded.torrents.values():
+                publication = read_publication(raw)
+                await catalog.publish(publication, self._refs)
+                sources.add(publication.info_hash, Source(SOURCE, token, peer, zone), for_ever=True)
+            source = Source(base + SOURCE, token, peer, zone)
+            async with companions() as start:
+                limits = RateLimits(swarm.upload_limit, swarm.download_limit)
+                start(SharedLimits(engine, limits, upload=pace).run())
+                for raw in seeded.torrents.values():
+                    start(
+                        keep_published(
+                            self._settings.coordinators, raw, self._refs, source=source, on_note=self._reporter.note
+                        )
+                    )
+                served = SeederAddresses(shown, ListenAddress(*engine.address))
+                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), lambda: sent.bytes)
+
+
+def _source(cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None, pace: SendPace) -> web.Application:
+    """What leaseholders pull from."""
+    app = hub_endpoint(cache, token=token, library=library, pace=pace)
+    app.middlewares.insert(0, sent.middleware())
+    return app

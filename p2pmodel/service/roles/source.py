@@ -1,0 +1,88 @@
+"""The HTTP source of a node: the snapshots that it offers, for leaseholders of their swarms, as a seeder's /source."""
+
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit
+
+from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.coordinator.sources import Source
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.http.pace import UNLIMITED, SendPace
+from p2pmodel.http.sent import Sent
+from p2pmodel.http.server import serving
+from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.library import SeededLibrary
+from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.store.cache import HubCache
+
+
+class WebSeedLibrary:
+    """An Outlet. Who knows its token, which coordinators tell the peers of a swarm, may pull what is offered."""
+
+    def __init__(
+        self,
+        library: SeededLibrary,
+        pace: SendPace,
+        sent: Sent,
+        *,
+        url: str,
+        token: str,
+        peer: ListenAddress,
+        zone: str,
+    ) -> None:
+        self._library = library
+        self.pace = pace
+        self._url = url
+        self._token = token
+        self._peer = peer
+        self._zone = zone
+        self._sent = sent
+
+    @contextmanager
+    def offering(self, manifest: Manifest) -> Iterator[Callable[[], int]]:
+        """As `Outlet`."""
+        key = manifest.repo, manifest.commit
+        self._library.seeded.add(key)
+        try:
+            yield lambda: self._sent.of(str(manifest.repo), manifest.commit)
+        finally:
+            self._library.seeded.discard(key)
+
+    def source(self, coordinator: str) -> Source:
+        """As `Outlet`. Who listens on all addresses is reached at the one from which it reaches the coordinator."""
+        peer = self._peer
+        if not peer.unspecified:
+            return Source(self._url, self._token, str(peer), self._zone)
+        host = _own_address(coordinator) or peer.host
+        port = urlsplit(self._url).port or 0
+        url = f"http://{ListenAddress(host, port)}"
+        return Source(url, self._token, str(ListenAddress(host, peer.port)), self._zone)
+
+
+@asynccontextmanager
+async def serving_source(
+    cache: HubCache, peer: ListenAddress, settings: SwarmSettings, *, grace: float
+) -> AsyncIterator[WebSeedLibrary]:
+    """Serve on the address at which the node takes part in swarms, `peer`, at a port of its own."""
+    token = secrets.token_urlsafe(24)
+    library, pace, sent = SeededLibrary(PublishedCache(cache)), SendPace(settings.upload_limit or UNLIMITED), Sent()
+    app = hub_endpoint(cache, token=token, library=library, pace=pace)
+    app.middlewares.insert(0, sent.middleware())
+    async with serving(app, peer.host, 0, grace=grace) as url:
+        yield WebSeedLibrary(library, pace, sent, url=url, token=token, peer=peer, zone=settings.zone)
+
+
+def _own_address(url: str) -> str | None:
+    """This machine's address on the way to the host of `url`; None if there is no way. Sends nothing."""
+    try:
+        parts = urlsplit(url)
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except (OSError, ValueError):
+        return None

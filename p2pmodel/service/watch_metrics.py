@@ -1,0 +1,62 @@
+"""What a watch knows, for Prometheus to scrape: `GET /metrics`."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+
+from p2pmodel.node.measure.watch import WatchEvent
+from p2pmodel.origin.mirrors.alarms import Metric
+from p2pmodel.origin.mirrors.gauges import ProbeReading
+
+_PREFIX = "p2pmodel_mirror_"
+
+
+class WatchMetrics:
+    """Gauges by mirror, of the last probe; what it did not find out is not shown."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        mirror = ["mirror"]
+        self._up = Gauge(f"{_PREFIX}up", "Whether the last probe got a good answer.", mirror, registry=self._registry)
+        self._connect = self._gauge("connect_seconds", "Time to connect.")
+        self._first_byte = self._gauge("first_byte_seconds", "Time from a request to its headers.")
+        self._rate = self._gauge("bytes_per_second", "Rate at which the probe's bytes came.")
+        self._alarm = Gauge(
+            f"{_PREFIX}alarm", "Whether an alarm is raised.", ["mirror", "metric"], registry=self._registry
+        )
+        self._probes = Counter(f"{_PREFIX}probes", "Probes so far.", ["mirror", "result"], registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(_PREFIX + name, meaning, ["mirror"], registry=self._registry)
+
+    def observe(self, readings: Iterable[ProbeReading]) -> None:
+        """Show one round of probes."""
+        for reading in readings:
+            self._up.labels(reading.name).set(not reading.error)
+            for metric in Metric:
+                self._alarm.labels(reading.name, metric.value)  # 0 until it is raised
+            self._probes.labels(reading.name, "failed" if reading.error else "ok").inc()
+            figures = {self._connect: reading.connect, self._first_byte: reading.first_byte, self._rate: reading.rate}
+            for gauge, value in figures.items():
+                if value is not None:
+                    gauge.labels(reading.name).set(value)
+                elif (reading.name,) in _shown(gauge):
+                    gauge.remove(reading.name)
+
+    def changed(self, event: WatchEvent) -> None:
+        """Show an alarm's change."""
+        self._alarm.labels(event.reading.name, event.change.rule.metric.value).set(event.change.raised)
+
+    def app(self) -> web.Application:
+        """The application that serves them."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._answer)
+        return app
+
+    async def _answer(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _shown(gauge: Gauge) -> set[tuple[str, ...]]:
+    return {tuple(sample.labels.values()) for family in gauge.collect() for sample in family.samples}

@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, partial files, hashing, free space."""

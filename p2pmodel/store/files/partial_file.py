@@ -1,0 +1,312 @@
+"""A file that arrives in ranges, in any order, and survives kill -9.
+
+Invariants, to re-check when editing:
+1. A range is recorded only after it was written, and what is recorded as synced only after it reached the disk.
+2. A byte is written once: ranges that are complete, or being written by another call, are left alone. So what was
+   hashed is what lies on disk.
+3. Locks are taken in the order hashing, recording, state; none is waited for on the event loop.
+"""
+
+import asyncio
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from p2pmodel.core.layout import MIB
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.merkle import FileTree
+from p2pmodel.errors import LocalResource
+from p2pmodel.store.files.disk import boot_id, naming, read_json, translated, write_atomic
+from p2pmodel.store.files.hashing import StreamingHasher
+from p2pmodel.store.files.range_set import RangeSet
+
+RECORD_EVERY = 8 * MIB
+RECORD_SECONDS = 0.25
+"""What a kill -9 may cost, in bytes or in time on a slow link, whichever is less."""
+
+SYNC_EVERY = 256 * MIB
+"""What a power cut may cost, in bytes."""
+
+_READ = MIB
+
+
+class PartialFile:
+    """The content of `file` while it is pulled into `path`; satisfies origin's RangeSink.
+
+    Each write also hashes some of the contiguous prefix, while it is in the page cache: by the time the last range
+    lands almost everything is hashed. Close it when done (`async with`); the file and its record stay.
+    """
+
+    def __init__(self, path: Path, file: ManifestFile, piece_length: int, descriptor: int, done: RangeSet) -> None:
+        """Use `open`."""
+        self.path = path
+        self._file = file
+        self._piece_length = piece_length
+        self._descriptor = descriptor
+        self._done = done
+        self._synced = done.copy()
+        self._claimed = done.copy()
+        self._hasher = StreamingHasher(file, piece_length)
+        self._hashing = threading.Lock()
+        self._recording = threading.Lock()
+        self._state = threading.Condition()
+        self._writing = 0
+        self._unrecorded = 0
+        self._recorded_at = time.monotonic()
+        self._unsynced = 0
+        self._closed = False
+
+    @classmethod
+    @translated()
+    def open(cls, path: Path, file: ManifestFile, piece_length: int) -> Self:
+        """Open `path`, going on where an earlier run stopped. Touches the disk: call in a thread."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        return cls(path, file, piece_length, descriptor, _recorded(path, file, os.fstat(descriptor).st_size))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        closing = asyncio.ensure_future(asyncio.to_thread(self.close))
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            # Not left out when all threads are busy: the descriptor would stay open.
+            await closing
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self._file.size
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(offset, length) of every range not yet written."""
+        with self._state:
+            return [(start, end - start) for start, end in self._done.gaps(0, self.size)]
+
+    def available(self, offset: int) -> int:
+        """Where the bytes end that have been written without a gap from `offset` on."""
+        with self._state:
+            return next((start for start, _ in self._done.gaps(offset, self.size)), self.size)
+
+    def note(self, offset: int, length: int) -> None:
+        """Somebody else has written this range, and it can be read; it is recorded with what is written next."""
+        with self._state:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            self._done.add(offset, offset + length)
+            self._claimed.add(offset, offset + length)
+            self._unrecorded += length
+            self._unsynced += length
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Write `data` at `offset`, but for what is complete already. Raises NoSpace, LocalResource."""
+        await asyncio.to_thread(self._write, offset, data)
+
+    async def digest(self) -> str:
+        """The hub's hash of the content, in hex. ValueError while something is missing."""
+        return await asyncio.to_thread(self._finish)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """What was written there."""
+        return await asyncio.to_thread(self._read, offset, length)
+
+    async def forget(self, offset: int, length: int) -> None:
+        """Forget this range, which was written: its bytes are wrong, and missing again."""
+        await asyncio.to_thread(self._forget, offset, offset + length)
+
+    async def discard(self) -> None:
+        """Forget everything: the bytes are wrong."""
+        await asyncio.to_thread(self._discard)
+
+    @property
+    def tree(self) -> FileTree | None:
+        """The Merkle tree of the content, after `digest`; None for an empty file."""
+        return self._hasher.tree()
+
+    @translated()
+    def close(self) -> None:
+        """Record what is there and let go of the file. Blocks until writes under way have ended."""
+        with self._hashing:
+            with self._state:
+                if self._closed:
+                    return
+                self._closed = True
+                self._state.wait_for(lambda: not self._writing)
+            try:
+                if self._unrecorded:
+                    self._record()
+            finally:
+                os.close(self._descriptor)
+
+    @translated()
+    def _write(self, offset: int, data: bytes) -> None:
+        end = offset + len(data)
+        if not 0 <= offset <= end <= self.size:
+            raise ValueError(f"{self._file.path} has {self.size} bytes, none at {offset} to {end}")
+        with self._state:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            wanted = self._claimed.gaps(offset, end)
+            for start, stop in wanted:
+                self._claimed.add(start, stop)
+            self._writing += 1
+        written = 0
+        try:
+            view = memoryview(data)
+            with naming(self.path):
+                for start, stop in wanted:
+                    _write_all(self._descriptor, view[start - offset : stop - offset], start)
+                    written += 1
+        finally:
+            self._settle(wanted[:written], wanted[written:])
+        self._record_if_due()
+        self._hash_some(2 * len(data))
+
+    def _settle(self, written: list[tuple[int, int]], failed: list[tuple[int, int]]) -> None:
+        with self._state:
+            for start, stop in written:
+                self._done.add(start, stop)
+                self._unrecorded += stop - start
+                self._unsynced += stop - start
+            for start, stop in failed:
+                self._claimed.remove(start, stop)
+            self._writing -= 1
+            self._state.notify_all()
+
+    def _record_if_due(self) -> None:
+        with self._state:
+            complete = len(self._done) == self.size
+            late = time.monotonic() - self._recorded_at >= RECORD_SECONDS
+            due = self._unrecorded >= RECORD_EVERY or (self._unrecorded and (complete or late))
+        if due:
+            self._record()
+
+    def _record(self) -> None:
+        # Under one lock, so that an older state can never replace a newer one, nor the one after a discard.
+        with self._recording:
+            with self._state:
+                done = self._done.copy()
+                sync = self._unsynced >= SYNC_EVERY
+                self._unrecorded = 0
+                self._recorded_at = time.monotonic()
+                if sync:
+                    self._unsynced = 0
+            if sync:
+                os.fdatasync(self._descriptor)
+                self._synced = done
+            record = {
+                "etag": self._file.etag,
+                "boot": boot_id(),
+                "done": list(done),
+                "synced": list(self._synced),
+            }
+            write_atomic(_sidecar(self.path), json.dumps(record).encode(), via=self.path.parent, durable=sync)
+
+    def _hash_some(self, budget: int) -> None:
+        """Let the hash catch up by `budget` bytes, unless another write is at it. Every write pays for twice its
+        own length, so the hash keeps up whatever the order of arrival, and no write is held up for long."""
+        if self._hashing.acquire(blocking=False):
+            try:
+                self._advance(budget)
+            finally:
+                self._hashing.release()
+
+    def _advance(self, budget: int) -> None:
+        with self._state:
+            ready = 0 if self._closed else self._done.prefix()
+        end = min(ready, self._hasher.hashed + budget)
+        while self._hasher.hashed < end:
+            position = self._hasher.hashed
+            data = os.pread(self._descriptor, min(_READ, end - position), position)
+            if not data:
+                raise LocalResource(f"{self.path} became shorter while it was read", hint="nobody else may touch it")
+            self._hasher.update(data)
+
+    @translated()
+    def _finish(self) -> str:
+        if self.missing():
+            raise ValueError(f"{self._file.path} is not complete")
+        with self._hashing:
+            self._advance(self.size)
+            return self._hasher.digest()
+
+    @translated()
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._state:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            return os.pread(self._descriptor, length, offset)
+
+    @translated()
+    def _forget(self, start: int, end: int) -> None:
+        with self._hashing, self._recording, self._state:
+            self._state.wait_for(lambda: not self._writing)
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            # Gone before anything new is written there: a kill -9 from here on costs the file, never its rightness.
+            _sidecar(self.path).unlink(missing_ok=True)
+            for ranges in (self._done, self._synced, self._claimed):
+                ranges.remove(start, end)
+            if self._hasher.hashed > start:
+                self._hasher = StreamingHasher(self._file, self._piece_length)
+        self._record()
+
+    @translated()
+    def _discard(self) -> None:
+        with self._hashing, self._recording, self._state:
+            self._state.wait_for(lambda: not self._writing)
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            _sidecar(self.path).unlink(missing_ok=True)
+            os.ftruncate(self._descriptor, 0)
+            self._done, self._synced, self._claimed = RangeSet(), RangeSet(), RangeSet()
+            self._unrecorded = self._unsynced = 0
+            self._hasher = StreamingHasher(self._file, self._piece_length)
+
+
+@translated()
+def recorded(path: Path, file: ManifestFile) -> list[tuple[int, int]]:
+    """(start, end) of what an earlier run wrote of `file` into `path`, as far as it is sure to be there."""
+    try:
+        return list(_recorded(path, file, path.stat().st_size))
+    except FileNotFoundError:
+        return []
+
+
+@translated()
+def remove_record(path: Path) -> None:
+    """Forget what was recorded of the partial file `path`, which is published or gone."""
+    _sidecar(path).unlink(missing_ok=True)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.ranges")
+
+
+def _recorded(path: Path, file: ManifestFile, present: int) -> RangeSet:
+    """The ranges an earlier run recorded for this content, as far as `present` bytes of file can hold them."""
+    record = read_json(_sidecar(path))
+    if not isinstance(record, dict) or record.get("etag") != file.etag:
+        return RangeSet()
+    ranges = _ranges(record.get("done" if record.get("boot") == boot_id() else "synced"))
+    return ranges if ranges.end() <= min(present, file.size) else RangeSet()
+
+
+def _ranges(plain: Any) -> RangeSet:
+    try:
+        ranges = RangeSet((int(start), int(end)) for start, end in plain)
+    except (TypeError, ValueError):
+        return RangeSet()
+    return ranges if ranges.start() >= 0 else RangeSet()
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)

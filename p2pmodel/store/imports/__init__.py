@@ -1,0 +1,1 @@
+"""Directories imported into the cache as snapshots."""

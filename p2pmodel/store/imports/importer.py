@@ -1,0 +1,202 @@
+"""A plain directory becomes a snapshot of the cache, under a commit id that follows from its content alone."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
+from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.disk import temporary, translated
+from p2pmodel.store.files.hashing import chunks
+from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
+from p2pmodel.store.files.space import check_space, check_writable
+from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
+from p2pmodel.store.imports.lfs_rules import HUB_PATTERNS, is_lfs, lfs_patterns
+from p2pmodel.store.publish import publish_blob, publish_snapshot
+from p2pmodel.store.verify import digest_of
+
+_FICLONE = 0x40049409
+"""ioctl of Linux that lets two files share their blocks until one is written to (btrfs, XFS)."""
+
+
+@translated()
+def import_directory(
+    cache: HubCache,
+    source: Path,
+    ref: Reference,
+    *,
+    private: bool = False,
+    on_bytes: Count = ignore,
+    jobs: int | None = None,
+) -> Manifest:
+    """Copy the files of `source` into `cache` as a snapshot of `ref.repo`, and let `ref.revision` point at it.
+
+    A revision of 40 hex digits is taken as the commit id; otherwise the id is `commit_of` the content. Files are
+    shared with the source where the file system can (reflink), else copied; never hard-linked, for the user may go
+    on editing the source. `private` marks the snapshot as not public. `on_bytes` gets the bytes read, from threads;
+    an exception it raises stops the import. What is kept in LFS is decided as the hub does: by the blob names of a
+    hub snapshot, else by .gitattributes in `source`, else by the hub's own rules.
+    """
+    repo = cache.repo(ref.repo)
+    sources = scan_directory(source)
+    check_writable(repo.private)
+    with _workshop(repo) as folder:
+        if not _can_clone(sources, folder):
+            check_space(folder, sum(s.size for s in sources))
+        intake = _Intake(repo, folder, _patterns(sources))
+        in_parallel(sorted(sources, key=lambda s: -s.size), intake.take, jobs or default_jobs(), on_bytes)
+        manifest = _manifest(repo, ref, intake.files, private=private)
+        for file, staged in intake.staged:
+            publish_blob(repo, file, staged)
+        publish_snapshot(repo, manifest, manifest.files, [ref.revision])
+    return manifest
+
+
+def commit_of(files: Iterable[ManifestFile]) -> str:
+    """The commit id of an imported snapshot, 40 hex digits: it follows from paths and hashes alone, so importing the
+    same content anywhere, at any time, gives the same commit and the same torrent."""
+    digest = hashlib.sha1(b"p2pmodel import 1\n", usedforsecurity=False)
+    for file in sorted(files, key=lambda f: f.path):
+        digest.update(f"{file.path}\0{file.git_oid}\0{file.sha256 or ''}\n".encode())
+    return digest.hexdigest()
+
+
+class _Intake:
+    """Turns source files into manifest files, staging those whose blob the cache lacks. `take` runs in threads."""
+
+    def __init__(self, repo: RepoCache, folder: Path, patterns: Sequence[str]) -> None:
+        self.files: list[ManifestFile] = []
+        self.staged: list[tuple[ManifestFile, Path]] = []
+        self._repo = repo
+        self._folder = folder
+        self._patterns = patterns
+        self._sizes = _blob_sizes(repo)
+        self._lock = threading.Lock()
+
+    def take(self, source: SourceFile, count: Count) -> None:
+        """Hash `source`, and copy it in the same pass unless the cache is likely to have it already."""
+        if source.size in self._sizes:
+            file = self._file(source, self._digest(source, None, count))
+            if self._adopted(file):
+                with self._lock:
+                    self.files.append(file)
+                return
+        staged = temporary(self._folder)
+        file = self._file(source, self._digest(source, staged, count))
+        with self._lock:
+            self.files.append(file)
+            self.staged.append((file, staged))
+
+    def _lfs(self, source: SourceFile) -> bool:
+        return len(source.etag) == 64 if source.etag else is_lfs(source.path, source.size, self._patterns)
+
+    def _digest(self, source: SourceFile, staged: Path | None, count: Count) -> str:
+        hasher = hashlib.sha256() if self._lfs(source) else git_blob_hasher(source.size)
+        before = source.real.stat()
+        for data in _copying(source, staged) if staged else chunks(source.real, 0, source.size):
+            hasher.update(data)
+            count(len(data))
+        after = source.real.stat()
+        if (before.st_mtime_ns, source.size) != (after.st_mtime_ns, after.st_size):
+            raise LocalResource(f"{source.real} changed while it was read", hint="import it when nobody writes to it")
+        return hasher.hexdigest()
+
+    def _file(self, source: SourceFile, digest: str) -> ManifestFile:
+        if source.etag not in (None, digest):
+            raise IntegrityError(f"{source.path} is damaged: its blob is named {source.etag}, its hash is {digest}")
+        if self._lfs(source):
+            return ManifestFile(source.path, source.size, lfs_pointer_oid(digest, source.size), digest)
+        return ManifestFile(source.path, source.size, digest)
+
+    def _adopted(self, file: ManifestFile) -> bool:
+        """Whether the cache has the right content under the file's etag already."""
+        blob = self._repo.blob(file)
+        if blob is None:
+            return False
+        if not self._repo.is_verified(file):
+            if digest_of(blob, file) != file.etag:
+                return False
+            self._repo.mark_verified([file])
+        return True
+
+
+def _manifest(repo: RepoCache, ref: Reference, files: Sequence[ManifestFile], *, private: bool) -> Manifest:
+    commit = ref.revision if ref.pinned else commit_of(files)
+    known = repo.manifest(commit)
+    if known and not set(known.files) <= set(files):
+        raise InvalidInput(
+            f"commit {commit} of {ref.repo} is in the cache with other files", hint="name a branch instead of a commit"
+        )
+    return Manifest(repo.repo, commit, tuple(files), private=private or (known is not None and known.private))
+
+
+def _patterns(sources: Sequence[SourceFile]) -> tuple[str, ...]:
+    own = next((s for s in sources if s.path == ".gitattributes"), None)
+    return lfs_patterns(own.real.read_text(encoding="utf-8", errors="replace")) if own else HUB_PATTERNS
+
+
+def _blob_sizes(repo: RepoCache) -> frozenset[int]:
+    try:
+        with os.scandir(repo.folder / "blobs") as entries:
+            return frozenset(e.stat().st_size for e in entries if e.is_file())
+    except FileNotFoundError:
+        return frozenset()
+
+
+@contextmanager
+def _workshop(repo: RepoCache) -> Iterator[Path]:
+    """A folder of this import alone; what an earlier one left behind, having been killed, is removed first."""
+    folder = repo.private / "import"
+    lock = FileLock(repo.private / "import.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LocalResource(f"another import of {repo.repo} is running", hint="wait for it to finish") from None
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _can_clone(sources: Sequence[SourceFile], folder: Path) -> bool:
+    largest = max(sources, key=lambda s: s.size)
+    probe = temporary(folder)
+    try:
+        return _clone(largest.real, probe)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _clone(source: Path, target: Path) -> bool:
+    """Let `target` share the blocks of `source`; False where the file system cannot."""
+    with source.open("rb") as given, target.open("wb") as made:
+        try:
+            fcntl.ioctl(made, _FICLONE, given.fileno())
+        except OSError:
+            return False
+        return True
+
+
+def _copying(source: SourceFile, staged: Path) -> Iterator[memoryview]:
+    """The content of `staged`, chunk by chunk, once it is a copy of `source` up to there."""
+    if _clone(source.real, staged):
+        yield from chunks(staged, 0, source.size)
+        return
+    with staged.open("wb", buffering=0) as made:
+        for data in chunks(source.real, 0, source.size):
+            rest = data
+            while rest:
+                rest = rest[made.write(rest) :]
+            yield data

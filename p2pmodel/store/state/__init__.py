@@ -1,0 +1,1 @@
+"""Records that outlive a process: transfers, revisions, verified blobs, the sync log."""

@@ -1,0 +1,71 @@
+"""What an upstream hub said about revisions and when, so that a mirror need not ask again for every request.
+
+`.p2pmodel/revisions/<sha256 of the name>.json` = {"revision", "commit", "checked"}: names of branches may hold what no
+file name can. A commit needs no record: its manifest says all, for ever.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import COMMIT, is_commit
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.disk import read_json, translated, write_atomic
+from p2pmodel.store.manifests import record_manifest
+from p2pmodel.store.publish import point_ref
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """`revision` was `commit` upstream at `checked`, in seconds since 1970."""
+
+    revision: str
+    commit: str
+    checked: float
+
+
+def known_revision(repo: RepoCache, revision: str) -> Known | None:
+    """What was last remembered of `revision`; None if nothing was, or it cannot be read."""
+    known = _read(_path(repo, revision))
+    return known if known is not None and known.revision == revision else None
+
+
+@translated()
+def revisions_at(repo: RepoCache, commit: str) -> list[str]:
+    """Revisions that, by what is remembered, are `commit`; sorted."""
+    folder = repo.private / "revisions"
+    found = [_read(path) for path in folder.glob("*.json")] if folder.is_dir() else []
+    return sorted(known.revision for known in found if known is not None and known.commit == commit)
+
+
+@translated()
+def remember(repo: RepoCache, manifest: Manifest, revision: str, checked: float) -> None:
+    """Upstream said at `checked` that `revision` is the commit of `manifest`.
+
+    The ref of the cache follows at once if there is a snapshot it can point to; else with its first file.
+    """
+    if not repo.listed_by_a_hub(manifest.commit):
+        record_manifest(repo.folder, manifest, via=repo.tmp)
+    if is_commit(revision):
+        return
+    record = {"revision": revision, "commit": manifest.commit, "checked": checked}
+    write_atomic(_path(repo, revision), json.dumps(record).encode(), via=repo.tmp)
+    if repo.snapshot(manifest.commit).is_dir():
+        point_ref(repo, revision, manifest.commit)
+
+
+def _path(repo: RepoCache, revision: str) -> Path:
+    return repo.private / "revisions" / f"{hashlib.sha256(revision.encode()).hexdigest()}.json"
+
+
+def _read(path: Path) -> Known | None:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        return None
+    try:
+        known = Known(str(record["revision"]), str(record["commit"]), float(record["checked"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return known if COMMIT.fullmatch(known.commit) else None

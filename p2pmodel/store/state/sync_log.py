@@ -1,0 +1,88 @@
+"""The sync log on the disk: appended to by whoever mirrors into a cache, never rewritten."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.errors import IntegrityError
+from p2pmodel.store.files.disk import translated
+from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
+
+_LOCK_PATIENCE = 30.0
+_READ = 1 << 20
+
+
+class SyncLog:
+    """The log at `path`. Several processes may append at once: they take turns by a lock file beside it."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+
+    @translated()
+    def check_end(self) -> None:
+        """Raise IntegrityError unless the log can be gone on with. A line that a crash tore is taken off."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as descriptor:
+            _head(descriptor)
+
+    @translated()
+    def record(self, manifest: Manifest, file: ManifestFile, content: Path, sources: Sequence[str]) -> None:
+        """Append that `file`, verified at `content`, was synced now from `sources`. Durable on return."""
+        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+        sha256 = file.sha256 or _sha256(content)
+        entry = LogEntry(now, str(manifest.repo), manifest.commit, file.path, file.size, file.etag, sha256, sources)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._opened() as descriptor:
+            line, _ = append(_head(descriptor), entry)
+            os.write(descriptor, line)
+            os.fdatasync(descriptor)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=0o664):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o664)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+
+@translated()
+def verify_log(path: Path, expect: str | None = None) -> LogHead:
+    """Check every line of the log at `path`. Raises IntegrityError naming the first that is wrong."""
+    checking = LogCheck(expect)
+    with path.open("rb") as log:
+        while line := log.readline(MAX_LINE):
+            checking.feed(line)
+    return checking.end()
+
+
+def _head(descriptor: int) -> LogHead:
+    """Where the log ends. A line without its newline was never finished and is removed."""
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, 2 * MAX_LINE, max(0, size - 2 * MAX_LINE))
+    whole = tail.rfind(b"\n") + 1
+    if whole < len(tail):
+        if not whole and size > len(tail):
+            raise IntegrityError("the end of the sync log is damaged", hint="move it away to begin a new one")
+        os.ftruncate(descriptor, size - (len(tail) - whole))
+    if not whole:
+        return LogHead()
+    start = tail.rfind(b"\n", 0, whole - 1) + 1
+    return head_of(tail[start:whole])
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as blob:
+        while data := blob.read(_READ):
+            digest.update(data)
+    return digest.hexdigest()

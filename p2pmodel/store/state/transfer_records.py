@@ -1,0 +1,130 @@
+"""The transfers of a node, as they survive its death: `<id>.json`, and `<id>.torrent` once there is one.
+
+Each is replaced in one step, so a run after kill -9 finds what was last asked for. How far the bytes are is not
+here: the staging record and the journal of verified blobs say so.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.core.manifest import Selection
+from p2pmodel.core.names import COMMIT, RepoId, check_revision
+from p2pmodel.errors import InvalidInput
+from p2pmodel.store.files.disk import read_json, translated, write_atomic
+
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """What was asked for: a snapshot, the names that shall point at it, which files, and whether it may run.
+
+    `added` in seconds since 1970; `peers` are connected to beside the trackers'.
+    """
+
+    repo: RepoId
+    commit: str
+    revisions: tuple[str, ...] = ()
+    selections: tuple[Selection, ...] = (Selection(),)
+    peers: tuple[tuple[str, int], ...] = ()
+    priority: int = 0
+    paused: bool = False
+    complete: bool = False
+    added: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """Follows from the snapshot: two transfers of one are one."""
+        return transfer_id(self.repo, self.commit)
+
+
+def transfer_id(repo: RepoId, commit: str) -> str:
+    """The id of the transfer of `repo` at `commit`: 12 hex digits."""
+    return hashlib.sha256(f"{repo}@{commit}".encode()).hexdigest()[:12]
+
+
+class TransferRecords:
+    """The records in `folder`, which is made when the first is saved. Blocks: call in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @translated()
+    def load(self) -> tuple[list[TransferRecord], list[str]]:
+        """The records, oldest first, and a line for each that is damaged and passed over."""
+        found, notes = [], []
+        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
+            try:
+                record = _from_plain(read_json(path))
+            except (InvalidInput, KeyError, TypeError, ValueError, AttributeError):
+                notes.append(f"{path} is damaged: fetch that model again")
+                continue
+            found.append(record)
+        return sorted(found, key=lambda record: (record.added, record.id)), notes
+
+    @translated()
+    def save(self, record: TransferRecord) -> None:
+        """Replace the record of this transfer. Durable on return."""
+        self._write(f"{record.id}.json", json.dumps(_plain(record)).encode())
+
+    @translated()
+    def save_torrent(self, ident: str, raw: bytes) -> None:
+        """Keep the .torrent by which a transfer arrives."""
+        self._write(f"{_checked(ident)}.torrent", raw)
+
+    def torrent(self, ident: str) -> bytes | None:
+        """The .torrent last saved for a transfer."""
+        try:
+            return (self._folder / f"{_checked(ident)}.torrent").read_bytes()
+        except OSError:
+            return None
+
+    @translated()
+    def forget(self, ident: str) -> None:
+        """Remove all that is kept of a transfer."""
+        for kind in ("json", "torrent"):
+            (self._folder / f"{_checked(ident)}.{kind}").unlink(missing_ok=True)
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomic(self._folder / name, data, via=self._folder / "tmp")
+
+
+def _checked(ident: str) -> str:
+    if not _ID.fullmatch(ident):
+        raise InvalidInput("a transfer's id is 12 hex digits")
+    return ident
+
+
+def _plain(record: TransferRecord) -> dict[str, Any]:
+    return {
+        "repo": str(record.repo),
+        "commit": record.commit,
+        "revisions": record.revisions,
+        "selections": [[s.include, s.exclude] for s in record.selections],
+        "peers": record.peers,
+        "priority": record.priority,
+        "paused": record.paused,
+        "complete": record.complete,
+        "added": record.added,
+    }
+
+
+def _from_plain(plain: Any) -> TransferRecord:
+    commit = plain["commit"]
+    if not COMMIT.fullmatch(commit):
+        raise ValueError(commit)
+    return TransferRecord(
+        repo=RepoId(plain["repo"]),
+        commit=commit,
+        revisions=tuple(check_revision(name) for name in plain["revisions"]),
+        selections=tuple(Selection(tuple(map(str, i)), tuple(map(str, e))) for i, e in plain["selections"]),
+        peers=tuple((str(host), int(port)) for host, port in plain["peers"]),
+        priority=int(plain["priority"]),
+        paused=bool(plain["paused"]),
+        complete=bool(plain["complete"]),
+        added=float(plain["added"]),
+    )

@@ -1,0 +1,37 @@
+"""Models that were opened by some client's own token alone: what a client left of them in the cache is its own."""
+
+import json
+from pathlib import Path
+
+from p2pmodel.core.names import RepoId
+from p2pmodel.store.files.disk import read_json, translated, write_atomic
+
+
+class Withheld:
+    """Their names, in `path`. Of tokens nothing is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        listed = read_json(path)
+        self._names: set[str] = (
+            {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+        )
+
+    def covers(self, repo: RepoId) -> bool:
+        """Whether `repo` is one of them."""
+        return repo.value in self._names
+
+    def add(self, repo: RepoId) -> None:
+        """Durable on return. Blocks."""
+        if not self.covers(repo):
+            self._write(self._names | {repo.value})
+
+    def drop(self, repo: RepoId) -> None:
+        """It is open to this node now. Blocks."""
+        if self.covers(repo):
+            self._write(self._names - {repo.value})
+
+    @translated()
+    def _write(self, names: set[str]) -> None:
+        write_atomic(self._path, json.dumps(sorted(names)).encode(), via=self._path.parent)
+        self._names = names

@@ -1,0 +1,1 @@
+"""The swarm engine on libtorrent."""

@@ -1,0 +1,178 @@
+"""What the alerts about one torrent have told so far, and whom to tell."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+from p2pmodel.errors import LocalResource
+from p2pmodel.swarm import engine
+from p2pmodel.swarm.events import EventStream
+from p2pmodel.swarm.libtorrent import alerts
+from p2pmodel.swarm.libtorrent.bans import Bans
+from p2pmodel.swarm.libtorrent.questions import PendingReplies
+
+
+class Ask(Enum):
+    """Keys of the questions that are asked of the whole torrent."""
+
+    ECHO = auto()
+    FLUSH = auto()
+    REMOVE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Key of the question whether a fed piece passes its hash check."""
+
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Key of the question whether a file was renamed."""
+
+    file: int
+
+
+_NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0, 0, 0)
+
+
+class TorrentState:
+    """Notices in; state, events and answers out. No I/O."""
+
+    def __init__(self, have: frozenset[int], piece_count: int) -> None:
+        self.events = EventStream()
+        self.questions = PendingReplies()
+        self.have = set(have)
+        self.durable = set(have)
+        """Pieces known to be on disk: those of the start, and those of every flush."""
+        self.failure: engine.DiskFailed | None = None
+        """The first failure of the disk since the last resume: one event for a flood of alerts."""
+        self.all_told = asyncio.Event()
+        """Whether every tracker that was told of our leaving has answered."""
+        self.all_told.set()
+        self._untold: set[str] = set()
+        self._checked = False
+        self._tick = _NOTHING
+        self._before = _NOTHING
+        """What was counted before the last restart."""
+        self._availability = (0,) * piece_count
+        self._bans = Bans(asyncio.get_running_loop().time)
+        self._handlers: Mapping[type, Callable[[Any], None]] = {
+            alerts.Checked: self._on_checked,
+            engine.PieceVerified: self._on_verified,
+            engine.PieceRejected: self._on_rejected,
+            engine.PeerBanned: self._on_banned,
+            engine.DiskFailed: self._on_disk_failed,
+            engine.TrackerAnswered: self._on_tracker,
+            engine.TrackerFailed: self._on_tracker,
+            alerts.Leaving: self._on_leaving,
+            alerts.Ticked: self._on_ticked,
+            alerts.Available: self._on_available,
+            alerts.Renamed: self._on_renamed,
+            alerts.RenameFailed: self._on_rename_failed,
+            alerts.Flushed: lambda _: self.questions.answer(Ask.FLUSH),
+            alerts.Echo: lambda _: self.questions.answer(Ask.ECHO),
+            alerts.TorrentRemoved: lambda _: self.questions.answer(Ask.REMOVE),
+        }
+
+    @property
+    def downloading(self) -> bool:
+        """Whether there are peers and pieces to get from them."""
+        return self._tick.peers > 0 and len(self.have) < len(self._availability)
+
+    def status(self) -> engine.SwarmStatus:
+        """The port's view of it."""
+        tick, before = self._tick, self._before
+        return engine.SwarmStatus(
+            have=frozenset(self.have),
+            availability=self._availability,
+            peers=tick.peers,
+            seeds=tick.seeds,
+            downloaded=before.downloaded + tick.downloaded,
+            uploaded=before.uploaded + tick.uploaded,
+            wasted=before.wasted + tick.wasted,
+            download_rate=tick.download_rate,
+            upload_rate=tick.upload_rate,
+            banned=self._bans.addresses,
+        )
+
+    @property
+    def rates(self) -> engine.Rates:
+        """Those of `status`, without a copy of the pieces."""
+        return engine.Rates(self._tick.upload_rate, self._tick.download_rate)
+
+    def restart(self, have: frozenset[int]) -> None:
+        """The torrent joins again, with `have` on disk."""
+        status = self.status()
+        self._before = replace(_NOTHING, downloaded=status.downloaded, uploaded=status.uploaded, wasted=status.wasted)
+        self._tick = _NOTHING
+        self._checked = False
+        self.failure = None
+        self.have = set(have)
+        self.durable = set(have)
+
+    def raise_failure(self) -> None:
+        """Raise NoSpace or LocalResource if the disk has failed and nobody called resume since."""
+        if self.failure:
+            raise self.failure.error()
+
+    def notice(self, notice: alerts.Notice) -> None:
+        """Take in one notice."""
+        handler = self._handlers.get(type(notice))
+        if handler:
+            handler(notice)
+
+    def _on_checked(self, _: alerts.Checked) -> None:
+        self._checked = True
+
+    def _on_verified(self, event: engine.PieceVerified) -> None:
+        if event.piece not in self.have:
+            self.have.add(event.piece)
+            self.events.put(event)
+        self.questions.answer(Verdict(event.piece), True)
+
+    def _on_rejected(self, event: engine.PieceRejected) -> None:
+        self.events.put(event)
+        self.questions.answer(Verdict(event.piece), False)
+
+    def _on_banned(self, event: engine.PeerBanned) -> None:
+        if self._bans.add(event.address):
+            self.events.put(event)
+
+    def _on_disk_failed(self, event: engine.DiskFailed) -> None:
+        if self.failure:
+            return
+        self.failure = event
+        self.events.put(event)
+        self.questions.refuse_all(event.error(), kind=Verdict)
+
+    def _on_tracker(self, event: engine.TrackerAnswered | engine.TrackerFailed) -> None:
+        self._untold.discard(event.url)
+        if not self._untold:
+            self.all_told.set()
+        self.events.put(event)
+
+    def _on_leaving(self, notice: alerts.Leaving) -> None:
+        self._untold.add(notice.url)
+        self.all_told.clear()
+
+    def _on_ticked(self, tick: alerts.Ticked) -> None:
+        self._tick = tick
+        if not self._checked:  # it has not yet taken in what we have
+            return
+        for piece in sorted(tick.have - self.have):  # told by no alert: their queue was full
+            self._on_verified(engine.PieceVerified(piece))
+        self.have &= tick.have
+
+    def _on_available(self, notice: alerts.Available) -> None:
+        if notice.peers:
+            self._availability = notice.peers
+
+    def _on_renamed(self, notice: alerts.Renamed) -> None:
+        self.questions.answer(Move(notice.file))
+
+    def _on_rename_failed(self, notice: alerts.RenameFailed) -> None:
+        self.questions.refuse(Move(notice.file), LocalResource(f"a file cannot be moved: {notice.message}"))

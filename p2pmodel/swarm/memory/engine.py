@@ -1,0 +1,149 @@
+"""The in-memory twin of the swarm engine: real files, no sockets, one process.
+
+Engines on one MemoryNetwork find each other by address or by sharing a tracker's URL. Pieces are copied from a peer's
+file to ours one at a time, rarest first, and checked as the real engine checks them: a peer whose file holds wrong
+bytes is banned. `dead_trackers` do not answer.
+"""
+
+import asyncio
+from itertools import count
+from typing import Self
+
+from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
+from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates, TrackerAnswered, TrackerFailed
+from p2pmodel.swarm.magnet import parse_magnet
+from p2pmodel.swarm.memory.torrent import MemoryTorrent
+from p2pmodel.swarm.peer_ids import new_peer_id
+from p2pmodel.swarm.torrents import parse
+
+Address = tuple[str, int]
+
+
+class MemoryNetwork:
+    """What MemoryEngines share: who listens where, and who announced to which tracker."""
+
+    def __init__(self) -> None:
+        self.engines: dict[Address, MemoryEngine] = {}
+        self.swarms: dict[tuple[str, str], list[MemoryTorrent]] = {}
+        """By (tracker, info-hash)."""
+        self.dead_trackers: set[str] = set()
+        self._ports = count(40_000)
+
+    def listen(self, engine: "MemoryEngine", host: str, port: int) -> Address:
+        """Give `engine` its address. Raises LocalResource when it is taken."""
+        address = (host, port or next(self._ports))
+        if address in self.engines:
+            raise LocalResource(f"peers cannot reach us at {host}:{port}: it is taken", hint="choose another port")
+        self.engines[address] = engine
+        return address
+
+    def at(self, address: Address, info_hash: str) -> MemoryTorrent | None:
+        """The torrent that a peer at `address` serves."""
+        engine = self.engines.get(address)
+        return engine.torrents.get(info_hash) if engine else None
+
+
+class MemoryEngine:
+    """An Engine without a network."""
+
+    def __init__(self, network: MemoryNetwork, settings: EngineSettings | None = None) -> None:
+        self.torrents: dict[str, MemoryTorrent] = {}
+        self.limits = (0, 0)
+        """Bytes a second up and down; kept, not obeyed."""
+        self._network = network
+        self._settings = settings or EngineSettings()
+        self._address: Address | None = None
+        self._peer_id = new_peer_id()
+
+    async def __aenter__(self) -> Self:
+        self._address = self._network.listen(self, self._settings.host, self._settings.port)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.gather(*(torrent.remove() for torrent in list(self.torrents.values())))
+        if self._address:
+            del self._network.engines[self._address]
+        self._address = None
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            raise Unavailable("the swarm engine is not running")
+        return self._address
+
+    @property
+    def peer_id(self) -> str:
+        return self._peer_id
+
+    async def add(self, request: AddTorrent) -> MemoryTorrent:
+        metainfo = await asyncio.to_thread(parse, request.metainfo)
+        if metainfo.info_hash in self.torrents:
+            raise InvalidInput(f"the torrent {metainfo.info_hash} is in the swarm engine already")
+        torrent = MemoryTorrent(
+            metainfo,
+            request,
+            address=self.address[0],
+            peer_id=self._peer_id,
+            zone=self._settings.zone,
+            announce=self._announce,
+            leave=self._leave,
+        )
+        torrent.dial = lambda address, port: self._connect(torrent, (address, port))
+        self.torrents[metainfo.info_hash] = torrent
+        torrent.start()
+        asyncio.get_running_loop().call_soon(self._announce, torrent)
+        for peer in request.peers:
+            self._connect(torrent, peer)
+        return torrent
+
+    @property
+    def rates(self) -> Rates:
+        return Rates(0, 0)
+
+    def limit(self, *, upload: int, download: int) -> None:
+        if self._address is None:
+            raise Unavailable("the swarm engine is not running")
+        self.limits = (upload, download)
+
+    async def fetch_metainfo(self, magnet: str, *, peers: tuple[Address, ...] = (), timeout: float) -> bytes:
+        wanted = parse_magnet(magnet)
+        try:
+            async with asyncio.timeout(timeout):
+                while (found := self._holder(wanted.info_hash, wanted.trackers, peers)) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(min(0.01, timeout))
+        except TimeoutError:
+            raise Unavailable(f"nobody sent the magnet's torrent within {timeout:g} seconds") from None
+        return found.metainfo.raw
+
+    def _holder(self, info_hash: str, trackers: tuple[str, ...], peers: tuple[Address, ...]) -> MemoryTorrent | None:
+        known = [self.torrents.get(info_hash), *(self._network.at(peer, info_hash) for peer in peers)]
+        for url in set(trackers) - self._network.dead_trackers:
+            known += self._network.swarms.get((url, info_hash), [])
+        return next((torrent for torrent in known if torrent), None)
+
+    def _announce(self, torrent: MemoryTorrent) -> None:
+        if torrent.info_hash not in self.torrents:
+            return
+        for announced in torrent.trackers:
+            url = announced.partition("?")[0]  # what follows tells the tracker who we are
+            if url in self._network.dead_trackers:
+                torrent.emit(TrackerFailed(announced, "connection refused"))
+                continue
+            swarm = self._network.swarms.setdefault((url, torrent.info_hash), [])
+            others = [peer for peer in swarm if peer is not torrent]
+            if torrent not in swarm:
+                swarm.append(torrent)
+            torrent.emit(TrackerAnswered(announced, len(others)))
+            for peer in others:
+                torrent.meet(peer)
+
+    def _connect(self, torrent: MemoryTorrent, peer: Address) -> None:
+        other = self._network.at(peer, torrent.info_hash)
+        if other and other is not torrent:
+            torrent.meet(other)
+
+    def _leave(self, torrent: MemoryTorrent) -> None:
+        self.torrents.pop(torrent.info_hash, None)
+        for swarm in self._network.swarms.values():
+            if torrent in swarm:
+                swarm.remove(torrent)

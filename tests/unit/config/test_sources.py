@@ -1,0 +1,183 @@
+"""Settings: file < environment < flags, tokens only where they belong, one clear line for what is wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from p2pmodel.config.settings import OFFICIAL_ENDPOINT, MirrorSettings, Settings
+from p2pmodel.config.sources import _ENVIRONMENT, load_settings
+from p2pmodel.errors import InvalidInput
+
+
+def load(tmp_path: Path, toml: str = "", flags: dict[str, object] | None = None, **env: str):
+    config = tmp_path / "p2pmodel.toml"
+    config.write_text(toml)
+    return load_settings({"HOME": str(tmp_path)} | env, config=config, flags=flags)
+
+
+MIRRORS = """
+[[mirrors]]
+name = "far"
+endpoint = "https://far.example/hf/"
+priority = 2
+[[mirrors]]
+name = "near"
+endpoint = "http://near.example:8080"
+priority = 1
+token_env = "NEAR_TOKEN"
+"""
+
+
+def test_defaults_are_the_official_hub_and_the_hubs_cache(tmp_path: Path):
+    settings = load(tmp_path)
+    assert [m.endpoint for m in settings.mirrors] == [OFFICIAL_ENDPOINT]
+    assert settings.cache_dir == tmp_path / ".cache/huggingface/hub"
+    assert settings.swarm.listen.startswith("127.0.0.1:")
+
+
+def test_file_then_environment_then_flags(tmp_path: Path):
+    toml = '[swarm]\nlisten = "127.0.0.5:1"\n[origin]\npart_size = 70000\n'
+    assert load(tmp_path, toml).swarm.listen == "127.0.0.5:1"
+    env = {"P2PMODEL_LISTEN": "127.0.0.6:1", "HF_HUB_CACHE": "/x"}
+    assert load(tmp_path, toml, **env).swarm.listen == "127.0.0.6:1"
+    flagged = load(tmp_path, toml, {"swarm.listen": "127.0.0.7:1", "cache_dir": None}, **env)
+    assert (flagged.swarm.listen, flagged.cache_dir, flagged.origin.part_size) == ("127.0.0.7:1", Path("/x"), 70000)
+
+
+def test_mirrors_are_asked_by_priority(tmp_path: Path):
+    assert [m.name for m in load(tmp_path, MIRRORS).mirrors] == ["near", "far"]
+
+
+def test_a_mirrors_own_limits_and_authority_stay_with_it(tmp_path: Path):
+    extra = "max_bytes_per_second = 5000000\nca_file = '/etc/our-ca.pem'\nfallback = true\n"
+    near, far = load(tmp_path, MIRRORS + extra, HF_MIRROR_PRIORITY="near,far").mirrors
+    assert (near.max_bytes_per_second, near.ca_file, near.fallback) == (5_000_000, Path("/etc/our-ca.pem"), True)
+    assert (far.max_bytes_per_second, far.ca_file, far.fallback) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("toml", "env", "folder"),
+    [
+        ("", {}, "{home}/.local/state/p2pmodel"),
+        ("", {"XDG_STATE_HOME": "/xdg"}, "/xdg/p2pmodel"),
+        ("state_dir = '/file'", {"XDG_STATE_HOME": "/xdg"}, "/file"),
+        ("state_dir = '/file'", {"P2PMODEL_STATE_DIR": "/env"}, "/env"),
+    ],
+)
+def test_where_state_is_kept(tmp_path: Path, toml: str, env: dict[str, str], folder: str):
+    settings = load(tmp_path, toml, **env)
+    assert settings.state_dir == settings.origin.state_dir == Path(folder.format(home=tmp_path))
+
+
+def test_mirror_priority_orders_by_name_or_url(tmp_path: Path):
+    found = load(tmp_path, MIRRORS, HF_MIRROR_PRIORITY="far,https://third.example, near").mirrors
+    assert [m.name for m in found] == ["far", "third.example", "near"]
+
+
+def test_an_unknown_mirror_name_is_named(tmp_path: Path):
+    with pytest.raises(InvalidInput, match=r"'nowhere' is neither a URL nor the name of one \(far, near\)"):
+        load(tmp_path, MIRRORS, HF_MIRROR_PRIORITY="nowhere")
+
+
+def test_endpoints_of_flags_replace_the_list_and_keep_the_order(tmp_path: Path):
+    found = load(tmp_path, MIRRORS, {"endpoints": ("http://a", "http://near.example:8080", "http://b")}).mirrors
+    assert [m.endpoint for m in found] == ["http://a", "http://near.example:8080", "http://b"]
+
+
+def test_tokens_go_only_where_they_are_meant_for(tmp_path: Path):
+    env = {"HF_TOKEN": "hub-secret", "NEAR_TOKEN": "near-secret"}
+    near, far = load(tmp_path, MIRRORS, **env).mirrors
+    assert near.token
+    assert near.token.get_secret_value() == "near-secret"
+    assert far.token is None
+    alone = load(tmp_path, HF_ENDPOINT="http://mine:1", HF_TOKEN="hub-secret").mirrors[0]
+    assert alone.token
+    assert alone.token.get_secret_value() == "hub-secret"
+    assert "hub-secret" not in repr(alone)
+
+
+def test_the_hubs_token_file_is_read(tmp_path: Path):
+    (tmp_path / "token").write_text("from-file\n")
+    token = load(tmp_path, HF_HOME=str(tmp_path)).mirrors[0].token
+    assert token
+    assert token.get_secret_value() == "from-file"
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[swarm]\nlisen = 1", r"setting swarm\.lisen"),
+        ("[origin]\npart_size = 'big'", r"setting origin\.part_size"),
+        ("mirrors = 3", r"setting mirrors"),
+        ("swarm = 3", r"setting swarm: expected a table"),
+        ("color = 3", r"setting color: there is no such setting"),
+        ("[[mirrors]]\nname='x'", r"setting mirrors\.0\.endpoint: it is missing"),
+        ("[swarm]\nlisten = 'here'", r"setting swarm\.listen or P2PMODEL_LISTEN: 'here' is not an address"),
+        ("[[mirrors]]\nname='x'\nendpoint='ftp://x'", r"setting mirrors\.0\.endpoint.*not an http"),
+        ("coordinators = ['nope']", r"setting coordinators.*'nope'"),
+        ("= broken", r"cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, toml: str, message: str):
+    with pytest.raises(InvalidInput, match=message) as caught:
+        load(tmp_path, toml)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("https://a.example,https://b.example", r"HF_ENDPOINT is a list.*P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY"),
+        ("hf.example", r"HF_ENDPOINT: 'hf\.example' is not an http"),
+        ("https://[", r"HF_ENDPOINT: .* is not an http"),
+    ],
+)
+def test_hf_endpoint_is_one_url_even_where_others_are_used(tmp_path: Path, value: str, message: str):
+    for env in ({}, {"P2PMODEL_ENDPOINTS": "http://a,http://b"}):
+        with pytest.raises(InvalidInput, match=message):
+            load(tmp_path, MIRRORS, HF_ENDPOINT=value, **env)
+
+
+def test_a_named_file_must_exist(tmp_path: Path):
+    with pytest.raises(InvalidInput, match="no settings file"):
+        load_settings({"HOME": str(tmp_path)}, config=tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(("value", "offline"), [("1", True), ("on", True), ("0", False), ("", False)])
+def test_hub_switches_are_honoured(tmp_path: Path, value: str, offline: bool):
+    settings = load(tmp_path, HF_HUB_OFFLINE=value, HF_HUB_DISABLE_PROGRESS_BARS=value)
+    assert (settings.offline, settings.progress) == (offline, not offline)
+
+
+def documented(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys that a user can set, as README.md writes them."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from documented(field.annotation, f"{name}.")
+        elif f"{prefix}{name}" != "origin.state_dir":
+            yield prefix + name
+
+
+@pytest.mark.parametrize("key", [*documented(Settings), *MirrorSettings.model_fields, *_ENVIRONMENT])
+def test_every_setting_is_in_the_readme(key: str):
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## Settings")[2].partition("\n## ")[0]
+    assert f"`{key}`" in table
+
+
+def test_a_zone_is_a_short_plain_name(tmp_path: Path):
+    assert load(tmp_path).swarm.zone == ""
+    assert load(tmp_path, P2PMODEL_ZONE="rack-1.b_2").swarm.zone == "rack-1.b_2"
+    for wrong in ("a b", "z" * 65, "x&y=1"):
+        with pytest.raises(InvalidInput, match=r"swarm\.zone or P2PMODEL_ZONE: a zone is named by"):
+            load(tmp_path, P2PMODEL_ZONE=wrong)
+
+
+def test_the_endpoint_may_be_off(tmp_path: Path):
+    assert load(tmp_path).daemon.hub_listen is None
+    assert load(tmp_path, P2PMODEL_HUB_LISTEN="off").daemon.hub_listen == "off"
+    assert load(tmp_path, '[daemon]\nhub_listen = "[::1]:8"\n').daemon.hub_listen == "[::1]:8"
+    with pytest.raises(InvalidInput, match="ADDRESS:PORT"):
+        load(tmp_path, P2PMODEL_HUB_LISTEN="8092")

@@ -1,0 +1,207 @@
+"""A peer's side of the leases: whom it asks, what it hears, and that nobody can hold it up or break it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from p2pmodel.coordinator.client import connection
+from p2pmodel.coordinator.client.connection import LeaseConnection
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_demand, word_text
+from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.sources import Sources
+from p2pmodel.http.server import serving
+from tests.support.eventually import eventually
+from tests.support.node_swarm import assert_nothing_runs
+from tests.support.torrent_files import SMALL, torrent_of
+
+PUBLICATION = read_publication(torrent_of(SMALL, piece_length=16 << 10))
+CLOSED = "http://127.0.0.1:1"
+Handler = Callable[[web.WebSocketResponse, web.Request], Awaitable[None]]
+
+
+@asynccontextmanager
+async def coordinator(*, port: int = 0) -> AsyncIterator[str]:
+    catalog = Catalog()
+    await catalog.publish(PUBLICATION)
+    app = coordinator_app(Tracker(), catalog, sources=Sources(time.monotonic))
+    async with serving(app, "127.0.0.1", port, grace=0.2) as base:
+        yield base
+
+
+@asynccontextmanager
+async def speaking(handler: Handler) -> AsyncIterator[str]:
+    """A coordinator that does what `handler` does with each connection."""
+
+    async def handle(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(timeout=0.1)
+        await socket.prepare(request)
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await handler(socket, request)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/leases/{info_hash}", handle)
+    async with serving(app, "127.0.0.1", 0, grace=0.1) as base:
+        yield base
+
+
+async def mute(socket: web.WebSocketResponse, _request: web.Request) -> None:
+    async for _ in socket:
+        pass
+
+
+def saying(text: str) -> Handler:
+    async def say(socket: web.WebSocketResponse, _request: web.Request) -> None:
+        await socket.send_str(text)
+        await mute(socket, _request)
+
+    return say
+
+
+class Client:
+    """A lessee of one swarm that lacks piece 0 until told otherwise; `heard` is what it was told, by whom."""
+
+    def __init__(self, *coordinators: str, timeout: float = 0.5) -> None:
+        self.lacks = 1
+        self.heard: list[tuple[str, CoordinatorMessage | None]] = []
+        self.lessee = LeaseConnection(
+            coordinators,
+            PUBLICATION.info_hash,
+            PUBLICATION.piece_count,
+            peer="10.0.0.1:6881",
+            demand=lambda: Demand(self.lacks, near=False),
+            on_word=lambda *word: self.heard.append(word),
+            timeout=timeout,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Client"]:
+        task = asyncio.create_task(self.lessee.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def pieces(self) -> tuple[int, ...] | None:
+        word = self.heard[-1][1] if self.heard else None
+        return word.grant.pieces if word else None
+
+    async def until(self, met: Callable[[], bool], what: str) -> None:
+        await eventually(met, seconds=5, what=f"{what}: {self.heard}")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RECONNECT", 0.05)
+
+
+async def test_it_tells_what_it_lacks_and_hears_what_is_its_own() -> None:
+    async with coordinator() as url, Client(url).running() as client:
+        await client.lessee.answered()
+        await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
+        client.lacks = 2
+        client.lessee.changed()
+        await client.until(lambda: client.pieces == (1,), "piece 1 is leased")
+    await assert_nothing_runs()
+
+
+async def test_it_speaks_again_and_again_and_at_once_about_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
+    told: list[int] = []
+
+    async def listen(socket: web.WebSocketResponse, _request: web.Request) -> None:
+        async for message in socket:
+            told.append(parse_demand(message.data).scarce)
+            await socket.send_str(word_text(CoordinatorMessage(Grant())))
+
+    async with speaking(listen) as url, Client(url).running() as client:
+        await client.until(lambda: len(told) >= 3, f"a heartbeat: {told}")
+        monkeypatch.setattr(connection, "HEARTBEAT", 60.0)
+        client.lacks = 2
+        client.lessee.changed()
+        await client.until(lambda: told[-1] == 2, f"news: {told}")
+
+
+async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
+    names: list[dict[str, str]] = []
+
+    async def note(_socket: web.WebSocketResponse, request: web.Request) -> None:
+        names.append(dict(request.query))
+
+    async with speaking(note) as url, Client(url).running() as one, Client(url).running():
+        await one.until(lambda: len(names) >= 6, f"several connections: {names}")
+    assert {name["peer"] for name in names} == {"10.0.0.1:6881"}
+    assert len({name["id"] for name in names}) == 2
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [mute, saying("nonsense"), saying("{}"), saying('{"grant": 1}')],
+    ids=["mute", "nonsense", "empty", "wrong"],
+)
+async def test_a_coordinator_that_gives_no_leases_is_passed_over(handler: Handler) -> None:
+    async with speaking(handler) as bad, coordinator() as good, Client(bad, good, timeout=0.3).running() as client:
+        await client.until(lambda: client.pieces == (0,), "the next one is asked")
+        assert client.heard[-1][0] == good
+
+
+@pytest.mark.parametrize("coordinators", [(), (CLOSED,), (CLOSED, "nonsense", "ftp://x.test", "http://[::1")])
+async def test_when_nobody_answers_that_is_known_soon(coordinators: tuple[str, ...]) -> None:
+    async with Client(*coordinators, timeout=5).running() as client:
+        async with asyncio.timeout(3):
+            await client.lessee.answered()
+        assert {word for _, word in client.heard} <= {None}
+    await assert_nothing_runs()
+
+
+async def test_a_coordinator_without_leases_answers_in_vain() -> None:
+    async with serving(web.Application(), "127.0.0.1", 0) as url, Client(url, timeout=5).running() as client:
+        async with asyncio.timeout(3):
+            await client.lessee.answered()
+        assert client.pieces is None
+
+
+async def test_mute_coordinators_are_waited_for_once_however_many_there_are() -> None:
+    async with speaking(mute) as url, Client(*[url] * 20, timeout=0.3).running() as client:
+        async with asyncio.timeout(3):
+            await client.lessee.answered()
+
+
+async def test_a_coordinator_that_restarts_is_found_again() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with coordinator() as url:
+            client = await stack.enter_async_context(Client(url).running())
+            await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
+        await client.until(lambda: client.heard[-1] == (url, None), "that it is gone")
+        async with coordinator(port=int(url.rpartition(":")[2])):
+            await client.until(lambda: client.pieces == (0,), "piece 0 is leased again")
+    await assert_nothing_runs()
+
+
+async def test_the_next_one_takes_over_at_once() -> None:
+    async with coordinator() as second, contextlib.AsyncExitStack() as stack:
+        async with coordinator() as first:
+            client = await stack.enter_async_context(Client(first, second).running())
+            await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
+            assert client.heard[-1][0] == first
+        await client.until(lambda: client.heard[-1][0] == second and client.pieces == (0,), "the second one")
+
+
+async def test_silence_after_the_first_word_is_no_failure() -> None:
+    word = CoordinatorMessage(Grant((0,)))
+    async with speaking(saying(word_text(word))) as url, Client(url, timeout=0.1).running() as client:
+        await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
+        await asyncio.sleep(0.3)
+        assert client.heard == [(url, word)]

@@ -1,0 +1,104 @@
+"""What coordinators say of their swarms, which is looked at and never trusted."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from p2pmodel.coordinator.client import catalog
+from p2pmodel.coordinator.client.swarm_views import ASK_EVERY, MOST, SwarmViews, merged
+from p2pmodel.core.views import CatalogView
+from p2pmodel.errors import Unavailable
+from p2pmodel.http.server import serving
+
+GOOD = {
+    "repo": "org/model",
+    "commit": "a" * 40,
+    "revisions": ["main"],
+    "size": 10,
+    "seeders": 1,
+    "leechers": 2,
+    "origin_bytes": 3,
+}
+VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3)
+
+
+class Coordinator:
+    """Answers what it is told to, and counts."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def app(self) -> web.Application:
+        async def catalog(_request: web.Request) -> web.Response:
+            self.asked += 1
+            text = self.answer if isinstance(self.answer, str) else json.dumps(self.answer)
+            return web.Response(text=text, content_type="application/json")
+
+        app = web.Application()
+        app.router.add_get("/catalog", catalog)
+        return app
+
+
+async def said(answer: object) -> tuple[CatalogView, ...]:
+    async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
+        return await SwarmViews([url], 5.0).look()
+
+
+async def test_a_swarm_as_a_coordinator_says_it() -> None:
+    assert await said({"torrents": [GOOD]}) == (VIEW,)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"repo": "../x"},
+        {"repo": None},
+        {"commit": "main"},
+        {"size": -1},
+        {"seeders": True},
+        {"leechers": "2"},
+        {"origin_bytes": 1 << 70},
+        {"revisions": 5},
+    ],
+)
+async def test_what_makes_no_sense_is_left_out(wrong: dict[str, object]) -> None:
+    assert await said({"torrents": [GOOD | wrong, 5, GOOD]}) == (VIEW,)
+
+
+async def test_names_are_made_harmless() -> None:
+    [view] = await said({"torrents": [GOOD | {"revisions": ["a\nb", *map(str, range(20))]}]})
+    assert view.revisions[0] == "a\N{REPLACEMENT CHARACTER}b"
+    assert len(view.revisions) == 10
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"torrents": 5}', "[" * 100_000, {"torrents": None}])
+async def test_a_coordinator_that_talks_nonsense_says_nothing(answer: object) -> None:
+    assert await said(answer) == ()
+    async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
+        with pytest.raises(Unavailable):
+            await catalog.catalog(url, 5.0)
+
+
+async def test_many_who_look_are_one_who_asks() -> None:
+    time, coordinator = 100.0, Coordinator({"torrents": [GOOD]})
+    async with serving(coordinator.app(), "127.0.0.1", 0, grace=0.2) as url:
+        catalogs = SwarmViews([url, f"{url}/", "http://127.0.0.1:9"], 5.0, now=lambda: time)
+        for _ in range(3):
+            assert await catalogs.look() == (VIEW,)
+        assert coordinator.asked == 1
+        time += ASK_EVERY
+        await catalogs.look()
+        assert coordinator.asked == 2
+
+
+async def test_without_coordinators_nobody_is_asked() -> None:
+    assert await SwarmViews([], 5.0).look() == ()
+
+
+def test_of_one_snapshot_the_busiest_swarm_counts_and_there_are_not_too_many() -> None:
+    quiet, busy = VIEW, CatalogView("org/model", "a" * 40, (), 10, 9, 9, 0)
+    assert merged([quiet, busy, quiet]) == (busy,)
+    many = [CatalogView(f"org/m{n}", "a" * 40, (), 1, n, 0, 0) for n in range(2 * MOST)]
+    assert [view.seeders for view in merged(many)] == list(range(2 * MOST - 1, MOST - 1, -1))

@@ -1,0 +1,194 @@
+"""Births over real WebSockets: who may take part, what is born of it, and how what is wrong goes again."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
+
+from p2pmodel.coordinator import partial_torrents
+from p2pmodel.coordinator.assembly import birth_layout
+from p2pmodel.coordinator.assembly_messages import birth_name, manifest_text, tidings_text
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_word
+from p2pmodel.coordinator.leases import Demand, bits_of
+from p2pmodel.coordinator.partial_torrents import roots_in
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import NotFound
+from p2pmodel.http.server import serving
+from p2pmodel.swarm.torrents import build, parse
+from tests.support.node_swarm import assert_nothing_runs
+from tests.support.torrent_files import SMALL, manifest_of, torrent_of, trees_of
+
+MANIFEST = manifest_of(SMALL)
+TEXT = manifest_text(MANIFEST)
+LAYOUT = birth_layout(MANIFEST)
+ALL = frozenset(range(LAYOUT.piece_count))
+TREES = trees_of(SMALL, LAYOUT.piece_length)
+INFO_HASH = parse(build(MANIFEST, TREES)).info_hash
+BIRTH = f"/births/{birth_name(TEXT)}"
+BOUND = 5.0
+
+
+def root(piece: int) -> bytes:
+    span = LAYOUT.span_of(piece)
+    return TREES[span.path].piece_hash(piece - span.first_piece)
+
+
+class Peer:
+    """One end of a WebSocket, by hand."""
+
+    def __init__(self, socket: ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def tell(self, *here: int, want: int = 100, wrong: int = -1) -> None:
+        told = {piece: bytes(32) if piece == wrong else root(piece) for piece in here}
+        demand = Demand(bits_of(ALL - set(here)), near=False, want=want)
+        await self.socket.send_str(tidings_text(demand, LAYOUT.piece_count, told))
+
+    async def until(self, met: Callable[[CoordinatorMessage], object]) -> CoordinatorMessage:
+        """The first word for which `met` holds."""
+        while True:
+            message = await self.socket.receive(BOUND)
+            assert message.type is WSMsgType.TEXT, message
+            if met(word := parse_word(message.data)):
+                return word
+
+
+class Rig:
+    def __init__(self, url: str, session: ClientSession, catalog: Catalog) -> None:
+        self.url = url
+        self.session = session
+        self.catalog = catalog
+
+    @asynccontextmanager
+    async def peer(self, text: str = TEXT, revision: str = "main") -> AsyncIterator[Peer]:
+        async with self.session.ws_connect(self.url + BIRTH, params={"revision": revision}) as socket:
+            await socket.send_str(text)
+            yield Peer(socket)
+
+    async def bear(self, *, wrong: int = -1) -> str:
+        """The info-hash of what one peer that has everything brings about."""
+        async with self.peer() as peer:
+            await peer.tell(*ALL, wrong=wrong)
+            return (await peer.until(lambda word: word.born)).born
+
+    async def delete(self, info_hash: str) -> int:
+        async with self.session.delete(self.url + BIRTH, params={"info_hash": info_hash}) as response:
+            return response.status
+
+
+@asynccontextmanager
+async def coordinator(folder: Path | None = None, token: str | None = None) -> AsyncIterator[Rig]:
+    catalog = Catalog(CatalogFolder(folder) if folder else None)
+    await catalog.load()
+    app = coordinator_app(Tracker(), catalog, token=token)
+    async with ClientSession() as session, serving(app, "127.0.0.1", 0, grace=0.5) as base:
+        yield Rig(f"{base}/{token}" if token else base, session, catalog)
+    await assert_nothing_runs()
+
+
+async def test_of_all_roots_the_torrent_is_born_that_a_seeder_would_make() -> None:
+    async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer(revision="v1") as other:
+        await one.tell(want=2)
+        mine = (await one.until(lambda word: word.grant.pieces)).grant.pieces
+        await other.tell()
+        theirs = set((await other.until(lambda word: word.grant.peers == 2)).grant.pieces)
+        assert not theirs & set(mine)
+        await one.tell(*mine)
+        await other.tell(*ALL - set(mine))
+        words = [await peer.until(lambda word: word.born) for peer in (one, other)]
+        assert {word.born for word in words} == {INFO_HASH}
+        publication = rig.catalog.by_info_hash(INFO_HASH)
+        assert rig.catalog.revisions(publication) == ["main", "v1"]
+        assert parse(publication.raw).trackers == (f"{rig.url}/announce",)
+        assert parse(publication.raw).trees == TREES
+
+
+async def test_what_has_roots_is_a_chapter_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial_torrents, "LEAST_BYTES", 1)
+    async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer() as other:
+        await one.tell()
+        await other.tell()
+        await other.until(lambda word: word.grant.peers == 2)
+        await one.tell(0)
+        for peer in (one, other):
+            (info_hash,) = (await peer.until(lambda word: word.chapters)).chapters
+        async with rig.session.get(f"{rig.url}{BIRTH}/{info_hash}.torrent") as answer:
+            chapter = parse(await answer.read())
+        assert (chapter.info_hash, chapter.manifest) == (info_hash, MANIFEST)
+        assert chapter.trackers == (f"{rig.url}/announce",)
+        assert roots_in(LAYOUT, chapter.trees) == {0: root(0)}
+        async with rig.session.get(f"{rig.url}{BIRTH}/{'0' * 64}.torrent") as answer:
+            assert answer.status == 404
+
+
+async def test_a_torrent_that_is_in_the_catalog_is_told_at_once() -> None:
+    async with coordinator() as rig:
+        await rig.catalog.publish(read_publication(torrent_of(SMALL)))
+        async with rig.peer() as peer:
+            await peer.tell()
+            assert (await peer.until(lambda word: True)).born == INFO_HASH
+
+
+async def test_a_seeder_that_publishes_meanwhile_ends_the_birth() -> None:
+    async with coordinator() as rig, rig.peer() as peer:
+        await peer.tell()
+        await peer.until(lambda word: word.grant.pieces)
+        await rig.catalog.publish(read_publication(torrent_of(SMALL)))
+        deadline = time.monotonic() + BOUND
+        while time.monotonic() < deadline:
+            await peer.tell()
+            try:
+                message = await peer.socket.receive(0.2)
+            except TimeoutError:
+                continue
+            if parse_word(message.data).born == INFO_HASH:
+                return
+        raise AssertionError("it was not told")
+
+
+@pytest.mark.parametrize("text", [TEXT + " ", "{}", manifest_text(manifest_of(SMALL, private=True))])
+async def test_the_manifest_must_be_that_of_the_address(text: str) -> None:
+    async with coordinator() as rig, rig.peer(text) as peer:
+        message = await peer.socket.receive(BOUND)
+        assert (message.type, message.data) == (WSMsgType.CLOSE, WSCloseCode.UNSUPPORTED_DATA)
+
+
+async def test_what_is_wrong_is_withdrawn_and_has_no_birth_for_a_while() -> None:
+    async with coordinator() as rig:
+        wrong = await rig.bear(wrong=0)
+        assert wrong != INFO_HASH
+        assert await rig.delete(INFO_HASH) == 404
+        assert [await rig.delete(wrong) for _ in range(2)] == [204, 204]
+        with pytest.raises(NotFound):
+            rig.catalog.find(Reference(MANIFEST.repo))
+        async with rig.session.get(rig.url + BIRTH) as response:
+            assert response.status == 409
+
+
+async def test_what_a_seeder_vouches_for_stays() -> None:
+    async with coordinator() as rig:
+        assert await rig.bear() == INFO_HASH
+        async with rig.session.put(f"{rig.url}/catalog", data=torrent_of(SMALL)) as response:
+            assert response.status == 201
+        assert await rig.delete(INFO_HASH) == 404
+        assert rig.catalog.by_info_hash(INFO_HASH)
+
+
+async def test_that_nobody_vouches_for_a_torrent_outlives_a_restart(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as rig:
+        await rig.bear()
+    async with coordinator(tmp_path) as rig:
+        assert await rig.delete(INFO_HASH) == 204
+    assert os.listdir(tmp_path) == ["refs.json"]  # noqa: PTH208
+    async with coordinator(tmp_path) as rig:
+        await rig.catalog.publish(read_publication(torrent_of(SMALL)))
+        assert await rig.delete(INFO_HASH) == 404

@@ -1,0 +1,365 @@
+"""The catalog: what may be published, what is found, what survives a restart, and its HTTP face."""
+
+import asyncio
+import hashlib
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from yarl import URL
+
+from p2pmodel.coordinator.server import catalog as catalog_module
+from p2pmodel.coordinator.server.app import check_token, coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.publication import MAX_TORRENT, Publication, read_publication
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import (
+    BadTorrent,
+    Conflict,
+    InvalidInput,
+    LocalResource,
+    NoSpace,
+    NotFound,
+    P2PModelError,
+    RepoNotFound,
+    RevisionNotFound,
+)
+from p2pmodel.http.server import serving
+from p2pmodel.swarm import bencode
+from p2pmodel.swarm.torrents import Format, parse
+from tests.support.torrent_files import COMMIT, SMALL, torrent_of
+
+OTHER = "a" * 40
+TOKEN = "s3cret-token"
+MAIN = Reference.parse("org/tiny")
+
+
+def publication(form: Format = "v2", **options: object) -> Publication:
+    return read_publication(torrent_of(SMALL, form, **options))
+
+
+def refused(error: type[P2PModelError], call: object) -> str:
+    with pytest.raises(error) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["v2", "hybrid", "v1"])
+def test_every_format_is_read(form: Format) -> None:
+    raw = torrent_of(SMALL, form, trackers=("http://t.example/announce",))
+    found = read_publication(raw)
+    assert (found.raw, str(found.repo), found.commit, found.format) == (raw, "org/tiny", COMMIT, form)
+    assert (found.files, found.size) == (len(SMALL), sum(map(len, SMALL.values())))
+    assert [len(h) for h in found.info_hashes] == {"v2": [64], "hybrid": [64, 40], "v1": [40]}[form]
+    assert [len(h) for h in found.announced] == [20] * len(found.info_hashes)
+
+
+def test_a_v1_hash_is_that_of_the_info_dictionary() -> None:
+    raw = torrent_of(SMALL, "v1")
+    _, spans = bencode.decode_dict(raw)
+    assert publication("v1").info_hash == hashlib.sha1(raw[spans[b"info"]]).hexdigest()
+
+
+def changed_v1(**changes: object) -> bytes:
+    top = bencode.decode(torrent_of(SMALL, "v1"))
+    assert isinstance(top, dict)
+    info = top[b"info"]
+    assert isinstance(info, dict)
+    for name, value in changes.items():
+        info[name.replace("_", " ").encode()] = value
+    return bencode.encode(top)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": b"x"}, "this v1 .torrent contradicts its own manifest"),
+        ({"pieces": b"x" * 20}, "this v1 .torrent contradicts its own manifest"),
+        ({"files": []}, "this v1 .torrent contradicts its own manifest"),
+        ({"piece_length": 3}, "cannot be used: its piece length is not a power of two between 16 KiB and 128 MiB"),
+        ({"p2pmodel": 7}, "the manifest in this v1 .torrent cannot be used: the manifest is malformed"),
+        ({"p2pmodel": {b"repo": b"\xff"}}, "the manifest in this v1 .torrent cannot be used: it is malformed"),
+        ({"p2pmodel": {b"repo": b"a/b"}}, "the manifest in this v1 .torrent cannot be used: the manifest is malformed"),
+        ({"extra": 1}, "v1 only"),
+    ],
+)
+def test_a_v1_torrent_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadTorrent) as caught:
+        read_publication(changed_v1(**changes))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"de", b"x" * (MAX_TORRENT + 1)])
+def test_what_is_no_torrent_is_refused(data: bytes) -> None:
+    with pytest.raises(BadTorrent):
+        read_publication(data)
+
+
+async def test_a_torrent_is_found_by_name_commit_and_hash() -> None:
+    catalog, found = Catalog(), publication()
+    await catalog.publish(found, ["main", "refs/pr/1", COMMIT])
+    assert catalog.find(MAIN) is found
+    assert catalog.find(Reference.parse(f"org/tiny@{COMMIT}")) is found
+    assert catalog.find(Reference.parse("org/tiny@refs/pr/1")) is found
+    assert catalog.by_info_hash(found.info_hash) is found
+    assert catalog.revisions(found) == ["main", "refs/pr/1"]
+
+
+async def test_each_format_is_found_under_its_name() -> None:
+    catalog = Catalog()
+    published = {form: publication(form) for form in ("v2", "hybrid", "v1")}
+    for each in published.values():
+        await catalog.publish(each)
+    ref = Reference.parse(f"org/tiny@{COMMIT}")
+    assert {form: catalog.find(ref, form) for form in published} == published
+    assert catalog.by_info_hash(published["hybrid"].info_hashes[1]) is published["hybrid"]
+    for each in published.values():
+        assert all(map(catalog.admits, each.announced))
+    assert not catalog.admits(b"x" * 20)
+
+
+async def test_what_is_not_there_is_told_apart() -> None:
+    catalog = Catalog()
+    hint = "; seed it, or fetch it from the mirrors"
+    assert refused(RepoNotFound, lambda: catalog.find(MAIN)) == f"org/tiny is not in this catalog{hint}"
+    await catalog.publish(publication())
+    assert refused(RevisionNotFound, lambda: catalog.find(MAIN)) == f"org/tiny@main is not in this catalog{hint}"
+    await catalog.publish(publication(), ["main"])
+    text = refused(NotFound, lambda: catalog.find(MAIN, "hybrid"))
+    assert text == "org/tiny@main is not published as hybrid; ask for format=v2"
+    text = refused(NotFound, lambda: catalog.by_info_hash("0" * 64))
+    assert text == "no torrent with this info-hash is in this catalog"
+
+
+async def test_a_name_moves_and_other_commits_stay() -> None:
+    catalog, old, new = Catalog(), publication(), publication(commit=OTHER)
+    await catalog.publish(old, ["main", "v1"])
+    await catalog.publish(new, ["main"])
+    assert catalog.find(MAIN) is new
+    assert catalog.find(Reference.parse("org/tiny@v1")) is old
+
+
+async def test_publishing_again_replaces_what_stands_outside_the_info() -> None:
+    catalog = Catalog()
+    await catalog.publish(publication(), ["main"])
+    again = publication(trackers=("http://t.example/announce",))
+    await catalog.publish(again, ["v2"])
+    assert catalog.find(MAIN).raw == again.raw
+    assert catalog.revisions(again) == ["main", "v2"]
+
+
+async def test_another_torrent_of_the_same_commit_is_refused_until_the_first_is_withdrawn() -> None:
+    catalog, first, second = Catalog(), publication(), publication(piece_length=16384)
+    await catalog.publish(first, ["main"])
+    with pytest.raises(Conflict, match=first.info_hash):
+        await catalog.publish(second, ["v1"])
+    assert catalog.revisions(first) == ["main"]
+    await catalog.withdraw(first.info_hash)
+    await catalog.publish(second, ["main"])
+    assert catalog.find(MAIN) is second
+    assert not catalog.admits(first.announced[0])
+
+
+async def test_withdrawing_keeps_names_as_long_as_the_commit_has_a_torrent() -> None:
+    catalog, v2, v1 = Catalog(), publication(), publication("v1")
+    await catalog.publish(v2, ["main"])
+    await catalog.publish(v1)
+    await catalog.withdraw(v2.info_hash)
+    assert catalog.find(MAIN, "v1") is v1
+    await catalog.withdraw(v1.info_hash)
+    await catalog.publish(v2)
+    assert catalog.revisions(v2) == []
+    with pytest.raises(NotFound):
+        await catalog.withdraw(v1.info_hash)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a b", OTHER])
+async def test_bad_revision_names_are_refused_and_change_nothing(name: str) -> None:
+    catalog = Catalog()
+    with pytest.raises(InvalidInput):
+        await catalog.publish(publication(), ["main", name])
+    assert catalog.publications() == []
+
+
+async def test_the_catalog_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = publication(), publication(commit=OTHER)
+    catalog = Catalog(max_bytes=len(one.raw) + len(two.raw) - 1)
+    await catalog.publish(one)
+    await catalog.publish(one)
+    with pytest.raises(NoSpace, match=r"^the catalog is full; withdraw torrents that nobody needs$"):
+        await catalog.publish(two)
+    monkeypatch.setattr(catalog_module, "MAX_REVISIONS", 2)
+    with pytest.raises(NoSpace, match=r"^org/tiny has more than 2 revision names here$"):
+        await catalog.publish(one, ["a", "b", "c"])
+    monkeypatch.setattr(catalog_module, "MAX_TORRENTS", 1)
+    with pytest.raises(NoSpace):
+        await Catalog(max_bytes=1).publish(two)
+
+
+async def test_a_folder_outlives_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "state"
+    catalog, v2, hybrid = Catalog(CatalogFolder(folder)), publication(), publication("hybrid", commit=OTHER)
+    assert await catalog.load() == ()
+    await catalog.publish(v2, ["main"])
+    await catalog.publish(hybrid, ["dev"])
+    await catalog.publish(publication("v1"))
+    await catalog.withdraw(publication("v1").info_hash)
+
+    again = Catalog(CatalogFolder(folder))
+    assert await again.load() == ()
+    assert again.publications() == catalog.publications()
+    assert again.find(MAIN) == v2
+    assert again.find(Reference.parse("org/tiny@dev"), "hybrid") == hybrid
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        [f"{v2.info_hash}.torrent", f"{hybrid.info_hash}.torrent", "refs.json"]
+    )
+
+
+@pytest.mark.parametrize("refs", ["", "[]", "{", '{"org/tiny": {"main": "x"}}', '{"a b": {}}', '{"org/tiny": [1]}'])
+async def test_what_is_damaged_in_a_folder_is_noted_and_left_alone(tmp_path: Path, refs: str) -> None:
+    catalog = Catalog(CatalogFolder(tmp_path))
+    await catalog.publish(publication(), ["main"])
+    (tmp_path / "0.torrent").write_bytes(b"cut o")
+    (tmp_path / "refs.json").write_text(refs)
+    again = Catalog(CatalogFolder(tmp_path))
+    first, second = await again.load()
+    assert first.startswith("0.torrent in the catalog folder is not used: ")
+    assert second == "refs.json in the catalog folder is not used: it is malformed"
+    assert again.find(Reference.parse(f"org/tiny@{COMMIT}")) == publication()
+    assert (tmp_path / "0.torrent").exists()
+
+
+async def test_what_cannot_be_kept_is_not_published(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    catalog = Catalog(CatalogFolder(tmp_path / "file"))
+    with pytest.raises(LocalResource):
+        await catalog.load()
+    with pytest.raises(LocalResource):
+        await catalog.publish(publication(), ["main"])
+    assert catalog.publications() == []
+
+
+@pytest.mark.parametrize("text", ["", "short", "has space in it", "slash/slash", "ünïcödetoken", "x" * 129])
+def test_a_token_fits_into_a_path(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_token(text)
+    assert not text or text not in str(caught.value)
+
+
+def test_a_token_file_may_end_in_a_newline() -> None:
+    assert check_token(f"{TOKEN}\n") == TOKEN
+
+
+@asynccontextmanager
+async def http(token: str | None = None) -> AsyncIterator[tuple[ClientSession, str, Catalog]]:
+    catalog = Catalog()
+    app = coordinator_app(Tracker(admits=catalog.admits), catalog, token=token)
+    async with serving(app, "127.0.0.1", 0) as base, ClientSession() as session:
+        yield session, base, catalog
+
+
+async def ask(session: ClientSession, method: str, url: str, **options: object) -> tuple[int, dict[str, object]]:
+    async with session.request(method, url, **options) as response:
+        assert response.content_type == "application/json"
+        return response.status, await response.json()
+
+
+async def test_a_torrent_is_served_as_it_was_published() -> None:
+    raw = torrent_of(SMALL, trackers=("http://t.example/announce",))
+    async with http() as (session, base, _):
+        status, told = await ask(session, "PUT", f"{base}/catalog?revision=main&revision=v1", data=raw)
+        assert status == 201
+        info_hash = parse(raw).info_hash
+        expected = {"repo": "org/tiny", "commit": COMMIT, "revisions": ["main", "v1"], "format": "v2", "private": False}
+        expected |= {"info_hash": info_hash, "seeders": 0, "leechers": 0, "files": len(SMALL), "origin_bytes": 0}
+        expected |= {"size": sum(map(len, SMALL.values()))}
+        assert told == expected
+        for path in ("/catalog?repo=org/tiny", f"/catalog/torrents/{info_hash.upper()}.torrent"):
+            async with session.get(base + path) as response:
+                assert (response.status, response.content_type) == (200, "application/x-bittorrent")
+                assert response.headers["X-Repo-Commit"] == COMMIT
+                assert await response.read() == raw
+        assert await ask(session, "GET", f"{base}/catalog") == (200, {"torrents": [expected]})
+
+
+async def test_the_list_tells_who_is_in_the_swarm() -> None:
+    async with http() as (session, base, catalog):
+        published = publication("hybrid")
+        await catalog.publish(published)
+        for number, left, info_hash in ((1, 0, published.announced[0]), (2, 5, published.announced[1])):
+            escaped = "".join(f"%{b:02x}" for b in info_hash)
+            url = f"{base}/announce?info_hash={escaped}&peer_id={str(number) * 20}&port={number}&left={left}"
+            async with session.get(URL(url, encoded=True)) as response:
+                assert b"interval" in await response.read()
+        _, told = await ask(session, "GET", f"{base}/catalog")
+        assert [(t["seeders"], t["leechers"]) for t in told["torrents"]] == [(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/catalog?repo=org/none", 404, "repo_not_found"),
+        ("GET", "/catalog?repo=org/tiny&revision=none", 404, "revision_not_found"),
+        ("GET", "/catalog?repo=org/tiny&format=v1", 404, "not_found"),
+        ("GET", f"/catalog/torrents/{'0' * 64}.torrent", 404, "not_found"),
+        ("GET", "/catalog?repo=../etc", 400, "invalid_input"),
+        ("GET", "/catalog?repo=org/tiny&revision=..", 400, "invalid_input"),
+        ("GET", "/catalog?repo=org/tiny&format=v3", 400, "invalid_input"),
+        ("PUT", "/catalog?revision=..", 400, "bad_torrent"),
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/catalog", 405, "method_not_allowed"),
+        ("GET", "/any-token/catalog", 404, "not_found"),
+        ("DELETE", f"/catalog/torrents/{'0' * 64}.torrent", 404, "not_found"),
+    ],
+)
+async def test_refusals_have_one_shape(method: str, path: str, status: int, code: str) -> None:
+    async with http() as (session, base, catalog):
+        await catalog.publish(publication(), ["main"])
+        got, body = await ask(session, method, base + path)
+        assert (got, body["code"], sorted(body)) == (status, code, ["code", "hint", "message"])
+
+
+async def test_conflicts_and_withdrawals_over_http() -> None:
+    async with http() as (session, base, _):
+        await ask(session, "PUT", f"{base}/catalog", data=torrent_of(SMALL))
+        status, body = await ask(session, "PUT", f"{base}/catalog", data=torrent_of(SMALL, piece_length=16384))
+        assert (status, body["code"]) == (409, "conflict")
+        async with session.delete(f"{base}/catalog/torrents/{publication().info_hash}.torrent") as response:
+            assert response.status == 204
+        assert (await ask(session, "GET", f"{base}/catalog"))[1] == {"torrents": []}
+
+
+async def test_a_body_too_large_is_refused() -> None:
+    async with http() as (session, base, _):
+        status, body = await ask(session, "PUT", f"{base}/catalog", data=io.BytesIO(b"x" * (MAX_TORRENT + 1)))
+        assert (status, body["code"]) == (413, "request_entity_too_large")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/catalog"), ("PUT", "/catalog"), ("DELETE", f"/catalog/torrents/{'0' * 64}.torrent")]
+)
+async def test_every_catalog_route_asks_for_the_token(method: str, path: str) -> None:
+    async with http(TOKEN) as (session, base, _):
+        wrong = [(path, {}), (f"/{TOKEN}x{path}", {}), (path, {"Authorization": "Bearer wrong"})]
+        for url, headers in [*wrong, (path, {"Authorization": f"Basic {TOKEN}"})]:
+            status, body = await ask(session, method, base + url, headers=headers)
+            assert (status, body["code"]) == (401, "access_denied")
+            assert TOKEN not in json.dumps(body)
+        for url, headers in [(f"/{TOKEN}{path}", {}), (path, {"Authorization": f"bearer {TOKEN}"})]:
+            async with session.request(method, base + url, headers=headers) as response:
+                assert response.status != 401
+
+
+async def test_publications_at_once_are_kept_one_after_the_other(tmp_path: Path) -> None:
+    catalog = Catalog(CatalogFolder(tmp_path))
+    commits = [f"{number:040x}" for number in range(8)]
+    await asyncio.gather(*(catalog.publish(publication(commit=c), [f"r{n}"]) for n, c in enumerate(commits)))
+    again = Catalog(CatalogFolder(tmp_path))
+    await again.load()
+    assert [again.find(Reference.parse(f"org/tiny@r{n}")).commit for n in range(8)] == commits

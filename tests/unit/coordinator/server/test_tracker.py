@@ -1,0 +1,134 @@
+"""The tracker's answers, and its handlers over real HTTP."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import quote_from_bytes
+
+import pytest
+from aiohttp import ClientSession
+from yarl import URL
+
+from p2pmodel.coordinator.announces import Counts
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.errors import AccessDenied, InvalidInput, NotFound
+from p2pmodel.http.server import serving
+from p2pmodel.swarm import bencode
+
+HASH = bytes(range(230, 250))
+
+
+def tracker(*, interval: int = 30, full_scrape: bool = False, admits: Callable[[bytes], bool] | None = None) -> Tracker:
+    return Tracker(
+        clock=lambda: 0.0,
+        rng=random.Random(1),
+        interval=interval,
+        full_scrape=full_scrape,
+        admits=admits or (lambda _hash: True),
+    )
+
+
+def announce(peer: str = "a", *, port: int = 6881, more: str = "", info_hash: bytes = HASH) -> str:
+    return f"info_hash={quote_from_bytes(info_hash)}&peer_id={peer * 20}&port={port}{more}"
+
+
+def plain(body: bytes) -> dict[bytes, bencode.Bencoded]:
+    value = bencode.decode(body)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_intervals_are_told_and_the_least_is_never_longer() -> None:
+    answer = plain(tracker().announce(announce(), "10.0.0.1"))
+    assert (answer[b"interval"], answer[b"min interval"]) == (30, 5)
+    answer = plain(tracker(interval=3).announce(announce(), "10.0.0.1"))
+    assert (answer[b"interval"], answer[b"min interval"]) == (3, 3)
+
+
+def test_a_peer_is_listed_where_its_announce_came_from() -> None:
+    t = tracker()
+    t.announce(announce("a", more="&ip=10.9.9.9"), "10.0.0.1")
+    t.announce(announce("b"), "::ffff:10.0.0.2")
+    assert plain(t.announce(announce("c"), "10.0.0.3"))[b"peers"] in (
+        bytes([10, 0, 0, 1, 0x1A, 0xE1, 10, 0, 0, 2, 0x1A, 0xE1]),
+        bytes([10, 0, 0, 2, 0x1A, 0xE1, 10, 0, 0, 1, 0x1A, 0xE1]),
+    )
+
+
+def test_from_loopback_a_peer_may_say_where_others_reach_it() -> None:
+    t = tracker()
+    answer = plain(t.announce(announce("a", more="&ip=10.9.9.9"), "127.0.0.1"))
+    assert answer[b"external ip"] == bytes([10, 9, 9, 9])
+    assert plain(t.announce(announce("c"), "10.0.0.3"))[b"peers"] == bytes([10, 9, 9, 9, 0x1A, 0xE1])
+
+
+def test_an_announce_needs_an_address() -> None:
+    with pytest.raises(InvalidInput, match=r"^announces need an IP address to come from$"):
+        tracker().announce(announce(), "")
+
+
+def test_only_admitted_torrents_are_tracked() -> None:
+    t = tracker(admits=lambda info_hash: info_hash == HASH)
+    t.announce(announce(), "10.0.0.1")
+    with pytest.raises(NotFound, match=r"^this torrent is not registered with this tracker$"):
+        t.announce(announce(info_hash=b"x" * 20), "10.0.0.1")
+
+
+def test_a_scrape_of_several_and_of_all() -> None:
+    t = tracker(full_scrape=True)
+    t.announce(announce(more="&left=0"), "10.0.0.1")
+    both = plain(t.scrape(f"info_hash={quote_from_bytes(HASH)}&info_hash={'x' * 20}"))[b"files"]
+    seeded = {b"complete": 1, b"downloaded": 0, b"incomplete": 0}
+    assert both == {HASH: seeded, b"x" * 20: {b"complete": 0, b"downloaded": 0, b"incomplete": 0}}
+    assert plain(t.scrape(""))[b"files"] == {HASH: seeded}
+    assert t.counts(HASH) == Counts(seeders=1)
+
+
+def test_a_scrape_of_all_is_refused_unless_allowed() -> None:
+    with pytest.raises(AccessDenied, match=r"^a scrape must name its info_hash$"):
+        tracker().scrape("")
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as session:
+        yield session
+
+
+async def get(session: ClientSession, url: str) -> tuple[int, dict[bytes, bencode.Bencoded]]:
+    async with session.get(URL(url, encoded=True)) as response:
+        assert response.content_type == "text/plain"
+        return response.status, plain(await response.read())
+
+
+async def test_announces_over_http_find_each_other(session: ClientSession) -> None:
+    async with serving(coordinator_app(tracker(), Catalog()), "127.0.0.1", 0) as base:
+        assert (await get(session, f"{base}/announce?{announce('a', port=1)}"))[1][b"peers"] == b""
+        _, answer = await get(session, f"{base}/announce?{announce('b', port=2)}")
+        assert answer[b"peers"] == bytes([127, 0, 0, 1, 0, 1])
+        _, answer = await get(session, f"{base}/scrape?info_hash={quote_from_bytes(HASH)}")
+        assert answer[b"files"] == {HASH: {b"complete": 0, b"downloaded": 0, b"incomplete": 2}}
+
+
+async def test_a_refusal_is_an_answer_with_a_reason(session: ClientSession) -> None:
+    async with serving(coordinator_app(tracker(), Catalog()), "127.0.0.1", 0) as base:
+        assert await get(session, f"{base}/announce?port=1") == (
+            200,
+            {b"failure reason": b"info_hash must be 20 bytes"},
+        )
+        status, answer = await get(session, f"{base}/scrape")
+        assert (status, answer) == (200, {b"failure reason": b"a scrape must name its info_hash"})
+
+
+async def test_the_token_stands_in_the_path(session: ClientSession) -> None:
+    async with serving(coordinator_app(tracker(), Catalog(), token="s3cret-token"), "127.0.0.1", 0) as base:
+        wrong = ("/announce", "/wrong-token/announce", "/s3cret-tokenX/announce", "/announce/wrong-token")
+        for path in (*wrong, "/s3cret-token/scrape"):
+            status, answer = await get(session, f"{base}{path}?{announce(port=1)}")
+            assert status == 200
+            assert (b"failure reason" in answer) == (path in wrong)
+        _, answer = await get(session, f"{base}/s3cret-token/announce?{announce('b', port=2)}")
+        assert answer[b"peers"] == b""
+        _, answer = await get(session, f"{base}/announce/s3cret-token?{announce('c', port=3)}")
+        assert answer[b"peers"] == bytes([127, 0, 0, 1, 0, 2])

@@ -1,0 +1,60 @@
+"""Messages of births: there and back, and nothing but InvalidInput for nonsense."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.coordinator.assembly_messages import (
+    birth_name,
+    manifest_text,
+    parse_manifest,
+    parse_tidings,
+    tidings_text,
+)
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_word, word_text
+from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.errors import InvalidInput
+from tests.support.torrent_files import SMALL, manifest_of
+
+roots = st.dictionaries(st.integers(0, 999), st.binary(min_size=32, max_size=32))
+
+
+@given(st.integers(0, (1 << 1000) - 1), roots)
+def test_tidings_there_and_back(scarce: int, told: dict[int, bytes]) -> None:
+    demand = Demand(scarce, near=False, want=3, origin_bytes=7)
+    assert parse_tidings(tidings_text(demand, 1000, told)) == (demand, told)
+
+
+def test_a_manifest_there_and_back_has_one_name() -> None:
+    manifest = manifest_of(SMALL)
+    again = parse_manifest(manifest_text(manifest_of(dict(reversed(SMALL.items())))))
+    assert again == manifest
+    assert birth_name(manifest_text(again)) == birth_name(manifest_text(manifest))
+    assert birth_name(manifest_text(manifest)) != birth_name(manifest_text(manifest_of(SMALL, private=True)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"files": 3}', '{"repo": "../x", "commit": "y", "files": []}'])
+def test_a_malformed_manifest(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_manifest(text)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
+def test_malformed_roots(told: object) -> None:
+    plain = json.loads(tidings_text(Demand(0, near=False), 8, {})) | {"roots": told}
+    try:
+        parse_tidings(json.dumps(plain))
+    except InvalidInput:
+        pass
+    else:
+        assert told is None or isinstance(told, dict)
+
+
+def test_words_of_births_and_of_coordinators_that_know_none() -> None:
+    word = CoordinatorMessage(Grant((1, 2), peers=3), born="ab" * 32, left=4)
+    assert parse_word(word_text(word)) == word
+    plain = json.loads(word_text(word))
+    del plain["born"], plain["left"]
+    assert parse_word(json.dumps(plain)) == CoordinatorMessage(Grant((1, 2), peers=3))

@@ -1,0 +1,159 @@
+"""The messages about leases: they say the same after the way through text, and nonsense is refused as such."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.coordinator.lease_messages import (
+    MAX_MESSAGE,
+    CoordinatorMessage,
+    demand_text,
+    parse_demand,
+    parse_word,
+    word_text,
+)
+from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.coordinator.sources import Source
+from p2pmodel.errors import InvalidInput
+
+COUNT = 77
+NUMBERS = st.integers(0, (1 << 62) - 1)
+BITS = st.integers(0, (1 << COUNT) - 1)
+DEMANDS = st.builds(
+    Demand,
+    scarce=BITS,
+    near=st.booleans(),
+    want=NUMBERS,
+    origin_bytes=NUMBERS,
+    leased=BITS,
+)
+GRANTS = st.builds(
+    Grant, pieces=st.lists(NUMBERS).map(tuple), peers=NUMBERS, origin_bytes=NUMBERS, refused=st.booleans()
+)
+SOURCES = st.lists(st.builds(Source, st.text(), st.text(), st.text(), st.text())).map(tuple)
+WORDS = st.builds(CoordinatorMessage, GRANTS, SOURCES, late=st.booleans())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(DEMANDS)
+def test_a_demand_survives(demand: Demand) -> None:
+    assert parse_demand(demand_text(demand, COUNT)) == demand
+
+
+@given(WORDS)
+def test_a_word_survives(word: CoordinatorMessage) -> None:
+    assert parse_word(word_text(word)) == word
+
+
+def test_a_demand_of_the_largest_torrent_fits() -> None:
+    count = 1 << 21
+    text = demand_text(Demand((1 << count) - 1, near=True, leased=(1 << count) - 1), count)
+    assert len(text) < MAX_MESSAGE
+
+
+def test_a_peer_of_before_does_not_say_what_it_has_leased() -> None:
+    plain = json.loads(demand_text(Demand(5, near=True), COUNT))
+    del plain["leased"]
+    assert parse_demand(json.dumps(plain)) == Demand(5, near=True)
+
+
+def test_more_than_is_asked_for_is_passed_over() -> None:
+    demand = json.loads(demand_text(Demand(5, near=True), COUNT)) | {"new": 1}
+    word = json.loads(word_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
+    assert parse_demand(json.dumps(demand)) == Demand(5, near=True)
+    assert parse_word(json.dumps(word)) == CoordinatorMessage(Grant((1,)), (Source("http://s.test"),))
+
+
+def with_field(plain: dict[str, object], path: list[str], value: object) -> str:
+    inner = plain
+    for name in path[:-1]:
+        inner = inner[name]  # type: ignore[assignment]
+    inner[path[-1]] = value
+    return json.dumps(plain)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scarce", "?"),
+        ("scarce", "ü"),
+        ("scarce", 7),
+        ("scarce", None),
+        ("leased", "AA"),
+        ("want", -1),
+        ("want", 1.5),
+        ("want", True),
+        ("want", "1"),
+        ("want", 1 << 62),
+        ("origin_bytes", None),
+    ],
+)
+def test_a_demand_with_a_wrong_field_is_refused(field: str, value: object) -> None:
+    plain = json.loads(demand_text(Demand(5, near=True), COUNT))
+    with pytest.raises(InvalidInput, match="this is not what a peer lacks"):
+        parse_demand(with_field(plain, [field], value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("grant", None),
+        ("grant", []),
+        ("grant.pieces", 7),
+        ("grant.pieces", [-1]),
+        ("grant.pieces", ["0"]),
+        ("grant.pieces", [1.0]),
+        ("grant.peers", True),
+        ("grant.origin_bytes", -5),
+        ("sources", None),
+        ("sources", [7]),
+        ("sources", [{}]),
+        ("sources", [{"endpoint": "x", "token": ""}]),
+    ],
+)
+def test_a_word_with_a_wrong_field_is_refused(path: str, value: object) -> None:
+    plain = json.loads(word_text(CoordinatorMessage(Grant((1,)), ())))
+    with pytest.raises(InvalidInput, match="this is not a grant"):
+        parse_word(with_field(plain, path.split("."), value))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"', "[" * 100_000, '{"want": ' + "9" * 5000 + "}"])
+def test_what_is_no_object_is_refused(text: str) -> None:
+    for parse in (parse_demand, parse_word):
+        with pytest.raises(InvalidInput, match="the message is not a JSON object"):
+            parse(text)
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
+    for parse in (parse_demand, parse_word):
+        with pytest.raises(InvalidInput):
+            parse(text)
+
+
+@given(DEMANDS, st.sampled_from(["scarce", "near", "want", "origin_bytes", "leased"]), JSON)
+def test_any_value_in_any_field_of_a_demand_is_read_or_refused(demand: Demand, field: str, value: object) -> None:
+    try:
+        found = parse_demand(with_field(json.loads(demand_text(demand, COUNT)), [field], value))
+    except InvalidInput:
+        return
+    assert found.scarce >= 0
+    assert found.want >= 0
+    assert found.origin_bytes >= 0
+
+
+@given(WORDS, st.sampled_from(["grant", "grant.pieces", "grant.peers", "grant.refused", "sources"]), JSON)
+def test_any_value_in_any_field_of_a_word_is_read_or_refused(
+    word: CoordinatorMessage, path: str, value: object
+) -> None:
+    try:
+        found = parse_word(with_field(json.loads(word_text(word)), path.split("."), value))
+    except InvalidInput:
+        return
+    assert all(isinstance(piece, int) and piece >= 0 for piece in found.grant.pieces)
+    assert all(isinstance(source, Source) for source in found.sources)

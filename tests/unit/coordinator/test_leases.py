@@ -1,0 +1,618 @@
+"""Leases: who gets which scarce piece, when it goes to somebody else, and that all of it comes in the end."""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pmodel.coordinator.leases import (
+    OUT_FOR,
+    OVERDUE,
+    OVERDUE_AT_LEAST,
+    SILENCE,
+    SLOW,
+    Demand,
+    Grant,
+    Leases,
+    bits_of,
+    pieces_of,
+)
+
+PIECES = 32
+SIZE = 1000
+EVERYTHING = bits_of(range(PIECES))
+
+
+def near(scarce: int = EVERYTHING, **fields: object) -> Demand:
+    return replace(Demand(scarce, near=True), **fields)  # type: ignore[arg-type]
+
+
+def far(scarce: int = EVERYTHING, **fields: object) -> Demand:
+    return replace(Demand(scarce, near=False), **fields)  # type: ignore[arg-type]
+
+
+def new(*, budget: float = 0.0) -> Leases:
+    return Leases(PIECES, PIECES * SIZE, budget=budget)
+
+
+def pieces(grants: Mapping[str, Grant]) -> dict[str, list[int]]:
+    return {name: sorted(grant.pieces) for name, grant in grants.items()}
+
+
+def test_each_gets_another_piece_from_the_first_on() -> None:
+    leases = new()
+    for name in "abc":
+        leases.tell(name, far(), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [0], "b": [1], "c": [2]}
+    assert pieces(leases.grant(1.0)) == {"a": [0], "b": [1], "c": [2]}
+
+
+def test_only_what_is_scarce_to_a_peer_is_leased_to_it() -> None:
+    leases = new()
+    leases.tell("a", far(bits_of([5, 7]), want=9), 0.0)
+    leases.tell("b", far(0, want=9), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [5, 7], "b": []}
+
+
+def test_pieces_that_the_torrent_does_not_have_are_not_leased() -> None:
+    leases = new()
+    leases.tell("a", near(bits_of([PIECES - 1, PIECES, PIECES + 900]), leased=1 << PIECES, want=9), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [PIECES - 1]}
+
+
+def test_nobody_holds_more_than_it_wants() -> None:
+    leases = new()
+    leases.tell("a", far(want=3), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [0, 1, 2]}
+    leases.tell("a", far(EVERYTHING ^ 1, want=3), 1.0)
+    assert pieces(leases.grant(1.0)) == {"a": [1, 2, 3]}
+
+
+def test_a_piece_that_was_brought_is_left_to_spread_and_then_leased_again() -> None:
+    leases = new()
+    leases.tell("a", near(bits_of([4])), 0.0)
+    leases.tell("b", near(bits_of([4])), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [4], "b": []}
+    leases.tell("a", near(0), 1.0)
+    for now in (2.0, OUT_FOR / 2, 1.0 + OUT_FOR):
+        leases.tell("a", near(0), now)
+        leases.tell("b", near(bits_of([4])), now)
+        assert pieces(leases.grant(now)) == {"a": [], "b": []}
+    now = 1.1 + OUT_FOR
+    leases.tell("a", near(0), now)
+    leases.tell("b", near(bits_of([4])), now)
+    assert pieces(leases.grant(now)) == {"a": [], "b": [4]}
+
+
+def test_a_piece_whose_bringer_has_left_is_leased_again_at_once() -> None:
+    leases = new()
+    leases.tell("a", near(bits_of([4])), 0.0)
+    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.grant(0.0)
+    leases.tell("a", near(0), 1.0)
+    leases.leave("a")
+    assert pieces(leases.grant(1.0)) == {"b": [4]}
+
+
+def test_who_leaves_gives_its_leases_to_another_at_once() -> None:
+    leases = new()
+    leases.tell("a", near(bits_of([4])), 0.0)
+    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.grant(0.0)
+    leases.leave("a")
+    leases.leave("a")
+    assert pieces(leases.grant(0.0)) == {"b": [4]}
+
+
+def test_who_is_silent_is_gone() -> None:
+    leases = new()
+    leases.tell("a", near(bits_of([4])), 0.0)
+    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.grant(0.0)
+    leases.tell("b", near(bits_of([4])), SILENCE)
+    assert pieces(leases.grant(SILENCE)) == {"a": [4], "b": []}
+    assert pieces(leases.grant(SILENCE + 0.1)) == {"b": [4]}
+    assert len(leases) == 1
+
+
+def test_an_overdue_lease_goes_to_somebody_else_first() -> None:
+    leases = new()
+    for name in "ab":
+        leases.tell(name, near(bits_of([4])), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [4], "b": []}
+    for now in (OVERDUE_AT_LEAST, OVERDUE_AT_LEAST + 0.1):
+        for name in "ab":
+            leases.tell(name, near(bits_of([4])), now)
+        held = pieces(leases.grant(now))
+    assert held == {"a": [], "b": [4]}
+
+
+def test_where_pieces_take_long_a_lease_is_overdue_later() -> None:
+    leases, took = new(), OVERDUE_AT_LEAST / 2
+    leases.tell("a", near(bits_of([3, 4])), 0.0)
+    leases.grant(0.0)
+    for name, scarce in (("a", [4]), ("b", [4])):
+        leases.tell(name, near(bits_of(scarce)), took)
+    leases.grant(took)
+    for since in (OVERDUE_AT_LEAST + 1, OVERDUE * took + 1):
+        for name in "ab":
+            leases.tell(name, near(bits_of([4])), took + since)
+        late = since > OVERDUE * took
+        assert pieces(leases.grant(took + since)) == {"a": [] if late else [4], "b": [4] if late else []}
+
+
+def test_wanting_nothing_gives_back_what_is_held() -> None:
+    leases = new()
+    leases.tell("a", far(want=4), 0.0)
+    leases.grant(0.0)
+    leases.tell("a", far(want=0), 1.0)
+    leases.tell("b", far(want=1), 1.0)
+    assert pieces(leases.grant(1.0)) == {"a": [], "b": [0]}
+
+
+class Pullers:
+    """Peers whose leases take `seconds` by name, of `want` pieces at a time; those of `idle` cannot pull."""
+
+    def __init__(self, count: int, *, factor: float = SLOW, want: int = 1, **seconds: float) -> None:
+        self.leases = Leases(count, count * SIZE, slow=factor)
+        self.want = want
+        self.idle: set[str] = set()
+        self.held: dict[str, int] = {}
+        """How many leases each has had at a time at most."""
+        self.seconds = seconds
+        self.left = (1 << count) - 1
+        self.now = 0.0
+        self.brought = dict.fromkeys(seconds, 0)
+        self._since: dict[int, tuple[str, float]] = {}
+        for name in seconds:
+            self.tell(name)
+
+    def tell(self, name: str) -> None:
+        self.leases.tell(name, near(self.left, want=0 if name in self.idle else self.want), self.now)
+
+    def run(self, seconds: float) -> None:
+        ticks = round(seconds * 100)
+        for tick in range(ticks):
+            if not self.left:
+                break
+            for name in self.seconds if tick % 50 == 0 else ():
+                self.tell(name)
+            for name, grant in self.leases.grant(self.now).items():
+                self.held[name] = max(self.held.get(name, 0), len(grant.pieces))
+                for piece in grant.pieces:
+                    self._since.setdefault(piece, (name, self.now))
+            self.now += 0.01
+            for piece, (name, since) in list(self._since.items()):
+                if self.now - since >= self.seconds[name]:
+                    del self._since[piece]
+                    self.left &= ~(1 << piece)
+                    self.brought[name] += 1
+                    self.tell(name)
+
+
+def test_who_is_nearly_as_quick_is_served_as_often() -> None:
+    pullers = Pullers(10_000, a=0.2, b=0.2, c=0.5)
+    pullers.run(20)
+    assert pullers.brought["c"] > 0.35 * pullers.brought["a"]
+
+
+def test_whose_leases_take_much_longer_is_only_tried_now_and_then() -> None:
+    pullers = Pullers(10_000, a=0.1, b=0.1, slow=1.0)
+    pullers.run(60)
+    assert 6 <= pullers.brought["slow"] <= 12, "once in six times its time"
+    assert pullers.brought["a"] > 500
+
+
+def test_who_was_slow_for_a_while_is_found_quick_again() -> None:
+    pullers = Pullers(10_000, a=0.1, b=0.1, c=2.0)
+    pullers.run(10)
+    pullers.seconds["c"] = 0.1
+    pullers.run(15)
+    before = pullers.brought["c"]
+    pullers.run(10)
+    assert pullers.brought["c"] - before > 80
+
+
+def test_the_slow_are_tried_with_one_lease() -> None:
+    pullers = Pullers(10_000, want=3, a=0.1, b=0.1, slow=1.0)
+    pullers.run(5)
+    pullers.held.clear()
+    pullers.run(30)
+    assert (pullers.held["a"], pullers.held["slow"]) == (3, 1)
+
+
+def test_whose_lease_was_overdue_is_slow() -> None:
+    pullers = Pullers(10_000, a=0.1, stuck=math.inf)
+    pullers.run(OVERDUE_AT_LEAST + 5)
+    pullers.held.clear()
+    pullers.run(10)
+    assert (pullers.held["a"], pullers.held["stuck"]) == (1, 0)
+
+
+def test_the_slow_are_not_tried_with_the_last_pieces() -> None:
+    pullers = Pullers(120, a=0.1, b=0.1, slow=1.0)
+    pullers.run(60)
+    assert pullers.brought["slow"] == 1
+    assert pullers.now < 8
+
+
+@pytest.mark.parametrize("count", range(800, 1040, 40))
+def test_that_holds_for_longer_than_what_was_brought_is_left_to_spread(count: int) -> None:
+    pullers = Pullers(count, a=0.1, b=0.1, slow=2.0)
+    while pullers.left.bit_count() > 15:
+        pullers.run(0.1)
+    assert pullers.now > OUT_FOR
+    pullers.held.clear()
+    pullers.run(60)
+    assert not pullers.left
+    assert pullers.held["slow"] == 0
+
+
+def test_who_has_brought_little_is_not_trusted_with_the_last_pieces_for_a_quick_one() -> None:
+    def until_found_quick(count: int) -> Pullers:
+        pullers = Pullers(count, a=0.1, b=0.1, c=2.0)
+        pullers.run(3)
+        pullers.seconds["c"] = 0.1
+        while pullers.leases._peers["c"].took > 0.25:
+            pullers.run(0.01)
+        return pullers
+
+    enough = 10_000
+    by_then = enough - until_found_quick(enough).left.bit_count()
+    pullers = until_found_quick(by_then + 125)
+    pullers.run(2)
+    before = pullers.brought.copy()
+    assert before["c"] >= 20, "it is served like all while there is time"
+    pullers.run(60)
+    assert not pullers.left
+    assert pullers.brought["a"] - before["a"] >= 25
+    assert pullers.brought["c"] - before["c"] <= 5
+
+
+def test_the_slow_pull_where_nobody_else_does() -> None:
+    pullers = Pullers(200, a=0.1, slow=1.0)
+    pullers.run(3)
+    pullers.idle.add("a")
+    before = pullers.brought["slow"]
+    pullers.run(10)
+    assert pullers.brought["slow"] >= before + 8
+
+
+def test_where_each_has_its_own_way_the_slow_are_served_like_all() -> None:
+    pullers = Pullers(10_000, factor=math.inf, a=0.1, b=1.0)
+    pullers.run(20)
+    assert pullers.brought["b"] >= 18
+
+
+def test_who_waited_longest_comes_first() -> None:
+    leases = new()
+    for piece in range(6):
+        for name in "abc":
+            leases.tell(name, far(bits_of(range(piece, PIECES)), want=1), float(piece))
+        held = pieces(leases.grant(float(piece)))
+        assert sum(map(len, held.values())) <= 3
+    served = [name for name, found in held.items() if found]
+    assert sorted(served) == ["a", "b", "c"]
+
+
+def test_the_seeders_are_asked_for_few_pieces_at_first_for_more_while_they_are_quick_for_fewer_when_not() -> None:
+    leases, now, left = Leases(1 << 14, 1 << 22), 0.0, bits_of(range(1 << 14))
+
+    def outstanding(rounds: int, seconds: float) -> int:
+        nonlocal now, left
+        for _ in range(rounds):
+            leases.tell("a", near(left, want=500), now)
+            held = leases.grant(now)["a"].pieces
+            now += seconds
+            left &= ~bits_of(held)
+        return len(held)
+
+    first = outstanding(1, 0.01)
+    quick = outstanding(10, 0.01)
+    slow = outstanding(10, 3.0)
+    assert 1 <= first < quick < 500
+    assert 1 <= slow < quick
+
+
+def test_what_comes_from_mirrors_is_not_held_back_by_the_seeders_window() -> None:
+    leases = new()
+    leases.tell("a", far(want=PIECES), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": list(range(PIECES))}
+
+
+def test_everyone_hears_how_many_there_are_and_what_mirrors_gave() -> None:
+    leases = new()
+    leases.tell("a", far(origin_bytes=10), 0.0)
+    leases.tell("b", far(origin_bytes=5), 0.0)
+    leases.leave("b")
+    leases.tell("c", far(), 0.0)
+    assert {(g.peers, g.origin_bytes, g.refused) for g in leases.grant(0.0).values()} == {(2, 15, False)}
+
+
+def test_a_grant_that_is_no_news_is_the_same_object() -> None:
+    leases = new()
+    for name in "ab":
+        leases.tell(name, near(want=1), 0.0)
+    before = dict(leases.grant(0.0))
+    leases.tell("a", near(EVERYTHING ^ 1, want=1), 0.0)
+    after = leases.grant(0.0)
+    assert (after["a"] is before["a"], after["b"] is before["b"]) == (False, True)
+
+
+def test_a_budget_counts_what_is_on_its_way_and_refuses_beyond() -> None:
+    leases = new(budget=0.25)
+    leases.tell("a", far(want=PIECES), 0.0)
+    grant = leases.grant(0.0)["a"]
+    assert len(grant.pieces) == PIECES // 4 + 2
+    assert grant.refused
+    leases.tell("b", near(want=1), 0.0)
+    assert len(leases.grant(0.0)["b"].pieces) == 1, "seeders are not counted"
+
+
+def test_a_new_swarm_has_a_new_budget() -> None:
+    leases = new(budget=1.0)
+    leases.tell("a", far(origin_bytes=PIECES * SIZE * 2), 0.0)
+    assert leases.grant(0.0)["a"].refused
+    leases.leave("a")
+    leases.tell("b", far(), 0.0)
+    assert not leases.grant(0.0)["b"].refused
+
+
+def test_what_a_peer_pulled_is_counted_once_however_often_it_goes_and_comes() -> None:
+    leases = new(budget=1.0)
+    leases.tell("stays", far(want=0), 0.0)
+    for _ in range(3):
+        leases.tell("a", far(origin_bytes=700), 0.0)
+        assert leases.origin_bytes == 700
+        leases.leave("a")
+        assert leases.origin_bytes == 700
+
+
+def test_what_a_silent_peer_pulled_is_counted_once() -> None:
+    leases = new()
+    for now in (0.0, 2 * SILENCE, 4 * SILENCE):
+        leases.tell("stays", far(want=0), now)
+        leases.grant(now)
+        leases.tell("a", far(origin_bytes=700), now)
+    assert leases.origin_bytes == 700
+
+
+def test_who_loses_the_seeders_holds_no_more_than_the_budget_lets_it_pull_from_mirrors() -> None:
+    leases = new(budget=0.0625)
+    leases.tell("a", near(want=4), 0.0)
+    held = set(leases.grant(0.0)["a"].pieces)
+    leases.tell("a", far(want=4, origin_bytes=2 * SIZE), 1.0)
+    grant = leases.grant(1.0)["a"]
+    assert held >= set(grant.pieces)
+    assert len(grant.pieces) <= 2
+    assert grant.refused
+
+
+def test_a_coordinator_that_starts_anew_takes_over_what_each_believes_to_hold() -> None:
+    leases = new()
+    leases.tell("a", far(leased=bits_of([8, 9]), want=2), 0.0)
+    leases.tell("b", far(leased=bits_of([9, 10]), want=2), 0.0)
+    assert pieces(leases.grant(0.0)) == {"a": [8, 9], "b": [0, 10]}
+
+
+def test_what_a_known_peer_believes_to_hold_is_not_taken_over() -> None:
+    leases = new()
+    leases.tell("a", far(want=1), 0.0)
+    leases.grant(0.0)
+    leases.tell("a", far(want=1, leased=bits_of([20])), 1.0)
+    assert pieces(leases.grant(1.0)) == {"a": [0]}
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_sets_of_pieces_survive_as_integers(found: set[int]) -> None:
+    assert list(pieces_of(bits_of(found))) == sorted(found)
+
+
+@dataclass
+class Node:
+    """A peer of the simulation: what it has, what it last saw of the others, what it may pull."""
+
+    have: set[int] = field(default_factory=set)
+    near: bool = True
+    want: int = 2
+    mute: bool = False
+    told_near: bool = False
+    granted: tuple[int, ...] = ()
+    origin_bytes: int = 0
+
+
+class Village:
+    """Nodes that all reach each other but hear late of what the others have, one coordinator, random fortunes.
+
+    The rules are checked at every grant; `settle` lets everybody alive do its work.
+    """
+
+    def __init__(self, rng: random.Random, budget: float) -> None:
+        self.rng = rng
+        self.count = rng.randint(1, 40)
+        self.budget = budget
+        self.now = 100.0
+        self.numbers = iter(range(10_000))
+        self.nodes: dict[str, Node] = {}
+        self.rumour: set[int] = set()
+        """What somebody alive had when the nodes last heard of each other."""
+        self.holders: dict[int, tuple[str, float]] = {}
+        """By piece, who may rely on its lease, and since when."""
+        self.from_mirrors = 0
+        self.restart()
+        for _ in range(rng.randint(1, 6)):
+            self.join()
+
+    def restart(self) -> None:
+        """The coordinator forgets everything."""
+        self.leases = Leases(self.count, self.count * SIZE, budget=self.budget)
+        self.holders.clear()
+
+    def join(self) -> None:
+        near = self.budget == 0 or self.rng.random() < 0.5
+        self.nodes[f"n{next(self.numbers)}"] = Node(near=near, want=self.rng.randint(1, 4))
+
+    def die(self, name: str) -> None:
+        del self.nodes[name]
+        self.leases.leave(name)
+        self.grant()
+
+    def gossip(self) -> None:
+        self.rumour = {piece for node in self.nodes.values() for piece in node.have}
+
+    def tell(self, name: str) -> None:
+        node = self.nodes[name]
+        scarce = set(range(self.count)) - node.have - self.rumour
+        leased = bits_of(node.granted)
+        demand = Demand(bits_of(scarce), node.near, node.want, node.origin_bytes, leased)
+        self.leases.tell(name, demand, self.now)
+        lost_seeders = node.told_near and not node.near
+        node.told_near = node.near
+        kept = set() if node.want == 0 or lost_seeders else scarce
+        self.holders = {piece: held for piece, held in self.holders.items() if held[0] != name or piece in kept}
+
+    def grant(self) -> None:
+        before, grants = self.holders, self.leases.grant(self.now)
+        if not grants:
+            self.from_mirrors = 0  # nobody is there: the count begins anew
+        held = [(piece, name) for name, grant in grants.items() for piece in grant.pieces]
+        assert len({piece for piece, _ in held}) == len(held), f"leased twice: {held}"
+        self.holders = {}
+        for piece, name in held:
+            was, since = before.get(piece, (name, self.now))
+            stolen = was != name and was in grants
+            assert not stolen or self.now - since > OVERDUE_AT_LEAST, f"{piece} was taken from {was}"
+            self.holders[piece] = name, (since if was == name else self.now)
+        for name, node in self.nodes.items():
+            if name in grants and not node.mute:
+                node.granted = grants[name].pieces
+
+    def pull(self, name: str) -> None:
+        """One of its pieces comes."""
+        node = self.nodes[name]
+        todo = [piece for piece in node.granted if piece not in node.have]
+        if todo and not node.mute:
+            node.have.add(self.rng.choice(todo))
+            if not node.near:
+                node.origin_bytes += SIZE
+                self.from_mirrors += SIZE
+            self.tell(name)
+
+    def trade(self, name: str) -> None:
+        """It gets a piece that somebody is known to have."""
+        node = self.nodes[name]
+        alive = {piece for other in self.nodes.values() for piece in other.have}
+        if wanted := sorted(alive - node.have):
+            node.have.add(self.rng.choice(wanted))
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; whoever is not mute tells its state every second."""
+        end = self.now + seconds
+        while self.now < end:
+            for name, node in self.nodes.items():
+                if not node.mute:
+                    self.tell(name)
+            self.grant()
+            self.now = min(end, self.now + 1.0)
+
+    def step(self) -> None:
+        """Something happens to somebody."""
+        name = self.rng.choice(list(self.nodes))
+        node = self.nodes[name]
+        match self.rng.choice(["tell", "tell", "pull", "pull", "trade", "gossip", "wait", "rarely"]):
+            case "tell" if not node.mute:
+                self.tell(name)
+                self.grant()
+            case "pull":
+                self.pull(name)
+            case "trade":
+                self.trade(name)
+            case "gossip":
+                self.gossip()
+            case "wait":
+                self.wait(self.rng.choice([0.01, 0.3, 1.0, 7.0, 30.0]))
+            case "rarely":
+                self.fortune(name, node)
+
+    def fortune(self, name: str, node: Node) -> None:
+        match self.rng.choice(["die", "join", "mute", "want", "lose seeders"]):
+            case "die" if len(self.nodes) > 1:
+                self.die(name)
+            case "join" if len(self.nodes) < 8:
+                self.join()
+            case "mute":
+                node.mute = not node.mute
+                node.granted = ()
+            case "want":
+                node.want = self.rng.randint(0, 4)
+            case "lose seeders" if self.budget and not node.mute:
+                node.near = not node.near
+                self.tell(name)
+                self.grant()
+
+    def settle(self, seconds: float) -> None:
+        """All who live work, and hear of each other within half a second."""
+        for node in self.nodes.values():
+            node.mute, node.want = False, max(node.want, 1)
+        end = self.now + seconds
+        while self.now < end and any(len(node.have) < self.count for node in self.nodes.values()):
+            for name in self.nodes:
+                self.tell(name)
+            self.grant()
+            for name in self.nodes:
+                self.pull(name)
+                self.trade(name)
+            self.gossip()
+            self.now += 0.5
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 120))
+@settings(max_examples=200, deadline=None)
+def test_whatever_happens_no_piece_is_leased_twice_and_all_come_in_the_end(rng: random.Random, steps: int) -> None:
+    village = Village(rng, budget=0.0)
+    for _ in range(steps):
+        village.step()
+    village.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
+    assert [sorted(node.have) for node in village.nodes.values()] == [list(range(village.count))] * len(village.nodes)
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 120), st.sampled_from([0.3, 1.0, 1.05]))
+@settings(max_examples=200, deadline=None)
+def test_whatever_happens_the_mirrors_give_no_more_than_the_budget_and_two_pieces(
+    rng: random.Random, steps: int, budget: float
+) -> None:
+    village = Village(rng, budget)
+    for _ in range(steps):
+        village.step()
+        assert village.from_mirrors <= budget * village.count * SIZE + 2 * SIZE
+    for node in village.nodes.values():
+        node.near = False
+    village.settle(120)
+    assert village.from_mirrors <= budget * village.count * SIZE + 2 * SIZE
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_whatever_happens_one_who_reaches_a_seeder_suffices(rng: random.Random, steps: int) -> None:
+    village = Village(rng, budget=0.3)
+    for _ in range(steps):
+        village.step()
+    for number, node in enumerate(village.nodes.values()):
+        node.near = number == 0
+    village.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
+    assert all(len(node.have) == village.count for node in village.nodes.values())
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_a_coordinator_that_restarts_midway_finds_its_way(rng: random.Random, steps: int) -> None:
+    village = Village(rng, budget=0.0)
+    for _ in range(steps):
+        village.step()
+    village.restart()
+    village.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
+    assert all(len(node.have) == village.count for node in village.nodes.values())

@@ -1,0 +1,218 @@
+"""Zones: peers of a zone know each other, and only its gateways know others."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pmodel.coordinator.peer_sets import PeerRecord, PeerSets
+from tests.support.graphs import components
+
+PATIENCE = 75.0
+
+
+class Rig:
+    """One swarm; peer n is in zone `n // 1000`, so 2003 is the fourth of zone 2."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.sets = PeerSets(random.Random(seed))
+        self.here: list[int] = []
+        self.now = 0.0
+
+    def come(self, *numbers: int, source: bool = False, left: int = 100, stalled: bool = False) -> None:
+        for number in numbers:
+            self.sets.renew(name(number), PeerRecord(zone_of(number), source, left, stalled), self.now)
+            if number not in self.here:
+                self.here.append(number)
+
+    def go(self, *numbers: int) -> None:
+        for number in numbers:
+            self.sets.leave(name(number), self.now)
+            self.here.remove(number)
+
+    def told(self, number: int, count: int = 1000) -> list[int]:
+        return sorted(int(other) for other in self.sets.told(name(number), count))
+
+    def gateways(self, zone: int) -> list[int]:
+        return [int(peer) for peer in self.sets.gateways(b"z%d" % zone)]
+
+    def everything(self) -> dict[bytes, list[bytes]]:
+        return {name(number): self.sets.told(name(number), 1000) for number in self.here}
+
+    def strays(self) -> list[tuple[int, int]]:
+        """Pairs of two zones of which one is no gateway."""
+        gateways = {gateway for number in self.here for gateway in self.gateways(number // 1000)}
+        return [
+            (number, other)
+            for number in self.here
+            for other in self.told(number)
+            if number // 1000 != other // 1000 and not {number, other} <= gateways
+        ]
+
+
+def name(number: int) -> bytes:
+    return b"%06d" % number
+
+
+def zone_of(number: int) -> bytes:
+    return b"z%d" % (number // 1000)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_zone_keeps_to_itself_but_for_its_two_longest_serving(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002, 2000, 2001, 2002)
+    assert (rig.gateways(1), rig.gateways(2)) == ([1000, 1001], [2000, 2001])
+    assert rig.told(1002) == [1000, 1001]
+    assert rig.told(1000) == [1001, 1002, 2000, 2001]
+    assert rig.strays() == []
+
+
+def test_one_zone_is_a_swarm_like_any_other(rig: Rig) -> None:
+    rig.come(*range(40))
+    assert rig.told(7) == [number for number in range(40) if number != 7]
+
+
+def test_who_is_alone_in_its_zone_crosses(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002, 2000)
+    assert rig.told(2000) == [1000, 1001]
+    rig.come(3000)
+    assert rig.told(3000) == [1000, 1001, 2000]
+
+
+def test_a_gateway_that_goes_is_replaced_by_the_next_in_line(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002, 1003, 2000)
+    rig.go(1000)
+    assert rig.gateways(1) == [1001, 1002]
+    rig.go(1001, 1002)
+    assert rig.gateways(1) == [1003]
+    assert rig.told(2000) == [1003]
+
+
+def test_a_peer_that_comes_back_is_the_last_in_line(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002)
+    rig.go(1000)
+    rig.come(1000)
+    assert rig.gateways(1) == [1001, 1002]
+
+
+@pytest.mark.parametrize("fault", [{"stalled": True}, {"left": 200}])
+def test_a_gateway_that_brings_nothing_is_replaced_once_it_had_its_time(rig: Rig, fault: dict[str, int]) -> None:
+    rig.come(1000, 1001, 1002, 1003, 2000)
+    rig.now += PATIENCE - 1
+    rig.come(1001)
+    rig.come(1000, **fault)
+    assert rig.gateways(1) == [1000, 1001]
+    rig.now += 1
+    rig.come(1000, **fault)
+    assert rig.gateways(1) == [1001, 1002]
+    assert rig.told(1000) == [1001, 1002, 1003]
+    rig.come(1002, stalled=True)  # it has just begun
+    assert rig.gateways(1) == [1001, 1002]
+
+
+def test_a_gateway_not_heard_of_is_replaced_when_its_zone_gets_nothing(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002, 1003, 2000)
+    rig.now += 46
+    rig.come(1001)
+    rig.come(1003)
+    assert rig.gateways(1) == [1000, 1001]
+    rig.come(1003, stalled=True)
+    assert rig.gateways(1) == [1001, 1002]
+    assert rig.told(2000) == [1001, 1002]
+    rig.now += 46  # nor is the next in line
+    rig.come(1003, stalled=True)
+    assert 1003 in rig.gateways(1)
+    assert 2000 in rig.told(1003)
+
+
+def test_a_gateway_that_has_everything_or_that_nobody_could_replace_stays(rig: Rig) -> None:
+    rig.come(2000, source=True, left=0)
+    rig.come(1000, 1001, 2001, 2002)
+    rig.now += PATIENCE
+    rig.come(2000, source=True, left=0)
+    rig.come(1000, stalled=True)
+    assert rig.gateways(1) == [1000, 1001]
+    assert rig.gateways(2) == [2000, 2001]
+
+
+def test_without_other_zones_nobody_is_dismissed(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002)
+    rig.now += PATIENCE
+    rig.come(1000, stalled=True)
+    assert rig.gateways(1) == [1000, 1001]
+
+
+def test_a_peer_that_moves_to_another_zone_leaves_the_old_one(rig: Rig) -> None:
+    rig.come(1000, 1001, 2000)
+    rig.sets.renew(name(1000), PeerRecord(b"z2"), rig.now)
+    assert rig.gateways(1) == [1001]
+    assert rig.gateways(2) == [2000, 1000]
+
+
+def test_a_stalled_peer_is_told_of_others(rig: Rig) -> None:
+    rig.come(*range(500))
+    before = rig.told(7)
+    rig.come(7)
+    assert rig.told(7) == before
+    rig.come(7, stalled=True)
+    assert len(set(rig.told(7)) - set(before)) >= 4
+
+
+def test_a_short_answer_names_a_source_to_who_downloads_and_the_others_to_a_source(rig: Rig) -> None:
+    rig.come(0, 1, source=True)
+    rig.come(*range(2, 40))
+    assert all({0, 1} & set(rig.told(30, 5)) for _ in range(20))
+    assert not any({0, 1} & set(rig.told(0, 5)) for _ in range(20))
+    assert {len(rig.told(30, 5)) for _ in range(20)} == {5}
+    assert len({tuple(rig.told(30, 5)) for _ in range(20)}) > 10
+
+
+def test_a_stranger_is_told_of_its_zone_or_else_of_gateways(rig: Rig) -> None:
+    rig.come(1000, 1001, 1002, 2000)
+    assert sorted(rig.sets.strangers(b"z1", 9)) == [name(n) for n in (1000, 1001, 1002)]
+    assert sorted(rig.sets.strangers(b"elsewhere", 9)) == [name(n) for n in (1000, 1001, 2000)]
+    assert rig.told(1009) == []
+
+
+def test_who_was_never_there_may_leave(rig: Rig) -> None:
+    rig.sets.leave(name(1), rig.now)
+    assert rig.sets.strangers(b"z0", 9) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([(10, 3), (100, 4), (1000, 8), (300, 200)]),
+    st.randoms(use_true_random=False),
+    st.floats(0, 0.7),
+)
+def test_zones_hold_together_and_cross_by_gateways_alone(
+    size: tuple[int, int], chance: random.Random, going: float
+) -> None:
+    count, zones = size
+    rig = Rig(int(chance.random() * 1e9))
+    for number in range(count):
+        peer = int(chance.random() * zones) * 1000 + number
+        rig.come(peer, source=not number)
+        assert rig.told(peer) or len(rig.here) == 1, "a newcomer starves"
+        if chance.random() < going:
+            rig.go(rig.here[int(chance.random() * len(rig.here))])
+        if number % 50 == 0:
+            rig.now += PATIENCE
+            rig.come(*sample(chance, rig.here, 3), stalled=True)
+    rig.come(*rig.here)  # the next announces
+    assert rig.strays() == []
+    assert len(components(rig.everything())) == min(1, len(rig.here))
+    assert all(rig.told(number) for number in rig.here if len(rig.here) > 1)
+    assert max((len(rig.told(number)) for number in rig.here), default=0) <= 2 * 64
+    held = {number // 1000 for number in rig.here}
+    assert all(1 <= len(rig.gateways(zone)) <= 2 for zone in held)
+
+
+def sample(chance: random.Random, numbers: list[int], count: int) -> Iterable[int]:
+    return [numbers[int(chance.random() * len(numbers))] for _ in range(count)] if numbers else []

@@ -1,0 +1,102 @@
+"""Seeders as a coordinator remembers them: where they are seen, for how long, and how many."""
+
+import pytest
+
+from p2pmodel.coordinator.sources import MAX_SOURCES, Source, Sources
+
+HASH = "ab" * 32
+TTL = 100.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sources(clock: Clock) -> Sources:
+    return Sources(clock, ttl=TTL)
+
+
+@pytest.mark.parametrize(
+    ("source", "coordinator", "seen"),
+    [
+        (Source("http://s.test:1/x"), "http://c.test", "http://s.test:1/x"),
+        (Source("http://s.test:1/x", "t0ken"), "http://c.test/t0ken", "http://s.test:1/x"),
+        (Source("/source"), "http://c.test:8090", "http://c.test:8090/source"),
+        (Source("/source"), "http://c.test:8090/", "http://c.test:8090/source"),
+        (Source("/source", "t0ken"), "http://c.test/t0ken", "http://c.test/source"),
+        (Source("/source", "t0ken"), "http://c.test/t0ken/", "http://c.test/source"),
+        (Source("/source", "t0ken"), "http://c.test/other", "http://c.test/other/source"),
+        (Source("/source"), "http://c.test/t0ken", "http://c.test/t0ken/source"),
+    ],
+)
+def test_the_url_of_a_seeder_for_who_knows_the_coordinator(source: Source, coordinator: str, seen: str) -> None:
+    assert source.seen_from(coordinator) == seen
+
+
+def test_seeders_are_told_by_endpoint_each_once(sources: Sources) -> None:
+    sources.add(HASH, Source("http://b.test", "old"))
+    sources.add(HASH, Source("http://a.test"))
+    sources.add(HASH, Source("http://b.test", "new"))
+    assert sources.of(HASH) == (Source("http://a.test"), Source("http://b.test", "new"))
+    assert sources.of("cd" * 32) == ()
+
+
+def test_a_seeder_that_says_nothing_more_is_forgotten(sources: Sources, clock: Clock) -> None:
+    sources.add(HASH, Source("http://a.test"))
+    clock.now += TTL / 2
+    sources.add(HASH, Source("http://b.test"))
+    clock.now += TTL / 2
+    assert sources.of(HASH) == (Source("http://b.test"),)
+    clock.now += TTL
+    assert sources.of(HASH) == ()
+
+
+def test_a_seeder_that_speaks_again_is_remembered_longer(sources: Sources, clock: Clock) -> None:
+    for _ in range(5):
+        sources.add(HASH, Source("http://a.test"))
+        clock.now += TTL * 0.9
+    assert sources.of(HASH) == (Source("http://a.test"),)
+
+
+def test_a_seeder_in_the_same_process_need_not_speak_again(sources: Sources, clock: Clock) -> None:
+    sources.add(HASH, Source("/source"), for_ever=True)
+    clock.now += 1000 * TTL
+    assert sources.of(HASH) == (Source("/source"),)
+
+
+def test_of_too_many_the_longest_silent_is_forgotten(sources: Sources, clock: Clock) -> None:
+    sources.add(HASH, Source("/source"), for_ever=True)
+    for number in range(MAX_SOURCES + 5):
+        sources.add(HASH, Source(f"http://s{number:03}.test"))
+        clock.now += 0.1
+    known = sources.of(HASH)
+    assert len(known) == MAX_SOURCES
+    assert Source("/source") in known
+    assert known[1] == Source("http://s006.test")
+    assert sources.of("cd" * 32) == ()
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        ("10.0.0.9:6881", "10.0.0.9:6881"),
+        ("127.0.0.1:6881", "10.0.0.1:6881"),
+        ("0.0.0.0:6881", "10.0.0.1:6881"),
+        ("[::]:6881", "10.0.0.1:6881"),
+        ("", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_a_seeder_that_listens_everywhere_is_met_where_it_serves_http(peer: str, expected: str) -> None:
+    assert Source("/source", "t", peer).peer_seen_from("http://10.0.0.1:6969/t") == expected
+    assert Source("http://10.0.0.1:1/source", "t", peer).peer_seen_from("http://elsewhere:6969") == expected

@@ -1,0 +1,36 @@
+"""Byte counts and times as people write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.core.sizes import human, parse_duration, parse_size
+from p2pmodel.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("17", 17), ("500GB", 5 * 10**11), ("1.5 TB", 15 * 10**11), ("64MiB", 64 << 20), ("2g", 2 * 10**9)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("45s", 45), ("30m", 1800), ("72h", 259200), ("7d", 604800), ("0.5h", 1800)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "5 lightyears", "1e9", "GB", "1GB2", "inf", "nan"])
+def test_what_is_neither(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a size"):
+        parse_size(text)
+    with pytest.raises(InvalidInput, match="is not a time"):
+        parse_duration(text)
+
+
+@given(st.integers(0, 10**15 - 10**12))
+def test_what_is_shown_can_be_read_back(size: int) -> None:
+    assert parse_size(human(size)) == pytest.approx(size, rel=0.06)

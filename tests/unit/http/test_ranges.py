@@ -1,0 +1,134 @@
+"""The Range parser against RFC 9110, by example and by chance."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from p2pmodel.http.ranges import ByteRange, RangeNotSatisfiable, not_modified, parse_range, range_applies
+
+SIZES = st.integers(0, 1 << 46)
+
+
+@pytest.mark.parametrize(
+    ("header", "start", "length"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=0-99", 0, 100),
+        ("bytes=0-100", 0, 100),
+        ("bytes=99-", 99, 1),
+        ("bytes=10-19", 10, 10),
+        ("bytes=-1", 99, 1),
+        ("bytes=-100", 0, 100),
+        ("bytes=-1000", 0, 100),
+        ("Bytes = 5-6 ", 5, 2),
+        ("bytes=0-9999999999999999999", 0, 100),
+    ],
+)
+def test_one_range(header: str, start: int, length: int) -> None:
+    assert parse_range(header, 100) == ByteRange(start, length, 100)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=5-4",
+        "bytes=a-b",
+        "bytes=0x1-2",
+        "bytes=1-2,4-5",
+        "items=0-1",
+        "bytes=1-2-3",
+        "bytes=--1",
+        "bytes=+1-2",
+        "bytes=0-\u0663",
+        "bytes=0-" + "9" * 5000,
+        "bytes=200-150",
+    ],
+)
+def test_what_is_ignored_means_the_whole_file(header: str | None) -> None:
+    assert parse_range(header, 100) is None
+
+
+@pytest.mark.parametrize(("header", "size"), [("bytes=100-", 100), ("bytes=100-200", 100), ("bytes=-0", 100)])
+def test_behind_the_end(header: str, size: int) -> None:
+    with pytest.raises(RangeNotSatisfiable) as error:
+        parse_range(header, size)
+    assert error.value.content_range == "bytes */100"
+
+
+def test_an_empty_file_has_no_byte_to_ask_for_but_has_a_suffix() -> None:
+    assert parse_range("bytes=-5", 0) is None
+    with pytest.raises(RangeNotSatisfiable):
+        parse_range("bytes=0-", 0)
+
+
+def test_content_range() -> None:
+    assert ByteRange(10, 5, 100).content_range == "bytes 10-14/100"
+
+
+@given(size=SIZES, first=st.integers(0, 1 << 47), length=st.integers(1, 1 << 47))
+def test_a_range_is_the_intersection_with_the_file(size: int, first: int, length: int) -> None:
+    header = f"bytes={first}-{first + length - 1}"
+    if first >= size:
+        with pytest.raises(RangeNotSatisfiable):
+            parse_range(header, size)
+    else:
+        assert parse_range(header, size) == ByteRange(first, min(length, size - first), size)
+
+
+@given(size=st.integers(1, 1 << 46), length=st.integers(1, 1 << 47))
+def test_a_suffix_is_the_end_of_the_file(size: int, length: int) -> None:
+    found = parse_range(f"bytes=-{length}", size)
+    assert found is not None
+    assert found.start + found.length == size
+    assert found.length == min(length, size)
+
+
+@given(
+    header=st.one_of(st.text(max_size=40), st.from_regex(r"bytes=[-0-9, \t]{0,30}", fullmatch=True)),
+    size=SIZES,
+)
+@example(header="bytes=0-", size=0)
+def test_nothing_a_client_sends_leaves_the_file(header: str, size: int) -> None:
+    try:
+        found = parse_range(header, size)
+    except RangeNotSatisfiable:
+        return
+    if found is not None:
+        assert found.length >= 1
+        assert 0 <= found.start <= found.start + found.length <= size == found.size
+
+
+@pytest.mark.parametrize(
+    ("header", "matches"),
+    [
+        (None, False),
+        ('"abc"', True),
+        ('W/"abc"', True),
+        ('"x", "abc"', True),
+        ("*", True),
+        ('"abcd"', False),
+        ("abc", False),
+        ("", False),
+    ],
+)
+def test_if_none_match(header: str | None, *, matches: bool) -> None:
+    assert not_modified(header, "abc") is matches
+
+
+@pytest.mark.parametrize(
+    ("header", "applies"),
+    [
+        (None, True),
+        ('"abc"', True),
+        ('W/"abc"', False),
+        ('"old"', False),
+        ("Sat, 01 Nov 2025 00:00:00 GMT", False),
+    ],
+)
+def test_if_range(header: str | None, *, applies: bool) -> None:
+    assert range_applies(header, "abc") is applies

@@ -1,0 +1,244 @@
+"""Between a coordinator and a feed: what is passed on, and when the seeders are joined in the swarm."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage
+from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.coordinator.sources import Source
+from p2pmodel.core.tasks import companions
+from p2pmodel.node.fetch import leaseholder
+from p2pmodel.node.fetch.leaseholder import Leaseholder
+from p2pmodel.node.fetch.seeders import Endpoint
+from tests.support.eventually import eventually
+from tests.support.node_swarm import assert_nothing_runs
+
+URL = "http://c.test/t0ken"
+SEEDER = Source("/source", "t0ken", "10.0.0.9:6881", "rack-1")
+WAITING = Demand(7, near=False, want=0)
+CROWD = CoordinatorMessage(Grant((1,), peers=3), (SEEDER,))
+ALONE = CoordinatorMessage(Grant((1,), peers=1), (SEEDER,))
+
+
+class FakeLessee:
+    """A lessee whose coordinator is the test."""
+
+    def __init__(
+        self, *, demand: Callable[[], Demand], on_word: Callable[[str, CoordinatorMessage | None], None]
+    ) -> None:
+        self.demand = demand
+        self.on_word = on_word
+        self.changes = 0
+        self.answer = asyncio.Event()
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    async def answered(self) -> None:
+        await self.answer.wait()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+class FakeSeeders:
+    def __init__(self) -> None:
+        self.known: list[Endpoint] = []
+
+    async def know(self, endpoints: list[Endpoint]) -> None:
+        self.known = endpoints
+
+
+class FakeFeed:
+    def __init__(self) -> None:
+        self.grants: list[tuple[Grant | None, bool]] = []
+
+    def take(self, grant: Grant | None, *, late: bool = False) -> None:
+        self.grants.append((grant, late))
+
+    def demand(self) -> Demand:
+        return Demand(3, near=True)
+
+
+class FakeTorrent:
+    def __init__(self) -> None:
+        self.joined: list[tuple[str, int]] = []
+
+    def connect(self, host: str, port: int) -> None:
+        self.joined.append((host, port))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Rig:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.seeders, self.feed, self.torrent = FakeSeeders(), FakeFeed(), FakeTorrent()
+        self.lessee: FakeLessee | None = None
+        self.holder = Leaseholder(self._hire, self.seeders, lambda: WAITING)  # type: ignore[arg-type]
+
+    def _hire(self, **callbacks: Any) -> Any:
+        self.lessee = FakeLessee(**callbacks)
+        return self.lessee
+
+    def say(self, word: CoordinatorMessage | None, url: str = URL) -> None:
+        assert self.lessee is not None
+        self.lessee.on_word(url, word)
+
+    async def begin(self, start: Callable[[Coroutine[Any, Any, None]], None], word: CoordinatorMessage | None) -> None:
+        assert self.lessee is not None
+        if word:
+            self.say(word)
+        self.lessee.answer.set()
+        await self.holder.begin(start)
+
+    @asynccontextmanager
+    async def running(self, word: CoordinatorMessage | None) -> AsyncIterator[None]:
+        """A transfer that the coordinator told `word` at first."""
+        async with companions() as start:
+            await self.begin(start, word)
+            self.holder.hold(self.torrent, self.feed)  # type: ignore[arg-type]
+            start(self.holder.run())
+            yield
+
+    async def look(self) -> None:
+        """Let it look around a few times."""
+        await asyncio.sleep(10 * leaseholder.LOOK_EVERY)
+
+    async def joins(self, *peers: tuple[str, int]) -> None:
+        await eventually(partial(self._has_joined, peers), seconds=3, what=f"{peers} are joined")
+
+    def _has_joined(self, peers: tuple[tuple[str, int], ...]) -> bool:
+        return self.torrent.joined == list(peers)
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    clock = Clock()
+    monkeypatch.setattr(leaseholder, "time", clock)
+    monkeypatch.setattr(leaseholder, "LOOK_EVERY", 0.005)
+    return Rig(clock)
+
+
+async def test_before_there_is_a_feed_it_says_what_is_missing_and_that_it_waits(rig: Rig) -> None:
+    assert rig.lessee is not None
+    assert rig.lessee.demand() == WAITING
+    async with rig.running(CROWD):
+        assert rig.lessee.demand() == Demand(3, near=True)
+        assert rig.lessee.changes >= 1
+
+
+async def test_the_seeders_are_known_once_it_has_begun_as_the_coordinators_url_shows_them(rig: Rig) -> None:
+    async with companions() as start:
+        await rig.begin(start, CROWD)
+        assert rig.holder.shuns_seeders
+        assert rig.seeders.known == [Endpoint("http://c.test/source", "t0ken", "rack-1")]
+    await assert_nothing_runs()
+
+
+async def test_without_a_coordinator_there_are_no_leases(rig: Rig) -> None:
+    async with rig.running(None):
+        assert not rig.holder.shuns_seeders
+        assert rig.feed.grants == [(None, False)]
+        assert rig.seeders.known == []
+
+
+async def test_where_the_coordinator_knows_no_seeder_others_may_introduce_one(rig: Rig) -> None:
+    async with rig.running(CoordinatorMessage(Grant((1,), peers=2))):
+        assert not rig.holder.shuns_seeders
+
+
+async def test_the_feed_gets_every_word_and_hears_that_there_is_none_any_more(rig: Rig) -> None:
+    late = CoordinatorMessage(Grant((4, 5)), late=True)
+    async with rig.running(CROWD):
+        rig.say(late)
+        rig.say(None)
+    assert rig.feed.grants == [(CROWD.grant, False), (late.grant, True), (None, False)]
+
+
+async def test_a_piece_that_was_ours_to_bring_is_news(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        assert rig.lessee is not None
+        before = rig.lessee.changes
+        rig.holder.arrived(0)
+        assert rig.lessee.changes == before
+        rig.holder.arrived(1)
+        assert rig.lessee.changes == before + 1
+
+
+async def test_another_coordinator_that_does_not_answer_takes_nothing_away(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.say(None, "http://other.test")
+        assert rig.holder.shuns_seeders
+        assert rig.feed.grants == [(CROWD.grant, False)]
+
+
+async def test_in_a_crowd_the_seeders_are_never_joined(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.clock.now += 1000
+        await rig.look()
+        assert rig.torrent.joined == []
+
+
+async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) -> None:
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR - 0.05
+        await rig.look()
+        assert rig.torrent.joined == []
+        rig.clock.now += 0.1
+        await rig.joins(("10.0.0.9", 6881))
+        rig.say(
+            CoordinatorMessage(Grant(), (SEEDER, Source("http://x.test", peer="[fd00::1]:7"), Source("http://y.test")))
+        )
+        await rig.joins(("10.0.0.9", 6881), ("fd00::1", 7))
+
+
+async def test_who_was_in_a_crowd_until_just_now_waits_again(rig: Rig) -> None:
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR - 0.1
+        rig.say(CROWD)
+        rig.say(ALONE)
+        rig.clock.now += leaseholder.ALONE_FOR - 0.1
+        await rig.look()
+        assert rig.torrent.joined == []
+        rig.clock.now += 0.2
+        await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_who_has_lost_the_coordinator_joins_the_seeders_that_it_knew(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.clock.now += 1000
+        rig.say(None)
+        rig.clock.now += leaseholder.LOST_FOR - 0.1
+        await rig.look()
+        assert rig.torrent.joined == []
+        rig.clock.now += 0.2
+        await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_a_coordinator_that_comes_back_in_time_keeps_it_from_them(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.say(None)
+        rig.clock.now += leaseholder.LOST_FOR - 0.1
+        rig.say(CROWD)
+        rig.clock.now += leaseholder.LOST_FOR
+        await rig.look()
+        assert rig.torrent.joined == []
+
+
+@pytest.mark.parametrize("peer", ["nonsense", "10.0.0.9", "10.0.0.9:99999", ":1", "seeder.test:6881", "256.1.1.1:4"])
+async def test_what_is_no_address_is_passed_over(rig: Rig, peer: str) -> None:
+    async with rig.running(CoordinatorMessage(Grant(), (Source("http://x.test", peer=peer), SEEDER))):
+        rig.clock.now += leaseholder.ALONE_FOR + 0.1
+        await rig.joins(("10.0.0.9", 6881))

@@ -1,0 +1,229 @@
+"""From staged pieces to a snapshot: flushes shared, blobs once, refs last, and wrong bytes told apart."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from p2pmodel.errors import IntegrityError
+from p2pmodel.node.fetch.publisher import BATCH, DamagedFile, Publisher
+from p2pmodel.node.snapshot.inventory import take_inventory
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.staging import Staging
+from p2pmodel.swarm.engine import AddTorrent
+from p2pmodel.swarm.memory.torrent import MemoryTorrent
+from p2pmodel.swarm.torrents import build, parse
+from tests.support.eventually import eventually
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.node_swarm import Swarm, assert_nothing_runs
+from tests.support.stored import publish
+from tests.support.torrent_files import trees_of
+
+WEIGHTS = os.urandom(600_000)
+CONTENTS: Mapping[str, bytes] = {
+    "config.json": b"{}",
+    "copy.safetensors": WEIGHTS,
+    "empty.txt": b"",
+    "model.safetensors": WEIGHTS,
+    "nested/also-empty.txt": b"",
+}
+
+
+class WatchedTorrent:
+    """A torrent of the in-memory engine that counts its fences."""
+
+    def __init__(self, torrent: MemoryTorrent) -> None:
+        self._torrent = torrent
+        self.flushes = 0
+        self.renames = 0
+        self.renamed: list[int] = []
+
+    async def flush(self) -> None:
+        self.flushes += 1
+        await asyncio.sleep(0)
+        await self._torrent.flush()
+
+    async def rename(self, files: Mapping[int, Path]) -> None:
+        self.renamed += files
+        self.renames += 1
+        await self._torrent.rename(files)
+
+
+class Desk:
+    """A snapshot of which every piece is staged, and a publisher of it."""
+
+    def __init__(self, root: Path, contents: Mapping[str, bytes] = CONTENTS) -> None:
+        self.swarm = Swarm(root, snapshot_of(contents))
+        self.commit = self.swarm.snapshot.commit
+        self.ended_with: list[dict[str, str]] = []
+        """The refs that were there when the last blob was."""
+
+    @property
+    def repo(self) -> RepoCache:
+        return self.swarm.cache().repo(self.swarm.metainfo.manifest.repo)
+
+    @property
+    def staging(self) -> Staging:
+        return self.repo.staging(self.commit)
+
+    def all(self) -> frozenset[int]:
+        return frozenset(range(len(self.swarm.metainfo.manifest.files)))
+
+    def indexes(self, *paths: str) -> frozenset[int]:
+        return frozenset(i for i, f in enumerate(self.swarm.metainfo.manifest.files) if f.path in paths)
+
+    def stage(self, damage: str = "") -> None:
+        for index, file in enumerate(self.swarm.metainfo.manifest.files):
+            if file.size and self.repo.blob(file) is None:
+                content = bytearray(self.swarm.snapshot.contents[file.path])
+                if file.path == damage:
+                    content[-1] ^= 1
+                self.staging.path_of(index, file).write_bytes(content)
+
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[tuple[Publisher, WatchedTorrent]]:
+        metainfo, repo = self.swarm.metainfo, self.repo
+        every = frozenset(range(metainfo.layout.piece_count))
+        inventory = take_inventory(repo, self.staging, metainfo, known=every)
+        files = {metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)}
+        async with self.swarm.engine() as engine:
+            torrent = await engine.add(AddTorrent(metainfo.raw, repo.folder, files, inventory.have))
+            watched = WatchedTorrent(torrent)
+            yield Publisher(repo, self.staging, metainfo, watched, inventory), watched  # type: ignore[arg-type]
+        await assert_nothing_runs()
+
+    async def publish(self, files: frozenset[int] | None = None) -> WatchedTorrent:
+        wanted = self.all() if files is None else files
+        async with self.publisher() as (publisher, torrent):
+            for index in wanted:
+                publisher.file_is_whole(index)
+            await publisher.publish(wanted, ("main",), on_last=lambda: self.ended_with.append(self.repo.refs()))
+        return torrent
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+async def test_everything_is_published_and_the_staging_area_is_left_empty(desk: Desk) -> None:
+    desk.stage()
+    desk.staging.save_have(desk.swarm.metainfo.info_hash, b"a record of pieces")
+    await desk.publish()
+    assert desk.swarm.published() == CONTENTS
+    assert desk.ended_with == [{}], "a ref was there before the last blob"
+    assert list((desk.repo.private / "staging").iterdir()) == []
+    assert {path.name for path in (desk.repo.folder / "blobs").iterdir()} == {
+        file.etag for file in desk.swarm.metainfo.manifest.files
+    }
+    assert all(desk.repo.is_verified(file) for file in desk.swarm.metainfo.manifest.files)
+
+
+async def test_many_small_files_share_flushes(tmp_path: Path) -> None:
+    count = 4 * BATCH
+    desk = Desk(tmp_path, {f"{n:04}.json": b"%d" % n for n in range(count)})
+    desk.stage()
+    torrent = await desk.publish()
+    assert len(torrent.renamed) == count
+    assert torrent.flushes <= count / BATCH + (os.cpu_count() or 1)
+    assert torrent.renames <= count / BATCH + (os.cpu_count() or 1)
+    assert len(desk.swarm.published()) == count
+
+
+async def test_a_client_that_downloads_one_blob_holds_up_no_other(desk: Desk) -> None:
+    desk.stage()
+    repo, file = desk.repo, desk.swarm.snapshot.file("config.json")
+    lock = repo.cache.root / ".locks" / repo.repo.cache_folder / f"{file.etag}.lock"
+    lock.parent.mkdir(parents=True)
+    async with desk.publisher() as (publisher, _):
+        for index in desk.all():
+            publisher.file_is_whole(index)
+        with FileLock(lock):
+            publishing = asyncio.create_task(publisher.publish(desk.all(), ("main",), on_last=lambda: None))
+            blobs = repo.folder / "blobs"
+            await eventually(lambda: blobs.exists() and len(list(blobs.iterdir())) == 2, seconds=5, what="the others")
+            assert not repo.blob_path(file).exists()
+            assert not repo.refs()
+        await asyncio.wait_for(publishing, 5)
+    assert desk.swarm.published() == CONTENTS
+
+
+async def test_blobs_of_the_cache_need_no_flush(desk: Desk) -> None:
+    publish(desk.swarm.cache(), desk.swarm.snapshot, refs=())
+    torrent = await desk.publish()
+    assert torrent.flushes == 0
+    assert torrent.renamed == []
+    assert desk.swarm.published() == CONTENTS
+
+
+async def test_a_file_is_fenced_before_it_gets_its_name(desk: Desk) -> None:
+    desk.stage()
+    wanted = desk.indexes("model.safetensors")
+    async with desk.publisher() as (publisher, torrent):
+        publishing = asyncio.create_task(publisher.publish(wanted, ("main",), on_last=lambda: None))
+        await asyncio.sleep(0.02)
+        assert torrent.flushes == 0
+        assert desk.repo.refs() == {}
+        publisher.file_is_whole(*wanted)
+        publisher.file_is_whole(*wanted)
+        await asyncio.wait_for(publishing, 5)
+        assert (torrent.flushes, len(torrent.renamed)) == (1, 1)
+    assert desk.swarm.published() == {"model.safetensors": WEIGHTS}
+
+
+async def test_damage_on_this_disk_names_the_file(desk: Desk) -> None:
+    desk.stage(damage="model.safetensors")
+    with pytest.raises(DamagedFile) as caught:
+        await desk.publish()
+    assert caught.value.path == "model.safetensors"
+    assert {caught.value.index} == desk.indexes("model.safetensors")
+    assert desk.swarm.published() == {}
+
+
+async def test_a_torrent_that_contradicts_the_hub_is_told_from_damage(desk: Desk) -> None:
+    desk.stage()
+    wrong = dict(CONTENTS) | {"config.json": b"[]"}
+    manifest = desk.swarm.metainfo.manifest
+    desk.swarm.metainfo = parse(build(manifest, trees_of(wrong, desk.swarm.metainfo.layout.piece_length)))
+    file = desk.swarm.snapshot.file("config.json")
+    desk.staging.path_of(*desk.indexes("config.json"), file).write_bytes(b"[]")
+    with pytest.raises(IntegrityError, match=rf"config\.json hash to .*, but its manifest says {file.etag}"):
+        await desk.publish()
+    assert desk.swarm.published() == {}
+    assert desk.repo.blob(file) is None
+
+
+async def test_the_torrent_is_kept_for_seeding(desk: Desk) -> None:
+    desk.stage()
+    await desk.publish()
+    assert desk.staging.load_metainfo() == desk.swarm.metainfo.raw
+
+
+@pytest.mark.parametrize("how", ["adopted", "a part"])
+async def test_a_torrent_of_which_not_all_was_checked_is_not_kept(desk: Desk, how: str) -> None:
+    if how == "adopted":
+        publish(desk.swarm.cache(), desk.swarm.snapshot, paths=["config.json"], refs=())
+    desk.stage()
+    await desk.publish(desk.all() if how == "adopted" else desk.indexes("model.safetensors", "empty.txt"))
+    assert desk.staging.load_metainfo() is None
+
+
+async def test_nothing_wanted_is_an_empty_snapshot(desk: Desk) -> None:
+    await desk.publish(frozenset())
+    assert desk.repo.refs() == {"main": desk.commit}
+    assert desk.swarm.published() == {}
+
+
+async def test_a_cancelled_publication_leaves_no_snapshot(desk: Desk) -> None:
+    desk.stage()
+    async with desk.publisher() as (publisher, _):
+        for index in desk.all() - desk.indexes("model.safetensors"):
+            publisher.file_is_whole(index)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publisher.publish(desk.all(), ("main",), on_last=lambda: None), 0.1)
+    assert desk.repo.commits() == []
+    assert desk.repo.blob(desk.swarm.snapshot.file("copy.safetensors")) is not None

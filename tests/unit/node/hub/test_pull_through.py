@@ -1,0 +1,244 @@
+"""Pulling through: each file once, shown while it comes, never completed before it is verified."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
+from p2pmodel.node.hub.arrival import HOLD_BACK
+from p2pmodel.node.hub.pull_through import PullThrough
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.store.cache import HubCache
+from tests.support.eventually import eventually
+from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+
+WEIGHTS = os.urandom(3 * HOLD_BACK)
+CONTENTS = {"config.json": b"{}", "copy.safetensors": WEIGHTS, "empty.txt": b"", "model.safetensors": WEIGHTS}
+SNAPSHOT = snapshot_of(CONTENTS)
+MODEL = SNAPSHOT.file("model.safetensors")
+PATIENT = OriginSettings(part_size=1 << 18, connect_timeout=1, read_timeout=1, patience=0.3)
+
+
+class Tier:
+    """A pull-through mirror below `root` in front of `hubs`."""
+
+    def __init__(self, root: Path, *hubs: FakeHub, linger: float = 5.0, max_bytes: int | None = None) -> None:
+        mirrors = tuple(MirrorSettings(name=f"m{n}", endpoint=hub.url) for n, hub in enumerate(hubs))
+        self.cache = HubCache(root)
+        self.notes: list[str] = []
+        settings = Settings(cache_dir=root, mirrors=mirrors, origin=PATIENT)
+        reporter = Reporter(note=self.notes.append)
+        self.through = PullThrough(self.cache, settings, reporter, linger=linger, max_bytes=max_bytes)
+
+    async def read(self, file: ManifestFile = MODEL, start: int = 0) -> bytes:
+        async with self.through.reader(SNAPSHOT.manifest, file) as reader:
+            got = b""
+            while start + len(got) < file.size:
+                at = start + len(got)
+                got += os.pread(reader.file.fileno(), await reader.ready(at) - at, at)
+            return got
+
+    async def read_of(self, snapshot: HubSnapshot, file: ManifestFile) -> bytes:
+        """Read a small file whole, and wait until it is published."""
+        async with self.through.reader(snapshot.manifest, file) as reader:
+            assert await reader.ready(0) == file.size
+            got = os.pread(reader.file.fileno(), file.size, 0)
+        await eventually(lambda: not self.through._wanted, seconds=5, what="it is published")
+        return got
+
+    def snapshot(self, snapshot: HubSnapshot) -> Path:
+        return self.cache.repo(snapshot.manifest.repo).snapshot(snapshot.commit)
+
+    def held(self, snapshot: HubSnapshot) -> int:
+        return sum(p.stat().st_size for p in (self.cache.repo(snapshot.manifest.repo).folder / "blobs").iterdir())
+
+    def blob(self, file: ManifestFile = MODEL) -> bytes | None:
+        path = self.cache.repo(SNAPSHOT.manifest.repo).blob(file)
+        return path.read_bytes() if path else None
+
+
+@asynccontextmanager
+async def tier_of(root: Path, *faults: str, linger: float = 5.0) -> AsyncIterator[tuple[Tier, FakeHub]]:
+    async with FakeHub(SNAPSHOT, faults=faults) as hub:
+        tier = Tier(root, hub, linger=linger)
+        async with tier.through:
+            yield tier, hub
+        assert not tier.through._wanted, "a pull goes on after the end"
+
+
+async def published(tier: Tier, file: ManifestFile = MODEL) -> None:
+    await eventually(lambda: tier.blob(file) is not None, seconds=5, what="the blob is published")
+
+
+async def test_a_hundred_who_ask_at_once_are_one_pull(tmp_path: Path) -> None:
+    async with tier_of(tmp_path) as (tier, hub):
+        got = await asyncio.gather(*(tier.read() for _ in range(100)))
+        assert set(got) == {WEIGHTS}
+        await published(tier)
+        assert hub.sent == MODEL.size
+        await eventually(lambda: not list(tmp_path.rglob("*.part*")), seconds=5, what="nothing is left of the pull")
+
+
+async def test_it_is_shown_while_it_comes_but_not_its_end(tmp_path: Path) -> None:
+    async with (
+        tier_of(tmp_path, f"slow:{4 * HOLD_BACK}") as (tier, hub),
+        tier.through.reader(SNAPSHOT.manifest, MODEL) as reader,
+    ):
+        early = await reader.ready(0)
+        assert hub.sent < MODEL.size, "shown before all of it was here"
+        assert early <= MODEL.size - HOLD_BACK
+        while early < MODEL.size - HOLD_BACK:
+            early = await reader.ready(early)
+        assert early == MODEL.size - HOLD_BACK
+        assert await reader.ready(early) == MODEL.size
+        assert hub.sent == MODEL.size
+
+
+async def test_a_reader_in_the_middle_need_not_wait_for_the_end(tmp_path: Path) -> None:
+    async with tier_of(tmp_path) as (tier, _):
+        assert await tier.read(start=MODEL.size // 2) == WEIGHTS[MODEL.size // 2 :]
+
+
+async def test_small_and_empty_files_are_shown_whole(tmp_path: Path) -> None:
+    async with tier_of(tmp_path) as (tier, _):
+        assert await tier.read(SNAPSHOT.file("config.json")) == b"{}"
+        assert await tier.read(SNAPSHOT.file("empty.txt")) == b""
+        await published(tier, SNAPSHOT.file("empty.txt"))
+
+
+async def test_what_is_published_is_a_snapshot_with_what_is_there(tmp_path: Path) -> None:
+    async with tier_of(tmp_path) as (tier, _):
+        await tier.read()
+        await published(tier)
+        repo = tier.cache.repo(SNAPSHOT.manifest.repo)
+        await eventually(lambda: bool(repo.commits()), seconds=5, what="the snapshot is there")
+        folder = repo.snapshot(SNAPSHOT.commit)
+        assert [p.name for p in folder.iterdir()] == ["model.safetensors"]
+        tier.through.show(SNAPSHOT.manifest, SNAPSHOT.file("copy.safetensors"))
+        assert sorted(p.name for p in folder.iterdir()) == ["copy.safetensors", "model.safetensors"]
+        assert repo.manifest(SNAPSHOT.commit) == SNAPSHOT.manifest
+
+
+async def test_nobody_completes_a_wrong_file(tmp_path: Path) -> None:
+    async with tier_of(tmp_path, "flip") as (tier, _):
+        got = await asyncio.gather(*(tier.read() for _ in range(20)), return_exceptions=True)
+        assert all(isinstance(each, P2PModelError) for each in got), "a reader came to the end of wrong bytes"
+        assert tier.blob() is None
+        assert tier.through.tainted(SNAPSHOT.manifest, MODEL)
+        assert not tier.through.tainted(SNAPSHOT.manifest, SNAPSHOT.file("config.json"))
+
+
+async def test_who_saw_wrong_bytes_is_cut_off_though_the_right_ones_come(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        liar = await stack.enter_async_context(FakeHub(SNAPSHOT, faults=["flip*40"]))
+        honest = await stack.enter_async_context(FakeHub(SNAPSHOT))
+        tier = Tier(tmp_path, liar, honest)
+        await stack.enter_async_context(tier.through)
+        got = await asyncio.gather(*(tier.read() for _ in range(5)), return_exceptions=True)
+        assert all(isinstance(each, P2PModelError) or each == WEIGHTS for each in got)
+        assert any(isinstance(each, P2PModelError) for each in got)
+        await published(tier)
+        assert tier.blob() == WEIGHTS
+        assert tier.through.tainted(SNAPSHOT.manifest, MODEL)
+
+
+async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> None:
+    async with tier_of(tmp_path, f"slow:{HOLD_BACK // 4}", linger=0.05) as (tier, hub):
+        async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
+            await reader.ready(0)
+        await eventually(lambda: not tier.through._wanted, seconds=5, what="the pull has stopped")
+        before = hub.sent
+        assert before < MODEL.size
+        hub.faults.clear()
+        assert await tier.read() == WEIGHTS
+        assert hub.sent - before < MODEL.size - HOLD_BACK // 16
+
+
+async def test_who_comes_back_in_time_keeps_it_going(tmp_path: Path) -> None:
+    async with tier_of(tmp_path, f"slow:{HOLD_BACK}") as (tier, hub):
+        async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
+            await reader.ready(0)
+        assert tier.through._wanted
+        hub.faults.clear()
+        assert await tier.read() == WEIGHTS
+        await published(tier)
+        assert hub.sent == MODEL.size
+
+
+async def test_closing_tells_who_waits(tmp_path: Path) -> None:
+    async with FakeHub(SNAPSHOT, faults=["stall"]) as hub:
+        tier = Tier(tmp_path, hub)
+        async with tier.through:
+            reading = asyncio.create_task(tier.read())
+            await eventually(lambda: bool(hub.requests), seconds=5, what="it is being pulled")
+        with pytest.raises(Unavailable, match="stopped"):
+            await reading
+
+
+async def test_a_failure_reaches_all_and_the_next_tries_again(tmp_path: Path) -> None:
+    async with tier_of(tmp_path, "status:404") as (tier, hub):
+        got = await asyncio.gather(*(tier.read() for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(each, P2PModelError) and not isinstance(each, WrongBytes) for each in got)
+        assert any("model.safetensors" in note for note in tier.notes)
+        hub.faults.clear()
+        assert await tier.read() == WEIGHTS
+
+
+async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_folder: Path, needed: int) -> None:
+        raise NoSpace(f"{needed} are needed")
+
+    monkeypatch.setattr("p2pmodel.node.hub.arrival.check_space", full)
+    async with tier_of(tmp_path) as (tier, hub):
+        with pytest.raises(NoSpace):
+            await tier.read()
+        assert hub.sent == 0
+
+
+MANY = snapshot_of({f"{n}.bin": bytes([n]) * 100_000 for n in range(5)}, repo="org/many")
+
+
+async def test_what_was_served_longest_ago_makes_room(tmp_path: Path) -> None:
+    async with FakeHub(MANY) as hub:
+        tier = Tier(tmp_path, hub, max_bytes=250_000)
+        async with tier.through:
+            for file in MANY.files.values():
+                assert await tier.read_of(MANY, file) == MANY.contents[file.path]
+                assert tier.held(MANY) <= 250_000
+            assert {p.name for p in tier.snapshot(MANY).iterdir()} == {"3.bin", "4.bin"}
+            await tier.read_of(MANY, MANY.file("0.bin"))
+            assert hub.sent == 600_000, "what had to go comes again"
+            assert any("made room" in note for note in tier.notes)
+
+
+async def test_what_is_being_served_stays(tmp_path: Path) -> None:
+    first, second, third = list(MANY.files.values())[:3]
+    async with FakeHub(MANY) as hub:
+        tier = Tier(tmp_path, hub, max_bytes=200_000)
+        async with tier.through:
+            await tier.read_of(MANY, first)
+            await tier.read_of(MANY, second)
+            with tier.through.serving(MANY.manifest, first):
+                await tier.read_of(MANY, third)
+                assert {p.name for p in tier.snapshot(MANY).iterdir()} == {"0.bin", "2.bin"}
+                with tier.through.serving(MANY.manifest, third), pytest.raises(Unavailable, match="being served"):
+                    await tier.read_of(MANY, second)
+            await tier.read_of(MANY, second)
+
+
+async def test_a_file_larger_than_the_cache_removes_nothing(tmp_path: Path) -> None:
+    async with FakeHub(SNAPSHOT) as hub:
+        tier = Tier(tmp_path, hub, max_bytes=HOLD_BACK)
+        async with tier.through:
+            await tier.read(SNAPSHOT.file("config.json"))
+            await published(tier, SNAPSHOT.file("config.json"))
+            with pytest.raises(NoSpace, match="--max-cache-bytes"):
+                await tier.read()
+            assert tier.blob(SNAPSHOT.file("config.json")) == b"{}"

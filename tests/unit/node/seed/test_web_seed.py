@@ -1,0 +1,126 @@
+"""A node that has all of a snapshot becomes its source, once nobody takes it in the swarm and a coordinator knows."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.http.server import serving
+from p2pmodel.node.seed import web_seed as module
+from p2pmodel.node.seed.web_seed import WebSeedOffer
+from p2pmodel.origin.mirrors.pace import PullPace
+from p2pmodel.swarm.metainfo import Metainfo
+from tests.support.eventually import eventually
+from tests.support.node_swarm import Swarm, assert_nothing_runs
+
+FOREIGN = "http://foreign.test/announce"
+CLOSED = "http://127.0.0.1:1"
+SOURCE = Source("http://127.0.0.2:7", "t0ken", "127.0.0.2:8", "rack1")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(module, "LEFT_ALONE", 0.05)
+
+
+class Outlet:
+    def __init__(self) -> None:
+        self.offered: list[Manifest] = []
+
+    @contextmanager
+    def offering(self, manifest: Manifest) -> Iterator[Callable[[], int]]:
+        self.offered.append(manifest)
+        try:
+            yield lambda: 5
+        finally:
+            self.offered.remove(manifest)
+
+    def source(self, coordinator: str) -> Source:
+        return SOURCE
+
+    pace = PullPace()
+
+
+class Torrent:
+    trackers: tuple[str, ...] = ()
+
+    def announce_to(self, trackers: tuple[str, ...]) -> None:
+        self.trackers = trackers
+
+
+class Node:
+    def __init__(self, metainfo: Metainfo, *coordinators: str, zone: str = "") -> None:
+        self.metainfo, self.outlet, self.torrent, self.uploaded = metainfo, Outlet(), Torrent(), 0
+        self.offer = WebSeedOffer(
+            self.outlet,
+            self.torrent,  # type: ignore[arg-type]
+            metainfo,
+            coordinators=coordinators,
+            trackers=[*(f"{url}/announce{zone}" for url in coordinators), FOREIGN],
+            uploaded=lambda: self.uploaded,
+            on_note=lambda _: None,
+        )
+
+    @asynccontextmanager
+    async def offering(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.offer.run())
+        yield
+        task.cancel()
+        await asyncio.wait({task})
+        assert self.outlet.offered == []
+
+
+@pytest.fixture
+def metainfo(tmp_path: Path) -> Metainfo:
+    return Swarm(tmp_path).metainfo
+
+
+@asynccontextmanager
+async def coordinator() -> AsyncIterator[tuple[str, Sources]]:
+    sources = Sources(time.monotonic)
+    app = coordinator_app(Tracker(), Catalog(), sources=sources)
+    async with serving(app, "127.0.0.1", 0, grace=0.2) as url:
+        yield url, sources
+
+
+async def test_the_coordinator_learns_of_the_source_before_the_trackers_do(metainfo: Metainfo) -> None:
+    async with coordinator() as (url, sources):
+        node = Node(metainfo, url, CLOSED, zone="?zone=a")
+        async with node.offering():
+            await eventually(lambda: bool(node.torrent.trackers), seconds=5, what="it is a source")
+            assert sources.of(metainfo.info_hash) == (SOURCE,)
+            # A tracker whose coordinator knows no source must go on telling of us as of a peer.
+            source = f"{url}/announce?zone=a&role=source"
+            assert node.torrent.trackers == (source, f"{CLOSED}/announce?zone=a", FOREIGN)
+            assert node.outlet.offered == [metainfo.manifest]
+            assert node.offer.sent() == 5
+    await assert_nothing_runs()
+
+
+async def test_who_is_taken_from_in_the_swarm_goes_on_there(metainfo: Metainfo) -> None:
+    async with coordinator() as (url, sources):
+        node = Node(metainfo, url)
+        async with node.offering():
+            for _ in range(20):
+                node.uploaded += 1
+                await asyncio.sleep(0.01)
+            assert node.outlet.offered == []
+            assert sources.of(metainfo.info_hash) == ()
+            await eventually(lambda: bool(node.torrent.trackers), seconds=5, what="left alone, it is a source")
+
+
+async def test_a_coordinator_that_is_away_leaves_it_an_ordinary_peer(metainfo: Metainfo) -> None:
+    node = Node(metainfo, CLOSED)
+    async with node.offering():
+        await eventually(lambda: bool(node.outlet.offered), seconds=5, what="it would be a source")
+        await asyncio.sleep(0.1)
+        assert node.torrent.trackers == ()

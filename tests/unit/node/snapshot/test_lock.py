@@ -1,0 +1,141 @@
+"""Two fetches of one snapshot: the second waits, says so, and finds everything there."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.errors import LocalResource
+from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
+from p2pmodel.node.snapshot import lock
+from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.store.cache import HubCache, RepoCache
+from tests.support.eventually import eventually
+from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.node_swarm import CONTENTS, Heard, assert_nothing_runs
+
+COMMIT = "c" * 40
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from p2pmodel.core.names import RepoId
+from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.store.cache import HubCache
+
+async def main():
+    repo = HubCache(Path(sys.argv[1])).repo(RepoId("org/model"))
+    async with one_at_a_time(repo, sys.argv[2], Reporter()):
+        print("held", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RETRY", 0.01)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> RepoCache:
+    return HubCache(tmp_path / "hub").repo(snapshot_of(CONTENTS).manifest.repo)
+
+
+async def test_the_second_task_waits_and_says_so_once(repo: RepoCache) -> None:
+    first, second = Heard(), Heard()
+    order: list[str] = []
+
+    async def other() -> None:
+        async with one_at_a_time(repo, COMMIT, second.reporter):
+            order.append("second")
+
+    async with one_at_a_time(repo, COMMIT, first.reporter):
+        waiting = asyncio.create_task(other())
+        await eventually(lambda: second.latest is not None, seconds=5, what="the second reports")
+        await asyncio.sleep(0.05)
+        order.append("first")
+    await waiting
+    assert order == ["first", "second"]
+    assert second.notes == ["another p2pmodel on this machine is fetching org/model; waiting for it"]
+    assert second.latest is not None
+    assert second.latest.waiting_for == "the other p2pmodel process"
+    assert first.notes == []
+
+
+async def test_other_commits_do_not_wait(repo: RepoCache) -> None:
+    heard = Heard()
+    async with one_at_a_time(repo, COMMIT, heard.reporter), one_at_a_time(repo, "d" * 40, heard.reporter):
+        assert heard.notes == []
+
+
+async def test_who_gives_up_waiting_leaves_the_lock_alone(repo: RepoCache) -> None:
+    async def wait() -> None:
+        async with one_at_a_time(repo, COMMIT, Heard().reporter):
+            raise AssertionError("the lock was taken")
+
+    async with one_at_a_time(repo, COMMIT, Heard().reporter):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait(), 0.05)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait(), 0.05)
+    async with one_at_a_time(repo, COMMIT, Heard().reporter):
+        pass
+    await assert_nothing_runs()
+
+
+async def test_a_killed_holder_gives_the_lock_up(repo: RepoCache) -> None:
+    heard = Heard()
+
+    async def wait() -> None:
+        async with one_at_a_time(repo, COMMIT, heard.reporter):
+            pass
+
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(repo.cache.root), COMMIT, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert await holder.stdout.readline() == b"held\n"
+        waiting = asyncio.create_task(wait())
+        await eventually(lambda: bool(heard.notes), seconds=5, what="the second process says that it waits")
+        assert not waiting.done()
+    finally:
+        holder.kill()
+        await holder.wait()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_folder_that_cannot_be_made_is_named(repo: RepoCache) -> None:
+    repo.folder.mkdir(parents=True)
+    repo.private.write_text("a file")
+    with pytest.raises(LocalResource, match=r"\.p2pmodel"):
+        async with one_at_a_time(repo, COMMIT, Heard().reporter):
+            pass
+
+
+async def test_two_fetches_download_once(tmp_path: Path) -> None:
+    snapshot = snapshot_of(CONTENTS)
+    heard = [Heard(), Heard()]
+    fetched: list[FetchResult] = []
+    async with FakeHub(snapshot, faults=["slow:3000000"]) as hub:
+        settings = Settings(
+            cache_dir=tmp_path / "hub",
+            mirrors=(MirrorSettings(name="m", endpoint=hub.url),),
+            origin=OriginSettings(patience=1),
+        )
+        request = FetchRequest(parse_target("org/model"))
+        await asyncio.gather(*(Fetch(request, settings, h.reporter).run(fetched.append) for h in heard))
+        distinct = {file.etag: file.size for file in snapshot.manifest.files}
+        assert hub.sent == sum(distinct.values())
+    first, second = fetched
+    assert first.path == second.path
+    assert first.progress.from_mirrors == sum(distinct.values())
+    assert second.progress.from_cache == second.progress.total == snapshot.manifest.total_size
+    assert sorted(len(h.notes) for h in heard) == [0, 1]

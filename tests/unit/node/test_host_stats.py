@@ -1,0 +1,48 @@
+"""What the operating system tells of this machine: read where it is told, unknown where it is not."""
+
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.node.host_stats import disk_pressure, link_speed
+
+
+def device(root: Path, name: str, speed: str, state: str = "up") -> None:
+    folder = root / name
+    folder.mkdir()
+    (folder / "speed").write_text(f"{speed}\n")
+    (folder / "operstate").write_text(f"{state}\n")
+
+
+def test_the_fastest_link_that_is_up(tmp_path: Path):
+    device(tmp_path, "eth0", "1000")
+    device(tmp_path, "eth1", "10000")
+    device(tmp_path, "eth2", "100000", "down")
+    device(tmp_path, "veth", "-1")
+    (tmp_path / "lo").mkdir()
+    assert link_speed(tmp_path) == 1.25e9
+
+
+def test_links_of_which_nobody_knows(tmp_path: Path):
+    assert link_speed(tmp_path) is None
+    assert link_speed(tmp_path / "none") is None
+    device(tmp_path, "tap", "-1")
+    assert link_speed(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("some avg10=12.50 avg60=1.00 avg300=0.10 total=1\nfull avg10=1.00 avg60=1.00 avg300=0.10 total=1\n", 12.5),
+        ("", None),
+        ("full avg10=1.00\n", None),
+    ],
+)
+def test_pressure(tmp_path: Path, text: str, value: float | None):
+    file = tmp_path / "io"
+    file.write_text(text)
+    assert disk_pressure(file) == value
+
+
+def test_a_kernel_without_it(tmp_path: Path):
+    assert disk_pressure(tmp_path / "none") is None

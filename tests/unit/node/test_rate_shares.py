@@ -1,0 +1,36 @@
+"""Sharing one limit: all of it is given out, and nobody who wants a half gets less."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.node.rate_shares import shares
+
+RATES = st.floats(0, 1e12)
+
+
+@given(st.integers(1, 1 << 40), RATES, RATES)
+def test_together_they_never_use_more(limit: int, first: float, second: float) -> None:
+    found = shares(limit, first, second)
+    assert sum(found) == max(limit, 2)
+    assert min(found) >= 1
+
+
+@given(st.integers(100, 1 << 40), st.floats(0, 1), st.floats(0, 1))
+def test_who_uses_a_part_of_its_half_gets_more_than_that(limit: int, first: float, second: float) -> None:
+    used = first * limit / 2, second * limit / 2
+    assert all(share + 1 >= min(each, limit / 2) for share, each in zip(shares(limit, *used), used, strict=True))
+
+
+def test_who_wants_little_leaves_the_rest_to_the_other() -> None:
+    assert shares(1000, 0, 0) == (500, 500)
+    assert shares(1000, 700, 0) == (980, 20)
+    assert shares(1000, 100, 900) == (145, 855)
+    assert shares(1000, 900, 100) == (855, 145)
+    assert shares(1000, 500, 500) == (500, 500)
+
+
+def test_who_begins_late_has_its_half_soon() -> None:
+    first = 0.0
+    for _ in range(12):
+        first, second = shares(1000, first, 1000 - first)
+    assert (first, second) == (500, 500)

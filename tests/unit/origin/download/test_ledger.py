@@ -1,0 +1,32 @@
+from p2pmodel.origin.download.ledger import Ledger, LedgerEntry
+
+
+def test_what_comes_in_one_answer_is_one_stretch():
+    ledger = Ledger()
+    ledger.add(1, "a", 0, 10)
+    ledger.add(2, "b", 50, 60)
+    ledger.add(1, "a", 10, 30)
+    ledger.add(3, "a", 30, 35)
+    assert ledger.of("a") == [LedgerEntry("a", 0, 30), LedgerEntry("a", 30, 35)], (
+        "the longest first, answers kept apart"
+    )
+    assert ledger.names() == ["b", "a"], "who sent least first"
+
+
+def test_the_rest_is_nobodys():
+    ledger = Ledger()
+    assert ledger.nobodys(5) == [(0, 5)]
+    ledger.add(1, "a", 10, 20)
+    ledger.add(2, "b", 40, 50)
+    assert ledger.nobodys(50) == [(0, 10), (20, 20)]
+    assert ledger.nobodys(60) == [(0, 10), (20, 20), (50, 10)]
+
+
+def test_forgetting_one_leaves_the_others():
+    ledger = Ledger()
+    ledger.add(1, "a", 0, 10)
+    ledger.add(2, "b", 10, 20)
+    ledger.forget("a")
+    assert (ledger.names(), ledger.nobodys(20)) == (["b"], [(0, 10)])
+    ledger.clear()
+    assert ledger.names() == []

@@ -1,0 +1,150 @@
+"""Sharing a file out: nothing is lost, nothing is kept twice, and helpers come where they help."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.origin.download.segments import SMALLEST, SegmentBoard, request_size
+
+MIB = 1 << 20
+
+
+def deliver(board, run, length, now):
+    start, end = board.arrived(run, run.part.start, length, now)
+    return end - start
+
+
+def test_waiting_bytes_go_out_in_order_and_by_size():
+    board = SegmentBoard([(0, 100), (200, 50)])
+    first, second, third = (board.take(name, 80, 0.0) for name in "aba")
+    assert [(r.part.start, r.part.end) for r in (first, second, third)] == [(0, 80), (80, 100), (200, 250)]
+    assert board.take("b", 80, 0.0) is None
+    assert (board.waiting, board.left, board.running("a")) == (0, 150, 2)
+
+
+def test_what_a_failed_request_leaves_waits_again():
+    board = SegmentBoard([(0, 100)])
+    run = board.take("a", 100, 0.0)
+    deliver(board, run, 30, 1.0)
+    board.ended(run)
+    again = board.take("b", 100, 1.0)
+    assert (again.part.start, again.part.end) == (30, 100)
+
+
+def test_a_slow_tail_is_split_so_that_both_end_together():
+    board = SegmentBoard([(0, 40 * MIB)])
+    slow = board.take("slow", 40 * MIB, 0.0)
+    board.arrived(slow, 0, 1, 0.0)
+    board.arrived(slow, 1, 4 * MIB - 1, 4.0)
+    helper = board.aid("quick", 8 * MIB, 0.0, 4.0)
+    assert helper.part.start == slow.part.end == 8 * MIB, "36 MiB are left: 4 for 1 MiB/s, 32 for 8 MiB/s"
+    assert helper.part.end == 40 * MIB
+
+
+def test_a_helper_nothing_is_known_of_gets_half():
+    board = SegmentBoard([(0, 12 * MIB)])
+    run = board.take("a", 12 * MIB, 0.0)
+    board.arrived(run, 0, 1, 0.0)
+    board.arrived(run, 1, 4 * MIB - 1, 1.0)
+    assert board.aid("b", None, 0.0, 1.0).part.left == run.part.left == 4 * MIB
+
+
+def test_latency_counts_against_a_helper():
+    board = SegmentBoard([(0, 4 * MIB)])
+    slow = board.take("slow", 4 * MIB, 0.0)
+    board.arrived(slow, 0, 1, 0.0)
+    board.arrived(slow, 1, 2 * MIB, 1.0)
+    assert board.aid("far", 8 * MIB, 0.9, 1.0) is None
+
+
+def test_nobody_helps_himself_or_where_little_is_left():
+    board = SegmentBoard([(0, 40 * MIB)])
+    run = board.take("a", 40 * MIB, 0.0)
+    board.arrived(run, 0, 1, 0.0)
+    board.arrived(run, 1, MIB, 1.0)
+    assert board.aid("a", 8 * MIB, 0.0, 1.0) is None
+    board.arrived(run, run.part.start, 39 * MIB - MIB // 8, 1.5)
+    assert board.aid("b", 8 * MIB, 0.0, 1.5) is None
+
+
+def test_for_a_silent_one_two_race_and_the_first_answer_wins():
+    board = SegmentBoard([(0, 10 * MIB)])
+    dead = board.take("dead", 10 * MIB, 0.0)
+    assert board.aid("b", 1 * MIB, 0.0, 0.5) is None, "it may still answer"
+    racer = board.aid("b", 1 * MIB, 0.0, 1.0)
+    assert racer.part is dead.part
+    assert board.aid("c", 1 * MIB, 0.0, 1.0) is None, "two are enough"
+    assert board.arrived(racer, 0, 6 * MIB, 2.0) == (0, 6 * MIB)
+    assert board.arrived(dead, 0, 4 * MIB, 2.1) == (6 * MIB, 6 * MIB), "it came twice"
+    assert board.arrived(dead, 4 * MIB, 6 * MIB, 2.2) == (6 * MIB, 10 * MIB), "but it overtook"
+    assert not racer.wanted
+    board.ended(racer)
+    board.ended(dead)
+    assert board.left == 0
+
+
+def test_requests_last_some_seconds_and_get_smaller_towards_the_end():
+    far = 1 << 40
+    assert request_size(None, None, 16 * MIB, far, 8) == 4 * MIB
+    assert request_size(2 * MIB, 0.01, 16 * MIB, far, 8) == 8 * MIB
+    assert request_size(2 * MIB, 0.3, 16 * MIB, far, 8) == 12 * MIB, "a far mirror is asked for more at once"
+    assert request_size(1e9, None, 16 * MIB, far, 8) == 16 * MIB
+    assert request_size(1e9, None, 16 * MIB, 32 * MIB, 8) == 2 * MIB
+    assert request_size(10.0, None, 16 * MIB, far, 8) == SMALLEST
+    assert request_size(10.0, None, 1000, far, 8) == 1000
+
+
+class Transfer:
+    """Plays a transfer out on a board, and counts what is kept."""
+
+    def __init__(self, size):
+        self.size = size
+        self.kept = []
+        self.now = 0.0
+        self.board = SegmentBoard([(0, size)])
+        self.runs = []
+
+    def start(self, run):
+        if run is not None:
+            self.runs.append((run, [run.part.start]))
+
+    def arrive(self, index, length):
+        run, position = self.runs[index]
+        if run.wanted:
+            start, end = self.board.arrived(run, position[0], length, self.now)
+            position[0] += length
+            self.kept += [(start, end)] if start < end else []
+
+    def end(self, index):
+        self.board.ended(self.runs.pop(index)[0])
+
+    def check(self):
+        assert sum(end - start for start, end in self.kept) + self.board.left == self.size
+
+
+@given(st.data())
+def test_whatever_happens_every_byte_is_kept_once(data):
+    transfer = Transfer(data.draw(st.integers(1, 64)) * MIB // 4)
+    board = transfer.board
+    for _ in range(data.draw(st.integers(0, 60))):
+        transfer.now += data.draw(st.sampled_from([0.0, 0.2, 1.5]))
+        action, name = data.draw(st.tuples(st.sampled_from(["take", "aid", "arrive", "end"]), st.sampled_from("abc")))
+        if action == "take":
+            transfer.start(board.take(name, 4 * MIB, transfer.now))
+        elif action == "aid":
+            transfer.start(board.aid(name, 4.0 * MIB, 0.01, transfer.now))
+        elif transfer.runs:
+            index = data.draw(st.integers(0, len(transfer.runs) - 1))
+            transfer.end(index) if action == "end" else transfer.arrive(index, data.draw(st.integers(1, 2 * MIB)))
+        transfer.check()
+    while transfer.runs:
+        transfer.end(0)
+    while run := board.take("z", transfer.size, transfer.now):
+        transfer.start(run)
+        transfer.arrive(0, run.part.left)
+        transfer.end(0)
+    assert board.left == 0
+    ends = sorted(transfer.kept)
+    assert all(one[1] == next_[0] for one, next_ in pairwise(ends))
+    assert (ends[0][0], ends[-1][1]) == (0, transfer.size)

@@ -1,0 +1,71 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.origin.mirrors.estimates import Quality
+from p2pmodel.origin.mirrors.mirror import mirrors_of
+from p2pmodel.origin.mirrors.state_file import FILE, recall, remember
+from tests.support.virtual_clock import VirtualClock
+
+
+def mirrors(*endpoints):
+    return mirrors_of([MirrorSettings(name=e, endpoint=f"http://{e}") for e in endpoints])
+
+
+def known(tmp_path, clock):
+    (mirror,) = mirrors("a")
+    recall(tmp_path, [mirror], clock)
+    return mirror
+
+
+def test_what_is_known_survives_and_ages(tmp_path):
+    clock, later = VirtualClock(), VirtualClock()
+    (mirror,) = mirrors("a")
+    mirror.quality = Quality().connected(0.1, 1000.0).delivered(5e6, 8.0, 1000.0)
+    mirror.health = replace(mirror.health.lied(1000.0), slow=True)
+    mirror.reason = "an HTML page instead of the file"
+    remember(tmp_path, [mirror], clock)
+    later.time = 50.0  # another process: its clock began elsewhere
+    again = known(tmp_path, later)
+    assert again.quality.rate.known(50.0) == 5e6
+    assert again.quality.first_byte.known(50.0) is None
+    assert again.quality.rate.known(50.0 + 12 * 3600) is None
+    assert again.health.slow
+    assert again.health.quarantined(50.0 + 590)
+    assert not again.health.quarantined(50.0 + 610)
+    assert again.reason == "an HTML page instead of the file"
+
+
+def test_others_entries_are_kept(tmp_path):
+    remember(tmp_path, mirrors("a"), VirtualClock())
+    remember(tmp_path, mirrors("b"), VirtualClock())
+    assert set(json.loads((tmp_path / FILE).read_text())["mirrors"]) == {"http://a", "http://b"}
+    assert [p.name for p in tmp_path.iterdir()] == [FILE], "no temporary file is left"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"version": 2, "mirrors": {"http://a": {"lies": 3}}}',
+        b'{"version": 1, "mirrors": []}',
+        b'{"version": 1, "mirrors": {"http://a": 3}}',
+        b'{"version": 1, "mirrors": {"http://a": {"rate": [1e400, NaN, "x"], "lies": "3", "quarantined_until": []}}}',
+        b'{"version": 1, "mirrors": {"http://a": {"rate": [-1, 1, 1], "connect": [1], "lies": -3, "slow": 1}}}',
+    ],
+)
+def test_nonsense_is_nothing_known(tmp_path, content):
+    (tmp_path / FILE).write_bytes(content)
+    mirror = known(tmp_path, VirtualClock())
+    assert mirror.quality.rate.known(1000.0) is None
+    assert mirror.health == mirrors("a")[0].health
+
+
+def test_no_quarantine_outlasts_a_day_whatever_the_file_says(tmp_path):
+    entry = {"lies": 1, "quarantined_until": 1e12}
+    (tmp_path / FILE).write_text(json.dumps({"version": 1, "mirrors": {"http://a": entry}}))
+    assert not known(tmp_path, VirtualClock()).health.quarantined(1000.0 + 86401)

@@ -1,0 +1,78 @@
+"""The page's files: what is in the package is served, needs nothing from elsewhere, and cannot be made to run more."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+import p2pmodel.service.control
+from p2pmodel.http.access import Access
+from p2pmodel.http.server import serving
+from p2pmodel.service.control.api import NodeApi
+from p2pmodel.service.control.app import _ControlHandlers as Handlers
+from p2pmodel.service.control.app import control_app, table
+from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
+from tests.support.node_machine import Machine, machine
+
+__all__ = ["machine"]
+
+FOLDER = Path(p2pmodel.service.control.__file__).parent / "dashboard"
+SCRIPTS = sorted(FOLDER.glob("*.js"))
+
+
+@pytest.fixture
+async def base(machine: Machine) -> AsyncIterator[str]:
+    async with machine.running() as node:
+        app = control_app(NodeApi(node), Access("sesame-sesame"), read_only=True, public=tuple(PAGE))
+        add_dashboard(app)
+        async with serving(app, "127.0.0.1", 0, grace=0.2) as url:
+            yield url
+
+
+async def test_the_page_needs_no_token_and_lets_nothing_else_run(base: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path, name in PAGE.items():
+            async with session.get(base + path) as response:
+                assert response.status == 200
+                assert await response.read() == (FOLDER / name).read_bytes()
+                policy = response.headers["Content-Security-Policy"]
+                assert "default-src 'none'" in policy
+                assert "unsafe" not in policy
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+        async with session.get(f"{base}/api/v1/transfers") as response:
+            assert response.status == 401
+        async with session.get(base, headers={"Origin": "http://evil.example"}) as response:
+            assert response.status == 403
+        async with session.get(f"{base}/dashboard/nothing.js") as response:
+            assert response.status == 401
+
+
+def test_every_file_is_served() -> None:
+    assert sorted(PAGE.values()) == sorted(path.name for path in FOLDER.iterdir())
+
+
+def test_the_page_asks_nobody_but_the_node_and_has_nothing_inline() -> None:
+    page = (FOLDER / "index.html").read_text()
+    assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) <= set(PAGE)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", page)
+    for path in FOLDER.iterdir():
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", path.read_text()), path.name
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_what_comes_from_outside_goes_in_as_text(script: Path) -> None:
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(", script.read_text())
+    for imported in re.findall(r'from "\./([^"]+)"', script.read_text()):
+        assert imported in PAGE.values()
+
+
+async def test_it_asks_for_operations_that_there_are(machine: Machine) -> None:
+    text = "".join(script.read_text() for script in SCRIPTS)
+    asked = {re.sub(r"\$\{[^}]*\}", "{}", path) for path in re.findall(r'ask\(["`]([^"`]+)["`]', text)}
+    async with machine.running() as node:
+        paths = {route.path.removeprefix("/api/v1/") for route in table(Handlers(NodeApi(node)))}
+    known = {re.sub(r"\{\w+\}", "{}", path) for path in paths} | {"transfers/{}/{}"}
+    assert asked <= known
+    assert {"node", "mirrors", "limits", "catalog", "transfers/{}/why", "transfers/{}/pieces"} <= asked

@@ -1,0 +1,207 @@
+"""The seeder role: coordinator and snapshot side by side, and publishing to the coordinators of others."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.coordinator.client.catalog import find
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import LocalResource, Unavailable
+from p2pmodel.http.server import serving
+from p2pmodel.node.seed.seed import SeedRequest, SeedResult
+from p2pmodel.service.roles import seeder as role
+from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddresses
+from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.torrents import parse
+from tests.support.eventually import eventually
+from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.node_swarm import CONTENTS, Heard, Swarm, assert_nothing_runs
+from tests.support.stored import publish
+
+MAIN = Reference.parse("org/model")
+LOOPBACK = ListenAddress("127.0.0.1", 0)
+CLOSED = "http://127.0.0.1:1"
+
+
+class Site:
+    """A machine whose cache has the snapshot, and that may run a seeder."""
+
+    def __init__(self, root: Path) -> None:
+        self.swarm = Swarm(root)
+        self.heard = Heard()
+        self.cache = HubCache(root / "seeder")
+        publish(self.cache, snapshot_of(CONTENTS))
+
+    def seeder(self, *coordinators: str, ref: Reference = MAIN) -> Seeder:
+        settings = Settings(
+            cache_dir=self.cache.root,
+            mirrors=(MirrorSettings(name="m", endpoint="http://m.test"),),
+            coordinators=coordinators,
+            offline=True,
+        )
+        return Seeder(SeedRequest(ref), settings, self.heard.reporter)
+
+    @asynccontextmanager
+    async def running(
+        self, *coordinators: str, token: str | None = None, public_url: str | None = None
+    ) -> AsyncIterator[tuple[SeedResult, SeederAddresses]]:
+        ready: asyncio.Future[tuple[SeedResult, SeederAddresses]] = asyncio.get_running_loop().create_future()
+        work = self.seeder(*coordinators).run(
+            CoordinatorRole(LOOPBACK, public_url, token), lambda seeded, served: ready.set_result((seeded, served))
+        )
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task, ready}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+            yield await asyncio.wait_for(ready, 5)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    site = Site(tmp_path)
+    monkeypatch.setattr(role, "engine_of", lambda _settings: site.swarm.engine("127.0.0.2"))
+    return site
+
+
+@asynccontextmanager
+async def coordinator() -> AsyncIterator[str]:
+    async with serving(coordinator_app(Tracker(), Catalog()), "127.0.0.1", 0) as base:
+        yield base
+
+
+async def test_once_ready_catalog_tracker_and_peer_are_there(site: Site) -> None:
+    async with site.running() as (seeded, served):
+        answer = await find(MAIN, [served.coordinator], 5)
+        assert answer.torrent == seeded.torrents["v2"]
+        pinned = Reference.parse(f"org/model@{seeded.manifest.commit}")
+        assert (await find(pinned, [served.coordinator], 5)).torrent == answer.torrent
+        assert (served.peer.host, served.peer.port) in site.swarm.network.engines
+        site.swarm.metainfo = parse(seeded.torrents["v2"])
+        assert site.swarm.metainfo.trackers == (f"{served.coordinator}/announce",)
+        assert site.swarm.metainfo.webseeds == ("http://m.test/org/model/resolve/",)
+    assert site.swarm.network.engines == {}
+    assert not (await find(MAIN, [served.coordinator], 1)).torrent
+    await assert_nothing_runs()
+
+
+async def test_it_publishes_to_the_other_coordinators_too(site: Site) -> None:
+    async with coordinator() as other, site.running(other, CLOSED) as (seeded, served):
+        metainfo = parse(seeded.torrents["v2"])
+        assert metainfo.trackers == tuple(f"{url}/announce" for url in (served.coordinator, other, CLOSED))
+        await eventually(lambda: len(site.heard.notes) == 2, seconds=5, what="both coordinators were tried")
+        assert (await find(MAIN, [other], 5)).torrent == seeded.torrents["v2"]
+    assert f"coordinator {other}: published" in site.heard.notes
+    assert any(note.startswith(f"coordinator {CLOSED}: not published") for note in site.heard.notes)
+
+
+async def test_a_token_is_part_of_the_url_but_never_shown(site: Site) -> None:
+    async with site.running(token="s3cret-token-of-ours") as (seeded, served):
+        assert served.coordinator.endswith("/<token>")
+        base = served.coordinator.removesuffix("/<token>")
+        assert not (await find(MAIN, [base], 5)).torrent
+        assert (await find(MAIN, [f"{base}/s3cret-token-of-ours"], 5)).torrent == seeded.torrents["v2"]
+        assert parse(seeded.torrents["v2"]).trackers == (f"{base}/s3cret-token-of-ours/announce",)
+    assert "s3cret" not in " ".join(site.heard.notes)
+
+
+@pytest.mark.parametrize("token", [None, "s3cret-token-of-ours"])
+async def test_leaseholders_can_pull_the_seeded_snapshot_and_nothing_else(site: Site, token: str | None) -> None:
+    other = snapshot_of({"config.json": b"other"}, repo="org/other")
+    publish(site.cache, other)
+    async with site.running(token=token) as (seeded, served), ClientSession() as session:
+        base = served.coordinator.removesuffix("/<token>") + role.SOURCE
+        path = f"/org/model/resolve/{seeded.manifest.commit}/config.json"
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with session.get(base + path, headers=headers) as response:
+            assert (response.status, await response.read()) == (200, CONTENTS["config.json"])
+        async with session.get(f"{base}/org/other/resolve/{other.commit}/config.json", headers=headers) as response:
+            assert response.status == 404
+        async with session.get(base + path) as response:
+            assert response.status == (401 if token else 200)
+
+
+async def test_other_coordinators_learn_where_leaseholders_can_pull(site: Site) -> None:
+    sources = Sources(time.monotonic)
+    app = coordinator_app(Tracker(), Catalog(), sources=sources)
+    async with (
+        serving(app, "127.0.0.1", 0) as other,
+        site.running(other, token="s3cret-token-of-ours", public_url="https://seeder.test") as (seeded, served),
+    ):
+        info_hash = parse(seeded.torrents["v2"]).info_hash
+        await eventually(lambda: bool(sources.of(info_hash)), seconds=5, what="the source is known")
+        known = Source(f"https://seeder.test{role.SOURCE}", "s3cret-token-of-ours", str(served.peer))
+        assert sources.of(info_hash) == (known,)
+
+
+async def test_a_public_url_stands_in_the_torrent(site: Site) -> None:
+    async with site.running(public_url="https://coordinator.test") as (seeded, served):
+        assert served.coordinator == "https://coordinator.test"
+        assert parse(seeded.torrents["v2"]).trackers == ("https://coordinator.test/announce",)
+
+
+async def test_a_taken_port_is_said_before_the_work_begins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site.swarm.engine("127.0.0.2") as other:
+        taken = site.swarm.engine("127.0.0.2")
+        monkeypatch.setattr(taken, "_settings", type(taken._settings)(host="127.0.0.2", port=other.address[1]))
+        monkeypatch.setattr(role, "engine_of", lambda _settings: taken)
+        with pytest.raises(LocalResource, match="is taken"):
+            async with site.running():
+                pass
+    assert site.heard.latest is None
+    await assert_nothing_runs()
+
+
+async def test_build_publishes_and_ends(site: Site) -> None:
+    async with coordinator() as url:
+        seeded = await site.seeder(url).build()
+        assert (await find(MAIN, [url], 5)).torrent == seeded.torrents["v2"]
+    assert parse(seeded.torrents["v2"]).trackers == (f"{url}/announce",)
+    assert (await site.seeder().build()).trackers == ()
+    await assert_nothing_runs()
+
+
+async def test_build_fails_when_a_coordinator_cannot_be_reached(site: Site) -> None:
+    with pytest.raises(Unavailable, match=rf"coordinator {CLOSED} cannot be reached"):
+        await site.seeder(CLOSED).build()
+
+
+async def test_a_pinned_commit_gets_no_name(site: Site) -> None:
+    pinned = Reference.parse(f"org/model@{snapshot_of(CONTENTS).commit}")
+    async with coordinator() as url:
+        await site.seeder(url, ref=pinned).build()
+        assert not (await find(MAIN, [url], 5)).torrent
+        assert (await find(pinned, [url], 5)).torrent
+
+
+async def test_nothing_is_announced_when_mirroring_fails(tmp_path: Path, site: Site) -> None:
+    snapshot = snapshot_of(CONTENTS)
+    async with FakeHub(snapshot, faults=["status:404@*.json"]) as hub:
+        settings = Settings(
+            cache_dir=tmp_path / "empty",
+            mirrors=(MirrorSettings(name="m", endpoint=hub.url),),
+            origin=OriginSettings(patience=0.3),
+        )
+        failing = Seeder(SeedRequest(MAIN), settings, site.heard.reporter)
+        with pytest.raises(Exception, match=r"config\.json"):
+            await failing.run(CoordinatorRole(LOOPBACK), lambda *_: pytest.fail("ready"))
+    assert site.swarm.network.swarms == {}
+    assert site.swarm.network.engines == {}
+    await assert_nothing_runs()

@@ -1,0 +1,76 @@
+"""A node's own HTTP source: only what is offered, only with its token, at an address that others can reach."""
+
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
+from p2pmodel.store.cache import HubCache
+from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+from tests.support.node_swarm import CONTENTS
+from tests.support.stored import publish
+
+PEER = ListenAddress("127.0.0.2", 7001)
+SNAPSHOT = snapshot_of(CONTENTS)
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> AsyncIterator[WebSeedLibrary]:
+    cache = HubCache(tmp_path)
+    publish(cache, SNAPSHOT)
+    async with serving_source(cache, PEER, SwarmSettings(zone="rack1"), grace=0.2) as served:
+        yield served
+
+
+async def get(source: WebSeedLibrary, snapshot: HubSnapshot, token: str | None = None) -> tuple[int, bytes]:
+    at = source.source("http://127.0.0.1:9")
+    url = f"{at.endpoint}/{snapshot.manifest.repo}/resolve/{snapshot.commit}/config.json"
+    headers = {"Authorization": f"Bearer {at.token if token is None else token}"}
+    async with ClientSession() as session, session.get(url, headers=headers) as response:
+        return response.status, await response.read()
+
+
+async def test_it_serves_what_is_offered_while_it_is_offered(source: WebSeedLibrary) -> None:
+    assert (await get(source, SNAPSHOT))[0] == 404
+    with source.offering(SNAPSHOT.manifest) as sent:
+        assert sent() == 0
+        assert await get(source, SNAPSHOT) == (200, CONTENTS["config.json"])
+        assert sent() == len(CONTENTS["config.json"])
+        assert (await get(source, SNAPSHOT, token="another"))[0] == 401
+    assert (await get(source, SNAPSHOT))[0] == 404
+
+
+async def test_it_says_where_the_node_is_in_the_swarm_and_in_which_zone(source: WebSeedLibrary) -> None:
+    at = source.source("http://127.0.0.1:9")
+    assert (at.peer, at.zone) == ("127.0.0.2:7001", "rack1")
+    assert at.endpoint.startswith("http://127.0.0.2:")
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "host"), [("http://127.0.0.5:9/t0ken", "127.0.0.1"), ("http://[:9", "0.0.0.0")]
+)
+async def test_who_listens_everywhere_says_the_address_on_the_way_to_the_coordinator(
+    tmp_path: Path, coordinator: str, host: str
+) -> None:
+    if host != "0.0.0.0":  # what the machine itself says
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("127.0.0.5", 9))
+            host = probe.getsockname()[0]
+    everywhere = ListenAddress("127.0.0.1", 7001)
+    async with serving_source(HubCache(tmp_path), everywhere, SwarmSettings(), grace=0.2) as source:
+        source._peer = ListenAddress("0.0.0.0", 7001)  # without listening there
+        at = source.source(coordinator)
+    assert at.peer == f"{host}:7001"
+    assert at.endpoint.startswith(f"http://{host}:")
+
+
+async def test_its_limit_changes_while_it_runs(source: WebSeedLibrary) -> None:
+    source.pace.change(1000)
+    assert source.pace.slice == 100
+    source.pace.change(0)
+    assert source.pace.slice > 1 << 40

@@ -1,0 +1,93 @@
+"""The hash chain: what it says of itself, and that nothing can be changed in it unseen."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.errors import IntegrityError
+from p2pmodel.store.state.log_chain import GENESIS, LogCheck, LogEntry, LogHead, append, check, head_of
+
+ENTRY = LogEntry("2026-11-22T00:00:00.000+00:00", "org/m", "0" * 40, "a/\u00e9.bin", 5, "e" * 64, "e" * 64, ["up"])
+
+
+def log_of(count: int) -> list[bytes]:
+    lines, head = [], LogHead()
+    for size in range(count):
+        line, head = append(head, replace(ENTRY, size=size))
+        lines.append(line)
+    return lines
+
+
+def verified(lines: list[bytes], expect: str | None = None) -> LogHead:
+    checking = LogCheck(expect)
+    for line in lines:
+        checking.feed(line)
+    return checking.end()
+
+
+def test_a_line_can_be_checked_by_hand() -> None:
+    line, head = append(LogHead(), ENTRY)
+    body = json.loads(line)
+    digest = body.pop("hash")
+    assert body["previous"] == GENESIS
+    assert (body["seq"], body["path"], body["sources"]) == (1, "a/\u00e9.bin", ["up"])
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    assert digest == head.hash == hashlib.sha256(canonical).hexdigest()
+
+
+def test_a_log_holds_and_ends_where_it_says() -> None:
+    lines = log_of(5)
+    assert verified(lines) == head_of(lines[-1])
+    assert verified(lines).seq == 5
+    assert verified([]) == LogHead()
+
+
+@given(st.integers(0, 4), st.data())
+def test_no_byte_can_be_changed(number: int, data: st.DataObject) -> None:
+    lines = log_of(5)
+    line = bytearray(lines[number])
+    at = data.draw(st.integers(0, len(line) - 1))
+    line[at] ^= data.draw(st.integers(1, 255))
+    lines[number] = bytes(line)
+    with pytest.raises(IntegrityError, match=f"line {number + 1} "):
+        verified(lines)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_no_line_can_be_taken_out_added_or_exchanged(number: int) -> None:
+    lines = log_of(5)
+    for wrong in (
+        lines[:number] + lines[number + 1 :],
+        [*lines[:number], lines[number], *lines[number:]],
+        [*lines[:number], lines[number + 1], lines[number], *lines[number + 2 :]],
+        [*lines[:number], append(LogHead(number, "1" * 64), ENTRY)[0], *lines[number + 1 :]],
+    ):
+        with pytest.raises(IntegrityError, match="sync log"):
+            verified(wrong)
+
+
+def test_what_was_cut_off_is_missed_by_who_saw_it() -> None:
+    lines = log_of(5)
+    seen = head_of(lines[3]).hash
+    assert verified(lines, seen).seq == 5
+    with pytest.raises(IntegrityError, match="it is not the log it was"):
+        verified(lines[:3], seen)
+    assert verified(lines, GENESIS).seq == 5
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b"[]\n", b'{"hash":1}\n', b"\xff\n", b"[" * 9000 + b"\n"])
+def test_what_is_no_line(line: bytes) -> None:
+    for judge in (head_of, lambda text: check(LogHead(), text)):
+        with pytest.raises(IntegrityError):
+            judge(line)
+
+
+def test_the_same_said_in_other_words_is_another_line() -> None:
+    line, _ = append(LogHead(), ENTRY)
+    spaced = json.dumps(json.loads(line), sort_keys=True).encode() + b"\n"
+    with pytest.raises(IntegrityError, match="damaged"):
+        check(LogHead(), spaced)

@@ -1,0 +1,91 @@
+"""What a node remembers of its transfers: what was saved last, whatever else lies in the folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.core.manifest import Selection
+from p2pmodel.core.names import RepoId
+from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords, transfer_id
+
+RECORD = TransferRecord(
+    repo=RepoId("org/model"),
+    commit="ab" * 20,
+    revisions=("main", "refs/pr/1"),
+    selections=(Selection(("*.json",), ("a/*",)), Selection()),
+    peers=(("127.0.0.1", 6881),),
+    priority=-3,
+    paused=True,
+    added=12.5,
+)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> TransferRecords:
+    return TransferRecords(tmp_path / "transfers")
+
+
+def test_nothing_is_there_before_the_first(records: TransferRecords, tmp_path: Path):
+    assert records.load() == ([], [])
+    assert not (tmp_path / "transfers").exists()
+
+
+def test_what_was_saved_last_comes_back(records: TransferRecords):
+    records.save(RECORD)
+    records.save(replace(RECORD, paused=False, complete=True))
+    other = replace(RECORD, commit="cd" * 20, added=1.0)
+    records.save(other)
+    assert records.load() == ([other, replace(RECORD, paused=False, complete=True)], [])
+
+
+def test_a_torrent_is_kept_until_all_is_forgotten(records: TransferRecords):
+    assert records.torrent(RECORD.id) is None
+    records.save(RECORD)
+    records.save_torrent(RECORD.id, b"d4:infoe")
+    assert records.torrent(RECORD.id) == b"d4:infoe"
+    records.forget(RECORD.id)
+    records.forget(RECORD.id)
+    assert records.load() == ([], [])
+    assert records.torrent(RECORD.id) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"null", b'{"repo": "a/b"}', b"\xff", b"[" * 20_000])
+def test_a_damaged_record_is_said_and_passed_over(records: TransferRecords, tmp_path: Path, damage: bytes):
+    records.save(RECORD)
+    (tmp_path / "transfers" / "0123456789ab.json").write_bytes(damage)
+    found, notes = records.load()
+    assert found == [RECORD]
+    assert len(notes) == 1
+    assert "0123456789ab.json is damaged" in notes[0]
+
+
+def test_a_record_cannot_name_a_way_out_of_the_cache(records: TransferRecords, tmp_path: Path):
+    records.save(RECORD)
+    path = tmp_path / "transfers" / f"{RECORD.id}.json"
+    plain = path.read_text()
+    for wrong in (plain.replace("refs/pr/1", "../../x"), plain.replace("org/model", "../x"), plain.replace("ab", "/.")):
+        path.write_text(wrong)
+        assert records.load()[0] == []
+
+
+def test_an_id_is_no_path(records: TransferRecords):
+    for wrong in ("../x", "", "0123456789aB"):
+        with pytest.raises(InvalidInput):
+            records.torrent(wrong)
+
+
+def test_a_folder_that_cannot_be_written_is_said(records: TransferRecords, tmp_path: Path):
+    (tmp_path / "transfers").write_text("a file")
+    with pytest.raises(LocalResource):
+        records.save(RECORD)
+
+
+@given(st.sampled_from(["a/b", "a/c", "d"]), st.sampled_from(["11" * 20, "22" * 20]))
+def test_an_id_is_of_the_snapshot_alone(repo: str, commit: str):
+    one = TransferRecord(RepoId(repo), commit)
+    assert one.id == transfer_id(RepoId(repo), commit) == replace(one, priority=4, revisions=("x",)).id
+    assert one.id != transfer_id(RepoId("a/other"), commit)

@@ -1,0 +1,82 @@
+"""Every alert we use is copied at once, and wakes the event loop by itself."""
+
+import asyncio
+import errno
+from types import SimpleNamespace as Fake
+
+import libtorrent as lt
+import pytest
+
+from p2pmodel.swarm.engine import DiskFailed, PeerBanned, PieceRejected, PieceVerified, TrackerAnswered, TrackerFailed
+from p2pmodel.swarm.libtorrent import alerts
+
+
+def error(code: int, *, category: str = "system", message: str = "it broke") -> Fake:
+    return Fake(value=lambda: code, category=lambda: Fake(name=lambda: category), message=lambda: message)
+
+
+URL = "http://t/announce"
+
+
+@pytest.mark.parametrize(
+    ("kind", "alert", "notice"),
+    [
+        (lt.piece_finished_alert, Fake(piece_index=3), PieceVerified(3)),
+        (lt.hash_failed_alert, Fake(piece_index=3), PieceRejected(3)),
+        (lt.peer_ban_alert, Fake(endpoint=("10.0.0.1", 5)), PeerBanned("10.0.0.1")),
+        (lt.torrent_error_alert, Fake(error=error(errno.EIO)), DiskFailed("", "it broke", full=False)),
+        (lt.torrent_error_alert, Fake(error=error(errno.ENOSPC)), DiskFailed("", "it broke", full=True)),
+        (lt.torrent_error_alert, Fake(error=error(errno.EDQUOT)), DiskFailed("", "it broke", full=True)),
+        (lt.torrent_error_alert, Fake(error=error(28, category="http")), DiskFailed("", "it broke", full=False)),
+        (lt.tracker_reply_alert, Fake(url=URL, num_peers=4), TrackerAnswered(URL, 4)),
+        (lt.tracker_error_alert, Fake(url=URL, error_message="no", error=error(1)), TrackerFailed(URL, "no")),
+        (lt.tracker_error_alert, Fake(url=URL, error_message="", error=error(1)), TrackerFailed(URL, "it broke")),
+        (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.stopped), alerts.Leaving(URL)),
+        (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.started), None),
+        (lt.piece_availability_alert, Fake(piece_availability=[1, 0]), alerts.Available((1, 0))),
+        (lt.file_renamed_alert, Fake(index=2), alerts.Renamed(2)),
+        (lt.file_rename_failed_alert, Fake(index=2, error=error(1)), alerts.RenameFailed(2, "it broke")),
+        (lt.cache_flushed_alert, Fake(), alerts.Flushed()),
+        (lt.metadata_received_alert, Fake(), alerts.Described()),
+        (lt.save_resume_data_failed_alert, Fake(), alerts.Exported(None)),
+        (lt.save_resume_data_alert, Fake(params=lt.add_torrent_params()), alerts.Exported(None)),
+        (lt.torrent_checked_alert, Fake(), alerts.Checked()),
+        (lt.tracker_list_alert, Fake(), alerts.Echo()),
+        (lt.torrent_removed_alert, Fake(), alerts.TorrentRemoved()),
+        (
+            lt.listen_succeeded_alert,
+            Fake(socket_type=lt.socket_type_t.tcp, address="::1", port=7),
+            alerts.Listening("::1", 7),
+        ),
+        (lt.listen_succeeded_alert, Fake(socket_type=lt.socket_type_t.utp, address="::1", port=7), None),
+        (
+            lt.listen_failed_alert,
+            Fake(address="::1", port=7, error=error(98)),
+            alerts.ListenFailed("::1", 7, 98, "it broke"),
+        ),
+    ],
+)
+def test_each_alert_is_copied(kind: type, alert: Fake, notice: object) -> None:
+    assert alerts.READERS[kind](alert) == notice
+
+
+def test_an_alert_of_another_kind_says_nothing() -> None:
+    assert list(alerts.notices_of(Fake(handle=None))) == []
+
+
+async def test_the_pump_delivers_without_polling_until_stopped() -> None:
+    session = lt.session({"listen_interfaces": "127.0.0.1:0", "alert_mask": alerts.ALERT_MASK, "enable_dht": False})
+    told: asyncio.Queue[alerts.Notice] = asyncio.Queue()
+    pump = alerts.AlertPump(session, lambda _, notice: told.put_nowait(notice))
+    for host in range(2, 5):  # the bell rings again after each pop
+        async with asyncio.timeout(5):
+            assert isinstance(await told.get(), alerts.Listening)
+        session.apply_settings({"listen_interfaces": f"127.0.0.{host}:0"})
+    async with asyncio.timeout(5):
+        assert await told.get()
+    pump.stop()
+    session.apply_settings({"listen_interfaces": "127.0.0.5:0"})
+    await asyncio.sleep(0.2)
+    assert told.empty()
+    del session
+    pump.close()

@@ -1,0 +1,44 @@
+"""What a session is set to: what must hold between settings, and never be on."""
+
+import pytest
+
+from p2pmodel.core.layout import BLOCK
+from p2pmodel.errors import InvalidInput
+from p2pmodel.swarm.engine import EngineSettings
+from p2pmodel.swarm.libtorrent.session_settings import session_settings
+from p2pmodel.swarm.peer_ids import new_peer_id
+
+ALERTS = 0
+PEER_ID = new_peer_id()
+
+
+def test_nothing_of_the_world_is_asked() -> None:
+    pack = session_settings(EngineSettings(), ALERTS, PEER_ID)
+    assert not any(pack[f"enable_{name}"] for name in ("dht", "lsd", "upnp", "natpmp"))
+
+
+def test_requests_wait_behind_our_own_pieces_for_a_part_of_what_is_asked_ahead() -> None:
+    """Else a flow that is slow once stays slow: what it asks ahead comes in no less than the time it is meant for. A
+    flow carries few blocks a second where links are slow and peers many, so that each one that waits counts."""
+    pack = session_settings(EngineSettings(), ALERTS, PEER_ID)
+    waiting, ahead = pack["send_buffer_watermark_factor"] / 100, pack["request_queue_time"]
+    assert 0 < 5 * waiting <= ahead
+    assert 0 < pack["send_buffer_low_watermark"] < BLOCK
+
+
+@pytest.mark.parametrize(
+    ("host", "interfaces", "from_address"),
+    [("127.0.0.1", "127.0.0.1:7", "127.0.0.1"), ("::1", "[::1]:7", "::1"), ("0.0.0.0", "0.0.0.0:7", "")],
+)
+def test_a_node_is_one_address_to_others(host: str, interfaces: str, from_address: str) -> None:
+    pack = session_settings(EngineSettings(host, 7), ALERTS, PEER_ID)
+    assert (pack["listen_interfaces"], pack["outgoing_interfaces"]) == (interfaces, from_address)
+
+
+def test_a_name_is_no_address() -> None:
+    with pytest.raises(InvalidInput, match="'localhost'"):
+        session_settings(EngineSettings("localhost"), ALERTS, PEER_ID)
+
+
+def test_a_benchmark_may_set_anything() -> None:
+    assert session_settings(EngineSettings(extra={"request_queue_time": 9}), ALERTS, PEER_ID)["request_queue_time"] == 9
