@@ -108,7 +108,7 @@ class Scene:
 
     def _coordinate(self, stack: ExitStack) -> None:
         listen = ["--listen", f"{self._coordinator.address}:{COORDINATOR_PORT}", "--insecure-public"]
-        self._start(self._coordinator, ["tracker", "serve", *listen, "--json", "-q"], "coordinator", stack).first()
+        self._start(self._coordinator, ["coordinator", *listen, "--json", "-q"], "coordinator", stack).first()
 
     def _daemon(self, host: Host, stack: ExitStack) -> Program:
         listen = ["--swarm-listen", f"{host.address}:{PEER_PORT}", "--hub-listen", f"127.0.0.1:{HUB_PORT}"]

@@ -1,4 +1,4 @@
-"""How many announces `p2pmodel tracker serve` answers on one core, and what a listed peer costs in memory.
+"""How many announces `p2pmodel coordinator` answers on one core, and what a listed peer costs in memory.
 
 The tracker is a process of its own, held to one core; this process announces as libtorrent does, over keep-alive
 connections on loopback, from another one where there is one. First every peer joins, then all announce again, some as
@@ -75,7 +75,7 @@ async def announce(port: int, requests: Sequence[bytes], connections: int) -> No
 @contextmanager
 def tracker(core: int) -> Iterator[tuple[int, int]]:
     """A tracker on one core; its process id and its port."""
-    command = [sys.executable, "-m", "p2pmodel", "tracker", "serve", "--listen", "127.0.0.1:0", "--json", "-q"]
+    command = [sys.executable, "-m", "p2pmodel", "coordinator", "--listen", "127.0.0.1:0", "--json", "-q"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         os.sched_setaffinity(process.pid, {core})

@@ -1,4 +1,4 @@
-"""`p2pmodel tracker`: the coordinator role on its own."""
+"""`p2pmodel coordinator`: the coordinator role on its own."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from p2pmodel.cli.run import serve as run_server
+from p2pmodel.cli.run import serve
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -20,17 +20,12 @@ from p2pmodel.store.files.space import check_writable
 DEFAULT_LISTEN = "127.0.0.1:6969"
 
 
-@click.group()
-def tracker() -> None:
-    """Let seeders and peers find each other: a BitTorrent tracker, and a catalog of torrents."""
-
-
-@tracker.command()
+@click.command()
 @click.option("--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Where to listen.")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="File with the token that everyone must send; the coordinator's URL is then http://ADDRESS:PORT/TOKEN.",
+    help="File with the token that clients must send; the coordinator's URL is then http://ADDRESS:PORT/TOKEN.",
 )
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Keep the catalog here, across restarts.")
@@ -48,7 +43,7 @@ def tracker() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once it listens.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
-def serve(
+def coordinator(
     *,
     listen: str,
     token_file: Path | None,
@@ -61,10 +56,10 @@ def serve(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Serve a tracker and a catalog until stopped: exit code 0 after SIGTERM, 130 after SIGINT.
+    """Serve a coordinator: tracker, catalog of torrents, leases and assembly.
 
-    Seeders publish into the catalog; peers and other programs announce at http://ADDRESS:PORT/announce. With --json
-    one line appears on stdout once it listens.
+    Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. Seeders publish into the catalog; peers and other
+    programs announce at http://ADDRESS:PORT/announce. With --json one line appears on stdout once it listens.
     """
     address = ListenAddress.parse(listen)
     token = read_token(token_file) if token_file else None
@@ -73,12 +68,12 @@ def serve(
         check_writable(state_dir)
     catalog = Catalog(CatalogFolder(state_dir) if state_dir else None)
     if registered_only:
-        swarm = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)
+        tracker = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)
     else:
-        swarm = Tracker(interval=interval, full_scrape=full_scrape)
-    app = coordinator_app(swarm, catalog, token=token, origin_budget=origin_budget)
+        tracker = Tracker(interval=interval, full_scrape=full_scrape)
+    app = coordinator_app(tracker, catalog, token=token, origin_budget=origin_budget)
     server = _serve(address, token, app, catalog, as_json=as_json, quiet=quiet)
-    run_server(server, interrupted="the tracker was stopped")
+    serve(server, interrupted="the coordinator was stopped")
 
 
 async def _serve(
@@ -95,5 +90,5 @@ async def _serve(
         if not quiet:
             for note in notes:
                 click.echo(note, err=True)
-            click.echo(f"tracker and catalog at {url} ({held} torrents); interrupt to stop", err=True)
+            click.echo(f"coordinator at {url} ({held} torrents); interrupt to stop", err=True)
         await asyncio.Event().wait()

@@ -13,6 +13,7 @@ from p2pmodel.os_errors import translate
 
 _VERBS = {
     "cancel": ("p2pmodel.cli.transfers:cancel", "Let the daemon forget a transfer; its files stay."),
+    "coordinator": ("p2pmodel.cli.coordinator:coordinator", "Serve a tracker, a catalog of torrents and leases."),
     "daemon": ("p2pmodel.cli.daemon:daemon", "Keep this machine's node, which fetches and serves for all."),
     "env": ("p2pmodel.cli.env:env", "Print what Hugging Face clients need to go through the daemon."),
     "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
@@ -28,7 +29,6 @@ _VERBS = {
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, make its torrent, and seed it."),
     "status": ("p2pmodel.cli.status:status", "Show what the daemon brings here and serves."),
     "torrent": ("p2pmodel.cli.torrent:torrent", "Make a .torrent of a snapshot, or say what one holds."),
-    "tracker": ("p2pmodel.cli.coordinator:tracker", "Let seeders and peers find each other."),
     "verify": ("p2pmodel.cli.verify:verify", "Hash every file of a snapshot in the cache anew."),
     "why": ("p2pmodel.cli.why:why", "Say what bounds a transfer of the daemon, and what would help."),
 }

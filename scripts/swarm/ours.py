@@ -52,7 +52,7 @@ def _fetch(host: Host) -> list[str]:
 def _coordinator(room: Room) -> Program:
     listen = ["--listen", f"{room.coordinator.address}:{COORDINATOR_PORT}", "--insecure-public", "--json", "-q"]
     state = ["--state-dir", str(room.place / "coordinator/state")]
-    return room.start(room.coordinator, [*P2PMODEL, "tracker", "serve", *listen, *state])
+    return room.start(room.coordinator, [*P2PMODEL, "coordinator", *listen, *state])
 
 
 def _sources(room: Room, gate: str, again: dict[str, Callable[[], Program]]) -> Sources:

@@ -63,7 +63,7 @@ HASH = "ab" * 32
         (("mirror", "serve", "--listen", "127.0.0.1:99999"), "is not an address with its port"),
         (("mirror", "serve", "--token-file", "none"), "the token file none cannot be read: No such file"),
         (("mirror", "serve", "--token-env", "NONE"), "the environment variable NONE holds no token"),
-        (("tracker", "serve", "--listen", "0.0.0.0:0"), "would serve everyone who can reach it; set a token"),
+        (("coordinator", "--listen", "0.0.0.0:0"), "would serve everyone who can reach it; set a token"),
         (("torrent", "create", "org/x", "--tracker", "here"), "'here' is not"),
         (("torrent", "create", "org/x", "-o", "."), "the output . is a directory; name a file in it"),
         (("import", "none", "org/x"), "none is not a directory"),
@@ -304,7 +304,7 @@ def test_ports_that_are_taken_exit_with_7(cli: CommandLine):
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         for args in (
             ("mirror", "serve", "--listen", where),
-            ("tracker", "serve", "--listen", where),
+            ("coordinator", "--listen", where),
             (*seed, "--listen", where),
             (*seed, "--listen", "127.0.0.1:0", "--swarm-listen", where),
             (*FETCH, "t.torrent", "--swarm-listen", where),
@@ -340,6 +340,6 @@ def test_a_cache_that_cannot_be_written_to(cli: CommandLine):
     ):
         assert f"{cli.hub} is not a directory; remove it" in cli.refuses(7, *args)
     assert f"{cli.hub} is not a directory" in cli.refuses(
-        7, "tracker", "serve", "--listen", "127.0.0.1:0", "--state-dir", cli.hub
+        7, "coordinator", "--listen", "127.0.0.1:0", "--state-dir", cli.hub
     )
     assert cli.hub.read_text() == "a file in its place"

@@ -48,7 +48,7 @@ class Cluster:
         self.url = self.coordinator.ready()["url"]
 
     def start_coordinator(self, listen: str = "127.0.0.3:0") -> Running:
-        return self.nodes.start("coordinator", "tracker", "serve", "--listen", listen, "--json", "-q")
+        return self.nodes.start("coordinator", "coordinator", "--listen", listen, "--json", "-q")
 
     def fetch(self, number: int, *options: str, **env: str) -> Running:
         where = ("--coordinator", self.url, "--endpoint", self.endpoint, *options)

@@ -142,7 +142,7 @@ def test_interrupted_the_client_leaves_the_work_to_the_daemon(nodes: Nodes, mode
 
 
 def test_it_serves_what_it_has_to_others(nodes: Nodes, model: Path) -> None:
-    tracker = str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
+    tracker = str(nodes.start("coordinator", "coordinator", "--listen", "127.0.0.5:0", "--json").ready()["url"])
     seeder = nodes.seed(model, "--as", REPO, "--coordinator", tracker)
     seeder.ready()
     running = daemon(nodes, tracker)
@@ -305,7 +305,7 @@ def test_a_limit_takes_effect_while_it_runs(nodes: Nodes, model: Path, seeder: s
 
 def test_what_came_from_the_mirrors_is_offered_to_the_swarm(nodes: Nodes, model: Path) -> None:
     hub, log = nodes.hub(model, repo=REPO)
-    tracker = str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
+    tracker = str(nodes.start("coordinator", "coordinator", "--listen", "127.0.0.5:0", "--json").ready()["url"])
     where = ("--coordinator", tracker, "--endpoint", hub, "--swarm-listen", "127.0.0.11:0", "--json")
     running = nodes.start("node", "daemon", *where)
     running.ready()

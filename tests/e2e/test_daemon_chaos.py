@@ -193,7 +193,7 @@ def answered(client: socket.socket) -> bool:
 
 def seeded(nodes: Nodes, models: Mapping[str, Path]) -> str:
     """The coordinator of a seeder for each model."""
-    coordinator = str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
+    coordinator = str(nodes.start("coordinator", "coordinator", "--listen", "127.0.0.5:0", "--json").ready()["url"])
     where = ("--coordinator", coordinator, "--upload-limit", str(RATE))
     seeders = [
         nodes.seed(folder, "--as", repo, *where, node=f"seeder{number}", address=f"127.0.0.{20 + number}")

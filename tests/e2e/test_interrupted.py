@@ -176,7 +176,7 @@ def test_a_seeder_stops_while_it_mirrors_hashes_or_seeds(nodes: Nodes, source: P
     nodes.ok("node", "verify", REPO)
 
 
-@pytest.mark.parametrize("verb", [("mirror", "serve"), ("tracker", "serve")], ids=lambda verb: verb[0])
+@pytest.mark.parametrize("verb", [("mirror", "serve"), ("coordinator",)], ids=lambda verb: verb[0])
 def test_servers_end_well_when_told_to(nodes: Nodes, verb: tuple[str, str]):
     for by, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         running = nodes.start("node", *verb, "--listen", "127.0.0.1:0", "--json", "-q")

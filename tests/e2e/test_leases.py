@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def coordinator(nodes: Nodes) -> tuple[Running, str]:
-    running = nodes.start("coordinator", "tracker", "serve", "--listen", "127.0.0.4:0", "--json", "-q")
+    running = nodes.start("coordinator", "coordinator", "--listen", "127.0.0.4:0", "--json", "-q")
     return running, str(running.ready()["url"])
 
 

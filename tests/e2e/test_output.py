@@ -23,8 +23,8 @@ FILES = {"config.json": b"{}", "model.safetensors": b"w" * 300_000, "notes/read 
 MODEL = snapshot_of(FILES)
 HEAVY = ("libtorrent", "torch", "transformers", "huggingface_hub", "aiohttp", "pydantic")
 VERBS = (
-    *((verb,) for verb in ("fetch", "import", "mirror", "seed", "torrent", "tracker", "verify")),
-    *(("mirror", "serve"), ("tracker", "serve"), ("torrent", "create"), ("torrent", "show")),
+    *((verb,) for verb in ("coordinator", "fetch", "import", "mirror", "seed", "torrent", "verify")),
+    *(("mirror", "serve"), ("torrent", "create"), ("torrent", "show")),
 )
 
 
@@ -147,7 +147,7 @@ def test_the_program_explains_itself(cli: CommandLine):
 
 
 def test_no_verb_at_all_is_usage_and_helps(cli: CommandLine):
-    for group in ((), ("torrent",), ("mirror",), ("tracker",)):
+    for group in ((), ("torrent",), ("mirror",)):
         done = cli(*group)
         assert (done.code, done.out) == (2, "")
         assert done.err == cli(*group, "--help").out

@@ -1,4 +1,4 @@
-"""A real `p2pmodel tracker serve` process and clients that know nothing of p2pmodel: they find each other."""
+"""A real `p2pmodel coordinator` process and clients that know nothing of p2pmodel: they find each other."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class Coordinator:
 
 @asynccontextmanager
 async def coordinator(*options: str, token: str = "", listen: str = "127.0.0.1:0") -> AsyncIterator[Coordinator]:
-    arguments = ["-m", "p2pmodel", "tracker", "serve", "--listen", listen, "--json", *options]
+    arguments = ["-m", "p2pmodel", "coordinator", "--listen", listen, "--json", *options]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
     try:
@@ -204,7 +204,7 @@ async def test_the_catalog_outlives_a_kill(tmp_path: Path) -> None:
 async def test_a_taken_port_is_one_line() -> None:
     async with coordinator() as tracker:
         taken = tracker.said["url"].removeprefix("http://")
-        arguments = ["-m", "p2pmodel", "tracker", "serve", "--listen", taken]
+        arguments = ["-m", "p2pmodel", "coordinator", "--listen", taken]
         pipe = asyncio.subprocess.PIPE
         second = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
         said, errors = await asyncio.wait_for(second.communicate(), 20)

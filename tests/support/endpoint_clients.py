@@ -32,7 +32,7 @@ def daemon(
 
 
 def tracker(nodes: Nodes) -> str:
-    return str(nodes.start("tracker", "tracker", "serve", "--listen", "127.0.0.5:0", "--json").ready()["url"])
+    return str(nodes.start("coordinator", "coordinator", "--listen", "127.0.0.5:0", "--json").ready()["url"])
 
 
 def shared(nodes: Nodes, node: str, running: Running, python: Path = PYTHON) -> HubClient:

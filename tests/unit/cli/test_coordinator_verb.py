@@ -1,17 +1,17 @@
-"""`p2pmodel tracker serve`: what its options refuse before it listens."""
+"""`p2pmodel coordinator`: what its options refuse before it listens."""
 
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from p2pmodel.cli.coordinator import tracker
+from p2pmodel.cli.coordinator import coordinator
 from p2pmodel.errors import InvalidInput
 
 
 def refused(*arguments: str) -> str:
     with pytest.raises(InvalidInput) as caught:
-        CliRunner().invoke(tracker, ["serve", *arguments], standalone_mode=False, catch_exceptions=False)
+        CliRunner().invoke(coordinator, arguments, standalone_mode=False, catch_exceptions=False)
     return str(caught.value)
 
 
