@@ -1,13 +1,11 @@
 """Settings: file < environment < flags, tokens only where they belong, one clear line for what is wrong."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
-from p2pmodel.config.settings import OFFICIAL_ENDPOINT, MirrorSettings, Settings
-from p2pmodel.config.sources import _ENVIRONMENT, load_settings
+from p2pmodel.config.settings import OFFICIAL_ENDPOINT
+from p2pmodel.config.sources import load_settings
 from p2pmodel.errors import InvalidInput
 
 
@@ -149,22 +147,6 @@ def test_a_named_file_must_exist(tmp_path: Path):
 def test_hub_switches_are_honoured(tmp_path: Path, value: str, offline: bool):
     settings = load(tmp_path, HF_HUB_OFFLINE=value, HF_HUB_DISABLE_PROGRESS_BARS=value)
     assert (settings.offline, settings.progress) == (offline, not offline)
-
-
-def documented(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The keys that a user can set, as README.md writes them."""
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from documented(field.annotation, f"{name}.")
-        elif f"{prefix}{name}" != "origin.state_dir":
-            yield prefix + name
-
-
-@pytest.mark.parametrize("key", [*documented(Settings), *MirrorSettings.model_fields, *_ENVIRONMENT])
-def test_every_setting_is_in_the_readme(key: str):
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("## Settings")[2].partition("\n## ")[0]
-    assert f"`{key}`" in table
 
 
 def test_a_zone_is_a_short_plain_name(tmp_path: Path):
