@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def steps(text: str) -> list[Step]:
         if mark.startswith("not run: "):
             continue
         run = _RUN.fullmatch(mark)
-        assert run, f"this block says neither on which host it runs nor why it does not:\n{block['script']}"
+        assert run, f"this block has neither a host that it runs on nor a reason why it is not run:\n{block['script']}"
         assert block["kind"] == "console"
         found.append(Step(run["host"], block["script"], run["until"] or ""))
     return found
@@ -105,7 +105,7 @@ class Hosts:
 
     def start(self, host: str, *command: str) -> Running:
         """Start a command on `host`; what it started is killed with it."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
         path = os.pathsep.join((str(self._bin), str(Path(sys.executable).parent), os.environ["PATH"]))
         own = {"HOME": str(self.home(host)), "PATH": path, "PYTHONPATH": str(ROOT)}
         if self.endpoint:
@@ -113,7 +113,7 @@ class Hosts:
         process = subprocess.Popen(
             namespaces.inside(f"{self._tag}-{host}", command),
             cwd=self.work,
-            env=kept | own,
+            env=inherited | own,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -125,7 +125,7 @@ class Hosts:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
+    with suppress(ProcessLookupError):  # the shell may have ended before what it started
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -178,10 +178,10 @@ def _is_ready(running: Running, until: str) -> Callable[[], bool]:
     return is_ready
 
 
-def test_every_block_says_where_it_runs() -> None:
+def test_every_block_names_its_host() -> None:
     assert [step.host for step in steps(TEXT)].count("host-a") >= 3
     assert {step.host for step in steps(TEXT)} == dict(_ROW.findall(TEXT)).keys()
-    with pytest.raises(AssertionError, match="neither on which host"):
+    with pytest.raises(AssertionError, match="neither a host"):
         steps("```console\np2pmodel ls\n```\n")
 
 
