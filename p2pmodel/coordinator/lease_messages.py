@@ -39,6 +39,11 @@ class CoordinatorMessage:
     chapters: tuple[str, ...] = ()
 
 
+def lease_path(info_hash: str) -> str:
+    """Path of a swarm's leases below a coordinator's base URL."""
+    return f"/leases/{info_hash}"
+
+
 def demand_text(demand: Demand, piece_count: int) -> str:
     """`demand` as a message."""
     return json.dumps(plain_demand(demand, piece_count), separators=(",", ":"))
@@ -72,13 +77,13 @@ def demand_of(plain: dict[str, Any]) -> Demand:
         raise InvalidInput(f"this is not what a peer lacks: {error!r}") from None
 
 
-def word_text(word: CoordinatorMessage) -> str:
+def message_text(word: CoordinatorMessage) -> str:
     """`word` as a message."""
     return json.dumps(asdict(word), separators=(",", ":"))
 
 
-def parse_word(text: str) -> CoordinatorMessage:
-    """The reverse of `word_text`. Raises InvalidInput."""
+def parse_message(text: str) -> CoordinatorMessage:
+    """The reverse of `message_text`. Raises InvalidInput."""
     plain = object_of(text)
     try:
         grant = plain["grant"]

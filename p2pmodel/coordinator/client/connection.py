@@ -1,30 +1,46 @@
-"""A peer's side of leases and births: telling a coordinator what is lacking, hearing what is ours to pull."""
+"""A peer's connection to its coordinator: sends this peer's state, and holds the coordinator's latest message.
+
+A connection is read, it calls nothing: `grant`, `sources`, `peers`, `alone_for` and `lost_for` describe what the
+coordinator sent last, and `next_change` returns once that changes.
+"""
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Protocol
 
 import aiohttp
 
-from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, demand_text, parse_word
-from p2pmodel.coordinator.leases import Demand
+from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
+from p2pmodel.coordinator.leases import Grant
+from p2pmodel.coordinator.sources import Source
 from p2pmodel.errors import InvalidInput
 
 RECONNECT = 2.0
-"""Seconds until the coordinators are asked again after none answered, or a connection broke."""
+"""Seconds until the coordinators are tried again after none accepted, or a connection broke."""
 LEAST_PAUSE = 0.02
-"""Seconds between words that tell of changes: several pieces may come at once."""
+"""Seconds between messages about changes: several pieces may come at once."""
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-class CoordinatorConnection:
-    """Being at the first of `coordinators` that has us, below its `path`, until cancelled.
+class PeerState(Protocol):
+    """What a peer sends to its coordinator."""
 
-    `say` is asked for our state whenever it is told; `changed()` makes that soon. `on_word` is called with every word
-    of the coordinator, and with None when there is none any more. `greet` gives what is told first on each connection,
-    `query` what its address says of us.
+    def opening(self) -> Sequence[str]:
+        """Messages that begin each connection."""
+
+    def message(self) -> str:
+        """The current state."""
+
+
+class CoordinatorConnection:
+    """A connection to the first of `coordinators` that accepts this peer, at `path` below its base URL.
+
+    `peer` is this peer's address in the swarm, `query` further parameters of the URL, `timeout` the seconds in which
+    a coordinator must accept the connection and send its first message. All times are `time.monotonic()`.
     """
 
     def __init__(
@@ -33,57 +49,100 @@ class CoordinatorConnection:
         path: str,
         *,
         peer: str,
-        say: Callable[[], str],
-        on_word: Callable[[str, CoordinatorMessage | None], None],
         timeout: float,
-        greet: Callable[[], Sequence[str]] = tuple,
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._coordinators = coordinators
         self._path = path
-        # By the id we are known again after a broken connection, with what we have pulled.
-        self._us = {**query, "peer": peer, "id": secrets.token_hex(8)}
-        self._say = say
-        self._on_word = on_word
+        # The id identifies this peer, and what it has downloaded, after a broken connection.
+        self._parameters = {**query, "peer": peer, "id": secrets.token_hex(8)}
         self._timeout = timeout
-        self._greet = greet
-        self._news = asyncio.Event()
+        self._message: CoordinatorMessage | None = None
+        self._coordinator = ""
+        self._since = time.monotonic()
+        """Since when this peer is alone, or without a coordinator."""
+        self._state_changed = asyncio.Event()
         self._answered = asyncio.Event()
+        self._next_change = asyncio.Event()
+
+    # -- what the coordinator sent last ----------------------------------------------------------------------
+
+    @property
+    def coordinator(self) -> str:
+        """Base URL of the coordinator that sent the last message; "" before the first one."""
+        return self._coordinator
+
+    @property
+    def message(self) -> CoordinatorMessage | None:
+        """The last message; None without a coordinator."""
+        return self._message
+
+    @property
+    def grant(self) -> Grant | None:
+        """The pieces that this peer may download; None without a coordinator."""
+        return self._message.grant if self._message else None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The seeders that the coordinator lists."""
+        return self._message.sources if self._message else ()
+
+    @property
+    def peers(self) -> int:
+        """Peers that the coordinator serves, this one included; 0 without a coordinator."""
+        return self._message.grant.peers if self._message else 0
+
+    def alone_for(self, now: float) -> float:
+        """Seconds for which this peer has been the coordinator's only one; 0 while it is not."""
+        return now - self._since if self.peers == 1 else 0.0
+
+    def lost_for(self, now: float) -> float:
+        """Seconds without a coordinator; 0 while there is one."""
+        return now - self._since if self._message is None else 0.0
+
+    # -- waiting and sending ---------------------------------------------------------------------------------
 
     async def answered(self) -> None:
-        """Return once a coordinator has given its word, or every one of them has been asked in vain, or after `timeout`
-        seconds."""
+        """Return once a coordinator has sent a message, or all of them have been tried, or after `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 await self._answered.wait()
 
-    def changed(self) -> None:
-        """Our state has changed."""
-        self._news.set()
+    async def next_change(self) -> None:
+        """Return once another message has come, or the coordinator is lost. Changes before the call do not count."""
+        await self._next_change.wait()
 
-    async def run(self) -> None:
-        """Stay connected until cancelled; it never gives up and raises nothing."""
+    def changed(self) -> None:
+        """Send the state soon: it has changed."""
+        self._state_changed.set()
+
+    async def run(self, state: PeerState) -> None:
+        """Stay connected until cancelled, reconnecting after each failure; raises nothing.
+
+        `state` is sent when `changed()` was called, and at least every `HEARTBEAT` seconds.
+        """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
         async with aiohttp.ClientSession(timeout=limits) as session:
             while True:
                 for coordinator in self._coordinators:
-                    await self._stay(session, coordinator)
+                    await self._stay(session, coordinator, state)
                 self._answered.set()
                 await asyncio.sleep(RECONNECT)
 
-    async def _stay(self, session: aiohttp.ClientSession, coordinator: str) -> None:
-        """Be connected to one coordinator for as long as it lasts."""
+    async def _stay(self, session: aiohttp.ClientSession, coordinator: str, state: PeerState) -> None:
+        """Be connected to one coordinator until the connection ends."""
         try:
             async with self._connected(session, coordinator) as socket, asyncio.TaskGroup() as group:
-                telling = group.create_task(self._tell(socket))
-                await self._hear(socket, coordinator)
-                telling.cancel()
+                sending = group.create_task(self._send(socket, state))
+                await self._receive(socket, coordinator)
+                sending.cancel()
         except* _NETWORK_ERRORS:
             pass
-        except* InvalidInput:  # it speaks another language: as good as none
+        except* InvalidInput:  # a malformed message: the next coordinator is tried
             pass
         finally:
-            self._on_word(coordinator, None)
+            if coordinator == self._coordinator:
+                self._update(None)
 
     @contextlib.asynccontextmanager
     async def _connected(
@@ -91,48 +150,36 @@ class CoordinatorConnection:
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         url = coordinator.rstrip("/") + self._path
         async with asyncio.timeout(self._timeout):
-            socket = await session.ws_connect(url, params=self._us, heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE)
+            socket = await session.ws_connect(
+                url, params=self._parameters, heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE
+            )
         async with socket:
             yield socket
 
-    async def _tell(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        for text in self._greet():
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse, state: PeerState) -> None:
+        for text in state.opening():
             await socket.send_str(text)
         while True:
-            self._news.clear()
-            await socket.send_str(self._say())
+            self._state_changed.clear()
+            await socket.send_str(state.message())
             await asyncio.sleep(LEAST_PAUSE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
-                    await self._news.wait()
+                    await self._state_changed.wait()
 
-    async def _hear(self, socket: aiohttp.ClientWebSocketResponse, coordinator: str) -> None:
-        patience: float | None = self._timeout  # for the first word: later ones come when there is news
-        while (message := await socket.receive(patience)).type is aiohttp.WSMsgType.TEXT:
-            self._on_word(coordinator, parse_word(message.data))
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse, coordinator: str) -> None:
+        patience: float | None = self._timeout  # for the first message: later ones come only with changes
+        while (received := await socket.receive(patience)).type is aiohttp.WSMsgType.TEXT:
+            message = parse_message(received.data)
+            self._coordinator = coordinator
+            self._update(message)
             self._answered.set()
             patience = None
 
-
-class LeaseConnection(CoordinatorConnection):
-    """One swarm's leases. `demand` is asked for what we lack."""
-
-    def __init__(
-        self,
-        coordinators: Sequence[str],
-        info_hash: str,
-        piece_count: int,
-        *,
-        peer: str,
-        demand: Callable[[], Demand],
-        on_word: Callable[[str, CoordinatorMessage | None], None],
-        timeout: float,
-    ) -> None:
-        super().__init__(
-            coordinators,
-            f"/leases/{info_hash}",
-            peer=peer,
-            say=lambda: demand_text(demand(), piece_count),
-            on_word=on_word,
-            timeout=timeout,
-        )
+    def _update(self, message: CoordinatorMessage | None) -> None:
+        with_others = message is not None and message.grant.peers > 1
+        if with_others or (message is None) != (self._message is None):
+            self._since = time.monotonic()
+        self._message = message
+        changed, self._next_change = self._next_change, asyncio.Event()
+        changed.set()

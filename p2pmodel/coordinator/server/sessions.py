@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, word_text
+from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, message_text
 from p2pmodel.coordinator.leases import Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.names import printable
@@ -199,7 +199,7 @@ async def _speak(peer: SessionPeer) -> None:
         told = word
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                await peer.socket.send_str(word_text(word))
+                await peer.socket.send_str(message_text(word))
         except (ConnectionError, TimeoutError, RuntimeError):
             return peer.hang_up()
 

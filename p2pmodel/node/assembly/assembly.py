@@ -101,9 +101,6 @@ class AssemblyDownload:
             coordinators,
             f"/births/{birth_name(self._text)}",
             peer=settings.listen,
-            say=self._say,
-            greet=self._greet,
-            on_word=self._hear,
             timeout=settings.coordinator_timeout,
             query={"revision": refs[0]} if refs else {},
         )
@@ -112,11 +109,7 @@ class AssemblyDownload:
         self._drains = False
         """What is being pulled comes to its end, and nothing new is begun."""
         self._claims_all = False
-        self._word: CoordinatorMessage | None = None
-        self._coordinator = ""
         self._born = ""
-        self._since = time.monotonic()
-        """Since when we are alone, or without a coordinator."""
         self._moved = time.monotonic()
         """When anything was last heard to go on."""
         self._news = asyncio.Event()
@@ -141,9 +134,10 @@ class AssemblyDownload:
                 return AssemblyOutcome(None)
             missing = self._manifest.total_size - self._gathered.size(self._gathered.before)
             await asyncio.to_thread(check_space, self._repo.folder, missing)
-            start(self._presence.run())
+            start(self._presence.run(self))
             await self._presence.answered()
-            if self._word is None:
+            start(self._follow())
+            if self._presence.message is None:
                 raise AssemblyFailed("the coordinator cannot bring those together who want it")
             while True:
                 if await self._together(stock):
@@ -193,23 +187,23 @@ class AssemblyDownload:
         )
 
     def _chapters(self) -> set[str]:
-        base = f"{self._coordinator.rstrip('/')}/births/{birth_name(self._text)}"
-        return {f"{base}/{info_hash}.torrent" for info_hash in self._word.chapters} if self._word else set()
+        base = f"{self._presence.coordinator.rstrip('/')}/births/{birth_name(self._text)}"
+        message = self._presence.message
+        return {f"{base}/{info_hash}.torrent" for info_hash in message.chapters} if message else set()
 
     def _is_alone(self) -> bool:
-        passed = time.monotonic() - self._since
-        return self._has_all_alone() or (self._word is not None and self._word.grant.peers == 1 and passed > ALONE_FOR)
+        return self._has_all_alone() or self._presence.alone_for(time.monotonic()) > ALONE_FOR
 
     def _has_all_alone(self) -> bool:
-        return self._gathered.complete and self._word is not None and self._word.grant.peers == 1
+        return self._gathered.complete and self._presence.peers == 1
 
     def _check_hope(self) -> None:
         now = time.monotonic()
-        if self._word is None and now - self._since > LOST_FOR:
+        if self._presence.lost_for(now) > LOST_FOR:
             raise AssemblyFailed("the coordinator is gone")
         if self._in_flight or now - self._moved < self._settings.stall_timeout:
             return
-        if self._word is not None and self._word.grant.refused:
+        if self._presence.grant and self._presence.grant.refused:
             raise Unavailable(
                 f"{self._manifest.repo} is not complete: its nodes have taken what swarm.origin_budget allows",
                 hint="raise the coordinator's --origin-budget and run the same command: it resumes",
@@ -217,7 +211,7 @@ class AssemblyDownload:
         raise AssemblyFailed("nobody brings what is left")
 
     def _start_pulls(self, staged: StagedFiles, start: Start) -> None:
-        pieces = self._word.grant.pieces if self._word else ()
+        pieces = self._presence.grant.pieces if self._presence.grant else ()
         for run in self._runs(p for p in sorted(pieces) if p not in self._gathered.here and p not in self._in_flight):
             self._in_flight.update(run)
             start(self._pull(staged, run))
@@ -311,9 +305,8 @@ class AssemblyDownload:
         return None if work.cancelled() else work.result()
 
     async def _company(self) -> None:
-        while self._word is None or self._word.grant.peers == 1:
-            self._news.clear()
-            await self._news.wait()
+        while self._presence.peers <= 1:
+            await self._presence.next_change()
 
     async def _finish(self, mirrored: MirrorCopyResult) -> AssemblyOutcome:
         """Everything is here. Whoever comes later shall find a torrent."""
@@ -322,7 +315,7 @@ class AssemblyDownload:
             tree = mirrored.trees.get(span.path)
             if tree:
                 self._tell({piece: tree.piece_hash(piece - span.first_piece) for piece in span.pieces})
-        if self._gathered.rooted and self._word:
+        if self._gathered.rooted and self._presence.message:
             with suppress(TimeoutError, AssemblyFailed):
                 async with asyncio.timeout(BORN_WITHIN):
                     while not self._born:
@@ -333,11 +326,13 @@ class AssemblyDownload:
 
     # -- with the coordinator --------------------------------------------------------------------------------
 
-    def _greet(self) -> list[str]:
+    def opening(self) -> list[str]:
+        """The manifest."""
         self._gathered.greet()
         return [self._text]
 
-    def _say(self) -> str:
+    def message(self) -> str:
+        """The demand, and roots that were not sent on this connection."""
         told = self._gathered.tell(MOST_ROOTS)
         if self._gathered.has_news:
             self._presence.changed()
@@ -359,29 +354,31 @@ class AssemblyDownload:
         """Leases are asked for many at a time, so that slices are long."""
         if self._drains:
             return 0
-        held = sum(piece not in self._gathered.here for piece in self._word.grant.pieces) if self._word else 0
+        grant = self._presence.grant
+        held = sum(piece not in self._gathered.here for piece in grant.pieces) if grant else 0
         mean = self._manifest.total_size / self._layout.piece_count
         size = max(int(self._rate.value() * AHEAD), FIRST_BYTES)
         target = min(max(int(size / mean), LEAST), MOST)
         return target if 2 * held <= target else held
 
-    def _hear(self, coordinator: str, word: CoordinatorMessage | None) -> None:
-        if word is None and coordinator != self._coordinator:
-            return
-        before = self._word
-        crowded = word is not None and word.grant.peers > 1
-        if crowded or (word is None) != (before is None):
-            self._since = time.monotonic()
-        if word and (before is None or (word.left, word.grant.pieces) != (before.left, before.grant.pieces)):
-            self._moved = time.monotonic()
-        self._coordinator, self._word = coordinator, word
-        if word and word.born:
-            self._born = word.born
-        self._news.set()
+    async def _follow(self) -> None:
+        """Follow the coordinator's messages until cancelled."""
+        before: CoordinatorMessage | None = None
+        while True:
+            message = self._presence.message
+            if message and (
+                before is None or (message.left, message.grant.pieces) != (before.left, before.grant.pieces)
+            ):
+                self._moved = time.monotonic()
+            if message and message.born:
+                self._born = message.born
+            before = message
+            self._news.set()
+            await self._presence.next_change()
 
     async def _torrent(self) -> Metainfo:
         """What was born. The pieces of it that are here are put on record, so that nobody looks for them again."""
-        url = f"{self._coordinator.rstrip('/')}/catalog/torrents/{self._born}.torrent"
+        url = f"{self._presence.coordinator.rstrip('/')}/catalog/torrents/{self._born}.torrent"
         try:
             raw = await download_torrent(url, stall=self._settings.coordinator_timeout)
             metainfo = await asyncio.to_thread(parse, raw)
@@ -408,17 +405,18 @@ class AssemblyDownload:
 
     def _progress(self) -> Progress:
         has = self._gathered
-        pulled = has.pulled_bytes if self._word else 0
+        grant = self._presence.grant
+        pulled = has.pulled_bytes if grant else 0
         cached, traded = has.size(has.before), has.size(has.traded)
-        waits = self._word is not None and not self._in_flight and not self._word.grant.pieces
+        waits = grant is not None and not self._in_flight and not grant.pieces
         return Progress(
-            "mirroring" if self._word else "checking",
+            "mirroring" if grant else "checking",
             self._manifest.total_size,
             cached + pulled + traded,
             from_cache=cached,
             from_peers=traded,
             from_mirrors=pulled,
-            peers=self._word.grant.peers - 1 if self._word else 0,
+            peers=grant.peers - 1 if grant else 0,
             download_rate=self._rate.value(),
             waiting_for="what others pull from the mirrors" if waits else "",
         )

@@ -13,11 +13,11 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from typing import Self
 
 from p2pmodel.coordinator.client.catalog import announcing_as, public_name
-from p2pmodel.coordinator.client.connection import LeaseConnection
+from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.lease_messages import lease_path
 from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.bitfield import pack
@@ -291,16 +291,18 @@ class Download:
         self._leaseholder = self._feed = self._waiting.feed = None
         if not self._tally.missing or not self._plan.coordinators:
             return False
-        lessee = partial(
-            LeaseConnection,
+        connection = CoordinatorConnection(
             self._plan.coordinators,
-            self._metainfo.info_hash,
-            self._metainfo.layout.piece_count,
+            lease_path(self._metainfo.info_hash),
             peer=str(ListenAddress(*self._engine.address)),
             timeout=self._plan.coordinator_timeout,
         )
-        waiting = Demand(bits_of(self._tally.missing), near=False, want=0)
-        self._leaseholder = Leaseholder(lessee, seeders, lambda: waiting)
+        self._leaseholder = Leaseholder(
+            connection,
+            seeders,
+            piece_count=self._metainfo.layout.piece_count,
+            waiting=Demand(bits_of(self._tally.missing), near=False, want=0),
+        )
         await self._leaseholder.begin(start)
         return self._leaseholder.shuns_seeders
 

@@ -1,119 +1,132 @@
-"""One transfer under leases: which seeders there are, what is ours to pull, and when we need no lease."""
+"""Leases of one transfer: the seeders, the pieces that this node may download, and when it needs no lease."""
 
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from p2pmodel.coordinator.client.connection import LeaseConnection
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage
+from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text
 from p2pmodel.coordinator.leases import Demand
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.fetch.piece_feed import PieceFeed
 from p2pmodel.node.fetch.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent
 
 ALONE_FOR = 0.4
-"""Seconds in which no other peer came, after which the seeders are joined in the swarm: nobody is there to share with,
-and libtorrent takes less of the processor than we do. One such peer does little harm when others come after all: it
-asks the seeder for what is rarest, which is what nobody has."""
+"""Seconds without another peer after which the seeders are joined in the swarm: there is no peer to share with, and
+libtorrent needs less CPU time than this node's own requests. One such peer does little harm when others come after
+all: it asks the seeder for the rarest pieces, which no other peer has."""
 LOST_FOR = 5.0
-"""Seconds without a coordinator's word after which the seeders are joined, too: they are all that is left."""
+"""Seconds without a coordinator after which the seeders are joined, too: they are the only sources left."""
 LOOK_EVERY = 0.25
 
 
 class Leaseholder:
-    """Between a coordinator and a transfer's feed. `begin` it, then `hold` with what it works for, and `run` it.
+    """Passes a coordinator's grants to a transfer's feed, and the feed's demand to the coordinator.
 
-    `demand` is what to say before there is a feed.
+    Call `begin`, then `hold` with the torrent and its feed, then `run`. `waiting` is the demand before there is a feed.
     """
 
-    def __init__(self, lessee: Callable[..., LeaseConnection], seeders: Seeders, demand: Callable[[], Demand]) -> None:
-        self._lessee = lessee(demand=self._state, on_word=self._hear)
+    def __init__(
+        self, connection: CoordinatorConnection, seeders: Seeders, *, piece_count: int, waiting: Demand
+    ) -> None:
+        self._connection = connection
         self._seeders = seeders
-        self._before = demand
+        self._piece_count = piece_count
+        self._waiting = waiting
         self._feed: PieceFeed | None = None
         self._torrent: SwarmTorrent | None = None
-        self._word: CoordinatorMessage | None = None
-        self._met: CoordinatorMessage | None = None
-        """The last whose sources were met."""
-        self._coordinator = ""
+        self._passed_on: CoordinatorMessage | None = None
+        """The last message whose grant was passed to the feed."""
+        self._introduced: CoordinatorMessage | None = None
+        """The last message whose sources were passed to `seeders`."""
         self._peers: tuple[str, ...] = ()
-        """Where the seeders take part in the swarm."""
-        self._since = time.monotonic()
-        """Since when we are alone, or without a coordinator."""
+        """Addresses of the seeders in the swarm."""
 
     @property
     def shuns_seeders(self) -> bool:
-        """Whether seeders are pulled from under leases, so that they are not to be met in the swarm. Where the
-        coordinator that gives leases knows no seeder, another's tracker may."""
-        return self._word is not None and bool(self._word.sources)
+        """Whether this node downloads from seeders under leases only, and does not connect to them in the swarm.
+
+        False where the coordinator lists no seeder: another tracker may list one.
+        """
+        return bool(self._connection.sources)
 
     def arrived(self, piece: int) -> None:
-        """A piece has come. Only what was ours to bring is news to the coordinator."""
-        if self._word and piece in self._word.grant.pieces:
-            self._lessee.changed()
+        """Note that a piece has come. The coordinator is informed of the pieces that it had leased to this node."""
+        grant = self._connection.grant
+        if grant and piece in grant.pieces:
+            self._connection.changed()
 
     async def begin(self, start: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        """Return once a coordinator has answered, or all were asked in vain; `start` keeps the connection."""
-        start(self._lessee.run())
-        await self._lessee.answered()
-        await self._meet()
+        """Connect, and return once a coordinator has answered or all were tried. `start` runs the connection."""
+        start(self._connection.run(self))
+        await self._connection.answered()
+        await self._introduce_seeders()
 
     def hold(self, torrent: SwarmTorrent, feed: PieceFeed) -> None:
-        """Work for this feed from now on."""
+        """Pass grants to this feed from now on."""
         self._torrent, self._feed = torrent, feed
         self._pass_on()
-        self._lessee.changed()
+        self._connection.changed()
 
     async def run(self) -> None:
-        """Follow what the coordinator says, until cancelled."""
+        """Follow the coordinator's messages until cancelled."""
         joined: set[str] = set()
+        async with companions() as start:
+            start(self._follow())
+            while True:
+                await asyncio.sleep(LOOK_EVERY)
+                await self._introduce_seeders()
+                if self._torrent and self._needs_no_lease():
+                    for peer in set(self._peers) - joined:
+                        _join(self._torrent, peer)
+                    joined.update(self._peers)
+
+    def opening(self) -> Sequence[str]:
+        """No message begins a connection: the first one is the demand."""
+        return ()
+
+    def message(self) -> str:
+        """The demand, as text."""
+        return demand_text(self.demand(), self._piece_count)
+
+    def demand(self) -> Demand:
+        """The feed's demand, or the one before there is a feed."""
+        return self._feed.demand() if self._feed else self._waiting
+
+    async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            await self._meet()
-            if self._torrent and self._needs_no_lease():
-                for peer in set(self._peers) - joined:
-                    _join(self._torrent, peer)
-                joined.update(self._peers)
-
-    def _state(self) -> Demand:
-        return self._feed.demand() if self._feed else self._before()
-
-    def _hear(self, coordinator: str, word: CoordinatorMessage | None) -> None:
-        if word is None and coordinator != self._coordinator:
-            return
-        crowded = word is not None and word.grant.peers > 1
-        if crowded or (word is None) != (self._word is None):
-            self._since = time.monotonic()
-        self._coordinator, self._word = coordinator, word
-        self._pass_on()
+            if self._connection.message is not self._passed_on:
+                self._pass_on()
+            await self._connection.next_change()
 
     def _pass_on(self) -> None:
         if self._feed:
-            self._feed.take(self._word.grant if self._word else None, late=bool(self._word and self._word.late))
+            message = self._passed_on = self._connection.message
+            self._feed.take(self._connection.grant, late=message is not None and message.late)
 
     def _needs_no_lease(self) -> bool:
-        passed = time.monotonic() - self._since
-        if self._word is None:
-            return passed > LOST_FOR
-        return self._word.grant.peers == 1 and passed > ALONE_FOR
+        now = time.monotonic()
+        return self._connection.alone_for(now) > ALONE_FOR or self._connection.lost_for(now) > LOST_FOR
 
-    async def _meet(self) -> None:
-        if self._word is None or self._word is self._met:
+    async def _introduce_seeders(self) -> None:
+        message, coordinator = self._connection.message, self._connection.coordinator
+        if message is None or message is self._introduced:
             return
-        self._met = self._word
-        sources = self._word.sources
-        self._peers = tuple(filter(None, (source.peer_seen_from(self._coordinator) for source in sources)))
-        await self._seeders.know([Endpoint(s.seen_from(self._coordinator), s.token, s.zone) for s in sources])
+        self._introduced = message
+        sources = message.sources
+        self._peers = tuple(filter(None, (source.peer_seen_from(coordinator) for source in sources)))
+        await self._seeders.know([Endpoint(s.seen_from(coordinator), s.token, s.zone) for s in sources])
 
 
 def _join(torrent: SwarmTorrent, peer: str) -> None:
     try:
         address = ListenAddress.parse(peer)
-        ipaddress.ip_address(address.host)  # the engine knows no names
+        ipaddress.ip_address(address.host)  # the engine resolves no names
     except (InvalidInput, ValueError):
-        return  # a coordinator may say what it wants
+        return  # the coordinator sent no address
     torrent.connect(address.host, address.port)

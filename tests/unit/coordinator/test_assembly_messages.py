@@ -13,7 +13,7 @@ from p2pmodel.coordinator.assembly_messages import (
     parse_tidings,
     tidings_text,
 )
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_word, word_text
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, message_text, parse_message
 from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.errors import InvalidInput
 from tests.support.torrent_files import SMALL, manifest_of
@@ -54,7 +54,7 @@ def test_malformed_roots(told: object) -> None:
 
 def test_words_of_births_and_of_coordinators_that_know_none() -> None:
     word = CoordinatorMessage(Grant((1, 2), peers=3), born="ab" * 32, left=4)
-    assert parse_word(word_text(word)) == word
-    plain = json.loads(word_text(word))
+    assert parse_message(message_text(word)) == word
+    plain = json.loads(message_text(word))
     del plain["born"], plain["left"]
-    assert parse_word(json.dumps(plain)) == CoordinatorMessage(Grant((1, 2), peers=3))
+    assert parse_message(json.dumps(plain)) == CoordinatorMessage(Grant((1, 2), peers=3))

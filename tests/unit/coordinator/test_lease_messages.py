@@ -10,9 +10,9 @@ from p2pmodel.coordinator.lease_messages import (
     MAX_MESSAGE,
     CoordinatorMessage,
     demand_text,
+    message_text,
     parse_demand,
-    parse_word,
-    word_text,
+    parse_message,
 )
 from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.coordinator.sources import Source
@@ -47,7 +47,7 @@ def test_a_demand_survives(demand: Demand) -> None:
 
 @given(WORDS)
 def test_a_word_survives(word: CoordinatorMessage) -> None:
-    assert parse_word(word_text(word)) == word
+    assert parse_message(message_text(word)) == word
 
 
 def test_a_demand_of_the_largest_torrent_fits() -> None:
@@ -64,9 +64,9 @@ def test_a_peer_of_before_does_not_say_what_it_has_leased() -> None:
 
 def test_more_than_is_asked_for_is_passed_over() -> None:
     demand = json.loads(demand_text(Demand(5, near=True), COUNT)) | {"new": 1}
-    word = json.loads(word_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
+    word = json.loads(message_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
     assert parse_demand(json.dumps(demand)) == Demand(5, near=True)
-    assert parse_word(json.dumps(word)) == CoordinatorMessage(Grant((1,)), (Source("http://s.test"),))
+    assert parse_message(json.dumps(word)) == CoordinatorMessage(Grant((1,)), (Source("http://s.test"),))
 
 
 def with_field(plain: dict[str, object], path: list[str], value: object) -> str:
@@ -117,21 +117,21 @@ def test_a_demand_with_a_wrong_field_is_refused(field: str, value: object) -> No
     ],
 )
 def test_a_word_with_a_wrong_field_is_refused(path: str, value: object) -> None:
-    plain = json.loads(word_text(CoordinatorMessage(Grant((1,)), ())))
+    plain = json.loads(message_text(CoordinatorMessage(Grant((1,)), ())))
     with pytest.raises(InvalidInput, match="this is not a grant"):
-        parse_word(with_field(plain, path.split("."), value))
+        parse_message(with_field(plain, path.split("."), value))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"', "[" * 100_000, '{"want": ' + "9" * 5000 + "}"])
 def test_what_is_no_object_is_refused(text: str) -> None:
-    for parse in (parse_demand, parse_word):
+    for parse in (parse_demand, parse_message):
         with pytest.raises(InvalidInput, match="the message is not a JSON object"):
             parse(text)
 
 
 @given(st.text() | JSON.map(json.dumps))
 def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
-    for parse in (parse_demand, parse_word):
+    for parse in (parse_demand, parse_message):
         with pytest.raises(InvalidInput):
             parse(text)
 
@@ -152,7 +152,7 @@ def test_any_value_in_any_field_of_a_word_is_read_or_refused(
     word: CoordinatorMessage, path: str, value: object
 ) -> None:
     try:
-        found = parse_word(with_field(json.loads(word_text(word)), path.split("."), value))
+        found = parse_message(with_field(json.loads(message_text(word)), path.split("."), value))
     except InvalidInput:
         return
     assert all(isinstance(piece, int) and piece >= 0 for piece in found.grant.pieces)

@@ -1,23 +1,30 @@
-"""A peer's side of the leases: whom it asks, what it hears, and that nobody can hold it up or break it."""
+"""A peer's connection to its coordinators: which one it uses, what it receives, and that none can stop or break it."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 
 from p2pmodel.coordinator.client import connection
-from p2pmodel.coordinator.client.connection import LeaseConnection
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_demand, word_text
+from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.lease_messages import (
+    CoordinatorMessage,
+    demand_text,
+    lease_path,
+    message_text,
+    parse_demand,
+)
 from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Sources
+from p2pmodel.core.tasks import companions
 from p2pmodel.http.server import serving
 from tests.support.eventually import eventually
 from tests.support.node_swarm import assert_nothing_runs
@@ -68,38 +75,39 @@ def saying(text: str) -> Handler:
 
 
 class Client:
-    """A lessee of one swarm that lacks piece 0 until told otherwise; `heard` is what it was told, by whom."""
+    """A leaseholder of one swarm that lacks piece 0 at first; `received` has each change of its connection."""
 
     def __init__(self, *coordinators: str, timeout: float = 0.5) -> None:
         self.lacks = 1
-        self.heard: list[tuple[str, CoordinatorMessage | None]] = []
-        self.lessee = LeaseConnection(
-            coordinators,
-            PUBLICATION.info_hash,
-            PUBLICATION.piece_count,
-            peer="10.0.0.1:6881",
-            demand=lambda: Demand(self.lacks, near=False),
-            on_word=lambda *word: self.heard.append(word),
-            timeout=timeout,
+        self.received: list[tuple[str, CoordinatorMessage | None]] = []
+        self.connection = CoordinatorConnection(
+            coordinators, lease_path(PUBLICATION.info_hash), peer="10.0.0.1:6881", timeout=timeout
         )
+
+    def opening(self) -> Sequence[str]:
+        return ()
+
+    def message(self) -> str:
+        return demand_text(Demand(self.lacks, near=False), PUBLICATION.piece_count)
+
+    async def _follow(self) -> None:
+        while True:
+            await self.connection.next_change()
+            self.received.append((self.connection.coordinator, self.connection.message))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Client"]:
-        task = asyncio.create_task(self.lessee.run())
-        try:
+        async with companions() as start:
+            start(self._follow())
+            start(self.connection.run(self))
             yield self
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     @property
     def pieces(self) -> tuple[int, ...] | None:
-        word = self.heard[-1][1] if self.heard else None
-        return word.grant.pieces if word else None
+        return self.connection.grant.pieces if self.connection.grant else None
 
     async def until(self, met: Callable[[], bool], what: str) -> None:
-        await eventually(met, seconds=5, what=f"{what}: {self.heard}")
+        await eventually(met, seconds=5, what=f"{what}: {self.received}")
 
 
 @pytest.fixture(autouse=True)
@@ -109,10 +117,10 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_it_tells_what_it_lacks_and_hears_what_is_its_own() -> None:
     async with coordinator() as url, Client(url).running() as client:
-        await client.lessee.answered()
+        await client.connection.answered()
         await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
         client.lacks = 2
-        client.lessee.changed()
+        client.connection.changed()
         await client.until(lambda: client.pieces == (1,), "piece 1 is leased")
     await assert_nothing_runs()
 
@@ -124,13 +132,13 @@ async def test_it_speaks_again_and_again_and_at_once_about_news(monkeypatch: pyt
     async def listen(socket: web.WebSocketResponse, _request: web.Request) -> None:
         async for message in socket:
             told.append(parse_demand(message.data).scarce)
-            await socket.send_str(word_text(CoordinatorMessage(Grant())))
+            await socket.send_str(message_text(CoordinatorMessage(Grant())))
 
     async with speaking(listen) as url, Client(url).running() as client:
         await client.until(lambda: len(told) >= 3, f"a heartbeat: {told}")
         monkeypatch.setattr(connection, "HEARTBEAT", 60.0)
         client.lacks = 2
-        client.lessee.changed()
+        client.connection.changed()
         await client.until(lambda: told[-1] == 2, f"news: {told}")
 
 
@@ -154,29 +162,29 @@ async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
 async def test_a_coordinator_that_gives_no_leases_is_passed_over(handler: Handler) -> None:
     async with speaking(handler) as bad, coordinator() as good, Client(bad, good, timeout=0.3).running() as client:
         await client.until(lambda: client.pieces == (0,), "the next one is asked")
-        assert client.heard[-1][0] == good
+        assert client.connection.coordinator == good
 
 
 @pytest.mark.parametrize("coordinators", [(), (CLOSED,), (CLOSED, "nonsense", "ftp://x.test", "http://[::1")])
 async def test_when_nobody_answers_that_is_known_soon(coordinators: tuple[str, ...]) -> None:
     async with Client(*coordinators, timeout=5).running() as client:
         async with asyncio.timeout(3):
-            await client.lessee.answered()
-        assert {word for _, word in client.heard} <= {None}
+            await client.connection.answered()
+        assert client.connection.message is None
     await assert_nothing_runs()
 
 
 async def test_a_coordinator_without_leases_answers_in_vain() -> None:
     async with serving(web.Application(), "127.0.0.1", 0) as url, Client(url, timeout=5).running() as client:
         async with asyncio.timeout(3):
-            await client.lessee.answered()
+            await client.connection.answered()
         assert client.pieces is None
 
 
 async def test_mute_coordinators_are_waited_for_once_however_many_there_are() -> None:
     async with speaking(mute) as url, Client(*[url] * 20, timeout=0.3).running() as client:
         async with asyncio.timeout(3):
-            await client.lessee.answered()
+            await client.connection.answered()
 
 
 async def test_a_coordinator_that_restarts_is_found_again() -> None:
@@ -184,7 +192,7 @@ async def test_a_coordinator_that_restarts_is_found_again() -> None:
         async with coordinator() as url:
             client = await stack.enter_async_context(Client(url).running())
             await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
-        await client.until(lambda: client.heard[-1] == (url, None), "that it is gone")
+        await client.until(lambda: client.received[-1] == (url, None), "that it is gone")
         async with coordinator(port=int(url.rpartition(":")[2])):
             await client.until(lambda: client.pieces == (0,), "piece 0 is leased again")
     await assert_nothing_runs()
@@ -195,13 +203,34 @@ async def test_the_next_one_takes_over_at_once() -> None:
         async with coordinator() as first:
             client = await stack.enter_async_context(Client(first, second).running())
             await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
-            assert client.heard[-1][0] == first
-        await client.until(lambda: client.heard[-1][0] == second and client.pieces == (0,), "the second one")
+            assert client.connection.coordinator == first
+        await client.until(lambda: client.connection.coordinator == second and client.pieces == (0,), "the second one")
 
 
 async def test_silence_after_the_first_word_is_no_failure() -> None:
     word = CoordinatorMessage(Grant((0,)))
-    async with speaking(saying(word_text(word))) as url, Client(url, timeout=0.1).running() as client:
+    async with speaking(saying(message_text(word))) as url, Client(url, timeout=0.1).running() as client:
         await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
         await asyncio.sleep(0.3)
-        assert client.heard == [(url, word)]
+        assert client.received == [(url, word)]
+
+
+async def test_the_time_alone_and_the_time_without_a_coordinator_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(connection.time, "monotonic", lambda: now)
+    told = CoordinatorConnection((), "/leases/x", peer="10.0.0.1:6881", timeout=1)
+    assert (told.peers, told.grant, told.sources) == (0, None, ())
+    assert (told.alone_for(105), told.lost_for(105)) == (0, 5)
+    now = 110.0
+    told._update(CoordinatorMessage(Grant((1,), peers=1)))
+    assert (told.alone_for(112), told.lost_for(112)) == (2, 0)
+    now = 120.0
+    told._update(CoordinatorMessage(Grant((2,), peers=1)))
+    assert told.alone_for(121) == 11
+    told._update(CoordinatorMessage(Grant((2,), peers=3)))
+    assert (told.peers, told.alone_for(125), told.lost_for(125)) == (3, 0, 0)
+    told._update(CoordinatorMessage(Grant((2,), peers=1)))
+    assert told.alone_for(125) == 5
+    now = 130.0
+    told._update(None)
+    assert (told.alone_for(131), told.lost_for(131)) == (0, 1)

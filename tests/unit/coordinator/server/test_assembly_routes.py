@@ -12,7 +12,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgTy
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.assembly import birth_layout
 from p2pmodel.coordinator.assembly_messages import birth_name, manifest_text, tidings_text
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_word
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -58,7 +58,7 @@ class Peer:
         while True:
             message = await self.socket.receive(BOUND)
             assert message.type is WSMsgType.TEXT, message
-            if met(word := parse_word(message.data)):
+            if met(word := parse_message(message.data)):
                 return word
 
 
@@ -150,7 +150,7 @@ async def test_a_seeder_that_publishes_meanwhile_ends_the_birth() -> None:
                 message = await peer.socket.receive(0.2)
             except TimeoutError:
                 continue
-            if parse_word(message.data).born == INFO_HASH:
+            if parse_message(message.data).born == INFO_HASH:
                 return
         raise AssertionError("it was not told")
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text, parse_word
+from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text, parse_message
 from p2pmodel.coordinator.leases import SILENCE, Demand, bits_of
 from p2pmodel.coordinator.server import sessions
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -42,7 +42,7 @@ class Peer:
         """What it is told next."""
         message = await self.socket.receive(BOUND)
         assert message.type is WSMsgType.TEXT, message
-        return parse_word(message.data)
+        return parse_message(message.data)
 
     async def until(self, met: Callable[[CoordinatorMessage], bool]) -> CoordinatorMessage:
         """The first word for which `met` holds."""
