@@ -26,7 +26,7 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
     NoDaemon."""
     where = server(settings.client) or settings.daemon.socket
     if where is None:
-        raise InvalidInput("no socket of a daemon is configured", hint="see 'Settings' in README.md")
+        raise InvalidInput("no socket of a daemon is configured", hint="see docs/reference/settings.md")
     async with Client(where) as client:
         yield client
 

@@ -1,13 +1,15 @@
-"""Settings, frozen and passed down in parts. `configuration` reads them, once.
+"""Settings, frozen and passed down in sections. `sources` reads them, once.
 
-The keys and their defaults are documented in README.md; a test holds the two together.
+docs/reference/settings.md is generated from these models and their attribute docstrings.
 """
 
 import re
 from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.core.addresses import ListenAddress
@@ -16,9 +18,14 @@ from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
 OFF = "off"
-"""What stands in place of an address where nobody is to listen."""
+"""The value of an address setting that turns its listener off."""
 
 _ZONE = re.compile(r"[A-Za-z0-9._-]{0,64}")
+
+
+def split_list(value: Any, separator: str) -> Any:
+    """The parts of a text such as an environment variable holds; what is no text stays as it is."""
+    return tuple(part.strip() for part in value.split(separator) if part.strip()) if isinstance(value, str) else value
 
 
 class _Section(BaseModel):
@@ -33,18 +40,17 @@ class MirrorSettings(_Section):
     priority: int = 0
     """Lower is asked first; equal priorities keep the order of the list."""
     token_env: str | None = None
-    """Environment variable with the bearer token meant for this endpoint."""
+    """Environment variable that holds the bearer token of this endpoint."""
     token: SecretStr | None = Field(default=None, repr=False)
     max_connections: int = Field(default=8, ge=1, le=64)
     max_bytes_per_second: int | None = Field(default=None, ge=1024)
-    """Over all connections together; None is unlimited."""
+    """Rate limit over all connections to this mirror, bytes/s; None: unlimited."""
     ca_file: Path | None = None
-    """PEM file of certificate authorities that this endpoint's certificate may be signed by, besides the system's."""
+    """PEM file of certificate authorities trusted for this endpoint, besides the system's."""
     fallback: bool = False
-    """Asked only when no other mirror can be; it never shares a download with others."""
+    """Use this mirror only while no other is available; it never shares a download."""
     client_tokens: bool | None = None
-    """Whether the token that a client of the daemon's hub endpoint sends may be passed on to it; None: if it is the
-    official hub."""
+    """Whether tokens of the hub endpoint's clients are forwarded to this mirror; None: only to the official hub."""
 
     @field_validator("endpoint")
     @classmethod
@@ -53,50 +59,52 @@ class MirrorSettings(_Section):
 
     @property
     def takes_client_tokens(self) -> bool:
-        """`client_tokens`, decided."""
+        """`client_tokens` with its default applied."""
         return self.endpoint == OFFICIAL_ENDPOINT if self.client_tokens is None else self.client_tokens
 
 
 class OriginSettings(_Section):
-    """How mirrors are pulled from."""
+    """Downloads from the mirrors."""
 
     part_size: int = Field(default=16 << 20, ge=1 << 16)
-    """Bytes asked for in one ranged request."""
+    """Size of one ranged request, bytes."""
     connect_timeout: float = Field(default=10.0, gt=0)
+    """Seconds to connect to a mirror."""
     read_timeout: float = Field(default=20.0, gt=0)
-    """Seconds without a byte after which a request counts as stalled."""
+    """Seconds without a byte after which a request has stalled."""
     patience: float = Field(default=120.0, gt=0)
-    """Seconds for which failing mirrors are retried without any progress before the job gives up."""
+    """Seconds of retries without progress after which a download gives up."""
     state_dir: Path | None = None
-    """Where what is known of the mirrors is kept; None remembers nothing. Follows `Settings.state_dir`."""
+    """Folder of the mirrors' measured state; None: kept in memory. Always that of `state_dir`."""
 
 
 class SwarmSettings(_Section):
-    """How this node takes part in swarms."""
+    """This node as a peer."""
 
     listen: str = "127.0.0.1:0"
-    """ADDRESS:PORT for peers; port 0 takes a free one. Loopback unless set."""
+    """Address for peers, ADDRESS:PORT; port 0 takes a free one. Loopback by default."""
     coordinator_timeout: float = Field(default=5.0, gt=0)
-    """Seconds to wait for the coordinators before going on without them."""
+    """Seconds to wait for the coordinators before a fetch goes on without them."""
     magnet_timeout: float = Field(default=60.0, gt=0)
-    """Seconds in which some peer must have sent the metadata a magnet stands for."""
+    """Seconds to wait for the metadata of a magnet link from peers."""
     peer_timeout: float = Field(default=10.0, gt=0)
-    """Seconds without progress from peers after which missing pieces are taken from the mirrors."""
+    """Seconds without progress from peers after which missing pieces are downloaded from the mirrors."""
     stall_timeout: float = Field(default=120.0, gt=0)
-    """Seconds without any progress after which a fetch that nobody can feed gives up."""
+    """Seconds without any progress after which a fetch gives up."""
     upload_limit: int = Field(default=0, ge=0)
-    """Bytes a second to all peers together; 0 is unlimited."""
+    """Upload limit over all peers, bytes/s; 0: unlimited."""
     download_limit: int = Field(default=0, ge=0)
+    """Download limit over all peers, bytes/s; 0: unlimited."""
     origin_budget: float = Field(default=1.05, ge=0)
-    """Copies of a snapshot that the peers of a coordinator may take from the mirrors together; 0 is unlimited."""
+    """Copies of a snapshot that all peers of a coordinator together may download from the mirrors; 0: unlimited."""
     zone: str = ""
-    """The rack or site of this node: trackers tell it mainly of peers of the same zone."""
+    """Rack or site of this node. Trackers return mainly peers of the same zone."""
 
     @field_validator("zone")
     @classmethod
     def _check_zone(cls, value: str) -> str:
         if not _ZONE.fullmatch(value):
-            raise ValueError("a zone is named by at most 64 letters, digits, '.', '_' or '-'")
+            raise ValueError("a zone name has at most 64 letters, digits, '.', '_' or '-'")
         return value
 
     @field_validator("listen")
@@ -109,26 +117,26 @@ class SwarmSettings(_Section):
 
 
 class WatchSettings(_Section):
-    """When `mirrors watch` raises an alarm, and where it says so."""
+    """Alarms of `p2pmodel mirrors watch`."""
 
     interval: float = Field(default=30.0, ge=0.1)
-    """Seconds from one probe of a mirror to its next."""
+    """Seconds between two probes of a mirror."""
     max_latency_ms: float = Field(default=100.0, gt=0)
-    """Milliseconds to connect above which a mirror is slow."""
+    """Connect time above which a mirror is slow, milliseconds."""
     min_mbps: float = Field(default=50.0, ge=0)
-    """Megabytes a second below which a mirror is slow."""
+    """Speed below which a mirror is slow, MB/s."""
     min_samples: int = Field(default=5, ge=1, le=1000)
-    """Probes whose median an alarm looks at; before there are as many, there is none."""
+    """Number of probes whose median an alarm evaluates; no alarm before that many."""
     webhook: str | None = None
-    """URL that each alarm and recovery is posted to."""
+    """URL to which each alarm and each recovery is posted."""
     metrics: str | None = None
-    """ADDRESS:PORT at which Prometheus may ask; port 0 takes a free one."""
+    """Address of the Prometheus metrics, ADDRESS:PORT; port 0 takes a free one."""
 
     @field_validator("webhook")
     @classmethod
     def _check_webhook(cls, value: str | None) -> str | None:
         if value is not None:
-            # What it may have besides, and may be secret, is not for the message.
+            # A query or fragment may hold a secret, so it stays out of the message.
             check_url(value.partition("#")[0].partition("?")[0])
         return value
 
@@ -142,17 +150,18 @@ class WatchSettings(_Section):
 
 
 class DaemonSettings(_Section):
-    """How the daemon of a node is reached, and how much it does at once."""
+    """The daemon of a node."""
 
     socket: Path | None = None
-    """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `Settings.state_dir`."""
+    """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `state_dir`."""
     max_active: int = Field(default=3, ge=1, le=100)
-    """Transfers that download at a time; further ones wait. Those that are complete serve beside them."""
+    """Number of transfers that download at a time; further ones wait. Complete transfers keep serving."""
     hub_listen: str | None = None
-    """ADDRESS:PORT of the hub endpoint, or `off`; None: 127.0.0.1:8092, unless that is taken."""
-    upload_schedule: tuple[str, ...] = ()
-    """`[DAYS ]HH:MM-HH:MM=RATE`, local time: the first window that applies replaces `swarm.upload_limit`."""
-    download_schedule: tuple[str, ...] = ()
+    """Address of the hub endpoint, ADDRESS:PORT or `off`; None: 127.0.0.1:8092, unless that is in use."""
+    upload_schedule: Annotated[tuple[str, ...], NoDecode] = ()
+    """Windows `[DAYS ]HH:MM-HH:MM=RATE`, local time; the first that applies replaces `swarm.upload_limit`."""
+    download_schedule: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same for `swarm.download_limit`. In an environment variable windows are separated by `;`."""
 
     @field_validator("hub_listen")
     @classmethod
@@ -161,6 +170,11 @@ class DaemonSettings(_Section):
             return value if value in (None, OFF) else str(ListenAddress.parse(str(value)))
         except InvalidInput as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("upload_schedule", "download_schedule", mode="before")
+    @classmethod
+    def _split_schedule(cls, value: Any) -> Any:
+        return split_list(value, ";")
 
     @field_validator("upload_schedule", "download_schedule")
     @classmethod
@@ -173,48 +187,51 @@ class DaemonSettings(_Section):
 
 
 class HttpSettings(_Section):
-    """What each of the daemon's HTTP addresses bears: the control API's and the hub endpoint's, over TCP."""
+    """TLS and limits of the daemon's HTTP addresses over TCP: control API and hub endpoint."""
 
     tls_certificate: Path | None = None
-    """PEM file with the certificate and those it was signed with; None: plain HTTP."""
+    """PEM file with the server certificate and its chain; None: plain HTTP."""
     tls_key: Path | None = None
-    """PEM file with its private key."""
+    """PEM file with the private key of the certificate."""
     tls_client_ca: Path | None = None
-    """PEM file of the authorities one of which must have signed the certificate of each client; None: any client."""
+    """PEM file of the authorities that must have signed each client's certificate; None: no client certificates."""
     max_connections: int = Field(default=4096, ge=1)
+    """Open connections of one listener."""
     max_connections_per_address: int = Field(default=1024, ge=1)
+    """Open connections from one address."""
     max_requests_per_second: float = Field(default=1000.0, ge=0)
-    """From one address, in the long run; 0 is unlimited."""
+    """Requests/s from one address, long-term average; 0: unlimited."""
     header_timeout: float = Field(default=15.0, gt=0)
-    """Seconds for the TLS handshake, and from there, or from its first byte, until the header of a request is here."""
+    """Seconds for the TLS handshake, and for the header of a request."""
     body_timeout: float = Field(default=60.0, gt=0)
     """Seconds for the body of a request."""
     stall_timeout: float = Field(default=120.0, ge=0.1)
-    """Seconds after which who takes nothing of what it is sent is cut off."""
+    """Seconds without the client reading after which its connection is closed."""
 
     @property
     def unpaced(self) -> "HttpSettings":
-        """The same for who may ask as often as he likes."""
+        """The same limits without a request rate."""
         return self.model_copy(update={"max_requests_per_second": 0})
 
     @property
     def asks_for_certificates(self) -> bool:
-        """Whether only clients with a certificate get in."""
+        """Whether clients need a certificate."""
         return self.tls_client_ca is not None
 
 
 class ClientSettings(_Section):
-    """Which daemon is asked, instead of the one of this machine."""
+    """The daemon that commands talk to, if not the one of this machine."""
 
     server: str | None = None
-    """URL of the control API of a daemon; None: by the unix socket."""
+    """URL of a daemon's control API; None: the unix socket."""
     ca_file: Path | None = None
-    """PEM file of certificate authorities that its certificate may be signed by, besides the system's."""
+    """PEM file of certificate authorities trusted for that daemon, besides the system's."""
     token_file: Path | None = None
-    """File with the token that it asks for."""
+    """File with the daemon's token, mode 0600."""
     certificate: Path | None = None
-    """PEM file with a certificate to show it; `key` is its private key."""
+    """PEM file with a client certificate."""
     key: Path | None = None
+    """PEM file with the private key of `certificate`."""
 
     @field_validator("server")
     @classmethod
@@ -223,23 +240,33 @@ class ClientSettings(_Section):
 
 
 class Settings(_Section):
-    """Everything a command needs to know about its surroundings."""
+    """All settings of one run."""
 
     cache_dir: Path
-    """The hub cache: HF_HUB_CACHE, or HF_HOME/hub."""
+    """Hugging Face cache; HF_HUB_CACHE, else HF_HOME/hub."""
     mirrors: tuple[MirrorSettings, ...]
-    coordinators: tuple[str, ...] = ()
-    """Base URLs of tracker-and-catalog services."""
+    """`[[mirrors]]` tables in the order they are asked; P2PMODEL_ENDPOINTS and HF_ENDPOINT replace them."""
+    coordinators: Annotated[tuple[str, ...], NoDecode] = ()
+    """Base URLs of coordinators; comma-separated in an environment variable."""
     state_dir: Path | None = None
-    """What is worth keeping between runs, but no data: P2PMODEL_STATE_DIR, or XDG_STATE_HOME/p2pmodel."""
+    """Folder of state that outlives a run; XDG_STATE_HOME/p2pmodel by default."""
     offline: bool = False
+    """Ask no mirror; HF_HUB_OFFLINE sets it."""
     progress: bool = True
+    """Show progress on stderr; HF_HUB_DISABLE_PROGRESS_BARS turns it off."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level of log lines on stderr."""
     origin: OriginSettings = OriginSettings()
     swarm: SwarmSettings = SwarmSettings()
     watch: WatchSettings = WatchSettings()
     daemon: DaemonSettings = DaemonSettings()
     http: HttpSettings = HttpSettings()
     client: ClientSettings = ClientSettings()
+
+    @field_validator("coordinators", mode="before")
+    @classmethod
+    def _split_coordinators(cls, value: Any) -> Any:
+        return split_list(value, ",")
 
     @field_validator("coordinators")
     @classmethod

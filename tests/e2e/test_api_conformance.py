@@ -39,7 +39,7 @@ def test_it_answers_as_its_document_says(
     hub, _ = nodes.hub(source, repo=REPO)
     options = ("--token-file", token, "--read-only") if guarded else ()
     where = ("--control-listen", "127.0.0.1:0", "--hub-listen", "off", "--endpoint", hub, "--json", *options)
-    daemon = nodes.start("node", "daemon", *where, P2PMODEL_PATIENCE="1", P2PMODEL_CONNECT_TIMEOUT="1")
+    daemon = nodes.start("node", "daemon", *where, P2PMODEL_ORIGIN_PATIENCE="1", P2PMODEL_ORIGIN_CONNECT_TIMEOUT="1")
     url = f"{daemon.ready()['url']}/api/v1/openapi.json"
     nodes.ok("node", "fetch", REPO)
     [transfer] = nodes.ok("node", "status", "--json").json["transfers"]

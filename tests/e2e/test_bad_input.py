@@ -86,9 +86,15 @@ def test_words_that_make_no_sense_exit_with_2_and_touch_nothing(cli: CommandLine
         ({"HF_ENDPOINT": "hf-mirror.example"}, "HF_ENDPOINT: 'hf-mirror.example' is not an http:// or https:// URL"),
         ({"HF_MIRROR_PRIORITY": "nobody"}, "mirror 'nobody' is neither a URL nor the name of one (official)"),
         ({"P2PMODEL_ENDPOINTS": "nobody"}, "mirror 'nobody' is neither a URL"),
-        ({"P2PMODEL_COORDINATORS": "http://a, b"}, "setting coordinators: 'b' is not an http:// or https:// URL"),
-        ({"P2PMODEL_PATIENCE": "long"}, "setting origin.patience or P2PMODEL_PATIENCE: should be a valid number"),
-        ({"P2PMODEL_LISTEN": "here"}, "setting swarm.listen or P2PMODEL_LISTEN: 'here' is not an address"),
+        (
+            {"P2PMODEL_COORDINATORS": "http://a, b"},
+            "setting coordinators or P2PMODEL_COORDINATORS: 'b' is not an http:// or https:// URL",
+        ),
+        (
+            {"P2PMODEL_ORIGIN_PATIENCE": "long"},
+            "setting origin.patience or P2PMODEL_ORIGIN_PATIENCE: should be a valid number",
+        ),
+        ({"P2PMODEL_SWARM_LISTEN": "here"}, "setting swarm.listen or P2PMODEL_SWARM_LISTEN: 'here' is not an address"),
         ({"P2PMODEL_CONFIG": "none.toml"}, "there is no settings file none.toml"),
     ],
 )
@@ -101,7 +107,7 @@ def test_settings_that_make_no_sense_exit_with_2_and_are_named(cli: CommandLine,
     [
         (b"[swarm", "settings file p2pmodel.toml cannot be read: "),
         (b"\xff", "settings file p2pmodel.toml cannot be read: "),
-        (b"color = 1", "setting color: there is no such setting; see 'Settings' in README.md"),
+        (b"color = 1", "setting color: there is no such setting; see docs/reference/settings.md"),
         (b"swarm = 1", "setting swarm: expected a table"),
         (b"[[mirrors]]\nname = 'x'", "setting mirrors.0.endpoint: it is missing"),
     ],
@@ -126,7 +132,7 @@ def hub(**options: Any) -> Iterator[str]:
 
 def both(cli: CommandLine, code: int, ref: str, *args: str, **env: str) -> str:
     """The line that `fetch` says, after `seed` has said the same."""
-    quick = {"P2PMODEL_PATIENCE": "1", "P2PMODEL_CONNECT_TIMEOUT": "2", **env}
+    quick = {"P2PMODEL_ORIGIN_PATIENCE": "1", "P2PMODEL_ORIGIN_CONNECT_TIMEOUT": "2", **env}
     said = cli.refuses(code, "seed", "-q", "--once", ref, *args, **quick)
     assert said == cli.refuses(code, "fetch", "-q", ref, *args, **quick)
     assert not list(cli.hub.rglob("snapshots")), "a snapshot of something that is not to be had"
@@ -262,7 +268,9 @@ def test_torrent_urls_that_lead_nowhere(cli: CommandLine):
             ("junk", 5, "it is not canonical bencode"),
             ("slow", 6, f"{where}slow.torrent cannot be downloaded: timed out"),
         ):
-            line = cli.refuses(code, *FETCH, f"{base}/secret/{name}.torrent?token=x", P2PMODEL_READ_TIMEOUT="0.3")
+            line = cli.refuses(
+                code, *FETCH, f"{base}/secret/{name}.torrent?token=x", P2PMODEL_ORIGIN_READ_TIMEOUT="0.3"
+            )
             assert words in line
             assert "secret" not in line
             assert "token" not in line
@@ -272,7 +280,7 @@ def test_torrent_urls_that_lead_nowhere(cli: CommandLine):
 
 def test_a_magnet_that_nobody_knows(cli: CommandLine):
     magnet = f"magnet:?xt=urn:btmh:1220{HASH}&xs={NOBODY}/x.torrent&tr={NOBODY}/announce"
-    line = cli.refuses(6, *FETCH, magnet, P2PMODEL_MAGNET_TIMEOUT="0.5")
+    line = cli.refuses(6, *FETCH, magnet, P2PMODEL_SWARM_MAGNET_TIMEOUT="0.5")
     assert "nobody sent the magnet's torrent within 0.5 seconds (its metadata did not come)" in line
     assert "check that a seeder is up" in line
 

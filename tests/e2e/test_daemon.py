@@ -220,7 +220,7 @@ def test_ls_and_rm_know_the_cache_with_and_without_a_daemon(nodes: Nodes, model:
 
 
 def test_a_failure_comes_to_the_client_as_it_was(nodes: Nodes, seeder: str) -> None:
-    daemon(nodes, seeder, P2PMODEL_PATIENCE="1", P2PMODEL_CONNECT_TIMEOUT="1")
+    daemon(nodes, seeder, P2PMODEL_ORIGIN_PATIENCE="1", P2PMODEL_ORIGIN_CONNECT_TIMEOUT="1")
     done = nodes.run("node", "fetch", "org/none")
     assert done.code == 6, done
     assert done.out == ""

@@ -81,7 +81,7 @@ class Victim:
     def start(self) -> None:
         where = ("--coordinator", self.coordinator, "--endpoint", "http://127.0.0.1:9", "--json")
         listen = ("--swarm-listen", "127.0.0.11:0", "--hub-listen", self.hub, "--control-listen", self.control)
-        self.running = self.nodes.start("node", "daemon", *where, *listen, P2PMODEL_MAX_ACTIVE=str(SNAPSHOTS))
+        self.running = self.nodes.start("node", "daemon", *where, *listen, P2PMODEL_DAEMON_MAX_ACTIVE=str(SNAPSHOTS))
 
     def ready(self) -> None:
         told = self.running.ready()

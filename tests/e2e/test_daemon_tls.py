@@ -47,7 +47,11 @@ def test_verbs_ask_a_daemon_elsewhere(nodes: Nodes, pair: tuple[Path, Path], tok
     known = ("--server", url, "--ca-file", pair[0], "--server-token-file", token)
     assert nodes.ok("near", "status", *known, "--json").json == {"transfers": []}
     assert nodes.ok("near", "limits", *known, "--upload", "5MB", "--json").json["upload"] == 5_000_000
-    env = {"P2PMODEL_SERVER": url, "P2PMODEL_SERVER_CA": str(pair[0]), "P2PMODEL_SERVER_TOKEN_FILE": str(token)}
+    env = {
+        "P2PMODEL_CLIENT_SERVER": url,
+        "P2PMODEL_CLIENT_CA_FILE": str(pair[0]),
+        "P2PMODEL_CLIENT_TOKEN_FILE": str(token),
+    }
     assert nodes.ok("near", "limits", "--json", **env).json["upload"] == 5_000_000
     for options, code, said in (
         (("--server", url, "--server-token-file", token), 6, "certificate"),

@@ -159,7 +159,7 @@ def test_with_a_token_it_asks_once_and_read_only_has_no_buttons(nodes: Nodes, se
         "--read-only",
         "--download-limit",
         "500000",
-        P2PMODEL_UPLOAD_SCHEDULE="00:00-24:00=5MB",
+        P2PMODEL_DAEMON_UPLOAD_SCHEDULE="00:00-24:00=5MB",
     )
     nodes.start("node", "fetch", REPO, "-q")
     browser.open(str(running.ready()["url"]))

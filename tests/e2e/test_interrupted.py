@@ -146,7 +146,7 @@ def test_waiting_for_an_answer_stops(nodes: Nodes, silence: str, by: signal.Sign
         ("fetch", magnet),
         ("seed", "--once", REPO, "--endpoint", silence),
     )
-    patient = {"P2PMODEL_COORDINATOR_TIMEOUT": "60"}
+    patient = {"P2PMODEL_SWARM_COORDINATOR_TIMEOUT": "60"}
     waiting = [nodes.start("node", *args, "--progress", "json", **patient) for args in commands]
     for running in waiting:
         phase(running, "finding")

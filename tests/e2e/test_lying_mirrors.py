@@ -72,7 +72,7 @@ def start(nodes: Nodes, way: str, torrent: Path, *mirrors: str, **env: str) -> R
     if way == "seed":
         return nodes.start(node(way, *mirrors), "seed", REPO, "--once", *options, **env)
     target = REPO if way == "fetch" else torrent
-    return nodes.start(node(way, *mirrors), "fetch", target, *options, **{"P2PMODEL_PEER_TIMEOUT": "0.2", **env})
+    return nodes.start(node(way, *mirrors), "fetch", target, *options, **{"P2PMODEL_SWARM_PEER_TIMEOUT": "0.2", **env})
 
 
 def node(way: str, *mirrors: str) -> str:
@@ -128,7 +128,7 @@ def test_a_mirror_that_is_down_for_ten_seconds_delays_the_job(nodes: Nodes, worl
     hubs = {way: nodes.hub(model, "503:10+600000")[0] for way in WAYS}
     torrent = world.torrent(hubs["swarm"])
     began = time.monotonic()
-    runs = {way: start(nodes, way, torrent, hub, P2PMODEL_PART_SIZE="262144") for way, hub in hubs.items()}
+    runs = {way: start(nodes, way, torrent, hub, P2PMODEL_ORIGIN_PART_SIZE="262144") for way, hub in hubs.items()}
     for way, running in runs.items():
         done = running.wait()
         assert done.code == 0, (way, done.err)
@@ -140,7 +140,7 @@ def test_a_mirror_that_is_down_for_ten_seconds_delays_the_job(nodes: Nodes, worl
 def test_presigned_redirects_that_expire_delay_the_job(nodes: Nodes, world: World, model: Path):
     hubs = {way: nodes.hub(model, "expire:0.3", "slow:600000") for way in WAYS}
     torrent = world.torrent(hubs["swarm"][0])
-    runs = {way: start(nodes, way, torrent, hub, P2PMODEL_PART_SIZE="131072") for way, (hub, _) in hubs.items()}
+    runs = {way: start(nodes, way, torrent, hub, P2PMODEL_ORIGIN_PART_SIZE="131072") for way, (hub, _) in hubs.items()}
     for way, running in runs.items():
         done = running.wait()
         assert done.code == 0, (way, done.err)

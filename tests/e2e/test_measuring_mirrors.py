@@ -30,7 +30,7 @@ def three(nodes: Nodes, model: Path) -> dict[str, str]:
     listed = {"slow": slow, "quick": quick, "dead": DEAD}
     tables = (f'[[mirrors]]\nname = "{name}"\nendpoint = "{url}"\nmax_connections = 2' for name, url in listed.items())
     config.write_text("\n".join(tables))
-    return {"P2PMODEL_CONFIG": str(config), "P2PMODEL_PATIENCE": "0.3"}
+    return {"P2PMODEL_CONFIG": str(config), "P2PMODEL_ORIGIN_PATIENCE": "0.3"}
 
 
 def by_name(found: dict, name: str) -> dict:

@@ -109,7 +109,9 @@ def test_a_torrent_without_peers_is_filled_from_its_webseeds(nodes: Nodes, model
     endpoint, _ = mirror
     torrent = tmp_path / "m.torrent"
     nodes.ok("seeder", "seed", REPO, "--endpoint", endpoint, "--once", "-o", torrent)
-    done = nodes.fetch("peer", torrent, P2PMODEL_PEER_TIMEOUT="0.5", P2PMODEL_ENDPOINTS="http://127.0.0.9:9").wait()
+    done = nodes.fetch(
+        "peer", torrent, P2PMODEL_SWARM_PEER_TIMEOUT="0.5", P2PMODEL_ENDPOINTS="http://127.0.0.9:9"
+    ).wait()
     assert done.code == 0, done.err
     assert done.json["from_mirrors"] == done.json["size"]
     assert_same(model, Path(done.json["path"]))

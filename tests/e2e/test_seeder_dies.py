@@ -52,7 +52,7 @@ def test_three_peers_finish_with_one_copy_of_the_missing_part_from_a_mirror(node
     # As slow as a link that is worth saving.
     endpoint, log = nodes.mirror("--max-bytes-per-second", "4000000")
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", 4_000_000)
-    peers = start(nodes, seeder.ready()["coordinator"], endpoint, P2PMODEL_PEER_TIMEOUT="1")
+    peers = start(nodes, seeder.ready()["coordinator"], endpoint, P2PMODEL_SWARM_PEER_TIMEOUT="1")
     had = kill_midway(seeder, peers)
     for peer in peers:
         done = peer.wait()
@@ -70,7 +70,11 @@ def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(n
     coordinator = seeder.ready()["coordinator"]
     command = (coordinator, "http://127.0.0.9:9")
     stall, patience = 3, 1
-    bounds = {"P2PMODEL_PEER_TIMEOUT": "1", "P2PMODEL_STALL_TIMEOUT": f"{stall}", "P2PMODEL_PATIENCE": f"{patience}"}
+    bounds = {
+        "P2PMODEL_SWARM_PEER_TIMEOUT": "1",
+        "P2PMODEL_SWARM_STALL_TIMEOUT": f"{stall}",
+        "P2PMODEL_ORIGIN_PATIENCE": f"{patience}",
+    }
     peers = start(nodes, *command, **bounds)
     had = kill_midway(seeder, peers)
     killed = time.monotonic()

@@ -1,9 +1,11 @@
 """The unit that starts the daemon: systemd understands every line of it, and the settings in it exist."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -23,7 +25,8 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
 
 def test_its_environment_is_what_the_settings_read() -> None:
     env = dict(re.findall(r"^Environment=(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
-    settings = load_settings(env | {"HOME": "/nowhere"})
+    with patch.dict(os.environ, env | {"HOME": "/nowhere"}, clear=True):
+        settings = load_settings()
     assert str(settings.cache_dir) == env["HF_HUB_CACHE"]
     assert str(settings.state_dir) == env["P2PMODEL_STATE_DIR"]
-    assert str(settings.daemon.socket) == env["P2PMODEL_SOCKET"]
+    assert str(settings.daemon.socket) == env["P2PMODEL_DAEMON_SOCKET"]

@@ -21,7 +21,7 @@ def online(settings: Settings) -> None:
     if settings.offline:
         raise InvalidInput("HF_HUB_OFFLINE forbids asking the mirrors", hint="unset it")
     if not settings.mirrors:
-        raise InvalidInput("no mirror is configured", hint="see 'Settings' in README.md")
+        raise InvalidInput("no mirror is configured", hint="see docs/reference/settings.md")
 
 
 async def sample_of(settings: Settings, ref: Reference, note: Callable[[str], None]) -> tuple[Manifest, ManifestFile]:

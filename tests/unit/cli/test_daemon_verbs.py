@@ -70,7 +70,7 @@ def test_a_socket_where_none_can_be(cli: CommandLine):
     "verb", [("status",), ("pause", "a/b"), ("resume", "a/b"), ("why", "a/b"), ("limits",), ("status", "--watch")]
 )
 def test_no_daemon_is_one_line(cli: CommandLine, verb: tuple[str, ...]):
-    said = cli.refuses(6, *verb, P2PMODEL_SOCKET=str(cli.home / "d.sock"))
+    said = cli.refuses(6, *verb, P2PMODEL_DAEMON_SOCKET=str(cli.home / "d.sock"))
     assert said.endswith(f"no daemon is running (looked for {cli.home}/d.sock); start one with 'p2pmodel daemon'")
 
 

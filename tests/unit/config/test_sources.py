@@ -1,6 +1,8 @@
 """Settings: file < environment < flags, tokens only where they belong, one clear line for what is wrong."""
 
+import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -12,7 +14,8 @@ from p2pmodel.errors import InvalidInput
 def load(tmp_path: Path, toml: str = "", flags: dict[str, object] | None = None, **env: str):
     config = tmp_path / "p2pmodel.toml"
     config.write_text(toml)
-    return load_settings({"HOME": str(tmp_path)} | env, config=config, flags=flags)
+    with patch.dict(os.environ, {"HOME": str(tmp_path)} | env, clear=True):
+        return load_settings(config=config, flags=flags)
 
 
 MIRRORS = """
@@ -38,7 +41,7 @@ def test_defaults_are_the_official_hub_and_the_hubs_cache(tmp_path: Path):
 def test_file_then_environment_then_flags(tmp_path: Path):
     toml = '[swarm]\nlisten = "127.0.0.5:1"\n[origin]\npart_size = 70000\n'
     assert load(tmp_path, toml).swarm.listen == "127.0.0.5:1"
-    env = {"P2PMODEL_LISTEN": "127.0.0.6:1", "HF_HUB_CACHE": "/x"}
+    env = {"P2PMODEL_SWARM_LISTEN": "127.0.0.6:1", "HF_HUB_CACHE": "/x"}
     assert load(tmp_path, toml, **env).swarm.listen == "127.0.0.6:1"
     flagged = load(tmp_path, toml, {"swarm.listen": "127.0.0.7:1", "cache_dir": None}, **env)
     assert (flagged.swarm.listen, flagged.cache_dir, flagged.origin.part_size) == ("127.0.0.7:1", Path("/x"), 70000)
@@ -112,7 +115,7 @@ def test_the_hubs_token_file_is_read(tmp_path: Path):
         ("swarm = 3", r"setting swarm: expected a table"),
         ("color = 3", r"setting color: there is no such setting"),
         ("[[mirrors]]\nname='x'", r"setting mirrors\.0\.endpoint: it is missing"),
-        ("[swarm]\nlisten = 'here'", r"setting swarm\.listen or P2PMODEL_LISTEN: 'here' is not an address"),
+        ("[swarm]\nlisten = 'here'", r"setting swarm\.listen or P2PMODEL_SWARM_LISTEN: 'here' is not an address"),
         ("[[mirrors]]\nname='x'\nendpoint='ftp://x'", r"setting mirrors\.0\.endpoint.*not an http"),
         ("coordinators = ['nope']", r"setting coordinators.*'nope'"),
         ("= broken", r"cannot be read"),
@@ -140,7 +143,7 @@ def test_hf_endpoint_is_one_url_even_where_others_are_used(tmp_path: Path, value
 
 def test_a_named_file_must_exist(tmp_path: Path):
     with pytest.raises(InvalidInput, match="no settings file"):
-        load_settings({"HOME": str(tmp_path)}, config=tmp_path / "none.toml")
+        load_settings(config=tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(("value", "offline"), [("1", True), ("on", True), ("0", False), ("", False)])
@@ -149,17 +152,44 @@ def test_hub_switches_are_honoured(tmp_path: Path, value: str, offline: bool):
     assert (settings.offline, settings.progress) == (offline, not offline)
 
 
+def test_every_setting_has_a_variable(tmp_path: Path):
+    env = {"P2PMODEL_HTTP_BODY_TIMEOUT": "7", "P2PMODEL_WATCH_MIN_SAMPLES": "9", "P2PMODEL_CACHE_DIR": "/c"}
+    settings = load(tmp_path, **env, HF_HUB_CACHE="/hub")
+    assert (settings.http.body_timeout, settings.watch.min_samples, settings.cache_dir) == (7, 9, Path("/c"))
+
+
+def test_lists_in_variables_are_separated(tmp_path: Path):
+    env = {"P2PMODEL_COORDINATORS": "http://a, http://b/", "P2PMODEL_DAEMON_UPLOAD_SCHEDULE": "08:00-09:00=1MB; 1:0"}
+    assert load(tmp_path, P2PMODEL_COORDINATORS=env["P2PMODEL_COORDINATORS"]).coordinators == ("http://a", "http://b")
+    with pytest.raises(InvalidInput, match=r"P2PMODEL_DAEMON_UPLOAD_SCHEDULE.*'1:0'"):
+        load(tmp_path, **env)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"P2PMODEL_SWARM_LISEN": "x"}, r"setting swarm\.lisen: there is no such setting"),
+        ({"P2PMODEL_SWARM": "{broken"}, r'environment: error parsing value for field "swarm"'),
+        ({"P2PMODEL_LOG_LEVEL": "loud"}, r"setting log_level or P2PMODEL_LOG_LEVEL: "),
+    ],
+)
+def test_a_wrong_variable_is_named_in_one_line(tmp_path: Path, env: dict[str, str], message: str):
+    with pytest.raises(InvalidInput, match=message) as caught:
+        load(tmp_path, **env)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_zone_is_a_short_plain_name(tmp_path: Path):
     assert load(tmp_path).swarm.zone == ""
-    assert load(tmp_path, P2PMODEL_ZONE="rack-1.b_2").swarm.zone == "rack-1.b_2"
+    assert load(tmp_path, P2PMODEL_SWARM_ZONE="rack-1.b_2").swarm.zone == "rack-1.b_2"
     for wrong in ("a b", "z" * 65, "x&y=1"):
-        with pytest.raises(InvalidInput, match=r"swarm\.zone or P2PMODEL_ZONE: a zone is named by"):
-            load(tmp_path, P2PMODEL_ZONE=wrong)
+        with pytest.raises(InvalidInput, match=r"swarm\.zone or P2PMODEL_SWARM_ZONE: a zone name has"):
+            load(tmp_path, P2PMODEL_SWARM_ZONE=wrong)
 
 
 def test_the_endpoint_may_be_off(tmp_path: Path):
     assert load(tmp_path).daemon.hub_listen is None
-    assert load(tmp_path, P2PMODEL_HUB_LISTEN="off").daemon.hub_listen == "off"
+    assert load(tmp_path, P2PMODEL_DAEMON_HUB_LISTEN="off").daemon.hub_listen == "off"
     assert load(tmp_path, '[daemon]\nhub_listen = "[::1]:8"\n').daemon.hub_listen == "[::1]:8"
     with pytest.raises(InvalidInput, match="ADDRESS:PORT"):
-        load(tmp_path, P2PMODEL_HUB_LISTEN="8092")
+        load(tmp_path, P2PMODEL_DAEMON_HUB_LISTEN="8092")

@@ -1,0 +1,108 @@
+"""The list of mirrors, in the order they are asked, with the token of each.
+
+HF_ENDPOINT and HF_MIRROR_PRIORITY select and order it; HF_TOKEN and HF_HOME hold the hub's token.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from p2pmodel.config.settings import OFFICIAL_ENDPOINT, check_url, split_list
+from p2pmodel.core.names import printable
+from p2pmodel.errors import InvalidInput
+
+_HINT = "see docs/mirrors.md"
+
+
+def mirrors_in_order(listed: Any, endpoints: Sequence[str], *, final: bool) -> list[dict[str, Any]]:
+    """The mirrors as plain tables, first the one that is asked first.
+
+    `listed` are the tables of the settings file, which `endpoints` (URLs or names) replace. Without either HF_ENDPOINT
+    is the only mirror, else the official hub. HF_MIRROR_PRIORITY picks and orders by name or URL, unless the
+    `endpoints` are `final`. Raises InvalidInput.
+    """
+    table = listed if listed is not None else []
+    if not isinstance(table, Sequence) or not all(isinstance(mirror, dict) for mirror in table):
+        raise InvalidInput("setting mirrors: expected [[mirrors]] tables", hint=_HINT)
+    # Checked even where it is not used: huggingface_hub reads it too, and its error says less.
+    single = _single_endpoint()
+    if endpoints:
+        table = [_mirror_of(table, url) | {"priority": 0} for url in endpoints]
+    elif not table:
+        table = [_mirror_of([], single)] if single else [{"name": "official", "endpoint": OFFICIAL_ENDPOINT}]
+    priority = os.environ.get("HF_MIRROR_PRIORITY")
+    if priority and not final:
+        wanted = split_list(priority, ",")
+        table = [_mirror_of(table, entry) | {"priority": rank} for rank, entry in enumerate(wanted)]
+    ordered = sorted((dict(m) for m in table), key=lambda m: m["priority"] if _is_int(m.get("priority")) else 0)
+    for mirror in ordered:
+        _attach_token(mirror)
+    return ordered
+
+
+def user_home() -> Path:
+    """HOME, as it is set now."""
+    return Path(os.environ["HOME"]) if os.environ.get("HOME") else Path.home()
+
+
+def hf_home() -> Path:
+    """The folder of the Hugging Face clients: HF_HOME, else `huggingface` in XDG_CACHE_HOME or ~/.cache."""
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or user_home() / ".cache") / "huggingface"
+
+
+def _single_endpoint() -> str:
+    """HF_ENDPOINT, which is one URL for every Hugging Face client; "" if it is not set."""
+    endpoint = os.environ.get("HF_ENDPOINT", "").strip()
+    if not endpoint:
+        return ""
+    if "," in endpoint:
+        raise InvalidInput(
+            "HF_ENDPOINT is a list, and may name one endpoint only",
+            hint="put the list into P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY",
+        )
+    try:
+        return check_url(endpoint)
+    except ValueError as error:
+        raise InvalidInput(f"HF_ENDPOINT: {error}") from None
+
+
+def _mirror_of(table: Sequence[dict[str, Any]], entry: str) -> dict[str, Any]:
+    for mirror in table:
+        if entry in (mirror.get("name"), str(mirror.get("endpoint")).rstrip("/"), mirror.get("endpoint")):
+            return mirror
+    if "://" not in entry:
+        names = ", ".join(str(m.get("name")) for m in table) or "none are configured"
+        raise InvalidInput(f"mirror '{printable(entry)}' is neither a URL nor the name of one ({names})", hint=_HINT)
+    return {"name": urlsplit(entry).netloc.rpartition("@")[2], "endpoint": entry}
+
+
+def _attach_token(mirror: dict[str, Any]) -> None:
+    """A mirror's own `token_env`. HF_TOKEN (or the hub's token file) goes to the official hub and to HF_ENDPOINT
+    alone: a user cannot have meant it for another mirror."""
+    endpoint = str(mirror.get("endpoint", "")).rstrip("/")
+    if mirror.get("token_env"):
+        token = os.environ.get(str(mirror["token_env"]))
+    elif endpoint in (OFFICIAL_ENDPOINT, os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")):
+        token = _hub_token()
+    else:
+        token = None
+    if token and "token" not in mirror:
+        mirror["token"] = token
+
+
+def _hub_token() -> str | None:
+    if os.environ.get("HF_TOKEN"):
+        return os.environ["HF_TOKEN"].strip()
+    path = Path(os.environ["HF_TOKEN_PATH"]) if os.environ.get("HF_TOKEN_PATH") else hf_home() / "token"
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
