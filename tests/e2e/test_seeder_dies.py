@@ -83,7 +83,7 @@ def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(n
         assert done.code == 6, done.err
         assert done.out == ""
         (line,) = [line for line in done.err.splitlines() if line.startswith("p2pmodel: ")]
-        assert "pieces of org/model are nowhere to be had: waited for " in line
+        assert "pieces of org/model: waited for " in line
         assert "peers" in line
         assert "127.0.0.9:9: connection refused" in line
         assert line.endswith("run the same command: it resumes")

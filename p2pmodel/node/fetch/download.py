@@ -1,75 +1,46 @@
-"""One snapshot arriving at this node through the swarm, and then served from it.
+"""Download one snapshot through the swarm and seed it: the public face of a transfer.
 
-Invariants, to re-check when editing:
-1. A file gets its blob name only after every piece passed the Merkle check, the pieces were fenced to disk, and
-   the whole content gave the hub's own hash. The snapshot appears after all its blobs, refs last.
-2. What is missing shrinks only on the engine's PieceVerified; it is counted anew only when a transfer joins again.
-3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
-4. What has arrived is written and recorded all the while and when the transfer ends, however it ends.
+An `Attempt` does the work; a file that proves damaged on this disk starts another one.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
 from typing import Self
 
-from p2pmodel.coordinator.client.catalog import announcing_as, public_name
-from p2pmodel.coordinator.client.connection import CoordinatorConnection
-from p2pmodel.coordinator.lease_messages import lease_path
-from p2pmodel.coordinator.leases import Demand, bits_of
-from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.bitfield import pack
 from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.tasks import Start, companions
-from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
+from p2pmodel.core.tasks import companions
+from p2pmodel.errors import LocalResource
+from p2pmodel.node.fetch.attempt import Attempt, join
 from p2pmodel.node.fetch.have_record import HaveRecord
-from p2pmodel.node.fetch.leaseholder import Leaseholder
-from p2pmodel.node.fetch.orphans import OrphanPieces, OrphanRules
-from p2pmodel.node.fetch.piece_feed import PieceFeed
-from p2pmodel.node.fetch.piece_order import keep_order
-from p2pmodel.node.fetch.piece_stats import PieceSource, PieceStats
-from p2pmodel.node.fetch.plan import DownloadPlan
-from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
+from p2pmodel.node.fetch.piece_stats import PieceStats
+from p2pmodel.node.fetch.plan import DownloadContext, DownloadPlan
+from p2pmodel.node.fetch.publisher import DamagedFile
 from p2pmodel.node.fetch.seeders import Seeders
-from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.fetch.transfer_windows import TransferWindows
 from p2pmodel.node.reporter import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed, WebSeedOffer
 from p2pmodel.node.snapshot.file_windows import FileWindows
-from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
-from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.space import check_space
-from p2pmodel.swarm.engine import (
-    AddTorrent,
-    DiskFailed,
-    Engine,
-    Event,
-    PeerBanned,
-    PieceRejected,
-    PieceVerified,
-    SwarmStatus,
-    SwarmTorrent,
-    TrackerAnswered,
-    TrackerFailed,
-)
+from p2pmodel.swarm.engine import Engine, SwarmStatus
 
 REPORT_EVERY = 0.2
 HANDED_ON_AFTER = 1.5
-"""Seconds without a byte sent after which nobody lacks what we have."""
+"""Seconds without an uploaded byte after which no peer lacks a piece that only this node has."""
 HAND_ON_FOR = 60.0
-"""Seconds after which who still lacks something is left to the others."""
+"""Seconds after which peers that still lack pieces are left to the other nodes."""
 REPORT_SEEDING_EVERY = 0.5
 MAX_DAMAGE = 3
-"""Times one file may prove damaged on this disk before the disk is given up."""
+"""Times one file may prove damaged on this disk before the download fails."""
+_NOT_JOINED = SwarmStatus(frozenset(), (), 0, 0, 0, 0, 0, 0, 0)
 
 
 class Download:
-    """Owns the state of one download and its seeding: `async with`, then `download()`, then `seed()`. Meanwhile
-    `arriving` shows what has come of its files."""
+    """One download and its seeding: `async with`, then `download()`, then `seed()`.
+
+    `arriving` gives access to its files while they grow; `web_seed` serves them over HTTP once all are complete.
+    """
 
     def __init__(
         self,
@@ -80,38 +51,28 @@ class Download:
         origin: Origin | None,
         reporter: Reporter,
         arriving: FileWindows | None = None,
-        outlet: WebSeed | None = None,
+        web_seed: WebSeed | None = None,
     ) -> None:
-        self._plan = plan
-        self._metainfo = plan.metainfo
-        self._engine = engine
-        self._repo = repo
-        self._origin = origin
-        self._reporter = reporter
-        self._outlet = outlet
-        self._offer: WebSeedOffer | None = None
-        self._staging = repo.staging(plan.metainfo.manifest.commit)
-        self._torrent: SwarmTorrent | None = None
-        self._publisher: Publisher | None = None
-        self._pulling: OrphanPieces | None = None
-        self._feed: PieceFeed | None = None
-        self._leaseholder: Leaseholder | None = None
-        self._seeders: Seeders | None = None
-        self._tally = PieceStats(plan.metainfo, plan.files)
-        self._record = HaveRecord(self._staging, plan.metainfo, self._tally)
-        self._showing = TransferWindows(
-            plan.metainfo,
+        staging = repo.staging(plan.metainfo.manifest.commit)
+        self._stats = PieceStats(plan.metainfo, plan.files)
+        self._context = DownloadContext(
+            plan,
+            engine,
             repo,
+            origin,
+            reporter,
             arriving or FileWindows(),
-            durable=lambda: self._record.durable,
-            waited_for=self._bring_first,
+            staging,
+            self._stats,
+            HaveRecord(staging, plan.metainfo, self._stats),
+            own_id=secrets.token_hex(4),
         )
-        self._waiting = StallClock(plan, peers=self._peers, may_mirror=origin is not None)
-        self._rejected = 0
+        self._plan = plan
+        self._reporter = reporter
+        self._web_seed = web_seed
+        self._offer: WebSeedOffer | None = None
+        self._attempt: Attempt | None = None
         self._phase: Phase = "checking"
-        self._checked = 0
-        self._damage: dict[int, int] = {}
-        self._own = secrets.token_hex(4)
 
     async def __aenter__(self) -> Self:
         self._reporter.insight(self)
@@ -121,55 +82,40 @@ class Download:
         await self._leave()
 
     async def download(self) -> None:
-        """Bring every planned file here, verified and published. Raises the reason when that cannot be done."""
+        """Fetch, verify and publish every planned file. Raises the reason when that cannot be done."""
         while True:
             try:
-                return await self._attempt()
-            except DamagedFile as damage:
-                self._damage[damage.index] = self._damage.get(damage.index, 0) + 1
-                if self._damage[damage.index] >= MAX_DAMAGE:
-                    raise LocalResource(
-                        f"{damage.path} is damaged after each download", hint="check this machine's disk and memory"
-                    ) from None
-                self._reporter.note(f"{damage.path} was damaged on this disk; its bad pieces are downloaded again")
+                return await self._try()
+            except DamagedFile as file:
+                self._count_damage(file)
                 await self._leave()
 
     async def seed(self, *, seconds: float | None, ratio: float | None) -> None:
         """Serve the snapshot until either bound is reached (None: no such bound; both None: for ever)."""
+        attempt = self._joined()
         self._phase = "seeding"
         ends = None if seconds is None else time.monotonic() + seconds
-        assert self._torrent is not None
         async with companions() as start:
-            start(self._consume(self._torrent.events()))
+            start(attempt.follow_events())
             start(self._report(REPORT_SEEDING_EVERY))
-            if self._outlet and self._tally.has_all:
-                self._offer = self._new_offer(self._outlet, self._torrent)
+            if self._web_seed and self._stats.has_all:
+                self._offer = self._new_offer(self._web_seed, attempt)
                 start(self._offer.run())
             while ends is None or time.monotonic() < ends:
-                if ratio is not None and self._uploaded() >= ratio * self._tally.total:
+                if ratio is not None and self._uploaded() >= ratio * self._stats.total:
                     return
                 await asyncio.sleep(REPORT_SEEDING_EVERY)
 
-    def _new_offer(self, outlet: WebSeed, torrent: SwarmTorrent) -> WebSeedOffer:
-        return WebSeedOffer(
-            outlet,
-            torrent,
-            self._metainfo,
-            coordinators=self._plan.coordinators,
-            trackers=self._plan.trackers,
-            uploaded=self._uploaded,
-            on_note=self._reporter.note,
-        )
-
     async def hand_on(self) -> None:
-        """Serve the snapshot until those that are here have taken what only we have: until nothing went out for
+        """Serve the snapshot until connected peers have taken what only this node has: until nothing was uploaded for
         `HANDED_ON_AFTER` seconds, or `HAND_ON_FOR` have passed."""
-        assert self._torrent is not None
+        self._joined()
         began = last = time.monotonic()
         sent, met = self._uploaded(), False
         while (now := time.monotonic()) < min(last + HANDED_ON_AFTER, began + HAND_ON_FOR):
-            met = met or self._peers() > 0
-            if met and not self._peers():
+            peers = self._status().peers
+            met = met or peers > 0
+            if met and not peers:
                 return
             if self._uploaded() > sent or (not met and now < began + (self._plan.meeting or 0.0)):
                 sent, last = self._uploaded(), now
@@ -177,260 +123,96 @@ class Download:
 
     def progress(self) -> Progress:
         """The transfer at this moment."""
-        status, tally = self._torrent.status() if self._torrent else None, self._tally
+        status, stats, attempt = self._status(), self._stats, self._attempt
+        waits = attempt is not None and stats.missing and self._phase == "downloading"
         return Progress(
             phase=self._phase,
-            total=tally.total,
-            done=self._checked if self._phase == "checking" else tally.done,
-            from_cache=tally.from_cache,
-            from_peers=tally.from_peers,
-            from_seeders=tally.from_seeders,
-            from_mirrors=tally.from_mirrors,
-            from_other_zones=self._from_other_zones(status),
+            total=stats.total,
+            done=stats.checked if self._phase == "checking" else stats.done,
+            from_cache=stats.from_cache,
+            from_peers=stats.from_peers,
+            from_seeders=stats.from_seeders,
+            from_mirrors=stats.from_mirrors,
+            from_other_zones=attempt.bytes_from_other_zones() if attempt else None,
             uploaded=self._uploaded(),
-            peers=status.peers if status else 0,
-            download_rate=status.download_rate if status else 0,
-            upload_rate=status.upload_rate if status else 0,
-            waiting_for=self._waiting.reason() if tally.missing and self._phase == "downloading" else "",
-            rejected=self._rejected,
+            peers=status.peers,
+            download_rate=status.download_rate,
+            upload_rate=status.upload_rate,
+            waiting_for=attempt.stall.reason() if attempt and waits else "",
+            rejected=stats.rejected,
         )
 
     def pieces(self) -> Pieces:
-        """Which pieces are here, and whence; none while it is in no swarm."""
-        if self._torrent is None:
+        """Which pieces are here, and from which source; none while it is in no swarm."""
+        if self._attempt is None:
             return Pieces()
-        status, count = self._torrent.status(), self._metainfo.layout.piece_count
+        status, count = self._status(), self._plan.metainfo.layout.piece_count
         return Pieces(
             count,
             have=pack(status.have, count),
-            from_cache=pack(status.have & self._tally.before, count),
-            from_mirrors=pack(status.have & self._tally.mirrored, count),
+            from_cache=pack(status.have & self._stats.before, count),
+            from_mirrors=pack(status.have & self._stats.mirrored, count),
             availability=bytes(min(peers, 255) for peers in status.availability),
         )
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        """The seeders that pieces are pulled from, and the peers that are connected."""
-        torrent = self._torrent
-        pulled = self._seeders.connections() if self._seeders and self._tally.missing else ()
-        return (*pulled, *(await torrent.connections() if torrent else ()))
+        """The seeders that pieces are pulled from, and the connected peers."""
+        return await self._attempt.connections() if self._attempt else ()
 
-    # -- joining and leaving ---------------------------------------------------------------------------------
-
-    async def _attempt(self) -> None:
-        async with self._new_seeders() as seeders, companions() as start, AsyncExitStack() as stack:
-            start(self._report())
-            self._seeders = seeders
-            torrent, inventory = await self._join(seeders, start)
-            stack.enter_context(self._showing.shown(self._plan.files - inventory.complete, inventory.paths))
-            start(self._consume(torrent.events()))  # opened here and now: what happens before that is never told
-            start(self._record.run(torrent))
-            start(self._watch_for_stall())
-            start(keep_order(torrent))
-            if self._feed:
-                start(self._feed.run())
-            if self._leaseholder:
-                start(self._leaseholder.run())
-            try:
-                await self._publish()
-            except DamagedFile as damage:
-                await self._showing.damaged(damage.index)
-                raise
-            except WrongTorrent:
-                await self._showing.doubted()
-                raise
-        self._enter("done")
-
-    def _new_seeders(self) -> Seeders:
-        plan = self._plan
-        return Seeders(plan.origin_settings, self._identity, self._reporter.note, pace=plan.pace)
-
-    @property
-    def _identity(self) -> str:
-        """What tells us from other peers: where all listen on all addresses, the address does not."""
-        return f"{ListenAddress(*self._engine.address)} {self._own}"
-
-    async def _join(self, seeders: Seeders, start: Start) -> tuple[SwarmTorrent, Inventory]:
-        self._checked = 0
-        self._enter("checking")
-        known = await self._known_pieces()
-        with stoppable(self._count_checked) as count:
-            inventory = await asyncio.to_thread(
-                take_inventory, self._repo, self._staging, self._metainfo, known=known, on_bytes=count
-            )
-        self._tally.begin(inventory.have, mirrored=self._plan.mirrored, traded=self._plan.traded)
-        await asyncio.to_thread(check_space, self._repo.folder, self._tally.size(self._tally.missing))
-        shuns_seeders, trackers = await self._ask_for_leases(seeders, start), self._plan.trackers
-        self._torrent = await self._engine.add(
-            AddTorrent(
-                metainfo=self._metainfo.raw,
-                save_path=self._repo.folder,
-                files={self._metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
-                have=inventory.have,
-                wanted=frozenset(self._metainfo.file_indexes[i] for i in self._plan.files),
-                trackers=tuple(announcing_as("lessee", t) for t in trackers) if shuns_seeders else trackers,
-                peers=self._plan.peers,
-            )
-        )
-        self._publisher = Publisher(
-            self._repo,
-            self._staging,
-            self._metainfo,
-            self._torrent,
-            inventory,
-            missing=self._tally.missing,
-            on_right=self._showing.verified,
-        )
-        self._record.begin(inventory.have)
-        self._start_pulling(self._torrent, seeders)
-        self._enter("downloading" if self._tally.missing else "verifying")
-        self._waiting.progressed()
-        return self._torrent, inventory
-
-    async def _ask_for_leases(self, seeders: Seeders, start: Start) -> bool:
-        """Whether seeders are pulled from under leases: then they are not to be met in the swarm."""
-        self._leaseholder = self._feed = self._waiting.feed = None
-        if not self._tally.missing or not self._plan.coordinators:
-            return False
-        connection = CoordinatorConnection(
-            self._plan.coordinators,
-            lease_path(self._metainfo.info_hash),
-            peer=str(ListenAddress(*self._engine.address)),
-            timeout=self._plan.coordinator_timeout,
-        )
-        self._leaseholder = Leaseholder(
-            connection,
-            seeders,
-            piece_count=self._metainfo.layout.piece_count,
-            waiting=Demand(bits_of(self._tally.missing), near=False, want=0),
-        )
-        await self._leaseholder.begin(start)
-        return self._leaseholder.shuns_seeders
-
-    def _start_pulling(self, torrent: SwarmTorrent, seeders: Seeders) -> None:
-        rules = OrphanRules(grace=self._plan.peer_timeout, limit=self._plan.mirror_pieces)
-        self._pulling = OrphanPieces(self._metainfo.layout.piece_count, self._engine.peer_id, rules, time.monotonic())
-        if self._origin is None and self._leaseholder is None:
-            return
-        self._feed = self._waiting.feed = PieceFeed(
-            torrent,
-            self._metainfo,
-            self._origin,
-            self._pulling,
-            lambda: frozenset(self._tally.missing),
-            seeders=seeders,
-            origin_bytes=self._tally.size(self._plan.mirrored),
-            meeting=self._plan.meeting,
-        )
-        if self._leaseholder:
-            self._leaseholder.hold(torrent, self._feed)
-
-    async def _leave(self) -> None:
-        if self._torrent is None:
-            return
-        torrent, self._torrent = self._torrent, None
-        try:
-            await self._record.save(torrent)
-        finally:
-            await torrent.remove()
-
-    async def _known_pieces(self) -> frozenset[int]:
-        """Pieces an earlier run recorded as durable, except those of files that proved damaged since."""
-        return await self._record.load() - {p for i in self._damage for p in self._metainfo.layout.spans[i].pieces}
-
-    def _count_checked(self, count: int) -> None:
-        self._checked += count
-
-    # -- while it runs ---------------------------------------------------------------------------------------
-
-    async def _publish(self) -> None:
-        assert self._publisher is not None
-        for index in self._tally.whole():
-            self._publisher.file_is_whole(index)
-        await self._publisher.publish(self._plan.files, self._plan.refs, on_last=lambda: self._enter("publishing"))
-
-    def _enter(self, phase: Phase) -> None:
+    def enter(self, phase: Phase) -> None:
+        """The attempt has reached `phase`; satisfies `PhaseObserver`."""
         self._phase = phase
         self._reporter.progress(self.progress())
 
-    async def _consume(self, events: AsyncIterator[Event]) -> None:
-        async for event in events:
-            self._handle(event)
+    async def _try(self) -> None:
+        plan, identity = self._plan, self._context.identity
+        async with (
+            Seeders(plan.origin_settings, identity, self._reporter.note, pace=plan.pace) as seeders,
+            companions() as start,
+        ):
+            start(self._report())
+            self._attempt = await join(self._context, self, seeders, start)
+            self._attempt.stall.progressed()
+            self.enter("downloading" if self._stats.missing else "verifying")
+            await self._attempt.run(start)
+        self.enter("done")
 
-    def _handle(self, event: Event) -> None:
-        match event:
-            case PieceVerified(piece):
-                self._piece_arrived(piece)
-            case PieceRejected(piece):
-                self._rejected += 1
-                if self._feed:
-                    self._feed.fed.discard(piece)
-            case PeerBanned(address):
-                self._reporter.note(f"peer {address} sent bad pieces and is banned")
-            case DiskFailed(path, message, full):
-                raise self._disk_error(path, message, full=full)
-            case TrackerFailed(url, message):
-                self._waiting.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
-            case TrackerAnswered(url):
-                self._waiting.silent_trackers.pop(url, None)
+    async def _leave(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            await attempt.leave()
 
-    def _piece_arrived(self, piece: int) -> None:
-        if piece not in self._tally.missing:
-            return
-        source = self._source_of(piece)
-        whole = self._tally.arrived(piece, source)
-        self._waiting.progressed()
-        if self._leaseholder:
-            self._leaseholder.arrived(piece)
-        if source != "mirrors" and self._pulling:
-            self._pulling.progressed(time.monotonic())
-        if self._publisher and whole is not None:
-            self._publisher.file_is_whole(whole)
-        if not self._tally.missing:
-            self._enter("verifying")
+    def _count_damage(self, file: DamagedFile) -> None:
+        damage = self._context.damage
+        damage[file.index] = damage.get(file.index, 0) + 1
+        if damage[file.index] >= MAX_DAMAGE:
+            raise LocalResource(
+                f"{file.path} is damaged after each download", hint="check this machine's disk and memory"
+            ) from None
+        self._reporter.note(f"{file.path} was damaged on this disk; its bad pieces are downloaded again")
 
-    def _bring_first(self, piece: int) -> None:
-        if self._torrent is not None and piece in self._tally.missing:
-            with suppress(Unavailable):  # it goes on after a failure of the disk soon, and who waits says so again
-                self._torrent.bring_first(piece)
+    def _joined(self) -> Attempt:
+        assert self._attempt is not None, "download() comes first"
+        return self._attempt
 
-    def _source_of(self, piece: int) -> PieceSource:
-        if self._feed is not None and piece in self._feed.from_mirrors:
-            return "mirrors"
-        return "seeders" if self._feed is not None and piece in self._feed.from_seeders else "peers"
-
-    def _disk_error(self, path: str, message: str, *, full: bool) -> LocalResource:
-        if full:
-            needed = self._tally.size(self._tally.missing)
-            return NoSpace(
-                f"no space left on the disk at {path}, {needed} bytes still to come",
-                hint="free some and run the same command: it resumes",
-            )
-        return LocalResource(f"cannot use {path}: {message}", hint="mend it and run the same command: it resumes")
+    def _new_offer(self, web_seed: WebSeed, attempt: Attempt) -> WebSeedOffer:
+        return WebSeedOffer(
+            web_seed,
+            attempt.torrent,
+            self._plan.metainfo,
+            coordinators=self._plan.coordinators,
+            trackers=self._plan.trackers,
+            uploaded=self._uploaded,
+            on_note=self._reporter.note,
+        )
 
     async def _report(self, every: float = REPORT_EVERY) -> None:
         while True:
             self._reporter.progress(self.progress())
             await asyncio.sleep(every)
 
-    async def _watch_for_stall(self) -> None:
-        """Invariant 3: give up when nobody can help, saying who was asked."""
-        while True:
-            await asyncio.sleep(REPORT_EVERY)
-            missing = len(self._tally.missing)
-            if missing and (error := self._waiting.given_up(missing)):
-                raise error
-
-    def _from_other_zones(self, status: SwarmStatus | None) -> int | None:
-        if status is None or status.from_other_zones is None:
-            return None
-        pulled = self._seeders.bytes_from_outside(self._plan.zone) if self._seeders else 0
-        return status.from_other_zones + pulled
-
-    # -- arithmetic ------------------------------------------------------------------------------------------
-
-    def _peers(self) -> int:
-        return self._torrent.status().peers if self._torrent else 0
+    def _status(self) -> SwarmStatus:
+        return self._attempt.status() if self._attempt else _NOT_JOINED
 
     def _uploaded(self) -> int:
-        pulled = self._offer.sent() if self._offer else 0
-        return pulled + (self._torrent.status().uploaded if self._torrent else 0)
+        return (self._offer.sent() if self._offer else 0) + self._status().uploaded

@@ -79,12 +79,14 @@ class NodeContext:
     """Those of its fetches, to look at."""
     pace: PullPace = field(default_factory=PullPace)
     """Bounds what its fetches pull from seeders over HTTP, all together."""
-    outlet: WebSeed | None = None
+    web_seed: WebSeed | None = None
     """Where what is complete is pulled from under leases."""
 
     def shared(self, limits: RateLimits) -> SharedLimits:
         """What has all of it obey `limits`."""
-        return SharedLimits(self.engine, limits, upload=self.outlet.pace if self.outlet else None, download=self.pace)
+        return SharedLimits(
+            self.engine, limits, upload=self.web_seed.pace if self.web_seed else None, download=self.pace
+        )
 
 
 class Fetch:
@@ -247,7 +249,7 @@ class Fetch:
                 origin=origin,
                 reporter=self._watched,
                 arriving=self._arriving,
-                outlet=self._home.outlet if self._home else None,
+                web_seed=self._home.web_seed if self._home else None,
             ) as transfer,
         ):
             async with one_at_a_time(repo, found.manifest.commit, self._watched):

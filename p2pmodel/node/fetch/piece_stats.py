@@ -1,4 +1,4 @@
-"""What of a snapshot is here, what is missing, and whence it came."""
+"""Count which pieces of a snapshot are here or missing, and from which source they came."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import Literal
 from p2pmodel.swarm.torrents import Metainfo
 
 PieceSource = Literal["peers", "seeders", "mirrors"]
-"""`seeders`: over HTTP, from peers that are sources; these bytes count as those of peers, too."""
+"""`seeders`: over HTTP; these bytes count as bytes from peers, too."""
 
 
 class PieceStats:
-    """Counts the pieces of `files` (indexes into the manifest), from `begin` on. All sizes in bytes."""
+    """Counts the pieces of `files` (indexes into the manifest), from `begin` on. Sizes in bytes."""
 
     def __init__(self, metainfo: Metainfo, files: frozenset[int]) -> None:
         self._layout = metainfo.layout
@@ -19,15 +19,31 @@ class PieceStats:
         self._spans = len(metainfo.manifest.files)
         self.total = sum(metainfo.manifest.files[i].size for i in files)
         self.missing: set[int] = set()
-        """It shrinks as pieces arrive, and is another set after each `begin`."""
+        """Shrinks as pieces arrive; each `begin` replaces the set."""
         self.before: frozenset[int] = frozenset()
         """Pieces that were here at the beginning."""
+        self.checked = 0
+        """Bytes of existing files that were read since `begin_check`."""
+        self.rejected = 0
+        """Pieces that arrived and failed their hash check."""
         self.mirrored: set[int] = set()
         self.from_cache = self.from_peers = self.from_seeders = self.from_mirrors = 0
         self._missing_of: Counter[int] = Counter()
 
+    def begin_check(self) -> None:
+        """Existing files are about to be read."""
+        self.checked = 0
+
+    def count_checked(self, size: int) -> None:
+        """`size` bytes of existing files were read."""
+        self.checked += size
+
+    def count_rejected(self) -> None:
+        """A piece failed its hash check."""
+        self.rejected += 1
+
     def begin(self, have: frozenset[int], *, mirrored: frozenset[int], traded: frozenset[int]) -> None:
-        """`have` is here: of that, `mirrored` came from mirrors in this run, and `traded` from peers."""
+        """`have` is here; of these, `mirrored` came from mirrors in this run, and `traded` from peers."""
         wanted = {piece for i in self._files for piece in self._layout.spans[i].pieces}
         self.missing = wanted - have
         self.mirrored = set(mirrored & have)
@@ -39,7 +55,7 @@ class PieceStats:
         self.from_seeders = 0
 
     def arrived(self, piece: int, source: PieceSource) -> int | None:
-        """The missing `piece` came from there. The file that is whole with it, if one is."""
+        """Count the missing `piece`, which came from `source`. Returns the file that it completes, if any."""
         self.missing.discard(piece)
         place = self._layout.piece_range(piece)
         if source == "mirrors":
@@ -53,18 +69,18 @@ class PieceStats:
 
     @property
     def done(self) -> int:
-        """What is here of what is wanted."""
+        """Bytes of the wanted files that are here."""
         return self.from_cache + self.from_peers + self.from_mirrors
 
     @property
     def has_all(self) -> bool:
-        """Whether nothing of the snapshot is missing, not only of what was wanted of it."""
+        """Whether the whole snapshot is here, not only the wanted files."""
         return len(self._files) == self._spans and not self.missing
 
     def whole(self) -> list[int]:
-        """Files that lack nothing, in order."""
+        """Files without missing pieces, in order."""
         return [index for index in sorted(self._files) if not self._missing_of[index]]
 
     def size(self, pieces: Iterable[int]) -> int:
-        """Of these pieces together."""
+        """Bytes of `pieces` together."""
         return sum(self._layout.piece_range(piece).length for piece in pieces)

@@ -1,18 +1,27 @@
-"""What one transfer is to do."""
+"""What one download fetches, and what its attempts share."""
 
 from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import OriginSettings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.node.fetch.have_record import HaveRecord
+from p2pmodel.node.fetch.piece_stats import PieceStats
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.file_windows import FileWindows
 from p2pmodel.origin.mirrors.pace import PullPace
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.staging import Staging
+from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadPlan:
-    """What to bring here. `files` are indexes into the manifest; `refs` the names that will point at the commit.
+    """What to download. `files` are indexes into the manifest; `refs` the names that will point at the commit.
 
-    Times in seconds: `peer_timeout` until orphan pieces are taken from the mirrors, `stall_timeout` until a transfer
-    that nobody feeds is given up.
+    Times in seconds: `peer_timeout` until orphan pieces are pulled from the mirrors, `stall_timeout` until a transfer
+    that receives nothing is given up.
     """
 
     metainfo: Metainfo
@@ -21,20 +30,58 @@ class DownloadPlan:
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
     coordinators: tuple[str, ...] = ()
-    """Base URLs of those who may give leases."""
+    """Base URLs of coordinators that may grant leases."""
     coordinator_timeout: float = 5.0
     peer_timeout: float = 10.0
     stall_timeout: float = 120.0
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
-    """How seeders are pulled from."""
+    """Settings of the requests to seeders."""
     zone: str = ""
     pace: PullPace | None = None
-    """What seeders are pulled from at most, together with all that spend from it."""
+    """Rate limit of what comes from seeders, shared with all that spend from it."""
     mirrored: frozenset[int] = frozenset()
-    """Pieces that this run has brought from mirrors already."""
+    """Pieces that this run has fetched from mirrors before this download."""
     traded: frozenset[int] = frozenset()
-    """And from peers."""
+    """Pieces that this run has fetched from peers before this download."""
     meeting: float | None = None
-    """As in `PieceFeed`."""
+    """As in `LeaseStrategy`."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadContext:
+    """What all attempts of one download share: its surroundings, and the state that survives an attempt."""
+
+    plan: DownloadPlan
+    engine: Engine
+    repo: RepoCache
+    origin: Origin | None
+    reporter: Reporter
+    arriving: FileWindows
+    staging: Staging
+    stats: PieceStats
+    record: HaveRecord
+    damage: dict[int, int] = field(default_factory=dict)
+    """By file, how often its staged data proved damaged."""
+    own_id: str = ""
+
+    @property
+    def metainfo(self) -> Metainfo:
+        """The torrent."""
+        return self.plan.metainfo
+
+    @property
+    def identity(self) -> str:
+        """Distinguishes this node from other peers: where all listen on all addresses, the address does not."""
+        return f"{self.listen_address} {self.own_id}"
+
+    @property
+    def listen_address(self) -> str:
+        """ADDRESS:PORT where peers connect."""
+        return str(ListenAddress(*self.engine.address))
+
+    async def known_pieces(self) -> frozenset[int]:
+        """Pieces that an earlier run recorded as durable, except those of files that proved damaged since."""
+        spans = self.metainfo.layout.spans
+        return await self.record.load() - {piece for index in self.damage for piece in spans[index].pieces}

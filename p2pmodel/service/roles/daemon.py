@@ -81,7 +81,7 @@ class Daemon:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
             outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
-            home = NodeContext(engine, cache, pace=PullPace(settings.swarm.download_limit), outlet=outlet)
+            home = NodeContext(engine, cache, pace=PullPace(settings.swarm.download_limit), web_seed=outlet)
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)

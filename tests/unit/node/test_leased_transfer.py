@@ -18,7 +18,7 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node.fetch import leaseholder, piece_feed, seeders
+from p2pmodel.node.fetch import lease_strategy, leaseholder, piece_feed, seeders
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
@@ -33,7 +33,7 @@ CLOSED = "http://127.0.0.1:1"
 @pytest.fixture
 def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
     monkeypatch.setattr(piece_feed, "TICK", 0.05)
-    monkeypatch.setattr(piece_feed, "MEETING", 0.2)
+    monkeypatch.setattr(lease_strategy, "MEETING", 0.2)
     monkeypatch.setattr(connection, "RECONNECT", 0.1)
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
     monkeypatch.setattr(leaseholder, "LOOK_EVERY", 0.05)
@@ -182,7 +182,7 @@ async def test_a_budget_that_is_spent_is_named(swarm: Swarm) -> None:
         swarm.engine() as engine,
         mirror(hub.url) as origin,
     ):
-        with pytest.raises(Unavailable, match=r"nowhere to be had: .*swarm\.origin_budget") as caught:
+        with pytest.raises(Unavailable, match=r"no source for .*swarm\.origin_budget") as caught:
             async with swarm.transfer(engine, origin=origin, coordinators=(boss.url,)) as transfer:
                 await transfer.download()
         assert "\n" not in str(caught.value)
@@ -218,7 +218,7 @@ async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monke
 
 async def test_nobody_is_given_up_before_mirrors_may_be_asked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has a piece is met first, which may take longer than what is waited for when nothing comes."""
-    monkeypatch.setattr(piece_feed, "MEETING", 0.8)
+    monkeypatch.setattr(lease_strategy, "MEETING", 0.8)
     async with (
         FakeHub(swarm.snapshot) as hub,
         coordinator(swarm) as boss,

@@ -272,7 +272,7 @@ async def test_one_that_fails_says_why_and_lets_the_others_go_on(machine: Machin
         view = await until_state(node, failing, "failed")
         assert view.trouble is not None
         assert view.trouble.code == "unavailable"
-        assert "nowhere to be had" in view.trouble.message
+        assert "no source for" in view.trouble.message
         await until_state(node, fine, "seeding")
         await machine.seeder(host="127.0.0.9")
         await node.resume(failing)

@@ -91,7 +91,11 @@ async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
     swarm.network.dead_trackers.add(TRACKER)
     async with swarm.engine() as engine, swarm.transfer(engine) as transferring:
         downloading = asyncio.create_task(transferring.download())
-        await eventually(lambda: bool(transferring._waiting.silent_trackers), seconds=5, what="the tracker failed")
+
+        def has_failed() -> bool:
+            return bool(transferring._attempt and transferring._attempt.stall.silent_trackers)
+
+        await eventually(has_failed, seconds=5, what="the tracker failed")
         swarm.network.dead_trackers.clear()
         next(iter(engine.torrents.values())).announce()
         with pytest.raises(Unavailable) as caught:

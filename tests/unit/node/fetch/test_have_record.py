@@ -18,10 +18,10 @@ class Disk:
         swarm = Swarm(folder, snapshot_of({"model.bin": bytes(2 * UNSAVED)}))
         self.now, self.seconds, self.fails = 100.0, 0.0, False
         self.arrived: set[int] = set()
-        self.tally = PieceStats(swarm.metainfo, frozenset({0}))
-        self.tally.begin(frozenset(), mirrored=frozenset(), traded=frozenset())
+        self.stats = PieceStats(swarm.metainfo, frozenset({0}))
+        self.stats.begin(frozenset(), mirrored=frozenset(), traded=frozenset())
         staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
-        self.record = HaveRecord(staging, swarm.metainfo, self.tally, lambda: self.now)
+        self.record = HaveRecord(staging, swarm.metainfo, self.stats, lambda: self.now)
         self.record.begin(frozenset())
 
     async def durable(self) -> frozenset[int]:
@@ -31,9 +31,9 @@ class Disk:
         return frozenset(self.arrived)
 
     def arrive(self, count: int = 1) -> None:
-        for piece in sorted(self.tally.missing)[:count]:
+        for piece in sorted(self.stats.missing)[:count]:
             self.arrived.add(piece)
-            self.tally.arrived(piece, "peers")
+            self.stats.arrived(piece, "peers")
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ async def test_much_that_is_unsaved_does_not_wait(disk: Disk) -> None:
     disk.seconds = 60
     disk.arrive()
     await disk.record.save(disk)
-    saved = disk.tally.done
-    while disk.tally.done - saved < UNSAVED:
+    saved = disk.stats.done
+    while disk.stats.done - saved < UNSAVED:
         assert not disk.record.due
         disk.arrive()
     assert disk.record.due

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import AccessDenied, NoSpace, P2PModelError, Unavailable, WrongBytes
-from p2pmodel.node.fetch import piece_feed
-from p2pmodel.node.fetch.orphans import OrphanPieces, OrphanRules
+from p2pmodel.node.fetch import lease_strategy, orphan_strategy, piece_feed
+from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
+from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
 from p2pmodel.node.fetch.piece_feed import PieceFeed
 from p2pmodel.swarm.engine import SwarmStatus
+from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.swarm.peer_ids import new_peer_id
 from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
@@ -99,6 +102,28 @@ class FakeSeeders(FakeOrigin):
         self.usable = usable
 
 
+class Missing(AbstractSet[int]):
+    """A live view of the pieces that the rig misses."""
+
+    def __init__(self, rig: "Rig") -> None:
+        self._rig = rig
+
+    def __contains__(self, piece: object) -> bool:
+        return piece in self._rig.missing()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rig.missing())
+
+    def __len__(self) -> int:
+        return len(self._rig.missing())
+
+    _from_iterable = frozenset
+
+
+def mean_leases(metainfo: Metainfo) -> LeaseStrategy:
+    return LeaseStrategy(metainfo.manifest.total_size / metainfo.layout.piece_count)
+
+
 class Rig:
     """A feed between the two fakes. What the engine has taken is no longer needed, unless `also_needed`."""
 
@@ -109,19 +134,20 @@ class Rig:
         self.seeders = FakeSeeders(usable=seeders)
         self.unneeded: set[int] = set()
         self.engine_is_silent = False
-        pulling = OrphanPieces(PIECES, "me", OrphanRules(grace=grace, limit=LIMIT), time.monotonic())
+        pieces = OrphanPieces(PIECES, "me", OrphanRules(grace=grace, limit=LIMIT), time.monotonic())
         self.feed = PieceFeed(
             self.torrent,  # type: ignore[arg-type]
             self.metainfo,
-            self.origin if mirrors else None,
-            pulling,
-            self.needed,
+            Missing(self),
+            origin=self.origin if mirrors else None,
             seeders=self.seeders,
+            orphans=OrphanStrategy(self.torrent, pieces),
+            leases=mean_leases(self.metainfo),
         )
 
-    def needed(self) -> frozenset[int]:
-        told = set() if self.engine_is_silent else self.torrent.data.keys()
-        return frozenset(range(PIECES)) - told - self.unneeded
+    def missing(self) -> frozenset[int]:
+        verified = set() if self.engine_is_silent else self.torrent.data.keys()
+        return frozenset(range(PIECES)) - verified - self.unneeded
 
     def grant(self, *pieces: int, peers: int = 3, refused: bool = False, late: bool = False) -> None:
         """The coordinator, which has heard how things stand, says what is ours."""
@@ -149,7 +175,7 @@ class Rig:
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(piece_feed, "TICK", 0.01)
     monkeypatch.setattr(piece_feed, "RETRY_AFTER", 0.15)
-    monkeypatch.setattr(piece_feed, "MEETING", 0.0)
+    monkeypatch.setattr(lease_strategy, "MEETING", 0.0)
     return Rig(tmp_path)
 
 
@@ -397,7 +423,7 @@ async def test_it_says_what_nobody_it_knows_has_and_what_it_pulls(rig: Rig) -> N
 async def test_peers_are_met_first_unless_nobody_can_have_anything(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, seeders: bool, late: bool, waits: bool
 ) -> None:
-    monkeypatch.setattr(piece_feed, "MEETING", 60.0)
+    monkeypatch.setattr(lease_strategy, "MEETING", 60.0)
     rig.seeders.usable = seeders
     rig.grant(0, late=late)
     assert (rig.feed.demand().want == 0) == waits
@@ -406,7 +432,7 @@ async def test_peers_are_met_first_unless_nobody_can_have_anything(
             return await rig.until_fed([0])
         await asyncio.sleep(0.05)
         assert rig.seeders.asked == rig.origin.asked == []
-        monkeypatch.setattr(piece_feed, "MEETING", 0.0)
+        monkeypatch.setattr(lease_strategy, "MEETING", 0.0)
         await rig.until_fed([0])
     return None
 
@@ -417,9 +443,16 @@ async def test_what_is_leased_ahead_is_counted_in_pieces_as_they_are(
 ) -> None:
     files = {f"{number}.bin": bytes([number]) * size for number in range(20)}
     metainfo = Swarm(tmp_path, snapshot_of(files)).metainfo
-    pulling = OrphanPieces(20, "here", OrphanRules(grace=0.0, limit=LIMIT), 0.0)
-    origin = FakeOrigin()
-    feed = PieceFeed(FakeTorrent(), metainfo, origin, pulling, lambda: frozenset(range(20)))  # type: ignore[arg-type]
+    torrent = FakeTorrent()
+    feed = PieceFeed(
+        torrent,  # type: ignore[arg-type]
+        metainfo,
+        frozenset(range(20)),
+        origin=FakeOrigin(),
+        seeders=None,
+        orphans=OrphanStrategy(torrent, OrphanPieces(20, "here", OrphanRules(grace=0.0, limit=LIMIT), 0.0)),
+        leases=mean_leases(metainfo),
+    )
     monkeypatch.setattr(feed._rate, "value", lambda: PIECE)
     assert feed.demand().want >= least
     assert feed.demand().want <= least + 2
@@ -439,7 +472,7 @@ async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
 def orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """One that knows peers of which none has anything, and would pull at once from seeders, which hold back."""
     monkeypatch.setattr(piece_feed, "TICK", 0.01)
-    monkeypatch.setattr(piece_feed, "MEET_EVERY", 0.0)
+    monkeypatch.setattr(orphan_strategy, "MEET_EVERY", 0.0)
     rig = Rig(tmp_path, grace=60.0, seeders=True)
     rig.torrent.availability = (0,) * PIECES
     rig.seeders.open.clear()

@@ -15,7 +15,7 @@ SOURCES: tuple[PieceSource, ...] = get_args(PieceSource)
 
 @pytest.fixture(scope="module")
 def metainfo(tmp_path_factory: pytest.TempPathFactory) -> Metainfo:
-    return Swarm(tmp_path_factory.mktemp("tally")).metainfo
+    return Swarm(tmp_path_factory.mktemp("stats")).metainfo
 
 
 def all_files(metainfo: Metainfo) -> frozenset[int]:
@@ -28,18 +28,18 @@ def test_the_sums_agree(metainfo: Metainfo, data: st.DataObject) -> None:
     pieces = st.sets(st.sampled_from(range(metainfo.layout.piece_count)))
     have, mirrored = frozenset(data.draw(pieces)), frozenset(data.draw(pieces))
     traded = frozenset(data.draw(pieces)) - mirrored
-    tally = PieceStats(metainfo, files)
-    tally.begin(have, mirrored=mirrored, traded=traded)
-    whole = tally.whole()
-    for piece in data.draw(st.permutations(sorted(tally.missing))):
-        assert tally.done == tally.total - tally.size(tally.missing)
-        finished = tally.arrived(piece, data.draw(st.sampled_from(SOURCES)))
+    stats = PieceStats(metainfo, files)
+    stats.begin(have, mirrored=mirrored, traded=traded)
+    whole = stats.whole()
+    for piece in data.draw(st.permutations(sorted(stats.missing))):
+        assert stats.done == stats.total - stats.size(stats.missing)
+        finished = stats.arrived(piece, data.draw(st.sampled_from(SOURCES)))
         whole += [] if finished is None else [finished]
-    assert tally.done == tally.total
+    assert stats.done == stats.total
     assert sorted(whole) == sorted(files)
-    assert tally.from_seeders <= tally.from_peers
+    assert stats.from_seeders <= stats.from_peers
     assert (
-        tally.size(tally.mirrored & {p for i in files for p in metainfo.layout.spans[i].pieces}) == tally.from_mirrors
+        stats.size(stats.mirrored & {p for i in files for p in metainfo.layout.spans[i].pieces}) == stats.from_mirrors
     )
 
 
@@ -47,22 +47,22 @@ def test_all_of_what_was_wanted_is_not_all(metainfo: Metainfo) -> None:
     everything = frozenset(range(metainfo.layout.piece_count))
     nothing: frozenset[int] = frozenset()
     for files, expected in ((all_files(metainfo), True), (all_files(metainfo) - {0}, False)):
-        tally = PieceStats(metainfo, files)
-        tally.begin(everything, mirrored=nothing, traded=nothing)
-        assert tally.has_all is expected
-    tally = PieceStats(metainfo, all_files(metainfo))
-    tally.begin(everything - {0}, mirrored=nothing, traded=nothing)
-    assert not tally.has_all
+        stats = PieceStats(metainfo, files)
+        stats.begin(everything, mirrored=nothing, traded=nothing)
+        assert stats.has_all is expected
+    stats = PieceStats(metainfo, all_files(metainfo))
+    stats.begin(everything - {0}, mirrored=nothing, traded=nothing)
+    assert not stats.has_all
 
 
 def test_every_start_counts_anew(metainfo: Metainfo) -> None:
-    tally = PieceStats(metainfo, all_files(metainfo))
+    stats = PieceStats(metainfo, all_files(metainfo))
     nothing: frozenset[int] = frozenset()
-    tally.begin(nothing, mirrored=nothing, traded=nothing)
-    first = tally.missing
-    tally.arrived(0, "mirrors")
-    assert tally.from_mirrors
-    assert tally.mirrored == {0}
-    tally.begin(frozenset({0}), mirrored=nothing, traded=nothing)
-    assert (tally.from_mirrors, tally.mirrored) == (0, set())
-    assert tally.missing is not first
+    stats.begin(nothing, mirrored=nothing, traded=nothing)
+    first = stats.missing
+    stats.arrived(0, "mirrors")
+    assert stats.from_mirrors
+    assert stats.mirrored == {0}
+    stats.begin(frozenset({0}), mirrored=nothing, traded=nothing)
+    assert (stats.from_mirrors, stats.mirrored) == (0, set())
+    assert stats.missing is not first

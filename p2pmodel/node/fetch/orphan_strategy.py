@@ -1,13 +1,13 @@
-"""Who pulls which piece from the mirrors where no coordinator says it: the order of sources for a peer.
+"""Pull pieces from mirrors without a coordinator: which peer pulls which piece.
 
-A peer takes a piece from the swarm when anybody it knows has it. A mirror is asked only for orphans: missing
+A peer takes a piece from the swarm when any connected peer has it. A mirror is asked only for orphans: missing
 pieces that no connected peer has had for `grace` seconds, or every missing piece once the swarm has delivered
-nothing for a multiple of that. Which of the peers that lack an orphan goes first a hash of piece and peer decides
-(rendezvous hashing), so that peers that lost the same seeder pull different pieces, few at a time, and trade them: the
-mirrors see about one copy, not one a peer. Who has pulled all that is its own helps the others, from the end where they
-are not yet.
+nothing for a multiple of that. A hash of piece and peer decides which of the peers that lack an orphan pulls it first
+(rendezvous hashing). So peers that lost the same seeder pull different pieces, few at a time, and exchange them: the
+mirrors send about one copy, not one for each peer. A peer that has pulled all of its own pieces helps the others,
+starting with the pieces that they pull last.
 
-Pure: time is passed in, and the same inputs give the same answer.
+`OrphanPieces` is pure: time is passed in, and the same inputs give the same answer.
 """
 
 import hashlib
@@ -16,16 +16,24 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.node.fetch.piece_strategy import FeedState
+from p2pmodel.swarm.engine import SwarmStatus
+from p2pmodel.swarm.peer_ids import is_ours
+
+MEET_EVERY = 1.0
+"""Seconds between two reads of which connected peers lack pieces, too."""
 STUCK_FACTOR = 3
 """Multiples of the grace without any progress after which pieces that peers claim to have are pulled, too."""
 LOOKED_AT = 256
-"""Orphans of others that are looked at when helping: ranking each costs a hash for every peer."""
+"""Orphans of other peers that are ranked when helping: each costs a hash for every peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanRules:
-    """`grace` in seconds; `limit` is how many pieces are asked from mirrors at a time, by all peers together."""
+    """`grace` in seconds; `limit` is how many pieces all peers together ask from mirrors at a time."""
 
     grace: float
     limit: int
@@ -33,14 +41,14 @@ class OrphanRules:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Whose a piece is, and how many go before us."""
+    """The peer that pulls a piece first, and how many peers rank before this one."""
 
     owner: str
     rank: int
 
 
 class OrphanPieces:
-    """Decides for one transfer. `identity` is the peer id by which the others know us."""
+    """The choice for one transfer. `identity` is this node's peer id in the swarm."""
 
     def __init__(self, piece_count: int, identity: str, rules: OrphanRules, now: float) -> None:
         self._rules = rules
@@ -57,7 +65,7 @@ class OrphanPieces:
         self._met_peer = False
 
     def progressed(self, now: float) -> None:
-        """A piece arrived, from anywhere but a mirror."""
+        """A piece arrived from a source other than a mirror."""
         self._last_progress = now
 
     def choose(
@@ -73,9 +81,9 @@ class OrphanPieces:
         """Pieces to ask a mirror for now, in order, so that this peer and its `rivals` have about `limit` in flight
         together.
 
-        `rivals` are the ids of the connected peers that lack something, too. `availability[p]` is how many connected
-        peers have piece p; it may be empty while nobody is connected. `at_once`: without any grace, because it is a
-        seeder that is asked.
+        `rivals` are the ids of the connected peers that lack pieces, too. `availability[p]` is how many connected
+        peers have piece p; it may be empty while no peer is connected. `at_once`: without any grace, because a seeder
+        is asked.
         """
         self._meet(rivals, availability)
         wanted = sorted(missing)
@@ -95,7 +103,7 @@ class OrphanPieces:
     def needless(
         self, now: float, missing: Collection[int], availability: Sequence[int], in_flight: Iterable[int]
     ) -> list[int]:
-        """Pieces in flight that need not come from a mirror any more: they are here, or a peer has them by now."""
+        """Pieces in flight that a mirror need not deliver any more: they are here, or a connected peer has them."""
         held = set() if self._stuck(now) else {p for p in missing if availability and availability[p]}
         return [p for p in in_flight if p in held or p not in missing]
 
@@ -112,14 +120,14 @@ class OrphanPieces:
             self._claims.clear()
 
     def _own(self, ripe: Sequence[int]) -> Iterator[int]:
-        """Those of `ripe` that are ours, in our order. Found as they are asked for: there may be a hundred thousand."""
+        """Those of `ripe` that this peer owns, in its order. Lazy: there may be a hundred thousand."""
         left, start = set(ripe), self._start(self._identity)
         in_turn = ((start + turn * self._stride) % self._count for turn in range(self._count))
         return (piece for piece in in_turn if piece in left and self._claim(piece).rank == 0)
 
     def _of_others(self, ripe: Sequence[int], *, spare: int) -> list[int]:
-        """Those of `ripe` that are not ours: what few go before us in first, and what its owner comes to last. The next
-        `spare` of each owner are left to it; it pulls them by now."""
+        """Those of `ripe` that other peers own: first where few peers rank before this one and the owner pulls late.
+        The next `spare` pieces of each owner are left to it; it pulls them by now."""
         looked_at = [p for p in ripe[-LOOKED_AT:] if self._claim(p).rank]
         looked_at.sort(key=self._turn)
         behind: Counter[str] = Counter()
@@ -133,12 +141,12 @@ class OrphanPieces:
         return helped
 
     def _turn(self, piece: int) -> int:
-        """When its owner comes to it."""
+        """The position of the piece in its owner's order."""
         return (piece - self._start(self._claim(piece).owner)) * self._back % self._count
 
     def _start(self, peer: str) -> int:
-        """Where a peer begins: even those that are not connected to each other pull the same pieces at different times,
-        and mostly one of them when the other's has gone round."""
+        """Where a peer begins: even peers that are not connected to each other pull the same pieces at different times,
+        mostly one of them after the piece of the other has spread."""
         if peer not in self._starts:
             self._starts[peer] = _hash(peer) % self._count
         return self._starts[peer]
@@ -164,9 +172,56 @@ class OrphanPieces:
         return since is not None and (at_once or now - since >= self._rules.grace)
 
 
+class SwarmPeers(Protocol):
+    """What the orphan strategy needs of a SwarmTorrent."""
+
+    def status(self) -> SwarmStatus:
+        """As `SwarmTorrent.status`."""
+
+    async def connections(self) -> tuple[PeerConnection, ...]:
+        """As `SwarmTorrent.connections`."""
+
+
+class OrphanStrategy:
+    """`OrphanPieces` with the peers of one torrent as rivals; satisfies `PieceStrategy`."""
+
+    refills_at_once = False
+    """All peers would pull the same pieces if they did not first learn what the others have by now."""
+
+    def __init__(self, torrent: SwarmPeers, pieces: OrphanPieces) -> None:
+        self._torrent = torrent
+        self._pieces = pieces
+        self._rivals: frozenset[str] = frozenset()
+        self._rivals_read = -math.inf
+
+    def progressed(self, now: float) -> None:
+        """As `OrphanPieces.progressed`."""
+        self._pieces.progressed(now)
+
+    async def prepare(self, now: float) -> None:
+        """Read which connected peers lack pieces, too."""
+        if now < self._rivals_read + MEET_EVERY:
+            return
+        peers = await self._torrent.connections()
+        if peers or not self._torrent.status().peers:  # else the engine gave no answer this time
+            self._rivals = frozenset(p.peer_id for p in peers if is_ours(p.peer_id) and p.progress < 1)
+        self._rivals_read = now
+
+    def choose(self, state: FeedState) -> list[int]:
+        """As `OrphanPieces.choose`."""
+        missing = state.missing - state.refused
+        return self._pieces.choose(
+            state.now, missing, state.availability, self._rivals, state.in_flight, at_once=state.near
+        )
+
+    def needless(self, state: FeedState, in_flight: Iterable[int]) -> list[int]:
+        """As `OrphanPieces.needless`."""
+        return self._pieces.needless(state.now, state.missing, state.availability, in_flight)
+
+
 def _stride(count: int) -> int:
-    """Pieces from one turn to the next: far apart, since what is missing may be one end of the snapshot, and such that
-    every piece has its turn."""
+    """Pieces from one turn to the next: far apart, since the missing pieces may be one end of the snapshot, and coprime
+    to `count`, so that every piece has its turn."""
     stride = max(round(0.618 * count), 1)
     while math.gcd(stride, count) > 1:
         stride += 1

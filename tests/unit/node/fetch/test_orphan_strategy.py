@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.node.fetch.orphans import LOOKED_AT, STUCK_FACTOR, OrphanPieces, OrphanRules
+from p2pmodel.node.fetch.orphan_strategy import LOOKED_AT, STUCK_FACTOR, OrphanPieces, OrphanRules
 
 RULES = OrphanRules(grace=10.0, limit=4)
 NONE: frozenset[int] = frozenset()

@@ -1,0 +1,331 @@
+"""Run one attempt at a download: joined to the swarm, from the first missing piece to the published snapshot.
+
+`join` makes all parts of an attempt and then the attempt itself. Invariants, to re-check when editing:
+1. A file gets its blob name only after every piece passed the Merkle check, the pieces were fenced to disk, and
+   the hash of the whole content is the hub's own. The snapshot appears after all its blobs, refs last.
+2. The set of missing pieces shrinks only on the engine's PieceVerified; it is counted anew only by another attempt.
+3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
+4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
+from typing import Any, Protocol
+
+from p2pmodel.coordinator.client.catalog import announcing_as, public_name
+from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.lease_messages import lease_path
+from p2pmodel.coordinator.leases import Demand, bits_of
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.tasks import Start
+from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
+from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
+from p2pmodel.node.fetch.leaseholder import Leaseholder
+from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
+from p2pmodel.node.fetch.piece_feed import PieceFeed
+from p2pmodel.node.fetch.piece_stats import PieceSource
+from p2pmodel.node.fetch.plan import DownloadContext
+from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
+from p2pmodel.node.fetch.seeders import Seeders
+from p2pmodel.node.fetch.stall import StallClock
+from p2pmodel.node.fetch.transfer_windows import TransferWindows
+from p2pmodel.node.reporter import Phase
+from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
+from p2pmodel.node.thread_progress import stoppable
+from p2pmodel.store.files.space import check_space
+from p2pmodel.swarm.engine import (
+    AddTorrent,
+    DiskFailed,
+    Event,
+    PeerBanned,
+    PieceRejected,
+    PieceVerified,
+    SwarmStatus,
+    SwarmTorrent,
+    TrackerAnswered,
+    TrackerFailed,
+)
+
+STALL_CHECK_EVERY = 0.2
+ORDER_CHECK_EVERY = 0.2
+ALONE_FOR = 0.4
+"""Seconds without another downloader after which pieces are requested in order. Peers that start together are connected
+by then; what they ask of the one seeder before that should differ."""
+
+
+class PhaseObserver(Protocol):
+    """Receives the phases of an attempt."""
+
+    def enter(self, phase: Phase) -> None:
+        """The attempt has reached `phase`."""
+
+
+class NoLeases:
+    """Stands for a `Leaseholder` where nothing is missing or no coordinator is configured."""
+
+    shuns_seeders = False
+
+    def arrived(self, piece: int) -> None:
+        """Nothing to report."""
+
+    def hold(self, torrent: SwarmTorrent, feed: PieceFeed) -> None:
+        """Nothing to hold."""
+
+    async def run(self) -> None:
+        """Nothing to follow."""
+
+
+class Attempt:
+    """One attempt; `join` makes it. `run` it once, then `follow_events` while it seeds, then `leave`."""
+
+    def __init__(
+        self,
+        context: DownloadContext,
+        observer: PhaseObserver,
+        *,
+        torrent: SwarmTorrent,
+        inventory: Inventory,
+        feed: PieceFeed,
+        orphans: OrphanStrategy,
+        leases: Leaseholder | NoLeases,
+        seeders: Seeders,
+    ) -> None:
+        self.torrent = torrent
+        self.stall = StallClock(context.plan, torrent, feed, may_mirror=context.origin is not None)
+        self._context = context
+        self._stats = context.stats
+        self._observer = observer
+        self._inventory = inventory
+        self._feed = feed
+        self._orphans = orphans
+        self._leases = leases
+        self._seeders = seeders
+        self._left = False
+        self._windows = TransferWindows(
+            context.metainfo,
+            context.repo,
+            context.arriving,
+            durable=lambda: context.record.durable,
+            waited_for=self._bring_first,
+        )
+        self._publisher = Publisher(
+            context.repo,
+            context.staging,
+            context.metainfo,
+            torrent,
+            inventory,
+            missing=self._stats.missing,
+            on_right=self._windows.verified,
+        )
+
+    async def run(self, start: Start) -> None:
+        """Download and publish every planned file; `start` keeps tasks that end with the attempt.
+
+        Raises DamagedFile, WrongTorrent, or the reason why the pieces cannot be had.
+        """
+        with self._windows.shown(self._context.plan.files - self._inventory.complete, self._inventory.paths):
+            start(self.follow_events())
+            start(self._context.record.run(self.torrent))
+            start(self._watch_for_stall())
+            start(keep_order(self.torrent))
+            start(self._feed.run())
+            start(self._leases.run())
+            try:
+                await self._publish()
+            except DamagedFile as damage:
+                await self._windows.damaged(damage.index)
+                raise
+            except WrongTorrent:
+                await self._windows.doubted()
+                raise
+
+    async def leave(self) -> None:
+        """Record what is durable, and leave the swarm."""
+        self._left = True
+        try:
+            await self._context.record.save(self.torrent)
+        finally:
+            await self.torrent.remove()
+
+    def status(self) -> SwarmStatus:
+        """The torrent in the swarm."""
+        return self.torrent.status()
+
+    def bytes_from_other_zones(self) -> int | None:
+        """Payload bytes that peers and seeders of other zones sent; None where this node has no zone."""
+        swarm = self.status().from_other_zones
+        return None if swarm is None else swarm + self._seeders.bytes_from_outside(self._context.plan.zone)
+
+    async def connections(self) -> tuple[PeerConnection, ...]:
+        """The seeders that pieces are pulled from, and the connected peers."""
+        seeders = self._seeders.connections() if self._stats.missing else ()
+        return (*seeders, *(await self.torrent.connections()))
+
+    def follow_events(self) -> Coroutine[Any, Any, None]:
+        """Handle the engine's events until cancelled. Subscribes at once: earlier events are not delivered."""
+        return self._consume(self.torrent.events())
+
+    async def _consume(self, events: AsyncIterator[Event]) -> None:
+        async for event in events:
+            self._handle(event)
+
+    async def _publish(self) -> None:
+        for index in self._stats.whole():
+            self._publisher.file_is_whole(index)
+        plan = self._context.plan
+        await self._publisher.publish(plan.files, plan.refs, on_last=lambda: self._observer.enter("publishing"))
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case PieceVerified(piece):
+                self._piece_arrived(piece)
+            case PieceRejected(piece):
+                self._stats.count_rejected()
+                self._feed.rejected(piece)
+            case PeerBanned(address):
+                self._context.reporter.note(f"peer {address} sent bad pieces and is banned")
+            case DiskFailed(path, message, full):
+                raise self._disk_error(path, message, full=full)
+            case TrackerFailed(url, message):
+                self.stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
+            case TrackerAnswered(url):
+                self.stall.silent_trackers.pop(url, None)
+
+    def _piece_arrived(self, piece: int) -> None:
+        if piece not in self._stats.missing:
+            return
+        source = self._source_of(piece)
+        whole = self._stats.arrived(piece, source)
+        self.stall.progressed()
+        self._leases.arrived(piece)
+        if source != "mirrors":
+            self._orphans.progressed(time.monotonic())
+        if whole is not None:
+            self._publisher.file_is_whole(whole)
+        if not self._stats.missing:
+            self._observer.enter("verifying")
+
+    def _source_of(self, piece: int) -> PieceSource:
+        if piece in self._feed.from_mirrors:
+            return "mirrors"
+        return "seeders" if piece in self._feed.from_seeders else "peers"
+
+    def _bring_first(self, piece: int) -> None:
+        if piece in self._stats.missing and not self._left:
+            with suppress(Unavailable):  # after a disk failure the torrent goes on soon; the reader asks again
+                self.torrent.bring_first(piece)
+
+    def _disk_error(self, path: str, message: str, *, full: bool) -> LocalResource:
+        if full:
+            needed = self._stats.size(self._stats.missing)
+            return NoSpace(
+                f"no space left on the disk at {path}, {needed} bytes still to come",
+                hint="free some space and run the same command: it resumes",
+            )
+        return LocalResource(f"cannot use {path}: {message}", hint="repair it and run the same command: it resumes")
+
+    async def _watch_for_stall(self) -> None:
+        """Invariant 3: give up when no source is left, with an error that lists the sources."""
+        while True:
+            await asyncio.sleep(STALL_CHECK_EVERY)
+            missing = len(self._stats.missing)
+            if missing and (error := self.stall.given_up(missing)):
+                raise error
+
+
+async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start) -> Attempt:
+    """Check which pieces are here, ask for leases, and join the swarm. `start` keeps the coordinator connection."""
+    plan, stats = context.plan, context.stats
+    stats.begin_check()
+    observer.enter("checking")
+    inventory = await _check(context)
+    stats.begin(inventory.have, mirrored=plan.mirrored, traded=plan.traded)
+    await asyncio.to_thread(check_space, context.repo.folder, stats.size(stats.missing))
+    leases = await _ask_for_leases(context, seeders, start)
+    torrent = await context.engine.add(_add_request(context, inventory, shuns_seeders=leases.shuns_seeders))
+    # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
+    rules = OrphanRules(grace=plan.peer_timeout, limit=plan.mirror_pieces)
+    pieces = OrphanPieces(context.metainfo.layout.piece_count, context.engine.peer_id, rules, time.monotonic())
+    orphans = OrphanStrategy(torrent, pieces)
+    mean_piece = context.metainfo.manifest.total_size / max(context.metainfo.layout.piece_count, 1)
+    feed = PieceFeed(
+        torrent,
+        context.metainfo,
+        stats.missing,
+        origin=context.origin,
+        seeders=None if isinstance(leases, NoLeases) else seeders,
+        orphans=orphans,
+        leases=LeaseStrategy(mean_piece, meeting=plan.meeting),
+        origin_bytes=stats.size(plan.mirrored),
+    )
+    context.record.begin(inventory.have)
+    leases.hold(torrent, feed)
+    return Attempt(
+        context,
+        observer,
+        torrent=torrent,
+        inventory=inventory,
+        feed=feed,
+        orphans=orphans,
+        leases=leases,
+        seeders=seeders,
+    )
+
+
+async def keep_order(torrent: SwarmTorrent) -> None:
+    """Until cancelled, request pieces in order while all peers are seeds, and rarest first while others download.
+
+    In order, files become whole one after another, and are hashed and written while the rest arrives. But where several
+    nodes download together, one order for all of them leaves no peer with a piece that another lacks.
+    """
+    alone, in_order = 0.0, False
+    while True:
+        await asyncio.sleep(ORDER_CHECK_EVERY)
+        status = torrent.status()
+        alone = alone + ORDER_CHECK_EVERY if 0 < status.peers == status.seeds else 0.0
+        if in_order != (alone >= ALONE_FOR):
+            in_order = not in_order
+            torrent.take_in_order(in_order)
+
+
+async def _check(context: DownloadContext) -> Inventory:
+    known = await context.known_pieces()
+    with stoppable(context.stats.count_checked) as count:
+        return await asyncio.to_thread(
+            take_inventory, context.repo, context.staging, context.metainfo, known=known, on_bytes=count
+        )
+
+
+async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Start) -> Leaseholder | NoLeases:
+    plan, missing = context.plan, context.stats.missing
+    if not missing or not plan.coordinators:
+        return NoLeases()
+    connection = CoordinatorConnection(
+        plan.coordinators,
+        lease_path(context.metainfo.info_hash),
+        peer=context.listen_address,
+        timeout=plan.coordinator_timeout,
+    )
+    leaseholder = Leaseholder(
+        connection,
+        seeders,
+        piece_count=context.metainfo.layout.piece_count,
+        waiting=Demand(bits_of(missing), near=False, want=0),
+    )
+    await leaseholder.begin(start)
+    return leaseholder
+
+
+def _add_request(context: DownloadContext, inventory: Inventory, *, shuns_seeders: bool) -> AddTorrent:
+    plan, metainfo = context.plan, context.metainfo
+    return AddTorrent(
+        metainfo=metainfo.raw,
+        save_path=context.repo.folder,
+        files={metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
+        have=inventory.have,
+        wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
+        trackers=tuple(announcing_as("lessee", t) for t in plan.trackers) if shuns_seeders else plan.trackers,
+        peers=plan.peers,
+    )

@@ -1,0 +1,55 @@
+"""The port between a piece feed and the rule that chooses which pieces it pulls from scarce sources."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """A piece feed at one moment."""
+
+    now: float
+    """`time.monotonic()`."""
+    missing: AbstractSet[int]
+    """Missing pieces that the feed has not handed to the engine."""
+    refused: AbstractSet[int]
+    """Pieces of files that the mirrors recently failed to deliver."""
+    availability: Sequence[int]
+    """By piece, how many connected peers have it; may be empty while no peer is connected."""
+    in_flight: frozenset[int]
+    """Pieces that are being pulled."""
+    near: bool
+    """Whether seeders are asked, before any mirror."""
+    mirrors_usable: bool
+    """Whether mirrors exist and are not paused after a failure."""
+    origin_bytes: int
+    """Bytes that came from mirrors."""
+    rate: int
+    """Bytes/s pulled lately."""
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether any scarce source may be asked now."""
+        return self.near or self.mirrors_usable
+
+    @property
+    def orphans(self) -> set[int]:
+        """Missing pieces that no connected peer has."""
+        held = self.availability
+        return {p for p in self.missing if not held or not held[p]}
+
+
+class PieceStrategy(Protocol):
+    """Chooses the pieces that a feed pulls."""
+
+    @property
+    def refills_at_once(self) -> bool:
+        """Whether the feed chooses again as soon as a pull ends. Otherwise it polls, faster while pulls run."""
+
+    async def prepare(self, now: float) -> None:
+        """Refresh what `choose` depends on."""
+
+    def choose(self, state: FeedState) -> list[int]:
+        """Pieces to start pulling now, in order."""
