@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus
+from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
 
 FRESH = 60.0
@@ -27,19 +27,19 @@ class OriginRegistry:
             yield
         finally:
             self._open.remove(origin)
-            self._closed = _added(self._closed, origin.tallies())
+            self._closed = _added(self._closed, origin.counters())
 
-    def standings(self) -> Mapping[str, MirrorStatus]:
+    def statuses(self) -> Mapping[str, MirrorStatus]:
         """By endpoint, how the origin that asked last sees each mirror now; nothing of those that ask no more."""
-        fresh = [origin for origin in self._open if self._now() - origin.heard_at < FRESH]
-        ordered = sorted(fresh, key=lambda origin: origin.heard_at)
-        return {standing.endpoint: standing for origin in ordered for standing in origin.standings()}
+        fresh = [origin for origin in self._open if self._now() - origin.active_at < FRESH]
+        ordered = sorted(fresh, key=lambda origin: origin.active_at)
+        return {status.endpoint: status for origin in ordered for status in origin.statuses()}
 
-    def tallies(self) -> Mapping[str, MirrorCounters]:
+    def counters(self) -> Mapping[str, MirrorCounters]:
         """By name, what each mirror did for all origins together."""
         found = self._closed
         for origin in self._open:
-            found = _added(found, origin.tallies())
+            found = _added(found, origin.counters())
         return found
 
 

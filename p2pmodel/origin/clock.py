@@ -1,4 +1,4 @@
-"""Time as this room sees it, so that tests need not wait."""
+"""The clock of the origin; tests replace it to avoid real waits."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ class Clock:
     """The machine's clock."""
 
     def now(self) -> float:
-        """Seconds that never go backwards."""
+        """Monotonic time in seconds."""
         return time.monotonic()
 
     def date(self) -> datetime:

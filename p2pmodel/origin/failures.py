@@ -1,15 +1,27 @@
-"""How asking a mirror can fail, inside this room: worth another try, or never again for this job."""
+"""How a request to a mirror fails, inside this room: transient (`Failed`), or final for the job (`Refused`)."""
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import aiohttp
 
 from p2pmodel.core.names import printable
-from p2pmodel.errors import P2PModelError
+from p2pmodel.errors import (
+    AccessDenied,
+    EntryNotFound,
+    GatedRepo,
+    InvalidInput,
+    NotFound,
+    P2PModelError,
+    RepoNotFound,
+    RevisionNotFound,
+    Unavailable,
+)
+from p2pmodel.origin.headers import retry_after
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _KINDS: dict[tuple[type[Exception], ...], str] = {
@@ -17,32 +29,67 @@ _KINDS: dict[tuple[type[Exception], ...], str] = {
     (ConnectionResetError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError): "connection lost",
 }
 
+_RETRYABLE = frozenset({408, 409, 421, 423, 425, 429})
+_NOT_IMPLEMENTED = 501
+
+_BY_STATUS: dict[int, type[P2PModelError]] = {
+    400: InvalidInput,
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    410: NotFound,
+}
+_BY_CODE: dict[str, type[P2PModelError]] = {
+    "GatedRepo": GatedRepo,
+    "RepoNotFound": RepoNotFound,
+    "RevisionNotFound": RevisionNotFound,
+    "EntryNotFound": EntryNotFound,
+}
+"""By the hub's X-Error-Code, which is more precise than the status."""
+
 
 @dataclass
 class Failed(Exception):
-    """The mirror may answer next time. `wait`: seconds it asked for. `slow`: a whole timeout was spent waiting."""
+    """The next request may succeed. `wait`: seconds the mirror asked for. `slow`: a whole timeout passed. `status`: of
+    the HTTP response, None if there was none."""
 
     reason: str
     wait: float | None = None
     slow: bool = False
+    status: int | None = None
 
 
 @dataclass
 class Refused(Exception):
-    """The mirror is of no more use to this job. `error` is the kind of error this is if nobody else helps."""
+    """The mirror is of no more use to this job. `error`: what the job raises if no other mirror helps."""
 
     reason: str
     error: type[P2PModelError]
     got: str = ""
-    """What came instead of the right bytes, for errors of integrity."""
+    """What came instead of the right bytes, for integrity errors."""
 
 
 class RangesIgnored(Exception):
-    """The mirror answers a range with the whole file, which is fine if it is then asked for just that."""
+    """The mirror answered a range with the whole file: usable for requests of the whole file only."""
+
+
+def retryable(status: int) -> bool:
+    """Whether the same request may succeed later. 501 is final: the server has no such function."""
+    return status in _RETRYABLE or (status >= 500 and status != _NOT_IMPLEMENTED)
+
+
+def status_failure(status: int, headers: Mapping[str, str], now: datetime) -> Failed | Refused:
+    """What an HTTP status that is no success means, with the hub's X-Error-Code and Retry-After."""
+    if retryable(status):
+        return Failed(f"HTTP {status}", wait=retry_after(headers, now), status=status)
+    code = headers.get("X-Error-Code", "")
+    if code in _BY_CODE:
+        return Refused(f"HTTP {status} ({code})", _BY_CODE[code])
+    return Refused(f"HTTP {status}", _BY_STATUS.get(status, Unavailable))
 
 
 def failure_of(error: BaseException) -> Failed:
-    """The Failed that a library's network error stands for."""
+    """The Failed that stands for a library's network error."""
     slow = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
     return Failed(reason_of(error), slow=slow or isinstance(error, aiohttp.ClientConnectorDNSError))
 
@@ -82,7 +129,7 @@ def _plain(error: BaseException) -> str:
         if isinstance(error, kinds):
             return text
     if "ProtocolError" in name or isinstance(error, aiohttp.ClientResponseError):
-        return "it does not speak proper HTTP"
+        return "invalid HTTP response"
     if isinstance(error, OSError) and error.errno and error.strerror:
         return error.strerror.lower()
     return ""

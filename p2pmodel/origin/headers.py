@@ -1,4 +1,4 @@
-"""Parsers of the response headers a ranged pull relies on (RFC 9110; the hub's RateLimit)."""
+"""Parsers of the response headers that a ranged download needs (RFC 9110; the hub's RateLimit)."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def content_range(value: str | None) -> ContentRange | None:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds the server asks to be left alone, at least 0; None if it does not say (or not legibly).
+    """Seconds that the server demands before the next request, at least 0; None without a valid header.
 
     From Retry-After, in seconds or as an HTTP date (RFC 9110 10.2.3), else from an exhausted RateLimit header.
     """

@@ -1,7 +1,7 @@
-"""huggingface_hub's one HTTP client, taught which certificate authorities each endpoint may use.
+"""Configuration of huggingface_hub's HTTP client: the certificate authorities of each endpoint.
 
-The library has a single client for the process and no other way in; so what is set here stays set. Each `ca_file`
-counts for its own endpoint's host and port alone.
+The library has one client for the process, so a setting here stays for its lifetime. A `ca_file` applies to the host
+and port of its own endpoint only.
 """
 
 import importlib
@@ -20,7 +20,7 @@ _lock = threading.Lock()
 
 
 def trust(endpoint: str, ca_file: Path) -> None:
-    """Let the client accept certificates for `endpoint` that `ca_file` vouches for. Raises InvalidInput."""
+    """Accept certificates of `endpoint` that are signed by the authorities in `ca_file`. Raises InvalidInput."""
     context_with(ca_file)
     origin = URL(endpoint).origin()
     with _lock:

@@ -1,4 +1,4 @@
-"""Asking the mirrors in order for a snapshot's manifest; the first that answers wins."""
+"""Look-up of a snapshot's manifest: the mirrors in order, until one has it."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.notes import MirrorNotes
-from p2pmodel.origin.verdict import TOKEN_HINT, hint_for, listed, most_telling
+from p2pmodel.origin.verdict import TOKEN_HINT, hint_for, listed, most_specific
 
 T = TypeVar("T")
 Fetch = Callable[[MirrorSettings, Reference, OriginSettings], Manifest]
@@ -24,8 +24,8 @@ _PAUSE = 1.0
 
 
 class Lookup:
-    """One question to all mirrors. A mirror that is merely busy is asked again for up to `_RETRY_FOR` seconds,
-    if no other answers."""
+    """One look-up. A busy mirror (a retryable HTTP status) is asked again for up to `_RETRY_FOR` seconds, if no other
+    mirror has the manifest."""
 
     def __init__(
         self, fetch: Fetch, mirrors: Sequence[Mirror], settings: OriginSettings, clock: Clock, notes: MirrorNotes
@@ -39,7 +39,7 @@ class Lookup:
         self._kinds: dict[str, type[P2PModelError]] = {}
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """The manifest from the first mirror that has it. Raises the most telling of their errors."""
+        """The manifest from the first mirror that has it. Raises the most specific of their errors."""
         pending = list(self._mirrors)
         until = self._clock.now() + min(_RETRY_FOR, self._settings.patience)
         while True:
@@ -49,7 +49,7 @@ class Lookup:
                     return await self._ask(mirror, ref)
                 except Failed as failure:
                     self._note(mirror, failure.reason, Unavailable)
-                    if failure.wait is not None or failure.reason.startswith("HTTP"):
+                    if failure.status is not None:
                         busy[mirror] = failure.wait or _PAUSE
                 except Refused as refusal:
                     self._note(mirror, refusal.reason, refusal.error)
@@ -60,36 +60,36 @@ class Lookup:
             pending = list(busy)
 
     async def _ask(self, mirror: Mirror, ref: Reference) -> Manifest:
-        # The client bounds each read, not the whole answer; a mirror that drips is given up all the same.
+        # The client bounds each read, not the whole response, which a mirror may send byte by byte.
         bound = self._settings.connect_timeout + 2 * self._settings.read_timeout
         try:
             async with asyncio.timeout(bound):
                 return await _in_thread(lambda: self._fetch(mirror.settings, ref, self._settings))
         except TimeoutError:
-            raise Failed(f"no whole answer within {bound:.0f} s") from None
+            raise Failed(f"no complete response within {bound:.0f} s") from None
 
     def _note(self, mirror: Mirror, reason: str, kind: type[P2PModelError]) -> None:
         self._reasons[mirror.name] = reason
         self._kinds[mirror.name] = kind
         if len(self._mirrors) > 1:
-            self._notes.say(f"mirror {mirror.name} does not help: {reason}", "lookup", mirror.name, reason)
+            self._notes.add(f"mirror {mirror.name} has no manifest: {reason}", "lookup", mirror.name, reason)
 
     def _verdict(self, ref: Reference) -> P2PModelError:
         names = [m.name for m in self._mirrors]
         if not names:
-            return Unavailable(f"nobody to ask for {ref}: no mirror is configured")
+            return Unavailable(f"no source for {ref}: no mirror is configured")
         every = listed(self._reasons, names)
-        kind = most_telling(self._kinds.values())
+        kind = most_specific(self._kinds.values())
         if kind is Unavailable:
-            return Unavailable(f"no mirror can be asked for {ref} ({every})", hint="check the network and the mirrors")
+            return Unavailable(f"no mirror answers for {ref} ({every})", hint="check the network and the mirrors")
         if issubclass(kind, AccessDenied):
             return kind(f"no access to {ref} ({every})", hint=hint_for(kind))
-        stranger = kind is RepoNotFound and not all(m.has_token for m in self._mirrors)
-        return kind(f"{ref} was not found ({every})", hint=f"if it is private, {TOKEN_HINT}" if stranger else "")
+        anonymous = kind is RepoNotFound and not all(m.has_token for m in self._mirrors)
+        return kind(f"{ref} was not found ({every})", hint=f"if it is private, {TOKEN_HINT}" if anonymous else "")
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
-    """Run `call` in a daemon thread: unlike an executor's, it keeps neither Ctrl-C nor the interpreter waiting."""
+    """Run `call` in a daemon thread, which unlike an executor's delays neither Ctrl-C nor the interpreter's exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -101,13 +101,15 @@ async def _in_thread(call: Callable[[], T]) -> T:
                 future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
-        result, failure = None, None
+        result: T | None = None
+        error: Exception | None = RuntimeError("a look-up failed: see the traceback of its thread")
         try:
-            result = call()
-        except BaseException as error:  # noqa: BLE001 - it crosses to the waiting task, as an executor's would
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish, result, failure)
+            result, error = call(), None
+        except (Failed, Refused, P2PModelError) as failure:
+            error = failure
+        finally:
+            with suppress(RuntimeError):  # the loop is closed, so no task waits
+                loop.call_soon_threadsafe(finish, result, error)
 
     threading.Thread(target=run, name="hub-metadata", daemon=True).start()
     return await future

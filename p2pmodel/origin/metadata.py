@@ -1,7 +1,7 @@
-"""A snapshot's manifest as one hub endpoint tells it, through huggingface_hub. Blocking; call it in a thread.
+"""A snapshot's manifest from one hub endpoint, through huggingface_hub. Blocking; call it in a thread.
 
-huggingface_hub is process-wide in its ways (one HTTP client, one logger, telemetry by constant). Of that only the
-talking is changed here: it neither prints nor reports while we use it.
+huggingface_hub has process-wide state (one HTTP client, one logger, telemetry by constant). Its log and its telemetry
+are switched off here; the rest is left as it is.
 """
 
 import logging
@@ -19,20 +19,18 @@ from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer_oid
 from p2pmodel.core.names import Reference, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.failures import Failed, Refused, reason_of
-from p2pmodel.origin.headers import retry_after
+from p2pmodel.origin.failures import Failed, Refused, reason_of, status_failure
 from p2pmodel.origin.hub_client import trust
 
 # httpx or httpx2, whichever this huggingface_hub was built on.
 _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-# What reading a hub's JSON raises when it is none: an HTML page, a list, a missing key.
+# Errors of the library for a response that is no hub's JSON: an HTML page, a list, a missing key.
 _NOT_A_HUB = (ValueError, TypeError, KeyError, AttributeError)
-_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
 def fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSettings) -> Manifest:
     """The manifest of `ref`: GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true, and the tree if sizes
-    are missing there. Raises Failed if asking again may help, else Refused."""
+    are missing there. Raises Failed if a retry may help, else Refused."""
     hub_logging.set_verbosity(logging.CRITICAL)
     constants.HF_HUB_DISABLE_TELEMETRY = True
     if mirror.ca_file:
@@ -49,12 +47,12 @@ def fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSetti
     except (_TRANSPORT_ERROR, OSError) as error:
         raise Failed(reason_of(error)) from None
     except _NOT_A_HUB:
-        raise Refused("its answer is not a hub's (an error page?)", Unavailable) from None
+        raise Refused("its response is not a hub's (an error page?)", Unavailable) from None
 
 
 def _ask(endpoint: str, token: str | None, ref: Reference, settings: OriginSettings) -> Manifest:
     api = HfApi(endpoint=endpoint, token=token or False, library_name="p2pmodel", library_version=__version__)
-    # (connect, read, write, pool), which the client takes though the signature says one number.
+    # (connect, read, write, pool): the client accepts it, although the signature has one number.
     limits = (settings.connect_timeout, settings.read_timeout, settings.read_timeout, settings.connect_timeout)
     timeout = cast("float", limits)
     info = api.model_info(str(ref.repo), revision=ref.revision, files_metadata=True, timeout=timeout)
@@ -75,7 +73,7 @@ def _from_tree(entries: Iterable[RepoFile]) -> tuple[ManifestFile, ...]:
 
 def _file(path: str, size: int | None, blob_id: str | None, lfs: Any) -> ManifestFile:
     if size is None:
-        raise IntegrityError(f"it does not say how large {printable(path)} is")
+        raise IntegrityError(f"it gives no size of {printable(path)}")
     sha256 = lfs.sha256 if lfs else None
     return ManifestFile(path, size, blob_id or (lfs_pointer_oid(sha256, size) if sha256 else ""), sha256)
 
@@ -88,9 +86,8 @@ def _from_status(error: HfHubHTTPError, *, has_token: bool) -> Failed | Refused:
         return _denied(error, status, has_token=has_token)
     if status in (404, 410):
         return Refused("it has no such repository", RepoNotFound)
-    if status in _TRY_AGAIN:
-        return Failed(f"HTTP {status}", wait=retry_after(error.response.headers, Clock().date()))
-    return Refused(f"HTTP {status}", Unavailable)
+    failure = status_failure(status, error.response.headers, Clock().date())
+    return failure if isinstance(failure, Failed) else Refused(failure.reason, Unavailable)
 
 
 def _denied(error: HfHubHTTPError, status: int, *, has_token: bool) -> Refused:
@@ -99,6 +96,6 @@ def _denied(error: HfHubHTTPError, status: int, *, has_token: bool) -> Refused:
     if has_token:
         return Refused(f"wrong token (HTTP {status})", AccessDenied)
     if error.response.headers.get("X-Error-Code") == "RepoNotFound":
-        # The hub's answer to strangers, be the repository private or missing.
+        # Without a token the hub does not distinguish a private repository from a missing one.
         return Refused("no such repository, or a private one and no token was given", RepoNotFound)
-    return Refused(f"it wants a token (HTTP {status})", AccessDenied)
+    return Refused(f"it requires a token (HTTP {status})", AccessDenied)

@@ -1,4 +1,4 @@
-"""The origin: everything that comes from HTTP mirrors, in priority order, checked, counted and explained."""
+"""The origin: manifests, files, ranges and forwarded requests from all HTTP mirrors together."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +16,18 @@ from p2pmodel.origin.download.job import MirrorJob
 from p2pmodel.origin.download.range_read import RangeRead
 from p2pmodel.origin.download.sink import RangeSink
 from p2pmodel.origin.lookup import Fetch, Lookup
-from p2pmodel.origin.mirrors.health import ordered
-from p2pmodel.origin.mirrors.mirror import compare, mirrors_of
+from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.notes import MirrorNotes
 from p2pmodel.origin.mirrors.pace import PullPace
-from p2pmodel.origin.mirrors.pool import MirrorPool
+from p2pmodel.origin.mirrors.pool import MirrorPool, in_order
 from p2pmodel.origin.mirrors.probes import Probes
-from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus, standing_of
 from p2pmodel.origin.mirrors.state_file import recall, remember
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.relay import Relay
 from p2pmodel.origin.relay.request import RelayRequest
 from p2pmodel.origin.requests import RangeRequests, new_session
 
-_REMEMBER_EVERY = 30.0
+_RECORD_EVERY = 30.0
 
 
 def _ignore(_: object) -> None:
@@ -39,8 +37,8 @@ def _ignore(_: object) -> None:
 class Origin:
     """The mirrors over one connection pool. `async with` opens and closes it.
 
-    `on_note` gets one line whenever a mirror is passed over, waited for or left out. `pace` bounds them all together,
-    instead of each by its settings.
+    `on_note` receives a line when a mirror is skipped, waited for or excluded. `pace` bounds all mirrors together,
+    in place of each mirror's own limit.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Origin:
         self._settings = settings
         self._clock = clock or Clock()
         self._notes = MirrorNotes(on_note, self._clock)
-        self._remembered_at = self._clock.now()
+        self._recorded_at = self._clock.now()
 
     def __repr__(self) -> str:
         return f"Origin({list(self._mirrors)!r})"
@@ -67,66 +65,65 @@ class Origin:
             await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)
         on_rate = partial(compare, self._mirrors)
         requests = RangeRequests(self._session, self._clock, lambda: on_rate(self._clock.now()))
-        self._fleet = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes)
-        self._probes = Probes(self._fleet)
-        self._relay = Relay(self._fleet)
+        self._pool = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes)
+        self._probes = Probes(self._pool)
+        self._relay = Relay(self._pool)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._probes.close()
         await self._session.close()
-        await self._remember()
+        await self._record()
 
-    async def _remember(self) -> None:
-        self._remembered_at = self._clock.now()
+    async def _record(self) -> None:
+        self._recorded_at = self._clock.now()
         folder = self._settings.state_dir
         if folder and self._mirrors:
             try:
                 await asyncio.to_thread(remember, folder, self._mirrors, self._clock)
             except OSError as error:
-                self._notes.say(f"cannot remember how the mirrors fare in {folder}: {error.strerror}", "remember")
+                self._notes.add(f"cannot record the state of the mirrors in {folder}: {error.strerror}", "record")
 
     @property
     def bytes_by_mirror(self) -> Mapping[str, int]:
-        """Payload bytes received so far, by mirror name; bytes that turned out wrong count too."""
-        return {m.name: m.received for m in self._mirrors}
+        """Payload bytes received so far, by mirror name; wrong bytes are included."""
+        return {m.name: m.counters.received for m in self._mirrors}
 
     @property
     def wasted_bytes(self) -> int:
-        """Payload bytes received so far that were of no use: they came twice, or were wrong."""
-        return sum(m.wasted for m in self._mirrors)
+        """Payload bytes received so far that were of no use: duplicate or wrong."""
+        return sum(m.counters.wasted for m in self._mirrors)
 
     @property
-    def heard_at(self) -> float:
-        """When any mirror was last asked or heard of, by `time.monotonic`."""
-        return max((m.heard_at for m in self._mirrors), default=0.0)
+    def active_at(self) -> float:
+        """Time of the last request or byte of any mirror, by `time.monotonic`."""
+        return max((m.active_at for m in self._mirrors), default=0.0)
 
-    def tallies(self) -> Mapping[str, MirrorCounters]:
-        """What each mirror did so far, by name."""
-        return {m.name: MirrorCounters(m.received, m.wasted, m.failovers, m.quarantines) for m in self._mirrors}
+    def counters(self) -> Mapping[str, MirrorCounters]:
+        """Totals of each mirror so far, by name."""
+        return {m.name: m.counters for m in self._mirrors}
 
-    def standings(self) -> tuple[MirrorStatus, ...]:
-        """How each mirror is seen now, in priority order."""
+    def statuses(self) -> tuple[MirrorStatus, ...]:
+        """State and estimates of each mirror now, in priority order."""
         now = self._clock.now()
-        return tuple(standing_of(m, now) for m in self._mirrors)
+        return tuple(m.status(now) for m in self._mirrors)
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of, from the first mirror that has it, in the order in which they are worth asking.
+        """The manifest of `ref` from the first mirror that has it.
 
-        Raises GatedRepo, AccessDenied, RevisionNotFound, RepoNotFound, IntegrityError (a listing that cannot be
-        used), or Unavailable naming every mirror with its reason.
+        Raises GatedRepo, AccessDenied, RevisionNotFound, RepoNotFound, IntegrityError (an unusable listing), or
+        Unavailable naming every mirror with its reason.
         """
-        by_name = {m.name: m for m in self._mirrors}
-        mirrors = [by_name[h.name] for h in ordered((m.health for m in self._mirrors), self._clock.now())]
+        mirrors = in_order(self._mirrors, self._clock.now())
         return await Lookup(_fetch_manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
 
-    def relay(self, question: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
-        """The mirrors' answer to a client's request, as it is: see `Relay.ask`."""
-        return self._relay.ask(question)
+    def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
+        """Forward a client's request to the mirrors: see `Relay.open`."""
+        return self._relay.open(request)
 
     async def probe(self, manifest: Manifest, file: ManifestFile) -> None:
-        """Ask every mirror for the first 256 KiB of `file`, for `standings` to tell how they fare. Raises nothing:
-        what fails is a mirror's state and reason."""
+        """Read the first 256 KiB of `file` from every mirror, for `statuses`. A failure is not raised; it is the
+        mirror's state and reason."""
         await self._probes.all(manifest, file)
 
     async def pull(
@@ -138,20 +135,18 @@ class Origin:
         on_bytes: Callable[[int], None] = _ignore,
         ranges_only: bool = False,
     ) -> list[str]:
-        """Fill `sink` with what it misses of `file`; it returns once `sink.digest()` is the file's etag.
+        """Write the missing bytes of `file` to `sink`, until `sink.digest()` is the file's etag.
 
-        `ranges_only`: leave out mirrors that answer a range with the whole file.
-
-        Returns the names of the mirrors whose bytes came now; what an earlier run left is in nobody's name.
-        `on_bytes` gets the size of each write. Cancelling keeps what was written. Raises WrongBytes (naming mirror,
-        file and expectation), GatedRepo, AccessDenied, NotFound, Unavailable (naming every mirror with its
-        last reason, after `patience` seconds without progress), and what the sink raises.
+        Returns the names of the mirrors that sent bytes now. `on_bytes` receives the size of each write.
+        `ranges_only`: exclude mirrors that answer a range with the whole file. After a cancellation the written bytes
+        stay. Raises WrongBytes (naming mirror, file and expectation), GatedRepo, AccessDenied, NotFound, Unavailable
+        (naming every mirror with its last reason, after `patience` seconds without progress), and what the sink raises.
         """
         sources = await FileDownload(
-            self._fleet, MirrorJob(self._fleet, manifest, file), sink, on_bytes, ranges_only=ranges_only
+            self._pool, MirrorJob(self._pool, manifest, file), sink, on_bytes, ranges_only=ranges_only
         ).run()
-        if self._clock.now() - self._remembered_at >= _REMEMBER_EVERY:
-            await self._remember()
+        if self._clock.now() - self._recorded_at >= _RECORD_EVERY:
+            await self._record()
         return sources
 
     async def read(
@@ -163,19 +158,19 @@ class Origin:
         *,
         accept: Callable[[bytes], bool],
     ) -> bytes:
-        """`length` bytes of `file` from `offset`, in one request to one mirror, that `accept` finds right.
+        """`length` bytes of `file` from `offset`, from one mirror, that `accept` returns True for.
 
-        `accept` is a pure check and runs in a thread; a mirror whose bytes it refuses is left out and the next is
-        asked. Raises as `pull` does.
+        `accept` is pure and may run in a thread. A mirror whose bytes it rejects is excluded, and the next is asked.
+        Raises as `pull` does.
         """
         if not (offset >= 0 and 0 < length <= file.size - offset):
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
         self._probes.start_due(manifest, file)
-        return await RangeRead(MirrorJob(self._fleet, manifest, file), self._clock, offset, length, accept).run()
+        return await RangeRead(MirrorJob(self._pool, manifest, file), self._clock, offset, length, accept).run()
 
 
-async def get_ready_to_ask() -> None:
-    """Let the first question be answered as quickly as all others. If that fails, the first question says why."""
+async def warm_up() -> None:
+    """Import huggingface_hub now, so that the first manifest takes no longer. An import error appears with that."""
     with suppress(InvalidInput):
         await asyncio.to_thread(_import_metadata)
 
@@ -186,11 +181,10 @@ def _fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSett
 
 
 def _import_metadata() -> Fetch:
-    """A fetch that finds its torrent at a coordinator asks no mirror, and is spared the 0.1 to 0.4 s that importing
-    huggingface_hub takes."""
+    """Import late: a fetch with a torrent from a coordinator saves the 0.1 to 0.4 s of importing huggingface_hub."""
     try:
         from p2pmodel.origin.metadata import fetch_manifest  # noqa: PLC0415
     except ValueError as error:
-        # It reads its environment as it is imported, and says neither which variable nor what for.
+        # The import reads the environment; its error names no variable.
         raise InvalidInput(f"an HF_* environment variable has a malformed value: {error}", hint="unset it") from None
     return fetch_manifest

@@ -1,4 +1,4 @@
-"""HTTP proxies, as the environment names them."""
+"""HTTP proxies from the environment."""
 
 from urllib.request import getproxies, proxy_bypass
 
@@ -6,7 +6,7 @@ from yarl import URL
 
 
 def proxy_for(url: URL) -> str | None:
-    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, ...) names for `url`."""
+    """The proxy for `url` from the environment (HTTPS_PROXY, NO_PROXY, ...); None without one."""
     proxies = getproxies()
     if not proxies or proxy_bypass(url.host or ""):
         return None

@@ -1,4 +1,4 @@
-"""One ranged request at a time: redirects followed by hand, tokens kept at home, the body handed on in big chunks."""
+"""Ranged HTTP requests: redirects followed by hand, tokens sent to the mirror only, the body in large chunks."""
 
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import aiohttp
+from cachetools import LRUCache
 from yarl import URL
 
 from p2pmodel import __version__
@@ -19,23 +20,24 @@ from p2pmodel.origin.proxy import proxy_for
 from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
 
 CHUNK = 1 << 20
-"""Bytes handed to the sink at once, about; memory is bounded to three of these for each connection."""
+"""Approximate bytes passed to the sink at once; a connection holds at most three of these in memory."""
 
 CHUNK_SECONDS = 0.25
-"""Seconds after which fewer bytes are handed on, too: on a slow link a kill -9 must not cost a chunk a connection."""
+"""Seconds after which an incomplete chunk is passed on, so that kill -9 on a slow link loses little."""
 
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
 _MAX_RESOLVED = 4096
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
-# Everything that may stand in a URL, and the percent sign: a presigned address must be sent exactly as it came.
+# All characters valid in a URL, and the percent sign: a presigned address must be sent unchanged.
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
 _Resolved = tuple[str, str, str]
+"""Mirror name, commit and path of a file whose redirect target is known."""
 
 
 class RangeRequests:
-    """Asks mirrors for ranges over one connection pool."""
+    """Sends range requests to mirrors over one connection pool. `on_rate`: called after a rate estimate changed."""
 
     def __init__(
         self, session: aiohttp.ClientSession, clock: Clock, on_rate: Callable[[], None] = lambda: None
@@ -43,34 +45,34 @@ class RangeRequests:
         self._session = session
         self._clock = clock
         self._on_rate = on_rate
-        self._resolved: dict[_Resolved, URL] = {}
+        self._resolved: LRUCache[_Resolved, URL] = LRUCache(_MAX_RESOLVED)
 
     async def stream(self, mirror: Mirror, wanted: ExpectedRange) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Yield (offset in the file, data) until all of `wanted` came, in order; use it with `aclosing`.
+        """Yield (offset in the file, data) in order until all of `wanted` came; use it with `aclosing`.
 
-        Raises Failed, Refused and RangesIgnored; what came before is yielded first.
+        Raises Failed, Refused and RangesIgnored, after the bytes that came before.
         """
-        response = await self._ask(mirror, wanted)
+        response = await self._open(mirror, wanted)
         try:
             judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
-            async for piece in self._body(mirror, response, wanted):
-                yield piece
+            async for chunk in self._body(mirror, response, wanted):
+                yield chunk
         finally:
-            # Returns the connection to the pool if the body was read to its end, closes it otherwise.
+            # Returns the connection to the pool after a complete body, closes it otherwise.
             response.release()
 
     async def greet(self, mirror: Mirror) -> None:
-        """Have any small answer of `mirror`, on a connection of its own and without its token: for the latency alone.
+        """Measure the latency of `mirror` by a small request on a new connection, without its token.
 
-        Raises Failed if there is none, or only a server's error.
+        Raises Failed if there is no response, or a server error.
         """
         url = URL(f"{mirror.settings.endpoint}/api/whoami-v2", encoded=True)
         response = await self.send(mirror, url, {"Connection": "close"})
         response.close()
         if response.status >= 500:
-            raise Failed(f"HTTP {response.status}")
+            raise Failed(f"HTTP {response.status}", status=response.status)
 
-    async def _ask(self, mirror: Mirror, wanted: ExpectedRange) -> aiohttp.ClientResponse:
+    async def _open(self, mirror: Mirror, wanted: ExpectedRange) -> aiohttp.ClientResponse:
         key = (mirror.name, wanted.manifest.commit, wanted.file.path)
         resolved = self._resolved.get(key)
         if resolved is not None:
@@ -97,9 +99,7 @@ class RangeRequests:
     def _remember(self, key: _Resolved, url: URL, response: aiohttp.ClientResponse) -> None:
         if expired(response.status, response.headers):
             response.release()
-            raise Failed(f"the address it redirects to answers HTTP {response.status}")
-        if len(self._resolved) >= _MAX_RESOLVED:
-            self._resolved.clear()
+            raise Failed(f"its redirect target answers HTTP {response.status}", status=response.status)
         self._resolved[key] = url
 
     async def _get(self, mirror: Mirror, url: URL, wanted: ExpectedRange) -> aiohttp.ClientResponse:
@@ -108,7 +108,7 @@ class RangeRequests:
     async def send(
         self, mirror: Mirror, url: URL, headers: dict[str, str], *, method: str = "GET", body: bytes | None = None
     ) -> aiohttp.ClientResponse:
-        """One request, whose redirect is not followed. Raises Failed."""
+        """Send one request; a redirect is returned, not followed. Raises Failed."""
         timing = _Timing()
         began = time.monotonic()
         try:
@@ -124,10 +124,9 @@ class RangeRequests:
             )
         except _NETWORK_ERRORS as error:
             raise failure_of(error) from error
-        now, connecting = self._clock.now(), timing.connected - timing.began
-        if timing.connected:
-            mirror.quality = mirror.quality.connected(connecting, now)
-        mirror.quality = mirror.quality.answered(time.monotonic() - began - connecting, now)
+        connecting = timing.connected - timing.began
+        first_byte = time.monotonic() - began - connecting
+        mirror.responded(connecting if timing.connected else None, first_byte, self._clock.now())
         return response
 
     async def _body(
@@ -135,21 +134,21 @@ class RangeRequests:
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         blocks: list[bytes] = []
         offset, held, failure = wanted.start, 0, None
-        handed = time.monotonic()
+        yielded_at = time.monotonic()
         while failure is None:
             block, failure = await next_block(response, mirror.pace.block)
-            if block and mirror.heard(len(block), self._clock.now()):
+            if block and mirror.received(len(block), self._clock.now()):
                 self._on_rate()
             blocks.append(block)
             held += len(block)
             if offset + held > wanted.end:
-                mirror.wasted += held
+                mirror.wasted(held)
                 raise Refused(f"wrong size: more than {wanted.file.size} bytes", WrongBytes, "more bytes")
-            if held >= CHUNK or (held and (not block or time.monotonic() - handed >= CHUNK_SECONDS)):
+            if held >= CHUNK or (held and (not block or time.monotonic() - yielded_at >= CHUNK_SECONDS)):
                 yield offset, b"".join(blocks)
                 offset, held = offset + held, 0
                 blocks.clear()
-                handed = time.monotonic()
+                yielded_at = time.monotonic()
             if not block:
                 break
             await mirror.pace.spend(len(block))
@@ -160,7 +159,7 @@ class RangeRequests:
 
 
 async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
-    """What has come, `most` bytes at most (-1: all of it); nothing at the end or when it failed."""
+    """The bytes in the buffer, at most `most` (-1: all); empty at the end of the body or after a failure."""
     try:
         return await (response.content.readany() if most < 0 else response.content.read(most)), None
     except _NETWORK_ERRORS as error:
@@ -169,7 +168,7 @@ async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes
 
 @dataclass(slots=True)
 class _Timing:
-    """When a request's connection was begun and made; 0 if an open one was used."""
+    """Start and end of connecting, by `time.monotonic`; 0 for a reused connection."""
 
     began: float = 0.0
     connected: float = 0.0
@@ -189,7 +188,7 @@ def _tracing() -> aiohttp.TraceConfig:
 
 
 def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
-    """The one connection pool. It decompresses nothing, keeps no cookies, and never waits without bound."""
+    """The connection pool: no decompression, no cookies, a timeout on every wait."""
     timeout = aiohttp.ClientTimeout(
         total=None,
         connect=settings.connect_timeout,
@@ -197,7 +196,7 @@ def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
         sock_read=settings.read_timeout,
     )
     return aiohttp.ClientSession(
-        # Mirror.slots bounds the connections: a mirror's redirects lead to other hosts.
+        # Mirror.slots bounds the connections; a redirect leads to another host.
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -209,11 +208,11 @@ def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
 
 
 def target_of(url: URL, location: str | None) -> URL:
-    """Where a redirect from `url` leads. Raises Refused."""
+    """The address a redirect from `url` leads to. Raises Refused."""
     try:
         target = url.join(URL(quote(location or "", safe=_URL_CHARACTERS), encoded=True))
     except ValueError:
         target = URL()
     if not location or target.scheme not in ("http", "https") or not target.host:
-        raise Refused("it redirects to no usable address", Unavailable)
+        raise Refused("it redirects to an unusable address", Unavailable)
     return target.with_fragment(None) if target.raw_fragment else target

@@ -1,4 +1,4 @@
-"""Judging an answer by its status and headers, before a byte of the body is believed. Pure."""
+"""Checks of a mirror's response by status and headers, before any byte of the body is used. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -7,25 +7,10 @@ from datetime import datetime
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import is_commit, printable
-from p2pmodel.errors import (
-    AccessDenied,
-    EntryNotFound,
-    GatedRepo,
-    RepoNotFound,
-    RevisionNotFound,
-    Unavailable,
-    WrongBytes,
-)
-from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
-from p2pmodel.origin.headers import content_range, retry_after
+from p2pmodel.errors import AccessDenied, EntryNotFound, GatedRepo, NotFound, WrongBytes
+from p2pmodel.origin.failures import Failed, RangesIgnored, Refused, status_failure
+from p2pmodel.origin.headers import content_range
 
-_BY_CODE = {
-    "GatedRepo": GatedRepo,
-    "RepoNotFound": RepoNotFound,
-    "RevisionNotFound": RevisionNotFound,
-    "EntryNotFound": EntryNotFound,
-}
-_TRY_AGAIN = {408, 409, 421, 423, 425, 429}
 _HASH = re.compile(r'(?:W/)?"?([0-9a-fA-F]{40}|[0-9a-fA-F]{64})"?')
 _REDIRECT_EXPIRED = {400, 401, 403, 404, 410}
 
@@ -51,38 +36,41 @@ class ExpectedRange:
 
 
 def check_identity(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
-    """Raise Refused if the mirror says that its file is another than the one wanted: of another commit than the one
-    in the address, or with another hash. What it does not say, the hash of the bytes will."""
+    """Raise Refused if the headers name another commit than the requested one, or another hash of the file. A mirror
+    that names neither is checked by the hash of its bytes."""
     commit = headers.get("X-Repo-Commit")
     if commit and commit != wanted.manifest.commit:
         got = f"commit {commit}" if is_commit(commit) else f"commit '{printable(commit, 40)}'"
         raise Refused(f"stale, it serves {got}", WrongBytes, got)
-    # Storage behind a redirect has etags of its own; only a hub's answer is about the hub's hashes.
-    etag = headers.get("X-Linked-Etag") or (headers.get("ETag", "") if commit else "")
+    # Storage behind a redirect has its own etags; only a hub's ETag is the hub's hash.
+    found = hub_hash(headers.get("X-Linked-Etag") or (headers.get("ETag", "") if commit else ""))
+    if found and found != wanted.file.etag:
+        raise Refused(f"stale, its file has the hash {found}", WrongBytes, f"hash {found}")
+
+
+def hub_hash(etag: str) -> str | None:
+    """The sha256 or git blob id in an ETag header of a hub; None if it holds neither."""
     found = _HASH.fullmatch(etag.strip())
-    if found and found[1].lower() != wanted.file.etag:
-        raise Refused(f"stale, its file has the hash {found[1]}", WrongBytes, f"hash {found[1]}")
+    return found[1].lower() if found else None
 
 
 def expired(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether a redirect's target may have refused only because the presigned address is too old."""
+    """Whether a redirect's target may have refused because the presigned address has expired."""
     return status in _REDIRECT_EXPIRED and "X-Error-Code" not in headers
 
 
 def judge(status: int, headers: Mapping[str, str], wanted: ExpectedRange, *, now: datetime, has_token: bool) -> None:
-    """Return if the body is what was asked for, byte for byte as far as the headers tell.
+    """Return if the headers announce exactly the bytes of `wanted`.
 
-    Raises Failed when asking again may help, RangesIgnored for the whole file instead of a range, and Refused.
+    Raises Failed if a retry may help, RangesIgnored for the whole file instead of a range, and Refused.
     """
     if status not in (200, 206):
         raise _bad_status(status, headers, wanted, now=now, has_token=has_token)
     check_identity(headers, wanted)
-    if _is_html(headers) and not wanted.file.path.lower().endswith((".html", ".htm")):
+    if is_html(headers) and not wanted.file.path.lower().endswith((".html", ".htm")):
         raise Refused("an HTML page instead of the file", WrongBytes, "an HTML page")
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        name = printable(encoding, 20)
-        raise Refused(f"a {name}-compressed body though none was asked for", WrongBytes, f"a {name} stream")
+    if encoding := compression(headers):
+        raise Refused(f"a {encoding}-compressed body that was not requested", WrongBytes, f"a {encoding} stream")
     if status == 206:
         _check_partial(headers, wanted)
     else:
@@ -92,12 +80,12 @@ def judge(status: int, headers: Mapping[str, str], wanted: ExpectedRange, *, now
 def _check_partial(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
     found = content_range(headers.get("Content-Range"))
     if found is None or found.start is None:
-        raise Refused("a part without saying which", WrongBytes, "an unnamed range")
+        raise Refused("a part without a Content-Range header", WrongBytes, "an unnamed range")
     if found.total != wanted.file.size:
         raise _wrong_size(found.total, wanted)
     if (found.start, found.end) != (wanted.start, wanted.end):
         got = f"bytes {found.start}-{found.end}"
-        raise Refused(f"{got} when asked for {wanted.start}-{wanted.end}", WrongBytes, got)
+        raise Refused(f"{got} instead of {wanted.start}-{wanted.end}", WrongBytes, got)
     _check_length(headers, wanted.end - wanted.start, wanted)
 
 
@@ -118,30 +106,32 @@ def _wrong_size(got: int | None, wanted: ExpectedRange) -> Refused:
     return Refused(f"wrong size: {size} instead of {wanted.file.size}", WrongBytes, size)
 
 
-def _is_html(headers: Mapping[str, str]) -> bool:
+def is_html(headers: Mapping[str, str]) -> bool:
+    """Whether the body is an HTML page."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+
+
+def compression(headers: Mapping[str, str]) -> str:
+    """The body's Content-Encoding as it may appear in a message; empty if it is not compressed."""
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    return "" if encoding == "identity" else printable(encoding, 20)
 
 
 def _bad_status(
     status: int, headers: Mapping[str, str], wanted: ExpectedRange, *, now: datetime, has_token: bool
 ) -> Failed | Refused:
-    if status in _TRY_AGAIN or status >= 500:
-        return Failed(f"HTTP {status}", wait=retry_after(headers, now))
     if status == 416:
         found = content_range(headers.get("Content-Range"))
         if found is not None and found.total is not None and found.total != wanted.file.size:
             return _wrong_size(found.total, wanted)
-        return Failed("HTTP 416 (range refused)")
-    code = headers.get("X-Error-Code", "")
-    if status in (401, 403) and code not in ("RepoNotFound", "RevisionNotFound", "EntryNotFound"):
-        return _denied(status, code, has_token=has_token)
-    if code in _BY_CODE or status in (404, 410):
-        error = _BY_CODE.get(code, EntryNotFound)
-        return Refused(f"HTTP {status} ({code})" if code in _BY_CODE else f"HTTP {status}", error)
-    return Refused(f"HTTP {status}", Unavailable)
-
-
-def _denied(status: int, code: str, *, has_token: bool) -> Refused:
-    if code == "GatedRepo":
+        return Failed("HTTP 416 (range refused)", status=status)
+    failure = status_failure(status, headers, now)
+    if isinstance(failure, Failed):
+        return failure
+    if failure.error is GatedRepo:
         return Refused(f"HTTP {status} (gated repository)", GatedRepo)
-    return Refused(f"HTTP {status} ({'its token is not accepted' if has_token else 'it wants a token'})", AccessDenied)
+    if failure.error is AccessDenied:
+        why = "its token is not accepted" if has_token else "it requires a token"
+        return Refused(f"HTTP {status} ({why})", AccessDenied)
+    # A mirror that lacks the file does not name what is missing; the snapshot is known to exist.
+    return Refused(failure.reason, EntryNotFound) if failure.error is NotFound else failure

@@ -1,4 +1,4 @@
-"""The one error that a job, or a look-up, ends with when no mirror helped: the most telling of their answers."""
+"""The error that a job or look-up ends with if no mirror helped: the most specific of their failures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,7 +20,7 @@ from p2pmodel.origin.failures import Refused
 TOKEN_HINT = "set HF_TOKEN, or token_env of that mirror in p2pmodel.toml, to a token that may read it"  # noqa: S105
 _RESUME_HINT = "check the network and run the same command again: it resumes"
 
-_TELLING: tuple[type[P2PModelError], ...] = (
+_SPECIFIC: tuple[type[P2PModelError], ...] = (
     WrongBytes,
     GatedRepo,
     AccessDenied,
@@ -31,14 +31,14 @@ _TELLING: tuple[type[P2PModelError], ...] = (
 )
 
 
-def most_telling(kinds: Iterable[type[P2PModelError]]) -> type[P2PModelError]:
-    """The kind that says most about what is wrong; Unavailable if none of them does."""
+def most_specific(kinds: Iterable[type[P2PModelError]]) -> type[P2PModelError]:
+    """The most specific of `kinds`; Unavailable if none is specific."""
     found = set(kinds)
-    return next((kind for kind in _TELLING if kind in found), Unavailable)
+    return next((kind for kind in _SPECIFIC if kind in found), Unavailable)
 
 
 def hint_for(kind: type[P2PModelError]) -> str:
-    """What the user can do about it."""
+    """The hint for the user."""
     if issubclass(kind, AccessDenied):
         return TOKEN_HINT
     return _RESUME_HINT if kind is Unavailable else ""
@@ -56,12 +56,12 @@ def verdict(
     refusals: Mapping[str, Refused],
     reasons: Mapping[str, str],
 ) -> P2PModelError:
-    """Why `file` did not come. `names`: all mirrors; those without a refusal might still help later."""
+    """The error for a `file` that did not come. `names`: all mirrors; one without a refusal may help later."""
     what = f"{file.path} of {manifest.repo}@{manifest.commit[:12]}"
     if not names:
-        return Unavailable(f"nobody to get {what} from: no mirror is configured")
+        return Unavailable(f"no source for {what}: no mirror is configured")
     every = listed(reasons, names)
-    kind = Unavailable if set(names) - set(refusals) else most_telling(r.error for r in refusals.values())
+    kind = Unavailable if set(names) - set(refusals) else most_specific(r.error for r in refusals.values())
     if kind is WrongBytes:
         return _wrong_bytes(file, {n: r for n, r in refusals.items() if r.error is WrongBytes})
     if issubclass(kind, AccessDenied):
@@ -71,12 +71,12 @@ def verdict(
     return Unavailable(f"no mirror delivers {what} ({every})", hint=_RESUME_HINT)
 
 
-def _wrong_bytes(file: ManifestFile, liars: Mapping[str, Refused]) -> WrongBytes:
-    source = ("mirror " if len(liars) == 1 else "mirrors ") + " and ".join(liars)
-    got = ", ".join(dict.fromkeys(r.got for r in liars.values()))
+def _wrong_bytes(file: ManifestFile, corrupt: Mapping[str, Refused]) -> WrongBytes:
+    source = ("mirror " if len(corrupt) == 1 else "mirrors ") + " and ".join(corrupt)
+    got = ", ".join(dict.fromkeys(r.got for r in corrupt.values()))
     return WrongBytes(source, file.path, expected(file), got)
 
 
 def expected(file: ManifestFile) -> str:
-    """What vouches for the file, in words."""
+    """The file's expected hash with its kind, for messages."""
     return f"{'sha256' if file.is_lfs else 'git blob id'} {file.etag}"

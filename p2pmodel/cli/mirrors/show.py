@@ -15,7 +15,7 @@ from p2pmodel.core.names import Reference
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.measure.gauges import gauges, online, sample_of
 from p2pmodel.origin.mirrors.gauges import ProbeReading
-from p2pmodel.origin.mirrors.standing import MirrorStatus
+from p2pmodel.origin.mirrors.mirror import MirrorStatus
 
 INTERRUPTED = "interrupted"
 

@@ -114,7 +114,7 @@ class Seeders:
 
     def connections(self) -> tuple[PeerConnection, ...]:
         """Those that are asked now."""
-        return tuple(self._connection(s.name, s.endpoint) for s in self._origin.standings()) if self._origin else ()
+        return tuple(self._connection(s.name, s.endpoint) for s in self._origin.statuses()) if self._origin else ()
 
     def _connection(self, name: str, url: str) -> PeerConnection:
         return PeerConnection(

@@ -31,7 +31,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.file_windows import FileWindow, Key
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, from_coordinators
-from p2pmodel.origin.origin import get_ready_to_ask
+from p2pmodel.origin.origin import warm_up
 from p2pmodel.store.arrivals import is_tainted, taint
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import translated
@@ -71,7 +71,7 @@ class HubContent:
             stack.push_async_callback(self._upstream.close)
             stack.push_async_callback(self._starting.close)
             stack.push_async_callback(self._stop)
-            self._getting_ready = asyncio.create_task(get_ready_to_ask())
+            self._getting_ready = asyncio.create_task(warm_up())
             self._stack = stack.pop_all()
         return self
 

@@ -56,7 +56,7 @@ class MirrorBench:
         does, InvalidInput for a file that is empty, LocalResource."""
         async with Origin(self._settings.mirrors, self._settings.origin, on_note=self._note) as origin:
             manifest = await origin.manifest(ref)
-            names = [standing.name for standing in origin.standings()]
+            names = [status.name for status in origin.statuses()]
         file = chosen(manifest, path)
         cache = self._settings.cache_dir
         await asyncio.to_thread(check_writable, cache)
@@ -95,7 +95,7 @@ class MirrorBench:
                 seconds = time.monotonic() - began
             except _MIRRORS_FAULT as failure:
                 error = str(failure)
-            standing = origin.standings()[0]
+            standing = origin.statuses()[0]
         return BenchRun(
             size=file.size,
             seconds=seconds,

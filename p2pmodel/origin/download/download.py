@@ -1,6 +1,7 @@
-"""Pulling one whole file into a sink: from several mirrors over several connections, held to the hash that the hub
-vouches for. Who fetches what is origin/download/segments; who takes part is
-origin/mirrors/health; whose fault it is, `corruption`.
+"""Download of one file into a sink, from several mirrors over several connections, checked against the hub's hash.
+
+`download/segments` assigns bytes to connections, `mirrors/health` selects the mirrors, `download/corruption` finds the
+mirror that sent wrong bytes.
 """
 
 import asyncio
@@ -9,13 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-from p2pmodel.errors import Unavailable
 from p2pmodel.origin.download.corruption import CorruptionTrace
-from p2pmodel.origin.download.job import MirrorJob, NoMirrorLeft
+from p2pmodel.origin.download.job import NO_RANGES, MirrorJob, NoMirrorLeft
 from p2pmodel.origin.download.ledger import Ledger
 from p2pmodel.origin.download.segments import SegmentBoard, SegmentRequest, request_size
 from p2pmodel.origin.download.sink import RangeSink
-from p2pmodel.origin.failures import Failed, Refused
+from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool
 from p2pmodel.origin.responses import ExpectedRange
@@ -25,18 +25,18 @@ _STALLED = 1.0
 
 
 class FileDownload:
-    """One file on its way from the mirrors to a sink."""
+    """One file, from the mirrors into a sink."""
 
     def __init__(
         self,
-        fleet: MirrorPool,
+        pool: MirrorPool,
         job: MirrorJob,
         sink: RangeSink,
         on_bytes: Callable[[int], None],
         *,
         ranges_only: bool = False,
     ) -> None:
-        self._fleet = fleet
+        self._pool = pool
         self._job = job
         self._sink = sink
         self._on_bytes = on_bytes
@@ -46,31 +46,30 @@ class FileDownload:
         self._began = time.monotonic()
 
     async def run(self) -> list[str]:
-        """Return when the sink holds the right bytes: the mirrors that sent them. Raises `MirrorJob.verdict`,
-        or what the
-        sink raises."""
-        tracing = CorruptionTrace(self._fleet, self._job, self._sink, self._ledger, self.complete)
+        """Fill the sink with the right bytes; names of the mirrors that sent them. Raises `MirrorJob.verdict`, or what
+        the sink raises."""
+        trace = CorruptionTrace(self._pool, self._job, self._sink, self._ledger, self.complete)
         try:
-            await tracing.run()
+            await trace.run()
         except NoMirrorLeft:
             raise self._job.verdict() from None
         return self._ledger.names()
 
     async def complete(self) -> None:
-        """Return when the sink misses nothing. Raises NoneLeft."""
+        """Return when the sink misses nothing. Raises NoMirrorLeft."""
         job = self._job
         while missing := self._sink.missing():
             mirror = await job.next_mirror()
-            if mirror.name in job.rangeless and self._ranges_only:
-                job.refuse(mirror, Refused("it answers a range with the whole file", Unavailable))
-            elif mirror.name in job.rangeless:
+            if job.ranges_ignored(mirror) and self._ranges_only:
+                job.refuse(mirror, NO_RANGES)
+            elif job.ranges_ignored(mirror):
                 await self._take_whole(mirror, missing)
             else:
                 board = SegmentBoard(missing)
-                with self._fleet.pulling(board) as freed:
-                    await _Sharing(self._fleet, job, board, self._keep, self._began).run(freed)
+                with self._pool.pulling(board) as freed:
+                    await _SegmentRequests(self._pool, job, board, self._write, self._began).run(freed)
 
-    async def _keep(self, mirror: Mirror, answer: int, offset: int, data: bytes) -> None:
+    async def _write(self, mirror: Mirror, answer: int, offset: int, data: bytes) -> None:
         await self._sink.write(offset, data)
         self._ledger.add(answer, mirror.name, offset, offset + len(data))
         self._job.progressed()
@@ -85,38 +84,38 @@ class FileDownload:
             for first, length in missing:
                 start, end = max(offset, first), min(offset + len(data), first + length)
                 if start < end:
-                    await self._keep(mirror, number, start, data[start - offset : end - offset])
+                    await self._write(mirror, number, start, data[start - offset : end - offset])
                     new += end - start
-            mirror.wasted += len(data) - new
+            mirror.wasted(len(data) - new)
             return True
 
         await job.attempt(mirror, ExpectedRange(job.manifest, job.file, 0, job.file.size), deliver)
 
 
-class _Sharing:
-    """The requests for one board: started as connections are free, stopped when their bytes are of no more use."""
+class _SegmentRequests:
+    """The requests for one board: started on free connections, cancelled when their bytes are no longer needed."""
 
     def __init__(
         self,
-        fleet: MirrorPool,
+        pool: MirrorPool,
         job: MirrorJob,
         board: SegmentBoard,
-        keep: Callable[[Mirror, int, int, bytes], Awaitable[None]],
+        write: Callable[[Mirror, int, int, bytes], Awaitable[None]],
         began: float,
     ) -> None:
-        self._fleet = fleet
+        self._pool = pool
         self._job = job
         self._board = board
-        self._keep = keep
+        self._write = write
         self._began = began
         self._tasks: dict[asyncio.Task[None], tuple[Mirror, SegmentRequest]] = {}
-        self._writing: set[SegmentRequest] = set()
+        self._being_written: set[SegmentRequest] = set()
 
     async def run(self, freed: asyncio.Event) -> None:
-        """Return when all came, or when nothing can be asked before a wait (`MirrorJob.next_mirror`)."""
+        """Return when all bytes came, or when every mirror needs a wait first (`MirrorJob.next_mirror`)."""
         try:
-            # A byte counts as held from when it arrived; it is there once it is written.
-            while self._board.left or self._writing:
+            # The board counts a byte as held on receipt; it is in the sink only after the write.
+            while self._board.left or self._being_written:
                 freed.clear()
                 ready = await self._launch()
                 if not ready and not self._tasks:
@@ -129,36 +128,36 @@ class _Sharing:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _launch(self) -> bool:
-        """Start what can be started; whether there is a mirror to ask, if only it had a connection free."""
+        """Start requests on free connections; whether there is any mirror to ask, its connections free or not."""
         waited = time.monotonic() - self._began
-        team = self._job.team(self._fleet.backlog(), waited)
+        team = self._job.team(self._pool.backlog(), waited)
         for mirror in team:
-            while self._has_room(mirror):
+            while self._may_start(mirror):
                 run = self._next_run(mirror, team)
                 if run is None:
                     break
                 await mirror.slots.acquire()
-                mirror.began()
+                mirror.request_began()
                 task = asyncio.ensure_future(self._request(mirror, run))
-                # Not a `finally` of the request: a task that is cancelled before it starts never gets there.
+                # Not a `finally` of the request: a task cancelled before its first step never runs one.
                 task.add_done_callback(partial(self._ended, mirror, run))
                 self._tasks[task] = mirror, run
         return bool(team)
 
-    def _has_room(self, mirror: Mirror) -> bool:
-        trusted = not (mirror.health.lies or mirror.health.rests)
-        most = self._fleet.share(mirror) if trusted else 1
+    def _may_start(self, mirror: Mirror) -> bool:
+        trusted = not (mirror.health.corruptions or mirror.health.rests)
+        most = self._pool.share(mirror) if trusted else 1
         return not mirror.slots.locked() and self._board.running(mirror.name) < most
 
     def _next_run(self, mirror: Mirror, team: list[Mirror]) -> SegmentRequest | None:
-        now, clock = time.monotonic(), self._fleet.clock.now()
+        now, clock = time.monotonic(), self._pool.clock.now()
         total, latency = mirror.quality.rate.known(clock), mirror.quality.first_byte.known(clock)
         rate = None if total is None else total / mirror.settings.max_connections
         connections = sum(m.settings.max_connections for m in team)
-        part_size = self._fleet.settings.part_size
+        part_size = self._pool.settings.part_size
         size = request_size(rate, latency, part_size, self._board.waiting, connections)
         run = self._board.take(mirror.name, size, now)
-        if run is None and not any(board.waiting for board in self._fleet.boards):
+        if run is None and not self._pool.waiting():
             run = self._board.aid(mirror.name, rate, latency or 0.0, now)
         return run
 
@@ -166,21 +165,21 @@ class _Sharing:
         job, part = self._job, run.part
         if run.wanted:
             wanted = ExpectedRange(job.manifest, job.file, part.start, part.end)
-            await job.ask(mirror, wanted, partial(self._deliver, mirror, run))
+            await job.request(mirror, wanted, partial(self._deliver, mirror, run))
 
     def _ended(self, mirror: Mirror, run: SegmentRequest, _: "asyncio.Task[None]") -> None:
         self._board.ended(run)
-        mirror.active -= 1
+        mirror.request_ended()
         mirror.slots.release()
-        self._fleet.wake()
+        self._pool.wake()
 
     async def _deliver(self, mirror: Mirror, run: SegmentRequest, offset: int, data: bytes) -> bool:
-        start, end = self._board.arrived(run, offset, len(data), time.monotonic())
-        mirror.wasted += len(data) - (end - start)
+        start, end = self._board.received(run, offset, len(data), time.monotonic())
+        mirror.wasted(len(data) - (end - start))
         if start < end:
-            self._writing.add(run)
-            await self._keep(mirror, run.number, start, data[start - offset : end - offset])
-            self._writing.discard(run)
+            self._being_written.add(run)
+            await self._write(mirror, run.number, start, data[start - offset : end - offset])
+            self._being_written.discard(run)
         return run.wanted
 
     async def _wait(self, freed: asyncio.Event) -> None:
@@ -197,8 +196,8 @@ class _Sharing:
                 del self._tasks[task]
                 with suppress(asyncio.CancelledError):
                     task.result()
-            elif not run.wanted and run not in self._writing and not task.cancelling():
-                # Another mirror was first. What is written is never cancelled: its bytes are counted as held.
+            elif not run.wanted and run not in self._being_written and not task.cancelling():
+                # Another mirror was first. A write is never cancelled: the board counts its bytes as held.
                 task.cancel()
                 if now - run.heard >= _STALLED:
                     self._job.failed(mirror, Failed("stalled, another mirror was first"), dry=True)

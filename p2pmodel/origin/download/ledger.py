@@ -1,4 +1,4 @@
-"""Who sent which bytes of a file, so that wrong ones can be traced. Pure."""
+"""Record of which mirror sent which bytes of a file, so that wrong ones can be traced. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """Bytes `start` to `end` came from mirror `name`, in one answer."""
+    """Bytes `start` to `end` came from mirror `name`, in one response."""
 
     name: str
     start: int
@@ -14,32 +14,32 @@ class LedgerEntry:
 
 
 class Ledger:
-    """The bytes that came in this run; what an earlier run left is in nobody's name."""
+    """The bytes that came in this run; bytes of an earlier run have no known mirror."""
 
     def __init__(self) -> None:
         self._entries: dict[int, list[LedgerEntry]] = {}
 
-    def add(self, answer: int, name: str, start: int, end: int) -> None:
-        """`name` sent `start` to `end` in the answer with the number `answer`."""
-        entries = self._entries.setdefault(answer, [])
+    def add(self, response: int, name: str, start: int, end: int) -> None:
+        """`name` sent `start` to `end` in the response with the number `response`."""
+        entries = self._entries.setdefault(response, [])
         if entries and (entries[-1].name, entries[-1].end) == (name, start):
             entries[-1] = LedgerEntry(name, entries[-1].start, end)
         else:
             entries.append(LedgerEntry(name, start, end))
 
     def names(self) -> list[str]:
-        """The mirrors that sent something, those that sent least first."""
+        """The mirrors that sent bytes, those that sent least first."""
         amounts: dict[str, int] = {}
         for entry in self._all():
             amounts[entry.name] = amounts.get(entry.name, 0) + entry.end - entry.start
         return sorted(amounts, key=lambda name: amounts[name])
 
     def of(self, name: str) -> list[LedgerEntry]:
-        """What `name` sent, the longest stretch first."""
+        """The stretches that `name` sent, longest first."""
         return sorted((e for e in self._all() if e.name == name), key=lambda e: e.start - e.end)
 
-    def nobodys(self, size: int) -> list[tuple[int, int]]:
-        """(offset, length) of the bytes of a whole file of `size` bytes that no mirror sent in this run."""
+    def unattributed(self, size: int) -> list[tuple[int, int]]:
+        """(offset, length) of the bytes of a complete file of `size` bytes that no mirror sent in this run."""
         gaps, position = [], 0
         for start, end in sorted((e.start, e.end) for e in self._all()):
             if start > position:
@@ -48,11 +48,11 @@ class Ledger:
         return [*gaps, (position, size - position)] if position < size else gaps
 
     def forget(self, name: str) -> None:
-        """What `name` sent was thrown away."""
-        self._entries = {k: kept for k, es in self._entries.items() if (kept := [e for e in es if e.name != name])}
+        """Drop the entries of `name`: its bytes were discarded."""
+        self._entries = {k: left for k, es in self._entries.items() if (left := [e for e in es if e.name != name])}
 
     def clear(self) -> None:
-        """Everything was thrown away."""
+        """Drop all entries: all bytes were discarded."""
         self._entries.clear()
 
     def _all(self) -> Iterator[LedgerEntry]:

@@ -1,21 +1,21 @@
-"""Reading one range that a check vouches for: a piece for the swarm."""
+"""Download of one range that a check accepts: a piece for the swarm."""
 
 import asyncio
 from collections.abc import Callable
 
-from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.errors import WrongBytes
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.download.job import MirrorJob, NoMirrorLeft
+from p2pmodel.origin.download.job import NO_RANGES, MirrorJob, NoMirrorLeft
 from p2pmodel.origin.failures import Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.responses import ExpectedRange
 
-AT_ONCE = 64 << 10
-"""Bytes that are checked sooner (0.1 ms) than a thread could begin."""
+CHECK_INLINE = 64 << 10
+"""Bytes at most that are checked without a thread: the check takes 0.1 ms, less than the start of a thread."""
 
 
 class RangeRead:
-    """One range, all of it from one mirror, so that a failed check blames the right one."""
+    """One range, all of it from one mirror, so that a failed check names the right one."""
 
     def __init__(self, job: MirrorJob, clock: Clock, offset: int, length: int, accept: Callable[[bytes], bool]) -> None:
         self._job = job
@@ -33,8 +33,8 @@ class RangeRead:
                 mirror = await self._job.next_mirror()
                 if await self._take(mirror):
                     data = b"".join(self._held)
-                    if self._accept(data) if len(data) <= AT_ONCE else await asyncio.to_thread(self._accept, data):
-                        mirror.health = mirror.health.proved(self._clock.now())
+                    if self._accept(data) if len(data) <= CHECK_INLINE else await asyncio.to_thread(self._accept, data):
+                        mirror.verified(self._clock.now())
                         return data
                     self._blame(mirror)
         except NoMirrorLeft:
@@ -47,8 +47,8 @@ class RangeRead:
         job = self._job
         start = self._start + sum(map(len, self._held))
         whole = await job.attempt(mirror, ExpectedRange(job.manifest, job.file, start, self._end), self._keep)
-        if mirror.name in job.rangeless:
-            job.refuse(mirror, Refused("it answers a range with the whole file", Unavailable))
+        if job.ranges_ignored(mirror):
+            job.refuse(mirror, NO_RANGES)
         return whole
 
     async def _keep(self, offset: int, data: bytes) -> bool:  # noqa: ARG002
@@ -57,7 +57,7 @@ class RangeRead:
         return True
 
     def _blame(self, mirror: Mirror) -> None:
-        mirror.wasted += sum(map(len, self._held))
+        mirror.wasted(sum(map(len, self._held)))
         self._held.clear()
         where = f"{self._start}-{self._end}"
         refusal = Refused(f"bytes {where} fail the hash of their piece", WrongBytes, f"other bytes at {where}")

@@ -1,11 +1,10 @@
-"""Sharing out one file among several mirrors: who fetches which bytes, and who comes to whose aid. Pure.
+"""Assignment of one file's bytes to the connections of several mirrors. Pure.
 
 Invariants, to re-check when editing:
 1. A missing byte is either waiting or in exactly one unfinished part; parts do not overlap.
-2. The held bytes of a part are a prefix: all that lies before `Segment.start`. Each of its runs started at what
-   was then
-   its `start`, so whoever is ahead moves it on, and what the other brings again is waste.
-3. A part that is finished has no use for its runs: they are to be stopped.
+2. The held bytes of a part are a prefix: all that lies before `Segment.start`. Each of its runs started at the `start`
+   of that time. The run that is ahead advances it; the same bytes from another run are waste.
+3. The runs of a finished part are to be stopped.
 """
 
 from collections import deque
@@ -14,20 +13,20 @@ from dataclasses import dataclass, field
 from itertools import count
 
 SMALLEST = 1 << 20
-"""Bytes worth a request of their own, when there is a choice."""
+"""Smallest request in bytes, where there is a choice."""
 
 _SPLIT_GAIN = 0.5
-"""Seconds that taking over half of a part must save."""
+"""Seconds that the split of a part must save."""
 
 _SILENCE = 1.0
-"""Seconds without a byte after which another mirror races for the same bytes."""
+"""Seconds without a byte after which another mirror requests the same bytes."""
 
 _RACERS = 2
 
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """Bytes `start` to `end` still to come, and who is at it."""
+    """Bytes `start` to `end` still to come, and the requests for them."""
 
     start: int
     end: int
@@ -52,11 +51,11 @@ class SegmentRequest:
     """When bytes first came."""
     got: int = 0
     number: int = 0
-    """Tells the runs of one board apart."""
+    """Distinct among the runs of one board."""
 
     @property
     def wanted(self) -> bool:
-        """Whether its bytes are still of use."""
+        """Whether its bytes are still needed."""
         return self.part.left > 0
 
     def rate(self, now: float) -> float:
@@ -65,7 +64,7 @@ class SegmentRequest:
 
 
 class SegmentBoard:
-    """What is missing of a file: ranges that wait, and parts that mirrors are at."""
+    """The missing bytes of a file: ranges that wait for a request, and parts with requests in progress."""
 
     def __init__(self, missing: Iterable[tuple[int, int]]) -> None:
         self._waiting = deque((offset, offset + length) for offset, length in missing)
@@ -74,7 +73,7 @@ class SegmentBoard:
 
     @property
     def waiting(self) -> int:
-        """Bytes nobody is at."""
+        """Bytes without a request."""
         return sum(end - start for start, end in self._waiting)
 
     @property
@@ -83,11 +82,11 @@ class SegmentBoard:
         return self.waiting + sum(part.left for part in self._parts)
 
     def running(self, name: str) -> int:
-        """Requests of mirror `name` under way."""
+        """Requests to mirror `name` in progress."""
         return sum(run.name == name for part in self._parts for run in part.runs)
 
     def take(self, name: str, size: int, now: float) -> SegmentRequest | None:
-        """Give the first waiting bytes, `size` at most, to `name`."""
+        """Assign the first waiting bytes, `size` at most, to `name`."""
         if not self._waiting:
             return None
         start, end = self._waiting.popleft()
@@ -99,9 +98,9 @@ class SegmentBoard:
         return self._join(part, name, now)
 
     def aid(self, name: str, rate: float | None, latency: float, now: float) -> SegmentRequest | None:
-        """Let `name` help where the end is furthest off: it brings `rate` bytes a second on a connection (None: taken
-        to be as quick as whom it helps), `latency` seconds after it is asked. A slow part is split so that both end
-        together; for a silent one it races."""
+        """Assign to `name` some bytes of the part that would end last. `name` delivers `rate` bytes a second on a
+        connection (None: assumed equal to the other mirror's) after `latency` seconds. A slow part is split so that
+        both ends come together; the bytes of a silent one are requested a second time."""
         best: tuple[float, Segment] | None = None
         for part in self._parts:
             if part.left and all(run.name != name for run in part.runs):
@@ -124,8 +123,8 @@ class SegmentBoard:
         self._parts.append(taken)
         return self._join(taken, name, now)
 
-    def arrived(self, run: SegmentRequest, offset: int, length: int, now: float) -> tuple[int, int]:
-        """`length` bytes at `offset` came for `run`: the range (start, end) of those that are new, empty if none."""
+    def received(self, run: SegmentRequest, offset: int, length: int, now: float) -> tuple[int, int]:
+        """`length` bytes at `offset` came for `run`; the range (start, end) of those that are new, empty if none."""
         run.heard = now
         run.first = now if run.first is None else run.first
         run.got += length
@@ -133,12 +132,12 @@ class SegmentBoard:
         start, end = max(offset, part.start), min(offset + length, part.end)
         if start >= end:
             return part.start, part.start
-        assert offset <= part.start, "a run never is ahead of its part"
+        assert offset <= part.start, "a run is never ahead of its part"
         part.start = end
         return start, end
 
     def ended(self, run: SegmentRequest) -> None:
-        """`run` is over, whole or not: what is left of its part waits again unless another is at it."""
+        """`run` is over, complete or not. The rest of its part waits again unless another run fetches it."""
         part = run.part
         part.runs.remove(run)
         if not part.runs:
@@ -152,7 +151,7 @@ class SegmentBoard:
         return run
 
     def _gain(self, part: Segment, rate: float | None, latency: float, now: float) -> float:
-        """Seconds by which `part` would be whole sooner with the help of `rate` bytes a second after `latency`."""
+        """Seconds saved for `part` by `rate` more bytes a second after `latency`."""
         if _silent(part, now):
             return float("inf") if len(part.runs) < _RACERS else 0.0
         slow = max(run.rate(now) for run in part.runs)
@@ -167,10 +166,10 @@ def _silent(part: Segment, now: float) -> bool:
 
 
 def request_size(rate: float | None, latency: float | None, part_size: int, waiting: int, connections: int) -> int:
-    """Bytes to ask for at once on a connection that brings `rate` bytes a second: some seconds' worth, so that the
-    pause between two requests weighs little; less towards the end, so that all connections end together.
+    """Bytes of one request on a connection with `rate` bytes a second. Some seconds' worth, so that the pause between
+    two requests weighs little; less near the end, so that all connections end together.
 
-    `waiting`: bytes nobody is at; `connections`: how many share them. `part_size` at most.
+    `waiting`: bytes without a request, shared by `connections`. At most `part_size`.
     """
     seconds = max(4.0, 20 * (latency or 0.0))
     fair = waiting // max(1, 2 * connections)

@@ -1,29 +1,29 @@
-"""Where pulled bytes go: the port that the store's resumable partial file satisfies."""
+"""The port that downloaded bytes are written to; the store's resumable partial file implements it."""
 
 from typing import Protocol
 
 
 class RangeSink(Protocol):
-    """One file being put together from ranges, in any order and possibly over several runs."""
+    """One file assembled from ranges, in any order and possibly over several runs."""
 
     @property
     def size(self) -> int:
         """Bytes of the whole file."""
 
     def missing(self) -> list[tuple[int, int]]:
-        """(offset, length) of what has not been written yet; disjoint, ascending."""
+        """(offset, length) of the ranges not written yet; disjoint, ascending."""
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Keep `data`. Raises LocalResource when the disk does not take it."""
+        """Store `data`. Raises LocalResource if the disk fails."""
 
     async def digest(self) -> str:
-        """Hex etag of what was written, once nothing is missing."""
+        """Hex etag of the complete file."""
 
     async def read(self, offset: int, length: int) -> bytes:
-        """What was written there."""
+        """Bytes written before."""
 
     async def forget(self, offset: int, length: int) -> None:
-        """Forget this range: it is missing again."""
+        """Make this range missing again."""
 
     async def discard(self) -> None:
-        """Forget everything: the bytes are wrong."""
+        """Make the whole file missing again."""

@@ -1,8 +1,8 @@
-"""When to raise an alarm about a mirror, and when it is over: once per change of state. Pure; the clock is passed in.
+"""Alarms about mirrors: when one is raised and when it ends. Pure; the clock is passed in.
 
-An alarm looks at the median of the last `samples` probes, and says nothing before it has as many: a single slow answer
-is no alarm, and a single quick one no recovery. Probes older than `max_age` do not count, so what was seen before a
-pause does not speak for now; a raised alarm stays raised until enough new probes clear it.
+An alarm depends on the median of the last `samples` probes; with fewer probes it does not change. So a single slow
+response raises no alarm, and a single quick one ends none. Probes older than `max_age` do not count; a raised alarm
+stays raised until enough new probes clear it.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from statistics import median_high, median_low
 
 
 class Metric(StrEnum):
-    """What is watched: seconds to connect (infinite for no answer), and bytes a second."""
+    """The figure: seconds to connect (infinite without a response), or bytes a second."""
 
     LATENCY = "latency"
     SPEED = "speed"
@@ -20,7 +20,7 @@ class Metric(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The limit that a median may reach but not pass: upwards for latency, downwards for speed."""
+    """The limit of the median: a maximum for latency, a minimum for speed."""
 
     metric: Metric
     limit: float
@@ -28,13 +28,13 @@ class Rule:
     max_age: float
 
     def broken(self, value: float) -> bool:
-        """Whether `value` is bad."""
+        """Whether `value` is beyond the limit."""
         return value > self.limit if self.metric is Metric.LATENCY else value < self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An alarm was raised, or is over: `value` is the median that says so, `lasted` the seconds it was raised for."""
+    """An alarm was raised or ended. `value`: the median at that time; `lasted`: seconds it was raised."""
 
     rule: Rule
     raised: bool
@@ -52,12 +52,12 @@ class Alarm:
         self._seen: deque[tuple[float, float]] = deque(maxlen=rule.samples)
 
     def observe(self, value: float, now: float) -> Change | None:
-        """Take in a probe's `value`; the change it brings, if any."""
+        """Add a probe's `value`; the change of state, if any."""
         self._seen.append((now, value))
         values = [seen for at, seen in self._seen if now - at <= self.rule.max_age]
         if len(values) < self.rule.samples:
             return None
-        # Of an even number the better middle one: half of the probes are not yet a majority.
+        # The better of two middle values: half of the probes are not a majority.
         middle = median_low(values) if self.rule.metric is Metric.LATENCY else median_high(values)
         if self.rule.broken(middle) == self.raised:
             return None

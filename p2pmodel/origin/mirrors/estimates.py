@@ -1,37 +1,37 @@
-"""What is believed about a mirror: decaying means of the speed it has shown. Pure; times are seconds of one clock."""
+"""Latency and rate estimates of a mirror: decaying means. Pure; times are seconds of one clock."""
 
 import math
 from dataclasses import dataclass, replace
 
 _HALF_LIFE = 3600.0
 _KNOWN = 0.05
-"""Weight below which an estimate says nothing any more: a single sample counts for some hours."""
+"""Weight below which an estimate is dropped: a single sample counts for some hours."""
 
 _RATE_MEMORY = 10.0
-"""Seconds of transfer that a rate remembers."""
+"""Seconds of transfer that a rate covers."""
 
 _LATENCY_MEMORY = 8.0
-"""Requests that a latency remembers."""
+"""Requests that a latency covers."""
 
 _PROBE_WEIGHT = 0.2
 _MEASURED = 1.0
-"""Seconds of transfer after which a rate is a mirror's own."""
+"""Seconds of transfer after which a rate is more than a lower bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean whose samples count the less the older they are; `weight` is 0 for no sample at all."""
+    """A mean in which older samples count less; `weight` is 0 without a sample."""
 
     value: float = 0.0
     weight: float = 0.0
     at: float = 0.0
 
     def known(self, now: float) -> float | None:
-        """The mean, or None when there is too little to go by."""
+        """The mean, or None if the samples weigh too little."""
         return self.value if self._weight(now) >= _KNOWN else None
 
     def with_sample(self, sample: float, weight: float, now: float, *, memory: float) -> "Estimate":
-        """After `sample` was seen, which counts `weight` against all that is remembered, `memory` at most."""
+        """With one more `sample` of `weight`, against at most `memory` of all samples."""
         old = min(self._weight(now), max(0.0, memory - weight))
         total = old + weight
         return Estimate((self.value * old + sample * weight) / total, total, now) if total > 0 else self
@@ -42,8 +42,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How quick a mirror is: seconds to connect, seconds from a request to its headers, bytes a second over all of
-    its connections together while it is busy."""
+    """Speed of a mirror: seconds to connect, seconds from a request to its headers, bytes a second over all of its
+    connections together while they transfer."""
 
     connect: Estimate = Estimate()
     first_byte: Estimate = Estimate()
@@ -62,7 +62,7 @@ class Quality:
         return replace(self, rate=self.rate.with_sample(rate, seconds, now, memory=_RATE_MEMORY))
 
     def probed(self, rate: float, now: float) -> "Quality":
-        """After a small request on one connection came at `rate`, which it can do at least."""
+        """After a small request on one connection came at `rate`: a lower bound."""
         return replace(self, rate=self.rate.with_sample(rate, _PROBE_WEIGHT, now, memory=_RATE_MEMORY))
 
     @property
@@ -74,12 +74,12 @@ class Quality:
 class Meter:
     """Turns the bytes of one mirror's connections into samples of its rate.
 
-    Only time in which bytes flow is measured, from a block to a later one: waiting for headers is another figure.
+    Only time with a transfer is measured, from one block to a later one; the wait for headers is another figure.
     """
 
     WINDOW = 0.25
     IDLE = 2.0
-    """Seconds without a byte after which a gap is no longer transfer, but a stall or nothing to do."""
+    """Seconds without a byte after which a gap counts as a stall or a pause, not as transfer."""
 
     def __init__(self) -> None:
         self._since = 0.0
@@ -101,5 +101,5 @@ class Meter:
         return sample
 
     def idle(self) -> None:
-        """Nothing is asked of the mirror any more."""
+        """The mirror has no request in progress."""
         self._last = float("-inf")

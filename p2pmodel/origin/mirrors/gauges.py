@@ -1,4 +1,4 @@
-"""Probing mirrors on request, one reading each, and what is remembered of them. Nothing is pulled for anybody."""
+"""Probes of mirrors on request, with one reading each. The readings also update the recorded state."""
 
 import asyncio
 import time
@@ -11,9 +11,8 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
-from p2pmodel.origin.mirrors.health import ordered
-from p2pmodel.origin.mirrors.mirror import Mirror, mirrors_of
-from p2pmodel.origin.mirrors.standing import MirrorStatus, standing_of
+from p2pmodel.origin.mirrors.mirror import Mirror, MirrorStatus, mirrors_of
+from p2pmodel.origin.mirrors.pool import in_order
 from p2pmodel.origin.mirrors.state_file import recall, remember
 from p2pmodel.origin.requests import RangeRequests, new_session
 from p2pmodel.origin.responses import ExpectedRange
@@ -21,16 +20,16 @@ from p2pmodel.origin.responses import ExpectedRange
 _PART = 1 << 20
 _PARTS = 4
 _READ_SECONDS = 5.0
-"""Of a slow mirror as much is read as comes within this time."""
+"""Limit for the sample of a slow mirror."""
 
 _WEIGHT = 0.2
-"""Seconds of real transfer that a probe's rate counts for."""
+"""Seconds of transfer that a probe's rate weighs as."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReading:
-    """One probe of one mirror: seconds to connect, seconds from a request to its headers, bytes a second over some
-    connections together; None where that was not found out. `error`: why it gave no good answer."""
+    """One probe of one mirror: seconds to connect, seconds from a request to its headers, bytes a second over several
+    connections; None where it was not measured. `error`: why the probe failed, or empty."""
 
     name: str
     endpoint: str
@@ -41,7 +40,7 @@ class ProbeReading:
 
 
 class MirrorGauges:
-    """Probes the mirrors of the settings; each probe also updates what is remembered of them."""
+    """Probes the mirrors of the settings, and records the readings in the state file."""
 
     def __init__(
         self, mirrors: Sequence[MirrorSettings], settings: OriginSettings, *, clock: Clock | None = None
@@ -51,13 +50,14 @@ class MirrorGauges:
         self._listed = mirrors
 
     async def known(self) -> list[MirrorStatus]:
-        """What is remembered, in the order in which the mirrors would be asked."""
-        now, mirrors = self._clock.now(), {m.name: m for m in await self._recalled()}
-        return [standing_of(mirrors[health.name], now) for health in ordered((m.health for m in mirrors.values()), now)]
+        """The recorded state of each mirror, in the order in which they would be asked."""
+        now = self._clock.now()
+        return [mirror.status(now) for mirror in in_order(await self._recalled(), now)]
 
     async def read(self, sample: tuple[Manifest, ManifestFile] | None = None) -> list[ProbeReading]:
-        """Probe each mirror now, in priority order: latency side by side; then, one after the other so that none
-        takes another's bandwidth, some MiB of the sample file. Raises LocalResource if it cannot be remembered."""
+        """Probe each mirror now, in priority order. Latency is measured concurrently; then some MiB of the sample file
+        are read, one mirror after the other, so that none shares its bandwidth. Raises LocalResource if the readings
+        cannot be recorded."""
         fresh = mirrors_of(self._listed)
         errors: dict[str, str] = {}
         rates: dict[str, float] = {}
@@ -84,18 +84,17 @@ class MirrorGauges:
         known = await self._recalled()
         for old, new in zip(known, fresh, strict=True):
             connect, first_byte = new.quality.connect.known(now), new.quality.first_byte.known(now)
-            if connect is not None:
-                old.quality = old.quality.connected(connect, now)
             if first_byte is not None:
-                old.quality = old.quality.answered(first_byte, now)
+                old.responded(connect, first_byte, now)
             if old.name in rates:
-                old.quality = old.quality.delivered(rates[old.name], _WEIGHT, now)
-            old.reason = errors.get(old.name, old.reason)
+                old.sampled(rates[old.name], _WEIGHT, now)
+            if old.name in errors:
+                old.refused(errors[old.name])
         try:
             await asyncio.to_thread(remember, folder, known, self._clock)
         except OSError as error:
             raise LocalResource(
-                f"cannot remember how the mirrors fare in {folder}: {error.strerror}", hint="set P2PMODEL_STATE_DIR"
+                f"cannot record the state of the mirrors in {folder}: {error.strerror}", hint="set P2PMODEL_STATE_DIR"
             ) from None
 
 
@@ -122,7 +121,7 @@ async def _read(
         async with asyncio.timeout(_READ_SECONDS):
             await asyncio.gather(*tasks)
     except TimeoutError:
-        if not mirror.received:
+        if not mirror.counters.received:
             errors[mirror.name] = f"no byte within {_READ_SECONDS:.0f} s"
     except (Failed, Refused) as failure:
         errors[mirror.name] = failure.reason
@@ -132,16 +131,16 @@ async def _read(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    if mirror.received and mirror.name not in errors:
+    if mirror.counters.received and mirror.name not in errors:
         elapsed = time.monotonic() - began
         waited = mirror.quality.connect.value + mirror.quality.first_byte.value
-        # Of a few MiB over a long way most of the time is waiting for the headers, which is another figure.
-        rates[mirror.name] = mirror.received / max(elapsed - waited, elapsed / 4, 1e-6)
+        # On a long path most of the time for a few MiB is the wait for the headers, which is another figure.
+        rates[mirror.name] = mirror.counters.received / max(elapsed - waited, elapsed / 4, 1e-6)
 
 
 async def _discard(requests: RangeRequests, mirror: Mirror, wanted: ExpectedRange) -> None:
-    async with aclosing(requests.stream(mirror, wanted)) as pieces:
-        async for _ in pieces:
+    async with aclosing(requests.stream(mirror, wanted)) as chunks:
+        async for _ in chunks:
             pass
 
 

@@ -1,23 +1,23 @@
-"""Which mirrors to ask now: priority order, bent by what each mirror has just done. Pure; the clock is passed in.
+"""Which mirrors to ask now: priority order, changed by recent failures. Pure; the clock is passed in.
 
 States (`Health.state`):
 
     healthy      asked in priority order
-    slow         clearly slower than the best: asked after the healthy ones, whatever its priority
+    slow         clearly slower than the best: asked after the healthy ones, regardless of priority
     failing      its last requests failed: retried after a backoff; after `_PATIENT_ROUNDS` rounds others go first
-    quarantined  it sent wrong bytes: asked only when no other can be
-    trial        its rest or quarantine is over, but it has not yet answered well: one request at a time
+    quarantined  it sent wrong bytes: asked only if no other mirror can be
+    trial        its rest or quarantine is over, without a good response since: one request at a time
 
 The rules for one request (`choose`):
-1. A mirror excluded for the job (it lied, or does not have the file) is never asked.
-2. A mirror that failed keeps its place for `_PATIENT_ROUNDS` rounds: retried after a backoff, not passed over.
-3. Then it is demoted for a rest: asked only when every other usable mirror is demoted too.
-4. A mirror that said how long it wants to be left alone is left alone that long; a long wait demotes it meanwhile.
-5. Quarantined mirrors come last of all; fallbacks after all others that are not demoted; slow ones after the quick.
+1. A mirror excluded for the job (it sent wrong bytes, or lacks the file) is never asked.
+2. A mirror that failed keeps its place for `_PATIENT_ROUNDS` rounds: it is retried after a backoff.
+3. Then it is demoted for a rest: asked only if every other usable mirror is demoted too.
+4. A wait that a mirror demands (Retry-After) is kept; a long one demotes the mirror meanwhile.
+5. Quarantined mirrors come last; fallbacks after all others that are not demoted; slow ones after the quick.
 6. Then priority order decides. Among the demoted, the one ready first.
 
 The rule for a transfer (`team`): the mirrors in that order; each joins when those before it would take longer than
-`_JOIN_SECONDS` for what is left. Who has joined stays. Quarantined, demoted and fallback mirrors never join others.
+`_JOIN_SECONDS` for the rest. A mirror that joined stays. Quarantined, demoted and fallback mirrors never join others.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -35,15 +35,15 @@ _QUARANTINE = 600.0
 _MAX_QUARANTINE = 86400.0
 _SLOW_BELOW = 0.25
 _QUICK_ABOVE = 0.5
-"""Of the best mirror's rate; the gap between the two keeps a mirror from flapping."""
+"""Of the best mirror's rate; the gap between the two prevents flapping."""
 
 _JOIN_SECONDS = 1.0
 _GRACE = 0.3
-"""Seconds in which a transfer's first mirror may show how quick it is before others join."""
+"""Seconds in which a transfer's first mirror can show its rate before others join."""
 
 
 class State(StrEnum):
-    """How a mirror is seen."""
+    """The state of a mirror, as above."""
 
     HEALTHY = "healthy"
     SLOW = "slow"
@@ -54,21 +54,21 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a mirror fares. `rank` is its place in the priority order; times are seconds of one clock."""
+    """Recent failures of a mirror. `rank` is its place in the priority order; times are seconds of one clock."""
 
     name: str
     rank: int
     fallback: bool = False
-    """Whether it is meant only for when no other helps."""
+    """Whether it is for the case that no other mirror can be used."""
     rounds: int = 0
-    """Failed rounds since the last whole answer."""
+    """Failed rounds since the last complete response."""
     dry_rounds: int = 0
     """Failed rounds since the last byte."""
     rests: int = 0
     ready_at: float = 0.0
     demoted_until: float = 0.0
-    lies: int = 0
-    """Times it was caught with wrong bytes since its bytes last proved right."""
+    corruptions: int = 0
+    """Times it sent wrong bytes since its bytes last passed a hash."""
     quarantined_until: float = 0.0
     slow: bool = False
 
@@ -77,16 +77,16 @@ class Health:
         return now < self.demoted_until
 
     def quarantined(self, now: float) -> bool:
-        """Whether it is asked only when nobody else can be."""
+        """Whether it is asked only if no other mirror can be."""
         return now < self.quarantined_until
 
     def state(self, now: float) -> State:
-        """How it is seen at `now`."""
+        """The state at `now`."""
         if self.quarantined(now):
             return State.QUARANTINED
         if self.demoted(now) or now < self.ready_at:
             return State.FAILING
-        if self.lies or self.rests:
+        if self.corruptions or self.rests:
             return State.TRIAL
         if self.rounds:
             return State.FAILING
@@ -95,9 +95,9 @@ class Health:
     def failed(self, now: float, *, dry: bool, wait: float | None = None, slow: bool = False) -> "Health":
         """After a request failed at `now`.
 
-        `dry`: it brought no byte. `wait`: seconds the mirror asked to be left alone. `slow`: the failure itself took
-        a whole timeout, so another round is not worth waiting for. Requests that run side by side fail together:
-        what fails while the mirror is already backing off belongs to the same round.
+        `dry`: no byte came. `wait`: seconds that the mirror demanded. `slow`: the failure took a whole timeout, so the
+        wait for another round is not worthwhile. Concurrent requests fail together: a failure during the backoff
+        belongs to the same round.
         """
         same_round = now < self.ready_at
         if same_round and wait is None:
@@ -109,7 +109,7 @@ class Health:
         demoted_until, rests = self.demoted_until, self.rests
         if wait is not None and wait > _SHORT_WAIT:
             demoted_until = max(demoted_until, ready_at)
-        # On trial a single failed round is enough: it was given its chance.
+        # On trial a single failed round is enough.
         if not same_round and (slow or rests or rounds >= _PATIENT_ROUNDS):
             demoted_until = max(demoted_until, now + min(_MAX_REST, _REST * 2 ** min(8, rests)))
             rests += 1
@@ -123,24 +123,28 @@ class Health:
         )
 
     def succeeded(self) -> "Health":
-        """After a whole answer. That it came does not yet mean that it is right: `proved` says that."""
+        """After a complete response, whose bytes may still be wrong: see `verified`."""
         if not self.rounds and not self.rests and not self.demoted_until:
             return self
         return replace(self, rounds=0, dry_rounds=0, rests=0, ready_at=0.0, demoted_until=0.0)
 
-    def lied(self, now: float) -> "Health":
-        """After bytes of it turned out wrong; each time without honest bytes in between doubles the quarantine."""
+    def corrupted(self, now: float) -> "Health":
+        """After it sent wrong bytes. The quarantine doubles each time without verified bytes in between."""
         if self.quarantined(now):
             return self
-        until = now + min(_MAX_QUARANTINE, _QUARANTINE * 2 ** min(16, self.lies))
-        return replace(self, lies=self.lies + 1, quarantined_until=until)
+        until = now + min(_MAX_QUARANTINE, _QUARANTINE * 2 ** min(16, self.corruptions))
+        return replace(self, corruptions=self.corruptions + 1, quarantined_until=until)
 
-    def proved(self, now: float) -> "Health":
-        """After its bytes passed the hash of their file or piece. That ends a trial, not a quarantine."""
-        return self if self.quarantined(now) or not self.lies else replace(self, lies=0, quarantined_until=0.0)
+    def verified(self, now: float) -> "Health":
+        """After its bytes passed the hash of their file or piece: ends a trial, not a quarantine."""
+        return (
+            self
+            if self.quarantined(now) or not self.corruptions
+            else replace(self, corruptions=0, quarantined_until=0.0)
+        )
 
     def compared(self, rate: float | None, best: float | None) -> "Health":
-        """After its rate was held against the best mirror's, both in bytes a second, None for unknown."""
+        """After a comparison of its rate with the best mirror's, in bytes a second, None for unknown."""
         if rate is None or not best:
             return self
         slow = rate < best * (_QUICK_ABOVE if self.slow else _SLOW_BELOW)
@@ -155,7 +159,7 @@ class Choice(NamedTuple):
 
 
 def ordered(mirrors: Iterable[Health], now: float) -> list[Health]:
-    """The mirrors in the order in which they are worth asking."""
+    """The mirrors in the order in which to ask them."""
 
     def key(mirror: Health) -> tuple[bool, bool, float, bool, bool, int]:
         demoted = mirror.demoted(now)
@@ -183,7 +187,7 @@ def team(
     """Names of the mirrors that a transfer asks at once, the preferred first.
 
     `rates`: bytes a second. `backlog`: bytes still to come. `waited`: seconds since the transfer began. `joined`:
-    who took part so far.
+    mirrors of the team so far.
     """
     usable = ordered(mirrors, now)
     chosen: list[str] = []
@@ -196,6 +200,6 @@ def team(
         chosen.append(mirror.name)
         rate = rates.get(mirror.name)
         if mirror.ready_at <= now:
-            # A mirror that nothing is known of is believed to be quick enough, until it has had its chance.
+            # A mirror without an estimate counts as quick enough until the grace time is over.
             total += rate if rate is not None else (float("inf") if waited < _GRACE else 0.0)
     return tuple(chosen)

@@ -1,59 +1,135 @@
-"""One mirror at run time: its addresses, its token's reach, its connections and how it fares."""
+"""One mirror at run time: addresses, token scope, connections, health, speed estimates and counters.
+
+Only the methods of `Mirror` change its health, estimates and counters; other modules read them.
+"""
 
 import asyncio
 import ssl
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.core.manifest import Manifest
+from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.estimates import Meter, Quality
-from p2pmodel.origin.mirrors.health import Health
+from p2pmodel.origin.mirrors.health import Health, State
 from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.tls import context_with
 
 _SILENCE = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """A mirror's state and estimates, in seconds and bytes a second; None where there is no estimate."""
+
+    name: str
+    endpoint: str
+    state: State
+    connect: float | None
+    first_byte: float | None
+    rate: float | None
+    reason: str
+    """Why it last failed or was excluded; kept until the next reason replaces it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorCounters:
+    """Totals of one mirror: payload bytes, useless payload bytes, failovers to other mirrors, quarantines."""
+
+    received: int = 0
+    wasted: int = 0
+    failovers: int = 0
+    quarantines: int = 0
+
+    def __add__(self, other: "MirrorCounters") -> "MirrorCounters":
+        return MirrorCounters(
+            self.received + other.received,
+            self.wasted + other.wasted,
+            self.failovers + other.failovers,
+            self.quarantines + other.quarantines,
+        )
+
+
 class Mirror:
-    """`received` counts payload bytes, `wasted` those of them that were of no use; `slots` bounds the requests in
-    flight, over all jobs; `reason` is why it last failed."""
+    """One mirror. `slots` bounds the requests in flight over all jobs; `pace` bounds the bytes a second."""
 
     def __init__(self, settings: MirrorSettings, name: str, rank: int, pace: PullPace | None = None) -> None:
         self.settings = settings
         self.name = name
-        self.health = Health(name, rank, fallback=settings.fallback)
-        self.quality = Quality()
-        self.reason = ""
-        self.received = 0
-        self.wasted = 0
-        self.failovers = 0
-        """Times it failed so that others went first."""
-        self.quarantines = 0
-        self.active = 0
-        """Requests under way that a pull made."""
         self.slots = asyncio.Semaphore(settings.max_connections)
         self.pace = pace or PullPace(settings.max_bytes_per_second)
+        self._health = Health(name, rank, fallback=settings.fallback)
+        self._quality = Quality()
+        self._reason = ""
+        self._received = self._wasted = self._failovers = self._quarantines = 0
+        self._requests = 0
+        """Requests of pulls in flight."""
         self._meter = Meter()
-        self._heard = time.monotonic()
+        self._active_at = time.monotonic()
         self._endpoint = URL(settings.endpoint)
         self._trust = context_with(settings.ca_file) if settings.ca_file else None
 
     def __repr__(self) -> str:
-        return f"Mirror({self.name!r}, received={self.received})"
+        return f"Mirror({self.name!r}, received={self._received})"
+
+    @property
+    def health(self) -> Health:
+        """Its recent failures, rests and quarantine."""
+        return self._health
+
+    @property
+    def quality(self) -> Quality:
+        """Its latency and rate estimates."""
+        return self._quality
+
+    @property
+    def reason(self) -> str:
+        """Why it last failed or was excluded; may be empty."""
+        return self._reason
+
+    @property
+    def counters(self) -> MirrorCounters:
+        """Its totals since it was made."""
+        return MirrorCounters(self._received, self._wasted, self._failovers, self._quarantines)
+
+    @property
+    def active_at(self) -> float:
+        """Time of the last request of a pull or the last byte (or of its creation), by `time.monotonic`."""
+        return self._active_at
+
+    def status(self, now: float) -> MirrorStatus:
+        """State and estimates at `now`, by the origin's clock."""
+        quality = self._quality
+        return MirrorStatus(
+            self.name,
+            self.settings.endpoint,
+            self._health.state(now),
+            quality.connect.known(now),
+            quality.first_byte.known(now),
+            quality.rate.known(now),
+            self._reason,
+        )
+
+    def rate(self, now: float) -> float | None:
+        """Expected bytes a second; 0 while requests are open and no byte comes, None without an estimate."""
+        if self._requests and time.monotonic() - self._active_at >= _SILENCE:
+            return 0.0
+        return self._quality.rate.known(now)
 
     def url(self, manifest: Manifest, path: str) -> URL:
-        """Where the mirror keeps a file of the snapshot: {endpoint}/{repo}/resolve/{commit}/{path}."""
+        """Address of a file of the snapshot: {endpoint}/{repo}/resolve/{commit}/{path}."""
         endpoint = self.settings.endpoint
         return URL(f"{endpoint}/{manifest.repo}/resolve/{manifest.commit}/{quote(path)}", encoded=True)
 
     @property
     def token(self) -> str | None:
-        """Its own token, which requests to it carry."""
+        """The configured token, which requests to this mirror carry."""
         return self.settings.token.get_secret_value() if self.settings.token else None
 
     @property
@@ -62,69 +138,110 @@ class Mirror:
         return self.settings.token is not None
 
     def authorization(self, url: URL) -> dict[str, str]:
-        """The header that carries the token: only to the mirror's own scheme, host and port."""
+        """The header with the mirror's token; empty unless `url` has the mirror's scheme, host and port."""
         return self.bearer(url, self.token)
 
     def bearer(self, url: URL, token: str | None) -> dict[str, str]:
-        """The same for any `token` that may be sent to this mirror."""
+        """The header with any `token` that this mirror may receive; empty as for `authorization`."""
         if token is None or url.user or url.origin() != self._endpoint.origin():
             return {}
         return {"Authorization": f"Bearer {token}"}
 
     def tls(self, url: URL) -> ssl.SSLContext | bool:
-        """What its certificate is held against: its own `ca_file` counts for its own host and port only."""
+        """The TLS context for `url`: `ca_file` applies to the mirror's own host and port only."""
         return self._trust if self._trust and url.origin() == self._endpoint.origin() else True
 
-    def began(self) -> None:
-        """A pull asks it for something."""
-        if not self.active:
-            self._heard = time.monotonic()
+    def request_began(self) -> None:
+        """A pull sends a request."""
+        if not self._requests:
+            self._active_at = time.monotonic()
             self._meter.idle()
-        self.active += 1
+        self._requests += 1
 
-    def heard(self, count: int, now: float) -> bool:
-        """`count` bytes came; whether that gave a new estimate of its rate. `now`: the origin's clock."""
-        self._heard = time.monotonic()
-        self.received += count
-        sample = self._meter.received(count, self._heard)
+    def request_ended(self) -> None:
+        """The request of a pull is over."""
+        self._requests -= 1
+
+    def responded(self, connect: float | None, first_byte: float, now: float) -> None:
+        """Response headers came: `connect` seconds for a new connection (None: reused), then `first_byte` seconds."""
+        if connect is not None:
+            self._quality = self._quality.connected(connect, now)
+        self._quality = self._quality.answered(first_byte, now)
+
+    def received(self, count: int, now: float) -> bool:
+        """`count` payload bytes came at `now`, by the origin's clock; whether the rate estimate changed."""
+        self._active_at = time.monotonic()
+        self._received += count
+        sample = self._meter.received(count, self._active_at)
         if sample is not None:
-            self.quality = self.quality.delivered(*sample, now)
+            self._quality = self._quality.delivered(*sample, now)
         return sample is not None
 
-    @property
-    def heard_at(self) -> float:
-        """When it was last asked by a pull or heard of (or made), by `time.monotonic`."""
-        return self._heard
+    def relayed(self, count: int) -> None:
+        """`count` payload bytes came for a client, which may slow them down: no sample of the rate."""
+        self._received += count
 
-    def failed(self, now: float, *, dry: bool, wait: float | None, slow: bool) -> None:
-        """A request to it failed: see `Health.failed`."""
-        before, self.health = self.health, self.health.failed(now, dry=dry, wait=wait, slow=slow)
-        self.failovers += self.health.demoted(now) and not before.demoted(now)
+    def wasted(self, count: int) -> None:
+        """`count` payload bytes were of no use: duplicate, wrong, or a probe."""
+        self._wasted += count
 
-    def lied(self, now: float) -> None:
-        """It was caught with wrong bytes."""
-        before, self.health = self.health, self.health.lied(now)
-        self.quarantines += self.health.lies > before.lies
+    def served(self) -> None:
+        """A response came to its end: see `Health.succeeded`."""
+        self._health = self._health.succeeded()
 
-    def rate(self, now: float) -> float | None:
-        """Bytes a second to count on; 0 while it is asked and silent, None if nothing is known."""
-        if self.active and time.monotonic() - self._heard >= _SILENCE:
-            return 0.0
-        return self.quality.rate.known(now)
+    def verified(self, now: float) -> None:
+        """Its bytes passed the hash of their file or piece: see `Health.verified`."""
+        self._health = self._health.verified(now)
+
+    def failed(self, failure: Failed, now: float, *, dry: bool) -> None:
+        """A request failed, `dry`: without a byte. See `Health.failed`."""
+        before = self._health
+        self._health = before.failed(now, dry=dry, wait=failure.wait, slow=failure.slow)
+        self._failovers += self._health.demoted(now) and not before.demoted(now)
+        self._reason = failure.reason
+
+    def refused(self, reason: str) -> None:
+        """A job excluded the mirror for `reason`; its health stays."""
+        self._reason = reason
+
+    def corrupted(self, now: float) -> None:
+        """It sent wrong bytes: see `Health.corrupted`."""
+        before, self._health = self._health, self._health.corrupted(now)
+        self._quarantines += self._health.corruptions > before.corruptions
+
+    def probed(self, rate: float, now: float) -> None:
+        """A small request on one connection came at `rate` bytes a second: a lower bound."""
+        self._quality = self._quality.probed(rate, now)
+
+    def sampled(self, rate: float, seconds: float, now: float) -> None:
+        """A measurement elsewhere found `rate` bytes a second; it weighs as `seconds` of transfer."""
+        self._quality = self._quality.delivered(rate, seconds, now)
+
+    def compared(self, best: float | None, now: float) -> None:
+        """The best mirror has a rate of `best`; only a rate measured on transfers is compared with it."""
+        if self._quality.measured:
+            self._health = self._health.compared(self._quality.rate.known(now), best)
+
+    def recalled(
+        self, quality: Quality, *, slow: bool, corruptions: int, quarantined_until: float, reason: str
+    ) -> None:
+        """Take over what an earlier run recorded."""
+        self._quality, self._reason = quality, reason
+        self._health = replace(self._health, slow=slow, corruptions=corruptions, quarantined_until=quarantined_until)
 
 
 def compare(mirrors: Iterable[Mirror], now: float) -> None:
-    """Hold the mirrors' rates against the best one's: who is clearly slower loses its place in the order. A probe
-    may show that a mirror is better, never that it is worse."""
-    rates = {m: m.quality.rate.known(now) for m in mirrors}
-    best = max((rate for rate in rates.values() if rate is not None), default=None)
-    for mirror, rate in rates.items():
-        if mirror.quality.measured:
-            mirror.health = mirror.health.compared(rate, best)
+    """Mark mirrors that are clearly slower than the best one. A probe can show that a mirror is better, never that it
+    is worse."""
+    known = tuple(mirrors)
+    rates = [m.quality.rate.known(now) for m in known]
+    best = max((rate for rate in rates if rate is not None), default=None)
+    for mirror in known:
+        mirror.compared(best, now)
 
 
 def mirrors_of(settings: Sequence[MirrorSettings], pace: PullPace | None = None) -> tuple[Mirror, ...]:
-    """The mirrors in the order they are asked, with distinct names; with `pace` they keep that one, all together."""
+    """Mirrors in priority order, with distinct names; `pace` bounds all of them together."""
     ordered = sorted(settings, key=lambda m: m.priority)
     seen: Counter[str] = Counter()
     mirrors = []

@@ -1,4 +1,4 @@
-"""One-line notes for the user about what the mirrors do, not more often than they are worth reading."""
+"""One-line notes for the user about mirrors, limited in frequency."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ _EVERY = 15.0
 
 
 class MirrorNotes:
-    """Passes a line on unless one with the same key was passed in the last `_EVERY` seconds."""
+    """Drops a note if one with the same key was passed on in the last `_EVERY` seconds."""
 
     def __init__(self, on_note: Callable[[str], None], clock: Clock) -> None:
         self._on_note = on_note
         self._clock = clock
         self._last: dict[tuple[str, ...], float] = {}
 
-    def say(self, line: str, *key: str) -> None:
-        """Pass `line` on. `key` says what it is about; lines that differ only in detail share one."""
+    def add(self, line: str, *key: str) -> None:
+        """Pass `line` on. Notes about the same thing share a `key`, even if their details differ."""
         now = self._clock.now()
         self._last = {k: when for k, when in self._last.items() if now - when < _EVERY}
         if key not in self._last:

@@ -1,54 +1,84 @@
-"""What all jobs of an origin share: the mirrors, and word of each other's doings."""
+"""The mirrors of one origin, and the pulls that share their connections."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.segments import SegmentBoard
+from p2pmodel.origin.mirrors.health import ordered
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.notes import MirrorNotes
 from p2pmodel.origin.requests import RangeRequests
 
 
-@dataclass(frozen=True, slots=True)
 class MirrorPool:
-    """`boards`: of the pulls under way, each with the event that wakes its pull when a connection became free."""
+    """What all jobs of an origin share: mirrors, connections, notes, and the boards of the pulls in progress."""
 
-    mirrors: tuple[Mirror, ...]
-    requests: RangeRequests
-    settings: OriginSettings
-    clock: Clock
-    notes: MirrorNotes
-    boards: dict[SegmentBoard, asyncio.Event] = field(default_factory=dict)
+    def __init__(
+        self,
+        mirrors: Sequence[Mirror],
+        requests: RangeRequests,
+        settings: OriginSettings,
+        clock: Clock,
+        notes: MirrorNotes,
+    ) -> None:
+        self.mirrors = tuple(mirrors)
+        self.requests = requests
+        self.settings = settings
+        self.clock = clock
+        self.notes = notes
+        self._boards: dict[SegmentBoard, asyncio.Event] = {}
+        """Each with the event that wakes its pull when a connection becomes free."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all mirrors, in priority order."""
+        return [mirror.name for mirror in self.mirrors]
+
+    def named(self, name: str) -> Mirror:
+        """The mirror `name`."""
+        return next(mirror for mirror in self.mirrors if mirror.name == name)
+
+    def preferred(self) -> list[Mirror]:
+        """All mirrors, those to ask first at the front."""
+        return in_order(self.mirrors, self.clock.now())
 
     @contextmanager
     def pulling(self, board: SegmentBoard) -> Iterator[asyncio.Event]:
-        """Let the others know of `board` while its bytes are pulled."""
-        self.boards[board] = asyncio.Event()
+        """While the context lasts, `board` shares the connections; the event reports a free one."""
+        freed = self._boards[board] = asyncio.Event()
         try:
-            yield self.boards[board]
+            yield freed
         finally:
-            del self.boards[board]
+            del self._boards[board]
             self.wake()
 
     def wake(self) -> None:
         """A connection became free."""
-        for event in self.boards.values():
+        for event in self._boards.values():
             event.set()
 
     def backlog(self) -> int:
-        """Bytes that the pulls under way still want."""
-        return sum(board.left for board in self.boards)
+        """Bytes that the pulls in progress still miss."""
+        return sum(board.left for board in self._boards)
+
+    def waiting(self) -> int:
+        """How many pulls have bytes that no request fetches yet."""
+        return sum(board.waiting > 0 for board in self._boards)
 
     def share(self, mirror: Mirror) -> int:
-        """How many connections to `mirror` one pull may use while others have work for it, too."""
-        hungry = sum(board.waiting > 0 for board in self.boards)
-        return -(-mirror.settings.max_connections // max(1, hungry))
+        """How many connections to `mirror` one pull may use while others wait for one."""
+        return -(-mirror.settings.max_connections // max(1, self.waiting()))
 
     def rates(self) -> dict[str, float | None]:
-        """Bytes a second to count on, by mirror."""
+        """Expected bytes a second, by mirror name."""
         now = self.clock.now()
         return {m.name: m.rate(now) for m in self.mirrors}
+
+
+def in_order(mirrors: Sequence[Mirror], now: float) -> list[Mirror]:
+    """`mirrors` in the order of `health.ordered`."""
+    by_name = {mirror.name: mirror for mirror in mirrors}
+    return [by_name[health.name] for health in ordered((mirror.health for mirror in mirrors), now)]

@@ -1,4 +1,4 @@
-"""Small probes: how quick the mirrors are that nothing is asked of, so that one that falls behind is noticed."""
+"""Small probes of mirrors that no pull uses, so that one that became quicker is noticed."""
 
 import asyncio
 import time
@@ -12,51 +12,50 @@ from p2pmodel.origin.responses import ExpectedRange
 
 _LENGTH = 256 << 10
 _EVERY = 60.0
-_WORTH_ASKING = (State.HEALTHY, State.SLOW, State.TRIAL)
+_USABLE = (State.HEALTHY, State.SLOW, State.TRIAL)
 
 
 class Probes:
-    """Asks mirrors for a little of a file. The bytes are thrown away, and counted as wasted."""
+    """Requests a few bytes of a file from mirrors. The bytes are dropped and counted as wasted."""
 
-    def __init__(self, fleet: MirrorPool) -> None:
-        self._fleet = fleet
+    def __init__(self, pool: MirrorPool) -> None:
+        self._pool = pool
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asked: dict[str, float] = {}
+        self._probed: dict[str, float] = {}
 
     async def all(self, manifest: Manifest, file: ManifestFile) -> None:
-        """Probe every mirror now, side by side; failures become their states."""
-        await asyncio.gather(*(self._probe(m, manifest, file) for m in self._fleet.mirrors))
+        """Probe every mirror now, concurrently; a failure changes the mirror's state."""
+        await asyncio.gather(*(self._probe(m, manifest, file) for m in self._pool.mirrors))
 
     def start_due(self, manifest: Manifest, file: ManifestFile) -> None:
-        """Probe in the background, once a minute at most and not in the first, mirrors that are fit to be asked and of
-        whose rate nothing is known."""
-        now = self._fleet.clock.now()
-        for mirror in self._fleet.mirrors if len(self._fleet.mirrors) > 1 else ():
-            due = now - self._asked.setdefault(mirror.name, now) >= _EVERY
-            fit = mirror.health.state(now) in _WORTH_ASKING and not mirror.settings.fallback
-            if due and fit and mirror.quality.rate.known(now) is None and not mirror.slots.locked():
-                self._asked[mirror.name] = now
+        """Start background probes of usable mirrors without a rate estimate, each at most once a minute and not in the
+        first minute."""
+        now = self._pool.clock.now()
+        for mirror in self._pool.mirrors if len(self._pool.mirrors) > 1 else ():
+            due = now - self._probed.setdefault(mirror.name, now) >= _EVERY
+            usable = mirror.health.state(now) in _USABLE and not mirror.settings.fallback
+            if due and usable and mirror.quality.rate.known(now) is None and not mirror.slots.locked():
+                self._probed[mirror.name] = now
                 task = asyncio.ensure_future(self._probe(mirror, manifest, file))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Let no probe outlive the origin."""
+        """Cancel the background probes and wait for their end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _probe(self, mirror: Mirror, manifest: Manifest, file: ManifestFile) -> None:
-        job, clock = MirrorJob(self._fleet, manifest, file), self._fleet.clock
+        job, clock = MirrorJob(self._pool, manifest, file), self._pool.clock
         wanted = ExpectedRange(manifest, file, 0, min(_LENGTH, file.size))
 
-        async def deliver(_offset: int, data: bytes) -> bool:
-            mirror.wasted += len(data)
+        async def drop(_offset: int, data: bytes) -> bool:
+            mirror.wasted(len(data))
             return True
 
         async with mirror.slots:
             began = time.monotonic()
-            if await job.ask(mirror, wanted, deliver):
-                rate = wanted.end / max(1e-6, time.monotonic() - began)
-                mirror.quality = mirror.quality.probed(rate, clock.now())
-                compare(self._fleet.mirrors, clock.now())
+            if await job.request(mirror, wanted, drop):
+                mirror.probed(wanted.end / max(1e-6, time.monotonic() - began), clock.now())
+                compare(self._pool.mirrors, clock.now())

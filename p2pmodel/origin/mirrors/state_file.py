@@ -1,7 +1,7 @@
-"""What is known of the mirrors, kept between runs: a small file, replaced in one step.
+"""State of the mirrors between runs: a small JSON file, replaced atomically.
 
-`mirrors.json` holds, by endpoint, the estimates with their weight and age, and who is quarantined until when. Times
-in it are of the calendar. Processes that run side by side each keep what they last knew of their own mirrors.
+`mirrors.json` holds, by endpoint, the estimates with weight and age, and the end of a quarantine, in calendar time. Of
+two concurrent processes each records its own mirrors; the last record of a mirror wins.
 """
 
 import json
@@ -9,7 +9,6 @@ import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ _LONGEST = 86400.0
 
 
 def recall(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
-    """Give `mirrors` what an earlier run knew of them. What cannot be read is forgotten. Touches the disk."""
+    """Restore `mirrors` from the record of an earlier run; entries that cannot be read are skipped. Blocking."""
     known = _read(folder / FILE)
     to_clock = clock.now() - clock.date().timestamp()
     for mirror in mirrors:
@@ -34,7 +33,7 @@ def recall(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
 
 
 def remember(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
-    """Record what is known of `mirrors`, leaving what is recorded of others. Raises OSError. Touches the disk."""
+    """Record the state of `mirrors`, and keep the record of others. Raises OSError. Blocking."""
     to_calendar = clock.date().timestamp() - clock.now()
     mine = {m.settings.endpoint: _entry(m, clock.now(), to_calendar) for m in mirrors}
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +63,7 @@ def _entry(mirror: Mirror, now: float, to_calendar: float) -> dict[str, Any]:
         "first_byte": _plain(quality.first_byte, to_calendar),
         "rate": _plain(quality.rate, to_calendar),
         "slow": health.slow,
-        "lies": health.lies,
+        "corruptions": health.corruptions,
         "quarantined_until": round(until + to_calendar, 3) if until > now else 0,
         "reason": mirror.reason,
     }
@@ -76,15 +75,14 @@ def _plain(estimate: Estimate, to_calendar: float) -> list[float]:
 
 def _apply(entry: Mapping[str, Any], mirror: Mirror, now: float, to_clock: float) -> None:
     estimates = {key: _estimate(entry.get(key), now, to_clock) for key in ("connect", "first_byte", "rate")}
-    mirror.quality = Quality(**estimates)
-    lies, until = entry.get("lies"), _number(entry.get("quarantined_until"))
-    mirror.health = replace(
-        mirror.health,
+    corruptions, until = entry.get("corruptions"), _number(entry.get("quarantined_until"))
+    mirror.recalled(
+        Quality(**estimates),
         slow=entry.get("slow") is True,
-        lies=min(lies, 16) if isinstance(lies, int) and lies > 0 else 0,
+        corruptions=min(corruptions, 16) if isinstance(corruptions, int) and corruptions > 0 else 0,
         quarantined_until=min(until + to_clock, now + _LONGEST) if until else 0.0,
+        reason=str(entry.get("reason") or "")[:200],
     )
-    mirror.reason = str(entry.get("reason") or "")[:200]
 
 
 def _estimate(plain: object, now: float, to_clock: float) -> Estimate:

@@ -1,7 +1,7 @@
-"""What runs of one download add up to: latency, complete time, average, peak and 95th percentile. Pure arithmetic.
+"""Statistics over several runs of one download: latency, total time, average, peak and 95th percentile. Pure.
 
-Times are seconds, rates bytes a second. A run's rates are means over whole seconds of it, from begin to verified
-end, so that a burst out of a buffer is no peak.
+Times are seconds, rates bytes a second. A run's rates are means over its whole seconds, from the start to the verified
+end, so that a burst from a buffer is no peak.
 """
 
 import math
@@ -16,8 +16,8 @@ WINDOW = 1.0
 class BenchRun:
     """One download of a file from one mirror. `seconds` is None if it failed, and `error` says why.
 
-    `seconds`: from its begin until its hash was found right. `connect`, `first_byte`: means over its connections and
-    requests, None if there were none. `retried`: whether a request of it failed and was made again.
+    `seconds`: from the start until the hash was verified. `connect`, `first_byte`: means over its connections and
+    requests, None without one. `retried`: whether a request failed and was repeated.
     """
 
     size: int
@@ -28,7 +28,7 @@ class BenchRun:
     retried: bool = False
     error: str = ""
     received: int = 0
-    """Bytes that came, however it ended."""
+    """Bytes that came, also in a failed run."""
 
     @property
     def average(self) -> float | None:
@@ -38,7 +38,7 @@ class BenchRun:
 
 @dataclass(frozen=True, slots=True)
 class BenchSummary:
-    """All runs of one mirror. What no run can tell is None; `failed` and `retried` are counts of `runs`."""
+    """All runs of one mirror; None for a figure of no run. `failed` and `retried` are counts of `runs`."""
 
     runs: int
     failed: int
@@ -57,30 +57,30 @@ class BenchSummary:
         return self.average / link if self.average is not None and link else None
 
 
-def window_rates(arrivals: Iterable[tuple[float, int]], seconds: float, window: float = WINDOW) -> tuple[float, ...]:
-    """Rates over consecutive windows of a run of `seconds`. `arrivals`: (seconds since its begin, bytes).
+def window_rates(received: Iterable[tuple[float, int]], seconds: float, window: float = WINDOW) -> tuple[float, ...]:
+    """Rates over consecutive windows of a run of `seconds`. `received`: (seconds since the start, bytes).
 
-    The last window is what is left; if that is less than half a window it belongs to the one before.
+    A rest shorter than half a window belongs to the last window; a longer one is a window of its own.
     """
     if seconds <= 0:
         return ()
     count = max(1, math.floor(seconds / window + 0.5))
     sums = [0] * count
-    for at, size in arrivals:
+    for at, size in received:
         sums[max(0, min(count - 1, int(at / window)))] += size
     last = seconds - window * (count - 1)
     return tuple(total / (window if index < count - 1 else last) for index, total in enumerate(sums))
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that `percent` of all do not exceed (nearest rank); None for no values."""
+    """The nearest-rank percentile of `values`; None without a value."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def summarize(runs: Sequence[BenchRun]) -> BenchSummary:
-    """What `runs` add up to."""
+    """Statistics over `runs`."""
     done = [run for run in runs if run.seconds is not None]
     rates = [rate for run in done for rate in run.rates]
     spent = sum(run.seconds or 0.0 for run in done)

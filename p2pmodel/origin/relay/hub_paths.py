@@ -1,4 +1,4 @@
-"""The hub's addresses as its clients ask for them: which of them a node hands on, and with whose rights. Pure."""
+"""Request paths of hub clients: which of them a node forwards, and with which token. Pure."""
 
 import re
 from urllib.parse import unquote
@@ -6,9 +6,9 @@ from urllib.parse import unquote
 from p2pmodel.errors import InvalidInput, NotFound
 
 OTHER_KINDS = ("datasets", "spaces", "kernels")
-"""Kinds of repositories besides models."""
+"""Kinds of repositories other than models."""
 
-# What follows the name of a repository of one segment and is about somebody's account is no second segment.
+# Account pages below a one-segment repository are not the second segment of its name.
 _REPO = r"[^/]+(?:/(?!(?:jwt|settings|discussions|user-access-request)(?:/|$))[^/]+)?"
 _KIND = "|".join(OTHER_KINDS)
 _LISTING = re.compile(rf"/api/(?:models|{_KIND})/{_REPO}(?:/(?:revision|tree|refs|paths-info|commits)(?:/.*)?)?")
@@ -18,13 +18,13 @@ _XET = re.compile(r"/xet-(?:read|write)-token(?:/|$)")
 
 
 class HubPath:
-    """The path of a request, `raw` as on the wire. Raises InvalidInput for one that leads out of where it begins, and
-    NotFound for the hub's chunk store, which needs no mirror."""
+    """The path of a request, `raw` as on the wire. Raises InvalidInput for a path with `..`, and NotFound for the
+    hub's chunk store, which is not supported."""
 
     def __init__(self, raw: str) -> None:
         path = unquote(raw)
         if any(part in (".", "..") for part in path.split("/")) or "\\" in path:
-            raise InvalidInput("there are '..' in this path")
+            raise InvalidInput("the path contains '..'")
         if _XET.search(path):
             raise NotFound("this endpoint has no chunk store", hint="leave hf_xet out, or set HF_HUB_DISABLE_XET=1")
         self.raw = raw
@@ -38,7 +38,7 @@ class HubPath:
 
     @property
     def is_content(self) -> bool:
-        """Whether it is about what a repository consists of, and about nobody's account."""
+        """Whether it reads a repository's content or listing, and no account data."""
         return self.is_file or _LISTING.fullmatch(self._path) is not None
 
     @property
@@ -48,6 +48,6 @@ class HubPath:
 
     @property
     def commit(self) -> str | None:
-        """The commit that it names, if it is a file of one."""
+        """The commit in a file's address; None for another revision or path."""
         revision = self._file["revision"] if self._file else ""
         return revision if _COMMIT.fullmatch(revision) else None

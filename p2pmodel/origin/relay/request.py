@@ -1,4 +1,4 @@
-"""A request of a hub client, to be handed on to the mirrors."""
+"""A hub client's request that is forwarded to the mirrors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ _RANGE = ("Range", "If-Range")
 
 @dataclass(frozen=True, slots=True)
 class RelayRequest:
-    """`query` as on the wire, with its `?`. `headers` are those that mirrors shall see, tokens not among them."""
+    """`query`: as on the wire, with its `?`. `headers`: those for the mirrors, without tokens."""
 
     method: str
     path: HubPath
@@ -19,16 +19,16 @@ class RelayRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     own: bool = False
-    """Whether the mirrors' own tokens go with it."""
+    """Whether the request carries the mirrors' own tokens."""
     token: str | None = field(default=None, repr=False)
-    """The client's own."""
+    """The client's token."""
     within: float = 8.0
-    """Seconds in which some mirror must have answered: hub clients wait 10."""
+    """Seconds for the first response of a mirror: hub clients wait 10."""
 
     def whole(self) -> Self:
-        """The same for all of the file."""
+        """The same request for the whole file."""
         return replace(self, headers={name: value for name, value in self.headers.items() if name not in _RANGE})
 
     def part(self, start: int, end: int) -> Self:
-        """The same for the bytes from `start` to `end` (exclusive)."""
+        """The same request for the bytes from `start` to `end` (exclusive)."""
         return replace(self, headers={**self.whole().headers, "Range": f"bytes={start}-{end - 1}"})

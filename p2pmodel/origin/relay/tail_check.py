@@ -1,4 +1,4 @@
-"""Holding back the end of a file that is handed on until its hash is right: clients check nothing but the size."""
+"""Hold back the end of a forwarded file until its hash is verified: clients check the size only."""
 
 import hashlib
 
@@ -6,12 +6,11 @@ from p2pmodel.core.manifest import git_blob_hasher
 from p2pmodel.errors import WrongBytes
 
 HOLD_BACK = 16 << 10
-"""Bytes; so few that a client behind a slow mirror never waits long for one."""
+"""Bytes; few, so that a client behind a slow mirror does not wait long for them."""
 
 
 class TailCheck:
-    """Of one file of `size` bytes, all of which are taken in order. `etag`: the hub's own hash, a sha256 or a git blob
-    id."""
+    """Check of one file of `size` bytes, taken in order. `etag`: the hub's hash, a sha256 or a git blob id."""
 
     def __init__(self, etag: str, size: int) -> None:
         self._etag = etag
@@ -19,7 +18,7 @@ class TailCheck:
         self._held = b""
 
     def take(self, block: bytes) -> bytes:
-        """What may go out now that `block` came."""
+        """Add `block`; the bytes that may be sent now."""
         self._hash.update(block)
         held = self._held + block
         cut = max(0, len(held) - HOLD_BACK)
@@ -27,7 +26,7 @@ class TailCheck:
         return held[:cut]
 
     def rest(self, source: str, path: str) -> bytes:
-        """The end, once all came. Raises WrongBytes, naming `source` and `path`."""
+        """The end of the file, after all bytes. Raises WrongBytes, naming `source` and `path`."""
         got = self._hash.hexdigest()
         if got != self._etag:
             raise WrongBytes(source, path, f"hash {self._etag}", f"hash {got}")

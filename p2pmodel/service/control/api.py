@@ -34,7 +34,7 @@ from p2pmodel.node.measure.gauges import gauges
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary, holding, unready
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, TorrentTarget, parse_target
-from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus
+from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.store.listing import CachedSnapshot, snapshots
 from p2pmodel.swarm.torrents import parse
@@ -154,21 +154,21 @@ class NodeApi:
 
     async def mirrors(self) -> tuple[MirrorStatus, ...]:
         """The mirrors, in the order they would be asked, with what is remembered of each."""
-        live = self._node.home.origins.standings()
+        live = self._node.home.origins.statuses()
         known = await gauges(self._node.settings).known()
         return tuple(live.get(standing.endpoint, standing) for standing in known)
 
     async def asked_mirrors(self) -> tuple[MirrorStatus, ...]:
         """`mirrors`, then those that only torrents name and that are being asked."""
         configured = await self.mirrors()
-        live = dict(self._node.home.origins.standings())
+        live = dict(self._node.home.origins.statuses())
         for standing in configured:
             live.pop(standing.endpoint, None)
         return (*configured, *list(live.values())[:MOST_OTHERS])
 
-    def tallies(self) -> Mapping[str, MirrorCounters]:
+    def mirror_counters(self) -> Mapping[str, MirrorCounters]:
         """What each mirror did since the node started, by name; those that torrents name, too."""
-        return self._node.home.origins.tallies()
+        return self._node.home.origins.counters()
 
     async def catalog(self) -> tuple[CatalogView, ...]:
         """The swarms as the coordinators see them, the busiest first; none without coordinators that answer."""

@@ -17,7 +17,7 @@ from p2pmodel.core.views import LimitsView, NodeView, State, TransferView
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
 from p2pmodel.origin.mirrors.health import State as MirrorState
-from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus
+from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.api import NodeApi
 
 HEALTH = "/healthz"
@@ -106,7 +106,7 @@ async def look(api: NodeApi) -> NodeSnapshot:
         node=api.node(),
         transfers=api.transfers(),
         mirrors=mirrors,
-        tallies=_named(api.tallies().items(), {mirror.name for mirror in mirrors}),
+        tallies=_named(api.mirror_counters().items(), {mirror.name for mirror in mirrors}),
         limits=api.limits(),
         holding=await api.holding(),
     )

@@ -60,8 +60,8 @@ async def test_the_first_mirror_that_answers_wins(snapshot, open_origin, notes):
         assert await origin.manifest(MAIN) == snapshot.manifest
     assert second.requests == []
     assert notes == [
-        "mirror a does not help: connection refused",
-        "mirror b does not help: it has no such repository",
+        "mirror a has no manifest: connection refused",
+        "mirror b has no manifest: it has no such repository",
     ]
 
 
@@ -160,7 +160,7 @@ async def test_an_answer_that_drips_is_given_up(snapshot, open_origin):
                 await asyncio.sleep(0.05)
 
     async with Dripping(snapshot) as hub, open_origin(hub, connect_timeout=0.1, read_timeout=0.1) as origin:
-        with pytest.raises(Unavailable, match="no whole answer within"):
+        with pytest.raises(Unavailable, match="no complete response within"):
             await origin.manifest(MAIN)
 
 
@@ -184,7 +184,7 @@ async def test_what_is_no_hub(snapshot, open_origin, body):
             return web.Response(text=body, content_type="text/html")
 
     async with Page(snapshot) as hub, open_origin(hub) as origin:
-        with pytest.raises(Unavailable, match="its answer is not a hub's"):
+        with pytest.raises(Unavailable, match="its response is not a hub's"):
             await origin.manifest(MAIN)
 
 

@@ -25,7 +25,7 @@ async def pull(origin, snapshot, path=WEIGHTS):
 
 
 def states(origin):
-    return {s.name: s.state for s in origin.standings()}
+    return {s.name: s.state for s in origin.statuses()}
 
 
 async def test_a_quick_mirror_works_alone(snapshot, open_origin, notes):
@@ -111,7 +111,7 @@ async def test_only_the_liar_among_several_is_quarantined(snapshot, open_origin,
         assert origin.wasted_bytes < 0.75 * SIZE
     assert sink.discards == 0
     assert sum(length for _, length in sink.forgotten) < SIZE
-    assert f"{WEIGHTS} fails its hash: asking again who sent what" in notes
+    assert f"{WEIGHTS} fails its hash: checking what each mirror sent" in notes
     assert any(note.startswith(f"mirror b sent wrong bytes for {WEIGHTS}: expected sha256 ") for note in notes)
 
 
@@ -185,7 +185,7 @@ async def test_a_liar_is_remembered_by_the_next_run(snapshot, open_origin, tmp_p
         before = len(liar.requests)
         async with open_origin(liar, honest, state_dir=tmp_path) as origin:
             assert states(origin)["a"] is State.QUARANTINED
-            assert origin.standings()[0].reason.startswith("expected sha256")
+            assert origin.statuses()[0].reason.startswith("expected sha256")
             await pull(origin, snapshot, "config.json")
             await origin.manifest(Reference.parse("org/model"))
         assert len(liar.requests) == before

@@ -8,12 +8,13 @@ from p2pmodel.errors import (
     AccessDenied,
     EntryNotFound,
     GatedRepo,
+    InvalidInput,
     RepoNotFound,
     RevisionNotFound,
     Unavailable,
     WrongBytes,
 )
-from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
+from p2pmodel.origin.failures import Failed, RangesIgnored, Refused, status_failure
 from p2pmodel.origin.responses import ExpectedRange, check_identity, judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,9 +54,9 @@ def test_the_whole_file_is_asked_for_without_a_range():
         ({"X-Repo-Commit": "nonsense\x1b"}, "stale"),
         ({"Content-Range": "bytes 10-19/101"}, "wrong size: 101 bytes instead of 100"),
         ({"Content-Range": "bytes 10-19/*"}, "wrong size: an unknown size"),
-        ({"Content-Range": "bytes 9-18/100"}, "bytes 9-19 when asked for 10-20"),
-        ({"Content-Range": "bytes 10-18/100"}, "bytes 10-19 when asked for 10-20"),
-        ({"Content-Range": ""}, "without saying which"),
+        ({"Content-Range": "bytes 9-18/100"}, "bytes 9-19 instead of 10-20"),
+        ({"Content-Range": "bytes 10-18/100"}, "bytes 10-19 instead of 10-20"),
+        ({"Content-Range": ""}, "without a Content-Range"),
         ({"Content-Length": "11"}, "wrong size: 11 bytes"),
     ],
 )
@@ -106,7 +107,7 @@ def test_an_unsatisfied_range_tells_the_size():
         (404, "", EntryNotFound),
         (410, "", EntryNotFound),
         (204, "", Unavailable),
-        (400, "", Unavailable),
+        (400, "", InvalidInput),
         (451, "Whatever", Unavailable),
     ],
 )
@@ -119,7 +120,7 @@ def test_what_will_not_change(status, code, error):
 def test_a_token_that_is_not_accepted_is_said_to_be_so():
     with pytest.raises(Refused, match="its token is not accepted"):
         check(401, {}, has_token=True)
-    with pytest.raises(Refused, match="it wants a token"):
+    with pytest.raises(Refused, match="it requires a token"):
         check(401, {})
 
 
@@ -128,3 +129,13 @@ def test_the_commit_is_checked_where_it_is_told():
     check_identity({"X-Repo-Commit": COMMIT}, PART)
     with pytest.raises(Refused):
         check_identity({"X-Repo-Commit": "d" * 40}, PART)
+
+
+@pytest.mark.parametrize("status", [408, 409, 421, 423, 425, 429, 500, 502, 503, 504, 599])
+def test_these_statuses_are_worth_another_request(status):
+    assert status_failure(status, {"Retry-After": "7"}, NOW) == Failed(f"HTTP {status}", wait=7.0, status=status)
+
+
+@pytest.mark.parametrize("status", [300, 400, 401, 404, 418, 451, 501])
+def test_all_others_are_final(status):
+    assert isinstance(status_failure(status, {"Retry-After": "7"}, NOW), Refused)

@@ -41,7 +41,7 @@ async def test_a_mirrors_own_authority_is_trusted_for_bytes_and_for_metadata(sna
         async with open_origin(mirror) as origin:
             assert await origin.manifest(Reference.parse("org/model")) == snapshot.manifest
             assert await pull(origin, snapshot) == snapshot.contents[CONFIG]
-            assert origin.standings()[0].connect is not None
+            assert origin.statuses()[0].connect is not None
 
 
 async def test_it_is_trusted_for_no_other_address(snapshot, open_origin, tmp_path, notes):
@@ -53,7 +53,7 @@ async def test_it_is_trusted_for_no_other_address(snapshot, open_origin, tmp_pat
             assert await origin.manifest(Reference.parse("org/model")) == snapshot.manifest
     assert other.requests == []
     assert any(note.startswith("mirror a failed: certificate not trusted (") for note in notes)
-    assert any(note.startswith("mirror a does not help: certificate not trusted (") for note in notes)
+    assert any(note.startswith("mirror a has no manifest: certificate not trusted (") for note in notes)
 
 
 async def test_a_redirect_elsewhere_takes_no_trust_along(snapshot, open_origin, tmp_path):

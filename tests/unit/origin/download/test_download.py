@@ -187,7 +187,7 @@ async def test_redirects_in_a_circle_end(snapshot, open_origin):
 def test_redirects_to_nowhere(location):
     from yarl import URL
 
-    with pytest.raises(Refused, match="no usable address"):
+    with pytest.raises(Refused, match="an unusable address"):
         target_of(URL("http://hub/a/b"), location)
 
 

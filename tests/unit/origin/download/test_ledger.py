@@ -13,13 +13,13 @@ def test_what_comes_in_one_answer_is_one_stretch():
     assert ledger.names() == ["b", "a"], "who sent least first"
 
 
-def test_the_rest_is_nobodys():
+def test_the_rest_is_unattributed():
     ledger = Ledger()
-    assert ledger.nobodys(5) == [(0, 5)]
+    assert ledger.unattributed(5) == [(0, 5)]
     ledger.add(1, "a", 10, 20)
     ledger.add(2, "b", 40, 50)
-    assert ledger.nobodys(50) == [(0, 10), (20, 20)]
-    assert ledger.nobodys(60) == [(0, 10), (20, 20), (50, 10)]
+    assert ledger.unattributed(50) == [(0, 10), (20, 20)]
+    assert ledger.unattributed(60) == [(0, 10), (20, 20), (50, 10)]
 
 
 def test_forgetting_one_leaves_the_others():
@@ -27,6 +27,6 @@ def test_forgetting_one_leaves_the_others():
     ledger.add(1, "a", 0, 10)
     ledger.add(2, "b", 10, 20)
     ledger.forget("a")
-    assert (ledger.names(), ledger.nobodys(20)) == (["b"], [(0, 10)])
+    assert (ledger.names(), ledger.unattributed(20)) == (["b"], [(0, 10)])
     ledger.clear()
     assert ledger.names() == []

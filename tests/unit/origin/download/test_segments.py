@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def deliver(board, run, length, now):
-    start, end = board.arrived(run, run.part.start, length, now)
+    start, end = board.received(run, run.part.start, length, now)
     return end - start
 
 
@@ -35,8 +35,8 @@ def test_what_a_failed_request_leaves_waits_again():
 def test_a_slow_tail_is_split_so_that_both_end_together():
     board = SegmentBoard([(0, 40 * MIB)])
     slow = board.take("slow", 40 * MIB, 0.0)
-    board.arrived(slow, 0, 1, 0.0)
-    board.arrived(slow, 1, 4 * MIB - 1, 4.0)
+    board.received(slow, 0, 1, 0.0)
+    board.received(slow, 1, 4 * MIB - 1, 4.0)
     helper = board.aid("quick", 8 * MIB, 0.0, 4.0)
     assert helper.part.start == slow.part.end == 8 * MIB, "36 MiB are left: 4 for 1 MiB/s, 32 for 8 MiB/s"
     assert helper.part.end == 40 * MIB
@@ -45,26 +45,26 @@ def test_a_slow_tail_is_split_so_that_both_end_together():
 def test_a_helper_nothing_is_known_of_gets_half():
     board = SegmentBoard([(0, 12 * MIB)])
     run = board.take("a", 12 * MIB, 0.0)
-    board.arrived(run, 0, 1, 0.0)
-    board.arrived(run, 1, 4 * MIB - 1, 1.0)
+    board.received(run, 0, 1, 0.0)
+    board.received(run, 1, 4 * MIB - 1, 1.0)
     assert board.aid("b", None, 0.0, 1.0).part.left == run.part.left == 4 * MIB
 
 
 def test_latency_counts_against_a_helper():
     board = SegmentBoard([(0, 4 * MIB)])
     slow = board.take("slow", 4 * MIB, 0.0)
-    board.arrived(slow, 0, 1, 0.0)
-    board.arrived(slow, 1, 2 * MIB, 1.0)
+    board.received(slow, 0, 1, 0.0)
+    board.received(slow, 1, 2 * MIB, 1.0)
     assert board.aid("far", 8 * MIB, 0.9, 1.0) is None
 
 
 def test_nobody_helps_himself_or_where_little_is_left():
     board = SegmentBoard([(0, 40 * MIB)])
     run = board.take("a", 40 * MIB, 0.0)
-    board.arrived(run, 0, 1, 0.0)
-    board.arrived(run, 1, MIB, 1.0)
+    board.received(run, 0, 1, 0.0)
+    board.received(run, 1, MIB, 1.0)
     assert board.aid("a", 8 * MIB, 0.0, 1.0) is None
-    board.arrived(run, run.part.start, 39 * MIB - MIB // 8, 1.5)
+    board.received(run, run.part.start, 39 * MIB - MIB // 8, 1.5)
     assert board.aid("b", 8 * MIB, 0.0, 1.5) is None
 
 
@@ -75,9 +75,9 @@ def test_for_a_silent_one_two_race_and_the_first_answer_wins():
     racer = board.aid("b", 1 * MIB, 0.0, 1.0)
     assert racer.part is dead.part
     assert board.aid("c", 1 * MIB, 0.0, 1.0) is None, "two are enough"
-    assert board.arrived(racer, 0, 6 * MIB, 2.0) == (0, 6 * MIB)
-    assert board.arrived(dead, 0, 4 * MIB, 2.1) == (6 * MIB, 6 * MIB), "it came twice"
-    assert board.arrived(dead, 4 * MIB, 6 * MIB, 2.2) == (6 * MIB, 10 * MIB), "but it overtook"
+    assert board.received(racer, 0, 6 * MIB, 2.0) == (0, 6 * MIB)
+    assert board.received(dead, 0, 4 * MIB, 2.1) == (6 * MIB, 6 * MIB), "it came twice"
+    assert board.received(dead, 4 * MIB, 6 * MIB, 2.2) == (6 * MIB, 10 * MIB), "but it overtook"
     assert not racer.wanted
     board.ended(racer)
     board.ended(dead)
@@ -112,7 +112,7 @@ class Transfer:
     def arrive(self, index, length):
         run, position = self.runs[index]
         if run.wanted:
-            start, end = self.board.arrived(run, position[0], length, self.now)
+            start, end = self.board.received(run, position[0], length, self.now)
             position[0] += length
             self.kept += [(start, end)] if start < end else []
 

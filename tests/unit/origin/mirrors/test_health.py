@@ -26,7 +26,7 @@ def test_nobody_is_left_when_all_are_excluded():
 
 
 def test_a_liar_comes_after_all_others_until_its_quarantine_is_over():
-    a = A.lied(0.0)
+    a = A.corrupted(0.0)
     assert choose([a, B], 599.0) == Choice("b", 0.0)
     assert choose([a, failed(B, 3)[0]], 1.0).name == "b", "even one that is failing"
     assert choose([a], 0.0) == Choice("a", 0.0), "alone, it is asked: what it sends is checked"
@@ -103,7 +103,7 @@ def test_waits_are_bounded_and_a_mirror_is_always_chosen(failures):
 
 def test_a_mirror_is_healthy_until_it_is_caught_with_something():
     a, now = failed(A, 1)
-    states = [A.state(0.0), a.state(now), a.state(now + 1), failed(A, 3)[0].state(now), A.lied(0.0).state(0.0)]
+    states = [A.state(0.0), a.state(now), a.state(now + 1), failed(A, 3)[0].state(now), A.corrupted(0.0).state(0.0)]
     assert states == [State.HEALTHY, State.FAILING, State.FAILING, State.FAILING, State.QUARANTINED]
 
 
@@ -118,21 +118,21 @@ def test_after_a_rest_it_is_on_trial_and_one_failure_is_enough():
 
 
 def test_after_a_quarantine_only_right_bytes_end_the_trial():
-    a = A.lied(0.0)
-    assert a.proved(1.0) == a, "bytes that were under way when it was caught prove nothing"
+    a = A.corrupted(0.0)
+    assert a.verified(1.0) == a, "bytes that were under way when it was caught prove nothing"
     assert a.state(601.0) is State.TRIAL
     assert a.succeeded().state(601.0) is State.TRIAL
-    assert a.proved(601.0) == A
+    assert a.verified(601.0) == A
 
 
 def test_who_lies_again_is_out_for_longer():
-    again = A.lied(0.0).lied(601.0)
+    again = A.corrupted(0.0).corrupted(601.0)
     assert again.quarantined(601.0 + 1199)
     assert not again.quarantined(601.0 + 1201)
 
 
 def test_a_lie_told_twice_at_once_counts_once():
-    assert A.lied(0.0).lied(1.0) == A.lied(0.0)
+    assert A.corrupted(0.0).corrupted(1.0) == A.corrupted(0.0)
 
 
 def test_a_mirror_clearly_behind_loses_its_place_and_does_not_flap():
@@ -177,10 +177,10 @@ def test_while_the_preferred_one_backs_off_the_next_joins():
 def test_fallbacks_the_demoted_and_the_quarantined_join_nobody():
     fallback = Health("f", -1, fallback=True)
     rested, now = failed(B, 3)
-    assert names(A, fallback, rested, C.lied(now), now=now, a=1.0, f=1.0, b=1.0, c=1.0) == ("a",)
+    assert names(A, fallback, rested, C.corrupted(now), now=now, a=1.0, f=1.0, b=1.0, c=1.0) == ("a",)
     assert names(failed(A, 3)[0], fallback, now=now) == ("f",), "a fallback is asked when the others are down"
-    assert names(fallback, A.lied(now), now=now) == ("f",)
-    assert names(A.lied(now), now=now) == ("a",)
+    assert names(fallback, A.corrupted(now), now=now) == ("f",)
+    assert names(A.corrupted(now), now=now) == ("a",)
     assert names() == ()
 
 
@@ -208,13 +208,13 @@ class MirrorLife(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from("ab"))
     def lie(self, name):
-        self._change(name, self.mirrors[name].lied(self.now))
+        self._change(name, self.mirrors[name].corrupted(self.now))
         assert self.mirrors[name].state(self.now) is State.QUARANTINED
 
     @rule(name=st.sampled_from("ab"))
     def prove(self, name):
         was = self.mirrors[name].state(self.now)
-        self._change(name, self.mirrors[name].proved(self.now))
+        self._change(name, self.mirrors[name].verified(self.now))
         assert (was is State.QUARANTINED) == (self.mirrors[name].state(self.now) is State.QUARANTINED)
 
     @rule(name=st.sampled_from("ab"), rate=st.floats(1, 1000), best=st.floats(1, 1000))

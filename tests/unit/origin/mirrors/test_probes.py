@@ -22,7 +22,7 @@ async def test_a_probe_tells_how_each_mirror_fares(snapshot, open_origin):
         open_origin(quick, wrong, "http://127.0.0.1:9") as origin,
     ):
         await origin.probe(snapshot.manifest, snapshot.file(WEIGHTS))
-        first, second, third = origin.standings()
+        first, second, third = origin.statuses()
         assert (origin.bytes_by_mirror["a"], origin.wasted_bytes) == (PROBE, PROBE)
     assert first.state is State.HEALTHY
     assert first.connect is not None
@@ -43,7 +43,7 @@ async def test_a_preferred_mirror_that_falls_behind_is_found_out_while_reading(s
         await read(origin, snapshot, 1)
         await eventually(lambda: origin.bytes_by_mirror["b"] == PROBE, seconds=5, what="a probe of b")
         await asyncio.sleep(0.05)
-        assert [s.state for s in origin.standings()] == [State.SLOW, State.HEALTHY]
+        assert [s.state for s in origin.statuses()] == [State.SLOW, State.HEALTHY]
         before = len(slow.requests)
         await read(origin, snapshot)
         assert len(slow.requests) == before

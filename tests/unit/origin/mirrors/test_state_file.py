@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -23,9 +22,13 @@ def known(tmp_path, clock):
 def test_what_is_known_survives_and_ages(tmp_path):
     clock, later = VirtualClock(), VirtualClock()
     (mirror,) = mirrors("a")
-    mirror.quality = Quality().connected(0.1, 1000.0).delivered(5e6, 8.0, 1000.0)
-    mirror.health = replace(mirror.health.lied(1000.0), slow=True)
-    mirror.reason = "an HTML page instead of the file"
+    mirror.recalled(
+        Quality().connected(0.1, 1000.0).delivered(5e6, 8.0, 1000.0),
+        slow=True,
+        corruptions=1,
+        quarantined_until=1600.0,
+        reason="an HTML page instead of the file",
+    )
     remember(tmp_path, [mirror], clock)
     later.time = 50.0  # another process: its clock began elsewhere
     again = known(tmp_path, later)
@@ -51,11 +54,11 @@ def test_others_entries_are_kept(tmp_path):
         b"",
         b"\xff",
         b"[]",
-        b'{"version": 2, "mirrors": {"http://a": {"lies": 3}}}',
+        b'{"version": 2, "mirrors": {"http://a": {"corruptions": 3}}}',
         b'{"version": 1, "mirrors": []}',
         b'{"version": 1, "mirrors": {"http://a": 3}}',
-        b'{"version": 1, "mirrors": {"http://a": {"rate": [1e400, NaN, "x"], "lies": "3", "quarantined_until": []}}}',
-        b'{"version": 1, "mirrors": {"http://a": {"rate": [-1, 1, 1], "connect": [1], "lies": -3, "slow": 1}}}',
+        b'{"version": 1, "mirrors": {"http://a": {"rate": [1e400, NaN, "x"], "corruptions": "3", "slow": []}}}',
+        b'{"version": 1, "mirrors": {"http://a": {"rate": [-1, 1, 1], "connect": [1], "corruptions": -3, "slow": 1}}}',
     ],
 )
 def test_nonsense_is_nothing_known(tmp_path, content):
@@ -66,6 +69,6 @@ def test_nonsense_is_nothing_known(tmp_path, content):
 
 
 def test_no_quarantine_outlasts_a_day_whatever_the_file_says(tmp_path):
-    entry = {"lies": 1, "quarantined_until": 1e12}
+    entry = {"corruptions": 1, "quarantined_until": 1e12}
     (tmp_path / FILE).write_text(json.dumps({"version": 1, "mirrors": {"http://a": entry}}))
     assert not known(tmp_path, VirtualClock()).health.quarantined(1000.0 + 86401)

@@ -99,7 +99,7 @@ async def test_the_end_of_a_wrong_file_never_comes(
             await take(origin, asked(), got)
         assert 0 < len(got) < len(snapshot.contents[WEIGHTS])
         assert "wrong bytes" in notes[-1]
-        assert origin.standings()[0].state == "quarantined"
+        assert origin.statuses()[0].state == "quarantined"
         status, _, body = await answer(origin, asked(Range=f"bytes={len(got)}-"))
         assert (status, body) == (200, snapshot.contents[WEIGHTS]), "the rest would complete what is wrong"
 
@@ -179,7 +179,7 @@ async def test_a_mirror_that_answers_again_is_asked_first_again(
         await clock.sleep(60.0)
         await answer(origin, asked())
         assert (len(a.requests), len(b.requests)) == (4, 5)
-        assert origin.standings()[0].state == "healthy"
+        assert origin.statuses()[0].state == "healthy"
 
 
 async def test_a_listing_is_gone_on_with_at_the_same_place(snapshot: HubSnapshot, open_origin: OpenOrigin) -> None:

@@ -15,7 +15,7 @@ from p2pmodel.http.server import serving
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
 from p2pmodel.origin.mirrors.health import State as MirrorState
-from p2pmodel.origin.mirrors.standing import MirrorCounters, MirrorStatus
+from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.metrics import HEALTH, MOST, NodeSnapshot, _named, add_observation, exposition
