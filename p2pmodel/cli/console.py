@@ -1,7 +1,8 @@
-"""Progress and notes on stderr: a live bar on a terminal, JSON lines or plain lines elsewhere."""
+"""Progress and notes on stderr: a live bar on a terminal, plain lines or JSON lines elsewhere."""
 
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from p2pmodel.cli import log
+from p2pmodel.core.notes import Note
 from p2pmodel.core.sizes import human
 from p2pmodel.node.reporter import Progress, Reporter
 
@@ -23,10 +26,12 @@ STYLES: tuple[Style, ...] = ("auto", "bar", "plain", "json", "none")
 
 _PLAIN_EVERY = 5.0
 _JSON_EVERY = 0.2
+_SERVING_EVERY = 60.0
+"""Seconds between two plain lines while a node only serves."""
 
 
 def describe(progress: Progress) -> str:
-    """`progress` as one line of words."""
+    """`progress` as one line of text."""
     parts: list[str] = [progress.phase]
     if progress.total:
         parts.append(f"{progress.done * 100 // progress.total}% of {human(progress.total)}")
@@ -49,14 +54,14 @@ def describe(progress: Progress) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleReporter(Reporter):
-    """A Reporter on stderr. Results are printed within `aside()`: a live bar is off the terminal meanwhile."""
+    """A Reporter on stderr. Print results within `aside()`, which takes a live bar off the terminal meanwhile."""
 
     aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @contextmanager
 def reporting(style: Style, *, quiet: bool) -> Iterator[ConsoleReporter]:
-    """A Screen that shows progress and notes in `style`; with `quiet` it shows nothing."""
+    """A reporter that shows progress and notes in `style`; with `quiet` it shows nothing."""
     chosen = _choose(style, quiet=quiet)
     if chosen == "bar":
         with _bar() as screen:
@@ -78,41 +83,56 @@ def _choose(style: Style, *, quiet: bool) -> Style:
 
 
 class _Throttle:
-    """Lets a report through at most every `seconds`, and always when the phase changes or what it waits for, since no
-    other may follow for long."""
+    """Passes a report at most every `seconds`, and at once when the phase changes or what the transfer waits for:
+    another report may not follow for long."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, serving: float) -> None:
         self._seconds = seconds
-        self._last = -seconds
-        self._standing = "", ""
+        self._serving = serving
+        self._last = -math.inf
+        self._state = "", ""
 
     def passes(self, progress: Progress) -> bool:
         now = time.monotonic()
-        standing = progress.phase, progress.waiting_for
-        if standing == self._standing and now - self._last < self._seconds:
+        state = progress.phase, progress.waiting_for
+        pause = self._serving if progress.phase == "seeding" else self._seconds
+        if state == self._state and now - self._last < pause:
             return False
-        self._last, self._standing = now, standing
+        self._last, self._state = now, state
         return True
 
 
 def _plain_lines() -> ConsoleReporter:
-    throttle = _Throttle(_PLAIN_EVERY)
+    throttle, shown = _Throttle(_PLAIN_EVERY, _SERVING_EVERY), ""
 
     def show(progress: Progress) -> None:
-        if throttle.passes(progress):
-            click.echo(describe(progress), err=True)
+        nonlocal shown
+        line = describe(progress)
+        if line != shown and throttle.passes(progress):
+            shown = line
+            click.echo(line, err=True)
 
-    return ConsoleReporter(show, lambda line: click.echo(line, err=True))
+    def note(line: str) -> None:
+        if log.shows(line):
+            click.echo(line, err=True)
+
+    return ConsoleReporter(show, note)
 
 
 def _json_lines() -> ConsoleReporter:
-    throttle = _Throttle(_JSON_EVERY)
+    throttle = _Throttle(_JSON_EVERY, _JSON_EVERY)
 
     def show(progress: Progress) -> None:
         if throttle.passes(progress):
             click.echo(json.dumps(dataclasses.asdict(progress)), err=True)
 
-    return ConsoleReporter(show, lambda line: click.echo(json.dumps({"note": line}), err=True))
+    def note(line: str) -> None:
+        if log.shows(line):
+            event = Note.of(line)
+            plain = {**event.keys, "note": line, "event": event.event, "level": event.level}
+            click.echo(json.dumps(plain, default=str), err=True)
+
+    return ConsoleReporter(show, note)
 
 
 class _ProgressText(TextColumn):
@@ -148,7 +168,8 @@ def _bar() -> Iterator[ConsoleReporter]:
             finally:
                 bars.start()
 
-        def say(line: str) -> None:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        def note(line: str) -> None:
+            if log.shows(line):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        yield ConsoleReporter(show, say, aside=aside)
+        yield ConsoleReporter(show, note, aside=aside)

@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.log import logger
+from p2pmodel.cli.log import log
 from p2pmodel.cli.run import serve
 from p2pmodel.cli.token_files import read_private_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
@@ -59,7 +60,7 @@ def daemon(
     read_only: bool,
     access_log: Path | None,
     as_json: bool,
-    quiet: bool,
+    quiet: bool,  # noqa: ARG001 - the log's level follows it
 ) -> None:
     """Keep this machine's node: bring snapshots here when asked to, and serve them, until stopped.
 
@@ -79,18 +80,16 @@ def daemon(
     open_to = _TcpAddress(token, tls, protected=token is not None or settings.http.asks_for_certificates)
     hub = _hub(settings, hub_listen, open_to, access_log)
     tcp = _tcp(control_listen, open_to, read_only=read_only)
-    log = logger(quiet=quiet)
 
     def ready(where: DaemonAddresses) -> None:
         plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peer)}
         plain["hub"] = where.hub
         if as_json:
             click.echo(json.dumps(plain))
-        log(
-            f"ready at {where.socket}" + (f" and {where.url}" if where.url else "") + f"; peers connect to {where.peer}"
-        )
+        addresses = f"{where.socket} and {where.url}" if where.url else str(where.socket)
+        log(info("daemon_ready", f"ready at {addresses}; peers connect to {where.peer}", **plain))
         if where.hub:
-            log(f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)")
+            log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
     serve(Daemon(settings, tcp, log, hub).run(ready), interrupted=INTERRUPTED)
 

@@ -7,27 +7,43 @@ from typing import Any
 
 import click
 
+from p2pmodel.cli import log
 from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.sources import load_settings
 from p2pmodel.core.names import Reference, printable
+from p2pmodel.core.notes import LEVELS, Level
 from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission
 
 
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--config`, `--cache-dir`, `--json` and `-q`; the verb receives `settings`, `as_json` and `quiet`."""
+    """Add `--config`, `--cache-dir`, `--json`, `-q`, `-v` and `--log-level`, and configure the log.
+
+    The verb receives `settings`, `as_json` and `quiet`.
+    """
 
     @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: p2pmodel.toml).")
     @click.option("--cache-dir", type=click.Path(path_type=Path), help="Hugging Face cache (default: HF_HUB_CACHE).")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
+    @click.option("-q", "--quiet", is_flag=True, help="Show errors only, no progress.")
+    @click.option("-v", "--verbose", is_flag=True, help="Show debug messages, too.")
+    @click.option("--log-level", type=click.Choice(LEVELS), help="Least severe messages to show (default: info).")
     @functools.wraps(verb)
-    def wrapped(config: Path | None, cache_dir: Path | None, **options: Any) -> Any:
-        flags = {"cache_dir": cache_dir} | options.pop("flags", {})
+    def wrapped(
+        config: Path | None,
+        cache_dir: Path | None,
+        quiet: bool,
+        verbose: bool,
+        log_level: Level | None,
+        **options: Any,
+    ) -> Any:
+        level = log_level or ("error" if quiet else "debug" if verbose else None)
+        flags = {"cache_dir": cache_dir, "log_level": level} | options.pop("flags", {})
         settings = load_settings(config=config, flags=flags | _setting_flags(options))
-        return verb(settings=settings, **options)
+        log.configure(settings.log_level)
+        return verb(settings=settings, quiet=quiet, **options)
 
     return wrapped
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -103,7 +104,20 @@ def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixt
         "from_other_zones": None, "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
         "rejected": 0, "from_seeders": 0,
     }  # fmt: skip
-    assert note == {"note": 'somebody "lied"'}
+    assert note == {"note": 'somebody "lied"', "event": "note", "level": "info"}
+
+
+def test_a_node_that_only_serves_repeats_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    serving = Progress("seeding", 10, 10, from_mirrors=10)
+    with reporting("plain", quiet=False) as reporter:
+        for second in range(1800):
+            clock.now = float(second)
+            reporter.progress(serving)
+        assert capsys.readouterr().err.count("\n") == 1, "idle"
+        for second in range(1800, 2400):
+            clock.now = float(second)
+            reporter.progress(replace(serving, uploaded=1000 * second))
+    assert capsys.readouterr().err.count("\n") == 10, "a line a minute"
 
 
 def test_what_crossed_zones_is_told_where_there_are_zones() -> None:

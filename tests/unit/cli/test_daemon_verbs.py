@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.cli.log import logger
 from p2pmodel.cli.outcome import FetchReport
 from p2pmodel.cli.status import peer_table, table
 from p2pmodel.cli.transfers import chosen
@@ -99,16 +98,6 @@ def test_the_table_says_what_each_does():
     assert rows[2].endswith("waiting for peers (none is connected)")
     assert rows[3].endswith("nobody answers")
     assert "100%" in rows[4]
-
-
-def test_the_log_is_for_machines_where_nobody_looks(capsys: pytest.CaptureFixture[str]):
-    logger(quiet=True)("nothing")
-    assert capsys.readouterr() == ("", "")
-    logger(quiet=False)("a line\nand\x1b[31m more")
-    said = capsys.readouterr()
-    assert said.out == ""
-    [line] = said.err.splitlines()
-    assert "\x1b" not in json.loads(line)["event"]
 
 
 def test_an_outcome_says_what_came():
