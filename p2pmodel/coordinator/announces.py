@@ -15,9 +15,9 @@ from p2pmodel.coordinator.peer_sets import PeerRecord, PeerSets, ZoneRules
 
 Event = Literal["", "started", "stopped", "completed", "paused"]
 """`paused`: the client has all it wants of what it has not whole (BEP 21)."""
-Role = Literal["", "source", "lessee"]
-"""A seeder that lessees pull from over HTTP, under leases, and such a lessee. The two are not told of each other: what
-a lessee would pull from the seeder without a lease, others would pull, too."""
+Role = Literal["", "source", "leaseholder"]
+"""`source`: a seeder from which leaseholders download over HTTP, under leases. The tracker does not list the two to
+each other: what a leaseholder downloads from the seeder without a lease, others would download, too."""
 
 SLOW_PACE = 300.0
 """Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so
@@ -260,7 +260,7 @@ class _TrackedSwarm:
 
 
 def _apart(one: Role, other: Role) -> bool:
-    return {one, other} == {"source", "lessee"}
+    return {one, other} == {"source", "leaseholder"}
 
 
 def _merge(was: _ListedPeer | None, request: Announce, endpoint: bytes, now: float, deadline: float) -> _ListedPeer:

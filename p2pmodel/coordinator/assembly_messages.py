@@ -1,7 +1,7 @@
-"""What a peer and its coordinator tell each other about a birth, as JSON text.
+"""Messages about an assembly between a peer and its coordinator, as JSON text.
 
-The first message of a peer is the manifest, whose hash is the birth's name. Then it tells its `Demand`, as lessees do,
-with the roots of pieces that it has and has not told on this connection. The coordinator answers with `Word`s.
+A peer first sends the manifest, whose hash is the assembly's digest. Then it sends its `Demand`, as leaseholders do,
+with the roots of its pieces that it has not sent on this connection. The coordinator sends `CoordinatorMessage`s.
 """
 
 import base64
@@ -18,12 +18,17 @@ from p2pmodel.errors import IntegrityError, InvalidInput
 
 MAX_MANIFEST = 32 << 20
 """Bytes of the longest manifest: 200,000 files."""
-MOST_ROOTS = 8192
+MAX_ROOTS = 8192
 """Roots in one message: 350 kB of base64."""
 
 
+def assembly_path(digest: str) -> str:
+    """Path of an assembly below a coordinator's base URL."""
+    return f"/assemblies/{digest}"
+
+
 def manifest_text(manifest: Manifest) -> str:
-    """The one way to write `manifest`."""
+    """The canonical JSON text of `manifest`."""
     return json.dumps(manifest.to_dict(), sort_keys=True, separators=(",", ":"))
 
 
@@ -35,24 +40,24 @@ def parse_manifest(text: str) -> Manifest:
         raise InvalidInput(error.what) from None
 
 
-def birth_name(text: str) -> str:
-    """64 hex digits: the name of the birth of the manifest written `text`."""
+def assembly_digest(text: str) -> str:
+    """64 hex digits that identify the assembly of the manifest with the canonical text `text`."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def tidings_text(demand: Demand, piece_count: int, roots: Mapping[int, bytes]) -> str:
-    """`demand` and `roots` as a message."""
+def update_text(demand: Demand, piece_count: int, roots: Mapping[int, bytes]) -> str:
+    """`demand` and `roots`, by piece, as a message."""
     return json.dumps(plain_demand(demand, piece_count) | {"roots": _runs(roots)}, separators=(",", ":"))
 
 
-def parse_tidings(text: str) -> tuple[Demand, dict[int, bytes]]:
-    """The reverse of `tidings_text`. Raises InvalidInput. A root that is cut off is for `Birth` to pass over."""
+def parse_update(text: str) -> tuple[Demand, dict[int, bytes]]:
+    """The reverse of `update_text`. Raises InvalidInput. A truncated root is returned: `Assembly` ignores it."""
     plain = object_of(text)
     return demand_of(plain), _roots(plain.get("roots", {}))
 
 
 def _runs(roots: Mapping[int, bytes]) -> dict[str, str]:
-    """Roots of consecutive pieces in one, by the first piece."""
+    """Roots of consecutive pieces joined, by the first piece."""
     runs: dict[int, bytearray] = {}
     first = last = -2
     for piece in sorted(roots):
@@ -72,5 +77,5 @@ def _roots(plain: Any) -> dict[int, bytes]:
             for number in range(-(-len(run) // HASH)):
                 found[int(first) + number] = run[number * HASH : (number + 1) * HASH]
     except (AttributeError, TypeError, ValueError) as error:
-        raise InvalidInput(f"these are no roots of pieces: {error!r}") from None
+        raise InvalidInput(f"the message holds no roots of pieces: {error!r}") from None
     return found

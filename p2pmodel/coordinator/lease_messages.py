@@ -1,7 +1,7 @@
-"""What a peer and its coordinator tell each other about leases, as JSON text.
+"""Messages about leases between a peer and its coordinator, as JSON text.
 
-A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` seconds; the coordinator answers with a
-`CoordinatorMessage` whenever that changes. Both are whole states, never differences: a lost or late one does no harm.
+A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` seconds. The coordinator sends a
+`CoordinatorMessage` whenever that changes. Both are whole states, not differences: a lost or late message does no harm.
 """
 
 import base64
@@ -15,7 +15,7 @@ from p2pmodel.coordinator.sources import Source
 from p2pmodel.errors import InvalidInput
 
 HEARTBEAT = 1.0
-"""Seconds from word to word at most."""
+"""Longest time between two messages of a peer, in seconds."""
 MAX_MESSAGE = 1 << 20
 """Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
 
@@ -24,19 +24,19 @@ _SOURCE = tuple(field.name for field in fields(Source))
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorMessage:
-    """What a coordinator tells a peer: its grant, and the seeders it knows. `late`: others came before, and have pieces
-    to give: meet them first.
+    """A coordinator's message to one peer: its grant, and the seeders.
 
-    In a birth: `born` is the info-hash once there is a torrent, `left` how many pieces have no root yet, `chapters` the
-    info-hashes of those there are.
+    `late`: other peers came before and have pieces, so this peer connects to them before it uses its grant. In an
+    assembly, `assembled` is the torrent's info-hash once it exists, `left` the number of pieces without a root, and
+    `partial_torrents` the info-hashes of the partial torrents.
     """
 
     grant: Grant
     sources: tuple[Source, ...] = ()
     late: bool = False
-    born: str = ""
+    assembled: str = ""
     left: int = 0
-    chapters: tuple[str, ...] = ()
+    partial_torrents: tuple[str, ...] = ()
 
 
 def lease_path(info_hash: str) -> str:
@@ -50,7 +50,7 @@ def demand_text(demand: Demand, piece_count: int) -> str:
 
 
 def plain_demand(demand: Demand, piece_count: int) -> dict[str, Any]:
-    """`demand` for JSON."""
+    """`demand` as values for JSON."""
     plain = asdict(demand)
     for name in ("scarce", "leased"):
         field = plain[name].to_bytes(-(-piece_count // 8), "little")
@@ -68,18 +68,18 @@ def demand_of(plain: dict[str, Any]) -> Demand:
     try:
         return Demand(
             scarce=_bits(plain["scarce"]),
-            near=bool(plain["near"]),
+            from_seeders=bool(plain["from_seeders"]),
             want=_count(plain["want"]),
             origin_bytes=_count(plain["origin_bytes"]),
             leased=_bits(plain.get("leased", "")),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(f"this is not what a peer lacks: {error!r}") from None
+        raise InvalidInput(f"the message is not a peer's demand: {error!r}") from None
 
 
-def message_text(word: CoordinatorMessage) -> str:
-    """`word` as a message."""
-    return json.dumps(asdict(word), separators=(",", ":"))
+def message_text(message: CoordinatorMessage) -> str:
+    """`message` as JSON text."""
+    return json.dumps(asdict(message), separators=(",", ":"))
 
 
 def parse_message(text: str) -> CoordinatorMessage:
@@ -96,16 +96,16 @@ def parse_message(text: str) -> CoordinatorMessage:
             ),
             tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
             late=bool(plain["late"]),
-            born=str(plain.get("born", "")),
+            assembled=str(plain.get("assembled", "")),
             left=_count(plain.get("left", 0)),
-            chapters=tuple(map(str, plain.get("chapters", ()))),
+            partial_torrents=tuple(map(str, plain.get("partial_torrents", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"this is not a grant: {error!r}") from None
+        raise InvalidInput(f"the message holds no grant: {error!r}") from None
 
 
 def object_of(text: str) -> dict[str, Any]:
-    """The JSON object that `text` is. Raises InvalidInput."""
+    """Parse `text` as a JSON object. Raises InvalidInput."""
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,24 +1,23 @@
-"""Who pulls which scarce piece: the leases that a coordinator gives to the peers of one swarm.
+"""Leases: which peer of a swarm downloads which scarce piece. A coordinator computes them.
 
-A piece that only a scarce source has (a seeder, a mirror) is pulled by one peer, its leaseholder; everyone else takes
-it from that peer. So a source sends each piece about once, and what it sends next is something new.
+A piece that only a scarce source has (a seeder, a mirror) is downloaded by one peer, its leaseholder; all other peers
+get it from that peer. So a source sends each piece about once, and always sends something new.
 
-1. A peer tells its whole state, again and again: which pieces neither it nor any peer it knows has. Nothing else is
-   known of it, so a coordinator that starts anew has the picture within a second.
-2. A piece is leased while somebody who is there lacks it, nobody else has it leased, and nobody who is there has
-   brought it in the last `OUT_FOR` seconds: it may need a while to reach those who are not connected to the bringer.
-3. Leases run from the first piece to the last, so files become whole one after another everywhere.
-4. Seeders get few requests at a time, so that a piece is whole soon and is passed on while the next comes:
-   `_PieceWindow` finds how many keep them busy. Mirrors are reached over each peer's own way,
-   where the limit is its own.
-5. Whose leases take much longer than is usual is tried only now and then while others can take them: all would wait
-   for its uplink. Towards the end so is who has brought little, however quick its last lease was: a slow link is quick
-   for a moment now and then, and slow again with the piece that all wait for. Who is slow is not judged by what it
-   takes in, which depends on who gets the leases: one that got some more at first was the quickest then, and got all
-   of them.
-6. A lease ends with its holder's connection, after `SILENCE` seconds without a word, or when it is overdue; then
-   somebody else gets the piece.
-7. What comes from mirrors is counted against the swarm's budget before it is leased, so that the budget holds.
+1. A peer sends its whole state, again and again: which pieces neither it nor any peer it is connected to has. Nothing
+   else is known of it, so a restarted coordinator has the full state within a second.
+2. A piece is leased while a present peer lacks it, no other peer has it leased, and no present peer has delivered it in
+   the last `OUT_FOR` seconds: it may need a while to reach peers that are not connected to that one.
+3. Leases run from the first piece to the last, so files become complete one after another on all nodes.
+4. Seeders get few requests at a time, so that a piece is complete soon and is exchanged while the next comes:
+   `PieceWindow` finds how many keep them busy. Mirrors are reached over each peer's own link, which has its own limit.
+5. A peer whose leases take much longer than usual gets one only now and then while others can take them: all peers
+   would wait for its uplink. Near the end, peers that delivered few pieces get no leases, however quick their last one
+   was: a slow link is quick for a moment now and then, and slow again with the piece that all wait for. A peer's own
+   download rate does not decide, since it depends on which peer gets the leases: one that got some more at first was
+   the quickest then, and got all of them.
+6. A lease ends with its holder's connection, after `SILENCE` seconds without a message, or when it is overdue; then
+   another peer gets the piece.
+7. Bytes from mirrors are counted against the swarm's budget before they are leased, so that the budget holds.
 
 Pure: time in seconds is passed in. Sets of pieces are integers, bit p for piece p: a swarm has up to a million pieces
 and a thousand peers.
@@ -28,17 +27,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from p2pmodel.coordinator.piece_window import PieceWindow
+
 SILENCE = 5.0
-"""Seconds without a word after which a peer counts as gone."""
+"""Seconds without a message after which a peer counts as gone."""
 OUT_FOR = 30.0
-"""Seconds for which a piece that a peer brought is left to spread."""
+"""Seconds for which a delivered piece is left to spread."""
 SLOW = 3.0
 """How many times longer than usual a peer's leases may take."""
 FEW = 3.0
-"""How many times fewer pieces than is usual are little for a peer to have brought."""
+"""A peer that delivered this many times fewer pieces than the mean has delivered few."""
 PROBATION = 5.0
-"""Multiples of the time that a slow peer's leases take after which it is tried with another one, if the rest takes
-`SLOW` times as long."""
+"""Multiples of the time of a slow peer's leases after which it is tried with another one, if the rest takes `SLOW`
+times as long."""
 OVERDUE = 8.0
 """Multiples of the usual time after which a lease is given to another peer, too."""
 OVERDUE_AT_LEAST = 20.0
@@ -47,24 +48,28 @@ OVERDUE_AT_LEAST = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a peer says of itself. `scarce`: pieces that neither it nor any peer it is connected to has.
+    """A peer's state. `scarce`: pieces that neither it nor any peer it is connected to has.
 
-    `near`: it takes leased pieces from a seeder, else from a mirror. `want` is how many pieces it would hold leased at
-    a time (0: it cannot pull now, and gives back what it holds), `origin_bytes` what it has pulled from mirrors so far.
+    `from_seeders`: it downloads leased pieces from a seeder, else from a mirror. `want` is how many leases it would
+    hold at a time (0: it cannot download now, and returns its leases). `origin_bytes` is what it has downloaded from
+    mirrors so far.
     """
 
     scarce: int
-    near: bool
+    from_seeders: bool
     want: int = 1
     origin_bytes: int = 0
     leased: int = 0
-    """What it believes to hold: taken over by a coordinator that does not know the peer."""
+    """Leases it holds in its own view: adopted by a coordinator that has no record of the peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a peer is told: the pieces that are its own to pull, how many peers are served in all, and how many bytes
-    these have pulled from mirrors. `refused`: the budget for that is spent."""
+    """A coordinator's grant to a peer: the pieces that this peer may download.
+
+    `peers` is how many peers are served in all, `origin_bytes` what these have downloaded from mirrors. `refused`: the
+    budget for mirrors is used up.
+    """
 
     pieces: tuple[int, ...] = ()
     peers: int = 1
@@ -77,22 +82,22 @@ class _LeasePeer:
     demand: Demand
     seen: float
     leased: dict[int, float] = field(default_factory=dict)
-    """By piece, since when."""
-    brought: list[tuple[float, int]] = field(default_factory=list)
-    """Pieces it pulled under a lease, and when."""
+    """When each lease began, by piece."""
+    delivered: list[tuple[float, int]] = field(default_factory=list)
+    """When it downloaded which pieces under a lease; the older are dropped."""
     took: float = 0.0
-    """Seconds that its leases take, smoothed; 0 while none has ended."""
+    """Seconds that its leases take, smoothed; 0 before the first has ended."""
     tried: float = 0.0
-    """When the last one did."""
-    worst: float = 0.0
+    """When the last one ended."""
+    longest: float = 0.0
     """Seconds that the longest took."""
-    done: int = 0
-    """How many it has brought."""
+    count: int = 0
+    """Pieces it has delivered in all."""
 
     def note(self, seconds: float, now: float) -> None:
-        """A lease has taken so long."""
+        """Note that a lease took `seconds`."""
         self.took = (self.took + seconds) / 2 if self.took else seconds
-        self.worst = max(self.worst, seconds)
+        self.longest = max(self.longest, seconds)
         self.tried = now
 
     @property
@@ -104,126 +109,128 @@ class _LeasePeer:
 class Leases:
     """The leases of one swarm of `piece_count` pieces with `size` bytes in all.
 
-    The mirrors may be asked for `budget` times `size` by the peers that are there together (0: for any number of
-    bytes); once nobody is there the count begins anew. `slow`: how many times longer than usual a peer's leases may
-    take (infinity: all are served, where each has a way of its own to what it pulls).
+    The present peers together may download `budget` times `size` from mirrors (0: no limit); once no peer is present
+    the count begins anew. `slow`: how many times longer than usual a peer's leases may take (infinity: all peers are
+    served, where each has its own link to the source).
 
-    A word of one peer among ten thousand must not cost a look at all of them, so what follows from all peers together
-    is kept: `_taken`, `_outstanding`, `_spent`, `_look_at` and `_grants` change with what they are made of.
+    A message of one peer among ten thousand must not cost a look at all of them, so totals over all peers are stored
+    and updated with what they are made of: `_taken`, `_outstanding`, `_spent`, `_next_expiry` and `_grants`.
     """
 
     def __init__(self, piece_count: int, size: int, *, budget: float = 0.0, slow: float = SLOW) -> None:
         self._all = (1 << piece_count) - 1
         self._mean = size / max(piece_count, 1)
-        # Two pieces more: the last ones may be worth more than their share.
+        # Two pieces more: the last ones may be larger than the mean.
         self._budget = budget * size + 2 * self._mean if budget else float("inf")
         self._slow = slow
         self._peers: dict[str, _LeasePeer] = {}
-        """Who was given something longest ago comes first."""
-        self._window = _PieceWindow()
+        """The peer that got a lease longest ago comes first."""
+        self._window = PieceWindow()
         self._gone: dict[str, int] = {}
-        """Mirror bytes of peers that have left, by name: who comes back tells them again."""
+        """Mirror bytes of peers that have left, by name: a peer that reconnects reports them again."""
         self._spent = 0
         self._taken = 0
-        """Leased now, or brought not long ago by somebody who is still there: no piece is both, or twice."""
+        """Leased now, or delivered lately by a peer that is still present: no piece is both, or twice."""
         self._outstanding = {True: 0, False: 0}
-        """Leases of those who are near, and who are not."""
-        self._far = 0
-        """Peers that are not near."""
-        self._done = 0
-        """How many pieces all who are there have brought."""
-        self._brought = 0
-        """Pieces that anybody has ever brought."""
-        self._look_at = 0.0
-        """Until then nothing expires; at most `SILENCE` from now while anybody is there."""
+        """Leases of peers that download from seeders, and of those that do not."""
+        self._on_mirrors = 0
+        """Peers that do not download from seeders."""
+        self._delivered_count = 0
+        """Pieces that all present peers have delivered."""
+        self._delivered = 0
+        """Pieces that any peer has ever delivered."""
+        self._next_expiry = 0.0
+        """Until then nothing expires; at most `SILENCE` from now while any peer is present."""
         self._grants: dict[str, Grant] = {}
         self._changed: set[str] = set()
-        """Whose grant is not the one that was made for it last."""
-        self._said = (0, 0, False)
-        """What all grants have in common."""
+        """Peers whose grant differs from the last one computed."""
+        self._common = (0, 0, False)
+        """The part that all grants share."""
 
     def __len__(self) -> int:
         return len(self._peers)
 
     @property
     def origin_bytes(self) -> int:
-        """Bytes that all peers, present or gone, have pulled from mirrors."""
+        """Bytes that all peers, present or gone, have downloaded from mirrors."""
         return self._spent
 
-    def tell(self, name: str, demand: Demand, now: float) -> None:
-        """The peer `name` tells its state. What it no longer lacks it has brought."""
+    def update(self, name: str, demand: Demand, now: float) -> None:
+        """Take the state of the peer `name`. Leased pieces that it no longer lacks count as delivered."""
         peer = self._peers.get(name)
         if peer is None:
-            peer = self._take_in(name, demand, now)
-        lost_seeders = peer.demand.near and not demand.near
-        self._note(peer, demand)
+            peer = self._add(name, demand, now)
+        lost_seeders = peer.demand.from_seeders and not demand.from_seeders
+        self._replace_demand(peer, demand)
         peer.seen = now
         done = [piece for piece in peer.leased if not demand.scarce >> piece & 1]
         for piece in done:
             self._window.took(now - peer.leased[piece], len(self._peers))
             peer.note(now - peer.leased[piece], now)
         if done:
-            peer.done += len(done)
-            self._done += len(done)
+            peer.count += len(done)
+            self._delivered_count += len(done)
             self._end(name, done)
-            brought = bits_of(done)
-            peer.brought.append((now, brought))
-            self._taken |= brought
-            self._brought |= brought
+            delivered = bits_of(done)
+            peer.delivered.append((now, delivered))
+            self._taken |= delivered
+            self._delivered |= delivered
         if lost_seeders or not demand.want:
-            self._end(name, list(peer.leased))  # whether the budget lets mirrors give them is another question
+            self._end(name, list(peer.leased))  # the budget decides anew whether mirrors may deliver them
 
     def leave(self, name: str) -> None:
-        """The peer is gone; what it had leased is free."""
+        """Remove a peer that has gone; its leases are free."""
         if peer := self._peers.get(name):
             self._end(name, list(peer.leased))
-            for _, pieces in peer.brought:
+            for _, pieces in peer.delivered:
                 self._taken &= ~pieces
             del self._peers[name]
-            self._far -= not peer.demand.near
-            self._done -= peer.done
+            self._on_mirrors -= not peer.demand.from_seeders
+            self._delivered_count -= peer.count
             self._gone[name] = peer.demand.origin_bytes
         if not self._peers:
             self._gone.clear()
             self._spent = 0
 
     def grant(self, now: float) -> Mapping[str, Grant]:
-        """Give what can be given; what every peer is to be told from now on, as a view that the next call changes. A
-        grant that is the same object as before is no news."""
-        if now >= self._look_at:
+        """Give all leases that can be given. Returns every peer's grant, by name, as a view that the next call changes.
+
+        A grant that is the same object as before has not changed.
+        """
+        if now >= self._next_expiry:
             self._expire(now)
         if self._has_room:
             self._share_out(now)
-        return self._told()
+        return self._current_grants()
 
-    # -- who is there ----------------------------------------------------------------------------------------
+    # -- peers -----------------------------------------------------------------------------------------------
 
-    def _take_in(self, name: str, demand: Demand, now: float) -> _LeasePeer:
-        """A new peer; what it believes to hold is its own, if nobody else has it."""
+    def _add(self, name: str, demand: Demand, now: float) -> _LeasePeer:
+        """Add a peer; leases that it reports are its own, if no other peer has them."""
         self._spent += demand.origin_bytes - self._gone.pop(name, 0)
-        self._far += not demand.near
-        self._look_at = min(self._look_at, now + SILENCE)
+        self._on_mirrors += not demand.from_seeders
+        self._next_expiry = min(self._next_expiry, now + SILENCE)
         peer = self._peers[name] = _LeasePeer(demand, now)
         self._begin(name, demand.leased & self._all & ~self._taken, now)
         return peer
 
-    def _note(self, peer: _LeasePeer, demand: Demand) -> None:
-        was, peer.demand = peer.demand, demand
-        self._spent += demand.origin_bytes - was.origin_bytes
-        if was.near != demand.near:
-            self._far += was.near - demand.near
-            self._outstanding[was.near] -= len(peer.leased)
-            self._outstanding[demand.near] += len(peer.leased)
+    def _replace_demand(self, peer: _LeasePeer, demand: Demand) -> None:
+        before, peer.demand = peer.demand, demand
+        self._spent += demand.origin_bytes - before.origin_bytes
+        if before.from_seeders != demand.from_seeders:
+            self._on_mirrors += before.from_seeders - demand.from_seeders
+            self._outstanding[before.from_seeders] -= len(peer.leased)
+            self._outstanding[demand.from_seeders] += len(peer.leased)
 
-    def _told(self) -> Mapping[str, Grant]:
-        said = len(self._peers), self._spent, not self._affords(1)
-        names = self._changed if said == self._said else self._peers.keys() | self._changed
+    def _current_grants(self) -> Mapping[str, Grant]:
+        common = len(self._peers), self._spent, not self._affords(1)
+        names = self._changed if common == self._common else self._peers.keys() | self._changed
         for name in names:
             if peer := self._peers.get(name):
-                self._grants[name] = Grant(tuple(peer.leased), *said)
+                self._grants[name] = Grant(tuple(peer.leased), *common)
             else:
                 self._grants.pop(name, None)
-        self._changed, self._said = set(), said
+        self._changed, self._common = set(), common
         return MappingProxyType(self._grants)
 
     # -- leases ----------------------------------------------------------------------------------------------
@@ -245,29 +252,29 @@ class Leases:
         return peer.took > self._slow * self._window.usual or self._is_late(peer)
 
     def _is_late(self, peer: _LeasePeer) -> bool:
-        """Whether others would wait at the end for what it brings: one that has brought little may take its longest."""
-        little = peer.worst > 0 and FEW * peer.done * len(self._peers) < self._done
-        return little and self._slow < float("inf") and self._rest() <= self._slow * peer.worst
+        """Whether others would wait at the end for this peer: with few deliveries, its longest time is assumed."""
+        few = peer.longest > 0 and FEW * peer.count * len(self._peers) < self._delivered_count
+        return few and self._slow < float("inf") and self._rest() <= self._slow * peer.longest
 
     def _is_worth_a_try(self, peer: _LeasePeer, now: float) -> bool:
         if peer.leased or now <= peer.tried + PROBATION * peer.took:
             return False
-        return self._rest() > self._slow * peer.worst
+        return self._rest() > self._slow * peer.longest
 
     def _rest(self) -> float:
-        """Seconds until all is leased, as things go."""
-        untouched = (self._all & ~self._taken & ~self._brought).bit_count()
+        """Estimated seconds until all pieces are leased."""
+        untouched = (self._all & ~self._taken & ~self._delivered).bit_count()
         return untouched * self._window.usual / max(sum(self._outstanding.values()), 1)
 
     @property
     def _has_room(self) -> bool:
-        """Whether anybody could be given anything."""
+        """Whether any peer could get a lease."""
         untaken = (self._all & ~self._taken).bit_count()
         from_seeders = self._outstanding[True] < self._window.size(untaken)
-        return untaken > 0 and (from_seeders or (self._far > 0 and self._affords(1)))
+        return untaken > 0 and (from_seeders or (self._on_mirrors > 0 and self._affords(1)))
 
     def _in_turn(self) -> Iterator[tuple[str, _LeasePeer]]:
-        """Who waits for leases, first who has the fewest, then who has waited longest."""
+        """Peers that wait for leases: those with the fewest first, then those that have waited longest."""
         others: dict[int, list[tuple[str, _LeasePeer]]] = {}
         for name, peer in list(self._peers.items()):
             if peer.waits and peer.leased:
@@ -280,33 +287,33 @@ class Leases:
     def _give(self, name: str, peer: _LeasePeer, now: float, *, most: int | None = None) -> None:
         free = peer.demand.scarce & self._all & ~self._taken
         room = (peer.demand.want if most is None else most) - len(peer.leased)
-        if peer.demand.near:
+        if peer.demand.from_seeders:
             room = min(room, self._window.size(free.bit_count()) - self._outstanding[True])
         given = 0
-        while free and room > 0 and (peer.demand.near or self._affords(1 + given.bit_count())):
+        while free and room > 0 and (peer.demand.from_seeders or self._affords(1 + given.bit_count())):
             lowest = free & -free
             given, free, room = given | lowest, free ^ lowest, room - 1
         if given:
             self._begin(name, given, now)
-            self._come_last(name)
+            self._move_to_end(name)
 
     def _begin(self, name: str, pieces: int, now: float) -> None:
         peer = self._peers[name]
         peer.leased |= dict.fromkeys(pieces_of(pieces), now)
         self._taken |= pieces
-        self._outstanding[peer.demand.near] += pieces.bit_count()
+        self._outstanding[peer.demand.from_seeders] += pieces.bit_count()
         self._changed.add(name)
 
     def _end(self, name: str, pieces: Sequence[int]) -> None:
-        """They are this peer's no more."""
+        """End this peer's leases of `pieces`."""
         peer = self._peers[name]
         for piece in pieces:
             del peer.leased[piece]
         self._taken &= ~bits_of(pieces)
-        self._outstanding[peer.demand.near] -= len(pieces)
+        self._outstanding[peer.demand.from_seeders] -= len(pieces)
         self._changed.add(name)
 
-    def _come_last(self, name: str) -> None:
+    def _move_to_end(self, name: str) -> None:
         self._peers[name] = self._peers.pop(name)
 
     def _affords(self, more: int) -> bool:
@@ -318,61 +325,19 @@ class Leases:
             self.leave(name)
         overdue = max(OVERDUE_AT_LEAST, OVERDUE * self._window.usual)
         for name, peer in list(self._peers.items()):
-            while peer.brought and now - peer.brought[0][0] > OUT_FOR:
-                self._taken &= ~peer.brought.pop(0)[1]
+            while peer.delivered and now - peer.delivered[0][0] > OUT_FOR:
+                self._taken &= ~peer.delivered.pop(0)[1]
             if late := [piece for piece, since in peer.leased.items() if now - since > overdue]:
                 self._end(name, late)
-                self._come_last(name)
+                self._move_to_end(name)
                 peer.note(overdue, now)
-        self._look_at = min(map(_looks_at, self._peers.values()), default=float("inf"))
+        self._next_expiry = min(map(_earliest_expiry, self._peers.values()), default=float("inf"))
 
 
-def _looks_at(peer: _LeasePeer) -> float:
-    """When something of a peer expires at the earliest."""
-    brought = peer.brought[0][0] if peer.brought else float("inf")
+def _earliest_expiry(peer: _LeasePeer) -> float:
+    delivered = peer.delivered[0][0] if peer.delivered else float("inf")
     leased = min(peer.leased.values(), default=float("inf"))
-    return min(peer.seen + SILENCE, brought + OUT_FOR, leased + OVERDUE_AT_LEAST)
-
-
-class _PieceWindow:
-    """How many pieces are asked of the seeders at a time.
-
-    Enough to keep them busy, and no more: what is asked for at the same time is whole at the same time, late. While a
-    piece takes less than `ENOUGH` seconds, or less than twice what it takes at best, more is asked for. In a crowd it
-    takes longer for another reason: each peer takes in from all others, too, and the seeder is one of many that share
-    its downlink. Then some more than one for each peer keep the seeder busy (8 peers at 50 Mbit/s: 0.3 seconds' worth
-    left it idle for 7 % of the time); that many are reached at once, or it would be half idle in the first second. A
-    peer shares with those it is connected to, `NEIGHBOURS` at most at first. Where that many are not even `ENOUGH`, it
-    was idle for 5 % (8 peers, 1.07 GB at 100 Mbit/s: 1.08 of the bound with 0.3 seconds, 1.065 with 0.6, 1.07 with 1).
-    Towards the end fewer and fewer are asked for, so that the last pieces do not all wait to be passed on together.
-    """
-
-    LEAST = 2
-    MOST = 4096
-    ENOUGH = 0.6
-    A_PEER = 1.25
-    NEIGHBOURS = 51
-    OF_THE_REST = 2
-
-    def __init__(self) -> None:
-        self._size = float(self.LEAST)
-        self._best = float("inf")
-        self.usual = 0.0
-        """Seconds that a piece takes, smoothed."""
-
-    def size(self, rest: int) -> int:
-        """For now, with `rest` pieces that nobody pulls yet."""
-        return int(min(self._size, max(2 * self.LEAST, rest / self.OF_THE_REST)))
-
-    def took(self, seconds: float, peers: int) -> None:
-        """A piece has come `seconds` after it was leased, to one of `peers`."""
-        self._best = min(self._best * 1.01, seconds)  # links change: the best is not for ever
-        self.usual += (seconds - self.usual) / 8 if self.usual else seconds
-        if self._size < self.A_PEER * min(peers, self.NEIGHBOURS):
-            step = 1.0
-        else:
-            step = 0.25 if self.usual < max(self.ENOUGH, 2 * self._best) else -0.25
-        self._size = min(max(self._size + step, self.LEAST), self.MOST)
+    return min(peer.seen + SILENCE, delivered + OUT_FOR, leased + OVERDUE_AT_LEAST)
 
 
 def bits_of(pieces: Iterable[int]) -> int:

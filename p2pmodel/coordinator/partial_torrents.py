@@ -1,8 +1,8 @@
-"""Chapters of a birth: what its peers exchange while the rest is still being pulled.
+"""Partial torrents: peers of an assembly exchange their pieces while the rest still comes from the mirrors.
 
-A torrent needs the roots of all pieces. A chapter is a torrent with the layout of the one to come that is true in some
-pieces: those that have had a root for a short while. In the place of all other roots stand hashes of no content, so
-nobody has those pieces, and nobody wants them.
+A torrent needs the roots of all pieces. A partial torrent has the layout of the final torrent and the true roots of
+some pieces: those whose roots came since the last partial torrent. All other roots are hashes of no content, so no
+peer has those pieces and no peer requests them.
 """
 
 import hashlib
@@ -11,30 +11,30 @@ from collections.abc import Callable, Mapping
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.merkle import FileTree, tree_of
 
-CHAPTERS = 16
-"""How many there are of a snapshot at most: what is left to exchange at the end is less than one of them."""
-LEAST_BYTES = 8 << 20
-"""Of one of them: to meet in its swarm takes a moment, too."""
+MAX_PARTIAL_TORRENTS = 16
+"""Most partial torrents of a snapshot: what is left to exchange at the end is less than one of them."""
+MIN_BYTES = 8 << 20
+"""Bytes of the smallest one: connecting in its swarm takes time, too."""
 
 
-def chapter_bytes(total: int) -> int:
-    """Bytes of each chapter, or some more, of a snapshot of `total` bytes."""
-    return max(total // CHAPTERS, LEAST_BYTES)
+def partial_torrent_bytes(total: int) -> int:
+    """Least bytes of each partial torrent of a snapshot of `total` bytes."""
+    return max(total // MAX_PARTIAL_TORRENTS, MIN_BYTES)
 
 
 def trees_of(layout: Layout, root_of: Callable[[int], bytes]) -> dict[str, FileTree]:
-    """By path, the trees of all files that are not empty."""
+    """Merkle trees of all files that are not empty, by path."""
     filled = (span for span in layout.spans if span.piece_count)
     return {span.path: tree_of([root_of(p) for p in span.pieces], layout.piece_length) for span in filled}
 
 
-def chapter_trees(layout: Layout, roots: Mapping[int, bytes]) -> dict[str, FileTree]:
-    """The trees of the chapter that is true in the pieces of `roots`."""
+def partial_trees(layout: Layout, roots: Mapping[int, bytes]) -> dict[str, FileTree]:
+    """Merkle trees of the partial torrent with the true roots `roots`, by path."""
     return trees_of(layout, lambda piece: roots.get(piece) or _no_root(piece))
 
 
 def roots_in(layout: Layout, trees: Mapping[str, FileTree]) -> dict[int, bytes]:
-    """The reverse of `chapter_trees`."""
+    """The reverse of `partial_trees`: the true roots, by piece."""
     pieces = ((p, trees[s.path].piece_hash(p - s.first_piece)) for s in layout.spans for p in s.pieces)
     return {piece: root for piece, root in pieces if root != _no_root(piece)}
 

@@ -35,7 +35,7 @@ _EVENTS: Mapping[bytes, Event] = {
     b"paused": "paused",
 }
 
-_ROLES: Mapping[bytes, Role] = {b"source": "source", b"lessee": "lessee"}
+_ROLES: Mapping[bytes, Role] = {b"source": "source", b"leaseholder": "leaseholder"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ class Cost:
 
 
 @dataclass(slots=True)
-class _Lessee:
+class _SimulatedLeaseholder:
     rate: Rate
     told: float = -1.0
     tells_at: float = 0.0
@@ -48,7 +48,7 @@ class Coordination:
         self._delay = delay
         self._scarce = scarce
         self._now = 0.0
-        self._peers: dict[int, _Lessee] = {}
+        self._peers: dict[int, _SimulatedLeaseholder] = {}
         self._due: list[tuple[float, int]] = []
         self._grants_at: float | None = None
         self._answers: list[tuple[float, dict[int, tuple[int, ...]]]] = []
@@ -60,7 +60,7 @@ class Coordination:
 
     def join(self, node: int, when: float) -> None:
         """The peer says its first word then."""
-        self._peers[node] = _Lessee(Rate(lambda: self._now))
+        self._peers[node] = _SimulatedLeaseholder(Rate(lambda: self._now))
         self._plan(node, when)
 
     def leave(self, node: int, now: float) -> None:
@@ -110,10 +110,10 @@ class Coordination:
             peer.tells_at = when
             heapq.heappush(self._due, (when, node))
 
-    def _tell(self, node: int, peer: _Lessee, now: float) -> None:
+    def _tell(self, node: int, peer: _SimulatedLeaseholder, now: float) -> None:
         demand = self._demand(node, peer)
         began = time.process_time()
-        self._leases.tell(str(node), demand, now)
+        self._leases.update(str(node), demand, now)
         self.cost.tell_seconds += time.process_time() - began
         self.cost.tells += 1
         peer.told = now
@@ -121,12 +121,12 @@ class Coordination:
         heapq.heappush(self._due, (peer.tells_at, node))
         self._grant_soon(now)
 
-    def _demand(self, node: int, peer: _Lessee) -> Demand:
+    def _demand(self, node: int, peer: _SimulatedLeaseholder) -> Demand:
         coming = peer.rate.value()
         ahead = 2 + int(coming * AHEAD / self._piece_length)
         return Demand(
             scarce=self._scarce(node),
-            near=self.near,
+            from_seeders=self.near,
             want=min(ahead, MOST_LEASED) if self.can_pull else 0,
             leased=bits_of(peer.pulling),
         )

@@ -111,7 +111,7 @@ class Run:
                 self.now,
                 left=int(self.holdings.missing[node]) * self.piece_length,
                 zone=case.zone_of(node),
-                role="lessee" if case.leases else "",
+                role="leaseholder" if case.leases else "",
                 event="" if self._announced[node] else "started",
             )
             self._announced[node] = True

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from p2pmodel.coordinator.announces import Role
+from p2pmodel.coordinator.assembly_messages import assembly_path
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.names import Reference, printable
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NotFound, P2PModelError, Unavailable
@@ -104,15 +105,19 @@ async def publish(
         raise Unavailable(f"coordinator {public_name(url)} cannot be reached: {_reason(error)}") from None
 
 
-async def report_wrong(coordinators: Sequence[str], birth: str, info_hash: str, timeout: float) -> bool:
-    """Tell `coordinators` that a torrent which was born there as `birth` is wrong. Whether one had it so, and has
-    withdrawn it. Never raises for what a coordinator does."""
+async def report_wrong(coordinators: Sequence[str], digest: str, info_hash: str, timeout: float) -> bool:
+    """Report to `coordinators` that the torrent of the assembly `digest` is wrong.
+
+    Returns whether one of them had assembled it, and has withdrawn it. Failures of coordinators are ignored.
+    """
     withdrawn = False
     async with _session(timeout) as session:
         for url in coordinators:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                 query = {"info_hash": info_hash}
-                async with session.delete(f"{url}/births/{birth}", params=query, allow_redirects=False) as response:
+                async with session.delete(
+                    f"{url}{assembly_path(digest)}", params=query, allow_redirects=False
+                ) as response:
                     withdrawn |= response.status == 204
     return withdrawn
 

@@ -1,7 +1,7 @@
-"""The coordinator: tracker, catalog, leases and births in one application, every route behind one token.
+"""The coordinator as one application: tracker, catalog, leases and assembly, every route behind one token.
 
-With a token each path is served below `/<token>`, for torrent clients, which can send nothing else, and for base
-URLs that carry it; a bearer header opens the bare paths as well. Without one the bare paths are open.
+With a token each path is served below `/<token>`, for torrent clients, which can send nothing else, and for base URLs
+that contain it. A bearer header opens the bare paths as well. Without a token the bare paths are open.
 `/announce/<token>` is for libtorrent clients with default settings on the coordinator's own machine: their SSRF
 mitigation announces to loopback only at paths that begin with `/announce`.
 """
@@ -26,11 +26,11 @@ from p2pmodel.errors import AccessDenied, InvalidInput, P2PModelError
 from p2pmodel.http.refusals import json_refusals, refusal
 
 ORIGIN_BUDGET = 1.05
-"""Copies of a snapshot that a swarm may take from mirrors, unless told otherwise."""
+"""Default number of copies of a snapshot that a swarm may download from mirrors."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
-_BIRTH = "/births/{digest:[0-9a-f]{64}}"
-_CHAPTER = _BIRTH + "/{info_hash:[0-9a-f]{64}}.torrent"
+_ASSEMBLY = "/assemblies/{digest:[0-9a-f]{64}}"
+_PARTIAL_TORRENT = _ASSEMBLY + "/{info_hash:[0-9a-f]{64}}.torrent"
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 
 
@@ -42,10 +42,9 @@ def coordinator_app(
     sources: Sources | None = None,
     origin_budget: float = ORIGIN_BUDGET,
 ) -> web.Application:
-    """The application; `token` as `check_token` returned it, or None where everyone who can connect may do all.
+    """The application. `token` as `check_token` returned it; None: every client that can connect may do everything.
 
-    `sources` are the seeders that leaseholders pull from; `origin_budget` is how many copies they may take from
-    mirrors.
+    `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_refusals])
     seeders = Sources(time.monotonic) if sources is None else sources
@@ -53,8 +52,8 @@ def coordinator_app(
         catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
     )
     routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes)
-    births = AssemblyRoutes(catalog, budget=origin_budget)
-    app.on_shutdown.extend((leases.close, births.close))
+    assemblies = AssemblyRoutes(catalog, budget=origin_budget)
+    app.on_shutdown.extend((leases.close, assemblies.close))
     table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [
         ("GET", "/announce", tracker.handle_announce, tracker_protocol.refusal),
         ("GET", "/scrape", tracker.handle_scrape, tracker_protocol.refusal),
@@ -63,9 +62,9 @@ def coordinator_app(
         ("GET", _TORRENT, routes.handle_get_torrent, refusal),
         ("DELETE", _TORRENT, routes.handle_delete, refusal),
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, refusal),
-        ("GET", _BIRTH, births.handle, refusal),
-        ("DELETE", _BIRTH, births.handle_delete, refusal),
-        ("GET", _CHAPTER, births.handle_get_chapter, refusal),
+        ("GET", _ASSEMBLY, assemblies.handle, refusal),
+        ("DELETE", _ASSEMBLY, assemblies.handle_delete, refusal),
+        ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, refusal),
     ]
     if token:
         table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]
@@ -76,7 +75,7 @@ def coordinator_app(
 
 
 def check_token(text: str) -> str:
-    """Return a token that may stand in a URL's path, without the white space around it; else InvalidInput."""
+    """Return `text` without surrounding white space if it may stand in a URL's path; raises InvalidInput else."""
     token = text.strip()
     if not _TOKEN.fullmatch(token):
         raise InvalidInput(
@@ -89,7 +88,7 @@ def _guarded(handler: Handler, refuse: Callable[[P2PModelError], web.Response], 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
             if token is not None:
-                _admit(request, token)
+                _authorize(request, token)
             return await handler(request)
         except P2PModelError as error:
             return refuse(error)
@@ -97,8 +96,8 @@ def _guarded(handler: Handler, refuse: Callable[[P2PModelError], web.Response], 
     return guarded
 
 
-def _admit(request: web.Request, token: str) -> None:
+def _authorize(request: web.Request, token: str) -> None:
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     given = request.match_info.get("token") or (credentials.strip() if scheme.lower() == "bearer" else "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
-        raise AccessDenied("this coordinator asks for its token", hint="use the URL http://HOST:PORT/TOKEN")
+        raise AccessDenied("this coordinator requires its token", hint="use the URL http://HOST:PORT/TOKEN")

@@ -1,10 +1,11 @@
-"""Births of torrents over a WebSocket: GET /births/<digest>?revision=NAME, in a room (`rooms`). The messages are
-`coordinator/assembly_messages`. GET /births/<digest>/<info-hash>.torrent: a chapter of it
-(`coordinator/partial_torrents`). DELETE
-/births/<digest>?info_hash=HASH: a peer has found the torrent that was born to be wrong.
+"""Assemblies over HTTP.
 
-Nobody vouches for a torrent that was born here until a seeder publishes it, so whoever may speak to this coordinator
-may have it withdrawn. The snapshot then has no birth for `BARREN` seconds: a mirror that lies would have it lie again.
+GET    /assemblies/<digest>?revision=NAME         a WebSocket (`sessions`) with `coordinator/assembly_messages`
+GET    /assemblies/<digest>/<info-hash>.torrent   a partial torrent (`coordinator/partial_torrents`)
+DELETE /assemblies/<digest>?info_hash=HASH        withdraw the assembled torrent: a peer found wrong content
+
+No seeder has confirmed an assembled torrent until one publishes it, so any client of this coordinator may have it
+withdrawn. The snapshot then has no assembly for `BARREN` seconds: a mirror that sends wrong bytes would do so again.
 """
 
 import asyncio
@@ -16,16 +17,16 @@ from aiohttp import WSMsgType, web
 from p2pmodel.coordinator.assembly import Assembly
 from p2pmodel.coordinator.assembly_messages import (
     MAX_MANIFEST,
-    birth_name,
+    assembly_digest,
     manifest_text,
     parse_manifest,
-    parse_tidings,
+    parse_update,
 )
-from p2pmodel.coordinator.partial_torrents import chapter_trees
+from p2pmodel.coordinator.partial_torrents import partial_trees
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
 from p2pmodel.coordinator.server.publication import Publication, read_publication
-from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, refuse, welcome
+from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference, check_revision, is_commit
 from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError
@@ -33,181 +34,190 @@ from p2pmodel.swarm.metainfo import MAX_PIECES
 from p2pmodel.swarm.torrents import Metainfo, build, parse
 
 BARREN = 3600.0
-"""Seconds for which a snapshot whose torrent was wrong has no birth."""
+"""Seconds for which a snapshot has no assembly after a wrong torrent."""
 NOT_AT_ONCE = 60.0
-"""Seconds for which one that could not be published has none."""
+"""Seconds for which a snapshot has no assembly after its torrent could not be published."""
 MANIFEST_TIMEOUT = 30.0
-"""Seconds in which a peer must have sent the manifest."""
-MAX_BIRTHS = 256
+"""Seconds in which a peer must send the manifest."""
+MAX_ASSEMBLIES = 256
 LOOK_EVERY = 1.0
-"""Seconds between looks at the catalog, and between words of how many pieces are left."""
+"""Seconds between looks at the catalog, and between messages about the number of pieces left."""
 _ENDED = 1011
-"""WebSocket close code: this side cannot go on."""
+"""WebSocket close code: the server cannot continue."""
 
 
 class _AssemblySession:
-    """One birth, its room, and what is to become of it."""
+    """One assembly, its peers, and the torrents made of it."""
 
-    def __init__(self, manifest: Manifest, announce: str, budget: float, now: float) -> None:
-        self.birth = Assembly(manifest, budget=budget)
-        self.announce = announce
+    def __init__(
+        self, manifest: Manifest, catalog: Catalog, *, announce: str, budget: float, clock: Callable[[], float]
+    ) -> None:
+        self.assembly = Assembly(manifest, budget=budget)
+        self.peers = PeerSession(self.assembly, self._update, clock=clock)
         self.revisions: set[str] = set()
-        self.born = ""
-        self.bearing: asyncio.Task[None] | None = None
-        self.chapters: dict[str, bytes] = {}
-        """Torrents, by info-hash."""
-        self.writing: asyncio.Task[None] | None = None
-        """The next of them."""
-        self.looked = now
-        self.left = self.birth.left
-
-
-class AssemblyRoutes:
-    """The handlers, and the births that somebody is in. `budget` as in `Leases`."""
-
-    def __init__(self, catalog: Catalog, *, budget: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.partial_torrents: dict[str, bytes] = {}
+        """By info-hash."""
         self._catalog = catalog
-        self._budget = budget
+        self._announce = announce
         self._clock = clock
-        self._births: dict[str, tuple[_AssemblySession, PeerSession]] = {}
-        self._barren: dict[str, float] = {}
-        """By digest, until when there is none."""
+        self._left = self.assembly.left
+        self._looked = clock()
+        self._publishing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        """Makes the next partial torrent."""
+        held = self._held()
+        self._assembled = held.info_hash if held else ""
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """A peer of one birth, for as long as it stays. Raises Conflict where there is to be none."""
-        digest = request.match_info["digest"]
-        revisions = [check_revision(name) for name in request.query.getall("revision", [])]
-        if self._barren.get(digest, 0.0) > self._clock():
-            raise Conflict("what was born of this snapshot was wrong", hint="take it from the mirrors")
-        known = self._births.get(digest)
-        if known is None and len(self._births) >= MAX_BIRTHS:
-            raise InvalidInput(f"there are {MAX_BIRTHS} births already")
-        socket = await welcome(request, known[1] if known else None, longest=MAX_MANIFEST)
-        try:
-            manifest = await _manifest(socket, digest)
-            birth, room = self._births.get(digest) or self._conceive(digest, manifest, _announce(request))
-        except InvalidInput as error:
-            await refuse(socket, error)
-            return socket
-        birth.revisions |= {name for name in revisions if not is_commit(name)}
-        try:
-            await room.stay(request, socket, lambda name, text: self._hear(digest, birth, room, name, text))
-        finally:
-            if not len(room) and self._births.get(digest) == (birth, room):
-                del self._births[digest]
-        return socket
+    def receive(self, name: str, text: str, fail: Callable[[], None]) -> None:
+        """Take a message of the peer `name`. `fail` is called if the torrent cannot be published."""
+        demand, roots = parse_update(text)
+        self.assembly.update(name, demand, roots, self._clock())
+        loop = asyncio.get_running_loop()
+        if not self.assembly.left and not self._assembled and self._publishing is None:
+            self._publishing = loop.create_task(self._publish(fail))
+        elif (self._writing is None or self._writing.done()) and (roots := self.assembly.next_partial_torrent()):
+            self._writing = loop.create_task(self._write(roots))
 
-    async def handle_delete(self, request: web.Request) -> web.Response:
-        """A peer has a whole file that is wrong: 204 once the torrent is withdrawn. Raises NotFound if that was not
-        born of this snapshot here, or a seeder vouches for it by now."""
-        digest, info_hash = request.match_info["digest"], request.query.get("info_hash", "")
-        if self._barren.get(digest, 0.0) <= self._clock():
-            if not self._catalog.is_born(info_hash) or await asyncio.to_thread(self._digest, info_hash) != digest:
-                raise NotFound("no such torrent was born here")
-            await self._catalog.withdraw(info_hash)
-            self._barren = {name: until for name, until in self._barren.items() if until > self._clock()}
-            self._barren[digest] = self._clock() + BARREN
-        return web.Response(status=204)
+    async def close(self) -> None:
+        """Stop the work, and close all connections."""
+        for task in (self._publishing, self._writing):
+            if task is not None:
+                task.cancel()
+        await self.peers.close()
 
-    async def handle_get_chapter(self, request: web.Request) -> web.Response:
-        """The torrent of a chapter, as long as its birth lasts."""
-        birth, _ = self._births.get(request.match_info["digest"], (None, None))
-        chapter = birth.chapters.get(request.match_info["info_hash"]) if birth else None
-        if chapter is None:
-            raise NotFound("there is no such chapter")
-        return web.Response(body=chapter, content_type=MEDIA_TYPE)
-
-    async def close(self, _app: web.Application | None = None) -> None:
-        """Tell every peer that this coordinator ends. For `on_shutdown`."""
-        for birth, _ in self._births.values():
-            for task in (birth.bearing, birth.writing):
-                if task is not None:
-                    task.cancel()
-        await asyncio.gather(*(room.close() for _, room in self._births.values()))
-
-    def _conceive(self, digest: str, manifest: Manifest, announce: str) -> tuple[_AssemblySession, PeerSession]:
-        birth = _AssemblySession(manifest, announce, self._budget, self._clock())
-        if not 0 < birth.birth.layout.piece_count <= MAX_PIECES:
-            raise InvalidInput(f"{manifest.repo} cannot be a torrent")
-        if held := self._held(manifest):
-            birth.born = held.info_hash
-
-        def words() -> SessionUpdate:
-            self._look(birth)
-            return SessionUpdate(born=birth.born, left=birth.left, chapters=tuple(birth.chapters))
-
-        room = PeerSession(birth.birth, words, clock=self._clock)
-        self._births[digest] = birth, room
-        return birth, room
-
-    def _hear(self, digest: str, birth: _AssemblySession, room: PeerSession, name: str, text: str) -> None:
-        demand, roots = parse_tidings(text)
-        birth.birth.tell(name, demand, roots, self._clock())
-        if not birth.birth.left and not birth.born and birth.bearing is None:
-            birth.bearing = asyncio.get_running_loop().create_task(self._bear(digest, birth, room))
-        elif (birth.writing is None or birth.writing.done()) and (roots := birth.birth.next_chapter()):
-            birth.writing = asyncio.get_running_loop().create_task(_write(birth, roots, room))
-
-    def _look(self, birth: _AssemblySession) -> None:
-        """A seeder may have published meanwhile."""
+    def _update(self) -> SessionUpdate:
         now = self._clock()
-        if now - birth.looked < LOOK_EVERY:
-            return
-        birth.looked, birth.left = now, birth.birth.left
-        if not birth.born and (held := self._held(birth.birth.manifest)):
-            birth.born = held.info_hash
+        if now - self._looked >= LOOK_EVERY:
+            self._looked, self._left = now, self.assembly.left
+            if not self._assembled and (held := self._held()):  # a seeder has published it meanwhile
+                self._assembled = held.info_hash
+        return SessionUpdate(assembled=self._assembled, left=self._left, partial_torrents=tuple(self.partial_torrents))
 
-    def _held(self, manifest: Manifest) -> Publication | None:
+    def _held(self) -> Publication | None:
+        manifest = self.assembly.manifest
         try:
             return self._catalog.find(Reference(manifest.repo, manifest.commit))
         except NotFound:
             return None
 
-    async def _bear(self, digest: str, birth: _AssemblySession, room: PeerSession) -> None:
-        """Make the torrent, publish it, and tell everybody."""
+    async def _publish(self, fail: Callable[[], None]) -> None:
+        """Make the torrent and publish it in the catalog; the peers are informed."""
         try:
-            publication = await asyncio.to_thread(_torrent, birth.birth, birth.announce)
-            await self._catalog.publish(publication, birth.revisions, born=True)
+            publication = await asyncio.to_thread(_final_torrent, self.assembly, self._announce)
+            await self._catalog.publish(publication, self.revisions, assembled=True)
         except P2PModelError as error:
-            self._barren[digest] = self._clock() + NOT_AT_ONCE
-            await room.close(_ENDED, str(error))
+            fail()
+            await self.peers.close(_ENDED, str(error))
             return
-        birth.born = publication.info_hash
-        room.grant_soon()
+        self._assembled = publication.info_hash
+        self.peers.grant_soon()
+
+    async def _write(self, roots: Mapping[int, bytes]) -> None:
+        """Make a partial torrent; the peers are informed."""
+        partial = await asyncio.to_thread(_partial_torrent, self.assembly, roots, self._announce)
+        self.partial_torrents[partial.info_hash] = partial.raw
+        self.peers.grant_soon()
+
+
+class AssemblyRoutes:
+    """The handlers, and the assemblies that have peers. `budget` as in `Leases`."""
+
+    def __init__(self, catalog: Catalog, *, budget: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._catalog = catalog
+        self._budget = budget
+        self._clock = clock
+        self._sessions: dict[str, _AssemblySession] = {}
+        self._barren: dict[str, float] = {}
+        """Until when a snapshot has no assembly, by digest."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one peer of an assembly until it leaves. Raises Conflict while the snapshot may have none."""
+        digest = request.match_info["digest"]
+        revisions = [check_revision(name) for name in request.query.getall("revision", [])]
+        if self._barren.get(digest, 0.0) > self._clock():
+            raise Conflict(
+                "a torrent of this snapshot failed verification and was withdrawn", hint="download from the mirrors"
+            )
+        known = self._sessions.get(digest)
+        if known is None and len(self._sessions) >= MAX_ASSEMBLIES:
+            raise InvalidInput(f"there are {MAX_ASSEMBLIES} assemblies already")
+        socket = await accept(request, known.peers if known else None, longest=MAX_MANIFEST)
+        try:
+            manifest = await _manifest(socket, digest)
+            session = self._sessions.get(digest) or self._new_session(digest, manifest, _announce_url(request))
+        except InvalidInput as error:
+            await refuse(socket, error)
+            return socket
+        session.revisions |= {name for name in revisions if not is_commit(name)}
+
+        def fail() -> None:
+            self._barren[digest] = self._clock() + NOT_AT_ONCE
+
+        try:
+            await session.peers.serve(request, socket, lambda name, text: session.receive(name, text, fail))
+        finally:
+            if not len(session.peers) and self._sessions.get(digest) is session:
+                del self._sessions[digest]
+        return socket
+
+    async def handle_delete(self, request: web.Request) -> web.Response:
+        """Withdraw an assembled torrent because a whole file of it is wrong: 204.
+
+        Raises NotFound if the torrent was not assembled here, or a seeder has published it since.
+        """
+        digest, info_hash = request.match_info["digest"], request.query.get("info_hash", "")
+        if self._barren.get(digest, 0.0) <= self._clock():
+            if not self._catalog.is_assembled(info_hash) or await asyncio.to_thread(self._digest, info_hash) != digest:
+                raise NotFound("no such torrent was assembled here")
+            await self._catalog.withdraw(info_hash)
+            self._barren = {name: until for name, until in self._barren.items() if until > self._clock()}
+            self._barren[digest] = self._clock() + BARREN
+        return web.Response(status=204)
+
+    async def handle_get_partial_torrent(self, request: web.Request) -> web.Response:
+        """A partial torrent, while its assembly lasts."""
+        session = self._sessions.get(request.match_info["digest"])
+        partial = session.partial_torrents.get(request.match_info["info_hash"]) if session else None
+        if partial is None:
+            raise NotFound("there is no such partial torrent")
+        return web.Response(body=partial, content_type=MEDIA_TYPE)
+
+    async def close(self, _app: web.Application | None = None) -> None:
+        """Close all connections. For `on_shutdown`."""
+        await asyncio.gather(*(session.close() for session in self._sessions.values()))
+
+    def _new_session(self, digest: str, manifest: Manifest, announce: str) -> _AssemblySession:
+        session = _AssemblySession(manifest, self._catalog, announce=announce, budget=self._budget, clock=self._clock)
+        if not 0 < session.assembly.layout.piece_count <= MAX_PIECES:
+            raise InvalidInput(f"{manifest.repo} cannot be a torrent")
+        self._sessions[digest] = session
+        return session
 
     def _digest(self, info_hash: str) -> str:
-        """Which birth a torrent of the catalog is of."""
-        return birth_name(manifest_text(parse(self._catalog.by_info_hash(info_hash).raw).manifest))
-
-
-async def _write(birth: _AssemblySession, roots: Mapping[int, bytes], room: PeerSession) -> None:
-    """Make a chapter, and tell everybody."""
-    manifest, layout = birth.birth.manifest, birth.birth.layout
-
-    def made() -> Metainfo:
-        return parse(build(manifest, chapter_trees(layout, roots), trackers=[birth.announce]))
-
-    chapter = await asyncio.to_thread(made)
-    birth.chapters[chapter.info_hash] = chapter.raw
-    room.grant_soon()
+        """Digest of the assembly of a torrent in the catalog."""
+        return assembly_digest(manifest_text(parse(self._catalog.by_info_hash(info_hash).raw).manifest))
 
 
 async def _manifest(socket: web.WebSocketResponse, digest: str) -> Manifest:
-    """What the peer sends first. Raises InvalidInput."""
+    """Receive the manifest, the first message. Raises InvalidInput."""
     try:
         message = await socket.receive(MANIFEST_TIMEOUT)
     except TimeoutError:
         raise InvalidInput("the manifest did not come") from None
-    if message.type is not WSMsgType.TEXT or birth_name(message.data) != digest:
+    if message.type is not WSMsgType.TEXT or assembly_digest(message.data) != digest:
         raise InvalidInput("the first message is not the manifest that the address names")
     return await asyncio.to_thread(parse_manifest, message.data)
 
 
-def _torrent(birth: Assembly, announce: str) -> Publication:
-    return read_publication(build(birth.manifest, birth.trees(), trackers=[announce]))
+def _final_torrent(assembly: Assembly, announce: str) -> Publication:
+    return read_publication(build(assembly.manifest, assembly.trees(), trackers=[announce]))
 
 
-def _announce(request: web.Request) -> str:
-    """This coordinator's tracker as the peer reaches it, which may say its token."""
-    base = request.path.partition("/births/")[0]
+def _partial_torrent(assembly: Assembly, roots: Mapping[int, bytes], announce: str) -> Metainfo:
+    return parse(build(assembly.manifest, partial_trees(assembly.layout, roots), trackers=[announce]))
+
+
+def _announce_url(request: web.Request) -> str:
+    """This coordinator's tracker URL as the peer reaches it; it may contain the token."""
+    base = request.path.partition("/assemblies/")[0]
     return f"{request.url.origin()}{base}/announce"

@@ -1,8 +1,8 @@
-"""The catalog: which torrent holds `repo@revision`. Memory, with an optional folder that outlives a restart.
+"""The catalog: which torrent holds `repo@revision`. In memory, with an optional folder that outlives a restart.
 
-A commit has one torrent of each format: publishing it again replaces what stands outside the info dictionary
-(trackers, webseeds), and another info-hash is refused until the first is withdrawn. What is served is byte for byte
-what was published. A torrent that was born here (`births`) has nobody who vouches for it, until a seeder publishes it.
+A commit has one torrent of each format. Publishing it again replaces everything outside the info dictionary (trackers,
+webseeds); another info-hash is refused until the first is withdrawn. A torrent is served byte for byte as it was
+published. No seeder has confirmed an assembled torrent (`assembly_routes`) until one publishes it.
 """
 
 import asyncio
@@ -41,26 +41,28 @@ class Catalog:
         self._by_hash: dict[str, _Key] = {}
         self._announced: dict[bytes, _Key] = {}
         self._refs: dict[RepoId, dict[str, str]] = {}
-        self._born: set[str] = set()
-        """Info-hashes that nobody vouches for."""
+        self._assembled: set[str] = set()
+        """Info-hashes of torrents that were assembled here, and that no seeder has published."""
         self._changing = asyncio.Lock()
 
     async def load(self) -> tuple[str, ...]:
-        """Take over what the folder kept; a line about each file that could not be used. Raises LocalResource."""
+        """Load the folder. Returns a line about each file that could not be used. Raises LocalResource."""
         if self._folder is None:
             return ()
-        kept = await asyncio.to_thread(self._folder.load)
-        for publication in kept.publications:
+        stored = await asyncio.to_thread(self._folder.load)
+        for publication in stored.publications:
             self._put(publication)
-        self._refs = {repo: dict(names) for repo, names in kept.refs.items()}
-        self._born = set(kept.born)
-        return kept.notes
+        self._refs = {repo: dict(names) for repo, names in stored.refs.items()}
+        self._assembled = set(stored.assembled)
+        return stored.notes
 
-    async def publish(self, publication: Publication, revisions: Iterable[str] = (), *, born: bool = False) -> None:
-        """Add a torrent and point `revisions` at its commit. `born`: nobody vouches for it.
+    async def publish(
+        self, publication: Publication, revisions: Iterable[str] = (), *, assembled: bool = False
+    ) -> None:
+        """Add a torrent and point `revisions` at its commit. `assembled`: no seeder has confirmed it.
 
         Raises Conflict for another torrent of the same commit, InvalidInput for a bad revision, NoSpace when the
-        catalog is full, LocalResource when it cannot be kept on disk; then nothing has changed.
+        catalog is full, LocalResource when the folder cannot be written; then nothing has changed.
         """
         commit = publication.commit
         names = {name: commit for name in map(check_revision, revisions) if name != commit}
@@ -73,13 +75,13 @@ class Catalog:
                 raise NoSpace(f"{key.repo} has more than {MAX_REVISIONS} revision names here")
             refs = {**self._refs, key.repo: repo_refs}
             if self._folder is not None:
-                await asyncio.to_thread(self._folder.save, publication, refs, born=born)
+                await asyncio.to_thread(self._folder.save, publication, refs, assembled=assembled)
             self._put(publication)
             self._refs = refs
-            (self._born.add if born else self._born.discard)(publication.info_hash)
+            (self._assembled.add if assembled else self._assembled.discard)(publication.info_hash)
 
     async def withdraw(self, info_hash: str) -> None:
-        """Forget a torrent, and the revision names of a commit that has no other. Raises NotFound, LocalResource."""
+        """Remove a torrent, and the revision names of a commit that has no other. Raises NotFound, LocalResource."""
         async with self._changing:
             publication = self.by_info_hash(info_hash)
             key = _key(publication)
@@ -90,7 +92,7 @@ class Catalog:
                 await asyncio.to_thread(self._folder.remove, publication, refs)
             self._drop(key)
             self._refs = refs
-            self._born.discard(publication.info_hash)
+            self._assembled.discard(publication.info_hash)
 
     def find(self, ref: Reference, form: Format = "v2") -> Publication:
         """The torrent of `ref`. Raises RepoNotFound, RevisionNotFound, or NotFound when only the format is missing."""
@@ -110,16 +112,16 @@ class Catalog:
             raise NotFound("no torrent with this info-hash is in this catalog")
         return self._torrents[key]
 
-    def is_born(self, info_hash: str) -> bool:
-        """Whether the torrent was born here, and no seeder has published it since."""
-        return info_hash in self._born
+    def is_assembled(self, info_hash: str) -> bool:
+        """Whether the torrent was assembled here, and no seeder has published it since."""
+        return info_hash in self._assembled
 
     def admits(self, info_hash: bytes) -> bool:
-        """Whether a torrent of the catalog is announced by these 20 bytes."""
+        """Whether the catalog has a torrent that is announced by these 20 bytes."""
         return info_hash in self._announced
 
     def publications(self) -> list[Publication]:
-        """Everything, by repository and commit."""
+        """All torrents, sorted by repository and commit."""
         return [self._torrents[k] for k in sorted(self._torrents, key=lambda k: (k.repo, k.commit, k.format))]
 
     def revisions(self, publication: Publication) -> list[str]:
@@ -140,7 +142,7 @@ class Catalog:
             )
         others = [len(p.raw) for k, p in self._torrents.items() if k != key]
         if sum(others) + len(publication.raw) > self._max_bytes or len(others) >= MAX_TORRENTS:
-            raise NoSpace("the catalog is full", hint="withdraw torrents that nobody needs")
+            raise NoSpace("the catalog is full", hint="withdraw torrents that are not needed")
         return key
 
     def _put(self, publication: Publication) -> None:

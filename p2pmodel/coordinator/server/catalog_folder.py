@@ -1,5 +1,7 @@
-"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole; an empty
-`<info-hash>.born` beside a torrent that nobody vouches for."""
+"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole.
+
+An empty `<info-hash>.assembled` marks a torrent that was assembled here and that no seeder has published.
+"""
 
 import json
 import os
@@ -17,17 +19,17 @@ from p2pmodel.os_errors import translate
 
 _REFS = "refs.json"
 _SUFFIX = ".torrent"
-_BORN = ".born"
+_ASSEMBLED = ".assembled"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCatalog:
-    """What a folder held. `notes` tell of the files that could not be used; they are left as they are."""
+    """Content of a folder. `notes` name the files that could not be used; they are left as they are."""
 
     publications: tuple[Publication, ...]
     refs: Mapping[RepoId, Mapping[str, str]]
     notes: tuple[str, ...]
-    born: frozenset[str] = frozenset()
+    assembled: frozenset[str] = frozenset()
 
 
 class CatalogFolder:
@@ -37,7 +39,7 @@ class CatalogFolder:
         self._path = path
 
     def load(self) -> StoredCatalog:
-        """Read everything; makes the folder if there is none."""
+        """Read all files; make the folder if there is none."""
         notes: list[str] = []
         publications = []
         with _translated():
@@ -47,13 +49,15 @@ class CatalogFolder:
                     publications.append(read_publication(file.read_bytes()))
                 except BadTorrent as error:
                     notes.append(f"{file.name} in the catalog folder is not used: {error.what}")
-            born = frozenset(file.stem for file in self._path.glob(f"*{_BORN}"))
-            return StoredCatalog(tuple(publications), self._load_refs(notes), tuple(notes), born)
+            assembled = frozenset(file.stem for file in self._path.glob(f"*{_ASSEMBLED}"))
+            return StoredCatalog(tuple(publications), self._load_refs(notes), tuple(notes), assembled)
 
-    def save(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]], *, born: bool = False) -> None:
-        """Keep a torrent, then the names: a crash between the two leaves no name without its torrent."""
+    def save(
+        self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]], *, assembled: bool = False
+    ) -> None:
+        """Write a torrent, then the names: a crash between the two leaves no name without its torrent."""
         with _translated():
-            if born:
+            if assembled:
                 self._mark(publication).touch()
             else:
                 self._mark(publication).unlink(missing_ok=True)
@@ -61,14 +65,14 @@ class CatalogFolder:
             self._save_refs(refs)
 
     def remove(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
-        """Keep the names, then let go of the torrent."""
+        """Write the names, then remove the torrent."""
         with _translated():
             self._save_refs(refs)
             (self._path / (publication.info_hash + _SUFFIX)).unlink(missing_ok=True)
             self._mark(publication).unlink(missing_ok=True)
 
     def _mark(self, publication: Publication) -> Path:
-        return self._path / (publication.info_hash + _BORN)
+        return self._path / (publication.info_hash + _ASSEMBLED)
 
     def _save_refs(self, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
         plain = {str(repo): dict(sorted(names.items())) for repo, names in sorted(refs.items()) if names}

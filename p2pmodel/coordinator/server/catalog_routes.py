@@ -1,8 +1,8 @@
 """The catalog over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
 
-PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; its seeder may say in headers where
-                                                leaseholders can pull the snapshot, with which token
-GET    /catalog                                 everything, as JSON
+PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; headers may name the endpoint from
+                                                which leaseholders download the snapshot, and its token
+GET    /catalog                                 all torrents, as JSON
 GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1
 GET    /catalog/torrents/<info-hash>.torrent
 DELETE /catalog/torrents/<info-hash>.torrent    withdraw it
@@ -38,8 +38,11 @@ BODY_TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class CatalogRoutes:
-    """Handlers around one catalog; `counts` tells who is in the swarm of a 20-byte info-hash, `sources` are the seeders
-    that say that leaseholders may pull from them, `origin_bytes` what those of an info-hash took from mirrors."""
+    """Handlers around one catalog.
+
+    `counts` returns the number of peers in the swarm of a 20-byte info-hash. `sources` are the seeders from which
+    leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors.
+    """
 
     catalog: Catalog
     counts: Callable[[bytes], Counts]
@@ -94,7 +97,7 @@ class CatalogRoutes:
 
 
 def _source(request: web.Request) -> Source | None:
-    """The seeder that publishes, if leaseholders may pull from it."""
+    """The seeder that publishes, if leaseholders may download from it."""
     endpoint = request.headers.get(SOURCE_HEADER)
     if endpoint is None:
         return None
@@ -102,8 +105,8 @@ def _source(request: web.Request) -> Source | None:
         checked = check_url(endpoint)
     except ValueError as error:
         raise InvalidInput(f"{SOURCE_HEADER}: {error}") from None
-    said = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
-    return Source(checked, *said)
+    values = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
+    return Source(checked, *values)
 
 
 def _torrent(publication: Publication) -> web.Response:

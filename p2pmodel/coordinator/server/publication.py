@@ -1,4 +1,4 @@
-"""A .torrent as the catalog keeps it: checked, with what it can be found by."""
+"""A .torrent in the catalog: checked, with the names by which it is found."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,14 +15,17 @@ from p2pmodel.swarm.metainfo import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
 from p2pmodel.swarm.torrents import Format, layout_of, parse
 
 MAX_TORRENT = 16 << 20
-"""Bytes of the largest .torrent that is taken; that of 500 GB has about 1 MB."""
+"""Bytes of the largest .torrent; that of 500 GB has about 1 MB."""
 
 _V1_KEYS = {b"files", b"name", b"p2pmodel", b"piece length", b"pieces"}
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """`raw` is served as it came. `info_hashes` are hexadecimal: v2 (64 digits) first, then v1 (40)."""
+    """A checked .torrent; `raw` is served as it came.
+
+    `info_hashes` are hexadecimal: v2 (64 digits) first, then v1 (40).
+    """
 
     raw: bytes
     repo: RepoId
@@ -50,8 +53,8 @@ class Publication:
 def read_publication(data: bytes) -> Publication:
     """Check a .torrent of any format. Raises BadTorrent.
 
-    A v1 export carries the manifest too, but no hash in it can be compared with the manifest's: it is for foreign
-    clients, and our own nodes never take it.
+    A v1 export contains the manifest too, but none of its hashes can be compared with the manifest's: it is for
+    foreign clients, and p2pmodel nodes never use it.
     """
     if len(data) > MAX_TORRENT:
         raise BadTorrent(f"this .torrent has {len(data)} bytes, more than {MAX_TORRENT}")
@@ -79,7 +82,7 @@ def _publication(data: bytes, manifest: Manifest, form: Format, *info_hashes: st
 
 
 def _v1_info(data: bytes) -> tuple[Mapping[bytes, Any], bytes] | None:
-    """The info dictionary and its bytes, if this is a v1 torrent of p2pmodel's."""
+    """The info dictionary and its bytes, if this is a v1 torrent made by p2pmodel."""
     try:
         top, spans = bencode.decode_dict(data)
     except bencode.BencodeError:

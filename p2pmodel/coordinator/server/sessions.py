@@ -1,7 +1,7 @@
-"""Peers that share out pieces among them, over WebSockets `?peer=ADDRESS:PORT&id=ID`: those of a swarm, or of a birth.
+"""WebSocket sessions of peers that divide pieces among them: the peers of one swarm, or of one assembly.
 
-A connection is a peer's presence: when it breaks, what the peer had leased goes to another at once. Who comes back with
-the `id` of before is the same peer, whose connection of before is over.
+A connection, `?peer=ADDRESS:PORT&id=ID`, is a peer's presence: when it breaks, the peer's leases go to other peers at
+once. A reconnect with the same id replaces the previous connection.
 """
 
 import asyncio
@@ -21,75 +21,76 @@ from p2pmodel.core.names import printable
 from p2pmodel.errors import InvalidInput
 
 GATHER = 0.01
-"""Seconds in which the words of several peers are taken together before anything is granted."""
+"""Seconds in which messages of several peers are collected before anything is granted."""
 GATHER_A_PEER = 1e-6
-"""Seconds more for each peer that is there: granting looks at everybody, 0.1 us each."""
+"""Seconds more for each peer of the session: granting looks at all peers, 0.1 us each."""
 SEND_TIMEOUT = 5.0
 """Seconds in which a peer must take a message."""
 MAX_PEERS = 10_000
-"""Peers of one room."""
+"""Most peers of one session."""
 
 _numbers = itertools.count()
 
 
 class GrantSource(Protocol):
-    """Who says what is whose to pull: `Leases`, or a `Birth`."""
+    """Decides which peer may download which piece: `Leases`, or an `Assembly`."""
 
     def grant(self, now: float) -> Mapping[str, Grant]:
-        """What every peer is to be told from now on."""
+        """Every peer's grant from now on, by name."""
 
     def leave(self, name: str) -> None:
-        """The peer is gone."""
+        """Remove a peer that has gone."""
 
 
 @dataclass(eq=False, slots=True)
 class SessionPeer:
-    """One connection. `word` is what the peer is to know; `speaking` sends it when that is news."""
+    """One connection. `message` is the latest message for the peer; `sending` sends it when `changed` is set."""
 
     request: web.Request
     socket: web.WebSocketResponse
-    came: float
+    joined: float
     grant: Grant | None = None
-    word: CoordinatorMessage | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    speaking: asyncio.Task[None] | None = None
+    message: CoordinatorMessage | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    sending: asyncio.Task[None] | None = None
 
-    def hang_up(self) -> None:
-        """Break the connection without a word."""
+    def abort(self) -> None:
+        """Break the connection without a closing handshake."""
         if self.request.transport:
             self.request.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)
 class SessionUpdate:
-    """What all peers are told beside their grants; `late` are those who came after `late_after`."""
+    """What all peers are sent beside their grants. Peers that joined after `late_after` are late."""
 
     sources: tuple[Source, ...] = ()
     late_after: float = math.inf
-    born: str = ""
+    assembled: str = ""
     left: int = 0
-    chapters: tuple[str, ...] = ()
+    partial_torrents: tuple[str, ...] = ()
 
-    def to(self, peer: SessionPeer, grant: Grant) -> CoordinatorMessage:
-        """What one peer is told."""
-        return CoordinatorMessage(grant, self.sources, peer.came > self.late_after, self.born, self.left, self.chapters)
+    def message_to(self, peer: SessionPeer, grant: Grant) -> CoordinatorMessage:
+        """The message to one peer."""
+        late = peer.joined > self.late_after
+        return CoordinatorMessage(grant, self.sources, late, self.assembled, self.left, self.partial_torrents)
 
 
 class PeerSession:
-    """The peers of one swarm or birth. `words` is called whenever something is to be told."""
+    """The peers of one swarm or assembly. `update` returns what all of them are sent at that moment."""
 
     def __init__(
         self,
         granting: GrantSource,
-        words: Callable[[], SessionUpdate],
+        update: Callable[[], SessionUpdate],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._granting = granting
-        self._words = words
+        self._update = update
         self._clock = clock
         self._peers: dict[str, SessionPeer] = {}
-        self._said: SessionUpdate | None = None
+        self._last_update: SessionUpdate | None = None
         self._soon: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -97,41 +98,43 @@ class PeerSession:
         return len(self._peers)
 
     @property
-    def first(self) -> float:
-        """When the first came of those who are here."""
-        return min((peer.came for peer in self._peers.values()), default=0.0)
+    def first_joined(self) -> float:
+        """When the first of the present peers joined."""
+        return min((peer.joined for peer in self._peers.values()), default=0.0)
 
-    async def stay(self, request: web.Request, socket: web.WebSocketResponse, hear: Callable[[str, str], None]) -> None:
-        """Have a peer here for as long as it stays. `hear(name, text)` gets what it tells; InvalidInput ends it."""
+    async def serve(
+        self, request: web.Request, socket: web.WebSocketResponse, receive: Callable[[str, str], None]
+    ) -> None:
+        """Serve a peer until its connection ends. `receive(name, text)` gets its messages; InvalidInput ends it."""
         identity = request.query.get("id") or str(next(_numbers))
         name = f"{printable(request.query.get('peer', '?'), 64)}#{printable(identity, 64)}"
         peer = SessionPeer(request, socket, self._clock())
         self._enter(name, peer)
         try:
-            await self._listen(name, peer, hear)
+            await self._receive_all(name, peer, receive)
         finally:
-            if peer.speaking:
-                peer.speaking.cancel()
+            if peer.sending:
+                peer.sending.cancel()
             self._leave(name, peer)
 
     def grant_soon(self) -> None:
-        """Something has changed."""
+        """Compute the grants anew soon: something has changed."""
         if self._soon is None and not self._closed:
             self._soon = asyncio.get_running_loop().create_task(self._grant())
 
-    async def close(self, code: int = WSCloseCode.GOING_AWAY, why: str = "") -> None:
-        """Send everybody away."""
+    async def close(self, code: int = WSCloseCode.GOING_AWAY, reason: str = "") -> None:
+        """Close all connections."""
         self._closed = True
         if self._soon is not None:
             self._soon.cancel()
-        goodbyes = (peer.socket.close(code=code, message=_short(why)) for peer in list(self._peers.values()))
-        await asyncio.gather(*goodbyes, return_exceptions=True)
+        closing = (peer.socket.close(code=code, message=_short(reason)) for peer in list(self._peers.values()))
+        await asyncio.gather(*closing, return_exceptions=True)
 
     def _enter(self, name: str, peer: SessionPeer) -> None:
         if before := self._peers.get(name):
-            before.hang_up()
+            before.abort()
         self._peers[name] = peer
-        peer.speaking = asyncio.get_running_loop().create_task(_speak(peer))
+        peer.sending = asyncio.get_running_loop().create_task(_send_all(peer))
 
     def _leave(self, name: str, peer: SessionPeer) -> None:
         if self._peers.get(name) is not peer:
@@ -144,12 +147,12 @@ class PeerSession:
             self._soon.cancel()
             self._soon = None
 
-    async def _listen(self, name: str, peer: SessionPeer, hear: Callable[[str, str], None]) -> None:
+    async def _receive_all(self, name: str, peer: SessionPeer, receive: Callable[[str, str], None]) -> None:
         async for message in peer.socket:
             if message.type is not WSMsgType.TEXT or self._peers.get(name) is not peer:
                 break
             try:
-                hear(name, message.data)
+                receive(name, message.data)
             except InvalidInput as error:
                 await refuse(peer.socket, error)
                 break
@@ -158,24 +161,24 @@ class PeerSession:
     async def _grant(self) -> None:
         await asyncio.sleep(GATHER + GATHER_A_PEER * len(self._peers))
         self._soon = None
-        words = self._words()
-        as_before, self._said = words == self._said, words
+        update = self._update()
+        as_before, self._last_update = update == self._last_update, update
         for name, grant in self._granting.grant(self._clock()).items():
             peer = self._peers.get(name)
             if peer is None or (as_before and peer.grant is grant):
                 continue
             peer.grant = grant
-            word = words.to(peer, grant)
-            if peer.word is None or not _same(peer.word, word):
-                peer.word = word
-                peer.news.set()
+            message = update.message_to(peer, grant)
+            if peer.message is None or not _same(peer.message, message):
+                peer.message = message
+                peer.changed.set()
 
 
-async def welcome(
-    request: web.Request, room: PeerSession | None, *, longest: int = MAX_MESSAGE
+async def accept(
+    request: web.Request, session: PeerSession | None, *, longest: int = MAX_MESSAGE
 ) -> web.WebSocketResponse:
-    """The connection of a peer that comes into `room`, whose messages have `longest` bytes at most."""
-    if room is not None and len(room) >= MAX_PEERS:
+    """Accept the connection of a peer that joins `session`; `longest` bounds its messages, in bytes."""
+    if session is not None and len(session) >= MAX_PEERS:
         raise InvalidInput(f"this swarm has {MAX_PEERS} peers already")
     socket = web.WebSocketResponse(heartbeat=10 * HEARTBEAT, max_msg_size=longest, timeout=SEND_TIMEOUT)
     await socket.prepare(request)
@@ -183,39 +186,39 @@ async def welcome(
 
 
 async def refuse(socket: web.WebSocketResponse, error: InvalidInput) -> None:
-    """End the connection of a peer that makes no sense."""
+    """Close the connection of a peer that sent an invalid message."""
     await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=_short(str(error)))
 
 
-async def _speak(peer: SessionPeer) -> None:
-    """Send what is news, always the latest. A peer that does not read is gone, and holds up nobody else."""
-    told: CoordinatorMessage | None = None
+async def _send_all(peer: SessionPeer) -> None:
+    """Send the latest message whenever it changes. A peer that does not read is disconnected and delays no other."""
+    sent: CoordinatorMessage | None = None
     while True:
-        await peer.news.wait()
-        peer.news.clear()
-        word = peer.word
-        if word is None or (told and _same(told, word)):
+        await peer.changed.wait()
+        peer.changed.clear()
+        message = peer.message
+        if message is None or (sent and _same(sent, message)):
             continue
-        told = word
+        sent = message
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                await peer.socket.send_str(message_text(word))
+                await peer.socket.send_str(message_text(message))
         except (ConnectionError, TimeoutError, RuntimeError):
-            return peer.hang_up()
+            return peer.abort()
 
 
 def _same(one: CoordinatorMessage, other: CoordinatorMessage) -> bool:
-    """Whether `other` is no news to who was told `one`.
+    """Whether `other` need not be sent after `one`.
 
-    The count of bytes alone is none; nor is that of peers, as long as there are others: each that comes or goes in a
-    swarm of ten thousand would be ten thousand messages.
+    A change of the byte count alone is not sent. Nor is the number of other peers while there are any: in a swarm of
+    ten thousand each peer that joins or leaves would cost ten thousand messages.
     """
-    same = one.grant is other.grant or _gist(one.grant) == _gist(other.grant)
-    birth = (one.born, one.left, one.chapters) == (other.born, other.left, other.chapters)
-    return same and birth and one.late == other.late and one.sources == other.sources
+    grant = one.grant is other.grant or _essence(one.grant) == _essence(other.grant)
+    assembly = (one.assembled, one.left, one.partial_torrents) == (other.assembled, other.left, other.partial_torrents)
+    return grant and assembly and one.late == other.late and one.sources == other.sources
 
 
-def _gist(grant: Grant) -> tuple[object, ...]:
+def _essence(grant: Grant) -> tuple[object, ...]:
     return grant.pieces, grant.refused, grant.peers > 1
 
 

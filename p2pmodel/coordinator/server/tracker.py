@@ -1,12 +1,12 @@
-"""A BitTorrent tracker over HTTP (BEP 3, 7, 23, 24, 48): what it answers, and the handlers around it.
+"""A BitTorrent tracker over HTTP (BEP 3, 7, 23, 24, 48): its answers, and the handlers around it.
 
-It is open unless told otherwise: any info-hash may be announced, so that foreign clients can share what this
-coordinator has no catalog entry for, and a restart without a kept catalog does not split swarms. Memory stays
-bounded (`TrackedSwarms`); who may reach it is the token's affair.
+It is open by default: any info-hash may be announced, so foreign clients can share torrents that this coordinator's
+catalog does not have, and a restart without a stored catalog does not split swarms. Memory stays bounded
+(`TrackedSwarms`); access is controlled by the coordinator's token.
 
-A peer is listed under the address its announce came from, which is right with several peers on one machine as long
-as each binds its own 127.0.0.x. An `ip=` parameter counts only when it comes from loopback: it lets a seeder beside
-the tracker give the address by which others reach it.
+A peer is listed under the address its announce came from. With several peers on one machine that is right as long as
+each binds its own 127.0.0.x. An `ip=` parameter counts only in an announce from loopback: it lets a seeder on the
+tracker's machine give the address at which other machines reach it.
 """
 
 import random
@@ -31,7 +31,7 @@ def _anything(info_hash: bytes) -> bool:  # noqa: ARG001
 class Tracker:
     """Announces and scrapes in, bencoded answers out. Intervals in seconds.
 
-    `admits` says whether a 20-byte info-hash may be announced; `full_scrape` allows a scrape of every swarm.
+    `admits` returns whether a 20-byte info-hash may be announced; `full_scrape` allows a scrape of every swarm.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Tracker:
         )
 
     def scrape(self, query: str) -> bytes:
-        """Answer a scrape. Raises InvalidInput, and AccessDenied when everything is asked for and not allowed."""
-        asked = codec.parse_scrape(query)
-        if not asked and not self._full_scrape:
+        """Answer a scrape. Raises InvalidInput, and AccessDenied for a full scrape that is not allowed."""
+        named = codec.parse_scrape(query)
+        if not named and not self._full_scrape:
             raise AccessDenied("a scrape must name its info_hash")
-        hashes = asked or self._swarms.info_hashes()
+        hashes = named or self._swarms.info_hashes()
         return codec.scrape_response(((h, self.counts(h)) for h in hashes), min_interval=self._interval)
 
     def counts(self, info_hash: bytes) -> Counts:
-        """How many seed and download the torrent with this 20-byte info-hash."""
+        """Number of seeders and leechers of the torrent with this 20-byte info-hash."""
         return self._swarms.counts(info_hash)
 
     def is_held(self, info_hash: bytes) -> bool:
-        """Whether somebody whom lessees are told of has all of it."""
+        """Whether a peer other than its sources has all of it."""
         return self._swarms.is_held(info_hash)
 
     async def handle_announce(self, request: web.Request) -> web.Response:
@@ -104,4 +104,4 @@ def _packed(source: str) -> bytes:
     try:
         return codec.pack_address(source)
     except ValueError:
-        raise InvalidInput("announces need an IP address to come from") from None
+        raise InvalidInput("an announce must come from an IP address") from None

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from p2pmodel.config.settings import SwarmSettings
-from p2pmodel.coordinator.assembly import birth_layout
-from p2pmodel.coordinator.assembly_messages import MOST_ROOTS, birth_name, manifest_text, tidings_text
+from p2pmodel.coordinator.assembly import assembly_layout
+from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_digest, manifest_text, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.coordinator.leases import Demand, bits_of
@@ -49,7 +49,7 @@ FIRST_BYTES = 4 << 20
 LEAST, MOST = 4, 1024
 """Pieces asked for at a time."""
 LOOK_EVERY = 0.2
-BORN_WITHIN = 5.0
+ASSEMBLED_WITHIN = 5.0
 """Seconds in which a coordinator has made the torrent of what it knows."""
 
 
@@ -94,12 +94,12 @@ class AssemblyDownload:
         self._engine = engine
         self._settings = settings
         self._reporter = reporter
-        self._layout = birth_layout(manifest)
+        self._layout = assembly_layout(manifest)
         self._staging = repo.staging(manifest.commit)
         self._text = manifest_text(manifest)
         self._presence = CoordinatorConnection(
             coordinators,
-            f"/births/{birth_name(self._text)}",
+            f"/assemblies/{assembly_digest(self._text)}",
             peer=settings.listen,
             timeout=settings.coordinator_timeout,
             query={"revision": refs[0]} if refs else {},
@@ -109,7 +109,7 @@ class AssemblyDownload:
         self._drains = False
         """What is being pulled comes to its end, and nothing new is begun."""
         self._claims_all = False
-        self._born = ""
+        self._assembled = ""
         self._moved = time.monotonic()
         """When anything was last heard to go on."""
         self._news = asyncio.Event()
@@ -156,14 +156,14 @@ class AssemblyDownload:
         async with StagedFiles(self._staging, self._manifest, length) as staged, companions() as start:
             start(self._hash_stock(stock))
             exchange, joined = self._exchange(stock, staged), set[str]()
-            while not self._born:
+            while not self._assembled:
                 self._news.clear()
                 self._drains = self._is_alone()
                 if self._drains and not self._in_flight:
                     return False
                 if not self._drains:
                     self._start_pulls(staged, start)
-                for url in self._chapters() - joined:
+                for url in self._partial_torrents() - joined:
                     joined.add(url)
                     start(exchange.take_part(url))
                 self._check_hope()
@@ -186,10 +186,10 @@ class AssemblyDownload:
             on_piece=self._trade,
         )
 
-    def _chapters(self) -> set[str]:
-        base = f"{self._presence.coordinator.rstrip('/')}/births/{birth_name(self._text)}"
+    def _partial_torrents(self) -> set[str]:
+        base = f"{self._presence.coordinator.rstrip('/')}/assemblies/{assembly_digest(self._text)}"
         message = self._presence.message
-        return {f"{base}/{info_hash}.torrent" for info_hash in message.chapters} if message else set()
+        return {f"{base}/{info_hash}.torrent" for info_hash in message.partial_torrents} if message else set()
 
     def _is_alone(self) -> bool:
         return self._has_all_alone() or self._presence.alone_for(time.monotonic()) > ALONE_FOR
@@ -317,8 +317,8 @@ class AssemblyDownload:
                 self._tell({piece: tree.piece_hash(piece - span.first_piece) for piece in span.pieces})
         if self._gathered.rooted and self._presence.message:
             with suppress(TimeoutError, AssemblyFailed):
-                async with asyncio.timeout(BORN_WITHIN):
-                    while not self._born:
+                async with asyncio.timeout(ASSEMBLED_WITHIN):
+                    while not self._assembled:
                         self._news.clear()
                         await self._news.wait()
                     return self._outcome(await self._torrent(), complete=True)
@@ -333,18 +333,18 @@ class AssemblyDownload:
 
     def message(self) -> str:
         """The demand, and roots that were not sent on this connection."""
-        told = self._gathered.tell(MOST_ROOTS)
+        told = self._gathered.tell(MAX_ROOTS)
         if self._gathered.has_news:
             self._presence.changed()
-        return tidings_text(self._demand(), self._layout.piece_count, told)
+        return update_text(self._demand(), self._layout.piece_count, told)
 
     def _demand(self) -> Demand:
         pulled = self._gathered.pulled_bytes
         if self._claims_all:
-            return Demand(0, near=False, want=0, origin_bytes=pulled)
+            return Demand(0, from_seeders=False, want=0, origin_bytes=pulled)
         return Demand(
             self._gathered.missing,
-            near=False,
+            from_seeders=False,
             want=self._want(),
             origin_bytes=pulled,
             leased=bits_of(self._in_flight - self._gathered.here),
@@ -370,21 +370,21 @@ class AssemblyDownload:
                 before is None or (message.left, message.grant.pieces) != (before.left, before.grant.pieces)
             ):
                 self._moved = time.monotonic()
-            if message and message.born:
-                self._born = message.born
+            if message and message.assembled:
+                self._assembled = message.assembled
             before = message
             self._news.set()
             await self._presence.next_change()
 
     async def _torrent(self) -> Metainfo:
         """What was born. The pieces of it that are here are put on record, so that nobody looks for them again."""
-        url = f"{self._presence.coordinator.rstrip('/')}/catalog/torrents/{self._born}.torrent"
+        url = f"{self._presence.coordinator.rstrip('/')}/catalog/torrents/{self._assembled}.torrent"
         try:
             raw = await download_torrent(url, stall=self._settings.coordinator_timeout)
             metainfo = await asyncio.to_thread(parse, raw)
         except P2PModelError as error:
             raise AssemblyFailed(error.what) from None
-        if metainfo.manifest != self._manifest or metainfo.info_hash != self._born:
+        if metainfo.manifest != self._manifest or metainfo.info_hash != self._assembled:
             raise AssemblyFailed("the coordinator made another torrent than that of the snapshot")
         field = pack(self._gathered.right(metainfo), self._layout.piece_count)
         await asyncio.to_thread(self._staging.save_have, metainfo.info_hash, field)

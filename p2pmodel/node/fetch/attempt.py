@@ -312,7 +312,7 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
         connection,
         seeders,
         piece_count=context.metainfo.layout.piece_count,
-        waiting=Demand(bits_of(missing), near=False, want=0),
+        waiting=Demand(bits_of(missing), from_seeders=False, want=0),
     )
     await leaseholder.begin(start)
     return leaseholder
@@ -326,6 +326,6 @@ def _add_request(context: DownloadContext, inventory: Inventory, *, shuns_seeder
         files={metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
         have=inventory.have,
         wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
-        trackers=tuple(announcing_as("lessee", t) for t in plan.trackers) if shuns_seeders else plan.trackers,
+        trackers=tuple(announcing_as("leaseholder", t) for t in plan.trackers) if shuns_seeders else plan.trackers,
         peers=plan.peers,
     )

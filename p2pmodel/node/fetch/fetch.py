@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.assembly_messages import birth_name, manifest_text
+from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.catalog import announce_url, in_zone, report_wrong
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.progress import Timings
@@ -36,7 +36,7 @@ from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
 FOR_EVER = math.inf
-MEETING_OF_THE_BORN = 5.0
+MEETING_AFTER_ASSEMBLY = 5.0
 """Seconds in which those who pulled a snapshot together have met again in its swarm."""
 
 
@@ -119,7 +119,7 @@ class Fetch:
             if found.metainfo is not None:
                 await self._from_swarm(found, found.metainfo, engine, on_ready)
             elif found.coordinators and self._may_share:
-                await self._from_a_birth(found, engine, on_ready)
+                await self._from_assembly(found, engine, on_ready)
             else:
                 await self._from_mirrors(found, on_ready)
 
@@ -162,13 +162,13 @@ class Fetch:
         """Whether this node would pull a snapshot that has no torrent together with others: they need all of it."""
         return not (self._settings.offline or self._request.include or self._request.exclude)
 
-    async def _from_a_birth(
+    async def _from_assembly(
         self, found: ResolvedTarget, engine: "_LazyEngine", on_ready: Callable[[FetchResult], None]
     ) -> None:
         repo = self._cache.repo(found.manifest.repo)
         async with self._origin(None) as origin, one_at_a_time(repo, found.manifest.commit, self._watched):
             assert origin is not None
-            birthing = AssemblyDownload(
+            assembly = AssemblyDownload(
                 found.manifest,
                 found.refs,
                 repo=repo,
@@ -179,7 +179,7 @@ class Fetch:
                 reporter=self._watched,
                 arriving=self._arriving,
             )
-            outcome = await birthing.run()
+            outcome = await assembly.run()
         if outcome.metainfo and not (outcome.complete and not self._serves):
             await self._from_swarm(found, outcome.metainfo, engine, on_ready, outcome)
         elif outcome.complete:
@@ -215,19 +215,21 @@ class Fetch:
         metainfo: Metainfo,
         engine: "_LazyEngine",
         on_ready: Callable[[FetchResult], None],
-        birth: AssemblyOutcome | None = None,
+        assembled: AssemblyOutcome | None = None,
     ) -> None:
-        """`birth`: of which the torrent has just come."""
+        """`assembled`: the assembly that made the torrent just now, if any."""
         try:
-            await self._transfer(found, metainfo, await engine.started(), on_ready, birth)
+            await self._transfer(found, metainfo, await engine.started(), on_ready, assembled)
         except WrongTorrent as error:
             coordinators = _leasing(metainfo, self._settings)
-            name = birth_name(manifest_text(metainfo.manifest))
+            name = assembly_digest(manifest_text(metainfo.manifest))
             timeout = self._settings.swarm.coordinator_timeout
             withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout)
-            if self._settings.offline or (birth is None and not withdrawn):
+            if self._settings.offline or (assembled is None and not withdrawn):
                 raise
-            self._reporter.note(f"{error.what}: nobody vouched for it; taking it from the mirrors alone")
+            self._reporter.note(
+                f"{error.what}: no seeder has confirmed the torrent; downloading from the mirrors alone"
+            )
             await self._from_mirrors(found, on_ready)
 
     async def _transfer(
@@ -236,14 +238,14 @@ class Fetch:
         metainfo: Metainfo,
         engine: Engine,
         on_ready: Callable[[FetchResult], None],
-        birth: AssemblyOutcome | None,
+        assembled: AssemblyOutcome | None,
     ) -> None:
         repo = self._cache.repo(found.manifest.repo)
         async with (
             self._origin(metainfo) as origin,
             self._paced(engine) as pace,
             Download(
-                self._plan(found, metainfo, birth, pace),
+                self._plan(found, metainfo, assembled, pace),
                 engine=engine,
                 repo=repo,
                 origin=origin,
@@ -257,11 +259,11 @@ class Fetch:
             on_ready(self._fetched(found.manifest))
             if self._serves:
                 await transfer.seed(seconds=self._request.seed_seconds, ratio=self._request.seed_ratio)
-            elif birth is not None:
+            elif assembled is not None:
                 await transfer.hand_on()
 
     def _plan(
-        self, found: ResolvedTarget, metainfo: Metainfo, birth: AssemblyOutcome | None, pace: PullPace
+        self, found: ResolvedTarget, metainfo: Metainfo, assembled: AssemblyOutcome | None, pace: PullPace
     ) -> DownloadPlan:
         chosen = set(self._selected(found.manifest))
         trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
@@ -278,9 +280,9 @@ class Fetch:
             pace=pace,
             peer_timeout=self._settings.swarm.peer_timeout,
             stall_timeout=self._settings.swarm.stall_timeout,
-            mirrored=birth.pulled if birth else frozenset(),
-            traded=birth.traded if birth else frozenset(),
-            meeting=MEETING_OF_THE_BORN if birth else None,
+            mirrored=assembled.pulled if assembled else frozenset(),
+            traded=assembled.traded if assembled else frozenset(),
+            meeting=MEETING_AFTER_ASSEMBLY if assembled else None,
         )
 
     @asynccontextmanager

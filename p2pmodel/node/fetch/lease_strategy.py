@@ -63,7 +63,7 @@ class LeaseStrategy:
         orphans = state.orphans
         return Demand(
             scarce=bits_of(orphans if state.near else orphans - state.refused),
-            near=state.near,
+            from_seeders=state.near,
             want=min(ahead, MOST_LEASED) if can_pull else 0,
             origin_bytes=state.origin_bytes,
             leased=bits_of(state.in_flight),

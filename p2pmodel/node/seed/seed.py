@@ -82,11 +82,11 @@ class SeedRun:
         seeded: SeedResult,
         engine: Engine,
         on_serving: Callable[[], None],
-        sent_to_lessees: Callable[[], int] = lambda: 0,
+        sent_to_leaseholders: Callable[[], int] = lambda: 0,
     ) -> None:
         """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can come.
 
-        `sent_to_lessees` gives the bytes that went out beside the swarm. Raises LocalResource when the disk fails.
+        `sent_to_leaseholders` gives the bytes that went out beside the swarm. Raises LocalResource when the disk fails.
         """
         async with AsyncExitStack() as stack:
             torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
@@ -97,7 +97,7 @@ class SeedRun:
                     start(_fail_with_the_disk(torrent))
                 on_serving()
                 while True:
-                    self._reporter.progress(_progress(seeded, torrents, sent_to_lessees()))
+                    self._reporter.progress(_progress(seeded, torrents, sent_to_leaseholders()))
                     await asyncio.sleep(REPORT_EVERY)
 
     async def _manifest(self, origin: Origin | None) -> Manifest:

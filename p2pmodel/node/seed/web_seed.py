@@ -88,7 +88,7 @@ class WebSeedOffer:
         )
 
     def _is_known_at(self, coordinator: str) -> None:
-        """Not before: lessees are not told of a source in the swarm, and nobody would tell them where else it is."""
+        """Not before: the tracker lists no source to leaseholders, so only the coordinator can name its endpoint."""
         if coordinator not in self._known_at:
             self._known_at.add(coordinator)
             self._torrent.announce_to(tuple(map(self._as_what_we_are, self._trackers)))

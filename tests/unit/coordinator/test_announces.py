@@ -125,35 +125,35 @@ def test_a_leecher_gets_both_kinds(rig: Rig) -> None:
     assert numbers(rig.announce(3)) == [1, 2]
 
 
-@pytest.mark.parametrize("lessee_left", [0, 1])
-def test_sources_and_lessees_are_not_told_of_each_other(rig: Rig, lessee_left: int) -> None:
+@pytest.mark.parametrize("leaseholder_left", [0, 1])
+def test_sources_and_leaseholders_are_not_told_of_each_other(rig: Rig, leaseholder_left: int) -> None:
     rig.announce(1, left=0, role="source")
     rig.announce(2, left=0, role="source")
     rig.announce(3)
-    rig.announce(4, left=lessee_left, role="lessee")
-    rig.announce(5, role="lessee")
+    rig.announce(4, left=leaseholder_left, role="leaseholder")
+    rig.announce(5, role="leaseholder")
     assert numbers(rig.announce(1, left=0, role="source")) == [2, 3]
-    assert numbers(rig.announce(4, left=lessee_left, role="lessee")) == [3, 5]
+    assert numbers(rig.announce(4, left=leaseholder_left, role="leaseholder")) == [3, 5]
     assert numbers(rig.announce(3)) == [1, 2, 4, 5]
-    assert rig.announce(3).counts == Counts(2 + (lessee_left == 0), 2 + (lessee_left == 1))
+    assert rig.announce(3).counts == Counts(2 + (leaseholder_left == 0), 2 + (leaseholder_left == 1))
 
 
 def test_a_torrent_is_held_once_somebody_but_its_sources_has_all_of_it(rig: Rig) -> None:
     assert not rig.swarms.is_held(HASH)
     rig.announce(1, left=0, role="source")
-    rig.announce(2, role="lessee")
+    rig.announce(2, role="leaseholder")
     assert not rig.swarms.is_held(HASH)
-    rig.announce(2, left=0, event="completed", role="lessee")
+    rig.announce(2, left=0, event="completed", role="leaseholder")
     assert rig.swarms.is_held(HASH)
-    rig.announce(2, event="stopped", role="lessee")
+    rig.announce(2, event="stopped", role="leaseholder")
     assert not rig.swarms.is_held(HASH)
 
 
 def test_a_client_may_change_its_role(rig: Rig) -> None:
     rig.announce(1, left=0, role="source")
-    rig.announce(2, role="lessee")
+    rig.announce(2, role="leaseholder")
     assert numbers(rig.announce(1, left=0)) == [2]
-    assert numbers(rig.announce(2, role="lessee")) == [1]
+    assert numbers(rig.announce(2, role="leaseholder")) == [1]
 
 
 @pytest.mark.parametrize("left", [0, 1])

@@ -1,4 +1,4 @@
-"""Messages of births: there and back, and nothing but InvalidInput for nonsense."""
+"""Messages of assemblies: there and back, and nothing but InvalidInput for nonsense."""
 
 import json
 
@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.assembly_messages import (
-    birth_name,
+    assembly_digest,
     manifest_text,
     parse_manifest,
-    parse_tidings,
-    tidings_text,
+    parse_update,
+    update_text,
 )
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, message_text, parse_message
 from p2pmodel.coordinator.leases import Demand, Grant
@@ -23,16 +23,16 @@ roots = st.dictionaries(st.integers(0, 999), st.binary(min_size=32, max_size=32)
 
 @given(st.integers(0, (1 << 1000) - 1), roots)
 def test_tidings_there_and_back(scarce: int, told: dict[int, bytes]) -> None:
-    demand = Demand(scarce, near=False, want=3, origin_bytes=7)
-    assert parse_tidings(tidings_text(demand, 1000, told)) == (demand, told)
+    demand = Demand(scarce, from_seeders=False, want=3, origin_bytes=7)
+    assert parse_update(update_text(demand, 1000, told)) == (demand, told)
 
 
 def test_a_manifest_there_and_back_has_one_name() -> None:
     manifest = manifest_of(SMALL)
     again = parse_manifest(manifest_text(manifest_of(dict(reversed(SMALL.items())))))
     assert again == manifest
-    assert birth_name(manifest_text(again)) == birth_name(manifest_text(manifest))
-    assert birth_name(manifest_text(manifest)) != birth_name(manifest_text(manifest_of(SMALL, private=True)))
+    assert assembly_digest(manifest_text(again)) == assembly_digest(manifest_text(manifest))
+    assert assembly_digest(manifest_text(manifest)) != assembly_digest(manifest_text(manifest_of(SMALL, private=True)))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"files": 3}', '{"repo": "../x", "commit": "y", "files": []}'])
@@ -43,18 +43,18 @@ def test_a_malformed_manifest(text: str) -> None:
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_malformed_roots(told: object) -> None:
-    plain = json.loads(tidings_text(Demand(0, near=False), 8, {})) | {"roots": told}
+    plain = json.loads(update_text(Demand(0, from_seeders=False), 8, {})) | {"roots": told}
     try:
-        parse_tidings(json.dumps(plain))
+        parse_update(json.dumps(plain))
     except InvalidInput:
         pass
     else:
         assert told is None or isinstance(told, dict)
 
 
-def test_words_of_births_and_of_coordinators_that_know_none() -> None:
-    word = CoordinatorMessage(Grant((1, 2), peers=3), born="ab" * 32, left=4)
+def test_messages_with_and_without_the_fields_of_an_assembly() -> None:
+    word = CoordinatorMessage(Grant((1, 2), peers=3), assembled="ab" * 32, left=4)
     assert parse_message(message_text(word)) == word
     plain = json.loads(message_text(word))
-    del plain["born"], plain["left"]
+    del plain["assembled"], plain["left"]
     assert parse_message(json.dumps(plain)) == CoordinatorMessage(Grant((1, 2), peers=3))

@@ -24,7 +24,7 @@ BITS = st.integers(0, (1 << COUNT) - 1)
 DEMANDS = st.builds(
     Demand,
     scarce=BITS,
-    near=st.booleans(),
+    from_seeders=st.booleans(),
     want=NUMBERS,
     origin_bytes=NUMBERS,
     leased=BITS,
@@ -52,20 +52,20 @@ def test_a_word_survives(word: CoordinatorMessage) -> None:
 
 def test_a_demand_of_the_largest_torrent_fits() -> None:
     count = 1 << 21
-    text = demand_text(Demand((1 << count) - 1, near=True, leased=(1 << count) - 1), count)
+    text = demand_text(Demand((1 << count) - 1, from_seeders=True, leased=(1 << count) - 1), count)
     assert len(text) < MAX_MESSAGE
 
 
 def test_a_peer_of_before_does_not_say_what_it_has_leased() -> None:
-    plain = json.loads(demand_text(Demand(5, near=True), COUNT))
+    plain = json.loads(demand_text(Demand(5, from_seeders=True), COUNT))
     del plain["leased"]
-    assert parse_demand(json.dumps(plain)) == Demand(5, near=True)
+    assert parse_demand(json.dumps(plain)) == Demand(5, from_seeders=True)
 
 
 def test_more_than_is_asked_for_is_passed_over() -> None:
-    demand = json.loads(demand_text(Demand(5, near=True), COUNT)) | {"new": 1}
+    demand = json.loads(demand_text(Demand(5, from_seeders=True), COUNT)) | {"new": 1}
     word = json.loads(message_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
-    assert parse_demand(json.dumps(demand)) == Demand(5, near=True)
+    assert parse_demand(json.dumps(demand)) == Demand(5, from_seeders=True)
     assert parse_message(json.dumps(word)) == CoordinatorMessage(Grant((1,)), (Source("http://s.test"),))
 
 
@@ -94,8 +94,8 @@ def with_field(plain: dict[str, object], path: list[str], value: object) -> str:
     ],
 )
 def test_a_demand_with_a_wrong_field_is_refused(field: str, value: object) -> None:
-    plain = json.loads(demand_text(Demand(5, near=True), COUNT))
-    with pytest.raises(InvalidInput, match="this is not what a peer lacks"):
+    plain = json.loads(demand_text(Demand(5, from_seeders=True), COUNT))
+    with pytest.raises(InvalidInput, match=r"the message is not a peer's demand"):
         parse_demand(with_field(plain, [field], value))
 
 
@@ -116,9 +116,9 @@ def test_a_demand_with_a_wrong_field_is_refused(field: str, value: object) -> No
         ("sources", [{"endpoint": "x", "token": ""}]),
     ],
 )
-def test_a_word_with_a_wrong_field_is_refused(path: str, value: object) -> None:
+def test_a_message_with_a_wrong_field_is_refused(path: str, value: object) -> None:
     plain = json.loads(message_text(CoordinatorMessage(Grant((1,)), ())))
-    with pytest.raises(InvalidInput, match="this is not a grant"):
+    with pytest.raises(InvalidInput, match="the message holds no grant"):
         parse_message(with_field(plain, path.split("."), value))
 
 
@@ -136,7 +136,7 @@ def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
             parse(text)
 
 
-@given(DEMANDS, st.sampled_from(["scarce", "near", "want", "origin_bytes", "leased"]), JSON)
+@given(DEMANDS, st.sampled_from(["scarce", "from_seeders", "want", "origin_bytes", "leased"]), JSON)
 def test_any_value_in_any_field_of_a_demand_is_read_or_refused(demand: Demand, field: str, value: object) -> None:
     try:
         found = parse_demand(with_field(json.loads(demand_text(demand, COUNT)), [field], value))

@@ -28,11 +28,11 @@ EVERYTHING = bits_of(range(PIECES))
 
 
 def near(scarce: int = EVERYTHING, **fields: object) -> Demand:
-    return replace(Demand(scarce, near=True), **fields)  # type: ignore[arg-type]
+    return replace(Demand(scarce, from_seeders=True), **fields)  # type: ignore[arg-type]
 
 
 def far(scarce: int = EVERYTHING, **fields: object) -> Demand:
-    return replace(Demand(scarce, near=False), **fields)  # type: ignore[arg-type]
+    return replace(Demand(scarce, from_seeders=False), **fields)  # type: ignore[arg-type]
 
 
 def new(*, budget: float = 0.0) -> Leases:
@@ -46,62 +46,62 @@ def pieces(grants: Mapping[str, Grant]) -> dict[str, list[int]]:
 def test_each_gets_another_piece_from_the_first_on() -> None:
     leases = new()
     for name in "abc":
-        leases.tell(name, far(), 0.0)
+        leases.update(name, far(), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [0], "b": [1], "c": [2]}
     assert pieces(leases.grant(1.0)) == {"a": [0], "b": [1], "c": [2]}
 
 
 def test_only_what_is_scarce_to_a_peer_is_leased_to_it() -> None:
     leases = new()
-    leases.tell("a", far(bits_of([5, 7]), want=9), 0.0)
-    leases.tell("b", far(0, want=9), 0.0)
+    leases.update("a", far(bits_of([5, 7]), want=9), 0.0)
+    leases.update("b", far(0, want=9), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [5, 7], "b": []}
 
 
 def test_pieces_that_the_torrent_does_not_have_are_not_leased() -> None:
     leases = new()
-    leases.tell("a", near(bits_of([PIECES - 1, PIECES, PIECES + 900]), leased=1 << PIECES, want=9), 0.0)
+    leases.update("a", near(bits_of([PIECES - 1, PIECES, PIECES + 900]), leased=1 << PIECES, want=9), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [PIECES - 1]}
 
 
 def test_nobody_holds_more_than_it_wants() -> None:
     leases = new()
-    leases.tell("a", far(want=3), 0.0)
+    leases.update("a", far(want=3), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [0, 1, 2]}
-    leases.tell("a", far(EVERYTHING ^ 1, want=3), 1.0)
+    leases.update("a", far(EVERYTHING ^ 1, want=3), 1.0)
     assert pieces(leases.grant(1.0)) == {"a": [1, 2, 3]}
 
 
 def test_a_piece_that_was_brought_is_left_to_spread_and_then_leased_again() -> None:
     leases = new()
-    leases.tell("a", near(bits_of([4])), 0.0)
-    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.update("a", near(bits_of([4])), 0.0)
+    leases.update("b", near(bits_of([4])), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [4], "b": []}
-    leases.tell("a", near(0), 1.0)
+    leases.update("a", near(0), 1.0)
     for now in (2.0, OUT_FOR / 2, 1.0 + OUT_FOR):
-        leases.tell("a", near(0), now)
-        leases.tell("b", near(bits_of([4])), now)
+        leases.update("a", near(0), now)
+        leases.update("b", near(bits_of([4])), now)
         assert pieces(leases.grant(now)) == {"a": [], "b": []}
     now = 1.1 + OUT_FOR
-    leases.tell("a", near(0), now)
-    leases.tell("b", near(bits_of([4])), now)
+    leases.update("a", near(0), now)
+    leases.update("b", near(bits_of([4])), now)
     assert pieces(leases.grant(now)) == {"a": [], "b": [4]}
 
 
 def test_a_piece_whose_bringer_has_left_is_leased_again_at_once() -> None:
     leases = new()
-    leases.tell("a", near(bits_of([4])), 0.0)
-    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.update("a", near(bits_of([4])), 0.0)
+    leases.update("b", near(bits_of([4])), 0.0)
     leases.grant(0.0)
-    leases.tell("a", near(0), 1.0)
+    leases.update("a", near(0), 1.0)
     leases.leave("a")
     assert pieces(leases.grant(1.0)) == {"b": [4]}
 
 
 def test_who_leaves_gives_its_leases_to_another_at_once() -> None:
     leases = new()
-    leases.tell("a", near(bits_of([4])), 0.0)
-    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.update("a", near(bits_of([4])), 0.0)
+    leases.update("b", near(bits_of([4])), 0.0)
     leases.grant(0.0)
     leases.leave("a")
     leases.leave("a")
@@ -110,10 +110,10 @@ def test_who_leaves_gives_its_leases_to_another_at_once() -> None:
 
 def test_who_is_silent_is_gone() -> None:
     leases = new()
-    leases.tell("a", near(bits_of([4])), 0.0)
-    leases.tell("b", near(bits_of([4])), 0.0)
+    leases.update("a", near(bits_of([4])), 0.0)
+    leases.update("b", near(bits_of([4])), 0.0)
     leases.grant(0.0)
-    leases.tell("b", near(bits_of([4])), SILENCE)
+    leases.update("b", near(bits_of([4])), SILENCE)
     assert pieces(leases.grant(SILENCE)) == {"a": [4], "b": []}
     assert pieces(leases.grant(SILENCE + 0.1)) == {"b": [4]}
     assert len(leases) == 1
@@ -122,35 +122,35 @@ def test_who_is_silent_is_gone() -> None:
 def test_an_overdue_lease_goes_to_somebody_else_first() -> None:
     leases = new()
     for name in "ab":
-        leases.tell(name, near(bits_of([4])), 0.0)
+        leases.update(name, near(bits_of([4])), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [4], "b": []}
     for now in (OVERDUE_AT_LEAST, OVERDUE_AT_LEAST + 0.1):
         for name in "ab":
-            leases.tell(name, near(bits_of([4])), now)
+            leases.update(name, near(bits_of([4])), now)
         held = pieces(leases.grant(now))
     assert held == {"a": [], "b": [4]}
 
 
 def test_where_pieces_take_long_a_lease_is_overdue_later() -> None:
     leases, took = new(), OVERDUE_AT_LEAST / 2
-    leases.tell("a", near(bits_of([3, 4])), 0.0)
+    leases.update("a", near(bits_of([3, 4])), 0.0)
     leases.grant(0.0)
     for name, scarce in (("a", [4]), ("b", [4])):
-        leases.tell(name, near(bits_of(scarce)), took)
+        leases.update(name, near(bits_of(scarce)), took)
     leases.grant(took)
     for since in (OVERDUE_AT_LEAST + 1, OVERDUE * took + 1):
         for name in "ab":
-            leases.tell(name, near(bits_of([4])), took + since)
+            leases.update(name, near(bits_of([4])), took + since)
         late = since > OVERDUE * took
         assert pieces(leases.grant(took + since)) == {"a": [] if late else [4], "b": [4] if late else []}
 
 
 def test_wanting_nothing_gives_back_what_is_held() -> None:
     leases = new()
-    leases.tell("a", far(want=4), 0.0)
+    leases.update("a", far(want=4), 0.0)
     leases.grant(0.0)
-    leases.tell("a", far(want=0), 1.0)
-    leases.tell("b", far(want=1), 1.0)
+    leases.update("a", far(want=0), 1.0)
+    leases.update("b", far(want=1), 1.0)
     assert pieces(leases.grant(1.0)) == {"a": [], "b": [0]}
 
 
@@ -169,10 +169,10 @@ class Pullers:
         self.brought = dict.fromkeys(seconds, 0)
         self._since: dict[int, tuple[str, float]] = {}
         for name in seconds:
-            self.tell(name)
+            self.update(name)
 
-    def tell(self, name: str) -> None:
-        self.leases.tell(name, near(self.left, want=0 if name in self.idle else self.want), self.now)
+    def update(self, name: str) -> None:
+        self.leases.update(name, near(self.left, want=0 if name in self.idle else self.want), self.now)
 
     def run(self, seconds: float) -> None:
         ticks = round(seconds * 100)
@@ -180,7 +180,7 @@ class Pullers:
             if not self.left:
                 break
             for name in self.seconds if tick % 50 == 0 else ():
-                self.tell(name)
+                self.update(name)
             for name, grant in self.leases.grant(self.now).items():
                 self.held[name] = max(self.held.get(name, 0), len(grant.pieces))
                 for piece in grant.pieces:
@@ -191,7 +191,7 @@ class Pullers:
                     del self._since[piece]
                     self.left &= ~(1 << piece)
                     self.brought[name] += 1
-                    self.tell(name)
+                    self.update(name)
 
 
 def test_who_is_nearly_as_quick_is_served_as_often() -> None:
@@ -292,7 +292,7 @@ def test_who_waited_longest_comes_first() -> None:
     leases = new()
     for piece in range(6):
         for name in "abc":
-            leases.tell(name, far(bits_of(range(piece, PIECES)), want=1), float(piece))
+            leases.update(name, far(bits_of(range(piece, PIECES)), want=1), float(piece))
         held = pieces(leases.grant(float(piece)))
         assert sum(map(len, held.values())) <= 3
     served = [name for name, found in held.items() if found]
@@ -305,7 +305,7 @@ def test_the_seeders_are_asked_for_few_pieces_at_first_for_more_while_they_are_q
     def outstanding(rounds: int, seconds: float) -> int:
         nonlocal now, left
         for _ in range(rounds):
-            leases.tell("a", near(left, want=500), now)
+            leases.update("a", near(left, want=500), now)
             held = leases.grant(now)["a"].pieces
             now += seconds
             left &= ~bits_of(held)
@@ -320,53 +320,53 @@ def test_the_seeders_are_asked_for_few_pieces_at_first_for_more_while_they_are_q
 
 def test_what_comes_from_mirrors_is_not_held_back_by_the_seeders_window() -> None:
     leases = new()
-    leases.tell("a", far(want=PIECES), 0.0)
+    leases.update("a", far(want=PIECES), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": list(range(PIECES))}
 
 
 def test_everyone_hears_how_many_there_are_and_what_mirrors_gave() -> None:
     leases = new()
-    leases.tell("a", far(origin_bytes=10), 0.0)
-    leases.tell("b", far(origin_bytes=5), 0.0)
+    leases.update("a", far(origin_bytes=10), 0.0)
+    leases.update("b", far(origin_bytes=5), 0.0)
     leases.leave("b")
-    leases.tell("c", far(), 0.0)
+    leases.update("c", far(), 0.0)
     assert {(g.peers, g.origin_bytes, g.refused) for g in leases.grant(0.0).values()} == {(2, 15, False)}
 
 
 def test_a_grant_that_is_no_news_is_the_same_object() -> None:
     leases = new()
     for name in "ab":
-        leases.tell(name, near(want=1), 0.0)
+        leases.update(name, near(want=1), 0.0)
     before = dict(leases.grant(0.0))
-    leases.tell("a", near(EVERYTHING ^ 1, want=1), 0.0)
+    leases.update("a", near(EVERYTHING ^ 1, want=1), 0.0)
     after = leases.grant(0.0)
     assert (after["a"] is before["a"], after["b"] is before["b"]) == (False, True)
 
 
 def test_a_budget_counts_what_is_on_its_way_and_refuses_beyond() -> None:
     leases = new(budget=0.25)
-    leases.tell("a", far(want=PIECES), 0.0)
+    leases.update("a", far(want=PIECES), 0.0)
     grant = leases.grant(0.0)["a"]
     assert len(grant.pieces) == PIECES // 4 + 2
     assert grant.refused
-    leases.tell("b", near(want=1), 0.0)
+    leases.update("b", near(want=1), 0.0)
     assert len(leases.grant(0.0)["b"].pieces) == 1, "seeders are not counted"
 
 
 def test_a_new_swarm_has_a_new_budget() -> None:
     leases = new(budget=1.0)
-    leases.tell("a", far(origin_bytes=PIECES * SIZE * 2), 0.0)
+    leases.update("a", far(origin_bytes=PIECES * SIZE * 2), 0.0)
     assert leases.grant(0.0)["a"].refused
     leases.leave("a")
-    leases.tell("b", far(), 0.0)
+    leases.update("b", far(), 0.0)
     assert not leases.grant(0.0)["b"].refused
 
 
 def test_what_a_peer_pulled_is_counted_once_however_often_it_goes_and_comes() -> None:
     leases = new(budget=1.0)
-    leases.tell("stays", far(want=0), 0.0)
+    leases.update("stays", far(want=0), 0.0)
     for _ in range(3):
-        leases.tell("a", far(origin_bytes=700), 0.0)
+        leases.update("a", far(origin_bytes=700), 0.0)
         assert leases.origin_bytes == 700
         leases.leave("a")
         assert leases.origin_bytes == 700
@@ -375,17 +375,17 @@ def test_what_a_peer_pulled_is_counted_once_however_often_it_goes_and_comes() ->
 def test_what_a_silent_peer_pulled_is_counted_once() -> None:
     leases = new()
     for now in (0.0, 2 * SILENCE, 4 * SILENCE):
-        leases.tell("stays", far(want=0), now)
+        leases.update("stays", far(want=0), now)
         leases.grant(now)
-        leases.tell("a", far(origin_bytes=700), now)
+        leases.update("a", far(origin_bytes=700), now)
     assert leases.origin_bytes == 700
 
 
 def test_who_loses_the_seeders_holds_no_more_than_the_budget_lets_it_pull_from_mirrors() -> None:
     leases = new(budget=0.0625)
-    leases.tell("a", near(want=4), 0.0)
+    leases.update("a", near(want=4), 0.0)
     held = set(leases.grant(0.0)["a"].pieces)
-    leases.tell("a", far(want=4, origin_bytes=2 * SIZE), 1.0)
+    leases.update("a", far(want=4, origin_bytes=2 * SIZE), 1.0)
     grant = leases.grant(1.0)["a"]
     assert held >= set(grant.pieces)
     assert len(grant.pieces) <= 2
@@ -394,16 +394,16 @@ def test_who_loses_the_seeders_holds_no_more_than_the_budget_lets_it_pull_from_m
 
 def test_a_coordinator_that_starts_anew_takes_over_what_each_believes_to_hold() -> None:
     leases = new()
-    leases.tell("a", far(leased=bits_of([8, 9]), want=2), 0.0)
-    leases.tell("b", far(leased=bits_of([9, 10]), want=2), 0.0)
+    leases.update("a", far(leased=bits_of([8, 9]), want=2), 0.0)
+    leases.update("b", far(leased=bits_of([9, 10]), want=2), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [8, 9], "b": [0, 10]}
 
 
 def test_what_a_known_peer_believes_to_hold_is_not_taken_over() -> None:
     leases = new()
-    leases.tell("a", far(want=1), 0.0)
+    leases.update("a", far(want=1), 0.0)
     leases.grant(0.0)
-    leases.tell("a", far(want=1, leased=bits_of([20])), 1.0)
+    leases.update("a", far(want=1, leased=bits_of([20])), 1.0)
     assert pieces(leases.grant(1.0)) == {"a": [0]}
 
 
@@ -464,12 +464,12 @@ class Village:
     def gossip(self) -> None:
         self.rumour = {piece for node in self.nodes.values() for piece in node.have}
 
-    def tell(self, name: str) -> None:
+    def update(self, name: str) -> None:
         node = self.nodes[name]
         scarce = set(range(self.count)) - node.have - self.rumour
         leased = bits_of(node.granted)
         demand = Demand(bits_of(scarce), node.near, node.want, node.origin_bytes, leased)
-        self.leases.tell(name, demand, self.now)
+        self.leases.update(name, demand, self.now)
         lost_seeders = node.told_near and not node.near
         node.told_near = node.near
         kept = set() if node.want == 0 or lost_seeders else scarce
@@ -500,7 +500,7 @@ class Village:
             if not node.near:
                 node.origin_bytes += SIZE
                 self.from_mirrors += SIZE
-            self.tell(name)
+            self.update(name)
 
     def trade(self, name: str) -> None:
         """It gets a piece that somebody is known to have."""
@@ -515,7 +515,7 @@ class Village:
         while self.now < end:
             for name, node in self.nodes.items():
                 if not node.mute:
-                    self.tell(name)
+                    self.update(name)
             self.grant()
             self.now = min(end, self.now + 1.0)
 
@@ -525,7 +525,7 @@ class Village:
         node = self.nodes[name]
         match self.rng.choice(["tell", "tell", "pull", "pull", "trade", "gossip", "wait", "rarely"]):
             case "tell" if not node.mute:
-                self.tell(name)
+                self.update(name)
                 self.grant()
             case "pull":
                 self.pull(name)
@@ -551,7 +551,7 @@ class Village:
                 node.want = self.rng.randint(0, 4)
             case "lose seeders" if self.budget and not node.mute:
                 node.near = not node.near
-                self.tell(name)
+                self.update(name)
                 self.grant()
 
     def settle(self, seconds: float) -> None:
@@ -561,7 +561,7 @@ class Village:
         end = self.now + seconds
         while self.now < end and any(len(node.have) < self.count for node in self.nodes.values()):
             for name in self.nodes:
-                self.tell(name)
+                self.update(name)
             self.grant()
             for name in self.nodes:
                 self.pull(name)

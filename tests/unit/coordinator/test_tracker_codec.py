@@ -111,7 +111,7 @@ def test_a_client_that_leaves_may_have_no_port() -> None:
 
 @pytest.mark.parametrize(
     ("role", "read"),
-    [("source", "source"), ("lessee", "lessee"), ("", ""), ("LESSEE", ""), ("boss", ""), (b"\xff", "")],
+    [("source", "source"), ("leaseholder", "leaseholder"), ("", ""), ("LEASEHOLDER", ""), ("boss", ""), (b"\xff", "")],
 )
 def test_a_role_is_one_of_ours_or_none(role: object, read: str) -> None:
     assert parse_announce(query(role=role)).announce.role == read

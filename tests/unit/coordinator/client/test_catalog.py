@@ -131,7 +131,7 @@ async def test_every_coordinator_without_an_answer_says_why() -> None:
         assert answer.torrent is None
         assert answer.reasons == (
             f"{empty}: org/tiny is not in this catalog",
-            f"{closed}: this coordinator asks for its token",
+            f"{closed}: this coordinator requires its token",
             f"{CLOSED}: connection refused",
         )
 
@@ -288,13 +288,13 @@ def test_the_announce_url_of_a_coordinator() -> None:
 @pytest.mark.parametrize(
     ("tracker", "url"),
     [
-        ("http://host/token/announce", "http://host/token/announce?role=lessee"),
-        ("https://host/announce?key=1", "https://host/announce?key=1&role=lessee"),
+        ("http://host/token/announce", "http://host/token/announce?role=leaseholder"),
+        ("https://host/announce?key=1", "https://host/announce?key=1&role=leaseholder"),
         ("udp://host:6969/announce", "udp://host:6969/announce"),
     ],
 )
 def test_a_role_is_part_of_the_tracker_url_where_queries_are_understood(tracker: str, url: str) -> None:
-    assert announcing_as("lessee", tracker) == url
+    assert announcing_as("leaseholder", tracker) == url
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Client:
         return ()
 
     def message(self) -> str:
-        return demand_text(Demand(self.lacks, near=False), PUBLICATION.piece_count)
+        return demand_text(Demand(self.lacks, from_seeders=False), PUBLICATION.piece_count)
 
     async def _follow(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Births over real WebSockets: who may take part, what is born of it, and how what is wrong goes again."""
+"""Assemblies over real WebSockets: which peers may take part, which torrent results, how a wrong one is withdrawn."""
 
 import os
 import time
@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
 from p2pmodel.coordinator import partial_torrents
-from p2pmodel.coordinator.assembly import birth_layout
-from p2pmodel.coordinator.assembly_messages import birth_name, manifest_text, tidings_text
+from p2pmodel.coordinator.assembly import assembly_layout
+from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text, update_text
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.coordinator.partial_torrents import roots_in
@@ -29,11 +29,11 @@ from tests.support.torrent_files import SMALL, manifest_of, torrent_of, trees_of
 
 MANIFEST = manifest_of(SMALL)
 TEXT = manifest_text(MANIFEST)
-LAYOUT = birth_layout(MANIFEST)
+LAYOUT = assembly_layout(MANIFEST)
 ALL = frozenset(range(LAYOUT.piece_count))
 TREES = trees_of(SMALL, LAYOUT.piece_length)
 INFO_HASH = parse(build(MANIFEST, TREES)).info_hash
-BIRTH = f"/births/{birth_name(TEXT)}"
+DIGEST = f"/assemblies/{assembly_digest(TEXT)}"
 BOUND = 5.0
 
 
@@ -48,10 +48,10 @@ class Peer:
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self.socket = socket
 
-    async def tell(self, *here: int, want: int = 100, wrong: int = -1) -> None:
+    async def update(self, *here: int, want: int = 100, wrong: int = -1) -> None:
         told = {piece: bytes(32) if piece == wrong else root(piece) for piece in here}
-        demand = Demand(bits_of(ALL - set(here)), near=False, want=want)
-        await self.socket.send_str(tidings_text(demand, LAYOUT.piece_count, told))
+        demand = Demand(bits_of(ALL - set(here)), from_seeders=False, want=want)
+        await self.socket.send_str(update_text(demand, LAYOUT.piece_count, told))
 
     async def until(self, met: Callable[[CoordinatorMessage], object]) -> CoordinatorMessage:
         """The first word for which `met` holds."""
@@ -70,18 +70,18 @@ class Rig:
 
     @asynccontextmanager
     async def peer(self, text: str = TEXT, revision: str = "main") -> AsyncIterator[Peer]:
-        async with self.session.ws_connect(self.url + BIRTH, params={"revision": revision}) as socket:
+        async with self.session.ws_connect(self.url + DIGEST, params={"revision": revision}) as socket:
             await socket.send_str(text)
             yield Peer(socket)
 
     async def bear(self, *, wrong: int = -1) -> str:
         """The info-hash of what one peer that has everything brings about."""
         async with self.peer() as peer:
-            await peer.tell(*ALL, wrong=wrong)
-            return (await peer.until(lambda word: word.born)).born
+            await peer.update(*ALL, wrong=wrong)
+            return (await peer.until(lambda word: word.assembled)).assembled
 
     async def delete(self, info_hash: str) -> int:
-        async with self.session.delete(self.url + BIRTH, params={"info_hash": info_hash}) as response:
+        async with self.session.delete(self.url + DIGEST, params={"info_hash": info_hash}) as response:
             return response.status
 
 
@@ -95,38 +95,38 @@ async def coordinator(folder: Path | None = None, token: str | None = None) -> A
     await assert_nothing_runs()
 
 
-async def test_of_all_roots_the_torrent_is_born_that_a_seeder_would_make() -> None:
+async def test_all_roots_make_the_torrent_that_a_seeder_would_make() -> None:
     async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer(revision="v1") as other:
-        await one.tell(want=2)
+        await one.update(want=2)
         mine = (await one.until(lambda word: word.grant.pieces)).grant.pieces
-        await other.tell()
+        await other.update()
         theirs = set((await other.until(lambda word: word.grant.peers == 2)).grant.pieces)
         assert not theirs & set(mine)
-        await one.tell(*mine)
-        await other.tell(*ALL - set(mine))
-        words = [await peer.until(lambda word: word.born) for peer in (one, other)]
-        assert {word.born for word in words} == {INFO_HASH}
+        await one.update(*mine)
+        await other.update(*ALL - set(mine))
+        words = [await peer.until(lambda word: word.assembled) for peer in (one, other)]
+        assert {word.assembled for word in words} == {INFO_HASH}
         publication = rig.catalog.by_info_hash(INFO_HASH)
         assert rig.catalog.revisions(publication) == ["main", "v1"]
         assert parse(publication.raw).trackers == (f"{rig.url}/announce",)
         assert parse(publication.raw).trees == TREES
 
 
-async def test_what_has_roots_is_a_chapter_for_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial_torrents, "LEAST_BYTES", 1)
+async def test_pieces_with_roots_become_a_partial_torrent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial_torrents, "MIN_BYTES", 1)
     async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer() as other:
-        await one.tell()
-        await other.tell()
+        await one.update()
+        await other.update()
         await other.until(lambda word: word.grant.peers == 2)
-        await one.tell(0)
+        await one.update(0)
         for peer in (one, other):
-            (info_hash,) = (await peer.until(lambda word: word.chapters)).chapters
-        async with rig.session.get(f"{rig.url}{BIRTH}/{info_hash}.torrent") as answer:
-            chapter = parse(await answer.read())
-        assert (chapter.info_hash, chapter.manifest) == (info_hash, MANIFEST)
-        assert chapter.trackers == (f"{rig.url}/announce",)
-        assert roots_in(LAYOUT, chapter.trees) == {0: root(0)}
-        async with rig.session.get(f"{rig.url}{BIRTH}/{'0' * 64}.torrent") as answer:
+            (info_hash,) = (await peer.until(lambda word: word.partial_torrents)).partial_torrents
+        async with rig.session.get(f"{rig.url}{DIGEST}/{info_hash}.torrent") as answer:
+            partial = parse(await answer.read())
+        assert (partial.info_hash, partial.manifest) == (info_hash, MANIFEST)
+        assert partial.trackers == (f"{rig.url}/announce",)
+        assert roots_in(LAYOUT, partial.trees) == {0: root(0)}
+        async with rig.session.get(f"{rig.url}{DIGEST}/{'0' * 64}.torrent") as answer:
             assert answer.status == 404
 
 
@@ -134,23 +134,23 @@ async def test_a_torrent_that_is_in_the_catalog_is_told_at_once() -> None:
     async with coordinator() as rig:
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
         async with rig.peer() as peer:
-            await peer.tell()
-            assert (await peer.until(lambda word: True)).born == INFO_HASH
+            await peer.update()
+            assert (await peer.until(lambda word: True)).assembled == INFO_HASH
 
 
-async def test_a_seeder_that_publishes_meanwhile_ends_the_birth() -> None:
+async def test_a_seeder_that_publishes_meanwhile_ends_the_assembly() -> None:
     async with coordinator() as rig, rig.peer() as peer:
-        await peer.tell()
+        await peer.update()
         await peer.until(lambda word: word.grant.pieces)
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
         deadline = time.monotonic() + BOUND
         while time.monotonic() < deadline:
-            await peer.tell()
+            await peer.update()
             try:
                 message = await peer.socket.receive(0.2)
             except TimeoutError:
                 continue
-            if parse_message(message.data).born == INFO_HASH:
+            if parse_message(message.data).assembled == INFO_HASH:
                 return
         raise AssertionError("it was not told")
 
@@ -162,7 +162,7 @@ async def test_the_manifest_must_be_that_of_the_address(text: str) -> None:
         assert (message.type, message.data) == (WSMsgType.CLOSE, WSCloseCode.UNSUPPORTED_DATA)
 
 
-async def test_what_is_wrong_is_withdrawn_and_has_no_birth_for_a_while() -> None:
+async def test_a_wrong_torrent_is_withdrawn_and_its_snapshot_has_no_assembly_for_a_while() -> None:
     async with coordinator() as rig:
         wrong = await rig.bear(wrong=0)
         assert wrong != INFO_HASH
@@ -170,7 +170,7 @@ async def test_what_is_wrong_is_withdrawn_and_has_no_birth_for_a_while() -> None
         assert [await rig.delete(wrong) for _ in range(2)] == [204, 204]
         with pytest.raises(NotFound):
             rig.catalog.find(Reference(MANIFEST.repo))
-        async with rig.session.get(rig.url + BIRTH) as response:
+        async with rig.session.get(rig.url + DIGEST) as response:
             assert response.status == 409
 
 

@@ -192,7 +192,7 @@ async def test_the_catalog_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = Catalog(max_bytes=len(one.raw) + len(two.raw) - 1)
     await catalog.publish(one)
     await catalog.publish(one)
-    with pytest.raises(NoSpace, match=r"^the catalog is full; withdraw torrents that nobody needs$"):
+    with pytest.raises(NoSpace, match=r"^the catalog is full; withdraw torrents that are not needed$"):
         await catalog.publish(two)
     monkeypatch.setattr(catalog_module, "MAX_REVISIONS", 2)
     with pytest.raises(NoSpace, match=r"^org/tiny has more than 2 revision names here$"):

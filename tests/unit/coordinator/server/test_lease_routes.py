@@ -34,8 +34,8 @@ class Peer:
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self.socket = socket
 
-    async def tell(self, *scarce: int, near: bool = True, want: int = 1, **fields: object) -> None:
-        demand = Demand(bits_of(scarce), near=near, want=want, **fields)  # type: ignore[arg-type]
+    async def update(self, *scarce: int, from_seeders: bool = True, want: int = 1, **fields: object) -> None:
+        demand = Demand(bits_of(scarce), from_seeders=from_seeders, want=want, **fields)  # type: ignore[arg-type]
         await self.socket.send_str(demand_text(demand, COUNT))
 
     async def word(self) -> CoordinatorMessage:
@@ -86,9 +86,9 @@ async def coordinator(token: str | None = None, *, budget: float = 0.0, grace: f
 async def test_peers_share_what_is_scarce_and_hear_of_the_seeders() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
         rig.sources.add(HASH, Source("http://s.test", "t0ken", "10.0.0.1:6881"))
-        await one.tell(0, 1)
+        await one.update(0, 1)
         await one.granted(0)
-        await other.tell(0, 1)
+        await other.update(0, 1)
         word = await other.granted(1)
         assert word.sources == (Source("http://s.test", "t0ken", "10.0.0.1:6881"),)
         assert word.grant.peers == 2
@@ -97,49 +97,49 @@ async def test_peers_share_what_is_scarce_and_hear_of_the_seeders() -> None:
 
 async def test_a_new_seeder_is_told_to_those_whose_leases_are_as_before() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
-        await one.tell(0)
+        await one.update(0)
         await one.granted(0)
-        await other.tell(0)
+        await other.update(0)
         await one.until(lambda word: word.grant.peers == 2)
         rig.sources.add(HASH, Source("http://s.test", "t0ken"))
-        await other.tell(0)
+        await other.update(0)
         assert (await one.until(lambda word: bool(word.sources))).grant.pieces == (0,)
 
 
 async def test_without_news_nothing_is_said() -> None:
     async with coordinator() as rig, rig.peer() as peer:
-        await peer.tell(0, near=False)
+        await peer.update(0, from_seeders=False)
         await peer.granted(0)
         for count in range(5):
-            await peer.tell(0, near=False, origin_bytes=count)
+            await peer.update(0, from_seeders=False, origin_bytes=count)
             await asyncio.sleep(2 * sessions.GATHER)
-        await peer.tell(near=False)
+        await peer.update(from_seeders=False)
         assert (await peer.word()).grant.pieces == ()
 
 
 async def test_who_comes_and_goes_is_no_news_while_there_are_others() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
-        await one.tell(0, near=False)
+        await one.update(0, from_seeders=False)
         await one.granted(0)
-        await other.tell(0, near=False)
+        await other.update(0, from_seeders=False)
         assert (await one.word()).grant.peers == 2
         async with rig.peer() as third:
-            await third.tell(0, near=False)
+            await third.update(0, from_seeders=False)
             assert (await third.word()).grant.peers == 3
-        await one.tell(near=False)
+        await one.update(from_seeders=False)
         assert (await one.word()).grant.pieces == ()
 
 
 async def test_a_token_is_needed() -> None:
     async with coordinator(TOKEN) as rig:
         async with rig.peer() as peer:
-            await peer.tell(0)
+            await peer.update(0)
             await peer.granted(0)
         rig.url = rig.url.removesuffix(f"/{TOKEN}")
-        assert await rig.refused(f"/leases/{HASH}") == (401, "this coordinator asks for its token")
+        assert await rig.refused(f"/leases/{HASH}") == (401, "this coordinator requires its token")
         rig.session.headers["Authorization"] = f"Bearer {TOKEN}"
         async with rig.peer() as peer:
-            await peer.tell(0)
+            await peer.update(0)
             await peer.granted(0)
 
 
@@ -151,9 +151,9 @@ async def test_a_torrent_that_is_not_in_the_catalog(path: str) -> None:
 
 async def test_a_hash_in_capitals_is_the_same() -> None:
     async with coordinator() as rig, rig.peer(HASH.upper()) as one, rig.peer() as other:
-        await one.tell(0)
+        await one.update(0)
         await one.granted(0)
-        await other.tell(0)
+        await other.update(0)
         assert (await other.word()).grant.peers == 2
 
 
@@ -161,14 +161,14 @@ async def test_a_hash_in_capitals_is_the_same() -> None:
     ("text", "reason"),
     [
         ("{", "the message is not a JSON object"),
-        ('{"want": 1}', "this is not what a peer lacks: KeyError('scarce')"),
+        ('{"want": 1}', "the message is not a peer's demand: KeyError('scarce')"),
     ],
 )
 async def test_what_cannot_be_understood_ends_the_connection_with_a_reason(text: str, reason: str) -> None:
     async with coordinator() as rig, rig.peer() as liar, rig.peer() as honest:
-        await liar.tell(0)
+        await liar.update(0)
         await liar.granted(0)
-        await honest.tell(0)
+        await honest.update(0)
         await liar.socket.send_str(text)
         await honest.granted(0)
         while (message := await liar.socket.receive(BOUND)).type is WSMsgType.TEXT:
@@ -189,9 +189,9 @@ async def test_bytes_and_endless_messages_end_the_connection(size: int) -> None:
 
 async def test_what_a_broken_connection_had_leased_goes_to_another_at_once() -> None:
     async with coordinator() as rig, rig.peer() as lost, rig.peer() as heir:
-        await lost.tell(0)
+        await lost.update(0)
         await lost.granted(0)
-        await heir.tell(0)
+        await heir.update(0)
         assert (await heir.word()).grant.pieces == ()
         began = time.monotonic()
         lost.socket._response.connection.transport.abort()  # type: ignore[union-attr]
@@ -201,23 +201,23 @@ async def test_what_a_broken_connection_had_leased_goes_to_another_at_once() -> 
 
 async def test_who_comes_back_under_its_id_takes_the_place_of_its_old_connection() -> None:
     async with coordinator(budget=1.0) as rig, rig.peer(id="x") as old, rig.peer() as other:
-        await old.tell(0, 1, near=False, origin_bytes=5)
+        await old.update(0, 1, from_seeders=False, origin_bytes=5)
         await old.granted(0)
-        await other.tell(near=False)
+        await other.update(from_seeders=False)
         async with rig.peer(id="x") as new:
             while (await old.socket.receive(BOUND)).type is WSMsgType.TEXT:
                 pass
-            await new.tell(0, 1, near=False, origin_bytes=5, leased=1)
+            await new.update(0, 1, from_seeders=False, origin_bytes=5, leased=1)
             word = await new.granted(0)
             assert (word.grant.peers, word.grant.origin_bytes) == (2, 5)
 
 
 async def test_who_comes_back_later_is_counted_once() -> None:
     async with coordinator(budget=1.0) as rig, rig.peer() as other:
-        await other.tell(0, near=False)
+        await other.update(0, from_seeders=False)
         for _ in range(3):
             async with rig.peer(id="x") as peer:
-                await peer.tell(near=False, origin_bytes=5)
+                await peer.update(from_seeders=False, origin_bytes=5)
                 assert (await peer.word()).grant.origin_bytes == 5
 
 
@@ -225,17 +225,17 @@ async def test_a_swarm_that_nobody_is_in_is_forgotten() -> None:
     async with coordinator(budget=1.0) as rig:
         for _ in range(2):
             async with rig.peer() as peer:
-                await peer.tell(0, near=False, origin_bytes=2 * PUBLICATION.size)
+                await peer.update(0, from_seeders=False, origin_bytes=2 * PUBLICATION.size)
                 assert (await peer.word()).grant.refused
         async with rig.peer() as peer:
-            await peer.tell(0, near=False)
+            await peer.update(0, from_seeders=False)
             assert (await peer.granted(0)).grant.origin_bytes == 0
 
 
 async def test_a_full_swarm_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_PEERS", 1)
     async with coordinator() as rig, rig.peer() as peer:
-        await peer.tell(0)
+        await peer.update(0)
         await peer.granted(0)
         assert await rig.refused(f"/leases/{HASH}") == (400, "this swarm has 1 peers already")
 
@@ -245,22 +245,22 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_is_gone_in_the_end(
 ) -> None:
     monkeypatch.setattr(sessions, "SEND_TIMEOUT", 1.0)
     async with coordinator() as rig, rig.peer() as deaf, rig.peer() as other, not_reading(deaf):
-        await deaf.tell(0)
+        await deaf.update(0)
         for number in range(20):  # each word is more than sockets hold for long
             token = f"{number}".ljust(1 << 20)
             rig.sources.add(HASH, Source("http://s.test", token))
             began = time.monotonic()
-            await other.tell(1)
+            await other.update(1)
             await other.until(lambda word, token=token: bool(word.sources) and word.sources[0].token == token)
             assert time.monotonic() - began < sessions.SEND_TIMEOUT
-            await deaf.tell(0)
+            await deaf.update(0)
         while (await told_again(other)).grant.peers == 2:
             pass
 
 
 async def told_again(peer: Peer) -> CoordinatorMessage:
     """Its next word; it speaks meanwhile, as peers do."""
-    await peer.tell(1)
+    await peer.update(1)
     return await peer.word()
 
 
@@ -278,7 +278,7 @@ async def test_the_end_of_a_coordinator_is_said_and_quick() -> None:
         async with coordinator() as rig:
             peers = [await stack.enter_async_context(rig.peer()) for _ in range(5)]
             for peer in peers:
-                await peer.tell(*range(COUNT))
+                await peer.update(*range(COUNT))
             hearing = [asyncio.create_task(closing(peer)) for peer in peers]
             await asyncio.sleep(0.05)
             began = time.monotonic()

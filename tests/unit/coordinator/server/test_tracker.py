@@ -64,7 +64,7 @@ def test_from_loopback_a_peer_may_say_where_others_reach_it() -> None:
 
 
 def test_an_announce_needs_an_address() -> None:
-    with pytest.raises(InvalidInput, match=r"^announces need an IP address to come from$"):
+    with pytest.raises(InvalidInput, match=r"^an announce must come from an IP address$"):
         tracker().announce(announce(), "")
 
 

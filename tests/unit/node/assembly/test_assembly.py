@@ -104,7 +104,7 @@ async def test_nodes_pull_one_copy_together_and_give_each_other_the_rest(site: S
 async def test_they_exchange_what_they_have_while_the_rest_is_pulled(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial_torrents, "LEAST_BYTES", 256 << 10)
+    monkeypatch.setattr(partial_torrents, "MIN_BYTES", 256 << 10)
     async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
         done = await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3, 4)))
         assert SIZE <= hub.sent <= 1.02 * SIZE
@@ -119,7 +119,7 @@ async def test_they_exchange_what_they_have_while_the_rest_is_pulled(
 async def test_what_was_exchanged_is_not_pulled_again_by_who_goes_on_alone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial_torrents, "LEAST_BYTES", 256 << 10)
+    monkeypatch.setattr(partial_torrents, "MIN_BYTES", 256 << 10)
     monkeypatch.setattr(assembly, "ALONE_FOR", 0.1)
     async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
         stays, goes = (asyncio.create_task(site.fetch(number, hub)) for number in (2, 3))
@@ -171,7 +171,7 @@ async def test_a_lie_costs_the_torrent_and_nobody_loops(site: Site) -> None:
         assert site.catalog.publications() == []
         for number in (2, 3):
             (note,) = site.alone(number)
-            assert "nobody vouched for it" in note
+            assert "no seeder has confirmed the torrent" in note
         await site.fetch(4, hub)
         (note,) = site.alone(4)
         assert "the coordinator cannot bring those together who want it" in note
@@ -184,7 +184,7 @@ async def test_a_mirror_that_always_lies_is_named(site: Site) -> None:
     assert site.published(2) == site.published(3) == {}
 
 
-async def test_a_coordinator_that_knows_no_births(site: Site) -> None:
+async def test_a_coordinator_without_assembly(site: Site) -> None:
     async def nothing(_request: web.Request) -> web.Response:
         return web.json_response({"code": "not_found", "message": "no", "hint": ""}, status=404)
 
@@ -221,7 +221,7 @@ async def test_a_part_of_the_files_is_taken_alone(site: Site) -> None:
     assert site.catalog.publications() == []
 
 
-async def test_the_torrent_that_is_kept_is_the_one_that_was_born(site: Site) -> None:
+async def test_the_stored_torrent_is_the_assembled_one(site: Site) -> None:
     async with FakeHub(site.swarm.snapshot, rate=3_000_000) as hub, site.coordinator():
         await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3)))
     manifest = site.swarm.snapshot.manifest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.assembly import birth_layout
+from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.node.assembly import slices
 from p2pmodel.node.assembly.piece_roots import roots_of, take_stock
@@ -23,7 +23,7 @@ CONTENTS = {
 }
 SNAPSHOT = snapshot_of(CONTENTS)
 MANIFEST = SNAPSHOT.manifest
-LAYOUT = birth_layout(MANIFEST)
+LAYOUT = assembly_layout(MANIFEST)
 
 
 def staged_files(cache: HubCache) -> StagedFiles:

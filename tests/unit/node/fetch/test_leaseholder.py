@@ -22,7 +22,7 @@ from tests.support.node_swarm import assert_nothing_runs
 
 URL = "http://c.test/t0ken"
 SEEDER = Source("/source", "t0ken", "10.0.0.9:6881", "rack-1")
-WAITING = Demand(7, near=False, want=0)
+WAITING = Demand(7, from_seeders=False, want=0)
 CROWD = CoordinatorMessage(Grant((1,), peers=3), (SEEDER,))
 ALONE = CoordinatorMessage(Grant((1,), peers=1), (SEEDER,))
 
@@ -66,7 +66,7 @@ class FakeFeed:
         self.grants.append((grant, late))
 
     def demand(self) -> Demand:
-        return Demand(3, near=True)
+        return Demand(3, from_seeders=True)
 
 
 class FakeTorrent:
@@ -138,7 +138,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
 async def test_before_there_is_a_feed_it_says_what_is_missing_and_that_it_waits(rig: Rig) -> None:
     assert rig.holder.demand() == WAITING
     async with rig.running(CROWD):
-        assert rig.holder.demand() == Demand(3, near=True)
+        assert rig.holder.demand() == Demand(3, from_seeders=True)
         assert rig.connection.changes >= 1
 
 

@@ -357,7 +357,7 @@ async def test_what_was_leased_for_a_seeder_is_not_taken_from_mirrors_before_the
         await rig.until(lambda: rig.seeders.at_once == 0, "they have failed")
         await asyncio.sleep(0.05)
         assert rig.origin.asked == []
-        assert not rig.feed.demand().near
+        assert not rig.feed.demand().from_seeders
         await rig.until_fed([0, 1])
 
 
@@ -389,7 +389,7 @@ async def test_who_can_pull_from_nobody_wants_nothing(rig: Rig, tmp_path: Path) 
     assert alone.feed.demand().want == 0
     alone.seeders.usable = True
     assert alone.feed.demand().want > 0
-    assert alone.feed.demand().near
+    assert alone.feed.demand().from_seeders
 
 
 async def test_while_mirrors_are_paused_nothing_is_wanted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,7 @@ def test_a_mirror_that_lied_once_costs_the_torrent(nodes: Nodes, model: Path) ->
     for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:3]]]:
         assert done.code == 0, done.err
         (note,) = notes(done)
-        assert "nobody vouched for it; taking it from the mirrors alone" in note
+        assert "no seeder has confirmed the torrent; downloading from the mirrors alone" in note
         cluster.check(done.json["path"])
     assert cluster.torrents() == 0
 
