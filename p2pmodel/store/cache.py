@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from p2pmodel.store.files.disk import names_in, translated
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.staging import Staging
+from p2pmodel.store.state.blob_marks import BlobMarks
 from p2pmodel.store.state.verified_blobs import VerifiedBlobs
+
+BlobKey = tuple[RepoId, str]
+"""A repository and the etag of one of its files."""
+
+CORRUPT_FOR = 24 * 3600.0
+"""Seconds after corruption in which a client may still hold wrong bytes and resume behind them."""
 
 
 class HubCache:
@@ -55,6 +63,9 @@ class RepoCache:
         self.private = self.folder / ".p2pmodel"
         """What is ours alone; huggingface_hub passes it over and deletes it with the repository."""
         self.tmp = self.private / "tmp"
+        self.served = BlobMarks(self.private / "last-served")
+        """The blobs that a pull-through mirror downloaded, and when each was last served."""
+        self._corrupt = BlobMarks(self.private / "corrupt")
         self._verified = VerifiedBlobs(self.private / "verified.jsonl")
 
     @translated()
@@ -103,6 +114,10 @@ class RepoCache:
         """Where the snapshot folder of `commit` is, or would be."""
         return self.folder / "snapshots" / commit
 
+    def key(self, file: ManifestFile) -> BlobKey:
+        """What tells the content of `file` from all other content in this cache."""
+        return self.repo, file.etag
+
     def blob_path(self, file: ManifestFile) -> Path:
         """Where the blob of `file` belongs; possibly a symlink into the hub's shared store: never write to it."""
         return self.folder / "blobs" / file.etag
@@ -132,6 +147,21 @@ class RepoCache:
     def staging(self, commit: str) -> Staging:
         """The place where files of `commit` are assembled."""
         return Staging(self.private, commit)
+
+    def partial_path(self, file: ManifestFile) -> Path:
+        """Where a pull-through mirror assembles `file`. By content, not by commit: any commit with the same content
+        resumes it."""
+        return self.private / "partial" / f"{file.etag}.part"
+
+    def mark_corrupt(self, file: ManifestFile) -> None:
+        """Clients may have read wrong bytes of `file`, and may come back for the rest. Blocks."""
+        self._corrupt.set(file)
+
+    def recently_corrupt(self, file: ManifestFile) -> bool:
+        """Whether a client may hold wrong bytes of `file` from this cache: it must get the whole file, not the rest of
+        it. Blocks."""
+        at = self._corrupt.time(file.etag)
+        return at is not None and time.time() - at < CORRUPT_FOR
 
     def is_verified(self, file: ManifestFile) -> bool:
         """Whether the blob of `file` was hashed here before and has not changed since (size, mtime, inode)."""

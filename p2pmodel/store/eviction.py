@@ -10,18 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.names import RepoId
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
-from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
 from p2pmodel.store.files.disk import translated
 from p2pmodel.store.files.partial_file import remove_record
 from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob
-
-Key = tuple[RepoId, str]
-"""A repository and an etag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +31,22 @@ class _Item:
     served: float | None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> BlobKey:
         return self.repo.repo, self.etag
 
 
 @translated()
-def mark_served(repo: RepoCache, file: ManifestFile) -> None:
-    """`file`, which a mirror pulled, is being served now."""
-    mark = _mark(repo, file.etag)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-
-
-@translated()
-def renew_served(repo: RepoCache, file: ManifestFile) -> None:
-    """As `mark_served` if a mirror pulled it; otherwise nothing."""
-    with suppress(FileNotFoundError):
-        os.utime(_mark(repo, file.etag))
-
-
-@translated()
 def make_room(
-    cache: HubCache, budget: int, arriving: Mapping[Key, int], in_use: Callable[[Key], bool]
+    cache: HubCache, budget: int, growing: Mapping[BlobKey, int], in_use: Callable[[BlobKey], bool]
 ) -> list[tuple[RepoId, str, int]]:
-    """Remove what was served longest ago until the cache, with all of `arriving` (size by key) in it, has at most
+    """Remove what was served longest ago until the cache, with all of `growing` (size by key) in it, has at most
     `budget` bytes. Returns what went: repository, etag, size.
 
     What is `in_use` stays. Raises NoSpace if the budget is too small even without anything that could go, Unavailable
     if only what is in use is in the way; nothing is removed then.
     """
-    items = [item for item in _items(cache) if item.key not in arriving]
-    total = sum(item.size for item in items) + sum(arriving.values())
+    items = [item for item in _items(cache) if item.key not in growing]
+    total = sum(item.size for item in items) + sum(growing.values())
     removable = [item for item in items if item.served is not None]
     fixed = total - sum(item.size for item in removable)
     if fixed > budget:
@@ -94,7 +75,7 @@ def _items(cache: HubCache) -> Iterator[_Item]:
         except InvalidInput:
             continue
         yield from _blobs(repo)
-        for part in (repo.private / "arriving").glob("*.part"):
+        for part in (repo.private / "partial").glob("*.part"):
             with suppress(FileNotFoundError):
                 yield _Item(repo, part.stem, part, allocated(part), part.stat().st_mtime)
         for staged in (repo.private / "staging").glob("*/*.part"):
@@ -110,14 +91,7 @@ def _blobs(repo: RepoCache) -> Iterator[_Item]:
             # A link leads into the hub's shared store, which is not ours.
             if entry.is_file(follow_symlinks=False):
                 size = entry.stat(follow_symlinks=False).st_size
-                yield _Item(repo, entry.name, Path(entry.path), size, _served(repo, entry.name))
-
-
-def _served(repo: RepoCache, etag: str) -> float | None:
-    try:
-        return _mark(repo, etag).stat().st_mtime
-    except OSError:
-        return None
+                yield _Item(repo, entry.name, Path(entry.path), size, repo.served.time(entry.name))
 
 
 def _remove(item: _Item) -> None:
@@ -126,7 +100,7 @@ def _remove(item: _Item) -> None:
     else:
         _remove_links(item.repo, item.etag)
     item.path.unlink(missing_ok=True)
-    _mark(item.repo, item.etag).unlink(missing_ok=True)
+    item.repo.served.remove(item.etag)
 
 
 def _remove_links(repo: RepoCache, etag: str) -> None:
@@ -163,7 +137,3 @@ def _remove_empty(folder: Path, stop: Path) -> None:
         except OSError:
             return
         folder = folder.parent
-
-
-def _mark(repo: RepoCache, etag: str) -> Path:
-    return repo.private / "served" / etag

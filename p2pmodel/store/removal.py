@@ -67,13 +67,13 @@ def _remove_blob(repo: RepoCache, etag: str) -> int:
     path = repo.folder / "blobs" / etag
     size = 0 if path.is_symlink() else allocated(path)
     path.unlink(missing_ok=True)
-    (repo.private / "served" / etag).unlink(missing_ok=True)
+    repo.served.remove(etag)
     return size
 
 
 def _anything_left(repo: RepoCache) -> bool:
     """Whether anybody has something here yet: blobs of a client at work, or what is being staged."""
-    for folder in (repo.folder / "blobs", repo.private / "staging", repo.private / "arriving"):
+    for folder in (repo.folder / "blobs", repo.private / "staging", repo.private / "partial"):
         with suppress(FileNotFoundError):
             if any(folder.iterdir()):
                 return True

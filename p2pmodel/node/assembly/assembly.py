@@ -28,13 +28,13 @@ from p2pmodel.node.assembly.piece_roots import PieceStock, roots_of, take_stock
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.node.snapshot.file_windows import FileWindows
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.resolve import download_torrent
 from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.space import check_space
+from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo, parse
 
@@ -84,10 +84,10 @@ class AssemblyDownload:
         engine: Callable[[], Awaitable[Engine]],
         settings: SwarmSettings,
         reporter: Reporter,
-        arriving: FileWindows | None = None,
+        growing: GrowingFiles | None = None,
     ) -> None:
         self._manifest = manifest
-        self._arriving = arriving or FileWindows()
+        self._growing = growing or GrowingFiles()
         self._refs = refs
         self._repo = repo
         self._origin = origin
@@ -289,7 +289,7 @@ class AssemblyDownload:
             self._reporter,
             pulled_before=self._gathered.pulled_bytes,
             traded_before=self._gathered.size(self._gathered.traded),
-            arriving=self._arriving,
+            growing=self._growing,
         )
         self._mirroring = True
         work = asyncio.ensure_future(mirroring.run(self._manifest.files, self._refs))

@@ -28,9 +28,9 @@ from p2pmodel.node.fetch.piece_feed import PieceFeed
 from p2pmodel.node.fetch.piece_stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
+from p2pmodel.node.fetch.readable_files import ReadableFiles
 from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.fetch.transfer_windows import TransferWindows
 from p2pmodel.node.reporter import Phase
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.thread_progress import stoppable
@@ -103,12 +103,12 @@ class Attempt:
         self._leases = leases
         self._seeders = seeders
         self._left = False
-        self._windows = TransferWindows(
+        self._readable = ReadableFiles(
             context.metainfo,
             context.repo,
-            context.arriving,
+            context.growing,
             durable=lambda: context.record.durable,
-            waited_for=self._bring_first,
+            request=self._bring_first,
         )
         self._publisher = Publisher(
             context.repo,
@@ -117,7 +117,7 @@ class Attempt:
             torrent,
             inventory,
             missing=self._stats.missing,
-            on_right=self._windows.verified,
+            on_right=self._readable.verified,
         )
 
     async def run(self, start: Start) -> None:
@@ -125,7 +125,7 @@ class Attempt:
 
         Raises DamagedFile, WrongTorrent, or the reason why the pieces cannot be had.
         """
-        with self._windows.shown(self._context.plan.files - self._inventory.complete, self._inventory.paths):
+        with self._readable.written(self._context.plan.files - self._inventory.complete, self._inventory.paths):
             start(self.follow_events())
             start(self._context.record.run(self.torrent))
             start(self._watch_for_stall())
@@ -135,10 +135,10 @@ class Attempt:
             try:
                 await self._publish()
             except DamagedFile as damage:
-                await self._windows.damaged(damage.index)
+                await self._readable.corrupt(damage.index)
                 raise
             except WrongTorrent:
-                await self._windows.doubted()
+                await self._readable.corrupt_unverified()
                 raise
 
     async def leave(self) -> None:

@@ -20,9 +20,9 @@ from p2pmodel.node.fetch.publisher import DamagedFile
 from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.reporter import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed, WebSeedOffer
-from p2pmodel.node.snapshot.file_windows import FileWindows
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine, SwarmStatus
 
 REPORT_EVERY = 0.2
@@ -39,7 +39,7 @@ _NOT_JOINED = SwarmStatus(frozenset(), (), 0, 0, 0, 0, 0, 0, 0)
 class Download:
     """One download and its seeding: `async with`, then `download()`, then `seed()`.
 
-    `arriving` gives access to its files while they grow; `web_seed` serves them over HTTP once all are complete.
+    `growing` gives access to its files while they grow; `web_seed` serves them over HTTP once all are complete.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Download:
         repo: RepoCache,
         origin: Origin | None,
         reporter: Reporter,
-        arriving: FileWindows | None = None,
+        growing: GrowingFiles | None = None,
         web_seed: WebSeed | None = None,
     ) -> None:
         staging = repo.staging(plan.metainfo.manifest.commit)
@@ -61,7 +61,7 @@ class Download:
             repo,
             origin,
             reporter,
-            arriving or FileWindows(),
+            growing or GrowingFiles(),
             staging,
             self._stats,
             HaveRecord(staging, plan.metainfo, self._stats),

@@ -24,7 +24,6 @@ from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.origin_registry import OriginRegistry
 from p2pmodel.node.reporter import PhaseClock, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
-from p2pmodel.node.snapshot.file_windows import FileWindows
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, Target, TorrentTarget, find_reference, find_torrent
@@ -32,6 +31,7 @@ from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -74,7 +74,7 @@ class NodeContext:
 
     engine: Engine
     cache: HubCache
-    arriving: FileWindows = field(default_factory=FileWindows)
+    growing: GrowingFiles = field(default_factory=GrowingFiles)
     origins: OriginRegistry = field(default_factory=OriginRegistry)
     """Those of its fetches, to look at."""
     pace: PullPace = field(default_factory=PullPace)
@@ -103,7 +103,7 @@ class Fetch:
         self._reporter = reporter
         self._home = home
         self._cache = home.cache if home else HubCache(settings.cache_dir)
-        self._arriving = home.arriving if home else FileWindows()
+        self._growing = home.growing if home else GrowingFiles()
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self._latest = Progress("finding")
@@ -177,7 +177,7 @@ class Fetch:
                 engine=engine.started,
                 settings=self._settings.swarm,
                 reporter=self._watched,
-                arriving=self._arriving,
+                growing=self._growing,
             )
             outcome = await assembly.run()
         if outcome.metainfo and not (outcome.complete and not self._serves):
@@ -200,7 +200,7 @@ class Fetch:
                 self._watched,
                 pulled_before=before.pulled_bytes if before else 0,
                 traded_before=before.traded_bytes if before else 0,
-                arriving=self._arriving,
+                growing=self._growing,
             )
             await mirroring.run(files, found.refs)
         on_ready(self._fetched(found.manifest))
@@ -250,7 +250,7 @@ class Fetch:
                 repo=repo,
                 origin=origin,
                 reporter=self._watched,
-                arriving=self._arriving,
+                growing=self._growing,
                 web_seed=self._home.web_seed if self._home else None,
             ) as transfer,
         ):

@@ -7,10 +7,10 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.node.fetch.have_record import HaveRecord
 from p2pmodel.node.fetch.piece_stats import PieceStats
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.file_windows import FileWindows
 from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
@@ -58,7 +58,7 @@ class DownloadContext:
     repo: RepoCache
     origin: Origin | None
     reporter: Reporter
-    arriving: FileWindows
+    growing: GrowingFiles
     staging: Staging
     stats: PieceStats
     record: HaveRecord

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from p2pmodel.core.sizes import human
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.store.cache import HubCache
-from p2pmodel.store.eviction import Key, make_room
+from p2pmodel.store.cache import BlobKey, HubCache
+from p2pmodel.store.eviction import make_room
 
 
 class CacheBudget:
@@ -18,11 +18,11 @@ class CacheBudget:
         self._cache = cache
         self._max_bytes = max_bytes
         self._reporter = reporter
-        self._kept: Counter[Key] = Counter()
+        self._kept: Counter[BlobKey] = Counter()
         self._turn = asyncio.Lock()
 
     @contextmanager
-    def keeping(self, key: Key) -> Iterator[None]:
+    def keeping(self, key: BlobKey) -> Iterator[None]:
         """The content of `key` is being served."""
         self._kept[key] += 1
         try:
@@ -32,13 +32,13 @@ class CacheBudget:
             if not self._kept[key]:
                 del self._kept[key]
 
-    async def make(self, arriving: Mapping[Key, int]) -> None:
-        """See that all of `arriving` (sizes) fits, removing what was served longest ago. Raises as `make_room`."""
+    async def make(self, growing: Mapping[BlobKey, int]) -> None:
+        """See that all of `growing` (sizes) fits, removing what was served longest ago. Raises as `make_room`."""
         if self._max_bytes is None:
             return
         async with self._turn:
             gone = await asyncio.to_thread(
-                make_room, self._cache, self._max_bytes, arriving, lambda key: key in self._kept
+                make_room, self._cache, self._max_bytes, growing, lambda key: key in self._kept
             )
         if gone:
             size = human(sum(size for _, _, size in gone))

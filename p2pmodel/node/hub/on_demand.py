@@ -9,32 +9,29 @@ Invariants, to re-check when editing:
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.names import Reference, RepoId
 from p2pmodel.core.single_flight import SingleFlight
-from p2pmodel.core.tasks import in_thread
 from p2pmodel.core.views import TransferView
-from p2pmodel.errors import IntegrityError, NotFound, NotYet, P2PModelError, Unavailable, restored
+from p2pmodel.errors import NotFound, NotYet, Unavailable, restored
 from p2pmodel.node.fetch.fetch import FetchRequest
 from p2pmodel.node.hub.file_groups import group_of
 from p2pmodel.node.hub.manifest_source import ManifestSource
+from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import UpstreamRevisions
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.file_windows import FileWindow, Key
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, from_coordinators
 from p2pmodel.origin.origin import warm_up
-from p2pmodel.store.arrivals import is_tainted, taint
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import translated
+from p2pmodel.store.growing_file import GrowingFileReader
 from p2pmodel.store.state.revisions import revisions_at
 from p2pmodel.store.state.transfer_records import transfer_id
 
@@ -43,7 +40,7 @@ METADATA_TTL = 60.0
 
 LOOK_EVERY = 0.2
 """Seconds from look to look: as often as a transfer says how far it is."""
-WINDOW_WITHIN = 5.0
+OPEN_WITHIN = 5.0
 """Seconds in which something of a file must be to be seen, or its client is asked to come again: with the wait for the
 first byte it is less than the 10 s that hub clients wait. What it wants goes before all that is not asked for yet:
 peers are asked 3 s ahead, and what they send is written within a second or so."""
@@ -61,7 +58,7 @@ class HubContent:
         self._starting: SingleFlight[tuple[str, Selection], None] = SingleFlight()
         self._asked: set[tuple[str, Selection]] = set()
         """Transfers, and what of them they have been told to bring."""
-        self._wanted: dict[Key, _WantedFile] = {}
+        self._downloads = SharedDownloads(self._download, reporter)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -97,7 +94,7 @@ class HubContent:
 
     def tainted(self, manifest: Manifest, file: ManifestFile) -> bool:
         """Whether clients may hold wrong bytes of `file`, so that a part of it may not be served. Touches the disk."""
-        return is_tainted(self.repo(manifest), file)
+        return self.repo(manifest).recently_corrupt(file)
 
     def show(self, manifest: Manifest, file: ManifestFile) -> None:
         """Which snapshots there are is the transfers' affair."""
@@ -112,59 +109,45 @@ class HubContent:
             self._want(manifest, file)
 
     @asynccontextmanager
-    async def reader(self, manifest: Manifest, file: ManifestFile) -> AsyncIterator["ContentReader"]:
-        """A view of `file` while it arrives. Raises NotYet if nothing is to be seen soon, or what its transfer fails
-        with."""
-        wanted = self._want(manifest, file)
-        opened = None
-        while opened is None:  # it may get its blob name just before it is opened by the one it had
-            path, window = await self._somewhere(wanted)
-            opened = await in_thread(partial(_open, path), lambda file: file and file.close())
-            if opened is None and window is None:
-                raise Unavailable(f"{file.path} of {manifest.repo} was taken away", hint="ask again")
-        with opened:
-            yield ContentReader(self, wanted, opened, window)
-
-    def window(self, key: Key) -> FileWindow | None:
-        """What can be seen of a file that is arriving."""
-        return self._node.home.arriving.window(key)
-
-    def _want(self, manifest: Manifest, file: ManifestFile) -> "_WantedFile":
-        key = manifest.repo, file.etag
-        wanted = self._wanted.get(key)
-        if wanted is None:
-            # On the event loop on purpose: it takes less than a hop to a thread, and no cancellation can lose it.
-            with translated():
-                locked = self.cache.locks.try_acquire(manifest.repo, file)
-            wanted = self._wanted[key] = _WantedFile(key, self.repo(manifest), manifest, file)
-            wanted.task = asyncio.create_task(self._bring(wanted, locked=locked))
-        return wanted
-
-    async def _bring(self, wanted: "_WantedFile", *, locked: bool) -> None:
+    async def reader(self, manifest: Manifest, file: ManifestFile) -> AsyncIterator[GrowingFileReader]:
+        """A reader of `file` while it is downloaded. Raises NotYet if nothing can be read soon, or what its transfer
+        fails with."""
+        shared = self._want(manifest, file)
         try:
-            await self._start(wanted)
-            await self._published(wanted)
-        except P2PModelError as error:
-            wanted.failure = error
-            if isinstance(error, IntegrityError):
-                await asyncio.to_thread(taint, wanted.repo, wanted.file)
-            if not isinstance(error, NotYet):
-                self._reporter.note(f"{wanted.file.path} of {wanted.repo.repo} did not come: {error}")
-        finally:
-            del self._wanted[wanted.key]
-            if locked:
-                self.cache.locks.release(wanted.repo.repo, wanted.file)
+            async with asyncio.timeout(OPEN_WITHIN):
+                reader = await shared.growing.open()
+        except TimeoutError:
+            view = self._view(_transfer_of(shared))
+            first = "others go first" if view is not None and view.state == "queued" else "nothing of it is here"
+            raise NotYet(f"{file.path} of {manifest.repo} is to come: {first}", hint="ask again") from None
+        with reader:
+            yield reader
 
-    async def _start(self, wanted: "_WantedFile") -> None:
+    def _want(self, manifest: Manifest, file: ManifestFile) -> SharedDownload:
+        repo, locks = self.repo(manifest), self.cache.locks
+        shared = self._downloads.get(repo.key(file))
+        if shared is not None:
+            return shared
+        # On the event loop on purpose: it takes less than a hop to a thread, and no cancellation can lose it.
+        with translated():
+            locked = locks.try_acquire(manifest.repo, file)
+        release = partial(locks.release, manifest.repo, file) if locked else _ignore
+        return self._downloads.start(manifest, self._node.home.growing.file(repo, file), release)
+
+    async def _download(self, shared: SharedDownload) -> None:
+        await self._start(shared)
+        await self._published(shared)
+
+    async def _start(self, shared: SharedDownload) -> None:
         """Let the node's transfer of this snapshot bring the file, and those that are wanted with it."""
-        what = wanted.ident, group_of(wanted.manifest, wanted.file)
-        view = self._view(wanted.ident)
+        what = _transfer_of(shared), group_of(shared.manifest, shared.file)
+        view = self._view(_transfer_of(shared))
         if view is not None and view.state == "paused":
             raise Unavailable(f"the transfer of {view.repo} is paused", hint=f"p2pmodel resume {view.repo}")
         if view is None or view.state == "failed" or view.complete:
             self._asked.discard(what)
         if what not in self._asked:
-            await self._starting.join(what, lambda: self._ask(wanted.manifest, what))
+            await self._starting.join(what, lambda: self._ask(shared.manifest, what))
 
     async def _ask(self, manifest: Manifest, what: tuple[str, Selection]) -> None:
         selection = what[1]
@@ -180,37 +163,19 @@ class HubContent:
         await node.start(request, found=replace(found, refs=tuple(names)))
         self._asked.add(what)
 
-    async def _published(self, wanted: "_WantedFile") -> None:
+    async def _published(self, shared: SharedDownload) -> None:
         """Return once the blob is here. Raises why it will not be."""
         while True:
-            version, view = self._node.version.value, self._view(wanted.ident)
-            if await asyncio.to_thread(wanted.repo.blob, wanted.file) is not None:
+            version, view = self._node.version.value, self._view(_transfer_of(shared))
+            if await asyncio.to_thread(shared.repo.blob, shared.file) is not None:
                 return
             if view is None:
-                raise Unavailable(f"the transfer of {wanted.repo.repo} was cancelled", hint="ask again to start it")
+                raise Unavailable(f"the transfer of {shared.repo.repo} was cancelled", hint="ask again to start it")
             if view.trouble is not None:
                 raise restored(view.trouble.code, view.trouble.message, hint=view.trouble.hint)
             if view.state == "paused" or view.complete:
                 raise NotYet(f"the transfer of {view.repo} has stopped", hint="ask again")
             await self._node.version.beyond(version, timeout=LOOK_EVERY)
-
-    async def _somewhere(self, wanted: "_WantedFile") -> tuple[Path, FileWindow | None]:
-        """Where the file can be read from, and its window unless it is a blob already."""
-        try:
-            async with asyncio.timeout(WINDOW_WITHIN):
-                while not wanted.ended:
-                    window = self.window(wanted.key)
-                    if window is not None:
-                        if await asyncio.to_thread(window.path.exists):
-                            return window.path, window
-                        window.waited_for(0)
-                    await asyncio.wait([wanted.task], timeout=LOOK_EVERY / 4)
-        except TimeoutError:
-            view = self._view(wanted.ident)
-            first = "others go first" if view is not None and view.state == "queued" else "nothing of it is here"
-            raise NotYet(f"{wanted.file.path} of {wanted.repo.repo} is to come: {first}", hint="ask again") from None
-        wanted.check()
-        return wanted.repo.blob_path(wanted.file), None
 
     def _view(self, ident: str) -> TransferView | None:
         try:
@@ -219,80 +184,14 @@ class HubContent:
             return None
 
     async def _stop(self) -> None:
-        tasks = [self._getting_ready, *(wanted.task for wanted in self._wanted.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._getting_ready.cancel()
+        await asyncio.gather(self._getting_ready, return_exceptions=True)
+        await self._downloads.close()
 
 
-class ContentReader:
-    """One client's view of a file: `file` is where the bytes are, `ready` says which of them may be read."""
-
-    def __init__(self, on_demand: HubContent, wanted: "_WantedFile", file: BinaryIO, window: FileWindow | None) -> None:
-        self.file = file
-        self._on_demand = on_demand
-        self._wanted = wanted
-        self._window = window
-
-    async def ready(self, offset: int) -> int:
-        """Wait for the byte at `offset`; the end of what may be read from there. Raises what the transfer fails with,
-        and Unavailable when what was shown is no part of the file any more."""
-        size = self._wanted.file.size
-        while self._window is not None:
-            self._check_window(self._window)
-            end = self._window.shown(offset, size)
-            if end > offset:
-                return end
-            if self._wanted.ended:
-                self._wanted.check()
-                await asyncio.to_thread(self._check_same)
-                break
-            self._window.waited_for(offset)
-            await self._window.settled(LOOK_EVERY)
-            # A transfer that was told to bring more begins anew, and shows the same file again.
-            latest = self._on_demand.window(self._wanted.key)
-            if latest is not None and latest.path == self._window.path and not self._window.wrong:
-                self._window = latest
-        return size
-
-    def _check_window(self, window: FileWindow) -> None:
-        if window.wrong:
-            raise Unavailable(f"wrong bytes came for {self._wanted.file.path}", hint="ask for all of it again")
-
-    def _check_same(self) -> None:
-        """The blob may have come by another way: then what is read here is not what was published."""
-        blob = self._wanted.repo.blob(self._wanted.file)
-        if blob is None or not os.path.samestat(blob.stat(), os.fstat(self.file.fileno())):
-            raise Unavailable(f"{self._wanted.file.path} came by another way", hint="ask again for the rest")
+def _transfer_of(shared: SharedDownload) -> str:
+    return transfer_id(shared.manifest.repo, shared.manifest.commit)
 
 
-class _WantedFile:
-    """A file that somebody asked for and that is not here yet."""
-
-    def __init__(self, key: Key, repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
-        self.key = key
-        self.repo = repo
-        self.manifest = manifest
-        self.file = file
-        self.ident = transfer_id(manifest.repo, manifest.commit)
-        self.failure: P2PModelError | None = None
-        self.task: asyncio.Task[None]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is here, or will not come."""
-        return self.task.done()
-
-    def check(self) -> None:
-        """It has ended: raise what it failed with."""
-        if self.task.cancelled():
-            raise Unavailable("the node is stopping", hint="ask again once it has started anew")
-        if self.failure is not None:
-            raise self.failure.with_traceback(None)
-        self.task.result()
-
-
-def _open(path: Path) -> BinaryIO | None:
-    with translated(), suppress(FileNotFoundError):
-        return path.open("rb", buffering=0)
-    return None
+def _ignore() -> None:
+    """Nothing is to be released."""

@@ -5,7 +5,6 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from p2pmodel.core.layout import MIB, piece_length_for
 from p2pmodel.core.manifest import Manifest, ManifestFile
@@ -14,13 +13,13 @@ from p2pmodel.core.rate import Rate
 from p2pmodel.core.tasks import companions, in_thread, together
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.reporter import Phase, Progress, Reporter
-from p2pmodel.node.snapshot.file_windows import FileWindow, FileWindows, WindowedFile
 from p2pmodel.node.snapshot.inventory import adopt
 from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.files.space import allocated, check_space
+from p2pmodel.store.growing_file import GrowingFiles, GrowingFileSink, GrowingFileWriter
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.state.sync_log import SyncLog
 
@@ -42,9 +41,8 @@ class MirrorCopyResult:
 class MirrorCopy:
     """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
 
-    With `log` every file that is pulled is recorded there before it becomes visible; `arriving` shows it meanwhile.
-    `pulled_before`: so many of the bytes that are staged already came from mirrors in this run, too; `traded_before`:
-    so many from peers.
+    `log` gets a record of every downloaded file before that file becomes visible; through `growing` clients read the
+    files meanwhile. Of the staged bytes, `pulled_before` came from mirrors and `traded_before` from peers in this run.
     """
 
     def __init__(
@@ -57,12 +55,12 @@ class MirrorCopy:
         log: SyncLog | None = None,
         pulled_before: int = 0,
         traded_before: int = 0,
-        arriving: FileWindows | None = None,
+        growing: GrowingFiles | None = None,
     ) -> None:
         self._log = log
         self._pulled_before = pulled_before
         self._traded_before = traded_before
-        self._arriving = arriving or FileWindows()
+        self._growing = growing or GrowingFiles()
         self._origin = origin
         self._repo = repo
         self._manifest = manifest
@@ -136,29 +134,29 @@ class MirrorCopy:
         check_space(self._repo.folder, needed)
 
     async def _pull(self, file: ManifestFile) -> None:
-        key = self._repo.repo, file.etag
         staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
         opened = in_thread(lambda: PartialFile.open(staged, file, self._piece_length), PartialFile.close)
         with ExitStack() as stack:
             async with await opened as partial:
-                stack.enter_context(self._arriving.shown({key: FileWindow(staged, partial.available)}))
-                tree = await self._pull_shown(partial, file, staged)
-            self._arriving.verified(key)
+                growing = self._growing.file(self._repo, file)
+                writer = stack.enter_context(growing.written(staged, partial.available))
+                tree = await self._pull_into(partial, file, writer)
+            writer.verified()
             await asyncio.to_thread(publish_blob, self._repo, file, staged)
         paths = self._sharing[file.etag]
         self._shared += file.size * (len(paths) - 1)
         if tree is not None:
             self._trees |= dict.fromkeys(paths, tree)
 
-    async def _pull_shown(self, partial: PartialFile, file: ManifestFile, staged: Path) -> FileTree | None:
+    async def _pull_into(self, partial: PartialFile, file: ManifestFile, writer: GrowingFileWriter) -> FileTree | None:
         """The Merkle tree of the file, which is whole and right."""
         assert self._origin is not None
         self._resumed += file.size - sum(length for _, length in partial.missing())
         self._see_whether_all_came()
-        sink = WindowedFile(partial, self._arriving, self._repo, file)
+        sink = GrowingFileSink(partial, writer)
         sources = await self._origin.pull(self._manifest, file, sink, on_bytes=self._count_pulled)
         if self._log is not None:
-            await asyncio.to_thread(self._log.record, self._manifest, file, staged, sources)
+            await asyncio.to_thread(self._log.record, self._manifest, file, partial.path, sources)
         return await asyncio.to_thread(lambda: partial.tree)
 
     def _count_checked(self, count: int) -> None:

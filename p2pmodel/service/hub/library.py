@@ -19,6 +19,7 @@ from p2pmodel.errors import (
 )
 from p2pmodel.service.hub.published import PublishedCache, PublishedSnapshot
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.growing_file import GrowingFileReader
 
 _KEEP_SNAPSHOTS = 64
 PATIENCE = 8.0
@@ -98,14 +99,6 @@ class SeededLibrary(CacheLibrary):
         return {name: commit for name, commit in held.items() if (RepoId(repo), commit) in self.seeded}
 
 
-class GrowingContent(Protocol):
-    """One client's view of a file that is arriving. `ready` as in `OpenedContent`."""
-
-    file: BinaryIO
-
-    async def ready(self, offset: int) -> int: ...
-
-
 class ContentSupply(Protocol):
     """Who brings what the cache lacks: a pull-through mirror, or the node of a daemon."""
 
@@ -130,7 +123,7 @@ class ContentSupply(Protocol):
     async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
         """Somebody asked for the headers of `file`, and is about to want it."""
 
-    def reader(self, manifest: Manifest, file: ManifestFile) -> AbstractAsyncContextManager[GrowingContent]:
+    def reader(self, manifest: Manifest, file: ManifestFile) -> AbstractAsyncContextManager[GrowingFileReader]:
         """Bring `file`; yields a view of what has come."""
 
 

@@ -9,9 +9,8 @@ import pytest
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import NoSpace, Unavailable
 from p2pmodel.store import eviction
-from p2pmodel.store.arrivals import arriving_path
-from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.eviction import Key, make_room, mark_served, renew_served
+from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
+from p2pmodel.store.eviction import make_room
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import move_to_shared_store, publish
 
@@ -29,14 +28,16 @@ def pulled(cache: HubCache, snapshot: HubSnapshot, *, at: float, refs: tuple[str
     manifest = publish(cache, snapshot, refs=refs)
     repo = cache.repo(manifest.repo)
     for file in manifest.files:
-        mark_served(repo, file)
-        os.utime(repo.private / "served" / file.etag, (at, at))
+        repo.served.set(file)
+        os.utime(repo.private / "last-served" / file.etag, (at, at))
     return manifest
 
 
-def make(cache: HubCache, budget: int, arriving: dict[Key, int] | None = None, used: set[Key] | None = None) -> int:
+def make(
+    cache: HubCache, budget: int, growing: dict[BlobKey, int] | None = None, used: set[BlobKey] | None = None
+) -> int:
     kept = used or set()
-    return sum(size for _, _, size in make_room(cache, budget, arriving or {}, lambda key: key in kept))
+    return sum(size for _, _, size in make_room(cache, budget, growing or {}, lambda key: key in kept))
 
 
 def held(repo: RepoCache) -> set[str]:
@@ -64,7 +65,7 @@ def test_the_oldest_goes_and_its_ref_and_snapshot_with_its_last_file(cache: HubC
     assert make(cache, 299) == 100
     assert held(repo) == {"same.bin", "new.bin"}
     assert repo.refs() == {"main": NEW.commit, "v1": OLD.commit}
-    os.utime(repo.private / "served" / NEW.file("new.bin").etag, (3, 3))
+    os.utime(repo.private / "last-served" / NEW.file("new.bin").etag, (3, 3))
     assert make(cache, 199) == 100
     assert held(repo) == {"new.bin"}
     assert repo.refs() == {"main": NEW.commit}
@@ -77,14 +78,14 @@ def test_the_oldest_goes_and_its_ref_and_snapshot_with_its_last_file(cache: HubC
 def test_being_served_again_keeps_it(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     repo = cache.repo(OLD.manifest.repo)
-    renew_served(repo, OLD.file("gone.bin"))
+    repo.served.renew(OLD.file("gone.bin"))
     make(cache, 100)
     assert held(repo) == {"gone.bin"}
 
 
 def test_what_no_mirror_pulled_stays_and_counts(cache: HubCache) -> None:
     publish(cache, OLD)
-    renew_served(cache.repo(OLD.manifest.repo), OLD.file("gone.bin"))
+    cache.repo(OLD.manifest.repo).served.renew(OLD.file("gone.bin"))
     with pytest.raises(NoSpace, match="200 bytes must stay"):
         make(cache, 199)
     assert held(cache.repo(OLD.manifest.repo)) == {"same.bin", "gone.bin"}
@@ -104,18 +105,18 @@ def test_what_is_in_use_stays_and_nothing_goes_for_nothing(cache: HubCache) -> N
 def test_what_arrives_counts_whole(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     repo = cache.repo(OLD.manifest.repo)
-    arriving = NEW.file("new.bin")
-    path = arriving_path(repo, arriving)
+    growing = NEW.file("new.bin")
+    path = repo.partial_path(growing)
     path.parent.mkdir()
     path.write_bytes(b"n" * 10)
-    assert make(cache, 299, {(repo.repo, arriving.etag): 100}) == 100
+    assert make(cache, 299, {(repo.repo, growing.etag): 100}) == 100
     assert path.exists()
 
 
 def test_a_pull_that_was_given_up_goes_in_its_turn(cache: HubCache) -> None:
     pulled(cache, OLD, at=10**10)
     repo = cache.repo(OLD.manifest.repo)
-    path = arriving_path(repo, NEW.file("new.bin"))
+    path = repo.partial_path(NEW.file("new.bin"))
     path.parent.mkdir()
     path.write_bytes(b"n" * 100)
     record = path.with_name(f"{path.name}.ranges")

@@ -15,9 +15,8 @@ from p2pmodel.node.hub.file_groups import LARGE
 from p2pmodel.node.hub.on_demand import HubContent
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.file_windows import HOLD_BACK, FileWindow
-from p2pmodel.store.arrivals import is_tainted
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.growing_file import HOLD_BACK
 from p2pmodel.store.locks import HeldLock, take_lock
 from p2pmodel.swarm.memory.torrent import MemoryTorrent
 from tests.support.eventually import eventually
@@ -143,7 +142,7 @@ async def test_who_saw_wrong_bytes_is_cut_off(machine: Machine) -> None:
     async with desk(machine, big, "flip") as at:
         with pytest.raises(P2PModelError):
             await at.read("model.safetensors")
-        assert is_tainted(at.asked.repo(at.manifest), at.file("model.safetensors"))
+        assert at.asked.repo(at.manifest).recently_corrupt(at.file("model.safetensors"))
         assert not at.here("model.safetensors")
 
 
@@ -159,7 +158,7 @@ async def test_what_is_paused_stays_so(machine: Machine) -> None:
 
 
 async def test_what_does_not_begin_is_to_be_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_demand, "WINDOW_WITHIN", 0.0)
+    monkeypatch.setattr(on_demand, "OPEN_WITHIN", 0.0)
     async with desk(machine) as at:
         with pytest.raises(NotYet, match="nothing of it is here"):
             await at.read("model.safetensors")
@@ -185,21 +184,14 @@ async def test_the_mirror_is_asked_once_what_a_revision_is(machine: Machine) -> 
         assert len([r for r in at.hub.requests if "/api/" in r.path]) == 1
 
 
-async def test_files_that_get_their_names_while_they_are_opened(machine: Machine) -> None:
+async def test_files_that_get_their_names_while_they_are_opened(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_demand, "OPEN_WITHIN", 60.0)
     many = snapshot_of({f"{number}.json": b"%d" % number for number in range(300)})
     async with desk(machine, many) as at:
         found = await asyncio.gather(*(at.read(path) for path in many.contents))
         assert found == list(many.contents.values())
-
-
-@pytest.mark.parametrize("right", [True, False])
-async def test_who_waits_for_the_end_is_told_at_once(machine: Machine, right: bool) -> None:
-    window = FileWindow(machine.root, lambda offset: offset)
-    waiting = asyncio.create_task(window.settled(3600))
-    await asyncio.sleep(0)
-    window.settle(right=right)
-    await waiting
-    assert (window.verified, window.wrong) == (right, not right)
 
 
 async def test_what_has_come_from_a_mirror_is_read_before_the_rest(machine: Machine) -> None:

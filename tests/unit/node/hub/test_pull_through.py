@@ -11,10 +11,10 @@ import pytest
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
-from p2pmodel.node.hub.arrival import HOLD_BACK
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.growing_file import HOLD_BACK
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
@@ -50,7 +50,7 @@ class Tier:
         async with self.through.reader(snapshot.manifest, file) as reader:
             assert await reader.ready(0) == file.size
             got = os.pread(reader.file.fileno(), file.size, 0)
-        await eventually(lambda: not self.through._wanted, seconds=5, what="it is published")
+        await eventually(lambda: not self.through._downloads, seconds=5, what="it is published")
         return got
 
     def snapshot(self, snapshot: HubSnapshot) -> Path:
@@ -70,7 +70,7 @@ async def tier_of(root: Path, *faults: str, linger: float = 5.0) -> AsyncIterato
         tier = Tier(root, hub, linger=linger)
         async with tier.through:
             yield tier, hub
-        assert not tier.through._wanted, "a pull goes on after the end"
+        assert not tier.through._downloads, "a pull goes on after the end"
 
 
 async def published(tier: Tier, file: ManifestFile = MODEL) -> None:
@@ -153,7 +153,7 @@ async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> 
     async with tier_of(tmp_path, f"slow:{HOLD_BACK // 4}", linger=0.05) as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
-        await eventually(lambda: not tier.through._wanted, seconds=5, what="the pull has stopped")
+        await eventually(lambda: not tier.through._downloads, seconds=5, what="the pull has stopped")
         before = hub.sent
         assert before < MODEL.size
         hub.faults.clear()
@@ -165,7 +165,7 @@ async def test_who_comes_back_in_time_keeps_it_going(tmp_path: Path) -> None:
     async with tier_of(tmp_path, f"slow:{HOLD_BACK}") as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
-        assert tier.through._wanted
+        assert tier.through._downloads
         hub.faults.clear()
         assert await tier.read() == WEIGHTS
         await published(tier)
@@ -195,7 +195,7 @@ async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(_folder: Path, needed: int) -> None:
         raise NoSpace(f"{needed} are needed")
 
-    monkeypatch.setattr("p2pmodel.node.hub.arrival.check_space", full)
+    monkeypatch.setattr("p2pmodel.node.hub.pull_through.check_space", full)
     async with tier_of(tmp_path) as (tier, hub):
         with pytest.raises(NoSpace):
             await tier.read()

@@ -17,7 +17,6 @@ from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.service.hub.app import hub_endpoint
-from p2pmodel.store.arrivals import taint
 from p2pmodel.store.cache import HubCache
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
@@ -143,18 +142,18 @@ async def test_wrong_bytes_end_in_a_cut_connection_and_a_resumption_starts_anew(
     async with asyncio.timeout(10):
         # Who asks while the pull is still coming to its end hears what came of it.
         while (answer := await edge.ask(Range="bytes=1000000-"))[0] == 500:
-            assert "sent wrong bytes" in answer[1]["X-Error-Message"]
+            assert "wrong bytes" in answer[1]["X-Error-Message"]
     status, headers, body = answer
     assert (status, headers["Accept-Ranges"], body) == (200, "none", WEIGHTS)
 
 
-async def test_a_tainted_file_is_whole_or_nothing_also_once_it_is_published(edge: Edge) -> None:
+async def test_a_corrupt_file_is_whole_or_nothing_also_once_it_is_published(edge: Edge) -> None:
     await edge.ask()
     repo = edge.through.cache.repo(SNAPSHOT.manifest.repo)
     file = SNAPSHOT.file("model.safetensors")
     await eventually(lambda: repo.blob(file) is not None, seconds=5, what="it is published")
     assert (await edge.ask(Range="bytes=0-0"))[0] == 206
-    taint(repo, file)
+    repo.mark_corrupt(file)
     assert (await edge.ask(Range="bytes=0-0"))[0] == 200
 
 
@@ -163,7 +162,7 @@ async def test_a_client_that_leaves_lets_the_pull_end(edge: Edge, monkeypatch: p
     edge.break_with("stall")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(edge.ask(), 0.3)
-    await eventually(lambda: not edge.through._wanted, seconds=5, what="nothing is pulled any more")
+    await eventually(lambda: not edge.through._downloads, seconds=5, what="nothing is pulled any more")
 
 
 async def test_what_is_not_admitted_does_not_exist_here_and_upstream_never_hears_of_it(edge: Edge) -> None:

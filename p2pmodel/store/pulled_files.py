@@ -1,0 +1,24 @@
+"""Files that a pull-through mirror downloads one by one: from the partial file to the blob and the snapshot."""
+
+from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.disk import translated
+from p2pmodel.store.files.partial_file import remove_record
+from p2pmodel.store.publish import publish_blob, publish_snapshot
+from p2pmodel.store.state.revisions import revisions_at
+
+
+def publish_pulled(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
+    """Publish `file`, which is assembled at `RepoCache.partial_path` and verified, as a blob and in the snapshot."""
+    partial = repo.partial_path(file)
+    publish_blob(repo, file, partial)
+    repo.served.set(file)
+    remove_record(partial)
+    add_to_snapshot(repo, manifest, file)
+
+
+@translated()
+def add_to_snapshot(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
+    """Link `file`, whose blob is in the cache, into its snapshot, and point the refs of this commit at it."""
+    if not (repo.snapshot(manifest.commit) / file.path).is_symlink():
+        publish_snapshot(repo, manifest, [file], revisions_at(repo, manifest.commit))
