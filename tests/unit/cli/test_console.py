@@ -117,7 +117,7 @@ def test_a_node_that_only_serves_repeats_nothing(clock: Clock, capsys: pytest.Ca
         for second in range(1800, 2400):
             clock.now = float(second)
             reporter.progress(replace(serving, uploaded=1000 * second))
-    assert capsys.readouterr().err.count("\n") == 10, "a line a minute"
+    assert 1 < capsys.readouterr().err.count("\n") <= 10, "a line a minute at most"
 
 
 def test_what_crossed_zones_is_told_where_there_are_zones() -> None:
