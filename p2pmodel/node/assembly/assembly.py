@@ -24,10 +24,11 @@ from p2pmodel.core.rate import Rate
 from p2pmodel.core.tasks import Start, companions
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 from p2pmodel.node.assembly.exchange import Exchange
-from p2pmodel.node.assembly.piece_roots import PieceStock, roots_of, take_stock
+from p2pmodel.node.assembly.piece_roots import roots_of
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.snapshot.inventory import Inventory, take_recorded_inventory
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.resolve import download_torrent
 from p2pmodel.node.thread_progress import stoppable
@@ -128,7 +129,7 @@ class AssemblyDownload:
     async def _run(self) -> AssemblyOutcome:
         async with companions() as start:
             start(self._report())
-            stock = await self._take_stock()
+            inventory = await self._take_inventory()
             self._gathered.begin()
             if self._gathered.complete:
                 return AssemblyOutcome(None)
@@ -140,22 +141,22 @@ class AssemblyDownload:
             if self._presence.message is None:
                 raise AssemblyFailed("the coordinator cannot bring those together who want it")
             while True:
-                if await self._together(stock):
+                if await self._together(inventory):
                     return self._outcome(await self._torrent())
                 if mirrored := await self._by_myself():
                     return await self._finish(mirrored)
-                stock = await self._take_stock()
+                inventory = await self._take_inventory()
                 self._drains = self._claims_all = False
                 self._presence.changed()
 
     # -- with others -----------------------------------------------------------------------------------------
 
-    async def _together(self, stock: PieceStock) -> bool:
+    async def _together(self, inventory: Inventory) -> bool:
         """Pull what is leased to us. True once there is a torrent, False when we have been alone for a while."""
         length = self._layout.piece_length
         async with StagedFiles(self._staging, self._manifest, length) as staged, companions() as start:
-            start(self._hash_stock(stock))
-            exchange, joined = self._exchange(stock, staged), set[str]()
+            start(self._hash_inventory(inventory))
+            exchange, joined = self._exchange(inventory, staged), set[str]()
             while not self._assembled:
                 self._news.clear()
                 self._drains = self._is_alone()
@@ -172,12 +173,12 @@ class AssemblyDownload:
                         await self._news.wait()
         return not self._has_all_alone()
 
-    def _exchange(self, stock: PieceStock, staged: StagedFiles) -> Exchange:
+    def _exchange(self, inventory: Inventory, staged: StagedFiles) -> Exchange:
         return Exchange(
             self._manifest,
             self._layout,
             folder=self._repo.folder,
-            paths=stock.paths,
+            paths=inventory.paths,
             staged=staged,
             engine=self._engine,
             settings=self._settings,
@@ -262,18 +263,21 @@ class AssemblyDownload:
 
     # -- what was here before --------------------------------------------------------------------------------
 
-    async def _take_stock(self) -> PieceStock:
+    async def _take_inventory(self) -> Inventory:
         with stoppable(lambda _: None) as count:
-            stock = await asyncio.to_thread(take_stock, self._repo, self._manifest, self._layout, count)
-        self._gathered.add(stock.all)
-        return stock
+            inventory = await asyncio.to_thread(
+                take_recorded_inventory, self._repo, self._manifest, self._layout, count
+            )
+        self._gathered.add(inventory.have)
+        return inventory
 
-    async def _hash_stock(self, stock: PieceStock) -> None:
+    async def _hash_inventory(self, inventory: Inventory) -> None:
         with stoppable(lambda _: None) as count:
-            for index, pieces in stock.pieces.items():
-                new = [piece for piece in pieces if piece not in self._gathered.roots]
+            for span in self._layout.spans:
+                have = sorted(inventory.have.intersection(span.pieces))
+                new = [piece for piece in have if piece not in self._gathered.roots]
                 if new:
-                    path = stock.paths[index]
+                    path = inventory.paths[span.index]
                     self._tell(await asyncio.to_thread(roots_of, path, self._layout, new, count))
 
     # -- alone -----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Taking what others have pulled of a snapshot that has no torrent yet, and giving what we have, chapter by chapter."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from p2pmodel.config.settings import SwarmSettings
@@ -29,7 +29,7 @@ class Exchange:
         layout: Layout,
         *,
         folder: Path,
-        paths: Mapping[int, Path],
+        paths: Sequence[Path],
         staged: StagedFiles,
         engine: Callable[[], Awaitable[Engine]],
         settings: SwarmSettings,
@@ -74,7 +74,7 @@ class Exchange:
         return AddTorrent(
             metainfo=metainfo.raw,
             save_path=self._folder,
-            files={metainfo.file_indexes[index]: str(path) for index, path in self._paths.items()},
+            files={metainfo.file_indexes[index]: str(path) for index, path in enumerate(self._paths)},
             have=frozenset(piece for piece, root in roots.items() if self._has(piece, root)),
             pieces=frozenset(piece for piece in roots if self._wants(piece)),
             trackers=tuple(in_zone(url, self._settings.zone) for url in metainfo.trackers),

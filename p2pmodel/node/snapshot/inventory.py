@@ -1,23 +1,27 @@
-"""What of a snapshot is on this node already: published blobs, and pieces staged by an earlier run."""
+"""The parts of a snapshot that are on this node: published blobs, and pieces staged by an earlier run."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.layout import FileSpan
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.layout import FileSpan, Layout
+from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
+from p2pmodel.store.files.partial_file import recorded
 from p2pmodel.store.staging import Staging
 from p2pmodel.store.verify import digest_of
 from p2pmodel.swarm.torrents import Metainfo
+
+StagedPieces = Callable[[FileSpan, Path, Count], frozenset[int]]
+"""Takes a file's span and the path of its staged file, which exists: the pieces of the file that are in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """`paths[i]` is where file i of the manifest lies or will be staged, `complete` the indexes of whole blobs,
-    `have` the pieces that are on disk and right. Empty files are complete once published."""
+    `have` the pieces on disk. Empty files are complete once published."""
 
     paths: tuple[Path, ...]
     complete: frozenset[int]
@@ -33,36 +37,65 @@ def take_inventory(
     on_bytes: Count = ignore,
     jobs: int | None = None,
 ) -> Inventory:
-    """Find every piece that need not be downloaded.
+    """Find every piece that need not be downloaded, each checked against the torrent. Blocks: call in a thread.
 
     A blob that this store verified before is trusted; any other blob is hashed once. Staged files are hashed where
-    they have data, except the pieces in `known` (recorded as durable by an earlier run). Blocks: call in a thread.
+    they have data, except the pieces in `known` (recorded as durable by an earlier run).
     """
-    spans, files = metainfo.layout.spans, metainfo.manifest.files
+
+    def staged_pieces(span: FileSpan, staged: Path, count: Count) -> frozenset[int]:
+        return recover(staged, span, metainfo, known.intersection(span.pieces), count)
+
+    return _inventory(
+        repo, staging, metainfo.manifest, metainfo.layout, staged_pieces=staged_pieces, on_bytes=on_bytes, jobs=jobs
+    )
+
+
+def take_recorded_inventory(repo: RepoCache, manifest: Manifest, layout: Layout, on_bytes: Count = ignore) -> Inventory:
+    """As `take_inventory` where there is no torrent yet: staged pieces are those an earlier run recorded as written."""
+
+    def staged_pieces(span: FileSpan, staged: Path, _count: Count) -> frozenset[int]:
+        ranges = recorded(staged, manifest.files[span.index])
+        return frozenset(piece for start, end in ranges for piece in _pieces_within(layout, span, start, end))
+
+    return _inventory(
+        repo, repo.staging(manifest.commit), manifest, layout, staged_pieces=staged_pieces, on_bytes=on_bytes
+    )
+
+
+def _inventory(
+    repo: RepoCache,
+    staging: Staging,
+    manifest: Manifest,
+    layout: Layout,
+    *,
+    staged_pieces: StagedPieces,
+    on_bytes: Count,
+    jobs: int | None = None,
+) -> Inventory:
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
-    etags, names = repo.etags(), staging.names()  # so that thousands of files that are not there cost no look each
+    etags, names = repo.etags(), staging.names()  # listed once: no system call for each of thousands of absent files
 
     def examine(span: FileSpan, count: Count) -> None:
-        file = files[span.index]
+        file = manifest.files[span.index]
         blob = adoptable(repo, file, count) if file.etag in etags else None
         if blob is not None:
             found[span.index] = blob, True, frozenset(span.pieces)
             return
         staged = staging.path_of(span.index, file)
-        pieces = known.intersection(span.pieces)
-        right = recover(staged, span, metainfo, pieces, count) if staged.name in names else frozenset[int]()
-        found[span.index] = staged, False, right
+        pieces = staged_pieces(span, staged, count) if staged.name in names else frozenset[int]()
+        found[span.index] = staged, False, pieces
 
-    in_parallel(sorted(spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
+    in_parallel(sorted(layout.spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
     return Inventory(
-        paths=tuple(found[index][0] for index in range(len(files))),
+        paths=tuple(found[index][0] for index in range(len(manifest.files))),
         complete=frozenset(index for index, (_, whole, _) in found.items() if whole),
         have=frozenset().union(*(pieces for _, _, pieces in found.values())),
     )
 
 
 def adopt(repo: RepoCache, files: Iterable[ManifestFile], on_bytes: Count = ignore) -> frozenset[str]:
-    """Etags of those of `files` whose blobs are here and right. Blocks; hashes on several threads."""
+    """Etags of those `files` whose blobs are in the cache and right. Blocks; hashes on several threads."""
     held: set[str] = set()
 
     def examine(file: ManifestFile, count: Count) -> None:
@@ -75,7 +108,7 @@ def adopt(repo: RepoCache, files: Iterable[ManifestFile], on_bytes: Count = igno
 
 
 def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count) -> Path | None:
-    """The blob of `file` if the cache has it and its content is right; remembers that it was checked."""
+    """The blob of `file` if the cache has it and its content is right, which is then recorded."""
     blob = repo.blob(file)
     if blob is None or repo.is_verified(file):
         return blob
@@ -88,7 +121,7 @@ def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count) -> Path | No
 def recover(
     staged: Path, span: FileSpan, metainfo: Metainfo, known: frozenset[int], on_bytes: Count = ignore
 ) -> frozenset[int]:
-    """Pieces of `span` whose bytes are in the staged file and right; `known` ones are not read again."""
+    """Pieces of `span` that are in the staged file and right; `known` pieces are not read again."""
     try:
         descriptor = os.open(staged, os.O_RDONLY)
     except FileNotFoundError:
@@ -119,7 +152,7 @@ def _pieces_with_data(descriptor: int, span: FileSpan, metainfo: Metainfo, size:
     while offset < size:
         try:
             start = os.lseek(descriptor, offset, os.SEEK_DATA)
-        except OSError:  # ENXIO: no data behind offset
+        except OSError:  # ENXIO: no data after offset
             return
         end = os.lseek(descriptor, start, os.SEEK_HOLE)
         for piece in metainfo.layout.pieces_in(span, start, min(end, span.size) - start):
@@ -127,3 +160,10 @@ def _pieces_with_data(descriptor: int, span: FileSpan, metainfo: Metainfo, size:
                 yield piece
                 last = piece
         offset = end
+
+
+def _pieces_within(layout: Layout, span: FileSpan, start: int, end: int) -> range:
+    """Pieces of `span` that lie wholly in its bytes `start` to `end`."""
+    first = span.first_piece + -(-start // layout.piece_length)
+    last = span.first_piece + (span.piece_count if end >= span.size else end // layout.piece_length)
+    return range(first, max(first, last))

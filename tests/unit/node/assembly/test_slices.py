@@ -8,8 +8,9 @@ import pytest
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.node.assembly import slices
-from p2pmodel.node.assembly.piece_roots import roots_of, take_stock
+from p2pmodel.node.assembly.piece_roots import roots_of
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
+from p2pmodel.node.snapshot.inventory import take_recorded_inventory
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import publish
@@ -66,15 +67,14 @@ async def test_what_was_pulled_or_is_in_the_cache_is_found_again_with_its_roots(
     async with staged_files(cache) as staged, staged.using(0) as partial:
         await partial.write(PIECE - 10, data[PIECE - 10 : 2 * PIECE + 10])
         await partial.write(3 * PIECE, data[3 * PIECE :])
-    stock = take_stock(repo, MANIFEST, LAYOUT)
-    assert stock.pieces == {0: (1, 3), 1: (4, 5), 2: ()}
-    assert (stock.whole, stock.all) == ({1}, {1, 3, 4, 5})
+    inventory = take_recorded_inventory(repo, MANIFEST, LAYOUT)
+    assert (inventory.complete, inventory.have) == ({1}, {1, 3, 4, 5})
     trees = trees_of(CONTENTS, PIECE)
-    for index, pieces in stock.pieces.items():
+    for span in LAYOUT.spans:
+        pieces = sorted(inventory.have.intersection(span.pieces))
         if pieces:
-            span = LAYOUT.spans[index]
             expected = {piece: trees[span.path].piece_hash(piece - span.first_piece) for piece in pieces}
-            assert roots_of(stock.paths[index], LAYOUT, pieces) == expected
+            assert roots_of(inventory.paths[span.index], LAYOUT, pieces) == expected
 
 
 async def test_a_record_of_more_than_is_there_counts_for_nothing(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ async def test_a_record_of_more_than_is_there_counts_for_nothing(tmp_path: Path)
         await partial.write(0, CONTENTS["a.safetensors"][: 2 * PIECE])
     path = cache.repo(MANIFEST.repo).staging(MANIFEST.commit).path_of(0, MANIFEST.files[0])
     path.write_bytes(b"short")
-    assert take_stock(cache.repo(MANIFEST.repo), MANIFEST, LAYOUT).all == frozenset()
+    assert take_recorded_inventory(cache.repo(MANIFEST.repo), MANIFEST, LAYOUT).have == frozenset()
