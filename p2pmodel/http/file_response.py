@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from aiohttp import web
 
+from p2pmodel.core.pace import Pace
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http.access_log import SENT
 from p2pmodel.http.delivery import Delivery
-from p2pmodel.http.pace import SendPace
 from p2pmodel.http.ranges import ByteRange, RangeNotSatisfiable, not_modified, parse_range, range_applies
 
 STALL = web.AppKey("STALL", float)
@@ -46,7 +46,7 @@ class Content:
     ranges: bool = True
 
 
-async def answer(request: web.Request, content: Content, *, pace: SendPace | None = None) -> web.StreamResponse:
+async def answer(request: web.Request, content: Content, *, pace: Pace | None = None) -> web.StreamResponse:
     """Serve `content` as `request` asks: 200, 206, 304 or 416 (RFC 9110). The caller closes the file.
 
     `request[SENT]` is the number of body bytes sent, also when the client goes away; that raises nothing, the
@@ -103,7 +103,7 @@ def _part(request: web.Request, content: Content) -> ByteRange | None:
 
 
 async def _send(
-    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: SendPace | None
+    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
 ) -> None:
     """Send headers and body; on a lost or stalled client, or a file that ends early, drop the connection."""
     request[SENT] = 0
@@ -124,7 +124,7 @@ async def _send(
 
 
 async def _send_body(
-    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: SendPace | None
+    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
 ) -> None:
     offset, end = part.start, part.start + part.length
     file, limit = content.file, end if content.ready is None else offset
@@ -135,8 +135,8 @@ async def _send_body(
             limit = min(end, await _arrived(request, content.ready, offset))
         count = min(limit - offset, _CHUNK)
         if pace is not None:
-            count = min(count, pace.slice)
-            await pace.turn(count)
+            count = min(count, pace.block)
+            await pace.reserve(count)
         async with asyncio.timeout(stall):
             offset += await send(offset, count)
 

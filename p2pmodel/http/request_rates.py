@@ -1,7 +1,8 @@
 """How often somebody may ask: so many requests a second in the long run, and a burst of two seconds' worth at once."""
 
-from collections import OrderedDict
 from collections.abc import Callable
+
+from cachetools import LRUCache
 
 BURST_SECONDS = 2.0
 _ROUNDING = 1e-9
@@ -14,8 +15,7 @@ class RequestRates:
     def __init__(self, rate: float, clock: Callable[[], float], *, most: int = 10_000) -> None:
         self._interval = 1 / rate
         self._clock = clock
-        self._most = most
-        self._paid_until: OrderedDict[str, float] = OrderedDict()
+        self._paid_until: LRUCache[str, float] = LRUCache(most)
 
     def ask(self, key: str) -> float:
         """Seconds until `key` may ask again; 0 if it may now, and then this request counts."""
@@ -25,7 +25,4 @@ class RequestRates:
         if behind and wait > _ROUNDING:
             return wait
         self._paid_until[key] = now + behind + self._interval
-        self._paid_until.move_to_end(key)
-        if len(self._paid_until) > self._most:
-            self._paid_until.popitem(last=False)
         return 0.0

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.backoff import Backoff
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.names import Reference
 from p2pmodel.core.progress import Pieces, Progress, Timings
@@ -64,7 +65,7 @@ class ManagedTransfer:
         self._stopping = False
         self._closed = False
         self._again: asyncio.TimerHandle | None = None
-        self._pause = FIRST_RETRY
+        self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._rests = False
         """Whether it came to its own end: complete, and nobody to serve it to."""
         self._reporter = Reporter(self._see, self.say, self._look_into)
@@ -265,7 +266,7 @@ class ManagedTransfer:
             self._log(f"{self.record.repo}@{self.record.commit} is ready at {fetched.path}")
             self._arrived, self._timings = fetched.progress, fetched.timings
         self.record = replace(self.record, complete=True)
-        self._pause = FIRST_RETRY
+        self._backoff.succeeded()
         self._settled()
 
     def _see(self, progress: Progress) -> None:
@@ -285,8 +286,7 @@ class ManagedTransfer:
         if not task.cancelled():
             task.result()  # it catches all: anything here is a bug to be seen
         if isinstance(self.error, Unavailable) and not self._closed:
-            self._again = asyncio.get_running_loop().call_later(self._pause, self._try_again)
-            self._pause = min(2 * self._pause, LAST_RETRY)
+            self._again = asyncio.get_running_loop().call_later(self._backoff.failed(), self._try_again)
         self._settled()
 
     def _try_again(self) -> None:

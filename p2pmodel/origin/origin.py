@@ -9,6 +9,7 @@ from typing import Self
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
+from p2pmodel.core.pace import Pace
 from p2pmodel.errors import InvalidInput
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
@@ -18,7 +19,6 @@ from p2pmodel.origin.download.sink import RangeSink
 from p2pmodel.origin.lookup import Fetch, Lookup
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.notes import MirrorNotes
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.mirrors.pool import MirrorPool, in_order
 from p2pmodel.origin.mirrors.probes import Probes
 from p2pmodel.origin.mirrors.state_file import recall, remember
@@ -48,7 +48,7 @@ class Origin:
         *,
         on_note: Callable[[str], None] = _ignore,
         clock: Clock | None = None,
-        pace: PullPace | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._mirrors = mirrors_of(mirrors, pace)
         self._settings = settings

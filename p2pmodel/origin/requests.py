@@ -159,9 +159,9 @@ class RangeRequests:
 
 
 async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
-    """The bytes in the buffer, at most `most` (-1: all); empty at the end of the body or after a failure."""
+    """The bytes in the buffer, at most `most`; empty at the end of the body or after a failure."""
     try:
-        return await (response.content.readany() if most < 0 else response.content.read(most)), None
+        return await response.content.read(most), None
     except _NETWORK_ERRORS as error:
         return b"", failure_of(error)
 

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from p2pmodel.core.backoff import doubled
+from p2pmodel.origin.failures import retryable
+
 _TRIES = 3
 _PAUSE = 0.5
 _TIMEOUT = 5.0
 _QUEUE = 100
 _DRAIN = 5.0
-_TRY_AGAIN = {408, 425, 429}
 
 
 class Webhook:
@@ -65,7 +67,7 @@ class Webhook:
         reason = ""
         for number in range(_TRIES):
             if number:
-                await asyncio.sleep(self._pause * 2**number)
+                await asyncio.sleep(doubled(self._pause, number, _TIMEOUT))
             try:
                 async with self._session.post(self._url, json=message, allow_redirects=False) as answer:
                     status = answer.status
@@ -75,6 +77,6 @@ class Webhook:
             if 200 <= status < 300:
                 return
             reason = f"HTTP {status}"
-            if status < 500 and status not in _TRY_AGAIN:
+            if not retryable(status):
                 break
         self._on_note(f"the webhook at {self._host} did not take a message: {reason}")

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2pmodel.core.pace import Pace
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings
@@ -95,7 +95,7 @@ class Swarm:
         peer_timeout: float = 0.1,
         stall_timeout: float = 1.0,
         coordinators: tuple[str, ...] = (),
-        pace: PullPace | None = None,
+        pace: Pace | None = None,
     ) -> Download:
         plan = DownloadPlan(
             metainfo=self.metainfo,

@@ -16,9 +16,9 @@ from p2pmodel.cli.run import serve as run_server
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.pace import Pace
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.access_log import AccessLog
-from p2pmodel.http.pace import SendPace
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
@@ -125,7 +125,7 @@ def serve(
             rules=rules,
             log=SyncLog(journal),
         )
-    pace = SendPace(max_bytes_per_second) if max_bytes_per_second else None
+    pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
     log = AccessLog(log_path) if log_path else None
     with closing(log) if log else nullcontext():
         app = hub_endpoint(

@@ -15,6 +15,7 @@ import aiohttp
 from p2pmodel.coordinator.announces import Role
 from p2pmodel.coordinator.assembly_messages import assembly_path
 from p2pmodel.coordinator.sources import Source
+from p2pmodel.core.backoff import Backoff
 from p2pmodel.core.names import Reference, printable
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.origin.failures import reason_of
@@ -239,13 +240,14 @@ async def _keep(
     every: float,
     sleep: Callable[[float], Awaitable[object]],
 ) -> None:
-    retry, state = _FIRST_RETRY, ""
+    backoff, state = Backoff(_FIRST_RETRY, _LAST_RETRY), ""
     while True:
         try:
             await attempt()
-            now, pause, retry = "published", every, _FIRST_RETRY
+            now, pause = "published", every
+            backoff.succeeded()
         except P2PModelError as error:
-            now, pause, retry = f"not published: {error}", retry, min(2 * retry, _LAST_RETRY)
+            now, pause = f"not published: {error}", backoff.failed()
         if now != state:
             on_note(f"coordinator {public_name(url)}: {now}")
             state = now

@@ -12,6 +12,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.catalog import announce_url, in_zone, report_wrong
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
+from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress import Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
@@ -27,7 +28,6 @@ from p2pmodel.node.seed.web_seed import WebSeed
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, Target, TorrentTarget, find_reference, find_torrent
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
@@ -77,7 +77,7 @@ class NodeContext:
     growing: GrowingFiles = field(default_factory=GrowingFiles)
     origins: OriginRegistry = field(default_factory=OriginRegistry)
     """Those of its fetches, to look at."""
-    pace: PullPace = field(default_factory=PullPace)
+    pace: Pace = field(default_factory=Pace)
     """Bounds what its fetches pull from seeders over HTTP, all together."""
     web_seed: WebSeed | None = None
     """Where what is complete is pulled from under leases."""
@@ -263,7 +263,7 @@ class Fetch:
                 await transfer.hand_on()
 
     def _plan(
-        self, found: ResolvedTarget, metainfo: Metainfo, assembled: AssemblyOutcome | None, pace: PullPace
+        self, found: ResolvedTarget, metainfo: Metainfo, assembled: AssemblyOutcome | None, pace: Pace
     ) -> DownloadPlan:
         chosen = set(self._selected(found.manifest))
         trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, self._settings.coordinators)))
@@ -286,13 +286,13 @@ class Fetch:
         )
 
     @asynccontextmanager
-    async def _paced(self, engine: Engine) -> AsyncIterator[PullPace]:
+    async def _paced(self, engine: Engine) -> AsyncIterator[Pace]:
         """What bounds the bytes that come over HTTP, together with those that `engine` brings."""
         if self._home:
             yield self._home.pace
             return
         swarm = self._settings.swarm
-        pace = PullPace(swarm.download_limit)
+        pace = Pace(swarm.download_limit)
         async with companions() as start:
             start(SharedLimits(engine, RateLimits(swarm.upload_limit, swarm.download_limit), download=pace).run())
             yield pace

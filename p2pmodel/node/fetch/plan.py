@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.pace import Pace
 from p2pmodel.node.fetch.have_record import HaveRecord
 from p2pmodel.node.fetch.piece_stats import PieceStats
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
@@ -37,7 +37,7 @@ class DownloadPlan:
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
     """Settings of the requests to seeders."""
     zone: str = ""
-    pace: PullPace | None = None
+    pace: Pace | None = None
     """Rate limit of what comes from seeders, shared with all that spend from it."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has fetched from mirrors before this download."""

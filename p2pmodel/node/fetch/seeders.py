@@ -12,9 +12,9 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
 from p2pmodel.coordinator.client.catalog import public_name
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.pace import Pace
 from p2pmodel.core.rate import Rate
 from p2pmodel.errors import P2PModelError, Unavailable
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 
 AGAIN_AFTER = 5.0
@@ -45,7 +45,7 @@ class Seeders:
         identity: str,
         on_note: Callable[[str], None],
         *,
-        pace: PullPace | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._pace = pace
         self._settings = settings.model_copy(

@@ -7,10 +7,13 @@
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from cachetools import LRUCache, TTLCache
 
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference, RepoId
@@ -68,8 +71,9 @@ class UpstreamRevisions:
         self._clock = clock
         self._asking: SingleFlight[Reference, Manifest] = SingleFlight()
         self._slots = asyncio.Semaphore(ASK_AT_ONCE)
-        self._manifests: dict[tuple[RepoId, str], Manifest] = {}
-        self._failures: dict[Reference, tuple[float, P2PModelError]] = {}
+        self._manifests: LRUCache[tuple[RepoId, str], Manifest] = LRUCache(_KEEP_MANIFESTS)
+        self._lock = threading.Lock()
+        self._failures: TTLCache[Reference, P2PModelError] = TTLCache(_KEEP_FAILURES, FAILURE_KEPT, timer=clock)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -77,7 +81,7 @@ class UpstreamRevisions:
 
     async def manifest(self, ref: Reference) -> Manifest:
         """What `ref` consists of. Raises as `Origin.manifest` does if nothing is known of it here."""
-        kept = self._manifests.get((ref.repo, ref.revision))
+        kept = self._known(ref.repo, ref.revision)
         if kept is not None:
             return kept
         held = await asyncio.to_thread(self._held, ref)
@@ -96,8 +100,8 @@ class UpstreamRevisions:
             return held.manifest
 
     async def _ask(self, ref: Reference) -> Manifest:
-        until, error = self._failures.get(ref, (0.0, None))
-        if error is not None and self._clock() < until:
+        error = self._failures.get(ref)
+        if error is not None:
             raise error.with_traceback(None)
         return await self._asking.join(ref, lambda: self._look_up(ref))
 
@@ -106,7 +110,7 @@ class UpstreamRevisions:
             async with self._slots:
                 manifest = await self._origin.manifest(ref)
         except P2PModelError as error:
-            self._keep_failure(ref, error)
+            self._failures[ref] = error
             if not isinstance(error, NotFound):
                 self._reporter.note(f"upstream does not tell what {ref} is: {error}")
             raise
@@ -131,7 +135,7 @@ class UpstreamRevisions:
         return _CachedRevision(manifest, known.checked if known else float("-inf"), own=known is None)
 
     def _recorded(self, repo: RepoCache, commit: str) -> Manifest | None:
-        kept = self._manifests.get((repo.repo, commit))
+        kept = self._known(repo.repo, commit)
         if kept is not None:
             return kept
         manifest = repo.manifest(commit) if repo.listed_by_a_hub(commit) else None
@@ -140,12 +144,9 @@ class UpstreamRevisions:
         return manifest
 
     def _keep(self, manifest: Manifest) -> None:
-        self._manifests[manifest.repo, manifest.commit] = manifest
-        for oldest in list(self._manifests)[:-_KEEP_MANIFESTS]:
-            self._manifests.pop(oldest, None)
+        with self._lock:
+            self._manifests[manifest.repo, manifest.commit] = manifest
 
-    def _keep_failure(self, ref: Reference, error: P2PModelError) -> None:
-        self._failures.pop(ref, None)
-        self._failures[ref] = (self._clock() + FAILURE_KEPT, error)
-        for oldest in list(self._failures)[:-_KEEP_FAILURES]:
-            del self._failures[oldest]
+    def _known(self, repo: RepoId, commit: str) -> Manifest | None:
+        with self._lock:
+            return self._manifests.get((repo, commit))

@@ -25,6 +25,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from p2pmodel.core.backoff import doubled
+
 _PATIENT_ROUNDS = 3
 _BACKOFF = 0.25
 _MAX_BACKOFF = 4.0
@@ -104,14 +106,14 @@ class Health:
             return self
         rounds = self.rounds + (not same_round)
         dry_rounds = self.dry_rounds + (not same_round) if dry else 0
-        backoff = min(_MAX_BACKOFF, _BACKOFF * 2 ** min(16, max(0, dry_rounds - 1)))
+        backoff = doubled(_BACKOFF, dry_rounds - 1, _MAX_BACKOFF)
         ready_at = max(self.ready_at, now + (backoff if wait is None else wait))
         demoted_until, rests = self.demoted_until, self.rests
         if wait is not None and wait > _SHORT_WAIT:
             demoted_until = max(demoted_until, ready_at)
         # On trial a single failed round is enough.
         if not same_round and (slow or rests or rounds >= _PATIENT_ROUNDS):
-            demoted_until = max(demoted_until, now + min(_MAX_REST, _REST * 2 ** min(8, rests)))
+            demoted_until = max(demoted_until, now + doubled(_REST, rests, _MAX_REST))
             rests += 1
         return replace(
             self,
@@ -132,7 +134,7 @@ class Health:
         """After it sent wrong bytes. The quarantine doubles each time without verified bytes in between."""
         if self.quarantined(now):
             return self
-        until = now + min(_MAX_QUARANTINE, _QUARANTINE * 2 ** min(16, self.corruptions))
+        until = now + doubled(_QUARANTINE, self.corruptions, _MAX_QUARANTINE)
         return replace(self, corruptions=self.corruptions + 1, quarantined_until=until)
 
     def verified(self, now: float) -> "Health":

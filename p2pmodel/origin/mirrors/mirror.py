@@ -15,10 +15,10 @@ from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.pace import Pace
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.estimates import Meter, Quality
 from p2pmodel.origin.mirrors.health import Health, State
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.tls import context_with
 
 _SILENCE = 1.0
@@ -59,11 +59,11 @@ class MirrorCounters:
 class Mirror:
     """One mirror. `slots` bounds the requests in flight over all jobs; `pace` bounds the bytes a second."""
 
-    def __init__(self, settings: MirrorSettings, name: str, rank: int, pace: PullPace | None = None) -> None:
+    def __init__(self, settings: MirrorSettings, name: str, rank: int, pace: Pace | None = None) -> None:
         self.settings = settings
         self.name = name
         self.slots = asyncio.Semaphore(settings.max_connections)
-        self.pace = pace or PullPace(settings.max_bytes_per_second)
+        self.pace = pace or Pace(settings.max_bytes_per_second)
         self._health = Health(name, rank, fallback=settings.fallback)
         self._quality = Quality()
         self._reason = ""
@@ -240,7 +240,7 @@ def compare(mirrors: Iterable[Mirror], now: float) -> None:
         mirror.compared(best, now)
 
 
-def mirrors_of(settings: Sequence[MirrorSettings], pace: PullPace | None = None) -> tuple[Mirror, ...]:
+def mirrors_of(settings: Sequence[MirrorSettings], pace: Pace | None = None) -> tuple[Mirror, ...]:
     """Mirrors in priority order, with distinct names; `pace` bounds all of them together."""
     ordered = sorted(settings, key=lambda m: m.priority)
     seen: Counter[str] = Counter()

@@ -29,12 +29,12 @@ from yarl import URL
 
 from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.names import DEFAULT_REVISION, printable
+from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access import Access
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.file_response import STALL, Content, answer
-from p2pmodel.http.pace import SendPace
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
@@ -81,7 +81,7 @@ def hub_endpoint(
     *,
     token: str | None = None,
     access_log: AccessLog | None = None,
-    pace: SendPace | None = None,
+    pace: Pace | None = None,
     upstream: ContentSupply | None = None,
     library: Library | None = None,
     sync_log: Path | None = None,
@@ -122,7 +122,7 @@ def hub_endpoint(
 
 
 class _HubHandlers:
-    def __init__(self, library: Library, pace: SendPace | None, accel: Accel | None) -> None:
+    def __init__(self, library: Library, pace: Pace | None, accel: Accel | None) -> None:
         self._library = library
         self._accel = accel
         self._pace = pace

@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Exit
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from cachetools import LRUCache
+
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference, RepoId
 from p2pmodel.errors import (
@@ -133,7 +135,7 @@ class UpstreamLibrary:
     def __init__(self, upstream: ContentSupply, published: PublishedCache) -> None:
         self._upstream = upstream
         self._published = published
-        self._snapshots: dict[tuple[RepoId, str], PublishedSnapshot] = {}
+        self._snapshots: LRUCache[tuple[RepoId, str], PublishedSnapshot] = LRUCache(_KEEP_SNAPSHOTS)
 
     async def snapshot(self, repo: str, revision: str) -> PublishedSnapshot:
         """As `Library`; and Unavailable, AccessDenied and so on as upstream answers."""
@@ -145,8 +147,6 @@ class UpstreamLibrary:
             kept = self._snapshots[key] = PublishedSnapshot(
                 self._upstream.repo(manifest), manifest, files, complete_list=True
             )
-            for oldest in list(self._snapshots)[:-_KEEP_SNAPSHOTS]:
-                del self._snapshots[oldest]
         return kept
 
     async def refs(self, repo: str) -> dict[str, str]:

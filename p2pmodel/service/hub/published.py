@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from cachetools import TTLCache
+
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import DEFAULT_REVISION, RepoId, check_revision, is_commit, printable
 from p2pmodel.errors import InvalidInput, RepoNotFound, RevisionNotFound, Unavailable
@@ -15,6 +17,8 @@ from p2pmodel.store.cache import HubCache, RepoCache
 
 _KEEP_SECONDS = 5.0
 _KEEP_SNAPSHOTS = 64
+
+_Key = tuple[RepoId, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,9 @@ class PublishedCache:
 
     def __init__(self, cache: HubCache, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
-        self._clock = clock
-        self._kept: dict[tuple[RepoId, str], tuple[float, PublishedSnapshot]] = {}
+        self._kept: TTLCache[tuple[RepoId, str], PublishedSnapshot] = TTLCache(
+            _KEEP_SNAPSHOTS, _KEEP_SECONDS, timer=clock
+        )
         self._lock = threading.Lock()
 
     def kept(self, repo: str, revision: str) -> PublishedSnapshot | None:
@@ -86,14 +91,11 @@ class PublishedCache:
 
     def _recent(self, repo: RepoId, commit: str) -> PublishedSnapshot | None:
         with self._lock:
-            read_at, snapshot = self._kept.get((repo, commit), (float("-inf"), None))
-        return snapshot if self._clock() - read_at < _KEEP_SECONDS else None
+            return self._kept.get((repo, commit))
 
     def _keep(self, snapshot: PublishedSnapshot) -> None:
         with self._lock:
-            while len(self._kept) >= _KEEP_SNAPSHOTS:
-                del self._kept[next(iter(self._kept))]
-            self._kept[snapshot.manifest.repo, snapshot.manifest.commit] = (self._clock(), snapshot)
+            self._kept[snapshot.manifest.repo, snapshot.manifest.commit] = snapshot
 
 
 def _repo_id(repo: str) -> RepoId:

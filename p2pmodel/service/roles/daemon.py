@@ -13,13 +13,13 @@ from pathlib import Path
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
 from p2pmodel.http.access import Access
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.fetch import NodeContext
 from p2pmodel.node.node import Node
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
@@ -81,7 +81,7 @@ class Daemon:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
             outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
-            home = NodeContext(engine, cache, pace=PullPace(settings.swarm.download_limit), web_seed=outlet)
+            home = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=outlet)
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)

@@ -15,9 +15,9 @@ from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
-from p2pmodel.http.pace import SendPace
 from p2pmodel.http.sent import Sent
 from p2pmodel.http.server import serving
 from p2pmodel.node.backends import engine_of
@@ -78,7 +78,7 @@ class Seeder:
             app = coordinator_app(
                 Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
             )
-            swarm, pace = self._settings.swarm, SendPace()  # its share of the limit is told it below
+            swarm, pace = self._settings.swarm, Pace()  # its share of the limit is told it below
             app.add_subapp(SOURCE, _source(cache, library, sent, role.token, pace))
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
             # Before the work of hours, not after it: its port may be taken.
@@ -106,7 +106,7 @@ class Seeder:
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), lambda: sent.bytes)
 
 
-def _source(cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None, pace: SendPace) -> web.Application:
+def _source(cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None, pace: Pace) -> web.Application:
     """What leaseholders pull from."""
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
     app.middlewares.insert(0, sent.middleware())

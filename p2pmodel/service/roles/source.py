@@ -10,7 +10,7 @@ from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.manifest import Manifest
-from p2pmodel.http.pace import UNLIMITED, SendPace
+from p2pmodel.core.pace import Pace
 from p2pmodel.http.sent import Sent
 from p2pmodel.http.server import serving
 from p2pmodel.service.hub.app import hub_endpoint
@@ -25,7 +25,7 @@ class WebSeedLibrary:
     def __init__(
         self,
         library: SeededLibrary,
-        pace: SendPace,
+        pace: Pace,
         sent: Sent,
         *,
         url: str,
@@ -68,7 +68,7 @@ async def serving_source(
 ) -> AsyncIterator[WebSeedLibrary]:
     """Serve on the address at which the node takes part in swarms, `peer`, at a port of its own."""
     token = secrets.token_urlsafe(24)
-    library, pace, sent = SeededLibrary(PublishedCache(cache)), SendPace(settings.upload_limit or UNLIMITED), Sent()
+    library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.upload_limit), Sent()
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
     app.middlewares.insert(0, sent.middleware())
     async with serving(app, peer.host, 0, grace=grace) as url:

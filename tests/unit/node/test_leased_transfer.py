@@ -16,11 +16,11 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node.fetch import lease_strategy, leaseholder, piece_feed, seeders
 from p2pmodel.node.fetch.download import Download
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.origin.origin import Origin
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
@@ -79,7 +79,7 @@ async def test_leased_pieces_come_from_a_seeder_over_http_and_count_as_from_peer
 
 
 async def test_seeders_are_pulled_from_at_a_pace_that_may_change(swarm: Swarm) -> None:
-    pace = PullPace(1024)
+    pace = Pace(1024)
     async with FakeHub(swarm.snapshot) as seeder, coordinator(swarm) as boss, swarm.engine() as engine:
         boss.sources.add(swarm.metainfo.info_hash, Source(seeder.url, ""))
         async with swarm.transfer(engine, coordinators=(boss.url,), pace=pace) as transfer:

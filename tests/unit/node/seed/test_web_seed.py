@@ -13,10 +13,10 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.pace import Pace
 from p2pmodel.http.server import serving
 from p2pmodel.node.seed import web_seed as module
 from p2pmodel.node.seed.web_seed import WebSeedOffer
-from p2pmodel.origin.mirrors.pace import PullPace
 from p2pmodel.swarm.metainfo import Metainfo
 from tests.support.eventually import eventually
 from tests.support.node_swarm import Swarm, assert_nothing_runs
@@ -47,7 +47,7 @@ class Outlet:
     def source(self, coordinator: str) -> Source:
         return SOURCE
 
-    pace = PullPace()
+    pace = Pace()
 
 
 class Torrent:

@@ -18,8 +18,8 @@ from aiohttp import ClientPayloadError, ClientSession, web
 from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import RepoId
+from p2pmodel.core.pace import Pace
 from p2pmodel.http.access_log import AccessLog
-from p2pmodel.http.pace import SendPace
 from p2pmodel.http.server import MAX_BODY, serving
 from p2pmodel.service.hub.app import MAX_PAD, hub_endpoint
 from p2pmodel.store.cache import HubCache
@@ -367,7 +367,7 @@ async def test_a_file_unknown_to_a_snapshot_without_a_list_is_not_declared_absen
 async def test_a_pruned_blob_that_is_being_sent_is_sent_to_its_end(hub: Path, manifest: Manifest) -> None:
     file = manifest.file("model.safetensors")
     assert file is not None
-    app = hub_endpoint(HubCache(hub), pace=SendPace(4 << 20))
+    app = hub_endpoint(HubCache(hub), pace=Pace(4 << 20))
     async with (
         serving(app, "127.0.0.1", 0, grace=0.1) as base,
         ClientSession() as session,
@@ -381,7 +381,7 @@ async def test_a_pruned_blob_that_is_being_sent_is_sent_to_its_end(hub: Path, ma
 async def test_a_file_that_shrinks_while_it_is_sent_cuts_the_connection(hub: Path, manifest: Manifest) -> None:
     file = manifest.file("model.safetensors")
     assert file is not None
-    app = hub_endpoint(HubCache(hub), pace=SendPace(2 << 20))
+    app = hub_endpoint(HubCache(hub), pace=Pace(2 << 20))
     async with serving(app, "127.0.0.1", 0, grace=0.1) as base, ClientSession() as session:
         async with session.get(url_of(base, file.path)) as answer:
             await answer.content.readexactly(1)
@@ -537,14 +537,3 @@ async def test_a_log_line_survives_hostile_headers(hub: Path, manifest: Manifest
         (line,) = await _lines(path, 1)
     log.close()
     assert line["status"] == 404
-
-
-# ------------------------------------------------------------------ pace
-
-
-def test_pace_spaces_out_what_is_reserved() -> None:
-    now = [100.0]
-    pace = SendPace(1000, clock=lambda: now[0])
-    assert [pace.reserve(500), pace.reserve(500), pace.reserve(1)] == [0.0, 0.5, 1.0]
-    now[0] += 60
-    assert pace.reserve(10) == 0.0

@@ -70,7 +70,7 @@ async def test_who_listens_everywhere_says_the_address_on_the_way_to_the_coordin
 
 
 async def test_its_limit_changes_while_it_runs(source: WebSeedLibrary) -> None:
-    source.pace.change(1000)
-    assert source.pace.slice == 100
+    source.pace.change(1 << 20)
+    assert source.pace.block == 1 << 17
     source.pace.change(0)
-    assert source.pace.slice > 1 << 40
+    assert source.pace.block > 1 << 40

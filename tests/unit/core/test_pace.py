@@ -1,26 +1,26 @@
-"""A rate cap, in bytes a second."""
+"""A limit in bytes a second, for received and for sent bytes."""
 
 import asyncio
 import time
 
-from p2pmodel.origin.mirrors.pace import PullPace
+from p2pmodel.core.pace import Pace
 
 
 async def test_without_a_bound_nobody_waits() -> None:
-    for pace in (PullPace(), PullPace(0), PullPace(None)):
-        assert pace.block == -1
+    for pace in (Pace(), Pace(0), Pace(None)):
+        assert pace.block > 1 << 40
         await pace.spend(1 << 40)
 
 
 async def test_all_who_spend_share_it() -> None:
-    pace = PullPace(100_000)
+    pace = Pace(100_000)
     began = time.monotonic()
     await asyncio.gather(*(pace.spend(5_000) for _ in range(4)))
     assert time.monotonic() - began >= 0.19
 
 
 async def test_a_changed_bound_holds_for_those_who_wait() -> None:
-    pace = PullPace(1)
+    pace = Pace(1)
     waiting = [asyncio.create_task(pace.spend(1 << 30)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
@@ -31,7 +31,7 @@ async def test_a_changed_bound_holds_for_those_who_wait() -> None:
 
 
 async def test_who_waits_when_it_changes_waits_as_long_as_the_new_bound_says() -> None:
-    pace = PullPace(10_000)
+    pace = Pace(10_000)
     began = time.monotonic()
     waiting = asyncio.gather(*(pace.spend(2_000) for _ in range(5)))
     await asyncio.sleep(0.01)
@@ -43,8 +43,24 @@ async def test_who_waits_when_it_changes_waits_as_long_as_the_new_bound_says() -
 
 
 async def test_a_slow_pace_is_read_in_small_blocks_and_none_is_slower_than_a_kilobyte() -> None:
-    assert PullPace(1 << 20).block == 1 << 17
-    assert PullPace(1).block == 1 << 12
+    assert Pace(1 << 20).block == 1 << 17
+    assert Pace(1).block == 1 << 12
     began = time.monotonic()
-    await PullPace(1).spend(100)
+    await Pace(1).spend(100)
     assert 0.09 <= time.monotonic() - began < 50
+
+
+async def test_the_first_bytes_are_sent_at_once_and_later_ones_after_those_before_them() -> None:
+    pace, began = Pace(100_000), time.monotonic()
+    waits = []
+    for count in (5_000, 5_000, 1):
+        await pace.reserve(count)
+        waits.append(time.monotonic() - began)
+    assert waits[0] < 0.04
+    assert waits[1] >= 0.049
+    assert waits[2] >= 0.099
+    await asyncio.sleep(0.01)
+    before = time.monotonic()
+    await pace.reserve(1)
+    assert time.monotonic() - before < 0.04, "unused time gives no burst, but no wait either"
+    assert pace.passed == 10_002

@@ -1,0 +1,68 @@
+"""A limit in bytes a second that all its users share."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+_BLOCKS = 8
+_SMALLEST_BLOCK = 1 << 12
+_SLOWEST = 1024
+_UNLIMITED_BLOCK = 1 << 50
+
+
+class Pace:
+    """Bounds bytes a second over all connections that use it together. Rate None or 0: no bound.
+
+    Bytes pass in the order of the calls. `_level` of the `passed` bytes are within the rate so far.
+    """
+
+    def __init__(self, rate: int | None = None) -> None:
+        self._rate = _bounded(rate)
+        self._level, self._as_of = 0.0, time.monotonic()
+        self._changed = asyncio.Event()
+        self.passed = 0
+        """Bytes so far."""
+
+    @property
+    def block(self) -> int:
+        """Bytes to move at once at most, so that a slow rate is an even one."""
+        return max(_SMALLEST_BLOCK, self._rate // _BLOCKS) if self._rate else _UNLIMITED_BLOCK
+
+    def change(self, rate: int | None) -> None:
+        """Set the rate, also for calls that wait now."""
+        self._rise()
+        self._rate = _bounded(rate)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def spend(self, count: int) -> None:
+        """After `count` bytes came: return when they are within the rate."""
+        self._rise()
+        self.passed += count
+        await self._reach(self.passed)
+
+    async def reserve(self, count: int) -> None:
+        """Before `count` bytes are sent: return when all earlier bytes are within the rate."""
+        self._rise()
+        earlier = self.passed
+        self.passed += count
+        await self._reach(earlier)
+
+    async def _reach(self, level: int) -> None:
+        while self._rate and (wait := (level - self._level) / self._rate) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            self._rise()
+
+    def _rise(self) -> None:
+        now = time.monotonic()
+        if self._rate is None:
+            self._level = float(self.passed)
+        else:
+            self._level = min(float(self.passed), self._level + (now - self._as_of) * self._rate)
+        self._as_of = now
+
+
+def _bounded(rate: int | None) -> int | None:
+    return max(rate, _SLOWEST) if rate else None
