@@ -192,12 +192,27 @@ class Interrupted(P2PModelError):
     exit_code = 130
 
 
-def restored(code: str, what: str, *, hint: str = "") -> P2PModelError:
-    """The error that another process told by its `code`; a plain P2PModelError if that is not known here."""
-    kind = _by_code(P2PModelError).get(code, P2PModelError)
+def restored(code: str, what: str, *, hint: str = "", status: int | None = None) -> P2PModelError:
+    """The error that another process reported by its `code`.
+
+    An unknown code gives the error of the HTTP `status`, or a plain P2PModelError without one.
+    """
+    kind = _by_code(P2PModelError).get(code)
+    if kind is None:
+        kind = P2PModelError if status is None else _BY_STATUS.get(status, Unavailable)
     error = kind.__new__(kind)
     P2PModelError.__init__(error, what, hint=hint)
     return error
+
+
+_BY_STATUS: dict[int, type[P2PModelError]] = {
+    400: InvalidInput,
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    409: Conflict,
+    413: InvalidInput,
+}
 
 
 def _by_code(kind: type[P2PModelError]) -> dict[str, type[P2PModelError]]:

@@ -15,7 +15,9 @@ import aiohttp
 import libtorrent as lt
 import pytest
 
-from p2pmodel.coordinator.client.catalog import find, in_zone, publish
+from p2pmodel.coordinator.client.catalog import find
+from p2pmodel.coordinator.client.publishing import publish
+from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core.names import Reference
 from p2pmodel.swarm.torrents import Format
 from tests.support.eventually import eventually
@@ -198,7 +200,7 @@ async def test_the_catalog_outlives_a_kill(tmp_path: Path) -> None:
         await tracker.process.wait()
     async with coordinator(*options) as tracker:
         assert tracker.said["torrents"] == 1
-        assert (await find(Reference.parse("org/tiny"), [tracker.url], 5)).torrent == raw
+        assert (await find(Reference.parse("org/tiny"), [tracker.url], 5)).metainfo.raw == raw
 
 
 async def test_a_taken_port_is_one_line() -> None:

@@ -1,23 +1,23 @@
-"""The swarms of the whole cluster, as its coordinators see them: numbers to look at, nothing is decided by them."""
+"""The swarms of the whole cluster as its coordinators report them, for display only."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from p2pmodel.coordinator.client import catalog
+from p2pmodel.coordinator.client.catalog import list_torrents
 from p2pmodel.core.names import RepoId, is_commit, printable
 from p2pmodel.core.views import CatalogView
 from p2pmodel.errors import P2PModelError
 
 ASK_EVERY = 4.0
-"""Seconds for which an answer is kept, however many ask."""
-MOST = 200
-"""Swarms that are told of, the busiest first."""
+"""Seconds for which an answer is reused."""
+MAX_SWARMS = 200
+"""Swarms that are reported, the busiest first."""
 
 
 class SwarmViews:
-    """What the coordinators at `urls` say. One that does not answer within `timeout` seconds says nothing."""
+    """The swarms of the coordinators at `urls`. One that does not answer within `timeout` seconds is left out."""
 
     def __init__(self, urls: Sequence[str], timeout: float, *, now: Callable[[], float] = time.monotonic) -> None:
         self._urls = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
@@ -28,30 +28,30 @@ class SwarmViews:
         self._known: tuple[CatalogView, ...] = ()
 
     async def look(self) -> tuple[CatalogView, ...]:
-        """Every swarm of them, the busiest first; a snapshot that several know is told of once. Raises nothing."""
+        """All swarms, the busiest first; each snapshot once, however many coordinators have it. Raises nothing."""
         async with self._lock:
             if self._urls and self._now() - self._asked >= ASK_EVERY:
-                said = await asyncio.gather(*map(self._ask, self._urls))
-                self._known = merged(view for views in said for view in views)
+                answers = await asyncio.gather(*map(self._ask, self._urls))
+                self._known = merged(view for views in answers for view in views)
                 self._asked = self._now()
             return self._known
 
     async def _ask(self, url: str) -> list[CatalogView]:
         try:
-            plain = await catalog.catalog(url, self._timeout)
+            plain = await list_torrents(url, self._timeout)
         except P2PModelError:
             return []
         return [view for view in map(_view, plain) if view is not None]
 
 
 def merged(views: Iterable[CatalogView]) -> tuple[CatalogView, ...]:
-    """One for each snapshot, that of the busiest swarm: those who announce to several coordinators are the same."""
+    """One view for each snapshot, of its busiest swarm: peers that announce to several coordinators are the same."""
     found: dict[tuple[str, str], CatalogView] = {}
     for view in views:
         key = view.repo, view.commit
         if key not in found or _busy(found[key]) < _busy(view):
             found[key] = view
-    return tuple(sorted(found.values(), key=lambda v: (-_busy(v), v.repo, v.commit))[:MOST])
+    return tuple(sorted(found.values(), key=lambda v: (-_busy(v), v.repo, v.commit))[:MAX_SWARMS])
 
 
 def _busy(view: CatalogView) -> int:
@@ -59,7 +59,7 @@ def _busy(view: CatalogView) -> int:
 
 
 def _view(plain: Mapping[str, Any]) -> CatalogView | None:
-    """As a coordinator said it; None for what makes no sense."""
+    """A coordinator's JSON as a view; None if it is malformed."""
     try:
         repo, commit, names = plain["repo"], plain["commit"], plain["revisions"]
         counts = [plain[name] for name in ("size", "seeders", "leechers", "origin_bytes")]

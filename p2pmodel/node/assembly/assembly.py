@@ -16,6 +16,8 @@ from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_digest, manifest_text, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.client.torrent_download import download_torrent
+from p2pmodel.coordinator.client.urls import torrent_url
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.core.bitfield import pack
@@ -30,14 +32,13 @@ from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.inventory import Inventory, take_recorded_inventory
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
-from p2pmodel.node.snapshot.resolve import download_torrent
 from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.space import check_space
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
-from p2pmodel.swarm.torrents import Metainfo, parse
+from p2pmodel.swarm.torrents import Metainfo
 
 ALONE_FOR = 1.5
 """Seconds in which nobody joined, after which the snapshot is mirrored as if there were nobody else."""
@@ -382,10 +383,9 @@ class AssemblyDownload:
 
     async def _torrent(self) -> Metainfo:
         """What was born. The pieces of it that are here are put on record, so that nobody looks for them again."""
-        url = f"{self._presence.coordinator.rstrip('/')}/catalog/torrents/{self._assembled}.torrent"
+        url = torrent_url(self._presence.coordinator, self._assembled)
         try:
-            raw = await download_torrent(url, stall=self._settings.coordinator_timeout)
-            metainfo = await asyncio.to_thread(parse, raw)
+            metainfo = await download_torrent(url, stall=self._settings.coordinator_timeout)
         except P2PModelError as error:
             raise AssemblyFailed(error.what) from None
         if metainfo.manifest != self._manifest or metainfo.info_hash != self._assembled:

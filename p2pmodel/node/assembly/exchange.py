@@ -4,16 +4,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from p2pmodel.config.settings import SwarmSettings
-from p2pmodel.coordinator.client.catalog import in_zone
+from p2pmodel.coordinator.client.torrent_download import download_torrent
+from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.slices import StagedFiles
-from p2pmodel.node.snapshot.resolve import download_torrent
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, PieceVerified, SwarmTorrent
-from p2pmodel.swarm.torrents import Metainfo, parse
+from p2pmodel.swarm.torrents import Metainfo
 
 
 class Exchange:
@@ -55,7 +55,7 @@ class Exchange:
         when the disk fails.
         """
         try:
-            metainfo = parse(await download_torrent(url, stall=self._settings.coordinator_timeout))
+            metainfo = await download_torrent(url, stall=self._settings.coordinator_timeout)
             if metainfo.manifest != self._manifest:
                 return
             roots = roots_in(self._layout, metainfo.trees)

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
-from p2pmodel.coordinator.client.catalog import announcing_as, public_name
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.client.urls import announcing_as, public_name
 from p2pmodel.coordinator.lease_messages import lease_path
 from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.core.connections import PeerConnection

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
-from p2pmodel.coordinator.client.catalog import announce_url, in_zone, report_wrong
+from p2pmodel.coordinator.client.publishing import report_wrong
+from p2pmodel.coordinator.client.urls import announce_url, in_zone
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress import Timings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
-from p2pmodel.coordinator.client.catalog import public_name
+from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.pace import Pace

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.catalog import announce_url, keep_published, public_name, publish
+from p2pmodel.coordinator.client.publishing import keep_published, publish
+from p2pmodel.coordinator.client.urls import announce_url, public_name
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.reporter import Reporter

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
-from p2pmodel.coordinator.client.catalog import announcing_as, in_zone
+from p2pmodel.coordinator.client.urls import announcing_as, in_zone
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.core.tasks import companions

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from p2pmodel.coordinator.client.catalog import announce_url, announcing_as, keep_published
+from p2pmodel.coordinator.client.publishing import keep_published
+from p2pmodel.coordinator.client.urls import announce_url, announcing_as
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.tasks import companions

@@ -6,24 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client import catalog
+from p2pmodel.coordinator.client.catalog import find
+from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
+from p2pmodel.coordinator.client.urls import torrent_url
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference, printable
-from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, P2PModelError, Unavailable
+from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.origin.failures import reason_of
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
-from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
 from p2pmodel.swarm.torrent_file import read_torrent
 from p2pmodel.swarm.torrents import Metainfo, parse
 
-DOWNLOAD_TIMEOUT = 30.0
 _MAGNET = "magnet:"
 
 
@@ -43,7 +40,7 @@ StartEngine = Callable[[], Awaitable[Engine]]
 class ResolvedTarget:
     """The snapshot to bring here, its torrent if somebody has one, and the refs that will point at it.
 
-    `coordinators` are those that answered and have no torrent: one may be born there.
+    `coordinators` are those that answered and have no torrent: they may take part in an assembly.
     """
 
     manifest: Manifest
@@ -126,8 +123,7 @@ async def find_torrent(
     if target.source.lower().startswith(_MAGNET):
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
     elif "://" in target.source:
-        data = await download_torrent(target.source, stall=settings.origin.read_timeout)
-        metainfo = await asyncio.to_thread(parse, data)
+        metainfo = await download_torrent(target.source, stall=settings.origin.read_timeout)
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
     return ResolvedTarget(metainfo.manifest, metainfo)
@@ -147,9 +143,9 @@ async def from_coordinators(
     """The torrent; without one, the coordinators that answered."""
     if not settings.coordinators:
         return None, ()
-    answer = await catalog.find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
-    if answer.torrent is not None:
-        return await asyncio.to_thread(parse, answer.torrent), ()
+    answer = await find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
+    if answer.metainfo is not None:
+        return answer.metainfo, ()
     if settings.offline:
         instead = "looking in this cache alone"
     elif to_share and answer.lacking:
@@ -166,14 +162,14 @@ async def _from_magnet(
     wanted = parse_magnet(magnet)
     for source in _sources_of(wanted, settings):
         try:
-            metainfo = parse(await download_torrent(source, settings.swarm.coordinator_timeout))
+            metainfo = await download_torrent(source, settings.swarm.coordinator_timeout)
         except P2PModelError as error:
             if source in wanted.sources:
                 reporter.note(f"the magnet's source does not help: {error.what}")
             continue
         if metainfo.info_hash == wanted.info_hash:
             return metainfo
-        reporter.note(f"the magnet's source {_shown(source)} has another torrent")
+        reporter.note(f"the magnet's source {public_path(source)} has another torrent")
     raw = await (await engine()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
 
@@ -183,42 +179,5 @@ def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:
     A coordinator serves its tracker and its catalog below one URL."""
     announced = [url.removesuffix("/announce") for url in magnet.trackers if url.endswith("/announce")]
     bases = [url for url in (*settings.coordinators, *announced) if url.startswith(("http://", "https://"))]
-    catalogs = [f"{base}/catalog/torrents/{magnet.info_hash}.torrent" for base in bases]
+    catalogs = [torrent_url(base, magnet.info_hash) for base in bases]
     return list(dict.fromkeys((*magnet.sources, *catalogs)))
-
-
-async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT, *, stall: float | None = None) -> bytes:
-    """GET a .torrent of bounded size within `timeout` seconds, of which none longer than `stall` pass without a byte.
-
-    Raises NotFound, Unavailable or BadTorrent.
-    """
-    limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=limits) as session,
-            session.get(url) as response,
-        ):
-            if response.status == 404:
-                raise NotFound(f"{_shown(url)} does not exist", hint="check the address")
-            if response.status != 200:
-                raise Unavailable(f"{_shown(url)} answered {response.status}", hint="check the address, or try later")
-            if response.content_type == "text/html":
-                raise BadTorrent(f"{_shown(url)} is a web page", hint="give the address of the .torrent itself")
-            data = bytearray()
-            async for chunk in response.content.iter_chunked(1 << 20):
-                data += chunk
-                if len(data) > MAX_TORRENT_SIZE:
-                    raise BadTorrent(f"{_shown(url)} is larger than a .torrent may be")
-            return bytes(data)
-    except aiohttp.InvalidURL:
-        raise InvalidInput(f"'{printable(url)}' is not a URL") from None
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(
-            f"{_shown(url)} cannot be downloaded: {reason_of(error)}", hint="check the address and the network"
-        ) from None
-
-
-def _shown(url: str) -> str:
-    """`url` as messages may show it: a token may stand in its path or its query."""
-    name = urlsplit(url).path.rpartition("/")[2]
-    return f"{catalog.public_name(url)}/.../{printable(name)}"

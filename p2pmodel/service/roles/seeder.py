@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.catalog import announce_url, keep_published, publish
+from p2pmodel.coordinator.client.publishing import keep_published, publish
+from p2pmodel.coordinator.client.urls import announce_url
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication

@@ -22,7 +22,6 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.resolve import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
-from p2pmodel.swarm.torrents import parse
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
@@ -188,10 +187,10 @@ async def test_from_mirrors_it_is_offered_where_there_are_coordinators(machine: 
             view = await until_state(node, ident, "seeding")
             assert view.arrived.from_mirrors > 0
             async with asyncio.timeout(5):
-                while (answer := await find(Reference.parse("org/model"), [url], 1.0)).torrent is None:  # noqa: ASYNC110
+                while (answer := await find(Reference.parse("org/model"), [url], 1.0)).metainfo is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
-            assert parse(answer.torrent).info_hash in machine.engine.torrents
-            assert parse(answer.torrent).manifest == machine.swarm.snapshot.manifest
+            assert answer.metainfo.info_hash in machine.engine.torrents
+            assert answer.metainfo.manifest == machine.swarm.snapshot.manifest
         async with machine.running() as node:
             await until_state(node, ident, "seeding")
 
@@ -203,7 +202,7 @@ async def test_a_part_of_a_snapshot_is_not_offered(machine: Machine) -> None:
             ident = (await node.start(FetchRequest(parse_target("org/model"), include=("*.json",)))).id
             await until(node, ident, lambda view: view.state == "ready" and view.progress.phase == "done")
             await asyncio.sleep(0.1)
-            assert (await find(Reference.parse("org/model"), [url], 1.0)).torrent is None
+            assert (await find(Reference.parse("org/model"), [url], 1.0)).metainfo is None
 
 
 @asynccontextmanager

@@ -5,8 +5,8 @@ import json
 import pytest
 from aiohttp import web
 
-from p2pmodel.coordinator.client import catalog
-from p2pmodel.coordinator.client.swarm_views import ASK_EVERY, MOST, SwarmViews, merged
+from p2pmodel.coordinator.client.catalog import list_torrents
+from p2pmodel.coordinator.client.swarm_views import ASK_EVERY, MAX_SWARMS, SwarmViews, merged
 from p2pmodel.core.views import CatalogView
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
@@ -78,7 +78,7 @@ async def test_a_coordinator_that_talks_nonsense_says_nothing(answer: object) ->
     assert await said(answer) == ()
     async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
         with pytest.raises(Unavailable):
-            await catalog.catalog(url, 5.0)
+            await list_torrents(url, 5.0)
 
 
 async def test_many_who_look_are_one_who_asks() -> None:
@@ -100,5 +100,5 @@ async def test_without_coordinators_nobody_is_asked() -> None:
 def test_of_one_snapshot_the_busiest_swarm_counts_and_there_are_not_too_many() -> None:
     quiet, busy = VIEW, CatalogView("org/model", "a" * 40, (), 10, 9, 9, 0)
     assert merged([quiet, busy, quiet]) == (busy,)
-    many = [CatalogView(f"org/m{n}", "a" * 40, (), 1, n, 0, 0) for n in range(2 * MOST)]
-    assert [view.seeders for view in merged(many)] == list(range(2 * MOST - 1, MOST - 1, -1))
+    many = [CatalogView(f"org/m{n}", "a" * 40, (), 1, n, 0, 0) for n in range(2 * MAX_SWARMS)]
+    assert [view.seeders for view in merged(many)] == list(range(2 * MAX_SWARMS - 1, MAX_SWARMS - 1, -1))

@@ -9,6 +9,8 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
+from p2pmodel.coordinator.client import torrent_download
+from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
@@ -16,11 +18,9 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node.snapshot import resolve
 from p2pmodel.node.snapshot.resolve import (
     ResolvedTarget,
     TorrentTarget,
-    download_torrent,
     find_reference,
     find_torrent,
     parse_target,
@@ -287,7 +287,7 @@ async def _cut_off(request: web.Request) -> web.StreamResponse:
 async def test_a_url_that_gives_no_torrent(
     search: Search, answer: Answer, error: type, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, "MAX_TORRENT_SIZE", 1 << 20)
+    monkeypatch.setattr(torrent_download, "MAX_TORRENT_SIZE", 1 << 20)
     async with answering(answer) as base:
         with pytest.raises(error, match=message):
             await search.torrent(f"{base}/secret/x.torrent?token=secret")

@@ -90,15 +90,15 @@ async def coordinator() -> AsyncIterator[str]:
 async def test_once_ready_catalog_tracker_and_peer_are_there(site: Site) -> None:
     async with site.running() as (seeded, served):
         answer = await find(MAIN, [served.coordinator], 5)
-        assert answer.torrent == seeded.torrents["v2"]
+        assert answer.metainfo.raw == seeded.torrents["v2"]
         pinned = Reference.parse(f"org/model@{seeded.manifest.commit}")
-        assert (await find(pinned, [served.coordinator], 5)).torrent == answer.torrent
+        assert (await find(pinned, [served.coordinator], 5)).metainfo.raw == answer.metainfo.raw
         assert (served.peer.host, served.peer.port) in site.swarm.network.engines
         site.swarm.metainfo = parse(seeded.torrents["v2"])
         assert site.swarm.metainfo.trackers == (f"{served.coordinator}/announce",)
         assert site.swarm.metainfo.webseeds == ("http://m.test/org/model/resolve/",)
     assert site.swarm.network.engines == {}
-    assert not (await find(MAIN, [served.coordinator], 1)).torrent
+    assert not (await find(MAIN, [served.coordinator], 1)).metainfo
     await assert_nothing_runs()
 
 
@@ -107,7 +107,7 @@ async def test_it_publishes_to_the_other_coordinators_too(site: Site) -> None:
         metainfo = parse(seeded.torrents["v2"])
         assert metainfo.trackers == tuple(f"{url}/announce" for url in (served.coordinator, other, CLOSED))
         await eventually(lambda: len(site.heard.notes) == 2, seconds=5, what="both coordinators were tried")
-        assert (await find(MAIN, [other], 5)).torrent == seeded.torrents["v2"]
+        assert (await find(MAIN, [other], 5)).metainfo.raw == seeded.torrents["v2"]
     assert f"coordinator {other}: published" in site.heard.notes
     assert any(note.startswith(f"coordinator {CLOSED}: not published") for note in site.heard.notes)
 
@@ -116,8 +116,8 @@ async def test_a_token_is_part_of_the_url_but_never_shown(site: Site) -> None:
     async with site.running(token="s3cret-token-of-ours") as (seeded, served):
         assert served.coordinator.endswith("/<token>")
         base = served.coordinator.removesuffix("/<token>")
-        assert not (await find(MAIN, [base], 5)).torrent
-        assert (await find(MAIN, [f"{base}/s3cret-token-of-ours"], 5)).torrent == seeded.torrents["v2"]
+        assert not (await find(MAIN, [base], 5)).metainfo
+        assert (await find(MAIN, [f"{base}/s3cret-token-of-ours"], 5)).metainfo.raw == seeded.torrents["v2"]
         assert parse(seeded.torrents["v2"]).trackers == (f"{base}/s3cret-token-of-ours/announce",)
     assert "s3cret" not in " ".join(site.heard.notes)
 
@@ -172,7 +172,7 @@ async def test_a_taken_port_is_said_before_the_work_begins(site: Site, monkeypat
 async def test_build_publishes_and_ends(site: Site) -> None:
     async with coordinator() as url:
         seeded = await site.seeder(url).build()
-        assert (await find(MAIN, [url], 5)).torrent == seeded.torrents["v2"]
+        assert (await find(MAIN, [url], 5)).metainfo.raw == seeded.torrents["v2"]
     assert parse(seeded.torrents["v2"]).trackers == (f"{url}/announce",)
     assert (await site.seeder().build()).trackers == ()
     await assert_nothing_runs()
@@ -187,8 +187,8 @@ async def test_a_pinned_commit_gets_no_name(site: Site) -> None:
     pinned = Reference.parse(f"org/model@{snapshot_of(CONTENTS).commit}")
     async with coordinator() as url:
         await site.seeder(url, ref=pinned).build()
-        assert not (await find(MAIN, [url], 5)).torrent
-        assert (await find(pinned, [url], 5)).torrent
+        assert not (await find(MAIN, [url], 5)).metainfo
+        assert (await find(pinned, [url], 5)).metainfo
 
 
 async def test_nothing_is_announced_when_mirroring_fails(tmp_path: Path, site: Site) -> None:

@@ -1,0 +1,69 @@
+"""HTTP requests to coordinators: bounded answers, and the errors that refusals stand for."""
+
+import contextlib
+import json
+from typing import Any
+
+import aiohttp
+
+from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.core.names import printable
+from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
+from p2pmodel.origin.failures import reason_of
+
+NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+_MAX_MESSAGE = 64 << 10
+
+
+def session(timeout: float) -> aiohttp.ClientSession:
+    """A session of which each request ends within `timeout` seconds."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout), auto_decompress=False)
+
+
+async def bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body, or None if it is longer than `limit` bytes."""
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 18):
+        data += chunk
+        if len(data) > limit:
+            return None
+    return bytes(data)
+
+
+async def refusal(response: aiohttp.ClientResponse) -> P2PModelError:
+    """The error that a refusal stands for: `{"code", "message", "hint"}`, or its status alone."""
+    body = await bounded(response, _MAX_MESSAGE)
+    plain = _object(body) if body is not None and response.content_type == "application/json" else {}
+    message = _text(plain, "message") or f"it answered {response.status} without saying why"
+    error = restored(_text(plain, "code"), message, hint=_text(plain, "hint"), status=response.status)
+    if isinstance(error, AccessDenied):
+        error.hint = "put its token into the coordinator's URL"
+    return error
+
+
+def refused(url: str, error: P2PModelError) -> P2PModelError:
+    """`error`, with the coordinator's name in its message."""
+    return restored(error.code, f"coordinator {public_name(url)}: {error.what}", hint=error.hint)
+
+
+def unreachable(url: str, error: BaseException) -> Unavailable:
+    """The error for a coordinator that a request did not reach."""
+    return Unavailable(f"coordinator {public_name(url)} cannot be reached: {reason(error)}")
+
+
+def reason(error: BaseException) -> str:
+    """One of `NETWORK_ERRORS` in a few words."""
+    return "its URL is malformed" if isinstance(error, aiohttp.InvalidURL) else reason_of(error)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        plain = json.loads(body)
+        if isinstance(plain, dict):
+            return plain
+    return {}
+
+
+def _text(plain: dict[str, Any], key: str) -> str:
+    value = plain.get(key)
+    return printable(value, 300) if isinstance(value, str) else ""

@@ -1,0 +1,39 @@
+"""URLs of coordinators and trackers. A coordinator's base URL may end in its token."""
+
+from urllib.parse import quote, urlsplit
+
+from p2pmodel.coordinator.announces import Role
+
+
+def announce_url(coordinator: str) -> str:
+    """The tracker URL of a coordinator, as it stands in a torrent."""
+    return f"{coordinator.rstrip('/')}/announce"
+
+
+def torrent_url(coordinator: str, info_hash: str) -> str:
+    """Where a coordinator serves the .torrent with this info-hash."""
+    return f"{coordinator.rstrip('/')}/catalog/torrents/{info_hash}.torrent"
+
+
+def announcing_as(role: Role, tracker: str) -> str:
+    """`tracker` with the client's role as a parameter. Foreign trackers ignore parameters they do not implement."""
+    return f"{tracker}{'&' if '?' in tracker else '?'}role={role}" if tracker.startswith("http") else tracker
+
+
+def in_zone(tracker: str, zone: str) -> str:
+    """A tracker's URL that requests peers of `zone` ("": any). Not for torrents, which nodes of all zones use."""
+    if not zone or not tracker.startswith(("http://", "https://")):
+        return tracker
+    base, _, query = tracker.partition("?")
+    return f"{base}?zone={quote(zone, safe='')}" + (f"&{query}" if query else "")
+
+
+def public_name(url: str) -> str:
+    """Name of a coordinator for messages: its URL without the token that its path may contain."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "a malformed URL"
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}:{port}" if port else f"{parts.scheme}://{name}"

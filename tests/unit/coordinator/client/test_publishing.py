@@ -1,0 +1,149 @@
+"""Publishing at coordinators, again and again, whatever they answer."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+
+from p2pmodel.coordinator.client import publishing
+from p2pmodel.coordinator.client.publishing import keep_published, publish
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NoSpace, P2PModelError, Unavailable
+from p2pmodel.http.server import serving
+from p2pmodel.swarm.torrents import parse
+from tests.support.coordinators import CLOSED, RAW, TOKEN, answering, coordinator, torrent
+from tests.support.eventually import eventually
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (lambda: web.json_response({"message": "no"}, status=401), AccessDenied, "no; put its token into"),
+        (lambda: web.json_response({"message": "taken"}, status=409), Conflict, "taken"),
+        (lambda: web.json_response({"message": "what?"}, status=400), InvalidInput, "what?"),
+        (lambda: web.Response(status=507), Unavailable, "it answered 507 without saying why"),
+        (lambda: web.Response(status=307, headers={"Location": CLOSED}), Unavailable, "it answered 307"),
+    ],
+)
+async def test_a_refused_publication_says_why(
+    answer: Callable[[], web.Response], error: type[P2PModelError], text: str
+) -> None:
+    async with answering(answer) as url:
+        with pytest.raises(error) as caught:
+            await publish(f"{url}", RAW)
+        assert type(caught.value) is error
+        assert str(caught.value).startswith(f"coordinator {url}: {text}")
+
+
+async def test_publishing_where_nobody_listens() -> None:
+    with pytest.raises(Unavailable) as caught:
+        await publish(f"{CLOSED}/{TOKEN}", RAW)
+    assert str(caught.value) == f"coordinator {CLOSED} cannot be reached: connection refused"
+
+
+async def test_publishing_is_bounded() -> None:
+    async with answering(torrent(RAW), delay=60) as url:
+        with pytest.raises(Unavailable, match=r"cannot be reached: timed out waiting for an answer$"):
+            await publish(url, RAW, timeout=0.1)
+
+
+class Sleeper:
+    """Lets a loop run step by step: every sleep is recorded; the loop ends at the last step."""
+
+    def __init__(self, steps: int) -> None:
+        self.pauses: list[float] = []
+        self._steps = steps
+
+    async def __call__(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+        if len(self.pauses) >= self._steps:
+            raise asyncio.CancelledError
+
+
+async def run_until_cancelled(*urls: str, sleep: Sleeper, notes: list[str]) -> None:
+    task = asyncio.create_task(keep_published(urls, RAW, ["main"], on_note=notes.append, every=60, sleep=sleep))
+    await asyncio.wait([task], timeout=20)
+    assert task.done()
+
+
+async def test_a_coordinator_that_fails_is_tried_again_with_growing_bounded_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = iter([*[Unavailable("down")] * 8, None, Unavailable("down"), None])
+
+    async def scripted(*_arguments: object, **_options: object) -> None:
+        outcome = next(outcomes)
+        if outcome is not None:
+            raise outcome
+
+    monkeypatch.setattr(publishing, "publish", scripted)
+    sleep, notes = Sleeper(11), []
+    await run_until_cancelled("http://c:1/secret", sleep=sleep, notes=notes)
+    assert sleep.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 1, 60]
+    down, up = "coordinator http://c:1: not published: down", "coordinator http://c:1: published"
+    assert notes == [down, up, down, up]
+
+
+async def test_a_restarted_coordinator_gets_its_catalog_back() -> None:
+    async with coordinator() as (url, _):
+        port = int(url.rpartition(":")[2])
+    notes: list[str] = []
+    task = asyncio.create_task(keep_published([url], RAW, ["main"], on_note=notes.append, every=0.05))
+    for _ in range(2):
+        async with coordinator(port=port) as (_, catalog):
+            await eventually(lambda c=catalog: bool(c.publications()), seconds=10, what="published")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert f"coordinator {url}: published" in notes
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [
+        (
+            Source("http://s.test:1/source/", "t0ken", "10.0.0.1:6881", "rack-1"),
+            Source("http://s.test:1/source", "t0ken", "10.0.0.1:6881", "rack-1"),
+        ),
+        (Source("http://s.test"), Source("http://s.test")),
+        (None, None),
+    ],
+)
+async def test_where_leaseholders_can_pull_is_published_too(source: Source | None, known: Source | None) -> None:
+    sources = Sources(time.monotonic)
+    async with serving(coordinator_app(Tracker(), Catalog(), sources=sources), "127.0.0.1", 0) as url:
+        await publish(url, RAW, source=source)
+    assert sources.of(parse(RAW).info_hash) == ((known,) if known else ())
+
+
+@pytest.mark.parametrize("endpoint", ["/source", "ftp://s.test", "http://s.test?x=1", "nonsense"])
+async def test_an_endpoint_that_nobody_could_pull_from_is_refused(endpoint: str) -> None:
+    sources = Sources(time.monotonic)
+    async with serving(coordinator_app(Tracker(), Catalog(), sources=sources), "127.0.0.1", 0) as url:
+        with pytest.raises(InvalidInput, match="P2PModel-Source: "):
+            await publish(url, RAW, source=Source(endpoint))
+    assert sources.of(parse(RAW).info_hash) == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        ({"code": "no_space", "message": "full", "hint": "withdraw one"}, NoSpace, "full; withdraw one"),
+        ({"code": "bad_torrent", "message": "no bencode"}, BadTorrent, "no bencode"),
+        ({"code": "from_the_future", "message": "new"}, Conflict, "new"),
+    ],
+)
+async def test_an_error_of_a_coordinator_is_restored_by_its_code(
+    answer: dict[str, str], error: type[P2PModelError], text: str
+) -> None:
+    async with answering(lambda: web.json_response(answer, status=409)) as url:
+        with pytest.raises(error) as caught:
+            await publish(url, RAW)
+    assert type(caught.value) is error
+    assert str(caught.value) == f"coordinator {url}: {text}"
