@@ -1,13 +1,24 @@
-"""Translation of the operating system's errors into the error tree, shared by every edge that touches disk."""
+"""Translation of the operating system's errors into the error tree, with one wording for every room."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from p2pmodel.errors import LocalResource, NoSpace, P2PModelError
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise an OSError of the body as the P2PModelError that explains it. Also a decorator."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error) from error
+
+
 def translate(error: BaseException) -> P2PModelError:
-    """The P2PModelError that says what `error` means to the user."""
+    """The P2PModelError that explains `error` to the user."""
     if isinstance(error, P2PModelError):
         return error
     if isinstance(error, OSError):
@@ -17,11 +28,26 @@ def translate(error: BaseException) -> P2PModelError:
     )
 
 
+def disk_full(path: str, more: str = "") -> NoSpace:
+    """The error of a full disk; `path` is what was written ("": not known), `more` follows it."""
+    where = f" at {path}" if path else ""
+    return NoSpace(
+        f"no space left on the disk{where}{more}", hint="free some space and run the same command: it resumes"
+    )
+
+
+def disk_failed(path: str, reason: str) -> LocalResource:
+    """The error of a disk that failed for any other `reason` at `path` ("": not known)."""
+    where = path or "the disk"
+    return LocalResource(f"cannot use {where}: {reason}", hint="repair it and run the same command: it resumes")
+
+
 def _translate_os(error: OSError) -> P2PModelError:
-    where = f" at {Path(str(error.filename))}" if error.filename else ""
+    path = str(Path(str(error.filename))) if error.filename else ""
+    where = f" at {path}" if path else ""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"no space left on the disk{where}", hint="free some and run the same command: it resumes")
+        return disk_full(path)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return LocalResource(f"not writable or readable{where}: {reason}", hint="check the owner and mode")
     if error.errno == errno.EADDRINUSE:

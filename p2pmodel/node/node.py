@@ -29,8 +29,8 @@ from p2pmodel.node.limiter import Limiter
 from p2pmodel.node.managed_transfer import ManagedTransfer
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.listing import is_visible
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.removal import remove_snapshot

@@ -9,7 +9,8 @@ from pathlib import Path
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput
-from p2pmodel.store.files.disk import names_in, translated
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.staging import Staging

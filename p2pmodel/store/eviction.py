@@ -13,8 +13,8 @@ from pathlib import Path
 from p2pmodel.core.names import RepoId
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.files.partial_file import remove_record
 from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob

@@ -23,8 +23,8 @@ from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.tasks import in_thread
 from p2pmodel.errors import Unavailable
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.files.partial_file import PartialFile
 
 HOLD_BACK = MIB

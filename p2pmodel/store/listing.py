@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import RepoId
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files.disk import translated
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import link_atomic, sync, translated, write_atomic
+from p2pmodel.store.files.disk import link_atomic, sync, write_atomic
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
 

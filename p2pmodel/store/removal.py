@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from p2pmodel.errors import NotFound
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob
 

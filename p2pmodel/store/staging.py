@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.store.files.disk import boot_id, names_in, read_json, translated, write_atomic
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
 
 
 class Staging:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import sync, translated
+from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 

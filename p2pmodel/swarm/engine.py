@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from p2pmodel.core.connections import PeerConnection
-from p2pmodel.errors import LocalResource, NoSpace
+from p2pmodel.errors import LocalResource
+from p2pmodel.os_errors import disk_failed, disk_full
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,9 @@ class DiskFailed:
     message: str
     full: bool
 
-    def error(self) -> LocalResource:
-        """The error that says so to the user."""
-        what = f"{self.path or 'a file of the torrent'} cannot be written or read: {self.message}"
-        if self.full:
-            return NoSpace(what, hint="free some space and run the same command: it resumes")
-        return LocalResource(what)
+    def error(self, more: str = "") -> LocalResource:
+        """The error that explains it to the user; of a full disk with `more`."""
+        return disk_full(self.path, more) if self.full else disk_failed(self.path, self.message)
 
 
 @dataclass(frozen=True, slots=True)

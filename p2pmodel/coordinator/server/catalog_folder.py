@@ -6,8 +6,8 @@ An empty `<info-hash>.assembled` marks a torrent that was assembled here and tha
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.core.names import RepoId, check_revision, is_commit
 from p2pmodel.errors import BadTorrent, InvalidInput
-from p2pmodel.os_errors import translate
+from p2pmodel.os_errors import translated
 
 _REFS = "refs.json"
 _SUFFIX = ".torrent"
@@ -42,7 +42,7 @@ class CatalogFolder:
         """Read all files; make the folder if there is none."""
         notes: list[str] = []
         publications = []
-        with _translated():
+        with translated():
             self._path.mkdir(parents=True, exist_ok=True)
             for file in sorted(self._path.glob(f"*{_SUFFIX}")):
                 try:
@@ -56,7 +56,7 @@ class CatalogFolder:
         self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]], *, assembled: bool = False
     ) -> None:
         """Write a torrent, then the names: a crash between the two leaves no name without its torrent."""
-        with _translated():
+        with translated():
             if assembled:
                 self._mark(publication).touch()
             else:
@@ -66,7 +66,7 @@ class CatalogFolder:
 
     def remove(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
         """Write the names, then remove the torrent."""
-        with _translated():
+        with translated():
             self._save_refs(refs)
             (self._path / (publication.info_hash + _SUFFIX)).unlink(missing_ok=True)
             self._mark(publication).unlink(missing_ok=True)
@@ -106,11 +106,3 @@ def _refs(plain: Any) -> dict[RepoId, dict[str, str]]:
     if not all(is_commit(commit) for names in refs.values() for commit in names.values()):
         raise InvalidInput("a revision points at something that is not a commit")
     return refs
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise translate(error) from error

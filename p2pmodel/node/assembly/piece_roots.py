@@ -6,7 +6,7 @@ from pathlib import Path
 
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.merkle import piece_hash
-from p2pmodel.store.files.disk import translated
+from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, ignore
 
 

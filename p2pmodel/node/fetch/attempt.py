@@ -20,7 +20,7 @@ from p2pmodel.coordinator.lease_messages import lease_path
 from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.tasks import Start
-from p2pmodel.errors import LocalResource, NoSpace, Unavailable, WrongTorrent
+from p2pmodel.errors import Unavailable, WrongTorrent
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.leaseholder import Leaseholder
 from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
@@ -186,8 +186,9 @@ class Attempt:
                 self._feed.rejected(piece)
             case PeerBanned(address):
                 self._context.reporter.note(f"peer {address} sent bad pieces and is banned")
-            case DiskFailed(path, message, full):
-                raise self._disk_error(path, message, full=full)
+            case DiskFailed():
+                needed = self._stats.size(self._stats.missing)
+                raise event.error(f", {needed} bytes still to come")
             case TrackerFailed(url, message):
                 self.stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
             case TrackerAnswered(url):
@@ -216,15 +217,6 @@ class Attempt:
         if piece in self._stats.missing and not self._left:
             with suppress(Unavailable):  # after a disk failure the torrent goes on soon; the reader asks again
                 self.torrent.bring_first(piece)
-
-    def _disk_error(self, path: str, message: str, *, full: bool) -> LocalResource:
-        if full:
-            needed = self._stats.size(self._stats.missing)
-            return NoSpace(
-                f"no space left on the disk at {path}, {needed} bytes still to come",
-                hint="free some space and run the same command: it resumes",
-            )
-        return LocalResource(f"cannot use {path}: {message}", hint="repair it and run the same command: it resumes")
 
     async def _watch_for_stall(self) -> None:
         """Invariant 3: give up when no source is left, with an error that lists the sources."""

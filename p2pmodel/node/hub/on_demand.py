@@ -29,8 +29,8 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, from_coordinators
 from p2pmodel.origin.origin import warm_up
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.growing_file import GrowingFileReader
 from p2pmodel.store.state.revisions import revisions_at
 from p2pmodel.store.state.transfer_records import transfer_id

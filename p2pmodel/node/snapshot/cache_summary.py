@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pmodel.core.manifest import Selection
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.files.space import free_bytes
 from p2pmodel.store.listing import is_visible, snapshots
 

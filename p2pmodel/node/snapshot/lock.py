@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import translated
 from p2pmodel.store.locks import take_lock
 
 RETRY = 0.5

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from p2pmodel.store.files.disk import translated
+from p2pmodel.os_errors import translated
 
 _CHUNK = 256 << 10
 

@@ -8,17 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.os_errors import translate
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """The public edge of the store: an OSError leaves as the P2PModelError that says what it means."""
-    try:
-        yield
-    except OSError as error:
-        raise translate(error) from error
-
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:

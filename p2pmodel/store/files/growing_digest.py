@@ -6,7 +6,8 @@ from pathlib import Path
 
 from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.store.files.disk import sync, translated
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.verify import sealed_digest
 

@@ -10,7 +10,7 @@ from p2pmodel.core.layout import BLOCK, MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.merkle import HASH, FileTree, leaves, power_of_two, reduce, tree_of
 from p2pmodel.errors import IntegrityError
-from p2pmodel.store.files.disk import translated
+from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.v1_pieces import v1_pieces
 

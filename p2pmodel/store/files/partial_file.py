@@ -19,7 +19,8 @@ from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.merkle import FileTree
 from p2pmodel.errors import LocalResource
-from p2pmodel.store.files.disk import boot_id, naming, read_json, translated, write_atomic
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.disk import boot_id, naming, read_json, write_atomic
 from p2pmodel.store.files.hashing import StreamingHasher
 from p2pmodel.store.files.range_set import RangeSet
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import LocalResource, NoSpace
-from p2pmodel.os_errors import translate
-from p2pmodel.store.files.disk import temporary, translated
+from p2pmodel.os_errors import translate, translated
+from p2pmodel.store.files.disk import temporary
 
 
 @translated()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p2pmodel.core.layout import MIB
 from p2pmodel.errors import IntegrityError
-from p2pmodel.store.files.disk import translated
+from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, ignore, in_parallel
 
 _READ = MIB

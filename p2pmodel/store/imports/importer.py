@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files.disk import temporary, translated
+from p2pmodel.store.files.disk import temporary
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.space import check_space, check_writable

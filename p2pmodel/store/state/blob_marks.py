@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.store.files.disk import translated
+from p2pmodel.os_errors import translated
 
 
 class BlobMarks:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import COMMIT, is_commit
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import read_json, translated, write_atomic
+from p2pmodel.store.files.disk import read_json, write_atomic
 from p2pmodel.store.manifests import record_manifest
 from p2pmodel.store.publish import point_ref
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import IntegrityError
-from p2pmodel.store.files.disk import translated
+from p2pmodel.os_errors import translated
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
 
 _LOCK_PATIENCE = 30.0

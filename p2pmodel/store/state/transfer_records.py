@@ -14,7 +14,8 @@ from typing import Any
 from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import COMMIT, RepoId, check_revision
 from p2pmodel.errors import InvalidInput
-from p2pmodel.store.files.disk import read_json, translated, write_atomic
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.disk import read_json, write_atomic
 
 _ID = re.compile(r"[0-9a-f]{12}")
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from p2pmodel.core.names import RepoId
-from p2pmodel.store.files.disk import read_json, translated, write_atomic
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.disk import read_json, write_atomic
 
 
 class Withheld:

@@ -86,7 +86,11 @@ def test_every_kind_of_error_has_its_exit_code(ends: Run) -> None:
     ("error", "code", "line"),
     [
         (errors.InvalidInput("two\nlines", hint="and\tmore"), 2, "two lines; and more"),
-        (OSError(errno.ENOSPC, "No space", "/x"), 7, "no space left on the disk at /x; free some and run the same"),
+        (
+            OSError(errno.ENOSPC, "No space", "/x"),
+            7,
+            "no space left on the disk at /x; free some space and run the same",
+        ),
         (OSError(errno.EROFS, "Read-only file system", "/x"), 7, "not writable or readable at /x: Read-only file sys"),
         (OSError(errno.EADDRINUSE, "Address in use"), 7, "the address is already in use: Address in use; choose anoth"),
         (OSError(errno.EMFILE, "Too many"), 7, "too many open files; raise the limit (ulimit -n)"),

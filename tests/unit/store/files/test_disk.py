@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.errors import LocalResource
+from p2pmodel.os_errors import translated
 from p2pmodel.store.files import disk
-from p2pmodel.store.files.disk import boot_id, link_atomic, read_json, sync, translated, write_atomic
+from p2pmodel.store.files.disk import boot_id, link_atomic, read_json, sync, write_atomic
 
 
 def test_a_write_replaces_whole_and_leaves_no_temporary_file(tmp_path: Path) -> None:
