@@ -1,4 +1,4 @@
-"""The command line: a file a verb, each parses, calls and renders."""
+"""The command line: one module for each verb, which parses options, calls the package and prints the result."""
 
 import gc
 import signal
@@ -9,15 +9,15 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line; every failure is one line on stderr and a stable exit code.
 
-    Outside a coroutine (see `running`) SIGTERM ends it as Ctrl-C does. What is slow to import is imported here, so
-    that a signal meanwhile is no traceback either.
+    Outside a coroutine (see `signals`) SIGTERM has the effect of Ctrl-C. Slow imports run inside this function, so a
+    signal during them prints no traceback either.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         gc.disable()
         from p2pmodel.cli.verbs import execute  # noqa: PLC0415
 
-        gc.freeze()  # what was imported stays to the end: no collection need go through it
+        gc.freeze()  # imported modules live until the end; collections need not traverse them
         gc.enable()
         line, code = execute()
         _ignore_signals()
@@ -25,8 +25,8 @@ def main() -> NoReturn:
         _ignore_signals()
         line, code = "interrupted", 130
     if code == 130:
-        # CPython ends by SIGINT, whatever the exit code, once a KeyboardInterrupt has left an exec of a string, as
-        # dataclasses do while a module is imported; another such exec makes it forget that.
+        # After a KeyboardInterrupt has left an exec of a string (dataclasses run one at import), CPython ends by
+        # SIGINT and ignores the exit code. Another exec of a string clears that state.
         exec("")  # noqa: S102
     if line and sys.stderr is not None:
         sys.stderr.write(f"p2pmodel: {line}\n")
@@ -34,6 +34,6 @@ def main() -> NoReturn:
 
 
 def _ignore_signals() -> None:
-    """What was to be done is done, or given up: a signal while Python ends could only falsify the exit code."""
+    """Ignore signals while Python ends: they could only change the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

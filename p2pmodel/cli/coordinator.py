@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from p2pmodel.cli.run import serve
+from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -73,7 +73,7 @@ def coordinator(
         tracker = Tracker(interval=interval, full_scrape=full_scrape)
     app = coordinator_app(tracker, catalog, token=token, origin_budget=origin_budget)
     server = _serve(address, token, app, catalog, as_json=as_json, quiet=quiet)
-    serve(server, interrupted="the coordinator was stopped")
+    run_service(server, interrupted="the coordinator was stopped")
 
 
 async def _serve(

@@ -1,4 +1,4 @@
-"""`p2pmodel daemon`: the node of this machine, until stopped."""
+"""`p2pmodel daemon`: run this machine's node until stopped."""
 
 import json
 import resource
@@ -12,7 +12,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.log import log
-from p2pmodel.cli.run import serve
+from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_private_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
@@ -24,28 +24,28 @@ from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.tls import server_context
 
 MOST_FILES = 65_536
-INTERRUPTED = "stopped; the next start goes on with every transfer"
+INTERRUPTED = "stopped; the next start resumes every transfer"
 
 
 @click.command()
-@click.option("--control-listen", metavar="ADDRESS:PORT", help="Serve the control API over TCP, too.")
+@click.option("--control-listen", metavar="ADDRESS:PORT", help="Also serve the control API over TCP.")
 @click.option(
-    "--token-file", type=click.Path(path_type=Path), help="Token that is asked for over TCP; a file of mode 0600."
+    "--token-file", type=click.Path(path_type=Path), help="File with the token that TCP clients must send; mode 0600."
 )
-@click.option("--read-only", is_flag=True, help="Over TCP, let nobody change anything.")
+@click.option("--read-only", is_flag=True, help="Refuse every change over TCP.")
 @click.option(
-    "--max-active", "_set_daemon__max_active", type=int, metavar="N", help="Download at most N at a time (3)."
+    "--max-active", "_set_daemon__max_active", type=int, metavar="N", help="Bound on concurrent downloads (default: 3)."
 )
 @click.option(
     "--hub-listen",
     "_set_daemon__hub_listen",
     metavar="ADDRESS:PORT|off",
-    help="Where HF_ENDPOINT clients find it (127.0.0.1:8092).",
+    help="Address of the hub endpoint for HF_ENDPOINT clients (default: 127.0.0.1:8092).",
 )
 @click.option(
     "--access-log",
     type=click.Path(path_type=Path),
-    help="Append one JSON line for each of their requests to this file.",
+    help="Append one JSON line for each request to the hub endpoint to this file.",
 )
 @options.tls
 @options.socket
@@ -62,24 +62,24 @@ def daemon(
     as_json: bool,
     quiet: bool,  # noqa: ARG001 - the log's level follows it
 ) -> None:
-    """Keep this machine's node: bring snapshots here when asked to, and serve them, until stopped.
+    """Run this machine's node: download snapshots on request, and seed them, until stopped.
 
-    'p2pmodel fetch', 'status', 'pause' and others find it by its unix socket. Stopped at any time, it goes on with
-    every transfer when it starts again. With --json one line appears on stdout once it can be asked. SIGTERM ends it
-    with exit code 0, Ctrl-C with 130.
+    'p2pmodel fetch', 'status', 'pause' and other verbs reach it through its unix socket. It resumes every transfer
+    when it starts again. With --json one line appears on stdout once it is ready. SIGTERM ends it with exit code 0,
+    Ctrl-C with 130.
     """
-    _open_as_many_files_as_may()
+    _raise_open_file_limit()
     hub_listen = _hub_listen(settings)
     if control_listen is None and (read_only or (token_file and (hub_listen or DEFAULT).loopback)):
         raise InvalidInput(
-            "--token-file and --read-only go with --control-listen",
-            hint="--token-file also goes with a --hub-listen that other machines reach",
+            "--token-file and --read-only need --control-listen",
+            hint="--token-file also applies to a --hub-listen address that is not loopback",
         )
     token = read_private_token(token_file) if token_file else None
     tls = _tls(settings.http, used=control_listen is not None or hub_listen is not None)
-    open_to = _TcpAddress(token, tls, protected=token is not None or settings.http.asks_for_certificates)
-    hub = _hub(settings, hub_listen, open_to, access_log)
-    tcp = _tcp(control_listen, open_to, read_only=read_only)
+    access = _TcpAccess(token, tls, protected=token is not None or settings.http.asks_for_certificates)
+    hub = _hub(settings, hub_listen, access, access_log)
+    tcp = _tcp(control_listen, access, read_only=read_only)
 
     def ready(where: DaemonAddresses) -> None:
         plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peer)}
@@ -91,11 +91,11 @@ def daemon(
         if where.hub:
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
-    serve(Daemon(settings, tcp, log, hub).run(ready), interrupted=INTERRUPTED)
+    run_service(Daemon(settings, tcp, log, hub).run(ready), interrupted=INTERRUPTED)
 
 
-def _open_as_many_files_as_may() -> None:
-    """The usual 1024 are few for a node: each shard and each peer is one."""
+def _raise_open_file_limit() -> None:
+    """Raise the soft limit towards the hard one: each shard and each peer takes a descriptor, 1024 are too few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
@@ -107,8 +107,8 @@ def _hub_listen(settings: Settings) -> ListenAddress | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _TcpAddress:
-    """Who gets in over TCP, and how: whether those of other machines must show a token or a certificate."""
+class _TcpAccess:
+    """Access over TCP. `protected`: clients on other machines must present the token or a certificate."""
 
     token: str | None
     tls: ssl.SSLContext | None
@@ -116,34 +116,34 @@ class _TcpAddress:
 
 
 def _tls(http: HttpSettings, *, used: bool) -> ssl.SSLContext | None:
-    """The context for the addresses that are named; not for the endpoint's usual one, which no certificate names."""
+    """The TLS context for the configured addresses. The default address of the hub endpoint stays plain HTTP."""
     if http.tls_certificate is None or http.tls_key is None:
         if http.tls_certificate or http.tls_key or http.tls_client_ca:
             raise InvalidInput("TLS needs a certificate and its key", hint="give --tls-cert and --tls-key")
         return None
     context = server_context(http.tls_certificate, http.tls_key, http.tls_client_ca)
     if not used:
-        raise InvalidInput("--tls-cert goes with --control-listen or --hub-listen", hint="name the address to serve")
+        raise InvalidInput("--tls-cert needs --control-listen or --hub-listen", hint="give the address to serve")
     return context
 
 
 def _hub(
-    settings: Settings, address: ListenAddress | None, door: _TcpAddress, access_log: Path | None
+    settings: Settings, address: ListenAddress | None, access: _TcpAccess, access_log: Path | None
 ) -> HubRole | None:
     if settings.daemon.hub_listen == OFF:
         return None
     if address is None:
         role = HubRole(access_log=access_log)
     else:
-        check_exposure(address, protected=door.protected, insecure_public=None)
-        role = HubRole(address, None if address.loopback else door.token, access_log, door.tls)
+        check_exposure(address, protected=access.protected, insecure_public=None)
+        role = HubRole(address, None if address.loopback else access.token, access_log, access.tls)
     check_mirrors(settings, role)
     return role
 
 
-def _tcp(listen: str | None, door: _TcpAddress, *, read_only: bool) -> TcpRole | None:
+def _tcp(listen: str | None, access: _TcpAccess, *, read_only: bool) -> TcpRole | None:
     if listen is None:
         return None
     address = ListenAddress.parse(listen)
-    check_exposure(address, protected=door.protected, insecure_public=None)
-    return TcpRole(address, door.token, read_only, door.tls)
+    check_exposure(address, protected=access.protected, insecure_public=None)
+    return TcpRole(address, access.token, read_only, access.tls)

@@ -1,4 +1,4 @@
-"""`p2pmodel env`: what a shell exports for Hugging Face clients to go through this machine's daemon."""
+"""`p2pmodel env`: the environment variables with which Hugging Face clients download through the daemon."""
 
 import json
 import os
@@ -8,26 +8,26 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.run import run
-from p2pmodel.cli.transfers import connected
+from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.views import NodeView
 from p2pmodel.errors import Unavailable
 
 READ_SECONDS = 60
-"""Seconds without a byte that a client with a cache of its own should bear: pieces come in no order."""
+"""Read timeout for clients with a cache of their own: pieces arrive in any order, so a file may pause."""
 
 
 @click.command()
 @options.server
 @options.common
 def env(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
-    """Print the environment of Hugging Face clients that go through the daemon, for sh: eval "$(p2pmodel env)".
+    """Print the environment for Hugging Face clients of the daemon, for sh: eval "$(p2pmodel env)".
 
-    HF_HUB_CACHE is among it where you may write to the daemon's cache: clients then find its files there, and nothing
-    is copied. With --json one object.
+    Includes HF_HUB_CACHE if the daemon's cache is writable for you: clients then use its files without a copy. With
+    --json prints one object.
     """
-    variables = run(_variables(settings), interrupted="interrupted")
+    variables = run_interruptible(_variables(settings), interrupted="interrupted")
     if as_json:
         click.echo(json.dumps(variables))
         return
@@ -41,9 +41,9 @@ async def _variables(settings: Settings) -> dict[str, str]:
 
 
 def variables_of(node: NodeView, *, here: bool = True) -> dict[str, str]:
-    """By name; `here`: whether the daemon is on this machine. Raises Unavailable if it has no endpoint."""
+    """The variables by name. `here`: the daemon is on this machine. Raises Unavailable if it has no hub endpoint."""
     if node.hub is None:
-        raise Unavailable("the daemon serves no hub endpoint", hint="set daemon.hub_listen and start it again")
+        raise Unavailable("the daemon serves no hub endpoint", hint="set daemon.hub_listen and restart it")
     shared = {"HF_HUB_CACHE": node.cache_dir} if here and os.access(Path(node.cache_dir), os.W_OK) else {}
     return {
         "HF_ENDPOINT": node.hub,

@@ -1,4 +1,4 @@
-"""`p2pmodel fetch`: bring a snapshot into this node's cache, and load it if asked."""
+"""`p2pmodel fetch`: download a snapshot into the cache, in this process or through the daemon, and load it if asked."""
 
 import asyncio
 import json
@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from p2pmodel.cli import options, through_daemon
+from p2pmodel.cli import daemon_fetch, options
 from p2pmodel.cli.console import ConsoleReporter, reporting
-from p2pmodel.cli.outcome import FetchReport
-from p2pmodel.cli.run import run
+from p2pmodel.cli.fetch_report import FetchReport
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.sizes import human
@@ -23,40 +23,42 @@ from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
 from p2pmodel.node.snapshot.resolve import parse_target
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
-LEFT_TO_DAEMON = "interrupted; the daemon goes on with it ('p2pmodel pause' stops it)"
+LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel pause' stops it)"
 
 
 @click.command()
 @click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match; repeatable.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files that match; repeatable.")
-@click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Connect to this peer; repeatable.")
-@click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Serve that long once ready.")
-@click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Serve until RATIO copies are sent.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Download only matching files; repeatable.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Skip matching files; repeatable.")
+@click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
+@click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")
+@click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Seed until RATIO copies are sent.")
 @click.option(
     "--priority",
     type=click.IntRange(-100, 100),
-    help="Of several that the daemon is to download, the highest goes first (0).",
+    help="Queue priority in the daemon; higher first (default: 0).",
 )
-@click.option("--no-daemon", is_flag=True, help="Do it in this command, even if a daemon runs.")
-@click.option("--dry-run", is_flag=True, help="Say what would be downloaded, and stop.")
-@click.option("--load", is_flag=True, help="Load the model once it is here.")
-@click.option("--prompt", help="Ask the loaded model; the answer streams to stdout. Implies --load.")
-@click.option("--image", type=click.Path(path_type=Path), help="Picture that the prompt is about.")
+@click.option("--no-daemon", is_flag=True, help="Download in this process even if a daemon runs.")
+@click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and exit.")
+@click.option("--load", is_flag=True, help="Load the model once it is complete.")
+@click.option("--prompt", help="Prompt for the loaded model; the answer streams to stdout. Implies --load.")
+@click.option("--image", type=click.Path(path_type=Path), help="Image for the prompt.")
 @click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
+)
 @options.socket
 @options.listen
 @options.origin
 @options.common
 @options.progress
 def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -> None:
-    """Bring a snapshot into the Hugging Face cache and print its path.
+    """Download a snapshot into the Hugging Face cache and print its path.
 
-    Asks the coordinators for a torrent and joins its swarm; without one, or without peers, takes the files from the
-    mirrors. Every byte is verified. Stopped at any time, the same command resumes. While this machine's daemon runs
-    ('p2pmodel daemon'), it does the work, and goes on serving the snapshot.
+    Looks up a torrent at the coordinators and joins its swarm; without a torrent, or without peers, downloads the
+    files from the mirrors. Every byte is verified. The same command resumes an interrupted download. If this machine's
+    daemon runs ('p2pmodel daemon'), the daemon downloads the snapshot and then seeds it.
     """
     request = FetchRequest(
         target=parse_target(target, revision),
@@ -68,7 +70,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     )
     wants_load = flags["load"] or flags["prompt"] is not None
     if wants_load or flags["image"] is not None:
-        from p2pmodel.cli.answer import check  # noqa: PLC0415 - only where a model is to be loaded
+        from p2pmodel.cli.prompt import check  # noqa: PLC0415 - needed only to load a model
 
         check(flags["prompt"], flags["image"], flags["device"])
     with ExitStack() as stack:
@@ -77,28 +79,34 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         if flags["dry_run"]:
             _show_plan(fetching, screen, as_json=flags["as_json"])
             return
-        # Before an answer, which streams to the same terminal, the bar goes for good.
-        aside = partial(_for_good, stack) if wants_load else screen.aside
+        # The answer streams to the same terminal, so the progress bar ends before it.
+        aside = partial(_closed, stack) if wants_load else screen.aside
         ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside)
-        if not flags["no_daemon"] and run(through_daemon.usable(settings, screen), interrupted="interrupted"):
-            ready(run(through_daemon.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON))
+        if not flags["no_daemon"] and run_interruptible(
+            daemon_fetch.usable(settings, screen), interrupted="interrupted"
+        ):
+            ready(
+                run_interruptible(
+                    daemon_fetch.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON
+                )
+            )
             if wants_load:
-                ready.load(partial(_engine, settings, ready))
+                ready.load(partial(_report_engine, settings, ready))
             return
         _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
 
-def _engine(settings: Settings, ready: "_ReadyHandler", *, up: bool) -> None:
-    assert ready.outcome is not None
-    outcome = ready.outcome
-    run(through_daemon.engine_is(settings, outcome.repo, outcome.commit, up=up), interrupted="interrupted")
+def _report_engine(settings: Settings, ready: "_ReadyHandler", *, loaded: bool) -> None:
+    assert ready.report is not None
+    report = daemon_fetch.report_engine(settings, ready.report.repo, ready.report.commit, loaded=loaded)
+    run_interruptible(report, interrupted="interrupted")
 
 
-def _nobody(*, up: bool) -> None: ...
+def _report_to_none(*, loaded: bool) -> None: ...
 
 
 @contextmanager
-def _for_good(stack: ExitStack) -> Iterator[None]:
+def _closed(stack: ExitStack) -> Iterator[None]:
     stack.close()
     yield
 
@@ -106,31 +114,31 @@ def _for_good(stack: ExitStack) -> Iterator[None]:
 def _run(fetching: Fetch, ready: "_ReadyHandler", *, serves: bool) -> None:
     meanwhile = serves and ready.wants_load
     try:
-        work = _load_while_serving(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_outcome(f)))
-        run(work, interrupted=INTERRUPTED)
+        work = _load_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
+        run_interruptible(work, interrupted=INTERRUPTED)
     except Interrupted:
-        # Stopped while serving what is complete: the job itself was done.
+        # Stopped while seeding a complete snapshot: the fetch itself succeeded.
         if not ready.complete:
             raise
     if ready.wants_load and not meanwhile:
         ready.load()
 
 
-async def _load_while_serving(fetching: Fetch, ready: "_ReadyHandler") -> None:
-    here = asyncio.Event()
+async def _load_while_seeding(fetching: Fetch, ready: "_ReadyHandler") -> None:
+    complete = asyncio.Event()
 
     def on_ready(fetched: FetchResult) -> None:
-        ready(_outcome(fetched))
-        here.set()
+        ready(_report(fetched))
+        complete.set()
 
     async def load() -> None:
-        await here.wait()
+        await complete.wait()
         await asyncio.to_thread(ready.load)
 
     await together([fetching.run(on_ready), load()])
 
 
-def _outcome(fetched: FetchResult) -> FetchReport:
+def _report(fetched: FetchResult) -> FetchReport:
     manifest = fetched.manifest
     return FetchReport(
         fetched.path, str(manifest.repo), manifest.commit, manifest.total_size, fetched.timings, fetched.progress
@@ -138,7 +146,7 @@ def _outcome(fetched: FetchResult) -> FetchReport:
 
 
 class _ReadyHandler:
-    """Says that the snapshot is there as soon as it is, and loads it."""
+    """Prints the snapshot's path as soon as the snapshot is complete, and loads the model."""
 
     def __init__(
         self,
@@ -150,56 +158,58 @@ class _ReadyHandler:
     ) -> None:
         self.wants_load = wants_load
         self.complete = False
-        """Whether all was done that was asked for, but serving it."""
-        self.outcome: FetchReport | None = None
+        """Whether everything except seeding is done."""
+        self.report: FetchReport | None = None
         self._flags = flags
         self._note = note
         self._aside = aside
 
-    def __call__(self, outcome: FetchReport) -> None:
-        self.outcome = outcome
+    def __call__(self, report: FetchReport) -> None:
+        self.report = report
         self.complete = not self.wants_load
         with self._aside():
-            self._say(outcome)
+            self._print(report)
 
-    def _say(self, outcome: FetchReport) -> None:
+    def _print(self, report: FetchReport) -> None:
         if self._flags["as_json"]:
             if not self.wants_load:
-                click.echo(json.dumps(outcome.plain()))
+                click.echo(json.dumps(report.plain()))
             return
-        self._note(outcome.words())
+        self._note(report.words())
         if self._flags["prompt"] is None:
-            click.echo(str(outcome.path))
+            click.echo(str(report.path))
         else:
-            self._note(str(outcome.path))  # stdout is the answer's
+            self._note(str(report.path))  # stdout carries the answer
 
-    def load(self, tell: Callable[..., None] = _nobody) -> None:
-        """Load the snapshot, answer the prompt, and say how long each step took. `tell` is called with `up`: whether
-        the model is on the device."""
-        from p2pmodel.cli.answer import load_and_answer  # noqa: PLC0415 - torch is loaded only here
+    def load(self, on_engine: Callable[..., None] = _report_to_none) -> None:
+        """Load the snapshot, answer the prompt, and print how long each step took.
 
-        assert self.outcome is not None
+        `on_engine` is called with `loaded`: whether the model is on the device.
+        """
+        from p2pmodel.cli.prompt import load_and_answer  # noqa: PLC0415 - imports torch
+
+        assert self.report is not None
         as_json = self._flags["as_json"]
         try:
-            outcome = load_and_answer(
-                self.outcome.path,
+            loading = load_and_answer(
+                self.report.path,
                 prompt=self._flags["prompt"],
                 image=self._flags["image"],
                 device=self._flags["device"],
                 max_new_tokens=self._flags["max_new_tokens"],
                 as_json=as_json,
                 quiet=self._flags["quiet"],
-                on_loaded=partial(tell, up=True),
+                on_loaded=partial(on_engine, loaded=True),
             )
         finally:
-            tell(up=False)
+            on_engine(loaded=False)
         if as_json:
-            click.echo(json.dumps(self.outcome.plain() | {"loading": outcome}))
+            click.echo(json.dumps(self.report.plain() | {"loading": loading}))
         self.complete = True
 
 
 def _show_plan(fetching: Fetch, screen: ConsoleReporter, *, as_json: bool) -> None:
-    manifest, absent = run(fetching.plan(), interrupted="interrupted")
+    manifest, absent = run_interruptible(fetching.plan(), interrupted="interrupted")
     needed = sum(file.size for file in absent)
     if as_json:
         plain = {"repo": str(manifest.repo), "commit": manifest.commit, "download": needed}

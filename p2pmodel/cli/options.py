@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the settings they resolve to."""
+"""Options that several verbs share, and the settings that they set."""
 
 import functools
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--progress`; the verb receives `style`, which is "none" where the settings say so. Goes below `common`."""
 
     @click.option(
-        "--progress", type=click.Choice(STYLES), default="auto", show_default=True, help="How stderr shows progress."
+        "--progress", type=click.Choice(STYLES), default="auto", show_default=True, help="Progress style on stderr."
     )
     @functools.wraps(verb)
     def wrapped(settings: Settings, progress: Style, **options: Any) -> Any:
@@ -65,26 +65,32 @@ def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
 def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes above `common`."""
     return click.option(
-        "--coordinator", "_set_coordinators", multiple=True, metavar="URL", help="Tracker and catalog; repeatable."
+        "--coordinator", "_set_coordinators", multiple=True, metavar="URL", help="URL of a coordinator; repeatable."
     )(endpoint(verb))
 
 
 def endpoint(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--endpoint` (repeatable). Goes above `common`."""
     return click.option(
-        "--endpoint", "_set_endpoints", multiple=True, metavar="URL", help="Mirror, in priority order; repeatable."
+        "--endpoint",
+        "_set_endpoints",
+        multiple=True,
+        metavar="URL",
+        help="URL of a mirror, in priority order; repeatable.",
     )(verb)
 
 
 def upstream(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--upstream` (repeatable), which replaces the mirrors of the settings; the verb receives `upstream`, whether
-    it was given. Goes above `common`."""
+    """Add `--upstream` (repeatable), which replaces the mirrors of the settings. Goes above `common`.
+
+    The verb receives `upstream`: whether the option is given.
+    """
 
     @click.option(
         "--upstream",
         multiple=True,
         metavar="URL",
-        help="Bring what the cache lacks from this hub or mirror, named by URL or setting; repeatable.",
+        help="Hub or mirror for what the cache lacks, by URL or name of a setting; repeatable.",
     )
     @functools.wraps(verb)
     def wrapped(upstream: tuple[str, ...], **options: Any) -> Any:
@@ -96,8 +102,10 @@ def upstream(verb: Callable[..., Any]) -> Callable[..., Any]:
 def admission(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--allow` and `--deny` (repeatable); the verb receives `rules`."""
 
-    @click.option("--allow", multiple=True, metavar="PATTERN", help="Take only such repositories (Qwen/*); repeatable.")
-    @click.option("--deny", multiple=True, metavar="PATTERN", help="Take no such repositories; repeatable.")
+    @click.option(
+        "--allow", multiple=True, metavar="PATTERN", help="Accept only matching repositories (Qwen/*); repeatable."
+    )
+    @click.option("--deny", multiple=True, metavar="PATTERN", help="Refuse matching repositories; repeatable.")
     @functools.wraps(verb)
     def wrapped(allow: tuple[str, ...], deny: tuple[str, ...], **options: Any) -> Any:
         return verb(rules=Admission(allow, deny), **options)
@@ -110,46 +118,58 @@ def sync_log(verb: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--sync-log",
         type=click.Path(path_type=Path),
-        help="File with one line for each file synced (default: sync-log.jsonl in the state directory).",
+        help="File with a line for each synced file (default: sync-log.jsonl in the state directory).",
     )(verb)
 
 
 def sync_log_path(settings: Settings, given: Path | None) -> Path:
-    """Where the sync log is."""
+    """The path of the sync log: `given`, else the default."""
     return given or (settings.state_dir or settings.cache_dir) / "sync-log.jsonl"
 
 
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Callback of an option whose value is a time: `72h`, `30m`, `7d` or seconds."""
+    """Callback for an option whose value is a duration: `72h`, `30m`, `7d` or seconds."""
     return None if value is None else parse_duration(value)
 
 
 def size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """Callback of an option whose value is a byte count: `500GB`, `64MiB` or bytes."""
+    """Callback for an option whose value is a byte count: `500GB`, `64MiB` or bytes."""
     return None if value is None else parse_size(value)
 
 
 def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--swarm-listen`, `--zone`, `--upload-limit` and `--download-limit`. Goes above `common`."""
     verb = click.option(
-        "--zone", "_set_swarm__zone", metavar="NAME", help="This node's rack or site; peers of the same come first."
+        "--zone",
+        "_set_swarm__zone",
+        metavar="NAME",
+        help="Zone (rack or site) of this node; peers of the same zone are preferred.",
     )(verb)
     verb = click.option(
-        "--swarm-listen", "_set_swarm__listen", metavar="ADDRESS:PORT", help="Where peers connect (127.0.0.1:0)."
+        "--swarm-listen",
+        "_set_swarm__listen",
+        metavar="ADDRESS:PORT",
+        help="Address for peer connections (default: 127.0.0.1:0).",
     )(verb)
     verb = click.option(
-        "--upload-limit", "_set_swarm__upload_limit", type=int, metavar="BYTES", help="Bytes a second to all peers."
+        "--upload-limit",
+        "_set_swarm__upload_limit",
+        type=int,
+        metavar="BYTES",
+        help="Upload limit for all peers, bytes/s.",
     )(verb)
     return click.option(
-        "--download-limit", "_set_swarm__download_limit", type=int, metavar="BYTES", help="Bytes a second from all."
+        "--download-limit",
+        "_set_swarm__download_limit",
+        type=int,
+        metavar="BYTES",
+        help="Download limit for all sources, bytes/s.",
     )(verb)
 
 
 def socket(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--socket`. Goes above `common`."""
-    return click.option("--socket", "_set_daemon__socket", metavar="PATH", help="Unix socket of the node's daemon.")(
-        verb
-    )
+    return click.option("--socket", "_set_daemon__socket", metavar="PATH", help="Unix socket of the daemon.")(verb)
 
 
 def server(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,36 +178,36 @@ def server(verb: Callable[..., Any]) -> Callable[..., Any]:
         "--server-token-file",
         "_set_client__token_file",
         type=click.Path(path_type=Path),
-        help="Token that it asks for; a file of mode 0600.",
+        help="File with the token for --server; mode 0600.",
     )(verb)
     verb = click.option(
         "--ca-file",
         "_set_client__ca_file",
         type=click.Path(path_type=Path),
-        help="Authorities that its certificate may be signed by, besides the system's.",
+        help="CA certificates for --server, in addition to the system's.",
     )(verb)
     return click.option(
-        "--server", "_set_client__server", metavar="URL", help="Ask the daemon there (its --control-listen)."
+        "--server", "_set_client__server", metavar="URL", help="URL of a remote daemon (its --control-listen)."
     )(socket(verb))
 
 
 def tls(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--tls-cert`, `--tls-key` and `--tls-client-ca`. Goes above `common`."""
     for name, setting, meaning in (
-        ("--tls-client-ca", "tls_client_ca", "Authorities of which each client must have a certificate."),
-        ("--tls-key", "tls_key", "Its private key; nobody else may read it."),
-        ("--tls-cert", "tls_certificate", "Certificate (PEM, with its chain) of the addresses that are given: HTTPS."),
+        ("--tls-client-ca", "tls_client_ca", "CA certificates (PEM); each client must have a certificate of one."),
+        ("--tls-key", "tls_key", "Private key of the certificate; mode 0600."),
+        ("--tls-cert", "tls_certificate", "Certificate (PEM, with its chain) to serve the given addresses over HTTPS."),
     ):
         verb = click.option(name, f"_set_http__{setting}", type=click.Path(path_type=Path), help=meaning)(verb)
     return verb
 
 
 def given(*names: str) -> list[str]:
-    """Those of the options `names` of the verb that runs which stand on its command line, as they are written."""
+    """Those of the options `names` of the running verb that are on its command line."""
     ctx = click.get_current_context()
     by_name = {name: p for p in ctx.command.params for name in p.opts}
-    said = click.core.ParameterSource.COMMANDLINE
-    return [name for name in names if ctx.get_parameter_source(str(by_name[name].name)) is said]
+    command_line = click.core.ParameterSource.COMMANDLINE
+    return [name for name in names if ctx.get_parameter_source(str(by_name[name].name)) is command_line]
 
 
 def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -203,19 +223,23 @@ def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_output(path: Path | None) -> None:
-    """Raise InvalidInput if a file cannot be written to `path`, before the work whose result it is to hold."""
+    """Raise InvalidInput if `path` is a directory or its parent does not exist. Call it before the long work."""
     if path is not None and path.is_dir():
         raise InvalidInput(f"the output {printable(str(path))} is a directory", hint="name a file in it")
     if path is not None and not path.parent.is_dir():
-        raise InvalidInput(f"there is no directory {printable(str(path.parent))} for the output", hint="make it first")
+        raise InvalidInput(
+            f"there is no directory {printable(str(path.parent))} for the output", hint="create it first"
+        )
 
 
 _PREFIX = "_set_"
 
 
 def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options that name settings out of `options` (click wants identifiers, so `__` stands for the dot);
-    the empty ones were not given."""
+    """Remove the options that set settings from `options`, and return those that are given by key of the setting.
+
+    click needs identifiers, so `__` replaces the dot of a key.
+    """
     found = {}
     for name in [n for n in options if n.startswith(_PREFIX)]:
         value = options.pop(name)

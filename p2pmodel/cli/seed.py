@@ -1,4 +1,4 @@
-"""`p2pmodel seed`: one verified copy from the mirrors, offered to the swarm until stopped."""
+"""`p2pmodel seed`: mirror one verified copy of a snapshot and seed it with a coordinator until stopped."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import ConsoleReporter, reporting
-from p2pmodel.cli.run import run, serve
+from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import Settings, check_url
 from p2pmodel.core.addresses import ListenAddress
@@ -21,44 +21,50 @@ from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddress
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import parse
 
-INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command seeds it again at once"
+INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command resumes seeding at once"
 
 
 @click.command()
 @click.argument("source", metavar="REPO[@REV]|DIR")
-@click.option("--as", "name", metavar="REPO[@REV]", help="Name of the snapshot when the source is a directory.")
+@click.option("--as", "name", metavar="REPO[@REV]", help="Name of the snapshot if the source is a directory.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
 @click.option(
     "--format",
     "exports",
     type=click.Choice(["v2", "hybrid", "v1"]),
     multiple=True,
-    help="Seed this torrent format too, for clients without v2; repeatable. v2 is always seeded.",
+    help="Additional torrent format, for clients without v2; repeatable. v2 is always seeded.",
 )
-@click.option("--listen", default="127.0.0.1:6969", show_default=True, metavar="ADDRESS:PORT", help="Coordinator.")
-@click.option("--public-url", metavar="URL", help="The coordinator's URL as peers reach it (behind NAT, or 0.0.0.0).")
-@click.option("--token-file", type=click.Path(path_type=Path), help="Token that peers put into the coordinator's URL.")
+@click.option(
+    "--listen", default="127.0.0.1:6969", show_default=True, metavar="ADDRESS:PORT", help="Address of the coordinator."
+)
+@click.option("--public-url", metavar="URL", help="URL of the coordinator for peers (behind NAT, or with 0.0.0.0).")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="File with the token that peers put into the coordinator's URL.",
+)
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the v2 .torrent here.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write the v2 .torrent to.")
 @options.listen
 @options.origin
 @options.common
 @options.progress
 def seed(settings: Settings, source: str, **flags: Any) -> None:
-    """Mirror a snapshot, verify it, build its torrent, and serve it with a tracker and a catalog until stopped.
+    """Mirror a snapshot, verify it, build its torrent, and seed it with a coordinator until stopped.
 
-    A directory is imported under the name --as gives. SIGTERM ends it with exit code 0, Ctrl-C with 130.
+    A directory is imported under the name that --as gives. SIGTERM ends it with exit code 0, Ctrl-C with 130.
     """
     request = _request(source, flags)
     options.check_output(flags["output"])
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
         seeder = Seeder(request, settings, screen)
-        shown = _Shown(request.ref, flags, screen)
+        show = _ReadyPrinter(request.ref, flags, screen)
         if flags["once"]:
-            shown(run(seeder.build(), interrupted="interrupted; the same command resumes"), None)
+            show(run_interruptible(seeder.build(), interrupted="interrupted; the same command resumes"), None)
             return
-        serve(seeder.run(_role(flags), shown), interrupted=INTERRUPTED)
+        run_service(seeder.run(_role(flags), show), interrupted=INTERRUPTED)
 
 
 def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
@@ -69,7 +75,7 @@ def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
         return SeedRequest(Reference.parse(source, revision=flags["revision"]), exports=exports)
     ref = Reference.parse(flags["name"], revision=flags["revision"])
     if not Path(source).is_dir():
-        raise InvalidInput(f"'{source}' is not a directory", hint="--as goes with a directory to import")
+        raise InvalidInput(f"'{source}' is not a directory", hint="--as needs a directory to import")
     return SeedRequest(ref, directory=Path(source), exports=exports)
 
 
@@ -84,8 +90,8 @@ def _role(flags: dict[str, Any]) -> CoordinatorRole:
         raise InvalidInput(f"--public-url: {error}") from None
 
 
-class _Shown:
-    """Says what is seeded, once it is."""
+class _ReadyPrinter:
+    """Prints the seeded snapshot, its torrent and its addresses once it is seeded."""
 
     def __init__(self, ref: Reference, flags: dict[str, Any], screen: ConsoleReporter) -> None:
         self._name = str(ref).removesuffix(f"@{DEFAULT_REVISION}")
@@ -94,16 +100,16 @@ class _Shown:
 
     def __call__(self, seeded: SeedResult, served: SeederAddresses | None) -> None:
         with self._screen.aside():
-            self._say(seeded, served)
+            self._print(seeded, served)
 
-    def _say(self, seeded: SeedResult, served: SeederAddresses | None) -> None:
+    def _print(self, seeded: SeedResult, served: SeederAddresses | None) -> None:
         raw = seeded.torrents["v2"]
         url = served.coordinator if served else ""
         metainfo = parse(raw)
         if self._flags["output"]:
             self._flags["output"].write_bytes(raw)
         sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent"] if url else []
-        # With a token a magnet would carry it, and what is printed ends up in logs.
+        # A magnet would contain the token, and printed text ends up in logs.
         magnet = None if self._flags["token_file"] else magnet_of(metainfo, sources=sources)
         if self._flags["as_json"]:
             plain = {

@@ -1,4 +1,4 @@
-"""Tokens that the user keeps in files."""
+"""Tokens from files and environment variables."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def read_token(path: Path) -> str:
 
 
 def read_private_token(path: Path) -> str:
-    """As `read_token`, from a file that nobody else can read; else InvalidInput."""
+    """As `read_token`; raises InvalidInput too if group or others can access the file."""
     token = read_token(path)
     if path.stat().st_mode & 0o077:
         raise InvalidInput(
@@ -30,7 +30,7 @@ def read_private_token(path: Path) -> str:
 def mirror_token(file: Path | None, env: str | None) -> str | None:
     """The token of `--token-file` or `--token-env`, None if neither is given. Raises InvalidInput."""
     if file is not None and env is not None:
-        raise InvalidInput("--token-file and --token-env name two tokens", hint="give one of them")
+        raise InvalidInput("--token-file and --token-env are both given", hint="give one of them")
     if file is not None:
         token, place = _read(file), f"the token file {printable(str(file))}"
     elif env is not None:
@@ -39,7 +39,7 @@ def mirror_token(file: Path | None, env: str | None) -> str | None:
         return None
     token = token.strip()
     if not token or not token.isprintable() or " " in token:
-        raise InvalidInput(f"{place} holds no token", hint="a token is one word")
+        raise InvalidInput(f"{place} holds no token", hint="a token is one word of printable characters")
     return token
 
 

@@ -1,4 +1,4 @@
-"""All verbs, loaded as they are called, and what becomes of their errors."""
+"""The table of verbs, imported when called, and the translation of their errors into a line and an exit code."""
 
 import importlib
 import os
@@ -12,35 +12,41 @@ from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
-    "cancel": ("p2pmodel.cli.transfers:cancel", "Let the daemon forget a transfer; its files stay."),
-    "coordinator": ("p2pmodel.cli.coordinator:coordinator", "Serve a tracker, a catalog of torrents and leases."),
-    "daemon": ("p2pmodel.cli.daemon:daemon", "Keep this machine's node, which fetches and serves for all."),
-    "env": ("p2pmodel.cli.env:env", "Print what Hugging Face clients need to go through the daemon."),
-    "fetch": ("p2pmodel.cli.fetch:fetch", "Bring a snapshot into the Hugging Face cache, and load it if asked."),
-    "import": ("p2pmodel.cli.import_dir:import_dir", "Put the files of a directory into the cache as a snapshot."),
-    "limits": ("p2pmodel.cli.limits:limits", "Show or change how much the daemon exchanges with peers."),
-    "ls": ("p2pmodel.cli.snapshots:ls", "List the snapshots in the cache."),
+    "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
+    "coordinator": (
+        "p2pmodel.cli.coordinator:coordinator",
+        "Serve the coordinator: tracker, catalog of torrents, leases.",
+    ),
+    "daemon": ("p2pmodel.cli.daemon:daemon", "Run this machine's node: downloads, seeding, hub endpoint."),
+    "env": ("p2pmodel.cli.env:env", "Print the environment for Hugging Face clients of the daemon."),
+    "fetch": ("p2pmodel.cli.fetch:fetch", "Download a snapshot into the Hugging Face cache; optionally load it."),
+    "import": (
+        "p2pmodel.cli.snapshots.import_dir:import_dir",
+        "Import a directory into the cache as a snapshot.",
+    ),
+    "limits": ("p2pmodel.cli.transfers.limits:limits", "Show or change the daemon's rate limits for peers."),
+    "ls": ("p2pmodel.cli.snapshots.ls:ls", "List the snapshots in the cache."),
     "mirror": ("p2pmodel.cli.mirror.serve:mirror", "Serve this cache as a Hugging Face endpoint."),
-    "mirrors": ("p2pmodel.cli.mirrors.show:mirrors", "Measure the mirrors that downloads come from."),
-    "pause": ("p2pmodel.cli.transfers:pause", "Stop a transfer of the daemon until it is resumed."),
-    "ready": ("p2pmodel.cli.ready:ready", "Tell the daemon that an inference engine has a model up."),
-    "resume": ("p2pmodel.cli.transfers:resume", "Go on with a transfer of the daemon."),
-    "rm": ("p2pmodel.cli.snapshots:rm", "Remove a snapshot from the cache."),
-    "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, make its torrent, and seed it."),
-    "status": ("p2pmodel.cli.status:status", "Show what the daemon brings here and serves."),
-    "torrent": ("p2pmodel.cli.torrent:torrent", "Make a .torrent of a snapshot, or say what one holds."),
-    "verify": ("p2pmodel.cli.verify:verify", "Hash every file of a snapshot in the cache anew."),
-    "why": ("p2pmodel.cli.why:why", "Say what bounds a transfer of the daemon, and what would help."),
+    "mirrors": ("p2pmodel.cli.mirrors.show:mirrors", "Show, probe, benchmark and watch the mirrors."),
+    "pause": ("p2pmodel.cli.transfers.commands:pause", "Pause a transfer of the daemon."),
+    "ready": ("p2pmodel.cli.transfers.commands:ready", "Report to the daemon that an inference engine serves a model."),
+    "resume": ("p2pmodel.cli.transfers.commands:resume", "Resume a transfer of the daemon."),
+    "rm": ("p2pmodel.cli.snapshots.rm:rm", "Remove a snapshot from the cache."),
+    "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, build its torrent, and seed it."),
+    "status": ("p2pmodel.cli.transfers.status:status", "Show the transfers of the daemon."),
+    "torrent": ("p2pmodel.cli.snapshots.torrent:torrent", "Create a .torrent of a snapshot, or show one."),
+    "verify": ("p2pmodel.cli.snapshots.verify:verify", "Hash every file of a snapshot in the cache again."),
+    "why": ("p2pmodel.cli.transfers.why:why", "Show what limits the rate of a transfer, with advice."),
 }
-"""Where a verb is, and what it does in a line: `p2pmodel --help` lists them without loading any."""
+"""`module:command` and summary of each verb; `p2pmodel --help` lists them without importing any."""
 
 
 _COMPLETE = "_P2PMODEL_COMPLETE"
-"""The variable by which shells ask click for completions."""
+"""Environment variable that a shell's completion script sets (see click)."""
 
 
 class _Verbs(click.Group):
-    """Imports a verb's module when it is called: `p2pmodel --help` loads neither libtorrent nor torch."""
+    """Imports a verb's module when it is called: `p2pmodel --help` imports neither libtorrent nor torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(_VERBS)
@@ -63,13 +69,13 @@ def verbs() -> None:
     """One verified copy of a model across the slow link, then line rate inside the cluster.
 
     stdout carries the result (a path, or one JSON object with --json); everything else goes to stderr.
-    Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 access, 5 integrity, 6 nobody answered in time,
+    Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 access, 5 integrity, 6 no answer in time,
     7 this machine (disk, port), 8 part of the cluster, 130 interrupted.
     """
 
 
 def _invoke(args: list[str]) -> None:
-    """As `verbs.main`, which would say an empty line when it is interrupted."""
+    """As `verbs.main`, but without the empty line that it prints on an interrupt."""
     wanted = os.environ.get(_COMPLETE)
     if wanted:
         raise click.exceptions.Exit(shell_complete(verbs, {}, "p2pmodel", _COMPLETE, wanted))
@@ -78,18 +84,18 @@ def _invoke(args: list[str]) -> None:
 
 
 def execute() -> tuple[str, int]:
-    """Run the verb that sys.argv names. Returns the line to say about its failure, if any, and the exit code."""
+    """Run the verb in sys.argv. Returns the error line ("" if there is none) and the exit code."""
     try:
         _invoke(sys.argv[1:])
     except click.exceptions.Exit as error:
         return "", error.exit_code
     except BrokenPipeError:
-        # The reader of stdout went away (`p2pmodel ... | head`): nothing to say, and nobody to say it to.
+        # The reader of stdout has closed it (`p2pmodel ... | head`): end without a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "", 1
     except click.ClickException as error:
         return _line(error), error.exit_code
-    except Exception as error:  # the last edge: a user never sees a traceback
+    except Exception as error:  # the outermost handler: every failure is one line, never a traceback
         if os.environ.get("P2PMODEL_DEBUG") and not isinstance(error, P2PModelError | click.Abort):
             raise
         known = Interrupted("interrupted") if isinstance(error, click.Abort) else translate(error)

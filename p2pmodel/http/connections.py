@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from p2pmodel.core.addresses import neighbourhood
-from p2pmodel.http.refusals import plain_refusal, refused
+from p2pmodel.http.error_responses import plain_refusal, refused
 
 _CLOSE_SECONDS = 10.0
 """For a TLS client to take the rest and say goodbye."""

@@ -15,7 +15,7 @@ from p2pmodel.loading.failures import translated
 from p2pmodel.loading.image import open_image
 from p2pmodel.loading.model import LoadedModel
 from p2pmodel.loading.processor import takes_images
-from p2pmodel.loading.thinking import OPEN, ThinkingSplitter
+from p2pmodel.loading.think_tags import OPEN, ThinkingSplitter
 
 
 @dataclass(frozen=True, slots=True)

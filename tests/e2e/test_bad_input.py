@@ -54,7 +54,7 @@ HASH = "ab" * 32
         (("fetch", "org/model", "--progress", "fancy"), "'fancy' is not one of"),
         (("fetch", "org/model", "--config", "none.toml"), "there is no settings file none.toml"),
         (("seed", ".", "--listen", "127.0.0.1:0"), "'.' is a directory; name the snapshot with --as ORG/NAME"),
-        (("seed", "none", "--as", "org/x"), "'none' is not a directory; --as goes with a directory to import"),
+        (("seed", "none", "--as", "org/x"), "'none' is not a directory; --as needs a directory to import"),
         (("seed", "org/x", "-o", "none/x.torrent"), "there is no directory none for the output"),
         (("seed", "org/x", "--listen", "6969"), "'6969' is not an address with its port"),
         (("seed", "org/x", "--listen", "0.0.0.0:0"), "would serve everyone who can reach it; set a token"),

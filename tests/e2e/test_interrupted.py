@@ -164,7 +164,7 @@ def test_a_seeder_stops_while_it_mirrors_hashes_or_seeds(nodes: Nodes, source: P
         if by == signal.SIGTERM:
             assert (done.code, errors) == (0, []), done
         else:
-            stopped = "stopped; the snapshot stays in the cache, and the same command seeds it again at once"
+            stopped = "stopped; the snapshot stays in the cache, and the same command resumes seeding at once"
             assert (done.code, errors) == (130, [f"p2pmodel: {stopped}"]), done
 
     endpoint, _ = nodes.hub(source, "slow:2000000")

@@ -86,13 +86,13 @@ def test_a_retried_run_is_told_apart(nodes: Nodes, model: Path) -> None:
     ("args", "code", "line"),
     [
         (["bench", "org/model", "--file", "nope"], 3, "has no file nope"),
-        (["bench", "org/model", "--plot", "x.svg"], 2, "--plot draws a PNG; name a file that ends in .png"),
-        (["bench", "org/model", "--csv", "-", "--json"], 2, "--json and --csv - both want stdout"),
+        (["bench", "org/model", "--plot", "x.svg"], 2, "--plot writes a PNG; give a file name that ends in .png"),
+        (["bench", "org/model", "--csv", "-", "--json"], 2, "--json and --csv - both write to stdout"),
         (["bench", "org/model", "--csv", "/nowhere/x.csv"], 2, "there is no directory /nowhere for the output"),
         (["bench", "org/model", "--runs", "0"], 2, "Invalid value for '--runs'"),
         (["bench", "no such repo"], 2, "p2pmodel: "),
         (["probe", "a/b/c"], 2, "p2pmodel: "),
-        (["probe", "--endpoint", DEAD], 6, "no mirror gives a good answer"),
+        (["probe", "--endpoint", DEAD], 6, "the probe of every mirror failed"),
     ],
 )
 def test_bad_input_is_one_line(nodes: Nodes, model: Path, args: list[str], code: int, line: str) -> None:

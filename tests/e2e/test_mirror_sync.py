@@ -41,7 +41,7 @@ def test_a_list_once_and_on_a_schedule(nodes: Nodes, model: Path, tmp_path: Path
         ((), "nothing to sync"),
         (("--list", "/nowhere"), "cannot be read"),
         (("org/model", "--every", "soon"), "is not a time"),
-        (("org/model", "--every", "0"), "at least a second"),
+        (("org/model", "--every", "0"), "at least one second"),
         (("org/model", "--deny", "org/*", "--endpoint", "http://127.0.0.9:9"), "not among the repositories"),
     ],
 )

@@ -222,7 +222,7 @@ def test_a_signal_ends_the_mirror(hub: Path, tmp_path: Path, number: int, code: 
         (["--listen", "8090"], 2, "ADDRESS:PORT"),
         (["--token-env", "NO_SUCH_VARIABLE"], 2, "NO_SUCH_VARIABLE"),
         (["--token-file", "/no/such/file"], 2, "/no/such/file"),
-        (["--token-file", "/dev/null", "--token-env", "X"], 2, "two tokens"),
+        (["--token-file", "/dev/null", "--token-env", "X"], 2, "are both given"),
         (["--access-log", "/no/such/folder/log"], 7, "/no/such/folder/log"),
     ],
 )

@@ -1,1 +1,1 @@
-"""p2pmodel mirror: serve this cache as a hub endpoint, sync it, check its log."""
+"""`p2pmodel mirror`: serve the cache as a hub endpoint, sync snapshots into it, verify its sync log."""

@@ -1,4 +1,4 @@
-"""`p2pmodel mirror log`: checking what a mirror says it synced."""
+"""`p2pmodel mirror log`: verify the hash chain of a sync log."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.run import run
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.errors import InvalidInput
@@ -16,14 +16,16 @@ from p2pmodel.node.hub.sync_log_check import check_log
 
 @click.group()
 def log() -> None:
-    """The sync log: one line a file that came from upstream, each vouching for all before it."""
+    """Verify the sync log: one line for each file synced from upstream, chained by hashes."""
 
 
 @log.command()
 @click.argument("where", metavar="[FILE|URL]", required=False)
-@click.option("--expect", metavar="HASH", help="A hash that this log ended with before: some line must have it.")
-@click.option("--token-file", type=click.Path(path_type=Path), help="File with the mirror's token.")
-@click.option("--token-env", metavar="NAME", help="Environment variable with that token.")
+@click.option(
+    "--expect", metavar="HASH", help="Hash of the last line at an earlier check; a line of the log must have it."
+)
+@click.option("--token-file", type=click.Path(path_type=Path), help="File with the token of the mirror.")
+@click.option("--token-env", metavar="NAME", help="Environment variable with the token of the mirror.")
 @options.common
 def verify(
     *,
@@ -35,16 +37,16 @@ def verify(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Check every line of a sync log: this machine's, FILE, or that of a mirror (URL of its /sync-log).
+    """Verify every line of a sync log: this machine's, FILE, or that of a mirror (URL of its /sync-log).
 
-    Prints the hash of the last line. Who keeps it finds out later, with --expect, that nothing up to there was
-    changed, left out or added. With exit code 5 the first line that is wrong is named.
+    Prints the hash of the last line. A later check with --expect and that hash shows that no line up to there was
+    changed, removed or added. Exits with code 5 and the number of the first wrong line.
     """
     place = where or str(options.sync_log_path(settings, None))
     token = mirror_token(token_file, token_env)
     if expect is not None and not re.fullmatch("[0-9a-f]{64}", expect):
-        raise InvalidInput("--expect is a hash of 64 hex digits", hint="this command prints one")
-    head = run(check_log(place, token, expect=expect), interrupted="interrupted")
+        raise InvalidInput("--expect needs a hash of 64 hex digits", hint="use the hash that this command prints")
+    head = run_interruptible(check_log(place, token, expect=expect), interrupted="interrupted")
     click.echo(json.dumps({"lines": head.seq, "head": head.hash}) if as_json else head.hash)
     if not quiet and not as_json:
         click.echo(f"{head.seq} lines, none changed", err=True)

@@ -1,9 +1,10 @@
-"""`p2pmodel mirror`: this machine's hub cache as a Hugging Face endpoint."""
+"""`p2pmodel mirror serve`: serve the cache as a Hugging Face endpoint, optionally as a pull-through mirror."""
 
 import asyncio
 import json
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -12,7 +13,7 @@ from aiohttp import web
 from p2pmodel.cli import options
 from p2pmodel.cli.mirror.log import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
-from p2pmodel.cli.run import serve as run_server
+from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
@@ -33,7 +34,7 @@ DEFAULT_LISTEN = "127.0.0.1:8090"
 
 @click.group()
 def mirror() -> None:
-    """Publish snapshots of the local Hugging Face cache over HTTP, and keep them up to date."""
+    """Serve snapshots of the local Hugging Face cache over HTTP, and keep them up to date."""
 
 
 mirror.add_command(sync)
@@ -41,15 +42,23 @@ mirror.add_command(mirror_log, "log")
 
 
 @mirror.command()
-@click.option("--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Where to listen.")
+@click.option(
+    "--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Address to listen on."
+)
 @click.option("--token-file", type=click.Path(path_type=Path), help="File with the token that clients must send.")
-@click.option("--token-env", metavar="NAME", help="Environment variable with that token.")
+@click.option("--token-env", metavar="NAME", help="Environment variable with the token that clients must send.")
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option(
-    "--access-log", "log_path", type=click.Path(path_type=Path), help="Append one JSON line a request to this file."
+    "--access-log",
+    "log_path",
+    type=click.Path(path_type=Path),
+    help="Append one JSON line for each request to this file.",
 )
 @click.option(
-    "--max-bytes-per-second", type=click.IntRange(min=1), metavar="N", help="Bound on file content sent, all in all."
+    "--max-bytes-per-second",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Limit of file content sent to all clients together, bytes/s.",
 )
 @click.option(
     "--metadata-ttl",
@@ -57,85 +66,82 @@ mirror.add_command(mirror_log, "log")
     metavar="TIME",
     default="72h",
     show_default=True,
-    help="With --upstream: how long a branch is taken for unchanged.",
+    help="With --upstream: time for which the commit of a branch is cached.",
 )
 @click.option(
     "--max-cache-bytes",
     callback=options.size,
     metavar="SIZE",
-    help="With --upstream: bound on the cache; what was served longest ago makes room.",
+    help="With --upstream: bound on the cache; the least recently served snapshots are evicted.",
 )
 @click.option(
     "--accel",
     metavar="PREFIX",
-    help="Behind nginx only: let it send blobs by X-Accel-Redirect to PREFIX (see scripts/deploy/nginx.conf).",
+    help="Behind nginx only: send blobs by X-Accel-Redirect to PREFIX (see scripts/deploy/nginx.conf).",
 )
 @options.sync_log
 @options.admission
 @options.upstream
 @options.common
-def serve(
-    *,
-    settings: Settings,
-    upstream: bool,
-    metadata_ttl: float,
-    max_cache_bytes: int | None,
-    accel: str | None,
-    rules: Admission,
-    sync_log: Path | None,
-    listen: str,
-    token_file: Path | None,
-    token_env: str | None,
-    insecure_public: bool,
-    log_path: Path | None,
-    max_bytes_per_second: int | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Serve every snapshot of the cache to clients that set HF_ENDPOINT, to webseed clients and to p2pmodel.
+def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
+    """Serve every snapshot of the cache to clients that set HF_ENDPOINT, to web seed clients and to p2pmodel.
 
     Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. With --json the line {"endpoint": URL} appears
-    on stdout once it listens; otherwise the URL is named on stderr. New snapshots are served as they arrive.
+    on stdout once it listens; otherwise the URL is printed on stderr. New snapshots are served without a restart.
 
-    With --upstream it is a pull-through cache: what is asked for and not here is brought from upstream, each file
-    once, and is served while it arrives. Whoever may ask this mirror then reads what its upstream token opens.
+    With --upstream it is a pull-through mirror: it downloads missing files from upstream, each file once, and serves
+    them while they download. Every client of the mirror can then read what its upstream token can read.
     """
     address = ListenAddress.parse(listen)
-    token = mirror_token(token_file, token_env)
-    check_exposure(address, protected=token is not None, insecure_public=insecure_public)
+    token = mirror_token(flags["token_file"], flags["token_env"])
+    check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
-    if accel and max_bytes_per_second:
-        raise InvalidInput("with --accel nginx sends the files", hint="use its limit_rate, not --max-bytes-per-second")
+    pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
     cache = HubCache(settings.cache_dir)
-    journal = options.sync_log_path(settings, sync_log)
-    through = None
-    if (max_cache_bytes is not None or rules != Admission()) and not upstream:
-        raise InvalidInput(
-            "--max-cache-bytes, --allow and --deny are about what is brought from upstream", hint="add --upstream"
-        )
-    if upstream:
-        _check_upstream(settings, address)
-        reporter = Reporter(note=_silent if quiet else _note)
-        through = PullThrough(
-            cache,
-            settings,
-            reporter,
-            metadata_ttl=metadata_ttl,
-            max_bytes=max_cache_bytes,
-            rules=rules,
-            log=SyncLog(journal),
-        )
-    pace = Pace(max_bytes_per_second) if max_bytes_per_second else None
-    log = AccessLog(log_path) if log_path else None
+    sync_log = options.sync_log_path(settings, flags["sync_log"])
+    upstream = _pull_through(cache, settings, address, SyncLog(sync_log), flags)
+    log = AccessLog(flags["log_path"]) if flags["log_path"] else None
     with closing(log) if log else nullcontext():
         app = hub_endpoint(
-            cache, token=token, access_log=log, pace=pace, upstream=through, sync_log=journal, accel=accel
+            cache,
+            token=token,
+            access_log=log,
+            pace=pace,
+            upstream=upstream,
+            sync_log=sync_log,
+            accel=flags["accel"],
         )
-        announce = "" if quiet else f"serving {settings.cache_dir}"
-        run_server(
-            _serve(app, through, address, announce, as_json=as_json),
-            interrupted="the mirror was stopped",
-        )
+        announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
+        work = _serve(app, upstream, address, announce, as_json=flags["as_json"])
+        run_service(work, interrupted="the mirror was stopped")
+
+
+def _pace(rate: int | None, *, accel: str | None) -> Pace | None:
+    if accel and rate:
+        raise InvalidInput("with --accel nginx sends the files", hint="use its limit_rate, not --max-bytes-per-second")
+    return Pace(rate) if rate else None
+
+
+def _pull_through(
+    cache: HubCache, settings: Settings, address: ListenAddress, log: SyncLog, flags: dict[str, Any]
+) -> PullThrough | None:
+    """The downloads from upstream; None without --upstream."""
+    max_bytes, rules = flags["max_cache_bytes"], flags["rules"]
+    if not flags["upstream"]:
+        if max_bytes is not None or rules != Admission():
+            raise InvalidInput("--max-cache-bytes, --allow and --deny need --upstream", hint="add --upstream")
+        return None
+    _check_upstream(settings, address)
+    reporter = Reporter(note=_silent if flags["quiet"] else _note)
+    return PullThrough(
+        cache,
+        settings,
+        reporter,
+        metadata_ttl=flags["metadata_ttl"],
+        max_bytes=max_bytes,
+        rules=rules,
+        log=log,
+    )
 
 
 async def _serve(
@@ -151,10 +157,12 @@ async def _serve(
 
 def _check_upstream(settings: Settings, address: ListenAddress) -> None:
     if settings.offline:
-        raise InvalidInput("--upstream is given, and HF_HUB_OFFLINE forbids asking it", hint="unset HF_HUB_OFFLINE")
+        raise InvalidInput("--upstream needs the network, which HF_HUB_OFFLINE forbids", hint="unset HF_HUB_OFFLINE")
     for each in settings.mirrors:
         if urlsplit(each.endpoint).netloc == str(address):
-            raise InvalidInput(f"--upstream {each.endpoint} is this mirror itself", hint="name the one it copies from")
+            raise InvalidInput(
+                f"--upstream {each.endpoint} is this mirror itself", hint="give the URL of the hub or mirror behind it"
+            )
     check_writable(settings.cache_dir)
 
 

@@ -1,4 +1,4 @@
-"""`p2pmodel mirror sync`: whole snapshots into this cache, once or on a schedule."""
+"""`p2pmodel mirror sync`: download whole snapshots into the cache, once or periodically."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,8 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.run import run
-from p2pmodel.cli.run import serve as run_forever
+from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference, printable
 from p2pmodel.core.sizes import human
@@ -27,9 +26,11 @@ INTERRUPTED = "interrupted; what was verified is kept: run the same command agai
     "--list",
     "list_file",
     type=click.Path(path_type=Path),
-    help="File with one REPO[@REV] a line; read anew for every round.",
+    help="File with one REPO[@REV] a line; read again for each round.",
 )
-@click.option("--every", callback=options.duration, metavar="TIME", help="Go on for ever, one round every TIME (6h).")
+@click.option(
+    "--every", callback=options.duration, metavar="TIME", help="Repeat until stopped, one round every TIME (6h)."
+)
 @options.sync_log
 @options.admission
 @options.origin
@@ -47,9 +48,9 @@ def sync(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Bring whole snapshots into the cache, moving only files that changed, and print their paths.
+    """Download whole snapshots into the cache, only files that changed, and print their paths.
 
-    The mirrors of the settings, or --endpoint, are asked what each revision is now. With --json one object a line.
+    Revisions are resolved at the mirrors of the settings, or at --endpoint. With --json prints one object a line.
     """
     listed = _listed(repos, list_file)
     refs = listed()
@@ -64,17 +65,17 @@ def sync(
         log = SyncLog(options.sync_log_path(settings, sync_log))
         syncing = MirrorSync(settings, screen, show, rules=rules, log=log)
         if every is None:
-            run(syncing.once(refs), interrupted=INTERRUPTED)
+            run_interruptible(syncing.once(refs), interrupted=INTERRUPTED)
         elif every < 1:
-            raise InvalidInput("--every is at least a second", hint="for example --every 6h")
+            raise InvalidInput("--every must be at least one second", hint="for example --every 6h")
         else:
-            run_forever(syncing.every(every, listed), interrupted=INTERRUPTED)
+            run_service(syncing.every(every, listed), interrupted=INTERRUPTED)
 
 
 def _listed(repos: tuple[str, ...], list_file: Path | None) -> Callable[[], Sequence[Reference]]:
-    """What to sync, read anew at each call."""
+    """A function that returns the references to sync; it reads `list_file` again at each call."""
     if not repos and list_file is None:
-        raise InvalidInput("there is nothing to sync", hint="name REPO[@REV], or a --list of them")
+        raise InvalidInput("there is nothing to sync", hint="give REPO[@REV] arguments or --list")
     named = [Reference.parse(text) for text in repos]
 
     def read() -> Sequence[Reference]:
@@ -110,4 +111,4 @@ def _plain(done: SyncResult) -> dict[str, object]:
 def _words(done: SyncResult) -> str:
     if done.before == done.manifest.commit and not done.moved:
         return f"{done.ref} is unchanged ({done.manifest.commit[:12]})"
-    return f"{done.ref} is {done.manifest.commit[:12]} now: {human(done.moved)} moved in {done.seconds:.1f} s"
+    return f"{done.ref} is {done.manifest.commit[:12]} now: {human(done.moved)} downloaded in {done.seconds:.1f} s"

@@ -1,1 +1,1 @@
-"""p2pmodel mirrors: show, benchmark and watch the mirrors."""
+"""`p2pmodel mirrors`: show, probe, benchmark and watch the mirrors."""

@@ -1,4 +1,4 @@
-"""`p2pmodel mirrors bench`: what each mirror delivers, measured with real downloads."""
+"""`p2pmodel mirrors bench`: measure each mirror with real downloads, as a table, CSV, JSON or plot."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.run import run as run_verb
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference
@@ -27,15 +27,22 @@ HEADER = ("MIRROR", "CONNECT", "FIRST BYTE", "COMPLETE", "AVERAGE", "PEAK", "P95
 @click.command()
 @options.reference
 @click.option("--runs", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Downloads per mirror.")
-@click.option("--file", "path", metavar="PATH", help="Which file of the repository (default: the largest).")
+@click.option("--file", "path", metavar="PATH", help="File of the repository to download (default: the largest).")
 @click.option(
     "--link-mbps",
     type=click.FloatRange(min=0, min_open=True),
     metavar="MB/S",
-    help="What the link can do, in megabytes a second (default: the best rate measured).",
+    help="Capacity of the link, MB/s (default: the best rate measured).",
 )
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, allow_dash=True), help="Write the table as CSV.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it (needs p2pmodel[plot]).")
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="File for the table as CSV, - for stdout.",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="PNG file for a plot (needs p2pmodel[plot])."
+)
 @options.endpoint
 @options.common
 def bench(
@@ -50,16 +57,16 @@ def bench(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Download one file from each mirror alone, again and again, and print what that took.
+    """Download one file from each mirror separately, repeatedly, and print the measured times and rates.
 
-    Complete time is from the request to the verified hash. Rates are means over whole seconds; P95 is what 95 % of the
-    seconds do not exceed. A run without any progress for 10 s has failed; a mirror whose first runs all fail without a
-    byte is not asked for the rest. What is downloaded is thrown away.
+    The complete time is from the request to the verified hash. Rates are means over whole seconds; P95 is the rate
+    that 95 % of the seconds do not exceed. A run without progress for 10 s fails; a mirror whose first runs all fail
+    without a byte gets no further runs. The downloads are discarded.
     """
     online(settings)
     to_stdout = csv_path is not None and str(csv_path) == "-"
     if to_stdout and as_json:
-        raise InvalidInput("--json and --csv - both want stdout", hint="name a file: --csv bench.csv")
+        raise InvalidInput("--json and --csv - both write to stdout", hint="name a file: --csv bench.csv")
     for output in (None if to_stdout else csv_path, plot):
         options.check_output(output)
     if plot:
@@ -72,15 +79,15 @@ def bench(
             click.echo(f"run {counts[name]}/{runs} of {name}: {_words(run)}", err=True)
 
     bench = MirrorBench(settings, lambda _: None if quiet else click.echo(_, err=True), show)
-    benched = run_verb(bench.run(ref, runs=runs, path=path), interrupted="interrupted; nothing was kept")
+    benched = run_interruptible(bench.run(ref, runs=runs, path=path), interrupted="interrupted; nothing was kept")
     found = report(benched, link_mbps * 1e6 if link_mbps else None)
     _write(found, benched, csv_path=csv_path, plot=plot, as_json=as_json)
     if all(not each["runs"] or each["failed"] == each["runs"] for each in found["mirrors"]):
-        raise Unavailable("no run succeeded", hint="the last reasons are in the table")
+        raise Unavailable("every run failed", hint="see the reasons below the table")
 
 
 def report(benched: MirrorBenchResult, link: float | None) -> dict[str, Any]:
-    """All figures, in seconds and bytes a second. `link`: bytes a second, None for the best rate measured."""
+    """All figures, in seconds and bytes/s. `link`: capacity in bytes/s, None for the best rate measured."""
     summaries = {name: summarize(runs) for name, runs in benched.runs.items()}
     known = link or max((s.peak for s in summaries.values() if s.peak), default=None)
     return {
@@ -113,7 +120,7 @@ def _plain(name: str, endpoint: str, summary: BenchSummary, link: float | None) 
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """A report as people read it."""
+    """A report as a text table."""
     rows = [_row(each) for each in found["mirrors"]]
     about = f"{found['file']} of {found['repo']}@{found['commit'][:12]}, {human(found['size'])}"
     link = f"link: {rate(found['link'])} ({found['link_is']})"
@@ -131,7 +138,7 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
-    """A report as CSV: seconds, bytes a second, and the link it is held against."""
+    """A report as CSV: seconds, bytes/s, and the link capacity for the utilisation."""
     text = StringIO()
     rows = [each | {"link": found["link"], "link_is": found["link_is"]} for each in found["mirrors"]]
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -161,9 +168,9 @@ def _write(
 
 
 def check_plot(plot: Path) -> None:
-    """Raise InvalidInput unless a picture can be drawn into `plot`."""
+    """Raise InvalidInput unless `plot` ends in .png and matplotlib is installed."""
     if plot.suffix.lower() != ".png":
-        raise InvalidInput("--plot draws a PNG", hint="name a file that ends in .png")
+        raise InvalidInput("--plot writes a PNG", hint="give a file name that ends in .png")
     try:
         import p2pmodel.cli.mirrors.plot  # noqa: F401, PLC0415
     except ImportError:

@@ -1,4 +1,4 @@
-"""The picture of a bench: how quick each mirror was, and how evenly. The only file that imports matplotlib."""
+"""The plot of a benchmark: rates, latencies and single runs of each mirror. The only module that imports matplotlib."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from p2pmodel.origin.mirrors.throughput import BenchRun
 
 
 def draw(found: Mapping[str, Any], runs: Mapping[str, Sequence[BenchRun]], path: Path) -> None:
-    """Draw a report into the PNG `path`: rates, latencies and each run. Raises OSError."""
+    """Draw the report `found` into the PNG `path`: rates, latencies and each run. Raises OSError."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     names = [each["name"] for each in found["mirrors"]]

@@ -1,4 +1,4 @@
-"""`p2pmodel mirrors`: what is known of the mirrors that downloads come from, and measuring them."""
+"""`p2pmodel mirrors ls` and `probe`: the recorded state of the mirrors, and a probe of each."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.mirrors.bench import bench
 from p2pmodel.cli.mirrors.watch import watch
-from p2pmodel.cli.run import run
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference
@@ -22,7 +22,7 @@ INTERRUPTED = "interrupted"
 
 @click.group()
 def mirrors() -> None:
-    """Measure the mirrors that downloads come from, and show what is known of them."""
+    """Show, probe, benchmark and watch the mirrors that downloads use."""
 
 
 mirrors.add_command(bench)
@@ -33,8 +33,8 @@ mirrors.add_command(watch)
 @options.endpoint
 @options.common
 def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
-    """List the mirrors in the order in which they would be asked now, with what is remembered of each."""
-    known = run(gauges(settings).known(), interrupted=INTERRUPTED)
+    """List the mirrors in the order in which downloads would use them now, with the recorded state of each."""
+    known = run_interruptible(gauges(settings).known(), interrupted=INTERRUPTED)
     if as_json:
         click.echo(json.dumps({"mirrors": [dataclasses.asdict(standing) for standing in known]}))
     else:
@@ -47,20 +47,20 @@ def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG0
 @options.endpoint
 @options.common
 def probe(*, settings: Settings, repo: str | None, as_json: bool, quiet: bool) -> None:
-    """Ask each mirror for something small now; with REPO also for some MiB of its largest file.
+    """Probe each mirror with a small request; with REPO also with a few MiB of its largest file.
 
-    What it finds is remembered. The exit code is 6 when no mirror gives a good answer.
+    The results are recorded for later downloads. The exit code is 6 if every probe fails.
     """
     online(settings)
     ref = Reference.parse(repo) if repo else None
-    readings = run(_probe(settings, ref, quiet=quiet), interrupted=INTERRUPTED)
+    readings = run_interruptible(_probe(settings, ref, quiet=quiet), interrupted=INTERRUPTED)
     if as_json:
         click.echo(json.dumps({"mirrors": [dataclasses.asdict(reading) for reading in readings]}))
     else:
         header = ("MIRROR", "ENDPOINT", "CONNECT", "FIRST BYTE", "RATE", "RESULT")
         click.echo(aligned(header, [_read(reading) for reading in readings]))
     if all(reading.error for reading in readings):
-        raise Unavailable("no mirror gives a good answer", hint="check the network and the mirrors")
+        raise Unavailable("the probe of every mirror failed", hint="check the network and the mirrors")
 
 
 async def _probe(settings: Settings, ref: Reference | None, *, quiet: bool) -> list[ProbeReading]:

@@ -1,4 +1,4 @@
-"""`p2pmodel mirrors watch`: probes on a schedule, with alarms to stderr, to Prometheus and to a webhook."""
+"""`p2pmodel mirrors watch`: periodic probes of the mirrors, with alarms on stderr, in Prometheus and to a webhook."""
 
 import json
 from contextlib import AsyncExitStack
@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.run import run
-from p2pmodel.cli.run import serve as run_forever
+from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import Reference
@@ -16,46 +15,76 @@ from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.measure.gauges import online
 from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
 from p2pmodel.origin.mirrors.gauges import ProbeReading
-from p2pmodel.service.watch_metrics import WatchMetrics
-from p2pmodel.service.webhook import Webhook
+from p2pmodel.service.watch.metrics import WatchMetrics
+from p2pmodel.service.watch.webhook import Webhook
 
 INTERRUPTED = "the watch was stopped"
 
 
 @click.command()
 @click.argument("repo", metavar="[REPO[@REV]]", required=False)
-@click.option("--interval", "_set_watch__interval", type=float, metavar="S", help="Seconds from probe to probe (30).")
-@click.option("--max-latency-ms", "_set_watch__max_latency_ms", type=float, metavar="MS", help="Alarm above (100).")
-@click.option("--min-mbps", "_set_watch__min_mbps", type=float, metavar="MB/S", help="Alarm below, megabytes (50).")
-@click.option("--min-samples", "_set_watch__min_samples", type=int, metavar="N", help="Probes an alarm looks at (5).")
-@click.option("--webhook", "_set_watch__webhook", metavar="URL", help="Post each alarm and recovery there, as JSON.")
-@click.option("--metrics", "_set_watch__metrics", metavar="ADDRESS:PORT", help="Serve /metrics for Prometheus there.")
-@click.option("--insecure-public", is_flag=True, help="Serve the metrics to other machines.")
-@click.option("--once", is_flag=True, help="Probe N times at once and end: exit code 1 if an alarm is raised.")
+@click.option(
+    "--interval",
+    "_set_watch__interval",
+    type=float,
+    metavar="S",
+    help="Interval between probes, seconds (default: 30).",
+)
+@click.option(
+    "--max-latency-ms",
+    "_set_watch__max_latency_ms",
+    type=float,
+    metavar="MS",
+    help="Latency above which an alarm is raised (default: 100).",
+)
+@click.option(
+    "--min-mbps",
+    "_set_watch__min_mbps",
+    type=float,
+    metavar="MB/S",
+    help="Rate below which an alarm is raised (default: 50).",
+)
+@click.option(
+    "--min-samples",
+    "_set_watch__min_samples",
+    type=int,
+    metavar="N",
+    help="Probes that an alarm takes into account (default: 5).",
+)
+@click.option(
+    "--webhook", "_set_watch__webhook", metavar="URL", help="URL to post each alarm and recovery to, as JSON."
+)
+@click.option(
+    "--metrics", "_set_watch__metrics", metavar="ADDRESS:PORT", help="Address to serve /metrics for Prometheus on."
+)
+@click.option("--insecure-public", is_flag=True, help="Serve the metrics to other machines without a token.")
+@click.option("--once", is_flag=True, help="Probe N times without pauses and exit, with code 1 if an alarm is raised.")
 @options.endpoint
 @options.common
 def watch(
     *, settings: Settings, repo: str | None, insecure_public: bool, once: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Probe the mirrors for ever and raise an alarm when one is slow: once, and once more when it has recovered.
+    """Probe the mirrors until stopped; raise an alarm once when a mirror becomes slow, and report its recovery once.
 
-    An alarm looks at the median of the last probes: the time to connect, and with REPO the rate of a few MiB of its
-    largest file. A mirror that gives no good answer is infinitely slow. Alarms are lines on stderr, with --json
-    objects on stdout. Exit code 0 after SIGTERM, 130 after SIGINT.
+    An alarm depends on the median of the last probes: the time to connect, and with REPO the rate of a few MiB of its
+    largest file. A failed probe counts as infinitely slow. Alarms are lines on stderr, with --json objects on stdout.
+    Exit code 0 after SIGTERM, 130 after SIGINT.
     """
     online(settings)
     ref = Reference.parse(repo) if repo else None
     address = ListenAddress.parse(settings.watch.metrics) if settings.watch.metrics and not once else None
     if address:
         check_exposure(address, protected=False, insecure_public=insecure_public)
-    watch = _Watch(settings, ref, as_json=as_json, quiet=quiet)
+    watch = _WatchCommand(settings, ref, as_json=as_json, quiet=quiet)
     if not once:
-        run_forever(watch.run(address), interrupted=INTERRUPTED)
-    elif raised := run(watch.once(), interrupted=INTERRUPTED):
+        run_service(watch.run(address), interrupted=INTERRUPTED)
+    elif raised := run_interruptible(watch.once(), interrupted=INTERRUPTED):
         raise P2PModelError(f"{raised} {'alarm is' if raised == 1 else 'alarms are'} raised")
 
 
-class _Watch:
+class _WatchCommand:
+    """One run of the verb: passes the results of the watch to stderr, stdout, the metrics and the webhook."""
+
     def __init__(self, settings: Settings, ref: Reference | None, *, as_json: bool, quiet: bool) -> None:
         self._metrics = WatchMetrics()
         self._as_json = as_json
@@ -64,7 +93,7 @@ class _Watch:
         self._watching = MirrorWatch(settings, ref, on_round=self._probed, on_event=self._changed, on_note=self._note)
 
     async def once(self) -> int:
-        """How many alarms are raised after as many probes as they look at."""
+        """Probe as often as an alarm takes into account, and return the number of raised alarms."""
         async with AsyncExitStack() as stack:
             if self._webhook:
                 await stack.enter_async_context(self._webhook)

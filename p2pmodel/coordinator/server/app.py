@@ -23,7 +23,7 @@ from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Sources
 from p2pmodel.errors import AccessDenied, InvalidInput, P2PModelError
-from p2pmodel.http.refusals import json_refusals, refusal
+from p2pmodel.http.error_responses import json_refusals, refusal
 
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""

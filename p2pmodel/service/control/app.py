@@ -35,9 +35,9 @@ from p2pmodel.errors import (
 )
 from p2pmodel.http import limits
 from p2pmodel.http.access import Access
+from p2pmodel.http.error_responses import answerable, json_refusals, refusal
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
-from p2pmodel.http.refusals import answerable, json_refusals, refusal
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 from p2pmodel.os_errors import translate
 from p2pmodel.service.control.api import NodeApi

@@ -15,7 +15,7 @@ from p2pmodel.errors import (
     TooManyRequests,
 )
 from p2pmodel.http.access import Access
-from p2pmodel.http.refusals import answerable
+from p2pmodel.http.error_responses import answerable
 from p2pmodel.os_errors import translate
 
 RETRY_AFTER = 5

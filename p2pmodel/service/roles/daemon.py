@@ -26,7 +26,7 @@ from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.control.metrics import HEALTH, add_observation
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from p2pmodel.service.roles.source import serving_source
-from p2pmodel.service.systemd import notify
+from p2pmodel.service.roles.systemd import notify
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 

@@ -19,7 +19,7 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
-from p2pmodel.http.sent import Sent
+from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.bandwidth import SharedLimits
@@ -74,7 +74,7 @@ class Seeder:
         """Seed until cancelled; `on_ready` is called once everything is served."""
         catalog, sources = Catalog(), Sources(time.monotonic)
         cache = HubCache(self._settings.cache_dir)
-        library, sent = SeededLibrary(PublishedCache(cache)), Sent()
+        library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
         async with AsyncExitStack() as stack:
             app = coordinator_app(
                 Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
@@ -107,7 +107,7 @@ class Seeder:
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), lambda: sent.bytes)
 
 
-def _source(cache: HubCache, library: SeededLibrary, sent: Sent, token: str | None, pace: Pace) -> web.Application:
+def _source(cache: HubCache, library: SeededLibrary, sent: SentBytes, token: str | None, pace: Pace) -> web.Application:
     """What leaseholders pull from."""
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
     app.middlewares.insert(0, sent.middleware())

@@ -11,7 +11,7 @@ from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.pace import Pace
-from p2pmodel.http.sent import Sent
+from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
@@ -26,7 +26,7 @@ class WebSeedLibrary:
         self,
         library: SeededLibrary,
         pace: Pace,
-        sent: Sent,
+        sent: SentBytes,
         *,
         url: str,
         token: str,
@@ -68,7 +68,7 @@ async def serving_source(
 ) -> AsyncIterator[WebSeedLibrary]:
     """Serve on the address at which the node takes part in swarms, `peer`, at a port of its own."""
     token = secrets.token_urlsafe(24)
-    library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.upload_limit), Sent()
+    library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.upload_limit), SentBytes()
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
     app.middlewares.insert(0, sent.middleware())
     async with serving(app, peer.host, 0, grace=grace) as url:

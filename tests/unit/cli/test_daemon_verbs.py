@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.cli.outcome import FetchReport
-from p2pmodel.cli.status import peer_table, table
-from p2pmodel.cli.transfers import chosen
-from p2pmodel.cli.why import words
+from p2pmodel.cli.fetch_report import FetchReport
+from p2pmodel.cli.transfers.daemon_client import chosen
+from p2pmodel.cli.transfers.status import peer_table, table
+from p2pmodel.cli.transfers.why import words
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.diagnosis import Diagnosis
 from p2pmodel.core.progress import Progress, Timings
@@ -40,8 +40,8 @@ def view(**changes: object) -> TransferView:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--token-file", "t"), "go with --control-listen"),
-        (("--read-only",), "go with --control-listen"),
+        (("--token-file", "t"), "need --control-listen"),
+        (("--read-only",), "need --control-listen"),
         (("--control-listen", "here"), "is not an address"),
         (("--control-listen", "0.0.0.0:80"), "would serve everyone"),
         (("--control-listen", "127.0.0.1:0", "--token-file", "none"), "cannot be read"),
@@ -107,7 +107,7 @@ def test_an_outcome_says_what_came():
     came = outcome(Progress("done", 10, 10, from_cache=2, from_peers=5, from_mirrors=3))
     assert came.words() == "downloaded 8 bytes in 2.00 s, then verified in 0.50 s"
     assert came.plain()["from_mirrors"] == 3
-    assert "10 bytes were here already" in outcome(Progress("done", 10, 10, from_cache=10)).words()
+    assert "10 bytes were in the cache already" in outcome(Progress("done", 10, 10, from_cache=10)).words()
 
 
 def test_a_diagnosis_is_one_line():
@@ -130,7 +130,7 @@ def test_the_peers_of_a_transfer_are_lines() -> None:
 
 
 def test_status_watches_or_shows_peers(cli: CommandLine) -> None:
-    assert "--peers shows one moment" in cli.refuses(2, "status", "--watch", "--peers")
+    assert "--watch and --peers cannot be combined" in cli.refuses(2, "status", "--watch", "--peers")
 
 
 def test_an_engine_is_ready_for_some_time(cli: CommandLine) -> None:

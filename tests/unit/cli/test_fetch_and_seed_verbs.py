@@ -50,7 +50,7 @@ def snapshot(cache: HubCache) -> Path:
 def test_fetch_prints_the_path_and_on_stderr_what_it_took(snapshot: Path) -> None:
     done = invoke(fetch, "org/model")
     assert done.stdout == f"{snapshot}\n"
-    assert re.search(r"^219\.2 kB were here already, verified in \d\.\d\d s$", done.stderr, re.MULTILINE)
+    assert re.search(r"^219\.2 kB were in the cache already, verified in \d\.\d\d s$", done.stderr, re.MULTILINE)
     assert invoke(fetch, "org/model", "-q").output == f"{snapshot}\n"
 
 

@@ -1,4 +1,4 @@
-"""`p2pmodel verify`: hash every blob of a snapshot in this cache anew."""
+"""`p2pmodel verify`: hash every blob of a snapshot in the cache again."""
 
 import json
 
@@ -6,7 +6,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.run import run
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
@@ -23,15 +23,15 @@ INTERRUPTED = "interrupted; nothing was changed: run the same command again"
 @options.common
 @options.progress
 def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, quiet: bool) -> None:
-    """Hash every file of a snapshot in the cache and compare with what the hub vouches for.
+    """Hash every file of a snapshot in the cache and compare with the hashes of the hub's manifest.
 
-    Asks nobody. Prints the snapshot's path; exits with 5, after one line for every file that is missing or corrupt,
-    when something is wrong. 'p2pmodel fetch' mends it.
+    Uses no network. Prints the snapshot's path. If files are missing or corrupt, prints one line for each and exits
+    with code 5; 'p2pmodel fetch' repairs the snapshot.
     """
     repo = HubCache(settings.cache_dir).repo(ref.repo)
     manifest = _manifest(repo, ref)
     with reporting(style, quiet=quiet) as reporter:
-        report = run(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
+        report = run_interruptible(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
     if as_json:
         click.echo(json.dumps(_plain(repo, manifest, report)))
     if report.whole:
@@ -44,7 +44,7 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     raise IntegrityError(
         f"{len(report.missing)} files missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
         f"{ref.repo}@{manifest.commit}",
-        hint=f"mend it with 'p2pmodel fetch {ref}'",
+        hint=f"repair it with 'p2pmodel fetch {ref}'",
     )
 
 
@@ -53,7 +53,7 @@ def _manifest(repo: RepoCache, ref: Reference) -> Manifest:
     manifest = repo.manifest(commit) if commit else None
     if manifest is None:
         raise RevisionNotFound(
-            f"{ref} is not in the cache {repo.cache.root}", hint="fetch it, or name another with --cache-dir"
+            f"{ref} is not in the cache {repo.cache.root}", hint="fetch it, or name another cache with --cache-dir"
         )
     return manifest
 

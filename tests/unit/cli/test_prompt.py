@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from p2pmodel.cli.answer import check, load_and_answer
+from p2pmodel.cli.prompt import check, load_and_answer
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import chat
 from p2pmodel.loading.chat import ChatAnswer
@@ -54,7 +54,7 @@ def test_reasoning_goes_to_stderr(thinking: Path, capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert out == ""
     assert report["answer"]["thinking"] == err.splitlines()[1].strip()
-    assert err.splitlines()[2].startswith("8 tokens (cut off at 8, still thinking) in ")
+    assert err.splitlines()[2].startswith("8 tokens (cut off at 8, still reasoning) in ")
 
 
 def test_reasoning_then_answer_then_figures_on_lines_of_their_own(
@@ -97,7 +97,7 @@ def test_what_cannot_work_is_told_before_anything_is_downloaded(images: list[Pat
 
 def test_torch_is_imported_by_the_call_alone() -> None:
     code = (
-        "import sys, p2pmodel.cli.answer as a; a.check('hi', None, 'cpu');"
+        "import sys, p2pmodel.cli.prompt as a; a.check('hi', None, 'cpu');"
         "print(sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

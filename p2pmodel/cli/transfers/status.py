@@ -1,4 +1,4 @@
-"""`p2pmodel status`: the transfers of the node's daemon, once or as they go on."""
+"""`p2pmodel status`: the transfers of the daemon, once or a line for each change."""
 
 import dataclasses
 import json
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.run import run
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, rate
-from p2pmodel.cli.transfers import chosen, connected
+from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.sizes import human
@@ -19,8 +19,8 @@ from p2pmodel.errors import InvalidInput
 
 @click.command()
 @click.argument("repo", metavar="[REPO[@REV]]", required=False)
-@click.option("--watch", is_flag=True, help="Go on, with a line for each change, until interrupted.")
-@click.option("--peers", is_flag=True, help="Show whom each exchanges bytes with, the busiest first.")
+@click.option("--watch", is_flag=True, help="Print a line for each change until interrupted.")
+@click.option("--peers", is_flag=True, help="Show the connected peers of each transfer, busiest first.")
 @options.server
 @options.common
 def status(
@@ -34,8 +34,8 @@ def status(
 ) -> None:
     """Show the daemon's transfers: all of them, or those of REPO."""
     if watch and peers:
-        raise InvalidInput("--watch goes on by transfers, and --peers shows one moment", hint="leave one of them out")
-    run(
+        raise InvalidInput("--watch and --peers cannot be combined", hint="leave one of them out")
+    run_interruptible(
         _watch(settings, repo, as_json=as_json) if watch else _show(settings, repo, peers=peers, as_json=as_json),
         interrupted="interrupted",
     )
@@ -48,8 +48,8 @@ async def _show(settings: Settings, repo: str | None, *, peers: bool, as_json: b
         swarms = {view.id: await client.connections(view.id) for view in views} if peers else {}
     if as_json:
         plain = [dataclasses.asdict(view) for view in views]
-        met = {ident: [dataclasses.asdict(each) for each in swarm] for ident, swarm in swarms.items()}
-        click.echo(json.dumps({"transfers": plain} | ({"peers": met} if peers else {})))
+        connected_peers = {ident: [dataclasses.asdict(each) for each in swarm] for ident, swarm in swarms.items()}
+        click.echo(json.dumps({"transfers": plain} | ({"peers": connected_peers} if peers else {})))
         return
     click.echo(table(views))
     if peers:
@@ -71,10 +71,10 @@ def table(views: Iterable[TransferView]) -> str:
     return aligned(header, [_row(view) for view in views])
 
 
-def peer_table(met: Iterable[tuple[TransferView, PeerConnection]]) -> str:
-    """Connections of transfers, a line each."""
+def peer_table(connections: Iterable[tuple[TransferView, PeerConnection]]) -> str:
+    """The peer connections of transfers, a line each."""
     header = ("REPO", "PEER", "HAS", "DOWN", "UP", "RECEIVED", "SENT", "FLAGS", "ZONE", "CLIENT")
-    return aligned(header, [_peer_row(view, each) for view, each in met])
+    return aligned(header, [_peer_row(view, each) for view, each in connections])
 
 
 def _peer_row(view: TransferView, each: PeerConnection) -> tuple[str, ...]:

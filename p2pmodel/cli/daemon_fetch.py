@@ -1,4 +1,4 @@
-"""Fetching through the node's daemon: it is told what to bring, and watched until it is here."""
+"""`p2pmodel fetch` through the daemon: start the transfer there and follow it until it is complete."""
 
 import dataclasses
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import ConsoleReporter
-from p2pmodel.cli.outcome import FetchReport
+from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import RepoId
@@ -20,7 +20,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import transfer_id
 from p2pmodel.swarm.torrent_file import read_torrent
 
-OF_THE_NODE = (
+NODE_OPTIONS = (
     "--endpoint",
     "--coordinator",
     "--swarm-listen",
@@ -29,15 +29,15 @@ OF_THE_NODE = (
     "--download-limit",
     "--seed-time",
 )
-"""Options that say how a node takes part: one that runs already was told so when it started."""
+"""Options of the node itself. A running daemon took them at its start, so a fetch through it cannot set them."""
 
 
-ANSWERED_WITHIN = 900.0
-"""Seconds after which the daemon takes a command that loaded a model for gone: it may have been killed."""
+ENGINE_SECONDS = 900.0
+"""Seconds after which the daemon no longer counts a model loaded by `fetch` as served: the process may be gone."""
 
 
 async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
-    """Whether a daemon runs, and would do what this command line says."""
+    """Whether a daemon runs on this cache and can do all that the command line asks for."""
     path = settings.daemon.socket
     if path is None or not path.is_socket():
         return False
@@ -47,11 +47,11 @@ async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
     except (NoDaemon, AccessDenied):
         return False
     if Path(node.cache_dir) != HubCache(settings.cache_dir).root:
-        screen.note(f"the daemon keeps another cache ({node.cache_dir}): fetching without it")
+        screen.note(f"the daemon uses another cache ({node.cache_dir}): fetching without it")
         return False
-    given = options.given(*OF_THE_NODE, "--seed-ratio")
+    given = options.given(*NODE_OPTIONS, "--seed-ratio")
     if given:
-        screen.note(f"{', '.join(given)} cannot be given to the daemon that runs: fetching without it")
+        screen.note(f"the running daemon does not take {', '.join(given)}: fetching without it")
         return False
     return True
 
@@ -59,7 +59,7 @@ async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
 async def fetch(
     settings: Settings, request: FetchRequest, screen: ConsoleReporter, priority: int | None = None
 ) -> FetchReport:
-    """Have the daemon bring what `request` names, showing how it goes on. Raises what made it fail."""
+    """Have the daemon download `request`, and show its progress. Raises the error of a transfer that fails."""
     assert settings.daemon.socket is not None
     began = time.monotonic()
     screen.progress(Progress("finding"))
@@ -73,20 +73,20 @@ async def fetch(
         )
         found = time.monotonic()
         if view.complete:
-            return _here_already(view, found - began)
+            return _complete_already(view, found - began)
         view = await _followed(client, view, screen)
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
     return FetchReport(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
 
 
-async def engine_is(settings: Settings, repo: str, commit: str, *, up: bool) -> None:
-    """Tell the daemon whether the model is on the device. One that has gone meanwhile need not know."""
+async def report_engine(settings: Settings, repo: str, commit: str, *, loaded: bool) -> None:
+    """Report to the daemon whether the model is on the device. Errors are ignored: the daemon may have stopped."""
     assert settings.daemon.socket is not None
     with suppress(P2PModelError):
         async with Client(settings.daemon.socket) as client:
             ident = transfer_id(RepoId(repo), commit)
-            await client.engine(ident, ready=up, seconds=ANSWERED_WITHIN if up else None)
+            await client.engine(ident, ready=loaded, seconds=ENGINE_SECONDS if loaded else None)
 
 
 def _wire(request: FetchRequest) -> str | bytes:
@@ -99,7 +99,7 @@ def _wire(request: FetchRequest) -> str | bytes:
 
 
 async def _followed(client: Client, view: TransferView, screen: ConsoleReporter) -> TransferView:
-    """The transfer's state once it is complete."""
+    """The last view of the transfer, once it is complete."""
     noted = 0
     async for state in client.watch(view.id):
         if isinstance(state, str):
@@ -116,11 +116,11 @@ async def _followed(client: Client, view: TransferView, screen: ConsoleReporter)
 
 
 def _shown(view: TransferView) -> Progress:
-    waiting = {"queued": "its turn: others go first", "paused": "'p2pmodel resume': it is paused"}.get(view.state)
+    waiting = {"queued": "other transfers of the daemon", "paused": "'p2pmodel resume': it is paused"}.get(view.state)
     return dataclasses.replace(view.progress, waiting_for=waiting) if waiting else view.progress
 
 
-def _here_already(view: TransferView, seconds: float) -> FetchReport:
+def _complete_already(view: TransferView, seconds: float) -> FetchReport:
     total = view.progress.total or view.size
     progress = Progress("done", total, total, from_cache=total)
     return FetchReport(

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from p2pmodel.http.access_log import SENT
 
 
-class Sent:
+class SentBytes:
     """Counts what goes out in answers, once each has ended."""
 
     def __init__(self) -> None:

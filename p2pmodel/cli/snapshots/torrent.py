@@ -1,4 +1,4 @@
-"""`p2pmodel torrent`: make a .torrent of a snapshot in this cache, or say what one holds."""
+"""`p2pmodel torrent`: create a .torrent of a snapshot in the cache, or show the content of one."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.run import run
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.layout import KIB
 from p2pmodel.core.names import Reference
@@ -22,7 +22,7 @@ from p2pmodel.swarm.torrents import Format, Metainfo, parse
 
 @click.group()
 def torrent() -> None:
-    """Make a .torrent of a snapshot, or say what one holds."""
+    """Create a .torrent of a snapshot, or show the content of one."""
 
 
 @torrent.command()
@@ -34,7 +34,7 @@ def torrent() -> None:
     type=click.Choice(get_args(Format)),
     default="v2",
     show_default=True,
-    help="v2 is what p2pmodel speaks; hybrid and v1 are for clients that know no v2.",
+    help="Torrent format; p2pmodel uses v2, hybrid and v1 are for clients without v2.",
 )
 @click.option("--tracker", "trackers", multiple=True, metavar="URL", help="Announce URL; repeatable.")
 @click.option(
@@ -42,7 +42,7 @@ def torrent() -> None:
     "_set_endpoints",
     multiple=True,
     metavar="URL",
-    help="Hub or mirror to name as webseed; repeatable (default: the mirrors of the settings).",
+    help="Hub or mirror to list as web seed; repeatable (default: the mirrors of the settings).",
 )
 @options.common
 @options.progress
@@ -59,11 +59,11 @@ def create(
 ) -> None:
     """Write the .torrent of a snapshot in the cache, and print its path.
 
-    Everybody who makes one of the same commit gets the same info-hash. Asks nobody.
+    The info-hash depends on the commit and the format only. Uses no network.
     """
     options.check_output(output)
     with reporting(style, quiet=quiet) as reporter:
-        created = run(
+        created = run_interruptible(
             create_torrent(
                 HubCache(settings.cache_dir),
                 ref,
@@ -72,7 +72,7 @@ def create(
                 endpoints=[mirror.endpoint for mirror in settings.mirrors],
                 reporter=reporter,
             ),
-            interrupted="interrupted; what was checked is remembered: run the same command again",
+            interrupted="interrupted; finished hashes are kept: run the same command again",
         )
     path = output or Path(_file_name(created, form))
     path.write_bytes(created.raw)
@@ -83,7 +83,7 @@ def create(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def show(file: Path, *, as_json: bool) -> None:
-    """Check a .torrent whole and say what it holds."""
+    """Validate a .torrent and show its content."""
     plain = _plain(parse(read_torrent(file)))
     if as_json:
         click.echo(json.dumps(plain))

@@ -11,7 +11,7 @@ import pytest
 
 PRELUDE = """
 import asyncio, sys, time
-from p2pmodel.cli import run, verbs
+from p2pmodel.cli import signals, verbs
 from p2pmodel.errors import Unavailable
 
 async def wait():
@@ -42,7 +42,7 @@ async def failing():
     finally:
         raise Unavailable("the clean-up failed")
 
-run.STOP_WITHIN = 30.0
+signals.STOP_WITHIN = 30.0
 """
 MAIN = """
 def execute():
@@ -74,8 +74,8 @@ def ended(process: subprocess.Popen[str], *, within: float = 5.0) -> tuple[int, 
     return process.returncode, out, err
 
 
-RUNS = "verb = lambda: run.run({}(), interrupted='stopped; it resumes')"
-SERVES = "verb = lambda: run.serve({}(), interrupted='stopped; it resumes')"
+RUNS = "verb = lambda: signals.run_interruptible({}(), interrupted='stopped; it resumes')"
+SERVES = "verb = lambda: signals.run_service({}(), interrupted='stopped; it resumes')"
 INTERRUPTED = "p2pmodel: stopped; it resumes\n"
 
 
@@ -124,7 +124,7 @@ def test_a_second_signal_ends_the_wait_for_a_thread_too() -> None:
 @pytest.mark.parametrize(("code", "end"), [(RUNS, (130, INTERRUPTED)), (SERVES, (0, ""))])
 @pytest.mark.parametrize("verb", ["stubborn", "stuck_thread"])
 def test_what_does_not_stop_is_ended_after_a_while(code: str, verb: str, end: tuple[int, str]) -> None:
-    with started(code.format(verb) + "\nrun.STOP_WITHIN = 0.4") as process:
+    with started(code.format(verb) + "\nsignals.STOP_WITHIN = 0.4") as process:
         process.send_signal(signal.SIGTERM)
         status, _, err = ended(process, within=3)
         assert (status, err) == end
@@ -146,7 +146,7 @@ def verb():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     async def nothing():
         return 5
-    assert run.run(nothing(), interrupted="") == 5
+    assert signals.run_interruptible(nothing(), interrupted="") == 5
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     print("ready", flush=True)
 """

@@ -1,4 +1,4 @@
-"""`p2pmodel import`: a plain directory becomes a snapshot of this cache."""
+"""`p2pmodel import`: import a plain directory into the cache as a snapshot."""
 
 import json
 from pathlib import Path
@@ -7,19 +7,21 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.run import run
+from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.store.cache import HubCache
 
-INTERRUPTED = "interrupted; nothing of it is visible yet: run the same command again"
+INTERRUPTED = "interrupted; nothing was published: run the same command again"
 
 
 @click.command(name="import")
 @click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
 @options.reference
-@click.option("--private", is_flag=True, help="Mark the snapshot as not public: its torrents stay on their trackers.")
+@click.option(
+    "--private", is_flag=True, help="Mark the snapshot as private: peers find its torrents through their trackers only."
+)
 @options.common
 @options.progress
 def import_dir(
@@ -27,13 +29,15 @@ def import_dir(
 ) -> None:
     """Copy the files of DIR into the cache as a snapshot of REPO, and print the snapshot's path.
 
-    REV is the ref to set (default: main). The commit id follows from the content alone, so every machine that
-    imports the same files gets the same snapshot and the same torrent; a REV of 40 hex digits is taken as the id.
-    Left out are .git and .cache/huggingface. DIR may be a snapshot folder of another hub cache.
+    REV is the ref to set (default: main). The commit id depends on the content only, so every machine that imports
+    the same files gets the same snapshot and the same torrent; a REV of 40 hex digits is used as the commit id.
+    .git and .cache/huggingface are left out. DIR may be a snapshot folder of another hub cache.
     """
     cache = HubCache(settings.cache_dir)
     with reporting(style, quiet=quiet) as reporter:
-        manifest = run(import_snapshot(cache, source, ref, reporter, private=private), interrupted=INTERRUPTED)
+        manifest = run_interruptible(
+            import_snapshot(cache, source, ref, reporter, private=private), interrupted=INTERRUPTED
+        )
     path = cache.repo(ref.repo).snapshot(manifest.commit)
     if not as_json:
         click.echo(str(path))

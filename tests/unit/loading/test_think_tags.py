@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.loading.thinking import ThinkingSplitter
+from p2pmodel.loading.think_tags import ThinkingSplitter
 
 PIECES = st.lists(
     st.sampled_from(["<think>", "</think>", "<", "</thin", "think>", "\n\n", " ", "a", "b c"]), max_size=8

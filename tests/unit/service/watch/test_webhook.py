@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.http.server import serving
-from p2pmodel.service.webhook import Webhook
+from p2pmodel.service.watch.webhook import Webhook
 
 
 class Receiver:
@@ -66,7 +66,7 @@ async def test_nobody_there():
 
 
 async def test_too_many_are_dropped_and_the_end_is_bounded(monkeypatch):
-    monkeypatch.setattr("p2pmodel.service.webhook._DRAIN", 0.2)
+    monkeypatch.setattr("p2pmodel.service.watch.webhook._DRAIN", 0.2)
     receiver, notes = Receiver(stuck=True), []
     await deliver(receiver, *({"n": n} for n in range(101)), notes=notes)
     assert len(receiver.got) == 1

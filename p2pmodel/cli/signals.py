@@ -1,4 +1,4 @@
-"""Running a verb's coroutine: the first signal stops it cleanly and in bounded time, a second one at once."""
+"""Coroutines under signals: the first signal stops a verb cleanly within a bound, a second one at once."""
 
 import asyncio
 import os
@@ -13,42 +13,46 @@ from p2pmodel.errors import Interrupted, P2PModelError
 T = TypeVar("T")
 
 STOP_WITHIN = 8.0
-"""Seconds a stopped verb has to end cleanly. Whatever it is cut off in, the next run resumes: kill -9 is worse."""
+"""Seconds for a stopped verb to clean up. The process ends after that; the next run resumes, as after kill -9."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
-def run(verb: Coroutine[Any, Any, T], *, interrupted: str) -> T:
-    """Run `verb` to its end. SIGINT or SIGTERM cancels it, and then Interrupted(`interrupted`) is raised."""
-    return _SignalRun(interrupted, ends_well=()).to_the_end(verb)
+def run_interruptible(verb: Coroutine[Any, Any, T], *, interrupted: str) -> T:
+    """Run `verb` to its end. SIGINT and SIGTERM cancel it, and Interrupted(`interrupted`) is raised."""
+    return _SignalRun(interrupted, success=()).run(verb)
 
 
-def serve(server: Coroutine[Any, Any, None], *, interrupted: str) -> None:
-    """Run `server`, which has no end of its own. SIGTERM, how services are stopped, ends it well: this returns.
-    SIGINT is somebody's Ctrl-C: Interrupted(`interrupted`)."""
-    run = _SignalRun(interrupted, ends_well=(signal.SIGTERM,))
+def run_service(service: Coroutine[Any, Any, None], *, interrupted: str) -> None:
+    """Run `service` until a signal. Returns after SIGTERM, which is how services are stopped.
+
+    Raises Interrupted(`interrupted`) after SIGINT (Ctrl-C).
+    """
+    run = _SignalRun(interrupted, success=(signal.SIGTERM,))
     try:
-        run.to_the_end(server)
+        run.run(service)
     except Interrupted:
-        if run.stopped_by not in run.ends_well:
+        if run.stopped_by not in run.success:
             raise
 
 
 class _SignalRun:
-    def __init__(self, interrupted: str, *, ends_well: tuple[signal.Signals, ...]) -> None:
+    """One run of a coroutine with handlers for SIGINT and SIGTERM. `success`: signals that end it with exit code 0."""
+
+    def __init__(self, interrupted: str, *, success: tuple[signal.Signals, ...]) -> None:
         self.stopped_by: signal.Signals | None = None
-        self.ends_well = ends_well
+        self.success = success
         self._interrupted = interrupted
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         self._overdue = threading.Timer(STOP_WITHIN, self._end_now)
         self._overdue.daemon = True
 
-    def to_the_end(self, verb: Coroutine[Any, Any, T]) -> T:
+    def run(self, verb: Coroutine[Any, Any, T]) -> T:
         try:
             return asyncio.run(self._watched(verb))
         except (asyncio.CancelledError, P2PModelError):
-            # Once it is to stop, how the verb's own clean-up fails is of no interest.
+            # After a signal an error of the verb's own clean-up is not reported.
             if self.stopped_by is None:
                 raise
             raise Interrupted(self._interrupted) from None
@@ -65,7 +69,7 @@ class _SignalRun:
         try:
             return await task
         finally:
-            # asyncio.run goes on to wait for its threads: from here on a signal finds no loop to tell.
+            # asyncio.run still waits for its threads, without a running loop: from here on handlers end the process.
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
                 signal.signal(number, lambda late, _frame: self._at_once(signal.Signals(late)))
@@ -84,7 +88,7 @@ class _SignalRun:
     def _end_now(self) -> None:
         if sys.stderr.isatty():
             os.write(2, _SHOW_CURSOR)  # a progress bar hides it
-        if self.stopped_by in self.ends_well:
+        if self.stopped_by in self.success:
             os._exit(0)
         os.write(2, f"p2pmodel: {self._interrupted}\n".encode())
         os._exit(Interrupted.exit_code)

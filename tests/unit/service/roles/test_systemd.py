@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.service.systemd import notify
+from p2pmodel.service.roles.systemd import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -1,4 +1,4 @@
-"""A snapshot that is ready, as `fetch` tells of it, whoever brought it."""
+"""The result of `p2pmodel fetch`, the same with and without a daemon, as JSON and as a line of text."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from p2pmodel.core.sizes import human
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FetchReport:
-    """Where it is, what it is (`size` in bytes), how long it took, and where its bytes came from."""
+    """A complete snapshot: its path, size in bytes, timings in seconds, and bytes by source (`progress`)."""
 
     path: Path
     repo: str
@@ -35,9 +35,9 @@ class FetchReport:
         } | sources
 
     def words(self) -> str:
-        """As one line."""
+        """As one line of text."""
         timings, progress = self.timings, self.progress
         came = progress.from_peers + progress.from_mirrors
         if not came:
-            return f"{human(progress.total)} were here already, verified in {timings.verify:.2f} s"
+            return f"{human(progress.total)} were in the cache already, verified in {timings.verify:.2f} s"
         return f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"

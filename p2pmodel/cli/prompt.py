@@ -1,20 +1,23 @@
-"""The tail of a fetch with a prompt: the snapshot onto the device, the answer onto the terminal."""
+"""The end of `fetch --load` and `--prompt`: load the model onto the device, and stream its answer to the terminal."""
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
 
+if TYPE_CHECKING:
+    from p2pmodel.loading.model import LoadedModel
+
 
 def check(prompt: str | None, image: Path | None, device: str | None) -> None:
-    """Raise what `load_and_answer` is sure to raise for these, as far as it shows before anything is downloaded.
+    """Raise early, before the download, the errors of `load_and_answer` that depend on these options only.
 
-    Imports neither torch nor transformers, but tells whether they are there. Raises InvalidInput or LocalResource.
+    Checks that torch and transformers are installed without importing them. Raises InvalidInput or LocalResource.
     """
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
@@ -38,16 +41,14 @@ def load_and_answer(
     quiet: bool = False,
     on_loaded: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Load `snapshot`, ask `prompt` (None: only load) and return what was measured, ready for JSON.
+    """Load `snapshot`, answer `prompt` (None: only load) and return the measurements, ready for JSON.
 
-    `on_loaded` is called once it is on the device. The answer streams to stdout unless `as_json`; reasoning and timings
-    go to stderr unless `quiet`. torch and transformers are imported by this call. Raises the errors of
-    `p2pmodel.loading`.
+    `on_loaded` is called once the model is on the device. The answer streams to stdout unless `as_json`; reasoning and
+    timings go to stderr unless `quiet`. Imports torch and transformers. Raises the errors of `p2pmodel.loading`.
     """
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
     optional_imports.require()
-    from p2pmodel.loading.chat import answer  # noqa: PLC0415
     from p2pmodel.loading.model import load  # noqa: PLC0415
 
     loaded = load(snapshot, device=device)
@@ -63,32 +64,41 @@ def load_and_answer(
         click.echo(f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s", err=True)
     if prompt is None:
         return report
+    answer = _answer(loaded, prompt, image, max_new_tokens=max_new_tokens, as_json=as_json, quiet=quiet)
+    return report | {"answer": answer}
+
+
+def _answer(
+    loaded: "LoadedModel", prompt: str, image: Path | None, *, max_new_tokens: int, as_json: bool, quiet: bool
+) -> dict[str, Any]:
+    from p2pmodel.loading.chat import answer  # noqa: PLC0415
+
     screen = _AnswerScreen(as_json=as_json, quiet=quiet)
-    said = answer(loaded, prompt, image, max_new_tokens=max_new_tokens, on_text=screen.show)
+    found = answer(loaded, prompt, image, max_new_tokens=max_new_tokens, on_text=screen.show)
     screen.end()
     if not quiet:
-        doing = ", still thinking" if said.thinking and not said.text else ""
-        cut = "" if said.finished else f" (cut off at {max_new_tokens}{doing})"
-        first = f"first after {said.first_token_seconds:.2f} s"
-        click.echo(f"{said.tokens} tokens{cut} in {said.seconds:.2f} s, {first}", err=True)
-    return report | {"answer": dataclasses.asdict(said)}
+        reasoning = ", still reasoning" if found.thinking and not found.text else ""
+        cut = "" if found.finished else f" (cut off at {max_new_tokens}{reasoning})"
+        first = f"first after {found.first_token_seconds:.2f} s"
+        click.echo(f"{found.tokens} tokens{cut} in {found.seconds:.2f} s, {first}", err=True)
+    return dataclasses.asdict(found)
 
 
 class _AnswerScreen:
-    """Streams the answer to stdout and the reasoning to stderr, one below the other."""
+    """Streams the answer to stdout and the reasoning to stderr, each starting on a line of its own."""
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
-        self._wanted = {False: not as_json, True: not quiet}
+        self._shown = {False: not as_json, True: not quiet}
         self._open: bool | None = None
-        """Which of the two has a line that is not ended."""
+        """Which of the two streams (True: reasoning) has an unfinished line; None: neither."""
 
     def show(self, thinking: bool, text: str) -> None:
-        if not self._wanted[thinking]:
+        if not self._shown[thinking]:
             return
         if self._open is not thinking:
             self.end()
         self._open = thinking
-        click.echo(_harmless(text), err=thinking, nl=False)
+        click.echo(_printable(text), err=thinking, nl=False)
 
     def end(self) -> None:
         if self._open is not None:
@@ -96,6 +106,6 @@ class _AnswerScreen:
         self._open = None
 
 
-def _harmless(text: str) -> str:
-    """`text` without control characters: a model must not be able to steer the terminal."""
+def _printable(text: str) -> str:
+    """`text` without control characters, so that a model cannot control the terminal."""
     return "".join(c for c in text if c in "\n\t" or c.isprintable())

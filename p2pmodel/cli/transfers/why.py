@@ -1,4 +1,4 @@
-"""`p2pmodel why`: what bounds a transfer of the node's daemon now, and what would help."""
+"""`p2pmodel why`: what limits the rate of a transfer of the daemon now, with advice."""
 
 import dataclasses
 import json
@@ -6,8 +6,8 @@ import json
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.run import run
-from p2pmodel.cli.transfers import chosen, connected
+from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.diagnosis import Diagnosis
 from p2pmodel.core.sizes import human
@@ -18,8 +18,8 @@ from p2pmodel.core.sizes import human
 @options.server
 @options.common
 def why(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
-    """Say what bounds the daemon's transfers of REPO now, and what would help; it looks for a second."""
-    found = run(_asked(settings, repo), interrupted="interrupted")
+    """Show what limits the rate of the daemon's transfers of REPO now, with advice; measures for one second."""
+    found = run_interruptible(_diagnoses(settings, repo), interrupted="interrupted")
     if as_json:
         click.echo(json.dumps({"transfers": [dataclasses.asdict(each) for each in found]}))
     else:
@@ -27,7 +27,7 @@ def why(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:  
             click.echo(words(each))
 
 
-async def _asked(settings: Settings, repo: str) -> list[Diagnosis]:
+async def _diagnoses(settings: Settings, repo: str) -> list[Diagnosis]:
     async with connected(settings) as client:
         return [await client.why(view.id) for view in chosen(await client.transfers(), repo)]
 

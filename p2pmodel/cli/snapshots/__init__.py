@@ -1,0 +1,1 @@
+"""Verbs about the snapshots in the cache: ls, rm, import, verify, torrent."""

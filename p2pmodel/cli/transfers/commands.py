@@ -1,0 +1,61 @@
+"""`p2pmodel pause`, `resume`, `cancel` and `ready`: one command for each transfer of a repository."""
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.transfers.daemon_client import command_each
+from p2pmodel.client import Client
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.views import TransferView
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.server
+@options.common
+def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Stop downloading and seeding the transfers of REPO until they are resumed."""
+    command_each(settings, repo, Client.pause, "paused", as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.server
+@options.common
+def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Continue the transfers of REPO that are paused or failed."""
+    command_each(settings, repo, Client.resume, "resumed", as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@options.server
+@options.common
+def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+    """Remove the transfers of REPO from the daemon. Their files stay, and a new fetch resumes from them."""
+    command_each(settings, repo, Client.cancel, "cancelled", as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]")
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(min=0, min_open=True, max=30 * 86400),
+    metavar="SECONDS",
+    help="Expire after this time unless renewed (default: until --off or a restart of the daemon).",
+)
+@click.option("--off", is_flag=True, help="Report that the engine no longer serves the model.")
+@options.socket
+@options.common
+def ready(*, settings: Settings, repo: str, seconds: float | None, off: bool, as_json: bool, quiet: bool) -> None:
+    """Report that an inference engine on this machine serves REPO, for the metric `engine_ready`.
+
+    Start and health hooks of inference engines call it.
+    """
+
+    async def report(client: Client, ident: str) -> TransferView:
+        return await client.engine(ident, ready=not off, seconds=None if off else seconds)
+
+    done = "no longer served by an engine:" if off else "served by an engine:"
+    command_each(settings, repo, report, done, as_json=as_json, quiet=quiet)
