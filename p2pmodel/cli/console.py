@@ -5,9 +5,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Literal
 
 import click
@@ -52,11 +51,12 @@ def describe(progress: Progress) -> str:
     return "  ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
 class ConsoleReporter(Reporter):
-    """A Reporter on stderr. Print results within `aside()`, which takes a live bar off the terminal meanwhile."""
+    """A Reporter on stderr; this base shows nothing."""
 
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    def aside(self) -> AbstractContextManager[None]:
+        """Print results within this context, which takes a live bar off the terminal meanwhile."""
+        return nullcontext()
 
 
 @contextmanager
@@ -64,12 +64,12 @@ def reporting(style: Style, *, quiet: bool) -> Iterator[ConsoleReporter]:
     """A reporter that shows progress and notes in `style`; with `quiet` it shows nothing."""
     chosen = _choose(style, quiet=quiet)
     if chosen == "bar":
-        with _bar() as screen:
-            yield screen
+        with _bar() as bar:
+            yield bar
     elif chosen == "json":
-        yield _json_lines()
+        yield _JsonLines()
     elif chosen == "plain":
-        yield _plain_lines()
+        yield _PlainLines()
     else:
         yield ConsoleReporter()
 
@@ -102,37 +102,58 @@ class _Throttle:
         return True
 
 
-def _plain_lines() -> ConsoleReporter:
-    throttle, shown = _Throttle(_PLAIN_EVERY, _SERVING_EVERY), ""
+class _PlainLines(ConsoleReporter):
+    def __init__(self) -> None:
+        self._throttle = _Throttle(_PLAIN_EVERY, _SERVING_EVERY)
+        self._shown = ""
 
-    def show(progress: Progress) -> None:
-        nonlocal shown
+    def progress(self, progress: Progress) -> None:
         line = describe(progress)
-        if line != shown and throttle.passes(progress):
-            shown = line
+        if line != self._shown and self._throttle.passes(progress):
+            self._shown = line
             click.echo(line, err=True)
 
-    def note(line: str) -> None:
+    def note(self, line: str) -> None:
         if log.shows(line):
             click.echo(line, err=True)
 
-    return ConsoleReporter(show, note)
 
+class _JsonLines(ConsoleReporter):
+    def __init__(self) -> None:
+        self._throttle = _Throttle(_JSON_EVERY, _JSON_EVERY)
 
-def _json_lines() -> ConsoleReporter:
-    throttle = _Throttle(_JSON_EVERY, _JSON_EVERY)
-
-    def show(progress: Progress) -> None:
-        if throttle.passes(progress):
+    def progress(self, progress: Progress) -> None:
+        if self._throttle.passes(progress):
             click.echo(json.dumps(dataclasses.asdict(progress)), err=True)
 
-    def note(line: str) -> None:
+    def note(self, line: str) -> None:
         if log.shows(line):
             event = Note.of(line)
             plain = {**event.keys, "note": line, "event": event.event, "level": event.level}
             click.echo(json.dumps(plain, default=str), err=True)
 
-    return ConsoleReporter(show, note)
+
+class _BarReporter(ConsoleReporter):
+    def __init__(self, bars: Bars, console: Console) -> None:
+        self._bars = bars
+        self._console = console
+        self._task = bars.add_task("", total=None, words="")
+
+    def progress(self, progress: Progress) -> None:
+        words = describe(progress)
+        self._bars.update(self._task, total=progress.total or None, completed=progress.done, words=words)
+
+    def note(self, line: str) -> None:
+        if log.shows(line):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()
 
 
 class _ProgressText(TextColumn):
@@ -155,21 +176,4 @@ def _bar() -> Iterator[ConsoleReporter]:
         redirect_stdout=False,
         redirect_stderr=False,
     ) as bars:
-        task = bars.add_task("", total=None, words="")
-
-        def show(progress: Progress) -> None:
-            bars.update(task, total=progress.total or None, completed=progress.done, words=describe(progress))
-
-        @contextmanager
-        def aside() -> Iterator[None]:
-            bars.stop()
-            try:
-                yield
-            finally:
-                bars.start()
-
-        def note(line: str) -> None:
-            if log.shows(line):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-        yield ConsoleReporter(show, note, aside=aside)
+        yield _BarReporter(bars, console)

@@ -1,6 +1,8 @@
-"""Where a node's bytes can come from, made from its settings: the engine, and the mirrors with a torrent's own."""
+"""Make a node's sources from its settings: the engine, and the mirrors with the web seeds of a torrent."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from p2pmodel.config.settings import MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
@@ -10,7 +12,7 @@ from p2pmodel.swarm.torrents import Metainfo
 
 
 def engine_of(settings: Settings) -> Engine:
-    """The engine this node takes part in swarms with; not started."""
+    """The engine of this node; not started."""
     address = ListenAddress.parse(settings.swarm.listen)
     return LibtorrentEngine(
         EngineSettings(
@@ -23,8 +25,28 @@ def engine_of(settings: Settings) -> Engine:
     )
 
 
+class LazyEngine:
+    """An engine that starts when it is first needed: a fetch from the mirrors alone opens no port for peers.
+
+    It ends with `stack`; without one it runs already.
+    """
+
+    def __init__(self, engine: Engine, stack: AsyncExitStack | None) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._starting = asyncio.Lock()
+
+    async def started(self) -> Engine:
+        """The engine, running until the stack closes."""
+        async with self._starting:
+            if self._stack is not None:
+                await self._stack.enter_async_context(self._engine)
+                self._stack = None
+        return self._engine
+
+
 def mirrors_with_webseeds(mirrors: Sequence[MirrorSettings], metainfo: Metainfo | None) -> list[MirrorSettings]:
-    """The configured mirrors, then those the torrent itself lists as webseeds. Tokens stay with the former."""
+    """The configured mirrors, then those that the torrent lists as web seeds, which get no tokens."""
     found = list(mirrors)
     known = {mirror.endpoint for mirror in found}
     for endpoint in endpoints_of(metainfo) if metainfo else ():
@@ -35,7 +57,7 @@ def mirrors_with_webseeds(mirrors: Sequence[MirrorSettings], metainfo: Metainfo 
 
 
 def endpoints_of(metainfo: Metainfo) -> list[str]:
-    """Endpoints behind a torrent's webseed URLs `{endpoint}/{repo}/resolve/[{commit}/]`."""
+    """Endpoints of a torrent's web seed URLs `{endpoint}/{repo}/resolve/[{commit}/]`."""
     tail = f"/{metainfo.manifest.repo}/resolve/"
     found = []
     for url in metainfo.webseeds:

@@ -1,7 +1,7 @@
-"""The limits of a node, kept together by what goes through the swarm and what goes over HTTP.
+"""Keep one rate limit for the traffic in the swarm and over HTTP together.
 
-Leased pieces come over HTTP, and a node that is a source sends over HTTP, beside the swarm. What each of the two uses
-is looked at every second, and decides what each may use next: together never more than the limit.
+Leased pieces come over HTTP, and a node that is a web seed sends over HTTP, beside the swarm. Once a second, the use of
+either side in the last second decides its share of the limit for the next one. Together they never exceed it.
 """
 
 import asyncio
@@ -10,23 +10,38 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pmodel.core.views import RateLimits
-from p2pmodel.node.rate_shares import shares
 from p2pmodel.swarm.engine import Engine, Rates
 
 SHARE_EVERY = 1.0
 WORTH_IT = 0.01
-"""The part of a limit by which a share must change to be applied; less than that by which a small share grows."""
+"""Fraction of a limit by which a share must change to be applied; less than the steps by which a small share grows."""
+GROW = 1.25
+START = 0.02
+"""A side may use GROW times its recent use plus the fraction START of the limit, so that it can grow."""
+
+
+def shares(limit: int, first: float, second: float) -> tuple[int, int]:
+    """Split `limit` bytes/s between two sides that recently used `first` and `second`.
+
+    The sum is `limit` (2 at least). A side that needs less than half gets what it needs, and the other side the rest;
+    otherwise each gets a half.
+    """
+    limit = max(limit, 2)
+    one, two = (min(limit / 2, GROW * used + START * limit) for used in (first, second))
+    share = one if one < two else limit - two if two < one else limit / 2
+    first_share = min(max(round(share), 1), limit - 1)
+    return first_share, limit - first_share
 
 
 class HttpTraffic(Protocol):
-    """All that goes over HTTP in one direction."""
+    """All HTTP traffic in one direction."""
 
     @property
     def passed(self) -> int:
         """Bytes so far."""
 
     def change(self, rate: int) -> None:
-        """From now on at most that many bytes a second (0: no limit)."""
+        """Use at most this rate from now on, bytes/s (0: no limit)."""
 
 
 @dataclass(slots=True)
@@ -35,17 +50,17 @@ class _Direction:
     limit: int
     passed: int = 0
     rate: float = 0.0
-    """Bytes a second over HTTP, as of the last look."""
+    """Bytes/s over HTTP, at the last measurement."""
     peers: int = -1
-    """What the swarm may use; -1 before the first look."""
+    """The share of the swarm; -1 before it is first set."""
 
-    def look(self, seconds: float) -> None:
+    def measure(self, seconds: float) -> None:
         if self.http is not None:
             self.rate = (self.http.passed - self.passed) / seconds
             self.passed = self.http.passed
 
     def share(self, swarm: float) -> bool:
-        """Let HTTP have its share, where the swarm used `swarm` bytes a second; whether that of the swarm changes."""
+        """Set the shares, where the swarm used `swarm` bytes/s. Returns whether the share of the swarm has changed."""
         peers, http = shares(self.limit, swarm, self.rate) if self.limit and self.http else (self.limit, self.limit)
         if self.peers >= 0 and abs(peers - self.peers) <= WORTH_IT * self.limit:
             return False
@@ -56,7 +71,7 @@ class _Direction:
 
 
 class SharedLimits:
-    """Has `engine` and HTTP obey `limits` together while it runs."""
+    """Applies `limits` to `engine` and HTTP together while it runs."""
 
     def __init__(
         self,
@@ -70,26 +85,26 @@ class SharedLimits:
         self._up, self._down = _Direction(upload, limits.upload), _Direction(download, limits.download)
 
     def change(self, *, upload: int, download: int) -> None:
-        """From now on these are the limits, in bytes a second (0: none)."""
+        """Replace the limits, bytes/s (0: none)."""
         for direction, limit in (self._up, upload), (self._down, download):
             if direction.limit != limit:
                 direction.limit, direction.peers = limit, -1
         self._share()
 
     async def run(self) -> None:
-        """Share anew again and again, until cancelled."""
+        """Adjust the shares every second until cancelled."""
         last = time.monotonic()
         self._share()
         while True:
             await asyncio.sleep(SHARE_EVERY)
             now = time.monotonic()
-            self.look(now - last)
+            self.adjust(now - last)
             last = now
 
-    def look(self, seconds: float) -> None:
-        """Share anew, by what went over HTTP in the `seconds` since the last look."""
-        self._up.look(seconds)
-        self._down.look(seconds)
+    def adjust(self, seconds: float) -> None:
+        """Adjust the shares to the traffic of the last `seconds`."""
+        self._up.measure(seconds)
+        self._down.measure(seconds)
         self._share()
 
     def _share(self) -> None:

@@ -1,43 +1,57 @@
-"""How much a node exchanges with its peers: what it was told, and what the day and the hour say."""
+"""Apply the rate limits of a node: those that were set, and those that the schedules say for the time of day."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.core.views import LimitsView, RateLimits
 
-LOOK_EVERY = 10.0
-"""Seconds between looks at the clock: it may be set, and a suspended machine's sleep lasts longer."""
+CHECK_EVERY = 10.0
+"""Seconds between two reads of the clock: it may be set, and a suspended machine sleeps longer."""
 
 
-def _local_now() -> datetime:
-    return datetime.now().astimezone()
+class LimitedTraffic(Protocol):
+    """Traffic with a rate limit in each direction."""
+
+    def change(self, *, upload: int, download: int) -> None:
+        """Use at most these rates from now on, bytes/s (0: no limit)."""
+
+
+class WallClock:
+    """The local time of day."""
+
+    def now(self) -> datetime:
+        """The local time."""
+        return datetime.now().astimezone()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
 
 
 class Limiter:
-    """Has `limit` obey, which takes bytes a second `upload` and `download`. Schedules are of local time."""
+    """Changes the limits of `traffic`, which starts with `base`. Schedules are in local time."""
 
     def __init__(
         self,
-        limit: Callable[..., None],
+        traffic: LimitedTraffic,
         base: RateLimits,
         upload: Schedule,
         download: Schedule,
         *,
-        now: Callable[[], datetime] = _local_now,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: WallClock | None = None,
     ) -> None:
-        self._limit = limit
+        self._traffic = traffic
         self._base = base
         self._upload = upload
         self._download = download
-        self._now = now
-        self._sleep = sleep
-        self._applied = base  # what it started with
+        self._clock = clock or WallClock()
+        self._applied = base
 
     def view(self) -> LimitsView:
-        """What it was told, and what applies now."""
+        """The base limits, and the limits that apply now."""
         return LimitsView(
             self._base.upload,
             self._base.download,
@@ -48,26 +62,26 @@ class Limiter:
         )
 
     def change(self, base: RateLimits) -> None:
-        """From now on `base` applies where no window does."""
+        """Replace the limits that apply outside the scheduled windows."""
         self._base = base
         self.apply()
 
     def apply(self) -> bool:
-        """Have it obey what applies now; whether that is new."""
-        now = self._now()
+        """Apply the limits for this time. Returns whether they have changed."""
+        now = self._clock.now()
         day, minute = now.weekday(), now.hour * 60 + now.minute
         limits = RateLimits(
             self._upload.rate(self._base.upload, day, minute), self._download.rate(self._base.download, day, minute)
         )
         if limits == self._applied:
             return False
-        self._limit(upload=limits.upload, download=limits.download)
+        self._traffic.change(upload=limits.upload, download=limits.download)
         self._applied = limits
         return True
 
     async def run(self, on_change: Callable[[LimitsView], None]) -> None:
-        """Follow the clock until cancelled; `on_change` is told when another window applies."""
+        """Follow the clock until cancelled; call `on_change` when another window applies."""
         while True:
             if self.apply():
                 on_change(self.view())
-            await self._sleep(LOOK_EVERY)
+            await self._clock.sleep(CHECK_EVERY)

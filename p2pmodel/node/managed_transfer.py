@@ -1,44 +1,44 @@
-"""One snapshot that a long-lived node keeps: it is brought here, then served, until it is stopped.
+"""Run one snapshot of a long-lived node: fetch it, then serve it, until it is stopped.
 
-Its state belongs to its task and to the calls below, all on the event loop; readers get frozen views. The task is a
-`Fetch`, the same that a command embeds. Stopping it at any moment leaves what a kill would: the next start resumes.
+The transfer alone changes its state and its record: by its task and by the calls below, all on the event loop. Readers
+get frozen views. The task is a `Fetch`, the same that a command embeds. A stop at any moment leaves the same as a kill:
+the next start resumes.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.manifest import Manifest, Selection
 from p2pmodel.core.names import Reference
 from p2pmodel.core.progress import Pieces, Progress, Timings
-from p2pmodel.core.rate import Rate
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import Candidate, State, TransferError, TransferView
 from p2pmodel.errors import Conflict, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import FOR_EVER, Fetch, FetchRequest, FetchResult, NodeContext
-from p2pmodel.node.reporter import Insight, Reporter
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
+from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
+from p2pmodel.store.listing import is_visible
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 from p2pmodel.swarm.torrents import Metainfo, parse
 
-NOTES = 20
-"""Lines that are remembered of one transfer."""
+T = TypeVar("T")
+
 FIRST_RETRY = 30.0
-"""Seconds after which a transfer that nobody could feed is tried again by itself; twice as many each further time."""
+"""Seconds after which a transfer without any source is tried again by itself; doubles with each further try."""
 LAST_RETRY = 600.0
-_COMING = ("mirroring", "downloading")
-"""Phases in which bytes come."""
 
 
 class ManagedTransfer:
-    """One transfer. `changed` is called whenever `view` says something else, `settled` besides when it has become
-    complete or its task has ended; `note` gets lines for the log."""
+    """One transfer. `saved`: `record` is on disk already."""
 
     def __init__(
         self,
@@ -46,129 +46,67 @@ class ManagedTransfer:
         home: NodeContext,
         settings: Settings,
         records: TransferRecords,
+        observer: TransferObserver,
         *,
-        changed: Callable[[], None],
-        settled: Callable[[], None],
-        note: Callable[[str], None],
+        saved: bool = False,
     ) -> None:
-        self.record = record
-        self.error: P2PModelError | None = None
+        self._record = record
+        self._saved = record if saved else None
+        self._error: P2PModelError | None = None
         self._home = home
         self._settings = settings
         self._records = records
-        self._changed = changed
-        self._settled = settled
-        self._log = note
+        self._observer = observer
+        self._monitor = TransferMonitor(str(record.repo), observer)
         self._repo = home.cache.repo(record.repo)
         self._found: ResolvedTarget | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._closed = False
-        self._again: asyncio.TimerHandle | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._rests = False
-        """Whether it came to its own end: complete, and nobody to serve it to."""
-        self._reporter = Reporter(self._see, self.say, self._look_into)
-        self._insight: Insight | None = None
-        self._rate = Rate()
-        self._progress = Progress("finding")
-        self._arrived: Progress | None = None
+        """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
+        self._progress_when_ready: Progress | None = None
         self._timings: Timings | None = None
         self._engine_ready = False
         self._engine_lapses: asyncio.TimerHandle | None = None
-        self._notes: deque[str] = deque(maxlen=NOTES)
-        self._noted = 0
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> TransferRecord:
+        """What was asked for, and whether it is complete."""
+        return self._record
 
     @property
     def eligible(self) -> bool:
-        """Whether it would run if it were let."""
-        return not (self.record.paused or self.error or self._rests)
+        """Whether it may run."""
+        return not (self._record.paused or self._error or self._rests)
+
+    @property
+    def completion_unsaved(self) -> bool:
+        """Whether it has become complete, and the record on disk lacks that."""
+        return self._record.complete and not (self._saved and self._saved.complete)
 
     @property
     def candidate(self) -> Candidate:
-        """It, as the queue sees it."""
-        return Candidate(self.record.id, self.record.priority, self.record.added)
+        """Its entry in the queue."""
+        return Candidate(self._record.id, self._record.priority, self._record.added)
 
     @property
     def etags(self) -> frozenset[str]:
-        """Names of the blobs that it has or will have, as far as they are known."""
+        """Names of the blobs that it has or will have; empty until its snapshot is resolved."""
         return frozenset(file.etag for file in self._found.manifest.files) if self._found else frozenset()
 
     @property
     def found(self) -> ResolvedTarget | None:
-        """The snapshot and its torrent, as far as they are known."""
+        """The snapshot and its torrent, once resolved."""
         return self._found
 
-    @property
-    def has_torrent(self) -> bool:
-        """Whether it is known by which torrent it arrives."""
-        return self._found is not None and self._found.metainfo is not None
-
-    def know(self, found: ResolvedTarget) -> None:
-        """`found` is the snapshot: there is no need to look for it."""
-        self._found = found
-
-    def engine_is(self, *, ready: bool, seconds: float | None = None) -> None:
-        """An inference engine says that it has the model up, which is believed for `seconds` (None: until it says
-        otherwise), or that it has it no longer. Raises Conflict for a model that is not here."""
-        if ready and not self.record.complete:
-            raise Conflict(
-                f"{self.record.repo} is not here yet: no engine can have it up", hint="say so once it is complete"
-            )
-        if self._engine_lapses is not None:
-            self._engine_lapses.cancel()
-            self._engine_lapses = None
-        self._engine_ready = ready
-        if ready and seconds is not None:
-            loop = asyncio.get_running_loop()
-            self._engine_lapses = loop.call_later(seconds, lambda: self.engine_is(ready=False))
-        self._changed()
-
-    def start(self) -> None:
-        """Run, unless it does. One that is still stopping tells when it has stopped."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"transfer {self.record.id}")
-            self._task.add_done_callback(self._ended)
-
-    def stop(self) -> None:
-        """Stop soon; `stopped` waits for it."""
-        if self._task is not None and not self._stopping:
-            self._stopping = True
-            self._task.cancel()
-
-    async def stopped(self) -> None:
-        """Return once its task has ended, and with it its part in the swarm."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-    def close(self) -> None:
-        """Stop, for good."""
-        self._closed = True
-        self.stop()
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        self.engine_is(ready=False)
-
-    def retry(self) -> None:
-        """Whatever made it end is forgotten."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        self.error = None
-        self._rests = False
-
-    def say(self, line: str) -> None:
-        """Remember a line about it."""
-        self._notes.append(line)
-        self._noted += 1
-        self._log(f"{self.record.repo}: {line}")
-        self._changed()
-
     def view(self) -> TransferView:
-        """It at this moment."""
-        record, error = self.record, self.error
-        rate = self._rate.value() if self._task and self._progress.phase in _COMING else 0
+        """The transfer at this moment."""
+        record, error, progress, rate = self._record, self._error, self._monitor.latest, self._monitor.rate
         return TransferView(
             id=record.id,
             repo=str(record.repo),
@@ -180,80 +118,212 @@ class ManagedTransfer:
             added=record.added,
             path=str(self._repo.snapshot(record.commit)),
             size=self._found.manifest.total_size if self._found else 0,
-            progress=self._progress if self._task else _at_rest(self._progress),
-            arrived=self._arrived,
+            progress=progress,
+            arrived=self._progress_when_ready,
             timings=self._timings,
             trouble=TransferError(error.code, error.what, error.hint) if error else None,
-            notes=tuple(self._notes),
-            noted=self._noted,
+            notes=self._monitor.notes,
+            noted=self._monitor.noted,
             rate=rate,
-            eta=(self._progress.total - self._progress.done) / rate if rate else None,
+            eta=(progress.total - progress.done) / rate if rate else None,
             engine_ready=self._engine_ready,
         )
 
     def pieces(self) -> Pieces:
         """Which pieces are here at this moment; none while it is in no swarm."""
-        return self._insight.pieces() if self._insight else Pieces()
+        return self._monitor.pieces()
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        """Whom it exchanges bytes with at this moment."""
-        return await self._insight.connections() if self._insight else ()
+        """The peers and seeders that it exchanges bytes with at this moment."""
+        return await self._monitor.connections()
+
+    # -- its task --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run, unless it runs. While it still stops, its end is reported as settled."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"transfer {self._record.id}")
+            self._task.add_done_callback(self._ended)
+
+    def stop(self) -> None:
+        """Stop soon; `stopped` waits for it."""
+        if self._task is not None and not self._stopping:
+            self._stopping = True
+            self._task.cancel()
+
+    async def stopped(self) -> None:
+        """Return once its task has ended and has left the swarm."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def close(self) -> None:
+        """Stop, for good."""
+        self._closed = True
+        self.stop()
+        self._cancel_retry()
+        self.set_engine_ready(ready=False)
+
+    def retry(self) -> None:
+        """Forget the error that ended it."""
+        self._cancel_retry()
+        self._error = None
+        self._rests = False
+
+    # -- changes ---------------------------------------------------------------------------------------------
+
+    def note(self, line: str) -> None:
+        """Add a note."""
+        self._monitor.note(line)
+
+    def pause(self) -> None:
+        """Neither download nor serve until `resume`."""
+        self._record = replace(self._record, paused=True)
+
+    def resume(self) -> None:
+        """Continue after a pause."""
+        self._record = replace(self._record, paused=False)
+
+    def prioritise(self, priority: int) -> None:
+        """Change its place in the queue."""
+        self._record = replace(self._record, priority=priority)
+
+    async def learn(self, found: ResolvedTarget) -> None:
+        """Adopt `found`, unless a torrent is known already. Its torrent is on disk on return."""
+        if self._found is None or self._found.metainfo is None:
+            if found.metainfo is not None:
+                await asyncio.to_thread(self._records.save_torrent, self._record.id, found.metainfo.raw)
+            self._found = found
+
+    async def check_complete(self, manifest: Manifest) -> None:
+        """A complete transfer becomes incomplete when some of its files were removed from the cache."""
+        record, files = self._record, manifest.select_any(self._record.selections)
+        if record.complete and not await asyncio.to_thread(is_visible, self._repo, record.commit, files):
+            self._restart_incomplete()
+
+    def widen(
+        self, *, revisions: Sequence[str], selection: Selection, peers: Sequence[tuple[str, int]], priority: int | None
+    ) -> None:
+        """Add what a further request asks for, and continue if it was paused or had failed."""
+        before = self._record
+        has_all = Selection() in before.selections
+        self._record = replace(
+            before,
+            revisions=_joined(before.revisions, revisions),
+            selections=before.selections if has_all else _joined(before.selections, (selection,)),
+            peers=_joined(before.peers, peers),
+            priority=before.priority if priority is None else priority,
+            paused=False,
+        )
+        self.retry()
+        if (self._record.revisions, self._record.selections) != (before.revisions, before.selections):
+            self._restart_incomplete()  # the running task was started without it
+
+    def give_up_names(self, names: Sequence[str]) -> bool:
+        """Drop `names` from its revisions: they point at another commit now. Returns whether any was dropped."""
+        left = tuple(name for name in self._record.revisions if name not in names)
+        if left == self._record.revisions:
+            return False
+        self._record = replace(self._record, revisions=left)
+        if not self._record.complete:
+            self.stop()  # once complete, it would point the name at its own commit
+        return True
+
+    def set_engine_ready(self, *, ready: bool, seconds: float | None = None) -> None:
+        """Record whether an inference engine serves the model; after `seconds` it no longer counts (None: no limit).
+
+        Raises Conflict for a model that is not complete here.
+        """
+        if ready and not self._record.complete:
+            raise Conflict(
+                f"{self._record.repo} is not complete here: no engine can serve it",
+                hint="report the engine once the transfer is complete",
+            )
+        if self._engine_lapses is not None:
+            self._engine_lapses.cancel()
+            self._engine_lapses = None
+        self._engine_ready = ready
+        if ready and seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._engine_lapses = loop.call_later(seconds, lambda: self.set_engine_ready(ready=False))
+        self._observer.transfer_changed()
+
+    async def save(self) -> None:
+        """Write the record, if it has changed. Durable on return."""
+        record = self._record
+        if self._saved != record:
+            await asyncio.to_thread(self._records.save, record)
+            self._saved = record
+
+    async def forget(self) -> None:
+        """Stop for good, and remove the record. Files in the cache stay."""
+        self.pause()
+        self.close()
+        await self.stopped()
+        await asyncio.to_thread(self._records.forget, self._record.id)
+
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _state(self) -> State:
-        if self.record.paused:
+        if self._record.paused:
             return "paused"
-        if self.error:
+        if self._error:
             return "failed"
-        if self.record.complete:
-            return "seeding" if self._task and self._progress.phase == "seeding" else "ready"
+        if self._record.complete:
+            return "seeding" if self._task and self._monitor.latest.phase == "seeding" else "ready"
         return "active" if self._task else "queued"
+
+    def _restart_incomplete(self) -> None:
+        self._record = replace(self._record, complete=False)
+        self.stop()
 
     async def _run(self) -> None:
         try:
-            fetching = self._fetching()
-            await fetching.run(self._ready, await self._find(fetching))
+            fetch = self._fetch()
+            await fetch.run(self._ready, await self._find(fetch))
             await self._offer()
             self._rests = True
         except Exception as error:  # noqa: BLE001 - of any kind: it must not end the node and all other transfers
-            self.error = translate(error)
-            self._log(f"{self.record.repo} failed: {self.error}")
+            self._error = translate(error)
+            repo = str(self._record.repo)
+            self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}", repo=repo))
 
-    def _fetching(self) -> Fetch:
+    def _fetch(self) -> Fetch:
+        record = self._record
         request = FetchRequest(
-            Reference(self.record.repo, self.record.commit),
-            include=self.record.selections[0].include,
-            exclude=self.record.selections[0].exclude,
-            also=self.record.selections[1:],
-            peers=self.record.peers,
+            Reference(record.repo, record.commit),
+            include=record.selections[0].include,
+            exclude=record.selections[0].exclude,
+            also=record.selections[1:],
+            peers=record.peers,
             seed_seconds=FOR_EVER,
         )
-        return Fetch(request, self._settings, self._reporter, home=self._home)
+        return Fetch(request, self._settings, self._monitor, home=self._home)
 
     async def _offer(self) -> None:
-        """Serve to a swarm of its own what came from the mirrors alone, as far as there are coordinators to tell."""
+        """Serve a snapshot that came from the mirrors alone to a swarm of its own, if there are coordinators."""
         assert self._found is not None
         manifest = self._found.manifest
-        metainfo = await torrent_to_offer(self._repo, manifest, self._settings, self._reporter)
+        metainfo = await torrent_to_offer(self._repo, manifest, self._settings, self._monitor)
         if metainfo is None:
             return
         self._found = ResolvedTarget(manifest, metainfo)
         async with companions() as start:
-            start(keep_offered(self._settings.coordinators, metainfo.raw, self.record.revisions, self.say))
-            await self._fetching().run(self._ready, self._found)
+            start(keep_offered(self._settings.coordinators, metainfo.raw, self._record.revisions, self._monitor))
+            await self._fetch().run(self._ready, self._found)
 
-    async def _find(self, fetching: Fetch) -> ResolvedTarget:
+    async def _find(self, fetch: Fetch) -> ResolvedTarget:
         if self._found is None or self._found.metainfo is None:
             metainfo = await asyncio.to_thread(self._known_torrent)
             if metainfo is not None:
                 self._found = ResolvedTarget(metainfo.manifest, metainfo)
             elif self._found is None:
-                self._found = await fetching.find()
-        # What is complete has its names; by now they may mean another commit.
-        return replace(self._found, refs=() if self.record.complete else self.record.revisions)
+                self._found = await fetch.find()
+        # A complete snapshot has its names; by now they may point at another commit.
+        return replace(self._found, refs=() if self._record.complete else self._record.revisions)
 
     def _known_torrent(self) -> Metainfo | None:
-        """The torrent by which it arrives, or once arrived. One that cannot be used counts as none."""
-        record = self.record
+        """The saved torrent of the snapshot. One that cannot be used counts as none."""
+        record = self._record
         for raw in (self._records.torrent(record.id), self._repo.staging(record.commit).load_metainfo()):
             with suppress(P2PModelError):
                 metainfo = parse(raw) if raw else None
@@ -262,37 +332,34 @@ class ManagedTransfer:
         return None
 
     def _ready(self, fetched: FetchResult) -> None:
-        if not self.record.complete:
-            self._log(f"{self.record.repo}@{self.record.commit} is ready at {fetched.path}")
-            self._arrived, self._timings = fetched.progress, fetched.timings
-        self.record = replace(self.record, complete=True)
+        if not self._record.complete:
+            ready = f"{self._record.repo}@{self._record.commit} is ready at {fetched.path}"
+            keys = {"repo": str(self._record.repo), "commit": self._record.commit, "path": str(fetched.path)}
+            self._observer.log(notes.info("snapshot_ready", ready, **keys))
+            self._progress_when_ready, self._timings = fetched.progress, fetched.timings
+        self._record = replace(self._record, complete=True)
         self._backoff.succeeded()
-        self._settled()
-
-    def _see(self, progress: Progress) -> None:
-        if progress != self._progress:
-            if progress.phase in _COMING and self._progress.phase in _COMING:
-                self._rate.add(max(0, progress.done - self._progress.done))
-            self._progress = progress
-            self._changed()
-
-    def _look_into(self, insight: Insight) -> None:
-        self._insight = insight
+        self._observer.transfer_settled()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._stopping = False
-        self._insight, self._rate = None, Rate()
+        self._monitor.ended()
         if not task.cancelled():
             task.result()  # it catches all: anything here is a bug to be seen
-        if isinstance(self.error, Unavailable) and not self._closed:
-            self._again = asyncio.get_running_loop().call_later(self._backoff.failed(), self._try_again)
-        self._settled()
+        if isinstance(self._error, Unavailable) and not self._closed:
+            self._retry_timer = asyncio.get_running_loop().call_later(self._backoff.failed(), self._try_again)
+        self._observer.transfer_settled()
 
     def _try_again(self) -> None:
         self.retry()
-        self._settled()
+        self._observer.transfer_settled()
+
+    def _cancel_retry(self) -> None:
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
 
 
-def _at_rest(progress: Progress) -> Progress:
-    return replace(progress, peers=0, download_rate=0, upload_rate=0, waiting_for="")
+def _joined(before: tuple[T, ...], more: Sequence[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*before, *more)))

@@ -1,19 +1,18 @@
-"""A long-lived node: it owns the engine's part in all swarms, the cache, and every transfer.
+"""Run a long-lived node: the engine's part in all swarms, the cache, and every transfer.
 
-Methods are commands; what they return are frozen views. Invariants, to re-check when editing:
-1. One snapshot is one transfer, whoever asks for it and under whatever name.
-2. A command that returned survives kill -9: its record was on the disk before.
-3. At most `max_active` transfers download; those that are complete serve beside them, as many as there are.
+Methods are commands; they return frozen views. Invariants, to re-check when editing:
+1. One snapshot is one transfer, however often and under whatever name it is requested.
+2. A command that returned survives kill -9: its record was on disk before.
+3. At most `max_active` transfers download; complete transfers serve beside them, without a bound.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import Settings
@@ -27,25 +26,21 @@ from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, NodeContext, selected
 from p2pmodel.node.limiter import Limiter
 from p2pmodel.node.managed_transfer import ManagedTransfer
-from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.os_errors import translated
-from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.listing import is_visible
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.removal import remove_snapshot
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords, transfer_id
 
-T = TypeVar("T")
-
 STOP_SECONDS = 5.0
-"""In which all transfers have left their swarms at the end, or are left to be resumed."""
+"""Seconds in which all transfers must leave their swarms when the node stops; the others are left to be resumed."""
 
 
 class Node:
-    """`async with` takes up the transfers of the last run, and stops all at the end. `home.engine` must run.
+    """`async with` resumes the transfers of the last run, and stops all at the end. `home.engine` must run.
 
-    `folder` keeps the transfers; one node at a time may use it. `note` gets lines for the log.
+    `folder` keeps the transfers; one node at a time may use it. `note` receives lines for the log.
     """
 
     def __init__(
@@ -61,23 +56,22 @@ class Node:
         self.settings = settings
         self.version = Version()
         self.folder = folder
-        self._note = note
+        self.log = note
         self._now = now
         self._records = TransferRecords(folder / "transfers")
-        self._kept: dict[str, ManagedTransfer] = {}
+        self._transfers: dict[str, ManagedTransfer] = {}
         limits = RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
         self._shared = home.shared(limits)
         self._limiter = Limiter(
-            self._shared.change,
+            self._shared,
             limits,
             Schedule.parse(settings.daemon.upload_schedule),
             Schedule.parse(settings.daemon.download_schedule),
         )
         self._limiting: list[asyncio.Task[None]] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """By transfer: commands about one take turns."""
+        """By transfer: commands about one transfer run one after another."""
         self._background: set[asyncio.Task[None]] = set()
-        self._saved: dict[str, TransferRecord] = {}
         self._lock = ExitStack()
         self._open = False
 
@@ -87,14 +81,13 @@ class Node:
             records, notes = await asyncio.to_thread(self._records.load)
             self._lock = stack.pop_all()
         for line in notes:
-            self._note(line)
+            self.log(line)
         for record in records:
-            self._keep(record)
-            self._saved[record.id] = record
+            self._transfers[record.id] = self._managed(record, saved=True)
         self._open = True
         works = self._limiter.run(self._limits_changed), self._shared.run()
         self._limiting = [asyncio.create_task(work) for work in works]
-        self._reconcile()
+        self.transfer_settled()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -103,45 +96,46 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._limiting, return_exceptions=True)
         with self._lock:
-            kept = list(self._kept.values())
-            for each in kept:
-                each.close()
+            transfers = list(self._transfers.values())
+            for transfer in transfers:
+                transfer.close()
             try:
                 async with asyncio.timeout(STOP_SECONDS):
-                    await asyncio.gather(*(each.stopped() for each in kept), *self._background)
+                    await asyncio.gather(*(transfer.stopped() for transfer in transfers), *self._background)
             except TimeoutError:
-                self._note(f"some transfers did not stop within {STOP_SECONDS:g} s; they are resumed")
+                self.log(f"some transfers did not stop within {STOP_SECONDS:g} s; they are resumed")
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def transfers(self) -> tuple[TransferView, ...]:
         """All transfers, oldest first."""
-        return tuple(kept.view() for kept in sorted(self._kept.values(), key=lambda k: (k.record.added, k.record.id)))
+        ordered = sorted(self._transfers.values(), key=lambda each: (each.record.added, each.record.id))
+        return tuple(each.view() for each in ordered)
 
     def transfer(self, ident: str) -> TransferView:
-        """One of them. Raises NotFound."""
+        """One transfer. Raises NotFound."""
         return self._find(ident).view()
 
     def found(self, ref: Reference) -> ResolvedTarget | None:
-        """What is known of the snapshot that `ref` means among the transfers."""
+        """The snapshot that `ref` means, if one of the transfers has resolved it."""
         ids = [view.id for view in named(self.transfers(), ref)]
-        return next((found for ident in ids if (found := self._kept[ident].found) is not None), None)
+        return next((found for ident in ids if (found := self._transfers[ident].found) is not None), None)
 
     def pieces(self, ident: str) -> Pieces:
         """Which pieces of a transfer are here. Raises NotFound."""
         return self._find(ident).pieces()
 
     async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
-        """Whom a transfer exchanges bytes with. Raises NotFound."""
+        """The peers and seeders that a transfer exchanges bytes with. Raises NotFound."""
         return await self._find(ident).connections()
 
     def selections(self, ident: str) -> tuple[Selection, ...]:
-        """What was asked for of a snapshot: what any of them takes. Raises NotFound."""
+        """The selections of a transfer: it fetches every file that one of them takes. Raises NotFound."""
         return self._find(ident).record.selections
 
     @property
     def limits(self) -> LimitsView:
-        """What is exchanged with peers at most."""
+        """The rate limits."""
         return self._limiter.view()
 
     # -- commands --------------------------------------------------------------------------------------------
@@ -149,78 +143,107 @@ class Node:
     async def start(
         self, request: FetchRequest, *, priority: int | None = None, found: ResolvedTarget | None = None
     ) -> TransferView:
-        """Have a snapshot brought here and served. `found` is what the request's target is, if that is known.
+        """Fetch and serve a snapshot. `found` is the resolved target of the request, if known.
 
-        Returns once it is known which snapshot that is, with the transfer, which may be there already: then it gets
-        what this request adds, and goes on if it was paused or had failed. Raises as `Fetch.find` does.
+        Returns the transfer once the target is resolved. A transfer that exists is widened by this request, and
+        continues if it was paused or had failed. Raises as `Fetch.find` does.
         """
         notes: list[str] = []
         if found is None:
-            found = await Fetch(request, self.settings, Reporter(note=notes.append), home=self.home).find()
-        selected(found.manifest, (Selection(request.include, request.exclude),))
+            found = await Fetch(request, self.settings, NoteReporter(notes.append), home=self.home).find()
+        selection = Selection(request.include, request.exclude)
+        selected(found.manifest, (selection,))
         ident = transfer_id(found.manifest.repo, found.manifest.commit)
         async with self._turns[ident]:
             if not self._open:
                 raise Unavailable("the node is stopping", hint="try again once it has started anew")
-            kept = self._kept.get(ident) or await self._new(request, found)
-            await self._learn(kept, found)
-            await self._check(kept, found)
-            await self._widen(kept, request, found, priority)
-        await self._take_names(kept)
+            transfer = self._transfers.get(ident) or await self._new(request, found)
+            await transfer.learn(found)
+            await transfer.check_complete(found.manifest)
+            transfer.widen(revisions=found.refs, selection=selection, peers=request.peers, priority=priority)
+            await transfer.save()
+        await self._take_names(transfer)
         for line in notes:
-            kept.say(line)
-        self._reconcile()
-        return kept.view()
+            transfer.note(line)
+        self.transfer_settled()
+        return transfer.view()
 
     async def pause(self, ident: str) -> TransferView:
         """Neither download nor serve it until it is resumed. Raises NotFound."""
-        return await self._change(ident, paused=True)
+        async with self._changing(ident) as transfer:
+            transfer.pause()
+        return transfer.view()
 
     async def resume(self, ident: str) -> TransferView:
-        """Go on with what was paused or has failed. Raises NotFound."""
+        """Continue a transfer that is paused or has failed. Raises NotFound."""
         self._find(ident).retry()
-        return await self._change(ident, paused=False)
+        async with self._changing(ident) as transfer:
+            transfer.resume()
+        return transfer.view()
 
     async def prioritise(self, ident: str, priority: int) -> TransferView:
-        """Let it go before those of lower priority. Raises NotFound."""
-        return await self._change(ident, priority=priority)
+        """Run it before transfers of lower priority. Raises NotFound."""
+        async with self._changing(ident) as transfer:
+            transfer.prioritise(priority)
+        return transfer.view()
 
-    def engine_is(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
-        """What an inference engine says of itself, as in `ManagedTransfer`; forgotten when the node ends.
-        Raises NotFound,
-        Conflict."""
-        kept = self._find(ident)
-        kept.engine_is(ready=ready, seconds=seconds)
-        return kept.view()
+    def set_engine_ready(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
+        """As `ManagedTransfer.set_engine_ready`; forgotten when the node ends. Raises NotFound, Conflict."""
+        transfer = self._find(ident)
+        transfer.set_engine_ready(ready=ready, seconds=seconds)
+        return transfer.view()
 
     async def cancel(self, ident: str) -> None:
-        """Stop and forget it. What is here of it stays, and fetching it again goes on from there. Raises NotFound."""
+        """Stop and forget it. Its files stay, and fetching it again continues from there. Raises NotFound."""
         self._find(ident)
         async with self._turns[ident]:
             await self._forget(self._find(ident))
 
     async def remove(self, repo: RepoId, commit: str) -> int:
-        """Stop and forget the transfer of a snapshot, if there is one, and take its files out of the cache.
+        """Stop and forget the transfer of a snapshot, if there is one, and remove its files from the cache.
 
-        Returns how many bytes of blobs went. Raises NotFound if there is neither transfer nor snapshot.
+        Returns how many bytes of blobs were removed. Raises NotFound if there is neither transfer nor snapshot.
         """
         ident = transfer_id(repo, commit)
         async with self._turns[ident]:
-            kept = self._kept.get(ident)
-            if kept is not None:
-                await self._forget(kept)
+            transfer = self._transfers.get(ident)
+            if transfer is not None:
+                await self._forget(transfer)
             try:
-                needed = {etag for each in self._kept.values() if each.record.repo == repo for etag in each.etags}
+                needed = {etag for each in self._transfers.values() if each.record.repo == repo for etag in each.etags}
                 return await asyncio.to_thread(remove_snapshot, self.home.cache.repo(repo), commit, needed)
             except NotFound:
-                if kept is None:
+                if transfer is None:
                     raise
                 return 0
 
     def limit(self, limits: RateLimits) -> LimitsView:
-        """From now on exchange at most that much with peers, where no window of the day says otherwise."""
+        """Set the rate limits that apply outside the scheduled windows."""
         self._limiter.change(limits)
         return self._limiter.view()
+
+    # -- events of the transfers (TransferObserver; `log` is the other one) ------------------------------------
+
+    def transfer_changed(self) -> None:
+        """The view of a transfer has changed."""
+        self.version.advance()
+
+    def transfer_settled(self) -> None:
+        """Start the transfers that should run now, and stop the others."""
+        self.version.advance()
+        if not self._open:
+            return
+        eligible = [transfer for transfer in self._transfers.values() if transfer.eligible]
+        chosen = those_to_run(
+            (each.candidate for each in eligible if not each.record.complete), self.settings.daemon.max_active
+        )
+        for transfer in self._transfers.values():
+            if transfer.eligible and (transfer.record.complete or transfer.record.id in chosen):
+                transfer.start()
+            else:
+                transfer.stop()
+            if transfer.completion_unsaved:
+                self._soon(self._save_completion(transfer))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -236,30 +259,16 @@ class Node:
 
     def _find(self, ident: str) -> ManagedTransfer:
         try:
-            return self._kept[ident]
+            return self._transfers[ident]
         except KeyError:
             raise NotFound(
                 f"there is no transfer {printable(ident, 20)}", hint="'p2pmodel status' lists them"
             ) from None
 
-    def _repo(self, kept: ManagedTransfer) -> RepoCache:
-        return self.home.cache.repo(kept.record.repo)
-
-    def _keep(self, record: TransferRecord) -> ManagedTransfer:
-        kept = ManagedTransfer(
-            record,
-            self.home,
-            self.settings,
-            self._records,
-            changed=self.version.advance,
-            settled=self._reconcile,
-            note=self._note,
-        )
-        self._kept[record.id] = kept
-        return kept
+    def _managed(self, record: TransferRecord, *, saved: bool) -> ManagedTransfer:
+        return ManagedTransfer(record, self.home, self.settings, self._records, self, saved=saved)
 
     async def _new(self, request: FetchRequest, found: ResolvedTarget) -> ManagedTransfer:
-        """The transfer, recorded."""
         record = TransferRecord(
             repo=found.manifest.repo,
             commit=found.manifest.commit,
@@ -268,116 +277,49 @@ class Node:
             peers=request.peers,
             added=self._now(),
         )
-        await asyncio.to_thread(self._records.save, record)
-        self._saved[record.id] = record
-        return self._keep(record)
+        transfer = self._managed(record, saved=False)
+        await transfer.save()
+        self._transfers[record.id] = transfer
+        return transfer
 
-    async def _learn(self, kept: ManagedTransfer, found: ResolvedTarget) -> None:
-        """Tell the transfer what was found, if it knows less."""
-        if not kept.has_torrent:
-            if found.metainfo is not None:
-                await asyncio.to_thread(self._records.save_torrent, kept.record.id, found.metainfo.raw)
-            kept.know(found)
-
-    async def _check(self, kept: ManagedTransfer, found: ResolvedTarget) -> None:
-        """A transfer that is complete is not, if somebody took some of its files away."""
-        repo, files = self._repo(kept), found.manifest.select_any(kept.record.selections)
-        if kept.record.complete and not await asyncio.to_thread(is_visible, repo, kept.record.commit, files):
-            kept.record = replace(kept.record, complete=False)
-            kept.stop()
-
-    async def _widen(
-        self, kept: ManagedTransfer, request: FetchRequest, found: ResolvedTarget, priority: int | None
-    ) -> None:
-        """Let the transfer bring what this request adds to it, and go on."""
-        before, selection = kept.record, Selection(request.include, request.exclude)
-        all_of_it = Selection() in before.selections
-        kept.record = replace(
-            before,
-            revisions=_joined(before.revisions, found.refs),
-            selections=before.selections if all_of_it else _joined(before.selections, (selection,)),
-            peers=_joined(before.peers, request.peers),
-            priority=before.priority if priority is None else priority,
-            paused=False,
-        )
-        kept.retry()
-        if (kept.record.revisions, kept.record.selections) != (before.revisions, before.selections):
-            # What runs was started without it.
-            kept.record = replace(kept.record, complete=False)
-            kept.stop()
-        await self._save(kept)
-
-    async def _take_names(self, kept: ManagedTransfer) -> None:
-        """A name points at one commit of its repository: the one that was found last."""
-        others = [each for each in self._kept.values() if each is not kept and each.record.repo == kept.record.repo]
+    async def _take_names(self, transfer: ManagedTransfer) -> None:
+        """A name points at one commit of its repository: the one that was resolved last."""
+        repo = transfer.record.repo
+        others = [each for each in self._transfers.values() if each is not transfer and each.record.repo == repo]
         for other in others:
             async with self._turns[other.record.id]:
-                left = tuple(name for name in other.record.revisions if name not in kept.record.revisions)
-                if left == other.record.revisions or self._kept.get(other.record.id) is not other:
-                    continue
-                other.record = replace(other.record, revisions=left)
-                if not other.record.complete:
-                    other.stop()  # it would let the name point at its own commit once it is complete
-                await self._save(other)
+                is_current = self._transfers.get(other.record.id) is other
+                if is_current and other.give_up_names(transfer.record.revisions):
+                    await other.save()
 
-    async def _change(self, ident: str, **fields: Any) -> TransferView:
+    @asynccontextmanager
+    async def _changing(self, ident: str) -> AsyncIterator[ManagedTransfer]:
+        """Change a transfer within the context: it is saved at the end. Raises NotFound."""
         self._find(ident)
         async with self._turns[ident]:
-            kept = self._find(ident)
-            kept.record = replace(kept.record, **fields)
-            await self._save(kept)
-        self._reconcile()
-        return kept.view()
+            transfer = self._find(ident)
+            yield transfer
+            await transfer.save()
+        self.transfer_settled()
 
-    async def _forget(self, kept: ManagedTransfer) -> None:
-        kept.record = replace(kept.record, paused=True)
-        kept.close()
-        await kept.stopped()
-        await asyncio.to_thread(self._records.forget, kept.record.id)
-        self._saved.pop(kept.record.id, None)
-        self._kept.pop(kept.record.id, None)
-        self._reconcile()
+    async def _forget(self, transfer: ManagedTransfer) -> None:
+        await transfer.forget()
+        self._transfers.pop(transfer.record.id, None)
+        self.transfer_settled()
 
-    async def _save(self, kept: ManagedTransfer) -> None:
-        record = kept.record
-        if self._saved.get(record.id) != record:
-            await asyncio.to_thread(self._records.save, record)
-            self._saved[record.id] = record
-
-    async def _save_complete(self, kept: ManagedTransfer) -> None:
-        """Record that it is complete, which nobody commanded."""
+    async def _save_completion(self, transfer: ManagedTransfer) -> None:
+        """Record that it is complete: no command does."""
         try:
-            async with self._turns[kept.record.id]:
-                if self._kept.get(kept.record.id) is kept:
-                    await self._save(kept)
+            async with self._turns[transfer.record.id]:
+                if self._transfers.get(transfer.record.id) is transfer:
+                    await transfer.save()
         except P2PModelError as error:
-            self._note(f"cannot record a transfer: {error}")
-
-    def _reconcile(self) -> None:
-        """Let run what should, and stop what should not."""
-        self.version.advance()
-        if not self._open:
-            return
-        eligible = [kept for kept in self._kept.values() if kept.eligible]
-        chosen = those_to_run(
-            (kept.candidate for kept in eligible if not kept.record.complete), self.settings.daemon.max_active
-        )
-        for kept in self._kept.values():
-            if kept.eligible and (kept.record.complete or kept.record.id in chosen):
-                kept.start()
-            else:
-                kept.stop()
-            if kept.record.complete and not self._saved[kept.record.id].complete:
-                self._soon(self._save_complete(kept))
+            self.log(f"cannot record a transfer: {error}")
 
     def _limits_changed(self, limits: LimitsView) -> None:
-        self._note(f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)")
+        self.log(f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)")
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _joined(before: tuple[T, ...], more: tuple[T, ...]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys((*before, *more)))

@@ -1,45 +1,49 @@
-"""What a use case reports while it runs: one frozen snapshot of numbers, and notes in words."""
+"""Report the progress of a use case: frozen numbers, notes for the user, and access to a running transfer."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.progress import Phase, Pieces, Progress
 
 
-def _silent_progress(progress: Progress) -> None: ...
-
-
-def _silent_note(line: str) -> None: ...
-
-
 class Insight(Protocol):
-    """What can be seen of a transfer by who looks closer than at its progress."""
+    """Details of a running transfer, beyond its progress."""
 
     def pieces(self) -> Pieces:
-        """Which pieces are here, and whence."""
+        """Which pieces are here, and from which source."""
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        """Whom it exchanges bytes with."""
+        """The peers and seeders that it exchanges bytes with."""
 
 
-def _unasked(insight: Insight) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
 class Reporter:
-    """Where a use case reports to. Called on the event loop; must not block."""
+    """Receives what a use case reports; this base ignores it all. Called on the event loop; must not block."""
 
-    progress: Callable[[Progress], None] = field(default=_silent_progress)
-    note: Callable[[str], None] = field(default=_silent_note)
-    insight: Callable[[Insight], None] = field(default=_unasked)
-    """Gets what can be looked into from then on."""
+    def progress(self, progress: Progress) -> None:
+        """The numbers at this moment."""
+
+    def note(self, line: str) -> None:
+        """A line for the user."""
+
+    def insight(self, insight: Insight) -> None:
+        """The transfer that can be inspected from now on."""
+
+
+class NoteReporter(Reporter):
+    """Passes notes to a function and ignores the rest."""
+
+    def __init__(self, on_note: Callable[[str], None]) -> None:
+        self._on_note = on_note
+
+    def note(self, line: str) -> None:
+        """Pass `line` on."""
+        self._on_note(line)
 
 
 class PhaseClock:
-    """How long each phase took."""
+    """Measures how long each phase took."""
 
     def __init__(self, phase: Phase, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -48,7 +52,7 @@ class PhaseClock:
         self._seconds: dict[Phase, float] = {}
 
     def enter(self, phase: Phase) -> None:
-        """`phase` begins, if it is not on already."""
+        """`phase` begins, unless it is the current one."""
         if phase != self._phase:
             now = self._now()
             self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
@@ -60,4 +64,4 @@ class PhaseClock:
         return running + sum(self._seconds.get(phase, 0.0) for phase in phases)
 
 
-__all__ = ["Insight", "Phase", "PhaseClock", "Pieces", "Progress", "Reporter"]
+__all__ = ["Insight", "NoteReporter", "Phase", "PhaseClock", "Pieces", "Progress", "Reporter"]

@@ -16,6 +16,7 @@ from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.swarm.torrents import build, layout_of, parse
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+from tests.support.recording_reporter import RecordingReporter
 from tests.support.torrent_files import trees_of
 
 CONTENTS: Mapping[str, bytes] = {
@@ -39,7 +40,7 @@ class Heard:
 
     @property
     def reporter(self) -> Reporter:
-        return Reporter(self._see, self.notes.append)
+        return RecordingReporter(self._see, self.notes.append)
 
     def _see(self, progress: Progress) -> None:
         self.latest = progress

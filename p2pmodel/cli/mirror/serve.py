@@ -23,7 +23,7 @@ from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
-from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.reporter import NoteReporter, Reporter
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_directory, check_writable
@@ -132,7 +132,7 @@ def _pull_through(
             raise InvalidInput("--max-cache-bytes, --allow and --deny need --upstream", hint="add --upstream")
         return None
     _check_upstream(settings, address)
-    reporter = Reporter(note=_silent if flags["quiet"] else _note)
+    reporter = Reporter() if flags["quiet"] else NoteReporter(_note)
     return PullThrough(
         cache,
         settings,
@@ -168,6 +168,3 @@ def _check_upstream(settings: Settings, address: ListenAddress) -> None:
 
 def _note(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _silent(_line: str) -> None: ...

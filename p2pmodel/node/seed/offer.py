@@ -1,7 +1,7 @@
-"""Offering a snapshot that came from the mirrors to the coordinators, so that the next node need not go there."""
+"""Offer a snapshot that came from the mirrors to the coordinators, so that the next node need not use the mirrors."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.publishing import keep_published, publish
@@ -17,7 +17,7 @@ from p2pmodel.swarm.torrents import Metainfo, parse
 async def torrent_to_offer(
     repo: RepoCache, manifest: Manifest, settings: Settings, reporter: Reporter
 ) -> Metainfo | None:
-    """The torrent of a snapshot, made from its blobs; None if nobody would be told of it, or not all of it is here."""
+    """Build the torrent of a snapshot from its blobs; None without coordinators, or if the snapshot is incomplete."""
     if not settings.coordinators or not manifest.total_size:
         return None
     if await asyncio.to_thread(repo.missing, manifest.files):
@@ -31,12 +31,12 @@ async def torrent_to_offer(
 
 
 async def keep_offered(
-    coordinators: Sequence[str], torrent: bytes, revisions: Sequence[str], on_note: Callable[[str], None]
+    coordinators: Sequence[str], torrent: bytes, revisions: Sequence[str], reporter: Reporter
 ) -> None:
-    """Publish `torrent` until cancelled; the names of the snapshot only once: later they may mean another commit."""
+    """Publish `torrent` until cancelled; `revisions` only once: later they may point at another commit."""
     for url in coordinators:
         try:
             await publish(url, torrent, revisions)
         except P2PModelError as error:
-            on_note(f"coordinator {public_name(url)}: not published: {error}")
-    await keep_published(coordinators, torrent, on_note=on_note)
+            reporter.note(f"coordinator {public_name(url)}: not published: {error}")
+    await keep_published(coordinators, torrent, on_note=reporter.note)

@@ -109,7 +109,7 @@ class NodeApi:
 
     def engine(self, ident: str, body: EngineBody) -> TransferView:
         """Note what an inference engine says of itself. Raises NotFound, Conflict."""
-        return self._node.engine_is(ident, ready=body.ready, seconds=body.seconds)
+        return self._node.set_engine_ready(ident, ready=body.ready, seconds=body.seconds)
 
     async def pause(self, ident: str) -> TransferView:
         """Stop a transfer until it is resumed, its serving too. Raises NotFound."""

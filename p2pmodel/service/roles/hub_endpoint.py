@@ -22,7 +22,7 @@ from p2pmodel.http.server import serving
 from p2pmodel.node.hub.on_demand import HubContent
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.node.node import Node
-from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import NodeLibrary
 from p2pmodel.service.hub.published import PublishedCache
@@ -61,7 +61,7 @@ async def serving_hub(
 ) -> AsyncIterator[str | None]:
     """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken."""
     async with AsyncExitStack() as stack:
-        on_demand = await stack.enter_async_context(HubContent(node, Reporter(note=note)))
+        on_demand = await stack.enter_async_context(HubContent(node, NoteReporter(note)))
         log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
         listen = role.listen or DEFAULT
         rights = TokenScope(Withheld(node.folder / "withheld.json"), on_demand.asking.opens)

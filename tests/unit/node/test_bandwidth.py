@@ -46,7 +46,7 @@ def looks(shared: SharedLimits, *https: Http, times: int = 20) -> None:
     for _ in range(times):
         for http in https:
             http.work()
-        shared.look(1.0)
+        shared.adjust(1.0)
 
 
 def limited(engine: Engine, up: int = 0, down: int = 0, **http: Http) -> SharedLimits:

@@ -6,11 +6,12 @@ import pytest
 
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, RevisionNotFound
-from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot.created_torrent import create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
 from tests.support.hub_layout import write_snapshot
+from tests.support.recording_reporter import RecordingReporter
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000}
 REF = Reference.parse("org/tiny")
@@ -25,7 +26,7 @@ def cache(tmp_path: Path) -> HubCache:
 async def test_it_names_trackers_and_mirrors_and_reports(cache: HubCache) -> None:
     seen: list[Progress] = []
     created = await create_torrent(
-        cache, REF, trackers=("http://t/announce",), endpoints=("http://m",), reporter=Reporter(seen.append)
+        cache, REF, trackers=("http://t/announce",), endpoints=("http://m",), reporter=RecordingReporter(seen.append)
     )
     parsed = parse(created.raw)
     assert parsed.manifest == created.manifest

@@ -7,17 +7,17 @@ import pytest
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.core.views import LimitsView, RateLimits
-from p2pmodel.node.limiter import LOOK_EVERY, Limiter
+from p2pmodel.node.limiter import CHECK_EVERY, Limiter
 
 
 class Engine:
-    """Keeps what it is told."""
+    """Records the limits."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, int]] = []
+        self.limits: list[tuple[int, int]] = []
 
-    def limit(self, *, upload: int, download: int) -> None:
-        self.told.append((upload, download))
+    def change(self, *, upload: int, download: int) -> None:
+        self.limits.append((upload, download))
 
 
 class Time:
@@ -41,19 +41,19 @@ class Time:
 async def test_it_follows_the_clock() -> None:
     engine, time, seen = Engine(), Time((7, 59), (8, 0), (8, 1), (18, 0)), []
     upload = Schedule.parse(("mon-fri 08:00-18:00=5",))
-    limiter = Limiter(engine.limit, RateLimits(9, 1), upload, Schedule(), now=time.now, sleep=time.sleep)
+    limiter = Limiter(engine, RateLimits(9, 1), upload, Schedule(), clock=time)
     with pytest.raises(asyncio.CancelledError):
         await limiter.run(seen.append)
-    assert engine.told == [(5, 1), (9, 1)]
+    assert engine.limits == [(5, 1), (9, 1)]
     assert seen == [LimitsView(9, 1, 5, 1, upload.texts), LimitsView(9, 1, 9, 1, upload.texts)]
-    assert set(time.slept) == {LOOK_EVERY}
+    assert set(time.slept) == {CHECK_EVERY}
 
 
-async def test_what_it_is_told_applies_at_once_where_no_window_does() -> None:
+async def test_what_it_is_limits_applies_at_once_where_no_window_does() -> None:
     engine, time = Engine(), Time((12, 0))
     window = Schedule.parse(("12:00-13:00=30000",))
-    limiter = Limiter(engine.limit, RateLimits(), Schedule(), window, now=time.now)
+    limiter = Limiter(engine, RateLimits(), Schedule(), window, clock=time)
     limiter.change(RateLimits(4, 5))
     assert limiter.view() == LimitsView(4, 5, 4, 30000, (), ("12:00-13:00=30000",))
     limiter.change(RateLimits(4, 6))
-    assert engine.told == [(4, 30000)]
+    assert engine.limits == [(4, 30000)]

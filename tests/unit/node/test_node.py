@@ -50,16 +50,16 @@ async def test_what_an_engine_says_holds_until_it_says_otherwise_or_lapses(machi
     await machine.seeder()
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
-        with pytest.raises(Conflict, match="is not here yet"):
-            node.engine_is(ident, ready=True)
+        with pytest.raises(Conflict, match="is not complete here"):
+            node.set_engine_ready(ident, ready=True)
         await until_state(node, ident, "seeding")
-        assert node.engine_is(ident, ready=True, seconds=0.05).engine_ready
-        assert node.engine_is(ident, ready=True, seconds=60).engine_ready
+        assert node.set_engine_ready(ident, ready=True, seconds=0.05).engine_ready
+        assert node.set_engine_ready(ident, ready=True, seconds=60).engine_ready
         version = node.version.value
-        assert node.engine_is(ident, ready=True, seconds=0.05).engine_ready
+        assert node.set_engine_ready(ident, ready=True, seconds=0.05).engine_ready
         assert node.version.value > version
         await until(node, ident, lambda view: not view.engine_ready)
-        node.engine_is(ident, ready=True)
+        node.set_engine_ready(ident, ready=True)
     async with machine.running() as node:
         await until_state(node, ident, "seeding")
         assert not node.transfer(ident).engine_ready

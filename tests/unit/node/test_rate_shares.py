@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.node.rate_shares import shares
+from p2pmodel.node.bandwidth import shares
 
 RATES = st.floats(0, 1e12)
 

@@ -8,6 +8,7 @@ import pytest
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.thread_progress import Count, reported, stoppable
+from tests.support.recording_reporter import RecordingReporter
 
 
 def test_counts_pass_until_the_block_is_left() -> None:
@@ -27,7 +28,7 @@ async def test_sums_are_reported_on_the_loop() -> None:
         seen.append(progress)
         threads.add(threading.get_ident())
 
-    with reported(Reporter(see), "hashing", 10) as count:
+    with reported(RecordingReporter(see), "hashing", 10) as count:
         for size in (4, 5, 6):
             await asyncio.to_thread(count, size)
     await asyncio.sleep(0)
@@ -37,7 +38,7 @@ async def test_sums_are_reported_on_the_loop() -> None:
 
 async def test_an_unknown_total_stays_unknown() -> None:
     seen: list[Progress] = []
-    with reported(Reporter(seen.append), "hashing", 0) as count:
+    with reported(RecordingReporter(seen.append), "hashing", 0) as count:
         await asyncio.to_thread(count, 7)
     await asyncio.sleep(0)
     assert [(p.done, p.total) for p in seen] == [(7, 0)]

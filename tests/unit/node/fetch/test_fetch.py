@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
+from p2pmodel.node.backends import LazyEngine
 from p2pmodel.node.fetch import fetch
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
 from p2pmodel.node.snapshot.resolve import parse_target
@@ -282,6 +283,6 @@ async def test_an_engine_that_several_ask_for_at_once_starts_once() -> None:
 
     engine = Slow(MemoryNetwork())
     async with AsyncExitStack() as stack:
-        on_demand = fetch._LazyEngine(engine, stack)
+        on_demand = LazyEngine(engine, stack)
         assert await asyncio.gather(on_demand.started(), on_demand.started()) == [engine, engine]
         assert engine.starts == 1

@@ -24,6 +24,7 @@ from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_machine import SEEDER, Machine, machine, torrent, until_state
 from tests.support.node_swarm import Swarm
+from tests.support.recording_reporter import RecordingReporter
 
 __all__ = ["machine"]
 
@@ -72,7 +73,7 @@ async def desk(machine: Machine, snapshot: HubSnapshot = SMALL, *faults: str) ->
         hub = await stack.enter_async_context(FakeHub(snapshot, faults=faults))
         machine.use(mirrors=(MirrorSettings(name="hub", endpoint=hub.url),), offline=False)
         node = await stack.enter_async_context(machine.running())
-        asked = await stack.enter_async_context(HubContent(node, Reporter(note=machine.notes.append)))
+        asked = await stack.enter_async_context(HubContent(node, RecordingReporter(note=machine.notes.append)))
         yield Desk(machine, hub, node, asked)
 
 

@@ -12,12 +12,12 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.pull_through import PullThrough
-from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import HOLD_BACK
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+from tests.support.recording_reporter import RecordingReporter
 
 WEIGHTS = os.urandom(3 * HOLD_BACK)
 CONTENTS = {"config.json": b"{}", "copy.safetensors": WEIGHTS, "empty.txt": b"", "model.safetensors": WEIGHTS}
@@ -34,7 +34,7 @@ class Tier:
         self.cache = HubCache(root)
         self.notes: list[str] = []
         settings = Settings(cache_dir=root, mirrors=mirrors, origin=PATIENT)
-        reporter = Reporter(note=self.notes.append)
+        reporter = RecordingReporter(note=self.notes.append)
         self.through = PullThrough(self.cache, settings, reporter, linger=linger, max_bytes=max_bytes)
 
     async def read(self, file: ManifestFile = MODEL, start: int = 0) -> bytes:

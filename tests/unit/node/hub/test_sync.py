@@ -15,13 +15,13 @@ from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, RepoNotFound, Unavailable
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.sync import MirrorSync, SyncResult
-from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.revisions import known_revision
 from p2pmodel.store.state.sync_log import SyncLog, verify_log
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
+from tests.support.recording_reporter import RecordingReporter
 
 SHARD = os.urandom(400_000)
 OLD = snapshot_of({"a.safetensors": SHARD, "b.safetensors": os.urandom(300_000), "config.json": b"{}"})
@@ -44,7 +44,7 @@ class Job:
         self.log = SyncLog(root.parent / "log" / "sync.jsonl")
 
     def syncing(self, *, deny: tuple[str, ...] = ()) -> MirrorSync:
-        reporter = Reporter(note=self.notes.append)
+        reporter = RecordingReporter(note=self.notes.append)
         return MirrorSync(self.settings, reporter, self.done.append, rules=Admission((), deny), log=self.log)
 
 

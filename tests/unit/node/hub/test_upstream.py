@@ -10,9 +10,9 @@ from p2pmodel.core.names import Reference, RepoId
 from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.node.hub import upstream
 from p2pmodel.node.hub.upstream import FAILURE_KEPT, UpstreamRevisions
-from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import snapshot_of
+from tests.support.recording_reporter import RecordingReporter
 from tests.support.stored import publish
 
 OLD = snapshot_of({"config.json": b"old"}).manifest
@@ -51,7 +51,7 @@ class Tier:
         self.upstream = UpstreamRevisions(
             HubCache(self.cache.root),
             self.hub,
-            Reporter(note=self.notes.append),
+            RecordingReporter(note=self.notes.append),
             ttl=3 * DAY,
             clock=lambda: self.now,
         )

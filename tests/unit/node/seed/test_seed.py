@@ -18,6 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
+from tests.support.recording_reporter import RecordingReporter
 from tests.support.torrent_files import trees_of, v1_pieces_of
 
 MAIN = Reference.parse("org/model")
@@ -37,7 +38,7 @@ class Node:
             offline=offline,
             origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=0.3),
         )
-        return SeedRun(SeedRequest(**({"ref": MAIN} | request)), settings, Reporter(self.seen.append))  # type: ignore[arg-type]
+        return SeedRun(SeedRequest(**({"ref": MAIN} | request)), settings, RecordingReporter(self.seen.append))  # type: ignore[arg-type]
 
     async def prepare(self, *mirrors: str, offline: bool = False, **request: object) -> SeedResult:
         self.seen.clear()

@@ -12,7 +12,7 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.rate import Rate
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
-from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot import mirror_copy
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.origin.origin import Origin
@@ -21,6 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import assert_nothing_runs
+from tests.support.recording_reporter import RecordingReporter
 from tests.support.stored import publish
 from tests.support.torrent_files import trees_of
 
@@ -52,7 +53,7 @@ class Job:
     async def run(self, *hubs: FakeHub, paths: tuple[str, ...] | None = None) -> MirrorCopyResult:
         listed = [MirrorSettings(name=f"m{n}", endpoint=hub.url, max_connections=2) for n, hub in enumerate(hubs)]
         files = [f for f in self.manifest.files if paths is None or f.path in paths]
-        reporter = Reporter(self.seen.append, self.notes.append)
+        reporter = RecordingReporter(self.seen.append, self.notes.append)
         if not hubs:
             return await MirrorCopy(None, self.repo, self.manifest, reporter).run(files, ("main",))
         async with Origin(listed, PATIENT, on_note=self.notes.append) as origin:

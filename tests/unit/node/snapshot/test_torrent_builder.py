@@ -10,11 +10,12 @@ import pytest
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import EntryNotFound
-from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.swarm.torrents import Format, build, parse, webseed_url
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
+from tests.support.recording_reporter import RecordingReporter
 from tests.support.stored import publish
 from tests.support.torrent_files import trees_of, v1_pieces_of
 
@@ -43,7 +44,7 @@ class Bench:
 
     def builder(self, **known: object) -> TorrentBuilder:
         self.seen.clear()
-        return TorrentBuilder(self.repo, self.manifest, Reporter(self.seen.append), **known)  # type: ignore[arg-type]
+        return TorrentBuilder(self.repo, self.manifest, RecordingReporter(self.seen.append), **known)  # type: ignore[arg-type]
 
     async def build(self, *formats: Format) -> dict[Format, bytes]:
         built = await self.builder().build(formats, trackers=[TRACKER], endpoints=["http://m.test"])
@@ -155,7 +156,7 @@ async def test_hashing_ends_soon_after_a_cancel(tmp_path: Path) -> None:
         building.cancel()
 
     building = asyncio.create_task(
-        TorrentBuilder(cache.repo(snapshot.manifest.repo), snapshot.manifest, Reporter(see)).build(())
+        TorrentBuilder(cache.repo(snapshot.manifest.repo), snapshot.manifest, RecordingReporter(see)).build(())
     )
     with pytest.raises(asyncio.CancelledError):
         await building

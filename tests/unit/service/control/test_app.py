@@ -224,7 +224,7 @@ async def test_the_node_its_peers_its_mirrors_and_its_limits(api: Api, machine: 
 async def test_an_engine_says_that_it_has_the_model_up(api: Api, machine: Machine) -> None:
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     said = await api.refuses(409, "PUT", f"transfers/{ident}/engine", {"ready": True})
-    assert "is not here yet" in said
+    assert "is not complete here" in said
     await machine.seeder()
     await until_state(api.node, ident, "seeding")
     assert (await api.ok("PUT", f"transfers/{ident}/engine", {"ready": True}))["engine_ready"]

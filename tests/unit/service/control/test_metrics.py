@@ -189,7 +189,7 @@ async def test_a_scrape_says_what_the_node_does(watched: Watched, machine: Machi
     assert found["p2pmodel_artifact_ready repo=org/model"] == 1
     assert found["p2pmodel_transfer_bytes repo=org/model source=peer"] == size
     assert found["p2pmodel_engine_ready repo=org/model"] == 0
-    watched.node.engine_is(ident, ready=True)
+    watched.node.set_engine_ready(ident, ready=True)
     assert figures((await watched.get("/metrics"))[1])["p2pmodel_engine_ready repo=org/model"] == 1
     blobs = {file.etag: file.size for file in machine.swarm.metainfo.manifest.files}
     assert found["p2pmodel_cache_bytes"] == sum(blobs.values()) < size

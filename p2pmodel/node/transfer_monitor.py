@@ -1,0 +1,87 @@
+"""Observe one transfer of a node: its latest numbers, the last notes, and what can be inspected while it runs."""
+
+from collections import deque
+from dataclasses import replace
+from typing import Protocol
+
+from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.notes import Note
+from p2pmodel.core.progress import Pieces, Progress
+from p2pmodel.core.rate import Rate
+from p2pmodel.node.reporter import Insight, Reporter
+
+NOTES = 20
+"""Notes that are kept of one transfer."""
+_RECEIVING = ("mirroring", "downloading")
+"""Phases in which bytes arrive."""
+
+
+class TransferObserver(Protocol):
+    """Receives the events of the transfers of a node."""
+
+    def transfer_changed(self) -> None:
+        """The view of a transfer has changed."""
+
+    def transfer_settled(self) -> None:
+        """A transfer has become complete, or its task has ended."""
+
+    def log(self, line: str) -> None:
+        """A line for the log."""
+
+
+class TransferMonitor(Reporter):
+    """The reporter of one transfer; `name` begins its lines in the log."""
+
+    def __init__(self, name: str, observer: TransferObserver) -> None:
+        self._name = name
+        self._observer = observer
+        self._insight: Insight | None = None
+        self._rate = Rate()
+        self._notes: deque[str] = deque(maxlen=NOTES)
+        self.latest = Progress("finding")
+        """The last progress."""
+        self.noted = 0
+        """Notes in all."""
+
+    def progress(self, progress: Progress) -> None:
+        """Replace the latest progress, and measure the rate of what arrives."""
+        if progress == self.latest:
+            return
+        if progress.phase in _RECEIVING and self.latest.phase in _RECEIVING:
+            self._rate.add(max(0, progress.done - self.latest.done))
+        self.latest = progress
+        self._observer.transfer_changed()
+
+    def note(self, line: str) -> None:
+        """Keep `line`, and log it."""
+        self._notes.append(line)
+        self.noted += 1
+        self._observer.log(Note.of(line).within(f"{self._name}: ", repo=self._name))
+        self._observer.transfer_changed()
+
+    def insight(self, insight: Insight) -> None:
+        """Inspect this transfer from now on."""
+        self._insight = insight
+
+    def ended(self) -> None:
+        """The transfer's task has ended: nothing moves."""
+        self._insight, self._rate = None, Rate()
+        self.latest = replace(self.latest, peers=0, download_rate=0, upload_rate=0, waiting_for="")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The last notes, oldest first."""
+        return tuple(self._notes)
+
+    @property
+    def rate(self) -> int:
+        """Verified bytes/s over the last seconds; 0 in phases in which nothing arrives."""
+        return self._rate.value() if self.latest.phase in _RECEIVING else 0
+
+    def pieces(self) -> Pieces:
+        """Which pieces are here; none while the transfer is in no swarm."""
+        return self._insight.pieces() if self._insight else Pieces()
+
+    async def connections(self) -> tuple[PeerConnection, ...]:
+        """The peers and seeders that the transfer exchanges bytes with."""
+        return await self._insight.connections() if self._insight else ()
