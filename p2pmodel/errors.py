@@ -1,15 +1,14 @@
-"""The one error tree: what went wrong, what to do about it, the exit code and the HTTP status.
+"""The error tree: message, hint, exit code and HTTP status of every error that a user can see.
 
-Every error a user can meet is one of these. Adapters translate what their library raises at their own
-edge; the command line prints `str(error)` as one line and exits with `exit_code`; the service answers
-`http_status` with `code`. Nothing else is caught on the way.
+Adapters translate the errors of their libraries. The command line prints `str(error)` as one line and exits with
+`exit_code`; the service responds with `http_status` and `code`. No other code catches them.
 """
 
 from typing import ClassVar
 
 
 class P2PModelError(Exception):
-    """Something failed. `what` says what, `hint` what the user can do; both fit on one line."""
+    """A failure. `what`: what failed; `hint`: what the user can do. Both fit on one line."""
 
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
@@ -26,7 +25,7 @@ class P2PModelError(Exception):
 
 
 class InvalidInput(P2PModelError):
-    """The caller's words do not make sense: a malformed reference, option, setting or request."""
+    """A malformed reference, option, setting or request."""
 
     code = "invalid_input"
     exit_code = 2
@@ -34,14 +33,14 @@ class InvalidInput(P2PModelError):
 
 
 class TooSlow(InvalidInput):
-    """A request that did not arrive in the time there is for one."""
+    """A request that was not complete within its time limit."""
 
     code = "too_slow"
     http_status = 408
 
 
 class NotFound(P2PModelError):
-    """A repository, revision, file or torrent that nobody asked has."""
+    """No source has this repository, revision, file or torrent."""
 
     code = "not_found"
     exit_code = 3
@@ -49,7 +48,7 @@ class NotFound(P2PModelError):
 
 
 class RepoNotFound(NotFound):
-    """No such repository, or it is private and the token (if any) does not open it."""
+    """No such repository, or a private one that the token (if any) gives no access to."""
 
     code = "repo_not_found"
 
@@ -75,62 +74,62 @@ class AccessDenied(P2PModelError):
 
 
 class GatedRepo(AccessDenied):
-    """The repository is gated and this token has not been granted access."""
+    """The repository is gated, and this token has no access."""
 
     code = "gated_repo"
     http_status = 403
 
 
 class Forbidden(AccessDenied):
-    """Whatever token there is, this request may not be made this way."""
+    """This request is not allowed with any token."""
 
     code = "forbidden"
     http_status = 403
 
 
 class Conflict(P2PModelError):
-    """What is asked contradicts what is there already."""
+    """The request contradicts the existing state."""
 
     code = "conflict"
     http_status = 409
 
 
 class IntegrityError(P2PModelError):
-    """Bytes or metadata that do not match what vouches for them."""
+    """Bytes or metadata that do not match their hash or their source."""
 
     code = "integrity"
     exit_code = 5
 
 
 class BadTorrent(IntegrityError):
-    """A .torrent that cannot be used: not bencode, unsafe paths, or contradicting its own manifest."""
+    """An unusable .torrent: not bencode, unsafe paths, or in contradiction to its manifest."""
 
     code = "bad_torrent"
     http_status = 400
 
 
 class WrongBytes(IntegrityError):
-    """A source sent bytes that fail the hash. Names the source, the file and the expectation."""
+    """A source sent bytes that fail the hash. Names source, file and expected hash."""
 
     code = "wrong_bytes"
 
     def __init__(self, source: str, path: str, expected: str, got: str) -> None:
         super().__init__(
             f"{source} sent wrong bytes for {path}: expected {expected}, got {got}",
-            hint="nothing of it was published; fix or remove that mirror, or add an honest one",
+            hint="nothing of it was published; correct or remove that mirror, or add another",
         )
         self.source = source
         self.path = path
 
 
 class WrongTorrent(IntegrityError):
-    """A torrent whose pieces, all right, do not make the content that the hub vouches for."""
+    """A torrent whose pieces pass their hashes, but whose files fail those of the hub."""
 
     code = "wrong_torrent"
 
 
 class Unavailable(P2PModelError):
-    """Nobody who could answer did, within the stated bound."""
+    """No source answered within the stated bound."""
 
     code = "unavailable"
     exit_code = 6
@@ -138,23 +137,23 @@ class Unavailable(P2PModelError):
 
 
 class Offline(Unavailable):
-    """It would have to be asked for, and this node may ask nobody."""
+    """It is not in the cache, and this node may not use the network."""
 
     code = "offline"
     http_status = 501
-    """Hub clients ask again for 23 s on 503, and the answer stays the same."""
+    """Not 503, on which hub clients retry for 23 s without success."""
 
 
 class NotYet(Unavailable):
-    """It is on its way, or will be, and asking again soon is all there is to do."""
+    """It is being prepared; a retry soon will succeed."""
 
     code = "not_yet"
     http_status = 429
-    """Hub clients ask again for a file on this one alone."""
+    """The only status on which hub clients retry the request of a file."""
 
 
 class TooManyRequests(Unavailable):
-    """Somebody asks more often than is allowed. `retry_after` is in seconds."""
+    """A client exceeds its request rate. `retry_after` is in seconds."""
 
     code = "too_many_requests"
     http_status = 429
@@ -165,28 +164,21 @@ class TooManyRequests(Unavailable):
 
 
 class LocalResource(P2PModelError):
-    """This machine cannot: disk full, directory not writable, port in use."""
+    """A local failure: disk full, directory not writable, port in use."""
 
     code = "local_resource"
     exit_code = 7
 
 
 class NoSpace(LocalResource):
-    """The disk is full, or too small for what is asked."""
+    """The disk is full, or too small for the request."""
 
     code = "no_space"
     http_status = 507
 
 
-class PartialCluster(P2PModelError):
-    """Some nodes are ready and some are not."""
-
-    code = "partial_cluster"
-    exit_code = 8
-
-
 class Interrupted(P2PModelError):
-    """The user stopped the command; what was verified so far is kept."""
+    """The user stopped the command; verified bytes stay."""
 
     code = "interrupted"
     exit_code = 130
@@ -199,20 +191,22 @@ def restored(code: str, what: str, *, hint: str = "", status: int | None = None)
     """
     kind = _by_code(P2PModelError).get(code)
     if kind is None:
-        kind = P2PModelError if status is None else _BY_STATUS.get(status, Unavailable)
+        kind = P2PModelError if status is None else BY_STATUS.get(status, Unavailable)
     error = kind.__new__(kind)
     P2PModelError.__init__(error, what, hint=hint)
     return error
 
 
-_BY_STATUS: dict[int, type[P2PModelError]] = {
+BY_STATUS: dict[int, type[P2PModelError]] = {
     400: InvalidInput,
     401: AccessDenied,
     403: AccessDenied,
     404: NotFound,
     409: Conflict,
+    410: NotFound,
     413: InvalidInput,
 }
+"""The error of an HTTP status without a more precise code; all others mean Unavailable."""
 
 
 def _by_code(kind: type[P2PModelError]) -> dict[str, type[P2PModelError]]:

@@ -1,4 +1,4 @@
-"""TLS contexts of files that the user names: whom to trust beside the system's authorities, and who we are."""
+"""TLS contexts from configured files: additional authorities, and own certificates."""
 
 import ssl
 from functools import cache
@@ -9,36 +9,36 @@ from p2pmodel.errors import InvalidInput
 
 @cache
 def context_with(ca_file: Path) -> ssl.SSLContext:
-    """The default context of a client, which trusts the certificates in `ca_file` (PEM), too. Raises InvalidInput."""
+    """The default client context that also trusts the authorities in `ca_file` (PEM). Raises InvalidInput."""
     context = ssl.create_default_context()
     _trust(context, ca_file, "ca_file")
     return context
 
 
 def client_context(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
-    """The context of a client that trusts `ca_file`, too, and shows `certificate`, if given. Raises InvalidInput."""
+    """A client context that also trusts `ca_file` and presents `certificate`, if given. Raises InvalidInput."""
     context = ssl.create_default_context()
     if ca_file is not None:
         _trust(context, ca_file, "ca_file")
     if certificate is not None:
-        _show(context, certificate, key or certificate)
+        _present(context, certificate, key or certificate)
     return context
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
-    """The context of a server with that `certificate` (PEM, with its chain). With `client_ca` it lets only clients in
-    whose certificate those authorities signed. Raises InvalidInput."""
+    """A server context with `certificate` (PEM, with its chain). With `client_ca` it requires client certificates of
+    those authorities. Raises InvalidInput."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _show(context, certificate, key)
+    _present(context, certificate, key)
     if client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         _trust(context, client_ca, "tls_client_ca")
     return context
 
 
-def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Let `context` show `certificate`. Raises InvalidInput for files that cannot be read, hold no PEM, do not belong
-    together, or a key that others can read or that needs a pass phrase."""
+def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Load `certificate` into `context`. Raises InvalidInput for files that are unreadable, not PEM, or do not match,
+    and for a key that other users can read or that has a pass phrase."""
     for path in (certificate, key):
         try:
             path.read_bytes()
@@ -47,7 +47,7 @@ def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     if key.stat().st_mode & 0o007:
         raise InvalidInput(f"others can read the TLS key {key}", hint=f"chmod 600 {key}")
     try:
-        # Without a pass phrase to give, OpenSSL would ask the terminal for one.
+        # Without a password argument OpenSSL would prompt on the terminal.
         context.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
         mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"

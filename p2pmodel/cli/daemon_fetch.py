@@ -77,7 +77,7 @@ async def fetch(
         view = await _followed(client, view, screen)
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
-    return FetchReport(Path(view.path), view.repo, view.commit, view.size, timings, view.arrived or view.progress)
+    return FetchReport(Path(view.path), view.repo, view.commit, view.size, timings, view.completion or view.progress)
 
 
 async def report_engine(settings: Settings, repo: str, commit: str, *, loaded: bool) -> None:
@@ -104,14 +104,14 @@ async def _followed(client: Client, view: TransferView, screen: ConsoleReporter)
     async for state in client.watch(view.id):
         if isinstance(state, str):
             raise Conflict(f"the transfer of {view.repo} was cancelled", hint="the same command starts it again")
-        for line in state.notes[-(state.noted - noted) :] if state.noted > noted else ():
+        for line in state.notes[-(state.note_count - noted) :] if state.note_count > noted else ():
             screen.note(line)
-        noted = state.noted
+        noted = state.note_count
         screen.progress(_shown(state))
         if state.complete:
             return state
-        if state.trouble:
-            raise restored(state.trouble.code, state.trouble.message, hint=state.trouble.hint)
+        if state.error:
+            raise restored(state.error.code, state.error.message, hint=state.error.hint)
     raise Conflict(f"the transfer of {view.repo} is gone", hint="the same command starts it again")
 
 

@@ -1,1 +1,1 @@
-"""Pure values, arithmetic and asyncio helpers that every room uses: names, manifests, piece layout, sizes, views."""
+"""Pure values, arithmetic and asyncio tools for every room: names, manifests, piece layout, sizes, views."""

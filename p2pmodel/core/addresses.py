@@ -1,4 +1,4 @@
-"""Addresses to listen on and to connect to, as users write them."""
+"""Network addresses: parsing of ADDRESS:PORT, and grouping of clients by address."""
 
 import ipaddress
 import re
@@ -12,7 +12,7 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s\[\]:/]+):(?P<port>\
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where a server listens. `host` is a name or a bare IP address; port 0 takes a free one."""
+    """Where a server listens. `host`: a name or an IP address without brackets; port 0: any free port."""
 
     host: str
     port: int
@@ -22,7 +22,7 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> "ListenAddress":
-        """Parse `ADDRESS:PORT`; an IPv6 address stands in brackets. Raises InvalidInput."""
+        """Parse `ADDRESS:PORT`, with brackets around an IPv6 address. Raises InvalidInput."""
         match = _ADDRESS.fullmatch(text)
         if match is None or int(match["port"]) > 0xFFFF:
             raise InvalidInput(
@@ -32,7 +32,7 @@ class ListenAddress:
 
     @property
     def unspecified(self) -> bool:
-        """Whether it stands for all addresses of a machine."""
+        """Whether it is the wildcard address."""
         try:
             return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:
@@ -40,7 +40,7 @@ class ListenAddress:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can connect. A name other than `localhost` counts as reachable."""
+        """Whether only this machine can connect. A name other than `localhost` does not count as loopback."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -48,7 +48,7 @@ class ListenAddress:
 
 
 def neighbourhood(address: str) -> str:
-    """Whom a remote `address` stands for where clients are counted: of IPv6 the /64, which one host has all of."""
+    """The key of a remote `address` for limits per client: for IPv6 the /64, which is usually one host's."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -14,7 +14,7 @@ def pack(pieces: Iterable[int], count: int) -> bytes:
 
 
 def unpack(field: bytes, count: int) -> frozenset[int]:
-    """Inverse of `pack`. ValueError if `field` is of the wrong length or has a spare bit set."""
+    """Inverse of `pack`. Raises ValueError for a wrong length or a spare bit that is set."""
     if len(field) != -(-count // 8):
         raise ValueError(f"a bitfield of {count} pieces has {-(-count // 8)} bytes, not {len(field)}")
     found = frozenset(8 * i + bit for i, byte in enumerate(field) if byte for bit in range(8) if byte & (0x80 >> bit))

@@ -1,40 +1,40 @@
-"""Whom a transfer exchanges bytes with, one by one."""
+"""The single connections of a transfer to peers and seeders."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 MOST = 200
-"""Connections that are told of at a time; the transfer's own counts are of all."""
+"""Maximum number of reported connections; the totals of a transfer include all."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerConnection:
-    """The other end of one connection. Payload bytes since it was made; rates in bytes a second."""
+    """The remote end of one connection. Payload bytes since its start; rates in bytes a second."""
 
     address: str
-    """ADDRESS:PORT of a peer; the URL of a seeder, without its path, which may hold a token."""
+    """ADDRESS:PORT of a peer; URL of a seeder, without its path, which may contain a token."""
     kind: Literal["peer", "seeder"]
-    """A seeder is pulled from over HTTP, as a webseed is."""
+    """A seeder sends over HTTP, like a web seed."""
     client: str = ""
-    """What the other program calls itself."""
+    """Name that the remote program gives itself."""
     zone: str = ""
     progress: float = 1.0
-    """The share of the snapshot that it has."""
+    """Share of the snapshot that it has, 0 to 1."""
     download_rate: int = 0
     upload_rate: int = 0
     downloaded: int = 0
     uploaded: int = 0
     flags: str = ""
-    """As BitTorrent programs show them: D, d: we download, or would if it let us; U, u: it does, or would if we let it;
-    K, ?: it, or we, would let the other, who wants nothing; O: let optimistically; S: silent; I: it connected to us;
-    X, H, L: found by peer exchange, DHT, or on the local network; E, e: encrypted, or its handshake was."""
+    """As in other BitTorrent programs. D, d: we are interested, and unchoked or choked by it; U, u: the same for its
+    interest. K, ?: unchoked without interest, by it or by us. O: optimistic unchoke; S: snubbed; I: incoming. X, H, L:
+    found by peer exchange, DHT or local discovery. E, e: encrypted, or encrypted handshake only."""
     peer_id: str = ""
-    """By what a peer is known in the swarm, as 40 hex digits (BEP 3)."""
+    """Peer id in the swarm, 40 hex digits (BEP 3)."""
 
 
 def busiest(connections: Iterable[PeerConnection], most: int = MOST) -> tuple[PeerConnection, ...]:
-    """At most `most` of them: those that exchange most now first, then those that have."""
+    """At most `most` of them: by current rates first, then by total bytes."""
 
     def busy(each: PeerConnection) -> tuple[int, int, str]:
         return -(each.download_rate + each.upload_rate), -(each.downloaded + each.uploaded), each.address

@@ -1,7 +1,7 @@
-"""What bounds a transfer now, and what would help. Pure: two looks at it, and what is known of its surroundings.
+"""Diagnosis of a transfer: what bounds it now, and what would help. Pure, from two views of it and the host's bounds.
 
-The bounds are tried in this order, and the first that holds is the answer: a transfer that waits for its turn has no
-use for a quicker disk.
+The bounds are tried in the order of `Bound`, and the first that applies is the result: a queued transfer gains nothing
+from a quicker disk.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ Bound = Literal[
     "no peers",
     "seeder",
 ]
-"""`limit`: what the user set; `link`: this machine's own; `seeder`: the uplinks of the peers that have it."""
+"""`limit`: the configured download limit; `link`: this machine's link; `seeder`: the uplinks of the peers."""
 
 FULL = 0.85
-"""Of a bound that is known, from which on it counts as what binds."""
+"""Share of a known bound from which it counts as reached."""
 DISK_PRESSURE = 40.0
-"""Percent of the time in which some process waited for the disk, from which on it counts as what binds."""
+"""Percent of the time with a process waiting for the disk, from which the disk counts as the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class HostBounds:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`bound` binds: `what` says so, `advice` what would help. `rate` is bytes a second now, `capacity` the bound's own
-    and `ratio` the one by the other, where they are known."""
+    """The `bound`, described by `what`, and the `advice` that would help. `rate`: bytes a second now; `capacity`: the
+    bound's; `ratio`: rate by capacity. None where unknown."""
 
     transfer: str
     repo: str
@@ -58,12 +58,12 @@ class Diagnosis:
 
 
 def explain(before: TransferView, now: TransferView, seconds: float, around: HostBounds) -> Diagnosis:
-    """What bounds the transfer that was `before` and is `now`, `seconds` later."""
+    """What bounds a transfer, from its views `before` and `now`, `seconds` apart."""
     standing = _at_rest(now) or _at_work(now, around)
     if standing is not None:
         return Diagnosis(now.id, now.repo, *standing)
     mirrors = max(0, now.progress.from_mirrors - before.progress.from_mirrors) / seconds
-    # Of peers the engine counts what arrives; verified pieces come in lumps, on a slow link seconds apart.
+    # For peers the engine counts received bytes: verified pieces come in lumps, on a slow link seconds apart.
     peers = float(now.progress.download_rate if now.progress.phase == "downloading" else 0)
     bound, what, advice, capacity = _while_bytes_come(now, peers, mirrors, around)
     rate = mirrors if bound == "mirrors" else peers if bound == "limit" else peers + mirrors
@@ -71,26 +71,26 @@ def explain(before: TransferView, now: TransferView, seconds: float, around: Hos
 
 
 def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
-    if view.state == "failed" and view.trouble:
-        return "failed", view.trouble.message, view.trouble.hint or "mend that, then 'p2pmodel resume'"
+    if view.state == "failed" and view.error:
+        return "failed", view.error.message, view.error.hint or "correct that, then run 'p2pmodel resume'"
     if view.state == "paused":
-        return "paused", "it is paused", "'p2pmodel resume' goes on with it"
+        return "paused", "it is paused", "run 'p2pmodel resume'"
     if view.complete:
         return "nothing", "it is complete", ""
     if view.state == "queued":
-        return "queue", "as many as may download others", "raise its priority, or daemon.max_active"
+        return "queue", "other transfers use all download slots", "raise its priority, or daemon.max_active"
     return None
 
 
 def _at_work(view: TransferView, around: HostBounds) -> tuple[Bound, str, str] | None:
     phase = view.progress.phase
     if phase == "finding":
-        asking = view.progress.waiting_for or "the coordinators and the mirrors"
-        return "lookup", f"it waits for {asking}", "check that a coordinator or a mirror answers"
+        source = view.progress.waiting_for or "the coordinators and the mirrors"
+        return "lookup", f"it waits for {source}", "check that a coordinator or a mirror answers"
     if phase in ("checking", "hashing", "verifying", "publishing"):
         if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
             return "disk", f"{phase} waits for the disk", "a faster disk for the cache"
-        return "hash", f"{phase}: what is here is being hashed", "more or faster cores"
+        return "hash", f"{phase}: this machine hashes files", "more or faster cores"
     return None
 
 
@@ -98,14 +98,14 @@ def _while_bytes_come(
     view: TransferView, peers: float, mirrors: float, around: HostBounds
 ) -> tuple[Bound, str, str, float | None]:
     if around.limit and peers >= FULL * around.limit:
-        return "limit", "the download limit is used up", "'p2pmodel limits --download' raises it", around.limit
+        return "limit", "the download limit is reached", "raise it with 'p2pmodel limits --download'", around.limit
     if around.link and peers + mirrors >= FULL * around.link:
-        return "link", "this machine's own link is full", "nothing: it is as fast as it can be", around.link
+        return "link", "this machine's link is full", "nothing: this is the maximum", around.link
     if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
         return "disk", "this machine waits for its disk", "a faster disk for the cache", None
     if view.progress.phase == "mirroring" or mirrors > peers:
-        return "mirrors", "the bytes come from mirrors", "add a mirror, or let a node seed it", around.mirrors
+        return "mirrors", "the bytes come from mirrors", "add a mirror, or seed it from a node", around.mirrors
     if not view.progress.peers:
         missing = view.progress.waiting_for or "peers (none is connected)"
-        return "no peers", f"it waits for {missing}", "start a seeder, or name a coordinator that knows one", None
-    return "seeder", "the peers that have it send no faster", "more peers that have it, or a faster seeder", around.link
+        return "no peers", f"it waits for {missing}", "start a seeder, or configure the coordinator of one", None
+    return "seeder", "the peers send no faster", "more peers with the snapshot, or a faster seeder", around.link

@@ -1,4 +1,4 @@
-"""Which piece holds which bytes of which file, in a v2 torrent (BEP 52: every file starts a piece)."""
+"""Piece layout of a v2 torrent: which piece holds which bytes of which file (BEP 52: every file starts a piece)."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ BLOCK = 16 * KIB
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:
-    """One file in the torrent: pieces `first_piece .. first_piece + piece_count - 1`. Empty files have none."""
+    """One file in the torrent: pieces `first_piece .. first_piece + piece_count - 1`; an empty file has none."""
 
     index: int
     path: str
@@ -30,7 +30,7 @@ class FileSpan:
 
 @dataclass(frozen=True, slots=True)
 class PieceRange:
-    """Where a piece lies: `length` bytes of file `span` from `offset`."""
+    """The bytes of a piece: `length` bytes of file `span` from `offset`."""
 
     span: FileSpan
     offset: int
@@ -60,13 +60,13 @@ class Layout:
         return self._filled[bisect_right(self._starts, piece) - 1]
 
     def piece_range(self, piece: int) -> PieceRange:
-        """The bytes `piece` covers; the last piece of a file may be short."""
+        """The bytes of `piece`; the last piece of a file may be short."""
         span = self.span_of(piece)
         offset = (piece - span.first_piece) * self.piece_length
         return PieceRange(span, offset, min(self.piece_length, span.size - offset))
 
     def pieces_in(self, span: FileSpan, offset: int, length: int) -> range:
-        """Pieces that touch `length` bytes of `span` from `offset`."""
+        """Pieces that overlap `length` bytes of `span` from `offset`."""
         if length <= 0:
             return range(0)
         first = span.first_piece + offset // self.piece_length
@@ -77,12 +77,12 @@ class Layout:
 def piece_length_for(total_size: int) -> int:
     """Piece length in bytes for a snapshot of `total_size` bytes.
 
-    Fixed for ever by (commit, file sizes): it is part of the info-hash. Aims at 1,000-10,000 pieces: large enough
-    that the .torrent of 500 GB stays about 1 MB, small enough that a piece is relayed soon after it arrives. A swarm is
-    complete some two pieces a neighbour after its seeder has sent everything once, so a thousand are few: 1.07 GB to 32
-    nodes takes 1.10 of the bound in 1,024 pieces, 1.05 in 2,044, 1.03 in 4,084 (simulated), and 64 MB at 10 Mbit/s 1.34
-    in 245, 1.20 in 489, 1.16 in 977 (measured). But each piece costs every node some of its processor: 100 MB to 4
-    nodes at 1 Gbit/s, all on two cores, took 1.7, 1.9 and 2.4 s in as many.
+    It is part of the info-hash, so it is fixed for ever by the file sizes. It aims at 1,000-10,000 pieces: few enough
+    that the .torrent of 500 GB has about 1 MB, many enough that a piece is relayed soon after its first byte. A swarm
+    is complete about two pieces per neighbour after the seeder has sent everything once, so 1,000 are few: 1.07 GB to
+    32 nodes take 1.10 of the bound in 1,024 pieces, 1.05 in 2,044, 1.03 in 4,084 (simulated), and 64 MB at 10 Mbit/s
+    1.34 in 245, 1.20 in 489, 1.16 in 977 (measured). But each piece costs every node CPU time: 100 MB to 4 nodes at
+    1 Gbit/s, all on two cores, took 1.7, 1.9 and 2.4 s in as many.
     """
     if total_size < 128 * MIB:
         return 128 * KIB

@@ -1,4 +1,4 @@
-"""What a snapshot consists of: the files of one commit with the hashes the hub vouches for."""
+"""The manifest of a snapshot: the files of one commit with the hashes of the hub."""
 
 import fnmatch
 import hashlib
@@ -42,17 +42,17 @@ class ManifestFile:
 
     @property
     def is_lfs(self) -> bool:
-        """Whether the hub stores the file in LFS and vouches for its sha256."""
+        """Whether the hub stores the file in LFS and publishes its sha256."""
         return self.sha256 is not None
 
     def hasher(self) -> "hashlib._Hash":
-        """A hash object which, fed the whole content, must give `etag` as its hexdigest."""
+        """A hash object whose hexdigest over the whole content must be `etag`."""
         return hashlib.sha256() if self.is_lfs else git_blob_hasher(self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which files of a snapshot are wanted: see `Manifest.select`. The empty one takes all."""
+    """Patterns that select files of a snapshot: see `Manifest.select`. An empty selection takes all."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Selection:
 class Manifest:
     """A snapshot: every file of `repo` at `commit`, in canonical (torrent) order.
 
-    `private` is whether the hub shows the repository to some users only (private or gated).
+    `private`: the hub restricts the repository to some users (private or gated).
     """
 
     repo: RepoId
@@ -90,7 +90,7 @@ class Manifest:
     def select(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[ManifestFile, ...]:
         """Files that match any of `include` (all, when empty) and none of `exclude`.
 
-        Patterns are fnmatch patterns over the path; a pattern ending in `/` means everything below it, as in
+        Patterns are fnmatch patterns over the path; a pattern that ends in `/` matches everything below it, as in
         huggingface_hub's filter_repo_objects.
         """
 
@@ -107,7 +107,7 @@ class Manifest:
         return tuple(f for f in self.files if f.path in chosen)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain, canonical form; what travels in a torrent's info dictionary and in JSON."""
+        """Canonical form of plain values, for a torrent's info dictionary and for JSON."""
         files = []
         for f in self.files:
             entry: dict[str, Any] = {"path": f.path, "size": f.size, "git_oid": f.git_oid}
@@ -121,7 +121,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Manifest":
-        """Inverse of `to_dict`. Raises IntegrityError (or InvalidInput for the repo id) on anything malformed."""
+        """Inverse of `to_dict`. Raises IntegrityError (InvalidInput for the repository id) for a malformed value."""
         try:
             files = tuple(
                 ManifestFile(_text(f["path"]), _whole(f["size"]), _text(f["git_oid"]), _maybe_text(f.get("sha256")))
@@ -143,7 +143,7 @@ def git_blob_hasher(size: int) -> "hashlib._Hash":
 
 
 def lfs_pointer(sha256: str, size: int) -> bytes:
-    """The git-lfs pointer file that stands for the content in git (git-lfs spec v1)."""
+    """The git-lfs pointer file of the content (git-lfs spec v1)."""
     return b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (sha256.encode(), size)
 
 
@@ -163,7 +163,7 @@ def path_key(path: str) -> tuple[bytes, ...]:
 def check_path(path: str) -> str:
     """Return `path` if it is a safe relative POSIX path inside a snapshot; else IntegrityError.
 
-    The one place where paths from hubs, torrents and manifests are judged: no absolute path, no `.` or `..`,
+    The only check of paths from hubs, torrents and manifests: no absolute path, no `.` or `..`,
     no empty segment, no NUL, control character, backslash or lone surrogate, bounded length and depth.
     """
     segments = path.split("/")

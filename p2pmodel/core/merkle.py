@@ -46,8 +46,8 @@ def reduce(hashes: Sequence[bytes], width: int, pad: bytes = _ZERO) -> bytes:
 
 
 def piece_hash(data: bytes | bytearray | memoryview, piece_length: int, *, only_piece: bool) -> bytes:
-    """Hash of one piece's bytes. `only_piece`: the file is no longer than one piece, so its tree is not padded
-    to the piece length but to the next power of two of its own blocks."""
+    """Hash of one piece's bytes. `only_piece`: the file has one piece, so its tree is padded to the next power of two
+    of its blocks, not to the piece length."""
     blocks = leaves(data)
     return reduce(blocks, power_of_two(len(blocks)) if only_piece else piece_length // BLOCK)
 
@@ -67,5 +67,5 @@ def power_of_two(count: int) -> int:
 
 @cache
 def _pad(piece_length: int) -> bytes:
-    """Hash of a piece that lies wholly behind the end of the file."""
+    """Hash of a piece that lies wholly after the end of the file."""
     return reduce((), piece_length // BLOCK)

@@ -9,7 +9,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 DEFAULT_REVISION = "main"
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
-# A ref as git allows it, without what would leave refs/ or confuse a URL.
+# A ref as git allows it, except those that would leave refs/ or break a URL.
 _REVISION = re.compile(
     r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[^\s\x00-\x1f\x7f~^:?*\[\\%#/.-][^\s\x00-\x1f\x7f~^:?*\[\\%#]{0,254}"
 )
@@ -48,7 +48,7 @@ class RepoId:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """What the user asked for: a repository at a branch, tag, `refs/pr/N` or commit."""
+    """A repository at a branch, tag, `refs/pr/N` or commit."""
 
     repo: RepoId
     revision: str = DEFAULT_REVISION
@@ -61,14 +61,14 @@ class Reference:
 
     @property
     def pinned(self) -> bool:
-        """Whether the revision is a full commit and can never mean anything else."""
+        """Whether the revision is a full commit, which never changes its meaning."""
         return is_commit(self.revision)
 
     @classmethod
     def parse(cls, text: str, *, revision: str | None = None) -> "Reference":
         """Parse `REPO`, `REPO@REV`, `hf://[models/]REPO[@REV]`; `revision` is the `--revision` flag.
 
-        Raises InvalidInput for anything else, and when the flag contradicts the `@REV`.
+        Raises InvalidInput for other text, and if the flag contradicts the `@REV`.
         """
         rest = text.removeprefix("hf://")
         if rest != text:
@@ -101,6 +101,6 @@ def check_revision(revision: str) -> str:
 
 
 def printable(text: str, limit: int = 120) -> str:
-    """`text` as it may appear inside a one-line message: no control characters, bounded."""
+    """`text` for a one-line message: without control characters, at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

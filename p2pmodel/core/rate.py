@@ -1,4 +1,4 @@
-"""How many bytes a second have come lately."""
+"""Bytes a second over the last seconds."""
 
 import time
 from collections import deque
@@ -8,7 +8,7 @@ RATE_WINDOW = 3.0
 
 
 class Rate:
-    """Bytes a second over the last RATE_WINDOW seconds, or since the first byte if that is less long ago."""
+    """Bytes a second over the last RATE_WINDOW seconds, or since the first byte if that is more recent."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -16,14 +16,14 @@ class Rate:
         self._counts: deque[tuple[float, int]] = deque()
 
     def add(self, count: int) -> None:
-        """`count` bytes have come now."""
+        """`count` bytes came now."""
         now = self._now()
         if self._began is None:
             self._began = now
         self._counts.append((now, count))
 
     def value(self) -> int:
-        """The mean over that time; 0 before half a second of it has passed, for it would mean nothing."""
+        """The mean over that time; 0 in the first half second, in which it would be random."""
         now = self._now()
         while self._counts and self._counts[0][0] < now - RATE_WINDOW:
             self._counts.popleft()

@@ -1,4 +1,4 @@
-"""Work that several wait for, done once."""
+"""Sharing of one task by all callers that wait for the same result."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -9,13 +9,13 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[K, T]):
-    """At most one task a key. Whoever stops waiting for it does not stop it; `close` does."""
+    """At most one task per key. A cancelled caller does not cancel the task; `close` does."""
 
     def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[T]] = {}
 
     async def join(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The outcome of the task of `key`, which is started with `work` unless it is under way."""
+        """The outcome of the task of `key`, which is started with `work` unless it already runs."""
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(work())
@@ -23,7 +23,7 @@ class SingleFlight(Generic[K, T]):
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Cancel what is under way and wait for its end."""
+        """Cancel all tasks and wait for their end."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -32,4 +32,4 @@ class SingleFlight(Generic[K, T]):
     def _ended(self, key: K, task: asyncio.Task[T]) -> None:
         del self._tasks[key]
         if not task.cancelled():
-            task.exception()  # seen, even if everybody who waited has left
+            task.exception()  # retrieved, so that asyncio does not warn if every caller was cancelled

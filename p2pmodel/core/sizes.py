@@ -1,4 +1,4 @@
-"""Byte counts and times as people write and read them."""
+"""Byte counts and durations: parsing and formatting for people."""
 
 import re
 
@@ -12,7 +12,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def human(size: float) -> str:
-    """`size` bytes in decimal units, as disks and links are sold: 1.5 GB."""
+    """`size` bytes in decimal units: 1.5 GB."""
     unit = 0
     while size >= 1000 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1

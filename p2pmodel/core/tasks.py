@@ -1,4 +1,4 @@
-"""Structured concurrency as the use cases need it."""
+"""Structured concurrency: companion tasks, uncancellable work, and groups that raise a single error."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -10,10 +10,10 @@ Start = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class companions:  # noqa: N801 - used like a function: `async with companions() as start`
-    """Tasks that live only as long as the body: its end cancels them, and they have ended when this returns.
+    """Tasks that live as long as the body: its end cancels them and waits for their end.
 
-    The first failure, in the body or in a companion, ends all of it and is raised itself, not in a group; what the
-    others raise while they are stopped is dropped.
+    The first failure, in the body or in a companion, ends all of them and is raised itself, not in a group. Errors that
+    the others raise while they are cancelled are dropped.
     """
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class companions:  # noqa: N801 - used like a function: `async with companions()
 
 
 async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:
-    """What `work`, which opens something, returns from a thread. Cancelled meanwhile, `undo` gets it: nobody else would
-    close it."""
+    """Run `work`, which opens something, in a thread. After a cancellation meanwhile its result goes to `undo`, which
+    closes it."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
@@ -53,7 +53,7 @@ async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:
 
 
 async def in_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` to its end, also when cancelled meanwhile."""
+    """Run `work` to its end, even if the caller is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -1,10 +1,10 @@
-"""A number that says whether something changed, for readers that only want the latest state."""
+"""A version number that grows with each change, for readers that only need the latest state."""
 
 import asyncio
 
 
 class Version:
-    """Grows with each change; whoever waits for it to grow is woken, however often it grew meanwhile."""
+    """Grows with each change and wakes all waiting readers, once for several changes."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -17,7 +17,7 @@ class Version:
         self._grown = asyncio.Event()
 
     async def beyond(self, value: int, *, timeout: float) -> bool:
-        """Whether there is a later version than `value` within `timeout` seconds."""
+        """Wait at most `timeout` seconds for a later version than `value`; whether there is one."""
         if self.value == value:
             try:
                 async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""What a node says of the snapshots it brings here and serves: the words of the control API, for both of its ends."""
+"""Objects of the control API, for the node and its clients: transfers, snapshots, limits, swarms."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.progress import Progress, Timings
 
 State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
-"""`queued`: others go first; `active`: on its way here; `seeding`: here and served; `ready`: here, and in no swarm."""
+"""`queued`: waits for other transfers; `active`: downloads; `seeding`: complete and in the swarm; `ready`: complete, in
+no swarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +30,32 @@ class TransferView:
     repo: str
     commit: str
     revisions: tuple[str, ...]
-    """Names that point at the commit, or will."""
+    """Names that point to the commit, now or when it is complete."""
     state: State
     complete: bool
-    """Whether all that was asked for is here, verified and visible at `path`."""
+    """Whether all requested files are verified and visible at `path`."""
     priority: int
     added: float
     """Seconds since 1970."""
     path: str
     size: int
-    """Bytes of the whole snapshot; 0 while it is not known."""
+    """Bytes of the whole snapshot; 0 while unknown."""
     progress: Progress
-    arrived: Progress | None = None
-    """As it was when it became complete, and how long that took; None for what was so when the node started."""
+    completion: Progress | None = None
+    """Progress at the end of the download; None if the snapshot was complete when the node started."""
     timings: Timings | None = None
-    trouble: TransferError | None = None
+    """Duration of the download; None as for `completion`."""
+    error: TransferError | None = None
     notes: tuple[str, ...] = ()
-    """The last lines said about it."""
-    noted: int = 0
-    """How many lines were said in all."""
+    """The last notes about it."""
+    note_count: int = 0
+    """Number of notes so far."""
     rate: int = 0
-    """Bytes a second that are verified, from all sources together, over the last seconds."""
+    """Verified bytes a second from all sources over the last seconds."""
     eta: float | None = None
-    """Seconds until the last byte is here, if it goes on at `rate`; None while nothing comes."""
+    """Seconds until the last byte at this `rate`; None while no byte comes."""
     engine_ready: bool = False
-    """Whether an inference engine says that it has the model up."""
+    """Whether an inference engine reported that it serves the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class PiecesView:
 
 @dataclass(frozen=True, slots=True)
 class CatalogView:
-    """A snapshot as the coordinators see its swarm. `origin_bytes`: what the peers took from mirrors together."""
+    """A snapshot's swarm according to the coordinators. `origin_bytes`: bytes that all peers took from mirrors."""
 
     repo: str
     commit: str
@@ -85,7 +87,7 @@ class CatalogView:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a snapshot (or, with no `model` named, the node) is ready, and if not, why."""
+    """Whether a snapshot (or, with an empty `model`, the node) is ready; `reason` if not."""
 
     model: str
     ready: bool
@@ -94,7 +96,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotView:
-    """A snapshot in the cache. `size` is of the whole snapshot in bytes, `missing` counts files that are not here."""
+    """A snapshot in the cache. `size`: bytes of the whole snapshot; `missing`: number of absent files."""
 
     repo: str
     commit: str
@@ -115,8 +117,8 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class LimitsView:
-    """What the limits were set to, and what the day and the hour make of them now. Bytes a second; 0: no limit. The
-    schedules are as they were written."""
+    """Configured limits, and the limits in force now by the schedules. Bytes a second; 0: no limit. The schedules are
+    as configured."""
 
     upload: int
     download: int
@@ -128,8 +130,7 @@ class LimitsView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A running node: its program's version, its cache, the ADDRESS:PORT where peers reach it, and the URL of its hub
-    endpoint if it has one."""
+    """A running node: version, cache, ADDRESS:PORT for peers, and the URL of its hub endpoint, if any."""
 
     version: str
     cache_dir: str
@@ -140,7 +141,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class SwarmView:
-    """How many peers one transfer is connected to, bytes a second and in all to and from them, and the busiest."""
+    """Peers of one transfer: their number, rates in bytes a second, total bytes, and the busiest connections."""
 
     transfer: str
     repo: str
@@ -154,7 +155,7 @@ class SwarmView:
 
 @dataclass(frozen=True, slots=True)
 class RemovedSnapshot:
-    """A snapshot was taken out of the cache; `freed` bytes of blobs went."""
+    """A snapshot was removed from the cache; `freed`: bytes of deleted blobs."""
 
     repo: str
     commit: str
@@ -163,23 +164,23 @@ class RemovedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A transfer that would run; `order` is when it was asked for."""
+    """A transfer that may run; `order`: time of its request."""
 
     id: str
     priority: int
     order: float
 
 
-def those_to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
-    """Ids of the at most `bound` transfers that run: the highest priority first, then who asked first.
+def to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
+    """Ids of the at most `bound` transfers that run: highest priority first, then the earliest request.
 
-    A transfer that runs stops for one of higher priority: what it has is kept, and it goes on from there.
+    A running transfer stops for one of higher priority, and resumes later.
     """
     ordered = sorted(candidates, key=lambda c: (-c.priority, c.order, c.id))
     return frozenset(candidate.id for candidate in ordered[:bound])
 
 
-def named(views: Iterable[TransferView], ref: Reference) -> list[TransferView]:
-    """The transfers that `ref` means: of that commit, or those to which that name points or will."""
+def matching(views: Iterable[TransferView], ref: Reference) -> list[TransferView]:
+    """The transfers that `ref` denotes: by commit, or by a revision name of theirs."""
     of_repo = [view for view in views if view.repo == str(ref.repo)]
     return [view for view in of_repo if view.commit == ref.revision or ref.revision in view.revisions]

@@ -67,7 +67,7 @@ class ManagedTransfer:
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._rests = False
         """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
-        self._progress_when_ready: Progress | None = None
+        self._completion: Progress | None = None
         self._timings: Timings | None = None
         self._engine_ready = False
         self._engine_lapses: asyncio.TimerHandle | None = None
@@ -119,11 +119,11 @@ class ManagedTransfer:
             path=str(self._repo.snapshot(record.commit)),
             size=self._found.manifest.total_size if self._found else 0,
             progress=progress,
-            arrived=self._progress_when_ready,
+            completion=self._completion,
             timings=self._timings,
-            trouble=TransferError(error.code, error.what, error.hint) if error else None,
+            error=TransferError(error.code, error.what, error.hint) if error else None,
             notes=self._monitor.notes,
-            noted=self._monitor.noted,
+            note_count=self._monitor.note_count,
             rate=rate,
             eta=(progress.total - progress.done) / rate if rate else None,
             engine_ready=self._engine_ready,
@@ -336,7 +336,7 @@ class ManagedTransfer:
             ready = f"{self._record.repo}@{self._record.commit} is ready at {fetched.path}"
             keys = {"repo": str(self._record.repo), "commit": self._record.commit, "path": str(fetched.path)}
             self._observer.log(notes.info("snapshot_ready", ready, **keys))
-            self._progress_when_ready, self._timings = fetched.progress, fetched.timings
+            self._completion, self._timings = fetched.progress, fetched.timings
         self._record = replace(self._record, complete=True)
         self._backoff.succeeded()
         self._observer.transfer_settled()

@@ -21,7 +21,7 @@ from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import Reference, RepoId, printable
 from p2pmodel.core.progress import Pieces
 from p2pmodel.core.version import Version
-from p2pmodel.core.views import LimitsView, RateLimits, TransferView, named, those_to_run
+from p2pmodel.core.views import LimitsView, RateLimits, TransferView, matching, to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, NodeContext, selected
 from p2pmodel.node.limiter import Limiter
@@ -118,7 +118,7 @@ class Node:
 
     def found(self, ref: Reference) -> ResolvedTarget | None:
         """The snapshot that `ref` means, if one of the transfers has resolved it."""
-        ids = [view.id for view in named(self.transfers(), ref)]
+        ids = [view.id for view in matching(self.transfers(), ref)]
         return next((found for ident in ids if (found := self._transfers[ident].found) is not None), None)
 
     def pieces(self, ident: str) -> Pieces:
@@ -234,7 +234,7 @@ class Node:
         if not self._open:
             return
         eligible = [transfer for transfer in self._transfers.values() if transfer.eligible]
-        chosen = those_to_run(
+        chosen = to_run(
             (each.candidate for each in eligible if not each.record.complete), self.settings.daemon.max_active
         )
         for transfer in self._transfers.values():

@@ -40,7 +40,7 @@ class TransferMonitor(Reporter):
         self._notes: deque[str] = deque(maxlen=NOTES)
         self.latest = Progress("finding")
         """The last progress."""
-        self.noted = 0
+        self.note_count = 0
         """Notes in all."""
 
     def progress(self, progress: Progress) -> None:
@@ -55,7 +55,7 @@ class TransferMonitor(Reporter):
     def note(self, line: str) -> None:
         """Keep `line`, and log it."""
         self._notes.append(line)
-        self.noted += 1
+        self.note_count += 1
         self._observer.log(Note.of(line).within(f"{self._name}: ", repo=self._name))
         self._observer.transfer_changed()
 

@@ -11,11 +11,9 @@ import aiohttp
 
 from p2pmodel.core.names import printable
 from p2pmodel.errors import (
-    AccessDenied,
+    BY_STATUS,
     EntryNotFound,
     GatedRepo,
-    InvalidInput,
-    NotFound,
     P2PModelError,
     RepoNotFound,
     RevisionNotFound,
@@ -32,13 +30,6 @@ _KINDS: dict[tuple[type[Exception], ...], str] = {
 _RETRYABLE = frozenset({408, 409, 421, 423, 425, 429})
 _NOT_IMPLEMENTED = 501
 
-_BY_STATUS: dict[int, type[P2PModelError]] = {
-    400: InvalidInput,
-    401: AccessDenied,
-    403: AccessDenied,
-    404: NotFound,
-    410: NotFound,
-}
 _BY_CODE: dict[str, type[P2PModelError]] = {
     "GatedRepo": GatedRepo,
     "RepoNotFound": RepoNotFound,
@@ -85,7 +76,7 @@ def status_failure(status: int, headers: Mapping[str, str], now: datetime) -> Fa
     code = headers.get("X-Error-Code", "")
     if code in _BY_CODE:
         return Refused(f"HTTP {status} ({code})", _BY_CODE[code])
-    return Refused(f"HTTP {status}", _BY_STATUS.get(status, Unavailable))
+    return Refused(f"HTTP {status}", BY_STATUS.get(status, Unavailable))
 
 
 def failure_of(error: BaseException) -> Failed:

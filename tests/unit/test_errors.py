@@ -16,13 +16,13 @@ def tree(root: type[P2PModelError]) -> list[type[P2PModelError]]:
 def test_every_error_has_an_exit_code_and_a_code_of_its_own():
     kinds = [kind for kind in tree(P2PModelError) if kind.__module__ == errors.__name__]
     assert len({kind.code for kind in kinds}) == len(kinds)
-    assert all(1 <= kind.exit_code <= 8 or kind.exit_code == 130 for kind in kinds)
+    assert all(1 <= kind.exit_code <= 7 or kind.exit_code == 130 for kind in kinds)
     assert all(400 <= kind.http_status < 600 for kind in kinds)
 
 
 def test_exit_codes_are_stable():
     documented = {"InvalidInput": 2, "NotFound": 3, "AccessDenied": 4, "IntegrityError": 5, "Unavailable": 6}
-    documented |= {"LocalResource": 7, "PartialCluster": 8, "Interrupted": 130, "P2PModelError": 1}
+    documented |= {"LocalResource": 7, "Interrupted": 130, "P2PModelError": 1}
     assert {name: getattr(errors, name).exit_code for name in documented} == documented
 
 

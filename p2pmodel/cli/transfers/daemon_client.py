@@ -12,7 +12,7 @@ from p2pmodel.cli.token_files import read_private_token
 from p2pmodel.client import Client, Server
 from p2pmodel.config.settings import ClientSettings, Settings
 from p2pmodel.core.names import Reference
-from p2pmodel.core.views import TransferView, named
+from p2pmodel.core.views import TransferView, matching
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.tls import client_context
 
@@ -46,7 +46,7 @@ def chosen(views: Iterable[TransferView], repo: str) -> tuple[TransferView, ...]
     """The transfers of REPO, or of REPO@REV. Raises NotFound if there are none."""
     ref = Reference.parse(repo)
     of_repo = [view for view in views if view.repo == str(ref.repo)]
-    found = named(of_repo, ref) if "@" in repo else of_repo
+    found = matching(of_repo, ref) if "@" in repo else of_repo
     if not found:
         raise NotFound(f"the daemon has no transfer of {repo}", hint="list its transfers with 'p2pmodel status'")
     return tuple(found)

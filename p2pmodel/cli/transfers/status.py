@@ -94,8 +94,8 @@ def _row(view: TransferView) -> tuple[str, ...]:
 
 
 def _note(view: TransferView) -> str:
-    if view.trouble:
-        return view.trouble.message
+    if view.error:
+        return view.error.message
     return f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
 
 

@@ -171,8 +171,8 @@ class HubContent:
                 return
             if view is None:
                 raise Unavailable(f"the transfer of {shared.repo.repo} was cancelled", hint="ask again to start it")
-            if view.trouble is not None:
-                raise restored(view.trouble.code, view.trouble.message, hint=view.trouble.hint)
+            if view.error is not None:
+                raise restored(view.error.code, view.error.message, hint=view.error.hint)
             if view.state == "paused" or view.complete:
                 raise NotYet(f"the transfer of {view.repo} has stopped", hint="ask again")
             await self._node.version.beyond(version, timeout=LOOK_EVERY)

@@ -25,7 +25,7 @@ from p2pmodel.core.views import (
     SnapshotView,
     SwarmView,
     TransferView,
-    named,
+    matching,
 )
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.node.fetch.fetch import FetchRequest
@@ -138,7 +138,7 @@ class NodeApi:
     async def remove_snapshot(self, ref: str) -> RemovedSnapshot:
         """Take the snapshot that `ref`, as in REPO@REV, means out of the cache. Raises NotFound, InvalidInput."""
         reference = Reference.parse(ref)
-        views = named(self._node.transfers(), reference)
+        views = matching(self._node.transfers(), reference)
         commit = views[0].commit if views else await asyncio.to_thread(self._resolve, reference)
         if commit is None:
             raise NotFound(f"{reference} is not in this cache", hint="'p2pmodel ls' lists what is")
@@ -184,7 +184,7 @@ class NodeApi:
             return Readiness("", ready=True)
         ref = Reference.parse(model)
         commit = await asyncio.to_thread(self._resolve, ref)
-        views = [view for view in named(self._node.transfers(), ref) if commit is None or view.commit == commit]
+        views = [view for view in matching(self._node.transfers(), ref) if commit is None or view.commit == commit]
         if views and not views[0].complete:
             return Readiness(str(ref), ready=False, reason=_why_not(views[0]))
         selections = self._node.selections(views[0].id) if views else ()
@@ -229,8 +229,8 @@ class NodeApi:
 
 
 def _why_not(view: TransferView) -> str:
-    if view.trouble is not None:
-        return view.trouble.message
+    if view.error is not None:
+        return view.error.message
     progress = view.progress
     return f"it is {view.state}: {progress.phase}, {progress.done} of {progress.total} bytes are here"
 

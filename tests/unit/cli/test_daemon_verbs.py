@@ -92,7 +92,7 @@ def test_a_transfer_is_named_by_its_repository_or_a_revision():
 
 def test_the_table_says_what_each_does():
     waiting = view(progress=Progress("downloading", 10, 5, waiting_for="peers (none is connected)"))
-    failed = view(state="failed", trouble=TransferError("unavailable", "nobody answers"))
+    failed = view(state="failed", error=TransferError("unavailable", "nobody answers"))
     rows = table([VIEW, waiting, failed, view(state="ready", complete=True, progress=Progress("finding"))]).splitlines()
     assert " ".join(rows[1].split()) == "org/model abababab active 25% 2.0 GB 40.0 MB/s 0.0 MB/s 3 downloading"
     assert rows[2].endswith("waiting for peers (none is connected)")

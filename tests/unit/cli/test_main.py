@@ -35,7 +35,6 @@ EXIT_CODES = {
     errors.TooManyRequests: 6,
     errors.LocalResource: 7,
     errors.NoSpace: 7,
-    errors.PartialCluster: 8,
     errors.Interrupted: 130,
 }
 

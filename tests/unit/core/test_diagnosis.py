@@ -41,7 +41,7 @@ def test_at_rest_it_is_no_matter_of_speed():
     assert bound(view("queued"), fast).bound == "queue"
     assert bound(view("seeding"), fast).bound == "nothing"
     assert bound(view("ready"), fast).bound == "nothing"
-    failed = dataclasses.replace(view("failed"), trouble=TransferError("unavailable", "nobody answers", "ask later"))
+    failed = dataclasses.replace(view("failed"), error=TransferError("unavailable", "nobody answers", "ask later"))
     assert (bound(failed).what, bound(failed).advice) == ("nobody answers", "ask later")
 
 

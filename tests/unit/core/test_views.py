@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.views import Candidate, those_to_run
+from p2pmodel.core.views import Candidate, to_run
 
 CANDIDATES = st.lists(
     st.builds(Candidate, st.text("abcdef", min_size=1, max_size=4), st.integers(-3, 3), st.floats(0, 9)),
@@ -14,17 +14,17 @@ CANDIDATES = st.lists(
 
 def test_who_asked_first_goes_first():
     waiting = [Candidate("late", 0, 2.0), Candidate("early", 0, 1.0)]
-    assert those_to_run(waiting, 1) == {"early"}
+    assert to_run(waiting, 1) == {"early"}
 
 
 def test_the_urgent_goes_before_the_early():
     waiting = [Candidate("early", 0, 1.0), Candidate("urgent", 5, 9.0), Candidate("idle", -1, 0.0)]
-    assert those_to_run(waiting, 2) == {"urgent", "early"}
+    assert to_run(waiting, 2) == {"urgent", "early"}
 
 
 @given(CANDIDATES, st.integers(1, 5))
 def test_as_many_as_may_and_the_most_urgent(candidates, bound):
-    run = those_to_run(candidates, bound)
+    run = to_run(candidates, bound)
     assert len(run) == min(bound, len(candidates))
     waits = [c.priority for c in candidates if c.id not in run]
     assert not waits or max(waits) <= min(c.priority for c in candidates if c.id in run)
@@ -32,4 +32,4 @@ def test_as_many_as_may_and_the_most_urgent(candidates, bound):
 
 @given(CANDIDATES, st.integers(1, 5))
 def test_the_order_of_asking_about_them_does_not_matter(candidates, bound):
-    assert those_to_run(candidates, bound) == those_to_run(reversed(candidates), bound)
+    assert to_run(candidates, bound) == to_run(reversed(candidates), bound)

@@ -185,7 +185,7 @@ async def test_from_mirrors_it_is_offered_where_there_are_coordinators(machine: 
         async with machine.running() as node:
             ident = (await node.start(FetchRequest(parse_target("org/model")))).id
             view = await until_state(node, ident, "seeding")
-            assert view.arrived.from_mirrors > 0
+            assert view.completion.from_mirrors > 0
             async with asyncio.timeout(5):
                 while (answer := await find(Reference.parse("org/model"), [url], 1.0)).metainfo is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
@@ -269,9 +269,9 @@ async def test_one_that_fails_says_why_and_lets_the_others_go_on(machine: Machin
         failing = (await node.start(torrent(machine.swarm))).id
         fine = (await node.start(torrent(other))).id
         view = await until_state(node, failing, "failed")
-        assert view.trouble is not None
-        assert view.trouble.code == "unavailable"
-        assert "no source for" in view.trouble.message
+        assert view.error is not None
+        assert view.error.code == "unavailable"
+        assert "no source for" in view.error.message
         await until_state(node, fine, "seeding")
         await machine.seeder(host="127.0.0.9")
         await node.resume(failing)
@@ -289,7 +289,7 @@ async def test_one_that_nobody_could_feed_is_tried_again(machine: Machine, monke
             await until_state(node, ident, "active")
         await machine.seeder()
         await until_state(node, ident, "seeding")
-        assert node.transfer(ident).trouble is None
+        assert node.transfer(ident).error is None
 
 
 async def test_a_fault_of_this_machine_is_not_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ async def test_a_fault_of_this_machine_is_not_tried_again(machine: Machine, monk
         ident = (await node.start(torrent(machine.swarm))).id
         await until_state(node, ident, "failed")
         await asyncio.sleep(0.1)
-        assert node.transfer(ident).trouble.code == "local_resource"
+        assert node.transfer(ident).error.code == "local_resource"
 
 
 async def test_cancelled_it_is_forgotten_and_what_is_here_stays(machine: Machine) -> None:
@@ -398,7 +398,7 @@ async def test_damaged_records_are_said_and_the_others_go_on(machine: Machine) -
     async with machine.running() as node:
         assert [view.id for view in node.transfers()] == [ident]
         view = await until_state(node, ident, "failed")
-        assert "no mirror may be asked" in view.trouble.message
+        assert "no mirror may be asked" in view.error.message
     assert any("0123456789ab.json is damaged" in note for note in machine.notes)
 
 
@@ -415,6 +415,6 @@ async def test_what_is_said_while_looking_is_remembered(machine: Machine) -> Non
         machine.use(mirrors=(mirror,), offline=False, coordinators=("http://127.0.0.1:9",))
         async with machine.running() as node:
             view = await node.start(FetchRequest(parse_target("org/model")))
-            assert view.noted >= 1
+            assert view.note_count >= 1
             assert "no coordinator has org/model@main" in view.notes[0]
             await until(node, view.id, lambda view: view.complete)

@@ -99,7 +99,7 @@ function show(card, view) {
   showBar(card, view);
   find(".figures").textContent = figures(view).join(" · ");
   if (view.complete) find(".map").hidden = true;
-  if (view.trouble) tell(card, view.trouble.message, view.trouble.hint);
+  if (view.error) tell(card, view.error.message, view.error.hint);
   else if (view.complete) find(".why").hidden = true;
 }
 
@@ -131,8 +131,8 @@ function figures(view) {
   if (progress.peers) said.push(counted(progress.peers, "peer"));
   if (progress.uploaded) said.push(`${bytes(progress.uploaded)} sent`);
   if (progress.rejected) said.push(`${counted(progress.rejected, "piece")} failed their check`);
-  if (view.complete && view.arrived && view.timings) {
-    const came = view.arrived.from_peers + view.arrived.from_mirrors;
+  if (view.complete && view.completion && view.timings) {
+    const came = view.completion.from_peers + view.completion.from_mirrors;
     if (came) said.push(`came in ${duration(view.timings.total)}`);
   }
   return said;
@@ -141,7 +141,7 @@ function figures(view) {
 async function why(card) {
   try {
     const found = await ask(`transfers/${encodeURIComponent(card.id)}/why`);
-    if (cards.get(card.id) !== card || card.view.trouble || card.view.complete) return;
+    if (cards.get(card.id) !== card || card.view.error || card.view.complete) return;
     const near = found.ratio === null ? "" : ` (${Math.round(100 * found.ratio)} % of it used)`;
     tell(card, found.what + near, found.advice);
   } catch { /* gone, or the stream says so */ }
