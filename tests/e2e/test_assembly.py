@@ -160,7 +160,7 @@ def test_when_the_coordinator_dies_each_goes_on_with_what_it_has(nodes: Nodes, m
         done = peer.wait()
         assert done.code == 0, done.err
         (note,) = notes(done)
-        assert "the coordinator is gone: taking it from the mirrors alone" in note
+        assert "the coordinator is gone: downloading from the mirrors alone" in note
         assert done.json["from_mirrors"] + done.json["from_peers"] == SIZE + 2
         cluster.check(done.json["path"])
     assert cluster.copies() <= len(NODES) * 1.05

@@ -1,97 +1,79 @@
-"""Taking what others have pulled of a snapshot that has no torrent yet, and giving what we have, chapter by chapter."""
+"""Exchange of pieces with other nodes in the swarms of partial torrents, before the torrent exists."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.coordinator.partial_torrents import roots_in
-from p2pmodel.core.layout import Layout
-from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import LocalResource, P2PModelError
+from p2pmodel.node.assembly.context import AssemblyContext
+from p2pmodel.node.assembly.membership import Membership
 from p2pmodel.node.assembly.slices import StagedFiles
-from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, PieceVerified, SwarmTorrent
+from p2pmodel.swarm.engine import AddTorrent, DiskFailed, PieceVerified, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
 
 class Exchange:
-    """This node's part in the chapters of one birth.
-
-    `paths`: where each file lies, by its index. `has(piece, root)` says whether that content is here, `wants(piece)`
-    whether it is neither here nor on its way; `on_piece` is told of each that came, with its root.
-    """
+    """This node's part in the partial torrents of one assembly. `paths`: where each file is stored, by its index."""
 
     def __init__(
-        self,
-        manifest: Manifest,
-        layout: Layout,
-        *,
-        folder: Path,
-        paths: Sequence[Path],
-        staged: StagedFiles,
-        engine: Callable[[], Awaitable[Engine]],
-        settings: SwarmSettings,
-        has: Callable[[int, bytes], bool],
-        wants: Callable[[int], bool],
-        on_piece: Callable[[int, bytes], None],
+        self, context: AssemblyContext, membership: Membership, staged: StagedFiles, paths: Sequence[Path]
     ) -> None:
-        self._manifest = manifest
-        self._layout = layout
-        self._folder = folder
-        self._paths = paths
+        self._context = context
+        self._membership = membership
+        self._pieces = membership.pieces
         self._staged = staged
-        self._engine = engine
-        self._settings = settings
-        self._has = has
-        self._wants = wants
-        self._on_piece = on_piece
+        self._paths = paths
 
     async def take_part(self, url: str) -> None:
-        """Be in the swarm of the chapter at `url` until cancelled; then what it brought is on disk and on record.
+        """Stay in the swarm of the partial torrent at `url` until cancelled; then its pieces are on disk and on record.
 
-        A chapter that cannot be had is passed over: the torrent will bring its pieces. Raises NoSpace or LocalResource
-        when the disk fails.
+        A partial torrent that cannot be downloaded is skipped: the final torrent has its pieces. Raises NoSpace or
+        LocalResource when the disk fails.
         """
         try:
-            metainfo = await download_torrent(url, stall=self._settings.coordinator_timeout)
-            if metainfo.manifest != self._manifest:
+            metainfo = await download_torrent(url, stall=self._context.settings.coordinator_timeout)
+            if metainfo.manifest != self._context.manifest:
                 return
-            roots = roots_in(self._layout, metainfo.trees)
-            torrent = await (await self._engine()).add(self._request(metainfo, roots))
+            roots = roots_in(self._context.layout, metainfo.trees)
+            engine = await self._context.engine()
+            torrent = await engine.add(self._request(metainfo, roots))
         except LocalResource:
             raise
         except P2PModelError:
             return
-        brought: set[int] = set()
+        received: set[int] = set()
         try:
-            await self._follow(torrent, roots, brought)
+            await self._follow(torrent, roots, received)
         finally:
-            await in_the_end(self._leave(torrent, brought))
+            await in_the_end(self._leave(torrent, received))
 
     def _request(self, metainfo: Metainfo, roots: Mapping[int, bytes]) -> AddTorrent:
+        zone = self._context.settings.zone
         return AddTorrent(
             metainfo=metainfo.raw,
-            save_path=self._folder,
+            save_path=self._context.repo.folder,
             files={metainfo.file_indexes[index]: str(path) for index, path in enumerate(self._paths)},
-            have=frozenset(piece for piece, root in roots.items() if self._has(piece, root)),
-            pieces=frozenset(piece for piece in roots if self._wants(piece)),
-            trackers=tuple(in_zone(url, self._settings.zone) for url in metainfo.trackers),
+            have=frozenset(piece for piece, root in roots.items() if self._pieces.has(piece, root)),
+            pieces=frozenset(piece for piece in roots if self._pieces.lacks(piece)),
+            trackers=tuple(in_zone(url, zone) for url in metainfo.trackers),
         )
 
-    async def _follow(self, torrent: SwarmTorrent, roots: Mapping[int, bytes], brought: set[int]) -> None:
+    async def _follow(self, torrent: SwarmTorrent, roots: Mapping[int, bytes], received: set[int]) -> None:
         async for event in torrent.events():
             match event:
                 case PieceVerified(piece) if piece in roots:
-                    brought.add(piece)
-                    self._on_piece(piece, roots[piece])
+                    received.add(piece)
+                    self._membership.progressed()
+                    self._pieces.receive(piece, roots[piece])
                 case DiskFailed():
                     raise event.error()
 
-    async def _leave(self, torrent: SwarmTorrent, brought: set[int]) -> None:
+    async def _leave(self, torrent: SwarmTorrent, received: set[int]) -> None:
         await torrent.remove()
-        for piece in sorted(brought):
-            place = self._layout.piece_range(piece)
+        for piece in sorted(received):
+            place = self._context.layout.piece_range(piece)
             async with self._staged.using(place.span.index) as partial:
                 partial.note(place.offset, place.length)

@@ -1,4 +1,4 @@
-"""The roots of pieces that are on this node."""
+"""Merkle roots of pieces that are on this node."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from p2pmodel.store.files.parallel import Count, ignore
 
 @translated()
 def roots_of(path: Path, layout: Layout, pieces: Iterable[int], on_bytes: Count = ignore) -> dict[int, bytes]:
-    """The roots of `pieces`, all of one file, which lies at `path`. Blocks: call in a thread."""
+    """Roots of `pieces`, all of one file, which is stored at `path`. Blocks: call in a thread."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         found = {}

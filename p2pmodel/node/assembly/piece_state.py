@@ -1,94 +1,108 @@
-"""What a node has of a snapshot that has no torrent yet."""
+"""The pieces of a snapshot without a torrent, as one node has them."""
 
 from collections.abc import Iterable
 from itertools import islice
 
 from p2pmodel.coordinator.leases import bits_of
 from p2pmodel.core.layout import Layout
+from p2pmodel.core.rate import Rate
 from p2pmodel.swarm.torrents import Metainfo
 
 
 class AssemblyPieces:
-    """Pieces that are here, whence they came, and their Merkle roots, of which a coordinator is told."""
+    """Pieces that are here or being downloaded, their sources, and their Merkle roots, which the coordinator needs."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._bits = 0
-        self._untold: set[int] = set()
+        self._unsent: set[int] = set()
+        """Pieces whose roots the coordinator does not have."""
         self.here: set[int] = set()
         self.before: frozenset[int] = frozenset()
-        """Those that were here when this began."""
-        self.traded: set[int] = set()
-        """Those that came from other nodes."""
+        """Pieces that were here at the beginning."""
+        self.exchanged: set[int] = set()
+        """Pieces that came from other nodes."""
+        self.in_flight: set[int] = set()
+        """Pieces that are being downloaded from mirrors."""
         self.roots: dict[int, bytes] = {}
         self.pulled_bytes = 0
-        """Of those that came from mirrors."""
+        """Bytes of pieces that came from mirrors."""
+        self.rate = Rate()
+        """Bytes a second that come from mirrors."""
 
     def begin(self) -> None:
-        """What is here by now was here before."""
+        """Count the present pieces as those that were here before."""
         self.before, self.pulled_bytes = frozenset(self.here), 0
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether all pieces are here."""
         return len(self.here) == self._layout.piece_count
 
     @property
-    def rooted(self) -> bool:
+    def all_roots_known(self) -> bool:
         """Whether the roots of all pieces are known."""
         return len(self.roots) == self._layout.piece_count
 
     @property
     def missing(self) -> int:
-        """As a set of bits."""
+        """Pieces that are not here, as a set of bits."""
         return ((1 << self._layout.piece_count) - 1) & ~self._bits
 
     @property
     def pulled(self) -> frozenset[int]:
         """Pieces that came from mirrors."""
-        return frozenset(self.here - self.before - self.traded)
+        return frozenset(self.here - self.before - self.exchanged)
+
+    def lacks(self, piece: int) -> bool:
+        """Whether `piece` is neither here nor being downloaded."""
+        return piece not in self.here and piece not in self.in_flight
+
+    def has(self, piece: int, root: bytes) -> bool:
+        """Whether `piece` is here with this content."""
+        return piece in self.here and self.roots.get(piece) == root
 
     def add(self, pieces: Iterable[int]) -> None:
-        """They are here; those that are new came from mirrors."""
+        """Add pieces that are here; those that are new came from mirrors."""
         new = frozenset(pieces) - self.here
         self.here |= new
         self._bits |= bits_of(new)
         self.pulled_bytes += self.size(new)
 
-    def trade(self, piece: int, root: bytes) -> None:
-        """It came from another node. That is no news to the coordinator, which hears of it soon enough."""
+    def receive(self, piece: int, root: bytes) -> None:
+        """Add a piece that came from another node. Its root is not sent: the coordinator has it."""
         if piece not in self.here:
             self.roots[piece] = root
-            self.traded.add(piece)
+            self.exchanged.add(piece)
             self.here.add(piece)
             self._bits |= 1 << piece
 
-    def root(self, roots: dict[int, bytes]) -> None:
-        """These are the roots of pieces that are here."""
+    def add_roots(self, roots: dict[int, bytes]) -> None:
+        """Add the roots of pieces that are here."""
         self.roots |= roots
-        self._untold |= roots.keys()
+        self._unsent |= roots.keys()
 
-    def greet(self) -> None:
-        """The coordinator knows nothing of us yet."""
-        self._untold = set(self.roots)
+    def resend_all(self) -> None:
+        """Mark all roots as not sent: the connection is new."""
+        self._unsent = set(self.roots)
 
-    def tell(self, most: int) -> dict[int, bytes]:
-        """At most so many roots that the coordinator has not been told of."""
-        told = list(islice(self._untold, most))
-        self._untold.difference_update(told)
-        return {piece: self.roots[piece] for piece in told}
+    def take_unsent(self, most: int) -> dict[int, bytes]:
+        """At most `most` roots that were not sent, by piece; they count as sent from now on."""
+        sent = list(islice(self._unsent, most))
+        self._unsent.difference_update(sent)
+        return {piece: self.roots[piece] for piece in sent}
 
     @property
-    def has_news(self) -> bool:
-        """Whether there is more to tell."""
-        return bool(self._untold)
+    def has_unsent(self) -> bool:
+        """Whether some roots were not sent."""
+        return bool(self._unsent)
 
-    def right(self, metainfo: Metainfo) -> frozenset[int]:
-        """Pieces that are here and as `metainfo` has them."""
+    def matching(self, metainfo: Metainfo) -> frozenset[int]:
+        """Pieces that are here with the same root as in `metainfo`."""
         return frozenset(p for p, root in self.roots.items() if p in self.here and _hash_in(metainfo, p) == root)
 
     def size(self, pieces: Iterable[int]) -> int:
-        """Bytes of those pieces."""
+        """Bytes of `pieces`."""
         return sum(self._layout.piece_range(piece).length for piece in pieces)
 
 

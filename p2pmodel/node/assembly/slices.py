@@ -1,4 +1,4 @@
-"""Slices of a snapshot's files, pulled into the staged files where mirroring and transfers look for them."""
+"""Slices of a snapshot's files, written to the staged files, where mirroring and transfers find them."""
 
 import asyncio
 from collections import Counter
@@ -12,13 +12,13 @@ from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.staging import Staging
 
 MOST_OPEN = 64
-"""Files that stay open, beside those in use."""
+"""Unused files that stay open."""
 
 
 class Slice:
-    """Bytes `start` to `end` of a file, as something to pull by itself: a RangeSink.
+    """Bytes `start` to `end` of a file, to be downloaded by itself: a RangeSink.
 
-    Nothing vouches for a part of a file, so what came is taken for right; the whole is checked in the end.
+    A part of a file has no hash, so its bytes are accepted as they come; the whole file is verified in the end.
     """
 
     def __init__(self, partial: PartialFile, file: ManifestFile, start: int, end: int) -> None:
@@ -33,40 +33,40 @@ class Slice:
         return self._file.size
 
     def missing(self) -> list[tuple[int, int]]:
-        """(offset, length) of what the slice lacks."""
+        """(offset, length) of the missing ranges of the slice."""
         ranges = ((max(o, self._start), min(o + length, self._end)) for o, length in self._partial.missing())
         return [(start, end - start) for start, end in ranges if start < end]
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Keep `data`."""
+        """Write `data`."""
         await self._partial.write(offset, data)
 
     async def digest(self) -> str:
-        """The file's etag, whatever came."""
+        """The file's etag: a slice has no digest of its own."""
         return self._file.etag
 
     async def read(self, offset: int, length: int) -> bytes:
-        """What was written there."""
+        """The bytes written there."""
         return await self._partial.read(offset, length)
 
     async def forget(self, offset: int, length: int) -> None:
-        """Forget this range."""
+        """Mark this range as missing."""
         await self._partial.forget(offset, length)
 
     async def discard(self) -> None:
-        """Forget the slice."""
+        """Mark the slice as missing."""
         await self._partial.forget(self._start, self._end - self._start)
 
 
 class StagedFiles:
-    """The partial files of one snapshot, each opened once however many use it. `async with` closes them."""
+    """The partial files of one snapshot, each opened once for all users. `async with` closes them."""
 
     def __init__(self, staging: Staging, manifest: Manifest, piece_length: int) -> None:
         self._staging = staging
         self._manifest = manifest
         self._piece_length = piece_length
         self._open: dict[int, PartialFile] = {}
-        """The one used last comes last."""
+        """The file that was used last comes last."""
         self._users: Counter[int] = Counter()
         self._changing = asyncio.Lock()
 

@@ -233,7 +233,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     stats.begin_check()
     observer.enter("checking")
     inventory = await _check(context)
-    stats.begin(inventory.have, mirrored=plan.mirrored, traded=plan.traded)
+    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
     await asyncio.to_thread(check_space, context.repo.folder, stats.size(stats.missing))
     leases = await _ask_for_leases(context, seeders, start)
     torrent = await context.engine.add(_add_request(context, inventory, shuns_seeders=leases.shuns_seeders))

@@ -18,7 +18,9 @@ from p2pmodel.core.progress import Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
 from p2pmodel.errors import EntryNotFound, WrongTorrent
-from p2pmodel.node.assembly.assembly import AssemblyDownload, AssemblyOutcome
+from p2pmodel.node.assembly.assembly import AssemblyDownload
+from p2pmodel.node.assembly.context import AssemblyContext
+from p2pmodel.node.assembly.outcome import AssemblyOutcome
 from p2pmodel.node.backends import LazyEngine, engine_of, mirrors_with_webseeds
 from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.fetch.download import Download
@@ -259,18 +261,18 @@ class FetchRun:
     async def _by_assembly(self) -> None:
         async with self._job.origin() as origin, self._locked():
             assert origin is not None
-            assembly = AssemblyDownload(
+            context = AssemblyContext(
                 self._manifest,
                 self._found.refs,
+                self._found.coordinators,
                 repo=self._repo,
                 origin=origin,
-                coordinators=self._found.coordinators,
                 engine=self._engine.started,
                 settings=self._job.settings.swarm,
                 reporter=self._job.monitor,
                 growing=self._job.growing,
             )
-            outcome = await assembly.run()
+            outcome = await AssemblyDownload(context).run()
         if outcome.metainfo and not (outcome.complete and not self._job.serves):
             await self._from_swarm(outcome.metainfo, outcome)
         elif outcome.complete:
@@ -287,7 +289,7 @@ class FetchRun:
                 self._manifest,
                 self._job.monitor,
                 pulled_before=before.pulled_bytes if before else 0,
-                traded_before=before.traded_bytes if before else 0,
+                exchanged_before=before.exchanged_bytes if before else 0,
                 growing=self._job.growing,
             )
             await copy.run(files, self._found.refs)
@@ -355,7 +357,7 @@ class FetchRun:
             peer_timeout=settings.swarm.peer_timeout,
             stall_timeout=settings.swarm.stall_timeout,
             mirrored=assembled.pulled if assembled else frozenset(),
-            traded=assembled.traded if assembled else frozenset(),
+            exchanged=assembled.exchanged if assembled else frozenset(),
             meeting=MEETING_AFTER_ASSEMBLY if assembled else None,
         )
 

@@ -42,15 +42,15 @@ class PieceStats:
         """A piece failed its hash check."""
         self.rejected += 1
 
-    def begin(self, have: frozenset[int], *, mirrored: frozenset[int], traded: frozenset[int]) -> None:
-        """`have` is here; of these, `mirrored` came from mirrors in this run, and `traded` from peers."""
+    def begin(self, have: frozenset[int], *, mirrored: frozenset[int], exchanged: frozenset[int]) -> None:
+        """`have` is here; of these, `mirrored` came from mirrors in this run, and `exchanged` from peers."""
         wanted = {piece for i in self._files for piece in self._layout.spans[i].pieces}
         self.missing = wanted - have
         self.mirrored = set(mirrored & have)
-        self.before = have - mirrored - traded
+        self.before = have - mirrored - exchanged
         self._missing_of = Counter(self._layout.span_of(piece).index for piece in self.missing)
         self.from_cache = self.size(wanted & self.before)
-        self.from_peers = self.size(wanted & traded & have)
+        self.from_peers = self.size(wanted & exchanged & have)
         self.from_mirrors = self.size(wanted & self.mirrored)
         self.from_seeders = 0
 

@@ -41,7 +41,7 @@ class DownloadPlan:
     """Rate limit of what comes from seeders, shared with all that spend from it."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has fetched from mirrors before this download."""
-    traded: frozenset[int] = frozenset()
+    exchanged: frozenset[int] = frozenset()
     """Pieces that this run has fetched from peers before this download."""
     meeting: float | None = None
     """As in `LeaseStrategy`."""

@@ -42,7 +42,7 @@ class MirrorCopy:
     """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
 
     `log` gets a record of every downloaded file before that file becomes visible; through `growing` clients read the
-    files meanwhile. Of the staged bytes, `pulled_before` came from mirrors and `traded_before` from peers in this run.
+    files meanwhile. Of the staged bytes, in this run `pulled_before` came from mirrors, `exchanged_before` from peers.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class MirrorCopy:
         *,
         log: SyncLog | None = None,
         pulled_before: int = 0,
-        traded_before: int = 0,
+        exchanged_before: int = 0,
         growing: GrowingFiles | None = None,
     ) -> None:
         self._log = log
         self._pulled_before = pulled_before
-        self._traded_before = traded_before
+        self._exchanged_before = exchanged_before
         self._growing = growing or GrowingFiles()
         self._origin = origin
         self._repo = repo
@@ -179,14 +179,14 @@ class MirrorCopy:
     def _progress(self) -> Progress:
         held = self._cached + self._resumed
         before = min(self._pulled_before, held)
-        traded = min(self._traded_before, held - before)
+        exchanged = min(self._exchanged_before, held - before)
         done = self._checked if self._phase == "checking" else min(held + self._pulled + self._shared, self._total)
         return Progress(
             self._phase,
             self._total,
             self._total if self._phase == "done" else done,
-            from_cache=held - before - traded,
-            from_peers=traded,
+            from_cache=held - before - exchanged,
+            from_peers=exchanged,
             from_mirrors=self._pulled + before,
             download_rate=self._rate.value(),
         )

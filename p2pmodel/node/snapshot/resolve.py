@@ -147,11 +147,11 @@ async def from_coordinators(
     if answer.metainfo is not None:
         return answer.metainfo, ()
     if settings.offline:
-        instead = "looking in this cache alone"
+        instead = "using this cache alone"
     elif to_share and answer.lacking:
-        instead = "taking it from the mirrors, together with whoever wants it, too"
+        instead = "downloading from the mirrors, together with other nodes"
     else:
-        instead = "taking it from the mirrors alone"
+        instead = "downloading from the mirrors alone"
     reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}")
     return None, answer.lacking
 

@@ -17,7 +17,7 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.http.server import serving
-from p2pmodel.node.assembly import assembly
+from p2pmodel.node.assembly import assembly, membership
 from p2pmodel.node.fetch import download, fetch
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
 from p2pmodel.node.snapshot.resolve import parse_target
@@ -84,7 +84,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     swarm = Swarm(tmp_path, snapshot_of(CONTENTS))
     monkeypatch.setattr(fetch, "engine_of", lambda settings: swarm.engine(settings.swarm.listen.partition(":")[0]))
     monkeypatch.setattr(assembly, "LOOK_EVERY", 0.05)
-    monkeypatch.setattr(assembly, "LOST_FOR", 0.5)
+    monkeypatch.setattr(membership, "LOST_FOR", 0.5)
     monkeypatch.setattr(download, "HANDED_ON_AFTER", 0.3)
     return Site(swarm)
 
@@ -120,7 +120,7 @@ async def test_what_was_exchanged_is_not_pulled_again_by_who_goes_on_alone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_torrents, "MIN_BYTES", 256 << 10)
-    monkeypatch.setattr(assembly, "ALONE_FOR", 0.1)
+    monkeypatch.setattr(membership, "ALONE_FOR", 0.1)
     async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
         stays, goes = (asyncio.create_task(site.fetch(number, hub)) for number in (2, 3))
         async with asyncio.timeout(10):
@@ -134,7 +134,7 @@ async def test_what_was_exchanged_is_not_pulled_again_by_who_goes_on_alone(
 
 
 async def test_alone_it_is_mirrored_and_a_torrent_left_behind(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "ALONE_FOR", 0.1)
+    monkeypatch.setattr(membership, "ALONE_FOR", 0.1)
     async with FakeHub(site.swarm.snapshot, rate=8_000_000) as hub, site.coordinator():
         done = await site.fetch(2, hub)
         assert hub.sent == SIZE == done.progress.from_mirrors
@@ -144,7 +144,7 @@ async def test_alone_it_is_mirrored_and_a_torrent_left_behind(site: Site, monkey
 
 
 async def test_who_mirrors_alone_shares_as_soon_as_somebody_joins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "ALONE_FOR", 0.1)
+    monkeypatch.setattr(membership, "ALONE_FOR", 0.1)
     async with FakeHub(site.swarm.snapshot, rate=3_000_000) as hub, site.coordinator():
         first = asyncio.create_task(site.fetch(2, hub))
         await asyncio.sleep(0.6)
@@ -174,7 +174,7 @@ async def test_a_lie_costs_the_torrent_and_nobody_loops(site: Site) -> None:
             assert "no seeder has confirmed the torrent" in note
         await site.fetch(4, hub)
         (note,) = site.alone(4)
-        assert "the coordinator cannot bring those together who want it" in note
+        assert "the coordinator cannot assemble this snapshot" in note
 
 
 async def test_a_mirror_that_always_lies_is_named(site: Site) -> None:
@@ -197,7 +197,7 @@ async def test_a_coordinator_without_assembly(site: Site) -> None:
 
 
 async def test_a_budget_that_is_spent_ends_it_with_what_to_do(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "ALONE_FOR", 60.0)
+    monkeypatch.setattr(membership, "ALONE_FOR", 60.0)
     async with FakeHub(site.swarm.snapshot) as hub, site.coordinator(budget=0.3):
         with pytest.raises(Unavailable, match="origin_budget"):
             await site.fetch(2, hub)

@@ -1,4 +1,4 @@
-"""What a node has of a snapshot without a torrent: whence it came, and what a coordinator is told of it."""
+"""What a node has of a snapshot without a torrent: its sources, and which roots a coordinator is sent."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def metainfo(tmp_path: Path) -> Metainfo:
 
 
 @pytest.fixture
-def gathered(metainfo: Metainfo) -> AssemblyPieces:
+def held(metainfo: Metainfo) -> AssemblyPieces:
     return AssemblyPieces(metainfo.layout)
 
 
@@ -26,47 +26,47 @@ def size(manifest: Manifest, *paths: str) -> int:
     return sum(file.size for file in manifest.files if file.path in paths)
 
 
-def test_each_piece_counts_once_for_where_it_came_from_first(gathered: AssemblyPieces, metainfo: Metainfo) -> None:
+def test_each_piece_counts_once_for_where_it_came_from_first(held: AssemblyPieces, metainfo: Metainfo) -> None:
     pieces = list(range(metainfo.layout.piece_count))
-    cached, pulled, traded = pieces[0], pieces[1], pieces[2]
-    gathered.add([cached])
-    gathered.begin()
-    gathered.add([cached, pulled])
-    gathered.trade(traded, b"root")
-    gathered.trade(pulled, b"another's word for what we have")
-    gathered.add([traded])
-    assert (gathered.before, gathered.pulled, gathered.traded) == ({cached}, {pulled}, {traded})
-    assert gathered.pulled_bytes == gathered.size([pulled])
-    assert set(pieces_of(gathered.missing)) == set(pieces[3:])
-    assert gathered.roots == {traded: b"root"}
-    assert not gathered.complete
-    gathered.add(pieces)
-    assert gathered.complete
-    assert gathered.missing == 0
-    assert gathered.size(pieces) == size(metainfo.manifest, "a.bin", "b.json")
+    cached, pulled, exchanged = pieces[0], pieces[1], pieces[2]
+    held.add([cached])
+    held.begin()
+    held.add([cached, pulled])
+    held.receive(exchanged, b"root")
+    held.receive(pulled, b"another root of a piece that is here")
+    held.add([exchanged])
+    assert (held.before, held.pulled, held.exchanged) == ({cached}, {pulled}, {exchanged})
+    assert held.pulled_bytes == held.size([pulled])
+    assert set(pieces_of(held.missing)) == set(pieces[3:])
+    assert held.roots == {exchanged: b"root"}
+    assert not held.complete
+    held.add(pieces)
+    assert held.complete
+    assert held.missing == 0
+    assert held.size(pieces) == size(metainfo.manifest, "a.bin", "b.json")
 
 
-def test_roots_are_told_once_so_many_at_a_time_and_all_of_them_to_who_knows_nothing(gathered: AssemblyPieces) -> None:
+def test_roots_are_sent_once_some_at_a_time_and_all_of_them_on_a_new_connection(held: AssemblyPieces) -> None:
     roots = {piece: bytes([piece]) for piece in range(3)}
-    gathered.root(roots)
-    first = gathered.tell(2)
+    held.add_roots(roots)
+    first = held.take_unsent(2)
     assert len(first) == 2
-    assert gathered.has_news
-    assert first | gathered.tell(2) == roots
-    assert not gathered.has_news
-    assert gathered.tell(2) == {}
-    gathered.greet()
-    assert gathered.tell(9) == roots
+    assert held.has_unsent
+    assert first | held.take_unsent(2) == roots
+    assert not held.has_unsent
+    assert held.take_unsent(2) == {}
+    held.resend_all()
+    assert held.take_unsent(9) == roots
 
 
-def test_what_others_gave_us_is_no_news(gathered: AssemblyPieces) -> None:
-    gathered.trade(0, b"root")
-    assert not gathered.has_news
+def test_roots_of_received_pieces_are_not_sent(held: AssemblyPieces) -> None:
+    held.receive(0, b"root")
+    assert not held.has_unsent
 
 
-def test_only_what_the_torrent_has_alike_is_right(gathered: AssemblyPieces, metainfo: Metainfo) -> None:
+def test_only_pieces_with_the_torrents_root_match(held: AssemblyPieces, metainfo: Metainfo) -> None:
     span = metainfo.layout.span_of(0)
     true = metainfo.trees[span.path].piece_hash(0)
-    gathered.add([0, 1])
-    gathered.root({0: true, 1: b"\0" * 32, 2: metainfo.trees[span.path].piece_hash(2)})
-    assert gathered.right(metainfo) == {0}
+    held.add([0, 1])
+    held.add_roots({0: true, 1: b"\0" * 32, 2: metainfo.trees[span.path].piece_hash(2)})
+    assert held.matching(metainfo) == {0}

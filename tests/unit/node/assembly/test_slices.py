@@ -9,6 +9,7 @@ from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.node.assembly import slices
 from p2pmodel.node.assembly.piece_roots import roots_of
+from p2pmodel.node.assembly.slice_download import runs_of
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.node.snapshot.inventory import take_recorded_inventory
 from p2pmodel.store.cache import HubCache
@@ -84,3 +85,9 @@ async def test_a_record_of_more_than_is_there_counts_for_nothing(tmp_path: Path)
     path = cache.repo(MANIFEST.repo).staging(MANIFEST.commit).path_of(0, MANIFEST.files[0])
     path.write_bytes(b"short")
     assert take_recorded_inventory(cache.repo(MANIFEST.repo), MANIFEST, LAYOUT).have == frozenset()
+
+
+def test_runs_hold_consecutive_pieces_of_one_file() -> None:
+    assert list(runs_of(LAYOUT, [])) == []
+    assert list(runs_of(LAYOUT, [0, 1, 3, 4, 5])) == [range(2), range(3, 4), range(4, 6)]
+    assert list(runs_of(LAYOUT, range(LAYOUT.piece_count))) == [range(4), range(4, 6), range(6, 7)]

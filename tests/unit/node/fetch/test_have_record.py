@@ -19,7 +19,7 @@ class Disk:
         self.now, self.seconds, self.fails = 100.0, 0.0, False
         self.arrived: set[int] = set()
         self.stats = PieceStats(swarm.metainfo, frozenset({0}))
-        self.stats.begin(frozenset(), mirrored=frozenset(), traded=frozenset())
+        self.stats.begin(frozenset(), mirrored=frozenset(), exchanged=frozenset())
         staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
         self.record = HaveRecord(staging, swarm.metainfo, self.stats, lambda: self.now)
         self.record.begin(frozenset())

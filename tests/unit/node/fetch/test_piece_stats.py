@@ -27,9 +27,9 @@ def test_the_sums_agree(metainfo: Metainfo, data: st.DataObject) -> None:
     files = frozenset(data.draw(st.sets(st.sampled_from(sorted(all_files(metainfo))), min_size=1)))
     pieces = st.sets(st.sampled_from(range(metainfo.layout.piece_count)))
     have, mirrored = frozenset(data.draw(pieces)), frozenset(data.draw(pieces))
-    traded = frozenset(data.draw(pieces)) - mirrored
+    exchanged = frozenset(data.draw(pieces)) - mirrored
     stats = PieceStats(metainfo, files)
-    stats.begin(have, mirrored=mirrored, traded=traded)
+    stats.begin(have, mirrored=mirrored, exchanged=exchanged)
     whole = stats.whole()
     for piece in data.draw(st.permutations(sorted(stats.missing))):
         assert stats.done == stats.total - stats.size(stats.missing)
@@ -48,21 +48,21 @@ def test_all_of_what_was_wanted_is_not_all(metainfo: Metainfo) -> None:
     nothing: frozenset[int] = frozenset()
     for files, expected in ((all_files(metainfo), True), (all_files(metainfo) - {0}, False)):
         stats = PieceStats(metainfo, files)
-        stats.begin(everything, mirrored=nothing, traded=nothing)
+        stats.begin(everything, mirrored=nothing, exchanged=nothing)
         assert stats.has_all is expected
     stats = PieceStats(metainfo, all_files(metainfo))
-    stats.begin(everything - {0}, mirrored=nothing, traded=nothing)
+    stats.begin(everything - {0}, mirrored=nothing, exchanged=nothing)
     assert not stats.has_all
 
 
 def test_every_start_counts_anew(metainfo: Metainfo) -> None:
     stats = PieceStats(metainfo, all_files(metainfo))
     nothing: frozenset[int] = frozenset()
-    stats.begin(nothing, mirrored=nothing, traded=nothing)
+    stats.begin(nothing, mirrored=nothing, exchanged=nothing)
     first = stats.missing
     stats.arrived(0, "mirrors")
     assert stats.from_mirrors
     assert stats.mirrored == {0}
-    stats.begin(frozenset({0}), mirrored=nothing, traded=nothing)
+    stats.begin(frozenset({0}), mirrored=nothing, exchanged=nothing)
     assert (stats.from_mirrors, stats.mirrored) == (0, set())
     assert stats.missing is not first

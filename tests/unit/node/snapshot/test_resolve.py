@@ -115,7 +115,7 @@ async def test_without_a_torrent_the_mirrors_are_asked_and_it_is_said(search: Se
     note = search.heard.notes[0]
     assert note.startswith(f"no coordinator has org/model@main ({url}: ")
     assert f"{CLOSED}: connection refused" in note
-    assert note.endswith("taking it from the mirrors alone")
+    assert note.endswith("downloading from the mirrors alone")
 
 
 async def test_no_coordinators_is_nothing_to_talk_about(search: Search) -> None:
@@ -185,7 +185,7 @@ async def test_offline_only_the_cache_counts(search: Search) -> None:
     assert await search.reference(MAIN, mirror=None) == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",))
     assert search.heard.notes == []
     await search.reference(MAIN, CLOSED, mirror=None)
-    assert search.heard.notes[0].endswith("looking in this cache alone")
+    assert search.heard.notes[0].endswith("using this cache alone")
 
 
 # torrents

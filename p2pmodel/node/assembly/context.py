@@ -1,0 +1,56 @@
+"""The parts that one assembly of a snapshot is made of."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.coordinator.assembly import assembly_layout
+from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
+from p2pmodel.core.layout import Layout
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.growing_file import GrowingFiles
+from p2pmodel.store.staging import Staging
+from p2pmodel.swarm.engine import Engine
+
+
+@dataclass(frozen=True)
+class AssemblyContext:
+    """A snapshot without a torrent, where it is stored, and the sources of its bytes.
+
+    `refs` will point at the snapshot. `engine` starts the swarm engine. Through `growing` clients read files that are
+    still downloaded.
+    """
+
+    manifest: Manifest
+    refs: tuple[str, ...]
+    coordinators: tuple[str, ...]
+    repo: RepoCache
+    origin: Origin
+    engine: Callable[[], Awaitable[Engine]]
+    settings: SwarmSettings
+    reporter: Reporter
+    growing: GrowingFiles = field(default_factory=GrowingFiles)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the torrent that is assembled."""
+        return assembly_layout(self.manifest)
+
+    @cached_property
+    def text(self) -> str:
+        """The manifest's canonical text."""
+        return manifest_text(self.manifest)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the assembly at its coordinator."""
+        return assembly_digest(self.text)
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Where incomplete files are stored."""
+        return self.repo.staging(self.manifest.commit)

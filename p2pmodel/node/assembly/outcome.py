@@ -1,0 +1,58 @@
+"""How an assembly ends at one node: with a torrent, with the complete snapshot, or without either."""
+
+import asyncio
+from dataclasses import dataclass
+
+from p2pmodel.coordinator.client.torrent_download import download_torrent
+from p2pmodel.coordinator.client.urls import torrent_url
+from p2pmodel.core.bitfield import pack
+from p2pmodel.errors import P2PModelError
+from p2pmodel.node.assembly.context import AssemblyContext
+from p2pmodel.node.assembly.piece_state import AssemblyPieces
+from p2pmodel.swarm.torrents import Metainfo
+
+
+class AssemblyFailed(Exception):
+    """There will be no torrent. The text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblyOutcome:
+    """The end of an assembly at this node; `metainfo` is None without a torrent.
+
+    `pulled`: pieces that came from mirrors in this run, `pulled_bytes` together. `exchanged`: pieces that came from
+    other nodes, `exchanged_bytes` together. `complete`: the snapshot is published here.
+    """
+
+    metainfo: Metainfo | None
+    pulled: frozenset[int] = frozenset()
+    pulled_bytes: int = 0
+    exchanged: frozenset[int] = frozenset()
+    exchanged_bytes: int = 0
+    complete: bool = False
+
+    @classmethod
+    def of(cls, pieces: AssemblyPieces, metainfo: Metainfo | None, *, complete: bool = False) -> "AssemblyOutcome":
+        """The outcome with these pieces."""
+        exchanged = frozenset(pieces.exchanged)
+        return cls(metainfo, pieces.pulled, pieces.pulled_bytes, exchanged, pieces.size(exchanged), complete)
+
+
+async def assembled_torrent(
+    context: AssemblyContext, pieces: AssemblyPieces, coordinator: str, info_hash: str
+) -> Metainfo:
+    """Download the assembled torrent, and record which of its pieces are here, so that they are not checked again.
+
+    Raises AssemblyFailed if it cannot be had or is not that of the snapshot.
+    """
+    try:
+        metainfo = await download_torrent(
+            torrent_url(coordinator, info_hash), stall=context.settings.coordinator_timeout
+        )
+    except P2PModelError as error:
+        raise AssemblyFailed(error.what) from None
+    if metainfo.manifest != context.manifest or metainfo.info_hash != info_hash:
+        raise AssemblyFailed("the coordinator made another torrent than that of the snapshot")
+    have = pack(pieces.matching(metainfo), context.layout.piece_count)
+    await asyncio.to_thread(context.staging.save_have, metainfo.info_hash, have)
+    return metainfo
