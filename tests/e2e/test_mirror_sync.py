@@ -42,7 +42,7 @@ def test_a_list_once_and_on_a_schedule(nodes: Nodes, model: Path, tmp_path: Path
         (("--list", "/nowhere"), "cannot be read"),
         (("org/model", "--every", "soon"), "is not a time"),
         (("org/model", "--every", "0"), "at least one second"),
-        (("org/model", "--deny", "org/*", "--endpoint", "http://127.0.0.9:9"), "not among the repositories"),
+        (("org/model", "--deny", "org/*", "--endpoint", "http://127.0.0.9:9"), "does not admit"),
     ],
 )
 def test_what_makes_no_sense(nodes: Nodes, options: tuple[str, ...], words: str) -> None:

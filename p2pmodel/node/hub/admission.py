@@ -1,4 +1,4 @@
-"""Which repositories a mirror takes: allow and deny lists of patterns over repository ids."""
+"""Allow and deny lists of repositories for a mirror."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Admission:
     deny: Sequence[str] = ()
 
     def admits(self, repo: RepoId) -> bool:
-        """Whether `repo` is taken."""
+        """Whether the lists admit `repo`."""
 
         def matches(patterns: Sequence[str]) -> bool:
             return any(fnmatchcase(repo.value, pattern) for pattern in patterns)

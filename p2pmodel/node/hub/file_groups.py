@@ -1,4 +1,4 @@
-"""Which files of a snapshot are wanted together: who asks for one shard will ask for the others."""
+"""Groups of files that are downloaded together: a client that requests one shard requests the others next."""
 
 import glob
 import re
@@ -7,13 +7,13 @@ from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 
 LARGE = 16 * MIB
-"""Bytes above which a file is brought for its own sake. The smaller ones (settings, tokenizers) are brought at once."""
+"""Bytes above which a file belongs to a group of its kind. All smaller files (settings, tokenizers) are one group."""
 
 
 def group_of(manifest: Manifest, file: ManifestFile) -> Selection:
-    """The files to bring when `file` is asked for: all that are small, or those whose names differ in numbers only.
+    """The files to download when `file` is requested: all small ones, or those whose names differ only in numbers.
 
-    The groups of a manifest are disjoint, and few: asking for all its files one after another makes few selections.
+    The groups of a manifest are disjoint and few: requests for all its files, one by one, make few selections.
     """
     large = {_numbered(each.path) for each in manifest.files if each.size > LARGE}
     own = _numbered(file.path)
@@ -23,5 +23,5 @@ def group_of(manifest: Manifest, file: ManifestFile) -> Selection:
 
 
 def _numbered(path: str) -> str:
-    """The pattern of `path` with any digits in the place of its digits."""
+    """A pattern for `path` in which every digit matches any digit."""
     return re.sub("[0-9]", "[0-9]", glob.escape(path))

@@ -1,4 +1,4 @@
-"""Whom a node asks what it does not hold: the coordinators, whose torrent brings its manifest, then the mirrors."""
+"""Manifests that a node does not hold: from a coordinator, whose torrent contains it, else from the mirrors."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Self
@@ -34,21 +34,21 @@ class ManifestSource:
 
     @property
     def takes_client_tokens(self) -> bool:
-        """Whether there is a mirror to which a client's own token may be passed on."""
+        """Whether a mirror accepts the tokens of clients."""
         return self.origin is not None and any(mirror.takes_client_tokens for mirror in self._settings.mirrors)
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """As `Teller`."""
+        """As `RevisionSource`."""
         metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
         return metainfo.manifest if metainfo is not None else await self._mirrors(str(ref)).manifest(ref)
 
-    def relay(self, question: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
-        """As `Origin.relay`. Raises Offline if no mirror may be asked."""
-        return self._mirrors(question.path.raw).relay(question)
+    def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
+        """As `Origin.relay`. Raises Offline if requests to mirrors are disabled."""
+        return self._mirrors(request.path.raw).relay(request)
 
     async def opens(self, repo: RepoId) -> bool:
-        """Whether the node may have `repo` by itself: a coordinator knows it, or a mirror gives it a file for its own
-        token. A listing is no proof: of a gated repository everybody may see one."""
+        """Whether the node itself may read `repo`: a coordinator lists it, or a mirror serves a file of it for the
+        node's own token. A listing is no proof: gated repositories have public ones."""
         ref = Reference(repo, DEFAULT_REVISION)
         try:
             metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
@@ -65,5 +65,5 @@ class ManifestSource:
 
     def _mirrors(self, what: str) -> Origin:
         if self.origin is None:
-            raise Offline(f"{what} is not known here, and no mirror may be asked", hint="unset HF_HUB_OFFLINE")
+            raise Offline(f"{what} is not in the cache, and no mirror may be asked", hint="unset HF_HUB_OFFLINE")
         return self.origin

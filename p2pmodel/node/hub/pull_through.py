@@ -1,7 +1,7 @@
-"""The pull-through mirror: a cache that brings from upstream what it is asked for, each file once, whoever asks.
+"""The pull-through mirror: a cache that downloads from upstream the files that clients request, each once.
 
-A file is pulled when somebody first asks for its bytes, and goes on being pulled for `LINGER` seconds after the last
-who wanted it has left: a client that comes back resumes. What was pulled stays on disk for the next time.
+A download begins with the first request for bytes of a file, and goes on for `LINGER` seconds after the last client has
+left: a client that comes back resumes. Downloaded bytes stay on disk for the next download.
 """
 
 import asyncio
@@ -32,20 +32,20 @@ from p2pmodel.store.state.sync_log import SyncLog
 ALL = Admission()
 
 LINGER = 30.0
-"""Seconds for which a pull goes on when nobody wants it any more."""
+"""Seconds for which a download goes on without clients."""
 
 LOCK_PATIENCE = 30.0
 """Seconds to wait for the hub's lock of a blob that another process is downloading."""
 
 PART_SIZE = 4 << 20
-"""Longest request to upstream: files that are asked for at the same time take turns after each."""
+"""Bytes of the longest request to upstream: concurrent downloads take turns after each request."""
 
 
 class PullThrough:
-    """`async with` opens and closes it; closing stops the pulls, and the next run resumes them.
+    """`async with` opens and closes it; closing stops the downloads, and the next run resumes them.
 
-    `max_bytes` bounds the cache: what was served longest ago makes room for what is asked for. `rules` say which
-    repositories there are for clients. Every file pulled is recorded in `log` before it is published.
+    `max_bytes` limits the cache: the files served longest ago are evicted. `rules` admit repositories. Every downloaded
+    file is recorded in `log` before it is published.
     """
 
     def __init__(
@@ -86,36 +86,32 @@ class PullThrough:
         await self._stack.aclose()
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of upstream, or was last known to. Raises what upstream answers, and RepoNotFound for
-        what the rules do not admit."""
+        """The manifest of `ref` upstream, or the last known one. Raises what upstream answers, and RepoNotFound for
+        repositories that the rules do not admit."""
         self.check(ref.repo)
         return await self._upstream.manifest(ref)
 
     def check(self, repo: RepoId) -> None:
-        """Raise RepoNotFound unless the rules admit `repo`, whether it is in the cache or not."""
+        """Raise RepoNotFound unless the rules admit `repo`, also if it is in the cache."""
         if not self._rules.admits(repo):
-            raise RepoNotFound(f"{repo} is not among the repositories of this mirror")
+            raise RepoNotFound(f"this mirror does not admit {repo}")
 
     def repo(self, manifest: Manifest) -> RepoCache:
         """Where the files of `manifest` go."""
         return self.cache.repo(manifest.repo)
 
-    def tainted(self, manifest: Manifest, file: ManifestFile) -> bool:
-        """Whether clients may hold wrong bytes of `file`, so that a part of it may not be served. Touches the disk."""
-        return self.repo(manifest).recently_corrupt(file)
-
-    def show(self, manifest: Manifest, file: ManifestFile) -> None:
-        """`file`, whose blob is here, was asked for as part of `manifest`: it belongs into that snapshot. Blocks."""
+    def cache_hit(self, manifest: Manifest, file: ManifestFile) -> None:
+        """Link `file`, whose blob is in the cache, into the snapshot of `manifest`, and mark it as served. Blocks."""
         repo = self.repo(manifest)
         add_to_snapshot(repo, manifest, file)
         repo.served.renew(file)
 
     def serving(self, manifest: Manifest, file: ManifestFile) -> AbstractContextManager[None]:
-        """While the context lasts, `file` is not removed to make room."""
-        return self._budget.keeping((manifest.repo, file.etag))
+        """Do not evict `file` while the context lasts."""
+        return self._budget.in_use((manifest.repo, file.etag))
 
     async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
-        """Whoever asks for headers alone may want no more than that: nothing is pulled for them."""
+        """Nothing: a request for headers alone downloads nothing."""
 
     @asynccontextmanager
     async def reader(self, manifest: Manifest, file: ManifestFile) -> AsyncIterator[GrowingFileReader]:

@@ -1,4 +1,4 @@
-"""Keeping whole snapshots in a mirror's cache up to date: what changed is moved, the rest is adopted by its hash."""
+"""Synchronisation of whole snapshots into a mirror's cache: changed files are downloaded, the rest adopted by hash."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from p2pmodel.store.state.sync_log import SyncLog
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """One snapshot that is whole here. `before` is the commit its revision was here, `moved` and `kept` are bytes."""
+    """One synchronised snapshot. `before`: the former commit of its revision in the cache. `moved`, `kept`: bytes."""
 
     ref: Reference
     manifest: Manifest
@@ -35,7 +35,7 @@ class SyncResult:
 
 
 class MirrorSync:
-    """Rounds over references; `on_synced` is called for each snapshot as it is whole, `log` has each file pulled."""
+    """Rounds over references. `on_synced` is called for each complete snapshot; `log` records each downloaded file."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class MirrorSync:
         self._cache = HubCache(settings.cache_dir)
 
     async def once(self, refs: Sequence[Reference]) -> None:
-        """Sync every one of `refs`, one after the other; at the end raise what kept some of them from it."""
+        """Sync all of `refs`, one after the other. Raises at the end if some failed."""
         if self._settings.offline:
-            raise Unavailable("HF_HUB_OFFLINE forbids asking a mirror", hint="unset it")
+            raise Unavailable("HF_HUB_OFFLINE disables requests to mirrors", hint="unset it")
         await asyncio.to_thread(check_writable, self._settings.cache_dir)
         await asyncio.to_thread(self._log.check_end)
         failures: list[tuple[Reference, P2PModelError]] = []
@@ -72,8 +72,8 @@ class MirrorSync:
             raise _summary(failures, len(refs))
 
     async def every(self, seconds: float, listed: Callable[[], Sequence[Reference]]) -> None:
-        """Sync what `listed` says, at once and then every `seconds`; a failure is a note, and the next round tries
-        again. A round that takes longer is followed by the next at once."""
+        """Sync the references that `listed` returns, at once and then every `seconds`. A failure is a note, and the
+        next round tries again. A round that takes longer is followed by the next at once."""
         while True:
             began = time.monotonic()
             try:
@@ -84,9 +84,7 @@ class MirrorSync:
 
     async def _sync(self, ref: Reference, origin: Origin) -> SyncResult:
         if not self._rules.admits(ref.repo):
-            raise InvalidInput(
-                f"{ref.repo} is not among the repositories this mirror takes", hint="see --allow, --deny"
-            )
+            raise InvalidInput(f"this mirror does not admit {ref.repo}", hint="see --allow, --deny")
         began = time.monotonic()
         manifest = await origin.manifest(ref)
         asked = time.time()
@@ -94,8 +92,8 @@ class MirrorSync:
         before = await asyncio.to_thread(repo.resolve, ref.revision)
         refs = () if ref.pinned else (ref.revision,)
         async with one_at_a_time(repo, manifest.commit, self._reporter):
-            mirroring = MirrorCopy(origin, repo, manifest, self._reporter, log=self._log)
-            done = await mirroring.run(manifest.files, refs)
+            copy = MirrorCopy(origin, repo, manifest, self._reporter, log=self._log)
+            done = await copy.run(manifest.files, refs)
         await asyncio.to_thread(remember, repo, manifest, ref.revision, asked)
         path = repo.snapshot(manifest.commit)
         return SyncResult(ref, manifest, path, before, done.from_mirrors, done.from_cache, time.monotonic() - began)

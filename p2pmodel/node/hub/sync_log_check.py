@@ -1,4 +1,4 @@
-"""Checking a mirror's sync log, here or over HTTP, as it comes: a log of years need not fit into memory."""
+"""Verification of a mirror's sync log, from a file or over HTTP, line by line: years of log need not fit in memory."""
 
 import asyncio
 from pathlib import Path
@@ -15,9 +15,9 @@ ANSWER_WITHIN = 30.0
 
 
 async def check_log(where: str, token: str | None = None, *, expect: str | None = None) -> LogHead:
-    """Check every line of the log at `where`, a file or the URL of `/sync-log`; one must have the hash `expect`.
+    """Check every line of the log at `where`, a file or the URL of `/sync-log`; one line must have the hash `expect`.
 
-    Raises IntegrityError naming the first line that is wrong; LocalResource, Unavailable, NotFound or AccessDenied if
+    Raises IntegrityError for the first wrong line; LocalResource, Unavailable, NotFound or AccessDenied if
     it cannot be read.
     """
     if not where.startswith(("http://", "https://")):
@@ -37,9 +37,9 @@ async def check_log(where: str, token: str | None = None, *, expect: str | None 
 
 def _check_status(answer: aiohttp.ClientResponse, where: str) -> None:
     if answer.status in (401, 403):
-        raise AccessDenied(f"{printable(where)} wants a token", hint="give --token-file or --token-env")
+        raise AccessDenied(f"{printable(where)} needs a token", hint="give --token-file or --token-env")
     if answer.status != 200:
-        raise NotFound(f"there is no sync log at {printable(where)} (HTTP {answer.status})")
+        raise NotFound(f"no sync log at {printable(where)} (HTTP {answer.status})")
 
 
 async def _check_lines(content: aiohttp.StreamReader, checking: LogCheck) -> LogHead:

@@ -1,7 +1,7 @@
-"""Which models a node's clients may have for their own token alone.
+"""Models that clients of a node may read only with their own token.
 
-The node serves what its own tokens open, or its cluster holds, to all who reach it. What a client's token opened and
-the node's did not may have come into a shared cache by that client; here it is remembered not to be served from there.
+The node serves every client the models that its own tokens open or that its cluster holds. A model that only a
+client's token opened may be in a shared cache because of that client: it is recorded here and not served from there.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from p2pmodel.core.single_flight import SingleFlight
 from p2pmodel.store.state.withheld import Withheld
 
 PATIENCE = 3.0
-"""Seconds that a client waits for the answer; it is kept for the next one."""
-ASK_EVERY = 60.0
-"""Seconds after which it is asked again whether the node may have a model that is withheld."""
+"""Seconds that a client waits for the check; its result is kept for the next request."""
+CHECK_EVERY = 60.0
+"""Seconds between two checks whether the node itself may read a withheld model."""
 
 
 class TokenScope:
-    """`opens` says whether the node may have a model by itself, as asked now."""
+    """`opens(repo)` checks whether the node itself may read a model."""
 
     def __init__(
         self,
@@ -32,27 +32,27 @@ class TokenScope:
         self._withheld = withheld
         self._opens = opens
         self._now = now
-        self._asking: SingleFlight[RepoId, None] = SingleFlight()
-        self._asked: dict[RepoId, float] = {}
+        self._checks: SingleFlight[RepoId, None] = SingleFlight()
+        self._checked: dict[RepoId, float] = {}
 
     async def close(self) -> None:
-        """Stop asking."""
-        await self._asking.close()
+        """Cancel running checks."""
+        await self._checks.close()
 
     async def withholds(self, repo: RepoId) -> bool:
-        """Whether only who brings a token for `repo` may have it."""
-        if self._withheld.covers(repo) and self._now() - self._asked.get(repo, float("-inf")) >= ASK_EVERY:
-            self._asked[repo] = self._now()
+        """Whether `repo` is served only to clients with a token for it."""
+        if self._withheld.covers(repo) and self._now() - self._checked.get(repo, float("-inf")) >= CHECK_EVERY:
+            self._checked[repo] = self._now()
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
-                    await self._asking.join(repo, lambda: self._ask(repo))
+                    await self._checks.join(repo, lambda: self._check(repo))
         return self._withheld.covers(repo)
 
     async def withhold(self, repo: RepoId) -> None:
         """A client's token opened `repo`, and the node's did not. Durable on return."""
-        self._asked[repo] = self._now()
+        self._checked[repo] = self._now()
         await asyncio.to_thread(self._withheld.add, repo)
 
-    async def _ask(self, repo: RepoId) -> None:
+    async def _check(self, repo: RepoId) -> None:
         if await self._opens(repo):
             await asyncio.to_thread(self._withheld.drop, repo)

@@ -1,9 +1,9 @@
-"""What upstream says revisions are: remembered on disk, asked again when old, kept while upstream cannot be asked.
+"""Revisions as upstream defines them: recorded on disk, refreshed when old, and used while upstream does not answer.
 
-- A commit never changes: known once, it is never asked for again.
-- A branch is asked for again `ttl` seconds after it last was. Meanwhile, and whenever upstream does not answer, what
-  is known is served (stale-if-error). "There is no such thing" and "you may not" are answers and are passed on.
-- What came to this cache without upstream (an import) stays here whatever upstream says.
+- A commit never changes: once known, it is not requested again.
+- A branch is requested again after `ttl` seconds. Until then, and whenever upstream does not answer, the recorded
+  revision is served (stale-if-error). "Not found" and "access denied" are answers and are passed on.
+- A snapshot that came into the cache without upstream (an import) stays, whatever upstream answers.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from p2pmodel.store.state.revisions import known_revision, remember
 
 METADATA_TTL = 72 * 3600.0
 
-PATIENT_FOR = 5.0
-"""Seconds a client waits for upstream when there is something older to serve: half of what hub clients wait."""
+STALE_AFTER = 5.0
+"""Seconds to wait for upstream while an older revision can be served: half of the timeout of hub clients."""
 
-ASK_AT_ONCE = 8
+REQUESTS_AT_ONCE = 8
 FAILURE_KEPT = 10.0
-"""Seconds for which upstream is not asked again for what it just failed to tell."""
+"""Seconds after a failed request before upstream is requested again."""
 
 _KEEP_MANIFESTS = 64
 _KEEP_FAILURES = 1024
@@ -38,7 +38,7 @@ _KEEP_FAILURES = 1024
 
 @dataclass(frozen=True, slots=True)
 class _CachedRevision:
-    """What this cache knows of a revision. `own`: without upstream. `checked`: seconds since 1970."""
+    """A revision in this cache. `own`: it came without upstream. `checked`: seconds since 1970."""
 
     manifest: Manifest
     checked: float
@@ -46,14 +46,14 @@ class _CachedRevision:
 
 
 class RevisionSource(Protocol):
-    """Somebody who knows what a reference consists of."""
+    """A source of manifests."""
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of now. Raises as `Origin.manifest` does."""
+        """The manifest of `ref` now. Raises as `Origin.manifest`."""
 
 
 class UpstreamRevisions:
-    """Answers what a reference consists of, from the cache's memory or from `origin`."""
+    """Manifests of references, from the cache's records or from `origin`."""
 
     def __init__(
         self,
@@ -69,29 +69,29 @@ class UpstreamRevisions:
         self._reporter = reporter
         self._ttl = ttl
         self._clock = clock
-        self._asking: SingleFlight[Reference, Manifest] = SingleFlight()
-        self._slots = asyncio.Semaphore(ASK_AT_ONCE)
+        self._requests: SingleFlight[Reference, Manifest] = SingleFlight()
+        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._manifests: LRUCache[tuple[RepoId, str], Manifest] = LRUCache(_KEEP_MANIFESTS)
         self._lock = threading.Lock()
         self._failures: TTLCache[Reference, P2PModelError] = TTLCache(_KEEP_FAILURES, FAILURE_KEPT, timer=clock)
 
     async def close(self) -> None:
-        """Stop asking."""
-        await self._asking.close()
+        """Cancel running requests."""
+        await self._requests.close()
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of. Raises as `Origin.manifest` does if nothing is known of it here."""
+        """The manifest of `ref`. Raises as `Origin.manifest` if the cache has no record of it."""
         kept = self._known(ref.repo, ref.revision)
         if kept is not None:
             return kept
         held = await asyncio.to_thread(self._held, ref)
         if held is None:
-            return await self._ask(ref)
+            return await self._request(ref)
         if ref.pinned or 0 <= self._clock() - held.checked < self._ttl:
             return held.manifest
         try:
-            async with asyncio.timeout(PATIENT_FOR):
-                return await self._ask(ref)
+            async with asyncio.timeout(STALE_AFTER):
+                return await self._request(ref)
         except TimeoutError:
             return held.manifest
         except P2PModelError as error:
@@ -99,11 +99,11 @@ class UpstreamRevisions:
                 raise
             return held.manifest
 
-    async def _ask(self, ref: Reference) -> Manifest:
+    async def _request(self, ref: Reference) -> Manifest:
         error = self._failures.get(ref)
         if error is not None:
             raise error.with_traceback(None)
-        return await self._asking.join(ref, lambda: self._look_up(ref))
+        return await self._requests.join(ref, lambda: self._look_up(ref))
 
     async def _look_up(self, ref: Reference) -> Manifest:
         try:
@@ -112,7 +112,7 @@ class UpstreamRevisions:
         except P2PModelError as error:
             self._failures[ref] = error
             if not isinstance(error, NotFound):
-                self._reporter.note(f"upstream does not tell what {ref} is: {error}")
+                self._reporter.note(f"upstream has no answer for {ref}: {error}")
             raise
         self._failures.pop(ref, None)
         await asyncio.to_thread(remember, self._cache.repo(ref.repo), manifest, ref.revision, self._clock())
@@ -120,7 +120,7 @@ class UpstreamRevisions:
         return manifest
 
     def _held(self, ref: Reference) -> _CachedRevision | None:
-        # The cache remembers every repository it is asked for: names that strangers invent must not get there.
+        # The cache keeps an object for every repository requested of it: names invented by clients must not get there.
         if not (self._cache.root / ref.repo.cache_folder).is_dir():
             return None
         repo = self._cache.repo(ref.repo)

@@ -1,4 +1,4 @@
-"""Letting nginx send the blobs: an answer without a body that names the file (X-Accel-Redirect)."""
+"""Delivery of blobs by nginx: an answer without a body that names the file (X-Accel-Redirect)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +12,16 @@ from p2pmodel.http.ranges import not_modified
 from p2pmodel.service.hub.published import PublishedSnapshot
 
 ACCEL_FROM = 1 << 20
-"""Smaller files are sent by us, so that nginx can compress those that are text."""
+"""Bytes from which nginx sends a file. Smaller ones are sent from here, so that nginx can compress text."""
 
 
 class Accel:
-    """nginx in front has an internal location `prefix` (as `/_blobs/`) whose alias is the cache at `root`."""
+    """nginx before this server has an internal location `prefix` (as `/_blobs/`), an alias of the cache at `root`."""
 
     def __init__(self, prefix: str, root: Path) -> None:
         if not (prefix.startswith("/") and prefix.endswith("/") and prefix == quote(prefix)):
             raise InvalidInput(
-                "--accel is a path that begins and ends with a slash", hint="for example --accel /_blobs/"
+                "--accel must be a path that begins and ends with a slash", hint="for example --accel /_blobs/"
             )
         self._prefix = prefix
         self._root = root
@@ -29,7 +29,7 @@ class Accel:
     def answer(
         self, request: web.Request, snapshot: PublishedSnapshot, file: ManifestFile, headers: Mapping[str, str]
     ) -> web.Response | None:
-        """The answer to a GET of `file`, which nginx completes, ranges included; None if it is not for nginx.
+        """The answer to a GET of `file`, which nginx completes, ranges included; None if nginx cannot send it.
 
         Touches the disk: call in a thread.
         """

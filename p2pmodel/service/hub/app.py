@@ -1,16 +1,16 @@
-"""A Hugging Face hub endpoint over a local hub cache: what `HF_ENDPOINT`, webseed clients and peers can ask.
+"""A Hugging Face hub endpoint over a local hub cache, for `HF_ENDPOINT`, web seed clients and peers.
 
-Read-only. It never redirects, knows nothing of Xet, and lets no client complete a file that is not verified. Routes,
-as the hub has them (`id` of one or two segments, `rev` a branch, tag, refs/pr/N or commit):
+Read-only. It never redirects, has no Xet, and lets no client complete a file that is not verified. Routes as on the hub
+(`id` of one or two segments, `rev` a branch, tag, refs/pr/N or commit):
 
     GET       /api/models/{id}[/revision/{rev}]        ?blobs=true
     GET       /api/models/{id}/tree/{rev}[/{directory}] ?recursive=true&limit=N&cursor=C
     GET       /api/models/{id}/refs
     POST      /api/models/{id}/paths-info/{rev}        form or JSON: paths
     GET HEAD  /{id}/resolve/{rev}/{path}               one Range
-    any       /api/datasets/..., /datasets/..., and of spaces     501: it is about models, unless it has a `relay`
+    any       /api/datasets/..., /datasets/..., and of spaces     501: models only, unless there is a `relay`
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
-    GET       /sync-log                                what came from upstream, in hash-chained JSON lines
+    GET       /sync-log                                files synced from upstream, in hash-chained JSON lines
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from p2pmodel.service.hub.sync_log_route import sync_log_route
 from p2pmodel.store.cache import HubCache
 
 PAGE = 1000
-"""Entries in a page of a tree, unless the client asks for fewer."""
+"""Entries per page of a tree, unless the client requests fewer."""
 
 MAX_PAD = 16 << 20
 """Longest pad file served, in bytes: a pad is shorter than a piece."""
@@ -57,18 +57,18 @@ _COMPRESS_FROM = 1024
 
 
 class RequestRelay(Protocol):
-    """Who answers what is not about models, and may answer what is."""
+    """Answers requests that are not about models, and optionally those that are."""
 
     async def models(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The middleware around what is asked about models."""
+        """The middleware of the model routes."""
 
     def routes(self) -> list[web.RouteDef]:
-        """All else."""
+        """All other routes."""
 
 
 async def _other(request: web.Request) -> web.Response:
-    what = f"{request.path} is not about a model, and models are all that this endpoint serves"
-    return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for it")
+    what = f"this endpoint serves models only, not {request.path}"
+    return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for this request")
 
 
 _REFUSED = [
@@ -92,11 +92,11 @@ def hub_endpoint(
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
-    It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` bounds what is sent of
-    files, over all connections. `upstream`, whose cache it then is, brings what the cache lacks. `sync_log` is served
-    as /sync-log. `accel` is the path at which nginx in front has the cache: it then sends the blobs. `access` keeps out
-    the pages that a browser on this machine shows. `relay` sees what is asked about models, and answers all else.
-    `http` says how often and how slowly one may ask.
+    It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` limits the bytes/s of
+    files over all connections. `upstream`, which uses the same cache, downloads missing files. `sync_log` is served as
+    /sync-log. `accel` is the path at which nginx, before this server, has the cache: nginx then sends the blobs.
+    `access` keeps out web pages in a browser on this machine. `relay` wraps the model routes and has all others. `http`
+    limits the rate of requests and the time for their bodies.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -139,8 +139,8 @@ class _HubHandlers:
         ]
 
     async def _snapshot(self, request: web.Request, revision: str | None = None) -> PublishedSnapshot:
-        wanted = revision or request.match_info.get("revision", DEFAULT_REVISION)
-        return await self._library.snapshot(request.match_info["repo"], wanted)
+        chosen = revision or request.match_info.get("revision", DEFAULT_REVISION)
+        return await self._library.snapshot(request.match_info["repo"], chosen)
 
     async def model_info(self, request: web.Request) -> web.Response:
         snapshot = await self._snapshot(request)
@@ -148,8 +148,8 @@ class _HubHandlers:
         return await _json(request, lambda: metadata.model_info(snapshot.manifest, blobs=blobs))
 
     async def refs(self, request: web.Request) -> web.Response:
-        held = await self._library.refs(request.match_info["repo"])
-        return await _json(request, lambda: metadata.refs(held))
+        refs = await self._library.refs(request.match_info["repo"])
+        return await _json(request, lambda: metadata.refs(refs))
 
     async def paths_info(self, request: web.Request) -> web.Response:
         paths = await _posted_paths(request)
@@ -157,7 +157,7 @@ class _HubHandlers:
         return await _json(request, lambda: metadata.paths_info(snapshot.manifest, paths))
 
     async def tree(self, request: web.Request) -> web.Response:
-        # A cursor names the commit of the first page: a branch that moves meanwhile does not mix two listings.
+        # A cursor contains the commit of the first page: a branch that moves meanwhile does not mix two listings.
         commit, start = _cursor(request)
         snapshot = await self._snapshot(request, commit)
         directory = request.match_info.get("path", "").rstrip("/")
@@ -182,25 +182,25 @@ class _HubHandlers:
                 content = Content(int(pad[1]), f"pad-{int(pad[1])}", None, {"X-Repo-Commit": commit})
                 return await answer(request, content, pace=self._pace)
             message = f"{snapshot.manifest.repo} has no file '{printable(path)}' at {commit}"
-            # With the commit, clients remember for ever that there is no such file: only if we know.
+            # With the commit, clients record for ever that the file does not exist: sent only if the list is complete.
             known = commit if snapshot.complete_list else None
             return refusal(HTTPStatus.NOT_FOUND, message, code="EntryNotFound", commit=known)
         headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
         async with self._library.opened(snapshot, file, body=request.method == "GET") as opened:
             content = Content(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
             if self._accel and request.method == "GET" and opened.ready is None and opened.ranges:
-                handed_over = await asyncio.to_thread(self._accel.answer, request, snapshot, file, headers)
-                if handed_over is not None:
-                    return handed_over
+                delegated = await asyncio.to_thread(self._accel.answer, request, snapshot, file, headers)
+                if delegated is not None:
+                    return delegated
             return await answer(request, content, pace=self._pace)
 
 
 def public_url(request: web.Request) -> URL:
-    """The URL as the client knows it: TLS may end in front of us. A client that lies about it misleads itself."""
+    """The URL that the client used: a proxy may terminate TLS. A client that forges the header affects only itself."""
     try:
         url = request.url
     except ValueError:
-        raise InvalidInput("the Host header is not a host") from None
+        raise InvalidInput("invalid Host header") from None
     return url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else url
 
 
@@ -211,7 +211,7 @@ def _flag(request: web.Request, name: str) -> bool:
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", str(PAGE))
     if not re.fullmatch(r"[0-9]{1,6}", text) or not int(text):
-        raise InvalidInput(f"limit is a number from 1 to {PAGE}")
+        raise InvalidInput(f"limit must be a number from 1 to {PAGE}")
     return min(int(text), PAGE)
 
 
@@ -221,14 +221,14 @@ def _cursor(request: web.Request) -> tuple[str | None, int]:
         return None, 0
     match = re.fullmatch(r"([0-9a-f]{40})\.([0-9]{1,9})", text)
     if match is None:
-        raise InvalidInput("the cursor is not one of this server's", hint="follow the Link header of the page before")
+        raise InvalidInput("invalid cursor", hint="follow the Link header of the previous page")
     return match[1], int(match[2])
 
 
 async def _posted_paths(request: web.Request) -> list[str]:
     """The `paths` of a form or of a JSON object."""
     paths: Any = None
-    with suppress(ValueError, LookupError, RecursionError):  # what is not in the encoding, or the charset, that it says
+    with suppress(ValueError, LookupError, RecursionError):  # a body that is not in its declared encoding or charset
         if request.content_type == "application/json":
             body = await request.json()
             paths = body.get("paths") if isinstance(body, dict) else None
@@ -236,7 +236,7 @@ async def _posted_paths(request: web.Request) -> list[str]:
             paths = (await request.post()).getall("paths", [])
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise InvalidInput("paths-info needs 'paths', a list of texts")
+        raise InvalidInput("paths-info needs 'paths', a list of strings")
     return paths
 
 

@@ -1,4 +1,4 @@
-"""Refusals as hub clients understand them: X-Error-Code, X-Error-Message, and the token check that comes first."""
+"""Error answers that hub clients understand (X-Error-Code, X-Error-Message), and the token check."""
 
 import hmac
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from p2pmodel.http.error_responses import answerable
 from p2pmodel.os_errors import translate
 
 RETRY_AFTER = 5
-"""Seconds after which a client may ask again for what is not here now."""
+"""Seconds after which a client may request an unavailable file again."""
 
 _CODES: dict[type[P2PModelError], str] = {
     RepoNotFound: "RepoNotFound",
@@ -32,7 +32,7 @@ _CODES: dict[type[P2PModelError], str] = {
 def refusal(
     status: int, message: str, *, code: str | None = None, commit: str | None = None, retry_after: int = RETRY_AFTER
 ) -> web.Response:
-    """An error answer. `code` picks the exception the client raises; `commit` lets it remember an absent file.
+    """An error answer. `code` selects the exception that the client raises; `commit` lets it record an absent file.
     `retry_after` (seconds) goes with 429 and 503."""
     headers = {"X-Error-Message": " ".join(message.encode("ascii", "replace").decode().split())}
     if code is not None:
@@ -48,14 +48,14 @@ def refusal(
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what handlers raise."""
+    """Answer the errors that handlers raise."""
     try:
         return await handler(request)
     except web.HTTPError as error:
         return refusal(error.status, error.reason)
     except web.HTTPException:
         raise
-    except Exception as error:  # the edge: whatever it is, a client is answered
+    except Exception as error:  # the edge: the client gets an answer to every error
         if not answerable(request):
             raise
         known = translate(error)
@@ -64,7 +64,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def guard(access: Access) -> Middleware:
-    """The middleware that admits whom `access` does; it stands inside `errors`."""
+    """The middleware that applies `access`; it belongs inside `errors`."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -75,10 +75,10 @@ def guard(access: Access) -> Middleware:
 
 
 def bearer(token: str) -> Middleware:
-    """The middleware that admits only `Authorization: Bearer <token>`; it stands inside `errors`.
+    """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
 
-    Without a token the answer is the hub's for what an anonymous user may not see (the client raises
-    RepositoryNotFoundError, whose text tells to log in); with a wrong one the hub's for invalid credentials.
+    Without a token the answer is the hub's for private repositories (the client raises RepositoryNotFoundError, with
+    the advice to log in); with a wrong token it is the hub's for invalid credentials.
     """
     expected = f"Bearer {token}".encode()
 

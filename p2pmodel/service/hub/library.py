@@ -1,4 +1,4 @@
-"""Where a hub endpoint's snapshots come from: the cache alone, or the cache with an upstream behind it."""
+"""The snapshots of a hub endpoint: from the cache alone, or from the cache with an upstream behind it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,18 +20,18 @@ from p2pmodel.errors import (
     Unavailable,
 )
 from p2pmodel.service.hub.published import PublishedCache, PublishedSnapshot
-from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFileReader
 
 _KEEP_SNAPSHOTS = 64
+
 PATIENCE = 8.0
-"""Seconds in which it must be known what a revision is: hub clients wait 10."""
+"""Seconds in which a revision must be resolved: hub clients wait 10."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedContent:
-    """A file to serve from. `ready(offset)`: wait for that byte, and how far may be read from there; None if all is
-    there. `ranges`: whether a part of it may be served."""
+    """An opened file. `ready(offset)` waits for that byte and returns the end of the readable bytes; None: all are.
+    `ranges`: whether parts of it may be served."""
 
     file: BinaryIO | None
     ready: Callable[[int], Awaitable[int]] | None = None
@@ -39,30 +39,30 @@ class OpenedContent:
 
 
 class Library(Protocol):
-    """What the endpoint needs to know. Raises what hub clients understand: RepoNotFound, RevisionNotFound, ..."""
+    """What the endpoint serves. Raises errors that hub clients understand: RepoNotFound, RevisionNotFound, ..."""
 
     async def snapshot(self, repo: str, revision: str) -> PublishedSnapshot:
         """The snapshot of `repo` at a branch, tag, pull request or commit."""
 
     async def refs(self, repo: str) -> dict[str, str]:
-        """Ref names and commits."""
+        """Ref names of `repo`, and the commits they point to."""
 
     def opened(
         self, snapshot: PublishedSnapshot, file: ManifestFile, *, body: bool
     ) -> AbstractAsyncContextManager[OpenedContent]:
-        """`file` for one answer; without `body` only its headers are wanted."""
+        """`file` for one answer; without `body` for its headers alone."""
 
 
 class CacheLibrary:
-    """What the cache holds, and nothing else."""
+    """The snapshots in the cache, and nothing else."""
 
     def __init__(self, published: PublishedCache) -> None:
         self._published = published
 
     async def snapshot(self, repo: str, revision: str) -> PublishedSnapshot:
         """As `Library`."""
-        kept = self._published.kept(repo, revision)  # a thread's turn costs more than to serve a small file
-        return kept if kept is not None else await asyncio.to_thread(self._published.snapshot, repo, revision)
+        recent = self._published.recent(repo, revision)  # a thread costs more than serving a small file
+        return recent if recent is not None else await asyncio.to_thread(self._published.snapshot, repo, revision)
 
     async def refs(self, repo: str) -> dict[str, str]:
         """As `Library`."""
@@ -76,13 +76,13 @@ class CacheLibrary:
         *,
         body: bool,  # noqa: ARG002
     ) -> AsyncIterator[OpenedContent]:
-        """As `Library`. Unavailable if the blob is not here, whatever is wanted of it."""
+        """As `Library`. Raises Unavailable if the blob is not in the cache, also for headers alone."""
         with await asyncio.to_thread(snapshot.open, file) as blob:
             yield OpenedContent(blob)
 
 
 class SeededLibrary(CacheLibrary):
-    """Of what the cache holds, the `seeded` commits alone."""
+    """The `seeded` commits of the cache alone."""
 
     def __init__(self, published: PublishedCache) -> None:
         super().__init__(published)
@@ -92,45 +92,39 @@ class SeededLibrary(CacheLibrary):
         """As `Library`."""
         found = await super().snapshot(repo, revision)
         if (found.manifest.repo, found.manifest.commit) not in self.seeded:
-            raise RepoNotFound(f"{found.manifest.repo}@{found.manifest.commit} is not seeded here")
+            raise RepoNotFound(f"{found.manifest.repo}@{found.manifest.commit} is not seeded by this node")
         return found
 
     async def refs(self, repo: str) -> dict[str, str]:
         """As `Library`."""
-        held = await super().refs(repo)
-        return {name: commit for name, commit in held.items() if (RepoId(repo), commit) in self.seeded}
+        refs = await super().refs(repo)
+        return {name: commit for name, commit in refs.items() if (RepoId(repo), commit) in self.seeded}
 
 
 class ContentSupply(Protocol):
-    """Who brings what the cache lacks: a pull-through mirror, or the node of a daemon."""
+    """Downloads what the cache lacks: a pull-through mirror, or the node of a daemon."""
 
     async def manifest(self, ref: Reference) -> Manifest:
-        """What `ref` consists of. Raises as `Library.snapshot` does."""
+        """The manifest of `ref`. Raises as `Library.snapshot`."""
 
     def check(self, repo: RepoId) -> None:
-        """Raise RepoNotFound unless `repo` may be asked for."""
+        """Raise RepoNotFound unless `repo` is admitted."""
 
-    def repo(self, manifest: Manifest) -> RepoCache:
-        """Where the files of `manifest` go."""
-
-    def tainted(self, manifest: Manifest, file: ManifestFile) -> bool:
-        """Whether a part of `file` may not be served. Blocks."""
-
-    def show(self, manifest: Manifest, file: ManifestFile) -> None:
-        """`file`, which is here, was asked for as part of `manifest`. Blocks."""
+    def cache_hit(self, manifest: Manifest, file: ManifestFile) -> None:
+        """`file`, which is in the cache, was requested as part of `manifest`. Blocks."""
 
     def serving(self, manifest: Manifest, file: ManifestFile) -> AbstractContextManager[None]:
-        """While the context lasts, `file` is not removed."""
+        """Do not evict `file` while the context lasts."""
 
     async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
-        """Somebody asked for the headers of `file`, and is about to want it."""
+        """A client requested the headers of `file`: its bytes are likely to be next."""
 
     def reader(self, manifest: Manifest, file: ManifestFile) -> AbstractAsyncContextManager[GrowingFileReader]:
-        """Bring `file`; yields a view of what has come."""
+        """Download `file`; yields a reader that follows the download."""
 
 
 class UpstreamLibrary:
-    """What upstream has: the cache first, and what it lacks as it arrives."""
+    """The snapshots of upstream: files from the cache, and missing files while they are downloaded."""
 
     def __init__(self, upstream: ContentSupply, published: PublishedCache) -> None:
         self._upstream = upstream
@@ -138,19 +132,19 @@ class UpstreamLibrary:
         self._snapshots: LRUCache[tuple[RepoId, str], PublishedSnapshot] = LRUCache(_KEEP_SNAPSHOTS)
 
     async def snapshot(self, repo: str, revision: str) -> PublishedSnapshot:
-        """As `Library`; and Unavailable, AccessDenied and so on as upstream answers."""
+        """As `Library`. Also raises Unavailable, AccessDenied and so on, as upstream answers."""
         manifest = await self._upstream.manifest(_reference(repo, revision))
         key = manifest.repo, manifest.commit
-        kept = self._snapshots.get(key)
-        if kept is None:
+        snapshot = self._snapshots.get(key)
+        if snapshot is None:
             files = {file.path: file for file in manifest.files}
-            kept = self._snapshots[key] = PublishedSnapshot(
-                self._upstream.repo(manifest), manifest, files, complete_list=True
+            snapshot = self._snapshots[key] = PublishedSnapshot(
+                self._published.repo(manifest.repo), manifest, files, complete_list=True
             )
-        return kept
+        return snapshot
 
     async def refs(self, repo: str) -> dict[str, str]:
-        """As `Library`: those known here; if there are none, what upstream's main is."""
+        """As `Library`: the refs in the cache; if there are none, upstream's main."""
         reference = _reference(repo, "main")
         self._upstream.check(reference.repo)
         try:
@@ -162,13 +156,13 @@ class UpstreamLibrary:
     async def opened(
         self, snapshot: PublishedSnapshot, file: ManifestFile, *, body: bool
     ) -> AsyncIterator[OpenedContent]:
-        """As `Library`. Headers are known without the bytes; these are sent only to who wants them."""
+        """As `Library`. Headers need no bytes: only a request for the body downloads."""
         if not body:
             await self._upstream.expect(snapshot.manifest, file)
             yield OpenedContent(None)
             return
         with self._upstream.serving(snapshot.manifest, file):
-            ranges = not await asyncio.to_thread(self._upstream.tainted, snapshot.manifest, file)
+            ranges = not await asyncio.to_thread(snapshot.cache.recently_corrupt, file)
             blob = await asyncio.to_thread(self._from_cache, snapshot, file)
             if blob is None:
                 async with self._upstream.reader(snapshot.manifest, file) as reader:
@@ -178,11 +172,11 @@ class UpstreamLibrary:
                 yield OpenedContent(blob, ranges=ranges)
 
     def _from_cache(self, snapshot: PublishedSnapshot, file: ManifestFile) -> BinaryIO | None:
-        """The blob, shown in its snapshot; None if it is not here, or was just removed to make room."""
+        """The blob, linked into its snapshot; None if it is not in the cache, or was evicted a moment ago."""
         with ExitStack() as stack:
             try:
                 blob = stack.enter_context(snapshot.open(file))
-                self._upstream.show(snapshot.manifest, file)
+                self._upstream.cache_hit(snapshot.manifest, file)
             except (Unavailable, IntegrityError):
                 return None
             stack.pop_all()
@@ -190,24 +184,24 @@ class UpstreamLibrary:
 
 
 class NodeLibrary(UpstreamLibrary):
-    """What a node can get, and whatever its cache holds while nobody can be asked."""
+    """The snapshots that a node can download, and those in its cache while no source answers."""
 
     def __init__(self, supply: ContentSupply, published: PublishedCache, *, patience: float = PATIENCE) -> None:
         super().__init__(supply, published)
-        self._held = CacheLibrary(published)
+        self._cached = CacheLibrary(published)
         self._patience = patience
 
     async def snapshot(self, repo: str, revision: str) -> PublishedSnapshot:
-        """As `Library`; Unavailable while those who are asked take their time: they go on being asked."""
+        """As `Library`. Raises Unavailable after `patience` seconds; the requests to the sources go on."""
         try:
             async with asyncio.timeout(self._patience):
                 return await super().snapshot(repo, revision)
         except TimeoutError:
-            error: P2PModelError = Unavailable(f"nobody has said yet what {repo} is", hint="ask again")
+            error: P2PModelError = Unavailable(f"no source has answered yet for {repo}", hint="try again")
         except (Unavailable, NotFound) as refused:
             error = refused
         try:
-            return await self._held.snapshot(repo, revision)
+            return await self._cached.snapshot(repo, revision)
         except NotFound:
             raise error from None
 

@@ -1,4 +1,4 @@
-"""The JSON that hub clients read about a snapshot (Hugging Face hub API: model info, tree, paths-info, refs)."""
+"""JSON bodies about a snapshot (Hugging Face hub API: model info, tree, paths-info, refs)."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ def tree(manifest: Manifest, directory: str, *, recursive: bool) -> list[Entry] 
 
 
 def paths_info(manifest: Manifest, paths: Iterable[str]) -> list[Entry]:
-    """Body of `POST .../paths-info/{rev}`: the entries of those of `paths` that exist, each once."""
+    """Body of `POST .../paths-info/{rev}`: the entries of existing `paths`, each once."""
     wanted = dict.fromkeys(path.strip("/") for path in paths)
     files = {file.path: file for file in manifest.files}
     oids = tree_oids(manifest.files)
@@ -70,11 +70,11 @@ def paths_info(manifest: Manifest, paths: Iterable[str]) -> list[Entry]:
     return found
 
 
-def refs(held: Mapping[str, str]) -> Entry:
-    """Body of `GET .../refs` from ref names and commits. The cache does not tell tags from branches: all other
-    than pull requests and converts are given as branches."""
+def refs(commits: Mapping[str, str]) -> Entry:
+    """Body of `GET .../refs` from ref names and commits. The cache does not distinguish tags from branches: all refs
+    except pull requests and conversions are listed as branches."""
     body: Entry = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
-    for name, commit in sorted(held.items()):
+    for name, commit in sorted(commits.items()):
         kind, ref = "branches", f"refs/heads/{name}"
         if name.startswith("refs/"):
             kind, ref = ("pullRequests" if name.startswith("refs/pr/") else "converts"), name
@@ -84,7 +84,7 @@ def refs(held: Mapping[str, str]) -> Entry:
 
 
 def tree_oids(files: Sequence[ManifestFile]) -> dict[str, str]:
-    """The git tree id of every directory, '' the root: what git computes if no file is executable."""
+    """The git tree id of every directory ('' is the root), as git computes it for files that are not executable."""
     children: dict[str, list[tuple[bytes, bytes, str]]] = {"": []}
     for file in files:
         parent, _, name = file.path.rpartition("/")

@@ -1,4 +1,4 @@
-"""What a hub cache publishes: looking up snapshots and opening their blobs. Blocking; called in threads."""
+"""The snapshots that a hub cache publishes, and their blobs. Blocks: called in threads."""
 
 import os
 import threading
@@ -23,10 +23,9 @@ _Key = tuple[RepoId, str]
 
 @dataclass(frozen=True, slots=True)
 class PublishedSnapshot:
-    """One commit held here. `files` maps its paths.
+    """One commit in the cache. `files` maps its paths.
 
-    `complete_list` is whether a hub said which files there are; without it only those present are known, and a file
-    that is not listed may well exist.
+    `complete_list`: the file list comes from a hub. Otherwise only files in the cache are listed, and others may exist.
     """
 
     cache: RepoCache
@@ -35,67 +34,71 @@ class PublishedSnapshot:
     complete_list: bool
 
     def open(self, file: ManifestFile) -> BinaryIO:
-        """Open the blob of `file`, whole and of the right size; the descriptor outlives any pruning.
+        """Open the blob of `file`, which has the right size; the descriptor stays valid after an eviction.
 
-        Raises Unavailable if it is not here (yet, or any more).
+        Raises Unavailable if it is not in the cache (yet, or any more).
         """
         path = self.cache.blob(file)
         opened = _open_whole(path, file.size) if path is not None else None
         if opened is None:
-            raise Unavailable(f"{printable(file.path)} of {self.manifest.repo} is not in this mirror's cache now")
+            raise Unavailable(f"{printable(file.path)} of {self.manifest.repo} is not in the cache of this mirror now")
         return opened
 
 
 class PublishedCache:
-    """The snapshots of `cache`, with the manifests read last kept for a few seconds."""
+    """The snapshots of `cache`; recently read manifests are kept in memory for some seconds."""
 
     def __init__(self, cache: HubCache, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
-        self._kept: TTLCache[tuple[RepoId, str], PublishedSnapshot] = TTLCache(
+        self._snapshots: TTLCache[tuple[RepoId, str], PublishedSnapshot] = TTLCache(
             _KEEP_SNAPSHOTS, _KEEP_SECONDS, timer=clock
         )
         self._lock = threading.Lock()
 
-    def kept(self, repo: str, revision: str) -> PublishedSnapshot | None:
-        """`snapshot`, if that is known without touching the disk."""
+    def recent(self, repo: str, revision: str) -> PublishedSnapshot | None:
+        """`snapshot`, if it is in memory."""
         return self._recent(_repo_id(repo), revision) if is_commit(revision) else None
 
     def snapshot(self, repo: str, revision: str = DEFAULT_REVISION) -> PublishedSnapshot:
         """The snapshot of `repo` at a branch, tag, pull request or commit. RepoNotFound, RevisionNotFound."""
-        repo_id, kept = _repo_id(repo), self.kept(repo, revision)
-        if kept is not None:
-            return kept
-        held = self._held(repo_id)
-        commit = _resolve(held, revision)
-        kept = self._recent(repo_id, commit) if commit else None
-        if kept is not None:
-            return kept
-        manifest = held.manifest(commit) if commit else None
+        repo_id, recent = _repo_id(repo), self.recent(repo, revision)
+        if recent is not None:
+            return recent
+        cache = self._repo(repo_id)
+        commit = _resolve(cache, revision)
+        recent = self._recent(repo_id, commit) if commit else None
+        if recent is not None:
+            return recent
+        manifest = cache.manifest(commit) if commit else None
         if manifest is None:
             raise RevisionNotFound(f"{repo_id} has no revision '{printable(revision)}' in this mirror's cache")
         files = {file.path: file for file in manifest.files}
-        found = PublishedSnapshot(held, manifest, files, complete_list=held.listed_by_a_hub(manifest.commit))
+        found = PublishedSnapshot(cache, manifest, files, complete_list=cache.listed_by_a_hub(manifest.commit))
         self._keep(found)
         return found
 
     def refs(self, repo: str) -> dict[str, str]:
         """Ref names of `repo` and the commits they point to. Raises RepoNotFound."""
-        return self._held(_repo_id(repo)).refs()
+        return self._repo(_repo_id(repo)).refs()
 
-    def _held(self, repo: RepoId) -> RepoCache:
-        # The cache remembers every repository it is asked for: names that strangers invent must not get there.
-        held = self._cache.repo(repo) if (self._cache.root / repo.cache_folder).is_dir() else None
-        if held is None or not held.commits():
+    def _repo(self, repo: RepoId) -> RepoCache:
+        # The cache keeps an object for every repository requested of it: names invented by clients must not get there.
+        cache = self._cache.repo(repo) if (self._cache.root / repo.cache_folder).is_dir() else None
+        if cache is None or not cache.commits():
             raise RepoNotFound(f"{repo} is not in this mirror's cache")
-        return held
+        return cache
 
     def _recent(self, repo: RepoId, commit: str) -> PublishedSnapshot | None:
         with self._lock:
-            return self._kept.get((repo, commit))
+            return self._snapshots.get((repo, commit))
+
+    def repo(self, repo: RepoId) -> RepoCache:
+        """The part of the cache for `repo`."""
+        return self._cache.repo(repo)
 
     def _keep(self, snapshot: PublishedSnapshot) -> None:
         with self._lock:
-            self._kept[snapshot.manifest.repo, snapshot.manifest.commit] = snapshot
+            self._snapshots[snapshot.manifest.repo, snapshot.manifest.commit] = snapshot
 
 
 def _repo_id(repo: str) -> RepoId:
@@ -105,9 +108,9 @@ def _repo_id(repo: str) -> RepoId:
         raise RepoNotFound(error.what) from None
 
 
-def _resolve(held: RepoCache, revision: str) -> str | None:
+def _resolve(cache: RepoCache, revision: str) -> str | None:
     try:
-        return held.resolve(check_revision(revision))
+        return cache.resolve(check_revision(revision))
     except InvalidInput:
         return None
 

@@ -1,10 +1,11 @@
-"""What a node's hub endpoint hands on to its mirrors: datasets, spaces, the hub's other GETs, and models that only a
-client's own token opens.
+"""Requests that a node's hub endpoint relays to its mirrors: datasets, spaces, the hub's other GETs, and models that
+only a client's own token opens.
 
 Invariants, to re-check when editing:
-1. A client's token goes with its own request, to mirrors that take such tokens, and nowhere else.
-2. The node's tokens go with questions about what a repository consists of, never about who asks.
-3. What only a client's token opens is handed to this client and is noted (`TokenScope`) before a byte of it goes out.
+1. A client's token goes with its own request, to mirrors that accept such tokens, and nowhere else.
+2. The node's tokens go with requests about repositories, never with requests about the user.
+3. A model that only a client's token opens is served to this client alone, and is recorded (`TokenScope`) before its
+   first byte is sent.
 """
 
 import asyncio
@@ -25,30 +26,30 @@ from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
 from p2pmodel.origin.relay.request import RelayRequest
 from p2pmodel.service.hub.app import public_url
-from p2pmodel.service.hub.patience import patiently
+from p2pmodel.service.hub.short_ranges import with_patience
 
-_ASKED = ("Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
+_REQUEST_HEADERS = ("Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
 _KIND = "|".join(OTHER_KINDS)
 _CHUNKS, _NO_CHUNKS = b'"xetHash"', b'"noChunk"'
-"""Who reads the first in a listing goes to the hub's chunk store, past every mirror."""
+"""A client that finds the first in a listing goes to the hub's chunk store, past every mirror."""
 
 
 class RelayClient(Protocol):
-    """Who hands a question on: see `Asking`."""
+    """Sends requests to mirrors: see `ManifestSource`."""
 
     @property
     def takes_client_tokens(self) -> bool: ...
 
-    def relay(self, question: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]: ...
+    def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]: ...
 
 
 class MirrorRelay:
-    """The routes that are handed on, and the middleware for those that are not. `guarded`: the endpoint has a token of
-    its own, which is what clients send."""
+    """Routes that are relayed, and the middleware for the model routes. `guarded`: the endpoint has a token of its own,
+    and clients send that one."""
 
-    def __init__(self, asker: RelayClient, rights: TokenScope, *, guarded: bool) -> None:
-        self._asker = asker
-        self._rights = rights
+    def __init__(self, mirrors: RelayClient, scope: TokenScope, *, guarded: bool) -> None:
+        self._mirrors = mirrors
+        self._scope = scope
         self._guarded = guarded
 
     def routes(self) -> list[web.RouteDef]:
@@ -62,16 +63,16 @@ class MirrorRelay:
 
     @web.middleware
     async def models(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let a client's own token open the models that the node's does not."""
+        """Let a client's own token open the models that the node's tokens do not."""
         repo = _model(request)
         if repo is None:
             return await handler(request)
-        if await self._rights.withholds(repo):
+        if await self._scope.withholds(repo):
             return await self._relayed(request, own=False)
         try:
-            return await patiently(request, handler)
+            return await with_patience(request, handler)
         except (AccessDenied, RepoNotFound) as error:
-            if self._token(request) is None or not self._asker.takes_client_tokens:
+            if self._token(request) is None or not self._mirrors.takes_client_tokens:
                 raise
             refused = error
         try:
@@ -85,25 +86,25 @@ class MirrorRelay:
     async def _relayed(self, request: web.Request, *, own: bool, of: RepoId | None = None) -> web.StreamResponse:
         path = HubPath(request.rel_url.raw_path)
         query = request.rel_url.raw_query_string
-        question = RelayRequest(
+        relayed_request = RelayRequest(
             request.method,
             path,
             f"?{query}" if query else "",
-            {name: request.headers[name] for name in _ASKED if name in request.headers},
+            {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers},
             await request.read() if request.method == "POST" else None,
             own=own and path.is_content,
             token=self._token(request),
         )
-        async with self._asker.relay(question) as relayed:
+        async with self._mirrors.relay(relayed_request) as relayed:
             if of is not None and relayed.by_client:
-                await self._rights.withhold(of)
+                await self._scope.withhold(of)
             response = web.StreamResponse(status=relayed.status, headers=_headers(request, relayed))
             response.content_length = relayed.length
             await _send(request, response, relayed, listing=not path.is_file)
             return response
 
     def _token(self, request: web.Request) -> str | None:
-        """The client's own."""
+        """The client's own token."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() == "bearer" and not self._guarded else None
 
@@ -135,13 +136,13 @@ async def _send(request: web.Request, response: web.StreamResponse, relayed: Rel
                     await response.write(block)
                 request[SENT] += len(block)
     except (ConnectionError, TimeoutError, P2PModelError):
-        # The status is out already. An orderly close is what clients take for a reason to ask for the rest.
+        # The status is sent already. After an orderly close clients request the rest.
         if request.transport is not None:
             request.transport.close()
 
 
 async def _without_chunks(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same, as many bytes, without word of the hub's chunk store."""
+    """The same body, of equal length, without references to the hub's chunk store."""
     held = b""
     async for block in body:
         data = (held + block).replace(_CHUNKS, _NO_CHUNKS)

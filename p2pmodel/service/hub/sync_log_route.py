@@ -1,4 +1,4 @@
-"""GET /sync-log: what this mirror synced, when, from whom and with which sha256, for everybody who may use it."""
+"""GET /sync-log: the files that this mirror synced, with time, sources and sha256, for every client of the mirror."""
 
 import asyncio
 from io import BytesIO
@@ -13,13 +13,13 @@ _CHUNK = 256 << 10
 
 
 def sync_log_route(path: Path) -> web.RouteDef:
-    """The route that serves the log at `path`, as far as it goes now. `?from=BYTE` leaves out what is before."""
+    """The route that serves the log at `path` as it is now. `?from=BYTE` skips the bytes before."""
 
     async def sync_log(request: web.Request) -> web.StreamResponse:
         start = request.query.get("from", "0")
         if not (start.isascii() and start.isdigit() and len(start) < 19):
-            raise web.HTTPBadRequest(reason="from is a number of bytes")
-        # A mirror that has not synced anything yet has an empty log.
+            raise web.HTTPBadRequest(reason="from must be a number of bytes")
+        # Before the first sync the log is empty.
         with await asyncio.to_thread(_open, path) as log:
             size = await asyncio.to_thread(log.seek, 0, 2)
             offset = min(int(start), size)

@@ -64,7 +64,7 @@ async def serving_hub(
         on_demand = await stack.enter_async_context(HubContent(node, NoteReporter(note)))
         log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
         listen = role.listen or DEFAULT
-        rights = TokenScope(Withheld(node.folder / "withheld.json"), on_demand.asking.opens)
+        rights = TokenScope(Withheld(node.folder / "withheld.json"), on_demand.manifests.opens)
         stack.push_async_callback(rights.close)
         http = node.settings.http
         app = hub_endpoint(
@@ -74,7 +74,7 @@ async def serving_hub(
             token=role.token,
             access=Access(any_name=role.tls is not None and http.asks_for_certificates) if role.token is None else None,
             http=http,
-            relay=MirrorRelay(on_demand.asking, rights, guarded=role.token is not None),
+            relay=MirrorRelay(on_demand.manifests, rights, guarded=role.token is not None),
         )
         try:
             server = serving(app, listen.host, listen.port, grace=grace, limits=limits.connections(http), tls=role.tls)

@@ -161,7 +161,7 @@ async def test_what_is_paused_stays_so(machine: Machine) -> None:
 async def test_what_does_not_begin_is_to_be_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_demand, "OPEN_WITHIN", 0.0)
     async with desk(machine) as at:
-        with pytest.raises(NotYet, match="nothing of it is here"):
+        with pytest.raises(NotYet, match="no byte received yet"):
             await at.read("model.safetensors")
     locks, file = HubCache(machine.settings.cache_dir).locks, SMALL.file("model.safetensors")
     assert locks.try_acquire(SMALL.manifest.repo, file), "closing gave it back"

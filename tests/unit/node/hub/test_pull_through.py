@@ -35,6 +35,7 @@ class Tier:
         self.notes: list[str] = []
         settings = Settings(cache_dir=root, mirrors=mirrors, origin=PATIENT)
         reporter = RecordingReporter(note=self.notes.append)
+        self.repo = self.cache.repo(SNAPSHOT.manifest.repo)
         self.through = PullThrough(self.cache, settings, reporter, linger=linger, max_bytes=max_bytes)
 
     async def read(self, file: ManifestFile = MODEL, start: int = 0) -> bytes:
@@ -121,7 +122,7 @@ async def test_what_is_published_is_a_snapshot_with_what_is_there(tmp_path: Path
         await eventually(lambda: bool(repo.commits()), seconds=5, what="the snapshot is there")
         folder = repo.snapshot(SNAPSHOT.commit)
         assert [p.name for p in folder.iterdir()] == ["model.safetensors"]
-        tier.through.show(SNAPSHOT.manifest, SNAPSHOT.file("copy.safetensors"))
+        tier.through.cache_hit(SNAPSHOT.manifest, SNAPSHOT.file("copy.safetensors"))
         assert sorted(p.name for p in folder.iterdir()) == ["copy.safetensors", "model.safetensors"]
         assert repo.manifest(SNAPSHOT.commit) == SNAPSHOT.manifest
 
@@ -131,8 +132,8 @@ async def test_nobody_completes_a_wrong_file(tmp_path: Path) -> None:
         got = await asyncio.gather(*(tier.read() for _ in range(20)), return_exceptions=True)
         assert all(isinstance(each, P2PModelError) for each in got), "a reader came to the end of wrong bytes"
         assert tier.blob() is None
-        assert tier.through.tainted(SNAPSHOT.manifest, MODEL)
-        assert not tier.through.tainted(SNAPSHOT.manifest, SNAPSHOT.file("config.json"))
+        assert tier.repo.recently_corrupt(MODEL)
+        assert not tier.repo.recently_corrupt(SNAPSHOT.file("config.json"))
 
 
 async def test_who_saw_wrong_bytes_is_cut_off_though_the_right_ones_come(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ async def test_who_saw_wrong_bytes_is_cut_off_though_the_right_ones_come(tmp_pat
         assert any(isinstance(each, P2PModelError) for each in got)
         await published(tier)
         assert tier.blob() == WEIGHTS
-        assert tier.through.tainted(SNAPSHOT.manifest, MODEL)
+        assert tier.repo.recently_corrupt(MODEL)
 
 
 async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ async def test_what_was_served_longest_ago_makes_room(tmp_path: Path) -> None:
             assert {p.name for p in tier.snapshot(MANY).iterdir()} == {"3.bin", "4.bin"}
             await tier.read_of(MANY, MANY.file("0.bin"))
             assert hub.sent == 600_000, "what had to go comes again"
-            assert any("made room" in note for note in tier.notes)
+            assert any("evicted" in note for note in tier.notes)
 
 
 async def test_what_is_being_served_stays(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from p2pmodel.core.names import RepoId
 from p2pmodel.errors import LocalResource
-from p2pmodel.node.hub.token_scope import ASK_EVERY, TokenScope
+from p2pmodel.node.hub.token_scope import CHECK_EVERY, TokenScope
 from p2pmodel.store.state.withheld import Withheld
 from tests.support.eventually import eventually
 
@@ -37,7 +37,7 @@ async def test_it_is_withheld_until_the_node_may_have_it(tmp_path: Path) -> None
     assert await rights.withholds(REPO)
     assert not mirrors.asked, "it was just found out"
     mirrors.opened = True
-    mirrors.now += ASK_EVERY
+    mirrors.now += CHECK_EVERY
     assert not await rights.withholds(REPO)
     assert not await mirrors.rights(tmp_path).withholds(REPO)
     assert mirrors.asked == 1
@@ -54,7 +54,7 @@ async def test_nobody_waits_long_for_the_mirrors(tmp_path: Path, monkeypatch: py
     withheld = Withheld(tmp_path / "withheld.json")
     rights = TokenScope(withheld, slowly, now=lambda: mirrors.now)
     await rights.withhold(REPO)
-    mirrors.now += ASK_EVERY
+    mirrors.now += CHECK_EVERY
     assert await rights.withholds(REPO)
     answered.set()
     await eventually(lambda: not withheld.covers(REPO), seconds=5, what="the answer counts all the same")

@@ -128,7 +128,7 @@ async def test_the_old_is_served_while_upstream_is_down_and_upstream_is_left_alo
 async def test_the_old_is_served_when_upstream_is_slow_and_the_new_once_it_has_come(
     tier: Tier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "PATIENT_FOR", 0.05)
+    monkeypatch.setattr(upstream, "STALE_AFTER", 0.05)
     await tier.ask()
     tier.hub.says = NEW
     tier.now += 4 * DAY

@@ -26,12 +26,12 @@ def test_what_is_kept_is_told_without_the_disk(tmp_path: Path) -> None:
     now = [0.0]
     published = PublishedCache(HubCache(tmp_path), clock=lambda: now[0])
     commit = write_snapshot(tmp_path, "org/m", {"a": b"1"}).commit
-    assert published.kept("org/m", commit) is None
+    assert published.recent("org/m", commit) is None
     found = published.snapshot("org/m")
-    assert published.kept("org/m", commit) is found
-    assert published.kept("org/m", "main") is None
+    assert published.recent("org/m", commit) is found
+    assert published.recent("org/m", "main") is None
     now[0] += 6
-    assert published.kept("org/m", commit) is None
+    assert published.recent("org/m", commit) is None
 
 
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for n in range(5):
         write_snapshot(tmp_path, f"org/m{n}", {"a": b"1"})
         published.snapshot(f"org/m{n}")
-    assert len(published._kept) == 3
+    assert len(published._snapshots) == 3
     assert set(published.snapshot("org/m0").files) == {"a"}
 
 

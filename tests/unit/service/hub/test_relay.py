@@ -211,7 +211,7 @@ async def test_a_model_for_one_clients_token_is_for_this_client(machine: Machine
 
 
 async def test_what_the_node_opens_itself_is_for_all(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_scope, "ASK_EVERY", 0.0)
+    monkeypatch.setattr(token_scope, "CHECK_EVERY", 0.0)
     async with FakeHub(SNAPSHOT, token=ANNS) as hub:
         async with endpoint(machine, mirror(hub, takes=True)) as at:
             assert (await at.ask(MODEL, token=ANNS))[0] == 200

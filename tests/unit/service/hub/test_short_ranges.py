@@ -10,7 +10,7 @@ from aiohttp import ClientSession, web
 from p2pmodel.errors import NotYet
 from p2pmodel.http.server import serving
 from p2pmodel.service.hub.errors import errors
-from p2pmodel.service.hub.patience import SHORT, patiently
+from p2pmodel.service.hub.short_ranges import SHORT, with_patience
 from tests.support.eventually import eventually
 
 
@@ -31,7 +31,7 @@ class Coming:
         async def handler(request: web.Request) -> web.StreamResponse:
             self.waiting += 1
             try:
-                return await patiently(request, self.answer)
+                return await with_patience(request, self.answer)
             finally:
                 self.waiting -= 1
 

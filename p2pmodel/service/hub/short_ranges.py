@@ -1,7 +1,7 @@
-"""Short parts of files that are on their way: who asks for one is let wait.
+"""Requests for short ranges of files that are being downloaded: the client waits instead of getting "try again".
 
-Such a client reads the header of a weight file, say, and gives up when it is told to ask again; one that wants all of
-the file asks again.
+Such a client reads the header of a weight file, for example, and gives up after "try again". A client that wants the
+whole file tries again.
 """
 
 import asyncio
@@ -13,21 +13,21 @@ from p2pmodel.errors import NotYet
 from p2pmodel.http.ranges import RangeNotSatisfiable, parse_range
 
 SHORT = 1 << 20
-"""Bytes."""
+"""Longest range, in bytes, for which a client waits."""
 
-_LOOK_EVERY = 0.2
+_POLL = 0.2
 _ANY_SIZE = 1 << 62
 
 
-async def patiently(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The answer, for a short part as soon as there is one and for as long as the client is there."""
+async def with_patience(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The answer of `handler`; for a short range, repeat until it is ready or the client is gone."""
     while True:
         try:
             return await handler(request)
         except NotYet:
             if not _short(request) or request.transport is None or request.transport.is_closing():
                 raise
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_POLL)
 
 
 def _short(request: web.Request) -> bool:
