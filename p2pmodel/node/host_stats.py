@@ -1,4 +1,4 @@
-"""What the operating system knows of this machine's own bounds. None where it does not tell."""
+"""Read this machine's own limits from the operating system; None where it does not provide them."""
 
 import re
 from pathlib import Path
@@ -7,14 +7,14 @@ _SOME = re.compile(r"^some avg10=(\d+\.\d+)", re.MULTILINE)
 
 
 def link_speed(root: Path = Path("/sys/class/net")) -> float | None:
-    """Bytes a second of this machine's fastest link that is up; of virtual links nobody knows."""
+    """Bytes/s of the fastest link that is up; virtual links report no speed."""
     speeds = [_number(device / "speed") for device in _devices(root) if _text(device / "operstate") == "up"]
     known = [speed for speed in speeds if speed is not None and speed > 0]
     return max(known) * 1e6 / 8 if known else None
 
 
 def disk_pressure(file: Path = Path("/proc/pressure/io")) -> float | None:
-    """Percent of the last 10 seconds in which some process waited for a disk."""
+    """Percent of the last 10 seconds in which a process waited for a disk."""
     found = _SOME.search(_text(file))
     return float(found[1]) if found else None
 

@@ -96,7 +96,7 @@ def test_a_mirror_that_is_down_and_comes_back(nodes: Nodes, model: Path, webhook
     assert recovery["lasted"] > 0
     assert [json.loads(line) for line in done.out.splitlines()[1:]] == got
     alarms = [line for line in done.err.splitlines() if line.startswith(("alarm:", "recovered:"))]
-    assert alarms[0] == "alarm: mirror edge: it gives no good answer (connection refused)"
+    assert alarms[0] == "alarm: mirror edge: no valid response (connection refused)"
     assert alarms[1].startswith("recovered: mirror edge: connects in ")
     assert len(alarms) == 2
     assert "secret" not in done.err

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -71,19 +72,29 @@ def bench(
         options.check_output(output)
     if plot:
         check_plot(plot)
-    counts: dict[str, int] = {}
-
-    def show(name: str, run: BenchRun) -> None:
-        counts[name] = counts.get(name, 0) + 1
-        if not quiet:
-            click.echo(f"run {counts[name]}/{runs} of {name}: {_words(run)}", err=True)
-
-    bench = MirrorBench(settings, lambda _: None if quiet else click.echo(_, err=True), show)
+    bench = MirrorBench(settings, _Progress(runs, quiet=quiet))
     benched = run_interruptible(bench.run(ref, runs=runs, path=path), interrupted="interrupted; nothing was kept")
     found = report(benched, link_mbps * 1e6 if link_mbps else None)
     _write(found, benched, csv_path=csv_path, plot=plot, as_json=as_json)
     if all(not each["runs"] or each["failed"] == each["runs"] for each in found["mirrors"]):
         raise Unavailable("every run failed", hint="see the reasons below the table")
+
+
+class _Progress:
+    """Prints the runs as they end, and notes, unless `quiet`."""
+
+    def __init__(self, runs: int, *, quiet: bool) -> None:
+        self._runs = runs
+        self._quiet = quiet
+        self._counts: Counter[str] = Counter()
+
+    def run_ended(self, mirror: str, run: BenchRun) -> None:
+        self._counts[mirror] += 1
+        self.note(f"run {self._counts[mirror]}/{self._runs} of {mirror}: {_words(run)}")
+
+    def note(self, line: str) -> None:
+        if not self._quiet:
+            click.echo(line, err=True)
 
 
 def report(benched: MirrorBenchResult, link: float | None) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class _WatchCommand:
         self._as_json = as_json
         self._quiet = quiet
         self._webhook = Webhook(settings.watch.webhook, self._say) if settings.watch.webhook else None
-        self._watching = MirrorWatch(settings, ref, on_round=self._probed, on_event=self._changed, on_note=self._note)
+        self._watching = MirrorWatch(settings, ref, self)
 
     async def once(self) -> int:
         """Probe as often as an alarm takes into account, and return the number of raised alarms."""
@@ -108,15 +108,15 @@ class _WatchCommand:
             if address:
                 url = await stack.enter_async_context(serving(self._metrics.app(), address.host, address.port))
                 url = f"{url}/metrics"
-                self._note(f"metrics at {url}")
+                self.note(f"metrics at {url}")
             if self._as_json:
                 click.echo(json.dumps({"metrics": url}))
             await self._watching.forever()
 
-    def _probed(self, readings: list[ProbeReading]) -> None:
+    def probed(self, readings: list[ProbeReading]) -> None:
         self._metrics.observe(readings)
 
-    def _changed(self, event: WatchEvent) -> None:
+    def changed(self, event: WatchEvent) -> None:
         self._metrics.changed(event)
         self._say(str(event))
         if self._as_json:
@@ -124,7 +124,7 @@ class _WatchCommand:
         if self._webhook:
             self._webhook.post(event.plain())
 
-    def _note(self, line: str) -> None:
+    def note(self, line: str) -> None:
         if not self._quiet:
             self._say(line)
 

@@ -1,1 +1,1 @@
-"""The fetch use case: download a snapshot through the swarm, publish it, serve it."""
+"""Fetch a snapshot: download it through the swarm, publish it, serve it."""

@@ -117,7 +117,7 @@ class Attempt:
             torrent,
             inventory,
             missing=self._stats.missing,
-            on_right=self._readable.verified,
+            on_verified=self._readable.verified,
         )
 
     async def run(self, start: Start) -> None:

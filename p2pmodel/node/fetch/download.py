@@ -200,10 +200,9 @@ class Download:
             web_seed,
             attempt.torrent,
             self._plan.metainfo,
+            self._reporter,
             coordinators=self._plan.coordinators,
             trackers=self._plan.trackers,
-            uploaded=self._uploaded,
-            on_note=self._reporter.note,
         )
 
     async def _report(self, every: float = REPORT_EVERY) -> None:
@@ -215,4 +214,4 @@ class Download:
         return self._attempt.status() if self._attempt else _NOT_JOINED
 
     def _uploaded(self) -> int:
-        return (self._offer.sent() if self._offer else 0) + self._status().uploaded
+        return (self._offer.sent if self._offer else 0) + self._status().uploaded

@@ -1,4 +1,4 @@
-"""Hashing files while they arrive, so that little is left to do after the last piece."""
+"""Hash files while their pieces arrive, so that little is left to do after the last piece."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,14 +9,16 @@ from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.store.files.growing_digest import GrowingDigest
 from p2pmodel.swarm.torrents import Metainfo
 
-LOOK_EVERY = 0.1
+CHECK_EVERY = 0.1
 AHEAD_FROM = 16 * MIB
-"""Smaller files are hashed in a moment once they are whole."""
+"""Bytes; smaller files are hashed quickly once they are whole."""
 
 
 class HashAhead:
-    """The hub's hash of every staged file, begun while pieces of it are still in `missing`, a live view of what is to
-    come. The whole-content hash goes in order, so it gets ahead as far as a file's pieces come in order."""
+    """Computes the hub's hash of every staged file while some of its pieces are still in `missing`, a live view.
+
+    The hash of a file proceeds in order, so it advances as far as the file's pieces arrive in order.
+    """
 
     def __init__(self, metainfo: Metainfo, inventory: Inventory, missing: AbstractSet[int]) -> None:
         self._metainfo = metainfo
@@ -29,7 +31,7 @@ class HashAhead:
         }
 
     async def run(self, files: frozenset[int]) -> None:
-        """Hash what arrives of `files` until cancelled."""
+        """Hash `files` as their pieces arrive, until cancelled."""
         self._waiting = {index for index in files & self._digests.keys() if self._is_large(index)}
         while True:
             for index in list(self._waiting):
@@ -37,10 +39,10 @@ class HashAhead:
                 final = self._final(span, digest.hashed)
                 while final > digest.hashed and await asyncio.to_thread(digest.advance, final):
                     pass
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
 
     async def digests(self, indexes: Sequence[int]) -> list[str]:
-        """The hashes of these files, which are whole and flushed now, and are brought onto the disk."""
+        """The hashes of these files, which are whole and flushed; their data is durable on return."""
         self._waiting.difference_update(indexes)
         for index in filter(self._is_large, indexes):
             while await asyncio.to_thread(self._digests[index].advance, self._metainfo.manifest.files[index].size):
@@ -51,7 +53,7 @@ class HashAhead:
         return self._metainfo.manifest.files[index].size >= AHEAD_FROM
 
     def _final(self, span: FileSpan, hashed: int) -> int:
-        """How many bytes from the file's beginning have passed their check; at least `hashed` of them have."""
+        """Bytes from the beginning of the file that have passed their check: `hashed` or more."""
         piece = span.first_piece + hashed // self._metainfo.layout.piece_length
         while piece in span.pieces and piece not in self._missing:
             piece += 1

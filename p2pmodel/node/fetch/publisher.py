@@ -1,4 +1,4 @@
-"""From staged pieces to blobs under their cache names, and then the snapshot."""
+"""Publish staged files as blobs under their cache names, and then the snapshot."""
 
 import asyncio
 import os
@@ -20,14 +20,14 @@ from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
 BATCH = 256
-"""Files that are published together: each flush, each fence, each turn of a thread is for all of them."""
+"""Files that are published together: they share each flush, each fence, and each run of a thread."""
 BATCH_BYTES = 16 * MIB
-"""Once it has so much, a batch takes no more: while one worker hashes large files, the other has some, too."""
+"""Bytes after which a batch takes no more files, so that the workers share large files."""
 
 
 @dataclass
 class DamagedFile(Exception):
-    """A staged file of which some pieces no longer pass their check: this disk changed them."""
+    """Pieces of a staged file no longer pass their check: this disk changed them."""
 
     index: int
     path: str
@@ -36,7 +36,7 @@ class DamagedFile(Exception):
 class Publisher:
     """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work.
 
-    `missing` is a live view of the pieces that are still to come. `on_right` is told of files whose hash is right.
+    `missing` is a live view of the missing pieces. `on_verified` is called with each file whose hash is right.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Publisher:
         inventory: Inventory,
         *,
         missing: AbstractSet[int] = frozenset(),
-        on_right: Callable[[int], None] = lambda _index: None,
+        on_verified: Callable[[int], None] = lambda _index: None,
     ) -> None:
-        self._on_right = on_right
+        self._on_verified = on_verified
         self._repo = repo
         self._staging = staging
         self._metainfo = metainfo
@@ -71,7 +71,7 @@ class Publisher:
     async def publish(self, files: frozenset[int], refs: tuple[str, ...], *, on_last: Callable[[], None]) -> None:
         """Publish `files` as they become whole, then the snapshot and `refs`. Returns when all of it is visible.
 
-        Raises DamagedFile, or WrongTorrent when the pieces are right and the hub's hash is not: the torrent lies.
+        Raises DamagedFile, or WrongTorrent when the pieces are right but the hub's hash is not: the torrent is wrong.
         """
         if files:
             async with companions() as start:
@@ -88,8 +88,8 @@ class Publisher:
         await asyncio.to_thread(self._staging.clear)
 
     def _all_pieces_checked(self, files: frozenset[int]) -> bool:
-        """Whether every tree of the torrent has been held against the content. An adopted blob never was: its hash is
-        right, but whoever made the torrent may have lied about its pieces, and a later `seed` would pass that on."""
+        """Whether every tree of the torrent was compared with the content. That of an adopted blob was not: its hash is
+        right, but the torrent may be wrong about its pieces, and a later `seed` would publish that."""
         filled = {span.index for span in self._metainfo.layout.spans if span.size}
         return filled <= files - self._inventory.complete
 
@@ -126,15 +126,15 @@ class Publisher:
         for index, found in zip(indexes, await self._ahead.digests(indexes), strict=True):
             if found != self._file(index).etag:
                 await self._explain(index, self._file(index), self._inventory.paths[index], found)
-            self._on_right(index)
+            self._on_verified(index)
         await asyncio.to_thread(make_blobs_folder, self._repo)
         waiting = set(indexes)
         while waiting:
             waiting -= await self._name_some(sorted(waiting))
 
     async def _name_some(self, indexes: Sequence[int]) -> set[int]:
-        """Those of `indexes`, at least one, whose content has its blob name now: what another process downloads at this
-        moment does not hold up the others."""
+        """Those of `indexes`, at least one, whose content has its blob name now: blobs that another process downloads
+        meanwhile do not delay the others."""
         files = {index: self._file(index) for index in indexes}
         async with some_blob_locks(self._repo, list(files.values())) as held:
             ours = {index: file for index, file in files.items() if file in held}
@@ -145,12 +145,12 @@ class Publisher:
         return set(ours)
 
     async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
-        """Either this disk damaged the staged file, or the torrent's pieces are not what the hub vouches for."""
+        """Raise DamagedFile if this disk damaged the staged file, WrongTorrent if the pieces are right."""
         span = self._metainfo.layout.spans[index]
         right = await asyncio.to_thread(recover, staged, span, self._metainfo, frozenset())
         if len(right) < span.piece_count:
             raise DamagedFile(index, file.path)
         raise WrongTorrent(
             f"the torrent's pieces of {file.path} hash to {found}, but its manifest says {file.etag}",
-            hint="the torrent was made from wrong bytes: use another seeder or the mirrors",
+            hint="the torrent was built from wrong bytes: use another seeder or the mirrors",
         )

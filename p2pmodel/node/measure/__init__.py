@@ -1,1 +1,1 @@
-"""Mirror benchmarks and monitoring."""
+"""Benchmark and monitor the mirrors."""

@@ -1,11 +1,11 @@
-"""Measuring each mirror alone: the same file downloaded and verified again and again, as a real download would be."""
+"""Measure each mirror alone: download and verify the same file repeatedly, as a real download does."""
 
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from p2pmodel.config.settings import MirrorSettings, Settings
 from p2pmodel.core.layout import piece_length_for
@@ -21,14 +21,14 @@ PATIENCE = 10.0
 """Seconds without any progress after which a run has failed."""
 
 HOPELESS = 3
-"""Failed runs in a row without a byte, after which a mirror is not asked again."""
+"""Failed runs in a row without a byte after which a mirror is not measured any more."""
 
 _MIRRORS_FAULT = (AccessDenied, IntegrityError, NotFound, Unavailable)
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorBenchResult:
-    """What was measured: the file, and the runs of each mirror by its name, in priority order."""
+    """The measured file, and the runs of each mirror by its name, in priority order."""
 
     manifest: Manifest
     file: ManifestFile
@@ -36,25 +36,32 @@ class MirrorBenchResult:
     runs: dict[str, list[BenchRun]]
 
 
+class BenchObserver(Protocol):
+    """Receives the events of a benchmark."""
+
+    def run_ended(self, mirror: str, run: BenchRun) -> None:
+        """A run with the mirror of that name has ended."""
+
+    def note(self, line: str) -> None:
+        """A line for the user."""
+
+
 class MirrorBench:
-    """`runs` downloads of one file from each mirror alone, in turns, so that all meet the same weather.
+    """Downloads one file from each mirror alone, in turns, so that the network conditions are the same for all."""
 
-    `on_run` gets the mirror's name and each run as it ends.
-    """
-
-    def __init__(
-        self, settings: Settings, note: Callable[[str], None], on_run: Callable[[str, BenchRun], None]
-    ) -> None:
+    def __init__(self, settings: Settings, observer: BenchObserver) -> None:
         self._settings = settings
-        self._note = note
-        self._on_run = on_run
+        self._observer = observer
         patience = min(PATIENCE, settings.origin.patience)
         self._alone = settings.origin.model_copy(update={"state_dir": None, "patience": patience})
 
     async def run(self, ref: Reference, *, runs: int, path: str | None) -> MirrorBenchResult:
-        """Measure with the file at `path`, or the largest. Raises NotFound, AccessDenied, Unavailable as a look-up
-        does, InvalidInput for a file that is empty, LocalResource."""
-        async with Origin(self._settings.mirrors, self._settings.origin, on_note=self._note) as origin:
+        """Measure `runs` downloads of the file at `path`, or of the largest.
+
+        Raises NotFound, AccessDenied, Unavailable as `Origin.manifest` does, InvalidInput for an empty file,
+        LocalResource.
+        """
+        async with Origin(self._settings.mirrors, self._settings.origin, on_note=self._observer.note) as origin:
             manifest = await origin.manifest(ref)
             names = [status.name for status in origin.statuses()]
         file = chosen(manifest, path)
@@ -70,7 +77,7 @@ class MirrorBench:
         return MirrorBenchResult(manifest, file, {name: mirror.endpoint for name, mirror in mirrors.items()}, found)
 
     async def _once(self, name: str, mirror: MirrorSettings, manifest: Manifest, file: ManifestFile) -> BenchRun:
-        # On the cache's own disk, where downloads go; under a name that no client of the cache looks at.
+        # On the cache's own disk, where downloads go, under a name that clients of the cache ignore.
         folder = await asyncio.to_thread(
             tempfile.TemporaryDirectory, prefix=".p2pmodel-bench-", dir=self._settings.cache_dir
         )
@@ -78,13 +85,13 @@ class MirrorBench:
             run = await self._measure(mirror, manifest, file, Path(folder.name) / "file")
         finally:
             await asyncio.shield(asyncio.to_thread(folder.cleanup))
-        self._on_run(name, run)
+        self._observer.run_ended(name, run)
         return run
 
     async def _measure(self, mirror: MirrorSettings, manifest: Manifest, file: ManifestFile, path: Path) -> BenchRun:
         arrivals: list[tuple[float, int]] = []
         partial = await asyncio.to_thread(PartialFile.open, path, file, piece_length_for(manifest.total_size))
-        # Nothing is remembered: what it says of itself at the end is of this run alone.
+        # Without state from earlier runs, its status at the end is of this run alone.
         async with Origin([mirror], self._alone) as origin, partial:
             began = time.monotonic()
             seconds, error = None, ""
@@ -116,7 +123,7 @@ def chosen(manifest: Manifest, path: str | None) -> ManifestFile:
         raise EntryNotFound(f"{manifest.repo}@{manifest.commit[:12]} has {what}")
     file = max(files, key=lambda f: f.size)
     if not file.size:
-        raise InvalidInput(f"{file.path} is empty: there is nothing to measure", hint="name another with --file")
+        raise InvalidInput(f"{file.path} is empty: nothing to measure", hint="name another with --file")
     return file
 
 

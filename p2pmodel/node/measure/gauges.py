@@ -1,4 +1,4 @@
-"""Probing the mirrors of the settings: with which file, and whether they may be asked at all."""
+"""Choose what to probe the mirrors with, and check that they may be asked at all."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,9 @@ def gauges(settings: Settings) -> MirrorGauges:
 
 
 def online(settings: Settings) -> None:
-    """Raise InvalidInput if the mirrors may not be asked, or there are none."""
+    """Raise InvalidInput if the mirrors may not be asked, or none is configured."""
     if settings.offline:
-        raise InvalidInput("HF_HUB_OFFLINE forbids asking the mirrors", hint="unset it")
+        raise InvalidInput("HF_HUB_OFFLINE forbids requests to the mirrors", hint="unset it")
     if not settings.mirrors:
         raise InvalidInput("no mirror is configured", hint="see docs/reference/settings.md")
 

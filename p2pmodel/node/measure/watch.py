@@ -1,10 +1,11 @@
-"""Watching the mirrors: probed every so often, with an alarm for each that becomes slow, and word when it recovers."""
+"""Watch the mirrors: probe them periodically, raise an alarm when one becomes slow, and report its recovery."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from p2pmodel.config.settings import Settings, WatchSettings
 from p2pmodel.core.manifest import Manifest, ManifestFile
@@ -14,13 +15,13 @@ from p2pmodel.node.measure.gauges import gauges, sample_of
 from p2pmodel.origin.mirrors.alarms import Alarm, Change, Metric, Rule
 from p2pmodel.origin.mirrors.gauges import ProbeReading
 
-_KEPT_INTERVALS = 3
-"""Multiples of the time that the samples of an alarm take, after which a probe is too old to count."""
+_MAX_AGE = 3
+"""Multiples of the time that the samples of an alarm take after which a probe is too old to count."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """An alarm about a mirror was raised or is over, after this reading."""
+    """An alarm about a mirror was raised or has ended with this reading."""
 
     reading: ProbeReading
     change: Change
@@ -33,17 +34,17 @@ class WatchEvent:
 
     @property
     def what(self) -> str:
-        """The figure and its limit, in words."""
+        """The figure and its limit, as text."""
         value, rule = self.change.value, self.change.rule
         if math.isinf(value):
-            return f"it gives no good answer ({self.reading.error or 'no connection'})"
+            return f"no valid response ({self.reading.error or 'no connection'})"
         beyond = self.change.raised
         if rule.metric is Metric.LATENCY:
             return f"connects in {value * 1e3:.1f} ms, {'above' if beyond else 'within'} {rule.limit * 1e3:g} ms"
         return f"delivers {value / 1e6:.1f} MB/s, {'below' if beyond else 'at least'} {rule.limit / 1e6:g} MB/s"
 
     def plain(self) -> dict[str, object]:
-        """For JSON: seconds and bytes a second; `value` is None for no good answer."""
+        """For JSON: seconds and bytes a second; `value` is None without a valid response."""
         change, rule = self.change, self.change.rule
         return {
             "event": "alarm" if change.raised else "recovered",
@@ -59,27 +60,33 @@ class WatchEvent:
         }
 
 
-class MirrorWatch:
-    """Probes, and keeps the alarms. `on_round` gets every round's readings, `on_event` each change of an alarm.
+class WatchObserver(Protocol):
+    """Receives the events of a watch."""
 
-    Without `ref` there is nothing to read, and only the latency is watched.
-    """
+    def probed(self, readings: list[ProbeReading]) -> None:
+        """A round has ended."""
+
+    def changed(self, event: WatchEvent) -> None:
+        """An alarm was raised, or has ended."""
+
+    def note(self, line: str) -> None:
+        """A line for the user."""
+
+
+class MirrorWatch:
+    """Probes the mirrors, and keeps the alarms. Without `ref` there is no file to read: only the latency is watched."""
 
     def __init__(
         self,
         settings: Settings,
         ref: Reference | None,
+        observer: WatchObserver,
         *,
-        on_round: Callable[[list[ProbeReading]], None],
-        on_event: Callable[[WatchEvent], None],
-        on_note: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._ref = ref
-        self._on_round = on_round
-        self._on_event = on_event
-        self._on_note = on_note
+        self._observer = observer
         self._now = now
         self._gauges = gauges(settings)
         self._sample: tuple[Manifest, ManifestFile] | None = None
@@ -99,7 +106,7 @@ class MirrorWatch:
             await asyncio.sleep(max(0.0, began + self._settings.watch.interval - self._now()))
 
     async def once(self) -> None:
-        """As many rounds as an alarm needs, one after the other."""
+        """As many rounds as an alarm needs, without pauses."""
         for _ in range(self._settings.watch.min_samples):
             await self.round()
 
@@ -107,11 +114,11 @@ class MirrorWatch:
         """Probe every mirror. Raises what `sample_of` does, but Unavailable, and LocalResource."""
         if self._ref and self._sample is None:
             try:
-                self._sample = await sample_of(self._settings, self._ref, self._on_note)
+                self._sample = await sample_of(self._settings, self._ref, self._observer.note)
             except Unavailable as error:
-                self._on_note(f"only the latency is watched for now: {error}")
+                self._observer.note(f"only the latency is watched for now: {error}")
         readings = await self._gauges.read(self._sample)
-        self._on_round(readings)
+        self._observer.probed(readings)
         for reading in readings:
             self._judge(reading)
 
@@ -123,12 +130,12 @@ class MirrorWatch:
             alarm = self._alarms.setdefault((reading.name, rule.metric), Alarm(rule))
             change = None if value is None else alarm.observe(value, self._now())
             if change is not None:
-                self._on_event(WatchEvent(reading, change))
+                self._observer.changed(WatchEvent(reading, change))
 
 
 def _rules(watch: WatchSettings) -> tuple[Rule, Rule]:
-    kept = _KEPT_INTERVALS * watch.min_samples * max(watch.interval, 1.0) + 60.0
+    max_age = _MAX_AGE * watch.min_samples * max(watch.interval, 1.0) + 60.0
     return (
-        Rule(Metric.LATENCY, watch.max_latency_ms / 1e3, watch.min_samples, kept),
-        Rule(Metric.SPEED, watch.min_mbps * 1e6, watch.min_samples, kept),
+        Rule(Metric.LATENCY, watch.max_latency_ms / 1e3, watch.min_samples, max_age),
+        Rule(Metric.SPEED, watch.min_mbps * 1e6, watch.min_samples, max_age),
     )

@@ -1,1 +1,1 @@
-"""The seed use case: mirror a snapshot, build its torrents, serve them."""
+"""Seed snapshots: mirror, build torrents, serve."""

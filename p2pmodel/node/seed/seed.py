@@ -1,7 +1,7 @@
-"""The seed use case: one verified copy, its torrents, and serving them until stopped.
+"""Seed a snapshot: one verified copy, its torrents, and serving them until stopped.
 
-Two steps, because the trackers' addresses go into the torrents: whoever composes a seeder starts its coordinator
-first, then calls `prepare`, publishes the torrents, and lets `serve` run.
+Two steps, because the trackers' addresses go into the torrents: the caller starts its coordinator first, then calls
+`prepare`, publishes the torrents, and runs `serve`.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
 from p2pmodel.coordinator.client.urls import announcing_as, in_zone
@@ -34,7 +35,7 @@ REPORT_EVERY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SeedRequest:
-    """What to seed: `ref` from the mirrors, or from `directory`, imported under that name; `exports` beside v2."""
+    """What to seed: `ref` from the mirrors, or `directory`, imported as `ref`; `exports` are formats besides v2."""
 
     ref: Reference
     directory: Path | None = None
@@ -43,7 +44,7 @@ class SeedRequest:
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """A snapshot that is complete here, and its .torrent bytes by format, "v2" always among them."""
+    """A snapshot that is complete here, and its .torrent bytes by format, always including "v2"."""
 
     manifest: Manifest
     path: Path
@@ -51,6 +52,14 @@ class SeedResult:
     trackers: tuple[str, ...]
     from_cache: int
     from_mirrors: int
+
+
+class SentCounter(Protocol):
+    """Counts bytes sent over HTTP."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes so far."""
 
 
 class SeedRun:
@@ -82,11 +91,11 @@ class SeedRun:
         seeded: SeedResult,
         engine: Engine,
         on_serving: Callable[[], None],
-        sent_to_leaseholders: Callable[[], int] = lambda: 0,
+        sent: SentCounter | None = None,
     ) -> None:
-        """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can come.
+        """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can connect.
 
-        `sent_to_leaseholders` gives the bytes that went out beside the swarm. Raises LocalResource when the disk fails.
+        `sent` counts the bytes sent to leaseholders outside the swarm. Raises LocalResource when the disk fails.
         """
         async with AsyncExitStack() as stack:
             torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
@@ -97,7 +106,7 @@ class SeedRun:
                     start(_fail_with_the_disk(torrent))
                 on_serving()
                 while True:
-                    self._reporter.progress(_progress(seeded, torrents, sent_to_leaseholders()))
+                    self._reporter.progress(_progress(seeded, torrents, sent.bytes if sent else 0))
                     await asyncio.sleep(REPORT_EVERY)
 
     async def _manifest(self, origin: Origin | None) -> Manifest:
@@ -113,14 +122,14 @@ class SeedRun:
         self, repo: RepoCache, manifest: Manifest, mirrored: MirrorCopyResult, trackers: Sequence[str]
     ) -> SeedResult:
         if not manifest.total_size:
-            raise InvalidInput(f"{manifest.repo} has no content to seed", hint="it has no file that is not empty")
+            raise InvalidInput(f"{manifest.repo} has no content to seed", hint="all its files are empty")
         builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees)
         torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=self._webseeds())
         path = repo.snapshot(manifest.commit)
         return SeedResult(manifest, path, torrents, tuple(trackers), mirrored.from_cache, mirrored.from_mirrors)
 
     def _webseeds(self) -> list[str]:
-        """The mirrors; but the public hub has nothing of a directory that was imported here."""
+        """Endpoints of the mirrors, without the public hub for an imported directory, which the hub does not have."""
         endpoints = [mirror.endpoint for mirror in self._settings.mirrors]
         return [e for e in endpoints if self._request.directory is None or e != OFFICIAL_ENDPOINT]
 
@@ -132,7 +141,7 @@ class SeedRun:
             blob = await asyncio.to_thread(repo.blob, file)
             if blob is None:
                 raise LocalResource(
-                    f"the blob of {file.path} has gone from {repo.folder}", hint="run the command again"
+                    f"the blob of {file.path} is no longer in {repo.folder}", hint="run the command again"
                 )
             files[index] = str(blob)
         piece_count = v1_piece_count(layout, padded=False) if form == "v1" else layout.piece_count
@@ -166,5 +175,5 @@ async def _fail_with_the_disk(torrent: SwarmTorrent) -> None:
     async for event in torrent.events():
         if isinstance(event, DiskFailed):
             raise LocalResource(
-                f"cannot read {event.path}: {event.message}", hint="'p2pmodel verify' tells what is wrong"
+                f"cannot read {event.path}: {event.message}", hint="run 'p2pmodel verify' to find damaged files"
             )

@@ -80,8 +80,8 @@ class Daemon:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
-            outlet = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
-            home = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=outlet)
+            web_seed = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
+            home = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(home, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)

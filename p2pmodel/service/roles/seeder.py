@@ -104,7 +104,7 @@ class Seeder:
                         )
                     )
                 served = SeederAddresses(shown, ListenAddress(*engine.address))
-                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), lambda: sent.bytes)
+                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), sent)
 
 
 def _source(cache: HubCache, library: SeededLibrary, sent: SentBytes, token: str | None, pace: Pace) -> web.Application:

@@ -2,7 +2,7 @@
 
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from p2pmodel.store.cache import HubCache
 
 
 class WebSeedLibrary:
-    """An Outlet. Who knows its token, which coordinators tell the peers of a swarm, may pull what is offered."""
+    """A `WebSeed`. Coordinators send its token to the leaseholders, which may then download what is offered."""
 
     def __init__(
         self,
@@ -42,17 +42,22 @@ class WebSeedLibrary:
         self._sent = sent
 
     @contextmanager
-    def offering(self, manifest: Manifest) -> Iterator[Callable[[], int]]:
-        """As `Outlet`."""
+    def offering(self, manifest: Manifest) -> Iterator[None]:
+        """As `WebSeed.offering`."""
         key = manifest.repo, manifest.commit
         self._library.seeded.add(key)
         try:
-            yield lambda: self._sent.of(str(manifest.repo), manifest.commit)
+            yield
         finally:
             self._library.seeded.discard(key)
 
+    def sent(self, manifest: Manifest) -> int:
+        """As `WebSeed.sent`."""
+        return self._sent.of(str(manifest.repo), manifest.commit)
+
     def source(self, coordinator: str) -> Source:
-        """As `Outlet`. Who listens on all addresses is reached at the one from which it reaches the coordinator."""
+        """As `WebSeed.source`. A node that listens on all addresses is reached at the one from which it reaches the
+        coordinator."""
         peer = self._peer
         if not peer.unspecified:
             return Source(self._url, self._token, str(peer), self._zone)

@@ -58,7 +58,7 @@ class Desk:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hash_ahead, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(hash_ahead, "CHECK_EVERY", 0.001)
     monkeypatch.setattr(hash_ahead, "AHEAD_FROM", 1000)
 
 

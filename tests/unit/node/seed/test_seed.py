@@ -254,5 +254,5 @@ async def test_a_blob_that_has_gone_is_named(service: Service, seeded: SeedResul
     repo = service.node.cache.repo(MAIN.repo)
     repo.blob_path(next(f for f in seeded.manifest.files if f.path == "config.json")).unlink()
     async with service.swarm.engine() as engine:
-        with pytest.raises(LocalResource, match=r"the blob of config\.json has gone"):
+        with pytest.raises(LocalResource, match=r"the blob of config\.json is no longer in"):
             await asyncio.wait_for(await service.start(engine, seeded), 5)

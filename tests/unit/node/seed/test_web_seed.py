@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.pace import Pace
 from p2pmodel.http.server import serving
+from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed import web_seed as module
 from p2pmodel.node.seed.web_seed import WebSeedOffer
+from p2pmodel.swarm.engine import SwarmStatus
 from p2pmodel.swarm.metainfo import Metainfo
 from tests.support.eventually import eventually
 from tests.support.node_swarm import Swarm, assert_nothing_runs
@@ -28,21 +30,24 @@ SOURCE = Source("http://127.0.0.2:7", "t0ken", "127.0.0.2:8", "rack1")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
-    monkeypatch.setattr(module, "LEFT_ALONE", 0.05)
+    monkeypatch.setattr(module, "CHECK_EVERY", 0.01)
+    monkeypatch.setattr(module, "IDLE_FOR", 0.05)
 
 
-class Outlet:
+class FakeWebSeed:
     def __init__(self) -> None:
         self.offered: list[Manifest] = []
 
     @contextmanager
-    def offering(self, manifest: Manifest) -> Iterator[Callable[[], int]]:
+    def offering(self, manifest: Manifest) -> Iterator[None]:
         self.offered.append(manifest)
         try:
-            yield lambda: 5
+            yield
         finally:
             self.offered.remove(manifest)
+
+    def sent(self, manifest: Manifest) -> int:
+        return 5
 
     def source(self, coordinator: str) -> Source:
         return SOURCE
@@ -52,6 +57,10 @@ class Outlet:
 
 class Torrent:
     trackers: tuple[str, ...] = ()
+    uploaded = 0
+
+    def status(self) -> SwarmStatus:
+        return SwarmStatus(frozenset(), (), 0, 0, 0, self.uploaded, 0, 0, 0)
 
     def announce_to(self, trackers: tuple[str, ...]) -> None:
         self.trackers = trackers
@@ -59,15 +68,14 @@ class Torrent:
 
 class Node:
     def __init__(self, metainfo: Metainfo, *coordinators: str, zone: str = "") -> None:
-        self.metainfo, self.outlet, self.torrent, self.uploaded = metainfo, Outlet(), Torrent(), 0
+        self.metainfo, self.web_seed, self.torrent = metainfo, FakeWebSeed(), Torrent()
         self.offer = WebSeedOffer(
-            self.outlet,
+            self.web_seed,
             self.torrent,  # type: ignore[arg-type]
             metainfo,
+            Reporter(),
             coordinators=coordinators,
             trackers=[*(f"{url}/announce{zone}" for url in coordinators), FOREIGN],
-            uploaded=lambda: self.uploaded,
-            on_note=lambda _: None,
         )
 
     @asynccontextmanager
@@ -76,7 +84,7 @@ class Node:
         yield
         task.cancel()
         await asyncio.wait({task})
-        assert self.outlet.offered == []
+        assert self.web_seed.offered == []
 
 
 @pytest.fixture
@@ -101,8 +109,8 @@ async def test_the_coordinator_learns_of_the_source_before_the_trackers_do(metai
             # A tracker whose coordinator knows no source must go on telling of us as of a peer.
             source = f"{url}/announce?zone=a&role=source"
             assert node.torrent.trackers == (source, f"{CLOSED}/announce?zone=a", FOREIGN)
-            assert node.outlet.offered == [metainfo.manifest]
-            assert node.offer.sent() == 5
+            assert node.web_seed.offered == [metainfo.manifest]
+            assert node.offer.sent == 5
     await assert_nothing_runs()
 
 
@@ -111,9 +119,9 @@ async def test_who_is_taken_from_in_the_swarm_goes_on_there(metainfo: Metainfo) 
         node = Node(metainfo, url)
         async with node.offering():
             for _ in range(20):
-                node.uploaded += 1
+                node.torrent.uploaded += 1
                 await asyncio.sleep(0.01)
-            assert node.outlet.offered == []
+            assert node.web_seed.offered == []
             assert sources.of(metainfo.info_hash) == ()
             await eventually(lambda: bool(node.torrent.trackers), seconds=5, what="left alone, it is a source")
 
@@ -121,6 +129,6 @@ async def test_who_is_taken_from_in_the_swarm_goes_on_there(metainfo: Metainfo) 
 async def test_a_coordinator_that_is_away_leaves_it_an_ordinary_peer(metainfo: Metainfo) -> None:
     node = Node(metainfo, CLOSED)
     async with node.offering():
-        await eventually(lambda: bool(node.outlet.offered), seconds=5, what="it would be a source")
+        await eventually(lambda: bool(node.web_seed.offered), seconds=5, what="it would be a source")
         await asyncio.sleep(0.1)
         assert node.torrent.trackers == ()

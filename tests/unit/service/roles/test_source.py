@@ -37,10 +37,10 @@ async def get(source: WebSeedLibrary, snapshot: HubSnapshot, token: str | None =
 
 async def test_it_serves_what_is_offered_while_it_is_offered(source: WebSeedLibrary) -> None:
     assert (await get(source, SNAPSHOT))[0] == 404
-    with source.offering(SNAPSHOT.manifest) as sent:
-        assert sent() == 0
+    with source.offering(SNAPSHOT.manifest):
+        assert source.sent(SNAPSHOT.manifest) == 0
         assert await get(source, SNAPSHOT) == (200, CONTENTS["config.json"])
-        assert sent() == len(CONTENTS["config.json"])
+        assert source.sent(SNAPSHOT.manifest) == len(CONTENTS["config.json"])
         assert (await get(source, SNAPSHOT, token="another"))[0] == 401
     assert (await get(source, SNAPSHOT))[0] == 404
 
