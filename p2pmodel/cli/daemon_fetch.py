@@ -10,14 +10,13 @@ from p2pmodel.cli.console import ConsoleReporter
 from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.names import RepoId, transfer_id
 from p2pmodel.core.progress import Progress, Timings
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
 from p2pmodel.node.fetch.fetch import FetchRequest
-from p2pmodel.node.snapshot.resolve import TorrentTarget
+from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.state.transfer_records import transfer_id
 from p2pmodel.swarm.torrent_file import read_torrent
 
 NODE_OPTIONS = (

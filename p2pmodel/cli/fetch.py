@@ -20,7 +20,7 @@ from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
-from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.node.snapshot.target import parse_target
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
 LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel pause' stops it)"

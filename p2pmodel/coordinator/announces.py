@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2pmodel.coordinator.peer_sets import PeerRecord, PeerSets, ZoneRules
+from p2pmodel.coordinator.sources import Role
 
 Event = Literal["", "started", "stopped", "completed", "paused"]
 """`paused`: the client has all it wants of what it has not whole (BEP 21)."""
-Role = Literal["", "source", "leaseholder"]
-"""`source`: a seeder from which leaseholders download over HTTP, under leases. The tracker does not list the two to
-each other: what a leaseholder downloads from the seeder without a lease, others would download, too."""
 
 SLOW_PACE = 300.0
 """Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so

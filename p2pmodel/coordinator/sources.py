@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
+
+Role = Literal["", "source", "leaseholder"]
+"""`source`: a seeder from which leaseholders download over HTTP, under leases. The tracker does not list the two to
+each other: what a leaseholder downloads from the seeder without a lease, others would download, too."""
 
 SOURCE_HEADER = "P2PModel-Source"
 """In a PUT /catalog: the endpoint of the seeder that publishes."""

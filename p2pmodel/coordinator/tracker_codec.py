@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from p2pmodel.coordinator.announces import Announce, AnnounceAnswer, Counts, Event, Role, TrackedPeer
+from p2pmodel.coordinator.announces import Announce, AnnounceAnswer, Counts, Event, TrackedPeer
+from p2pmodel.coordinator.sources import Role
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.bencode import Encodable

@@ -1,5 +1,6 @@
 """Repository ids, revisions and references, as huggingface_hub accepts and stores them."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -104,3 +105,8 @@ def printable(text: str, limit: int = 120) -> str:
     """`text` for a one-line message: without control characters, at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def transfer_id(repo: RepoId, commit: str) -> str:
+    """The id of the transfer of `repo` at `commit`: 12 hex digits, the same on every node."""
+    return hashlib.sha256(f"{repo}@{commit}".encode()).hexdigest()[:12]

@@ -1,14 +1,20 @@
-"""Make a node's sources from its settings: the engine, and the mirrors with the web seeds of a torrent."""
+"""Make a node's sources from its settings, the engine and the mirrors, and track its open origins."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 
 from p2pmodel.config.settings import MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
+from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine, EngineSettings
 from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
 from p2pmodel.swarm.torrents import Metainfo
+
+FRESH = 60.0
+"""Seconds without a request after which the estimates of an open origin may be older than the recorded ones."""
 
 
 def engine_of(settings: Settings) -> Engine:
@@ -65,3 +71,39 @@ def endpoints_of(metainfo: Metainfo) -> list[str]:
         if separator:
             found.append(endpoint)
     return found
+
+
+class OriginRegistry:
+    """The open origins of a node's fetches, and the totals of the closed ones: each fetch has its own origin."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._open: list[Origin] = []
+        self._closed: dict[str, MirrorCounters] = {}
+
+    @contextmanager
+    def watching(self, origin: Origin) -> Iterator[None]:
+        """Track `origin` while the context lasts."""
+        self._open.append(origin)
+        try:
+            yield
+        finally:
+            self._open.remove(origin)
+            self._closed = _added(self._closed, origin.counters())
+
+    def statuses(self) -> Mapping[str, MirrorStatus]:
+        """By endpoint, the status of each mirror at the origin that used mirrors last; without idle origins."""
+        fresh = [origin for origin in self._open if self._now() - origin.active_at < FRESH]
+        ordered = sorted(fresh, key=lambda origin: origin.active_at)
+        return {status.endpoint: status for origin in ordered for status in origin.statuses()}
+
+    def counters(self) -> Mapping[str, MirrorCounters]:
+        """By name, the totals of each mirror over all origins."""
+        found = self._closed
+        for origin in self._open:
+            found = _added(found, origin.counters())
+        return found
+
+
+def _added(before: Mapping[str, MirrorCounters], more: Mapping[str, MirrorCounters]) -> dict[str, MirrorCounters]:
+    return {name: before.get(name, MirrorCounters()) + more.get(name, MirrorCounters()) for name in {**before, **more}}

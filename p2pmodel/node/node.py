@@ -18,7 +18,7 @@ from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Selection
-from p2pmodel.core.names import Reference, RepoId, printable
+from p2pmodel.core.names import Reference, RepoId, printable, transfer_id
 from p2pmodel.core.progress import Pieces
 from p2pmodel.core.version import Version
 from p2pmodel.core.views import LimitsView, RateLimits, TransferView, matching, to_run
@@ -31,7 +31,7 @@ from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.os_errors import translated
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.removal import remove_snapshot
-from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords, transfer_id
+from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 
 STOP_SECONDS = 5.0
 """Seconds in which all transfers must leave their swarms when the node stops; the others are left to be resumed."""

@@ -1,11 +1,14 @@
 """Report the progress of a use case: frozen numbers, notes for the user, and access to a running transfer."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.progress import Phase, Pieces, Progress
+from p2pmodel.errors import Interrupted
 
 
 class Insight(Protocol):
@@ -64,4 +67,54 @@ class PhaseClock:
         return running + sum(self._seconds.get(phase, 0.0) for phase in phases)
 
 
-__all__ = ["Insight", "NoteReporter", "Phase", "PhaseClock", "Pieces", "Progress", "Reporter"]
+Count = Callable[[int], None]
+
+
+@contextmanager
+def stoppable(count: Count) -> Iterator[Count]:
+    """`count` for work in threads: a thread cannot be cancelled, but once the block is left, its next count raises
+    Interrupted.
+
+    Otherwise a cancelled pass over 500 GB would run to its end, and the process would wait for it.
+    """
+    stopped = False
+
+    def counted(size: int) -> None:
+        if stopped:
+            raise Interrupted("stopped")
+        count(size)
+
+    try:
+        yield counted
+    finally:
+        stopped = True
+
+
+@contextmanager
+def reported(reporter: Reporter, phase: Phase, total: int) -> Iterator[Count]:
+    """A stoppable count whose sum is reported, on this event loop, as progress of `total` bytes (0: unknown)."""
+    loop = asyncio.get_running_loop()
+    done = 0
+
+    def add(size: int) -> None:
+        nonlocal done
+        done += size
+        progress = Progress(phase, total, min(done, total) if total else done)
+        loop.call_soon_threadsafe(reporter.progress, progress)
+
+    with stoppable(add) as count:
+        yield count
+
+
+__all__ = [
+    "Count",
+    "Insight",
+    "NoteReporter",
+    "Phase",
+    "PhaseClock",
+    "Pieces",
+    "Progress",
+    "Reporter",
+    "reported",
+    "stoppable",
+]

@@ -212,6 +212,13 @@ class Engine(Protocol):
         """
 
 
+class EngineSource(Protocol):
+    """Provides an engine that starts when it is first needed."""
+
+    async def started(self) -> Engine:
+        """The engine, running."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How an engine takes part: listen address, rate limits in bytes a second (0: none), the zone it tells peers."""

@@ -12,7 +12,7 @@ from p2pmodel.config.settings import OriginSettings, Settings, SwarmSettings
 from p2pmodel.core.views import State, TransferView
 from p2pmodel.node.fetch.fetch import FetchRequest, NodeContext
 from p2pmodel.node.node import Node
-from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine
 from tests.support.hub_snapshot import snapshot_of

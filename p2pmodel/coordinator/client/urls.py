@@ -2,7 +2,7 @@
 
 from urllib.parse import quote, urlsplit
 
-from p2pmodel.coordinator.announces import Role
+from p2pmodel.coordinator.sources import Role
 
 
 def announce_url(coordinator: str) -> str:

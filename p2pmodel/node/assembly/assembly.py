@@ -17,10 +17,9 @@ from p2pmodel.node.assembly.piece_roots import roots_of
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.node.assembly.slice_download import SliceDownload
 from p2pmodel.node.assembly.slices import StagedFiles
-from p2pmodel.node.reporter import Progress
+from p2pmodel.node.reporter import Progress, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_recorded_inventory
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
-from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.store.files.space import check_space
 from p2pmodel.swarm.torrents import Metainfo
 

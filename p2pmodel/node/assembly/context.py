@@ -1,6 +1,5 @@
 """The parts that one assembly of a snapshot is made of."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +13,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.staging import Staging
-from p2pmodel.swarm.engine import Engine
+from p2pmodel.swarm.engine import EngineSource
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class AssemblyContext:
     coordinators: tuple[str, ...]
     repo: RepoCache
     origin: Origin
-    engine: Callable[[], Awaitable[Engine]]
+    engine: EngineSource
     settings: SwarmSettings
     reporter: Reporter
     growing: GrowingFiles = field(default_factory=GrowingFiles)

@@ -38,7 +38,7 @@ class Exchange:
             if metainfo.manifest != self._context.manifest:
                 return
             roots = roots_in(self._context.layout, metainfo.trees)
-            engine = await self._context.engine()
+            engine = await self._context.engine.started()
             torrent = await engine.add(self._request(metainfo, roots))
         except LocalResource:
             raise

@@ -31,9 +31,8 @@ from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.readable_files import ReadableFiles
 from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.reporter import Phase
+from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
-from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.store.files.space import check_space
 from p2pmodel.swarm.engine import (
     AddTorrent,

@@ -21,16 +21,16 @@ from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.node.assembly.assembly import AssemblyDownload
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyOutcome
-from p2pmodel.node.backends import LazyEngine, engine_of, mirrors_with_webseeds
+from p2pmodel.node.backends import LazyEngine, OriginRegistry, engine_of, mirrors_with_webseeds
 from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
-from p2pmodel.node.origin_registry import OriginRegistry
 from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
-from p2pmodel.node.snapshot.resolve import ResolvedTarget, Target, TorrentTarget, find_reference, find_torrent
+from p2pmodel.node.snapshot.resolve import ResolvedTarget, find_reference, find_torrent
+from p2pmodel.node.snapshot.target import Target, TorrentTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
@@ -223,7 +223,7 @@ class Fetch:
         job = self._job
         target = job.request.target
         if isinstance(target, TorrentTarget):
-            return await find_torrent(target, job.settings, engine.started, job.monitor, peers=job.request.peers)
+            return await find_torrent(target, job.settings, engine, job.monitor, peers=job.request.peers)
         async with job.origin() as origin:
             return await find_reference(
                 target,
@@ -267,7 +267,7 @@ class FetchRun:
                 self._found.coordinators,
                 repo=self._repo,
                 origin=origin,
-                engine=self._engine.started,
+                engine=self._engine,
                 settings=self._job.settings.swarm,
                 reporter=self._job.monitor,
                 growing=self._job.growing,

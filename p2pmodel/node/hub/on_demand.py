@@ -16,7 +16,7 @@ from functools import partial
 from typing import Self
 
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.names import Reference, RepoId, transfer_id
 from p2pmodel.core.single_flight import SingleFlight
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import NotFound, NotYet, Unavailable, restored
@@ -33,7 +33,6 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFileReader
 from p2pmodel.store.state.revisions import revisions_at
-from p2pmodel.store.state.transfer_records import transfer_id
 
 METADATA_TTL = 60.0
 """Seconds for which a branch counts as unchanged: the clients of one job request it within moments."""

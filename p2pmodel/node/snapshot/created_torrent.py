@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import EntryNotFound, IntegrityError, RevisionNotFound
-from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.node.snapshot.inventory import adoptable
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
-from p2pmodel.node.thread_progress import reported
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
 from p2pmodel.swarm.torrents import Format

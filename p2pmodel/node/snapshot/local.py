@@ -5,8 +5,7 @@ from pathlib import Path
 
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
-from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.thread_progress import reported
+from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.imports.directory_scan import scan_directory
 from p2pmodel.store.imports.importer import import_directory

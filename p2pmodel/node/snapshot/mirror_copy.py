@@ -12,9 +12,8 @@ from p2pmodel.core.merkle import FileTree
 from p2pmodel.core.rate import Rate
 from p2pmodel.core.tasks import companions, in_thread, together
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.reporter import Phase, Progress, Reporter
+from p2pmodel.node.reporter import Phase, Progress, Reporter, stoppable
 from p2pmodel.node.snapshot.inventory import adopt
-from p2pmodel.node.thread_progress import stoppable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.partial_file import PartialFile

@@ -1,74 +1,39 @@
-"""What a fetch target stands for: who has this snapshot, and under which torrent."""
+"""Resolve a fetch target: the snapshot, and its torrent if a coordinator, a file or a magnet has one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.coordinator.client.urls import torrent_url
 from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference, printable
-from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
+from p2pmodel.core.names import Reference
+from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
-from p2pmodel.swarm.engine import Engine
+from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.torrent_file import read_torrent
 from p2pmodel.swarm.torrents import Metainfo, parse
 
-_MAGNET = "magnet:"
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentTarget:
-    """A snapshot named by its torrent: a path, an http(s) URL of a .torrent, or a magnet link."""
-
-    source: str
-
-
 Peers = tuple[tuple[str, int], ...]
-Target = Reference | TorrentTarget
-StartEngine = Callable[[], Awaitable[Engine]]
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTarget:
-    """The snapshot to bring here, its torrent if somebody has one, and the refs that will point at it.
+    """A snapshot, its torrent if one was found, and the refs that will point at it.
 
-    `coordinators` are those that answered and have no torrent: they may take part in an assembly.
+    `coordinators` answered and have no torrent: they may take part in an assembly.
     """
 
     manifest: Manifest
     metainfo: Metainfo | None
     refs: tuple[str, ...] = ()
     coordinators: tuple[str, ...] = ()
-
-
-def parse_target(text: str, revision: str | None = None) -> Target:
-    """`REPO[@REV]` or `hf://...`, a .torrent file, an http(s) URL or a magnet. Raises InvalidInput."""
-    if text.lower().startswith((_MAGNET, "http://", "https://")) or text.endswith(".torrent"):
-        if revision is not None:
-            raise InvalidInput("--revision goes with a repository, not with a torrent")
-        _check_source(text)
-        return TorrentTarget(text)
-    return Reference.parse(text, revision=revision)
-
-
-def _check_source(text: str) -> None:
-    if text.lower().startswith(_MAGNET):
-        parse_magnet(text)
-        return
-    try:
-        named = "://" not in text or (urlsplit(text).hostname and urlsplit(text).port != 0)
-    except ValueError:
-        named = False
-    if not named:
-        raise InvalidInput(f"'{printable(text)}' is not a URL", hint="write http://HOST/NAME.torrent")
 
 
 async def find_reference(
@@ -81,10 +46,10 @@ async def find_reference(
     to_serve: bool = False,
     to_share: bool = False,
 ) -> ResolvedTarget:
-    """Ask the coordinators, then the mirrors, then this cache. Raises the most telling of their errors.
+    """Ask the coordinators, then the mirrors, then this cache. Raises the most informative of their errors.
 
-    Nobody is asked about a commit that is complete here, unless its swarm is wanted `to_serve` it. `to_share`: without
-    a torrent it will be pulled together with others.
+    For a commit that is complete here no request is made, unless its swarm is needed `to_serve` it. `to_share`: without
+    a torrent, this node would take part in an assembly.
     """
     if ref.pinned and not to_serve:
         held = await asyncio.to_thread(_held, ref, cache, whole=True)
@@ -98,7 +63,7 @@ async def find_reference(
 
 
 async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: HubCache, reporter: Reporter) -> Manifest:
-    """What `ref` is at the mirrors; when none answers (or none may be asked), what it was when it came here."""
+    """The manifest of `ref` at the mirrors; if none answers (or none may be asked), that of the cached revision."""
     held = await asyncio.to_thread(_held, ref, cache)
     if origin is None:
         if held is None:
@@ -114,15 +79,15 @@ async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: Hu
 
 
 async def find_torrent(
-    target: TorrentTarget, settings: Settings, engine: StartEngine, reporter: Reporter, *, peers: Peers = ()
+    target: TorrentTarget, settings: Settings, engine: EngineSource, reporter: Reporter, *, peers: Peers = ()
 ) -> ResolvedTarget:
     """Read or download the .torrent that `target` names.
 
-    A magnet is joined with `engine`, which is started only then, and finds it by its trackers and `peers`.
+    For a magnet link the engine is started, and gets the torrent from the magnet's trackers and `peers`.
     """
-    if target.source.lower().startswith(_MAGNET):
+    if target.is_magnet:
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
-    elif "://" in target.source:
+    elif target.is_url:
         metainfo = await download_torrent(target.source, stall=settings.origin.read_timeout)
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
@@ -130,7 +95,7 @@ async def find_torrent(
 
 
 def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:
-    """What this cache says that `ref` is; if `whole`, only if all its blobs are here."""
+    """The cached manifest of `ref`; if `whole`, only if all its blobs are here."""
     repo = cache.repo(ref.repo)
     commit = repo.resolve(ref.revision)
     manifest = repo.manifest(commit) if commit else None
@@ -157,7 +122,7 @@ async def from_coordinators(
 
 
 async def _from_magnet(
-    magnet: str, settings: Settings, engine: StartEngine, reporter: Reporter, peers: Peers
+    magnet: str, settings: Settings, engine: EngineSource, reporter: Reporter, peers: Peers
 ) -> Metainfo:
     wanted = parse_magnet(magnet)
     for source in _sources_of(wanted, settings):
@@ -165,18 +130,20 @@ async def _from_magnet(
             metainfo = await download_torrent(source, settings.swarm.coordinator_timeout)
         except P2PModelError as error:
             if source in wanted.sources:
-                reporter.note(f"the magnet's source does not help: {error.what}")
+                reporter.note(f"the magnet's source failed: {error.what}")
             continue
         if metainfo.info_hash == wanted.info_hash:
             return metainfo
         reporter.note(f"the magnet's source {public_path(source)} has another torrent")
-    raw = await (await engine()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
+    raw = await (await engine.started()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
 
 
 def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:
-    """URLs that may have the .torrent: those the magnet names, then the catalogs of the coordinators it may come from.
-    A coordinator serves its tracker and its catalog below one URL."""
+    """URLs that may have the .torrent: those in the magnet, then the catalogs of its possible coordinators.
+
+    A coordinator serves its tracker and its catalog below one URL.
+    """
     announced = [url.removesuffix("/announce") for url in magnet.trackers if url.endswith("/announce")]
     bases = [url for url in (*settings.coordinators, *announced) if url.startswith(("http://", "https://"))]
     catalogs = [torrent_url(base, magnet.info_hash) for base in bases]

@@ -8,8 +8,7 @@ from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.merkle import FileTree
 from p2pmodel.errors import BadTorrent, EntryNotFound
-from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.thread_progress import reported
+from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.parallel import default_jobs

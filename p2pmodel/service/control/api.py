@@ -33,7 +33,8 @@ from p2pmodel.node.host_stats import disk_pressure, link_speed
 from p2pmodel.node.measure.gauges import gauges
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary, holding, unready
-from p2pmodel.node.snapshot.resolve import ResolvedTarget, TorrentTarget, parse_target
+from p2pmodel.node.snapshot.resolve import ResolvedTarget
+from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.store.listing import CachedSnapshot, snapshots

@@ -4,7 +4,6 @@ Each is replaced in one step, so a run after kill -9 finds what was last asked f
 here: the staging record and the journal of verified blobs say so.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.core.manifest import Selection
-from p2pmodel.core.names import COMMIT, RepoId, check_revision
+from p2pmodel.core.names import COMMIT, RepoId, check_revision, transfer_id
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import read_json, write_atomic
@@ -41,11 +40,6 @@ class TransferRecord:
     def id(self) -> str:
         """Follows from the snapshot: two transfers of one are one."""
         return transfer_id(self.repo, self.commit)
-
-
-def transfer_id(repo: RepoId, commit: str) -> str:
-    """The id of the transfer of `repo` at `commit`: 12 hex digits."""
-    return hashlib.sha256(f"{repo}@{commit}".encode()).hexdigest()[:12]
 
 
 class TransferRecords:

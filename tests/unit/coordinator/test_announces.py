@@ -14,10 +14,10 @@ from p2pmodel.coordinator.announces import (
     AnnounceAnswer,
     Counts,
     Event,
-    Role,
     TrackedSwarms,
     is_loopback,
 )
+from p2pmodel.coordinator.sources import Role
 
 HASH = b"h" * 20
 INTERVAL = 30.0

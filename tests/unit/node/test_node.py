@@ -19,7 +19,7 @@ from p2pmodel.http.server import serving
 from p2pmodel.node import managed_transfer
 from p2pmodel.node.fetch.fetch import FetchRequest
 from p2pmodel.node.node import Node
-from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
 from tests.support.fake_hub import FakeHub

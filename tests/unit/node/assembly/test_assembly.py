@@ -20,7 +20,7 @@ from p2pmodel.http.server import serving
 from p2pmodel.node.assembly import assembly, membership
 from p2pmodel.node.fetch import download, fetch
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
-from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
 from tests.support.fake_hub import FakeHub

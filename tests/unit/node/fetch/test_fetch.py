@@ -14,7 +14,7 @@ from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavaila
 from p2pmodel.node.backends import LazyEngine
 from p2pmodel.node.fetch import fetch
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
-from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url

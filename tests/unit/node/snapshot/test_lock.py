@@ -11,7 +11,7 @@ from p2pmodel.errors import LocalResource
 from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
 from p2pmodel.node.snapshot import lock
 from p2pmodel.node.snapshot.lock import one_at_a_time
-from p2pmodel.node.snapshot.resolve import parse_target
+from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache, RepoCache
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub

@@ -18,13 +18,8 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node.snapshot.resolve import (
-    ResolvedTarget,
-    TorrentTarget,
-    find_reference,
-    find_torrent,
-    parse_target,
-)
+from p2pmodel.node.snapshot.resolve import ResolvedTarget, find_reference, find_torrent
+from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.magnet import magnet_of
@@ -36,6 +31,17 @@ from tests.support.torrent_files import SMALL, torrent_of
 CLOSED = "http://127.0.0.1:1"
 MAIN = Reference.parse("org/model")
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class GivenEngine:
+    """An engine source; without an engine, starting one fails the test."""
+
+    def __init__(self, engine: Engine | None) -> None:
+        self._engine = engine
+
+    async def started(self) -> Engine:
+        assert self._engine is not None, "an engine was started"
+        return self._engine
 
 
 class Search:
@@ -68,11 +74,8 @@ class Search:
             return await find_reference(ref, settings, self.cache, origin, self.heard.reporter, to_serve=to_serve)
 
     async def torrent(self, source: str, *coordinators: str, engine: Engine | None = None) -> ResolvedTarget:
-        async def start() -> Engine:
-            assert engine is not None, "an engine was started"
-            return engine
-
-        return await find_torrent(TorrentTarget(source), self.settings(*coordinators), start, self.heard.reporter)
+        target, settings = TorrentTarget(source), self.settings(*coordinators)
+        return await find_torrent(target, settings, GivenEngine(engine), self.heard.reporter)
 
     @asynccontextmanager
     async def coordinator(self, *refs: str) -> AsyncIterator[str]:

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from p2pmodel.errors import Interrupted
-from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.node.thread_progress import Count, reported, stoppable
+from p2pmodel.node.reporter import Count, Progress, Reporter, reported, stoppable
 from tests.support.recording_reporter import RecordingReporter
 
 

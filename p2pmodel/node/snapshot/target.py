@@ -1,0 +1,54 @@
+"""Parse what a user names to be fetched: a repository, or a torrent."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from p2pmodel.core.names import Reference, printable
+from p2pmodel.errors import InvalidInput
+from p2pmodel.swarm.magnet import parse_magnet
+
+MAGNET = "magnet:"
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentTarget:
+    """A snapshot named by its torrent: a path, an http(s) URL of a .torrent, or a magnet link."""
+
+    source: str
+
+    @property
+    def is_magnet(self) -> bool:
+        """Whether it is a magnet link."""
+        return self.source.lower().startswith(MAGNET)
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is the URL of a .torrent."""
+        return "://" in self.source and not self.is_magnet
+
+
+Target = Reference | TorrentTarget
+
+
+def parse_target(text: str, revision: str | None = None) -> Target:
+    """`REPO[@REV]` or `hf://...`, a .torrent file, an http(s) URL or a magnet. Raises InvalidInput."""
+    if text.lower().startswith((MAGNET, "http://", "https://")) or text.endswith(".torrent"):
+        if revision is not None:
+            raise InvalidInput("--revision goes with a repository, not with a torrent")
+        target = TorrentTarget(text)
+        _check(target)
+        return target
+    return Reference.parse(text, revision=revision)
+
+
+def _check(target: TorrentTarget) -> None:
+    text = target.source
+    if target.is_magnet:
+        parse_magnet(text)
+        return
+    try:
+        is_valid = "://" not in text or (urlsplit(text).hostname and urlsplit(text).port != 0)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise InvalidInput(f"'{printable(text)}' is not a URL", hint="write http://HOST/NAME.torrent")
