@@ -17,7 +17,7 @@ from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
 from p2pmodel.node.fetch.fetch import FetchRequest
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.store.cache import HubCache
-from p2pmodel.swarm.torrent_file import read_torrent
+from p2pmodel.swarm.torrents import read_torrent
 
 NODE_OPTIONS = (
     "--endpoint",

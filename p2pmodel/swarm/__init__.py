@@ -1,1 +1,1 @@
-"""Torrents, the engine, the tracker codec. The only room that imports libtorrent."""
+"""Torrents, magnets and the swarm engine. The only room that imports libtorrent."""

@@ -1,7 +1,7 @@
-"""Bencode (BEP 3), canonical only: what is not the one encoding of a value is refused, within bounds.
+"""Bencode (BEP 3), in its canonical form only, and within bounds.
 
-libtorrent's decoder forgives unsorted and repeated keys and trailing bytes; two programs may then read two different
-torrents out of one file. This one forgives nothing.
+libtorrent's decoder accepts unsorted and repeated keys and trailing bytes, so two programs may read two different
+torrents from one file. This decoder rejects them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _DIGITS = b"0123456789"
 
 
 class BencodeError(ValueError):
-    """Not canonical bencode, or beyond the bounds. Says what and at which byte."""
+    """Not canonical bencode, or beyond the bounds. The message names the fault and the byte."""
 
 
 class Truncated(BencodeError):
@@ -53,7 +53,7 @@ def _encode(value: Encodable, out: list[bytes]) -> None:
 
 
 def decode(data: bytes) -> Bencoded:
-    """The value that `data` is the encoding of. Raises BencodeError for anything else."""
+    """The value encoded in `data`. Raises BencodeError."""
     reader = _BencodeCursor(data)
     value = reader.value(0)
     reader.end()
@@ -61,9 +61,9 @@ def decode(data: bytes) -> Bencoded:
 
 
 def decode_dict(data: bytes) -> tuple[dict[bytes, Bencoded], dict[bytes, slice]]:
-    """The dictionary that `data` encodes, and where in `data` the value of each of its keys lies.
+    """The dictionary encoded in `data`, and the position of each key's value in `data`.
 
-    Raises BencodeError, also when the value is not a dictionary.
+    Raises BencodeError, also for a value that is no dictionary.
     """
     reader = _BencodeCursor(data)
     if data[:1] not in (b"d", b""):
@@ -75,7 +75,7 @@ def decode_dict(data: bytes) -> tuple[dict[bytes, Bencoded], dict[bytes, slice]]
 
 
 class _BencodeCursor:
-    """A cursor over the data; every method leaves it behind what it returned."""
+    """A cursor over the data; every method moves it to the end of what it returned."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -99,7 +99,7 @@ class _BencodeCursor:
         raise BencodeError(f"not bencode at byte {self._at}")
 
     def dictionary(self, depth: int, spans: dict[bytes, slice] | None = None) -> dict[bytes, Bencoded]:
-        """The dictionary at the cursor; `spans`, if given, receives where each value lies."""
+        """The dictionary at the cursor; `spans`, if given, receives the position of each value."""
         self._peek()
         self._at += 1
         found: dict[bytes, Bencoded] = {}
@@ -117,9 +117,9 @@ class _BencodeCursor:
         return found
 
     def end(self) -> None:
-        """Raise unless everything was read."""
+        """Raise unless all data was read."""
         if self._at != len(self._data):
-            raise BencodeError(f"something follows the end at byte {self._at}")
+            raise BencodeError(f"unexpected data after the end at byte {self._at}")
 
     def _list(self, depth: int) -> list[Bencoded]:
         self._at += 1

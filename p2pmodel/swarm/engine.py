@@ -1,8 +1,8 @@
-"""The swarm port: what the rest of p2pmodel asks of a BitTorrent engine, and nothing more.
+"""The swarm port: the interface of a BitTorrent engine for the rest of p2pmodel.
 
-`libtorrent_engine` is the real one, `memory` the in-memory twin; one contract suite holds both to these words.
-All methods are called from one event loop. Nothing blocks it; every awaitable is bounded by the engine's own
-timeouts and raises Unavailable when the engine does not answer.
+`libtorrent` is the real engine, `memory` the in-memory double; one contract suite tests both. All methods are called
+from one event loop and never block it. Every awaitable is bounded by the engine's timeouts and raises Unavailable if
+the engine does not respond.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -17,14 +17,13 @@ from p2pmodel.os_errors import disk_failed, disk_full
 
 @dataclass(frozen=True, slots=True)
 class AddTorrent:
-    """What to join and where its bytes lie.
+    """A torrent to join, and the paths of its files.
 
-    `files` maps the torrent's file index (pad files counted as libtorrent counts them) to a path: absolute, or
-    relative to `save_path`; a file it leaves out lies at its own path below the torrent's name. Empty files are not
-    created. `have` are the pieces known to be on disk and right: they are neither hashed again nor downloaded;
-    whatever else lies in the files is not looked at and downloaded over. `wanted` are the file indexes to download
-    (None: all), `pieces` those that are worth it (None: all, as after `want`). `trackers` are announced to, all of
-    them; the trackers and webseeds that the torrent itself names are not used.
+    `files` maps the torrent's file index (pad files are counted as in libtorrent) to a path, absolute or relative to
+    `save_path`; the default is the file's own path below the torrent's name. Empty files are not created. `have`: the
+    verified pieces on disk, which are neither hashed nor downloaded again; all other content of the files is ignored
+    and overwritten. `wanted`: the file indexes to download (None: all), `pieces`: of these the pieces to download
+    (None: all). All `trackers` receive announces; trackers and web seeds in the torrent itself are not used.
     """
 
     metainfo: bytes
@@ -50,20 +49,20 @@ class SwarmStatus:
     """Payload bytes from peers since the torrent was added."""
     uploaded: int
     wasted: int
-    """Payload bytes from peers that failed the hash check or came twice."""
+    """Payload bytes from peers that failed the hash check or were duplicates."""
     download_rate: int
     upload_rate: int
     banned: frozenset[str] = frozenset()
-    """Addresses of peers believed to send bad blocks, all bans so far weighed: an engine may ban an honest peer that
-    filled a piece together with a bad one."""
+    """Addresses of peers that presumably sent bad blocks, by all bans so far: an engine may ban an honest peer that
+    completed a piece together with a bad one."""
     from_other_zones: int | None = None
-    """Payload bytes from peers that named another zone than ours, or none; None while we have none. As of the last
-    `durable` or `rename`."""
+    """Payload bytes from peers of another zone than ours, or of none; None if we have no zone. As of the last `durable`
+    or `rename`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PieceVerified:
-    """A piece passed its hash check. It may not be readable from disk yet: `flush` or `rename` fence it."""
+    """A piece passed its hash check. It may not be readable from disk before the next `flush` or `rename`."""
 
     piece: int
 
@@ -77,15 +76,14 @@ class PieceRejected:
 
 @dataclass(frozen=True, slots=True)
 class PeerBanned:
-    """A peer sent bad blocks, as far as can be told, and was disconnected. `SwarmStatus.banned` is the verdict in the
-    light of all later bans."""
+    """A peer presumably sent bad blocks, and was disconnected. `SwarmStatus.banned` also considers later bans."""
 
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class DiskFailed:
-    """Reading or writing failed and the torrent has stopped; `resume` retries. `full`: no space left."""
+    """A read or write failed, and the torrent stopped; `resume` retries. `full`: no space left."""
 
     path: str
     message: str
@@ -98,7 +96,7 @@ class DiskFailed:
 
 @dataclass(frozen=True, slots=True)
 class TrackerAnswered:
-    """A tracker announced `peers` peers."""
+    """A tracker returned `peers` peers."""
 
     url: str
     peers: int
@@ -106,7 +104,7 @@ class TrackerAnswered:
 
 @dataclass(frozen=True, slots=True)
 class TrackerFailed:
-    """A tracker could not be reached or refused."""
+    """A tracker was unreachable or refused."""
 
     url: str
     message: str
@@ -123,59 +121,59 @@ class SwarmTorrent(Protocol):
         """v2 info-hash, 64 hex digits (40 for a v1 torrent)."""
 
     def events(self) -> AsyncIterator[Event]:
-        """Events from now on, in order; ends when the torrent is removed. One consumer."""
+        """Events from now on, in order, until the torrent is removed. One consumer."""
 
     def status(self) -> SwarmStatus:
         """The state as of the engine's last tick (at most a second old)."""
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        """The peers that are connected now; none while the engine does not say."""
+        """The connected peers; empty if the engine does not respond."""
 
     async def feed(self, piece: int, data: bytes) -> bool:
-        """Hand the whole of `piece` to the engine, as if a peer had sent it. Returns, once the engine has checked it,
-        whether it passed (True for a piece already there, which is not looked at). Few pieces are in flight at a
-        time: further calls wait their turn. Raises NoSpace or LocalResource when the disk fails meanwhile."""
+        """Pass all bytes of `piece` to the engine, as if from a peer. Returns after the engine's check whether it
+        passed (True without a check for a piece that exists). Few pieces are in flight at a time; further calls wait.
+        Raises NoSpace or LocalResource if the disk fails meanwhile."""
 
     async def durable(self) -> frozenset[int]:
-        """Pieces that are verified and written to their files: what may be recorded for a restart. (`status().have`
-        also counts pieces still queued for the disk.)"""
+        """Pieces that are verified and written to their files, to record for a restart. (`status().have` includes
+        pieces that are still queued for the disk.)"""
 
     async def flush(self) -> None:
-        """Return once every piece verified before the call can be read from its file. Raises NoSpace or LocalResource
+        """Return when every piece verified before the call is readable from its file. Raises NoSpace or LocalResource
         after a DiskFailed."""
 
     async def rename(self, files: Mapping[int, Path]) -> None:
-        """Move files of the torrent, replacing what is at their paths. Once it returns, each file is at its path, holds
-        every byte verified before the call, and is served from there. Raises LocalResource when one cannot be moved;
-        the others are."""
+        """Move files of the torrent, and replace files at their new paths. On return each file is at its path, contains
+        every byte verified before the call, and is served from there. Raises LocalResource if one cannot be moved; the
+        others are moved."""
 
-    def take_in_order(self, on: bool) -> None:
-        """Download pieces in their order, or rarest first, as from the start."""
+    def set_sequential(self, on: bool) -> None:
+        """Download pieces in their order, or rarest first (the default)."""
 
-    def bring_first(self, piece: int) -> None:
-        """Ask peers for `piece`, which is wanted, before any that was not named like this. What is asked already comes
-        before it."""
+    def prioritize(self, piece: int) -> None:
+        """Request `piece`, a wanted one, before all that were not prioritized. Requests in progress come first."""
 
     def connect(self, address: str, port: int) -> None:
-        """Connect to a peer without asking a tracker."""
+        """Connect to a peer directly, without a tracker."""
 
     def announce(self) -> None:
         """Ask the trackers for peers now."""
 
-    def announce_to(self, trackers: tuple[str, ...]) -> None:
-        """From now on these are its trackers, all of them, and they are told of it at once."""
+    def set_trackers(self, trackers: tuple[str, ...]) -> None:
+        """Replace all trackers, and announce to the new ones at once."""
 
     async def resume(self) -> None:
-        """Go on after a DiskFailed. Pieces that passed but never reached the disk leave `have`, are downloaded again,
-        and told as PieceVerified again."""
+        """Continue after a DiskFailed. Verified pieces that never reached the disk leave `have`, are downloaded again,
+        and give a PieceVerified again."""
 
     async def remove(self) -> None:
-        """Leave the swarm, telling the trackers; files stay. Returns when the engine has let go of the files."""
+        """Leave the swarm and announce that to the trackers; files stay. Returns when the engine has closed the
+        files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Bytes of content a second with all peers together, as of late."""
+    """Recent payload bytes a second with all peers together."""
 
     upload: int
     download: int
@@ -189,26 +187,26 @@ class Engine(Protocol):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Address and port that peers can connect to. Raises LocalResource from __aenter__ when it is taken."""
+        """Address and port that peers can connect to. Raises LocalResource from __aenter__ if it is in use."""
 
     @property
     def peer_id(self) -> str:
-        """By what peers know us, as 40 hex digits (BEP 3); another in each run."""
+        """Our peer id, 40 hex digits (BEP 3); different in each run."""
 
     async def add(self, request: AddTorrent) -> SwarmTorrent:
-        """Join a swarm. Raises BadTorrent for metainfo the engine refuses, InvalidInput for a torrent it has."""
+        """Join a swarm. Raises BadTorrent for unusable metainfo, InvalidInput for a torrent that was added before."""
 
     @property
     def rates(self) -> Rates:
-        """How much it exchanges."""
+        """Current rates of all torrents together."""
 
     def limit(self, *, upload: int, download: int) -> None:
-        """From now on exchange at most so many bytes a second with all peers together (0: no limit)."""
+        """Set the limits in bytes a second, for all peers together (0: no limit)."""
 
     async def fetch_metainfo(self, magnet: str, *, peers: tuple[tuple[str, int], ...] = (), timeout: float) -> bytes:
-        """The complete .torrent, piece layers included, that a magnet stands for; from its trackers and peers.
+        """The complete .torrent of a magnet, with piece layers, from its trackers and peers.
 
-        Raises InvalidInput for a malformed magnet and Unavailable when nobody has it within `timeout` seconds.
+        Raises InvalidInput for a malformed magnet, and Unavailable if it did not come within `timeout` seconds.
         """
 
 
@@ -221,7 +219,7 @@ class EngineSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How an engine takes part: listen address, rate limits in bytes a second (0: none), the zone it tells peers."""
+    """Settings of an engine: listen address, rate limits in bytes a second (0: none), the zone for its handshake."""
 
     host: str = "127.0.0.1"
     port: int = 0

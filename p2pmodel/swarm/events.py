@@ -1,4 +1,4 @@
-"""Events of one torrent on their way to their one consumer."""
+"""Queue of one torrent's events for its single consumer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,14 +7,14 @@ from p2pmodel.swarm.engine import Event
 
 
 class EventStream:
-    """What is `put` after `open` was called reaches that caller, in order, until `close`."""
+    """Delivers the events that are `put` after `open`, in order, until `close`."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] | None = None
         self._closed = False
 
     def open(self) -> AsyncIterator[Event]:
-        """The events from now on. A second call takes over from the first."""
+        """The events from now on. A second call ends the first iteration."""
         if self._queue is not None:
             self._queue.put_nowait(None)
         self._queue = asyncio.Queue()
@@ -23,12 +23,12 @@ class EventStream:
         return _drain(self._queue)
 
     def put(self, event: Event) -> None:
-        """Pass an event on; without a consumer it is lost."""
+        """Add an event; without a consumer it is dropped."""
         if self._queue is not None and not self._closed:
             self._queue.put_nowait(event)
 
     def close(self) -> None:
-        """End the consumer's iteration after the events before it."""
+        """End the iteration after the events so far."""
         self._closed = True
         if self._queue is not None:
             self._queue.put_nowait(None)

@@ -1,4 +1,4 @@
-"""The `files` list of hybrid and v1 torrents (BEP 3, 47, 52), and the file indexes an engine gives them."""
+"""The `files` list of hybrid and v1 torrents (BEP 3, 47, 52), and libtorrent's file indexes."""
 
 from typing import Literal
 
@@ -6,14 +6,14 @@ from p2pmodel.core.layout import Layout
 from p2pmodel.swarm.bencode import Encodable
 
 Format = Literal["v2", "hybrid", "v1"]
-"""What a torrent speaks: BitTorrent v2 alone, both, or the first version alone (for clients that know no v2)."""
+"""BitTorrent version of a torrent: v2 only, both, or v1 only (for clients without v2)."""
 
 SHA1 = 20
 
 
 def file_list(layout: Layout, *, padded: bool) -> list[Encodable]:
-    """The `files` value. `padded` (hybrids): after every file that ends inside a piece and that another non-empty
-    file follows comes a pad file up to the piece's end, so that both versions have the same pieces."""
+    """The `files` value. `padded` (hybrids): a pad file fills the last piece of every file but the last non-empty one,
+    so that both versions have the same pieces."""
     last = _last_filled(layout)
     entries: list[Encodable] = []
     for span in layout.spans:
@@ -25,8 +25,8 @@ def file_list(layout: Layout, *, padded: bool) -> list[Encodable]:
 
 
 def file_indexes(layout: Layout, form: Format) -> tuple[int, ...]:
-    """For every file of `layout` its index in libtorrent, which counts pad files: those of the file list, and in a
-    v2-only torrent those that it makes up itself, one after the last file too."""
+    """libtorrent's index of every file of `layout`. It counts pad files: those of the file list, and in a v2-only
+    torrent those that it adds itself, also after the last file."""
     last = _last_filled(layout)
     found, index = [], 0
     for span in layout.spans:
@@ -38,7 +38,7 @@ def file_indexes(layout: Layout, form: Format) -> tuple[int, ...]:
 
 
 def v1_piece_count(layout: Layout, *, padded: bool) -> int:
-    """How many SHA-1 pieces the torrent has: over the padded files (hybrid), or the plain concatenation (v1)."""
+    """Number of SHA-1 pieces: over the padded files (hybrid), or over the plain concatenation (v1)."""
     if padded:
         return layout.piece_count
     return -(-sum(span.size for span in layout.spans) // layout.piece_length)

@@ -13,12 +13,12 @@ from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_ur
 _PREFIX = "magnet:?"
 _MULTIHASH = re.compile(r"urn:btmh:1220([0-9a-f]{64})", re.IGNORECASE)
 _MAX_LENGTH = 32 << 10
-_HINT = "it must hold xt=urn:btmh:1220 and 64 hex digits"
+_HINT = "it must contain xt=urn:btmh:1220 and 64 hex digits"
 
 
 @dataclass(frozen=True, slots=True)
 class Magnet:
-    """What a magnet link says. `name` is what it claims the commit to be, which nothing vouches for yet."""
+    """The fields of a magnet link. `name`: the commit according to the link, not verified."""
 
     info_hash: str
     name: str | None = None
@@ -29,7 +29,7 @@ class Magnet:
 
 
 def magnet_of(metainfo: Metainfo, *, sources: Sequence[str] = ()) -> str:
-    """The magnet link of a torrent; `sources` are URLs where the .torrent itself can be had (`xs`)."""
+    """The magnet link of a torrent; `sources`: URLs of the .torrent itself (`xs`)."""
     fields = [("xt", f"urn:btmh:1220{metainfo.info_hash}")]
     if metainfo.info_hash_v1:
         fields.append(("xt", f"urn:btih:{metainfo.info_hash_v1}"))
@@ -41,9 +41,9 @@ def magnet_of(metainfo: Metainfo, *, sources: Sequence[str] = ()) -> str:
 
 
 def parse_magnet(text: str) -> Magnet:
-    """Read a magnet link. Trackers, webseeds and sources of other schemes are left out, as clients do.
+    """Parse a magnet link. Trackers, web seeds and sources with other schemes are ignored, as clients do.
 
-    Raises InvalidInput when it is no magnet link, too long, or has no v2 info-hash.
+    Raises InvalidInput for other text, a link that is too long, or one without a v2 info-hash.
     """
     if not text.lower().startswith(_PREFIX) or len(text) > _MAX_LENGTH:
         raise InvalidInput(f"'{printable(text)}' is not a magnet link", hint=_HINT)
@@ -68,7 +68,7 @@ def parse_magnet(text: str) -> Magnet:
 
 
 def _topic(key: str) -> str:
-    """`xt.1` and `tr.2` number what may occur several times."""
+    """The key without the number of a repeated one: `xt.1`, `tr.2`."""
     return key.partition(".")[0]
 
 

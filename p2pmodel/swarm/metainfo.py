@@ -1,4 +1,4 @@
-"""A torrent that was read and checked, and the bounds of what counts as one."""
+"""A parsed and checked torrent, and the bounds of a valid one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ MAX_PIECES = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class Metainfo:
-    """A .torrent that was checked whole: `raw` are its bytes, everything else is read from them."""
+    """A completely checked .torrent: `raw` are its bytes, and all else is parsed from them."""
 
     raw: bytes
     manifest: Manifest
@@ -31,14 +31,14 @@ class Metainfo:
     format: Format
     layout: Layout
     trees: Mapping[str, FileTree]
-    """By path, the non-empty files."""
+    """By path, for the non-empty files."""
     trackers: tuple[str, ...]
     webseeds: tuple[str, ...]
     file_indexes: tuple[int, ...]
-    """The index in an engine, which counts pad files, of each of `manifest.files`."""
+    """The engine's index of each of `manifest.files`; it counts pad files."""
 
     def accepts(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
-        """Whether `data` is the whole of `piece`. IndexError for a piece the torrent does not have."""
+        """Whether `data` are the bytes of `piece`. IndexError for a piece outside the torrent."""
         place = self.layout.piece_range(piece)
         if len(data) != place.length:
             return False
@@ -47,6 +47,6 @@ class Metainfo:
 
 
 def layout_of(manifest: Manifest, piece_length: int | None = None) -> Layout:
-    """Where the snapshot's bytes lie in its torrent; `piece_length` is what the size gives unless stated."""
+    """The piece layout of a snapshot's torrent; `piece_length` follows from the size by default."""
     sizes = [(file.path, file.size) for file in manifest.files]
     return Layout(sizes, piece_length or piece_length_for(manifest.total_size))

@@ -1,7 +1,7 @@
-"""Reading a .torrent that may come from anywhere: it is p2pmodel's and consistent in every part, or BadTorrent.
+"""Parser of a .torrent from an untrusted source: it must be p2pmodel's and consistent in every part.
 
-What vouches for what: the info-hash for the info dictionary; in it the manifest for paths, sizes and provenance, and
-the file tree, which must say the same, for the contents; each pieces root for the piece layer beside the info.
+The info-hash covers the info dictionary. In it the manifest states paths, sizes and origin; the file tree must agree
+and holds the content hashes. Each pieces root covers a piece layer outside of the info dictionary.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from p2pmodel.swarm.metainfo import (
 )
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
 
-_AGAIN = "fetch it again, or make it again with 'p2pmodel torrent create REPO'"
-_ASK_V2 = "ask for v2: 'p2pmodel torrent create REPO' makes one"
+_AGAIN = "fetch it again, or create it again with 'p2pmodel torrent create REPO'"
+_ASK_V2 = "use v2: create one with 'p2pmodel torrent create REPO'"
 _KEYS_V2 = {b"file tree", b"meta version", b"name", b"p2pmodel", b"piece length"}
 _KEYS_V1 = {b"files", b"pieces"}
 
 
 def parse(data: bytes) -> Metainfo:
-    """The torrent that `data` is, with everything in it checked. Raises BadTorrent with one clear line."""
+    """Parse and check `data` completely. Raises BadTorrent with the fault in one line."""
     if len(data) > MAX_TORRENT_SIZE:
         raise _bad(f"it is {len(data)} bytes long, more than {MAX_TORRENT_SIZE}")
     try:
@@ -64,8 +64,8 @@ def parse(data: bytes) -> Metainfo:
 
 
 def export_indexes(raw: bytes) -> tuple[tuple[int, ...], int]:
-    """For a torrent of any format that `build` made: an engine's index of each of the manifest's files (pad files
-    are counted), and the number of pieces. Raises BadTorrent for one that was not made by p2pmodel."""
+    """For a torrent of any format by `build`: the engine's index of each of the manifest's files (pad files are
+    counted), and the number of pieces. Raises BadTorrent for a torrent of another program."""
     try:
         info = _dict(bencode.decode_dict(raw)[0], b"info")
     except bencode.BencodeError as error:
@@ -83,8 +83,8 @@ def _format(info: Mapping[bytes, Any]) -> Format:
         raise _bad("its meta version is not 2")
     if b"p2pmodel" not in info:
         raise BadTorrent(
-            "this .torrent was not made by p2pmodel: it does not say which repository and commit it holds",
-            hint="make one with 'p2pmodel torrent create REPO'",
+            "this .torrent was not made by p2pmodel: it names no repository and commit",
+            hint="create one with 'p2pmodel torrent create REPO'",
         )
     form: Format = "hybrid" if _KEYS_V1 & info.keys() else "v2"
     expected = _KEYS_V2 | (_KEYS_V1 if form == "hybrid" else set())
@@ -130,7 +130,7 @@ def _layout(info: Mapping[bytes, Any], manifest: Manifest) -> Layout:
 
 
 def _leaves(info: Mapping[bytes, Any]) -> dict[str, tuple[int, bytes]]:
-    """Size and pieces root (empty for an empty file) of every file in the file tree, by path, in any order."""
+    """Size and pieces root (empty for an empty file) of every file in the file tree, by path."""
     found: dict[str, tuple[int, bytes]] = {}
     folders: list[tuple[str, dict[bytes, Any]]] = [("", _dict(info, b"file tree"))]
     while folders:
@@ -171,8 +171,8 @@ def _leaf(path: str, node: dict[bytes, Any]) -> tuple[int, bytes]:
 
 
 def _trees(leaves: Mapping[str, tuple[int, bytes]], layers: Mapping[bytes, Any], layout: Layout) -> dict[str, FileTree]:
-    """The files' trees. Files of equal content share one layer, which is hashed once: the cost is bounded by the
-    size of the .torrent."""
+    """The files' trees. A layer shared by files of equal content is hashed once, so the size of the .torrent bounds the
+    cost."""
     _check_agreement({path: size for path, (size, _) in leaves.items()}, layout)
     trees: dict[str, FileTree] = {}
     known: dict[bytes, FileTree] = {}
@@ -198,7 +198,7 @@ def _check_agreement(sizes: Mapping[str, int], layout: Layout) -> None:
 
 
 def _tree(root: bytes, layer: Any, piece_length: int) -> FileTree | None:
-    """The tree of several pieces under `root`, or None when `layer` does not hash to it."""
+    """The tree of several pieces under `root`; None if `layer` does not hash to it."""
     if not isinstance(layer, bytes) or len(layer) % HASH or len(layer) < 2 * HASH:
         return None
     tree = merkle.tree_of([layer[at : at + HASH] for at in range(0, len(layer), HASH)], piece_length)
@@ -206,7 +206,7 @@ def _tree(root: bytes, layer: Any, piece_length: int) -> FileTree | None:
 
 
 def _check_v1_keys(info: Mapping[bytes, Any], layout: Layout) -> None:
-    """A client that reads the v1 half must see the same files; the SHA-1 hashes themselves only data can check."""
+    """The v1 half must list the same files; its SHA-1 hashes can only be checked with the data."""
     expected = bencode.decode(bencode.encode(file_list(layout, padded=True)))
     pieces = info[b"pieces"]
     if info[b"files"] != expected or not isinstance(pieces, bytes) or len(pieces) != SHA1 * layout.piece_count:
@@ -222,7 +222,7 @@ def _trackers(top: Mapping[bytes, Any]) -> tuple[str, ...]:
 
 
 def _urls(listed: Any, schemes: tuple[str, ...], what: str) -> tuple[str, ...]:
-    """The distinct URLs of `listed`, a list or a single one. An engine reads them too, so a bad one is refused."""
+    """The distinct URLs of `listed`, a list or a single one. An engine reads them too, so a bad one is an error."""
     urls = listed if isinstance(listed, list) else [listed]
     if len(urls) > 2 * MAX_URLS or not all(isinstance(url, bytes) for url in urls):
         raise _bad(f"its {what} list is malformed or too long")

@@ -1,23 +1,46 @@
-"""Torrents of snapshots: the same commit always gives the same info dictionary (BEP 3, 47, 52).
+"""Creation of torrents: the same commit always gives the same info dictionary (BEP 3, 47, 52).
 
-The info dictionary holds the file tree, the commit as `name`, and the manifest under `p2pmodel`: everything in it
-follows from the repository, the commit and the files' hashes. Trackers and webseeds stand outside.
+The info dictionary contains the file tree, the commit as `name`, and the manifest under `p2pmodel`; all of it follows
+from the repository, the commit and the files' hashes. Trackers and web seeds are outside of it.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.merkle import HASH, FileTree
-from p2pmodel.errors import InvalidInput
+from p2pmodel.core.names import printable
+from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count
 from p2pmodel.swarm.metainfo import MAX_PIECES, MAX_TORRENT_SIZE, Metainfo, layout_of
 from p2pmodel.swarm.parsing import export_indexes, parse
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
 
-__all__ = ["MAX_TORRENT_SIZE", "Format", "Metainfo", "build", "export_indexes", "layout_of", "parse", "webseed_url"]
+__all__ = [
+    "MAX_TORRENT_SIZE",
+    "Format",
+    "Metainfo",
+    "build",
+    "export_indexes",
+    "layout_of",
+    "parse",
+    "read_torrent",
+    "webseed_url",
+]
+
+
+def read_torrent(path: Path) -> bytes:
+    """The bytes of the .torrent at `path`, at most one more than MAX_TORRENT_SIZE. Raises NotFound or InvalidInput."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TORRENT_SIZE + 1)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {printable(str(path))}") from None
+    except OSError as error:
+        raise InvalidInput(f"{printable(str(path))} cannot be read: {error.strerror}") from None
 
 
 def build(
@@ -33,10 +56,10 @@ def build(
     """The .torrent of a snapshot.
 
     `trees`: by path, for every non-empty file. `v1_pieces`: SHA-1 of every piece, concatenated; for v1 over the
-    files laid end to end in manifest order, for hybrid with zeros between them so that each starts a piece.
-    `webseeds` are complete, see `urls.webseed_url`. `piece_length` is for experiments: two seeders find each other
-    only when both leave it alone. Raises InvalidInput for an empty snapshot, too many pieces or a bad URL, and
-    ValueError for hashes that do not belong to the manifest.
+    concatenated files in manifest order, for hybrid with zeros between them so that each starts a piece. `webseeds`:
+    complete URLs, see `urls.webseed_url`. `piece_length` is for experiments: seeders share a swarm only with the
+    default. Raises InvalidInput for an empty snapshot, too many pieces or a bad URL, and ValueError for hashes that do
+    not belong to the manifest.
     """
     layout = layout_of(manifest, piece_length)
     if not 0 < layout.piece_count <= MAX_PIECES:
@@ -83,7 +106,7 @@ def _v1_keys(layout: Layout, v1_pieces: bytes | None, *, padded: bool) -> dict[s
 
 
 def _sources(trackers: Sequence[str], webseeds: Sequence[str]) -> dict[str, Any]:
-    """Every tracker is a tier of its own (BEP 12): all clients then prefer the same one, and meet there."""
+    """One tier per tracker (BEP 12), so that all clients prefer the same one, and meet there."""
     if len(trackers) > MAX_URLS or len(webseeds) > MAX_URLS:
         raise InvalidInput(f"a torrent holds at most {MAX_URLS} trackers and {MAX_URLS} webseeds")
     announce = list(dict.fromkeys(check_url(url, TRACKER_SCHEMES, "tracker") for url in trackers))

@@ -1,4 +1,4 @@
-"""Which URLs may stand in a torrent or a magnet, and what a snapshot's webseed URL is."""
+"""URLs in torrents and magnets: their check, and the web seed URL of a snapshot."""
 
 from urllib.parse import urlsplit
 
@@ -26,10 +26,10 @@ def check_url(url: str, schemes: tuple[str, ...], what: str) -> str:
 
 
 def webseed_url(endpoint: str, manifest: Manifest, form: Format = "v2") -> str:
-    """The BEP 19 URL below which `endpoint`, a hub or mirror, serves the snapshot's files.
+    """The BEP 19 URL of the snapshot's files at `endpoint`, a hub or mirror.
 
-    A client asks for URL + name + path, and the name is the commit. Only a v2 torrent of one top-level file has no
-    name to add (its file tree is the file), so the commit goes into the URL.
+    A client requests URL + name + path, and the name is the commit. A v2 torrent of one top-level file adds no name
+    (its file tree is the file), so its URL contains the commit.
     """
     url = f"{endpoint.rstrip('/')}/{manifest.repo}/resolve/"
     nameless = form == "v2" and len(manifest.files) == 1 and "/" not in manifest.files[0].path

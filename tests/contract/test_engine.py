@@ -250,22 +250,22 @@ async def test_only_the_pieces_that_are_worth_it_come(swarm: Swarm) -> None:
 async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     leecher = await swarm.node()
-    leecher.torrent.take_in_order(True)
+    leecher.torrent.set_sequential(True)
     events = leecher.torrent.events()
     leecher.torrent.connect(*seeder.engine.address)
     order = [(await leecher.event(PieceVerified, events)).piece for _ in ALL]
     # Several pieces are asked for at a time, and hashed by several threads: on a busy machine one may be late. Without
     # order a piece comes a third of the torrent from its place on average.
     assert sum(abs(place - piece) for place, piece in enumerate(order)) / len(order) < len(order) / 8
-    leecher.torrent.take_in_order(False)
+    leecher.torrent.set_sequential(False)
 
 
 async def test_a_piece_that_is_brought_first_comes_before_those_in_order(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     leecher = await swarm.node()
-    leecher.torrent.take_in_order(True)
+    leecher.torrent.set_sequential(True)
     last = max(ALL)
-    leecher.torrent.bring_first(last)
+    leecher.torrent.prioritize(last)
     events = leecher.torrent.events()
     leecher.torrent.connect(*seeder.engine.address)
     order = [(await leecher.event(PieceVerified, events)).piece for _ in ALL]
@@ -476,7 +476,7 @@ async def test_a_tracker_that_does_not_answer_is_told(swarm: Swarm) -> None:
 async def test_new_trackers_are_told_at_once(swarm: Swarm) -> None:
     peer = await swarm.node()
     events = peer.torrent.events()
-    peer.torrent.announce_to((DEAD_TRACKER,))
+    peer.torrent.set_trackers((DEAD_TRACKER,))
     failure = await peer.event(TrackerFailed, events)
     assert isinstance(failure, TrackerFailed)
     assert failure.url == DEAD_TRACKER

@@ -16,8 +16,7 @@ from p2pmodel.core.sizes import human
 from p2pmodel.node.snapshot.created_torrent import CreatedTorrent, create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
-from p2pmodel.swarm.torrent_file import read_torrent
-from p2pmodel.swarm.torrents import Format, Metainfo, parse
+from p2pmodel.swarm.torrents import Format, Metainfo, parse, read_torrent
 
 
 @click.group()

@@ -215,7 +215,7 @@ class Attempt:
     def _bring_first(self, piece: int) -> None:
         if piece in self._stats.missing and not self._left:
             with suppress(Unavailable):  # after a disk failure the torrent goes on soon; the reader asks again
-                self.torrent.bring_first(piece)
+                self.torrent.prioritize(piece)
 
     async def _watch_for_stall(self) -> None:
         """Invariant 3: give up when no source is left, with an error that lists the sources."""
@@ -278,7 +278,7 @@ async def keep_order(torrent: SwarmTorrent) -> None:
         alone = alone + ORDER_CHECK_EVERY if 0 < status.peers == status.seeds else 0.0
         if in_order != (alone >= ALONE_FOR):
             in_order = not in_order
-            torrent.take_in_order(in_order)
+            torrent.set_sequential(in_order)
 
 
 async def _check(context: DownloadContext) -> Inventory:

@@ -100,7 +100,7 @@ class WebSeedOffer:
         name its endpoint."""
         if coordinator not in self._published_at:
             self._published_at.add(coordinator)
-            self._torrent.announce_to(tuple(map(self._with_role, self._trackers)))
+            self._torrent.set_trackers(tuple(map(self._with_role, self._trackers)))
 
     def _with_role(self, tracker: str) -> str:
         is_source = any(tracker.partition("?")[0] == announce_url(url) for url in self._published_at)

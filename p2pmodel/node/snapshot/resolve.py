@@ -17,8 +17,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
-from p2pmodel.swarm.torrent_file import read_torrent
-from p2pmodel.swarm.torrents import Metainfo, parse
+from p2pmodel.swarm.torrents import Metainfo, parse, read_torrent
 
 Peers = tuple[tuple[str, int], ...]
 

@@ -1,4 +1,4 @@
-"""From a request to libtorrent's parameters: what is here already, where it lies, what is wanted."""
+"""Conversion of an AddTorrent into libtorrent's parameters."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import libtorrent as lt
 
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.engine import AddTorrent
-from p2pmodel.swarm.libtorrent.twins import with_layers
+from p2pmodel.swarm.libtorrent.duplicate_files import with_layers
 
 WANTED = 4
 """libtorrent's default priority."""
@@ -17,12 +17,12 @@ _LIMITS: Any = {"max_buffer_size": 512 << 20, "max_pieces": 1 << 21, "max_decode
 
 @dataclass(frozen=True, slots=True)
 class PieceSpans:
-    """Which pieces each file touches, by the engine's file index; v1 and hybrid torrents included."""
+    """The pieces of each file, by the engine's file index; also for v1 and hybrid torrents."""
 
     piece_length: int
     piece_count: int
     places: tuple[tuple[int, int], ...]
-    """(offset, size) of every file, pad files counted."""
+    """(offset, size) of every file, pad files included."""
 
     @classmethod
     def of(cls, info: lt.torrent_info) -> "PieceSpans":
@@ -32,7 +32,7 @@ class PieceSpans:
         return cls(info.piece_length(), info.num_pieces(), places)
 
     def priorities(self, files: Iterable[int] | None) -> list[int]:
-        """Per piece, libtorrent's priority when only `files` are wanted (None: all of them)."""
+        """libtorrent's priority of every piece if only `files` are wanted (None: all)."""
         if files is None:
             return [WANTED] * self.piece_count
         levels = [0] * self.piece_count
@@ -50,14 +50,14 @@ class PieceSpans:
 
 
 def load(metainfo: bytes) -> lt.add_torrent_params:
-    """The torrent as libtorrent reads it, without the trackers and webseeds it names. Raises BadTorrent."""
+    """The torrent as libtorrent loads it, without its trackers and web seeds. Raises BadTorrent."""
     params: lt.add_torrent_params
     try:
         params = with_layers(lt.load_torrent_buffer(metainfo, _LIMITS), _LIMITS)
     except RuntimeError as error:
         raise BadTorrent(f"the torrent cannot be used: {error}") from None
-    # As a webseed client libtorrent gives a file up for ever after one HTTP error: mirrors are asked by our own
-    # origin client, and only for what the swarm lacks.
+    # libtorrent's web seed client drops a file for ever after one HTTP error. Our own origin client asks mirrors, and
+    # only for pieces that the swarm lacks.
     params.url_seeds = []
     params.http_seeds = []
     params.trackers = []
@@ -67,7 +67,7 @@ def load(metainfo: bytes) -> lt.add_torrent_params:
 
 
 def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
-    """What to give to the session. Blocking: loading a large torrent takes a second."""
+    """The parameters for the session. Blocking: a large torrent takes a second to load."""
     params = load(request.metainfo)
     info = params.ti
     if info is None:
@@ -77,22 +77,22 @@ def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
     params.storage_mode = lt.storage_mode_t.storage_mode_sparse
     params.renamed_files = dict(request.files)
     params.have_pieces = _have(request.have, spans.piece_count)
-    # Wanting is said by piece: a file of priority 0 would put what is fed or seeded into a part file.
+    # By piece, not by file: the fed or seeded bytes of a file of priority 0 would go to a part file.
     priorities = spans.priorities(request.wanted)
     if request.pieces is not None:
         priorities = [level if piece in request.pieces else 0 for piece, level in enumerate(priorities)]
     params.piece_priorities = priorities
-    # Empty files are node's to create.
+    # The node room creates empty files.
     params.file_priorities = [WANTED if size else 0 for _, size in spans.places]
     params.trackers = list(request.trackers)
     params.tracker_tiers = list(range(len(request.trackers)))
     params.peers = list(request.peers)
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
-    # `have` is believed, nothing else is looked for: files that lie there already are not hashed.
+    # `have` is trusted, and existing files are not hashed.
     params.flags |= lt.torrent_flags.no_verify_files | lt.torrent_flags.duplicate_is_error
     if request.trackers:
-        # Trackers choose who meets whom, by zone, by leases and in bounded number; peers that pass addresses on would
-        # undo it.
+        # Trackers choose the peers of each node by zone, by leases and in bounded number; peer exchange would undo
+        # that.
         params.flags |= lt.torrent_flags.disable_pex
     return params, spans
 

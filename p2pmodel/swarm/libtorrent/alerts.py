@@ -1,7 +1,7 @@
-"""From libtorrent's alerts to frozen notices, the moment they are popped.
+"""Conversion of libtorrent's alerts into frozen notices.
 
-An alert is a pointer that dies at the next pop, so nothing of it may be kept: `notices_of` copies what we use, and
-`AlertPump` calls it from the event loop when the session writes to its alert fd. Nothing polls.
+An alert is a pointer that is valid until the next pop, so `notices_of` copies all that is used. `AlertPump` calls it
+from the event loop when the session writes to its alert fd, without polling.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from p2pmodel.swarm.engine import (
 Handle = lt.torrent_handle
 
 _NO_SPACE = {28, 122}
-"""ENOSPC and EDQUOT, as libtorrent's system category counts them."""
+"""ENOSPC and EDQUOT in libtorrent's system category."""
 
 ALERT_MASK = (
     lt.alert_category.error
@@ -48,7 +48,7 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class ListenFailed:
-    """The session could not listen; `code` is the errno."""
+    """The session could not listen; `code`: the errno."""
 
     address: str
     port: int
@@ -58,7 +58,7 @@ class ListenFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """A torrent's counters at one moment; `have` counts pieces that passed, written or not."""
+    """A torrent's counters at one moment; `have`: verified pieces, written or not."""
 
     have: frozenset[int]
     peers: int
@@ -79,7 +79,7 @@ class Available:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """A file has moved; all that was verified before is in it."""
+    """A file was moved, with all bytes verified before."""
 
     file: int
 
@@ -94,41 +94,41 @@ class RenameFailed:
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """Queued writes of a torrent have been written."""
+    """The queued writes of a torrent are done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A magnet's info dictionary has arrived, and matches the info-hash."""
+    """A magnet's info dictionary came, and matches the info-hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The torrent as .torrent bytes, or None while its metadata or piece layers are incomplete."""
+    """The torrent as .torrent bytes; None while its metadata or piece layers are incomplete."""
 
     metainfo: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A tracker is being told that we leave; TrackerAnswered or TrackerFailed follows."""
+    """A tracker receives our `stopped` event; TrackerAnswered or TrackerFailed follows."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The torrent has taken in what we said we have."""
+    """The torrent has accepted the pieces of `have`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Answer to `post_trackers`, asked for its place in the line alone: everything before it has been told."""
+    """Reply to `post_trackers`, used as a marker: all earlier alerts were delivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorrentRemoved:
-    """The session has forgotten the torrent."""
+    """The session has removed the torrent."""
 
 
 Notice = (
@@ -177,7 +177,7 @@ def _exported(alert: Any) -> Exported:
     try:
         torrent: Any = lt.write_torrent_file(alert.params)
         return Exported(lt.bencode(torrent))
-    except RuntimeError:  # libtorrent's way to say that metadata or a piece layer is not there yet
+    except RuntimeError:  # libtorrent raises it while metadata or a piece layer is missing
         return Exported(None)
 
 
@@ -218,11 +218,11 @@ READERS: Mapping[type, _Reader] = {
     lt.listen_succeeded_alert: _listening,
     lt.listen_failed_alert: _listen_failed,
 }
-"""Every alert we use, and how it is copied. Alerts of other types are ignored."""
+"""All alerts in use, and the conversion of each. Other alerts are ignored."""
 
 
 def notices_of(alert: Any) -> Iterable[tuple[Handle | None, Notice]]:
-    """What `alert` says, and about which torrent (None: about the session)."""
+    """The notices in `alert`, each with its torrent (None: the session)."""
     if isinstance(alert, lt.state_update_alert):
         return [(status.handle, _ticked(status)) for status in alert.status]
     reader = READERS.get(type(alert))
@@ -231,21 +231,21 @@ def notices_of(alert: Any) -> Iterable[tuple[Handle | None, Notice]]:
 
 
 class AlertPump:
-    """Hands a session's notices to `dispatch`, on the running event loop, as they arise."""
+    """Passes a session's notices to `dispatch` on the running event loop."""
 
     def __init__(self, session: lt.session, dispatch: Callable[[Handle | None, Notice], None]) -> None:
         self._session = session
         self._dispatch = dispatch
-        self._bell, self._ringer = socket.socketpair()  # an eventfd is not woken: libtorrent writes single bytes
-        self._bell.setblocking(False)
-        self._ringer.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._bell, self._drain)
-        session.set_alert_fd(self._ringer.fileno())
-        self._drain()  # the first pop arms the bell
+        self._wake_in, self._wake_out = socket.socketpair()  # no eventfd: libtorrent writes single bytes
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._wake_in, self._drain)
+        session.set_alert_fd(self._wake_out.fileno())
+        self._drain()  # the first pop arms the alert fd
 
     def _drain(self) -> None:
         try:
-            while self._bell.recv(4096):
+            while self._wake_in.recv(4096):
                 pass
         except BlockingIOError:
             pass
@@ -254,12 +254,12 @@ class AlertPump:
                 self._dispatch(handle, notice)
 
     def stop(self) -> None:
-        """Deliver nothing more. `close` the sockets once the session is gone."""
-        asyncio.get_running_loop().remove_reader(self._bell)
+        """Stop the delivery. `close` the sockets after the end of the session."""
+        asyncio.get_running_loop().remove_reader(self._wake_in)
         self._session.set_alert_fd(-1)
         del self._session
 
     def close(self) -> None:
-        """Give the sockets back."""
-        self._bell.close()
-        self._ringer.close()
+        """Close the sockets."""
+        self._wake_in.close()
+        self._wake_out.close()

@@ -1,20 +1,19 @@
-"""Whom to believe guilty when libtorrent bans a peer.
+"""Weighing of libtorrent's bans, which sometimes hit an honest peer.
 
-libtorrent bans the sender of a piece that fails, but of a piece that two peers filled together it sometimes blames the
-honest one alone: about one ban in thirty, mostly close behind a right one. Every banned peer may come back from
-another port a few seconds later, the honest as well as the guilty, and only the guilty is banned again and again. So
-bans are weighed: a first one counts more than one in the shadow of another peer's, and an address is believed guilty
-unless another is twice as much so.
+libtorrent bans the sender of a piece that fails. If two peers sent one piece together, it sometimes bans the honest one
+alone: about one ban in thirty, mostly soon after a right one. Every banned peer can reconnect from another port a few
+seconds later, and only a guilty one is banned repeatedly. So a ban soon after the ban of another peer weighs less than
+others, and an address counts as guilty unless another one has twice its weight.
 """
 
 from collections.abc import Callable
 
 SHADOW_SECONDS = 3.0
-"""How long after a ban the pieces in flight may put the blame on the wrong peer."""
+"""Seconds after a ban in which pieces in flight may cause the ban of an honest peer."""
 
 
 class Bans:
-    """Bans of one torrent, weighed. `clock` gives seconds."""
+    """Weighted bans of one torrent. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -23,12 +22,12 @@ class Bans:
 
     @property
     def addresses(self) -> frozenset[str]:
-        """Those believed guilty by now."""
+        """The addresses that count as guilty now."""
         most = max(self._weight.values(), default=0)
         return frozenset(address for address, weight in self._weight.items() if 2 * weight > most)
 
     def add(self, address: str) -> bool:
-        """Take in a ban; returns whether that makes `address` believed guilty, which it was not before."""
+        """Add a ban; whether `address` counts as guilty now, and did not before."""
         before = self.addresses
         now = self._clock()
         shadowed = any(now - last < SHADOW_SECONDS for other, last in self._last.items() if other != address)

@@ -1,4 +1,4 @@
-"""What libtorrent knows of a connected peer, in the words of the domain."""
+"""Conversion of libtorrent's peer info into PeerConnection."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from p2pmodel.swarm.zones import program_of, zone_of
 
 _Info = lt.peer_info
 _NAME = 60
-"""Characters of a client's name that are kept: it says of itself what it likes."""
+"""Maximum characters of a client name, which is untrusted text."""
 
 
 def connections_of(handle: lt.torrent_handle) -> list[PeerConnection]:
-    """All connections that are made; none of a torrent that the session has forgotten. Blocks."""
+    """All established connections; empty for a removed torrent. Blocking."""
     try:
         return [
             _connection(peer)

@@ -13,12 +13,12 @@ from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.torrent import LibtorrentTorrent
 
 TICK_SECONDS = 0.25
-"""How often status is refreshed."""
+"""Seconds between updates of the status."""
 CLOSE_SECONDS = 10.0
 
 
 class LibtorrentEngine:
-    """An Engine. Everything but the loading and rechecking of torrents happens on the event loop."""
+    """An Engine. All runs on the event loop, except loading and rechecking of torrents."""
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         self._settings = settings or EngineSettings()
@@ -65,7 +65,9 @@ class LibtorrentEngine:
 
     @property
     def rates(self) -> Rates:
-        rates = [torrent.rates for torrent in self._torrents.values()]  # asked every second: no status, it copies
+        rates = [
+            torrent.rates for torrent in self._torrents.values()
+        ]  # read every second, so without `status`, which copies
         return Rates(sum(each.upload for each in rates), sum(each.download for each in rates))
 
     def limit(self, *, upload: int, download: int) -> None:

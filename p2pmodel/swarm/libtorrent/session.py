@@ -1,4 +1,4 @@
-"""A libtorrent session on the event loop: start, stop, and the way of each notice to the torrent it is about."""
+"""A libtorrent session on the event loop: start, stop, and dispatch of notices to their torrents."""
 
 import asyncio
 import errno
@@ -38,7 +38,7 @@ class Session:
         self._pump = AlertPump(self._session, self._dispatch)
 
     async def start(self) -> None:
-        """Return once peers can connect. Raises LocalResource when the address cannot be listened on."""
+        """Return once peers can connect. Raises LocalResource if the session cannot listen at the address."""
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.shield(self._listening)
@@ -47,20 +47,20 @@ class Session:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where peers can connect."""
+        """Address and port for peers."""
         return self._listening.result()
 
     def join(self, params: lt.add_torrent_params, listener: Listener) -> Handle:
-        """Add a torrent; `listener` is given every notice about it.
+        """Add a torrent; `listener` receives every notice about it.
 
-        Synchronous (1 ms), so that the listener is known before the first alert is dispatched.
+        Synchronous (1 ms), so that the listener is registered before the first alert.
         """
         handle = self._live().add_torrent(params)
         self._listeners[handle] = listener
         return handle
 
     def forget(self, handle: Handle) -> None:
-        """Remove a torrent; its listener is given Removed last."""
+        """Remove a torrent; TorrentRemoved is the last notice to its listener."""
         self._live().remove_torrent(handle)
 
     def limit(self, *, upload: int, download: int) -> None:
@@ -68,12 +68,12 @@ class Session:
         self._live().apply_settings({"upload_rate_limit": upload, "download_rate_limit": download})
 
     def tick(self) -> None:
-        """Ask for the counters of every torrent that changed."""
+        """Request the counters of every changed torrent."""
         self._live().post_torrent_updates(lt.status_flags_t.query_pieces)
 
     def stop(self) -> None:
-        """End the session. Its threads are joined with the GIL held, so all torrents should be gone and their
-        trackers told: then it takes milliseconds."""
+        """End the session. Its threads are joined with the GIL held: milliseconds, if all torrents are removed and
+        their trackers have answered."""
         if self._session is None:
             return
         self._pump.stop()
@@ -110,7 +110,7 @@ def _listen_error(failure: ListenFailed) -> LocalResource:
 
 
 def _limit_all_addresses(session: lt.session) -> None:
-    """Without this the session's rate limits pass over loopback and private addresses."""
+    """Apply the session's rate limits to loopback and private addresses, too."""
     bit = 1 << int(lt.session.global_peer_class_id)
     everyone = lt.ip_filter()
     everyone.add_rule("0.0.0.0", "255.255.255.255", bit)  # noqa: S104 - a range of peers, nothing is bound

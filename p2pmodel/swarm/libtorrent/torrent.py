@@ -15,27 +15,27 @@ from p2pmodel.swarm.engine import AddTorrent, Event, Rates, SwarmStatus
 from p2pmodel.swarm.libtorrent.add_params import parameters
 from p2pmodel.swarm.libtorrent.alerts import Handle
 from p2pmodel.swarm.libtorrent.connections import connections_of
+from p2pmodel.swarm.libtorrent.recheck import recheck
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.libtorrent.torrent_state import Ask, Move, TorrentState, Verdict
-from p2pmodel.swarm.recheck import recheck
 from p2pmodel.swarm.zones import ZoneTraffic
 
 ANSWER_SECONDS = 30.0
-"""How long the disk may take to answer a rename, a flush or a fed piece."""
+"""Timeout of a rename, a flush or a fed piece, which need the disk."""
 ECHO_SECONDS = 5.0
-"""How long the session may take to answer what needs no disk."""
+"""Timeout of requests that need no disk."""
 FED_UNFLUSHED = 128 << 20
-"""Bytes fed before a flush is forced: feeding knows no back-pressure from the disk."""
+"""Fed bytes before a forced flush: feeding has no back-pressure from the disk."""
 FEEDS_AT_ONCE = 4
 HOLD_AFTER = 0.1
-"""Seconds for which peers may go on sending while the engine waits for the disk, unless it took longer the last time.
-Letting them go again takes up to 0.1 s, which would be felt if every flush of a quick disk cost it."""
-BEFORE_ALL = 7
-"""The priority of pieces that libtorrent takes before all others, in their order, too; not quite so with rarest first,
-where it makes a piece as urgent as one that a quarter as many peers have."""
-_PEERS_KEPT = 100
-"""Addresses remembered from `connect`, for joining again."""
+"""Seconds after which peers are stopped while the engine waits for the disk; at once, if the last wait was longer. The
+restart takes up to 0.1 s, too much for every flush of a quick disk."""
+HIGHEST = 7
+"""Piece priority that comes before all others in sequential mode. In rarest-first mode it makes a piece as urgent as
+one of a quarter as many peers."""
+_MAX_PEERS = 100
+"""Addresses from `connect` that are stored for a restart."""
 
 
 class LibtorrentTorrent:
@@ -43,26 +43,26 @@ class LibtorrentTorrent:
 
     def __init__(self, session: Session, request: AddTorrent, info_hash: str, piece_count: int, zone: str = "") -> None:
         self.left: Callable[[], object] = lambda: None
-        """Called when the torrent has been removed."""
+        """Called after the removal."""
         self._session = session
         self._request = request
         self._info_hash = info_hash
         self._state = TorrentState(request.have, piece_count)
         self._handle: Handle | None = None
         self._in_order = False
-        self._brought_first: set[int] = set()
+        self._prioritized: set[int] = set()
         self._removed = False
-        self._coming_or_going = asyncio.Lock()
+        self._join_or_leave = asyncio.Lock()
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
         self._fed = 0
         self._fences = 0
         self._hold_after = HOLD_AFTER
-        self._crossed = ZoneTraffic(zone) if zone else None
-        self._looking = asyncio.Lock()
-        self._look: asyncio.Future[list[PeerConnection]] | None = None
+        self._zone_traffic = ZoneTraffic(zone) if zone else None
+        self._reading = asyncio.Lock()
+        self._read: asyncio.Future[list[PeerConnection]] | None = None
 
     def join(self, params: lt.add_torrent_params) -> None:
-        """Enter the session."""
+        """Add the torrent to the session."""
         if self._in_order:
             params.flags |= lt.torrent_flags.sequential_download
         self._handle = self._session.join(params, self._state.notice)
@@ -74,11 +74,11 @@ class LibtorrentTorrent:
 
     @property
     def metainfo(self) -> bytes:
-        """The .torrent it was added with."""
+        """The .torrent of the request."""
         return self._request.metainfo
 
     def tick(self) -> None:
-        """Ask for what the session's own updates do not tell: who has which piece. A seed has no use for it."""
+        """Request the availability of pieces, which is not in the session's updates. A seed does not need it."""
         if self._handle and self._state.downloading:
             self._handle.post_piece_availability()
 
@@ -87,15 +87,15 @@ class LibtorrentTorrent:
 
     def status(self) -> SwarmStatus:
         status = self._state.status()
-        return replace(status, from_other_zones=self._crossed.total) if self._crossed else status
+        return replace(status, from_other_zones=self._zone_traffic.total) if self._zone_traffic else status
 
     @property
     def rates(self) -> Rates:
-        """Bytes of content a second with its peers."""
+        """Payload bytes a second with its peers."""
         return self._state.rates
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        return tuple(await self._look_around() or ())
+        return tuple(await self._read_connections() or ())
 
     async def feed(self, piece: int, data: bytes) -> bool:
         async with self._feeding:
@@ -103,7 +103,7 @@ class LibtorrentTorrent:
             self._state.raise_failure()
             if piece in self._state.have:
                 return True
-            passed = await self._state.questions.ask(
+            passed = await self._state.replies.ask(
                 Verdict(piece),
                 lambda: handle.add_piece(piece, data, 0),
                 timeout=ANSWER_SECONDS,
@@ -116,9 +116,9 @@ class LibtorrentTorrent:
             return bool(passed)
 
     async def durable(self) -> frozenset[int]:
-        await self._see_senders()
+        await self._count_zones()
         if not self._state.failure:
-            with contextlib.suppress(LocalResource):  # told as an event; what was on disk before it still is
+            with contextlib.suppress(LocalResource):  # also an event; pieces on disk before stay there
                 await self.flush()
         return frozenset(self._state.durable)
 
@@ -126,19 +126,19 @@ class LibtorrentTorrent:
         self._state.raise_failure()
         passed = frozenset(self._state.have)
         async with self._fence():
-            # Twice: the engine also flushes when a torrent finishes, and its answer to that looks the same as ours.
+            # Twice: the engine also flushes at the end of a download, with the same alert as for our request.
             await self._flush_cache()
             await self._flush_cache()
-        self._state.raise_failure()  # a failed write is told before the flush is answered
+        self._state.raise_failure()  # the alert of a failed write precedes that of the flush
         self._state.durable |= passed & self._state.have
 
     async def rename(self, files: Mapping[int, Path]) -> None:
         handle = self._live()
-        await self._see_senders()
+        await self._count_zones()
         paths = {file: str(path) for file, path in files.items()}
         posts = ((Move(file), partial(handle.rename_file, file, path)) for file, path in paths.items())
         async with self._fence():
-            answers = await self._state.questions.ask_all(posts, timeout=ANSWER_SECONDS, what="move files")
+            answers = await self._state.replies.ask_all(posts, timeout=ANSWER_SECONDS, what="move files")
         moved = {
             file: path for (file, path), answer in zip(paths.items(), answers, strict=True) if not answer.exception()
         }
@@ -146,25 +146,25 @@ class LibtorrentTorrent:
         for answer in answers:
             answer.result()
 
-    def take_in_order(self, on: bool) -> None:
+    def set_sequential(self, on: bool) -> None:
         handle = self._live()
         self._in_order = on
         (handle.set_flags if on else handle.unset_flags)(lt.torrent_flags.sequential_download)
 
-    def bring_first(self, piece: int) -> None:
-        if piece not in self._brought_first:
-            self._live().piece_priority(piece, BEFORE_ALL)
-            self._brought_first.add(piece)
+    def prioritize(self, piece: int) -> None:
+        if piece not in self._prioritized:
+            self._live().piece_priority(piece, HIGHEST)
+            self._prioritized.add(piece)
 
     def connect(self, address: str, port: int) -> None:
         self._live().connect_peer((address, port))
-        self._request = replace(self._request, peers=(*self._request.peers[-_PEERS_KEPT:], (address, port)))
+        self._request = replace(self._request, peers=(*self._request.peers[-_MAX_PEERS:], (address, port)))
 
     def announce(self) -> None:
         self._live().force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
 
-    def announce_to(self, trackers: tuple[str, ...]) -> None:
-        # The list of trackers is new, so that all of them are told at once; who knows us takes what we say anew.
+    def set_trackers(self, trackers: tuple[str, ...]) -> None:
+        # A new list of trackers makes libtorrent announce to all of them at once; they update our entry.
         entries = [lt.announce_entry(url) for url in trackers]
         for tier, entry in enumerate(entries):
             entry.tier = tier
@@ -172,59 +172,59 @@ class LibtorrentTorrent:
         self._request = replace(self._request, trackers=trackers)
 
     async def resume(self) -> None:
-        async with self._coming_or_going:
+        async with self._join_or_leave:
             handle = self._live()
             if not self._state.failure:
                 return
-            # What passed but was not written the engine believes it has, and nothing makes it forget: leave, and
-            # join again with what is on disk.
+            # The engine counts verified pieces that were not written as complete, and cannot be told otherwise: leave,
+            # and join again with the pieces on disk.
             await self._leave(handle)
             doubtful = self._state.have - self._state.durable
             have = self._state.durable | await asyncio.to_thread(recheck, self._request, doubtful)
             self._request = replace(self._request, have=frozenset(have))
             params, _ = await asyncio.to_thread(parameters, self._request)
             self._state.restart(frozenset(have))
-            self._brought_first.clear()  # whoever still waits for one says so again
+            self._prioritized.clear()  # callers that still wait repeat their call
             self.join(params)
 
     async def remove(self) -> None:
-        async with self._coming_or_going:
+        async with self._join_or_leave:
             if self._removed:
                 return
             self._removed = True
             if self._handle:
                 await self._leave(self._handle)
-            self._state.questions.refuse_all(_gone())
+            self._state.replies.refuse_all(_gone())
             self._state.events.close()
             self.left()
 
     async def _leave(self, handle: Handle) -> None:
-        """Leave the session; one that hangs does not keep us from forgetting the torrent."""
+        """Leave the session. A session that hangs does not prevent it."""
         self._handle = None
-        if self._look:  # it waits for the session, which must not end before
-            await asyncio.wait({self._look}, timeout=ECHO_SECONDS)
-        ask = self._state.questions.ask
+        if self._read:  # it uses the session, which must not end before
+            await asyncio.wait({self._read}, timeout=ECHO_SECONDS)
+        ask = self._state.replies.ask
         with contextlib.suppress(Unavailable):
             handle.pause()
             await ask(Ask.ECHO, handle.post_trackers, timeout=ECHO_SECONDS, what="pause a torrent")
-            await self._hear_trackers()
+            await self._await_trackers()
             await ask(Ask.FLUSH, handle.flush_cache, timeout=ECHO_SECONDS, what="write to disk")
         with contextlib.suppress(Unavailable):
             forget = partial(self._session.forget, handle)
             await ask(Ask.REMOVE, forget, timeout=ECHO_SECONDS, what="remove a torrent")
 
-    async def _hear_trackers(self) -> None:
-        """Wait for the trackers' answers to our leaving: the session's end would wait for them with the GIL held."""
+    async def _await_trackers(self) -> None:
+        """Wait for the trackers' answers to `stopped`: the session's end would wait for them with the GIL held."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_ANNOUNCE_SECONDS + 1):
-                await self._state.all_told.wait()
+                await self._state.all_answered.wait()
 
     @contextlib.asynccontextmanager
     async def _fence(self) -> AsyncIterator[None]:
-        """Around what the engine does only after all queued writes: if that takes long, peers may send nothing.
+        """Context for a request that the engine runs after all queued writes: stop the peers if that takes long.
 
-        The engine takes in without any bound what they send meanwhile (libtorrent 2.1, async_write on a fenced
-        storage). 2 GiB onto a disk that writes 200 MB/s took 1.3 GiB of memory without this, 0.3 with it.
+        The engine buffers received bytes without a bound meanwhile (libtorrent 2.1, async_write on a fenced storage).
+        2 GiB onto a disk of 200 MB/s took 1.3 GiB of memory without this, 0.3 with it.
         """
         handle, loop = self._live(), asyncio.get_running_loop()
         began = loop.time()
@@ -239,33 +239,31 @@ class LibtorrentTorrent:
             if not self._fences and self._handle is handle:
                 handle.set_download_limit(-1)
 
-    async def _see_senders(self) -> None:
-        """Count what came from other zones."""
-        if self._crossed is not None and (seen := await self._look_around()) is not None:
-            self._crossed.look(seen)
+    async def _count_zones(self) -> None:
+        """Update the bytes from other zones."""
+        if self._zone_traffic is not None and (seen := await self._read_connections()) is not None:
+            self._zone_traffic.update(seen)
 
-    async def _look_around(self) -> list[PeerConnection] | None:
-        """Who is connected; None if that cannot be told now. A thread waits for the session: the alert that would tell
-        us cannot be read from Python (libtorrent 2.1)."""
-        async with self._looking:
-            if self._handle is None or (self._look and not self._look.done()):
+    async def _read_connections(self) -> list[PeerConnection] | None:
+        """The connections; None if the session does not respond. A thread waits for the session: the alert with the
+        same data is not readable from Python (libtorrent 2.1)."""
+        async with self._reading:
+            if self._handle is None or (self._read and not self._read.done()):
                 return None
-            self._look = asyncio.get_running_loop().run_in_executor(None, connections_of, self._handle)
-            with contextlib.suppress(TimeoutError):  # a session that does not answer is not waited for here
+            self._read = asyncio.get_running_loop().run_in_executor(None, connections_of, self._handle)
+            with contextlib.suppress(TimeoutError):  # do not wait for a session that does not respond
                 async with asyncio.timeout(ECHO_SECONDS):
-                    return await asyncio.shield(self._look)
+                    return await asyncio.shield(self._read)
         return None
 
     async def _flush_cache(self) -> None:
-        await self._state.questions.ask(
-            Ask.FLUSH, self._live().flush_cache, timeout=ANSWER_SECONDS, what="write to disk"
-        )
+        await self._state.replies.ask(Ask.FLUSH, self._live().flush_cache, timeout=ANSWER_SECONDS, what="write to disk")
 
     def _live(self) -> Handle:
         if self._removed:
             raise _gone()
         if self._handle is None:
-            raise Unavailable("the torrent is about to go on after a failure of the disk", hint="try again")
+            raise Unavailable("the torrent restarts after a disk failure", hint="try again")
         return self._handle
 
 

@@ -1,4 +1,4 @@
-"""What the alerts about one torrent have told so far, and whom to tell."""
+"""State of one torrent from its alerts, and delivery of events and replies."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ from p2pmodel.swarm import engine
 from p2pmodel.swarm.events import EventStream
 from p2pmodel.swarm.libtorrent import alerts
 from p2pmodel.swarm.libtorrent.bans import Bans
-from p2pmodel.swarm.libtorrent.questions import PendingReplies
+from p2pmodel.swarm.libtorrent.replies import PendingReplies
 
 
 class Ask(Enum):
-    """Keys of the questions that are asked of the whole torrent."""
+    """Keys of requests about the whole torrent."""
 
     ECHO = auto()
     FLUSH = auto()
@@ -24,14 +24,14 @@ class Ask(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Key of the question whether a fed piece passes its hash check."""
+    """Key of the hash check of a fed piece."""
 
     piece: int
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Key of the question whether a file was renamed."""
+    """Key of the rename of a file."""
 
     file: int
 
@@ -40,24 +40,24 @@ _NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0, 0, 0)
 
 
 class TorrentState:
-    """Notices in; state, events and answers out. No I/O."""
+    """Converts notices into state, events and replies. No I/O."""
 
     def __init__(self, have: frozenset[int], piece_count: int) -> None:
         self.events = EventStream()
-        self.questions = PendingReplies()
+        self.replies = PendingReplies()
         self.have = set(have)
         self.durable = set(have)
-        """Pieces known to be on disk: those of the start, and those of every flush."""
+        """Pieces on disk: those of the start and of every flush."""
         self.failure: engine.DiskFailed | None = None
-        """The first failure of the disk since the last resume: one event for a flood of alerts."""
-        self.all_told = asyncio.Event()
-        """Whether every tracker that was told of our leaving has answered."""
-        self.all_told.set()
-        self._untold: set[str] = set()
+        """The first disk failure since the last resume: one event for many alerts."""
+        self.all_answered = asyncio.Event()
+        """Set when every tracker has answered our `stopped` event."""
+        self.all_answered.set()
+        self._unanswered: set[str] = set()
         self._checked = False
         self._tick = _NOTHING
         self._before = _NOTHING
-        """What was counted before the last restart."""
+        """Counters before the last restart."""
         self._availability = (0,) * piece_count
         self._bans = Bans(asyncio.get_running_loop().time)
         self._handlers: Mapping[type, Callable[[Any], None]] = {
@@ -73,18 +73,18 @@ class TorrentState:
             alerts.Available: self._on_available,
             alerts.Renamed: self._on_renamed,
             alerts.RenameFailed: self._on_rename_failed,
-            alerts.Flushed: lambda _: self.questions.answer(Ask.FLUSH),
-            alerts.Echo: lambda _: self.questions.answer(Ask.ECHO),
-            alerts.TorrentRemoved: lambda _: self.questions.answer(Ask.REMOVE),
+            alerts.Flushed: lambda _: self.replies.answer(Ask.FLUSH),
+            alerts.Echo: lambda _: self.replies.answer(Ask.ECHO),
+            alerts.TorrentRemoved: lambda _: self.replies.answer(Ask.REMOVE),
         }
 
     @property
     def downloading(self) -> bool:
-        """Whether there are peers and pieces to get from them."""
+        """Whether it has peers and misses pieces."""
         return self._tick.peers > 0 and len(self.have) < len(self._availability)
 
     def status(self) -> engine.SwarmStatus:
-        """The port's view of it."""
+        """The state as SwarmStatus."""
         tick, before = self._tick, self._before
         return engine.SwarmStatus(
             have=frozenset(self.have),
@@ -101,7 +101,7 @@ class TorrentState:
 
     @property
     def rates(self) -> engine.Rates:
-        """Those of `status`, without a copy of the pieces."""
+        """The rates of `status`, without a copy of the pieces."""
         return engine.Rates(self._tick.upload_rate, self._tick.download_rate)
 
     def restart(self, have: frozenset[int]) -> None:
@@ -115,12 +115,12 @@ class TorrentState:
         self.durable = set(have)
 
     def raise_failure(self) -> None:
-        """Raise NoSpace or LocalResource if the disk has failed and nobody called resume since."""
+        """Raise NoSpace or LocalResource after a disk failure without a resume since."""
         if self.failure:
             raise self.failure.error()
 
     def notice(self, notice: alerts.Notice) -> None:
-        """Take in one notice."""
+        """Apply one notice."""
         handler = self._handlers.get(type(notice))
         if handler:
             handler(notice)
@@ -132,11 +132,11 @@ class TorrentState:
         if event.piece not in self.have:
             self.have.add(event.piece)
             self.events.put(event)
-        self.questions.answer(Verdict(event.piece), True)
+        self.replies.answer(Verdict(event.piece), True)
 
     def _on_rejected(self, event: engine.PieceRejected) -> None:
         self.events.put(event)
-        self.questions.answer(Verdict(event.piece), False)
+        self.replies.answer(Verdict(event.piece), False)
 
     def _on_banned(self, event: engine.PeerBanned) -> None:
         if self._bans.add(event.address):
@@ -147,23 +147,23 @@ class TorrentState:
             return
         self.failure = event
         self.events.put(event)
-        self.questions.refuse_all(event.error(), kind=Verdict)
+        self.replies.refuse_all(event.error(), kind=Verdict)
 
     def _on_tracker(self, event: engine.TrackerAnswered | engine.TrackerFailed) -> None:
-        self._untold.discard(event.url)
-        if not self._untold:
-            self.all_told.set()
+        self._unanswered.discard(event.url)
+        if not self._unanswered:
+            self.all_answered.set()
         self.events.put(event)
 
     def _on_leaving(self, notice: alerts.Leaving) -> None:
-        self._untold.add(notice.url)
-        self.all_told.clear()
+        self._unanswered.add(notice.url)
+        self.all_answered.clear()
 
     def _on_ticked(self, tick: alerts.Ticked) -> None:
         self._tick = tick
-        if not self._checked:  # it has not yet taken in what we have
+        if not self._checked:  # the engine has not accepted `have` yet
             return
-        for piece in sorted(tick.have - self.have):  # told by no alert: their queue was full
+        for piece in sorted(tick.have - self.have):  # their alerts were lost: the queue was full
             self._on_verified(engine.PieceVerified(piece))
         self.have &= tick.have
 
@@ -172,7 +172,7 @@ class TorrentState:
             self._availability = notice.peers
 
     def _on_renamed(self, notice: alerts.Renamed) -> None:
-        self.questions.answer(Move(notice.file))
+        self.replies.answer(Move(notice.file))
 
     def _on_rename_failed(self, notice: alerts.RenameFailed) -> None:
-        self.questions.refuse(Move(notice.file), LocalResource(f"a file cannot be moved: {notice.message}"))
+        self.replies.refuse(Move(notice.file), LocalResource(f"a file cannot be moved: {notice.message}"))

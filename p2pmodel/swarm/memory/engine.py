@@ -1,8 +1,8 @@
-"""The in-memory twin of the swarm engine: real files, no sockets, one process.
+"""In-memory double of the swarm engine: real files, no sockets, one process.
 
-Engines on one MemoryNetwork find each other by address or by sharing a tracker's URL. Pieces are copied from a peer's
-file to ours one at a time, rarest first, and checked as the real engine checks them: a peer whose file holds wrong
-bytes is banned. `dead_trackers` do not answer.
+Engines on one MemoryNetwork find each other by address or by a common tracker URL. Pieces are copied from a peer's file
+one at a time, rarest first, and checked as in the real engine: a peer with wrong bytes is banned. `dead_trackers` do
+not respond.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Address = tuple[str, int]
 
 
 class MemoryNetwork:
-    """What MemoryEngines share: who listens where, and who announced to which tracker."""
+    """State shared by MemoryEngines: their addresses, and the announces to each tracker."""
 
     def __init__(self) -> None:
         self.engines: dict[Address, MemoryEngine] = {}
@@ -30,15 +30,15 @@ class MemoryNetwork:
         self._ports = count(40_000)
 
     def listen(self, engine: "MemoryEngine", host: str, port: int) -> Address:
-        """Give `engine` its address. Raises LocalResource when it is taken."""
+        """Register `engine` at an address. Raises LocalResource if it is in use."""
         address = (host, port or next(self._ports))
         if address in self.engines:
-            raise LocalResource(f"peers cannot reach us at {host}:{port}: it is taken", hint="choose another port")
+            raise LocalResource(f"peers cannot reach us at {host}:{port}: address in use", hint="choose another port")
         self.engines[address] = engine
         return address
 
     def at(self, address: Address, info_hash: str) -> MemoryTorrent | None:
-        """The torrent that a peer at `address` serves."""
+        """The torrent of the engine at `address`; None without one."""
         engine = self.engines.get(address)
         return engine.torrents.get(info_hash) if engine else None
 
@@ -49,7 +49,7 @@ class MemoryEngine:
     def __init__(self, network: MemoryNetwork, settings: EngineSettings | None = None) -> None:
         self.torrents: dict[str, MemoryTorrent] = {}
         self.limits = (0, 0)
-        """Bytes a second up and down; kept, not obeyed."""
+        """Bytes a second up and down; stored, but without effect."""
         self._network = network
         self._settings = settings or EngineSettings()
         self._address: Address | None = None
@@ -112,7 +112,7 @@ class MemoryEngine:
                 while (found := self._holder(wanted.info_hash, wanted.trackers, peers)) is None:  # noqa: ASYNC110
                     await asyncio.sleep(min(0.01, timeout))
         except TimeoutError:
-            raise Unavailable(f"nobody sent the magnet's torrent within {timeout:g} seconds") from None
+            raise Unavailable(f"no peer sent the magnet's torrent within {timeout:g} seconds") from None
         return found.metainfo.raw
 
     def _holder(self, info_hash: str, trackers: tuple[str, ...], peers: tuple[Address, ...]) -> MemoryTorrent | None:
@@ -125,7 +125,7 @@ class MemoryEngine:
         if torrent.info_hash not in self.torrents:
             return
         for announced in torrent.trackers:
-            url = announced.partition("?")[0]  # what follows tells the tracker who we are
+            url = announced.partition("?")[0]  # without the query, which describes this node
             if url in self._network.dead_trackers:
                 torrent.emit(TrackerFailed(announced, "connection refused"))
                 continue

@@ -26,7 +26,7 @@ from p2pmodel.swarm.torrents import Metainfo
 
 
 class MemoryTorrent:
-    """A SwarmTorrent. Its task copies what it lacks from the peers it has met."""
+    """A SwarmTorrent. Its task copies missing pieces from connected peers."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class MemoryTorrent:
         if request.pieces is not None:
             self._wanted &= request.pieces
         self._in_order = False
-        self._brought_first: set[int] = set()
+        self._prioritized: set[int] = set()
         self.peers: list[MemoryTorrent] = []
         self.received: Counter[MemoryTorrent] = Counter()
         """Bytes by the peer that sent them."""
@@ -70,7 +70,7 @@ class MemoryTorrent:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to download."""
+        """Start the download."""
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -128,13 +128,13 @@ class MemoryTorrent:
         if failure:
             raise translate(failure) from failure
 
-    def take_in_order(self, on: bool) -> None:
+    def set_sequential(self, on: bool) -> None:
         self._check_live()
         self._in_order = on
 
-    def bring_first(self, piece: int) -> None:
+    def prioritize(self, piece: int) -> None:
         self._check_live()
-        self._brought_first.add(piece)
+        self._prioritized.add(piece)
 
     def connect(self, address: str, port: int) -> None:
         self._check_live()
@@ -144,7 +144,7 @@ class MemoryTorrent:
         self._check_live()
         self._announce(self)
 
-    def announce_to(self, trackers: tuple[str, ...]) -> None:
+    def set_trackers(self, trackers: tuple[str, ...]) -> None:
         self._check_live()
         self.trackers = trackers
         self._announce(self)
@@ -169,7 +169,7 @@ class MemoryTorrent:
         self._events.close()
 
     def meet(self, peer: "MemoryTorrent") -> None:
-        """Connect the two, unless one has banned the other."""
+        """Connect the two torrents, unless one has banned the other."""
         if peer in self.peers or peer.address in self.banned or self.address in peer.banned:
             return
         self.peers.append(peer)
@@ -178,7 +178,7 @@ class MemoryTorrent:
         peer.wake.set()
 
     def emit(self, event: Event) -> None:
-        """Tell the consumer of events."""
+        """Add an event."""
         self._events.put(event)
 
     async def _run(self) -> None:
@@ -208,12 +208,12 @@ class MemoryTorrent:
         return (first[-1], found[first[-1]][0]) if first else None
 
     def _turn(self, piece: int, holders: int) -> tuple[bool, int, int]:
-        return piece not in self._brought_first, 0 if self._in_order else holders, piece
+        return piece not in self._prioritized, 0 if self._in_order else holders, piece
 
     async def _fetch(self, piece: int, peer: "MemoryTorrent") -> None:
         data = await peer.serve(piece)
         if data is None:
-            self._part(peer)
+            self._disconnect(peer)
             return
         self._counts["down"] += len(data)
         self.received[peer] += len(data)
@@ -221,14 +221,14 @@ class MemoryTorrent:
         if not await self._take(piece, data) and not self._failure:
             self._counts["wasted"] += len(data)
             self.banned.add(peer.address)
-            self._part(peer)
+            self._disconnect(peer)
             self.emit(PeerBanned(peer.address))
 
     async def serve(self, piece: int) -> bytes | None:
-        """The bytes of `piece` as a peer gets them, right or wrong; None when they cannot be read."""
+        """The bytes of `piece` for a peer, right or wrong; None if they cannot be read."""
         try:
             async with self._disk:
-                path, offset, length = self._place(piece)  # not before: files are renamed meanwhile
+                path, offset, length = self._place(piece)  # under the lock: files may be renamed
                 data = await asyncio.to_thread(_read, path, offset, length)
         except OSError as error:
             self._fail(error)
@@ -264,7 +264,7 @@ class MemoryTorrent:
         if self._failure:
             raise self._failure.error()
 
-    def _part(self, peer: "MemoryTorrent") -> None:
+    def _disconnect(self, peer: "MemoryTorrent") -> None:
         if peer in self.peers:
             self.peers.remove(peer)
             peer.peers.remove(self)

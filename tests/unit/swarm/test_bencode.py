@@ -59,7 +59,7 @@ def test_cut_anywhere_is_truncated(data: bytes, drawn: st.DataObject) -> None:
         (b"-1:a" + b" " * 30, "not bencode at byte 0"),
         (b"d-1:ai1ee" + b" " * 30, "negative length"),
         (b"di1ei1ee" + b" " * 30, "not a number at byte 1"),
-        (b"1:ab", "something follows the end at byte 3"),
+        (b"1:ab", "unexpected data after the end at byte 3"),
         (b"<!DOCTYPE html>", "not bencode at byte 0"),
         (b"l" * 100 + b"e" * 100, "nested too deeply"),
         (b"99999999999:a", "inside a string"),

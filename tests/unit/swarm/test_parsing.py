@@ -86,7 +86,7 @@ def test_cut_off(keep: int) -> None:
 
 def test_not_a_torrent() -> None:
     assert "not canonical bencode (not a dictionary at byte 0)" in refusal(b"<!DOCTYPE html><html>")
-    assert "something follows the end" in refusal(GOOD + b"\n")
+    assert "unexpected data after the end" in refusal(GOOD + b"\n")
     assert "its 'info' is missing" in refusal(b"de")
 
 
@@ -100,7 +100,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_v1_only_says_to_ask_for_v2() -> None:
     line = refusal(torrent_of(SMALL, "v1"))
     assert line.startswith("this .torrent is v1 only")
-    assert "ask for v2: 'p2pmodel torrent create REPO' makes one" in line
+    assert "use v2: create one with 'p2pmodel torrent create REPO'" in line
 
 
 def test_made_by_another_program() -> None:

@@ -29,20 +29,20 @@ def test_others_have_none(client: bytes) -> None:
 def test_only_other_zones_count_and_only_once() -> None:
     crossed = ZoneTraffic("a")
     for received in (5, 5, 9):
-        crossed.look([sender(A, "a", 100), sender(B, "b", received)])
+        crossed.update([sender(A, "a", 100), sender(B, "b", received)])
     assert crossed.total == 9
 
 
 def test_programs_that_say_no_zone_are_of_another() -> None:
     crossed = ZoneTraffic("a")
-    crossed.look([sender(A, "", 7)])
+    crossed.update([sender(A, "", 7)])
     assert crossed.total == 7
 
 
 def test_a_new_connection_from_the_same_place_begins_anew() -> None:
     crossed = ZoneTraffic("a")
-    crossed.look([sender(B, "b", 10)])
-    crossed.look([sender(B, "b", 4)])
-    crossed.look([])
-    crossed.look([sender(B, "b", 3)])
+    crossed.update([sender(B, "b", 10)])
+    crossed.update([sender(B, "b", 4)])
+    crossed.update([])
+    crossed.update([sender(B, "b", 3)])
     assert crossed.total == 17

@@ -29,7 +29,7 @@ class Torrent:
             raise asyncio.CancelledError
         return self.scene[self.looks - 1]
 
-    def take_in_order(self, on: bool) -> None:
+    def set_sequential(self, on: bool) -> None:
         self.asked.append((self.looks, on))
 
 

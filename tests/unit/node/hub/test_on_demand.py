@@ -227,7 +227,7 @@ async def test_pieces_that_passed_are_read_before_the_rest(machine: Machine) -> 
 async def test_what_a_client_waits_for_goes_before_the_rest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """First the beginning of a file of which nothing is here, then the byte that is waited for."""
     wishes: list[int] = []
-    monkeypatch.setattr(MemoryTorrent, "bring_first", lambda _, piece: wishes.append(piece))
+    monkeypatch.setattr(MemoryTorrent, "prioritize", lambda _, piece: wishes.append(piece))
     big = snapshot_of({"first.safetensors": WEIGHTS, "model.safetensors": WEIGHTS[1:] * 2})
     swarm = Swarm(machine.root, big)
     swarm.network = machine.swarm.network

@@ -62,7 +62,7 @@ class Torrent:
     def status(self) -> SwarmStatus:
         return SwarmStatus(frozenset(), (), 0, 0, 0, self.uploaded, 0, 0, 0)
 
-    def announce_to(self, trackers: tuple[str, ...]) -> None:
+    def set_trackers(self, trackers: tuple[str, ...]) -> None:
         self.trackers = trackers
 
 

@@ -1,7 +1,7 @@
-"""Large files of equal content in one torrent, with which libtorrent 2.1.1 cannot deal.
+"""Workaround for large files of equal content in one torrent (libtorrent 2.1.1).
 
-They share a pieces root, hence a piece layer. When it loads a torrent libtorrent moves that layer into the first such
-file; the pieces of the others can then never be checked, and a download waits for them for ever.
+They share a pieces root, and so a piece layer. On load libtorrent moves that layer to the first such file. The pieces
+of the others can then not be checked, and a download waits for them for ever.
 """
 
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import libtorrent as lt
 
 
-def twins_of(info: lt.torrent_info) -> list[list[int]]:
-    """File indexes, by group, of files that share a piece layer. Files of at most one piece have none."""
+def duplicates_of(info: lt.torrent_info) -> list[list[int]]:
+    """Groups of indexes of files with a common piece layer. Files of at most one piece have no layer."""
     files = info.files()
     by_root: dict[str, list[int]] = {}
     for index in range(files.num_files()):
@@ -20,9 +20,9 @@ def twins_of(info: lt.torrent_info) -> list[list[int]]:
 
 
 def with_layers(params: lt.add_torrent_params, limits: Any) -> lt.add_torrent_params:
-    """`params` with the layer given to every file that shares it: by way of resume data, the one form in which the
-    bindings show the trees."""
-    groups = twins_of(params.ti) if params.ti is not None and params.ti.info_hashes().has_v2() else []
+    """`params` with the layer set for every file that shares it, through resume data: the bindings expose the trees in
+    no other form."""
+    groups = duplicates_of(params.ti) if params.ti is not None and params.ti.info_hashes().has_v2() else []
     if not groups:
         return params
     plain: Any = lt.bdecode(lt.write_resume_data_buf(params))

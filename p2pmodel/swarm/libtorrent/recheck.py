@@ -1,4 +1,4 @@
-"""Which pieces really are on disk: read again and checked against the torrent."""
+"""Check of pieces on disk against the torrent's hashes."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from p2pmodel.swarm.torrents import Metainfo, parse
 
 
 def recheck(request: AddTorrent, pieces: Iterable[int]) -> frozenset[int]:
-    """Those of `pieces` whose bytes lie in the request's files and pass. Blocking: reads and hashes them all."""
+    """Those of `pieces` whose bytes in the request's files pass. Blocking: reads and hashes all of them."""
     candidates = sorted(pieces)
     if not candidates:
         return frozenset()
