@@ -25,19 +25,19 @@ CORRUPT_FOR = 24 * 3600.0
 
 
 class HubCache:
-    """One hub cache directory, e.g. ~/.cache/huggingface/hub. One per directory and process: it owns the locks.
+    """One hub cache directory, e.g. ~/.cache/huggingface/hub. One object per directory and process: it owns the locks.
 
-    Nothing is touched or made until something is asked for. OSErrors leave as LocalResource.
+    The constructor does not touch the disk. An OSError is raised as LocalResource.
     """
 
     def __init__(self, root: Path) -> None:
-        # Absolute, and links in it kept as they are: snapshot paths are shown to the user.
+        # Absolute, with its links unresolved: users see snapshot paths.
         self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100
         self.locks = BlobLocks(self.root / ".locks")
         self._repos: dict[RepoId, RepoCache] = {}
 
     def repo(self, repo: RepoId) -> "RepoCache":
-        """The part of the cache that belongs to `repo`, whether there is anything yet or not."""
+        """The part of the cache for `repo`, also if there is nothing yet."""
         return self._repos.setdefault(repo, RepoCache(self, repo))
 
     @translated()
@@ -62,7 +62,7 @@ class RepoCache:
         self.repo = repo
         self.folder = cache.root / repo.cache_folder
         self.private = self.folder / ".p2pmodel"
-        """What is ours alone; huggingface_hub passes it over and deletes it with the repository."""
+        """Private to p2pmodel; huggingface_hub ignores it and deletes it with the repository."""
         self.tmp = self.private / "tmp"
         self.served = BlobMarks(self.private / "last-served")
         """The blobs that a pull-through mirror downloaded, and when each was last served."""
@@ -71,7 +71,7 @@ class RepoCache:
 
     @translated()
     def refs(self) -> dict[str, str]:
-        """Ref name -> commit, e.g. `main`, `v1.0`, `refs/pr/1`. A ref may be there before its snapshot is."""
+        """Ref name -> commit, e.g. `main`, `v1.0`, `refs/pr/1`. A ref may exist before its snapshot."""
         root = self.folder / "refs"
         found = {}
         for parent, _, names in os.walk(root):
@@ -84,30 +84,30 @@ class RepoCache:
 
     @translated()
     def commits(self) -> list[str]:
-        """Commits of which there is a snapshot folder, complete or not, sorted."""
+        """Commits with a snapshot folder, complete or not, sorted."""
         folder = self.folder / "snapshots"
         names = names_in(folder) if folder.is_dir() else []
         return sorted(n for n in names if COMMIT.fullmatch(n) and (folder / n).is_dir())
 
     @translated()
     def resolve(self, revision: str) -> str | None:
-        """The commit that `revision`, a ref name or a commit, means in this cache; None if it means nothing here.
+        """The commit of `revision`, a ref name or a commit, in this cache; None if it is not in the cache.
 
-        Raises InvalidInput for what cannot be a revision.
+        Raises InvalidInput for an invalid revision.
         """
         if is_commit(revision):
             return revision if self.snapshot(revision).is_dir() else None
         return _read_ref(self.folder / "refs" / check_revision(revision))
 
     def manifest(self, commit: str) -> Manifest | None:
-        """What snapshot `commit` consists of, whether all of it is here or not; None if nothing here tells.
+        """The manifest of snapshot `commit`, complete or not; None if the cache has no record of it.
 
-        `private` is known only for snapshots that p2pmodel brought.
+        `private` is known only for snapshots that p2pmodel downloaded or imported.
         """
         return read_manifest(self.repo, self.folder, commit)
 
     def listed_by_a_hub(self, commit: str) -> bool:
-        """Whether `manifest(commit)` is what a hub said there is, not merely what happens to be here."""
+        """Whether `manifest(commit)` is the list of a hub, not merely of the files in the cache."""
         name = f"{commit}.json"
         return (self.private / "manifests" / name).is_file() or (self.folder / "trees" / name).is_file()
 
@@ -116,7 +116,7 @@ class RepoCache:
         return self.folder / "snapshots" / commit
 
     def key(self, file: ManifestFile) -> BlobKey:
-        """What tells the content of `file` from all other content in this cache."""
+        """Identifies the content of `file` in this cache."""
         return self.repo, file.etag
 
     def blob_path(self, file: ManifestFile) -> Path:
@@ -124,8 +124,7 @@ class RepoCache:
         return self.folder / "blobs" / file.etag
 
     def blob(self, file: ManifestFile) -> Path | None:
-        """The blob of `file`, or what it is a link to, if it is there with the right size. Its content is not looked
-        at."""
+        """The blob of `file`, or the target of its link, if it has the right size. Its content is not read."""
         path = self.blob_path(file)
         try:
             status = path.lstat()
@@ -138,15 +137,15 @@ class RepoCache:
 
     @translated()
     def etags(self) -> frozenset[str]:
-        """Names of all blobs here, whatever is in them."""
+        """Names of all blobs, whatever their content."""
         return frozenset(names_in(self.folder / "blobs"))
 
     def missing(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
-        """Those of `files` that have no blob here."""
+        """Those of `files` without a blob in the cache."""
         return [file for file in files if self.blob(file) is None]
 
     def staging(self, commit: str) -> Staging:
-        """The place where files of `commit` are assembled."""
+        """The staging area of `commit`."""
         return Staging(self.private, commit)
 
     def partial_path(self, file: ManifestFile) -> Path:
@@ -165,19 +164,19 @@ class RepoCache:
         return at is not None and time.time() - at < CORRUPT_FOR
 
     def is_verified(self, file: ManifestFile) -> bool:
-        """Whether the blob of `file` was hashed here before and has not changed since (size, mtime, inode)."""
+        """Whether the blob of `file` was verified before and has not changed since (size, mtime, inode)."""
         blob = self.blob(file)
         return blob is not None and self._verified.holds(file.etag, blob)
 
     @translated()
     def mark_verified(self, files: Iterable[ManifestFile]) -> None:
-        """Remember that the blobs of `files`, as they are now, have the right hash."""
+        """Record that the blobs of `files`, as they are now, have the right hash."""
         blobs = {file.etag: self.blob(file) for file in files}
         self._verified.add({etag: blob for etag, blob in blobs.items() if blob is not None})
 
     @translated()
     def forget_verified(self, file: ManifestFile) -> None:
-        """The blob of `file` is wrong."""
+        """Remove the record: the blob of `file` is wrong."""
         self._verified.forget(file.etag)
 
 

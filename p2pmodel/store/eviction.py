@@ -1,7 +1,7 @@
-"""Keeping a mirror's cache within a size: what was served longest ago goes first, and comes back when asked for.
+"""Eviction of the files that a mirror served longest ago, to keep its cache within a size.
 
-Only what a mirror pulled is ever removed: it can be had again. What was imported or fetched here stays, and counts.
-A reader never finds half of it gone: refs first, then the links of the snapshots, then the blob.
+Only files that a pull-through mirror downloaded are evicted: they can be downloaded again. Imported and fetched files
+stay, and count. Refs go first, then the links of the snapshots, then the blob: a reader never finds a part missing.
 """
 
 import os
@@ -22,7 +22,7 @@ from p2pmodel.store.manifests import linked_blob
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Content on the disk; `served` is None for what no mirror pulled."""
+    """Content on disk; `served` is None unless a pull-through mirror downloaded it."""
 
     repo: RepoCache
     etag: str
@@ -39,11 +39,11 @@ class _Item:
 def make_room(
     cache: HubCache, budget: int, growing: Mapping[BlobKey, int], in_use: Callable[[BlobKey], bool]
 ) -> list[tuple[RepoId, str, int]]:
-    """Remove what was served longest ago until the cache, with all of `growing` (size by key) in it, has at most
-    `budget` bytes. Returns what went: repository, etag, size.
+    """Evict the files served longest ago until the cache, with all of `growing` (size by key) in it, has at most
+    `budget` bytes. Returns what was evicted: repository, etag, size.
 
-    What is `in_use` stays. Raises NoSpace if the budget is too small even without anything that could go, Unavailable
-    if only what is in use is in the way; nothing is removed then.
+    Files `in_use` stay. Raises NoSpace if the rest would exceed the budget even after every possible eviction, and
+    Unavailable if only files in use prevent it; then nothing is evicted.
     """
     items = [item for item in _items(cache) if item.key not in growing]
     total = sum(item.size for item in items) + sum(growing.values())
@@ -51,21 +51,21 @@ def make_room(
     fixed = total - sum(item.size for item in removable)
     if fixed > budget:
         raise NoSpace(
-            f"{human(fixed)} must stay in the cache, more than its bound of {human(budget)}",
-            hint="raise --max-cache-bytes, or remove snapshots that were not pulled by this mirror",
+            f"{human(fixed)} must stay in the cache, more than its limit of {human(budget)}",
+            hint="raise --max-cache-bytes, or remove snapshots that this mirror did not download",
         )
     idle = [item for item in removable if not in_use(item.key)]
     if total - sum(item.size for item in idle) > budget:
-        raise Unavailable(f"the cache is full of what is being served ({human(budget)})", hint="ask again later")
-    gone = []
+        raise Unavailable(f"the cache is full of files being served ({human(budget)})", hint="try again later")
+    evicted = []
     for item in sorted(idle, key=lambda item: item.served or 0.0):
         if total <= budget:
             break
         if not in_use(item.key):
             _remove(item)
-            gone.append((item.repo.repo, item.etag, item.size))
+            evicted.append((item.repo.repo, item.etag, item.size))
             total -= item.size
-    return gone
+    return evicted
 
 
 def _items(cache: HubCache) -> Iterator[_Item]:
@@ -88,7 +88,7 @@ def _blobs(repo: RepoCache) -> Iterator[_Item]:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            # A link leads into the hub's shared store, which is not ours.
+            # A link leads into the hub's shared store, which other programs own.
             if entry.is_file(follow_symlinks=False):
                 size = entry.stat(follow_symlinks=False).st_size
                 yield _Item(repo, entry.name, Path(entry.path), size, repo.served.time(entry.name))
@@ -130,7 +130,7 @@ def _remove_refs(repo: RepoCache, commit: str) -> None:
 
 
 def _remove_empty(folder: Path, stop: Path) -> None:
-    """Remove `folder` and those above it that are empty, below `stop`."""
+    """Remove `folder` and its parents below `stop`, as far as they are empty."""
     while folder != stop:
         try:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""What a cache holds, a snapshot at a time."""
+"""The snapshots of a cache."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from p2pmodel.store.cache import HubCache, RepoCache
 
 @dataclass(frozen=True, slots=True)
 class CachedSnapshot:
-    """A snapshot in the cache: which names point at it, and those of its files that are not here."""
+    """A snapshot in the cache, the refs that point at it, and its missing files."""
 
     repo: RepoId
     commit: str
@@ -21,7 +21,7 @@ class CachedSnapshot:
 
 
 def snapshots(cache: HubCache) -> Iterator[CachedSnapshot]:
-    """Every snapshot whose files are known, sorted by repository. Contents are not looked at. Blocks."""
+    """Every snapshot with a known manifest, sorted by repository. Contents are not read. Blocks."""
     for name in cache.repos():
         repo = cache.repo(name)
         refs = repo.refs()
@@ -34,6 +34,6 @@ def snapshots(cache: HubCache) -> Iterator[CachedSnapshot]:
 
 @translated()
 def is_visible(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) -> bool:
-    """Whether every one of `files` can be opened in the snapshot, as far as names and sizes tell."""
+    """Whether all `files` can be opened in the snapshot, by names and sizes."""
     folder = repo.snapshot(commit)
     return all(repo.blob(file) is not None and (folder / file.path).is_file() for file in files)

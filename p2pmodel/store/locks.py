@@ -1,4 +1,4 @@
-"""The cache's own lock files, which huggingface_hub takes around each blob."""
+"""The lock files of blobs, which huggingface_hub takes for each download."""
 
 import errno
 import fcntl
@@ -22,25 +22,24 @@ PATIENCE = 60.0
 
 POLL = 0.05
 
-
 _MODE = 0o664
-"""As huggingface_hub: several users may share a cache."""
+"""As in huggingface_hub: several users may share a cache."""
 _TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class HeldLock(Protocol):
-    """A lock file that is ours until `release`."""
+    """A lock file that this process holds until `release`."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
 
 
 class BlobLocks:
-    """`<hub>/.locks/models--org--name/<etag>.lock`, held once per process: taking one again only counts.
+    """`<hub>/.locks/models--org--name/<etag>.lock`, held once per process: a second acquisition only counts.
 
-    So an endpoint may hold a blob's lock for its clients to wait on, while the node of the same process publishes
-    that blob. Between threads it excludes nothing: publishing is one rename.
+    So an endpoint may hold a blob's lock, on which its clients wait, while the node of the same process publishes that
+    blob. Threads do not exclude each other: publishing is one rename.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +48,7 @@ class BlobLocks:
         self._held: dict[Path, tuple[HeldLock, int]] = {}
 
     def try_acquire(self, repo: RepoId, file: ManifestFile) -> bool:
-        """Take the lock if it is free or already ours. Does not wait."""
+        """Take the lock if it is free or held by this process. Does not wait."""
         path = self._path(repo, file)
         with self._mutex:
             if path in self._held:
@@ -62,7 +61,7 @@ class BlobLocks:
             return taken is not None
 
     def try_acquire_some(self, repo: RepoId, files: Iterable[ManifestFile]) -> list[ManifestFile]:
-        """Those of `files` whose lock is taken now. Does not wait; after an error none is."""
+        """Take the free locks; the files whose lock is taken now. Does not wait; after an error none is taken."""
         taken: list[ManifestFile] = []
         with ExitStack() as undo:
             for file in files:
@@ -91,7 +90,7 @@ class BlobLocks:
                 lock.release()
 
     def busy(self, repo: RepoId, file: ManifestFile, patience: float) -> Unavailable:
-        """What to raise when the lock was not to be had."""
+        """The error after `patience` seconds without the lock."""
         return Unavailable(
             f"another process has held {self._path(repo, file)} for {patience:.0f} seconds",
             hint="let its download finish or stop it, then run the same command: it resumes",
@@ -102,10 +101,10 @@ class BlobLocks:
 
 
 def take_lock(path: Path) -> HeldLock | None:
-    """The lock file at `path`, taken; None while somebody else has it. Does not wait. Makes its folder.
+    """Take the lock file at `path`; None while another process holds it. Does not wait. Makes its folder.
 
-    It is what filelock takes on Unix, and huggingface_hub with it: an exclusive flock on a file that stays. Not taken
-    by way of filelock, which needs 0.3 ms for it, as much as all else that is done with a small file.
+    It is the same lock as that of filelock on Unix, and so of huggingface_hub: an exclusive flock on a file that stays.
+    Filelock itself is not used: it needs 0.3 ms, as much as all other work on a small file.
     """
     try:
         descriptor, created = _opened(path)
@@ -114,12 +113,12 @@ def take_lock(path: Path) -> HeldLock | None:
         descriptor, created = _opened(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:  # else somebody removed it meanwhile, and it locks no name
+        if os.fstat(descriptor).st_nlink:  # else it was removed meanwhile, and locks no name
             return _Flock(descriptor)
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.ENOTSUP):
             if created:
-                path.unlink()  # there, it would be another's soft lock
+                path.unlink()  # if it stayed, others would take it for a soft lock
             os.close(descriptor)
             return _soft_lock(path)
         if error.errno not in _TAKEN:
@@ -135,26 +134,26 @@ class _Flock:
 
     def release(self) -> None:
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # a child process may have the descriptor, too, for a moment
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # a child process may share the descriptor for a moment
         finally:
             os.close(self.descriptor)
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """A descriptor of the lock file, and whether it was made."""
+    """A descriptor of the lock file, and whether this call created it."""
     try:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
     except FileExistsError:
         return os.open(path, _FLAGS), False
     with suppress(PermissionError):
-        os.fchmod(descriptor, _MODE)  # whatever the umask says
+        os.fchmod(descriptor, _MODE)  # whatever the umask is
     return descriptor, True
 
 
 def _soft_lock(path: Path) -> HeldLock | None:
-    """On a file system without flock huggingface_hub takes a lock that is held while its file is there."""
-    # Not thread-local: an event loop takes it in one thread and may give it back in another.
-    for kind in (FileLock, SoftFileLock):  # some versions of the first become the second by themselves
+    """On a file system without flock, huggingface_hub uses a lock that is held while its file exists."""
+    # Not thread-local: an event loop takes it in one thread and may release it in another.
+    for kind in (FileLock, SoftFileLock):  # some versions of FileLock turn into SoftFileLock by themselves
         lock: BaseFileLock = kind(path, mode=_MODE, thread_local=False)
         try:
             lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""Manifests of snapshots in a cache: recorded by us, else by huggingface_hub, else read off the symlinks."""
+"""Manifests of snapshots in a cache: recorded by p2pmodel, else by huggingface_hub, else taken from the symlinks."""
 
 import json
 import os
@@ -19,9 +19,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_manifest(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
-    """The manifest of `commit` in the repository's cache `folder`, from the best source that can be read.
+    """The manifest of `commit` in the repository's cache `folder`, from the best readable source.
 
-    Ours first: trees/ knows nothing of `private`. A damaged source counts as absent. None if nothing tells.
+    The own record first: trees/ lack `private`. A damaged source counts as absent. None if there is no source.
     """
     sources: tuple[Callable[[RepoId, Path, str], Manifest | None], ...] = (_recorded, _from_tree, _from_links)
     for source in sources:
@@ -35,15 +35,15 @@ def read_manifest(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
 
 
 def record_manifest(folder: Path, manifest: Manifest, *, via: Path) -> None:
-    """Keep `manifest` for `read_manifest`."""
+    """Save `manifest` for `read_manifest`."""
     data = json.dumps(manifest.to_dict(), indent=1).encode()
     write_atomic(_record_path(folder, manifest.commit), data, via=via)
 
 
 def record_tree(folder: Path, manifest: Manifest, *, via: Path) -> None:
-    """Write trees/<commit>.json as huggingface_hub 1.33+ does; with it the hub notices an incomplete snapshot.
+    """Write trees/<commit>.json as huggingface_hub 1.33+ does; with it the hub's client detects an incomplete snapshot.
 
-    A tree of the same files that is there already stays: the hub's own also knows Xet hashes.
+    An existing tree of the same files stays: the one of huggingface_hub also has Xet hashes.
     """
     path = _tree_path(folder, manifest.commit)
     try:
@@ -55,7 +55,7 @@ def record_tree(folder: Path, manifest: Manifest, *, via: Path) -> None:
 
 
 def tree_json(manifest: Manifest) -> bytes:
-    """The bytes huggingface_hub's write_tree_cache would write for `manifest`."""
+    """The bytes that huggingface_hub's write_tree_cache writes for `manifest`."""
     files = {f.path: _tree_entry(f) for f in sorted(manifest.files, key=lambda f: f.path)}
     return json.dumps({"format_version": TREE_FORMAT, "files": files}, indent=1).encode()
 
@@ -101,10 +101,10 @@ def _from_tree(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
 
 
 def _from_links(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
-    """A snapshot names its blobs, and a blob's name is its hash. Only files that are present can be listed.
+    """The links of a snapshot contain the names of its blobs, which are hashes. Only present files can be listed.
 
-    Whatever is no link to a blob is passed over: the user put it there, or its name is nothing we could serve.
-    A dangling link says that the snapshot is incomplete in a way nobody can complete: None.
+    Entries that do not link to a blob are skipped: they belong to the user, or their name cannot be served.
+    A dangling link means that the snapshot is incomplete and its list unknown: None.
     """
     root = folder / "snapshots" / commit
     files: list[ManifestFile] = []
@@ -125,7 +125,7 @@ def _from_links(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
 
 
 def linked_blob(entry: Path, blobs: Path) -> Path | None:
-    """The blob in `blobs` that the symlink `entry` names, whether it exists or not; None for anything else."""
+    """The blob in `blobs` that the symlink `entry` points at, existing or not; None for any other entry."""
     try:
         target = Path(os.path.normpath(entry.parent / entry.readlink()))
     except OSError:

@@ -1,4 +1,4 @@
-"""From verified files to a snapshot that every client of the cache sees: blobs, links, tree, and refs last."""
+"""Publication of verified files as a snapshot that every client of the cache sees: blobs, links, tree, refs last."""
 
 import asyncio
 import time
@@ -24,13 +24,13 @@ _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 
 @translated()
 def make_blobs_folder(repo: RepoCache) -> None:
-    """From now on blobs can be put where `RepoCache.blob_path` says."""
+    """Make the folder of `RepoCache.blob_path`."""
     (repo.folder / "blobs").mkdir(parents=True, exist_ok=True)
 
 
 @asynccontextmanager
 async def blob_lock(repo: RepoCache, file: ManifestFile, *, patience: float = PATIENCE) -> AsyncIterator[None]:
-    """Hold the hub's own lock of this blob, waiting at most `patience` seconds; then Unavailable."""
+    """Hold the hub's lock of this blob. Raises Unavailable after `patience` seconds without it."""
     async with some_blob_locks(repo, [file], patience=patience):
         yield
 
@@ -39,12 +39,12 @@ async def blob_lock(repo: RepoCache, file: ManifestFile, *, patience: float = PA
 async def some_blob_locks(
     repo: RepoCache, files: Sequence[ManifestFile], *, patience: float = PATIENCE
 ) -> AsyncIterator[frozenset[ManifestFile]]:
-    """Hold the hub's own locks of those of `files` that nobody else holds, at least of one: waits for that at most
-    `patience` seconds; then Unavailable. Who waits holds none, so no two wait for each other."""
+    """Hold the hub's locks of those `files` whose locks are free, at least of one. Raises Unavailable after `patience`
+    seconds without any. A waiting caller holds none, so no two wait for each other."""
     locks = repo.cache.locks
     deadline = time.monotonic() + patience
     while True:
-        held = await _taken(repo, files)
+        held = await _take_free(repo, files)
         if held:
             break
         if time.monotonic() >= deadline:
@@ -57,24 +57,23 @@ async def some_blob_locks(
             locks.release(repo.repo, file)
 
 
-async def _taken(repo: RepoCache, files: Sequence[ManifestFile]) -> list[ManifestFile]:
+async def _take_free(repo: RepoCache, files: Sequence[ManifestFile]) -> list[ManifestFile]:
     taking = asyncio.ensure_future(asyncio.to_thread(translated()(repo.cache.locks.try_acquire_some), repo.repo, files))
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
         with suppress(P2PModelError):
-            for file in await taking:  # nobody else would give them back
+            for file in await taking:  # no other code would release them
                 repo.cache.locks.release(repo.repo, file)
         raise
 
 
 @translated()
 def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience: float = PATIENCE) -> Path:
-    """Give `staged`, whose content the caller has verified, its place among the blobs. `staged` is gone then.
+    """Move `staged`, whose content the caller has verified, to its place among the blobs.
 
-    A blob that is there already stays if it is known to be right. Anything else under that name is replaced, never
-    written to: it may be a link into the hub's shared store. Raises Unavailable when another process keeps the
-    blob's lock for `patience` seconds.
+    An existing blob stays if it is verified. Any other file of that name is replaced, never written to: it may be a
+    link into the hub's shared store. Raises Unavailable if another process holds the lock for `patience` seconds.
     """
     size = staged.stat().st_size
     if size != file.size:
@@ -99,15 +98,16 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
 def publish_snapshot(
     repo: RepoCache, manifest: Manifest, files: Iterable[ManifestFile], refs: Sequence[str] = ()
 ) -> Path:
-    """Make `files` of `manifest`, whose blobs are all there, visible as a snapshot; returns its folder.
+    """Make `files` of `manifest`, whose blobs are in the cache, visible as a snapshot; returns its folder.
 
-    `files` may be a part of the manifest; the recorded tree lists all of it, so that the hub can tell. Every step
-    is atomic, and a reader that follows a ref finds what it points at.
+    `files` may be a part of the manifest; the recorded tree lists all files, so that the hub's client detects missing
+    ones. Every step is atomic, and a reader that follows a ref finds its snapshot.
     """
     present = list(files)
     for absent in repo.missing(present):
         raise IntegrityError(
-            f"the blob of {absent.path} is not in {repo.folder}", hint="run the same command again: it is fetched anew"
+            f"the blob of {absent.path} is not in {repo.folder}",
+            hint="run the same command again: it downloads the file",
         )
     tag = repo.cache.root / "CACHEDIR.TAG"
     if not tag.exists():
@@ -131,8 +131,8 @@ def _link(repo: RepoCache, snapshot: Path, file: ManifestFile) -> None:
 
 
 def point_ref(repo: RepoCache, name: str, commit: str) -> None:
-    """Let ref `name` mean `commit`, of which there must be a snapshot: 40 hex digits, no newline, as the hub writes
-    them. A commit's own name is no ref."""
+    """Point ref `name` at `commit`, which must have a snapshot: 40 hex digits without newline, as the hub writes them.
+    Does nothing if `name` is a commit."""
     if is_commit(name):
         return
     path = repo.folder / "refs" / check_revision(name)

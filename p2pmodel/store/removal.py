@@ -1,6 +1,6 @@
-"""Taking a snapshot out of the cache: refs first, then its links, then the blobs that no other snapshot needs.
+"""Removal of a snapshot from the cache: refs first, then its links, then the blobs that no other snapshot needs.
 
-A reader never finds half of it gone. A blob in the hub's shared store stays; only the link to it goes.
+A reader never finds a part missing. A blob in the hub's shared store stays; only the link to it goes.
 """
 
 import os
@@ -19,16 +19,16 @@ from p2pmodel.store.manifests import linked_blob
 
 @translated()
 def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = frozenset()) -> int:
-    """Remove snapshot `commit` and what was staged for it; returns how many bytes of blobs went.
+    """Remove snapshot `commit` and its staged files; returns the removed bytes of blobs.
 
-    Blobs whose etags are `needed`, by snapshots that are on their way and have no links yet, stay.
+    Blobs with etags in `needed` stay: snapshots that are being downloaded need them and have no links yet.
 
-    Raises NotFound if nothing of it is here. Nobody may be fetching it.
+    Raises NotFound if the cache has nothing of it. No fetch of it may be running.
     """
     staged = repo.private / "staging" / commit
     snapshot = repo.snapshot(commit)
     if not snapshot.is_dir() and not staged.is_dir():
-        raise NotFound(f"{repo.repo}@{commit} is not in this cache", hint="'p2pmodel ls' lists what is")
+        raise NotFound(f"{repo.repo}@{commit} is not in this cache", hint="'p2pmodel ls' lists the snapshots")
     for name, target in repo.refs().items():
         if target == commit:
             (repo.folder / "refs" / name).unlink(missing_ok=True)
@@ -38,9 +38,9 @@ def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = fro
     _remove_records(repo, commit)
     if staged.is_dir():
         shutil.rmtree(staged)
-    kept = {blob for other in repo.commits() for blob in _blobs_of(repo, other)}
-    freed = sum(_remove_blob(repo, etag) for etag in ours - kept - needed)
-    if not repo.commits() and not _anything_left(repo):
+    needed_by_others = {blob for other in repo.commits() for blob in _blobs_of(repo, other)}
+    freed = sum(_remove_blob(repo, etag) for etag in ours - needed_by_others - needed)
+    if not repo.commits() and not _in_use(repo):
         shutil.rmtree(repo.folder)
     return freed
 
@@ -71,8 +71,8 @@ def _remove_blob(repo: RepoCache, etag: str) -> int:
     return size
 
 
-def _anything_left(repo: RepoCache) -> bool:
-    """Whether anybody has something here yet: blobs of a client at work, or what is being staged."""
+def _in_use(repo: RepoCache) -> bool:
+    """Whether there are blobs of a running client, or staged files."""
     for folder in (repo.folder / "blobs", repo.private / "staging", repo.private / "partial"):
         with suppress(FileNotFoundError):
             if any(folder.iterdir()):

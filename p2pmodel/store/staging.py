@@ -1,4 +1,4 @@
-"""Where unfinished files live: inside the repository's cache folder, under names that nobody else trusts."""
+"""Unfinished files: in the repository's cache folder, under names that no other program trusts."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
 
 
 class Staging:
-    """`.p2pmodel/staging/<commit>/` of one repository, and the torrent by which the commit last arrived."""
+    """`.p2pmodel/staging/<commit>/` of one repository, and the torrent by which the commit was last downloaded."""
 
     def __init__(self, private: Path, commit: str) -> None:
         self._folder = private / "staging" / commit
@@ -21,7 +21,7 @@ class Staging:
 
     @translated()
     def path_of(self, index: int, file: ManifestFile) -> Path:
-        """Where file `index` of the manifest is assembled; its folder exists."""
+        """The staged file of file `index` of the manifest; its folder exists."""
         if not self._made:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._made = True
@@ -29,12 +29,12 @@ class Staging:
 
     @translated()
     def names(self) -> frozenset[str]:
-        """What is in the folder of the staged files."""
+        """Names of the staged files and their records."""
         return frozenset(names_in(self._folder))
 
     @translated()
     def lock_path(self) -> Path:
-        """The lock file of whoever assembles this commit; its folder exists, and `clear` leaves it alone."""
+        """The lock file of this commit's staging area; its folder exists, and `clear` keeps it."""
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         return self._lock
 
@@ -45,8 +45,8 @@ class Staging:
         write_atomic(self._have(info_hash), json.dumps(record).encode(), via=self._tmp, durable=False)
 
     def load_have(self, info_hash: str) -> bytes | None:
-        """The bitfield last saved. None if there is none, or if the machine has started anew since: then the
-        pieces may never have reached the disk and are to be checked."""
+        """The bitfield last saved. None if there is none, or if the machine was restarted since: the pieces may
+        not have reached the disk and must be checked."""
         record = read_json(self._have(info_hash))
         if not isinstance(record, dict) or record.get("boot") != boot_id():
             return None
@@ -57,7 +57,7 @@ class Staging:
 
     @translated()
     def save_metainfo(self, raw: bytes) -> None:
-        """Keep the .torrent; it outlives `clear`, so that the snapshot can be seeded without hashing it."""
+        """Save the .torrent. `clear` keeps it, so that the snapshot can be seeded without hashing it."""
         write_atomic(self._torrent, raw, via=self._tmp)
 
     def load_metainfo(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Hashing what the cache holds and comparing it with what the hub vouches for."""
+"""Verification of the cache's blobs against the hub's hashes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parall
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What became of each file of a snapshot, in canonical order."""
+    """The files of a snapshot by the result of their verification, in canonical order."""
 
     ok: tuple[ManifestFile, ...]
     missing: tuple[ManifestFile, ...]
-    """No blob, or the snapshot does not show it under the file's path."""
+    """No blob, or no link to it at the file's path in the snapshot."""
     corrupt: tuple[ManifestFile, ...]
     """The blob's size or hash is wrong."""
 
     @property
     def whole(self) -> bool:
-        """Whether every file is there and right."""
+        """Whether every file is present and right."""
         return not self.missing and not self.corrupt
 
 
 def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, jobs: int | None = None) -> VerifyReport:
-    """Hash every blob of a snapshot anew, on `jobs` threads, whatever was known about it before.
+    """Hash every blob of a snapshot again, on `jobs` threads, also those verified before.
 
-    What is found is remembered for `is_verified`. `progress` gets the bytes hashed since its last call, from the
+    The results are recorded for `is_verified`. `progress` gets the bytes hashed since its last call, from the
     threads; an exception it raises stops the pass.
     """
     state: dict[str, str] = {}
@@ -42,10 +42,10 @@ def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, job
     largest_first = sorted(manifest.files, key=lambda f: -f.size)
     in_parallel(largest_first, work, jobs or default_jobs(), progress)
 
-    def having(what: str) -> tuple[ManifestFile, ...]:
-        return tuple(f for f in manifest.files if state[f.path] == what)
+    def files_in(result: str) -> tuple[ManifestFile, ...]:
+        return tuple(f for f in manifest.files if state[f.path] == result)
 
-    return VerifyReport(having("ok"), having("missing"), having("corrupt"))
+    return VerifyReport(files_in("ok"), files_in("missing"), files_in("corrupt"))
 
 
 def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> str:
@@ -57,13 +57,13 @@ def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> st
         repo.forget_verified(file)
         return "corrupt"
     repo.mark_verified([file])
-    shown = repo.snapshot(commit) / file.path
-    return "ok" if shown.exists() and shown.samefile(blob) else "missing"
+    link = repo.snapshot(commit) / file.path
+    return "ok" if link.exists() and link.samefile(blob) else "missing"
 
 
 @translated()
 def digest_of(path: Path, file: ManifestFile, on_bytes: Callable[[int], None] = ignore) -> str:
-    """The hub's hash, in hex, of what is in `path`, taken as the content of `file`; a size that differs shows in it."""
+    """The hub's hash, in hex, of `path` as the content of `file`; another size gives another hash."""
     hasher = file.hasher()
     for data in chunks(path, 0, path.stat().st_size):
         hasher.update(data)
@@ -73,6 +73,6 @@ def digest_of(path: Path, file: ManifestFile, on_bytes: Callable[[int], None] = 
 
 @translated()
 def sealed_digest(path: Path, file: ManifestFile) -> str:
-    """`digest_of` what a power cut would leave: the file is brought onto the disk first."""
+    """As `digest_of`, of the content that would survive a power cut: the file is synced first."""
     sync(path)
     return digest_of(path, file)

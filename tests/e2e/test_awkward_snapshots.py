@@ -126,9 +126,9 @@ def make_backslash(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
-        (make_nothing, 2, "there is no file in"),
-        (make_dangling_link, 2, "the link link -> none leads nowhere; remove it or mend it"),
-        (make_loop, 2, "leads nowhere; remove it or mend it"),
+        (make_nothing, 2, "no file in"),
+        (make_dangling_link, 2, "broken link link -> none; remove it or repair it"),
+        (make_loop, 2, "broken link"),
         (make_way_out, 2, "the link link -> /etc/hostname leaves the directory; put the file itself there"),
         (make_link_to_folder, 2, "link is a link to a directory; put the files themselves there"),
         (make_pipe, 2, "pipe is not a regular file; remove it from the directory"),

@@ -1,1 +1,1 @@
-"""What the hub endpoint and the pull-through mirror stand on."""
+"""Content for the hub endpoint: on demand by a node's transfers, or through a pull-through mirror."""

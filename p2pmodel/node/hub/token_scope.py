@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from p2pmodel.core.names import RepoId
 from p2pmodel.core.single_flight import SingleFlight
-from p2pmodel.store.state.withheld import Withheld
+from p2pmodel.store.state.withheld_models import WithheldModels
 
 PATIENCE = 3.0
 """Seconds that a client waits for the check; its result is kept for the next request."""
@@ -24,7 +24,7 @@ class TokenScope:
 
     def __init__(
         self,
-        withheld: Withheld,
+        withheld: WithheldModels,
         opens: Callable[[RepoId], Awaitable[bool]],
         *,
         now: Callable[[], float] = time.monotonic,

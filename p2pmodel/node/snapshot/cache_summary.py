@@ -1,4 +1,4 @@
-"""What a cache holds, in numbers, and whether a snapshot in it may be loaded. Contents are not looked at."""
+"""The size of a cache, and whether a snapshot in it may be loaded. Contents are not read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,30 +20,28 @@ class CacheSummary:
 
 
 @translated()
-def holding(cache: HubCache) -> CacheSummary:
-    """How much `cache` holds. Blocks."""
+def summarize(cache: HubCache) -> CacheSummary:
+    """The summary of `cache`. Blocks."""
     blobs: dict[tuple[str, str], int] = {}
     count = 0
-    for held in snapshots(cache):
+    for snapshot in snapshots(cache):
         count += 1
-        missing = {file.etag for file in held.missing}
-        here = (file for file in held.manifest.files if file.etag not in missing)
-        blobs |= {(str(held.repo), file.etag): file.size for file in here}
+        missing = {file.etag for file in snapshot.missing}
+        present = (file for file in snapshot.manifest.files if file.etag not in missing)
+        blobs |= {(str(snapshot.repo), file.etag): file.size for file in present}
     return CacheSummary(count, sum(blobs.values()), free_bytes(cache.root))
 
 
 def unready(repo: RepoCache, commit: str | None, selections: Sequence[Selection] = ()) -> str:
-    """Why the snapshot may not be loaded yet; "" if it may: what `selections` take of it (none: all) is visible and was
-    verified here. Blocks."""
+    """Why the snapshot may not be loaded yet; "" if it may: the files in `selections` (none: all) are visible and were
+    verified on this machine. Blocks."""
     manifest = repo.manifest(commit) if commit else None
     if commit is None or manifest is None:
         return "it is not in this cache"
     files = manifest.select_any(selections) if selections else manifest.files
     if missing := repo.missing(files):
-        return f"{len(missing)} of {len(files)} files are not here"
+        return f"{len(missing)} of {len(files)} files are missing"
     if not is_visible(repo, commit, files):
-        return "its files are here, but not all of them in the snapshot"
+        return "its files are in the cache, but not all of them in the snapshot"
     unverified = [file for file in files if not repo.is_verified(file)]
-    return (
-        f"{len(unverified)} of {len(files)} files were not verified here ('p2pmodel verify' does)" if unverified else ""
-    )
+    return f"{len(unverified)} of {len(files)} files are not verified (run 'p2pmodel verify')" if unverified else ""

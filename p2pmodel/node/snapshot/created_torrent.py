@@ -1,4 +1,4 @@
-"""The torrent of a snapshot that is complete in this cache, for `p2pmodel torrent create`."""
+"""The torrent of a complete snapshot in the cache, for `p2pmodel torrent create`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from p2pmodel.swarm.urls import TRACKER_SCHEMES, WEB_SCHEMES, check_url
 
 @dataclass(frozen=True, slots=True)
 class CreatedTorrent:
-    """The .torrent bytes `raw`, and the snapshot they are of."""
+    """The .torrent bytes `raw`, and the snapshot they describe."""
 
     manifest: Manifest
     raw: bytes
@@ -33,10 +33,10 @@ async def create_torrent(
     endpoints: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> CreatedTorrent:
-    """Build the torrent of `ref` from `cache` alone, with the hubs and mirrors at `endpoints` as webseeds.
+    """Build the torrent of `ref` from `cache` alone, with the hubs and mirrors at `endpoints` as web seeds.
 
-    Every blob is checked against the hub's hash first, unless it was before. Raises RevisionNotFound and
-    EntryNotFound for what the cache lacks, IntegrityError for a damaged blob, InvalidInput for a bad URL.
+    Blobs that were not verified before are checked against the hub's hash. Raises RevisionNotFound and
+    EntryNotFound if the cache lacks something, IntegrityError for a damaged blob, InvalidInput for a bad URL.
     """
     for url in trackers:
         check_url(url, TRACKER_SCHEMES, "tracker")
@@ -54,7 +54,7 @@ async def create_torrent(
 
 
 async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> None:
-    """Raise unless every blob is there and right: a torrent made from damaged bytes would spread them."""
+    """Raise unless every blob is present and right: a torrent of damaged bytes would spread them."""
 
     def work(file: ManifestFile, counted: Count) -> None:
         if repo.blob(file) is None:
@@ -65,7 +65,7 @@ async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> Non
         if adoptable(repo, file, counted) is None:
             raise IntegrityError(
                 f"{file.path} of {manifest.repo}@{manifest.commit} is damaged in the cache",
-                hint=f"'p2pmodel fetch {manifest.repo}@{manifest.commit}' mends it",
+                hint=f"'p2pmodel fetch {manifest.repo}@{manifest.commit}' repairs it",
             )
 
     largest_first = sorted(manifest.files, key=lambda f: -f.size)

@@ -1,4 +1,4 @@
-"""What a node does with snapshots on its own, asking nobody: import one, verify one."""
+"""Work on snapshots without the network: import one, verify one."""
 
 import asyncio
 from pathlib import Path
@@ -15,13 +15,13 @@ from p2pmodel.store.verify import VerifyReport, verify
 async def import_snapshot(
     cache: HubCache, source: Path, ref: Reference, reporter: Reporter, *, private: bool = False
 ) -> Manifest:
-    """`store.import_directory` with progress; cancelled, it ends at once, and nothing of it is visible."""
+    """`store.import_directory` with progress. A cancellation ends it at once, without a visible snapshot."""
     files = await asyncio.to_thread(scan_directory, source)
     with reported(reporter, "hashing", sum(file.size for file in files)) as count:
         return await asyncio.to_thread(import_directory, cache, source, ref, private=private, on_bytes=count)
 
 
 async def verify_snapshot(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> VerifyReport:
-    """`store.verify` with progress; cancelled, it ends at once."""
+    """`store.verify` with progress. A cancellation ends it at once."""
     with reported(reporter, "checking", manifest.total_size) as count:
         return await asyncio.to_thread(verify, repo, manifest, progress=count)

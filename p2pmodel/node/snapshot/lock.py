@@ -1,4 +1,4 @@
-"""One fetch of a snapshot at a time on a node: two commands would write the same staged files."""
+"""The lock of a snapshot on one machine: two commands would write the same staged files."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,14 +14,14 @@ RETRY = 0.5
 
 @asynccontextmanager
 async def one_at_a_time(repo: RepoCache, commit: str, reporter: Reporter) -> AsyncIterator[None]:
-    """Hold this snapshot's lock. While another process holds it, wait and say so: it will have done the work.
+    """Hold this snapshot's lock. While another process holds it, report that and wait: it does the same work.
 
-    The wait has no bound of its own: the other process has, and the lock goes with it, however it ends.
+    The wait has no limit of its own: the other process has one, and its end releases the lock.
     """
     path = await asyncio.to_thread(repo.staging(commit).lock_path)
     told = False
     while True:
-        # Not in a thread: it does not wait, and a cancelled thread might take the lock and never give it back.
+        # Not in a thread: this does not wait, and a cancelled thread might take the lock and never release it.
         with translated():
             lock = take_lock(path)
         if lock is not None:

@@ -1,4 +1,4 @@
-"""One verified copy from the mirrors: pull what the cache lacks, hash it in the same pass, publish it."""
+"""One verified copy from the mirrors: download missing files, hash them in the same pass, publish them."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -30,7 +30,7 @@ SMALL = MIB
 
 @dataclass(frozen=True, slots=True)
 class MirrorCopyResult:
-    """What mirroring brought. `trees` has the Merkle tree of every file pulled now (not of adopted ones)."""
+    """Bytes by source. `trees` has the Merkle tree of every file downloaded now, not of adopted ones."""
 
     trees: dict[str, FileTree]
     from_cache: int
@@ -38,7 +38,7 @@ class MirrorCopyResult:
 
 
 class MirrorCopy:
-    """Brings files of `manifest` into the cache from the mirrors alone; `origin` is None where none may be asked.
+    """Copies files of `manifest` into the cache from the mirrors alone; without `origin` no mirror may be asked.
 
     `log` gets a record of every downloaded file before that file becomes visible; through `growing` clients read the
     files meanwhile. Of the staged bytes, in this run `pulled_before` came from mirrors, `exchanged_before` from peers.
@@ -82,7 +82,7 @@ class MirrorCopy:
         self._rate = Rate()
 
     async def run(self, files: Sequence[ManifestFile], refs: Sequence[str]) -> MirrorCopyResult:
-        """Pull, verify and publish `files`, then the snapshot, then `refs`. What was pulled is kept if it fails."""
+        """Download, verify and publish `files`, then the snapshot, then `refs`. A failure keeps downloaded bytes."""
         self._total = sum(file.size for file in files)
         async with companions() as start:
             start(self._report())
@@ -102,12 +102,12 @@ class MirrorCopy:
         return MirrorCopyResult(self._trees, self._cached, self._pulled)
 
     async def _adopt(self, files: Sequence[ManifestFile]) -> list[ManifestFile]:
-        """Count what the cache has; return the rest, one file for each distinct content."""
+        """Count the files in the cache; return the others, one for each distinct content."""
         with stoppable(self._count_checked) as count:
-            held = await asyncio.to_thread(adopt, self._repo, files, count)
+            adopted = await asyncio.to_thread(adopt, self._repo, files, count)
         absent: dict[str, ManifestFile] = {}
         for file in files:
-            if file.etag in held:
+            if file.etag in adopted:
                 self._cached += file.size
             else:
                 absent.setdefault(file.etag, file)
@@ -116,8 +116,8 @@ class MirrorCopy:
 
     async def _pull_all(self, files: Sequence[ManifestFile]) -> None:
         await asyncio.to_thread(self._check_space, files)
-        # The largest first: the job takes as long as its slowest file. But before them the small ones: clients of the
-        # hub endpoint ask for them first, and for nothing else while they wait.
+        # The largest first: the copy takes as long as its slowest file. But small files before them: clients of the
+        # hub endpoint request those first, and nothing else until they have them.
         waiting = deque(sorted(files, key=lambda file: (file.size > SMALL, -file.size)))
 
         async def work() -> None:
@@ -127,7 +127,7 @@ class MirrorCopy:
         await together(work() for _ in range(FILES_AT_ONCE))
 
     def _check_space(self, files: Sequence[ManifestFile]) -> None:
-        """For what is not staged yet: an earlier run may have filled the disk."""
+        """Check the space for bytes not staged yet: an earlier run may have filled the disk."""
         staged = [allocated(self._staging.path_of(self._index[file.path], file)) for file in files]
         needed = sum(max(0, file.size - held) for file, held in zip(files, staged, strict=True))
         check_space(self._repo.folder, needed)
@@ -148,10 +148,10 @@ class MirrorCopy:
             self._trees |= dict.fromkeys(paths, tree)
 
     async def _pull_into(self, partial: PartialFile, file: ManifestFile, writer: GrowingFileWriter) -> FileTree | None:
-        """The Merkle tree of the file, which is whole and right."""
+        """Download and verify the file; its Merkle tree."""
         assert self._origin is not None
         self._resumed += file.size - sum(length for _, length in partial.missing())
-        self._see_whether_all_came()
+        self._update_phase()
         sink = GrowingFileSink(partial, writer)
         sources = await self._origin.pull(self._manifest, file, sink, on_bytes=self._count_pulled)
         if self._log is not None:
@@ -164,10 +164,10 @@ class MirrorCopy:
     def _count_pulled(self, count: int) -> None:
         self._pulled += count
         self._rate.add(count)
-        self._see_whether_all_came()
+        self._update_phase()
 
-    def _see_whether_all_came(self) -> None:
-        # Not "at least": bytes that turn out wrong are pulled again.
+    def _update_phase(self) -> None:
+        # Not "at least": wrong bytes are downloaded again.
         self._enter("verifying" if self._resumed + self._pulled == self._needed else "mirroring")
 
     def _enter(self, phase: Phase) -> None:

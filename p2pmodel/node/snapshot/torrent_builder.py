@@ -1,4 +1,4 @@
-"""Torrents of a snapshot that is complete in this cache."""
+"""Torrents of a complete snapshot in the cache."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from p2pmodel.swarm.urls import webseed_url
 
 
 class TorrentBuilder:
-    """Builds the torrents of one snapshot, hashing only what is not known yet.
+    """Builds the torrents of one snapshot, and hashes only files without a known tree.
 
-    `known` are trees of files hashed while they were mirrored; those of a torrent built earlier are used too, as far
-    as the blobs have not changed since.
+    `known` are trees of files hashed while they were mirrored. The trees of an earlier torrent are used too, if the
+    blobs have not changed since.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TorrentBuilder:
     async def build(
         self, formats: Sequence[Format], *, trackers: Sequence[str] = (), endpoints: Sequence[str] = ()
     ) -> dict[Format, bytes]:
-        """The .torrent bytes by format, v2 always among them, with the mirrors at `endpoints` as webseeds.
+        """The .torrent bytes by format, v2 always among them, with the mirrors at `endpoints` as web seeds.
 
         Raises EntryNotFound when the cache lacks a file. Hashes in threads and reports progress.
         """
@@ -70,7 +70,7 @@ class TorrentBuilder:
             )
 
     def _recorded(self) -> dict[str, FileTree]:
-        """Trees from the torrent this commit last arrived or was built with."""
+        """Trees from the torrent by which this commit was last downloaded or built."""
         raw = self._staging.load_metainfo()
         try:
             metainfo = parse(raw) if raw else None
@@ -90,7 +90,7 @@ class TorrentBuilder:
             blob = self._repo.blob(file)
             if blob is None:
                 raise EntryNotFound(
-                    f"{file.path} of {self._manifest.repo} is not in this cache", hint="run 'p2pmodel seed' or 'fetch'"
+                    f"{file.path} of {self._manifest.repo} is not in the cache", hint="run 'p2pmodel seed' or 'fetch'"
                 )
             found.append((file, blob))
         return found

@@ -32,7 +32,7 @@ from p2pmodel.node.fetch.fetch import FetchRequest
 from p2pmodel.node.host_stats import disk_pressure, link_speed
 from p2pmodel.node.measure.gauges import gauges
 from p2pmodel.node.node import Node
-from p2pmodel.node.snapshot.cache_summary import CacheSummary, holding, unready
+from p2pmodel.node.snapshot.cache_summary import CacheSummary, summarize, unready
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
@@ -177,7 +177,7 @@ class NodeApi:
 
     async def holding(self) -> CacheSummary:
         """How much the cache holds."""
-        return await asyncio.to_thread(holding, self._cache)
+        return await asyncio.to_thread(summarize, self._cache)
 
     async def ready(self, model: str | None) -> Readiness:
         """Whether what was asked for of the snapshot REPO@REV is here, verified. Raises InvalidInput."""

@@ -27,7 +27,7 @@ from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import NodeLibrary
 from p2pmodel.service.hub.published import PublishedCache
 from p2pmodel.service.hub.relay import MirrorRelay
-from p2pmodel.store.state.withheld import Withheld
+from p2pmodel.store.state.withheld_models import WithheldModels
 
 DEFAULT = ListenAddress("127.0.0.1", 8092)
 
@@ -64,7 +64,7 @@ async def serving_hub(
         on_demand = await stack.enter_async_context(HubContent(node, NoteReporter(note)))
         log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
         listen = role.listen or DEFAULT
-        rights = TokenScope(Withheld(node.folder / "withheld.json"), on_demand.manifests.opens)
+        rights = TokenScope(WithheldModels(node.folder / "withheld.json"), on_demand.manifests.opens)
         stack.push_async_callback(rights.close)
         http = node.settings.http
         app = hub_endpoint(

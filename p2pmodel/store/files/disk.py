@@ -1,4 +1,4 @@
-"""Writing so that a reader, or a run after kill -9, sees the old or the new and never a part."""
+"""Atomic writes: a reader, or a run after kill -9, sees the old or the new content and never a part."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of a call that knows a descriptor only say which file it is about."""
+    """Add `path` to an OSError of a call that has only a descriptor."""
     try:
         yield
     except OSError as error:
@@ -21,7 +21,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def temporary(folder: Path) -> Path:
-    """A fresh name in `folder`, which is made if missing."""
+    """An unused name in `folder`, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{os.getpid()}-{secrets.token_hex(8)}"
 
@@ -29,7 +29,7 @@ def temporary(folder: Path) -> Path:
 def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) -> None:
     """Replace the content of `path` by `data` in one step, through a temporary name in the folder `via`.
 
-    `durable`: survive a power cut too, not only the death of this process.
+    `durable`: the write also survives a power cut, not only a kill of this process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = temporary(via)
@@ -41,11 +41,11 @@ def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) ->
                 os.fsync(out.fileno())
         fresh.replace(path)
     finally:
-        fresh.unlink(missing_ok=True)  # it is there only after a failure
+        fresh.unlink(missing_ok=True)  # it exists only after a failure
 
 
 def link_atomic(path: Path, target: str, *, via: Path) -> None:
-    """Make `path`, whose folder exists, a symlink to `target` in one step, whatever was there."""
+    """Make `path`, whose folder exists, a symlink to `target` in one step; an existing entry is replaced."""
     try:
         path.symlink_to(target)
     except FileExistsError:
@@ -64,15 +64,15 @@ def _replace_by_link(path: Path, target: str, via: Path) -> None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """What is in `folder`; nothing if it is not there."""
+    """The names in `folder`; none if it does not exist."""
     try:
-        return os.listdir(folder)  # noqa: PTH208 - names, and no Path for each of thousands
+        return os.listdir(folder)  # noqa: PTH208 - names only: no Path object for each of thousands
     except FileNotFoundError:
         return []
 
 
 def sync(path: Path) -> None:
-    """Bring a file's content, or a folder's entries, onto the disk."""
+    """Sync a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def boot_id() -> str:
-    """Changes when this machine starts anew. What was written but not synced is sure to be there only while it
+    """An id that changes when this machine restarts. Written but unsynced data is certain to exist only while it
     stays the same."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

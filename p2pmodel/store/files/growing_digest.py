@@ -15,13 +15,13 @@ QUANTUM = 128 * MIB
 """Bytes hashed in one call, about 0.1 s: a thread cannot be cancelled, and the command's end would wait for it."""
 
 SYNC_EVERY = 256 * MIB
-"""Bytes after which the file is brought onto the disk. Without it all of that waits until the file is whole."""
+"""Bytes between two syncs of the file. Without them the whole sync would wait until the file is complete."""
 
 
 class GrowingDigest:
-    """Takes in the beginning of `path`, the content of `file`, as far as it is final; `sealed` ends it.
+    """Hashes the beginning of `path`, the content of `file`, as far as it is final; `sealed` ends it.
 
-    Hashed while it is in the page cache, and while more is on its way. Blocks: call in threads; calls take turns.
+    It is hashed while it is in the page cache, during the download. Blocks: call in threads; calls take turns.
     """
 
     def __init__(self, path: Path, file: ManifestFile) -> None:
@@ -34,13 +34,13 @@ class GrowingDigest:
 
     @property
     def hashed(self) -> int:
-        """Bytes taken in so far."""
+        """Bytes hashed so far."""
         return self._hashed
 
     @translated()
     def advance(self, final: int) -> bool:
-        """Take in some more of the first `final` bytes, which will not change any more, as far as they are written:
-        what is not written yet is a hole. Returns whether there is more to take in."""
+        """Hash some more of the first `final` bytes, which do not change any more, as far as they are written:
+        unwritten bytes are a hole. Returns whether there are more bytes to hash."""
         with self._turn:
             written = min(final, _first_hole(self._path, self._hashed))
             if written <= self._hashed:
@@ -56,11 +56,11 @@ class GrowingDigest:
 
     @translated()
     def sealed(self) -> str:
-        """The hash of the whole file, in hex, as a power cut would leave it. Unless `advance` has taken in all of it,
-        it is read now, all of it.
+        """The hash of the whole file, in hex, as it would survive a power cut. Unless `advance` has hashed the whole
+        file, all of it is read now.
 
-        A file system without holes may have shown bytes that were written only later. So if the hash is not the
-        right one, all is read again, too.
+        A file system without holes may have returned zeros for bytes that were written later. So the file is also
+        read again if the hash is not the right one.
         """
         if self._hasher.hexdigest() != self._file.etag:
             return sealed_digest(self._path, self._file)
@@ -69,14 +69,14 @@ class GrowingDigest:
 
 
 def _first_hole(path: Path, offset: int) -> int:
-    """Where the first hole at or behind `offset` begins; `offset` if the file ends before it or is not there yet."""
+    """The start of the first hole at or after `offset`; `offset` if the file is shorter or does not exist yet."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return offset
     try:
         return os.lseek(descriptor, offset, os.SEEK_HOLE)
-    except OSError:  # ENXIO: the file ends before it
+    except OSError:  # ENXIO: the file is shorter
         return offset
     finally:
         os.close(descriptor)

@@ -18,7 +18,7 @@ CHUNK = MIB // 4
 """Bytes read at a time. Small enough to stay in a core's cache between the read and the hash."""
 
 SEGMENT = 8 * MIB
-"""About how much of a file one worker takes at a time, so that one large file keeps every core busy."""
+"""About the bytes of a file per unit of work, so that one large file keeps every core busy."""
 
 V1Mode = Literal["hybrid", "v1"]
 
@@ -33,14 +33,14 @@ class _PieceHashes:
         self._pieces: list[bytes] = []
 
     def take(self, hashes: list[bytes]) -> None:
-        """The next leaves."""
+        """Add the next leaves."""
         self._leaves += hashes
         while len(self._leaves) >= self._per_piece:
             self._pieces.append(reduce(self._leaves[: self._per_piece], self._per_piece))
             del self._leaves[: self._per_piece]
 
     def pieces(self, tail: list[bytes]) -> list[bytes]:
-        """The piece hashes when `tail` are the last leaves; the last piece may be short. Changes nothing."""
+        """The piece hashes if `tail` are the last leaves; the last piece may be short. Changes no state."""
         rest = self._leaves + tail
         if not rest:
             return self._pieces
@@ -49,11 +49,11 @@ class _PieceHashes:
 
 
 class StreamingHasher:
-    """Fed the bytes of `file` in order, gives its etag and its Merkle tree."""
+    """Computes the etag and the Merkle tree of `file` from its bytes in order."""
 
     def __init__(self, file: ManifestFile, piece_length: int) -> None:
         self.hashed = 0
-        """Bytes taken in so far."""
+        """Bytes hashed so far."""
         self._file = file
         self._piece_length = check_piece_length(piece_length)
         self._content = file.hasher()
@@ -61,7 +61,7 @@ class StreamingHasher:
         self._tail = b""
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in the next bytes. IntegrityError if they are more than the file has."""
+        """Hash the next bytes. Raises IntegrityError if they exceed the file's size."""
         view = memoryview(data)
         if self.hashed + len(view) > self._file.size:
             raise IntegrityError(f"{self._file.path} is longer than {self._file.size} bytes")
@@ -79,7 +79,7 @@ class StreamingHasher:
         self._tail = bytes(view[whole:])
 
     def digest(self) -> str:
-        """The hub's hash of what was taken in, in hex: equal to `file.etag` if it is the file's content."""
+        """The hub's hash of the bytes so far, in hex: equal to `file.etag` if they are the file's content."""
         return self._content.hexdigest()
 
     def tree(self) -> FileTree | None:
@@ -115,8 +115,7 @@ def hash_snapshot(
     With `contents` the hub's hash of each file is computed in the same pass; it is sequential within a file, so a
     single large file then uses one core. `v1` asks for SHA-1 pieces too, for which the files are read again
     (`on_bytes` counts both passes). Memory stays below a few MiB per job plus 32 bytes a piece.
-    Raises IntegrityError for a file that is shorter or longer than it should be, and whatever `on_bytes` raises:
-    that is how a caller stops it.
+    Raises IntegrityError for a file of the wrong size, and every exception of `on_bytes`: a caller stops it that way.
     """
     workers = jobs or default_jobs()
     check_piece_length(piece_length)
@@ -212,7 +211,7 @@ def _segments(
 def chunks(path: Path, offset: int, length: int) -> Iterator[memoryview]:
     """`length` bytes of a file from `offset`, in chunks of CHUNK bytes but for the last.
 
-    Every chunk is the same buffer: use it before asking for the next. IntegrityError if the file ends early.
+    Every chunk is the same buffer: use it before requesting the next. IntegrityError if the file ends early.
     """
     # Not mmap: another process may truncate a cache's file, and that would be a SIGBUS instead of an error.
     buffer = memoryview(bytearray(min(CHUNK, length)))

@@ -1,4 +1,4 @@
-"""Work over many files on a few threads, counted, and stopped as a whole."""
+"""Work over many files on some threads, with a byte count, stopped as a whole."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ Count = Callable[[int], None]
 MAX_JOBS = 16
 
 COUNT_EVERY = 4 * MIB
-"""Bytes between two calls of the caller's Count: it may wake an event loop, and chunks are many."""
+"""Bytes between two calls of the caller's Count, which may wake an event loop: there are many chunks."""
 
 
 class Stopped(BaseException):
@@ -23,12 +23,12 @@ class Stopped(BaseException):
 
 
 def default_jobs() -> int:
-    """Threads to use: the cores this process may run on. Hashing releases the GIL, so threads do scale."""
+    """Threads to use: the cores this process may run on. Hashing releases the GIL, so threads scale."""
     return min(MAX_JOBS, len(os.sched_getaffinity(0)))
 
 
 def ignore(_count: int) -> None:
-    """A Count that nobody looks at."""
+    """A Count without effect."""
 
 
 def in_parallel(items: Iterable[T], work: Callable[[T, Count], None], jobs: int, on_bytes: Count = ignore) -> None:
@@ -61,28 +61,28 @@ def in_parallel(items: Iterable[T], work: Callable[[T, Count], None], jobs: int,
 
 
 class _Counter:
-    """The Count that workers get: gathers, and raises Stopped in them once `stopped` is set."""
+    """The Count of the workers: adds up, and raises Stopped in them once `stopped` is set."""
 
     def __init__(self, on_bytes: Count) -> None:
         self.stopped = threading.Event()
         self._on_bytes = on_bytes
         self._guard = threading.Lock()
-        self._gathered = 0
+        self._unreported = 0
 
     def __call__(self, size: int) -> None:
         if self.stopped.is_set():
             raise Stopped
         with self._guard:
-            self._gathered += size
-            if self._gathered >= COUNT_EVERY:
+            self._unreported += size
+            if self._unreported >= COUNT_EVERY:
                 self._report()
 
     def flush(self) -> None:
-        """Report what is left."""
+        """Report the remaining bytes."""
         with self._guard:
-            if self._gathered:
+            if self._unreported:
                 self._report()
 
     def _report(self) -> None:
-        gathered, self._gathered = self._gathered, 0
-        self._on_bytes(gathered)
+        size, self._unreported = self._unreported, 0
+        self._on_bytes(size)

@@ -1,10 +1,10 @@
-"""A file that arrives in ranges, in any order, and survives kill -9.
+"""A file that is written in ranges, in any order, and survives kill -9.
 
 Invariants, to re-check when editing:
-1. A range is recorded only after it was written, and what is recorded as synced only after it reached the disk.
-2. A byte is written once: ranges that are complete, or being written by another call, are left alone. So what was
-   hashed is what lies on disk.
-3. Locks are taken in the order hashing, recording, state; none is waited for on the event loop.
+1. A range is recorded only after it was written, and as synced only after it reached the disk.
+2. A byte is written once: complete ranges, and those that another call is writing, are skipped. So the hashed bytes
+   are those on disk.
+3. Locks are taken in the order hashing, recording, state; the event loop waits for none.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ from p2pmodel.store.files.range_set import RangeSet
 
 RECORD_EVERY = 8 * MIB
 RECORD_SECONDS = 0.25
-"""What a kill -9 may cost, in bytes or in time on a slow link, whichever is less."""
+"""Loss by a kill -9, in bytes or in seconds of a slow link, whichever is less."""
 
 SYNC_EVERY = 256 * MIB
-"""What a power cut may cost, in bytes."""
+"""Loss by a power cut, in bytes."""
 
 _READ = MIB
 
 
 class PartialFile:
-    """The content of `file` while it is pulled into `path`; satisfies origin's RangeSink.
+    """The content of `file` while it is downloaded into `path`; satisfies origin's RangeSink.
 
-    Each write also hashes some of the contiguous prefix, while it is in the page cache: by the time the last range
-    lands almost everything is hashed. Close it when done (`async with`); the file and its record stay.
+    Each write also hashes some of the contiguous prefix, while it is in the page cache: after the last range almost
+    everything is hashed. Close it when done (`async with`); the file and its record stay.
     """
 
     def __init__(self, path: Path, file: ManifestFile, piece_length: int, descriptor: int, done: RangeSet) -> None:
@@ -63,7 +63,7 @@ class PartialFile:
     @classmethod
     @translated()
     def open(cls, path: Path, file: ManifestFile, piece_length: int) -> Self:
-        """Open `path`, going on where an earlier run stopped. Touches the disk: call in a thread."""
+        """Open `path`, with the ranges that an earlier run recorded. Blocks: call in a thread."""
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         return cls(path, file, piece_length, descriptor, _recorded(path, file, os.fstat(descriptor).st_size))
@@ -76,7 +76,7 @@ class PartialFile:
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
-            # Not left out when all threads are busy: the descriptor would stay open.
+            # Also when all threads are busy: else the descriptor would stay open.
             await closing
             raise
 
@@ -91,12 +91,12 @@ class PartialFile:
             return [(start, end - start) for start, end in self._done.gaps(0, self.size)]
 
     def available(self, offset: int) -> int:
-        """Where the bytes end that have been written without a gap from `offset` on."""
+        """The end of the bytes written from `offset` on without a gap."""
         with self._state:
             return next((start for start, _ in self._done.gaps(offset, self.size)), self.size)
 
     def note(self, offset: int, length: int) -> None:
-        """Somebody else has written this range, and it can be read; it is recorded with what is written next."""
+        """Mark a range that other code has written and that can be read; it is recorded with the next write."""
         with self._state:
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
@@ -106,7 +106,7 @@ class PartialFile:
             self._unsynced += length
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Write `data` at `offset`, but for what is complete already. Raises NoSpace, LocalResource."""
+        """Write `data` at `offset`, except ranges that are complete. Raises NoSpace, LocalResource."""
         await asyncio.to_thread(self._write, offset, data)
 
     async def digest(self) -> str:
@@ -114,7 +114,7 @@ class PartialFile:
         return await asyncio.to_thread(self._finish)
 
     async def read(self, offset: int, length: int) -> bytes:
-        """What was written there."""
+        """The bytes written there."""
         return await asyncio.to_thread(self._read, offset, length)
 
     async def forget(self, offset: int, length: int) -> None:
@@ -132,7 +132,7 @@ class PartialFile:
 
     @translated()
     def close(self) -> None:
-        """Record what is there and let go of the file. Blocks until writes under way have ended."""
+        """Record the written ranges and close the file. Blocks until running writes have ended."""
         with self._hashing:
             with self._state:
                 if self._closed:
@@ -149,7 +149,7 @@ class PartialFile:
     def _write(self, offset: int, data: bytes) -> None:
         end = offset + len(data)
         if not 0 <= offset <= end <= self.size:
-            raise ValueError(f"{self._file.path} has {self.size} bytes, none at {offset} to {end}")
+            raise ValueError(f"range {offset} to {end} is outside {self._file.path} of {self.size} bytes")
         with self._state:
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
@@ -189,7 +189,7 @@ class PartialFile:
             self._record()
 
     def _record(self) -> None:
-        # Under one lock, so that an older state can never replace a newer one, nor the one after a discard.
+        # Under one lock, so that an older state never replaces a newer one, nor the one after a discard.
         with self._recording:
             with self._state:
                 done = self._done.copy()
@@ -210,8 +210,8 @@ class PartialFile:
             write_atomic(_sidecar(self.path), json.dumps(record).encode(), via=self.path.parent, durable=sync)
 
     def _hash_some(self, budget: int) -> None:
-        """Let the hash catch up by `budget` bytes, unless another write is at it. Every write pays for twice its
-        own length, so the hash keeps up whatever the order of arrival, and no write is held up for long."""
+        """Hash up to `budget` more bytes, unless another write is hashing. Every write pays for twice its own length,
+        so the hash keeps up with any order of writes, and no write takes long."""
         if self._hashing.acquire(blocking=False):
             try:
                 self._advance(budget)
@@ -226,7 +226,9 @@ class PartialFile:
             position = self._hasher.hashed
             data = os.pread(self._descriptor, min(_READ, end - position), position)
             if not data:
-                raise LocalResource(f"{self.path} became shorter while it was read", hint="nobody else may touch it")
+                raise LocalResource(
+                    f"{self.path} became shorter while it was read", hint="no other program may change it"
+                )
             self._hasher.update(data)
 
     @translated()
@@ -250,7 +252,7 @@ class PartialFile:
             self._state.wait_for(lambda: not self._writing)
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
-            # Gone before anything new is written there: a kill -9 from here on costs the file, never its rightness.
+            # Removed before new bytes are written there: a kill -9 from here on costs progress, never correctness.
             _sidecar(self.path).unlink(missing_ok=True)
             for ranges in (self._done, self._synced, self._claimed):
                 ranges.remove(start, end)
@@ -273,7 +275,7 @@ class PartialFile:
 
 @translated()
 def recorded(path: Path, file: ManifestFile) -> list[tuple[int, int]]:
-    """(start, end) of what an earlier run wrote of `file` into `path`, as far as it is sure to be there."""
+    """(start, end) of the ranges of `file` that an earlier run wrote into `path` and that certainly exist."""
     try:
         return list(_recorded(path, file, path.stat().st_size))
     except FileNotFoundError:
@@ -282,7 +284,7 @@ def recorded(path: Path, file: ManifestFile) -> list[tuple[int, int]]:
 
 @translated()
 def remove_record(path: Path) -> None:
-    """Forget what was recorded of the partial file `path`, which is published or gone."""
+    """Remove the record of the partial file `path`, which is published or removed."""
     _sidecar(path).unlink(missing_ok=True)
 
 
@@ -291,7 +293,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _recorded(path: Path, file: ManifestFile, present: int) -> RangeSet:
-    """The ranges an earlier run recorded for this content, as far as `present` bytes of file can hold them."""
+    """The ranges an earlier run recorded for this content, as far as `present` bytes of file can contain them."""
     record = read_json(_sidecar(path))
     if not isinstance(record, dict) or record.get("etag") != file.etag:
         return RangeSet()

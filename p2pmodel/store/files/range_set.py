@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 
 class RangeSet:
-    """Positions in ranges [start, end); neighbours are merged."""
+    """Positions in ranges [start, end); adjacent ranges are merged."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._starts: list[int] = []
@@ -21,7 +21,7 @@ class RangeSet:
         return RangeSet(self)
 
     def add(self, start: int, end: int) -> None:
-        """Take in [start, end)."""
+        """Add [start, end)."""
         if start >= end:
             return
         first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
@@ -31,7 +31,7 @@ class RangeSet:
         self._ends[first:last] = [end]
 
     def remove(self, start: int, end: int) -> None:
-        """Take out [start, end)."""
+        """Remove [start, end)."""
         if start >= end:
             return
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
@@ -56,7 +56,7 @@ class RangeSet:
         return found
 
     def prefix(self) -> int:
-        """How many positions from 0 on are in the set without a gap."""
+        """The number of positions from 0 on without a gap."""
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
     def start(self) -> int:

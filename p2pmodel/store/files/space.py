@@ -1,4 +1,4 @@
-"""Whether a folder can take what is about to be written to it, asked before the work starts."""
+"""Checks before the work starts that a folder has space and is writable."""
 
 import shutil
 from pathlib import Path
@@ -11,22 +11,22 @@ from p2pmodel.store.files.disk import temporary
 
 @translated()
 def check_space(folder: Path, needed: int) -> None:
-    """Raise NoSpace unless the disk of `folder` (which need not exist yet) has `needed` bytes free for us."""
+    """Raise NoSpace unless the disk of `folder` (which need not exist yet) has `needed` bytes free for this user."""
     free = free_bytes(folder)
     if free < needed:
         raise NoSpace(
             f"{folder} has {human(free)} free, {human(needed)} are needed",
-            hint="free some, or name another cache with --cache-dir",
+            hint="free some space, or choose another cache with --cache-dir",
         )
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free for us on the disk of `folder`, which need not exist yet."""
+    """Bytes free for this user on the disk of `folder`, which need not exist yet."""
     return shutil.disk_usage(_existing(folder)).free
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` if missing and raise LocalResource, naming it, unless files can be made in it."""
+    """Make `folder` if missing. Raises LocalResource with its path unless files can be made in it."""
     try:
         probe = temporary(folder)
         probe.touch()
@@ -37,20 +37,20 @@ def check_writable(folder: Path) -> None:
             raise known from error
         check_directory(folder)
         raise LocalResource(
-            f"cannot write to {folder}: {error.strerror}", hint="check its owner and mode, or name another directory"
+            f"cannot write to {folder}: {error.strerror}", hint="check its owner and mode, or choose another directory"
         ) from error
 
 
 @translated()
 def check_directory(folder: Path) -> None:
-    """Raise LocalResource, naming it, if something that is no directory stands in the place of `folder`."""
+    """Raise LocalResource with its path if `folder` or a parent of it is not a directory."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir():
-        raise LocalResource(f"{there} is not a directory", hint="remove it, or name another directory")
+        raise LocalResource(f"{there} is not a directory", hint="remove it, or choose another directory")
 
 
 def allocated(path: Path) -> int:
-    """Bytes that `path` occupies on the disk, 0 if it does not exist: of a sparse file, what was written to it."""
+    """Bytes that `path` occupies on the disk, 0 if it does not exist: of a sparse file, the written bytes."""
     try:
         return path.stat().st_blocks * 512
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""SHA-1 piece hashes (BEP 3) for torrents exported to clients that know no v2."""
+"""SHA-1 piece hashes (BEP 3) for torrents exported to clients without v2."""
 
 import hashlib
 import os
@@ -32,8 +32,8 @@ def v1_pieces(
 ) -> bytes:
     """Concatenated SHA-1 hashes of the pieces of `files` (size, path) laid end to end.
 
-    With `pad`, as in a hybrid torrent (BEP 47, 52), zeros fill up the last piece of every file that another
-    non-empty file follows. Pieces straddle files otherwise.
+    With `pad`, as in a hybrid torrent (BEP 47, 52), zeros fill the last piece of every file that has
+    another non-empty file after it. Otherwise pieces span files.
     """
     spans = list(_spans(files, piece_length if pad else 1))
     starts = [0, *accumulate(span.size for span in spans)]

@@ -1,4 +1,4 @@
-"""Finding what a plain directory holds that can become a snapshot."""
+"""The files of a plain directory that can become a snapshot."""
 
 import os
 import stat
@@ -29,10 +29,10 @@ class SourceFile:
 
 @translated()
 def scan_directory(source: Path) -> list[SourceFile]:
-    """Every file below `source`, sorted by path. InvalidInput or IntegrityError, in one line, for what cannot be used.
+    """Every file below `source`, sorted by path. Raises InvalidInput or IntegrityError for an unusable entry.
 
-    Passed over, as huggingface_hub's upload_folder does: `.git` and `.cache/huggingface`, at any depth. Links to
-    files are followed, if they stay inside `source` or, from a snapshot in a hub cache, lead to that cache's blobs.
+    `.git` and `.cache/huggingface` are skipped at any depth, as in huggingface_hub's upload_folder. Links to files are
+    followed if they stay inside `source` or, from a snapshot in a hub cache, lead to that cache's blobs.
     """
     if not source.is_dir():
         raise InvalidInput(f"{printable(str(source))} is not a directory")
@@ -40,12 +40,12 @@ def scan_directory(source: Path) -> list[SourceFile]:
     allowed = [root, *_blob_folders(root)]
     found = [_source_file(root, entry, allowed) for entry in _entries(root)]
     if not found:
-        raise InvalidInput(f"there is no file in {printable(str(source))}")
+        raise InvalidInput(f"no file in {printable(str(source))}")
     return sorted(found, key=lambda f: f.path)
 
 
 def _blob_folders(root: Path) -> tuple[Path, ...]:
-    """Where the links of a snapshot lead: its repository's blobs, and from there the cache's shared store."""
+    """The folders that links of a snapshot lead to: its repository's blobs, and the cache's shared store."""
     if root.parent.name != "snapshots" or not COMMIT.fullmatch(root.name):
         return ()
     repo = root.parent.parent
@@ -90,7 +90,7 @@ def _follow(root: Path, entry: Path, allowed: list[Path]) -> Path:
     try:
         real = entry.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: a loop of links, in Python before 3.13
-        raise InvalidInput(f"the link {where} leads nowhere", hint="remove it or mend it") from None
+        raise InvalidInput(f"broken link {where}", hint="remove it or repair it") from None
     if not any(real.is_relative_to(folder) for folder in allowed):
         raise InvalidInput(f"the link {where} leaves the directory", hint="put the file itself there")
     return real

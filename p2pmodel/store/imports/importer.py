@@ -1,4 +1,4 @@
-"""A plain directory becomes a snapshot of the cache, under a commit id that follows from its content alone."""
+"""Import of a plain directory as a snapshot, with a commit id that depends on its content alone."""
 
 import fcntl
 import hashlib
@@ -39,18 +39,18 @@ def import_directory(
     on_bytes: Count = ignore,
     jobs: int | None = None,
 ) -> Manifest:
-    """Copy the files of `source` into `cache` as a snapshot of `ref.repo`, and let `ref.revision` point at it.
+    """Copy the files of `source` into `cache` as a snapshot of `ref.repo`, and point `ref.revision` at it.
 
-    A revision of 40 hex digits is taken as the commit id; otherwise the id is `commit_of` the content. Files are
-    shared with the source where the file system can (reflink), else copied; never hard-linked, for the user may go
-    on editing the source. `private` marks the snapshot as not public. `on_bytes` gets the bytes read, from threads;
-    an exception it raises stops the import. What is kept in LFS is decided as the hub does: by the blob names of a
-    hub snapshot, else by .gitattributes in `source`, else by the hub's own rules.
+    A revision of 40 hex digits is the commit id; otherwise the id is `commit_of` the content. Files share their blocks
+    with the source if the file system supports it (reflink), else they are copied. They are never hard-linked: the user
+    may edit the source. `private` marks the snapshot as not public. `on_bytes` gets the bytes read, from threads; an
+    exception it raises stops the import. LFS files are selected as on the hub: by the blob names of a hub snapshot,
+    else by .gitattributes in `source`, else by the hub's default rules.
     """
     repo = cache.repo(ref.repo)
     sources = scan_directory(source)
     check_writable(repo.private)
-    with _workshop(repo) as folder:
+    with _import_folder(repo) as folder:
         if not _can_clone(sources, folder):
             check_space(folder, sum(s.size for s in sources))
         intake = _Intake(repo, folder, _patterns(sources))
@@ -63,8 +63,8 @@ def import_directory(
 
 
 def commit_of(files: Iterable[ManifestFile]) -> str:
-    """The commit id of an imported snapshot, 40 hex digits: it follows from paths and hashes alone, so importing the
-    same content anywhere, at any time, gives the same commit and the same torrent."""
+    """The commit id of an imported snapshot, 40 hex digits. It depends on paths and hashes alone, so the same
+    content, imported anywhere at any time, gives the same commit and the same torrent."""
     digest = hashlib.sha1(b"p2pmodel import 1\n", usedforsecurity=False)
     for file in sorted(files, key=lambda f: f.path):
         digest.update(f"{file.path}\0{file.git_oid}\0{file.sha256 or ''}\n".encode())
@@ -72,7 +72,7 @@ def commit_of(files: Iterable[ManifestFile]) -> str:
 
 
 class _Intake:
-    """Turns source files into manifest files, staging those whose blob the cache lacks. `take` runs in threads."""
+    """Makes manifest files of source files, and stages those without a blob in the cache. `take` runs in threads."""
 
     def __init__(self, repo: RepoCache, folder: Path, patterns: Sequence[str]) -> None:
         self.files: list[ManifestFile] = []
@@ -84,7 +84,7 @@ class _Intake:
         self._lock = threading.Lock()
 
     def take(self, source: SourceFile, count: Count) -> None:
-        """Hash `source`, and copy it in the same pass unless the cache is likely to have it already."""
+        """Hash `source`, and copy it in the same pass unless the cache probably has it."""
         if source.size in self._sizes:
             file = self._file(source, self._digest(source, None, count))
             if self._adopted(file):
@@ -108,18 +108,22 @@ class _Intake:
             count(len(data))
         after = source.real.stat()
         if (before.st_mtime_ns, source.size) != (after.st_mtime_ns, after.st_size):
-            raise LocalResource(f"{source.real} changed while it was read", hint="import it when nobody writes to it")
+            raise LocalResource(
+                f"{source.real} changed while it was read", hint="import it when no program writes to it"
+            )
         return hasher.hexdigest()
 
     def _file(self, source: SourceFile, digest: str) -> ManifestFile:
         if source.etag not in (None, digest):
-            raise IntegrityError(f"{source.path} is damaged: its blob is named {source.etag}, its hash is {digest}")
+            raise IntegrityError(
+                f"{source.path} is damaged: the name of its blob is {source.etag}, its hash is {digest}"
+            )
         if self._lfs(source):
             return ManifestFile(source.path, source.size, lfs_pointer_oid(digest, source.size), digest)
         return ManifestFile(source.path, source.size, digest)
 
     def _adopted(self, file: ManifestFile) -> bool:
-        """Whether the cache has the right content under the file's etag already."""
+        """Whether the cache has the right content under the file's etag."""
         blob = self._repo.blob(file)
         if blob is None:
             return False
@@ -135,7 +139,7 @@ def _manifest(repo: RepoCache, ref: Reference, files: Sequence[ManifestFile], *,
     known = repo.manifest(commit)
     if known and not set(known.files) <= set(files):
         raise InvalidInput(
-            f"commit {commit} of {ref.repo} is in the cache with other files", hint="name a branch instead of a commit"
+            f"commit {commit} of {ref.repo} is in the cache with other files", hint="give a branch instead of a commit"
         )
     return Manifest(repo.repo, commit, tuple(files), private=private or (known is not None and known.private))
 
@@ -154,8 +158,8 @@ def _blob_sizes(repo: RepoCache) -> frozenset[int]:
 
 
 @contextmanager
-def _workshop(repo: RepoCache) -> Iterator[Path]:
-    """A folder of this import alone; what an earlier one left behind, having been killed, is removed first."""
+def _import_folder(repo: RepoCache) -> Iterator[Path]:
+    """A folder for this import alone; the remains of an earlier, killed import are removed first."""
     folder = repo.private / "import"
     lock = FileLock(repo.private / "import.lock", thread_local=False)
     try:
@@ -181,23 +185,23 @@ def _can_clone(sources: Sequence[SourceFile], folder: Path) -> bool:
 
 
 def _clone(source: Path, target: Path) -> bool:
-    """Let `target` share the blocks of `source`; False where the file system cannot."""
-    with source.open("rb") as given, target.open("wb") as made:
+    """Make `target` share the blocks of `source`; False if the file system does not support it."""
+    with source.open("rb") as original, target.open("wb") as copy:
         try:
-            fcntl.ioctl(made, _FICLONE, given.fileno())
+            fcntl.ioctl(copy, _FICLONE, original.fileno())
         except OSError:
             return False
         return True
 
 
 def _copying(source: SourceFile, staged: Path) -> Iterator[memoryview]:
-    """The content of `staged`, chunk by chunk, once it is a copy of `source` up to there."""
+    """The content of `source` in chunks, each after it was copied to `staged`."""
     if _clone(source.real, staged):
         yield from chunks(staged, 0, source.size)
         return
-    with staged.open("wb", buffering=0) as made:
+    with staged.open("wb", buffering=0) as copy:
         for data in chunks(source.real, 0, source.size):
             rest = data
             while rest:
-                rest = rest[made.write(rest) :]
+                rest = rest[copy.write(rest) :]
             yield data

@@ -1,4 +1,4 @@
-"""Which files of a repository the hub keeps in LFS, and so names by their sha256."""
+"""Rules for the files of a repository that the hub stores in LFS, with their sha256 as the etag."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from p2pmodel.core.layout import MIB
 
 MAX_GIT_SIZE = 10 * MIB
-"""The hub refuses larger files outside LFS, in bytes."""
+"""Bytes above which the hub accepts a file only in LFS."""
 
 HUB_PATTERNS: tuple[str, ...] = (
     *("*.7z", "*.arrow", "*.bin", "*.bz2", "*.ckpt", "*.ftz", "*.gz", "*.h5", "*.joblib", "*.lfs.*", "*.mlmodel"),
@@ -30,12 +30,12 @@ def lfs_patterns(gitattributes: str) -> tuple[str, ...]:
 
 
 def is_lfs(path: str, size: int, patterns: Sequence[str]) -> bool:
-    """Whether the hub would keep the file at `path` in LFS: it is too large for git, or matches a pattern."""
+    """Whether the hub stores the file at `path` in LFS: it is too large for git, or matches a pattern."""
     return size > MAX_GIT_SIZE or any(_matches(path, pattern) for pattern in patterns)
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """As in .gitignore: a pattern without a slash is about the last segment, wherever it is."""
+    """As in .gitignore: a pattern without a slash applies to the last segment, at any depth."""
     if "/" not in pattern:
         return fnmatch.fnmatchcase(path.rpartition("/")[2], pattern)
     # fnmatch's star crosses slashes, so `a/**/*` also needs its form without the middle.

@@ -1,7 +1,7 @@
-"""What an upstream hub said about revisions and when, so that a mirror need not ask again for every request.
+"""Records of upstream's revisions and when they were checked, so that a mirror need not request them every time.
 
-`.p2pmodel/revisions/<sha256 of the name>.json` = {"revision", "commit", "checked"}: names of branches may hold what no
-file name can. A commit needs no record: its manifest says all, for ever.
+`.p2pmodel/revisions/<sha256 of the name>.json` = {"revision", "commit", "checked"}: branch names may contain characters
+that file names cannot. A commit needs no record: its manifest never changes.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from p2pmodel.store.publish import point_ref
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownRevision:
     """`revision` was `commit` upstream at `checked`, in seconds since 1970."""
 
     revision: str
@@ -27,15 +27,15 @@ class Known:
     checked: float
 
 
-def known_revision(repo: RepoCache, revision: str) -> Known | None:
-    """What was last remembered of `revision`; None if nothing was, or it cannot be read."""
+def known_revision(repo: RepoCache, revision: str) -> KnownRevision | None:
+    """The record of `revision`; None if there is none, or it is unreadable."""
     known = _read(_path(repo, revision))
     return known if known is not None and known.revision == revision else None
 
 
 @translated()
 def revisions_at(repo: RepoCache, commit: str) -> list[str]:
-    """Revisions that, by what is remembered, are `commit`; sorted."""
+    """Revisions that point at `commit` according to the records; sorted."""
     folder = repo.private / "revisions"
     found = [_read(path) for path in folder.glob("*.json")] if folder.is_dir() else []
     return sorted(known.revision for known in found if known is not None and known.commit == commit)
@@ -43,9 +43,9 @@ def revisions_at(repo: RepoCache, commit: str) -> list[str]:
 
 @translated()
 def remember(repo: RepoCache, manifest: Manifest, revision: str, checked: float) -> None:
-    """Upstream said at `checked` that `revision` is the commit of `manifest`.
+    """Record that upstream answered at `checked` that `revision` is the commit of `manifest`.
 
-    The ref of the cache follows at once if there is a snapshot it can point to; else with its first file.
+    The ref of the cache follows at once if its snapshot exists, else with the snapshot's first file.
     """
     if not repo.listed_by_a_hub(manifest.commit):
         record_manifest(repo.folder, manifest, via=repo.tmp)
@@ -61,12 +61,12 @@ def _path(repo: RepoCache, revision: str) -> Path:
     return repo.private / "revisions" / f"{hashlib.sha256(revision.encode()).hexdigest()}.json"
 
 
-def _read(path: Path) -> Known | None:
+def _read(path: Path) -> KnownRevision | None:
     record = read_json(path)
     if not isinstance(record, dict):
         return None
     try:
-        known = Known(str(record["revision"]), str(record["commit"]), float(record["checked"]))
+        known = KnownRevision(str(record["revision"]), str(record["commit"]), float(record["checked"]))
     except (KeyError, TypeError, ValueError):
         return None
     return known if COMMIT.fullmatch(known.commit) else None

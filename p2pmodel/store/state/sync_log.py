@@ -1,4 +1,4 @@
-"""The sync log on the disk: appended to by whoever mirrors into a cache, never rewritten."""
+"""The sync log on disk: every program that mirrors into a cache appends to it, and it is never rewritten."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _READ = 1 << 20
 
 
 class SyncLog:
-    """The log at `path`. Several processes may append at once: they take turns by a lock file beside it."""
+    """The log at `path`. Several processes may append at once: a lock file beside it makes them take turns."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class SyncLog:
 
     @translated()
     def check_end(self) -> None:
-        """Raise IntegrityError unless the log can be gone on with. A line that a crash tore is taken off."""
+        """Raise IntegrityError unless the log can be continued. An incomplete last line, from a crash, is removed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as descriptor:
             _head(descriptor)
@@ -57,22 +57,22 @@ class SyncLog:
 
 @translated()
 def verify_log(path: Path, expect: str | None = None) -> LogHead:
-    """Check every line of the log at `path`. Raises IntegrityError naming the first that is wrong."""
-    checking = LogCheck(expect)
+    """Check every line of the log at `path`. Raises IntegrityError for the first wrong line."""
+    check = LogCheck(expect)
     with path.open("rb") as log:
         while line := log.readline(MAX_LINE):
-            checking.feed(line)
-    return checking.end()
+            check.feed(line)
+    return check.end()
 
 
 def _head(descriptor: int) -> LogHead:
-    """Where the log ends. A line without its newline was never finished and is removed."""
+    """The end of the log. A last line without newline is incomplete and is removed."""
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, 2 * MAX_LINE, max(0, size - 2 * MAX_LINE))
     whole = tail.rfind(b"\n") + 1
     if whole < len(tail):
         if not whole and size > len(tail):
-            raise IntegrityError("the end of the sync log is damaged", hint="move it away to begin a new one")
+            raise IntegrityError("the end of the sync log is damaged", hint="move it away to start a new log")
         os.ftruncate(descriptor, size - (len(tail) - whole))
     if not whole:
         return LogHead()

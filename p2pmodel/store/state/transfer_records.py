@@ -1,7 +1,7 @@
-"""The transfers of a node, as they survive its death: `<id>.json`, and `<id>.torrent` once there is one.
+"""Records of a node's transfers, which survive its end: `<id>.json`, and `<id>.torrent` once there is one.
 
-Each is replaced in one step, so a run after kill -9 finds what was last asked for. How far the bytes are is not
-here: the staging record and the journal of verified blobs say so.
+Each is replaced in one step, so a run after kill -9 finds the last request. The progress is recorded elsewhere: in the
+staging record and the journal of verified blobs.
 """
 
 import json
@@ -21,9 +21,9 @@ _ID = re.compile(r"[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class TransferRecord:
-    """What was asked for: a snapshot, the names that shall point at it, which files, and whether it may run.
+    """The request: a snapshot, the refs to point at it, the files, and whether it may run.
 
-    `added` in seconds since 1970; `peers` are connected to beside the trackers'.
+    `added` in seconds since 1970; `peers` are used in addition to those of the trackers.
     """
 
     repo: RepoId
@@ -38,7 +38,7 @@ class TransferRecord:
 
     @property
     def id(self) -> str:
-        """Follows from the snapshot: two transfers of one are one."""
+        """Depends on the snapshot alone: a snapshot has one transfer."""
         return transfer_id(self.repo, self.commit)
 
 
@@ -50,13 +50,13 @@ class TransferRecords:
 
     @translated()
     def load(self) -> tuple[list[TransferRecord], list[str]]:
-        """The records, oldest first, and a line for each that is damaged and passed over."""
+        """The records, oldest first, and a line for each damaged one, which is skipped."""
         found, notes = [], []
         for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
             try:
                 record = _from_plain(read_json(path))
             except (InvalidInput, KeyError, TypeError, ValueError, AttributeError):
-                notes.append(f"{path} is damaged: fetch that model again")
+                notes.append(f"{path} is damaged and skipped: fetch that model again")
                 continue
             found.append(record)
         return sorted(found, key=lambda record: (record.added, record.id)), notes
@@ -68,7 +68,7 @@ class TransferRecords:
 
     @translated()
     def save_torrent(self, ident: str, raw: bytes) -> None:
-        """Keep the .torrent by which a transfer arrives."""
+        """Save the .torrent of a transfer."""
         self._write(f"{_checked(ident)}.torrent", raw)
 
     def torrent(self, ident: str) -> bytes | None:
@@ -80,7 +80,7 @@ class TransferRecords:
 
     @translated()
     def forget(self, ident: str) -> None:
-        """Remove all that is kept of a transfer."""
+        """Remove all records of a transfer."""
         for kind in ("json", "torrent"):
             (self._folder / f"{_checked(ident)}.{kind}").unlink(missing_ok=True)
 

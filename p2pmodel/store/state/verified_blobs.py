@@ -1,4 +1,4 @@
-"""Which blobs this store has hashed and found right, so that a restart need not hash them again."""
+"""The journal of blobs whose hash was right, so that a restart need not hash them again."""
 
 import json
 import os
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 Fingerprint = tuple[int, int, int]
-"""Size, mtime in ns and inode: a blob that still has them is taken for unchanged."""
+"""Size, mtime in ns and inode: a blob with the same values counts as unchanged."""
 
 
 class VerifiedBlobs:
-    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode"}`, the last line of an etag counting.
+    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode"}`, of which the last line of an etag counts.
 
-    Appending one line is cheap for thousands of files, several processes may do it at once, and a line torn by a
-    crash is passed over. Losing the journal only costs hashing.
+    An append is cheap for thousands of files, several processes may append at once, and an incomplete line from a crash
+    is skipped. The loss of the journal costs only hashing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,20 +24,20 @@ class VerifiedBlobs:
         self._read = 0
 
     def holds(self, etag: str, blob: Path) -> bool:
-        """Whether `blob`, as it lies there now, was found to hash to `etag`."""
+        """Whether the hash of `blob`, as it is now, was found to be `etag`."""
         with self._lock:
             self._catch_up()
             return self._known.get(etag) == _fingerprint(blob)
 
     def add(self, blobs: Mapping[str, Path]) -> None:
-        """Remember that the content of each of `blobs` hashes to its etag."""
+        """Record that the hash of each of `blobs` is its etag."""
         found = {etag: _fingerprint(blob) for etag, blob in blobs.items()}
         with self._lock:
             self._catch_up()
             self._append({etag: now for etag, now in found.items() if now and self._known.get(etag) != now})
 
     def forget(self, etag: str) -> None:
-        """The blob of `etag` is wrong or gone."""
+        """Remove the record of `etag`: its blob is wrong or removed."""
         with self._lock:
             self._catch_up()
             if etag in self._known:
@@ -50,13 +50,13 @@ class VerifiedBlobs:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            # The newline in front ends a line that a crash has torn.
+            # The leading newline ends a line that a crash left incomplete.
             os.write(descriptor, f"\n{lines}".encode())
         finally:
             os.close(descriptor)
 
     def _catch_up(self) -> None:
-        """Take in what was appended since, by this process or another."""
+        """Read the lines that this or another process has appended since."""
         try:
             with self._path.open("rb") as journal:
                 if os.fstat(journal.fileno()).st_size < self._read:

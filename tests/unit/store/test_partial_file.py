@@ -292,7 +292,7 @@ async def test_misuse_is_an_error_of_the_caller(path: Path) -> None:
     with pytest.raises(ValueError, match="is not complete"):
         await partial.digest()
     for offset, data in ((-1, b"x"), (SIZE, b"x"), (0, DATA + b"x")):
-        with pytest.raises(ValueError, match=f"has {SIZE} bytes"):
+        with pytest.raises(ValueError, match=f"of {SIZE} bytes"):
             await partial.write(offset, data)
     partial.close()
     partial.close()

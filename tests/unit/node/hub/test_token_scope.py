@@ -8,7 +8,7 @@ import pytest
 from p2pmodel.core.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.hub.token_scope import CHECK_EVERY, TokenScope
-from p2pmodel.store.state.withheld import Withheld
+from p2pmodel.store.state.withheld_models import WithheldModels
 from tests.support.eventually import eventually
 
 REPO = RepoId("org/model")
@@ -26,7 +26,7 @@ class Mirrors:
         return self.opened
 
     def rights(self, folder: Path) -> TokenScope:
-        return TokenScope(Withheld(folder / "node" / "withheld.json"), self.opens, now=lambda: self.now)
+        return TokenScope(WithheldModels(folder / "node" / "withheld.json"), self.opens, now=lambda: self.now)
 
 
 async def test_it_is_withheld_until_the_node_may_have_it(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_nobody_waits_long_for_the_mirrors(tmp_path: Path, monkeypatch: py
         await answered.wait()
         return True
 
-    withheld = Withheld(tmp_path / "withheld.json")
+    withheld = WithheldModels(tmp_path / "withheld.json")
     rights = TokenScope(withheld, slowly, now=lambda: mirrors.now)
     await rights.withhold(REPO)
     mirrors.now += CHECK_EVERY

@@ -140,7 +140,7 @@ async def test_a_private_snapshot_has_private_torrents(bench: Bench) -> None:
 
 async def test_a_file_that_is_not_here_is_named(bench: Bench) -> None:
     bench.repo.blob_path(bench.snapshot.file("nested/other.bin")).unlink()
-    with pytest.raises(EntryNotFound, match=r"nested/other\.bin of org/model is not in this cache"):
+    with pytest.raises(EntryNotFound, match=r"nested/other\.bin of org/model is not in the cache"):
         await bench.build()
 
 

@@ -219,9 +219,9 @@ async def test_a_model_is_ready_once_it_is_complete_and_verified(watched: Watche
     repo.forget_verified(file)
     status, said = await watched.ready(f"org/model@{commit}")
     assert status == 503
-    assert "were not verified here" in str(said["reason"])
+    assert "are not verified" in str(said["reason"])
     repo.blob_path(file).unlink()
-    assert "are not here" in str((await watched.ready(f"org/model@{commit}"))[1]["reason"])
+    assert "are missing" in str((await watched.ready(f"org/model@{commit}"))[1]["reason"])
 
 
 async def test_a_part_that_was_asked_for_is_enough(watched: Watched, machine: Machine) -> None:

@@ -25,7 +25,7 @@ def test_too_little_space_says_how_much_and_where(tmp_path: Path, monkeypatch: p
     with pytest.raises(NoSpace) as caught:
         check_space(tmp_path / "hub", 2_000_000_000)
     assert str(caught.value) == (
-        f"{tmp_path}/hub has 1.5 GB free, 2.0 GB are needed; free some, or name another cache with --cache-dir"
+        f"{tmp_path}/hub has 1.5 GB free, 2.0 GB are needed; free some space, or choose another cache with --cache-dir"
     )
 
 

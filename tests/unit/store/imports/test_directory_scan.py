@@ -61,10 +61,13 @@ def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("/etc/hostname", r"the link sub/bad -> /etc/hostname (leaves the directory|leads nowhere); "),
+        (
+            "/etc/hostname",
+            r"(the link sub/bad -> /etc/hostname leaves the directory|broken link sub/bad -> /etc/hostname); ",
+        ),
         ("../../outside", r"the link sub/bad -> \.\./\.\./outside leaves the directory; put the file itself there"),
-        ("gone", r"the link sub/bad -> gone leads nowhere; remove it or mend it"),
-        ("bad", r"the link sub/bad -> bad leads nowhere"),
+        ("gone", r"broken link sub/bad -> gone; remove it or repair it"),
+        ("bad", r"broken link sub/bad -> bad"),
         ("../../folder", r"sub/bad is a link to a directory; put the files themselves there"),
         (".", r"sub/bad is a link to a directory"),
     ],

@@ -159,7 +159,7 @@ def test_a_damaged_blob_of_another_cache_is_not_taken_in(cache: HubCache, tmp_pa
     manifest = publish(other)
     weights = manifest.files[2]
     other.repo(REF.repo).blob_path(weights).write_bytes(b"\0" * weights.size)
-    with pytest.raises(IntegrityError, match=f"{weights.path} is damaged: its blob is named {weights.etag}"):
+    with pytest.raises(IntegrityError, match=f"{weights.path} is damaged: the name of its blob is {weights.etag}"):
         import_directory(cache, other.repo(REF.repo).snapshot(manifest.commit), REF)
     assert cache.repo(REF.repo).commits() == []
     assert not (cache.repo(REF.repo).private / "import").exists()

@@ -1,4 +1,4 @@
-"""Models that were opened by some client's own token alone: what a client left of them in the cache is its own."""
+"""Models that only a client's own token opened: their files in the cache are served to clients with a token only."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import read_json, write_atomic
 
 
-class Withheld:
-    """Their names, in `path`. Of tokens nothing is kept."""
+class WithheldModels:
+    """Their names, in the file `path`. Tokens are not recorded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,16 +19,16 @@ class Withheld:
         )
 
     def covers(self, repo: RepoId) -> bool:
-        """Whether `repo` is one of them."""
+        """Whether `repo` is withheld."""
         return repo.value in self._names
 
     def add(self, repo: RepoId) -> None:
-        """Durable on return. Blocks."""
+        """Withhold `repo`. Durable on return. Blocks."""
         if not self.covers(repo):
             self._write(self._names | {repo.value})
 
     def drop(self, repo: RepoId) -> None:
-        """It is open to this node now. Blocks."""
+        """Stop withholding `repo`: the node itself may read it now. Blocks."""
         if self.covers(repo):
             self._write(self._names - {repo.value})
 
