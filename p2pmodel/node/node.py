@@ -50,14 +50,12 @@ class Node:
         folder: Path,
         *,
         note: Callable[[str], None] = lambda _line: None,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self.home = home
         self.settings = settings
         self.version = Version()
         self.folder = folder
         self.log = note
-        self._now = now
         self._records = TransferRecords(folder / "transfers")
         self._transfers: dict[str, ManagedTransfer] = {}
         limits = RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
@@ -275,7 +273,7 @@ class Node:
             revisions=found.refs,
             selections=(Selection(request.include, request.exclude),),
             peers=request.peers,
-            added=self._now(),
+            added=time.time(),
         )
         transfer = self._managed(record, saved=False)
         await transfer.save()

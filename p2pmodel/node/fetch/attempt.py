@@ -115,8 +115,8 @@ class Attempt:
             context.metainfo,
             torrent,
             inventory,
+            observer=self,
             missing=self._stats.missing,
-            on_verified=self._readable.verified,
         )
 
     async def run(self, start: Start) -> None:
@@ -166,6 +166,14 @@ class Attempt:
         """Handle the engine's events until cancelled. Subscribes at once: earlier events are not delivered."""
         return self._consume(self.torrent.events())
 
+    def file_verified(self, index: int) -> None:
+        """Readers may read file `index` to its end; satisfies `PublishObserver`."""
+        self._readable.verified(index)
+
+    def publishing(self) -> None:
+        """All blobs have their names; satisfies `PublishObserver`."""
+        self._observer.enter("publishing")
+
     async def _consume(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
             self._handle(event)
@@ -174,7 +182,7 @@ class Attempt:
         for index in self._stats.whole():
             self._publisher.file_is_whole(index)
         plan = self._context.plan
-        await self._publisher.publish(plan.files, plan.refs, on_last=lambda: self._observer.enter("publishing"))
+        await self._publisher.publish(plan.files, plan.refs)
 
     def _handle(self, event: Event) -> None:
         match event:

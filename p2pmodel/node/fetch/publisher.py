@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
@@ -33,10 +34,20 @@ class DamagedFile(Exception):
     path: str
 
 
+class PublishObserver(Protocol):
+    """Receives the events of a publisher."""
+
+    def file_verified(self, index: int) -> None:
+        """The hash of the whole file `index` is right."""
+
+    def publishing(self) -> None:
+        """All blobs have their names; the snapshot follows."""
+
+
 class Publisher:
     """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work.
 
-    `missing` is a live view of the missing pieces. `on_verified` is called with each file whose hash is right.
+    `missing` is a live view of the missing pieces.
     """
 
     def __init__(
@@ -47,10 +58,10 @@ class Publisher:
         torrent: SwarmTorrent,
         inventory: Inventory,
         *,
+        observer: PublishObserver,
         missing: AbstractSet[int] = frozenset(),
-        on_verified: Callable[[int], None] = lambda _index: None,
     ) -> None:
-        self._on_verified = on_verified
+        self._observer = observer
         self._repo = repo
         self._staging = staging
         self._metainfo = metainfo
@@ -68,7 +79,7 @@ class Publisher:
             self._queued.add(index)
             self._whole.put_nowait(index)
 
-    async def publish(self, files: frozenset[int], refs: tuple[str, ...], *, on_last: Callable[[], None]) -> None:
+    async def publish(self, files: frozenset[int], refs: tuple[str, ...]) -> None:
         """Publish `files` as they become whole, then the snapshot and `refs`. Returns when all of it is visible.
 
         Raises DamagedFile, or WrongTorrent when the pieces are right but the hub's hash is not: the torrent is wrong.
@@ -79,7 +90,7 @@ class Publisher:
                 for _ in range(os.cpu_count() or 1):
                     start(self._work(files))
                 await self._all_published.wait()
-        on_last()
+        self._observer.publishing()
         manifest = self._metainfo.manifest
         present = [manifest.files[i] for i in sorted(files)]
         await asyncio.to_thread(publish_snapshot, self._repo, manifest, present, refs)
@@ -126,7 +137,7 @@ class Publisher:
         for index, found in zip(indexes, await self._ahead.digests(indexes), strict=True):
             if found != self._file(index).etag:
                 await self._explain(index, self._file(index), self._inventory.paths[index], found)
-            self._on_verified(index)
+            self._observer.file_verified(index)
         await asyncio.to_thread(make_blobs_folder, self._repo)
         waiting = set(indexes)
         while waiting:
