@@ -123,7 +123,7 @@ class WrongBytes(IntegrityError):
 
 
 class WrongTorrent(IntegrityError):
-    """A torrent whose pieces pass their hashes, but whose files fail those of the hub."""
+    """A torrent with pieces that pass their hashes, and files that fail those of the hub."""
 
     code = "wrong_torrent"
 

@@ -38,7 +38,7 @@ class PieceRange:
 
 
 class Layout:
-    """The file-piece-byte arithmetic of a v2 torrent whose files have `sizes`, in canonical order."""
+    """Arithmetic of files, pieces and bytes of a v2 torrent; `files` are (path, size) in canonical order."""
 
     def __init__(self, files: Sequence[tuple[str, int]], piece_length: int) -> None:
         self.piece_length = piece_length

@@ -46,7 +46,7 @@ class ManifestFile:
         return self.sha256 is not None
 
     def hasher(self) -> "hashlib._Hash":
-        """A hash object whose hexdigest over the whole content must be `etag`."""
+        """A hash object; its hexdigest over the whole content must be `etag`."""
         return hashlib.sha256() if self.is_lfs else git_blob_hasher(self.size)
 
 

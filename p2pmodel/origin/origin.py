@@ -160,7 +160,7 @@ class Origin:
     ) -> bytes:
         """`length` bytes of `file` from `offset`, from one mirror, that `accept` returns True for.
 
-        `accept` is pure and may run in a thread. A mirror whose bytes it rejects is excluded, and the next is asked.
+        `accept` is pure and may run in a thread. After False the mirror is excluded, and the next is asked.
         Raises as `pull` does.
         """
         if not (offset >= 0 and 0 < length <= file.size - offset):

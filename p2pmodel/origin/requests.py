@@ -33,7 +33,7 @@ _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
 _Resolved = tuple[str, str, str]
-"""Mirror name, commit and path of a file whose redirect target is known."""
+"""Mirror name, commit and path of a file with a known redirect target."""
 
 
 class RangeRequests:

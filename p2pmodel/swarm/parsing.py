@@ -78,7 +78,7 @@ def export_indexes(raw: bytes) -> tuple[tuple[int, ...], int]:
 
 def _format(info: Mapping[bytes, Any]) -> Format:
     if b"meta version" not in info and b"file tree" not in info:
-        raise BadTorrent("this .torrent is v1 only, whose files cannot be verified one by one", hint=_ASK_V2)
+        raise BadTorrent("this .torrent is v1 only: its files cannot be verified one by one", hint=_ASK_V2)
     if info.get(b"meta version") != 2:
         raise _bad("its meta version is not 2")
     if b"p2pmodel" not in info:

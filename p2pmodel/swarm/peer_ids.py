@@ -1,4 +1,4 @@
-"""Peer ids: 20 bytes (BEP 3) whose first eight name the program (BEP 20), written as 40 hex digits."""
+"""Peer ids: 20 bytes (BEP 3), the first eight for the program (BEP 20), written as 40 hex digits."""
 
 import secrets
 

@@ -109,13 +109,13 @@ class _SegmentRequests:
         self._write = write
         self._began = began
         self._tasks: dict[asyncio.Task[None], tuple[Mirror, SegmentRequest]] = {}
-        self._being_written: set[SegmentRequest] = set()
+        self._writing: set[SegmentRequest] = set()
 
     async def run(self, freed: asyncio.Event) -> None:
         """Return when all bytes came, or when every mirror needs a wait first (`MirrorJob.next_mirror`)."""
         try:
             # The board counts a byte as held on receipt; it is in the sink only after the write.
-            while self._board.left or self._being_written:
+            while self._board.left or self._writing:
                 freed.clear()
                 ready = await self._launch()
                 if not ready and not self._tasks:
@@ -133,15 +133,15 @@ class _SegmentRequests:
         team = self._job.team(self._pool.backlog(), waited)
         for mirror in team:
             while self._may_start(mirror):
-                run = self._next_run(mirror, team)
-                if run is None:
+                request = self._next_request(mirror, team)
+                if request is None:
                     break
                 await mirror.slots.acquire()
                 mirror.request_began()
-                task = asyncio.ensure_future(self._request(mirror, run))
+                task = asyncio.ensure_future(self._send(mirror, request))
                 # Not a `finally` of the request: a task cancelled before its first step never runs one.
-                task.add_done_callback(partial(self._ended, mirror, run))
-                self._tasks[task] = mirror, run
+                task.add_done_callback(partial(self._ended, mirror, request))
+                self._tasks[task] = mirror, request
         return bool(team)
 
     def _may_start(self, mirror: Mirror) -> bool:
@@ -149,38 +149,38 @@ class _SegmentRequests:
         most = self._pool.share(mirror) if trusted else 1
         return not mirror.slots.locked() and self._board.running(mirror.name) < most
 
-    def _next_run(self, mirror: Mirror, team: list[Mirror]) -> SegmentRequest | None:
+    def _next_request(self, mirror: Mirror, team: list[Mirror]) -> SegmentRequest | None:
         now, clock = time.monotonic(), self._pool.clock.now()
         total, latency = mirror.quality.rate.known(clock), mirror.quality.first_byte.known(clock)
         rate = None if total is None else total / mirror.settings.max_connections
         connections = sum(m.settings.max_connections for m in team)
         part_size = self._pool.settings.part_size
         size = request_size(rate, latency, part_size, self._board.waiting, connections)
-        run = self._board.take(mirror.name, size, now)
-        if run is None and not self._pool.waiting():
-            run = self._board.aid(mirror.name, rate, latency or 0.0, now)
-        return run
+        request = self._board.take(mirror.name, size, now)
+        if request is None and not self._pool.waiting():
+            request = self._board.aid(mirror.name, rate, latency or 0.0, now)
+        return request
 
-    async def _request(self, mirror: Mirror, run: SegmentRequest) -> None:
-        job, part = self._job, run.part
-        if run.wanted:
-            wanted = ExpectedRange(job.manifest, job.file, part.start, part.end)
-            await job.request(mirror, wanted, partial(self._deliver, mirror, run))
+    async def _send(self, mirror: Mirror, request: SegmentRequest) -> None:
+        job, segment = self._job, request.segment
+        if request.wanted:
+            wanted = ExpectedRange(job.manifest, job.file, segment.start, segment.end)
+            await job.request(mirror, wanted, partial(self._deliver, mirror, request))
 
-    def _ended(self, mirror: Mirror, run: SegmentRequest, _: "asyncio.Task[None]") -> None:
-        self._board.ended(run)
+    def _ended(self, mirror: Mirror, request: SegmentRequest, _: "asyncio.Task[None]") -> None:
+        self._board.ended(request)
         mirror.request_ended()
         mirror.slots.release()
         self._pool.wake()
 
-    async def _deliver(self, mirror: Mirror, run: SegmentRequest, offset: int, data: bytes) -> bool:
-        start, end = self._board.received(run, offset, len(data), time.monotonic())
+    async def _deliver(self, mirror: Mirror, request: SegmentRequest, offset: int, data: bytes) -> bool:
+        start, end = self._board.received(request, offset, len(data), time.monotonic())
         mirror.wasted(len(data) - (end - start))
         if start < end:
-            self._being_written.add(run)
-            await self._write(mirror, run.number, start, data[start - offset : end - offset])
-            self._being_written.discard(run)
-        return run.wanted
+            self._writing.add(request)
+            await self._write(mirror, request.number, start, data[start - offset : end - offset])
+            self._writing.discard(request)
+        return request.wanted
 
     async def _wait(self, freed: asyncio.Event) -> None:
         waiting = asyncio.ensure_future(freed.wait())
@@ -191,13 +191,13 @@ class _SegmentRequests:
 
     def _collect(self) -> None:
         now = time.monotonic()
-        for task, (mirror, run) in list(self._tasks.items()):
+        for task, (mirror, request) in list(self._tasks.items()):
             if task.done():
                 del self._tasks[task]
                 with suppress(asyncio.CancelledError):
                     task.result()
-            elif not run.wanted and run not in self._being_written and not task.cancelling():
+            elif not request.wanted and request not in self._writing and not task.cancelling():
                 # Another mirror was first. A write is never cancelled: the board counts its bytes as held.
                 task.cancel()
-                if now - run.heard >= _STALLED:
+                if now - request.last_byte_at >= _STALLED:
                     self._job.failed(mirror, Failed("stalled, another mirror was first"), dry=True)

@@ -125,7 +125,7 @@ class Health:
         )
 
     def succeeded(self) -> "Health":
-        """After a complete response, whose bytes may still be wrong: see `verified`."""
+        """After a complete response. Its bytes may still be wrong: see `verified`."""
         if not self.rounds and not self.rests and not self.demoted_until:
             return self
         return replace(self, rounds=0, dry_rounds=0, rests=0, ready_at=0.0, demoted_until=0.0)

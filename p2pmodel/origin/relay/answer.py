@@ -50,7 +50,7 @@ class RelayResponse:
 
     @property
     def answers_head(self) -> bool:
-        """Whether it is a redirect whose headers already answer a HEAD request for a file."""
+        """Whether it is a redirect with all headers for the answer to a HEAD request."""
         redirect = self.http.method == "HEAD" and self.http.status in REDIRECTS
         return (
             redirect and "X-Linked-Etag" in self.hub_headers and self.hub_headers.get("X-Linked-Size", "").isdecimal()

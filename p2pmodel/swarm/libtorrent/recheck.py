@@ -8,7 +8,7 @@ from p2pmodel.swarm.torrents import Metainfo, parse
 
 
 def recheck(request: AddTorrent, pieces: Iterable[int]) -> frozenset[int]:
-    """Those of `pieces` whose bytes in the request's files pass. Blocking: reads and hashes all of them."""
+    """The `pieces` that pass, read from the request's files. Blocking: reads and hashes all of them."""
     candidates = sorted(pieces)
     if not candidates:
         return frozenset()

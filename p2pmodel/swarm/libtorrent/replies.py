@@ -1,4 +1,4 @@
-"""Requests to the session whose replies come later as alerts."""
+"""Requests to the session with replies that come later as alerts."""
 
 import asyncio
 from collections import deque
@@ -56,7 +56,7 @@ class PendingReplies:
             future.set_exception(error)
 
     def refuse_all(self, error: P2PModelError, *, kind: type = object) -> None:
-        """Raise `error` from every open request whose key is a `kind`."""
+        """Raise `error` from every open request with a key of type `kind`."""
         for key in [key for key in self._open if isinstance(key, kind)]:
             while key in self._open:
                 self.refuse(key, error)

@@ -176,8 +176,8 @@ class LibtorrentTorrent:
             handle = self._live()
             if not self._state.failure:
                 return
-            # The engine counts verified pieces that were not written as complete, and cannot be told otherwise: leave,
-            # and join again with the pieces on disk.
+            # The engine counts verified pieces as complete even if they were not written, and offers no way to reset
+            # them: leave, and join again with the pieces on disk.
             await self._leave(handle)
             doubtful = self._state.have - self._state.durable
             have = self._state.durable | await asyncio.to_thread(recheck, self._request, doubtful)

@@ -11,14 +11,14 @@ MIB = 1 << 20
 
 
 def deliver(board, run, length, now):
-    start, end = board.received(run, run.part.start, length, now)
+    start, end = board.received(run, run.segment.start, length, now)
     return end - start
 
 
 def test_waiting_bytes_go_out_in_order_and_by_size():
     board = SegmentBoard([(0, 100), (200, 50)])
     first, second, third = (board.take(name, 80, 0.0) for name in "aba")
-    assert [(r.part.start, r.part.end) for r in (first, second, third)] == [(0, 80), (80, 100), (200, 250)]
+    assert [(r.segment.start, r.segment.end) for r in (first, second, third)] == [(0, 80), (80, 100), (200, 250)]
     assert board.take("b", 80, 0.0) is None
     assert (board.waiting, board.left, board.running("a")) == (0, 150, 2)
 
@@ -29,7 +29,7 @@ def test_what_a_failed_request_leaves_waits_again():
     deliver(board, run, 30, 1.0)
     board.ended(run)
     again = board.take("b", 100, 1.0)
-    assert (again.part.start, again.part.end) == (30, 100)
+    assert (again.segment.start, again.segment.end) == (30, 100)
 
 
 def test_a_slow_tail_is_split_so_that_both_end_together():
@@ -38,8 +38,8 @@ def test_a_slow_tail_is_split_so_that_both_end_together():
     board.received(slow, 0, 1, 0.0)
     board.received(slow, 1, 4 * MIB - 1, 4.0)
     helper = board.aid("quick", 8 * MIB, 0.0, 4.0)
-    assert helper.part.start == slow.part.end == 8 * MIB, "36 MiB are left: 4 for 1 MiB/s, 32 for 8 MiB/s"
-    assert helper.part.end == 40 * MIB
+    assert helper.segment.start == slow.segment.end == 8 * MIB, "36 MiB are left: 4 for 1 MiB/s, 32 for 8 MiB/s"
+    assert helper.segment.end == 40 * MIB
 
 
 def test_a_helper_nothing_is_known_of_gets_half():
@@ -47,7 +47,7 @@ def test_a_helper_nothing_is_known_of_gets_half():
     run = board.take("a", 12 * MIB, 0.0)
     board.received(run, 0, 1, 0.0)
     board.received(run, 1, 4 * MIB - 1, 1.0)
-    assert board.aid("b", None, 0.0, 1.0).part.left == run.part.left == 4 * MIB
+    assert board.aid("b", None, 0.0, 1.0).segment.left == run.segment.left == 4 * MIB
 
 
 def test_latency_counts_against_a_helper():
@@ -64,7 +64,7 @@ def test_nobody_helps_himself_or_where_little_is_left():
     board.received(run, 0, 1, 0.0)
     board.received(run, 1, MIB, 1.0)
     assert board.aid("a", 8 * MIB, 0.0, 1.0) is None
-    board.received(run, run.part.start, 39 * MIB - MIB // 8, 1.5)
+    board.received(run, run.segment.start, 39 * MIB - MIB // 8, 1.5)
     assert board.aid("b", 8 * MIB, 0.0, 1.5) is None
 
 
@@ -73,7 +73,7 @@ def test_for_a_silent_one_two_race_and_the_first_answer_wins():
     dead = board.take("dead", 10 * MIB, 0.0)
     assert board.aid("b", 1 * MIB, 0.0, 0.5) is None, "it may still answer"
     racer = board.aid("b", 1 * MIB, 0.0, 1.0)
-    assert racer.part is dead.part
+    assert racer.segment is dead.segment
     assert board.aid("c", 1 * MIB, 0.0, 1.0) is None, "two are enough"
     assert board.received(racer, 0, 6 * MIB, 2.0) == (0, 6 * MIB)
     assert board.received(dead, 0, 4 * MIB, 2.1) == (6 * MIB, 6 * MIB), "it came twice"
@@ -107,7 +107,7 @@ class Transfer:
 
     def start(self, run):
         if run is not None:
-            self.runs.append((run, [run.part.start]))
+            self.runs.append((run, [run.segment.start]))
 
     def arrive(self, index, length):
         run, position = self.runs[index]
@@ -142,7 +142,7 @@ def test_whatever_happens_every_byte_is_kept_once(data):
         transfer.end(0)
     while run := board.take("z", transfer.size, transfer.now):
         transfer.start(run)
-        transfer.arrive(0, run.part.left)
+        transfer.arrive(0, run.segment.left)
         transfer.end(0)
     assert board.left == 0
     ends = sorted(transfer.kept)
