@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from scripts.tiny_qwen3_vl import build, make_image
+from scripts.demonstration.tiny_qwen3_vl import build, make_image
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from scripts.tiny_qwen3_vl import build, make_image
+from scripts.demonstration.tiny_qwen3_vl import build, make_image
 
-SCRIPT = Path(__file__).parents[3] / "scripts/tiny_qwen3_vl.py"
+SCRIPT = Path(__file__).parents[3] / "scripts/demonstration/tiny_qwen3_vl.py"
 FILES = {
     *("README.md", "chat_template.json", "config.json", "generation_config.json", "merges.txt"),
     *("model.safetensors.index.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.simulation import rig
-from scripts.simulation.case import MOST_CELLS, Case, links_of
-from scripts.simulation.links import fair_rates
-from scripts.simulation.report import ratios, summary, table
-from scripts.simulation.run import Run
-from scripts.swarm.kills import Kill
+from scripts.bench.distribution.kills import Kill
+from scripts.bench.simulation import rig
+from scripts.bench.simulation.case import MOST_CELLS, Case, links_of
+from scripts.bench.simulation.links import fair_rates
+from scripts.bench.simulation.report import ratios, summary, table
+from scripts.bench.simulation.run import Run
 
 RATE = 1e6
 SMALL = Case(size=8_000_000, seeder=RATE, mirror=RATE, links=links_of(6, RATE, RATE, mixed=False))

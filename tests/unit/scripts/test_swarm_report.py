@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.swarm.bound import Goodput
-from scripts.swarm.cluster import Link
-from scripts.swarm.kills import Kill
-from scripts.swarm.report import comparisons, complaints, growth, held_up, summary, table
+from scripts.bench.distribution.bound import Goodput
+from scripts.bench.distribution.kills import Kill
+from scripts.bench.distribution.report import comparisons, complaints, growth, held_up, summary, table
+from scripts.bench.rigs.cluster import Link
 
 RUN: dict[str, Any] = {
     "nodes": 4,

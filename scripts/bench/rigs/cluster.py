@@ -1,0 +1,128 @@
+"""Hosts on one bridge, each in a network namespace of its own with its own limit up and down.
+
+Hosts may have a second link each, to a second bridge where the mirror is: their own way out of the cluster.
+"""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.bench.rigs import namespaces
+from scripts.bench.rigs.programs import Program
+
+_TAG = "p2ps"
+_LINK = "link0"
+_OWN, _OWN_DEVICE = "own-", "own0"
+_INSIDE, _OUTSIDE = ("bridge0", "10.77"), ("bridge1", "10.78")
+"""Bridges, and the networks on them."""
+_SETTLE_SECONDS = 5.0
+_FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_UNFILTERED = "net.bridge.bridge-nf-call-iptables=0"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Bytes a second up and down."""
+
+    up: float
+    down: float
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine of the cluster; `link` is None where nothing holds it back."""
+
+    name: str
+    address: str
+    namespace: str
+    link: Link | None
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """`command` as this host runs it."""
+        return namespaces.inside(self.namespace, command)
+
+
+class Cluster:
+    """The bridges and what hangs on them; everything goes with `stack`.
+
+    They have a namespace of their own, so that nothing of it meets this machine's network or another rig.
+    """
+
+    def __init__(self, stack: ExitStack, congestion: str | None = None) -> None:
+        self._tag = f"{_TAG}{os.getpid()}"
+        self._stack = stack
+        self._congestion = congestion
+        self._count = 0
+        self.by_own_link: dict[str, Host] = {}
+        """Hosts with a link of their own, by name, as the mirror reaches them."""
+        namespaces.add_namespace(self._tag, stack)
+        for bridge, _network in (_INSIDE, _OUTSIDE):
+            namespaces.ip("-n", self._tag, "link", "add", bridge, "type", "bridge")
+            namespaces.ip("-n", self._tag, "link", "set", bridge, "up")
+        if _FILTERED.exists():  # this machine's firewall would look at each frame, at 4 % of all processor time
+            subprocess.run(namespaces.inside(self._tag, ["sysctl", "-qw", _UNFILTERED]), check=True)
+        # Through /proc/PID/net the counters of all links are one file, without entering the namespace.
+        holder = Program(namespaces.inside(self._tag, ["sleep", "infinity"]), stack)
+        self._counters = Path(f"/proc/{holder.pid}/net/dev")
+        self._await(holder.pid)
+
+    def host(self, name: str, link: Link | None, *, own: Link | None = None, outside: bool = False) -> Host:
+        """Another host, by at most 11 letters; with its `own` link to the hosts `outside`."""
+        number, self._count = self._count, self._count + 1
+        host = Host(name, _address(_OUTSIDE if outside else _INSIDE, number), f"{self._tag}-{name}", link)
+        namespaces.add_namespace(host.namespace, self._stack)
+        self._plug_in(host, _OUTSIDE if outside else _INSIDE, name, _LINK)
+        if own is not None:
+            other = Host(name, _address(_OUTSIDE, number), host.namespace, own)
+            self._plug_in(other, _OUTSIDE, _OWN + name, _OWN_DEVICE)
+            self.by_own_link[name] = other
+        if self._congestion:
+            setting = f"net.ipv4.tcp_congestion_control={self._congestion}"
+            subprocess.run(host.inside(["sysctl", "-qw", setting]), check=True)
+        return host
+
+    def traffic(self) -> dict[str, tuple[int, int]]:
+        """Bytes that each host sent and received so far, as they passed its limits, headers included."""
+        found: dict[str, tuple[int, int]] = {}
+        for line in self._counters.read_text().splitlines()[2:]:
+            name, _, figures = line.partition(":")
+            columns = figures.split()
+            host = name.strip().removeprefix(_OWN)
+            sent, received = found.get(host, (0, 0))
+            found[host] = sent + int(columns[0]), received + int(columns[8])
+        return found
+
+    def neighbours(self) -> int:
+        """How many other clusters there are on this machine, whose work slows ours."""
+        tags = {name.partition("-")[0] for name in namespaces.names() if name.startswith(_TAG)}
+        return len(tags - {self._tag})
+
+    def _plug_in(self, host: Host, bridge: tuple[str, str], outer: str, inner: str) -> None:
+        namespaces.join(self._tag, outer, host.namespace, inner)
+        namespaces.ip("-n", self._tag, "link", "set", outer, "master", bridge[0], "up")
+        namespaces.ip("-n", host.namespace, "address", "add", f"{host.address}/16", "dev", inner)
+        namespaces.ip("-n", host.namespace, "link", "set", inner, "up")
+        if host.link is not None:
+            namespaces.shape(host.namespace, inner, host.link.up)
+            namespaces.shape(self._tag, outer, host.link.down)
+
+    def _await(self, pid: int) -> None:
+        # Until `ip netns exec` has entered the namespace the file shows this machine's own devices.
+        for _ in range(int(_SETTLE_SECONDS / 0.01)):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep":
+                return
+            subprocess.run(["sleep", "0.01"], check=True)
+        raise SystemExit("the namespace of the bridge cannot be entered")
+
+
+def _address(bridge: tuple[str, str], number: int) -> str:
+    return f"{bridge[1]}.{number // 200}.{number % 200 + 1}"
+
+
+def congestion_control(host: Host) -> str:
+    """Name of the TCP congestion control that `host` uses."""
+    command = host.inside(["cat", "/proc/sys/net/ipv4/tcp_congestion_control"])
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
