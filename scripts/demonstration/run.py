@@ -1,6 +1,5 @@
-"""The demo behind scripts/demo: real processes on 127.0.0.x, a seeder killed midway, an answer about a picture."""
+"""The steps of scripts/demo."""
 
-import argparse
 import json
 import os
 import shutil
@@ -22,32 +21,28 @@ from rich.table import Table
 REPO = "demo/tiny-qwen3-vl"
 PEERS = 3
 SECONDS_TO_SEED = 12
-"""The seeder's upload is capped so that one copy takes about this long: there is a middle to kill it in."""
+"""The seeder's upload is limited so that one copy takes about this long. It is killed midway."""
 DEADLINE = 170.0
 QUESTION = "What is in this picture?"
 console = Console()
 
 
-def main() -> int:
-    """Run the demo; 0 when every step did what it shows."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="One mirror, one seeder, three peers.")
-    parser.add_argument("--size-mb", type=int, default=256, help="size of the model repository (default: 256)")
-    parser.add_argument("--keep", action="store_true", help="leave .demo/ behind")
-    args = parser.parse_args()
+def run(*, size_mb: int, keep: bool) -> int:
+    """Run the demo. Returns 0 if every step succeeded."""
     place = Path(".demo").resolve()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
         with ExitStack() as stack:
-            return Demo(place, args.size_mb, stack).run()
+            return Demo(place, size_mb, stack).run()
     finally:
-        if not args.keep:
+        if not keep:
             shutil.rmtree(place, ignore_errors=True)
 
 
 @dataclass
-class Peer:
-    """One fetching process and what it reported last."""
+class DemoPeer:
+    """One fetching process and its last report."""
 
     number: int
     cache: Path
@@ -55,8 +50,8 @@ class Peer:
     progress: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
 
-    def listen(self) -> None:
-        """Follow the process's JSON lines until it ends."""
+    def follow(self) -> None:
+        """Read the JSON lines of the process until it ends."""
         threading.Thread(target=self._follow_progress, daemon=True).start()
         threading.Thread(target=self._follow_result, daemon=True).start()
 
@@ -87,7 +82,7 @@ class Demo:
         self.size_mb = size_mb
         self.stack = stack
         self.log = place / "mirror.log"
-        self.passed_on = 0.0
+        self.uploaded = 0.0
 
     def run(self) -> int:
         model, image = self._make_model()
@@ -99,9 +94,7 @@ class Demo:
         equal = self._compare(peers[0], model)
         copies = self._report(peers, ready["size"])
         ok = answered and equal and copies < 2
-        console.print(
-            "[bold green]The demo did its job.[/]" if ok else "[bold red]Something above is not as it should be.[/]"
-        )
+        console.print("[bold green]The demo succeeded.[/]" if ok else "[bold red]The demo failed: see above.[/]")
         return 0 if ok else 1
 
     # -- steps -----------------------------------------------------------------------------------------------
@@ -134,17 +127,17 @@ class Demo:
         console.print(f"  info-hash {ready['info_hash']}", highlight=False)
         return process, ready
 
-    def _start_peer(self, number: int, mirror: str, coordinator: str) -> Peer:
+    def _start_peer(self, number: int, mirror: str, coordinator: str) -> DemoPeer:
         name = f"peer{number}"
         fetch = ["fetch", REPO, "--endpoint", mirror, "--coordinator", coordinator]
         fetch += ["--swarm-listen", f"127.0.0.{10 + number}:0", "--seed-time", "600", "--json", "--progress", "json"]
         process = self._start(fetch, self._env(name), stderr=subprocess.PIPE)
-        peer = Peer(number, self._cache(name), process)
-        peer.listen()
+        peer = DemoPeer(number, self._cache(name), process)
+        peer.follow()
         return peer
 
-    def _watch(self, peers: list[Peer], seeder: subprocess.Popen[str]) -> None:
-        console.print(f"Fetch on {PEERS} peers at once; the seeder is killed when they have half")
+    def _watch(self, peers: list[DemoPeer], seeder: subprocess.Popen[str]) -> None:
+        console.print(f"Fetch on {PEERS} peers at once; the seeder is killed when they have half of it")
         began, killed = time.monotonic(), False
         with Live(console=console, refresh_per_second=5, transient=True) as live:
             while not all(peer.result for peer in peers):
@@ -152,16 +145,16 @@ class Demo:
                 if not killed and sum(p.fraction for p in peers) / len(peers) >= 0.5:
                     seeder.kill()
                     killed = True
-                    self.passed_on = max(p.fraction for p in peers)
+                    self.uploaded = max(p.fraction for p in peers)
                     console.print(
-                        "  [bold]seeder killed (kill -9)[/]: the peers trade what they have, a mirror fills gaps"
+                        "  [bold]seeder killed (kill -9)[/]: the peers exchange pieces, a mirror supplies the rest"
                     )
                 _check_alive(peers, began)
                 time.sleep(0.2)
         if not killed:
-            raise SystemExit("demo: the peers were done before the seeder could be killed")
+            raise SystemExit("demo: the peers finished before the seeder was killed")
 
-    def _answer(self, peer: Peer, image: Path) -> bool:
+    def _answer(self, peer: DemoPeer, image: Path) -> bool:
         console.print(f'Ask peer {peer.number}: "{QUESTION}"')
         env = os.environ | {"HF_HUB_CACHE": str(peer.cache), "HF_HUB_OFFLINE": "1"}
         ask = [
@@ -176,12 +169,12 @@ class Demo:
         ]
         done = subprocess.run([*P2PMODEL, *ask], env=env, capture_output=True, text=True, timeout=60, check=False)
         console.print(f"  {done.stdout.strip()!r}", markup=False, highlight=False)
-        console.print("  (random weights answer in random words)", style="dim")
+        console.print("  (the weights are random, and so are the words)", style="dim")
         if done.returncode:
             console.print(done.stderr, markup=False)
         return done.returncode == 0 and bool(done.stdout.strip())
 
-    def _compare(self, peer: Peer, model: Path) -> bool:
+    def _compare(self, peer: DemoPeer, model: Path) -> bool:
         with step("Plain from_pretrained(repo_id) with HF_HUB_OFFLINE=1 on its cache, against the original"):
             env = os.environ | {"HF_HUB_CACHE": str(peer.cache), "HF_HUB_OFFLINE": "1"}
             done = subprocess.run(
@@ -190,7 +183,7 @@ class Demo:
         console.print(f"  {done.stdout.strip() or done.stderr.strip()[-300:]}", markup=False)
         return done.returncode == 0
 
-    def _report(self, peers: list[Peer], size: int) -> float:
+    def _report(self, peers: list[DemoPeer], size: int) -> float:
         table = Table(
             "node", "ready after", "from peers", "from mirror", "from cache", title=f"{REPO}, {size / 1e6:.0f} MB"
         )
@@ -202,9 +195,9 @@ class Demo:
         served = sum(json.loads(line)["bytes"] for line in self.log.read_text().splitlines())
         copies = served / size
         console.print(f"The mirror served {served / 1e6:.0f} MB to 4 nodes: {copies:.2f} x the model's size")
-        lost = 1 - self.passed_on
-        words = f"one copy to the seeder, and the {lost:.0%} that it had not passed on when it was killed"
-        console.print(f"  ({words}: {1 + lost:.2f} is the least)", style="dim", highlight=False)
+        lost = 1 - self.uploaded
+        parts = f"one copy to the seeder, and the {lost:.0%} that it had not uploaded when it was killed"
+        console.print(f"  ({parts}: the minimum is {1 + lost:.2f})", style="dim", highlight=False)
         return copies
 
     # -- processes -------------------------------------------------------------------------------------------
@@ -234,25 +227,25 @@ print(f"{len(here)} tensors, all equal")
 
 
 @contextmanager
-def step(words: str) -> Iterator[None]:
-    """Print what is done now, and how long it took."""
+def step(title: str) -> Iterator[None]:
+    """Print the step, and its duration."""
     began = time.monotonic()
-    console.print(words + " ...", highlight=False)
+    console.print(title + " ...", highlight=False)
     yield
     console.print(f"  {time.monotonic() - began:.1f} s", style="dim", highlight=False)
 
 
-def _bars(peers: list[Peer]) -> Group:
+def _bars(peers: list[DemoPeer]) -> Group:
     rows = Table.grid(padding=(0, 1))
     for peer in peers:
         last = peer.progress
-        words = f"{peer.fraction:4.0%}  {last.get('download_rate', 0) / 1e6:5.1f} MB/s  {last.get('peers', 0)} peers"
-        words += f"  {last.get('waiting_for', '')}"
-        rows.add_row(f"  peer {peer.number}", ProgressBar(total=1.0, completed=peer.fraction, width=40), words)
+        figures = f"{peer.fraction:4.0%}  {last.get('download_rate', 0) / 1e6:5.1f} MB/s  {last.get('peers', 0)} peers"
+        figures += f"  {last.get('waiting_for', '')}"
+        rows.add_row(f"  peer {peer.number}", ProgressBar(total=1.0, completed=peer.fraction, width=40), figures)
     return Group(rows)
 
 
-def _check_alive(peers: list[Peer], began: float) -> None:
+def _check_alive(peers: list[DemoPeer], began: float) -> None:
     if time.monotonic() - began > DEADLINE:
         raise SystemExit(f"demo: not done after {DEADLINE:.0f} s")
     for peer in peers:
@@ -284,7 +277,3 @@ def _end(process: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

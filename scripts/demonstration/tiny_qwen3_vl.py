@@ -1,11 +1,11 @@
-"""Build a tiny Qwen3-VL repository, laid out as the real ones are, for tests and the demo.
+"""Build a tiny Qwen3-VL repository in the layout of the real ones, for tests and the demo.
 
     python scripts/demonstration/tiny_qwen3_vl.py OUT [--moe] [--thinking] [--pad-mb N] [--seed S]
 
-The architecture, the file names, the sharding and the tensor layouts are the real thing; the weights are random, so
-the answers are gibberish that depends on the prompt and on the image. The same arguments give the same bytes on every
-run: weights come from numpy's Philox as small integers times a power of two, never from a float routine that differs
-between processors.
+The architecture, the file names, the sharding and the tensor layouts are those of the real repositories. The weights
+are random, so the answers are gibberish that depends on the prompt and on the image. The same arguments give the same
+bytes on every run: weights come from numpy's Philox as small integers times a power of two, never from a float routine
+that differs between processors.
 """
 
 import argparse
@@ -80,7 +80,7 @@ THINKING_TEMPLATE = CHAT_TEMPLATE.replace("assistant\\n", "assistant\\n<think>\\
 def build(out: Path, *, moe: bool = False, thinking: bool = False, pad_mb: int = 0, seed: int = 0) -> Path:
     """Write the repository into the directory `out` (created; files of the same names are replaced).
 
-    Dense models tie their embeddings as Qwen3-VL-2B and 4B do; `moe` gives untied Qwen3VLMoe with the experts in the
+    Dense models tie their embeddings as Qwen3-VL-2B and 4B do. `moe` gives untied Qwen3VLMoe with the experts in the
     hub's layout ([experts, hidden, 2 x intermediate] and [experts, intermediate, hidden]), which transformers
     transposes as it loads. `pad_mb` adds a file of that many MiB that no loader reads. Returns `out`.
     """
@@ -192,7 +192,7 @@ def _config(tokenizer: Tokenizer, *, moe: bool) -> Any:
         "tie_word_embeddings": not moe,
     }
     if moe:
-        # 2 x 24 differs from hidden_size: a loader that forgets to transpose the experts cannot go unnoticed
+        # 2 x 24 differs from hidden_size: a loader that does not transpose the experts fails
         text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "decoder_sparse_step": 1}
     vision = {
         "depth": 4,
@@ -219,7 +219,7 @@ def _not_words(tokenizer: Tokenizer) -> list[int]:
 
 
 def _write_model(out: Path, config: Any, *, mute: list[int], seed: int) -> None:
-    """Write the shards and the index; the tokens in `mute` become so unlikely that answers are made of words."""
+    """Write the shards and the index. The tokens in `mute` become so unlikely that answers consist of words."""
     moe = config.model_type.endswith("moe")
     cls: Any = getattr(transformers, f"Qwen3VL{'Moe' if moe else ''}ForConditionalGeneration")
     model = cls(config).to(torch.bfloat16)
@@ -236,7 +236,7 @@ def _write_model(out: Path, config: Any, *, mute: list[int], seed: int) -> None:
 
 
 def _weights(name: str, parameter: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Norms and biases keep what the model's own constructor gave them; matrices become random."""
+    """Norms and biases keep the values of the model's own constructor; matrices become random."""
     if parameter.ndim < 2:
         return torch.full_like(parameter, 0.0 if name.endswith("bias") else 1.0)
     fan_in = math.prod(parameter.shape[1:]) if "experts" not in name else parameter.shape[-1]
@@ -246,8 +246,7 @@ def _weights(name: str, parameter: torch.Tensor, random: np.random.Generator) ->
 
 
 def _store_experts_as_the_hub_does(shard: Path, *, hidden: int) -> None:
-    """save_pretrained writes what the modules hold, [E, 2I, H] and [E, H, I]; the hub's checkpoints hold the
-    transposes."""
+    """Transpose the experts: save_pretrained writes [E, 2I, H] and [E, H, I], the hub's checkpoints the transposes."""
     tensors = load_file(shard)
     for name, tensor in tensors.items():
         held = {"gate_up_proj": -1, "down_proj": -2}.get(name.rpartition(".")[2])
@@ -288,7 +287,7 @@ def _write_readme(out: Path, *, moe: bool, thinking: bool) -> None:
 
 
 def _write_padding(path: Path, size: int, seed: int) -> None:
-    """One valid safetensors file with a byte tensor that no index names; its body is incompressible."""
+    """One valid safetensors file with a byte tensor that is in no index. Its body is incompressible."""
     span = {"padding": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     header = json.dumps(span, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -314,7 +313,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> None:
-    """Build one repository as the command line says and print where it is."""
+    """Build the repository of the command line and print its path."""
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = _arguments(argv)
     print(build(options.out, moe=options.moe, thinking=options.thinking, pad_mb=options.pad_mb, seed=options.seed))

@@ -9,9 +9,9 @@ from scripts.bench.rigs.goodput import goodputs
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """Bytes a second that one TCP stream carries: out of the `origin`, and for each node up and down.
+    """Bytes per second of one TCP stream: out of the `origin`, and for each node up and down.
 
-    `own`: what a node's own link to the mirrors carries (0: they share the origin's).
+    `own`: the rate of a node's own link to the mirrors (0: the nodes share the origin's link).
     """
 
     origin: float
@@ -19,10 +19,10 @@ class Goodput:
     own: float = 0.0
 
     def bound(self, size: int) -> float:
-        """Seconds that `size` bytes take to every node at least, whatever the algorithm: they must leave the origin
-        once, enter the slowest node once, and leave somebody once for each node.
+        """Seconds that `size` bytes take to every node at least, with any algorithm.
 
-        With own links it is no bound, but what pulling one copy over all of them, and then exchanging it, takes.
+        The bytes must leave the origin once, enter the slowest node once, and be uploaded once for each node. With own
+        links it is no bound, but the time to pull one copy over all of them and to exchange it then.
         """
         count = len(self.nodes)
         slowest = min(link.down for link in self.nodes)
@@ -33,8 +33,10 @@ class Goodput:
 
 
 def measure(cluster: Cluster, origin: Host, peers: Sequence[Host]) -> Goodput:
-    """Measure the origin's link, or the first node's own to it, and one node of each kind against a host that nothing
-    holds back."""
+    """Measure the origin's link, or the first node's own link to it, and one node of each kind.
+
+    The other end is a host without a limit.
+    """
     probe = cluster.host("probe", None)
     own = cluster.by_own_link.get(peers[0].name)
     kinds = {host.link: host for host in peers if host.link is not None}

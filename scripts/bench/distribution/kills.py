@@ -1,4 +1,4 @@
-"""Who dies in the middle of a run."""
+"""Processes that are killed in the middle of a run."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ ROLES = ("seeder", "coordinator", "mirror")
 
 @dataclass(slots=True)
 class Kill:
-    """`roles` and a share of the `peers`, by SIGKILL, once the nodes hold the share `at` of all they want.
+    """SIGKILL for `roles` and for a share of the `peers`, once the nodes hold the share `at` of all bytes wanted.
 
     `restart`: seconds after which all of them start again; None: never.
     """
@@ -31,5 +31,5 @@ class Kill:
             else:
                 raise ValueError(f"'{part}' is neither peers:SHARE nor one of {', '.join(ROLES)}")
         if not 0 <= peers <= 1:
-            raise ValueError(f"peers:{peers} is no share of them")
+            raise ValueError(f"peers:{peers} is not a share from 0 to 1")
         return cls(tuple(roles), peers, at, restart)

@@ -1,4 +1,4 @@
-"""The picture of a measurement: when each node was complete, and what its link carried meanwhile."""
+"""The picture of a measurement: when each node was complete, and the rates on its link."""
 
 import itertools
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
-    """Write the picture: a row for each panel."""
+    """Write the picture, a row for each panel, to `path`."""
     import matplotlib as mpl  # noqa: PLC0415 - only --plot needs it
 
     mpl.use("Agg")

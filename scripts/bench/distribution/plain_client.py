@@ -10,21 +10,21 @@ FLUSH_SECONDS = 30.0
 
 
 def main(torrent: str, folder: str, address: str) -> None:
-    """Download, say so once it is in the files, and go on seeding until stopped."""
+    """Download, print a line once the files are written, and seed until stopped."""
     only_our_tracker = dict.fromkeys(("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp"), False)
-    told = {"alert_mask": lt.alert.category_t.storage_notification}
-    session = lt.session({"listen_interfaces": f"{address}:6881"} | only_our_tracker | told)
+    alerts = {"alert_mask": lt.alert.category_t.storage_notification}
+    session = lt.session({"listen_interfaces": f"{address}:6881"} | only_our_tracker | alerts)
     params = lt.load_torrent_file(torrent)
     params.save_path = folder
     handle = session.add_torrent(params)
     while not handle.status().is_seeding:
         time.sleep(0.05)
     session.pop_alerts()
-    handle.flush_cache()  # a seed may hold in memory what it has not written yet
+    handle.flush_cache()  # a seed may hold unwritten data in memory
     until = time.monotonic() + FLUSH_SECONDS
     while not any(isinstance(alert, lt.cache_flushed_alert) for alert in session.pop_alerts()):
         if time.monotonic() > until:
-            sys.exit(f"the disk has not taken all of it within {FLUSH_SECONDS:.0f} s")
+            sys.exit(f"the files were not written within {FLUSH_SECONDS:.0f} s")
         time.sleep(0.05)
     print(json.dumps({"complete": True}), flush=True)
     while True:

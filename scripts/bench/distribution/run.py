@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.distribution.contestants import MIRROR_LOG, Contestant, Gate, Room, Sources
+from scripts.bench.distribution.contestants import MIRROR_LOG, Contestant, Gate, RunSite, Sources
 from scripts.bench.distribution.kills import Kill
 from scripts.bench.rigs.cluster import Cluster, Host
 from scripts.bench.rigs.programs import Program, stop_all
 from scripts.bench.rigs.snapshots import total_size
 
 JOIN_SECONDS = 90.0
-"""How long the gate is held for the last node at most; the nodes themselves wait 120 s."""
+"""Longest time that the gate is held for the last node; the nodes themselves wait 120 s."""
 FIRST_BYTES = 64 << 10
-"""What a source has sent when its first byte of content has left: requests and answers before it are smaller."""
+"""Bytes sent by a source once content flows: the requests and answers before that are smaller."""
 SAMPLE_SECONDS = 0.2
 _TICK = 0.02
 _REPORT_SECONDS = 0.7
-"""Within which a seeder's next progress report comes."""
+"""Seconds within which a seeder's next progress report comes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class Testbed:
     """The hosts and the snapshot that all runs share. `size` is the snapshot's, in bytes."""
 
     cluster: Cluster
@@ -44,7 +44,7 @@ class Field:
 
 @dataclass(slots=True)
 class Node:
-    """A node of the run. `ready` is when it was complete; `spent` what processes of it cost that were killed."""
+    """A node of the run. `ready` is the time it was complete; `spent` the CPU seconds of its killed processes."""
 
     host: Host
     home: Path
@@ -64,7 +64,7 @@ class Node:
 
 @dataclass(slots=True)
 class Clock:
-    """When things happened (monotonic seconds)."""
+    """The times of the run (monotonic seconds), and the number of nodes at the gate."""
 
     started: float
     opened: float = 0.0
@@ -80,11 +80,11 @@ class Timeline:
     traffic: list[dict[str, tuple[int, int]]] = field(default_factory=list)
 
 
-class Run:
-    """One contestant, once."""
+class SwarmRun:
+    """One run of one contestant."""
 
-    def __init__(self, ground: Field, contestant: Contestant, kill: Kill | None, limit: float, dice: int) -> None:
-        self._ground = ground
+    def __init__(self, testbed: Testbed, contestant: Contestant, kill: Kill | None, limit: float, dice: int) -> None:
+        self._testbed = testbed
         self._contestant = contestant
         self._kill = kill
         self._limit = limit
@@ -95,39 +95,39 @@ class Run:
         self.timeline = Timeline()
 
     def run(self) -> dict[str, Any]:
-        """Run it, and return every figure of it. Nothing of it is left afterwards."""
+        """Run, and return every figure. No process or file is left afterwards."""
         with ExitStack() as stack:
-            place = Path(tempfile.mkdtemp(prefix="run-", dir=self._ground.place))
+            place = Path(tempfile.mkdtemp(prefix="run-", dir=self._testbed.place))
             stack.callback(shutil.rmtree, place, ignore_errors=True)
-            ground = self._ground
-            room = Room(ground.seeder, ground.mirror, ground.coordinator, ground.cache, place, stack)
-            sources = self._contestant.sources(room)
-            clock = self._join(room, sources)
-            busy, neighbours = _busy(), ground.cluster.neighbours()
-            self._watch(room, sources, clock)
+            testbed = self._testbed
+            site = RunSite(testbed.seeder, testbed.mirror, testbed.coordinator, testbed.cache, place, stack)
+            sources = self._contestant.sources(site)
+            clock = self._join(site, sources)
+            busy, neighbours = _busy(), testbed.cluster.neighbours()
+            self._watch(site, sources, clock)
             found = self._figures(clock, busy)
-            found["neighbours"] = max(neighbours, ground.cluster.neighbours())
-            found["seeder_says"] = _says_sent(sources) / self._ground.size
-            found["mirror_says"] = _logged(place / MIRROR_LOG) / self._ground.size
+            found["neighbours"] = max(neighbours, testbed.cluster.neighbours())
+            found["seeder_says"] = _reported(sources) / self._testbed.size
+            found["mirror_says"] = _logged(place / MIRROR_LOG) / self._testbed.size
             stop_all(node.program for node in self._nodes)
             self._check(found)
             return found
 
     # -- the start -------------------------------------------------------------------------------------------
 
-    def _join(self, room: Room, sources: Sources) -> Clock:
-        """Start all nodes before a held gate, and open it once all stand there."""
+    def _join(self, site: RunSite, sources: Sources) -> Clock:
+        """Start all nodes before a held gate, and open it once all have connected."""
         gate = sources.gate
         gate.program.signal(signal.SIGSTOP)
         clock = Clock(time.monotonic())
-        for host in self._ground.peers:
-            home = room.place / host.name
-            self._nodes.append(Node(host, home, self._contestant.start(room, host, home)))
+        for host in self._testbed.peers:
+            home = site.place / host.name
+            self._nodes.append(Node(host, home, self._contestant.start(site, host, home)))
         deadline = clock.started + JOIN_SECONDS
         while clock.joined < len(self._nodes) and time.monotonic() < deadline:
             time.sleep(_TICK)
-            clock.joined = _standing(gate)
-        self._base = self._ground.cluster.traffic()
+            clock.joined = _connected(gate)
+        self._base = self._testbed.cluster.traffic()
         for node in self._nodes:
             node.started_cost = node.cost()
         clock.opened = time.monotonic()
@@ -136,7 +136,7 @@ class Run:
 
     # -- the transfer ----------------------------------------------------------------------------------------
 
-    def _watch(self, room: Room, sources: Sources, clock: Clock) -> None:
+    def _watch(self, site: RunSite, sources: Sources, clock: Clock) -> None:
         deadline = clock.opened + self._limit
         next_sample = clock.opened
         while self._pending() and time.monotonic() < deadline:
@@ -147,9 +147,9 @@ class Run:
             if now >= next_sample:
                 self._sample(now - clock.opened, traffic)
                 next_sample += SAMPLE_SECONDS
-            self._note_ready(traffic)
+            self._record_ready(traffic)
             self._maybe_kill(sources, traffic, now)
-            self._restart(room, sources, now)
+            self._restart(site, sources, now)
             time.sleep(_TICK)
         self._sample(time.monotonic() - clock.opened, self._traffic())
 
@@ -158,7 +158,7 @@ class Run:
         return restarting or any(n.ready is None and not n.failure and not n.killed for n in self._nodes)
 
     def _traffic(self) -> dict[str, tuple[int, int]]:
-        now, base = self._ground.cluster.traffic(), self._base
+        now, base = self._testbed.cluster.traffic(), self._base
         return {name: (sent - base[name][0], got - base[name][1]) for name, (sent, got) in now.items() if name in base}
 
     def _sample(self, seconds: float, traffic: dict[str, tuple[int, int]]) -> None:
@@ -168,9 +168,9 @@ class Run:
         self.timeline.traffic.append(traffic)
 
     def _content_left(self, traffic: dict[str, tuple[int, int]]) -> bool:
-        return any(traffic[host.name][0] >= FIRST_BYTES for host in (self._ground.seeder, self._ground.mirror))
+        return any(traffic[host.name][0] >= FIRST_BYTES for host in (self._testbed.seeder, self._testbed.mirror))
 
-    def _note_ready(self, traffic: dict[str, tuple[int, int]]) -> None:
+    def _record_ready(self, traffic: dict[str, tuple[int, int]]) -> None:
         for node in self._nodes:
             if node.ready is not None or node.killed or node.failure:
                 continue
@@ -178,21 +178,21 @@ class Run:
             if node.ready is not None:
                 node.received = traffic[node.host.name][1]
             elif node.program.ended and node.program.exit_code != 0:
-                node.failure = node.program.complaint()
+                node.failure = node.program.last_error()
 
-    # -- deaths ----------------------------------------------------------------------------------------------
+    # -- kills -----------------------------------------------------------------------------------------------
 
     def _maybe_kill(self, sources: Sources, traffic: dict[str, tuple[int, int]], now: float) -> None:
         if self._kill is None or self._kill.done:
             return
-        size = self._ground.size
+        size = self._testbed.size
         got = sum(min(size, traffic[node.host.name][1]) for node in self._nodes)
         if got < self._kill.at * size * len(self._nodes):
             return
         self._kill.done = True
         for role in self._kill.roles:
             if role not in sources.programs:
-                raise SystemExit(f"there is no {role} to kill in this run")
+                raise SystemExit(f"this run has no {role} to kill")
             sources.programs[role].signal(signal.SIGKILL)
             self._plan_restart(now, role, None)
         unfinished = [node for node in self._nodes if node.ready is None]
@@ -207,21 +207,21 @@ class Run:
         if self._kill is not None and self._kill.restart is not None:
             self._restarts.append((now + self._kill.restart, role, node))
 
-    def _restart(self, room: Room, sources: Sources, now: float) -> None:
-        """Start who is due, without waiting until it serves: the watch goes on."""
+    def _restart(self, site: RunSite, sources: Sources, now: float) -> None:
+        """Start the processes that are due, without waiting until they serve."""
         due = [each for each in self._restarts if each[0] <= now]
         self._restarts = [each for each in self._restarts if each[0] > now]
         for _when, role, node in due:
             if node is None:
                 sources.programs[role] = sources.again[role]()
             else:
-                node.program = self._contestant.start(room, node.host, node.home)
+                node.program = self._contestant.start(site, node.host, node.home)
                 node.killed = False
 
     # -- the figures -----------------------------------------------------------------------------------------
 
     def _figures(self, clock: Clock, busy: tuple[float, float]) -> dict[str, Any]:
-        size, last = self._ground.size, self.timeline.traffic[-1]
+        size, last = self._testbed.size, self.timeline.traffic[-1]
         times = {node.host.name: node.ready - clock.opened for node in self._nodes if node.ready is not None}
         spent = sum(node.cost() - node.started_cost for node in self._nodes)
         received = [node.received for node in self._nodes if node.ready is not None]
@@ -237,8 +237,8 @@ class Run:
             "unfinished": sum(n.ready is None and not n.killed and not n.failure for n in self._nodes),
             "start_seconds": clock.opened - clock.started,
             "first_byte_seconds": (clock.first_byte or clock.opened) - clock.opened,
-            "seeder_sent": last[self._ground.seeder.name][0] / size,
-            "mirror_sent": last[self._ground.mirror.name][0] / size,
+            "seeder_sent": last[self._testbed.seeder.name][0] / size,
+            "mirror_sent": last[self._testbed.mirror.name][0] / size,
             "received": sum(received) / len(received) / size if received else 0.0,
             "received_most": max(received, default=0) / size,
             "cpu_seconds_per_gb": spent / (len(self._nodes) * size / 1e9),
@@ -248,16 +248,16 @@ class Run:
         }
 
     def _quick_last(self, times: dict[str, float]) -> float:
-        """When the last of those with the widest link was complete."""
-        widest = max(host.link.down for host in self._ground.peers if host.link)
-        quick = [host.name for host in self._ground.peers if host.link and host.link.down == widest]
+        """Seconds until the last node with the widest link was complete."""
+        widest = max(host.link.down for host in self._testbed.peers if host.link)
+        quick = [host.name for host in self._testbed.peers if host.link and host.link.down == widest]
         return max(times.get(name, math.inf) for name in quick)
 
     def _check(self, found: dict[str, Any]) -> None:
-        """A node that called itself complete must hold that many bytes."""
+        """A node that reported itself complete must hold that many bytes."""
         for node in self._nodes:
-            if node.ready is not None and (here := total_size(node.home)) < self._ground.size:
-                found["failures"].append(f"{node.host.name}: complete, with {here} of {self._ground.size} bytes")
+            if node.ready is not None and (here := total_size(node.home)) < self._testbed.size:
+                found["failures"].append(f"{node.host.name}: complete, with {here} of {self._testbed.size} bytes")
 
 
 def _ready_at(contestant: Contestant, node: Node) -> float | None:
@@ -268,8 +268,8 @@ def _ready_at(contestant: Contestant, node: Node) -> float | None:
     return time.monotonic() if node.program.exit_code == 0 else None
 
 
-def _standing(gate: Gate) -> int:
-    """How many hosts have a connection to the gate's port."""
+def _connected(gate: Gate) -> int:
+    """Number of hosts with a connection to the gate's port."""
     port = f":{gate.port:04X}"
     hosts = set()
     for line in Path(f"/proc/{gate.program.pid}/net/tcp").read_text().splitlines()[1:]:
@@ -279,20 +279,20 @@ def _standing(gate: Gate) -> int:
     return len(hosts)
 
 
-def _says_sent(sources: Sources) -> float:
-    """Bytes of content that the seeder says it sent; 0 where it says nothing."""
+def _reported(sources: Sources) -> float:
+    """Bytes of content that the seeder sent, by its own report; 0 without one."""
     seeder = sources.programs.get("seeder")
     time.sleep(_REPORT_SECONDS)
     return float(seeder.progress().get("uploaded", 0)) if seeder else 0.0
 
 
 def _logged(log: Path) -> int:
-    """Bytes of content that the mirror sent, as it says."""
+    """Bytes of content that the mirror sent, by its own log."""
     entries = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
     return sum(entry["bytes"] for entry in entries if "/resolve/" in entry["path"])
 
 
 def _busy() -> tuple[float, float]:
-    """Ticks that this machine's cores worked, and ticks in all."""
+    """Busy ticks of this machine's cores, and all ticks."""
     ticks = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)

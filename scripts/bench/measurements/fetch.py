@@ -1,18 +1,4 @@
-"""The benchmark behind scripts/bench/fetch: the same snapshot, on one machine, by each of
-
-sha256    a bare sha256 pass over the snapshot's page-cached files, on every core: nothing verified costs less
-fetch     `p2pmodel fetch` from one seeder through the swarm
-hf        `hf download` from the mirror that the seeder was filled from (it checks sizes, no hashes)
-seed      `p2pmodel seed --once` from that mirror: mirror, verify, hash, build the torrent
-
-in turn, `--runs` times after one round that is not counted. Seconds are wall-clock, from the start of a process to
-its end; ratios are medians of the rounds' own ratios. Every command fills an empty cache on the same file system,
-which is deleted again before the next.
-
-Memory is read from /proc/PID/status every 20 ms: `anon` is the highest RssAnon, what the process itself allocated;
-`rss` is the highest VmRSS, which counts mapped files (shared libraries) too. Neither counts page cache: that holds
-the written files, belongs to the kernel, and is given up when anybody needs the memory.
-"""
+"""The benchmark scripts/bench/fetch: fetch against `hf download` and a bare sha256 pass."""
 
 import argparse
 import json
@@ -30,18 +16,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.rigs.machine import MIB, bare_sha256_pass, file_system, rig
+from scripts.bench.rigs.baseline import MIB, bare_sha256_pass
+from scripts.bench.rigs.machine import HF, P2PMODEL, describe_machine, environment, file_system
+from scripts.bench.rigs.programs import Program
+from scripts.bench.rigs.reports import write_json
+from scripts.bench.rigs.snapshots import check_published, import_directory, total_size, write_random
 
 REPO = "bench/model"
-P2PMODEL = [sys.executable, "-m", "p2pmodel"]
-HF = Path(sys.executable).with_name("hf")
 SMALL = {"config.json": 900, "tokenizer.json": 7_000_000, "README.md": 5_000, "generation_config.json": 200}
 SAMPLE_EVERY = 0.02
-PATIENCE = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class FetchSample:
     """One process from start to end. Seconds; memory in MiB."""
 
     seconds: float
@@ -51,20 +38,20 @@ class Measured:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-class Memory:
-    """The highest memory of a process so far, followed in a thread until it ends."""
+class PeakMemory:
+    """The highest memory of a process so far in MiB, sampled in a thread until the process ends."""
 
     def __init__(self, pid: int) -> None:
         self.anon = self.rss = 0.0
         self._status = Path(f"/proc/{pid}/status")
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def join(self) -> None:
         """Wait for the end of the process."""
         self._thread.join()
 
-    def _follow(self) -> None:
+    def _sample(self) -> None:
         while fields := self._read():
             self.anon = max(self.anon, fields["RssAnon"])
             self.rss = max(self.rss, fields["VmRSS"])
@@ -81,68 +68,47 @@ class Memory:
         }
 
 
-class Server:
-    """A process that serves until the benchmark ends; its first line on stdout is a JSON object."""
-
-    def __init__(self, verb: list[str], env: dict[str, str]) -> None:
-        self._process = subprocess.Popen([*P2PMODEL, *verb], env=env, text=True, stdout=subprocess.PIPE)
-        self.memory = Memory(self._process.pid)
-        assert self._process.stdout is not None
-        self.ready: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
-        if not self.ready:
-            raise SystemExit(f"{' '.join(verb)} ended with exit code {self._process.wait()}")
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-class Bench:
-    """One snapshot, one mirror, one seeder, and what is run against them. Everything lies below `place`."""
+class FetchBench:
+    """One snapshot, one mirror, one seeder, and the contestants. All files are below `place`."""
 
     def __init__(self, place: Path, size: int, files: int, stack: ExitStack) -> None:
         self._place = place
+        self._stack = stack
         self._cores = len(os.sched_getaffinity(0))
         source = place / "source"
         self.size = make_model(source, size, files)
         self._shards = sorted(source.iterdir())
-        env = self._env("mirror")
-        subprocess.run([*P2PMODEL, "import", str(source), REPO, "-q"], env=env, check=True, stdout=subprocess.DEVNULL)
-        self.mirror = self._serve(stack, ["mirror", "serve", "--listen", "127.0.0.2:0", "--json", "-q"], env)
-        seed = ["seed", REPO, "--listen", "127.0.0.3:0", "--swarm-listen", "127.0.0.3:0", "--json", "-q"]
-        self._endpoint = self.mirror.ready["endpoint"]
-        self.seeder = self._serve(stack, [*seed, "--endpoint", self._endpoint], self._env("seeder"))
+        import_directory(source, REPO, place / "mirror/hub")
+        self.mirror, ready = self._serve("mirror", ["mirror", "serve", "--listen", "127.0.0.2:0"])
+        self._endpoint = ready["endpoint"]
+        seed = ["seed", REPO, "--listen", "127.0.0.3:0", "--swarm-listen", "127.0.0.3:0", "--endpoint", self._endpoint]
+        self.seeder, ready = self._serve("seeder", seed)
+        self._coordinator = ready["coordinator"]
 
-    def contestants(self) -> dict[str, Callable[[], Measured]]:
-        """What is measured, in this order."""
-        coordinator = self.seeder.ready["coordinator"]
-        fetch = ["fetch", REPO, "--coordinator", coordinator, "--swarm-listen", "127.0.0.4:0", "--json", "-q"]
+    def contestants(self) -> dict[str, Callable[[], FetchSample]]:
+        """The measurements, in their order."""
+        fetch = ["fetch", REPO, "--coordinator", self._coordinator, "--swarm-listen", "127.0.0.4:0", "--json", "-q"]
+        seed = ["seed", REPO, "--once", "--json", "-q"]
         return {
             "sha256": self._bare,
             "fetch": lambda: self._run([*P2PMODEL, *fetch, "--endpoint", self._endpoint]),
-            "hf": lambda: self._run([str(HF), "download", REPO]),
-            "seed": lambda: self._run(
-                [*P2PMODEL, "seed", REPO, "--once", "--endpoint", self._endpoint, "--json", "-q"]
-            ),
+            "hf": lambda: self._run([HF, "download", REPO]),
+            "seed": lambda: self._run([*P2PMODEL, *seed, "--endpoint", self._endpoint]),
         }
 
-    def _bare(self) -> Measured:
+    def _bare(self) -> FetchSample:
         began = time.monotonic()
         bare_sha256_pass(self._shards, self._cores)
-        return Measured(time.monotonic() - began)
+        return FetchSample(time.monotonic() - began)
 
-    def _run(self, command: list[str]) -> Measured:
-        """Run `command` with an empty cache to its end, check that it brought everything, and delete that."""
+    def _run(self, command: list[str]) -> FetchSample:
+        """Run `command` with an empty cache to its end, check the result, and delete it."""
         self._warm_memory()
-        env = self._env("client")
+        home = self._place / "client"
+        env = environment(home) | {"HF_ENDPOINT": self._endpoint}
         began = time.monotonic()
         process = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        memory = Memory(process.pid)
+        memory = PeakMemory(process.pid)
         assert process.stdout is not None
         out = process.stdout.read()
         _pid, status, usage = os.wait4(process.pid, 0)
@@ -151,81 +117,42 @@ class Bench:
         if status:
             assert process.stderr is not None
             raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read()}")
-        self._check(Path(env["HF_HUB_CACHE"]))
-        shutil.rmtree(self._place / "client")
+        check_published(home / "hub", self.size)
+        shutil.rmtree(home)
         result = json.loads(out) if out.startswith("{") else {}
         if "fetch" in command and result["from_peers"] != self.size:
             raise SystemExit(f"the fetch took only {result['from_peers']} of {self.size} bytes from the seeder")
-        return Measured(seconds, usage.ru_utime + usage.ru_stime, memory.anon, memory.rss, result)
-
-    def _check(self, cache: Path) -> None:
-        found = sum(path.stat().st_size for path in cache.glob("models--*/snapshots/*/**/*") if path.is_file())
-        if found != self.size:
-            raise SystemExit(f"the snapshot in {cache} has {found} bytes, not {self.size}")
+        return FetchSample(seconds, usage.ru_utime + usage.ru_stime, memory.anon, memory.rss, result)
 
     def _warm_memory(self) -> None:
-        """Fill as much page cache as the command will, and free it: a virtual machine hands memory that was free for
-        some seconds back to its host, and whoever is first to use it again waits for that, not for the job."""
+        """Fill as much page cache as the command will, and free it.
+
+        A virtual machine returns memory to its host after some seconds without use. The next process that uses the
+        memory would wait for it, and the wait is not part of the measurement.
+        """
         filler, chunk = self._place / "filler", bytes(MIB)
         with filler.open("wb", buffering=0) as out:
             for _ in range(self.size // MIB + 64):
                 out.write(chunk)
         filler.unlink()
 
-    def _env(self, name: str) -> dict[str, str]:
-        """A node's own, empty surroundings; and nothing that would send `hf` elsewhere or slow it down."""
-        home = self._place / name
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_"))}
-        own = {"HOME": str(home), "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub")}
-        if name == "client":
-            quick = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK")
-            own |= {"HF_ENDPOINT": self._endpoint} | dict.fromkeys(quick, "1")
-        return kept | own
-
-    def _serve(self, stack: ExitStack, verb: list[str], env: dict[str, str]) -> Server:
-        server = Server(verb, env)
-        stack.callback(server.stop)
-        return server
+    def _serve(self, name: str, verb: list[str]) -> tuple[PeakMemory, dict[str, Any]]:
+        env, log = environment(self._place / name), self._place / f"{name}.log"
+        server = Program([*P2PMODEL, *verb, "--json", "-q"], self._stack, env=env, log=log)
+        memory = PeakMemory(server.pid)
+        return memory, server.first(600)
 
 
 def make_model(folder: Path, size: int, files: int) -> int:
-    """Write `files` shards of random bytes, `size` bytes together, and a few small files; returns the bytes in all."""
+    """Write `files` shards of random bytes, `size` bytes together, and a few small files. Returns all bytes."""
     folder.mkdir(parents=True)
     names = {f"model-{n:05}-of-{files:05}.safetensors": size // files for n in range(1, files + 1)}
     for name, length in (names | SMALL).items():
-        with (folder / name).open("wb") as out:
-            for start in range(0, length, MIB):
-                out.write(os.urandom(min(MIB, length - start)))
-    return sum(path.stat().st_size for path in folder.iterdir())
+        write_random(folder / name, length)
+    return total_size(folder)
 
 
-def main() -> None:
-    """Measure, print a table, and write the numbers to --json."""
-    parser = argparse.ArgumentParser(prog="scripts/bench/fetch", description="fetch against hf download and sha256")
-    parser.add_argument("--size-mib", type=int, default=2048, help="size of the snapshot's shards together")
-    parser.add_argument("--files", type=int, default=4, help="how many shards")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", help="contestants, comma separated (default: all)")
-    parser.add_argument("--dir", help="where the caches lie (default: the temporary directory)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number here")
-    flags = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="bench-fetch-", dir=flags.dir))
-    try:
-        with ExitStack() as stack:
-            bench = Bench(place, flags.size_mib * MIB, flags.files, stack)
-            chosen = bench.contestants()
-            if flags.only:
-                chosen = {name: work for name, work in chosen.items() if name in ("sha256", *flags.only.split(","))}
-            rounds = [{name: work() for name, work in chosen.items()} for _ in range(flags.runs + 1)][1:]
-        report = summary(bench, rounds) | {"rig": f"{rig()}, {file_system(place)}, {versions()}"}
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    show(report, flags)
-    if flags.json:
-        flags.json.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def summary(bench: Bench, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
+def summary(bench: FetchBench, rounds: list[dict[str, FetchSample]]) -> dict[str, Any]:
     """Medians over the rounds, ratios of each round's own times, and the highest memory of all rounds."""
     report: dict[str, Any] = {"bytes": bench.size}
     for name in rounds[0]:
@@ -241,14 +168,14 @@ def summary(bench: Bench, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
             if other in rounds[0]:
                 ratios = [measured[name].seconds / measured[other].seconds for measured in rounds]
                 report[name][f"of_{other}"] = round(statistics.median(ratios), 2)
-    servers = {"seeder": bench.seeder.memory, "mirror": bench.mirror.memory}
+    servers = {"seeder": bench.seeder, "mirror": bench.mirror}
     return report | {key: {"anon_mib": round(m.anon), "rss_mib": round(m.rss)} for key, m in servers.items()}
 
 
-def show(report: dict[str, Any], flags: argparse.Namespace) -> None:
-    """The report as a table."""
-    what = f"{flags.files} shards and {len(SMALL)} small files"
-    print(f"{report['bytes'] / 1e9:.2f} GB in {what}, medians of {flags.runs} runs")
+def show(report: dict[str, Any], options: argparse.Namespace) -> None:
+    """Print the report as a table."""
+    what = f"{options.files} shards and {len(SMALL)} small files"
+    print(f"{report['bytes'] / 1e9:.2f} GB in {what}, medians of {options.runs} runs")
     print(f"{'':8}{'seconds':>8}{'GB/s':>7}{'CPU s':>7}{'of hf':>7}{'of sha256':>11}{'anon MiB':>10}{'rss MiB':>9}")
     for name in ("sha256", "fetch", "hf", "seed"):
         if name in report:
@@ -265,15 +192,25 @@ def show(report: dict[str, Any], flags: argparse.Namespace) -> None:
 
 
 def versions() -> str:
-    """The versions that matter."""
-    asked = [
-        sys.executable,
-        "-c",
-        "import libtorrent, huggingface_hub as h; print(libtorrent.__version__, h.__version__)",
-    ]
-    lt, hub = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+    """The versions of libtorrent and huggingface_hub."""
+    program = "import libtorrent, huggingface_hub as h; print(libtorrent.__version__, h.__version__)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    lt, hub = done.stdout.split()
     return f"libtorrent {lt}, huggingface_hub {hub}"
 
 
-if __name__ == "__main__":
-    main()
+def main(options: argparse.Namespace) -> None:
+    """Measure, print a table, and write the figures to --json."""
+    place = Path(tempfile.mkdtemp(prefix="bench-fetch-", dir=options.dir))
+    try:
+        with ExitStack() as stack:
+            bench = FetchBench(place, options.size_mib * MIB, options.files, stack)
+            chosen = bench.contestants()
+            if options.only:
+                chosen = {name: work for name, work in chosen.items() if name in ("sha256", *options.only.split(","))}
+            rounds = [{name: work() for name, work in chosen.items()} for _ in range(options.runs + 1)][1:]
+        report = summary(bench, rounds) | {"rig": f"{describe_machine()}, {file_system(place)}, {versions()}"}
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    show(report, options)
+    write_json(options.json, report)

@@ -1,69 +1,60 @@
-"""How much the v2 hashing pass costs over a bare parallel sha256 pass of the same files.
-
-    scripts/bench/hash [--files 4] [--mib 256] [--runs 5] [--jobs N] [--dir DIR]
-
-Both read the same page-cached files on the same number of threads, in turn; the ratio is the median of the runs'
-own ratios. The last line is one JSON object.
-"""
+"""The benchmark scripts/bench/hash: the hashing pass against a bare sha256 pass."""
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from p2pmodel.core.layout import MIB, piece_length_for
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.parallel import default_jobs
-from scripts.bench.rigs.machine import bare_sha256_pass, rig
-
-
-def timed(work: object, *args: object) -> float:
-    began = time.perf_counter()
-    work(*args)
-    return time.perf_counter() - began
+from scripts.bench.rigs.baseline import bare_sha256_pass
+from scripts.bench.rigs.machine import describe_machine
+from scripts.bench.rigs.reports import write_json
+from scripts.bench.rigs.snapshots import write_random
 
 
 def make_files(folder: Path, count: int, size: int) -> list[tuple[ManifestFile, Path]]:
+    """`count` files of `size` random bytes, each with an entry for a manifest."""
     made = []
     for number in range(count):
         path = folder / f"model-{number:05}.safetensors"
-        with path.open("wb") as out:
-            for _ in range(size // MIB):
-                out.write(os.urandom(MIB))
+        write_random(path, size)
         made.append((ManifestFile(path.name, size, "0" * 40, "0" * 64), path))
     return made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=4)
-    parser.add_argument("--mib", type=int, default=256, help="size of each file")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=default_jobs())
-    parser.add_argument("--dir", help="where to put the files (default: the temporary directory)")
-    flags = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="bench-hash-", dir=flags.dir))
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure, print, and write the figures to --json."""
+    jobs = options.jobs or default_jobs()
+    folder = Path(tempfile.mkdtemp(prefix="bench-hash-", dir=options.dir))
     try:
-        files = make_files(folder, flags.files, flags.mib * MIB)
-        total = flags.files * flags.mib * MIB
+        files = make_files(folder, options.files, options.mib * MIB)
+        total = options.files * options.mib * MIB
         piece_length = piece_length_for(total)
-        passes = {
-            "bare": lambda: bare_sha256_pass([path for _, path in files], flags.jobs),
-            "tree": lambda: hash_snapshot(files, piece_length, jobs=flags.jobs),
-            "tree_and_content": lambda: hash_snapshot(files, piece_length, contents=True, jobs=flags.jobs),
+        passes: dict[str, Callable[[], object]] = {
+            "bare": lambda: bare_sha256_pass([path for _, path in files], jobs),
+            "tree": lambda: hash_snapshot(files, piece_length, jobs=jobs),
+            "tree_and_content": lambda: hash_snapshot(files, piece_length, contents=True, jobs=jobs),
         }
         seconds: dict[str, list[float]] = {name: [] for name in passes}
-        for _ in range(flags.runs):
+        for _ in range(options.runs):
             for name, work in passes.items():
-                seconds[name].append(timed(work))
+                seconds[name].append(_timed(work))
     finally:
         shutil.rmtree(folder)
-    result: dict[str, object] = {"rig": rig(), "bytes": total, "piece_length": piece_length, "jobs": flags.jobs}
+    result: dict[str, object] = {"rig": describe_machine(), "bytes": total, "piece_length": piece_length, "jobs": jobs}
     for name, times in seconds.items():
         ratios = [mine / bare for mine, bare in zip(times, seconds["bare"], strict=True)]
         speed = total / statistics.median(times) / 1e9
@@ -71,7 +62,4 @@ def main() -> None:
         print(f"{name:18} {speed:5.2f} GB/s   {statistics.median(ratios):.2f} x the bare sha256 pass")
     print(result["rig"])
     print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    write_json(options.json, result)

@@ -1,27 +1,12 @@
-"""The benchmark behind scripts/bench/mirrors: one file from mirrors behind links of 8, 36 and 87 MB/s scaled down, by
-
-ours     `p2pmodel fetch` from all mirrors at once, the quickest first, knowing nothing of them beforehand
-solo N   `p2pmodel fetch` from mirror N alone
-distant  like solo N of the quickest, 200 ms away
-hf       `hf download` from the quickest mirror
-aria2c N `aria2c -x16 -sN` with the URLs of all mirrors
-
-in turn, `--runs` times, each process with an empty cache. Ours verifies (sha256), the others do not. Seconds are
-wall-clock, from start to end of a process; rates are payload bytes over seconds less what the same program takes
-for a file of 1 kB, so that nobody's start counts as a slow link. Solo files are smaller: each takes about `--seconds`.
-
-`--toxic N` instead: N runs over three mirrors in this process, one of which has a fault drawn at random.
-"""
+"""The benchmark scripts/bench/mirrors: several mirrors as one source."""
 
 import argparse
 import asyncio
 import collections
-import json
 import random
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -29,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.errors import P2PModelError
-from scripts.bench.rigs.machine import P2PMODEL, environment, file_system, import_directory, rig, write_random
-from scripts.bench.rigs.mirrors import Rig
+from scripts.bench.rigs.machine import HF, P2PMODEL, describe_machine, environment, file_system
+from scripts.bench.rigs.mirrors import MirrorRig
+from scripts.bench.rigs.reports import write_json
+from scripts.bench.rigs.snapshots import import_directory, write_random
 from tests.support.toxic import FAULTS, ToxicRun, model, toxic_run
 
 LINKS = (8e6, 36e6, 87e6)
@@ -39,22 +26,21 @@ DELAY = 0.1
 
 TOXIC_SIZE = 12_000_000
 FILE = "model.safetensors"
-HF = str(Path(sys.executable).with_name("hf"))
 
 
-class Bench:
+class MirrorBench:
     """The rig, the repositories of its mirrors, and the contestants."""
 
-    def __init__(self, place: Path, flags: argparse.Namespace, stack: ExitStack) -> None:
+    def __init__(self, place: Path, options: argparse.Namespace, stack: ExitStack) -> None:
         self._place = place
-        self.rates = [rate / flags.scale for rate in LINKS]
-        self.sizes = {"bench/tiny": 1000, "bench/all": int(sum(self.rates) * flags.seconds)}
-        self.sizes |= {f"bench/solo{n}": int(rate * flags.seconds) for n, rate in enumerate(self.rates, 1)}
+        self.rates = [rate / options.scale for rate in LINKS]
+        self.sizes = {"bench/tiny": 1000, "bench/all": int(sum(self.rates) * options.seconds)}
+        self.sizes |= {f"bench/solo{n}": int(rate * options.seconds) for n, rate in enumerate(self.rates, 1)}
         cache, self._commits = place / "mirror", dict[str, str]()
         for repo, size in self.sizes.items():
             self._commits[repo] = self._publish(repo, size, cache)
-        self.rig = Rig(cache, self.rates, stack)
-        self._distant = self.rig.distant(len(LINKS), DELAY, stack)
+        self.rig = MirrorRig(cache, self.rates, place, stack)
+        self._distant = self.rig.distant(len(LINKS), DELAY)
 
     def _publish(self, repo: str, size: int, cache: Path) -> str:
         source = self._place / "source"
@@ -65,7 +51,7 @@ class Bench:
         return commit
 
     def round(self) -> dict[str, dict[str, float]]:
-        """Every contestant once: seconds and bytes a second."""
+        """Every contestant once: seconds and bytes per second."""
         best_first = self.rig.urls[::-1]
         found = {"ours": self._timed(self._ours(best_first), "bench/all")}
         for number, url in enumerate(self.rig.urls, 1):
@@ -102,12 +88,12 @@ class Bench:
         seconds = time.monotonic() - began
         got = max(path.stat().st_size for path in home.rglob("*") if path.is_file())
         if got != self.sizes[repo]:
-            raise SystemExit(f"{filled} brought {got} of {self.sizes[repo]} bytes")
+            raise SystemExit(f"{filled} fetched {got} of {self.sizes[repo]} bytes")
         return seconds
 
 
-def summary(bench: Bench, rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
-    """Medians, and the ratios that matter, of medians."""
+def summary(bench: MirrorBench, rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Medians, and the ratios of medians."""
     names = rounds[0].keys()
     medians = {n: {k: statistics.median(r[n][k] for r in rounds) for k in rounds[0][n]} for n in names}
     solo = sum(figures["rate"] for name, figures in medians.items() if name.startswith("solo"))
@@ -125,7 +111,7 @@ def summary(bench: Bench, rounds: list[dict[str, dict[str, float]]]) -> dict[str
 
 
 async def toxic(runs: int, seed: int) -> dict[str, Any]:
-    """`runs` runs with one toxic mirror of three; every fault in turn before any comes again."""
+    """`runs` runs with one toxic mirror of three. Every fault is drawn once before any is drawn again."""
     dice, snapshot = random.Random(seed), model(TOXIC_SIZE)
     faults = [fault for _ in range(runs // len(FAULTS) + 1) for fault in dice.sample(FAULTS, len(FAULTS))][:runs]
     done: list[ToxicRun] = []
@@ -146,13 +132,13 @@ async def toxic(runs: int, seed: int) -> dict[str, Any]:
         "failures": failures,
         "wasted": wasted / received,
         "longest gap": max(run.gap for run in done),
-        "longest gap after a kill": max((run.gap for run in by_fault["kill"]), default=0.0),
+        "longest gap after a kill": max((run.gap for run in by_fault.get("kill", [])), default=0.0),
         "wasted by fault": {f: sum(r.wasted for r in rs) / sum(r.received for r in rs) for f, rs in by_fault.items()},
     }
 
 
 def show(report: dict[str, Any]) -> None:
-    """The report as a table."""
+    """Print the report as a table."""
     if "medians" not in report:
         print(f"{report['complete']} of {report['runs']} complete, {report['wrong']} wrong")
         print(f"wasted {report['wasted']:.2%}, longest gap {report['longest gap']:.2f} s", end="")
@@ -167,37 +153,23 @@ def show(report: dict[str, Any]) -> None:
         print(f"{ratio:6.3f}  {name}")
 
 
-def main() -> None:
-    """Measure, print, and write the numbers to --json."""
-    parser = argparse.ArgumentParser(prog="scripts/bench/mirrors", description="several mirrors as one source")
-    parser.add_argument("--scale", type=float, default=8.0, help="links are 8, 36 and 87 MB/s divided by this")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long a transfer shall take")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--toxic", type=int, metavar="N", help="N runs with a toxic mirror instead")
-    parser.add_argument("--seed", type=int, default=1, help="of the dice of --toxic")
-    parser.add_argument("--dir", help="where the caches lie (default: the temporary directory)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number here")
-    flags = parser.parse_args()
-    report = asyncio.run(toxic(flags.toxic, flags.seed)) if flags.toxic else transfers(flags)
-    report["rig"] = f"{report.get('rig', 'in one process')}, {rig()}"
-    show(report)
-    print(report["rig"])
-    if flags.json:
-        flags.json.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def transfers(flags: argparse.Namespace) -> dict[str, Any]:
-    """Run all contestants `flags.runs` times on a rig of their own."""
-    place = Path(tempfile.mkdtemp(prefix="bench-mirrors-", dir=flags.dir))
+def transfers(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all contestants `--runs` times on a rig of their own."""
+    place = Path(tempfile.mkdtemp(prefix="bench-mirrors-", dir=options.dir))
     try:
         with ExitStack() as stack:
-            bench = Bench(place, flags, stack)
-            report = summary(bench, [bench.round() for _ in range(flags.runs)])
-            links = "tc tbf in network namespaces" if bench.rig.real else "mirrors that cap themselves"
+            bench = MirrorBench(place, options, stack)
+            report = summary(bench, [bench.round() for _ in range(options.runs)])
+            links = "tc tbf in network namespaces" if bench.rig.real else "mirrors that limit themselves"
             return report | {"rig": f"{links}, {file_system(place)}"}
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-if __name__ == "__main__":
-    main()
+def main(options: argparse.Namespace) -> None:
+    """Measure, print, and write the figures to --json."""
+    report = asyncio.run(toxic(options.toxic, options.seed)) if options.toxic else transfers(options)
+    report["rig"] = f"{report.get('rig', 'in one process')}, {describe_machine()}"
+    show(report)
+    print(report["rig"])
+    write_json(options.json, report)

@@ -1,6 +1,6 @@
-"""Hosts on one bridge, each in a network namespace of its own with its own limit up and down.
+"""Hosts on one bridge, each in a network namespace with its own limit up and down.
 
-Hosts may have a second link each, to a second bridge where the mirror is: their own way out of the cluster.
+A host may have a second link, to a second bridge with the mirror: its own way out of the cluster.
 """
 
 import os
@@ -17,7 +17,7 @@ _TAG = "p2ps"
 _LINK = "link0"
 _OWN, _OWN_DEVICE = "own-", "own0"
 _INSIDE, _OUTSIDE = ("bridge0", "10.77"), ("bridge1", "10.78")
-"""Bridges, and the networks on them."""
+"""The bridges and their networks."""
 _SETTLE_SECONDS = 5.0
 _FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _UNFILTERED = "net.bridge.bridge-nf-call-iptables=0"
@@ -25,15 +25,20 @@ _UNFILTERED = "net.bridge.bridge-nf-call-iptables=0"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Bytes a second up and down."""
+    """Bytes per second up and down."""
 
     up: float
     down: float
 
+    @classmethod
+    def of_mbit(cls, mbit: float) -> "Link":
+        """The same rate up and down, in Mbit/s."""
+        return cls(mbit * 1e6 / 8, mbit * 1e6 / 8)
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One machine of the cluster; `link` is None where nothing holds it back."""
+    """One machine of the cluster; `link` is None where the rate has no limit."""
 
     name: str
     address: str
@@ -41,14 +46,14 @@ class Host:
     link: Link | None
 
     def inside(self, command: Sequence[str]) -> list[str]:
-        """`command` as this host runs it."""
+        """`command` as it runs on this host."""
         return namespaces.inside(self.namespace, command)
 
 
 class Cluster:
-    """The bridges and what hangs on them; everything goes with `stack`.
+    """The bridges and their hosts; everything is deleted with `stack`.
 
-    They have a namespace of their own, so that nothing of it meets this machine's network or another rig.
+    The bridges have a namespace of their own, apart from this machine's network and from other rigs.
     """
 
     def __init__(self, stack: ExitStack, congestion: str | None = None) -> None:
@@ -57,20 +62,20 @@ class Cluster:
         self._congestion = congestion
         self._count = 0
         self.by_own_link: dict[str, Host] = {}
-        """Hosts with a link of their own, by name, as the mirror reaches them."""
+        """Hosts with their own link to the mirror, by name, with the address on that link."""
         namespaces.add_namespace(self._tag, stack)
         for bridge, _network in (_INSIDE, _OUTSIDE):
             namespaces.ip("-n", self._tag, "link", "add", bridge, "type", "bridge")
             namespaces.ip("-n", self._tag, "link", "set", bridge, "up")
-        if _FILTERED.exists():  # this machine's firewall would look at each frame, at 4 % of all processor time
+        if _FILTERED.exists():  # this machine's firewall would filter each frame, at 4 % of all processor time
             subprocess.run(namespaces.inside(self._tag, ["sysctl", "-qw", _UNFILTERED]), check=True)
-        # Through /proc/PID/net the counters of all links are one file, without entering the namespace.
+        # /proc/PID/net has the counters of all links in one file, readable from outside the namespace.
         holder = Program(namespaces.inside(self._tag, ["sleep", "infinity"]), stack)
         self._counters = Path(f"/proc/{holder.pid}/net/dev")
         self._await(holder.pid)
 
     def host(self, name: str, link: Link | None, *, own: Link | None = None, outside: bool = False) -> Host:
-        """Another host, by at most 11 letters; with its `own` link to the hosts `outside`."""
+        """Add a host with a name of at most 11 letters; with `own`, a second link to the hosts `outside`."""
         number, self._count = self._count, self._count + 1
         host = Host(name, _address(_OUTSIDE if outside else _INSIDE, number), f"{self._tag}-{name}", link)
         namespaces.add_namespace(host.namespace, self._stack)
@@ -85,7 +90,7 @@ class Cluster:
         return host
 
     def traffic(self) -> dict[str, tuple[int, int]]:
-        """Bytes that each host sent and received so far, as they passed its limits, headers included."""
+        """Bytes that each host sent and received so far, after its limits, headers included."""
         found: dict[str, tuple[int, int]] = {}
         for line in self._counters.read_text().splitlines()[2:]:
             name, _, figures = line.partition(":")
@@ -96,7 +101,7 @@ class Cluster:
         return found
 
     def neighbours(self) -> int:
-        """How many other clusters there are on this machine, whose work slows ours."""
+        """Number of other clusters on this machine; their work slows this one."""
         tags = {name.partition("-")[0] for name in namespaces.names() if name.startswith(_TAG)}
         return len(tags - {self._tag})
 
@@ -110,12 +115,12 @@ class Cluster:
             namespaces.shape(self._tag, outer, host.link.down)
 
     def _await(self, pid: int) -> None:
-        # Until `ip netns exec` has entered the namespace the file shows this machine's own devices.
+        # Before `ip netns exec` has entered the namespace the file shows this machine's own devices.
         for _ in range(int(_SETTLE_SECONDS / 0.01)):
             if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep":
                 return
             subprocess.run(["sleep", "0.01"], check=True)
-        raise SystemExit("the namespace of the bridge cannot be entered")
+        raise SystemExit("cannot enter the namespace of the bridge")
 
 
 def _address(bridge: tuple[str, str], number: int) -> str:
@@ -123,6 +128,6 @@ def _address(bridge: tuple[str, str], number: int) -> str:
 
 
 def congestion_control(host: Host) -> str:
-    """Name of the TCP congestion control that `host` uses."""
+    """Name of the TCP congestion control of `host`."""
     command = host.inside(["cat", "/proc/sys/net/ipv4/tcp_congestion_control"])
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

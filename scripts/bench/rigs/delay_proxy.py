@@ -1,6 +1,6 @@
-"""A TCP proxy that stands for distance: every byte arrives later by `--delay` seconds, in both directions.
+"""A TCP proxy that simulates distance: every byte arrives `--delay` seconds later, in both directions.
 
-It does not delay the handshake, and hides the distance from TCP's windows: what it shows is what each request waits.
+It does not delay the handshake, and TCP's windows do not see the distance: it shows the waiting time of each request.
 Usage: python -m scripts.bench.rigs.delay_proxy --listen HOST:PORT --to HOST:PORT --delay SECONDS
 """
 
@@ -11,13 +11,13 @@ import json
 
 _BLOCK = 1 << 16
 _IN_FLIGHT = 4096
-"""Blocks on their way at most: 256 MiB a direction."""
+"""Blocks in flight at most: 256 MiB in each direction."""
 
 _Due = tuple[float, bytes]
 
 
 async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-    """Pass bytes on, each `delay` seconds after it came, until the end of either side."""
+    """Pass bytes on, each `delay` seconds after its arrival, until either side ends."""
     loop = asyncio.get_running_loop()
     waiting: asyncio.Queue[_Due] = asyncio.Queue(_IN_FLIGHT)
 
@@ -42,7 +42,7 @@ async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay
 
 
 async def serve(listen: str, to: str, delay: float) -> None:
-    """Serve until cancelled; the endpoint is printed as one JSON line."""
+    """Serve until cancelled. The endpoint is printed as one JSON line."""
     host, _, port = to.rpartition(":")
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,13 +59,13 @@ async def serve(listen: str, to: str, delay: float) -> None:
 
 def main() -> None:
     """Parse the command line and serve."""
-    parser = argparse.ArgumentParser(prog="scripts.bench.rigs.delay_proxy", description="TCP with a delay")
-    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
-    parser.add_argument("--to", required=True, metavar="HOST:PORT")
+    parser = argparse.ArgumentParser(prog="scripts.bench.rigs.delay_proxy", description="A TCP proxy with a delay.")
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="address of the proxy")
+    parser.add_argument("--to", required=True, metavar="HOST:PORT", help="address of the server")
     parser.add_argument("--delay", type=float, required=True, help="seconds each way")
-    flags = parser.parse_args()
+    options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(flags.listen, flags.to, flags.delay))
+        asyncio.run(serve(options.listen, options.to, options.delay))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What one TCP stream carries between two hosts of a cluster.
+"""The goodput of one TCP stream between two hosts of a cluster.
 
-As a program: `receive ADDRESS PORT SECONDS` prints the bytes a second after a second of ramp-up, `send ADDRESS PORT`
-sends until nobody listens any more.
+As a program: `receive ADDRESS PORT SECONDS` prints bytes per second after a ramp-up of one second; `send ADDRESS PORT`
+sends until the receiver closes.
 """
 
 import json
@@ -20,7 +20,7 @@ _CHUNK = 256 << 10
 
 
 def goodputs(pairs: Sequence[tuple[Host, Host]], seconds: float = 4.0) -> list[float]:
-    """Bytes a second from the first host of each pair to its second, all pairs at once."""
+    """Bytes per second from the first host of each pair to its second, all pairs at once."""
     with ExitStack() as stack:
         programs = []
         for number, (_sender, receiver) in enumerate(pairs):
@@ -41,13 +41,13 @@ def _result(program: Program, seconds: float) -> float:
     deadline = time.monotonic() + seconds
     while len(program.lines) < 2:
         if time.monotonic() > deadline:
-            raise SystemExit("no TCP stream came through a link of the rig")
+            raise SystemExit("no TCP stream passed a link of the rig")
         time.sleep(0.05)
     return float(json.loads(program.lines[1][1])["rate"])
 
 
 def receive(address: str, port: int, seconds: float) -> None:
-    """Take one stream, and say how fast it was."""
+    """Take one stream, and print its rate."""
     with socket.create_server((address, port)) as server:
         print(json.dumps({"port": port}), flush=True)
         stream, _ = server.accept()
@@ -65,7 +65,7 @@ def _count(stream: socket.socket, seconds: float) -> tuple[int, float]:
 
 
 def send(address: str, port: int) -> None:
-    """Send zeros as fast as they go."""
+    """Send zeros at full rate."""
     zeros = bytes(_CHUNK)
     with socket.create_connection((address, port), 10) as stream, suppress(OSError):
         while True:

@@ -1,4 +1,4 @@
-"""Network namespaces joined by veth pairs with shaped ends: what the rigs have in common. Needs root, `ip` and `tc`."""
+"""Network namespaces joined by veth pairs with shaped ends. Needs root, `ip` and `tc`."""
 
 import os
 import shutil
@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
+ENTER = ("ip", "netns", "exec")
+"""What stands before a namespace and the command in it."""
 _BURST = 128 << 10
 _BURST_SECONDS = 0.002
 
 
-def lacking() -> str:
-    """Why this machine can have no such rig; "" if it can."""
+def unavailable() -> str:
+    """The reason why this machine cannot have such a rig; "" if it can."""
     if os.geteuid() != 0:
         return "it needs root"
     missing = [program for program in ("ip", "tc") if not shutil.which(program)]
@@ -24,7 +26,7 @@ def ip(*arguments: str) -> None:
 
 
 def add_namespace(name: str, stack: ExitStack) -> None:
-    """A namespace that is deleted with `stack`, and with it every device in it."""
+    """A namespace that is deleted with `stack`, together with every device in it."""
     ip("netns", "add", name)
     stack.callback(_delete, name)
     ip("-n", name, "link", "set", "lo", "up")
@@ -37,21 +39,21 @@ def names() -> list[str]:
 
 
 def join(namespace: str, device: str, other: str, other_device: str) -> None:
-    """A veth pair with an end in each of two namespaces; both are still down."""
+    """A veth pair with one end in each of two namespaces. Both ends are still down."""
     ends = ["netns", namespace, "type", "veth", "peer", "name", other_device, "netns", other]
     ip("link", "add", device, *ends)
 
 
 def shape(namespace: str, device: str, rate: float) -> None:
-    """Let `device` send `rate` bytes a second at most."""
+    """Limit what `device` sends to `rate` bytes per second."""
     burst = max(_BURST, int(rate * _BURST_SECONDS))
     limit = ["rate", f"{int(rate * 8)}bit", "burst", str(burst), "latency", "50ms"]
     subprocess.run(["tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "tbf", *limit], check=True)
 
 
 def inside(namespace: str, command: Sequence[str]) -> list[str]:
-    """`command` as it runs in `namespace`; the process that is started becomes the command itself."""
-    return ["ip", "netns", "exec", namespace, *command]
+    """`command` as it runs in `namespace`. The process that starts becomes the command itself."""
+    return [*ENTER, namespace, *command]
 
 
 def _delete(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Programs that a rig runs: what they say and when, what they cost, and their end."""
+"""Programs that a rig runs: their output with its times, their cost, and their end."""
 
 import json
 import os
@@ -11,13 +11,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from scripts.bench.rigs.namespaces import ENTER
+
 ROOT = Path(__file__).resolve().parents[3]
 STOP_SECONDS = 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Program:
-    """A running program. Its lines on stdout are kept with the time they came; stderr goes to `log`."""
+    """A running program. Its lines on stdout are kept with the time of their arrival; stderr goes to `log`."""
 
     def __init__(
         self,
@@ -47,19 +49,19 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Its process id, which `ip netns exec` hands on to the program itself."""
+        """Its process id, which `ip netns exec` passes on to the program itself."""
         return self._process.pid
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended; it stays a zombie until `stop_all`, so that its cost can still be read."""
+        """Whether it has ended. It stays a zombie until `stop_all`, so that its cost can still be read."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; below 0 when a signal ended it."""
+        """None while it runs; negative when a signal ended it."""
         if self._process.returncode is None:
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None:
@@ -68,31 +70,31 @@ class Program:
         return self._process.returncode
 
     def first(self, seconds: float = 60.0) -> dict[str, Any]:
-        """The first line as JSON; SystemExit when there is none within `seconds`."""
+        """The first line as JSON. SystemExit if there is none within `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.lines:
             if self.ended or time.monotonic() > deadline:
                 self._reader.join(1)
                 if self.lines:
                     break
-                raise SystemExit(f"{' '.join(self.command[4:])} said nothing: {self.complaint()}")
+                raise SystemExit(f"{self._name()} printed nothing: {self.last_error()}")
             time.sleep(0.02)
         found = json.loads(self.lines[0][1])
         assert isinstance(found, dict)
         return found
 
     def finish(self, seconds: float = 60.0) -> None:
-        """Wait for its end; SystemExit when it fails, or is not done within `seconds`."""
+        """Wait for its end. SystemExit if it fails, or does not end within `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.ended and time.monotonic() < deadline:
             time.sleep(0.02)
         if self.exit_code != 0:
-            raise SystemExit(f"{' '.join(self.command[4:])} failed: {self.complaint()}")
+            raise SystemExit(f"{self._name()} failed: {self.last_error()}")
 
-    def complaint(self) -> str:
+    def last_error(self) -> str:
         """The last line on stderr, and the exit code."""
-        said = self._log.read_text(errors="replace").splitlines() if self._log else []
-        return f"{said[-1] if said else 'nothing on stderr'} (exit code {self.exit_code})"
+        lines = self._log.read_text(errors="replace").splitlines() if self._log else []
+        return f"{lines[-1] if lines else 'nothing on stderr'} (exit code {self.exit_code})"
 
     def progress(self) -> dict[str, Any]:
         """The last report of `--progress json` on stderr."""
@@ -111,11 +113,11 @@ class Program:
             return 0.0
         return sum(map(int, fields[11:15])) / _TICKS
 
-    def memory(self) -> int:
-        """Highest resident memory so far, in bytes; 0 when it has ended."""
+    def memory(self, field: str = "VmHWM") -> int:
+        """Bytes of memory by a field of /proc/PID/status, the highest resident memory by default; 0 after its end."""
         with suppress(OSError):
             for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM"):
+                if line.startswith(f"{field}:"):
                     return int(line.split()[1]) << 10
         return 0
 
@@ -133,6 +135,10 @@ class Program:
             self._process.wait()
         self._reader.join(STOP_SECONDS)
 
+    def _name(self) -> str:
+        entered = self.command[: len(ENTER)] == [*ENTER]
+        return " ".join(self.command[len(ENTER) + 1 :] if entered else self.command)
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
@@ -141,7 +147,7 @@ class Program:
 
 
 def stop_all(programs: Iterable[Program]) -> None:
-    """End programs together: SIGTERM, and SIGKILL for whoever does not listen."""
+    """End programs together: SIGTERM, and SIGKILL for those that do not end in time."""
     running = list(programs)
     for program in running:
         program.signal(signal.SIGTERM)

@@ -1,11 +1,15 @@
-"""Repositories of random bytes in the shape of a Qwen3-VL repository, or of very many small files."""
+"""Snapshots of random bytes, in the shape of a Qwen3-VL repository or as very many small files."""
 
+import json
+import os
 import random
+import subprocess
 from pathlib import Path
 
-from scripts.bench.rigs.machine import write_random
+from scripts.bench.rigs.machine import P2PMODEL
 
 SHARDS = 4
+_CHUNK = 1 << 20
 _RULES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\ntokenizer.json filter=lfs diff=lfs merge=lfs -text\n"
 _SMALL = {
     "README.md": 8_000,
@@ -20,7 +24,14 @@ _SMALL = {
 }
 _VOCABULARY = {"tokenizer.json": 7_000_000, "vocab.json": 2_780_000, "merges.txt": 1_670_000}
 _VOCABULARY_SHARE = 0.05
-"""Of a small snapshot that the vocabulary may take."""
+"""Largest share of a small snapshot for the vocabulary."""
+
+
+def write_random(path: Path, size: int) -> None:
+    """A new file of `size` random bytes."""
+    with path.open("wb") as out:
+        for start in range(0, size, _CHUNK):
+            out.write(os.urandom(min(_CHUNK, size - start)))
 
 
 def write_model(folder: Path, size: int) -> int:
@@ -37,7 +48,7 @@ def write_model(folder: Path, size: int) -> int:
 
 
 def write_many(folder: Path, count: int, smallest: int, largest: int) -> int:
-    """`count` files of `smallest` to `largest` bytes in folders of a hundred. Returns the size of all."""
+    """`count` files of `smallest` to `largest` bytes in folders of a hundred. Returns their total size."""
     dice = random.Random(count)
     for number in range(count):
         path = folder / f"part-{number // 100:03}" / f"{number:06}.bin"
@@ -47,5 +58,23 @@ def write_many(folder: Path, count: int, smallest: int, largest: int) -> int:
 
 
 def total_size(folder: Path) -> int:
-    """Bytes of all files below `folder`, links not followed."""
+    """Bytes of all files below `folder`; links are not followed."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def published_size(cache: Path) -> int:
+    """Bytes of all snapshots in the hub cache `cache`; links are followed."""
+    return sum(path.stat().st_size for path in cache.glob("models--*/snapshots/*/**/*") if path.is_file())
+
+
+def check_published(cache: Path, size: int) -> None:
+    """SystemExit unless the snapshots in `cache` have `size` bytes."""
+    if (found := published_size(cache)) != size:
+        raise SystemExit(f"the snapshot in {cache} has {found} bytes, not {size}")
+
+
+def import_directory(source: Path, repo: str, cache: Path) -> str:
+    """Import the files below `source` into the hub cache `cache` as `repo`. Returns the commit."""
+    command = [*P2PMODEL, "import", str(source), repo, "--cache-dir", str(cache), "-q", "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return str(json.loads(done.stdout)["commit"])

@@ -1,4 +1,4 @@
-"""Measurements on one machine take turns, where one of them wants to be alone."""
+"""Turns of the measurements on one machine, where one of them must run alone."""
 
 import fcntl
 import os
@@ -7,8 +7,10 @@ from contextlib import ExitStack
 
 
 def take_turn(stack: ExitStack, *, alone: bool) -> None:
-    """Wait until nobody measures who wants to be alone, or with `alone` until nobody measures; hold that until `stack`
-    ends. The lock is the temporary directory's own, so that no file is left behind."""
+    """Wait until no measurement that must be alone runs, or with `alone` until no other runs at all.
+
+    The turn lasts until `stack` ends. The lock is that of the temporary directory itself, so no file is left behind.
+    """
     handle = os.open(tempfile.gettempdir(), os.O_RDONLY)
     stack.callback(os.close, handle)
     kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH

@@ -1,41 +1,40 @@
-"""What is simulated: who takes part, over which links, and what goes wrong."""
+"""The simulated case: its nodes, their links, and the failures."""
 
 from dataclasses import dataclass
 
 from p2pmodel.core.layout import Layout, piece_length_for
+from scripts.bench.commands.swarm import SLOWER
 from scripts.bench.distribution.bound import Goodput
 from scripts.bench.distribution.kills import Kill
 from scripts.bench.rigs.cluster import Link
 
 SHARDS = 4
-SLOWER = 10
-"""How many times slower the slow quarter of a mixed swarm is."""
 MOST_CELLS = 25_000_000
-"""Nodes times pieces: each is some ten bytes of memory, and a transfer."""
+"""Largest number of nodes times pieces: each costs about ten bytes of memory, and a transfer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Seconds that things take beside the transfers, as seen in the rig on an idle machine."""
+    """Seconds besides the transfers, as measured in the rig on an idle machine."""
 
     start: float = 0.5
-    """Within which all nodes announce themselves."""
+    """The time within which all nodes announce themselves."""
     dial: float = 0.2
-    word: float = 0.005
+    message: float = 0.005
     """From a peer to its coordinator, or back."""
     request: float = 0.01
     """Until a source answers a ranged request."""
     check: float = 0.02
-    """From a piece's last byte until its node knows it is right."""
+    """From a piece's last byte until it is verified."""
     spread: float = 0.1
-    """From then until neighbours ask for it."""
+    """From then until neighbours request it."""
     publish: float = 0.3
-    """From the last piece until the snapshot is there."""
+    """From the last piece until the snapshot is published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One distribution. Rates are bytes a second, `size` is in bytes; without `leases` the seeder is as any peer."""
+    """One distribution. Rates are in bytes per second, `size` in bytes. Without `leases` the seeder is a plain peer."""
 
     size: int
     seeder: float
@@ -46,12 +45,12 @@ class Case:
     leases: bool = True
     seed: int = 0
     coarser: int = 1
-    """How many times longer than the product's the pieces are at least."""
+    """Smallest multiple of the product's piece length."""
     delays: Delays = Delays()
 
     @property
     def nodes(self) -> int:
-        """How many want the snapshot."""
+        """The number of nodes that download the snapshot."""
         return len(self.links)
 
     @property
@@ -60,16 +59,16 @@ class Case:
         return Goodput(self.seeder, self.links).bound(self.size)
 
     def zone_of(self, node: int) -> int:
-        """Nodes come from all zones in turn; the sources are in zone 0."""
+        """The zone of a node: nodes are in all zones in turn, the sources in zone 0."""
         return node % self.zones if node < self.nodes else 0
 
     @property
     def piece_length(self) -> int:
-        """The product's, in bytes."""
+        """The product's piece length, in bytes."""
         return piece_length_for(self.size)
 
     def layout(self) -> Layout:
-        """The pieces: the product's, or so much longer that nodes times pieces stay below `MOST_CELLS`."""
+        """The pieces. Their length is the product's, or longer so that nodes times pieces stay below `MOST_CELLS`."""
         length = self.piece_length * self.coarser
         while self.nodes * (self.size // length) > MOST_CELLS:
             length *= 2

@@ -1,4 +1,4 @@
-"""The peers' side of the leases and the coordinator's, which is the product's own `Leases`."""
+"""The leases: the peers' side as a model, and the coordinator's by the real `Leases`."""
 
 import heapq
 import time
@@ -10,12 +10,12 @@ from p2pmodel.coordinator.lease_messages import HEARTBEAT
 from p2pmodel.coordinator.leases import Demand, Leases, bits_of
 from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER
 from p2pmodel.core.rate import Rate
-from p2pmodel.node.fetch.piece_feed import AHEAD, MOST_LEASED
+from p2pmodel.node.fetch.lease_strategy import AHEAD, MOST_LEASED
 
 
 @dataclass(slots=True)
 class Cost:
-    """What the coordinator's decisions took: calls, and CPU seconds in them."""
+    """The cost of the coordinator's decisions: calls, and CPU seconds in them."""
 
     tells: int = 0
     grants: int = 0
@@ -27,14 +27,18 @@ class Cost:
 @dataclass(slots=True)
 class _SimulatedLeaseholder:
     rate: Rate
-    told: float = -1.0
-    tells_at: float = 0.0
+    sent: float = -1.0
+    """Time of its last message."""
+    next_message: float = 0.0
     granted: tuple[int, ...] = ()
     pulling: set[int] = field(default_factory=set)
 
 
 class Coordination:
-    """Words of all peers and the answers. `scarce` tells of a peer what it lacks as only a source has it."""
+    """Messages of all peers and the grants.
+
+    `scarce` gives the pieces that a peer lacks and only a source has, bit p for piece p.
+    """
 
     def __init__(
         self,
@@ -51,26 +55,26 @@ class Coordination:
         self._peers: dict[int, _SimulatedLeaseholder] = {}
         self._due: list[tuple[float, int]] = []
         self._grants_at: float | None = None
-        self._answers: list[tuple[float, dict[int, tuple[int, ...]]]] = []
+        self._grants: list[tuple[float, dict[int, tuple[int, ...]]]] = []
         self.near = True
         """Whether there is a seeder to pull from."""
         self.can_pull = True
-        """Whether there is anybody."""
+        """Whether there is any source to pull from."""
         self.cost = Cost()
 
     def join(self, node: int, when: float) -> None:
-        """The peer says its first word then."""
+        """The peer sends its first message at that time."""
         self._peers[node] = _SimulatedLeaseholder(Rate(lambda: self._now))
         self._plan(node, when)
 
     def leave(self, node: int, now: float) -> None:
-        """Its connection ends: it has all, or is dead."""
+        """Its connection ends: it is complete, or dead."""
         if self._peers.pop(node, None):
             self._leases.leave(str(node))
             self._grant_soon(now)
 
-    def brought(self, node: int, piece: int, size: int, now: float) -> None:
-        """What the peer pulled is here."""
+    def pulled(self, node: int, piece: int, size: int, now: float) -> None:
+        """A leased piece has arrived at the peer."""
         if peer := self._peers.get(node):
             self._now = now
             peer.pulling.discard(piece)
@@ -78,52 +82,51 @@ class Coordination:
             self.changed(node, now)
 
     def stopped(self, node: int, piece: int) -> None:
-        """It pulls that no more."""
+        """The peer no longer pulls the piece."""
         if peer := self._peers.get(node):
             peer.pulling.discard(piece)
 
     def changed(self, node: int, now: float) -> None:
-        """There is news of the peer."""
+        """The peer's state has changed, so it sends a message soon."""
         peer = self._peers[node]
-        self._plan(node, max(now + self._delay, peer.told + LEAST_PAUSE))
+        self._plan(node, max(now + self._delay, peer.sent + LEAST_PAUSE))
 
     def all_changed(self, now: float) -> None:
-        """As of all peers."""
+        """The state of all peers has changed."""
         for node in self._peers:
             self.changed(node, now)
 
     def step(self, now: float) -> list[tuple[int, int]]:
-        """Let words pass. The nodes, and the pieces that they begin to pull."""
+        """Deliver messages. Returns the nodes and the pieces that they begin to pull."""
         self._now = now
         while self._due and self._due[0][0] <= now:
             when, node = heapq.heappop(self._due)
             peer = self._peers.get(node)
-            if peer and peer.tells_at == when:
-                self._tell(node, peer, now)
+            if peer and peer.next_message == when:
+                self._send(node, peer, now)
         if self._grants_at is not None and self._grants_at <= now:
             self._grant(now)
-        return self._heard(now)
+        return self._receive(now)
 
     def _plan(self, node: int, when: float) -> None:
         peer = self._peers[node]
-        if peer.tells_at <= self._now or when < peer.tells_at:
-            peer.tells_at = when
+        if peer.next_message <= self._now or when < peer.next_message:
+            peer.next_message = when
             heapq.heappush(self._due, (when, node))
 
-    def _tell(self, node: int, peer: _SimulatedLeaseholder, now: float) -> None:
+    def _send(self, node: int, peer: _SimulatedLeaseholder, now: float) -> None:
         demand = self._demand(node, peer)
         began = time.process_time()
         self._leases.update(str(node), demand, now)
         self.cost.tell_seconds += time.process_time() - began
         self.cost.tells += 1
-        peer.told = now
-        peer.tells_at = now + HEARTBEAT
-        heapq.heappush(self._due, (peer.tells_at, node))
+        peer.sent = now
+        peer.next_message = now + HEARTBEAT
+        heapq.heappush(self._due, (peer.next_message, node))
         self._grant_soon(now)
 
     def _demand(self, node: int, peer: _SimulatedLeaseholder) -> Demand:
-        coming = peer.rate.value()
-        ahead = 2 + int(coming * AHEAD / self._piece_length)
+        ahead = 2 + int(peer.rate.value() * AHEAD / self._piece_length)
         return Demand(
             scarce=self._scarce(node),
             from_seeders=self.near,
@@ -141,20 +144,20 @@ class Coordination:
         grants = self._leases.grant(now)
         self.cost.grant_seconds += time.process_time() - began
         self.cost.grants += 1
-        news = {}
+        changed = {}
         for name, grant in grants.items():
             peer = self._peers.get(int(name))
             if peer and peer.granted != grant.pieces:
                 self.cost.leased += len(set(grant.pieces) - set(peer.granted))
                 peer.granted = grant.pieces
-                news[int(name)] = grant.pieces
-        if news:
-            self._answers.append((now + self._delay, news))
+                changed[int(name)] = grant.pieces
+        if changed:
+            self._grants.append((now + self._delay, changed))
 
-    def _heard(self, now: float) -> list[tuple[int, int]]:
+    def _receive(self, now: float) -> list[tuple[int, int]]:
         begun = []
-        while self._answers and self._answers[0][0] <= now:
-            for node, pieces in self._answers.pop(0)[1].items():
+        while self._grants and self._grants[0][0] <= now:
+            for node, pieces in self._grants.pop(0)[1].items():
                 if peer := self._peers.get(node):
                     begun += [(node, piece) for piece in pieces if piece not in peer.pulling]
                     peer.pulling.update(pieces)

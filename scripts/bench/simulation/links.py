@@ -1,10 +1,10 @@
-"""What flows over links that are shared."""
+"""The rates of flows that share links."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNFAIR = (0.5, 1.5)
-"""Between which the weights of flows are: TCP shares evenly in the mean only."""
+"""Range of the weights of flows: TCP shares evenly on average only."""
 _ROUNDS = 3
 
 Floats = NDArray[np.float64]
@@ -12,10 +12,10 @@ Ints = NDArray[np.int64]
 
 
 def fair_rates(sources: Ints, targets: Ints, weights: Floats, up: Floats, down: Floats) -> Floats:
-    """Bytes a second of flows between nodes whose links carry `up` and `down`.
+    """Bytes per second of each flow, with links that carry `up` and `down` at each node.
 
-    Each flow gets the lesser of its shares at both ends, by its weight; what that leaves free is shared among the flows
-    that can take more, some rounds of it. No link ever carries more than it can.
+    A flow gets the smaller of its shares at both ends, by its weight. The remaining capacity is shared among the flows
+    that can use it, in a few rounds. No link carries more than its capacity.
     """
     rates = _shares(sources, targets, weights, up, down)
     for _ in range(_ROUNDS - 1):

@@ -10,8 +10,10 @@ STOCK = ("libtorrent", "qbittorrent")
 
 
 def cases(report: dict[str, Any], seed: int) -> list[tuple[dict[str, Any], Case]]:
-    """Each row that can be simulated, and its case. The rig's goodput stands for the link; where it gives none for
-    the slow nodes, a part of the quick ones'."""
+    """Each row that can be simulated, and its case.
+
+    The rig's goodput stands for the link. The slow nodes get a fraction of the goodput of the quick ones.
+    """
     rows = [row for row in report["results"] if row["contestant"] in ("ours", *STOCK)]
     return [(row, _case(report, row, seed)) for row in rows]
 
@@ -19,9 +21,9 @@ def cases(report: dict[str, Any], seed: int) -> list[tuple[dict[str, Any], Case]
 def _case(report: dict[str, Any], row: dict[str, Any], seed: int) -> Case:
     flags, good = report["flags"], row["goodput"]
     kill = None
-    if (who := flags.get("kill", "None")) != "None":
-        dies = ",".join(part for part in who.split(",") if part == "seeder" or part.startswith("peers"))
-        kill = Kill.parse(dies, float(flags["kill_at"]), None)
+    if (killed := flags.get("kill", "None")) != "None":
+        simulated = ",".join(part for part in killed.split(",") if part == "seeder" or part.startswith("peers"))
+        kill = Kill.parse(simulated, float(flags["kill_at"]), None)
     return Case(
         size=report["size"],
         seeder=good["origin"],

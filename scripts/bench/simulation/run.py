@@ -11,21 +11,21 @@ from p2pmodel.coordinator.leases import Leases
 from scripts.bench.simulation.case import Case
 from scripts.bench.simulation.connections import Connections
 from scripts.bench.simulation.coordination import Coordination
-from scripts.bench.simulation.holdings import Holdings
+from scripts.bench.simulation.lease_pulls import LeasePulls
 from scripts.bench.simulation.links import fair_rates
-from scripts.bench.simulation.meeting import Meeting
-from scripts.bench.simulation.pulls import Pulls
+from scripts.bench.simulation.piece_tables import PieceTables
+from scripts.bench.simulation.tracker import SimulatedTracker
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 MOST_BOUNDS, LEAST_LIMIT = 12, 120.0
-"""A run is given up after so many bounds, but not before so many seconds."""
+"""A run is abandoned after so many bounds, but not before so many seconds."""
 _HELP_EVERY = 0.25
 
 
-class Run:
-    """A swarm of `case.nodes` nodes; the seeder comes after them, then the mirror."""
+class SimulatedRun:
+    """A swarm of `case.nodes` nodes. The seeder comes after them, then the mirror."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -35,13 +35,13 @@ class Run:
         rng = np.random.default_rng(case.seed)
         self.piece_length, self.pieces = layout.piece_length, layout.piece_count
         sizes = [layout.piece_range(piece).length for piece in range(self.pieces)]
-        self.holdings = Holdings(count + 2, sizes, rng)
-        self.holdings.fill(self._seeder)
-        self._edges = Connections(count + 2, self.holdings, self.piece_length, rng)
-        self._pulls = Pulls(self.holdings.sizes, case.delays.request, rng)
-        self._meeting = Meeting(case.seed)
-        self._words = Coordination(
-            Leases(self.pieces, case.size), self.piece_length, case.delays.word, self.holdings.scarce
+        self.tables = PieceTables(count + 2, sizes, rng)
+        self.tables.fill(self._seeder)
+        self._edges = Connections(count + 2, self.tables, self.piece_length, rng)
+        self._pulls = LeasePulls(self.tables.sizes, case.delays.request, rng)
+        self._tracker = SimulatedTracker(case.seed)
+        self._coordination = Coordination(
+            Leases(self.pieces, case.size), self.piece_length, case.delays.message, self.tables.scarce
         )
         self.up = np.array([*(link.up for link in case.links), case.seeder, case.mirror])
         self.down = np.array([*(link.down for link in case.links), 1.0, 1.0])
@@ -59,27 +59,27 @@ class Run:
         self._killed = 0
         self.now = 0.0
         self.step_seconds = self._step_seconds()
-        self._come()
+        self._start()
 
     def _step_seconds(self) -> float:
-        """So that a piece takes several steps over one of a node's connections, and more than one over a free link."""
+        """A piece takes several steps over one of a node's connections, and more than one over a free link."""
         quickest = self.piece_length / max(self.up.max(), self.down.max())
         return float(min(quickest * min(1.0, self._case.nodes / 64), 0.05))
 
-    def _come(self) -> None:
+    def _start(self) -> None:
         case = self._case
         if not case.leases:
-            self._meeting.plan(self._seeder, 0.0)
+            self._tracker.plan(self._seeder, 0.0)
         for node in range(case.nodes):
             when = float(self._rng.uniform(0, case.delays.start))
-            self._meeting.plan(node, when)
+            self._tracker.plan(node, when)
             if case.leases:
-                self._words.join(node, when)
+                self._coordination.join(node, when)
 
     # -- the run ---------------------------------------------------------------------------------------------
 
     def run(self) -> dict[str, Any]:
-        """Until everybody who lives has everything; every figure of it."""
+        """Run until every live node is complete. Returns every figure."""
         began, cpu = time.monotonic(), time.process_time()
         limit = max(LEAST_LIMIT, MOST_BOUNDS * self._case.bound)
         next_help = 0.0
@@ -88,7 +88,7 @@ class Run:
             self._show()
             if self._case.leases:
                 self._lease()
-            self._edges.ask()
+            self._edges.request()
             if self.now >= next_help:
                 self._edges.help_out()
                 next_help = self.now + _HELP_EVERY
@@ -103,52 +103,52 @@ class Run:
 
     def _announce(self) -> None:
         case = self._case
-        for node in self._meeting.due(self.now):
+        for node in self._tracker.due(self.now):
             if not self._alive[node]:
                 continue
-            told = self._meeting.announce(
+            peers = self._tracker.announce(
                 node,
                 self.now,
-                left=int(self.holdings.missing[node]) * self.piece_length,
+                left=int(self.tables.missing[node]) * self.piece_length,
                 zone=case.zone_of(node),
                 role="leaseholder" if case.leases else "",
                 event="" if self._announced[node] else "started",
             )
             self._announced[node] = True
-            self._dialled += [(self.now + case.delays.dial, node, other) for other in told]
+            self._dialled += [(self.now + case.delays.dial, node, other) for other in peers]
         while self._dialled and self._dialled[0][0] <= self.now:
             _, one, other = self._dialled.popleft()
             if self._alive[one] and self._alive[other]:
                 self._edges.connect(one, other)
 
     def _show(self) -> None:
-        """What was checked a while ago is news to neighbours by now; what was pulled, to the coordinator."""
+        """Checked pieces reach the neighbours after a delay, and pulled pieces the coordinator."""
         while self._checked and self._checked[0][0] <= self.now:
             _, nodes, pieces = self._checked.popleft()
             alive = self._alive[nodes]
-            self._edges.tell_neighbours(nodes[alive], pieces[alive])
+            self._edges.show(nodes[alive], pieces[alive])
         while self._pulled and self._pulled[0][0] <= self.now:
             _, nodes, pieces = self._pulled.popleft()
             for node, piece in zip(nodes.tolist(), pieces.tolist(), strict=True):
-                self._words.brought(node, piece, int(self.holdings.sizes[piece]), self.now)
+                self._coordination.pulled(node, piece, int(self.tables.sizes[piece]), self.now)
 
     def _lease(self) -> None:
         pulls, source = self._pulls, self._seeder if self._alive[self._seeder] else self._mirror
-        begun = self._words.step(self.now)
+        begun = self._coordination.step(self.now)
         pulls.begin([(source, node, piece) for node, piece in begun if self._lacks(node, piece)], self.now)
         for node, piece in begun:
             if not self._lacks(node, piece):
-                self._words.stopped(node, piece)
+                self._coordination.stopped(node, piece)
         if len(pulls.piece):
-            needed = self.holdings.is_scarce(pulls.target, pulls.piece)
+            needed = self.tables.is_scarce(pulls.target, pulls.piece)
             self._stop(needed)
 
     def _lacks(self, node: int, piece: int) -> bool:
-        return bool(self.holdings.is_scarce(np.array([node]), np.array([piece]))[0])
+        return bool(self.tables.is_scarce(np.array([node]), np.array([piece]))[0])
 
     def _stop(self, needed: NDArray[np.bool_]) -> None:
         for place in np.flatnonzero(~needed):
-            self._words.stopped(int(self._pulls.target[place]), int(self._pulls.piece[place]))
+            self._coordination.stopped(int(self._pulls.target[place]), int(self._pulls.piece[place]))
         self._pulls.keep(needed)
 
     def _move(self) -> None:
@@ -169,19 +169,19 @@ class Run:
             self._pulled.append((self.now + self._case.delays.check, holders, pulled))
 
     def _whole(self, nodes: Ints, pieces: Ints) -> None:
-        nodes, pieces = self.holdings.complete(nodes, pieces)
+        nodes, pieces = self.tables.complete(nodes, pieces)
         if not len(nodes):
             return
         delays = self._case.delays
         self._checked.append((self.now + self.step_seconds + delays.check + delays.spread, nodes, pieces))
-        done = nodes[self.holdings.missing[nodes] == 0]
+        done = nodes[self.tables.missing[nodes] == 0]
         for node in np.unique(done).tolist():
             if np.isinf(self._ready[node]):
                 self._ready[node] = self.now + self.step_seconds + delays.check + delays.publish
                 self._received_then[node] = self.received[node]
-                self._words.leave(node, self.now)
+                self._coordination.leave(node, self.now)
 
-    # -- deaths ----------------------------------------------------------------------------------------------
+    # -- kills -----------------------------------------------------------------------------------------------
 
     def _maybe_kill(self) -> None:
         case, kill = self._case, self._case.kill
@@ -193,8 +193,8 @@ class Run:
         kill.done = True
         if "seeder" in kill.roles:
             self._die(self._seeder)
-            self._words.near, self._words.can_pull = False, case.mirror > 0
-            self._words.all_changed(self.now)
+            self._coordination.near, self._coordination.can_pull = False, case.mirror > 0
+            self._coordination.all_changed(self.now)
         unfinished = np.flatnonzero(np.isinf(self._ready))
         dying = min(len(unfinished), round(kill.peers * case.nodes))
         for node in self._rng.choice(unfinished, dying, replace=False).tolist():
@@ -204,13 +204,13 @@ class Run:
     def _die(self, node: int) -> None:
         self._alive[node] = False
         self._edges.leave(node)
-        self._words.leave(node, self.now)
+        self._coordination.leave(node, self.now)
         self._stop((self._pulls.source != node) & (self._pulls.target != node))
 
     # -- the figures -----------------------------------------------------------------------------------------
 
     def _figures(self, seconds: float, cpu: float) -> dict[str, Any]:
-        case, cost = self._case, self._words.cost
+        case, cost = self._case, self._coordination.cost
         ready = self._ready[np.isfinite(self._ready)]
         received = self._received_then[np.isfinite(self._ready)]
         degrees = self._edges.degree[: case.nodes]

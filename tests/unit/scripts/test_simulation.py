@@ -9,8 +9,8 @@ from scripts.bench.distribution.kills import Kill
 from scripts.bench.simulation import rig
 from scripts.bench.simulation.case import MOST_CELLS, Case, links_of
 from scripts.bench.simulation.links import fair_rates
-from scripts.bench.simulation.report import ratios, summary, table
-from scripts.bench.simulation.run import Run
+from scripts.bench.simulation.report import ratios, simulation_table, summary
+from scripts.bench.simulation.run import SimulatedRun
 
 RATE = 1e6
 SMALL = Case(size=8_000_000, seeder=RATE, mirror=RATE, links=links_of(6, RATE, RATE, mixed=False))
@@ -20,7 +20,7 @@ CASES = {
     "mixed": replace(SMALL, links=links_of(6, RATE, RATE, mixed=True)),
     "zones": replace(SMALL, zones=2),
     "a quick seeder": replace(SMALL, seeder=10 * RATE),
-    "more than all can know": replace(SMALL, size=2_000_000, links=links_of(60, RATE, RATE, mixed=False)),
+    "more nodes than links": replace(SMALL, size=2_000_000, links=links_of(60, RATE, RATE, mixed=False)),
 }
 RIG_ROW = {
     "contestant": "ours",
@@ -46,7 +46,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_every_byte_came_over_some_link_and_none_carried_more_than_it_can(case: Case) -> None:
-    run = Run(case)
+    run = SimulatedRun(case)
     found = run.run()
     assert found["unfinished"] == 0
     assert (run.received[: case.nodes] >= 0.999 * case.size).all()
@@ -55,30 +55,30 @@ def test_every_byte_came_over_some_link_and_none_carried_more_than_it_can(case: 
     assert (run.received <= run.down * run.now * 1.001)[: case.nodes].all()
 
 
-def test_nobody_beats_the_bound(case: Case) -> None:
-    assert Run(case).run()["ready"][-1] >= case.bound
+def test_no_run_beats_the_bound(case: Case) -> None:
+    assert SimulatedRun(case).run()["ready"][-1] >= case.bound
 
 
-def test_a_seed_decides_all() -> None:
-    one, same, other = (Run(each).run() for each in (SMALL, SMALL, replace(SMALL, seed=1)))
+def test_a_seed_determines_the_run() -> None:
+    one, same, other = (SimulatedRun(each).run() for each in (SMALL, SMALL, replace(SMALL, seed=1)))
     assert one["ready_by_node"] == same["ready_by_node"] != other["ready_by_node"]
 
 
 def test_leases_spare_the_seeder() -> None:
-    ours, stock = Run(SMALL).run(), Run(replace(SMALL, leases=False)).run()
+    ours, stock = SimulatedRun(SMALL).run(), SimulatedRun(replace(SMALL, leases=False)).run()
     assert ours["seeder_sent"] == pytest.approx(1, abs=0.02)
     assert stock["seeder_sent"] > 1.1
 
 
 def test_a_dead_seeder_is_replaced_by_the_mirror() -> None:
-    found = Run(replace(SMALL, kill=Kill.parse("seeder,peers:0.34", 0.3, None))).run()
+    found = SimulatedRun(replace(SMALL, kill=Kill.parse("seeder,peers:0.34", 0.3, None))).run()
     assert (found["killed"], len(found["ready"]), found["unfinished"]) == (2, 4, 0)
     assert 0.2 < found["mirror_sent"] < 1
 
 
 def test_nothing_crosses_where_there_is_one_zone() -> None:
-    assert Run(SMALL).run()["crossed"] == 0
-    assert Run(replace(SMALL, zones=2)).run()["crossed"] > 0.4
+    assert SimulatedRun(SMALL).run()["crossed"] == 0
+    assert SimulatedRun(replace(SMALL, zones=2)).run()["crossed"] > 0.4
 
 
 def test_a_large_swarm_has_longer_pieces() -> None:
@@ -107,11 +107,11 @@ def test_no_link_is_overloaded_and_no_flow_starves(
 def test_the_rigs_own_cases_are_simulated_and_compared() -> None:
     [(row, case)] = rig.cases(RIG, seed=0)
     assert (case.nodes, case.size, case.seeder, case.mirror) == (6, 8_000_000, RATE, RATE)
-    found = summary(Run(case).run(), case.bound) | {"contestant": "ours"}
+    found = summary(SimulatedRun(case).run(), case.bound) | {"contestant": "ours"}
     assert f"last {found['last']:.2f}, seeder_sent 1.00" in ratios([row], [found])
-    assert "ours" in table([found])
+    assert "ours" in simulation_table([found])
 
 
-def test_who_never_came_is_not_left_out() -> None:
-    found = Run(SMALL).run() | {"unfinished": 1}
+def test_a_node_that_did_not_finish_is_not_left_out() -> None:
+    found = SimulatedRun(SMALL).run() | {"unfinished": 1}
     assert summary(found, 1.0)["last"] == float("inf")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scripts.bench.distribution.bound import Goodput
 from scripts.bench.distribution.kills import Kill
-from scripts.bench.distribution.report import comparisons, complaints, growth, held_up, summary, table
+from scripts.bench.distribution.report import comparisons, growth, held_up, summary, swarm_table, warnings
 from scripts.bench.rigs.cluster import Link
 
 RUN: dict[str, Any] = {
@@ -44,7 +44,7 @@ def test_the_bound_is_the_slowest_node() -> None:
     assert Goodput(10.0, (Link(10.0, 10.0), Link(1.0, 1.0))).bound(1000) == 1000.0
 
 
-def test_the_bound_is_the_uploads_where_nodes_can_hardly_send() -> None:
+def test_the_bound_is_the_uploads_where_nodes_hardly_upload() -> None:
     assert Goodput(10.0, (Link(0.0, 100.0),) * 3).bound(1000) == 300.0
 
 
@@ -68,7 +68,7 @@ def test_more_own_links_take_less(count: int, own: float, down: float, size: int
 def test_growth_is_from_the_fewest_nodes_to_the_most() -> None:
     rows = [("ours", summary([RUN | {"nodes": n, "ready": [last]}], 2.0) | {"mixed": False}) for n, last in SWEEP]
     assert growth(rows) == [{"contestant": "ours", "few": 4, "many": 16, "ratio": 1.25}]
-    assert comparisons(rows) == ["ours: the last of 16 nodes after 1.250 times what the last of 4 takes"]
+    assert comparisons(rows) == ["ours: the last of 16 nodes takes 1.250 times as long as the last of 4"]
 
 
 def test_quick_nodes_are_compared_with_as_many_that_are_all_quick() -> None:
@@ -76,7 +76,7 @@ def test_quick_nodes_are_compared_with_as_many_that_are_all_quick() -> None:
     mixed = summary([RUN | {"quick_last": 6.0, "ready": [5.0, 5.5, 6.0, 50.0]}], 20.0) | {"mixed": True}
     assert held_up([("ours", alike), ("ours", mixed)]) == [{"contestant": "ours", "nodes": 4, "ratio": 1.2}]
     assert growth([("ours", alike), ("ours", mixed)]) == []
-    assert [line[:12].strip() for line in table([("ours", alike), ("ours", mixed)]).splitlines()[1:]] == [
+    assert [line[:12].strip() for line in swarm_table([("ours", alike), ("ours", mixed)]).splitlines()[1:]] == [
         "ours",
         "ours mixed",
     ]
@@ -88,22 +88,22 @@ def test_times_are_multiples_of_the_bound() -> None:
     assert (found["last_from_byte"], found["last_from_start"]) == (2.25, 3.0)
 
 
-def test_a_node_that_never_came_is_not_left_out() -> None:
+def test_a_node_that_did_not_finish_is_not_left_out() -> None:
     found = summary([RUN | {"ready": [2.0, 3.0], "unfinished": 1, "failures": ["peer4: died"]}], 1.0)
     assert (found["p50"], found["last"], found["lost"]) == (3.0, math.inf, 2)
-    assert "2 LOST" in table([("ours", found)])
-    assert complaints([("ours", found)]) == [
+    assert "2 LOST" in swarm_table([("ours", found)])
+    assert warnings([("ours", found)]) == [
         "ours, 4 nodes: peer4: died",
         "ours, 4 nodes: 1 nodes were not complete in time",
     ]
 
 
-def test_who_is_killed() -> None:
+def test_the_roles_and_peers_to_kill_are_parsed() -> None:
     kill = Kill.parse("seeder,peers:0.3", 0.5, None)
     assert (kill.roles, kill.peers) == (("seeder",), 0.3)
 
 
 @pytest.mark.parametrize("text", ["foo", "seeder:2", "peers:2", "peers:x"])
-def test_nobody_else_is_killed(text: str) -> None:
+def test_other_kills_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Kill.parse(text, 0.5, None)

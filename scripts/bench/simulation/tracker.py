@@ -1,4 +1,4 @@
-"""The tracker, with the product's own choice of whom to tell of whom, and when everybody asks it."""
+"""The tracker: the real choice of peers for each announce, and the times of the announces."""
 
 import heapq
 import random
@@ -12,7 +12,7 @@ _NUMWANT = 200
 """libtorrent's num_want."""
 
 
-class Meeting:
+class SimulatedTracker:
     """Announces of every node."""
 
     def __init__(self, seed: int) -> None:
@@ -21,11 +21,11 @@ class Meeting:
         self._due: list[tuple[float, int]] = []
 
     def plan(self, node: int, when: float) -> None:
-        """The node announces itself then."""
+        """The node announces itself at that time."""
         heapq.heappush(self._due, (when, node))
 
     def due(self, now: float) -> list[int]:
-        """Who announces now; each does so again after the interval."""
+        """The nodes that announce now. Each announces again after the interval."""
         found = []
         while self._due and self._due[0][0] <= now:
             found.append(heapq.heappop(self._due)[1])
@@ -34,10 +34,10 @@ class Meeting:
         return found
 
     def announce(self, node: int, now: float, *, left: int, zone: int, role: Role, event: Event) -> list[int]:
-        """Whom the node is told of."""
+        """The peers that the node gets."""
         self.now = now
         request = Announce(
             _HASH, b"%020d" % node, _PORT, left, event, numwant=_NUMWANT, zone=b"zone%d" % zone, role=role
         )
-        told = self._swarms.announce(request, (0x0A000000 + node).to_bytes(4, "big")).peers
-        return [int.from_bytes(peer.endpoints[0][:4], "big") - 0x0A000000 for peer in told]
+        peers = self._swarms.announce(request, (0x0A000000 + node).to_bytes(4, "big")).peers
+        return [int.from_bytes(peer.endpoints[0][:4], "big") - 0x0A000000 for peer in peers]

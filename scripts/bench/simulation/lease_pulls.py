@@ -1,4 +1,4 @@
-"""Leased pieces on their way from the seeder or the mirror: one HTTP transfer each."""
+"""Transfers of leased pieces from the seeder or the mirror: one HTTP request each."""
 
 from collections.abc import Iterable
 
@@ -11,8 +11,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class Pulls:
-    """Transfers of whole pieces, of `sizes` bytes, that begin `delay` seconds after they were asked for."""
+class LeasePulls:
+    """Transfers of whole pieces, of `sizes` bytes, that begin `delay` seconds after their request."""
 
     def __init__(self, sizes: Floats, delay: float, rng: np.random.Generator) -> None:
         self._sizes = sizes
@@ -22,9 +22,9 @@ class Pulls:
         self.source, self.target, self.piece = nothing, nothing, nothing
         self._rest = self._begins = self.weight = np.zeros(0)
 
-    def begin(self, asked: Iterable[tuple[int, int, int]], now: float) -> None:
-        """Begin (source, node, piece) each."""
-        rows = np.array(list(asked), dtype=np.int64).reshape(-1, 3)
+    def begin(self, requests: Iterable[tuple[int, int, int]], now: float) -> None:
+        """Begin a transfer for each (source, node, piece)."""
+        rows = np.array(list(requests), dtype=np.int64).reshape(-1, 3)
         self.source, self.target, self.piece = (
             np.concatenate([old, rows[:, place]]) for place, old in enumerate((self.source, self.target, self.piece))
         )
@@ -33,15 +33,15 @@ class Pulls:
         self.weight = np.concatenate([self.weight, self._rng.uniform(*UNFAIR, len(rows))])
 
     def flowing(self, now: float) -> Ints:
-        """Places of the transfers that have begun."""
+        """Indexes of the transfers that have begun."""
         return np.flatnonzero(self._begins <= now)
 
     def rest(self, places: Ints) -> Floats:
-        """Bytes that are still to come."""
+        """Missing bytes of these transfers."""
         return self._rest[places]
 
     def carry(self, places: Ints, moved: Floats) -> tuple[Ints, Ints]:
-        """`moved` bytes came. The nodes and pieces of the transfers that ended; they are gone then."""
+        """`moved` bytes arrived. Removes the transfers that ended; returns their nodes and pieces."""
         self._rest[places] -= moved
         ended = self._rest <= 0.5
         done = self.target[ended], self.piece[ended]
@@ -49,7 +49,7 @@ class Pulls:
         return done
 
     def keep(self, which: NDArray[np.bool_]) -> None:
-        """Stop all others."""
+        """Stop all other transfers."""
         if which.all():
             return
         self.source, self.target, self.piece = self.source[which], self.target[which], self.piece[which]
