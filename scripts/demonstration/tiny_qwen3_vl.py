@@ -99,7 +99,7 @@ def build(out: Path, *, moe: bool = False, thinking: bool = False, pad_mb: int =
 
 
 def make_image(path: Path, *, seed: int = 0, size: tuple[int, int] = (128, 96)) -> Path:
-    """Write a PNG with a circle, a square and a line whose places and colours follow from `seed`; returns `path`."""
+    """Write a PNG with a circle, a square and a line, with places and colours by `seed`. Returns `path`."""
     random = np.random.Generator(np.random.Philox(seed))
     image = Image.new("RGB", size, _colour(random, bright=True))
     draw = ImageDraw.Draw(image)

@@ -40,8 +40,8 @@ tests:
         exp_alerts:
           - exp_labels: {{severity: warning, instance: a, repo: org/stuck, commit: "1"}}
             exp_annotations:
-              summary: nothing of org/stuck has come to a for 15 minutes
-              description: "'p2pmodel why org/stuck' says what it waits for."
+              summary: a has received no byte of org/stuck for 15 minutes
+              description: "'p2pmodel why org/stuck' shows what it waits for."
   - name: an engine that went, one that is up, and a model that none ever had
     interval: 1m
     input_series:
@@ -54,7 +54,7 @@ tests:
         alertname: P2PModelEngineGone
         exp_alerts:
           - exp_labels: {{severity: warning, instance: a, repo: r, commit: "1"}}
-            exp_annotations: {{summary: no engine on a has r up any more}}
+            exp_annotations: {{summary: no engine on a serves r any more}}
   - name: three nodes that each take it from the mirrors
     interval: 1m
     input_series:
@@ -70,7 +70,7 @@ tests:
           - exp_labels: {{severity: warning, repo: r, commit: "1"}}
             exp_annotations:
               summary: the nodes took 2 copies of r from the mirrors
-              description: Check that they have a coordinator in common, and that it has the torrent.
+              description: "Check that the nodes share a coordinator, and that it has the torrent."
   - name: mirrors of which one lied and all are out
     interval: 1m
     input_series:
@@ -82,7 +82,7 @@ tests:
         alertname: P2PModelNoMirrorLeft
         exp_alerts:
           - exp_labels: {{severity: critical, instance: a}}
-            exp_annotations: {{summary: no mirror can be asked by a}}
+            exp_annotations: {{summary: a has no usable mirror}}
       - eval_time: 1m
         alertname: P2PModelMirrorLied
         exp_alerts:
@@ -102,7 +102,7 @@ tests:
         alertname: P2PModelCacheFull
         exp_alerts:
           - exp_labels: {{severity: warning, instance: a}}
-            exp_annotations: {{summary: "a has 18.63GiB free, less than what is still to come"}}
+            exp_annotations: {{summary: "a has 18.63GiB free, less than its transfers need"}}
 """
 
 

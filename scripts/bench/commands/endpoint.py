@@ -1,7 +1,7 @@
 """`hf download` on a node, each time into an empty cache,
 
 direct   from a mirror
-shared   through the endpoint of the node's daemon, whose cache is empty too and shared with the client
+shared   through the endpoint of the node's daemon, with an empty cache that daemon and client share
 apart    the same, with a cache of the client's own
 
 in turn, `--runs` times, on each of these rigs:
@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--rigs", nargs="+", choices=("link", "open", "warm"), default=["link", "open", "warm"])
     add("--size-mb", type=float, default=256.0, help="size of the snapshot, shaped like a Qwen3-VL repository (256)")
-    add("--warm-mb", type=float, default=64.0, help="the same on the rig `warm`, whose hub is slow (64)")
+    add("--warm-mb", type=float, default=64.0, help="the same on the rig `warm`, with its slow hub (64)")
     add("--mbit", type=float, default=100.0, help="the mirror's link on the rig `link` (100)")
     add("--hub-mbit", type=float, default=20.0, help="the mirror's link on the rig `warm` (20)")
     add("--cluster-mbit", type=float, default=1000.0, help="the nodes' links on the rig `warm` (1000)")

@@ -94,7 +94,7 @@ class PieceTables:
         self.shows[nodes] = True
 
     def count_one(self, nodes: Ints, pieces: Ints) -> Flags:
-        """One more neighbour of each pair's node shows its piece. Returns the pairs whose node may request it."""
+        """One more neighbour of each pair's node shows its piece. Returns whether the node may request it."""
         codes = nodes * self.count + pieces
         flat = self._key.reshape(-1)
         np.add.at(flat, codes, np.uint16(_ONE))
