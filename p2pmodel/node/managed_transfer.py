@@ -26,7 +26,7 @@ from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
-from p2pmodel.store.listing import is_visible
+from p2pmodel.store.snapshot_list import is_visible
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 from p2pmodel.swarm.torrents import Metainfo, parse
 

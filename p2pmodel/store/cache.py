@@ -154,7 +154,7 @@ class RepoCache:
         return self.private / "partial" / f"{file.etag}.part"
 
     def mark_corrupt(self, file: ManifestFile) -> None:
-        """Clients may have read wrong bytes of `file`, and may come back for the rest. Blocks."""
+        """Clients may have read wrong bytes of `file`, and may request the rest later. Blocks."""
         self._corrupt.set(file)
 
     def recently_corrupt(self, file: ManifestFile) -> bool:

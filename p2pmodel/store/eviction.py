@@ -15,6 +15,7 @@ from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
+from p2pmodel.store.files.disk import files_below
 from p2pmodel.store.files.partial_file import remove_record
 from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob
@@ -106,7 +107,7 @@ def _remove(item: _Item) -> None:
 def _remove_links(repo: RepoCache, etag: str) -> None:
     for commit in repo.commits():
         snapshot = repo.snapshot(commit)
-        links = {entry: linked_blob(entry, repo.folder / "blobs") for entry in _files(snapshot)}
+        links = {entry: linked_blob(entry, repo.folder / "blobs") for entry in files_below(snapshot)}
         ours = [entry for entry, blob in links.items() if blob is not None and blob.name == etag]
         if ours and len(ours) == len(links):
             _remove_refs(repo, commit)
@@ -115,12 +116,6 @@ def _remove_links(repo: RepoCache, etag: str) -> None:
             _remove_empty(entry.parent, repo.folder / "snapshots")
         if not snapshot.is_dir():
             (repo.folder / "trees" / f"{commit}.json").unlink(missing_ok=True)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            yield Path(parent, name)
 
 
 def _remove_refs(repo: RepoCache, commit: str) -> None:

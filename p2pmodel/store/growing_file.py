@@ -188,7 +188,7 @@ class GrowingFileWriter:
 
 
 class GrowingFileReader:
-    """One client's view: `file` has the bytes, `ready` tells which of them may be read. A context closes it."""
+    """One client's view: `file` has the bytes, `ready` returns which of them may be read. A context closes it."""
 
     def __init__(self, growing: GrowingFile, file: BinaryIO, content: _Content | None, outcome: _Outcome) -> None:
         self.file = file

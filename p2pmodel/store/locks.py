@@ -61,7 +61,7 @@ class BlobLocks:
             return taken is not None
 
     def try_acquire_some(self, repo: RepoId, files: Iterable[ManifestFile]) -> list[ManifestFile]:
-        """Take the free locks; the files whose lock is taken now. Does not wait; after an error none is taken."""
+        """Take the free locks; returns their files. Does not wait; after an error none is taken."""
         taken: list[ManifestFile] = []
         with ExitStack() as undo:
             for file in files:

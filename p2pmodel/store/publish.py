@@ -39,7 +39,7 @@ async def blob_lock(repo: RepoCache, file: ManifestFile, *, patience: float = PA
 async def some_blob_locks(
     repo: RepoCache, files: Sequence[ManifestFile], *, patience: float = PATIENCE
 ) -> AsyncIterator[frozenset[ManifestFile]]:
-    """Hold the hub's locks of those `files` whose locks are free, at least of one. Raises Unavailable after `patience`
+    """Hold the hub's locks of the `files` with free locks, at least of one. Raises Unavailable after `patience`
     seconds without any. A waiting caller holds none, so no two wait for each other."""
     locks = repo.cache.locks
     deadline = time.monotonic() + patience
@@ -70,7 +70,7 @@ async def _take_free(repo: RepoCache, files: Sequence[ManifestFile]) -> list[Man
 
 @translated()
 def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience: float = PATIENCE) -> Path:
-    """Move `staged`, whose content the caller has verified, to its place among the blobs.
+    """Move `staged`, which the caller has verified, to its place among the blobs.
 
     An existing blob stays if it is verified. Any other file of that name is replaced, never written to: it may be a
     link into the hub's shared store. Raises Unavailable if another process holds the lock for `patience` seconds.
@@ -98,7 +98,7 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
 def publish_snapshot(
     repo: RepoCache, manifest: Manifest, files: Iterable[ManifestFile], refs: Sequence[str] = ()
 ) -> Path:
-    """Make `files` of `manifest`, whose blobs are in the cache, visible as a snapshot; returns its folder.
+    """Make `files` of `manifest` (their blobs are in the cache) visible as a snapshot; returns its folder.
 
     `files` may be a part of the manifest; the recorded tree lists all files, so that the hub's client detects missing
     ones. Every step is atomic, and a reader that follows a ref finds its snapshot.

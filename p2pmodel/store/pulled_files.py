@@ -19,6 +19,6 @@ def publish_pulled(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> N
 
 @translated()
 def add_to_snapshot(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
-    """Link `file`, whose blob is in the cache, into its snapshot, and point the refs of this commit at it."""
+    """Link `file`, which has its blob in the cache, into its snapshot, and point the refs of this commit at it."""
     if not (repo.snapshot(manifest.commit) / file.path).is_symlink():
         publish_snapshot(repo, manifest, [file], revisions_at(repo, manifest.commit))

@@ -3,16 +3,14 @@
 A reader never finds a part missing. A blob in the hub's shared store stays; only the link to it goes.
 """
 
-import os
 import shutil
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from pathlib import Path
 
 from p2pmodel.errors import NotFound
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.disk import files_below
 from p2pmodel.store.files.space import allocated
 from p2pmodel.store.manifests import linked_blob
 
@@ -47,14 +45,8 @@ def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = fro
 
 def _blobs_of(repo: RepoCache, commit: str) -> set[str]:
     """Etags that the snapshot links to."""
-    links = (linked_blob(path, repo.folder / "blobs") for path in _files(repo.snapshot(commit)))
+    links = (linked_blob(path, repo.folder / "blobs") for path in files_below(repo.snapshot(commit)))
     return {blob.name for blob in links if blob is not None}
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            yield Path(parent, name)
 
 
 def _remove_records(repo: RepoCache, commit: str) -> None:

@@ -102,13 +102,13 @@ def _plain(done: SyncResult) -> dict[str, object]:
         "before": done.before,
         "path": str(done.path),
         "size": done.manifest.total_size,
-        "from_mirrors": done.moved,
-        "from_cache": done.kept,
+        "from_mirrors": done.downloaded,
+        "from_cache": done.adopted,
         "seconds": round(done.seconds, 3),
     }
 
 
 def _words(done: SyncResult) -> str:
-    if done.before == done.manifest.commit and not done.moved:
+    if done.before == done.manifest.commit and not done.downloaded:
         return f"{done.ref} is unchanged ({done.manifest.commit[:12]})"
-    return f"{done.ref} is {done.manifest.commit[:12]} now: {human(done.moved)} downloaded in {done.seconds:.1f} s"
+    return f"{done.ref} is {done.manifest.commit[:12]} now: {human(done.downloaded)} downloaded in {done.seconds:.1f} s"

@@ -11,7 +11,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.sizes import human
 from p2pmodel.core.views import SnapshotView
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.listing import snapshots
+from p2pmodel.store.snapshot_list import snapshots
 
 
 @click.command()

@@ -11,7 +11,7 @@ LARGE = 16 * MIB
 
 
 def group_of(manifest: Manifest, file: ManifestFile) -> Selection:
-    """The files to download when `file` is requested: all small ones, or those whose names differ only in numbers.
+    """The files to download when `file` is requested: all small ones, or those with names that differ only in numbers.
 
     The groups of a manifest are disjoint and few: requests for all its files, one by one, make few selections.
     """

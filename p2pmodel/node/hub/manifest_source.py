@@ -1,4 +1,4 @@
-"""Manifests that a node does not hold: from a coordinator, whose torrent contains it, else from the mirrors."""
+"""Manifests that a node does not hold: from a coordinator, as part of the torrent, else from the mirrors."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Self

@@ -101,7 +101,7 @@ class PullThrough:
         return self.cache.repo(manifest.repo)
 
     def cache_hit(self, manifest: Manifest, file: ManifestFile) -> None:
-        """Link `file`, whose blob is in the cache, into the snapshot of `manifest`, and mark it as served. Blocks."""
+        """Link `file`, which is in the cache, into the snapshot of `manifest`, and mark it as served. Blocks."""
         repo = self.repo(manifest)
         add_to_snapshot(repo, manifest, file)
         repo.served.renew(file)

@@ -17,20 +17,20 @@ from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
-from p2pmodel.store.state.revisions import remember
+from p2pmodel.store.state.revisions import record_revision
 from p2pmodel.store.state.sync_log import SyncLog
 
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """One synchronised snapshot. `before`: the former commit of its revision in the cache. `moved`, `kept`: bytes."""
+    """One synchronised snapshot. `before`: the former commit of its revision. `downloaded`, `adopted`: bytes."""
 
     ref: Reference
     manifest: Manifest
     path: Path
     before: str | None
-    moved: int
-    kept: int
+    downloaded: int
+    adopted: int
     seconds: float
 
 
@@ -87,21 +87,21 @@ class MirrorSync:
             raise InvalidInput(f"this mirror does not admit {ref.repo}", hint="see --allow, --deny")
         began = time.monotonic()
         manifest = await origin.manifest(ref)
-        asked = time.time()
+        checked = time.time()
         repo = self._cache.repo(ref.repo)
         before = await asyncio.to_thread(repo.resolve, ref.revision)
         refs = () if ref.pinned else (ref.revision,)
         async with one_at_a_time(repo, manifest.commit, self._reporter):
             copy = MirrorCopy(origin, repo, manifest, self._reporter, log=self._log)
             done = await copy.run(manifest.files, refs)
-        await asyncio.to_thread(remember, repo, manifest, ref.revision, asked)
+        await asyncio.to_thread(record_revision, repo, manifest, ref.revision, checked)
         path = repo.snapshot(manifest.commit)
         return SyncResult(ref, manifest, path, before, done.from_mirrors, done.from_cache, time.monotonic() - began)
 
 
-def _summary(failures: Sequence[tuple[Reference, P2PModelError]], asked: int) -> P2PModelError:
+def _summary(failures: Sequence[tuple[Reference, P2PModelError]], total: int) -> P2PModelError:
     ref, first = failures[0]
-    if asked == 1:
+    if total == 1:
         return first
     kind = IntegrityError if isinstance(first, WrongBytes) else type(first)
-    return kind(f"{len(failures)} of {asked} were not synced; the first is {ref}: {first.what}", hint=first.hint)
+    return kind(f"{len(failures)} of {total} were not synced; the first is {ref}: {first.what}", hint=first.hint)

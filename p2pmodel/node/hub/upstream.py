@@ -21,7 +21,7 @@ from p2pmodel.core.single_flight import SingleFlight
 from p2pmodel.errors import IntegrityError, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.state.revisions import known_revision, remember
+from p2pmodel.store.state.revisions import known_revision, record_revision
 
 METADATA_TTL = 72 * 3600.0
 
@@ -81,23 +81,23 @@ class UpstreamRevisions:
 
     async def manifest(self, ref: Reference) -> Manifest:
         """The manifest of `ref`. Raises as `Origin.manifest` if the cache has no record of it."""
-        kept = self._known(ref.repo, ref.revision)
-        if kept is not None:
-            return kept
-        held = await asyncio.to_thread(self._held, ref)
-        if held is None:
+        known = self._known(ref.repo, ref.revision)
+        if known is not None:
+            return known
+        cached = await asyncio.to_thread(self._cached, ref)
+        if cached is None:
             return await self._request(ref)
-        if ref.pinned or 0 <= self._clock() - held.checked < self._ttl:
-            return held.manifest
+        if ref.pinned or 0 <= self._clock() - cached.checked < self._ttl:
+            return cached.manifest
         try:
             async with asyncio.timeout(STALE_AFTER):
                 return await self._request(ref)
         except TimeoutError:
-            return held.manifest
+            return cached.manifest
         except P2PModelError as error:
-            if not (isinstance(error, Unavailable | IntegrityError) or (held.own and isinstance(error, NotFound))):
+            if not (isinstance(error, Unavailable | IntegrityError) or (cached.own and isinstance(error, NotFound))):
                 raise
-            return held.manifest
+            return cached.manifest
 
     async def _request(self, ref: Reference) -> Manifest:
         error = self._failures.get(ref)
@@ -115,11 +115,11 @@ class UpstreamRevisions:
                 self._reporter.note(f"upstream has no answer for {ref}: {error}")
             raise
         self._failures.pop(ref, None)
-        await asyncio.to_thread(remember, self._cache.repo(ref.repo), manifest, ref.revision, self._clock())
+        await asyncio.to_thread(record_revision, self._cache.repo(ref.repo), manifest, ref.revision, self._clock())
         self._keep(manifest)
         return manifest
 
-    def _held(self, ref: Reference) -> _CachedRevision | None:
+    def _cached(self, ref: Reference) -> _CachedRevision | None:
         # The cache keeps an object for every repository requested of it: names invented by clients must not get there.
         if not (self._cache.root / ref.repo.cache_folder).is_dir():
             return None
@@ -127,17 +127,17 @@ class UpstreamRevisions:
         if ref.pinned:
             manifest = self._recorded(repo, ref.revision)
             return _CachedRevision(manifest, 0.0) if manifest else None
-        known = known_revision(repo, ref.revision)
-        commit = known.commit if known else repo.resolve(ref.revision)
+        record = known_revision(repo, ref.revision)
+        commit = record.commit if record else repo.resolve(ref.revision)
         manifest = self._recorded(repo, commit) if commit else None
         if manifest is None:
             return None
-        return _CachedRevision(manifest, known.checked if known else float("-inf"), own=known is None)
+        return _CachedRevision(manifest, record.checked if record else float("-inf"), own=record is None)
 
     def _recorded(self, repo: RepoCache, commit: str) -> Manifest | None:
-        kept = self._known(repo.repo, commit)
-        if kept is not None:
-            return kept
+        known = self._known(repo.repo, commit)
+        if known is not None:
+            return known
         manifest = repo.manifest(commit) if repo.listed_by_a_hub(commit) else None
         if manifest is not None:
             self._keep(manifest)

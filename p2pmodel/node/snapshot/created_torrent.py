@@ -47,9 +47,9 @@ async def create_torrent(
     manifest = await asyncio.to_thread(repo.manifest, commit) if commit else None
     if manifest is None:
         raise RevisionNotFound(f"{ref} is not in the cache {cache.root}", hint=f"run 'p2pmodel fetch {ref}' first")
-    shown = reporter or Reporter()
-    await _check(repo, manifest, shown)
-    built = await TorrentBuilder(repo, manifest, shown).build((format,), trackers=trackers, endpoints=endpoints)
+    progress = reporter or Reporter()
+    await _check(repo, manifest, progress)
+    built = await TorrentBuilder(repo, manifest, progress).build((format,), trackers=trackers, endpoints=endpoints)
     return CreatedTorrent(manifest, built[format])
 
 

@@ -95,16 +95,16 @@ def _inventory(
 
 
 def adopt(repo: RepoCache, files: Iterable[ManifestFile], on_bytes: Count = ignore) -> frozenset[str]:
-    """Etags of those `files` whose blobs are in the cache and right. Blocks; hashes on several threads."""
-    held: set[str] = set()
+    """Etags of the `files` that are in the cache and right. Blocks; hashes on several threads."""
+    right: set[str] = set()
 
     def examine(file: ManifestFile, count: Count) -> None:
         if adoptable(repo, file, count) is not None:
-            held.add(file.etag)
+            right.add(file.etag)
 
     distinct = {file.etag: file for file in files}
     in_parallel(sorted(distinct.values(), key=lambda file: -file.size), examine, default_jobs(), on_bytes)
-    return frozenset(held)
+    return frozenset(right)
 
 
 def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count) -> Path | None:

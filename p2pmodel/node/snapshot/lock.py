@@ -19,16 +19,16 @@ async def one_at_a_time(repo: RepoCache, commit: str, reporter: Reporter) -> Asy
     The wait has no limit of its own: the other process has one, and its end releases the lock.
     """
     path = await asyncio.to_thread(repo.staging(commit).lock_path)
-    told = False
+    reported = False
     while True:
         # Not in a thread: this does not wait, and a cancelled thread might take the lock and never release it.
         with translated():
             lock = take_lock(path)
         if lock is not None:
             break
-        if not told:
+        if not reported:
             reporter.note(f"another p2pmodel on this machine is fetching {repo.repo}; waiting for it")
-            told = True
+            reported = True
         reporter.progress(Progress("finding", waiting_for="the other p2pmodel process"))
         await asyncio.sleep(RETRY)
     try:

@@ -76,7 +76,7 @@ class MirrorCopy:
         self._resumed = 0
         self._pulled = 0
         self._shared = 0
-        """Bytes of files whose content came with another file."""
+        """Bytes of files with the content of another file."""
         self._sharing: defaultdict[str, list[str]] = defaultdict(list)
         """By etag, the paths of absent files."""
         self._rate = Rate()

@@ -37,7 +37,7 @@ from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
-from p2pmodel.store.listing import CachedSnapshot, snapshots
+from p2pmodel.store.snapshot_list import CachedSnapshot, snapshots
 from p2pmodel.swarm.torrents import parse
 
 LOOK_SECONDS = 1.0

@@ -9,7 +9,7 @@ from aiohttp import web
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.ranges import not_modified
-from p2pmodel.service.hub.published import PublishedSnapshot
+from p2pmodel.service.hub.published_snapshots import PublishedSnapshot
 
 ACCEL_FROM = 1 << 20
 """Bytes from which nginx sends a file. Smaller ones are sent from here, so that nginx can compress text."""

@@ -40,7 +40,7 @@ from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
 from p2pmodel.service.hub.errors import bearer, errors, guard, refusal
 from p2pmodel.service.hub.library import CacheLibrary, ContentSupply, Library, UpstreamLibrary
-from p2pmodel.service.hub.published import PublishedCache, PublishedSnapshot
+from p2pmodel.service.hub.published_snapshots import PublishedCache, PublishedSnapshot
 from p2pmodel.service.hub.sync_log_route import sync_log_route
 from p2pmodel.store.cache import HubCache
 

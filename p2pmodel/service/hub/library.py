@@ -19,7 +19,7 @@ from p2pmodel.errors import (
     RevisionNotFound,
     Unavailable,
 )
-from p2pmodel.service.hub.published import PublishedCache, PublishedSnapshot
+from p2pmodel.service.hub.published_snapshots import PublishedCache, PublishedSnapshot
 from p2pmodel.store.growing_file import GrowingFileReader
 
 _KEEP_SNAPSHOTS = 64

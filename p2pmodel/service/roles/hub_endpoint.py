@@ -25,7 +25,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import NodeLibrary
-from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.hub.relay import MirrorRelay
 from p2pmodel.store.state.withheld_models import WithheldModels
 

@@ -27,7 +27,7 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
-from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.store.cache import HubCache
 
 SOURCE = "/source"

@@ -15,7 +15,7 @@ from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
-from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.store.cache import HubCache
 
 

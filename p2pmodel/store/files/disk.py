@@ -45,7 +45,7 @@ def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) ->
 
 
 def link_atomic(path: Path, target: str, *, via: Path) -> None:
-    """Make `path`, whose folder exists, a symlink to `target` in one step; an existing entry is replaced."""
+    """Make `path`, in an existing folder, a symlink to `target` in one step; an existing entry is replaced."""
     try:
         path.symlink_to(target)
     except FileExistsError:
@@ -69,6 +69,13 @@ def names_in(folder: Path) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208 - names only: no Path object for each of thousands
     except FileNotFoundError:
         return []
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, at any depth."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            yield Path(parent, name)
 
 
 def sync(path: Path) -> None:

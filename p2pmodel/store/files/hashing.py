@@ -93,7 +93,7 @@ class StreamingHasher:
 @dataclass(frozen=True, slots=True)
 class SnapshotHashes:
     """`trees` by path, for every non-empty file; `etags` by path when contents were hashed too; `v1_pieces` the
-    concatenated SHA-1 piece hashes when asked for."""
+    concatenated SHA-1 piece hashes if requested."""
 
     trees: dict[str, FileTree]
     etags: dict[str, str] = field(default_factory=dict)
@@ -113,7 +113,7 @@ def hash_snapshot(
     """Hash whole files, in canonical order, on `jobs` threads.
 
     With `contents` the hub's hash of each file is computed in the same pass; it is sequential within a file, so a
-    single large file then uses one core. `v1` asks for SHA-1 pieces too, for which the files are read again
+    single large file then uses one core. `v1` requests SHA-1 pieces too, for which the files are read again
     (`on_bytes` counts both passes). Memory stays below a few MiB per job plus 32 bytes a piece.
     Raises IntegrityError for a file of the wrong size, and every exception of `on_bytes`: a caller stops it that way.
     """
@@ -167,7 +167,7 @@ def _hash_contents(
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """Pieces `first .. first + count - 1` of a file, whose hashes go into `layer`."""
+    """Pieces `first .. first + count - 1` of a file; their hashes go into `layer`."""
 
     file: ManifestFile
     path: Path

@@ -39,9 +39,9 @@ class RangeSet:
             return
         left = (self._starts[first], start)
         right = (end, self._ends[last - 1])
-        kept = [r for r in (left, right) if r[0] < r[1]]
-        self._starts[first:last] = [s for s, _ in kept]
-        self._ends[first:last] = [e for _, e in kept]
+        rest = [r for r in (left, right) if r[0] < r[1]]
+        self._starts[first:last] = [s for s, _ in rest]
+        self._ends[first:last] = [e for _, e in rest]
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """The ranges of [start, end) that are not in the set."""

@@ -42,7 +42,7 @@ def revisions_at(repo: RepoCache, commit: str) -> list[str]:
 
 
 @translated()
-def remember(repo: RepoCache, manifest: Manifest, revision: str, checked: float) -> None:
+def record_revision(repo: RepoCache, manifest: Manifest, revision: str, checked: float) -> None:
     """Record that upstream answered at `checked` that `revision` is the commit of `manifest`.
 
     The ref of the cache follows at once if its snapshot exists, else with the snapshot's first file.

@@ -1,4 +1,4 @@
-"""The journal of blobs whose hash was right, so that a restart need not hash them again."""
+"""The journal of blobs with the right hash, so that a restart need not hash them again."""
 
 import json
 import os

@@ -7,8 +7,8 @@ import pytest
 from p2pmodel.core.names import RepoId
 from p2pmodel.errors import NotFound
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.listing import is_visible, snapshots
 from p2pmodel.store.removal import remove_snapshot
+from p2pmodel.store.snapshot_list import is_visible, snapshots
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import CONTENTS, move_to_shared_store, publish, stage
 

@@ -59,12 +59,12 @@ async def test_only_what_changed_moves(job: Job) -> None:
     job.hub.snapshot = NEW
     await job.syncing().once([MAIN])
     first, second = job.done
-    assert (first.before, first.moved) == (None, OLD.manifest.total_size)
-    assert (second.before, second.moved, second.kept) == (OLD.commit, 200_000, 400_002)
+    assert (first.before, first.downloaded) == (None, OLD.manifest.total_size)
+    assert (second.before, second.downloaded, second.adopted) == (OLD.commit, 200_000, 400_002)
     repo = job.cache.repo(MAIN.repo)
     assert repo.resolve("main") == NEW.commit
     assert {p.name: p.read_bytes() for p in second.path.iterdir()} == NEW.contents
-    assert repo.snapshot(OLD.commit).is_dir(), "who reads the old snapshot may go on"
+    assert repo.snapshot(OLD.commit).is_dir(), "readers of the old snapshot go on"
 
 
 async def test_the_log_has_what_moved_and_nothing_else(job: Job) -> None:
@@ -91,7 +91,7 @@ async def test_unchanged_costs_one_question(job: Job) -> None:
     await job.syncing().once([MAIN])
     before = len(job.hub.requests)
     await job.syncing().once([MAIN])
-    assert job.done[1].moved == 0
+    assert job.done[1].downloaded == 0
     assert len(job.hub.requests) == before + 1
 
 

@@ -206,7 +206,7 @@ async def test_a_model_for_one_clients_token_is_for_this_client(machine: Machine
             at.assert_nowhere(BERTS)
         assert {request.token for request in hub.requests} == {"", ANNS, BERTS}
         assert {request.token for request in other.requests} == {""}
-        async with endpoint(machine) as at:  # offline, nobody can say who may
+        async with endpoint(machine) as at:  # offline, no mirror can check the token
             assert (await at.ask(MODEL, token=ANNS))[0] == 501
 
 

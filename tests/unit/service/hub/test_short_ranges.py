@@ -1,4 +1,4 @@
-"""Who waits for a file that is to come, and who is told to ask again."""
+"""Requests for files that are being downloaded: which wait, and which get "try again"."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -140,7 +140,7 @@ async def test_wrong_bytes_end_in_a_cut_connection_and_a_resumption_starts_anew(
         await edge.ask()
     edge.break_with()
     async with asyncio.timeout(10):
-        # Who asks while the pull is still coming to its end hears what came of it.
+        # A request before the end of the failing download gets its outcome.
         while (answer := await edge.ask(Range="bytes=1000000-"))[0] == 500:
             assert "wrong bytes" in answer[1]["X-Error-Message"]
     status, headers, body = answer

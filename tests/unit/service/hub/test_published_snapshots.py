@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.errors import RepoNotFound, RevisionNotFound
-from p2pmodel.service.hub.published import PublishedCache
+from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_layout import write_snapshot
 
@@ -35,7 +35,7 @@ def test_what_is_kept_is_told_without_the_disk(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pmodel.service.hub.published._KEEP_SNAPSHOTS", 3)
+    monkeypatch.setattr("p2pmodel.service.hub.published_snapshots._KEEP_SNAPSHOTS", 3)
     published = PublishedCache(HubCache(tmp_path), clock=lambda: 0.0)
     for n in range(5):
         write_snapshot(tmp_path, f"org/m{n}", {"a": b"1"})
