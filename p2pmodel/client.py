@@ -1,8 +1,7 @@
-"""The control API of a node's daemon, as its clients call it: over its unix socket, or over TCP, with the words of the
-domain.
+"""A client of the control API of a daemon, over its unix socket or over TCP, with the types of `core`.
 
-The daemon's errors come back as the errors they were. Every call is bounded, but for `watch`, which is bounded in
-silence: a daemon says something every few seconds.
+Errors of the daemon are raised with their original class. Every call has a timeout; `watch` has one for silence only,
+since the daemon sends something every few seconds.
 """
 
 import base64
@@ -28,20 +27,21 @@ T = TypeVar("T")
 
 CALL_SECONDS = 30.0
 START_SECONDS = 300.0
-"""To find out what a snapshot is: coordinators and mirrors are asked, each with its own bound."""
+"""Bound on the start of a transfer: it queries coordinators and mirrors, each with its own timeout."""
 SILENCE_SECONDS = 30.0
 MAX_EVENT = 1 << 20
+_RESUMES = "verified data is kept; the transfer resumes when the daemon runs again"
 
 
 class NoDaemon(Unavailable):
-    """Nobody listens at the socket."""
+    """No process listens at the socket or address."""
 
     code = "no_daemon"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A daemon's address over TCP, the token it asks for, and the TLS context to ask it with (None: the default)."""
+    """A daemon's URL over TCP, its token, and the TLS context for it (None: the default)."""
 
     url: str
     token: str | None = field(default=None, repr=False)
@@ -49,7 +49,7 @@ class Server:
 
 
 class Client:
-    """A connection to the daemon at `where`: its unix socket, or over TCP. `async with` opens and closes it."""
+    """A session with the daemon at `where`: a unix socket or a Server. `async with` opens and closes it."""
 
     def __init__(self, where: Path | Server) -> None:
         self._where = where
@@ -68,8 +68,8 @@ class Client:
         await self._session.close()
 
     async def node(self) -> NodeView:
-        """The daemon's node."""
-        return await self._ask(NodeView, "GET", "node")
+        """Version, cache and addresses of the node."""
+        return await self._call(NodeView, "GET", "node")
 
     async def start(
         self,
@@ -81,78 +81,80 @@ class Client:
         peers: Sequence[str] = (),
         priority: int | None = None,
     ) -> TransferView:
-        """Have a snapshot brought to the node. `target` is its name, a URL or magnet, or the bytes of a .torrent.
+        """Start a transfer. `target`: REPO[@REV], a URL, a magnet, or the bytes of a .torrent.
 
-        Returns once it is known which snapshot that is.
+        Returns once the target is resolved to a snapshot.
         """
         body: dict[str, Any] = (
             {"torrent": base64.b64encode(target).decode()} if isinstance(target, bytes) else {"target": target}
         )
         body |= {"revision": revision, "priority": priority}
         body |= {"include": list(include), "exclude": list(exclude), "peers": list(peers)}
-        return await self._ask(TransferView, "POST", "transfers", body=body, timeout=START_SECONDS)
+        return await self._call(TransferView, "POST", "transfers", body=body, timeout=START_SECONDS)
 
     async def transfers(self) -> tuple[TransferView, ...]:
         """All transfers, oldest first."""
-        return await self._ask(tuple[TransferView, ...], "GET", "transfers")
+        return await self._call(tuple[TransferView, ...], "GET", "transfers")
 
     async def transfer(self, ident: str) -> TransferView:
         """One transfer."""
-        return await self._ask(TransferView, "GET", f"transfers/{ident}")
+        return await self._call(TransferView, "GET", f"transfers/{ident}")
 
     async def why(self, ident: str) -> Diagnosis:
-        """What bounds it now; takes a second."""
-        return await self._ask(Diagnosis, "GET", f"transfers/{ident}/why")
+        """What limits the rate of a transfer now; takes a second."""
+        return await self._call(Diagnosis, "GET", f"transfers/{ident}/why")
 
     async def pause(self, ident: str) -> TransferView:
-        """Stop it until it is resumed."""
-        return await self._ask(TransferView, "POST", f"transfers/{ident}/pause")
+        """Stop downloading and seeding a transfer until it is resumed."""
+        return await self._call(TransferView, "POST", f"transfers/{ident}/pause")
 
     async def resume(self, ident: str) -> TransferView:
-        """Go on with it."""
-        return await self._ask(TransferView, "POST", f"transfers/{ident}/resume")
+        """Resume a transfer."""
+        return await self._call(TransferView, "POST", f"transfers/{ident}/resume")
 
     async def cancel(self, ident: str) -> TransferView:
-        """Forget it; its files stay."""
-        return await self._ask(TransferView, "POST", f"transfers/{ident}/cancel")
+        """Remove a transfer, but not its files."""
+        return await self._call(TransferView, "POST", f"transfers/{ident}/cancel")
 
     async def prioritise(self, ident: str, priority: int) -> TransferView:
-        """Let it go before those of lower priority."""
-        return await self._ask(TransferView, "PATCH", f"transfers/{ident}", body={"priority": priority})
+        """Set the queue priority of a transfer; higher first."""
+        return await self._call(TransferView, "PATCH", f"transfers/{ident}", body={"priority": priority})
 
     async def engine(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
-        """Say whether an inference engine has the model up, and for how many seconds to believe it (None: for good)."""
+        """Report whether an inference engine serves the model. `seconds`: expiry of the report (None: never)."""
         body = {"ready": ready, "seconds": seconds}
-        return await self._ask(TransferView, "PUT", f"transfers/{ident}/engine", body=body)
+        return await self._call(TransferView, "PUT", f"transfers/{ident}/engine", body=body)
 
     async def snapshots(self) -> tuple[SnapshotView, ...]:
-        """What the node's cache holds."""
-        return await self._ask(tuple[SnapshotView, ...], "GET", "snapshots")
+        """The snapshots in the node's cache."""
+        return await self._call(tuple[SnapshotView, ...], "GET", "snapshots")
 
     async def remove(self, ref: str) -> RemovedSnapshot:
-        """Take the snapshot that `ref`, as in REPO@REV, means out of the cache, and forget its transfer."""
-        return await self._ask(RemovedSnapshot, "DELETE", "snapshots", query={"ref": ref}, timeout=START_SECONDS)
+        """Remove the snapshot `ref` (REPO@REV) from the cache, and its transfer."""
+        return await self._call(RemovedSnapshot, "DELETE", "snapshots", query={"ref": ref}, timeout=START_SECONDS)
 
     async def peers(self) -> tuple[SwarmView, ...]:
-        """The peers of each transfer: how many, and the busiest."""
-        return await self._ask(tuple[SwarmView, ...], "GET", "peers")
+        """The number of peers of each transfer, and its busiest connections."""
+        return await self._call(tuple[SwarmView, ...], "GET", "peers")
 
     async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
-        """Whom a transfer exchanges bytes with, the busiest first."""
-        return await self._ask(tuple[PeerConnection, ...], "GET", f"transfers/{ident}/peers")
+        """The peer connections of a transfer, busiest first."""
+        return await self._call(tuple[PeerConnection, ...], "GET", f"transfers/{ident}/peers")
 
     async def limits(self) -> LimitsView:
-        """What the node exchanges with peers at most."""
-        return await self._ask(LimitsView, "GET", "limits")
+        """The rate limits for peers."""
+        return await self._call(LimitsView, "GET", "limits")
 
     async def limit(self, limits: RateLimits) -> LimitsView:
-        """Change it, until the daemon starts anew."""
-        return await self._ask(LimitsView, "PUT", "limits", body={"upload": limits.upload, "download": limits.download})
+        """Set the rate limits until the daemon restarts."""
+        return await self._call(
+            LimitsView, "PUT", "limits", body={"upload": limits.upload, "download": limits.download}
+        )
 
     async def watch(self, ident: str | None = None) -> AsyncIterator[TransferView | str]:
-        """The state of one transfer, or of all, now and at each change; the id of one that is gone.
+        """The view of one transfer, or of all, now and at each change; the id of a removed transfer.
 
-        Ends when the one is gone. Raises Unavailable when the daemon stops.
+        Ends when the one transfer is removed. Raises Unavailable when the daemon stops.
         """
         path = f"transfers/{ident}/events" if ident else "events"
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=SILENCE_SECONDS)
@@ -165,9 +167,9 @@ class Client:
                         return
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._lost(error) from None
-        raise Unavailable("the daemon has stopped", hint="what was verified is kept: it goes on when it runs again")
+        raise Unavailable("the daemon has stopped", hint=_RESUMES)
 
-    async def _ask(
+    async def _call(
         self,
         kind: type[T],
         method: str,
@@ -195,14 +197,16 @@ class Client:
     def _lost(self, error: Exception) -> P2PModelError:
         place = self._where if isinstance(self._where, Path) else self._where.url
         if isinstance(error, aiohttp.ClientSSLError):
-            return Unavailable(f"no TLS connection to {place}: {_tls_trouble(error)}", hint="see --ca-file")
+            return Unavailable(f"no TLS connection to {place}: {_tls_reason(error)}", hint="see --ca-file")
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
-            return AccessDenied(f"the daemon's socket {place} is another user's", hint="be that user, or do without")
+            return AccessDenied(
+                f"the daemon's socket {place} belongs to another user", hint="run as that user, or without the daemon"
+            )
         if isinstance(error, aiohttp.ClientConnectorError | FileNotFoundError):
             return NoDaemon(f"no daemon is running (looked for {place})", hint="start one with 'p2pmodel daemon'")
         if isinstance(error, TimeoutError):
             return Unavailable("the daemon does not answer", hint="see its log")
-        return Unavailable("the daemon has stopped", hint="what was verified is kept: it goes on when it runs again")
+        return Unavailable("the daemon has stopped", hint=_RESUMES)
 
 
 def _connector(where: Path | Server) -> aiohttp.BaseConnector:
@@ -216,10 +220,10 @@ def _credentials(where: Path | Server) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _tls_trouble(error: aiohttp.ClientSSLError) -> str:
+def _tls_reason(error: aiohttp.ClientSSLError) -> str:
     inner = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
-    said = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or inner
-    return str(said).replace("_", " ").lower()
+    reason = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or inner
+    return str(reason).replace("_", " ").lower()
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:
@@ -229,7 +233,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         plain = await response.json()
         code, message, hint = (str(plain[key]) for key in ("code", "message", "hint"))
     except (ValueError, KeyError, TypeError, aiohttp.ContentTypeError):
-        raise Unavailable(f"the daemon answered {response.status} without saying why") from None
+        raise Unavailable(f"the daemon answered HTTP {response.status} without a reason") from None
     raise restored(code, message, hint=hint)
 
 
@@ -238,8 +242,8 @@ def _decode(kind: type[T], data: bytes) -> T:
         return TypeAdapter(kind).validate_json(data)
     except ValidationError:
         raise Conflict(
-            f"the daemon says what this program does not understand: {printable(data[:60].decode(errors='replace'))}",
-            hint="restart the daemon, so that both are of one version",
+            f"the daemon sent an unknown response: {printable(data[:60].decode(errors='replace'))}",
+            hint="restart the daemon, so that both have the same version",
         ) from None
 
 

@@ -1,1 +1,1 @@
-"""aiohttp server plumbing shared by all HTTP services: listening, limits, access, errors, ranges, OpenAPI."""
+"""Parts of aiohttp servers that all HTTP services share: listening, limits, access, errors, ranges, OpenAPI."""

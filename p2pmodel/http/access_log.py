@@ -1,4 +1,4 @@
-"""The access log: one JSON object a line for each request served."""
+"""The access log: one JSON object a line for each request."""
 
 import json
 import time
@@ -12,14 +12,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 SENT = web.RequestKey("SENT", int)
-"""Where a handler that writes its own body keeps the number of body bytes sent so far."""
+"""Key of a request for the body bytes sent so far, set by handlers that write the body themselves."""
 
 
 class AccessLog:
-    """Appends to `path`; each line is written whole and at once, so that it can be read while the server runs.
+    """Appends to `path`; each line is written whole and at once, so the file can be read while the server runs.
 
     Keys: time (UTC, ISO 8601), method, path (decoded), target (path and query as on the wire), status (0 if the
-    connection ended before an answer), bytes (body bytes really sent), range (the Range header), client,
+    connection ended before a response), bytes (body bytes sent), range (the Range header), client,
     user_agent, seconds.
     """
 
@@ -28,11 +28,11 @@ class AccessLog:
         self._clock = clock
 
     def close(self) -> None:
-        """Close the file; nothing may be logged afterwards."""
+        """Close the file; do not log afterwards."""
         self._file.close()
 
     def middleware(self) -> Middleware:
-        """The middleware that logs; it must be the outermost, because it writes the response out itself."""
+        """The logging middleware. It must be the outermost one, because it writes the response itself."""
 
         @web.middleware
         async def log(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -55,14 +55,14 @@ class AccessLog:
         return log
 
     def _append(self, record: dict[str, Any]) -> None:
-        # On the event loop on purpose: one line into the page cache takes less than a hop to a thread.
-        # A full disk loses lines, not requests; what is still in the buffer is written with the next one.
+        # In the event loop on purpose: writing a line to the page cache takes less time than a switch to a thread.
+        # A full disk loses lines, not requests; the rest of the buffer is written with the next line.
         with suppress(OSError):
             self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
 
 
 async def _write_out(request: web.Request, response: web.StreamResponse) -> None:
-    """Send what aiohttp would send after the handler, so that it is known here whether it went out."""
+    """Send the response here instead of in aiohttp after the handler, so that a failure to send it is logged."""
     await response.prepare(request)
     await response.write_eof()
     if isinstance(response, web.Response) and isinstance(response.body, bytes) and request.method != "HEAD":

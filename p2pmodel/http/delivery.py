@@ -1,4 +1,4 @@
-"""How much of a response that was cut short reached the other side."""
+"""The bytes of an interrupted response that the client's kernel acknowledged."""
 
 import asyncio
 import socket
@@ -10,10 +10,10 @@ _OFFSET = 120
 
 
 class Delivery:
-    """Counts what the peer's kernel acknowledged of one response on `transport`, from before it is sent.
+    """Counts the acknowledged bytes of one response on `transport`; create it before the response is sent.
 
-    Needed because a cancelled or failed sendfile does not say how much of its chunk went out, and because what the
-    socket buffer still held when the client went away was never sent. `head` is the size of status line and headers.
+    Needed because a cancelled or failed sendfile does not return how much of its chunk it sent, and because the rest of
+    the socket buffer is lost when the client disconnects. `head` is the size of status line and headers.
     """
 
     def __init__(self, transport: asyncio.BaseTransport | None) -> None:
@@ -22,7 +22,7 @@ class Delivery:
         self.head = 0
 
     def body_bytes(self, otherwise: int) -> int:
-        """Body bytes acknowledged so far; `otherwise` where the kernel does not tell."""
+        """Body bytes acknowledged so far; `otherwise` if the kernel does not report them."""
         now = self._acknowledged()
         if now is None or self._before is None:
             return otherwise

@@ -1,6 +1,6 @@
-"""Server-sent events: the latest state of things, whenever it is another than the client has seen.
+"""Server-sent events: the latest state of each key whenever it differs from the one sent before.
 
-States in between are left out, so a slow client costs nothing and is never behind.
+States in between are skipped, so a slow client needs no buffer and is never behind.
 """
 
 import asyncio
@@ -14,32 +14,31 @@ from p2pmodel.core.version import Version
 from p2pmodel.errors import Unavailable
 
 HEARTBEAT = 5.0
-"""Seconds after which something is sent anyhow, to find out whether the client is still there."""
+"""Seconds of silence after which a comment is sent, to notice a disconnected client."""
 PAUSE = 0.1
-"""Seconds between two looks at least."""
+"""Seconds between two updates at least."""
 MOST = 100
-"""Streams at a time."""
+"""Bound on concurrent streams."""
 
 
 class EventStreams:
-    """The streams of one application. Each ends when its client goes, when there is nothing left to tell, or with
-    `close`."""
+    """The streams of one application. A stream ends when its client disconnects, its last key is gone, or `close`."""
 
     def __init__(self, version: Version) -> None:
         self._version = version
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(
-        self, request: web.Request, look: Callable[[], Mapping[str, object]], *, forever: bool
+        self, request: web.Request, states: Callable[[], Mapping[str, object]], *, forever: bool
     ) -> web.StreamResponse:
-        """Tell of every change in what `look` returns, by key: `event: state` with the value, `event: gone` with the
-        key. Unless `forever`, it ends when there is nothing more."""
+        """Stream every change in the mapping that `states` returns: `event: state` with the value, `event: gone` with
+        the key. Unless `forever`, the stream ends when the mapping is empty."""
         if len(self._tasks) >= MOST:
-            raise Unavailable(f"{MOST} others are watching already", hint="try again later")
+            raise Unavailable(f"there are {MOST} event streams already", hint="try again later")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         response.content_length = None
         await response.prepare(request)
-        task = asyncio.ensure_future(self._tell(response, look, forever=forever))
+        task = asyncio.ensure_future(self._send(response, states, forever=forever))
         self._tasks.add(task)
         try:
             with suppress(ClientConnectionResetError, ConnectionError):
@@ -52,17 +51,17 @@ class EventStreams:
         return response
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all streams."""
         for task in list(self._tasks):
             task.cancel()
 
-    async def _tell(
-        self, response: web.StreamResponse, look: Callable[[], Mapping[str, object]], *, forever: bool
+    async def _send(
+        self, response: web.StreamResponse, states: Callable[[], Mapping[str, object]], *, forever: bool
     ) -> None:
         seen: Mapping[str, object] = {}
         while True:
             version = self._version.value
-            now = look()
+            now = states()
             for key in seen.keys() - now.keys():
                 await response.write(_event("gone", key))
             for key, state in now.items():

@@ -1,4 +1,4 @@
-"""Answering GET and HEAD of a file: validators, one range, the kernel's sendfile, and an end to stalled clients."""
+"""Responses to GET and HEAD of a file: validators, one range, sendfile, and a timeout for stalled clients."""
 
 import asyncio
 import os
@@ -18,24 +18,24 @@ from p2pmodel.http.delivery import Delivery
 from p2pmodel.http.ranges import ByteRange, RangeNotSatisfiable, not_modified, parse_range, range_applies
 
 STALL = web.AppKey("STALL", float)
-"""Where an application keeps the seconds in which a client must take a chunk; then its connection is closed."""
+"""Key of an application for the seconds after which a connection closes whose client has not read a chunk."""
 
 FIRST_BYTE = 4.0
-"""Seconds to wait for a file that is arriving before its headers go out: hub clients wait 10, part of which has gone by
-until something of it can be seen."""
+"""Seconds to wait for the first byte of a growing file before the headers are sent. Hub clients wait 10 s in all, part
+of which is spent before the file is open."""
 
 _CHUNK = 4 << 20
 _COPY = 256 << 10
-_LOOK_EVERY = 1.0
+_CLIENT_CHECK_SECONDS = 1.0
 _ZEROS = bytes(_COPY)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is served: `size` bytes of `file` (zeros if None) under the validator `etag`, with more `headers`.
+    """The content of a response: `size` bytes of `file` (zeros if None) with the validator `etag` and `headers`.
 
-    `ready(offset)`, for a file that is still arriving, waits for that byte and says up to where the file may be read;
-    what it raises before the first byte becomes the answer. Without `ranges` every answer is the whole file.
+    `ready(offset)`, for a growing file, waits for that byte and returns the offset up to which the file can be read;
+    an error before the first byte becomes the response. Without `ranges` every response is the whole file.
     """
 
     size: int
@@ -47,10 +47,10 @@ class Content:
 
 
 async def answer(request: web.Request, content: Content, *, pace: Pace | None = None) -> web.StreamResponse:
-    """Serve `content` as `request` asks: 200, 206, 304 or 416 (RFC 9110). The caller closes the file.
+    """Answer `request` with `content`: 200, 206, 304 or 416 (RFC 9110). The caller closes the file.
 
-    `request[SENT]` is the number of body bytes sent, also when the client goes away; that raises nothing, the
-    connection is then closed. A body is never compressed.
+    `request[SENT]` is the number of body bytes sent, also if the client disconnects, which raises no error. A body is
+    never compressed.
     """
     accepted = "bytes" if content.ranges else "none"
     headers = {**content.headers, "ETag": f'"{content.etag}"', "Accept-Ranges": accepted}
@@ -76,19 +76,19 @@ async def answer(request: web.Request, content: Content, *, pace: Pace | None = 
 
 
 async def _first_byte(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> None:
-    """Give the file a moment, so that "there is no such thing" has its own status; then the headers go out."""
+    """Wait a bounded time for the first byte, so that a missing file gets its own status instead of a cut body."""
     with suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(FIRST_BYTE):
-            await _arrived(request, ready, offset)
+            await _readable(request, ready, offset)
 
 
-async def _arrived(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> int:
-    """What `ready` says, for as long as the client is there: the server does not tell us that it left."""
+async def _readable(request: web.Request, ready: Callable[[int], Awaitable[int]], offset: int) -> int:
+    """The result of `ready`. Polls for a disconnected client, which aiohttp does not report to a waiting handler."""
     while True:
         if request.transport is None or request.transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError("the client has disconnected")
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY):
+            async with asyncio.timeout(_CLIENT_CHECK_SECONDS):
                 return await ready(offset)
 
 
@@ -105,7 +105,7 @@ def _part(request: web.Request, content: Content) -> ByteRange | None:
 async def _send(
     request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
 ) -> None:
-    """Send headers and body; on a lost or stalled client, or a file that ends early, drop the connection."""
+    """Send headers and body. Abort the connection if the client is lost or stalled, or the file ends early."""
     request[SENT] = 0
     delivery = Delivery(request.transport)
     try:
@@ -115,7 +115,7 @@ async def _send(
             await _send_body(request, response, content, part, pace)
     except (ConnectionError, TimeoutError, _EndedEarly, P2PModelError):
         request[SENT] = delivery.body_bytes(request[SENT])
-        # The status is out already: a connection cut short is the only way left to say that the body is not whole.
+        # The status is sent already, so only an aborted connection shows that the body is incomplete.
         if request.transport is not None:
             request.transport.abort()
     except asyncio.CancelledError:
@@ -132,7 +132,7 @@ async def _send_body(
     send = partial(_send_zeros, request, response) if file is None else partial(_send_chunk, request, response, file)
     while offset < end:
         if offset >= limit and content.ready is not None:
-            limit = min(end, await _arrived(request, content.ready, offset))
+            limit = min(end, await _readable(request, content.ready, offset))
         count = min(limit - offset, _CHUNK)
         if pace is not None:
             count = min(count, pace.block)
@@ -148,14 +148,14 @@ class _EndedEarly(Exception):
 async def _send_chunk(
     request: web.Request, response: web.StreamResponse, file: BinaryIO, offset: int, count: int
 ) -> int:
-    """Send `count` bytes of `file` from `offset` through the kernel; the number sent is less only on a fallback."""
+    """Send `count` bytes of `file` from `offset` with sendfile; returns the number sent, less only on a fallback."""
     transport = request.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
+        raise ConnectionResetError("the client has disconnected")
     try:
         sent = await asyncio.get_running_loop().sendfile(transport, file, offset, count, fallback=False)
     except RuntimeError:
-        # SendfileNotAvailableError: the file system cannot, or the client is gone, which writing will tell.
+        # SendfileNotAvailableError: unsupported by the file system, or the client is gone; then writing raises.
         return await _copy_chunk(request, response, file, offset, min(count, _COPY))
     request[SENT] += sent
     if sent < count:

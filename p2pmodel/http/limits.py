@@ -1,4 +1,4 @@
-"""What one client may ask of the daemon over TCP: the limits of the settings, as connections and middlewares."""
+"""The `http` settings of the daemon as connection limits and middlewares."""
 
 import asyncio
 import math
@@ -16,11 +16,11 @@ from p2pmodel.http.connections import ConnectionLimits
 from p2pmodel.http.request_rates import RequestRates
 
 UNPACED = HttpSettings().unpaced
-"""For whom only time is limited."""
+"""Limits for local clients: only times are bounded."""
 
 
 def connections(http: HttpSettings) -> ConnectionLimits:
-    """Of connections; no more than leave room for the files that they are about."""
+    """The connection limits, at most a third of the open files, since each connection may need files too."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return ConnectionLimits(
         min(http.max_connections, max(1, files // 3)),
@@ -31,7 +31,7 @@ def connections(http: HttpSettings) -> ConnectionLimits:
 
 
 def rate(http: HttpSettings, *, clock: Callable[[], float] = time.monotonic) -> list[Middleware]:
-    """Of requests from one address: none if the settings have none, else a middleware that raises TooManyRequests."""
+    """The request rate limit for each address: a middleware that raises TooManyRequests, or none without a limit."""
     if not http.max_requests_per_second:
         return []
     rates = RequestRates(http.max_requests_per_second, clock)
@@ -47,8 +47,10 @@ def rate(http: HttpSettings, *, clock: Callable[[], float] = time.monotonic) -> 
 
 
 def body(seconds: float) -> Middleware:
-    """The middleware that has the body of a request read before its handler runs, in `seconds` at most. Raises
-    TooSlow, InvalidInput for what is no body, and HTTPRequestEntityTooLarge before it has read more than is allowed."""
+    """The middleware that reads the body of a request before its handler runs, within `seconds`.
+
+    Raises TooSlow, InvalidInput for a malformed body, and HTTPRequestEntityTooLarge before reading beyond the bound.
+    """
 
     @web.middleware
     async def read(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -69,4 +71,4 @@ async def _read(request: web.Request, seconds: float) -> None:
     except TimeoutError:
         raise TooSlow(f"the body of the request did not arrive within {seconds:g} s") from None
     except web.RequestPayloadError:
-        raise InvalidInput("the body of the request is not what its header says") from None
+        raise InvalidInput("the body of the request does not match its header") from None

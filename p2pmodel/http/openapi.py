@@ -1,4 +1,4 @@
-"""Routes with what a client must know of them: the application and its OpenAPI document are made of the same table."""
+"""Routes with their types and errors: one table is the source of the application and of its OpenAPI document."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -13,17 +13,17 @@ from p2pmodel.errors import P2PModelError
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _SCHEMAS = "#/components/schemas/{model}"
-_REFUSAL = {
+_ERROR = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in ("code", "message", "hint")},
     "required": ["code", "message", "hint"],
 }
-_OF_BODIES = {"408": "The body takes too long.", "413": "It is too large.", "415": "It is not JSON."}
+_BODY_ERRORS = {"408": "The body arrived too slowly.", "413": "The body is too large.", "415": "The body is not JSON."}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. `answer` is the type of its answer; `errors` what it raises besides what every route does."""
+    """One operation. `answer`: type of the response; `errors`: errors in addition to those of every route."""
 
     method: str
     path: str
@@ -34,23 +34,23 @@ class Route:
     query: Sequence[str] = ()
     errors: Sequence[type[P2PModelError]] = ()
     events: bool = False
-    """Whether it answers with server-sent events, each an `answer`."""
+    """Whether the response is a stream of server-sent events, each an `answer`."""
 
     @property
     def mutates(self) -> bool:
-        """Whether it changes anything."""
+        """Whether the operation changes state."""
         return self.method != "GET"
 
     @property
     def name(self) -> str:
-        """Its operation id."""
+        """The operation id."""
         return self.handler.__name__
 
 
 def document(
     routes: Iterable[Route], *, title: str, errors: Sequence[type[P2PModelError]], secured: bool
 ) -> dict[str, Any]:
-    """The OpenAPI document of `routes`, each of which may answer `errors` too; `secured`: all need the token."""
+    """The OpenAPI document of `routes`. `errors`: errors of every route; `secured`: every route needs the token."""
     table = list(routes)
     adapters: list[tuple[str, Any, TypeAdapter[Any]]] = []
     for route in table:
@@ -67,7 +67,7 @@ def document(
         "info": {"title": title, "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": shared.get("$defs", {}) | {"Refusal": _REFUSAL},
+            "schemas": shared.get("$defs", {}) | {"Error": _ERROR},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}] if secured else [{}],
@@ -79,12 +79,12 @@ def _operation(route: Route, schemas: dict[str, Any], errors: Sequence[type[P2PM
     answers: dict[str, Any] = {
         "200": {"description": route.summary, "content": {kind: {"schema": schemas[f"{route.name} answer"]}}}
     }
-    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    error_body = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for error in (*errors, *route.errors):
-        said = (error.__doc__ or error.__name__).partition("\n")[0]
-        answers.setdefault(str(error.http_status), {"description": said, "content": refusal})
-    for status, said in _OF_BODIES.items() if route.mutates else ():
-        answers.setdefault(status, {"description": said, "content": refusal})
+        description = (error.__doc__ or error.__name__).partition("\n")[0]
+        answers.setdefault(str(error.http_status), {"description": description, "content": error_body})
+    for status, description in _BODY_ERRORS.items() if route.mutates else ():
+        answers.setdefault(status, {"description": description, "content": error_body})
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": answers}
     inside = [{"name": n, "in": "path", "required": True} for n in _PARAMETER.findall(route.path)]
     asked = [{"name": name, "in": "query", "required": True} for name in route.query]

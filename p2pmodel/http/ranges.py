@@ -1,16 +1,16 @@
-"""HTTP byte ranges and validators, as a server reads them (RFC 9110, sections 13 and 14)."""
+"""HTTP byte ranges and validators on the server side (RFC 9110, sections 13 and 14)."""
 
 import re
 from dataclasses import dataclass
 
 _UNIT = re.compile(r"bytes[ \t]*=(.*)", re.IGNORECASE)
-# 19 digits cover every file size; longer numbers are nobody's honest request.
+# 19 digits cover every file size; longer numbers are ignored.
 _SPEC = re.compile(r"[ \t]*(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))[ \t]*")
 _ETAG = re.compile(r'"([^"]*)"')
 
 
 class RangeNotSatisfiable(ValueError):
-    """The range lies wholly behind the end of a file of `size` bytes: answered with 416."""
+    """The range starts behind the end of a file of `size` bytes; the response is 416."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the range lies behind the end of {size} bytes")
@@ -37,9 +37,9 @@ class ByteRange:
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """The one range that a Range header asks of a file of `size` bytes; None means the whole file.
+    """The single range in a Range header for a file of `size` bytes; None means the whole file.
 
-    None also for what RFC 9110 lets a server ignore: no header, another unit, malformed ranges, several ranges,
+    None also for all that a server may ignore by RFC 9110: no header, another unit, malformed ranges, several ranges,
     and a suffix of an empty file. Raises RangeNotSatisfiable.
     """
     unit = _UNIT.fullmatch(header or "")
@@ -73,7 +73,7 @@ def not_modified(if_none_match: str | None, etag: str) -> bool:
 
 
 def range_applies(if_range: str | None, etag: str) -> bool:
-    """Whether a Range is to be honoured: there is no If-Range header, or it names `etag` strongly.
+    """Whether a Range applies: there is no If-Range header, or it is `etag` as a strong validator.
 
     A date never applies: files here have no modification time.
     """

@@ -1,4 +1,4 @@
-"""How often somebody may ask: so many requests a second in the long run, and a burst of two seconds' worth at once."""
+"""A request rate limit for each key: a long-term rate, with a burst of two seconds' worth of requests."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,10 @@ _ROUNDING = 1e-9
 
 
 class RequestRates:
-    """`rate` requests a second for each key (a virtual-scheduling leaky bucket: one number a key). `most` keys are
-    remembered, those that asked last; who is forgotten starts anew."""
+    """`rate` requests a second for each key (a virtual-scheduling leaky bucket: one number a key).
+
+    Holds the `most` keys that were used last; a dropped key starts again with a full burst.
+    """
 
     def __init__(self, rate: float, clock: Callable[[], float], *, most: int = 10_000) -> None:
         self._interval = 1 / rate
@@ -18,7 +20,7 @@ class RequestRates:
         self._paid_until: LRUCache[str, float] = LRUCache(most)
 
     def ask(self, key: str) -> float:
-        """Seconds until `key` may ask again; 0 if it may now, and then this request counts."""
+        """Seconds until the next request of `key` is admitted; 0 if it is admitted now, and then it is counted."""
         now = self._clock()
         behind = max(self._paid_until.get(key, now) - now, 0.0)
         wait = behind + self._interval - BURST_SECONDS

@@ -1,4 +1,4 @@
-"""How many bytes of files an application has sent."""
+"""The body bytes that an application has sent, by snapshot."""
 
 from collections import Counter
 
@@ -9,22 +9,22 @@ from p2pmodel.http.access_log import SENT
 
 
 class SentBytes:
-    """Counts what goes out in answers, once each has ended."""
+    """Counts the body bytes of each response when the response ends."""
 
     def __init__(self) -> None:
         self._by_snapshot: Counter[tuple[str, str]] = Counter()
 
     @property
     def bytes(self) -> int:
-        """All of them."""
+        """The total."""
         return self._by_snapshot.total()
 
     def of(self, repo: str, revision: str) -> int:
-        """Those that were asked for by that name."""
+        """The bytes for requests with this repository and revision in the path."""
         return self._by_snapshot[repo, revision]
 
     def middleware(self) -> Middleware:
-        """The middleware that counts."""
+        """The counting middleware."""
 
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:

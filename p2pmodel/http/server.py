@@ -1,4 +1,4 @@
-"""Serving an aiohttp application on an address: what may be exposed, what binding can say, a bounded end."""
+"""aiohttp applications on a TCP address or unix socket: exposure check, errors of binding, bounded shutdown."""
 
 import errno
 import socket
@@ -15,29 +15,29 @@ from p2pmodel.http.connections import ConnectionLimits, LimitedServer
 from p2pmodel.os_errors import translate
 
 MAX_BODY = 4 << 20
-"""Largest request body in bytes that an application should accept (`web.Application(client_max_size=MAX_BODY)`)."""
+"""Bound on a request body in bytes, for `web.Application(client_max_size=MAX_BODY)`."""
 
 MAX_HEADER = 8190
-"""Longest request line and longest header field in bytes."""
+"""Bound on the request line and on a header field in bytes."""
 
 
 def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: bool | None = False) -> None:
-    """Raise InvalidInput if others could reach `address` without a token and nobody said that they may.
+    """Raise InvalidInput if other machines could reach `address` without a token and the user has not allowed that.
 
-    `protected` is whether the application asks for a token; `insecure_public` the user's explicit word
-    (None: which does not count here).
+    `protected`: the application requires a token; `insecure_public`: the user has given --insecure-public (None: the
+    verb has no such option).
     """
     if not (address.loopback or protected or insecure_public):
         raise InvalidInput(
-            f"listening on {address} would serve everyone who can reach it",
-            hint="set a token, listen on 127.0.0.1, or say --insecure-public"
+            f"{address} is reachable from other machines, and no token is set",
+            hint="set a token, listen on 127.0.0.1, or give --insecure-public"
             if insecure_public is not None
             else "set a token, or listen on 127.0.0.1",
         )
 
 
-ANY_NUMBER = ConnectionLimits()
-"""Whoever can connect, as often as he likes, but nobody who stands in the door."""
+NO_LIMITS = ConnectionLimits()
+"""No connection limits; only the timeouts apply."""
 
 
 @asynccontextmanager
@@ -47,14 +47,13 @@ async def serving(
     port: int,
     *,
     grace: float = 2.0,
-    limits: ConnectionLimits = ANY_NUMBER,
+    limits: ConnectionLimits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
-    """Serve `app` for as long as the context lasts; yields the base URL actually bound, as `http://127.0.0.1:8090`.
+    """Serve `app` while the context lasts; yields the base URL of the bound address, as `http://127.0.0.1:8090`.
 
-    At the end running requests get `grace` seconds to finish, then they are cancelled and their connections
-    closed: leaving takes at most about three times `grace`, whatever clients do. Raises LocalResource if the
-    address cannot be bound.
+    At the end running requests get `grace` seconds to finish; then they are cancelled and their connections closed.
+    The shutdown takes at most about three times `grace`. Raises LocalResource if the address cannot be bound.
     """
     runner = _Runner(app, grace, limits, tls)
     await runner.setup()
@@ -71,11 +70,11 @@ async def serving(
 
 @asynccontextmanager
 async def serving_unix(
-    app: web.Application, path: Path, *, grace: float = 2.0, limits: ConnectionLimits = ANY_NUMBER
+    app: web.Application, path: Path, *, grace: float = 2.0, limits: ConnectionLimits = NO_LIMITS
 ) -> AsyncIterator[None]:
-    """As `serving`, on the unix socket `path`, which this user alone may connect to. Its folder is made if missing.
+    """As `serving`, on the unix socket `path` of mode 0600. Creates its directory if missing.
 
-    A socket that nobody listens on any more is replaced. Raises LocalResource if somebody does, or it cannot be made.
+    A stale socket is replaced. Raises LocalResource if a process listens on it, or it cannot be created.
     """
     runner = _Runner(app, grace, limits)
     await runner.setup()
@@ -91,7 +90,7 @@ async def serving_unix(
 
 
 def check_not_running(path: Path) -> None:
-    """Raise LocalResource if somebody listens on the unix socket `path`."""
+    """Raise LocalResource if a process listens on the unix socket `path`."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.settimeout(1.0)
@@ -118,7 +117,7 @@ def _unix_listener(path: Path) -> socket.socket:
         if path.is_socket():
             path.unlink()
         listener.bind(str(path))
-        # Before it listens: nobody can have connected meanwhile.
+        # Before listening: no client can have connected yet.
         path.chmod(0o600)
     except OSError as error:
         listener.close()
@@ -130,13 +129,15 @@ def _socket_error(error: OSError, path: Path) -> Exception:
     if "AF_UNIX path too long" in str(error):
         return LocalResource(f"the path of the socket is too long: {path}", hint="set a shorter daemon.socket")
     if error.errno in (errno.EADDRINUSE, errno.ENOTSOCK):
-        return LocalResource(f"{path} is in the way of the socket", hint="remove it, or set another daemon.socket")
+        return LocalResource(
+            f"{path} exists and is not a socket of a daemon", hint="remove it, or set another daemon.socket"
+        )
     error.filename = str(path)
     return translate(error)
 
 
 class _Runner(web.AppRunner):
-    """Serves an application with our own server."""
+    """Runs an application on a LimitedServer."""
 
     def __init__(
         self, app: web.Application, grace: float, limits: ConnectionLimits, tls: ssl.SSLContext | None = None

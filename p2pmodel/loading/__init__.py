@@ -1,1 +1,1 @@
-"""Snapshots onto the device with transformers. The only room that imports torch or transformers."""
+"""Loading of snapshots onto a device with transformers. The only package that imports torch or transformers."""

@@ -1,4 +1,4 @@
-"""One question to a loaded model, answered as a stream of text."""
+"""The answer of a loaded model to one prompt, as a stream of text."""
 
 import copy
 import time
@@ -20,14 +20,14 @@ from p2pmodel.loading.think_tags import OPEN, ThinkingSplitter
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """What the model said. `thinking` is the reasoning of a Thinking model, without its tags."""
+    """The output of the model. `thinking` is the reasoning of a Thinking model, without its tags."""
 
     text: str
     thinking: str
     tokens: int
     """Generated tokens, the end-of-text token included."""
     finished: bool
-    """False when `max_new_tokens` cut it off."""
+    """False if `max_new_tokens` ended the output."""
     first_token_seconds: float
     """From the call to the first generated token: preprocessing and prefill."""
     seconds: float
@@ -41,15 +41,15 @@ def answer(
     max_new_tokens: int = 256,
     on_text: Callable[[bool, str], None] = lambda _thinking, _text: None,
 ) -> ChatAnswer:
-    """Ask `prompt` about `image` (or without one) and return the whole answer.
+    """Answer `prompt`, optionally about `image`, and return the whole answer.
 
     Decoding is greedy, so the same model, prompt and image give the same answer. `on_text(is_thinking, text)` is
-    called in this thread as text becomes certain; what it raises (or a KeyboardInterrupt) stops the generation
-    within one token. Raises InvalidInput for a prompt or image the model cannot take, LocalResource when memory
-    runs out.
+    called in this thread with text that later tokens cannot change; an exception in it (or a KeyboardInterrupt) stops
+    the generation within one token. Raises InvalidInput for a prompt or image that the model does not support,
+    LocalResource if memory runs out.
     """
     if max_new_tokens < 1:
-        raise InvalidInput(f"max_new_tokens is {max_new_tokens}, but at least one token must be allowed")
+        raise InvalidInput(f"max_new_tokens is {max_new_tokens}", hint="allow at least one token")
     started = time.perf_counter()
     inputs = _inputs(loaded, prompt, image)
     tokenizer = getattr(loaded.processor, "tokenizer", loaded.processor)
@@ -64,8 +64,8 @@ def answer(
         )
     tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
     return ChatAnswer(
-        text=sink.said(thinking=False).rstrip(),
-        thinking=sink.said(thinking=True).rstrip(),
+        text=sink.joined(thinking=False).rstrip(),
+        thinking=sink.joined(thinking=True).rstrip(),
         tokens=len(tokens),
         finished=bool(tokens) and tokens[-1] in _ends(loaded.model.generation_config),
         first_token_seconds=clock.first - started,
@@ -74,11 +74,11 @@ def answer(
 
 
 def _inputs(loaded: LoadedModel, prompt: str, image: Path | None) -> Any:
-    """Tensors on the model's device: input_ids [1, tokens] and, with an image, its pixels."""
+    """Tensors on the model's device: input_ids [1, tokens] and, with an image, its pixel values."""
     if not loaded.model.can_generate():
         raise InvalidInput(f"{loaded.architecture} does not generate text", hint="load it without a prompt")
     if image is not None and not takes_images(loaded.processor):
-        raise InvalidInput(f"an image was given, but {loaded.architecture} takes text only", hint="leave --image out")
+        raise InvalidInput(f"an image was given, but {loaded.architecture} takes text only", hint="leave out --image")
     picture = None if image is None else open_image(image)
     with translated("preparing the prompt"):
         return _encode(loaded.processor, prompt, picture).to(loaded.device)
@@ -87,7 +87,7 @@ def _inputs(loaded: LoadedModel, prompt: str, image: Path | None) -> Any:
 def _encode(processor: Any, prompt: str, picture: Any) -> Any:
     if not processor.chat_template:
         if picture is not None:
-            raise InvalidInput("this model has no chat template to place an image in", hint="leave --image out")
+            raise InvalidInput("this model has no chat template for an image", hint="leave out --image")
         return processor(text=prompt, return_tensors="pt")
     content: Any = prompt
     if takes_images(processor):
@@ -111,7 +111,7 @@ def _greedy(config: Any, max_new_tokens: int) -> Any:
     """The model's own generation config with the most likely token at every step."""
     greedy = copy.deepcopy(config)
     greedy.update(do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, max_length=None)
-    # The library's neutral values: what is None here, generate() would fill in from the model's config again.
+    # The library's neutral values: generate() replaces None by the values of the model's config.
     greedy.update(temperature=1.0, top_p=1.0, top_k=50, min_p=None, typical_p=1.0)
     return greedy
 
@@ -123,7 +123,7 @@ def _ends(config: Any) -> list[int]:
 
 @dataclass(slots=True)
 class _ChatText:
-    """Takes the text as it is decoded and keeps what was thought and what was said."""
+    """Collects the decoded text as parts of reasoning and of answer."""
 
     splitter: ThinkingSplitter
     on_text: Callable[[bool, str], None]
@@ -134,7 +134,7 @@ class _ChatText:
         if last:
             self._pass_on(list(self.splitter.close()))
 
-    def said(self, *, thinking: bool) -> str:
+    def joined(self, *, thinking: bool) -> str:
         return "".join(text for is_thinking, text in self.parts if is_thinking is thinking)
 
     def _pass_on(self, parts: list[tuple[bool, str]]) -> None:
@@ -144,7 +144,7 @@ class _ChatText:
 
 
 class _Streamer(transformers.TextStreamer):
-    """Gives `sink` each piece of text that later tokens cannot change."""
+    """Passes text that later tokens cannot change to `sink`."""
 
     def __init__(self, tokenizer: Any, sink: _ChatText) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -155,7 +155,7 @@ class _Streamer(transformers.TextStreamer):
 
 
 class _TokenClock(transformers.StoppingCriteria):
-    """Called after every token: notes when the first one came, never stops anything."""
+    """Called after every token: records the time of the first one, and never stops the generation."""
 
     def __init__(self) -> None:
         self.first = 0.0

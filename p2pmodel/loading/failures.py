@@ -1,4 +1,4 @@
-"""Translation of what torch, transformers, safetensors and pillow raise into the error tree."""
+"""Translation of the exceptions of torch, transformers, safetensors and pillow into the error tree."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,26 +17,26 @@ _MEANINGS: tuple[tuple[type[Exception], type[P2PModelError], str], ...] = (
         OSError,
         IntegrityError,
         "",
-    ),  # without errno: a library's way to say that a file is absent or not what it should be
-    (ImportError, LocalResource, "pip install what is missing"),
+    ),  # without errno: libraries raise it for a missing or malformed file
+    (ImportError, LocalResource, "install the missing package with pip"),
     (RuntimeError, P2PModelError, ""),
     (Exception, InvalidInput, ""),
 )
-"""The first that fits counts."""
+"""Exception class, error class and hint; the first match applies."""
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Run the body of `with`; what its libraries raise comes out as one line starting with `doing`.
+    """Raise exceptions of the body as errors of the error tree, with a one-line message that starts with `doing`.
 
-    Broad on purpose: tokenizers raises Exception itself, and transformers lets through the classes of jinja2, of the
-    hub's strict dataclasses and of whatever a model's processor is made of.
+    Catches Exception on purpose: tokenizers raises plain Exception, and transformers passes on the exceptions of
+    jinja2, of huggingface_hub's strict dataclasses and of the libraries of a model's processor.
     """
     try:
         yield
-    except (P2PModelError, BrokenPipeError):  # a reader of our output that went away is nobody's failure here
+    except (P2PModelError, BrokenPipeError):  # a closed stdout is not a failure of the libraries
         raise
-    except Exception as error:
+    except Exception as error:  # the exception classes of the libraries are not documented (see above)
         raise _meaning(doing, error) from error
 
 
@@ -56,6 +56,6 @@ def _no_memory(doing: str, where: str, instead: str) -> LocalResource:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a library's message that says anything."""
+    """The first non-empty line of a library's message."""
     lines = (line.strip() for line in str(error).splitlines())
     return printable(next((line for line in lines if line), type(error).__name__), limit=240)

@@ -1,4 +1,4 @@
-"""An image file as the models' own loaders would open it."""
+"""Image files for a prompt, decoded as the models' own loaders decode them."""
 
 import warnings
 from pathlib import Path
@@ -9,14 +9,14 @@ from p2pmodel.errors import InvalidInput
 
 
 def open_image(path: Path) -> Image.Image:
-    """The picture in `path`: upright as its EXIF says, RGB, fully read. Raises InvalidInput."""
+    """The image in `path`: rotated by its EXIF orientation, RGB, fully decoded. Raises InvalidInput."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
-        raise InvalidInput(f"there is no image {path}") from None
+        raise InvalidInput(f"there is no image {path}", hint="check the path") from None
     except UnidentifiedImageError:
         raise InvalidInput(f"{path} is not an image that pillow can read", hint="use PNG, JPEG or WebP") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -1,4 +1,4 @@
-"""A snapshot's weights onto a device, exactly as `from_pretrained` of its own class puts them there."""
+"""The model of a snapshot on a device, loaded by `from_pretrained` of its own class."""
 
 import json
 import time
@@ -17,12 +17,12 @@ from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.processor import processor_for
 
 _INDEX = "model.safetensors.index.json"
-_FETCH_AGAIN = "run 'p2pmodel fetch' again without --include or --exclude: it resumes"
+_FETCH_AGAIN = "run 'p2pmodel fetch' again without --include and --exclude; it resumes"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to answer. `processor` is the processor, or the tokenizer of a model that takes text only."""
+    """A model on a device. `processor` is its processor, or the tokenizer of a text-only model."""
 
     model: Any
     processor: Any
@@ -30,7 +30,7 @@ class LoadedModel:
     seconds: float
     """From the call of `load` to weights on the device."""
     weight_bytes: int
-    """Bytes of all parameters, tied ones once."""
+    """Bytes of all parameters; tied parameters count once."""
 
     @property
     def architecture(self) -> str:
@@ -38,11 +38,11 @@ class LoadedModel:
 
 
 def load(snapshot: Path, *, device: str | None = None) -> LoadedModel:
-    """Load the model in the directory `snapshot`; never asks the network and never runs code from the snapshot.
+    """Load the model in the directory `snapshot`, without network access and without running code of the snapshot.
 
-    `device` is `cpu`, `cuda` or `cuda:N`; None takes the GPU when there is one. Raises EntryNotFound when files are
-    missing, IntegrityError when they are damaged, InvalidInput for a model this transformers cannot build, and
-    LocalResource when the device or its memory is not there.
+    `device` is `cpu`, `cuda` or `cuda:N`; None: the GPU if there is one. Raises EntryNotFound if files are missing,
+    IntegrityError if they are damaged, InvalidInput for an architecture that this transformers lacks, and
+    LocalResource if the device or its memory is not available.
     """
     place = _device(device)
     started = time.perf_counter()
@@ -74,13 +74,13 @@ def _device(wanted: str | None) -> str:
     check_device_name(wanted)
     kind, _, index = wanted.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise LocalResource(f"there is no device {wanted} here", hint="use --device cpu, or check nvidia-smi")
+        raise LocalResource(f"this machine has no device {wanted}", hint="use --device cpu, or check nvidia-smi")
     return wanted
 
 
 def _config(snapshot: Path) -> Any:
     if not (snapshot / "config.json").is_file():
-        raise EntryNotFound(f"{snapshot} has no config.json", hint="it is not a transformers model, or not complete")
+        raise EntryNotFound(f"{snapshot} has no config.json", hint="check that it is a complete transformers model")
     with translated(f"reading {snapshot / 'config.json'}"):
         return transformers.AutoConfig.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
 
@@ -91,13 +91,13 @@ def _class(config: Any) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise InvalidInput(
             f"transformers {transformers.__version__} has no architecture '{printable(name)}'",
-            hint="a newer transformers may; code inside the repository is never run",
+            hint="try a newer transformers; code inside the repository is never run",
         )
     return cls
 
 
 def _check_complete(snapshot: Path) -> None:
-    """Every shard the index names is there; transformers would say so too, in many lines."""
+    """Raise EntryNotFound unless every shard of the index exists; transformers reports that in many lines."""
     index = snapshot / _INDEX
     if not index.is_file():
         if not any(path.is_file() for suffix in ("safetensors", "bin") for path in snapshot.glob(f"*.{suffix}")):
@@ -112,11 +112,11 @@ def _check_complete(snapshot: Path) -> None:
 
 
 def _check_filled(snapshot: Path, report: Mapping[str, Any]) -> None:
-    """transformers leaves tensors that the shards lack, or hold in another shape, at random values and only warns."""
+    """Raise IntegrityError if tensors are missing or have another shape: transformers leaves them random and warns."""
     shapes = {key[0] if isinstance(key, tuple) else str(key) for key in report["mismatched_keys"]}
     for wrong, what in ((set(report["missing_keys"]), "lack"), (shapes, "have another shape for")):
         if wrong:
             raise IntegrityError(
                 f"the weights in {snapshot} {what} {len(wrong)} tensors, {min(wrong)} for one",
-                hint="config.json, the index and the shards disagree: check them with 'p2pmodel verify'",
+                hint="config.json, the index and the shards differ; check them with 'p2pmodel verify'",
             )

@@ -1,4 +1,4 @@
-"""The optional libraries of this room: imported on demand, in silence, with one line when they are missing."""
+"""The optional libraries of this package: imported on demand, without log output, with one-line errors."""
 
 import importlib
 import importlib.util
@@ -21,16 +21,16 @@ def check_installed() -> None:
 
 
 def check_device_name(device: str) -> None:
-    """Raise InvalidInput unless `device` names one that a model can be loaded onto, here or elsewhere."""
+    """Raise InvalidInput unless `device` is a valid device name, whether or not this machine has it."""
     if _DEVICE.fullmatch(device) is None:
-        raise InvalidInput(f"'{printable(device)}' is not a device to load onto", hint="use cpu, cuda or cuda:N")
+        raise InvalidInput(f"'{printable(device)}' is not a device name", hint="use cpu, cuda or cuda:N")
 
 
 def require() -> None:
-    """Import what loading needs; call it before importing any other module of this room.
+    """Import the libraries; call it before importing any other module of this package.
 
-    Raises LocalResource when a library is missing or does not import here. torchvision is not needed, but an
-    installed one that does not fit its torch breaks transformers from inside, so it is tried too.
+    Raises LocalResource if a library is missing or fails to import. torchvision is not needed, but an installed one
+    that does not match torch breaks transformers, so its import is tried too.
     """
     for name in _LIBRARIES:
         _import(name, hint=_INSTALL)
@@ -51,6 +51,6 @@ def _import(name: str, *, hint: str) -> None:
 
 
 def _silence(logging: ModuleType) -> None:
-    """stderr belongs to our own progress and errors."""
+    """Turn off the log output of transformers: stderr carries our own progress and errors only."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""What turns a prompt and an image into the model's inputs."""
+"""The processor or tokenizer of a model, which turns a prompt and an image into its inputs."""
 
 import importlib.util
 import json
@@ -11,10 +11,10 @@ _QWEN3_VL = "Qwen3VLProcessor"
 
 
 class ImageQwen3VLProcessor(transformers.Qwen3VLProcessor):
-    """Qwen3-VL's processor without its video half, which alone needs torchvision: same token ids, same pixels."""
+    """Qwen3-VL's processor without video, the only part that needs torchvision. Same token ids, same pixel values."""
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
-        # The constructor in between insists on a video processor, so what it sets is set here.
+        # Qwen3VLProcessor's constructor requires a video processor, so its attributes are set here instead.
         for attribute, token in (
             ("image_token", "<|image_pad|>"),
             ("video_token", "<|video_pad|>"),
@@ -28,7 +28,7 @@ class ImageQwen3VLProcessor(transformers.Qwen3VLProcessor):
 
 
 def processor_for(snapshot: Path) -> Any:
-    """The processor of the model in `snapshot`, or its tokenizer when it takes text only."""
+    """The processor of the model in `snapshot`, or its tokenizer for a text-only model."""
     declared = _declared(snapshot)
     if declared is None:
         return transformers.AutoTokenizer.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
@@ -43,7 +43,7 @@ def takes_images(processor: Any) -> bool:
 
 
 def _declared(snapshot: Path) -> str | None:
-    """The processor class the snapshot names, '' when it has a processor of no name, None when it has none."""
+    """The processor class in the snapshot's config, '' for a processor without a class name, None for no processor."""
     found = None
     for name in ("processor_config.json", "preprocessor_config.json"):
         path = snapshot / name

@@ -1,4 +1,4 @@
-"""The reasoning of Thinking models told apart from their answer, in a stream of text of any chunking."""
+"""The split of a Thinking model's text stream into reasoning and answer by its tags, for any chunking."""
 
 from collections.abc import Iterator
 
@@ -7,21 +7,21 @@ CLOSE = "</think>"
 
 
 class ThinkingSplitter:
-    """Feed it the model's text; it gives back (is_thinking, text) parts and never a tag.
+    """Splits fed text into (is_thinking, text) parts without the tags.
 
-    The chat templates of Thinking models end the prompt with `<think>`, so their output starts `inside`. Others
-    may open with the tag themselves; anywhere but at the start it is part of the answer.
+    The chat templates of Thinking models end the prompt with `<think>`, so their output starts `inside`. Other models
+    may start their output with the tag; after the start a tag is part of the answer.
     """
 
     def __init__(self, *, inside: bool) -> None:
         self._inside = inside
         self._started = inside
         self._bare = True
-        """Nothing but white space since the last tag: it belongs to the tag and is dropped."""
+        """Only white space since the last tag; it is dropped with the tag."""
         self._held = ""
 
     def feed(self, text: str) -> Iterator[tuple[bool, str]]:
-        """The parts that are certain after `text`; a possible beginning of a tag waits for the next call."""
+        """The complete parts after `text`; a possible beginning of a tag is held until the next call."""
         self._held += text
         if not self._started and not self._start():
             return
@@ -37,12 +37,12 @@ class ThinkingSplitter:
         self._held = ""
 
     def close(self) -> Iterator[tuple[bool, str]]:
-        """What was held back, once the stream has ended."""
+        """The held text, at the end of the stream."""
         yield from self._emit(self._held)
         self._held = ""
 
     def _start(self) -> bool:
-        """Decide whether the output opens with the tag; False while that is open."""
+        """Decide whether the output starts with the tag; False while more text is needed."""
         text = self._held.lstrip()
         if len(text) < len(OPEN) and OPEN.startswith(text):
             return False
@@ -59,5 +59,5 @@ class ThinkingSplitter:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """How many characters at the end of `text` could begin `tag`."""
+    """The number of characters at the end of `text` that could begin `tag`."""
     return next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:n])), 0)

@@ -50,20 +50,20 @@ HASH = "ab" * 32
         (("fetch", "org/model", "--coordinator", "here"), "'here' is not an http:// or https:// URL"),
         (("fetch", "org/model", "--image", "x.png"), "an image was given without a prompt; add --prompt"),
         (("fetch", "org/model", "--image", "x.png", "--prompt", "?"), "there is no image x.png"),
-        (("fetch", "org/model", "--load", "--device", "tpu"), "'tpu' is not a device to load onto; use cpu, cuda"),
+        (("fetch", "org/model", "--load", "--device", "tpu"), "'tpu' is not a device name; use cpu, cuda"),
         (("fetch", "org/model", "--progress", "fancy"), "'fancy' is not one of"),
         (("fetch", "org/model", "--config", "none.toml"), "there is no settings file none.toml"),
         (("seed", ".", "--listen", "127.0.0.1:0"), "'.' is a directory; name the snapshot with --as ORG/NAME"),
         (("seed", "none", "--as", "org/x"), "'none' is not a directory; --as needs a directory to import"),
         (("seed", "org/x", "-o", "none/x.torrent"), "there is no directory none for the output"),
         (("seed", "org/x", "--listen", "6969"), "'6969' is not an address with its port"),
-        (("seed", "org/x", "--listen", "0.0.0.0:0"), "would serve everyone who can reach it; set a token"),
+        (("seed", "org/x", "--listen", "0.0.0.0:0"), "is reachable from other machines, and no token is set"),
         (("seed", "org/x", "--public-url", "here"), "--public-url: 'here' is not an http:// or https:// URL"),
-        (("mirror", "serve", "--listen", "[::]:0"), "would serve everyone who can reach it; set a token"),
+        (("mirror", "serve", "--listen", "[::]:0"), "is reachable from other machines, and no token is set"),
         (("mirror", "serve", "--listen", "127.0.0.1:99999"), "is not an address with its port"),
         (("mirror", "serve", "--token-file", "none"), "the token file none cannot be read: No such file"),
         (("mirror", "serve", "--token-env", "NONE"), "the environment variable NONE holds no token"),
-        (("coordinator", "--listen", "0.0.0.0:0"), "would serve everyone who can reach it; set a token"),
+        (("coordinator", "--listen", "0.0.0.0:0"), "is reachable from other machines, and no token is set"),
         (("torrent", "create", "org/x", "--tracker", "here"), "'here' is not"),
         (("torrent", "create", "org/x", "-o", "."), "the output . is a directory; name a file in it"),
         (("import", "none", "org/x"), "none is not a directory"),
@@ -190,7 +190,7 @@ def test_what_fails_leaves_what_is_here(cli: CommandLine):
 def test_a_prompt_to_what_is_not_a_model(cli: CommandLine):
     with in_thread(FakeHub(snapshot_of({"notes.txt": b"no model"}))) as running:
         line = cli.refuses(3, "fetch", "-q", "org/model", "--endpoint", running.url, "--prompt", "Who are you?")
-    assert "has no config.json; it is not a transformers model" in line
+    assert "has no config.json; check that it is a complete transformers model" in line
 
 
 # -- torrents ----------------------------------------------------------------------------------------------------

@@ -109,8 +109,8 @@ def test_a_certificate_in_place_of_a_token(nodes: Nodes, pair: tuple[Path, Path]
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--control-listen", "0.0.0.0:0", "--tls-cert", "CA", "--tls-key", "KEY"), "would serve everyone"),
-        (("--hub-listen", "0.0.0.0:0", "--tls-cert", "CA", "--tls-key", "KEY"), "would serve everyone"),
+        (("--control-listen", "0.0.0.0:0", "--tls-cert", "CA", "--tls-key", "KEY"), "is reachable from other machines"),
+        (("--hub-listen", "0.0.0.0:0", "--tls-cert", "CA", "--tls-key", "KEY"), "is reachable from other machines"),
         (("--control-listen", "127.0.0.1:0", "--tls-cert", "CA"), "a certificate and its key"),
         (("--control-listen", "127.0.0.1:0", "--tls-client-ca", "CA"), "a certificate and its key"),
         (("--tls-cert", "CA", "--tls-key", "KEY"), "needs --control-listen or --hub-listen"),

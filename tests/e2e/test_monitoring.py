@@ -58,9 +58,12 @@ tests:
   - name: three nodes that each take it from the mirrors
     interval: 1m
     input_series:
-      - {{series: 'p2pmodel_transfer_bytes{{instance="a", repo="r", commit="1", source="mirror"}}', values: '100+0x20'}}
-      - {{series: 'p2pmodel_transfer_bytes{{instance="b", repo="r", commit="1", source="mirror"}}', values: '100+0x20'}}
-      - {{series: 'p2pmodel_transfer_bytes{{instance="c", repo="r", commit="1", source="peer"}}', values: '100+0x20'}}
+      - series: 'p2pmodel_transfer_verified_bytes_total{{instance="a", repo="r", commit="1", source="mirror"}}'
+        values: '100+0x20'
+      - series: 'p2pmodel_transfer_verified_bytes_total{{instance="b", repo="r", commit="1", source="mirror"}}'
+        values: '100+0x20'
+      - series: 'p2pmodel_transfer_verified_bytes_total{{instance="c", repo="r", commit="1", source="peer"}}'
+        values: '100+0x20'
       - {{series: 'p2pmodel_transfer_size_bytes{{instance="a", repo="r", commit="1"}}', values: '100+0x20'}}
       - {{series: 'p2pmodel_transfer_size_bytes{{instance="b", repo="r", commit="1"}}', values: '100+0x20'}}
     alert_rule_test:
@@ -71,7 +74,7 @@ tests:
             exp_annotations:
               summary: the nodes took 2 copies of r from the mirrors
               description: "Check that the nodes share a coordinator, and that it has the torrent."
-  - name: mirrors of which one lied and all are out
+  - name: no usable mirror, and one quarantined
     interval: 1m
     input_series:
       - {{series: 'p2pmodel_mirror_state{{instance="a", mirror="m", state="quarantined"}}', values: '1+0x20'}}
@@ -84,7 +87,7 @@ tests:
           - exp_labels: {{severity: critical, instance: a}}
             exp_annotations: {{summary: a has no usable mirror}}
       - eval_time: 1m
-        alertname: P2PModelMirrorLied
+        alertname: P2PModelMirrorQuarantined
         exp_alerts:
           - exp_labels: {{severity: critical, instance: a, mirror: m, state: quarantined}}
             exp_annotations: {{summary: mirror m sent a wrong bytes}}

@@ -125,7 +125,7 @@ def test_ctrl_c_ends_it(nodes: Nodes, model: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["--metrics", "0.0.0.0:0"], "listening on 0.0.0.0:0 would serve everyone"),
+        (["--metrics", "0.0.0.0:0"], "0.0.0.0:0 is reachable from other machines"),
         (["--metrics", "nowhere"], "setting watch.metrics: 'nowhere' is not an address with its port"),
         (["--webhook", "ftp://x/?key=secret"], "setting watch.webhook: 'ftp://x/' is not an http:// or https:// URL"),
         (["--min-samples", "0"], "setting watch.min_samples: "),

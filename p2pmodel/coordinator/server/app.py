@@ -23,7 +23,7 @@ from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Sources
 from p2pmodel.errors import AccessDenied, InvalidInput, P2PModelError
-from p2pmodel.http.error_responses import json_refusals, refusal
+from p2pmodel.http.error_responses import error_response, json_http_errors
 
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
@@ -46,7 +46,7 @@ def coordinator_app(
 
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors.
     """
-    app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_refusals])
+    app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors])
     seeders = Sources(time.monotonic) if sources is None else sources
     leases = LeaseRoutes(
         catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
@@ -57,14 +57,14 @@ def coordinator_app(
     table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [
         ("GET", "/announce", tracker.handle_announce, tracker_protocol.refusal),
         ("GET", "/scrape", tracker.handle_scrape, tracker_protocol.refusal),
-        ("GET", "/catalog", routes.handle_get, refusal),
-        ("PUT", "/catalog", routes.handle_put, refusal),
-        ("GET", _TORRENT, routes.handle_get_torrent, refusal),
-        ("DELETE", _TORRENT, routes.handle_delete, refusal),
-        ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, refusal),
-        ("GET", _ASSEMBLY, assemblies.handle, refusal),
-        ("DELETE", _ASSEMBLY, assemblies.handle_delete, refusal),
-        ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, refusal),
+        ("GET", "/catalog", routes.handle_get, error_response),
+        ("PUT", "/catalog", routes.handle_put, error_response),
+        ("GET", _TORRENT, routes.handle_get_torrent, error_response),
+        ("DELETE", _TORRENT, routes.handle_delete, error_response),
+        ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, error_response),
+        ("GET", _ASSEMBLY, assemblies.handle, error_response),
+        ("DELETE", _ASSEMBLY, assemblies.handle_delete, error_response),
+        ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, error_response),
     ]
     if token:
         table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]

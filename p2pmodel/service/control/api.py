@@ -1,4 +1,4 @@
-"""What the control API offers, without HTTP: plain values in, frozen views out, errors of the error tree."""
+"""The operations of the control API without HTTP: plain values in, frozen views out, errors of the error tree."""
 
 import asyncio
 import os
@@ -40,14 +40,14 @@ from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, 
 from p2pmodel.store.snapshot_list import CachedSnapshot, snapshots
 from p2pmodel.swarm.torrents import parse
 
-LOOK_SECONDS = 1.0
+DIAGNOSIS_SECONDS = 1.0
 MOST_OTHERS = 50
 MOST_OF_EACH = 20
-"""Connections that are told of where all transfers are."""
+"""Connections listed for each transfer when all transfers are listed."""
 
 
 class NodeApi:
-    """One node, as its clients see it; `hub` is the URL of its hub endpoint."""
+    """The operations on one node; `hub` is the URL of its hub endpoint."""
 
     def __init__(self, node: Node, hub: str | None = None) -> None:
         self._node = node
@@ -57,7 +57,7 @@ class NodeApi:
 
     @property
     def version(self) -> Version:
-        """Grows with every change of what `transfers` says."""
+        """Grows with every change of a transfer."""
         return self._node.version
 
     def node(self) -> NodeView:
@@ -74,7 +74,7 @@ class NodeApi:
         return self._node.transfer(ident)
 
     async def start(self, body: StartBody) -> TransferView:
-        """Bring a snapshot here, or go on with it. Raises as `Node.start` does, and InvalidInput."""
+        """Start or resume the transfer of a snapshot. Raises InvalidInput, and the errors of `Node.start`."""
         found = await _found(body)
         target = Reference(found.manifest.repo, found.manifest.commit) if found else _target(body)
         peers = [ListenAddress.parse(peer) for peer in body.peers]
@@ -84,17 +84,17 @@ class NodeApi:
         return await self._node.start(request, priority=body.priority, found=found)
 
     def pieces(self, ident: str) -> PiecesView:
-        """Where the pieces of a transfer are. Raises NotFound."""
+        """The state of each piece of a transfer. Raises NotFound."""
         found = self._node.pieces(ident)
         fields = (found.have, found.from_cache, found.from_mirrors, found.availability)
         return PiecesView(ident, found.count, *(b64encode(field).decode() for field in fields))
 
     async def why(self, ident: str) -> Diagnosis:
-        """What bounds a transfer; looks at it for a second. Raises NotFound."""
+        """What limits the rate of a transfer; measures an active one for a second. Raises NotFound."""
         before = self._node.transfer(ident)
         began = time.monotonic()
         if before.state == "active":
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(DIAGNOSIS_SECONDS)
         rates = [standing.rate for standing in await self.mirrors() if standing.rate is not None]
         around = HostBounds(
             limit=self._node.limits.download_now,
@@ -109,58 +109,58 @@ class NodeApi:
         return await self._node.prioritise(ident, body.priority)
 
     def engine(self, ident: str, body: EngineBody) -> TransferView:
-        """Note what an inference engine says of itself. Raises NotFound, Conflict."""
+        """Record the report of an inference engine. Raises NotFound, Conflict."""
         return self._node.set_engine_ready(ident, ready=body.ready, seconds=body.seconds)
 
     async def pause(self, ident: str) -> TransferView:
-        """Stop a transfer until it is resumed, its serving too. Raises NotFound."""
+        """Stop downloading and seeding a transfer until it is resumed. Raises NotFound."""
         return await self._node.pause(ident)
 
     async def resume(self, ident: str) -> TransferView:
-        """Go on with a transfer that is paused or has failed. Raises NotFound."""
+        """Resume a transfer that is paused or has failed. Raises NotFound."""
         return await self._node.resume(ident)
 
     async def cancel(self, ident: str) -> TransferView:
-        """Forget a transfer; its files stay. Returns its last view. Raises NotFound."""
+        """Remove a transfer, but not its files. Returns its last view. Raises NotFound."""
         view = self._node.transfer(ident)
         await self._node.cancel(ident)
         return view
 
     async def remove(self, ident: str) -> RemovedSnapshot:
-        """Forget a transfer, and take its snapshot out of the cache. Raises NotFound."""
+        """Remove a transfer, and its snapshot from the cache. Raises NotFound."""
         view = self._node.transfer(ident)
         return await self._remove(Reference.parse(view.repo, revision=view.commit))
 
     async def snapshots(self) -> tuple[SnapshotView, ...]:
-        """What the cache holds."""
+        """The snapshots in the cache."""
         held = await asyncio.to_thread(lambda: list(snapshots(self._cache)))
         return tuple(self._snapshot(each) for each in held)
 
     async def remove_snapshot(self, ref: str) -> RemovedSnapshot:
-        """Take the snapshot that `ref`, as in REPO@REV, means out of the cache. Raises NotFound, InvalidInput."""
+        """Remove the snapshot `ref` (REPO@REV) from the cache. Raises NotFound, InvalidInput."""
         reference = Reference.parse(ref)
         views = matching(self._node.transfers(), reference)
         commit = views[0].commit if views else await asyncio.to_thread(self._resolve, reference)
         if commit is None:
-            raise NotFound(f"{reference} is not in this cache", hint="'p2pmodel ls' lists what is")
+            raise NotFound(f"{reference} is not in this cache", hint="list its snapshots with 'p2pmodel ls'")
         return await self._remove(Reference(reference.repo, commit))
 
     async def swarms(self) -> tuple[SwarmView, ...]:
-        """The peers of each transfer: how many, and the busiest."""
+        """The number of peers of each transfer, and its busiest connections."""
         return tuple([await self._swarm(view) for view in self._node.transfers()])
 
     async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
-        """Whom a transfer exchanges bytes with, the busiest first. Raises NotFound."""
+        """The peer connections of a transfer, busiest first. Raises NotFound."""
         return busiest(await self._node.connections(ident))
 
     async def mirrors(self) -> tuple[MirrorStatus, ...]:
-        """The mirrors, in the order they would be asked, with what is remembered of each."""
+        """The configured mirrors in the order of use, with the recorded state of each."""
         live = self._node.home.origins.statuses()
         known = await gauges(self._node.settings).known()
         return tuple(live.get(standing.endpoint, standing) for standing in known)
 
-    async def asked_mirrors(self) -> tuple[MirrorStatus, ...]:
-        """`mirrors`, then those that only torrents name and that are being asked."""
+    async def used_mirrors(self) -> tuple[MirrorStatus, ...]:
+        """`mirrors`, then the mirrors in use that only torrents name, at most MOST_OTHERS."""
         configured = await self.mirrors()
         live = dict(self._node.home.origins.statuses())
         for standing in configured:
@@ -168,19 +168,19 @@ class NodeApi:
         return (*configured, *list(live.values())[:MOST_OTHERS])
 
     def mirror_counters(self) -> Mapping[str, MirrorCounters]:
-        """What each mirror did since the node started, by name; those that torrents name, too."""
+        """Counters of each mirror since the node started, by name; includes mirrors that only torrents name."""
         return self._node.home.origins.counters()
 
     async def catalog(self) -> tuple[CatalogView, ...]:
-        """The swarms as the coordinators see them, the busiest first; none without coordinators that answer."""
+        """The swarms in the catalogs of the coordinators, busiest first; empty if none of them answers."""
         return await self._catalogs.look()
 
-    async def holding(self) -> CacheSummary:
-        """How much the cache holds."""
+    async def cache_summary(self) -> CacheSummary:
+        """Size, free space and number of snapshots of the cache."""
         return await asyncio.to_thread(summarize, self._cache)
 
     async def ready(self, model: str | None) -> Readiness:
-        """Whether what was asked for of the snapshot REPO@REV is here, verified. Raises InvalidInput."""
+        """Whether the requested files of the snapshot REPO@REV are complete and verified. Raises InvalidInput."""
         if model is None:
             return Readiness("", ready=True)
         ref = Reference.parse(model)
@@ -193,11 +193,11 @@ class NodeApi:
         return Readiness(str(ref), not reason, reason)
 
     def limits(self) -> LimitsView:
-        """What is exchanged with peers at most."""
+        """The rate limits for peers."""
         return self._node.limits
 
     def limit(self, body: LimitsBody) -> LimitsView:
-        """Change it, until the node starts anew."""
+        """Set the rate limits until the node restarts."""
         return self._node.limit(RateLimits(body.upload, body.download))
 
     async def _swarm(self, view: TransferView) -> SwarmView:
@@ -233,16 +233,16 @@ def _why_not(view: TransferView) -> str:
     if view.error is not None:
         return view.error.message
     progress = view.progress
-    return f"it is {view.state}: {progress.phase}, {progress.done} of {progress.total} bytes are here"
+    return f"it is {view.state}: {progress.phase}, {progress.done} of {progress.total} bytes are verified"
 
 
 async def _found(body: StartBody) -> ResolvedTarget | None:
     if (body.torrent is None) == (body.target == ""):
-        raise InvalidInput("a transfer has a target, or a torrent, and not both")
+        raise InvalidInput("a transfer needs either a target or a torrent")
     if body.torrent is None:
         return None
     if body.revision is not None:
-        raise InvalidInput("a revision goes with a repository, not with a torrent")
+        raise InvalidInput("a revision needs a repository, and cannot be combined with a torrent")
     metainfo = await asyncio.to_thread(parse, body.torrent)
     return ResolvedTarget(metainfo.manifest, metainfo)
 
@@ -250,6 +250,6 @@ async def _found(body: StartBody) -> ResolvedTarget | None:
 def _target(body: StartBody) -> Reference | TorrentTarget:
     target = parse_target(body.target, body.revision)
     if isinstance(target, TorrentTarget) and not target.source.lower().startswith(("magnet:", "http://", "https://")):
-        # Of this machine the daemon reads for others what is in its cache, and nothing else.
-        raise InvalidInput("a .torrent file is sent as 'torrent', not named by its path")
+        # For its clients the daemon reads no files outside its cache.
+        raise InvalidInput("a .torrent file must be sent as 'torrent', not as a path")
     return target

@@ -1,9 +1,9 @@
-"""The control API: what `p2pmodel daemon` serves below /api/v1, and its OpenAPI document.
+"""The control API of `p2pmodel daemon` below /api/v1, and its OpenAPI document.
 
-Everything is JSON; errors are `{"code", "message", "hint"}` with the status of the error tree.
+Bodies and responses are JSON; errors are `{"code", "message", "hint"}` with the status of the error tree.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -35,18 +35,17 @@ from p2pmodel.errors import (
 )
 from p2pmodel.http import limits
 from p2pmodel.http.access import Access
-from p2pmodel.http.error_responses import answerable, json_refusals, refusal
+from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
-from p2pmodel.os_errors import translate
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 
 MAX_BODY = 24 << 20
-"""Bytes: the largest .torrent, in base64."""
+"""Bound on a request body in bytes: the largest .torrent in base64."""
 
-_ANYWHERE = (InvalidInput, AccessDenied, Forbidden, TooManyRequests, LocalResource)
+_EVERY_ROUTE = (InvalidInput, AccessDenied, Forbidden, TooManyRequests, LocalResource)
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -59,105 +58,123 @@ def control_app(
     public: Collection[str] = (),
     http: HttpSettings = limits.UNPACED,
 ) -> web.Application:
-    """The application; `access` says who may ask (None: everyone who can connect), `http` how often. `read_only` leaves
-    out every route that changes something. Who asks for a path in `public` needs no token."""
+    """The application. `access`: the access check (None: every client that can connect); `http`: the request limits.
+
+    `read_only` leaves out every route that changes state. Paths in `public` need no token.
+    """
     handlers = _ControlHandlers(api)
     routes = [route for route in table(handlers) if not (read_only and route.mutates)]
     checks = [*limits.rate(http), _guard(access, public), limits.body(http.body_timeout)]
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[json_refusals, _errors, *checks])
+    errors = [json_http_errors, error_middleware(error_response)]
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[*errors, *checks])
     for route in routes:
         app.router.add_route(route.method, route.path, route.handler, name=route.name)
     app.on_shutdown.append(handlers.close)
     secured = access is not None and access.token is not None
-    handlers.document = document(routes, title="p2pmodel node", errors=_ANYWHERE, secured=secured)
+    handlers.document = document(routes, title="p2pmodel node", errors=_EVERY_ROUTE, secured=secured)
     return app
 
 
 def table(on: "_ControlHandlers") -> list[Route]:
-    """Every operation."""
-    one = "/api/v1/transfers/{id}"
-    many = tuple[TransferView, ...]
+    """The routes of all operations."""
+    return [*_node_routes(on), *_transfers_routes(on), *_transfer_routes(on), *_cache_routes(on), *_network_routes(on)]
+
+
+def _node_routes(on: "_ControlHandlers") -> list[Route]:
     return [
         Route("GET", "/api/v1/openapi.json", on.openapi, "This document", dict[str, Any]),
-        Route("GET", "/api/v1/node", on.node, "The node itself", NodeView),
-        Route("GET", "/api/v1/transfers", on.transfers, "All transfers, oldest first", many),
+        Route("GET", "/api/v1/node", on.node, "Version, cache and addresses of the node", NodeView),
+        Route("GET", "/api/v1/limits", on.limits, "Rate limits for peers", LimitsView),
         Route(
-            *("POST", "/api/v1/transfers", on.start, "Bring a snapshot here and serve it", TransferView),
+            *("PUT", "/api/v1/limits", on.limit, "Set the rate limits until the node restarts", LimitsView),
+            body=LimitsBody,
+        ),
+    ]
+
+
+def _transfers_routes(on: "_ControlHandlers") -> list[Route]:
+    path, many = "/api/v1/transfers", tuple[TransferView, ...]
+    return [
+        Route("GET", path, on.transfers, "All transfers, oldest first", many),
+        Route(
+            *("POST", path, on.start, "Download a snapshot and seed it", TransferView),
             body=StartBody,
             errors=(NotFound, Unavailable),
         ),
-        Route("GET", one, on.transfer, "One transfer", TransferView, errors=(NotFound,)),
-        Route("PATCH", one, on.change, "Change its priority", TransferView, body=ChangeBody, errors=(NotFound,)),
         Route(
-            "DELETE",
-            one,
-            on.remove,
-            "Forget it, and remove its snapshot from the cache",
-            RemovedSnapshot,
-            errors=(NotFound,),
+            *("GET", "/api/v1/events", on.watch_all, "Stream of all transfers at each change", TransferView),
+            errors=(Unavailable,),
+            events=True,
+        ),
+        Route("GET", "/api/v1/peers", on.peers, "Number of peers and busiest peers by transfer", tuple[SwarmView, ...]),
+    ]
+
+
+def _transfer_routes(on: "_ControlHandlers") -> list[Route]:
+    one, not_found = "/api/v1/transfers/{id}", (NotFound,)
+    peers = "Peer connections of a transfer, busiest first"
+    return [
+        Route("GET", one, on.transfer, "One transfer", TransferView, errors=not_found),
+        Route(
+            *("PATCH", one, on.change, "Change the priority of a transfer", TransferView),
+            body=ChangeBody,
+            errors=not_found,
         ),
         Route(
-            "POST",
-            f"{one}/pause",
-            on.pause,
-            "Stop it, serving too, until it is resumed",
-            TransferView,
-            errors=(NotFound,),
+            *("DELETE", one, on.remove, "Remove a transfer, and its snapshot from the cache", RemovedSnapshot),
+            errors=not_found,
         ),
-        Route("POST", f"{one}/resume", on.resume, "Go on with it", TransferView, errors=(NotFound,)),
-        Route("POST", f"{one}/cancel", on.cancel, "Forget it; its files stay", TransferView, errors=(NotFound,)),
         Route(
-            *("PUT", f"{one}/engine", on.engine, "Say whether an inference engine has the model up", TransferView),
+            *("POST", f"{one}/pause", on.pause, "Stop downloading and seeding a transfer", TransferView),
+            errors=not_found,
+        ),
+        Route("POST", f"{one}/resume", on.resume, "Resume a transfer", TransferView, errors=not_found),
+        Route(
+            *("POST", f"{one}/cancel", on.cancel, "Remove a transfer, but not its files", TransferView),
+            errors=not_found,
+        ),
+        Route(
+            *("PUT", f"{one}/engine", on.engine, "Report whether an inference engine serves the model", TransferView),
             body=EngineBody,
             errors=(NotFound, Conflict),
         ),
         Route(
-            *("GET", f"{one}/events", on.watch, "Its state, at each change, until it is gone", TransferView),
+            *("GET", f"{one}/events", on.watch, "Stream of a transfer at each change until it is gone", TransferView),
             errors=(NotFound, Unavailable),
             events=True,
         ),
         Route(
-            *("GET", "/api/v1/events", on.watch_all, "Every transfer's state, at each change", TransferView),
-            errors=(Unavailable,),
-            events=True,
+            *("GET", f"{one}/why", on.why, "Limiting factor of the rate of a transfer, with advice", Diagnosis),
+            errors=not_found,
         ),
-        Route("GET", f"{one}/why", on.why, "What bounds it now, and what would help", Diagnosis, errors=(NotFound,)),
-        Route("GET", f"{one}/pieces", on.pieces, "Where its pieces are", PiecesView, errors=(NotFound,)),
+        Route("GET", f"{one}/pieces", on.pieces, "State of each piece of a transfer", PiecesView, errors=not_found),
+        Route("GET", f"{one}/peers", on.connections, peers, tuple[PeerConnection, ...], errors=not_found),
+    ]
+
+
+def _cache_routes(on: "_ControlHandlers") -> list[Route]:
+    path = "/api/v1/snapshots"
+    return [
+        Route("GET", path, on.snapshots, "Snapshots in the cache", tuple[SnapshotView, ...]),
         Route(
-            *("GET", f"{one}/peers", on.connections, "Whom it exchanges bytes with, the busiest first"),
-            tuple[PeerConnection, ...],
-            errors=(NotFound,),
-        ),
-        Route("GET", "/api/v1/snapshots", on.snapshots, "What the cache holds", tuple[SnapshotView, ...]),
-        Route(
-            *("DELETE", "/api/v1/snapshots", on.remove_snapshot, "Remove REPO@REV from the cache", RemovedSnapshot),
+            *("DELETE", path, on.remove_snapshot, "Remove REPO@REV from the cache", RemovedSnapshot),
             query=("ref",),
             errors=(NotFound,),
         ),
-        Route(
-            "GET",
-            "/api/v1/peers",
-            on.peers,
-            "The peers of each transfer: how many, and the busiest",
-            tuple[SwarmView, ...],
-        ),
-        Route(
-            "GET",
-            "/api/v1/mirrors",
-            on.mirrors,
-            "The mirrors in the order they are asked, then those of torrents",
-            tuple[MirrorStatus, ...],
-        ),
-        Route(
-            "GET", "/api/v1/catalog", on.catalog, "The swarms, as the coordinators see them", tuple[CatalogView, ...]
-        ),
-        Route("GET", "/api/v1/limits", on.limits, "What is exchanged with peers at most", LimitsView),
-        Route("PUT", "/api/v1/limits", on.limit, "Change it, until the node starts anew", LimitsView, body=LimitsBody),
+    ]
+
+
+def _network_routes(on: "_ControlHandlers") -> list[Route]:
+    mirrors = "Mirrors in the order of use, then those that only torrents name"
+    catalog = "Swarms in the catalogs of the coordinators"
+    return [
+        Route("GET", "/api/v1/mirrors", on.mirrors, mirrors, tuple[MirrorStatus, ...]),
+        Route("GET", "/api/v1/catalog", on.catalog, catalog, tuple[CatalogView, ...]),
     ]
 
 
 class _ControlHandlers:
-    """Each reads its request, asks the facade, and answers."""
+    """The handlers: each reads its request, calls the NodeApi, and returns the response."""
 
     def __init__(self, api: NodeApi) -> None:
         self._api = api
@@ -226,7 +243,7 @@ class _ControlHandlers:
         return _answer(await self._api.connections(request.match_info["id"]))
 
     async def mirrors(self, _request: web.Request) -> web.Response:
-        return _answer(await self._api.asked_mirrors())
+        return _answer(await self._api.used_mirrors())
 
     async def catalog(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.catalog())
@@ -253,7 +270,7 @@ def _answer(value: Any) -> web.Response:
 
 
 async def _body(request: web.Request, kind: type[B]) -> B:
-    # A form or plain text is what a page of another site could send without asking the browser's leave.
+    # A page of another site can send forms and plain text without a CORS preflight, but not JSON.
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType
     try:
@@ -279,17 +296,3 @@ def _guard(access: Access | None, public: Collection[str]) -> Any:
         return await handler(request)
 
     return guard
-
-
-@web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException:
-        raise
-    except Exception as error:  # the edge: whatever it is, a client is answered
-        if not answerable(request):
-            raise
-        return refusal(translate(error))

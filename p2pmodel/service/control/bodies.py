@@ -1,4 +1,4 @@
-"""What clients of the control API send."""
+"""The request bodies of the control API."""
 
 from typing import Annotated
 
@@ -12,37 +12,37 @@ class _Body(BaseModel):
 
 
 class StartBody(_Body):
-    """What to bring here: a `target` (REPO[@REV], hf://..., the URL of a .torrent, a magnet), or a `torrent`."""
+    """The snapshot to download: a `target` (REPO[@REV], hf://..., URL of a .torrent, magnet) or a `torrent`."""
 
     target: str = Field(default="", max_length=8192)
-    torrent: Base64Bytes | None = Field(default=None, description="A .torrent, in base64; then target is left out.")
+    torrent: Base64Bytes | None = Field(default=None, description="A .torrent in base64, instead of target.")
     revision: str | None = Field(default=None, max_length=255)
     include: _Patterns = []
     exclude: _Patterns = []
-    peers: list[str] = Field(default=[], max_length=100, description="ADDRESS:PORT of peers to connect to.")
-    priority: int | None = Field(default=None, ge=-100, le=100, description="Higher goes first; 0 unless given.")
+    peers: list[str] = Field(default=[], max_length=100, description="Peers to connect to, as ADDRESS:PORT.")
+    priority: int | None = Field(default=None, ge=-100, le=100, description="Queue priority; higher first (default 0).")
 
 
 class ChangeBody(_Body):
-    """What to change of a transfer."""
+    """The fields of a transfer that a client can change."""
 
-    priority: int = Field(ge=-100, le=100, description="Higher goes first.")
+    priority: int = Field(ge=-100, le=100, description="Queue priority; higher first.")
 
 
 class EngineBody(_Body):
-    """What an inference engine says of itself."""
+    """The report of an inference engine."""
 
-    ready: bool = Field(description="Whether it has the model up.")
+    ready: bool = Field(description="Whether the engine serves the model.")
     seconds: float | None = Field(
         default=None,
         gt=0,
         le=30 * 86400,
-        description="For how long that is believed, unless it is said again; left out: until the node starts anew.",
+        description="Seconds after which the report expires unless renewed; absent: until the node restarts.",
     )
 
 
 class LimitsBody(_Body):
-    """Bytes a second to and from all peers together; 0: no limit."""
+    """Rate limits for all peers together, bytes/s; 0: no limit."""
 
     upload: int = Field(ge=0, lt=1 << 31)
     download: int = Field(ge=0, lt=1 << 31)

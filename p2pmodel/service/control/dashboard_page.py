@@ -1,6 +1,6 @@
-"""The dashboard: a page of plain files at `/`, which asks the control API of the address it came from, and nobody else.
+"""The dashboard: static files at `/` that call the control API of the same origin only.
 
-The page itself says nothing of the node, so it needs no token; it asks its reader for one when the API does.
+The files contain no data of the node, so they need no token; the page prompts for one if the API requires it.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _NAMES = (
     "tables.js",
 )
 PAGE: Mapping[str, str] = {("/" if name == "index.html" else f"/dashboard/{name}"): name for name in _NAMES}
-"""The page's paths, with the file that each is."""
+"""The files of the dashboard by path."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 def add_dashboard(app: web.Application) -> None:
-    """Add the page to the application of a node."""
+    """Add the dashboard to the application of a node."""
     folder = files(__package__) / _FOLDER
     for path, name in PAGE.items():
         app.router.add_get(path, _serve((folder / name).read_bytes(), _KINDS[name.rpartition(".")[2]]))

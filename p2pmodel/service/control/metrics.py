@@ -1,7 +1,7 @@
-"""What a daemon shows to Prometheus (`GET /metrics`) and to who starts and stops things (`/healthz`, `/readyz`).
+"""The Prometheus metrics of a daemon (`GET /metrics`), and its health and readiness (`/healthz`, `/readyz`).
 
-Nothing is counted here: each scrape collects from the frozen views that the control API answers with. Labels take names
-from a bounded set only: states and sources of our own, the configured mirrors, and at most MOST transfers.
+Nothing is counted here: each scrape reads the frozen views of the control API. Label values come from bounded sets:
+states and sources of this program, the configured mirrors, and at most MOST transfers.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,9 +22,9 @@ from p2pmodel.service.control.api import NodeApi
 
 HEALTH = "/healthz"
 MOST = 200
-"""Transfers with figures of their own, those that are not complete and the latest first."""
+"""Bound on transfers with their own metrics: incomplete ones first, then the latest."""
 OTHERS = "others"
-"""The `mirror` of those that torrents name and the settings do not."""
+"""The `mirror` label of all mirrors that only torrents name."""
 
 _TRANSFER = ["repo", "commit"]
 _Value = Callable[[TransferView], float | None]
@@ -39,52 +39,58 @@ def _origin_ratio(view: TransferView) -> float | None:
     return view.progress.from_mirrors / came if came else None
 
 
-_FIGURES: tuple[tuple[str, str, _Value], ...] = (
-    ("artifact_ready", "1 if all that was asked for is here, verified and visible.", lambda v: float(v.complete)),
-    ("engine_ready", "1 while an inference engine says that it has the model up.", lambda v: float(v.engine_ready)),
-    ("transfer_active", "1 while it is on its way here: not queued, paused, failed or complete.", _active),
-    ("transfer_size_bytes", "Bytes that were asked for.", lambda v: v.progress.total),
-    ("transfer_done_bytes", "Those of them that are here and verified.", lambda v: v.progress.done),
-    ("transfer_eta_seconds", "Seconds until the last byte is here; absent while nothing comes.", lambda v: v.eta),
-    ("transfer_rate_bytes_per_second", "Bytes that are verified, from all sources together.", lambda v: v.rate),
+_GAUGES: tuple[tuple[str, str, _Value], ...] = (
+    ("snapshot_ready", "1 if the requested files are complete, verified and visible.", lambda v: float(v.complete)),
+    ("engine_ready", "1 while an inference engine reports that it serves the model.", lambda v: float(v.engine_ready)),
+    ("transfer_active", "1 while it downloads: not queued, paused, failed or complete.", _active),
+    ("transfer_size_bytes", "Requested bytes.", lambda v: v.progress.total),
+    ("transfer_done_bytes", "Requested bytes that are verified.", lambda v: v.progress.done),
+    ("transfer_eta_seconds", "Estimated time to completion; absent while nothing arrives.", lambda v: v.eta),
+    ("transfer_rate_bytes_per_second", "Rate of verified bytes from all sources together.", lambda v: v.rate),
     ("transfer_peers", "Connected peers.", lambda v: v.progress.peers),
-    ("transfer_peer_download_bytes_per_second", "What peers send.", lambda v: v.progress.download_rate),
-    ("transfer_peer_upload_bytes_per_second", "What peers are sent.", lambda v: v.progress.upload_rate),
-    ("transfer_uploaded_bytes", "Sent to peers since the transfer last started.", lambda v: v.progress.uploaded),
-    ("transfer_verify_failures", "Pieces that failed their hash check since then.", lambda v: v.progress.rejected),
-    ("transfer_origin_ratio", "Share of mirrors in what came since then; absent until something did.", _origin_ratio),
+    ("transfer_peer_download_bytes_per_second", "Download rate from peers.", lambda v: v.progress.download_rate),
+    ("transfer_peer_upload_bytes_per_second", "Upload rate to peers.", lambda v: v.progress.upload_rate),
+    (
+        "transfer_origin_ratio",
+        "Share of mirrors in the bytes received since the transfer last started; absent before the first byte.",
+        _origin_ratio,
+    ),
+)
+_COUNTERS: tuple[tuple[str, str, _Value], ...] = (
+    ("transfer_uploaded_bytes", "Bytes sent to peers since the transfer last started.", lambda v: v.progress.uploaded),
+    ("transfer_corrupt_pieces", "Pieces that failed verification since then.", lambda v: v.progress.rejected),
 )
 _DOWN = (MirrorState.FAILING, MirrorState.QUARANTINED)
 _ESTIMATES = (
-    ("mirror_connect_seconds", "Time to connect.", "connect"),
-    ("mirror_first_byte_seconds", "Time from a request to its headers.", "first_byte"),
-    ("mirror_bytes_per_second", "Rate at which it delivers.", "rate"),
+    ("mirror_connect_seconds", "Estimated time to connect.", "connect"),
+    ("mirror_first_byte_seconds", "Estimated time from a request to the response headers.", "first_byte"),
+    ("mirror_bytes_per_second", "Estimated download rate.", "rate"),
 )
-_TALLIES = (
-    ("mirror_received_bytes", "Payload bytes that came, since the node started.", "received"),
-    ("mirror_wasted_bytes", "Those of them that were of no use: they came twice, or were wrong.", "wasted"),
-    ("mirror_failovers", "Times it failed so that others went first.", "failovers"),
-    ("mirror_quarantines", "Times it was caught with wrong bytes.", "quarantines"),
+_MIRROR_COUNTERS = (
+    ("mirror_received_bytes", "Payload bytes received since the node started.", "received"),
+    ("mirror_wasted_bytes", "Received bytes that were duplicate or wrong.", "wasted"),
+    ("mirror_failovers", "Failures after which other mirrors were used first.", "failovers"),
+    ("mirror_quarantines", "Quarantines after wrong bytes.", "quarantines"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
-    """A node at one moment. `tallies` by mirror name."""
+    """The views of a node at one moment. `counters` by mirror name."""
 
     node: NodeView
     transfers: tuple[TransferView, ...]
     mirrors: tuple[MirrorStatus, ...]
-    tallies: dict[str, MirrorCounters]
+    counters: dict[str, MirrorCounters]
     limits: LimitsView
-    holding: CacheSummary
+    cache: CacheSummary
 
 
 def add_observation(app: web.Application, api: NodeApi) -> None:
     """Add the three routes to the application of a node."""
 
     async def metrics(_request: web.Request) -> web.Response:
-        body = exposition(await look(api))
+        body = exposition(await node_snapshot(api))
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def health(_request: web.Request) -> web.Response:
@@ -99,16 +105,16 @@ def add_observation(app: web.Application, api: NodeApi) -> None:
     app.router.add_get("/readyz", ready)
 
 
-async def look(api: NodeApi) -> NodeSnapshot:
-    """The node now."""
+async def node_snapshot(api: NodeApi) -> NodeSnapshot:
+    """The views of the node now."""
     mirrors = await api.mirrors()
     return NodeSnapshot(
         node=api.node(),
         transfers=api.transfers(),
         mirrors=mirrors,
-        tallies=_named(api.mirror_counters().items(), {mirror.name for mirror in mirrors}),
+        counters=_named(api.mirror_counters().items(), {mirror.name for mirror in mirrors}),
         limits=api.limits(),
-        holding=await api.holding(),
+        cache=await api.cache_summary(),
     )
 
 
@@ -125,11 +131,11 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         seen = self._seen
-        yield InfoMetricFamily("p2pmodel_node", "The node itself.", value={"version": seen.node.version})
+        yield InfoMetricFamily("p2pmodel_node", "Version of the node.", value={"version": seen.node.version})
         yield from _transfers(seen.transfers)
-        yield from _mirrors(seen.mirrors, seen.tallies)
-        yield from _cache(seen.holding)
-        limits = _gauge("limit_bytes_per_second", "Exchanged with peers at most; 0: no limit.", ["direction"])
+        yield from _mirrors(seen.mirrors, seen.counters)
+        yield from _cache(seen.cache)
+        limits = _gauge("limit_bytes_per_second", "Rate limit for all peers together; 0: no limit.", ["direction"])
         limits.add_metric(["upload"], seen.limits.upload_now)
         limits.add_metric(["download"], seen.limits.download_now)
         yield limits
@@ -139,18 +145,25 @@ def _gauge(name: str, meaning: str, labels: list[str] | None = None) -> GaugeMet
     return GaugeMetricFamily(f"p2pmodel_{name}", meaning, labels=labels or [])
 
 
+def _counter(name: str, meaning: str, labels: list[str] | None = None) -> CounterMetricFamily:
+    """A counter; its samples are named `p2pmodel_<name>_total`."""
+    return CounterMetricFamily(f"p2pmodel_{name}", meaning, labels=labels or [])
+
+
 def _transfers(views: tuple[TransferView, ...]) -> Iterator[Metric]:
     states = _gauge("transfers", "Transfers by state.", ["state"])
     for state in get_args(State):
         states.add_metric([state], sum(view.state == state for view in views))
     yield states
     shown = sorted(views, key=lambda view: (view.complete, -view.added))[:MOST]
-    yield from (_of_each(shown, *figure) for figure in _FIGURES)
+    yield from (_of_each(_gauge(name, meaning, _TRANSFER), shown, value) for name, meaning, value in _GAUGES)
+    yield from (_of_each(_counter(name, meaning, _TRANSFER), shown, value) for name, meaning, value in _COUNTERS)
     yield from _sources(shown)
 
 
-def _of_each(views: Iterable[TransferView], name: str, meaning: str, value: _Value) -> Metric:
-    family = _gauge(name, meaning, _TRANSFER)
+def _of_each(
+    family: GaugeMetricFamily | CounterMetricFamily, views: Iterable[TransferView], value: _Value
+) -> GaugeMetricFamily | CounterMetricFamily:
     for view in views:
         found = value(view)
         if found is not None:
@@ -159,9 +172,9 @@ def _of_each(views: Iterable[TransferView], name: str, meaning: str, value: _Val
 
 
 def _sources(views: Iterable[TransferView]) -> Iterator[Metric]:
-    sources = _gauge(
-        "transfer_bytes",
-        "Verified bytes by where they came from, since the transfer last started; webseed: seeders, over HTTP.",
+    sources = _counter(
+        "transfer_verified_bytes",
+        "Verified bytes by source since the transfer last started; web_seed: HTTP sources of seeders.",
         [*_TRANSFER, "source"],
     )
     for view in views:
@@ -169,46 +182,47 @@ def _sources(views: Iterable[TransferView]) -> Iterator[Metric]:
         for source, count in (
             ("cache", progress.from_cache),
             ("peer", progress.from_peers - progress.from_seeders),
-            ("webseed", progress.from_seeders),
+            ("web_seed", progress.from_seeders),
             ("mirror", progress.from_mirrors),
         ):
             sources.add_metric([view.repo, view.commit, source], count)
     yield sources
 
 
-def _mirrors(standings: tuple[MirrorStatus, ...], tallies: dict[str, MirrorCounters]) -> Iterator[Metric]:
-    states = _gauge("mirror_state", "1 for the state a mirror is in, 0 for the others.", ["mirror", "state"])
-    for standing in standings:
+def _mirrors(mirrors: tuple[MirrorStatus, ...], counters: dict[str, MirrorCounters]) -> Iterator[Metric]:
+    states = _gauge("mirror_state", "1 for the state of the mirror, 0 for the other states.", ["mirror", "state"])
+    for mirror in mirrors:
         for state in MirrorState:
-            states.add_metric([standing.name, state.value], standing.state is state)
+            states.add_metric([mirror.name, state.value], mirror.state is state)
     yield states
-    up = _gauge("mirror_up", "0 while a mirror is left alone, because it fails or sent wrong bytes.", ["mirror"])
-    for standing in standings:
-        up.add_metric([standing.name], standing.state not in _DOWN)
+    up = _gauge("mirror_up", "0 while a mirror is not used because it fails or is quarantined.", ["mirror"])
+    for mirror in mirrors:
+        up.add_metric([mirror.name], mirror.state not in _DOWN)
     yield up
     for name, meaning, attribute in _ESTIMATES:
         family = _gauge(name, meaning, ["mirror"])
-        for standing in standings:
-            value = getattr(standing, attribute)
+        for mirror in mirrors:
+            value = getattr(mirror, attribute)
             if value is not None:
-                family.add_metric([standing.name], value)
+                family.add_metric([mirror.name], value)
         yield family
-    for name, meaning, attribute in _TALLIES:
-        counter = CounterMetricFamily(f"p2pmodel_{name}", meaning, labels=["mirror"])
-        for mirror in dict.fromkeys((*(standing.name for standing in standings), *tallies)):
-            counter.add_metric([mirror], getattr(tallies.get(mirror, MirrorCounters()), attribute))
+    for name, meaning, attribute in _MIRROR_COUNTERS:
+        counter = _counter(name, meaning, ["mirror"])
+        for known in dict.fromkeys((*(mirror.name for mirror in mirrors), *counters)):
+            counter.add_metric([known], getattr(counters.get(known, MirrorCounters()), attribute))
         yield counter
 
 
-def _cache(holding: CacheSummary) -> Iterator[Metric]:
-    yield GaugeMetricFamily("p2pmodel_cache_bytes", "Bytes of blobs in the cache.", value=holding.size)
-    yield GaugeMetricFamily("p2pmodel_cache_snapshots", "Snapshots in the cache.", value=holding.snapshots)
-    yield GaugeMetricFamily("p2pmodel_cache_free_bytes", "Bytes free on the cache's disk.", value=holding.free)
+def _cache(cache: CacheSummary) -> Iterator[Metric]:
+    yield GaugeMetricFamily("p2pmodel_cache_bytes", "Bytes of blobs in the cache.", value=cache.size)
+    yield GaugeMetricFamily("p2pmodel_cache_snapshots", "Snapshots in the cache.", value=cache.snapshots)
+    yield GaugeMetricFamily("p2pmodel_cache_free_bytes", "Bytes free on the disk of the cache.", value=cache.free)
 
 
-def _named(tallies: Iterable[tuple[str, MirrorCounters]], names: set[str]) -> dict[str, MirrorCounters]:
+def _named(counters: Iterable[tuple[str, MirrorCounters]], names: set[str]) -> dict[str, MirrorCounters]:
+    """The counters by label: those of mirrors not in `names` are added up under OTHERS."""
     found: dict[str, MirrorCounters] = {}
-    for name, tally in tallies:
+    for name, each in counters:
         known = name if name in names else OTHERS
-        found[known] = found.get(known, MirrorCounters()) + tally
+        found[known] = found.get(known, MirrorCounters()) + each
     return found

@@ -15,8 +15,7 @@ from p2pmodel.errors import (
     TooManyRequests,
 )
 from p2pmodel.http.access import Access
-from p2pmodel.http.error_responses import answerable
-from p2pmodel.os_errors import translate
+from p2pmodel.http.error_responses import error_middleware
 
 RETRY_AFTER = 5
 """Seconds after which a client may request an unavailable file again."""
@@ -50,17 +49,17 @@ def refusal(
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer the errors that handlers raise."""
     try:
-        return await handler(request)
+        return await _translated(request, handler)
     except web.HTTPError as error:
         return refusal(error.status, error.reason)
-    except web.HTTPException:
-        raise
-    except Exception as error:  # the edge: the client gets an answer to every error
-        if not answerable(request):
-            raise
-        known = translate(error)
-        wait = known.retry_after if isinstance(known, TooManyRequests) else RETRY_AFTER
-        return refusal(known.http_status, str(known), code=_CODES.get(type(known)), retry_after=wait)
+
+
+def _respond(error: P2PModelError) -> web.Response:
+    wait = error.retry_after if isinstance(error, TooManyRequests) else RETRY_AFTER
+    return refusal(error.http_status, str(error), code=_CODES.get(type(error)), retry_after=wait)
+
+
+_translated = error_middleware(_respond)
 
 
 def guard(access: Access) -> Middleware:

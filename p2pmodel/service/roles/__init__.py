@@ -1,1 +1,1 @@
-"""Long-running roles: daemon, seeder, hub endpoint, web seed."""
+"""Long-running roles of a process: daemon, seeder, hub endpoint, HTTP source of pieces."""

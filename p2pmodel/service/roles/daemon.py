@@ -1,7 +1,7 @@
-"""The daemon of a node: one engine, all its transfers, the control API over them, and the hub endpoint.
+"""The daemon role: one engine, all transfers of the node, the control API over them, and the hub endpoint.
 
-It starts from the inside out, and tells that it is ready when all of it is. It stops in the opposite order, each stage
-bounded: no more requests (3 s at most), then the transfers leave their swarms (5 s), then the engine ends.
+It starts from the engine outwards and reports ready when every part runs. It stops in the opposite order, each stage
+bounded: first the servers (3 s at most), then the transfers leave their swarms (5 s), then the engine ends.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ from p2pmodel.store.files.space import check_writable
 
 GRACE = 0.6
 HUB_GRACE = 0.2
-"""A download does not end within a moment more, and its client goes on where it was."""
+"""Grace of the hub endpoint: a longer one would not let a download finish, and clients resume."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcpRole:
-    """Where the control API listens beside the unix socket, and for whom."""
+    """The TCP address of the control API in addition to the unix socket, with its access rules."""
 
     listen: ListenAddress
     token: str | None = None
@@ -48,7 +48,7 @@ class TcpRole:
 
 @dataclass(frozen=True, slots=True)
 class DaemonAddresses:
-    """Where a daemon can be reached: by clients on this machine, over TCP if it was told to, and by peers."""
+    """The addresses of a running daemon: unix socket, control API over TCP (None: not served), and for peers."""
 
     socket: Path
     url: str | None
@@ -58,7 +58,7 @@ class DaemonAddresses:
 
 
 class Daemon:
-    """One run of `p2pmodel daemon`. `note` gets lines for the log."""
+    """One run of `p2pmodel daemon`. `note` receives the events for the log."""
 
     def __init__(
         self, settings: Settings, tcp: TcpRole | None, note: Callable[[str], None], hub: HubRole | None = None
@@ -69,7 +69,7 @@ class Daemon:
         self._note = note
 
     async def run(self, on_ready: Callable[[DaemonAddresses], None]) -> None:
-        """Keep the node until cancelled; `on_ready` is called once clients can come."""
+        """Run the node until cancelled; `on_ready` is called once clients can connect."""
         settings = self._settings
         assert settings.state_dir is not None
         assert settings.daemon.socket is not None

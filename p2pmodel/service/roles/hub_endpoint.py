@@ -1,8 +1,8 @@
-"""The hub endpoint of a node: what `HF_ENDPOINT` on this machine points at.
+"""The hub endpoint role of a node: the target of `HF_ENDPOINT` on this machine.
 
-Everybody who reaches it reads what the node's tokens open, as everybody does who asks a mirror. A client's own token
-opens to it alone what those do not (`service/hub/relay`), and is neither kept nor logged. Off loopback the endpoint has
-a token of its own, and that is what clients send.
+Every client that can connect can read what the node's tokens can read, as with a mirror. A client's own token gives
+that client alone access to more (`service/hub/relay`); it is neither stored nor logged. On a non-loopback address the
+endpoint has a token of its own, which clients must send.
 """
 
 import ssl
@@ -34,8 +34,10 @@ DEFAULT = ListenAddress("127.0.0.1", 8092)
 
 @dataclass(frozen=True, slots=True)
 class HubRole:
-    """Where the endpoint listens; None: at the default address, unless somebody else does. `token`: who asks from
-    other machines must send it."""
+    """The address of the endpoint; None: the default address, or no endpoint if that is taken.
+
+    `token`: token that clients on other machines must send.
+    """
 
     listen: ListenAddress | None = None
     token: str | None = field(default=None, repr=False)
@@ -45,7 +47,7 @@ class HubRole:
 
 
 def check_mirrors(settings: Settings, role: HubRole) -> None:
-    """Raise InvalidInput for a mirror that is the endpoint itself: it would ask itself for what it lacks."""
+    """Raise InvalidInput for a mirror that is the endpoint itself: its downloads would request themselves."""
     own = str(role.listen or DEFAULT)
     for mirror in settings.mirrors:
         if urlsplit(mirror.endpoint).netloc.replace("localhost", "127.0.0.1") == own:
@@ -82,6 +84,6 @@ async def serving_hub(
         except LocalResource as error:
             if role.listen is not None:
                 raise
-            note(f"no hub endpoint: {error}; daemon.hub_listen names another address")
+            note(f"no hub endpoint: {error}; set daemon.hub_listen to another address")
             url = None
         yield url

@@ -1,4 +1,4 @@
-"""The seeder role: a coordinator, and one snapshot seeded beside it, to the swarm and over HTTP to leaseholders."""
+"""The seeder role: a coordinator, and one snapshot seeded to the swarm and over HTTP to leaseholders."""
 
 import time
 from collections.abc import Callable
@@ -31,12 +31,12 @@ from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.store.cache import HubCache
 
 SOURCE = "/source"
-"""Where leaseholders pull the seeded snapshot, below the coordinator's URL without its token."""
+"""Path of the HTTP source for leaseholders, below the coordinator's URL without its token."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorRole:
-    """Where this seeder's own tracker and catalog listen, under which URL others reach them, and their token."""
+    """The coordinator of a seeder: its address, the URL that other machines use, and its token."""
 
     listen: ListenAddress
     public_url: str | None = None
@@ -45,7 +45,7 @@ class CoordinatorRole:
 
 @dataclass(frozen=True, slots=True)
 class SeederAddresses:
-    """Where a seeder can be reached: its coordinator's URL, the token in it masked, and its address for peers."""
+    """The addresses of a running seeder: its coordinator's URL with the token masked, and its address for peers."""
 
     coordinator: str
     peer: ListenAddress
@@ -63,7 +63,7 @@ class Seeder:
         self._refs = () if ref.pinned else (ref.revision,)
 
     async def build(self) -> SeedResult:
-        """Mirror, verify, build, publish to the configured coordinators, and be done."""
+        """Mirror and verify the snapshot, build its torrents, and publish them to the configured coordinators."""
         seeded = await self._seeding.prepare([announce_url(url) for url in self._settings.coordinators])
         for url in self._settings.coordinators:
             for raw in seeded.torrents.values():
@@ -79,10 +79,10 @@ class Seeder:
             app = coordinator_app(
                 Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
             )
-            swarm, pace = self._settings.swarm, Pace()  # its share of the limit is told it below
+            swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
             app.add_subapp(SOURCE, _source(cache, library, sent, role.token, pace))
             bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
-            # Before the work of hours, not after it: its port may be taken.
+            # Before the mirroring, which may take hours: the engine's port may be taken.
             engine = await stack.enter_async_context(engine_of(self._settings))
             base = role.public_url or bound
             url, shown = (f"{base}/{role.token}", f"{base}/<token>") if role.token else (base, base)
@@ -108,7 +108,7 @@ class Seeder:
 
 
 def _source(cache: HubCache, library: SeededLibrary, sent: SentBytes, token: str | None, pace: Pace) -> web.Application:
-    """What leaseholders pull from."""
+    """The HTTP source for leaseholders."""
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
     app.middlewares.insert(0, sent.middleware())
     return app

@@ -1,4 +1,4 @@
-"""The HTTP source of a node: the snapshots that it offers, for leaseholders of their swarms, as a seeder's /source."""
+"""The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
 
 import secrets
 import socket
@@ -20,7 +20,7 @@ from p2pmodel.store.cache import HubCache
 
 
 class WebSeedLibrary:
-    """A `WebSeed`. Coordinators send its token to the leaseholders, which may then download what is offered."""
+    """A `WebSeed` over HTTP. Requests need its token, which coordinators send to the leaseholders of a swarm."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class WebSeedLibrary:
         return self._sent.of(str(manifest.repo), manifest.commit)
 
     def source(self, coordinator: str) -> Source:
-        """As `WebSeed.source`. A node that listens on all addresses is reached at the one from which it reaches the
-        coordinator."""
+        """As `WebSeed.source`. A node that listens on all addresses gives its local address of the route to
+        `coordinator`."""
         peer = self._peer
         if not peer.unspecified:
             return Source(self._url, self._token, str(peer), self._zone)
@@ -71,7 +71,7 @@ class WebSeedLibrary:
 async def serving_source(
     cache: HubCache, peer: ListenAddress, settings: SwarmSettings, *, grace: float
 ) -> AsyncIterator[WebSeedLibrary]:
-    """Serve on the address at which the node takes part in swarms, `peer`, at a port of its own."""
+    """Serve the source on the host of `peer`, the node's address for peers, at a port of its own."""
     token = secrets.token_urlsafe(24)
     library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.upload_limit), SentBytes()
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
@@ -81,7 +81,7 @@ async def serving_source(
 
 
 def _own_address(url: str) -> str | None:
-    """This machine's address on the way to the host of `url`; None if there is no way. Sends nothing."""
+    """The local address of the route to the host of `url`; None without a route. Sends no packets."""
     try:
         parts = urlsplit(url)
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)

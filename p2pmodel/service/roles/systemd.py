@@ -1,4 +1,4 @@
-"""Telling systemd how a service is (sd_notify), as services of Type=notify do."""
+"""Status messages to systemd (sd_notify) for services of Type=notify."""
 
 import os
 import socket
@@ -7,9 +7,9 @@ from contextlib import suppress
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send `state`, as in `READY=1`, to whoever started this process and asked for it; otherwise nothing.
+    """Send `state`, as in `READY=1`, to the socket NOTIFY_SOCKET; without that variable do nothing.
 
-    A supervisor that cannot be reached is no reason to fail.
+    Errors are ignored: an unreachable supervisor must not stop the service.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

@@ -1,4 +1,4 @@
-"""What a watch knows, for Prometheus to scrape: `GET /metrics`."""
+"""The Prometheus metrics of `p2pmodel mirrors watch`, served at `GET /metrics`."""
 
 from collections.abc import Iterable
 
@@ -13,25 +13,25 @@ _PREFIX = "p2pmodel_mirror_"
 
 
 class WatchMetrics:
-    """Gauges by mirror, of the last probe; what it did not find out is not shown."""
+    """Gauges of the last probe of each mirror; values that the probe did not measure are absent."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         mirror = ["mirror"]
-        self._up = Gauge(f"{_PREFIX}up", "Whether the last probe got a good answer.", mirror, registry=self._registry)
-        self._connect = self._gauge("connect_seconds", "Time to connect.")
-        self._first_byte = self._gauge("first_byte_seconds", "Time from a request to its headers.")
-        self._rate = self._gauge("bytes_per_second", "Rate at which the probe's bytes came.")
+        self._up = Gauge(f"{_PREFIX}up", "1 if the last probe succeeded.", mirror, registry=self._registry)
+        self._connect = self._gauge("connect_seconds", "Time to connect in the last probe.")
+        self._first_byte = self._gauge("first_byte_seconds", "Time from request to headers in the last probe.")
+        self._rate = self._gauge("bytes_per_second", "Download rate in the last probe.")
         self._alarm = Gauge(
-            f"{_PREFIX}alarm", "Whether an alarm is raised.", ["mirror", "metric"], registry=self._registry
+            f"{_PREFIX}alarm", "1 while an alarm is raised.", ["mirror", "metric"], registry=self._registry
         )
-        self._probes = Counter(f"{_PREFIX}probes", "Probes so far.", ["mirror", "result"], registry=self._registry)
+        self._probes = Counter(f"{_PREFIX}probes", "Probes.", ["mirror", "result"], registry=self._registry)
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(_PREFIX + name, meaning, ["mirror"], registry=self._registry)
 
     def observe(self, readings: Iterable[ProbeReading]) -> None:
-        """Show one round of probes."""
+        """Set the gauges from one round of probes."""
         for reading in readings:
             self._up.labels(reading.name).set(not reading.error)
             for metric in Metric:
@@ -45,11 +45,11 @@ class WatchMetrics:
                     gauge.remove(reading.name)
 
     def changed(self, event: WatchEvent) -> None:
-        """Show an alarm's change."""
+        """Set the gauge of an alarm that was raised or has recovered."""
         self._alarm.labels(event.reading.name, event.change.rule.metric.value).set(event.change.raised)
 
     def app(self) -> web.Application:
-        """The application that serves them."""
+        """The application that serves the metrics."""
         app = web.Application()
         app.router.add_get("/metrics", self._answer)
         return app

@@ -1,4 +1,4 @@
-"""Telling somebody else: JSON posted to a URL, in order, without ever holding up who has something to tell."""
+"""JSON messages posted to a URL in order, from a queue, so that the sender never waits."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ _DRAIN = 5.0
 
 
 class Webhook:
-    """Posts each message up to three times. `async with` starts it, and waits some seconds for the last ones.
+    """Tries to post each message up to three times. `async with` starts it; its end waits 5 s for queued messages.
 
-    `on_note` gets a line when a message is lost; the URL, which may hold a secret, is not named beyond its host.
+    `on_note` receives a line when a message is lost. The line has only the host of the URL, which may hold a secret.
     """
 
     def __init__(self, url: str, on_note: Callable[[str], None], *, pause: float = _PAUSE) -> None:
@@ -31,7 +31,7 @@ class Webhook:
         self._queue: asyncio.Queue[Mapping[str, object]] = asyncio.Queue(_QUEUE)
 
     def post(self, message: Mapping[str, object]) -> None:
-        """Have `message` posted soon. When too many wait, it is lost."""
+        """Queue `message`. A full queue drops it, with a note."""
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
@@ -79,4 +79,4 @@ class Webhook:
             reason = f"HTTP {status}"
             if not retryable(status):
                 break
-        self._on_note(f"the webhook at {self._host} did not take a message: {reason}")
+        self._on_note(f"the webhook at {self._host} rejected a message: {reason}")

@@ -43,7 +43,7 @@ def view(**changes: object) -> TransferView:
         (("--token-file", "t"), "need --control-listen"),
         (("--read-only",), "need --control-listen"),
         (("--control-listen", "here"), "is not an address"),
-        (("--control-listen", "0.0.0.0:80"), "would serve everyone"),
+        (("--control-listen", "0.0.0.0:80"), "is reachable from other machines"),
         (("--control-listen", "127.0.0.1:0", "--token-file", "none"), "cannot be read"),
         (("--max-active", "0"), "daemon.max_active"),
     ],

@@ -164,7 +164,7 @@ def test_with_a_token_no_magnet_is_shown(cache: HubCache, monkeypatch: pytest.Mo
         (("./",), "'./' is a directory; name the snapshot with --as"),
         (("absent", "--as", "org/own"), "'absent' is not a directory"),
         (("org/model", "--public-url", "coordinator.test"), "--public-url: 'coordinator.test' is not an http"),
-        (("org/model", "--listen", "0.0.0.0:6969"), "would serve everyone"),
+        (("org/model", "--listen", "0.0.0.0:6969"), "is reachable from other machines"),
         (("org/model", "--listen", "6969"), "'6969' is not an address"),
         (("org/model", "--revision", "a b"), "'a b' is not a revision"),
         (("org/model@v1", "--revision", "v2"), "disagree"),

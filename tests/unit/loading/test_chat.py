@@ -130,7 +130,7 @@ def test_a_vision_model_without_a_template_says_where_the_image_would_go(
 ) -> None:
     monkeypatch.setattr(loaded.processor, "chat_template", None)
     assert answer(loaded, QUESTION, max_new_tokens=2).tokens == 2
-    with pytest.raises(InvalidInput, match="no chat template to place an image in"):
+    with pytest.raises(InvalidInput, match="no chat template for an image"):
         answer(loaded, QUESTION, images[0])
 
 

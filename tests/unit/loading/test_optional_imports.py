@@ -30,7 +30,7 @@ def test_devices_by_name(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["", "tpu", "cuda:", "cuda:-1", "cpu:0:0", "meta", "cuda:0\n"])
 def test_no_devices(device: str) -> None:
-    with pytest.raises(InvalidInput, match="is not a device to load onto; use cpu, cuda or cuda:N"):
+    with pytest.raises(InvalidInput, match="is not a device name; use cpu, cuda or cuda:N"):
         optional_imports.check_device_name(device)
 
 

@@ -179,7 +179,7 @@ async def test_the_swarms_of_coordinators(machine: Machine) -> None:
 
 
 async def test_why_it_is_not_faster(api: Api, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_api, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(control_api, "DIAGNOSIS_SECONDS", 0.01)
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     await until(api.node, ident, lambda view: view.progress.phase == "downloading")
     assert (await api.ok("GET", f"transfers/{ident}/why"))["bound"] in ("no peers", "disk")
@@ -270,7 +270,7 @@ async def test_a_stream_ends_with_the_application(machine: Machine) -> None:
 async def test_only_so_many_watch(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "MOST", 1)
     async with api.events("events"):
-        assert "watching already" in await api.refuses(503, "GET", "events")
+        assert "event streams already" in await api.refuses(503, "GET", "events")
 
 
 async def test_a_client_that_goes_away_leaves_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,16 +284,16 @@ async def test_a_client_that_goes_away_leaves_nothing(api: Api, monkeypatch: pyt
 
 
 BAD = [
-    ({}, "a target, or a torrent"),
-    ({"target": "a/b", "torrent": ""}, "not both"),
+    ({}, "either a target or a torrent"),
+    ({"target": "a/b", "torrent": ""}, "either a target or a torrent"),
     ({"target": "a b"}, "is not a repository id"),
     ({"target": "a/b", "surprise": 1}, "surprise"),
     ({"target": 5}, "target"),
     ({"target": "a/b", "priority": 1000}, "priority"),
     ({"target": "a/b", "peers": ["nowhere"]}, "is not an address"),
-    ({"target": "/etc/passwd.torrent"}, "not named by its path"),
+    ({"target": "/etc/passwd.torrent"}, "not as a path"),
     ({"torrent": "AAAA"}, ""),
-    ({"torrent": "AAAA", "revision": "main"}, "a revision goes with a repository"),
+    ({"torrent": "AAAA", "revision": "main"}, "a revision needs a repository"),
     ([], ""),
     ("a/b", ""),
     (None, ""),

@@ -46,9 +46,9 @@ SEEN = NodeSnapshot(
     node=NodeView("1.2", "/hub", "127.0.0.1:1", 1),
     transfers=(VIEW,),
     mirrors=(MIRROR,),
-    tallies={"official": MirrorCounters(40, 4, 3, 1)},
+    counters={"official": MirrorCounters(40, 4, 3, 1)},
     limits=LimitsView(1, 2, 3, 4),
-    holding=CacheSummary(5, 600, 7000),
+    cache=CacheSummary(5, 600, 7000),
 )
 
 
@@ -69,7 +69,7 @@ def test_every_figure_of_a_transfer() -> None:
     found = figures(exposition(SEEN))
     of = {key.removesuffix(" repo=org/model"): value for key, value in found.items() if key.endswith(" repo=org/model")}
     assert of == {
-        "p2pmodel_artifact_ready": 0,
+        "p2pmodel_snapshot_ready": 0,
         "p2pmodel_engine_ready": 0,
         "p2pmodel_transfer_active": 1,
         "p2pmodel_transfer_size_bytes": 100,
@@ -79,12 +79,12 @@ def test_every_figure_of_a_transfer() -> None:
         "p2pmodel_transfer_peers": 3,
         "p2pmodel_transfer_peer_download_bytes_per_second": 5,
         "p2pmodel_transfer_peer_upload_bytes_per_second": 0,
-        "p2pmodel_transfer_uploaded_bytes": 7,
-        "p2pmodel_transfer_verify_failures": 2,
+        "p2pmodel_transfer_uploaded_bytes_total": 7,
+        "p2pmodel_transfer_corrupt_pieces_total": 2,
         "p2pmodel_transfer_origin_ratio": 0.6,
     }
-    for source, count in (("cache", 10), ("peer", 5), ("webseed", 15), ("mirror", 30)):
-        assert found[f"p2pmodel_transfer_bytes repo=org/model source={source}"] == count
+    for source, count in (("cache", 10), ("peer", 5), ("web_seed", 15), ("mirror", 30)):
+        assert found[f"p2pmodel_transfer_verified_bytes_total repo=org/model source={source}"] == count
     assert found["p2pmodel_transfers state=active"] == 1
     assert found["p2pmodel_transfers state=failed"] == 0
 
@@ -124,11 +124,11 @@ def test_labels_are_bounded() -> None:
         for number in range(3 * MOST)
     )
     found = figures(exposition(replace(SEEN, transfers=views)))
-    shown = {key for key in found if key.startswith("p2pmodel_artifact_ready")}
+    shown = {key for key in found if key.startswith("p2pmodel_snapshot_ready")}
     assert len(shown) == MOST
     assert all(found[key] == 0 for key in shown), "those that are on their way go first"
     assert found["p2pmodel_transfers state=active"] == 3 * MOST
-    tallies = _named(
+    counters = _named(
         [
             ("official", MirrorCounters(1)),
             ("webseed http://a", MirrorCounters(2)),
@@ -136,12 +136,12 @@ def test_labels_are_bounded() -> None:
         ],
         {"official"},
     )
-    assert tallies == {"official": MirrorCounters(1), "others": MirrorCounters(5)}
+    assert counters == {"official": MirrorCounters(1), "others": MirrorCounters(5)}
 
 
 def test_a_name_from_outside_cannot_break_the_format() -> None:
     nasty = 'a"} 1\np2pmodel_x{y="\\'
-    found = figures(exposition(replace(SEEN, mirrors=(replace(MIRROR, name=nasty),), tallies={})))
+    found = figures(exposition(replace(SEEN, mirrors=(replace(MIRROR, name=nasty),), counters={})))
     assert found[f"p2pmodel_mirror_connect_seconds mirror={nasty}"] == 0.05
 
 
@@ -186,8 +186,8 @@ async def test_a_scrape_says_what_the_node_does(watched: Watched, machine: Machi
     assert status == 200
     found = figures(body)
     size = machine.swarm.metainfo.manifest.total_size
-    assert found["p2pmodel_artifact_ready repo=org/model"] == 1
-    assert found["p2pmodel_transfer_bytes repo=org/model source=peer"] == size
+    assert found["p2pmodel_snapshot_ready repo=org/model"] == 1
+    assert found["p2pmodel_transfer_verified_bytes_total repo=org/model source=peer"] == size
     assert found["p2pmodel_engine_ready repo=org/model"] == 0
     watched.node.set_engine_ready(ident, ready=True)
     assert figures((await watched.get("/metrics"))[1])["p2pmodel_engine_ready repo=org/model"] == 1

@@ -158,7 +158,7 @@ async def test_a_corrupt_file_is_whole_or_nothing_also_once_it_is_published(edge
 
 
 async def test_a_client_that_leaves_lets_the_pull_end(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_response, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(file_response, "_CLIENT_CHECK_SECONDS", 0.05)
     edge.break_with("stall")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(edge.ask(), 0.3)

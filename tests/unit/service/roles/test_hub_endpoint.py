@@ -100,7 +100,7 @@ async def test_the_default_address_may_be_taken(machine: Machine, monkeypatch: p
         async with machine.running() as node:
             async with serving_hub(node, HubRole(), machine.notes.append, 0.1) as url:
                 assert url is None
-            assert "daemon.hub_listen names another address" in machine.notes[-1]
+            assert "set daemon.hub_listen to another address" in machine.notes[-1]
             with pytest.raises(LocalResource, match="in use"):
                 async with serving_hub(node, HubRole(taken), machine.notes.append, 0.1):
                     pass

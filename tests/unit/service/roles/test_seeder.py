@@ -162,7 +162,7 @@ async def test_a_taken_port_is_said_before_the_work_begins(site: Site, monkeypat
         taken = site.swarm.engine("127.0.0.2")
         monkeypatch.setattr(taken, "_settings", type(taken._settings)(host="127.0.0.2", port=other.address[1]))
         monkeypatch.setattr(role, "engine_of", lambda _settings: taken)
-        with pytest.raises(LocalResource, match="is taken"):
+        with pytest.raises(LocalResource, match="address in use"):
             async with site.running():
                 pass
     assert site.heard.latest is None
