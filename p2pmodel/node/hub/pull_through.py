@@ -6,25 +6,23 @@ left: a client that comes back resumes. Downloaded bytes stay on disk for the ne
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Self
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference, RepoId
-from p2pmodel.core.tasks import in_thread
 from p2pmodel.errors import RepoNotFound
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.cache_budget import CacheBudget
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import METADATA_TTL, UpstreamRevisions
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.files.space import allocated, check_space
-from p2pmodel.store.growing_file import GrowingFile, GrowingFileReader, GrowingFileSink
+from p2pmodel.store.growing_file import GrowingFile, GrowingFileReader
 from p2pmodel.store.publish import blob_lock
 from p2pmodel.store.pulled_files import add_to_snapshot, publish_pulled
 from p2pmodel.store.state.sync_log import SyncLog
@@ -127,20 +125,14 @@ class PullThrough:
             if await asyncio.to_thread(repo.blob, file) is None:
                 await self._budget.make(self._downloads.sizes())
                 await asyncio.to_thread(self._check_space, shared)
-                await self._pull(shared)
-
-    async def _pull(self, shared: SharedDownload) -> None:
-        repo, manifest, file = shared.repo, shared.manifest, shared.file
-        path, length = repo.partial_path(file), piece_length_for(manifest.total_size)
-        opened = in_thread(lambda: PartialFile.open(path, file, length), PartialFile.close)
-        with ExitStack() as stack:
-            async with await opened as partial:
-                writer = stack.enter_context(shared.growing.written(path, partial.available))
-                sources = await self.origin.pull(manifest, file, GrowingFileSink(partial, writer))
-                writer.verified()
-            if self._log is not None:
-                await asyncio.to_thread(self._log.record, manifest, file, path, sources)
-            await asyncio.to_thread(publish_pulled, repo, manifest, file)
+                await download_file(
+                    self.origin,
+                    shared.manifest,
+                    shared.growing,
+                    repo.partial_path(file),
+                    publish=lambda: publish_pulled(repo, shared.manifest, file),
+                    log=self._log,
+                )
 
     def _check_space(self, shared: SharedDownload) -> None:
         staged = allocated(shared.repo.partial_path(shared.file))

@@ -3,22 +3,21 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
-from p2pmodel.core.layout import MIB, piece_length_for
+from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.merkle import FileTree
 from p2pmodel.core.rate import Rate
-from p2pmodel.core.tasks import companions, in_thread, together
+from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.reporter import Phase, Progress, Reporter, stoppable
+from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.inventory import adopt
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.files.space import allocated, check_space
-from p2pmodel.store.growing_file import GrowingFiles, GrowingFileSink, GrowingFileWriter
+from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.state.sync_log import SyncLog
 
@@ -65,7 +64,6 @@ class MirrorCopy:
         self._manifest = manifest
         self._reporter = reporter
         self._staging = repo.staging(manifest.commit)
-        self._piece_length = piece_length_for(manifest.total_size)
         self._index = {file.path: index for index, file in enumerate(manifest.files)}
         self._trees: dict[str, FileTree] = {}
         self._phase: Phase = "checking"
@@ -133,33 +131,29 @@ class MirrorCopy:
         check_space(self._repo.folder, needed)
 
     async def _pull(self, file: ManifestFile) -> None:
+        assert self._origin is not None
         staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
-        opened = in_thread(lambda: PartialFile.open(staged, file, self._piece_length), PartialFile.close)
-        with ExitStack() as stack:
-            async with await opened as partial:
-                growing = self._growing.file(self._repo, file)
-                writer = stack.enter_context(growing.written(staged, partial.available))
-                tree = await self._pull_into(partial, file, writer)
-            writer.verified()
-            await asyncio.to_thread(publish_blob, self._repo, file, staged)
+        tree = await download_file(
+            self._origin,
+            self._manifest,
+            self._growing.file(self._repo, file),
+            staged,
+            publish=lambda: publish_blob(self._repo, file, staged),
+            log=self._log,
+            on_resume=self._count_resumed,
+            on_bytes=self._count_pulled,
+        )
         paths = self._sharing[file.etag]
         self._shared += file.size * (len(paths) - 1)
         if tree is not None:
             self._trees |= dict.fromkeys(paths, tree)
 
-    async def _pull_into(self, partial: PartialFile, file: ManifestFile, writer: GrowingFileWriter) -> FileTree | None:
-        """Download and verify the file; its Merkle tree."""
-        assert self._origin is not None
-        self._resumed += file.size - sum(length for _, length in partial.missing())
-        self._update_phase()
-        sink = GrowingFileSink(partial, writer)
-        sources = await self._origin.pull(self._manifest, file, sink, on_bytes=self._count_pulled)
-        if self._log is not None:
-            await asyncio.to_thread(self._log.record, self._manifest, file, partial.path, sources)
-        return await asyncio.to_thread(lambda: partial.tree)
-
     def _count_checked(self, count: int) -> None:
         self._checked += count
+
+    def _count_resumed(self, count: int) -> None:
+        self._resumed += count
+        self._update_phase()
 
     def _count_pulled(self, count: int) -> None:
         self._pulled += count
