@@ -1,9 +1,9 @@
-"""Who is in which swarm: the state behind a BitTorrent tracker (BEP 3, 7), bounded in memory and in time.
+"""The swarms of a BitTorrent tracker and their peers (BEP 3, 7), bounded in memory and in time.
 
-Who is told of whom is up to `PeerSets`.
+`PeerSets` decides which peers are listed to a peer.
 
-Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm with at most one endpoint of
-each address family; a swarm without peers is forgotten.
+Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm, with at most one endpoint of
+each address family; a swarm without peers is dropped.
 """
 
 import random
@@ -15,21 +15,21 @@ from p2pmodel.coordinator.peer_sets import PeerRecord, PeerSets, ZoneRules
 from p2pmodel.coordinator.sources import Role
 
 Event = Literal["", "started", "stopped", "completed", "paused"]
-"""`paused`: the client has all it wants of what it has not whole (BEP 21)."""
+"""`paused`: the client has all the files it wants, but not all of the torrent (BEP 21)."""
 
 SLOW_PACE = 300.0
-"""Seconds between announces that clients may keep whatever the tracker asks for (libtorrent's, and so
-qBittorrent's and Deluge's, default min_announce_interval)."""
+"""Longest seconds between announces of clients that ignore the tracker's interval (libtorrent's, and so qBittorrent's
+and Deluge's, default min_announce_interval)."""
 
 _SWEEP_ALL = 60.0
 _UNKNOWN = 1 << 64
-"""Bytes left of a client that does not say."""
+"""Bytes left of a client that does not send them."""
 _REGULAR: tuple[Event, ...] = ("", "paused")
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """What a client says. `left` is in bytes, None if it did not say; `key` proves that it is the same client; `zone`
+    """A client's announce. `left` is in bytes, None if it is not sent; `key` proves that it is the same client; `zone`
     is the label of its rack or site."""
 
     info_hash: bytes
@@ -44,7 +44,7 @@ class Announce:
 
     @property
     def seeding(self) -> bool:
-        """Whether the client has everything."""
+        """Whether the client has all pieces."""
         return self.left == 0 or self.event == "completed"
 
 
@@ -67,7 +67,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceAnswer:
-    """What a client is told."""
+    """The answer to an announce."""
 
     counts: Counts
     peers: tuple[TrackedPeer, ...]
@@ -84,11 +84,11 @@ class _ListedPeer:
 
 
 class TrackedSwarms:
-    """The peers of every swarm. `interval` is the seconds the tracker asks clients to leave between announces.
+    """The peers of every swarm. `interval` is the seconds between announces that the tracker requests of clients.
 
-    A client that keeps that pace is forgotten two intervals after its last announce, one whose pace is slow or not
-    known yet after twice the slow pace. `max_peers` bounds all swarms together, `max_swarm` each one: a client
-    beyond that is told of others but not listed.
+    A client that announces in that interval is dropped two intervals after its last announce; one that is slower, or
+    new, after twice the slow pace. `max_peers` bounds all swarms together, `max_swarm` each one: a client beyond that
+    gets peers but is not listed.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class TrackedSwarms:
         self._clock = clock
         self._rng = rng
         self._interval = interval
-        # Two announces: the first tells a new gateway of its peers, the second what it got from them.
+        # Two announces: at the first a new gateway gets its peers, the second shows what came from them.
         self._zone_rules = ZoneRules(patience=2.5 * interval, silence=1.5 * interval)
         self._max_peers = max_peers
         self._max_swarm = max_swarm
@@ -112,12 +112,12 @@ class TrackedSwarms:
         self._next_sweep = clock() + _SWEEP_ALL
 
     def announce(self, request: Announce, host: bytes) -> AnnounceAnswer:
-        """Note that the client at `host` (packed address, 4 or 16 bytes) said `request`; what to tell it."""
+        """Take the announce of the client at `host` (packed address, 4 or 16 bytes), and answer it."""
         now = self._clock()
         swarm = self._swarm(request.info_hash, now)
         before = len(swarm)
         endpoint = host + request.port.to_bytes(2, "big")
-        # Without a key nothing proves that a client moved: its address is then part of what it is.
+        # Without a key nothing proves that a client moved: its address is then part of its identity.
         identity = request.peer_id + (b"key" + request.key if request.key else b"at" + host)
         swarm.make_way(identity, endpoint, now)
         was = swarm.entry(identity)
@@ -128,13 +128,13 @@ class TrackedSwarms:
             swarm.put(identity, entry, request, stalled=self._is_stalled(was, request, now))
         self._peers += len(swarm) - before
         counts = swarm.counts()
-        peers = () if request.event == "stopped" else swarm.told(identity, request)
+        peers = () if request.event == "stopped" else swarm.peers_for(identity, request)
         if not swarm:
             del self._swarms[request.info_hash]
         return AnnounceAnswer(counts, peers if is_loopback(host) else tuple(_outside(peers)))
 
     def counts(self, info_hash: bytes) -> Counts:
-        """The numbers of one swarm; zeros for an unknown one."""
+        """Counts of one swarm; zeros for an unknown one."""
         swarm = self._swarms.get(info_hash)
         if swarm is None:
             return Counts()
@@ -142,12 +142,12 @@ class TrackedSwarms:
         return swarm.counts()
 
     def is_held(self, info_hash: bytes) -> bool:
-        """Whether somebody who is no source has all of it."""
+        """Whether a peer that is no source has all pieces."""
         swarm = self._swarms.get(info_hash)
         return swarm is not None and swarm.is_held()
 
     def info_hashes(self) -> tuple[bytes, ...]:
-        """Every swarm that has a peer."""
+        """Info-hashes of all swarms."""
         self._sweep_all(self._clock())
         return tuple(self._swarms)
 
@@ -163,7 +163,7 @@ class TrackedSwarms:
         return len(swarm) < self._max_swarm and self._peers - before + len(swarm) < self._max_peers
 
     def _deadline(self, was: _ListedPeer | None, request: Announce, now: float) -> float:
-        # An event may come at any time; only regular announces show a client's pace.
+        # An event may come at any time; only regular announces show a client's interval.
         on_pace = was is not None and request.event in _REGULAR and now - was.seen <= 1.5 * self._interval
         return now + 2 * (self._interval if on_pace else max(self._interval, SLOW_PACE))
 
@@ -186,7 +186,7 @@ class TrackedSwarms:
 
 
 class _TrackedSwarm:
-    """The clients of one torrent, by identity, and who holds which endpoint."""
+    """The clients of one torrent, by identity, and the client of each endpoint."""
 
     __slots__ = ("_completed", "_earliest", "_endpoints", "_listed", "_seeders", "_sets")
 
@@ -211,13 +211,13 @@ class _TrackedSwarm:
         return self._listed.get(identity)
 
     def make_way(self, identity: bytes, endpoint: bytes, now: float) -> None:
-        """Unlist whoever else held the client's endpoint before: itself before a restart, with another identity."""
+        """Drop another identity with the client's endpoint: the same client before a restart."""
         holder = self._endpoints.get(endpoint)
         if holder is not None and holder != identity:
             self.drop(holder, now)
 
     def put(self, identity: bytes, entry: _ListedPeer, request: Announce, *, stalled: bool) -> None:
-        """List the client, in the place of what was listed of it."""
+        """List the client, in place of its previous entry."""
         self._unlist(identity)
         self._listed[identity] = entry
         for endpoint in entry.peer.endpoints:
@@ -228,21 +228,21 @@ class _TrackedSwarm:
         self._sets.renew(identity, PeerRecord(request.zone, entry.seeding, entry.left, stalled), entry.seen)
 
     def drop(self, identity: bytes, now: float) -> None:
-        """The client has gone."""
+        """Drop the client: it has gone."""
         self._unlist(identity)
         self._sets.leave(identity, now)
 
-    def told(self, identity: bytes, request: Announce) -> tuple[TrackedPeer, ...]:
-        """At most `numwant` others."""
+    def peers_for(self, identity: bytes, request: Announce) -> tuple[TrackedPeer, ...]:
+        """At most `numwant` other peers."""
         if identity in self._listed:
-            chosen = self._sets.told(identity, request.numwant)
+            chosen = self._sets.peers_for(identity, request.numwant)
         else:
-            chosen = self._sets.strangers(request.zone, request.numwant)
+            chosen = self._sets.sample_for(request.zone, request.numwant)
         others = (self._listed[other] for other in chosen)
-        return tuple(other.peer for other in others if not _apart(other.role, request.role))
+        return tuple(other.peer for other in others if not _exclude_each_other(other.role, request.role))
 
     def sweep(self, now: float) -> None:
-        """Forget those whose deadline has passed."""
+        """Drop clients whose deadline has passed."""
         if now < self._earliest:
             return
         for identity in [i for i, entry in self._listed.items() if entry.deadline <= now]:
@@ -257,26 +257,26 @@ class _TrackedSwarm:
                 del self._endpoints[endpoint]
 
 
-def _apart(one: Role, other: Role) -> bool:
+def _exclude_each_other(one: Role, other: Role) -> bool:
     return {one, other} == {"source", "leaseholder"}
 
 
 def _merge(was: _ListedPeer | None, request: Announce, endpoint: bytes, now: float, deadline: float) -> _ListedPeer:
-    """The client's entry: its endpoint of this family replaced, that of the other family kept (BEP 7)."""
-    kept = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
-    peer = TrackedPeer(request.peer_id, (*kept, endpoint))
+    """The client's new entry: its endpoint of this family is replaced, that of the other family stays (BEP 7)."""
+    others = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
+    peer = TrackedPeer(request.peer_id, (*others, endpoint))
     left = _UNKNOWN if request.left is None else request.left
     same = was.peer if was and was.peer == peer else peer
     return _ListedPeer(same, request.seeding, left, now, deadline, request.role)
 
 
 def is_loopback(host: bytes) -> bool:
-    """Whether a packed address (or the endpoint that starts with it) means the machine it is used on."""
+    """Whether a packed address (or the endpoint that starts with it) is a loopback address."""
     return host[0] == 127 if len(host) in (4, 6) else host[:16] == b"\0" * 15 + b"\1"
 
 
 def _outside(peers: Iterable[TrackedPeer]) -> Iterable[TrackedPeer]:
-    """`peers` without loopback addresses, which mean nothing to a client on another machine."""
+    """`peers` without loopback addresses, which a client on another machine cannot reach."""
     for peer in peers:
         endpoints = tuple(e for e in peer.endpoints if not is_loopback(e))
         if endpoints:

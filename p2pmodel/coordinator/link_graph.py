@@ -1,11 +1,11 @@
 """A graph in which few links a member keep all members connected, while members come and go.
 
-A newcomer is linked to members that have room: some that came just before it, who lack as much as it does, and the rest
-at random, so that the graph is much like a random regular one: connected with overwhelming probability and a few hops
-across, whatever the order of arrival. Links are kept until an end goes: a torrent client dials everybody it was ever
-told of, so whoever is told of new peers at each announce ends up connected to the whole swarm.
+A new member is linked to members that have room: some that came just before it, which lack as much as it does, and the
+rest at random. So the graph resembles a random regular one: connected with overwhelming probability and a few hops
+across, whatever the order in which members come. A link lasts until one end goes: a torrent client connects to every
+peer that a tracker ever listed to it, so with new peers at each announce it would end up connected to the whole swarm.
 
-Invariants: links go both ways; nobody has more than `rules.most`; adding a member takes nothing apart.
+Invariants: links go both ways; no member has more than `rules.most`; adding a member removes no link.
 """
 
 import random
@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from itertools import islice
 
 _DRAWS = 128
-"""Random draws after which looking for members with room ends."""
+"""Random draws after which the search for members with room ends."""
 _SOURCES_FIRST = 2
-"""Links to sources that whoever downloads gets before others."""
+"""Links to sources that a downloading member gets before others."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkRules:
     """How many links a member has.
 
-    All others while they are at most `everybody`; else `told` when it comes, more as others come, `most` at most. More
-    than twice `told` leaves room everywhere for whoever comes next; `most` must exceed `everybody`.
+    Links to all others while they are at most `complete`; else `initial` links when it comes, more as others come,
+    `most` at most. `most` above twice `initial` leaves room for new members everywhere; `most` must exceed `complete`.
     """
 
-    everybody: int = 50
-    told: int = 25
+    complete: int = 50
+    initial: int = 25
     most: int = 64
 
 
 class LinkGraph:
-    """Members in the order in which they came, and their links. A source has everything already."""
+    """Members in the order in which they came, and their links. A source has all pieces."""
 
     __slots__ = ("_downloading", "_links", "_rng", "_rules", "_sources")
 
@@ -54,16 +54,18 @@ class LinkGraph:
         return iter(self._links)
 
     def links(self, member: bytes) -> list[bytes]:
-        """Whom `member` is linked to, the oldest link first; empty for a stranger."""
+        """The members that `member` is linked to, the oldest link first; empty for a non-member."""
         return self._links.get(member, [])
 
     def is_source(self, member: bytes) -> bool:
-        """Whether `member` has everything."""
+        """Whether `member` has all pieces."""
         return member in self._sources
 
     def add(self, member: bytes, *, source: bool) -> None:
-        """Take in a newcomer, without links yet; of a known member note whether it is a source by now, who then leaves
-        the room it took at other sources to those that download."""
+        """Add a member, without links yet; update whether a present member is a source.
+
+        A member that becomes a source drops its links to other sources, which gives room to members that download.
+        """
         self._links.setdefault(member, [])
         mine, other = (self._sources, self._downloading) if source else (self._downloading, self._sources)
         if member not in mine:
@@ -74,33 +76,33 @@ class LinkGraph:
                 self._unlink(member, useless)
 
     def discard(self, member: bytes) -> None:
-        """Forget a member and its links."""
+        """Remove a member and its links."""
         for other in self._links.pop(member, ()):
             self._links[other].remove(member)
         self._sources.discard(member)
         self._downloading.discard(member)
 
     def requeue(self, member: bytes) -> None:
-        """`member` counts as the last that came."""
+        """Count `member` as the last that came."""
         self._links[member] = self._links.pop(member)
 
     def top_up(self, member: bytes, fresh: int = 0) -> None:
-        """Give `member` the links it should have, and `fresh` new ones beside; its oldest make room."""
+        """Give `member` the links it should have, and `fresh` new ones beside them; its oldest links make room."""
         links = self._links[member]
         while fresh and links and len(links) + fresh > self._rules.most:
             self._unlink(member, links[0])
         rules = self._rules
         others = len(self) - 1
-        wanted = max(others if self._is_small else rules.told, len(links) + fresh)
+        wanted = max(others if self._is_small else rules.initial, len(links) + fresh)
         if member in self._downloading and not any(other in self._sources for other in links):
             self._link(member, islice(self._drawn(self._sources), _DRAWS // 8), len(links) + _SOURCES_FIRST)
         if len(links) >= min(wanted, others):
             return
         recent = max(1, (wanted - len(links)) // 4)
         self._link(member, islice(reversed(self._links), 2 * recent + 1), len(links) + recent)
-        for pool in self._useful_to(member):  # sources last: their room is for those that have none yet
+        for pool in self._useful_to(member):  # sources last: their room is for members without a source
             self._link(member, self._drawn(pool), wanted)
-        if len(links) < min(others, rules.told) // 2:
+        if len(links) < min(others, rules.initial) // 2:
             self._splice(member)
 
     def sample(self, count: int) -> list[bytes]:
@@ -109,10 +111,10 @@ class LinkGraph:
 
     @property
     def _is_small(self) -> bool:
-        return len(self._links) <= self._rules.everybody + 1
+        return len(self._links) <= self._rules.complete + 1
 
     def _useful_to(self, member: bytes) -> tuple["_Pool", ...]:
-        """Two sources have nothing to give each other."""
+        """Members with which `member` can exchange pieces: two sources cannot."""
         if member in self._sources and not self._is_small:
             return (self._downloading,)
         return self._downloading, self._sources
@@ -135,14 +137,14 @@ class LinkGraph:
         self._links[other].remove(one)
 
     def _splice(self, member: bytes) -> None:
-        """Where nobody has room: into links between others, who then have as many as before."""
+        """Where no member has room: insert `member` into links of others, which keep their number of links."""
         links, useful = self._links[member], self._useful_to(member)
 
         def is_new(other: bytes) -> bool:
             return other != member and other not in links and any(other in pool for pool in useful)
 
         for one in self._drawn(*useful):
-            if len(links) >= self._rules.told:
+            if len(links) >= self._rules.initial:
                 return
             other = next(filter(is_new, self._links[one]), None) if is_new(one) else None
             if other is not None:
@@ -155,8 +157,8 @@ class LinkGraph:
         """Members of `pools` in random order: all of them if they are few, else random ones, perhaps repeated."""
         total = sum(map(len, pools))
         if total <= _DRAWS:
-            everybody = [member for pool in pools for member in pool.items]
-            yield from self._rng.sample(everybody, total)
+            members = [member for pool in pools for member in pool.items]
+            yield from self._rng.sample(members, total)
             return
         for _ in range(_DRAWS):
             place = int(self._rng.random() * total)

@@ -1,19 +1,20 @@
-"""Which peers of a swarm a tracker tells a peer of.
+"""Which peers of a swarm a tracker lists to a peer.
 
-Inside a zone (a rack, a site) peers form one `LinkGraph`; a few of each zone, its gateways, form another one across all
-zones, and are told of both. So what comes from another zone comes through a gateway, about once for each gateway at
-most, and spreads inside the zone. Peers without a zone are a zone like any other.
+Inside a zone (a rack, a site) peers form one `LinkGraph`. A few peers of each zone, its gateways, form another graph
+across all zones, and get peers of both. So pieces from another zone come through a gateway, about once for each gateway
+at most, and spread inside the zone. Peers without a zone form a zone like any other.
 
-Why a source is given no more peers than others. A libtorrent node unchokes whoever connects: with 1,000 downloaders on
-one seeder each gets a thousandth of its uplink, so the first whole piece that could be passed on appears a thousand
-times later than it might, everybody asks for the same scarce pieces, and each connection may hold 8 MiB of send buffer.
-With some sixty the uplink is as full, and the rest of the swarm is two or three hops away. So a peer that downloads is
-given sources first, as long as sources have room; who completes becomes one, and drops its links to others.
+A source gets no more peers than others, because a libtorrent node unchokes every peer that connects. With 1,000
+downloaders on one seeder each gets a thousandth of its uplink: the first complete piece that can be exchanged appears a
+thousand times later than it might, all peers request the same scarce pieces, and each connection may hold 8 MiB of send
+buffer. With some sixty peers the uplink is as full, and the rest of the swarm is two or three hops away. So a peer that
+downloads gets sources first, as long as sources have room. A peer that completes becomes a source, and drops its links
+to other sources.
 
-The longest-serving peers of a zone are its gateways. One that goes is replaced at once; one that got nothing since its
-last announce, or that most of its zone has overtaken (what comes from outside comes by another way), or that is not
-heard of while its zone gets nothing, goes to the end of the line. Clients keep the connections they have, so what
-crossed through the old one may go on crossing.
+The longest-serving peers of a zone are its gateways. A gateway that goes is replaced at once. A gateway goes to the end
+of the line if it got nothing since its last announce, if most of its zone has overtaken it (pieces from outside come by
+another way), or if it does not announce while its zone gets nothing. Clients keep their connections, so pieces may go
+on crossing through the old gateway.
 """
 
 import random
@@ -27,19 +28,19 @@ _SOURCES_FIRST = 2
 
 @dataclass(frozen=True, slots=True)
 class ZoneRules:
-    """How zones are held together: peers of each that cross, the seconds each is given to show what it does, and the
-    seconds without an announce after which one is not waited for."""
+    """Rules for gateways: their number in each zone, the seconds before one may be replaced, and the seconds without an
+    announce after which one counts as silent."""
 
     gateways: int = 2
     patience: float = 75.0
     silence: float = 45.0
     fresh: int = 5
-    """New links for whoever got nothing since its last announce."""
+    """New links for a peer that got nothing since its last announce."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerRecord:
-    """How a peer fares. `left` in bytes; `stalled`: it wants more, and got nothing for a while."""
+    """State of a peer. `left` in bytes; `stalled`: it wants more, and got nothing for a while."""
 
     zone: bytes = b""
     source: bool = False
@@ -48,7 +49,7 @@ class PeerRecord:
 
 
 class PeerSets:
-    """The peers of one swarm. A peer is whatever bytes the caller knows it by; times are seconds of any clock."""
+    """The peers of one swarm. A peer is identified by bytes that the caller chooses; times are seconds of any clock."""
 
     __slots__ = ("_crossing", "_left", "_links", "_rng", "_rules", "_zone_of", "_zones")
 
@@ -61,32 +62,32 @@ class PeerSets:
         self._left: dict[bytes, int] = {}
         self._crossing = LinkGraph(rng, self._links)
 
-    def renew(self, peer: bytes, standing: PeerRecord, now: float) -> None:
-        """`peer` has come, or is still there."""
+    def renew(self, peer: bytes, record: PeerRecord, now: float) -> None:
+        """Add `peer`, or update its state."""
         zone = self._zone_of.get(peer)
-        if zone is not None and zone.label != standing.zone:
+        if zone is not None and zone.label != record.zone:
             self.leave(peer, now)
-        zone = self._zones.get(standing.zone)
+        zone = self._zones.get(record.zone)
         if zone is None:
-            zone = self._zones[standing.zone] = _Zone(standing.zone, LinkGraph(self._rng, self._links), {})
+            zone = self._zones[record.zone] = _Zone(record.zone, LinkGraph(self._rng, self._links), {})
         self._zone_of[peer] = zone
-        self._left[peer] = standing.left
-        zone.graph.add(peer, source=standing.source)
+        self._left[peer] = record.left
+        zone.graph.add(peer, source=record.source)
         if peer in zone.gateways:
             zone.gateways[peer].seen = now
-        if standing.stalled:
+        if record.stalled:
             self._dismiss_silent(zone, now)
-        if self._fails_its_zone(peer, zone, standing, now):
+        if self._fails_its_zone(peer, zone, record, now):
             self._dismiss(peer, zone, now)
         self._appoint(zone, now)
-        fresh = self._rules.fresh if standing.stalled else 0
+        fresh = self._rules.fresh if record.stalled else 0
         zone.graph.top_up(peer, fresh)
         if peer in zone.gateways:
-            self._crossing.add(peer, source=standing.source)
+            self._crossing.add(peer, source=record.source)
             self._crossing.top_up(peer, fresh)
 
     def leave(self, peer: bytes, now: float) -> None:
-        """`peer` has gone; nothing happens if it was not there."""
+        """Remove `peer`, if it is present."""
         zone = self._zone_of.pop(peer, None)
         if zone is None:
             return
@@ -98,9 +99,11 @@ class PeerSets:
         if not zone.graph:
             del self._zones[zone.label]
 
-    def told(self, peer: bytes, count: int) -> list[bytes]:
-        """Whom to tell `peer` of, at most `count`: if that is not all, a source first some that download, and who
-        downloads a few sources."""
+    def peers_for(self, peer: bytes, count: int) -> list[bytes]:
+        """At most `count` peers to list to `peer`.
+
+        If that is not all, a source gets downloading peers first, and a downloading peer a few sources first.
+        """
         zone = self._zone_of.get(peer)
         if zone is None:
             return []
@@ -112,29 +115,29 @@ class PeerSets:
         first = [other for other in found if self._zone_of[other].graph.is_source(other) != source]
         return list(dict.fromkeys((first if source else first[:_SOURCES_FIRST]) + found))[:count]
 
-    def strangers(self, zone: bytes, count: int) -> list[bytes]:
-        """At most `count` peers for one that is not taken in: of its zone, or of any if there is none of it."""
+    def sample_for(self, zone: bytes, count: int) -> list[bytes]:
+        """At most `count` peers for a client of `zone` that is not in the swarm: of its zone, else of any zone."""
         known = self._zones.get(zone)
         return (known.graph if known else self._crossing).sample(count)
 
     def gateways(self, zone: bytes) -> tuple[bytes, ...]:
-        """Those of `zone` that are told of other zones."""
+        """The gateways of `zone`."""
         known = self._zones.get(zone)
         return tuple(known.gateways) if known else ()
 
-    def _fails_its_zone(self, peer: bytes, zone: "_Zone", standing: PeerRecord, now: float) -> bool:
-        office = zone.gateways.get(peer)
-        if office is None or standing.source or now - office.since < self._rules.patience:
+    def _fails_its_zone(self, peer: bytes, zone: "_Zone", record: PeerRecord, now: float) -> bool:
+        gateway = zone.gateways.get(peer)
+        if gateway is None or record.source or now - gateway.since < self._rules.patience:
             return False
         if not self._could_replace(zone):
             return False
-        return standing.stalled or self._is_overtaken(peer, zone.graph)
+        return record.stalled or self._is_overtaken(peer, zone.graph)
 
     def _could_replace(self, zone: "_Zone") -> bool:
         return len(self._zones) > 1 and len(zone.graph) > len(zone.gateways)
 
     def _dismiss_silent(self, zone: "_Zone", now: float) -> None:
-        silent = [gateway for gateway, office in zone.gateways.items() if now - office.seen > self._rules.silence]
+        silent = [gateway for gateway, state in zone.gateways.items() if now - state.seen > self._rules.silence]
         for gateway in silent:
             if self._could_replace(zone):
                 self._dismiss(gateway, zone, now)
@@ -145,19 +148,19 @@ class PeerSets:
         return 2 * sum(ahead) > len(ahead)
 
     def _dismiss(self, peer: bytes, zone: "_Zone", now: float) -> None:
-        """Another takes its place; it comes after everybody else."""
+        """Replace a gateway; it goes to the end of the line."""
         del zone.gateways[peer]
         self._crossing.discard(peer)
         zone.graph.requeue(peer)
         self._appoint(zone, now)
 
     def _appoint(self, zone: "_Zone", now: float) -> None:
-        """Fill the zone's places for gateways with those that have been there longest."""
+        """Fill the zone's places for gateways with the peers that have been there longest."""
         for peer in zone.graph:
             if len(zone.gateways) >= self._rules.gateways:
                 return
             if peer not in zone.gateways:
-                zone.gateways[peer] = _Office(since=now, seen=now)
+                zone.gateways[peer] = _Gateway(since=now, seen=now)
                 self._crossing.add(peer, source=zone.graph.is_source(peer))
                 self._crossing.top_up(peer)
 
@@ -166,12 +169,12 @@ class PeerSets:
 class _Zone:
     label: bytes
     graph: LinkGraph
-    gateways: dict[bytes, "_Office"]
+    gateways: dict[bytes, "_Gateway"]
 
 
 @dataclass(slots=True)
-class _Office:
-    """Since when a peer has been a gateway, and when it was last heard of."""
+class _Gateway:
+    """When a peer became a gateway, and when it last announced."""
 
     since: float
     seen: float

@@ -1,4 +1,4 @@
-"""The seeders that a coordinator knows: scarce sources that leaseholders pull from over HTTP."""
+"""Sources of a coordinator: the seeders from which leaseholders download over HTTP."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,20 @@ Role = Literal["", "source", "leaseholder"]
 each other: what a leaseholder downloads from the seeder without a lease, others would download, too."""
 
 SOURCE_HEADER = "P2PModel-Source"
-"""In a PUT /catalog: the endpoint of the seeder that publishes."""
+"""In a PUT /catalog: endpoint of the seeder that publishes."""
 SOURCE_TOKEN_HEADER = "P2PModel-Source-Token"  # noqa: S105 - the name of a header
 SOURCE_PEER_HEADER = "P2PModel-Source-Peer"
 SOURCE_ZONE_HEADER = "P2PModel-Source-Zone"
 MAX_SOURCES = 64
-"""Seeders of one torrent that are remembered."""
+"""Most seeders of one torrent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A seeder of one snapshot. `endpoint` serves it as a hub does and asks for `token`; a seeder that is its own
-    coordinator gives a path. `peer` is where it takes part in the swarm, as ADDRESS:PORT, and `zone` its rack or site.
+    """A seeder of one snapshot.
+
+    `endpoint` serves it as a hub does and requires `token`; a seeder that is its own coordinator gives a path. `peer`
+    is its address in the swarm, as ADDRESS:PORT, and `zone` its rack or site.
     """
 
     endpoint: str
@@ -33,7 +35,7 @@ class Source:
     zone: str = ""
 
     def headers(self) -> dict[str, str]:
-        """It as a seeder says it when it publishes."""
+        """HTTP headers for a PUT /catalog."""
         return {
             SOURCE_HEADER: self.endpoint,
             SOURCE_TOKEN_HEADER: self.token,
@@ -42,22 +44,22 @@ class Source:
         }
 
     def peer_seen_from(self, coordinator: str) -> str:
-        """`peer` for who reaches the coordinator at that URL; "" if it is none.
+        """The seeder's address for peers that reach the coordinator at that URL; "" if it has none.
 
-        A seeder that listens on all addresses cannot say at which it is reached, but there it serves HTTP.
+        A seeder that listens on all addresses has no single address; the one at which it serves HTTP is used then.
         """
         try:
-            told = ListenAddress.parse(self.peer)
+            address = ListenAddress.parse(self.peer)
             host = urlsplit(self.seen_from(coordinator)).hostname
         except (InvalidInput, ValueError):
             return ""
-        there = ListenAddress(host, told.port) if host else told
-        if told.unspecified or (told.loopback and not there.loopback):
+        there = ListenAddress(host, address.port) if host else address
+        if address.unspecified or (address.loopback and not there.loopback):
             return str(there)
         return self.peer
 
     def seen_from(self, coordinator: str) -> str:
-        """The endpoint's URL for who reaches the coordinator at that URL, which may end in the token."""
+        """The endpoint's URL for peers that reach the coordinator at that URL, which may end in the token."""
         if not self.endpoint.startswith("/"):
             return self.endpoint
         base = coordinator.rstrip("/")
@@ -65,7 +67,7 @@ class Source:
 
 
 class Sources:
-    """Seeders by info-hash; those that do not say for `ttl` seconds that they are there are forgotten."""
+    """Seeders by info-hash; a seeder that does not publish again within `ttl` seconds is dropped."""
 
     def __init__(self, clock: Callable[[], float], *, ttl: float = 150.0) -> None:
         self._clock = clock
@@ -73,7 +75,7 @@ class Sources:
         self._known: dict[str, dict[str, tuple[Source, float]]] = {}
 
     def add(self, info_hash: str, source: Source, *, for_ever: bool = False) -> None:
-        """The seeder says that it is there. Beyond MAX_SOURCES the one that was silent longest is forgotten."""
+        """Add a seeder, or renew it. Beyond MAX_SOURCES the one that expires first is dropped."""
         known = self._known.setdefault(info_hash, {})
         known.pop(source.endpoint, None)
         known[source.endpoint] = source, float("inf") if for_ever else self._clock() + self._ttl
@@ -81,7 +83,7 @@ class Sources:
             del known[min(known, key=lambda endpoint: known[endpoint][1])]
 
     def of(self, info_hash: str) -> tuple[Source, ...]:
-        """The seeders of a torrent, by endpoint."""
+        """The seeders of a torrent, sorted by endpoint."""
         now = self._clock()
         known = {endpoint: entry for endpoint, entry in self._known.get(info_hash, {}).items() if entry[1] > now}
         if known:

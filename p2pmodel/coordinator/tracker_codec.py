@@ -1,7 +1,7 @@
 """The HTTP tracker protocol in bytes: announce (BEP 3, 7, 23, 24) and scrape (BEP 48), without any I/O.
 
-Queries are read from the raw query string: an info-hash is 20 arbitrary bytes behind %-escapes and must never pass
-through a text decoding. A v2 info-hash is announced by its first 20 bytes (BEP 52).
+Queries are parsed from the raw query string: an info-hash is 20 arbitrary bytes in %-escapes, which no text decoding
+preserves. A v2 info-hash is announced by its first 20 bytes (BEP 52).
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ MAX_NUMWANT = 200
 MAX_ZONE = 64
 """Bytes of the longest name of a zone."""
 MAX_SCRAPE = 74
-"""Most info-hashes in one scrape, as many as a UDP scrape can carry (BEP 15)."""
+"""Most info-hashes in one scrape, as in a UDP scrape (BEP 15)."""
 
 _ID = 20
 _MAX_KEY = 64
@@ -41,7 +41,7 @@ _ROLES: Mapping[bytes, Role] = {b"source": "source", b"leaseholder": "leaseholde
 
 @dataclass(frozen=True, slots=True)
 class AnnounceQuery:
-    """An announce and how its answer shall look. `claimed` is the packed address of an `ip=` parameter, if any."""
+    """An announce, and the form of its answer. `claimed` is the packed address of an `ip=` parameter, if any."""
 
     announce: Announce
     compact: bool
@@ -50,7 +50,7 @@ class AnnounceQuery:
 
 
 def parse_announce(query: str) -> AnnounceQuery:
-    """Read the raw query string of an announce. Raises InvalidInput; its message is the failure reason."""
+    """Parse the raw query string of an announce. Raises InvalidInput; its message is the failure reason."""
     fields = _fields(query)
     first = {name: values[0] for name, values in fields.items()}
     event = _EVENTS.get(first.get(b"event", b""), "")
@@ -66,7 +66,7 @@ def parse_announce(query: str) -> AnnounceQuery:
         role=_ROLES.get(first.get(b"role", b""), ""),
         zone=_zone(first),
     )
-    # Compact unless the client says otherwise (BEP 23).
+    # Compact by default (BEP 23).
     return AnnounceQuery(
         announce,
         compact=first.get(b"compact") != b"0",
@@ -76,7 +76,7 @@ def parse_announce(query: str) -> AnnounceQuery:
 
 
 def parse_scrape(query: str) -> tuple[bytes, ...]:
-    """Info-hashes of a scrape, in order; empty means all of them. Raises InvalidInput."""
+    """Info-hashes of a scrape, in order; empty: all swarms. Raises InvalidInput."""
     hashes = _fields(query).get(b"info_hash", [])
     if len(hashes) > MAX_SCRAPE:
         raise InvalidInput(f"at most {MAX_SCRAPE} info_hash in one scrape")
@@ -116,7 +116,7 @@ def scrape_response(counts: Iterable[tuple[bytes, Counts]], *, min_interval: int
 
 
 def failure_response(reason: str) -> bytes:
-    """A refusal: a dictionary that has only this key (BEP 3)."""
+    """A refusal: a dictionary with this single key (BEP 3)."""
     return bencode.encode({b"failure reason": reason.encode()})
 
 
@@ -131,7 +131,7 @@ def _fields(query: str) -> dict[bytes, list[bytes]]:
     if len(query) > MAX_QUERY:
         raise InvalidInput(f"the query is longer than {MAX_QUERY} characters")
     try:
-        # A server decodes stray bytes above 127 with surrogates: this gives the bytes back.
+        # A server decodes bytes above 127 with surrogates: this restores the bytes.
         raw = query.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise InvalidInput("the query is not made of bytes") from None
@@ -161,7 +161,7 @@ def _number(fields: Mapping[bytes, bytes], name: bytes) -> int | None:
 def _port(fields: Mapping[bytes, bytes], event: Event) -> int:
     port = _number(fields, b"port")
     if port == 0 and event == "stopped":
-        return 0  # a client that leaves may have closed its port already
+        return 0  # a client that leaves may have closed its port
     if port is None or not 0 < port <= 0xFFFF:
         raise InvalidInput("port must be 1 to 65535")
     return port
@@ -183,7 +183,7 @@ def _claimed(value: bytes) -> bytes | None:
     try:
         return pack_address(value.decode("ascii"))
     except ValueError:
-        return None  # BEP 3 allows a host name here, which nobody needs
+        return None  # BEP 3 allows a host name here; it is ignored
 
 
 def _compact(peers: Iterable[TrackedPeer], size: int) -> bytes:

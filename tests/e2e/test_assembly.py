@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.node.assembly.assembly import FIRST_BYTES
+from p2pmodel.node.assembly.membership import FIRST_BYTES
 from p2pmodel.swarm.torrents import parse
 from tests.support.dice import dice
 from tests.support.processes import PATIENCE, Finished, Nodes, Running, eventually, served

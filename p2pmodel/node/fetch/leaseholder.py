@@ -120,7 +120,7 @@ class Leaseholder:
         self._introduced = message
         sources = message.sources
         self._peers = tuple(filter(None, (source.peer_seen_from(coordinator) for source in sources)))
-        await self._seeders.know([Endpoint(s.seen_from(coordinator), s.token, s.zone) for s in sources])
+        await self._seeders.update([Endpoint(s.seen_from(coordinator), s.token, s.zone) for s in sources])
 
 
 def _join(torrent: SwarmTorrent, peer: str) -> None:

@@ -18,17 +18,17 @@ from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.origin.origin import Origin
 
 AGAIN_AFTER = 5.0
-"""Seconds for which seeders that did not help are left alone."""
+"""Seconds for which seeders are not used after a failure."""
 PATIENCE = 1.0
-"""Seconds for which failing seeders are tried again: they are near, and mirrors can stand in for them."""
+"""Seconds for which a failed request is repeated: seeders are close, and mirrors can replace them."""
 SILENCE = 3.0
-"""Seconds without a byte, or a connection, after which a seeder has failed."""
+"""Seconds without a byte, or a connection, after which a request to a seeder has failed."""
 MAX_CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a seeder is asked, with its token, and its rack or site."""
+    """HTTP endpoint of a seeder, its token, and its rack or site."""
 
     url: str
     token: str = ""
@@ -36,8 +36,10 @@ class Endpoint:
 
 
 class Seeders:
-    """All seeders that were heard of. `identity` differs between peers, so that they begin with different seeders;
-    `pace` bounds what comes from all of them, and whoever else spends from it."""
+    """The seeders that coordinators list. `identity` differs between peers, so that they begin with different seeders.
+
+    `pace` limits the bytes from all of them, together with its other users.
+    """
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Seeders:
         self._away_until = 0.0
         self._seen: Counter[str] = Counter()
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
-        """Both by name: what came until the last look, and how fast it did lately."""
+        """By name: bytes received until the last look, and the recent rate."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,12 +74,15 @@ class Seeders:
 
     @property
     def usable(self) -> bool:
-        """Whether it is worth asking them."""
+        """Whether seeders should be asked now."""
         return self._origin is not None and time.monotonic() >= self._away_until
 
-    async def know(self, endpoints: Sequence[Endpoint]) -> None:
-        """These are the seeders now. An empty list is passed over: one may be there although nobody tells us; so is
-        an endpoint that cannot be asked, whoever told it."""
+    async def update(self, endpoints: Sequence[Endpoint]) -> None:
+        """Replace the seeders.
+
+        An empty list is ignored: a seeder may exist although no coordinator lists it. So are endpoints that a request
+        cannot be sent to.
+        """
         by_url = {endpoint.url: endpoint for endpoint in endpoints if _askable(endpoint)}
         if not by_url or frozenset(by_url.values()) == self._known:
             return
@@ -86,7 +91,7 @@ class Seeders:
         if self._origin is not None:
             self._before.append(self._origin)
         self._seen.clear()
-        # What is being read from those of before goes on: they are closed at the end.
+        # Reads from the previous seeders go on: these are closed at the end.
         self._origin = await self._stack.enter_async_context(
             Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note, pace=self._pace)
         )
@@ -100,7 +105,7 @@ class Seeders:
         *,
         accept: Callable[[bytes], bool],
     ) -> bytes:
-        """As `Origin.read`; after a failure they are not `usable` for a while."""
+        """As `Origin.read`; after a failure the seeders are not `usable` for a while."""
         origin = self._origin
         if origin is None:
             raise Unavailable("no seeder is known")
@@ -113,7 +118,7 @@ class Seeders:
             self._look(origin)
 
     def connections(self) -> tuple[PeerConnection, ...]:
-        """Those that are asked now."""
+        """The seeders in use."""
         return tuple(self._connection(s.name, s.endpoint) for s in self._origin.statuses()) if self._origin else ()
 
     def _connection(self, name: str, url: str) -> PeerConnection:
@@ -134,7 +139,7 @@ class Seeders:
                 self._seen[name] = received
 
     def bytes_from_outside(self, zone: str) -> int:
-        """Bytes that came from seeders of other zones."""
+        """Bytes from seeders of other zones."""
         origins = [*self._before, self._origin] if self._origin else []
         counts = (entry for origin in origins for entry in origin.bytes_by_mirror.items())
         return sum(count for name, count in counts if self._zones[name] != zone)
@@ -153,7 +158,7 @@ class Seeders:
 
 
 def _askable(endpoint: Endpoint) -> bool:
-    """Whether it is a URL and a token that a request can carry."""
+    """Whether its URL and token are valid in a request."""
     with suppress(ValueError):
         check_url(endpoint.url)
         return f"{endpoint.url}{endpoint.token}".isprintable() and endpoint.token.isascii()

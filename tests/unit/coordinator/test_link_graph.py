@@ -1,4 +1,4 @@
-"""The graph of who is told of whom: connected, bounded, and nobody left out, whoever comes and goes."""
+"""The graph of listed peers: connected and bounded, with every member linked, while members come and go."""
 
 import random
 from collections.abc import Iterable
@@ -40,18 +40,18 @@ def check(links: LinkGraph, rules: LinkRules) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 51])
-def test_in_a_small_swarm_everybody_has_everybody(count: int) -> None:
+def test_in_a_small_swarm_all_are_linked(count: int) -> None:
     links = graph(range(count), sources=count // 2)
     assert {len(others) for others in links_of(links).values()} == {count - 1}
 
 
 @pytest.mark.parametrize("count", [52, 100, 1000, 3000])
-def test_in_a_large_one_links_are_bounded_and_nobody_is_far(count: int) -> None:
+def test_in_a_large_one_links_are_bounded_and_paths_are_short(count: int) -> None:
     links = graph(range(count), sources=1)
     check(links, RULES)
     found = links_of(links)
     assert len(components(found)) == 1
-    assert min(map(len, found.values())) >= RULES.told
+    assert min(map(len, found.values())) >= RULES.initial
     assert 40 <= sum(map(len, found.values())) / count <= 60
     assert depth(found, name(0)) <= 6
 
@@ -81,7 +81,7 @@ def test_any_order_of_coming_and_going_leaves_it_connected(count: int, chance: r
     check(links, RULES)
     assert len(components(links_of(links))) == (1 if here else 0)
     fewest = min((len(others) for others in links_of(links).values()), default=0)
-    assert fewest >= min(RULES.told, max(0, len(here) - 1))
+    assert fewest >= min(RULES.initial, max(0, len(here) - 1))
 
 
 @settings(max_examples=20, deadline=None)
@@ -130,7 +130,7 @@ def test_who_completes_makes_room_at_the_sources() -> None:
 
 
 def test_a_newcomer_is_spliced_in_where_nobody_has_room() -> None:
-    rules = LinkRules(everybody=4, told=4, most=5)
+    rules = LinkRules(complete=4, initial=4, most=5)
     links = graph(range(40), rules=rules)
     for number in range(40):
         links.top_up(name(number), fresh=1)
@@ -175,7 +175,7 @@ class LinkMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rules = LinkRules(everybody=3, told=3, most=5)
+        self.rules = LinkRules(complete=3, initial=3, most=5)
         self.links = LinkGraph(random.Random(1), self.rules)
 
     @rule(number=st.integers(0, 14), source=st.booleans(), fresh=st.integers(0, 2))

@@ -32,14 +32,14 @@ class Rig:
             self.sets.leave(name(number), self.now)
             self.here.remove(number)
 
-    def told(self, number: int, count: int = 1000) -> list[int]:
-        return sorted(int(other) for other in self.sets.told(name(number), count))
+    def listed(self, number: int, count: int = 1000) -> list[int]:
+        return sorted(int(other) for other in self.sets.peers_for(name(number), count))
 
     def gateways(self, zone: int) -> list[int]:
         return [int(peer) for peer in self.sets.gateways(b"z%d" % zone)]
 
     def everything(self) -> dict[bytes, list[bytes]]:
-        return {name(number): self.sets.told(name(number), 1000) for number in self.here}
+        return {name(number): self.sets.peers_for(name(number), 1000) for number in self.here}
 
     def strays(self) -> list[tuple[int, int]]:
         """Pairs of two zones of which one is no gateway."""
@@ -47,7 +47,7 @@ class Rig:
         return [
             (number, other)
             for number in self.here
-            for other in self.told(number)
+            for other in self.listed(number)
             if number // 1000 != other // 1000 and not {number, other} <= gateways
         ]
 
@@ -68,21 +68,21 @@ def rig() -> Rig:
 def test_a_zone_keeps_to_itself_but_for_its_two_longest_serving(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 2000, 2001, 2002)
     assert (rig.gateways(1), rig.gateways(2)) == ([1000, 1001], [2000, 2001])
-    assert rig.told(1002) == [1000, 1001]
-    assert rig.told(1000) == [1001, 1002, 2000, 2001]
+    assert rig.listed(1002) == [1000, 1001]
+    assert rig.listed(1000) == [1001, 1002, 2000, 2001]
     assert rig.strays() == []
 
 
 def test_one_zone_is_a_swarm_like_any_other(rig: Rig) -> None:
     rig.come(*range(40))
-    assert rig.told(7) == [number for number in range(40) if number != 7]
+    assert rig.listed(7) == [number for number in range(40) if number != 7]
 
 
 def test_who_is_alone_in_its_zone_crosses(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 2000)
-    assert rig.told(2000) == [1000, 1001]
+    assert rig.listed(2000) == [1000, 1001]
     rig.come(3000)
-    assert rig.told(3000) == [1000, 1001, 2000]
+    assert rig.listed(3000) == [1000, 1001, 2000]
 
 
 def test_a_gateway_that_goes_is_replaced_by_the_next_in_line(rig: Rig) -> None:
@@ -91,7 +91,7 @@ def test_a_gateway_that_goes_is_replaced_by_the_next_in_line(rig: Rig) -> None:
     assert rig.gateways(1) == [1001, 1002]
     rig.go(1001, 1002)
     assert rig.gateways(1) == [1003]
-    assert rig.told(2000) == [1003]
+    assert rig.listed(2000) == [1003]
 
 
 def test_a_peer_that_comes_back_is_the_last_in_line(rig: Rig) -> None:
@@ -111,7 +111,7 @@ def test_a_gateway_that_brings_nothing_is_replaced_once_it_had_its_time(rig: Rig
     rig.now += 1
     rig.come(1000, **fault)
     assert rig.gateways(1) == [1001, 1002]
-    assert rig.told(1000) == [1001, 1002, 1003]
+    assert rig.listed(1000) == [1001, 1002, 1003]
     rig.come(1002, stalled=True)  # it has just begun
     assert rig.gateways(1) == [1001, 1002]
 
@@ -124,11 +124,11 @@ def test_a_gateway_not_heard_of_is_replaced_when_its_zone_gets_nothing(rig: Rig)
     assert rig.gateways(1) == [1000, 1001]
     rig.come(1003, stalled=True)
     assert rig.gateways(1) == [1001, 1002]
-    assert rig.told(2000) == [1001, 1002]
+    assert rig.listed(2000) == [1001, 1002]
     rig.now += 46  # nor is the next in line
     rig.come(1003, stalled=True)
     assert 1003 in rig.gateways(1)
-    assert 2000 in rig.told(1003)
+    assert 2000 in rig.listed(1003)
 
 
 def test_a_gateway_that_has_everything_or_that_nobody_could_replace_stays(rig: Rig) -> None:
@@ -157,32 +157,32 @@ def test_a_peer_that_moves_to_another_zone_leaves_the_old_one(rig: Rig) -> None:
 
 def test_a_stalled_peer_is_told_of_others(rig: Rig) -> None:
     rig.come(*range(500))
-    before = rig.told(7)
+    before = rig.listed(7)
     rig.come(7)
-    assert rig.told(7) == before
+    assert rig.listed(7) == before
     rig.come(7, stalled=True)
-    assert len(set(rig.told(7)) - set(before)) >= 4
+    assert len(set(rig.listed(7)) - set(before)) >= 4
 
 
 def test_a_short_answer_names_a_source_to_who_downloads_and_the_others_to_a_source(rig: Rig) -> None:
     rig.come(0, 1, source=True)
     rig.come(*range(2, 40))
-    assert all({0, 1} & set(rig.told(30, 5)) for _ in range(20))
-    assert not any({0, 1} & set(rig.told(0, 5)) for _ in range(20))
-    assert {len(rig.told(30, 5)) for _ in range(20)} == {5}
-    assert len({tuple(rig.told(30, 5)) for _ in range(20)}) > 10
+    assert all({0, 1} & set(rig.listed(30, 5)) for _ in range(20))
+    assert not any({0, 1} & set(rig.listed(0, 5)) for _ in range(20))
+    assert {len(rig.listed(30, 5)) for _ in range(20)} == {5}
+    assert len({tuple(rig.listed(30, 5)) for _ in range(20)}) > 10
 
 
 def test_a_stranger_is_told_of_its_zone_or_else_of_gateways(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 2000)
-    assert sorted(rig.sets.strangers(b"z1", 9)) == [name(n) for n in (1000, 1001, 1002)]
-    assert sorted(rig.sets.strangers(b"elsewhere", 9)) == [name(n) for n in (1000, 1001, 2000)]
-    assert rig.told(1009) == []
+    assert sorted(rig.sets.sample_for(b"z1", 9)) == [name(n) for n in (1000, 1001, 1002)]
+    assert sorted(rig.sets.sample_for(b"elsewhere", 9)) == [name(n) for n in (1000, 1001, 2000)]
+    assert rig.listed(1009) == []
 
 
 def test_who_was_never_there_may_leave(rig: Rig) -> None:
     rig.sets.leave(name(1), rig.now)
-    assert rig.sets.strangers(b"z0", 9) == []
+    assert rig.sets.sample_for(b"z0", 9) == []
 
 
 @settings(max_examples=25, deadline=None)
@@ -199,7 +199,7 @@ def test_zones_hold_together_and_cross_by_gateways_alone(
     for number in range(count):
         peer = int(chance.random() * zones) * 1000 + number
         rig.come(peer, source=not number)
-        assert rig.told(peer) or len(rig.here) == 1, "a newcomer starves"
+        assert rig.listed(peer) or len(rig.here) == 1, "a newcomer starves"
         if chance.random() < going:
             rig.go(rig.here[int(chance.random() * len(rig.here))])
         if number % 50 == 0:
@@ -208,8 +208,8 @@ def test_zones_hold_together_and_cross_by_gateways_alone(
     rig.come(*rig.here)  # the next announces
     assert rig.strays() == []
     assert len(components(rig.everything())) == min(1, len(rig.here))
-    assert all(rig.told(number) for number in rig.here if len(rig.here) > 1)
-    assert max((len(rig.told(number)) for number in rig.here), default=0) <= 2 * 64
+    assert all(rig.listed(number) for number in rig.here if len(rig.here) > 1)
+    assert max((len(rig.listed(number)) for number in rig.here), default=0) <= 2 * 64
     held = {number // 1000 for number in rig.here}
     assert all(1 <= len(rig.gateways(zone)) <= 2 for zone in held)
 

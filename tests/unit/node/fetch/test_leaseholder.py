@@ -54,7 +54,7 @@ class FakeSeeders:
     def __init__(self) -> None:
         self.known: list[Endpoint] = []
 
-    async def know(self, endpoints: list[Endpoint]) -> None:
+    async def update(self, endpoints: list[Endpoint]) -> None:
         self.known = endpoints
 
 

@@ -44,13 +44,13 @@ async def test_nobody_is_known_at_first() -> None:
         assert not found.usable
         with pytest.raises(Unavailable, match="no seeder is known"):
             await read(found)
-        await found.know([])
+        await found.update([])
         assert not found.usable
 
 
 async def test_a_seeder_is_asked_with_its_own_token() -> None:
     async with FakeHub(SNAPSHOT, token="t0ken") as hub, seeders() as found:
-        await found.know([Endpoint(hub.url, "t0ken")])
+        await found.update([Endpoint(hub.url, "t0ken")])
         assert found.usable
         await read(found)
         assert {request.token for request in hub.requests} == {"t0ken"}
@@ -59,7 +59,7 @@ async def test_a_seeder_is_asked_with_its_own_token() -> None:
 @pytest.mark.parametrize("fault", ["status:503", "status:404", "status:403", "flip"])
 async def test_after_a_failure_they_are_left_alone_for_a_while(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeHub(SNAPSHOT, faults=[fault]) as hub, seeders() as found:
-        await found.know([Endpoint(hub.url)])
+        await found.update([Endpoint(hub.url)])
         with pytest.raises(P2PModelError):
             await read(found)
         assert not found.usable
@@ -70,7 +70,7 @@ async def test_after_a_failure_they_are_left_alone_for_a_while(fault: str, monke
 
 async def test_another_seeder_stands_in() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
-        await found.know([CLOSED, Endpoint(hub.url)])
+        await found.update([CLOSED, Endpoint(hub.url)])
         for offset in range(5):
             await read(found, offset)
         assert found.usable
@@ -79,35 +79,35 @@ async def test_another_seeder_stands_in() -> None:
 async def test_each_is_told_of_with_what_it_sent() -> None:
     async with FakeHub(SNAPSHOT) as hub, FakeHub(SNAPSHOT) as other, seeders() as found:
         assert found.connections() == ()
-        await found.know([Endpoint(f"{hub.url}/", "t0ken", "rack-1")])
+        await found.update([Endpoint(f"{hub.url}/", "t0ken", "rack-1")])
         await read(found)
         [seeder] = found.connections()
         assert (seeder.address, seeder.kind, seeder.zone, seeder.downloaded) == (hub.url, "seeder", "rack-1", SIZE)
-        await found.know([Endpoint(hub.url), Endpoint(other.url)])
+        await found.update([Endpoint(hub.url), Endpoint(other.url)])
         assert [(each.zone, each.downloaded) for each in found.connections()] == [("", 0), ("", 0)]
 
 
 async def test_new_seeders_are_worth_asking_at_once_and_known_ones_are_nothing_new() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
-        await found.know([CLOSED])
+        await found.update([CLOSED])
         with pytest.raises(P2PModelError):
             await read(found)
-        await found.know([CLOSED])
+        await found.update([CLOSED])
         assert not found.usable
-        await found.know([Endpoint(hub.url), CLOSED])
+        await found.update([Endpoint(hub.url), CLOSED])
         assert found.usable
         await read(found)
-        await found.know([])
+        await found.update([])
         await read(found)
 
 
 async def test_what_is_being_read_goes_on_when_others_are_known() -> None:
     async with FakeHub(SNAPSHOT, rate=20_000) as slow, FakeHub(SNAPSHOT) as quick, seeders() as found:
-        await found.know([Endpoint(slow.url)])
+        await found.update([Endpoint(slow.url)])
         async with asyncio.TaskGroup() as group:
             group.create_task(read(found))
             await asyncio.sleep(0.05)
-            await found.know([Endpoint(quick.url)])
+            await found.update([Endpoint(quick.url)])
             await read(found)
 
 
@@ -125,15 +125,15 @@ async def test_what_is_being_read_goes_on_when_others_are_known() -> None:
 )
 async def test_what_cannot_be_asked_is_passed_over(nonsense: Endpoint) -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
-        await found.know([nonsense])
+        await found.update([nonsense])
         assert not found.usable
-        await found.know([nonsense, Endpoint(hub.url)])
+        await found.update([nonsense, Endpoint(hub.url)])
         await read(found)
 
 
 async def test_a_seeder_that_is_told_twice_is_one() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
-        await found.know([Endpoint(hub.url, "a"), Endpoint(hub.url, "b", "rack-1")])
+        await found.update([Endpoint(hub.url, "a"), Endpoint(hub.url, "b", "rack-1")])
         await read(found)
         assert found.bytes_from_outside("rack-1") == 0
 
@@ -142,7 +142,7 @@ async def test_peers_begin_with_different_seeders() -> None:
     async with FakeHub(SNAPSHOT) as one, FakeHub(SNAPSHOT) as other:
         for number in range(12):
             async with seeders(f"10.0.0.{number}:6881") as found:
-                await found.know([Endpoint(one.url), Endpoint(other.url)])
+                await found.update([Endpoint(one.url), Endpoint(other.url)])
                 await read(found)
         assert one.sent > 0
         assert other.sent > 0
@@ -150,9 +150,9 @@ async def test_peers_begin_with_different_seeders() -> None:
 
 async def test_bytes_from_other_zones_are_counted_over_all_seeders_known_so_far() -> None:
     async with FakeHub(SNAPSHOT) as near, FakeHub(SNAPSHOT) as away, seeders() as found:
-        await found.know([Endpoint(near.url, zone="rack-1")])
+        await found.update([Endpoint(near.url, zone="rack-1")])
         await read(found)
-        await found.know([Endpoint(away.url, zone="rack-2")])
+        await found.update([Endpoint(away.url, zone="rack-2")])
         await read(found)
         await read(found)
         assert found.bytes_from_outside("rack-1") == 2 * SIZE
@@ -161,6 +161,6 @@ async def test_bytes_from_other_zones_are_counted_over_all_seeders_known_so_far(
 
 async def test_a_liar_is_told_by_name() -> None:
     async with FakeHub(SNAPSHOT, faults=["flip"]) as hub, seeders() as found:
-        await found.know([Endpoint(hub.url)])
+        await found.update([Endpoint(hub.url)])
         with pytest.raises((WrongBytes, Unavailable), match=f"seeder {hub.url}"):
             await read(found)
