@@ -156,7 +156,7 @@ async def test_a_peer_gets_every_byte_from_a_seeder(swarm: Swarm) -> None:
     assert not [path for path in peer.folder.rglob("*") if path.suffix == ".parts"]
 
 
-async def test_status_tells_who_has_what(swarm: Swarm) -> None:
+async def test_status_counts_the_holders_of_each_piece(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     assert seeder.torrent.status().have == ALL
     peer = await swarm.node(wanted=frozenset())
@@ -178,7 +178,7 @@ async def test_status_counts_payload(swarm: Swarm) -> None:
     assert (status.uploaded, status.banned) == (0, frozenset())
 
 
-async def test_what_comes_from_other_zones_is_counted_by_who_has_one(swarm: Swarm) -> None:
+async def test_bytes_from_other_zones_are_counted_by_peers_with_a_zone(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS, zone="a")
     for zone, crossed in (("b", TOTAL), ("a", 0), ("", None)):
         peer = await swarm.node(zone=zone, peers=(seeder.engine.address,))
@@ -188,7 +188,7 @@ async def test_what_comes_from_other_zones_is_counted_by_who_has_one(swarm: Swar
         await peer.torrent.remove()
 
 
-async def test_each_connection_is_told_of_with_what_went_over_it(swarm: Swarm) -> None:
+async def test_each_connection_is_reported_with_its_bytes(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS, zone="a")
     peer = await swarm.node(zone="b", peers=(seeder.engine.address,))
     await peer.complete()
@@ -215,7 +215,7 @@ async def test_pieces_we_have_are_not_downloaded_again(swarm: Swarm) -> None:
     assert seeder.torrent.status().uploaded <= TOTAL - len(CONTENTS["model-1.safetensors"]) + (1 << 16)
 
 
-async def test_what_lies_there_unclaimed_is_downloaded_over(swarm: Swarm) -> None:
+async def test_existing_bytes_outside_of_have_are_overwritten(swarm: Swarm) -> None:
     peer = await swarm.node({name: bytes(len(data)) for name, data in CONTENTS.items()}, have=frozenset())
     assert peer.torrent.status().have == frozenset()
     seeder = await swarm.node(CONTENTS)
@@ -279,8 +279,8 @@ async def test_events_tell_each_piece_once_and_end_with_the_torrent(swarm: Swarm
     peer.torrent.connect(*seeder.engine.address)
     await peer.complete()
     await peer.torrent.remove()
-    told = [event.piece async for event in events if isinstance(event, PieceVerified)]
-    assert sorted(told) == sorted(ALL)
+    verified = [event.piece async for event in events if isinstance(event, PieceVerified)]
+    assert sorted(verified) == sorted(ALL)
 
 
 async def test_what_we_have_from_the_start_is_no_event(swarm: Swarm) -> None:
@@ -406,7 +406,7 @@ async def test_a_peer_with_wrong_bytes_is_banned_and_a_good_one_finishes(swarm: 
     assert any(isinstance(event, PieceRejected) for event in peer.seen)
 
 
-async def test_a_failing_disk_is_told_once_and_resume_goes_on(swarm: Swarm) -> None:
+async def test_a_failing_disk_gives_one_event_and_resume_continues(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     peer = await swarm.node()
     events = peer.torrent.events()
@@ -441,7 +441,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-async def test_a_full_disk_is_told_and_resume_finishes_once_there_is_room(swarm: Swarm, small_disk: Path) -> None:
+async def test_a_full_disk_gives_an_event_and_resume_finishes_with_free_space(swarm: Swarm, small_disk: Path) -> None:
     seeder = await swarm.node(CONTENTS)
     peer = await swarm.engine()
     torrent = await peer.add(AddTorrent(TORRENT.raw, small_disk, {}))
@@ -464,7 +464,7 @@ async def test_a_full_disk_is_told_and_resume_finishes_once_there_is_room(swarm:
     await seeder.torrent.remove()
 
 
-async def test_a_tracker_that_does_not_answer_is_told(swarm: Swarm) -> None:
+async def test_a_tracker_that_does_not_answer_gives_an_event(swarm: Swarm) -> None:
     peer = await swarm.node(trackers=(DEAD_TRACKER,))
     events = peer.torrent.events()
     failure = await peer.event(TrackerFailed, events)
@@ -473,7 +473,7 @@ async def test_a_tracker_that_does_not_answer_is_told(swarm: Swarm) -> None:
     assert failure.message
 
 
-async def test_new_trackers_are_told_at_once(swarm: Swarm) -> None:
+async def test_new_trackers_receive_an_announce_at_once(swarm: Swarm) -> None:
     peer = await swarm.node()
     events = peer.torrent.events()
     peer.torrent.set_trackers((DEAD_TRACKER,))
@@ -547,7 +547,7 @@ async def test_a_magnet_gives_the_whole_torrent_and_leaves_nothing_behind(
     assert peer.info_hash == TORRENT.info_hash
 
 
-async def test_a_magnet_nobody_answers_and_a_malformed_one(swarm: Swarm) -> None:
+async def test_a_magnet_without_peers_and_a_malformed_one(swarm: Swarm) -> None:
     engine = await swarm.engine()
     with pytest.raises(Unavailable, match=r"within 0\.3 seconds"):
         await engine.fetch_metainfo(magnet_of(TORRENT), timeout=0.3)

@@ -1,7 +1,7 @@
-"""Mirrors that lie, and mirrors that fail for a while: nothing wrong is published, and an honest one finishes the job.
+"""Mirrors that send wrong bytes or fail for a while: nothing wrong is published, and a good one finishes the job.
 
-Every case in three ways: mirrored by `seed`, by `fetch` from the mirrors alone, and by `fetch` of a torrent that
-nobody seeds, whose pieces come from the mirrors.
+Every case in three ways: mirrored by `seed`, by `fetch` from the mirrors alone, and by `fetch` of a torrent without
+seeders, so that its pieces come from the mirrors.
 """
 
 import random
@@ -19,7 +19,7 @@ from tests.support.processes import Nodes, Running, served
 REPO = "org/model"
 WEIGHTS = "sub/weights.safetensors"
 WAYS = ("seed", "fetch", "swarm")
-LIES = {
+FAULTS = {
     "a flipped byte": ("flip", WEIGHTS),
     "a flipped byte in a file outside LFS": ("flip", "config.json"),
     "a truncated file": ("truncate", WEIGHTS),
@@ -45,10 +45,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class World:
-    """An honest mirror, and a node that has the snapshot and makes torrents of it."""
+    """A good mirror, and a node that has the snapshot and makes torrents of it."""
 
     nodes: Nodes
-    honest: str
+    good: str
 
     def torrent(self, webseed: str) -> Path:
         """A torrent without trackers that names one mirror."""
@@ -61,9 +61,9 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[World]:
     with ExitStack() as stack:
         nodes = Nodes(tmp_path_factory.mktemp("world"), stack)
-        honest, _ = nodes.hub(model)
-        nodes.ok("maker", "fetch", REPO, "--endpoint", honest)
-        yield World(nodes, honest)
+        good, _ = nodes.hub(model)
+        nodes.ok("maker", "fetch", REPO, "--endpoint", good)
+        yield World(nodes, good)
 
 
 def start(nodes: Nodes, way: str, torrent: Path, *mirrors: str, **env: str) -> Running:
@@ -88,14 +88,16 @@ def check_complete(snapshot: Path, model: Path) -> None:
     assert found == {name: (model / name).read_bytes() for name in etags_of(model)}
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_of_a_lie_nothing_is_published_and_an_honest_mirror_finishes(nodes: Nodes, world: World, model: Path, lie: str):
-    kind, file = LIES[lie]
-    liar, _ = nodes.hub(model, f"{kind}@{file}")
-    torrent = world.torrent(liar)
-    accusation = f"mirror {liar.removeprefix('http://')} sent wrong bytes for {file}"
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_bytes_are_never_published_and_a_good_mirror_finishes(
+    nodes: Nodes, world: World, model: Path, fault: str
+):
+    kind, file = FAULTS[fault]
+    corrupt, _ = nodes.hub(model, f"{kind}@{file}")
+    torrent = world.torrent(corrupt)
+    accusation = f"mirror {corrupt.removeprefix('http://')} sent wrong bytes for {file}"
     etags = etags_of(model)
-    alone = {way: start(nodes, way, torrent, liar) for way in WAYS}
+    alone = {way: start(nodes, way, torrent, corrupt) for way in WAYS}
     for way, running in alone.items():
         done = running.wait()
         assert done.code == 5, (way, done.err)
@@ -103,16 +105,16 @@ def test_of_a_lie_nothing_is_published_and_an_honest_mirror_finishes(nodes: Node
         (line,) = [line for line in done.err.splitlines() if line.startswith("p2pmodel: ")]
         assert accusation in line, way
         assert f"expected {'sha256' if file == WEIGHTS else 'git blob id'} {etags[file]}" in line, way
-        cache = folder(nodes, way, liar)
+        cache = folder(nodes, way, corrupt)
         assert etags[file] not in blobs(cache, etags), way
         assert not list(cache.glob("snapshots/*")), way
         assert not list(cache.glob("refs/*")), way
-    both = {way: start(nodes, way, torrent, liar, world.honest) for way in WAYS}
+    both = {way: start(nodes, way, torrent, corrupt, world.good) for way in WAYS}
     for way, running in both.items():
         done = running.wait()
         assert done.code == 0, (way, done.err)
         assert accusation in done.err, way
-        assert blobs(folder(nodes, way, liar, world.honest), etags) == set(etags.values()), way
+        assert blobs(folder(nodes, way, corrupt, world.good), etags) == set(etags.values()), way
         check_complete(Path(done.json["path"]), model)
 
 

@@ -44,5 +44,5 @@ def test_os_errors_are_translated(number: int, kind: type[P2PModelError]):
     assert type(translate(OSError(number, "words", "/some/file"))) is kind
 
 
-def test_what_nobody_expected_names_itself():
+def test_an_unexpected_error_names_itself():
     assert "internal error: KeyError" in str(translate(KeyError("x")))

@@ -16,6 +16,6 @@ def test_a_success_starts_again() -> None:
     assert backoff.failed() == 1.0
 
 
-def test_neither_many_nor_negative_doublings_matter() -> None:
+def test_many_and_negative_doublings_are_bounded() -> None:
     assert doubled(1.0, 10**9, 60.0) == 60.0
     assert doubled(0.25, -1, 4.0) == 0.25

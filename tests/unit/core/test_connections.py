@@ -1,4 +1,4 @@
-"""Which connections are told of, where there are many."""
+"""The selection of the busiest connections."""
 
 import pytest
 from hypothesis import given
@@ -17,10 +17,10 @@ def test_at_most_so_many_and_none_that_is_left_out_is_busier(
         PeerConnection(f"10.0.0.1:{port}", "peer", download_rate=d, upload_rate=u, downloaded=got, uploaded=sent)
         for port, (d, u, got, sent) in enumerate(counts)
     ]
-    told = busiest(met, most)
-    assert len(told) == min(most, len(met))
-    slowest = min((each.download_rate + each.upload_rate for each in told), default=0)
-    assert all(each.download_rate + each.upload_rate <= slowest for each in set(met) - set(told) if told)
+    chosen = busiest(met, most)
+    assert len(chosen) == min(most, len(met))
+    slowest = min((each.download_rate + each.upload_rate for each in chosen), default=0)
+    assert all(each.download_rate + each.upload_rate <= slowest for each in set(met) - set(chosen) if chosen)
 
 
 @pytest.mark.parametrize("turn", [1, -1])

@@ -1,4 +1,4 @@
-"""Which bound is named: one for each situation, the nearest first."""
+"""The bound of a transfer in every situation."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ def view(state: State = "active", phase: Phase = "downloading", **progress: obje
 
 
 def bound(now: TransferView, around: HostBounds | None = None, *, peers: float = 0, mirrors: float = 0):
-    """What binds if in 2 s that many bytes a second came."""
+    """The bound at these rates, over 2 s."""
     progress = dataclasses.replace(now.progress, download_rate=int(peers), from_mirrors=int(2 * mirrors))
     return explain(now, dataclasses.replace(now, progress=progress), 2.0, around or HostBounds())
 
@@ -41,8 +41,8 @@ def test_at_rest_it_is_no_matter_of_speed():
     assert bound(view("queued"), fast).bound == "queue"
     assert bound(view("seeding"), fast).bound == "nothing"
     assert bound(view("ready"), fast).bound == "nothing"
-    failed = dataclasses.replace(view("failed"), error=TransferError("unavailable", "nobody answers", "ask later"))
-    assert (bound(failed).what, bound(failed).advice) == ("nobody answers", "ask later")
+    failed = dataclasses.replace(view("failed"), error=TransferError("unavailable", "no mirror answers", "ask later"))
+    assert (bound(failed).what, bound(failed).advice) == ("no mirror answers", "ask later")
 
 
 @pytest.mark.parametrize("phase", ["checking", "hashing", "verifying", "publishing"])
@@ -79,7 +79,7 @@ def test_mirrors():
     assert bound(view(phase="mirroring")).ratio is None
 
 
-def test_nobody_to_take_it_from():
+def test_without_peers_the_bound_is_their_absence():
     found = bound(view(waiting_for="peers (none is connected); tracker http://x: refused"))
     assert (found.bound, found.rate) == ("no peers", 0.0)
     assert "refused" in found.what

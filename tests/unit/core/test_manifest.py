@@ -1,4 +1,4 @@
-"""Manifests: what they refuse, that they survive their plain form, and their hashes against git itself."""
+"""Manifests: validation, the plain form and back, and their hashes compared with git."""
 
 import json
 import posixpath

@@ -6,20 +6,20 @@ import time
 from p2pmodel.core.pace import Pace
 
 
-async def test_without_a_bound_nobody_waits() -> None:
+async def test_without_a_bound_no_call_waits() -> None:
     for pace in (Pace(), Pace(0), Pace(None)):
         assert pace.block > 1 << 40
         await pace.spend(1 << 40)
 
 
-async def test_all_who_spend_share_it() -> None:
+async def test_all_calls_share_the_rate() -> None:
     pace = Pace(100_000)
     began = time.monotonic()
     await asyncio.gather(*(pace.spend(5_000) for _ in range(4)))
     assert time.monotonic() - began >= 0.19
 
 
-async def test_a_changed_bound_holds_for_those_who_wait() -> None:
+async def test_a_changed_rate_applies_to_waiting_calls() -> None:
     pace = Pace(1)
     waiting = [asyncio.create_task(pace.spend(1 << 30)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -30,7 +30,7 @@ async def test_a_changed_bound_holds_for_those_who_wait() -> None:
         await pace.spend(1 << 30)
 
 
-async def test_who_waits_when_it_changes_waits_as_long_as_the_new_bound_says() -> None:
+async def test_a_waiting_call_waits_as_long_as_the_new_rate_requires() -> None:
     pace = Pace(10_000)
     began = time.monotonic()
     waiting = asyncio.gather(*(pace.spend(2_000) for _ in range(5)))

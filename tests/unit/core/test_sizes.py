@@ -1,4 +1,4 @@
-"""Byte counts and times as people write them."""
+"""Parsing and formatting of byte counts and durations."""
 
 import pytest
 from hypothesis import given

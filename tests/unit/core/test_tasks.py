@@ -1,4 +1,4 @@
-"""Companions live as long as the body; the first failure is what the caller sees."""
+"""Companions live as long as the body; the first failure reaches the caller."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from tests.support.node_swarm import assert_nothing_runs
 
 
 class Journal(list[str]):
-    """What ran, and how it ended."""
+    """Record of tasks and their ends."""
 
     async def forever(self, name: str) -> None:
         self.append(f"{name} began")

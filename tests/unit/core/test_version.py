@@ -1,4 +1,4 @@
-"""Waiting for a change: it is never missed, and never waited for twice."""
+"""Waits for a change: none is missed, and none is waited for twice."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ async def test_a_change_before_the_wait_is_not_missed() -> None:
     assert await version.beyond(seen, timeout=0)
 
 
-async def test_all_who_wait_are_woken() -> None:
+async def test_all_waiting_readers_wake() -> None:
     version = Version()
     waiting = [asyncio.create_task(version.beyond(0, timeout=5)) for _ in range(3)]
     await asyncio.sleep(0)

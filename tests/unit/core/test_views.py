@@ -12,7 +12,7 @@ CANDIDATES = st.lists(
 )
 
 
-def test_who_asked_first_goes_first():
+def test_the_earliest_request_goes_first():
     waiting = [Candidate("late", 0, 2.0), Candidate("early", 0, 1.0)]
     assert to_run(waiting, 1) == {"early"}
 

@@ -1,4 +1,4 @@
-"""What the tests of the origin share: a snapshot, and an origin over fake hubs on a clock that does not wait."""
+"""Fixtures of the origin's tests: a snapshot, and an origin over fake hubs on a virtual clock."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The hub double is believed by the real client, and does what its faults say."""
+"""The real client accepts the hub double, and each fault has its effect."""
 
 import asyncio
 import json

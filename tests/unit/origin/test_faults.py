@@ -1,5 +1,5 @@
-"""Each way a mirror can misbehave: alone it delays or ends the pull with a telling error, and never spoils it
-when there is an honest mirror besides."""
+"""Every fault of a mirror: alone it delays the pull or ends it with a precise error; beside a good mirror it does not
+prevent it."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ from tests.support.memory_sink import MemorySink
 WEIGHTS = "w/model.safetensors"
 MIDWAY = "+600000"
 
-LIES = {
+FAULTS = {
     "flip": r"got [0-9a-f]{64}",
     "truncate": "got 1499999 bytes",
     "html": "got an HTML page",
@@ -64,26 +64,28 @@ async def pull(origin, snapshot, path=WEIGHTS):
 
 
 @pytest.mark.parametrize("when", ["", MIDWAY])
-@pytest.mark.parametrize("lie", LIES)
-async def test_a_lying_mirror_alone_is_named(snapshot, open_origin, lie, when):
-    async with FakeHub(snapshot, faults=[lie + when]) as hub, open_origin(hub) as origin:
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_corrupt_mirror_without_others_is_named(snapshot, open_origin, fault, when):
+    async with FakeHub(snapshot, faults=[fault + when]) as hub, open_origin(hub) as origin:
         with pytest.raises(WrongBytes) as caught:
             await pull(origin, snapshot)
-    expected = f"mirror a sent wrong bytes for {WEIGHTS}: expected sha256 {snapshot.file(WEIGHTS).etag}, {LIES[lie]};"
+    expected = (
+        f"mirror a sent wrong bytes for {WEIGHTS}: expected sha256 {snapshot.file(WEIGHTS).etag}, {FAULTS[fault]};"
+    )
     assert re.match(expected, str(caught.value))
 
 
 @pytest.mark.parametrize("when", ["", MIDWAY])
-@pytest.mark.parametrize("lie", LIES)
-async def test_a_lying_mirror_is_passed_over_for_an_honest_one(snapshot, open_origin, notes, lie, when):
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_good_mirror_replaces_a_corrupt_one(snapshot, open_origin, notes, fault, when):
     async with (
-        FakeHub(snapshot, faults=[lie + when]) as liar,
-        FakeHub(snapshot) as honest,
-        open_origin(liar, honest) as origin,
+        FakeHub(snapshot, faults=[fault + when]) as corrupt,
+        FakeHub(snapshot) as good,
+        open_origin(corrupt, good) as origin,
     ):
         await pull(origin, snapshot)
     assert any(note.startswith(f"mirror a sent wrong bytes for {WEIGHTS}: ") for note in notes)
-    assert honest.sent > 0
+    assert good.sent > 0
 
 
 @pytest.mark.parametrize("denial", DENIALS)
@@ -116,7 +118,7 @@ async def test_503_for_ten_seconds_is_waited_out_with_backoff(snapshot, open_ori
     assert max(clock.slept) <= 4
 
 
-async def test_503_brings_in_the_next_mirror_and_says_so(snapshot, open_origin, clock, notes):
+async def test_after_503_the_next_mirror_takes_over_with_a_note(snapshot, open_origin, clock, notes):
     async with (
         FakeHub(snapshot, faults=["503:100" + MIDWAY], now=clock.now) as hub,
         FakeHub(snapshot) as other,
@@ -191,20 +193,20 @@ async def test_a_mirror_that_ignores_ranges_is_asked_for_the_whole(snapshot, ope
     assert len(hub.requests) <= 5
 
 
-async def test_when_nobody_can_be_blamed_the_mirrors_are_tried_one_by_one(snapshot, open_origin, notes):
-    liar = FakeHub(snapshot, faults=["flip*1", "503:10" + MIDWAY])
+async def test_without_a_suspect_the_mirrors_are_tried_one_by_one(snapshot, open_origin, notes):
+    corrupt = FakeHub(snapshot, faults=["flip*1", "503:10" + MIDWAY])
     async with (
-        liar,
+        corrupt,
         FakeHub(snapshot, faults=["flip"]) as second,
         FakeHub(snapshot) as third,
-        open_origin(liar, second, third) as origin,
+        open_origin(corrupt, second, third) as origin,
     ):
         sink = await pull(origin, snapshot)
     assert sink.discards >= 2
-    assert third.sent >= 1_500_000 or liar.sent >= 2_000_000
+    assert third.sent >= 1_500_000 or corrupt.sent >= 2_000_000
 
 
-async def test_every_liar_is_named(snapshot, open_origin):
+async def test_every_corrupt_mirror_is_named(snapshot, open_origin):
     async with (
         FakeHub(snapshot, faults=["flip"]) as first,
         FakeHub(snapshot, faults=["html"]) as second,
@@ -215,15 +217,15 @@ async def test_every_liar_is_named(snapshot, open_origin):
     assert caught.value.path == WEIGHTS
 
 
-async def test_a_liar_is_asked_last_for_the_other_files_of_the_snapshot(snapshot, open_origin):
+async def test_a_corrupt_mirror_is_asked_last_for_the_other_files(snapshot, open_origin):
     async with (
-        FakeHub(snapshot, faults=["flip@*.safetensors"]) as liar,
-        FakeHub(snapshot) as honest,
-        open_origin(liar, honest) as origin,
+        FakeHub(snapshot, faults=["flip@*.safetensors"]) as corrupt,
+        FakeHub(snapshot) as good,
+        open_origin(corrupt, good) as origin,
     ):
         await pull(origin, snapshot)
         await pull(origin, snapshot, "config.json")
-    assert liar.asked("config.json") == []
+    assert corrupt.asked("config.json") == []
 
 
 async def test_a_mirror_without_the_revision(snapshot, open_origin):
@@ -250,7 +252,7 @@ async def test_a_hanging_mirror_does_not_outlive_a_cancelled_pull(snapshot, open
             await task
 
 
-WORDS = {
+NOTES = {
     "503:99": "a failed: HTTP 503",
     "429:99": "a failed: HTTP 429",
     "rate-limit:99": "a failed: HTTP 429",
@@ -272,8 +274,8 @@ WORDS = {
 ADDRESSES = {"refused": "http://127.0.0.1:9", "no-name": "http://no-such.invalid"}
 
 
-@pytest.mark.parametrize("fault", WORDS)
-async def test_each_fault_has_its_word_and_costs_no_byte_twice(snapshot, open_origin, notes, fault):
+@pytest.mark.parametrize("fault", NOTES)
+async def test_each_fault_has_its_note_and_no_byte_comes_twice(snapshot, open_origin, notes, fault):
     named = fault in ("refused", "no-name", "no-tls")
     async with FakeHub(snapshot, faults=[] if named else [fault]) as bad, FakeHub(snapshot) as good:
         address = ADDRESSES.get(fault) or (bad.url.replace("http:", "https:") if fault == "no-tls" else bad)
@@ -281,4 +283,4 @@ async def test_each_fault_has_its_word_and_costs_no_byte_twice(snapshot, open_or
             sink = await pull(origin, snapshot)
             assert origin.wasted_bytes == 0
             assert sum(origin.bytes_by_mirror.values()) == sum(length for _, length in sink.writes) == 1_500_000
-    assert any(note.startswith(f"mirror {WORDS[fault]}") for note in notes), notes
+    assert any(note.startswith(f"mirror {NOTES[fault]}") for note in notes), notes

@@ -65,7 +65,7 @@ async def test_the_first_mirror_that_answers_wins(snapshot, open_origin, notes):
     ]
 
 
-async def test_nobody_has_it(snapshot, open_origin):
+async def test_no_mirror_has_it(snapshot, open_origin):
     async with FakeHub(snapshot) as hub, open_origin(hub, hub) as origin:
         with pytest.raises(RepoNotFound, match=r"a: it has no such repository, b: it has .*HF_TOKEN.*token_env"):
             await origin.manifest(Reference.parse("org/typo"))
@@ -197,11 +197,11 @@ async def test_an_unsafe_listing_is_refused_and_the_next_mirror_asked(snapshot, 
             sibling = {"rfilename": path, "size": 1, "blobId": "0" * 40}
             return web.json_response({"id": "org/model", "sha": "0" * 40, "siblings": [sibling]})
 
-    async with Evil(snapshot) as evil, FakeHub(snapshot) as honest:
+    async with Evil(snapshot) as evil, FakeHub(snapshot) as good:
         async with open_origin(evil) as origin:
             with pytest.raises(IntegrityError, match="not safe"):
                 await origin.manifest(MAIN)
-        async with open_origin(evil, honest) as origin:
+        async with open_origin(evil, good) as origin:
             assert await origin.manifest(MAIN) == snapshot.manifest
 
 

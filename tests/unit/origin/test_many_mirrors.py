@@ -1,4 +1,4 @@
-"""Several mirrors as one source: who takes part, who helps whom, and who is blamed."""
+"""Several mirrors as one source: selection, division of the work, and tracing of wrong bytes."""
 
 import asyncio
 import time
@@ -99,12 +99,12 @@ async def test_the_death_of_the_preferred_mirror_costs_no_byte(snapshot, open_or
 
 
 @pytest.mark.parametrize("fault", ["flip", "flip+100000"])
-async def test_only_the_liar_among_several_is_quarantined(snapshot, open_origin, notes, fault):
+async def test_only_the_corrupt_mirror_among_several_is_quarantined(snapshot, open_origin, notes, fault):
     async with (
-        FakeHub(snapshot, faults=["slow:1000000"]) as honest,
-        Liar(snapshot, faults=[fault]) as liar,
+        FakeHub(snapshot, faults=["slow:1000000"]) as good,
+        SlowStart(snapshot, faults=[fault]) as corrupt,
         FakeHub(snapshot, faults=["slow:1000000"]) as third,
-        open_origin(honest, liar, third, part_size=1 << 16, connections=1) as origin,
+        open_origin(good, corrupt, third, part_size=1 << 16, connections=1) as origin,
     ):
         sink = await pull(origin, snapshot)
         assert states(origin) == {"a": State.HEALTHY, "b": State.QUARANTINED, "c": State.HEALTHY}
@@ -115,19 +115,19 @@ async def test_only_the_liar_among_several_is_quarantined(snapshot, open_origin,
     assert any(note.startswith(f"mirror b sent wrong bytes for {WEIGHTS}: expected sha256 ") for note in notes)
 
 
-class Liar(FakeHub):
-    """A hub whose faults strike slowly, so that others get their share."""
+class SlowStart(FakeHub):
+    """A hub that answers late, so that others get their share."""
 
     async def _send(self, request, path):
         await asyncio.sleep(0.1)
         return await super()._send(request, path)
 
 
-async def test_with_two_mirrors_the_hash_decides_who_lied(snapshot, open_origin):
+async def test_with_two_mirrors_the_hash_decides_which_is_corrupt(snapshot, open_origin):
     async with (
-        FakeHub(snapshot, faults=["slow:1000000"]) as honest,
-        Liar(snapshot, faults=["flip"]) as liar,
-        open_origin(honest, liar, part_size=1 << 16, connections=1) as origin,
+        FakeHub(snapshot, faults=["slow:1000000"]) as good,
+        SlowStart(snapshot, faults=["flip"]) as corrupt,
+        open_origin(good, corrupt, part_size=1 << 16, connections=1) as origin,
     ):
         await pull(origin, snapshot)
         assert states(origin) == {"a": State.HEALTHY, "b": State.QUARANTINED}
@@ -178,17 +178,17 @@ async def test_a_rate_cap_holds_over_all_connections(snapshot, open_origin):
             assert 1.2 < time.monotonic() - began < 2.5
 
 
-async def test_a_liar_is_remembered_by_the_next_run(snapshot, open_origin, tmp_path):
-    async with FakeHub(snapshot, faults=["flip@*.safetensors"]) as liar, FakeHub(snapshot) as honest:
-        async with open_origin(liar, honest, state_dir=tmp_path) as origin:
+async def test_a_quarantine_survives_a_restart(snapshot, open_origin, tmp_path):
+    async with FakeHub(snapshot, faults=["flip@*.safetensors"]) as corrupt, FakeHub(snapshot) as good:
+        async with open_origin(corrupt, good, state_dir=tmp_path) as origin:
             await pull(origin, snapshot)
-        before = len(liar.requests)
-        async with open_origin(liar, honest, state_dir=tmp_path) as origin:
+        before = len(corrupt.requests)
+        async with open_origin(corrupt, good, state_dir=tmp_path) as origin:
             assert states(origin)["a"] is State.QUARANTINED
             assert origin.statuses()[0].reason.startswith("expected sha256")
             await pull(origin, snapshot, "config.json")
             await origin.manifest(Reference.parse("org/model"))
-        assert len(liar.requests) == before
+        assert len(corrupt.requests) == before
 
 
 async def test_on_trial_a_mirror_gets_one_request_at_a_time(snapshot, open_origin, clock):

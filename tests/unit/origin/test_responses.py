@@ -60,7 +60,7 @@ def test_the_whole_file_is_asked_for_without_a_range():
         ({"Content-Length": "11"}, "wrong size: 11 bytes"),
     ],
 )
-def test_headers_that_give_a_liar_away(change, reason):
+def test_headers_that_contradict_the_request(change, reason):
     with pytest.raises(Refused) as caught:
         check(206, RIGHT | change)
     assert caught.value.error is WrongBytes
@@ -124,7 +124,7 @@ def test_a_token_that_is_not_accepted_is_said_to_be_so():
         check(401, {})
 
 
-def test_the_commit_is_checked_where_it_is_told():
+def test_the_commit_is_checked_where_a_header_names_it():
     check_identity({}, PART)
     check_identity({"X-Repo-Commit": COMMIT}, PART)
     with pytest.raises(Refused):

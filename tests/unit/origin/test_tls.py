@@ -1,4 +1,4 @@
-"""Mirrors behind certificates of an authority of one's own."""
+"""Mirrors with certificates of a private authority."""
 
 import asyncio
 from contextlib import asynccontextmanager

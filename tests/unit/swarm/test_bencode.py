@@ -1,4 +1,4 @@
-"""The codec: canonical only, bounded, and never anything but a value or BencodeError."""
+"""The codec: canonical, bounded, with a value or BencodeError as its only results."""
 
 import libtorrent as lt
 import pytest

@@ -1,4 +1,4 @@
-"""Every way a .torrent can be wrong is BadTorrent with one clear line, and nothing else ever comes out."""
+"""Every fault of a .torrent raises BadTorrent with one clear line."""
 
 import hashlib
 import random
@@ -71,7 +71,7 @@ def test_the_good_ones_are_good() -> None:
     assert parse(GOOD).format == "v2"
     assert parse(HYBRID).format == "hybrid"
     assert parse(GOOD).raw is GOOD
-    assert parse(changed(lambda top, info: put(top, b"comment", b"who knows"))).info_hash == parse(GOOD).info_hash
+    assert parse(changed(lambda top, info: put(top, b"comment", b"ignored"))).info_hash == parse(GOOD).info_hash
 
 
 def test_the_info_hash_is_that_of_the_bytes_as_they_stand() -> None:
@@ -97,7 +97,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bytes long, more than" in refusal(GOOD)
 
 
-def test_v1_only_says_to_ask_for_v2() -> None:
+def test_v1_only_has_the_hint_to_use_v2() -> None:
     line = refusal(torrent_of(SMALL, "v1"))
     assert line.startswith("this .torrent is v1 only")
     assert "use v2: create one with 'p2pmodel torrent create REPO'" in line
@@ -199,7 +199,7 @@ def test_each_fault_is_refused_by_name(change: Callable[[Plain, Plain], object],
         lambda top, info: put(info, b"pieces", 5),
     ],
 )
-def test_a_hybrid_whose_halves_disagree(change: Callable[[Plain, Plain], object]) -> None:
+def test_a_hybrid_with_contradicting_halves(change: Callable[[Plain, Plain], object]) -> None:
     assert "its v1 and v2 parts contradict each other" in refusal(changed(change, HYBRID))
 
 

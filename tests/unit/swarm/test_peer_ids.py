@@ -1,4 +1,4 @@
-"""What p2pmodel is called in a swarm."""
+"""Peer ids of p2pmodel."""
 
 from p2pmodel.swarm.peer_ids import is_ours, new_peer_id
 

@@ -1,4 +1,4 @@
-"""What we build is what libtorrent builds and reads, for every shape of snapshot, and the same every time."""
+"""Torrents are equal to libtorrent's for every shape of snapshot, and deterministic."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Counting what comes from other zones."""
+"""Zones in client names, and bytes from other zones."""
 
 import pytest
 

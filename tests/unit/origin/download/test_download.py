@@ -1,4 +1,4 @@
-"""What a pull promises when nothing is wrong, and what it never does."""
+"""A pull without faults: results and invariants."""
 
 import asyncio
 
@@ -132,7 +132,7 @@ async def test_the_priority_order_is_the_settings_not_the_lists(snapshot, open_o
             assert origin.bytes_by_mirror == {"early": 1_500_000, "late": 0}
 
 
-async def test_mirrors_of_one_name_are_told_apart(snapshot, open_origin):
+async def test_mirrors_of_one_name_are_distinguished(snapshot, open_origin):
     async with FakeHub(snapshot) as hub:
         mirror = MirrorSettings(name="hub", endpoint=hub.url)
         async with open_origin(mirror, mirror) as origin:

@@ -8,9 +8,9 @@ def test_what_comes_in_one_answer_is_one_stretch():
     ledger.add(1, "a", 10, 30)
     ledger.add(3, "a", 30, 35)
     assert ledger.of("a") == [LedgerEntry("a", 0, 30), LedgerEntry("a", 30, 35)], (
-        "the longest first, answers kept apart"
+        "the longest first, responses separate"
     )
-    assert ledger.names() == ["b", "a"], "who sent least first"
+    assert ledger.names() == ["b", "a"], "the smallest share first"
 
 
 def test_the_rest_is_unattributed():

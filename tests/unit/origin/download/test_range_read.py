@@ -48,7 +48,7 @@ async def test_what_passes_is_waited_out_and_resumed(snapshot, open_origin, cloc
         assert origin.bytes_by_mirror == {"a": LENGTH}
 
 
-async def test_a_lie_is_told_with_its_place(snapshot, open_origin):
+async def test_wrong_bytes_are_reported_with_their_range(snapshot, open_origin):
     async with FakeHub(snapshot, faults=["flip"]) as hub, open_origin(hub) as origin:
         with pytest.raises(WrongBytes, match=r"mirror a sent wrong bytes for .*, got other bytes at 100000-400000"):
             await read(origin, snapshot)

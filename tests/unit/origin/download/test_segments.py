@@ -1,4 +1,4 @@
-"""Sharing a file out: nothing is lost, nothing is kept twice, and helpers come where they help."""
+"""Assignment of a file's bytes: none is lost, none is written twice, and aid goes where it saves time."""
 
 from itertools import pairwise
 
@@ -58,7 +58,7 @@ def test_latency_counts_against_a_helper():
     assert board.aid("far", 8 * MIB, 0.9, 1.0) is None
 
 
-def test_nobody_helps_himself_or_where_little_is_left():
+def test_no_mirror_aids_itself_or_where_little_is_left():
     board = SegmentBoard([(0, 40 * MIB)])
     run = board.take("a", 40 * MIB, 0.0)
     board.received(run, 0, 1, 0.0)
@@ -96,11 +96,11 @@ def test_requests_last_some_seconds_and_get_smaller_towards_the_end():
 
 
 class Transfer:
-    """Plays a transfer out on a board, and counts what is kept."""
+    """Simulates a transfer on a board, and counts the new bytes."""
 
     def __init__(self, size):
         self.size = size
-        self.kept = []
+        self.new = []
         self.now = 0.0
         self.board = SegmentBoard([(0, size)])
         self.runs = []
@@ -109,18 +109,18 @@ class Transfer:
         if run is not None:
             self.runs.append((run, [run.segment.start]))
 
-    def arrive(self, index, length):
+    def receive(self, index, length):
         run, position = self.runs[index]
         if run.wanted:
             start, end = self.board.received(run, position[0], length, self.now)
             position[0] += length
-            self.kept += [(start, end)] if start < end else []
+            self.new += [(start, end)] if start < end else []
 
     def end(self, index):
         self.board.ended(self.runs.pop(index)[0])
 
     def check(self):
-        assert sum(end - start for start, end in self.kept) + self.board.left == self.size
+        assert sum(end - start for start, end in self.new) + self.board.left == self.size
 
 
 @given(st.data())
@@ -129,22 +129,22 @@ def test_whatever_happens_every_byte_is_kept_once(data):
     board = transfer.board
     for _ in range(data.draw(st.integers(0, 60))):
         transfer.now += data.draw(st.sampled_from([0.0, 0.2, 1.5]))
-        action, name = data.draw(st.tuples(st.sampled_from(["take", "aid", "arrive", "end"]), st.sampled_from("abc")))
+        action, name = data.draw(st.tuples(st.sampled_from(["take", "aid", "receive", "end"]), st.sampled_from("abc")))
         if action == "take":
             transfer.start(board.take(name, 4 * MIB, transfer.now))
         elif action == "aid":
             transfer.start(board.aid(name, 4.0 * MIB, 0.01, transfer.now))
         elif transfer.runs:
             index = data.draw(st.integers(0, len(transfer.runs) - 1))
-            transfer.end(index) if action == "end" else transfer.arrive(index, data.draw(st.integers(1, 2 * MIB)))
+            transfer.end(index) if action == "end" else transfer.receive(index, data.draw(st.integers(1, 2 * MIB)))
         transfer.check()
     while transfer.runs:
         transfer.end(0)
     while run := board.take("z", transfer.size, transfer.now):
         transfer.start(run)
-        transfer.arrive(0, run.segment.left)
+        transfer.receive(0, run.segment.left)
         transfer.end(0)
     assert board.left == 0
-    ends = sorted(transfer.kept)
+    ends = sorted(transfer.new)
     assert all(one[1] == next_[0] for one, next_ in pairwise(ends))
     assert (ends[0][0], ends[-1][1]) == (0, transfer.size)

@@ -1,4 +1,4 @@
-"""Probes on request: what they say, what they leave behind, and that they harm nothing."""
+"""Probes on request: their readings, and the recorded state."""
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.origin.mirrors.gauges import MirrorGauges

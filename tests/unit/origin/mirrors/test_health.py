@@ -19,13 +19,13 @@ def test_priority_decides_among_the_healthy():
     assert choose([B, A], 0.0) == Choice("a", 0.0)
 
 
-def test_nobody_is_left_when_all_are_excluded():
+def test_no_choice_is_left_when_all_are_excluded():
     assert choose([A, B], 0.0, excluded={"a", "b"}) is None
     assert choose([], 0.0) is None
     assert choose([A, B], 0.0, excluded={"a"}) == Choice("b", 0.0)
 
 
-def test_a_liar_comes_after_all_others_until_its_quarantine_is_over():
+def test_a_quarantined_mirror_comes_last_until_its_quarantine_ends():
     a = A.corrupted(0.0)
     assert choose([a, B], 599.0) == Choice("b", 0.0)
     assert choose([a, failed(B, 3)[0]], 1.0).name == "b", "even one that is failing"
@@ -125,13 +125,13 @@ def test_after_a_quarantine_only_right_bytes_end_the_trial():
     assert a.verified(601.0) == A
 
 
-def test_who_lies_again_is_out_for_longer():
+def test_a_second_corruption_doubles_the_quarantine():
     again = A.corrupted(0.0).corrupted(601.0)
     assert again.quarantined(601.0 + 1199)
     assert not again.quarantined(601.0 + 1201)
 
 
-def test_a_lie_told_twice_at_once_counts_once():
+def test_concurrent_corruptions_count_once():
     assert A.corrupted(0.0).corrupted(1.0) == A.corrupted(0.0)
 
 
@@ -166,7 +166,7 @@ def test_an_unknown_one_gets_a_moment_to_show_how_quick_it_is():
     assert names(A, B, waited=0.5) == ("a", "b")
 
 
-def test_who_has_joined_stays():
+def test_a_mirror_that_joined_stays():
     assert names(A, B, C, backlog=1, joined={"a", "c"}, a=1000.0) == ("a", "c")
 
 
@@ -174,7 +174,7 @@ def test_while_the_preferred_one_backs_off_the_next_joins():
     assert names(A.failed(0.0, dry=True), B, C, a=9999.0, b=9999.0) == ("a", "b")
 
 
-def test_fallbacks_the_demoted_and_the_quarantined_join_nobody():
+def test_fallback_demoted_and_quarantined_mirrors_never_join():
     fallback = Health("f", -1, fallback=True)
     rested, now = failed(B, 3)
     assert names(A, fallback, rested, C.corrupted(now), now=now, a=1.0, f=1.0, b=1.0, c=1.0) == ("a",)
@@ -185,7 +185,7 @@ def test_fallbacks_the_demoted_and_the_quarantined_join_nobody():
 
 
 class MirrorLife(RuleBasedStateMachine):
-    """Whatever happens to two mirrors, the order stays sane."""
+    """Invariants of the order of two mirrors after any events."""
 
     @initialize()
     def begin(self):
@@ -207,7 +207,7 @@ class MirrorLife(RuleBasedStateMachine):
         self._change(name, self.mirrors[name].succeeded())
 
     @rule(name=st.sampled_from("ab"))
-    def lie(self, name):
+    def corrupt(self, name):
         self._change(name, self.mirrors[name].corrupted(self.now))
         assert self.mirrors[name].state(self.now) is State.QUARANTINED
 

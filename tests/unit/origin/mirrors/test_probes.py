@@ -1,4 +1,4 @@
-"""Probes: known before they are needed, and never at the cost of what is needed."""
+"""Probes: estimates before they are needed, without cost for downloads."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Which of the hub's addresses are handed on, and with whose rights."""
+"""Which of the hub's paths are forwarded, and with which token."""
 
 import pytest
 from hypothesis import given
@@ -35,12 +35,12 @@ def test_contents_are_asked_for_with_the_nodes_rights(path: str) -> None:
         *("/api/datasets/squad/settings", "/api/organizations/org/members", "/datasets/org/data", "/spaces/org/app/x"),
     ],
 )
-def test_who_asks_is_not(path: str) -> None:
+def test_account_pages_are_not_content(path: str) -> None:
     assert not HubPath(path).is_content
 
 
 @pytest.mark.parametrize("path", ["/api/x/../y", "/api/%2e%2E/y", "/datasets/a%2f..%2fb", "/api/a%5Cb", "/api/./x"])
-def test_nobody_gets_out(path: str) -> None:
+def test_no_path_leaves_the_endpoint(path: str) -> None:
     with pytest.raises(InvalidInput):
         HubPath(path)
 

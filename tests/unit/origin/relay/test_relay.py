@@ -1,4 +1,4 @@
-"""Requests of clients that are handed on to fake hubs: who is asked, with which token, and what comes of it."""
+"""Client requests forwarded to fake hubs: order of the mirrors, tokens, and answers."""
 
 import pytest
 
@@ -113,7 +113,7 @@ async def test_a_redirect_to_storage_is_followed_for_the_client(snapshot: HubSna
                 assert (relayed.status, relayed.length) == (200, size)
                 assert relayed.headers["ETag"] == f'"{snapshot.file(WEIGHTS).etag}"'
                 assert not {"Location", "X-Xet-Hash", "Link"} & set(relayed.headers)
-            assert not storage.requests, "the hub has said it all"
+            assert not storage.requests, "the hub's headers were enough"
             status, headers, body = await answer(origin, asked())
             assert (status, body) == (200, snapshot.contents[WEIGHTS])
             assert headers["X-Repo-Commit"] == snapshot.commit
@@ -138,7 +138,7 @@ async def test_a_refusal_of_all_is_the_hubs(
         assert len(a.requests) == len(b.requests) == 1
 
 
-async def test_nobody_answers(snapshot: HubSnapshot, open_origin: OpenOrigin) -> None:
+async def test_without_an_answer_the_error_names_every_mirror(snapshot: HubSnapshot, open_origin: OpenOrigin) -> None:
     async with dataset(snapshot, "retry:60") as a, open_origin(a, "http://127.0.0.1:9") as origin:
         with pytest.raises(NotYet, match="connection refused"):
             await answer(origin, asked())
@@ -190,7 +190,7 @@ async def test_a_listing_is_gone_on_with_at_the_same_place(snapshot: HubSnapshot
             assert relayed.following == "/api/datasets/org/model/tree/main?recursive=true&cursor=2"
 
 
-def test_only_the_official_hub_takes_clients_tokens_unless_told() -> None:
+def test_only_the_official_hub_takes_client_tokens_by_default() -> None:
     assert MirrorSettings(name="hub", endpoint="https://huggingface.co").takes_client_tokens
     assert not MirrorSettings(name="hub", endpoint="https://huggingface.co", client_tokens=False).takes_client_tokens
     assert not MirrorSettings(name="other", endpoint="https://hf-mirror.com").takes_client_tokens

@@ -1,4 +1,4 @@
-"""From requests to libtorrent's parameters."""
+"""Conversion of requests to libtorrent's parameters."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_the_torrents_own_trackers_and_webseeds_are_dropped() -> None:
     assert params.trackers == ["http://ours/announce"]
 
 
-def test_where_trackers_choose_the_peers_nobody_passes_addresses_on() -> None:
+def test_with_trackers_peer_exchange_is_disabled() -> None:
     for trackers in ((), ("http://ours/announce",)):
         params, _ = parameters(AddTorrent(RAW, Path("/x"), {}, trackers=trackers))
         assert bool(params.flags & lt.torrent_flags.disable_pex) == bool(trackers)

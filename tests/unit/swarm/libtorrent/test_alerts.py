@@ -1,4 +1,4 @@
-"""Every alert we use is copied at once, and wakes the event loop by itself."""
+"""Every alert in use is copied at once, and wakes the event loop."""
 
 import asyncio
 import errno
@@ -66,17 +66,17 @@ def test_an_alert_of_another_kind_says_nothing() -> None:
 
 async def test_the_pump_delivers_without_polling_until_stopped() -> None:
     session = lt.session({"listen_interfaces": "127.0.0.1:0", "alert_mask": alerts.ALERT_MASK, "enable_dht": False})
-    told: asyncio.Queue[alerts.Notice] = asyncio.Queue()
-    pump = alerts.AlertPump(session, lambda _, notice: told.put_nowait(notice))
+    notices: asyncio.Queue[alerts.Notice] = asyncio.Queue()
+    pump = alerts.AlertPump(session, lambda _, notice: notices.put_nowait(notice))
     for host in range(2, 5):  # the bell rings again after each pop
         async with asyncio.timeout(5):
-            assert isinstance(await told.get(), alerts.Listening)
+            assert isinstance(await notices.get(), alerts.Listening)
         session.apply_settings({"listen_interfaces": f"127.0.0.{host}:0"})
     async with asyncio.timeout(5):
-        assert await told.get()
+        assert await notices.get()
     pump.stop()
     session.apply_settings({"listen_interfaces": "127.0.0.5:0"})
     await asyncio.sleep(0.2)
-    assert told.empty()
+    assert notices.empty()
     del session
     pump.close()

@@ -1,4 +1,4 @@
-"""Which of the banned peers is believed guilty."""
+"""Which of the banned peers count as guilty."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ class Clock:
         return self.now
 
 
-def test_a_lone_ban_is_believed_and_told_once() -> None:
+def test_a_lone_ban_counts_and_is_reported_once() -> None:
     bans = Bans(Clock())
     assert bans.add("bad")
     assert not bans.add("bad")
@@ -37,16 +37,16 @@ def test_two_bans_far_apart_are_both_believed() -> None:
     assert bans.addresses == {"one", "two"}
 
 
-def test_who_is_banned_again_and_again_outweighs_who_was_blamed_first() -> None:
+def test_repeated_bans_outweigh_an_earlier_single_one() -> None:
     clock = Clock()
     bans = Bans(clock)
     assert bans.add("honest")
     assert not bans.add("bad")
-    told = []
+    reported = []
     for _ in range(3):
         clock.now += SHADOW_SECONDS + 1
-        told.append(bans.add("bad"))
-    assert told.count(True) == 1
+        reported.append(bans.add("bad"))
+    assert reported.count(True) == 1
     assert bans.addresses == {"bad"}
 
 

@@ -1,4 +1,4 @@
-"""libtorrent's words about a peer, in ours."""
+"""Conversion of libtorrent's peer info."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +34,7 @@ class Handle:
         return self.peers
 
 
-def told(*peers: Peer) -> list[Any]:
+def converted(*peers: Peer) -> list[Any]:
     return connections_of(Handle(list(peers)))  # type: ignore[arg-type]
 
 
@@ -54,22 +54,22 @@ def told(*peers: Peer) -> list[Any]:
     ],
 )
 def test_flags(flags: int, source: int, letters: str) -> None:
-    assert told(Peer(flags, source))[0].flags == letters
+    assert converted(Peer(flags, source))[0].flags == letters
 
 
-def test_who_is_only_being_met_is_not_told_of() -> None:
-    assert told(Peer(CALM | Info.connecting), Peer(CALM | Info.handshake)) == []
+def test_unfinished_connections_are_not_reported() -> None:
+    assert converted(Peer(CALM | Info.connecting), Peer(CALM | Info.handshake)) == []
 
 
 def test_a_peer_says_of_itself_what_it_likes() -> None:
-    [found] = told(Peer(client=b"\x1b[2J\xff" + b"x" * 500, ip=("fe80::1", 1)))
+    [found] = converted(Peer(client=b"\x1b[2J\xff" + b"x" * 500, ip=("fe80::1", 1)))
     assert found.client.isprintable()
     assert len(found.client) <= 60
     assert found.address == "[fe80::1]:1"
 
 
 def test_counts_are_payload() -> None:
-    [found] = told(Peer())
+    [found] = converted(Peer())
     assert (found.download_rate, found.upload_rate, found.downloaded, found.uploaded) == (1, 2, 3, 4)
     assert found.peer_id == b"-qB4520-abcdefghijkl".hex()
     assert (found.kind, found.client, found.zone, found.progress) == ("peer", "qBittorrent/4.5.2", "", 0.5)

@@ -1,4 +1,4 @@
-"""What only the real engine can show: sockets, threads, trackers, formats and limits."""
+"""Properties of the real engine only: sockets, threads, trackers, formats and limits."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ def stored(folder: Path) -> Path:
 
 
 def seeding(raw: bytes, folder: Path, **request: object) -> AddTorrent:
-    """The request of a seeder whose files lie in `folder`."""
+    """The request of a seeder with files in `folder`."""
     info = load(raw).ti
     assert info is not None
     files = info.files()
@@ -91,7 +91,7 @@ async def test_a_webseed_in_the_torrent_is_never_asked(tmp_path: Path) -> None:
         assert requests == []
 
 
-async def test_trackers_are_told_when_we_come_and_go_and_asked_on_demand(tmp_path: Path) -> None:
+async def test_trackers_receive_our_start_and_stop_and_announces_on_demand(tmp_path: Path) -> None:
     """At any path, on loopback: libtorrent's SSRF protection would silently leave out what is not /announce."""
     async with http_server(b"d8:intervali1800e5:peers0:e") as (url, requests):
         tracker = f"{url}/t/token/announce"
@@ -197,7 +197,7 @@ async def test_a_limit_that_is_lifted_lets_the_rest_through(tmp_path: Path) -> N
 
 
 async def test_a_peer_that_sends_some_blocks_wrong_does_not_stop_a_download(tmp_path: Path) -> None:
-    """Either of the two may be banned for a moment (see bans.py), but all arrives, and right."""
+    """Either of the two may be banned for a moment (see bans.py), but all pieces come, and pass."""
     raw = torrent()
     metainfo = parse(raw)
     source = stored(tmp_path / "source")
@@ -242,7 +242,7 @@ async def test_peers_are_held_back_while_the_engine_waits_long_for_the_disk(
         await until_complete(node, raw)
 
 
-async def test_a_quick_disk_holds_nobody_back(tmp_path: Path) -> None:
+async def test_a_quick_disk_stops_no_peer(tmp_path: Path) -> None:
     async with LibtorrentEngine(EngineSettings("127.0.0.1")) as engine:
         node = await engine.add(AddTorrent(torrent(), tmp_path, {}))
         async with node._fence():

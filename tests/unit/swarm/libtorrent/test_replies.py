@@ -1,4 +1,4 @@
-"""Questions to the engine: answered in order, refused, or given up within their time."""
+"""Requests to the engine: replies in order, errors and timeouts."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ async def test_answers_go_to_the_oldest_question_of_the_key() -> None:
     replies.answer("a", "one")
     replies.answer("b")
     replies.answer("a", "two")
-    replies.answer("a", "nobody asked")
+    replies.answer("a", "no request")
     assert await asyncio.gather(first, second, other) == ["one", "two", None]
     assert asked == [1, 2, 3]
 

@@ -1,4 +1,4 @@
-"""What a session is set to: what must hold between settings, and never be on."""
+"""Session settings: relations between them, and features that are off."""
 
 import pytest
 
