@@ -14,7 +14,7 @@ from p2pmodel.core.names import RepoId, transfer_id
 from p2pmodel.core.progress import Progress, Timings
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
-from p2pmodel.node.fetch.fetch import FetchRequest
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import read_torrent

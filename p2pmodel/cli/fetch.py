@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,11 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted
-from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
+
+if TYPE_CHECKING:
+    from p2pmodel.node.fetch.fetch import Fetch
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
 LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel pause' stops it)"
@@ -75,9 +78,8 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         check(flags["prompt"], flags["image"], flags["device"])
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
-        fetching = Fetch(request, settings, screen)
         if flags["dry_run"]:
-            _show_plan(fetching, screen, as_json=flags["as_json"])
+            _show_plan(_fetch(request, settings, screen), screen, as_json=flags["as_json"])
             return
         # The answer streams to the same terminal, so the progress bar ends before it.
         aside = partial(_closed, stack) if wants_load else screen.aside
@@ -93,7 +95,14 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             if wants_load:
                 ready.load(partial(_report_engine, settings, ready))
             return
-        _run(fetching, ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+        _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+
+
+def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -> "Fetch":
+    """A fetch in this process. Imports the engine: a fetch through the daemon does not need it."""
+    from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - see above
+
+    return Fetch(request, settings, screen)
 
 
 def _report_engine(settings: Settings, ready: "_ReadyHandler", *, loaded: bool) -> None:
@@ -111,7 +120,7 @@ def _closed(stack: ExitStack) -> Iterator[None]:
     yield
 
 
-def _run(fetching: Fetch, ready: "_ReadyHandler", *, serves: bool) -> None:
+def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
     meanwhile = serves and ready.wants_load
     try:
         work = _load_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
@@ -124,7 +133,7 @@ def _run(fetching: Fetch, ready: "_ReadyHandler", *, serves: bool) -> None:
         ready.load()
 
 
-async def _load_while_seeding(fetching: Fetch, ready: "_ReadyHandler") -> None:
+async def _load_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
     complete = asyncio.Event()
 
     def on_ready(fetched: FetchResult) -> None:
@@ -208,7 +217,7 @@ class _ReadyHandler:
         self.complete = True
 
 
-def _show_plan(fetching: Fetch, screen: ConsoleReporter, *, as_json: bool) -> None:
+def _show_plan(fetching: "Fetch", screen: ConsoleReporter, *, as_json: bool) -> None:
     manifest, absent = run_interruptible(fetching.plan(), interrupted="interrupted")
     needed = sum(file.size for file in absent)
     if as_json:

@@ -54,6 +54,10 @@ class _Direction:
     peers: int = -1
     """The share of the swarm; -1 before it is first set."""
 
+    def change(self, limit: int) -> None:
+        if self.limit != limit:
+            self.limit, self.peers = limit, -1
+
     def measure(self, seconds: float) -> None:
         if self.http is not None:
             self.rate = (self.http.passed - self.passed) / seconds
@@ -87,8 +91,7 @@ class SharedLimits:
     def change(self, *, upload: int, download: int) -> None:
         """Replace the limits, bytes/s (0: none)."""
         for direction, limit in (self._up, upload), (self._down, download):
-            if direction.limit != limit:
-                direction.limit, direction.peers = limit, -1
+            direction.change(limit)
         self._share()
 
     async def run(self) -> None:

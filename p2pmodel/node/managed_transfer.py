@@ -21,7 +21,8 @@ from p2pmodel.core.progress import Pieces, Progress, Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import Candidate, State, TransferError, TransferView
 from p2pmodel.errors import Conflict, P2PModelError, Unavailable
-from p2pmodel.node.fetch.fetch import FOR_EVER, Fetch, FetchRequest, FetchResult, NodeContext
+from p2pmodel.node.fetch.fetch import Fetch, NodeContext
+from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver

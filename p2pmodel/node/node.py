@@ -23,7 +23,8 @@ from p2pmodel.core.progress import Pieces
 from p2pmodel.core.version import Version
 from p2pmodel.core.views import LimitsView, RateLimits, TransferView, matching, to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
-from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, NodeContext, selected
+from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.limiter import Limiter
 from p2pmodel.node.managed_transfer import ManagedTransfer
 from p2pmodel.node.reporter import NoteReporter

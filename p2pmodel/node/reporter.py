@@ -92,7 +92,7 @@ def stoppable(count: Count) -> Iterator[Count]:
 
 @contextmanager
 def reported(reporter: Reporter, phase: Phase, total: int) -> Iterator[Count]:
-    """A stoppable count whose sum is reported, on this event loop, as progress of `total` bytes (0: unknown)."""
+    """A stoppable count; its sum is reported, on this event loop, as progress of `total` bytes (0: unknown)."""
     loop = asyncio.get_running_loop()
     done = 0
 

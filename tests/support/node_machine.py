@@ -10,7 +10,8 @@ import pytest
 
 from p2pmodel.config.settings import OriginSettings, Settings, SwarmSettings
 from p2pmodel.core.views import State, TransferView
-from p2pmodel.node.fetch.fetch import FetchRequest, NodeContext
+from p2pmodel.node.fetch.fetch import NodeContext
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache

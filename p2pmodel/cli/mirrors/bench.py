@@ -72,7 +72,7 @@ def bench(
         options.check_output(output)
     if plot:
         check_plot(plot)
-    bench = MirrorBench(settings, _Progress(runs, quiet=quiet))
+    bench = MirrorBench(settings, _BenchLines(runs, quiet=quiet))
     benched = run_interruptible(bench.run(ref, runs=runs, path=path), interrupted="interrupted; nothing was kept")
     found = report(benched, link_mbps * 1e6 if link_mbps else None)
     _write(found, benched, csv_path=csv_path, plot=plot, as_json=as_json)
@@ -80,7 +80,7 @@ def bench(
         raise Unavailable("every run failed", hint="see the reasons below the table")
 
 
-class _Progress:
+class _BenchLines:
     """Prints the runs as they end, and notes, unless `quiet`."""
 
     def __init__(self, runs: int, *, quiet: bool) -> None:

@@ -66,8 +66,7 @@ class AssemblyDownload:
                 if copied := await self._mirror_alone():
                     return await self._finish(copied)
                 inventory = await self._take_inventory()
-                self._membership.draining = self._membership.claims_all = False
-                self._membership.send_state()
+                self._membership.share()
 
     # -- with other nodes ------------------------------------------------------------------------------------
 
@@ -81,10 +80,10 @@ class AssemblyDownload:
             exchange, joined = Exchange(context, membership, staged, inventory.paths), set[str]()
             while not membership.assembled:
                 membership.changed.clear()
-                membership.draining = membership.is_alone()
-                if membership.draining and not self._pieces.in_flight:
+                draining = membership.drain_if_alone()
+                if draining and not self._pieces.in_flight:
                     return False
-                if not membership.draining:
+                if not draining:
                     slices.begin(start)
                 for url in membership.partial_torrents() - joined:
                     joined.add(url)
@@ -125,8 +124,7 @@ class AssemblyDownload:
     async def _mirror_alone(self) -> MirrorCopyResult | None:
         """Mirror the snapshot; None if another node joins meanwhile."""
         context, pieces = self._context, self._pieces
-        self._membership.claims_all = True
-        self._membership.send_state()
+        self._membership.claim_all()
         copy = MirrorCopy(
             context.origin,
             context.repo,

@@ -134,6 +134,21 @@ class Membership:
         self.changed.set()
         self.send_state()
 
+    def claim_all(self) -> None:
+        """Download all pieces alone from now on, and report that to the coordinator."""
+        self.claims_all = True
+        self.send_state()
+
+    def share(self) -> None:
+        """Download with others again, and report that to the coordinator."""
+        self.draining = self.claims_all = False
+        self.send_state()
+
+    def drain_if_alone(self) -> bool:
+        """Begin no download while no other node takes part. Returns whether that is so."""
+        self.draining = self.is_alone()
+        return self.draining
+
     def send_state(self) -> None:
         """Send the state soon."""
         self._connection.changed()

@@ -1,12 +1,10 @@
 """Fetch a snapshot: resolve the target, download it through the swarm or from the mirrors alone, and serve it."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
@@ -25,12 +23,13 @@ from p2pmodel.node.backends import LazyEngine, OriginRegistry, engine_of, mirror
 from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, find_reference, find_torrent
-from p2pmodel.node.snapshot.target import Target, TorrentTarget
+from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
@@ -38,36 +37,8 @@ from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
-FOR_EVER = math.inf
 MEETING_AFTER_ASSEMBLY = 5.0
 """Seconds in which the nodes of an assembly are connected again in the swarm of its torrent."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchRequest:
-    """What to fetch, and how long to serve it afterwards (`seed_seconds`, `seed_ratio`; None: no such bound).
-
-    With neither bound the fetch ends when the snapshot is ready; `FOR_EVER` has no end. `also` selects further files.
-    `peers` are connected to beside those that trackers return.
-    """
-
-    target: Target
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    also: tuple[Selection, ...] = ()
-    seed_seconds: float | None = None
-    seed_ratio: float | None = None
-    peers: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FetchResult:
-    """A snapshot that is ready, and the sources of its bytes."""
-
-    manifest: Manifest
-    path: Path
-    timings: Timings
-    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +351,6 @@ def selected(manifest: Manifest, selections: Sequence[Selection]) -> tuple[Manif
 
 
 def _leasing(metainfo: Metainfo, settings: Settings) -> tuple[str, ...]:
-    """Base URLs of the coordinators of a torrent: the configured ones, then those whose trackers it names."""
+    """Base URLs of the coordinators of a torrent: the configured ones, then those of its trackers."""
     announced = [url.removesuffix("/announce") for url in metainfo.trackers if url.endswith("/announce")]
     return tuple(dict.fromkeys(url.rstrip("/") for url in (*settings.coordinators, *announced)))

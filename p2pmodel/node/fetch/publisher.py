@@ -144,8 +144,8 @@ class Publisher:
             waiting -= await self._name_some(sorted(waiting))
 
     async def _name_some(self, indexes: Sequence[int]) -> set[int]:
-        """Those of `indexes`, at least one, whose content has its blob name now: blobs that another process downloads
-        meanwhile do not delay the others."""
+        """Give at least one of `indexes` its blob name, and return all that have it now: blobs that another process
+        downloads meanwhile do not delay the others."""
         files = {index: self._file(index) for index in indexes}
         async with some_blob_locks(self._repo, list(files.values())) as held:
             ours = {index: file for index, file in files.items() if file in held}

@@ -20,7 +20,7 @@ from p2pmodel.core.names import Reference, RepoId, transfer_id
 from p2pmodel.core.single_flight import SingleFlight
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import NotFound, NotYet, Unavailable, restored
-from p2pmodel.node.fetch.fetch import FetchRequest
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.hub.file_groups import group_of
 from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads

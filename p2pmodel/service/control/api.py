@@ -28,7 +28,7 @@ from p2pmodel.core.views import (
     matching,
 )
 from p2pmodel.errors import InvalidInput, NotFound
-from p2pmodel.node.fetch.fetch import FetchRequest
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.host_stats import disk_pressure, link_speed
 from p2pmodel.node.measure.gauges import gauges
 from p2pmodel.node.node import Node

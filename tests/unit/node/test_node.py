@@ -17,7 +17,7 @@ from p2pmodel.core.views import LimitsView, RateLimits
 from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node import managed_transfer
-from p2pmodel.node.fetch.fetch import FetchRequest
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache

@@ -19,7 +19,8 @@ from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.http.server import serving
 from p2pmodel.node.assembly import assembly, membership
 from p2pmodel.node.fetch import download, fetch
-from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse

@@ -13,7 +13,8 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, S
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.backends import LazyEngine
 from p2pmodel.node.fetch import fetch
-from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork

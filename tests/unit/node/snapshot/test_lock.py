@@ -8,7 +8,8 @@ import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.errors import LocalResource
-from p2pmodel.node.fetch.fetch import Fetch, FetchRequest, FetchResult
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot import lock
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.target import parse_target

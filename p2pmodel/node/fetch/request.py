@@ -1,0 +1,38 @@
+"""What a fetch is asked for, and what it returns; imports nothing that a client of the daemon does not need."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pmodel.core.manifest import Manifest, Selection
+from p2pmodel.core.progress import Progress, Timings
+from p2pmodel.node.snapshot.target import Target
+
+FOR_EVER = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What to fetch, and how long to serve it afterwards (`seed_seconds`, `seed_ratio`; None: no such bound).
+
+    With neither bound the fetch ends when the snapshot is ready; `FOR_EVER` has no end. `also` selects further files.
+    `peers` are connected to beside those that trackers return.
+    """
+
+    target: Target
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    also: tuple[Selection, ...] = ()
+    seed_seconds: float | None = None
+    seed_ratio: float | None = None
+    peers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """A snapshot that is ready, and the sources of its bytes."""
+
+    manifest: Manifest
+    path: Path
+    timings: Timings
+    progress: Progress
