@@ -1,3 +1,5 @@
+"""`python -m p2pmodel`: the command line."""
+
 from p2pmodel.cli import main
 
 if __name__ == "__main__":

@@ -128,12 +128,12 @@ def sync_log_path(settings: Settings, given: Path | None) -> Path:
 
 
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Callback for an option whose value is a duration: `72h`, `30m`, `7d` or seconds."""
+    """Callback for an option with a duration as its value: `72h`, `30m`, `7d` or seconds."""
     return None if value is None else parse_duration(value)
 
 
 def size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """Callback for an option whose value is a byte count: `500GB`, `64MiB` or bytes."""
+    """Callback for an option with a byte count as its value: `500GB`, `64MiB` or bytes."""
     return None if value is None else parse_size(value)
 
 

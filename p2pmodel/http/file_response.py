@@ -18,7 +18,7 @@ from p2pmodel.http.delivery import Delivery
 from p2pmodel.http.ranges import ByteRange, RangeNotSatisfiable, not_modified, parse_range, range_applies
 
 STALL = web.AppKey("STALL", float)
-"""Key of an application for the seconds after which a connection closes whose client has not read a chunk."""
+"""Key of an application for the seconds that a client has to read a chunk before its connection is closed."""
 
 FIRST_BYTE = 4.0
 """Seconds to wait for the first byte of a growing file before the headers are sent. Hub clients wait 10 s in all, part
@@ -31,7 +31,7 @@ _ZEROS = bytes(_COPY)
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """The content of a response: `size` bytes of `file` (zeros if None) with the validator `etag` and `headers`.
 
     `ready(offset)`, for a growing file, waits for that byte and returns the offset up to which the file can be read;
@@ -46,7 +46,7 @@ class Content:
     ranges: bool = True
 
 
-async def answer(request: web.Request, content: Content, *, pace: Pace | None = None) -> web.StreamResponse:
+async def answer(request: web.Request, content: FileContent, *, pace: Pace | None = None) -> web.StreamResponse:
     """Answer `request` with `content`: 200, 206, 304 or 416 (RFC 9110). The caller closes the file.
 
     `request[SENT]` is the number of body bytes sent, also if the client disconnects, which raises no error. A body is
@@ -92,7 +92,7 @@ async def _readable(request: web.Request, ready: Callable[[int], Awaitable[int]]
                 return await ready(offset)
 
 
-def _part(request: web.Request, content: Content) -> ByteRange | None:
+def _part(request: web.Request, content: FileContent) -> ByteRange | None:
     if (
         request.method != "GET"
         or not content.ranges
@@ -103,7 +103,7 @@ def _part(request: web.Request, content: Content) -> ByteRange | None:
 
 
 async def _send(
-    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
+    request: web.Request, response: web.StreamResponse, content: FileContent, part: ByteRange, pace: Pace | None
 ) -> None:
     """Send headers and body. Abort the connection if the client is lost or stalled, or the file ends early."""
     request[SENT] = 0
@@ -124,7 +124,7 @@ async def _send(
 
 
 async def _send_body(
-    request: web.Request, response: web.StreamResponse, content: Content, part: ByteRange, pace: Pace | None
+    request: web.Request, response: web.StreamResponse, content: FileContent, part: ByteRange, pace: Pace | None
 ) -> None:
     offset, end = part.start, part.start + part.length
     file, limit = content.file, end if content.ready is None else offset

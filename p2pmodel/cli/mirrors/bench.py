@@ -61,8 +61,8 @@ def bench(
     """Download one file from each mirror separately, repeatedly, and print the measured times and rates.
 
     The complete time is from the request to the verified hash. Rates are means over whole seconds; P95 is the rate
-    that 95 % of the seconds do not exceed. A run without progress for 10 s fails; a mirror whose first runs all fail
-    without a byte gets no further runs. The downloads are discarded.
+    that 95 % of the seconds do not exceed. A run without progress for 10 s fails; after only failed
+    first runs without a byte a mirror gets no further runs. The downloads are discarded.
     """
     online(settings)
     to_stdout = csv_path is not None and str(csv_path) == "-"

@@ -34,7 +34,7 @@ from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access import Access
 from p2pmodel.http.access_log import AccessLog
-from p2pmodel.http.file_response import STALL, Content, answer
+from p2pmodel.http.file_response import STALL, FileContent, answer
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
@@ -179,7 +179,7 @@ class _HubHandlers:
         if file is None:
             pad = _PAD.fullmatch(path)
             if pad and int(pad[1]) <= MAX_PAD:
-                content = Content(int(pad[1]), f"pad-{int(pad[1])}", None, {"X-Repo-Commit": commit})
+                content = FileContent(int(pad[1]), f"pad-{int(pad[1])}", None, {"X-Repo-Commit": commit})
                 return await answer(request, content, pace=self._pace)
             message = f"{snapshot.manifest.repo} has no file '{printable(path)}' at {commit}"
             # With the commit, clients record for ever that the file does not exist: sent only if the list is complete.
@@ -187,7 +187,7 @@ class _HubHandlers:
             return refusal(HTTPStatus.NOT_FOUND, message, code="EntryNotFound", commit=known)
         headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
         async with self._library.opened(snapshot, file, body=request.method == "GET") as opened:
-            content = Content(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
+            content = FileContent(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
             if self._accel and request.method == "GET" and opened.ready is None and opened.ranges:
                 delegated = await asyncio.to_thread(self._accel.answer, request, snapshot, file, headers)
                 if delegated is not None:
