@@ -16,8 +16,8 @@ class Version:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    async def beyond(self, value: int, *, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for a later version than `value`; whether there is one."""
+    async def beyond(self, value: int, *, timeout: float | None) -> bool:
+        """Wait at most `timeout` seconds (None: no limit) for a later version than `value`; whether there is one."""
         if self.value == value:
             try:
                 async with asyncio.timeout(timeout):

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.tasks import in_thread
+from p2pmodel.core.version import Version
 from p2pmodel.errors import Unavailable
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, RepoCache
@@ -30,21 +31,21 @@ from p2pmodel.store.files.partial_file import PartialFile
 HOLD_BACK = MIB
 
 POLL = 0.2
-"""Seconds between two looks at content that is written on request: its writer reports no progress, and a request may
-have to be repeated. A transfer reports its own progress as often."""
+"""Seconds between two looks at bytes that are written on request: their writer reports no progress, and a request may
+need repetition. A transfer reports its progress as often."""
 OPEN_POLL = POLL / 4
-"""Seconds between two looks for such content on disk."""
+"""Seconds between two looks for such a file on disk."""
 
 
 @dataclass(eq=False, slots=True)
-class _Content:
-    """One generation of the bytes at `path`: readers of the same generation share its fate."""
+class _Generation:
+    """The bytes at `path` up to the next corruption: they are verified or corrupt for all their readers at once."""
 
     path: Path
     available: Callable[[int], int]
     request: Callable[[int], None] | None
     attached: bool = True
-    """Whether a writer is at work on it."""
+    """Whether a writer still writes."""
     verified: bool = False
     corrupt: bool = False
 
@@ -70,9 +71,10 @@ class GrowingFile:
     def __init__(self, repo: RepoCache, file: ManifestFile) -> None:
         self.repo = repo
         self.file = file
-        self._content: _Content | None = None
+        self._generation: _Generation | None = None
         self._outcome = _Outcome()
-        self._changed = asyncio.Event()
+        self.version = Version()
+        """Grows with every change that a waiting reader must see."""
 
     @contextmanager
     def written(
@@ -84,13 +86,13 @@ class GrowingFile:
         none. `request(offset)` is called again and again while a reader waits for that byte; without it the writer
         must report its progress. Readers follow a later writer to the same path.
         """
-        content = self._content
-        if content is not None and content.path == path and not (content.attached or content.verified):
-            content.available, content.request, content.attached = available, request, True
+        generation = self._generation
+        if generation is not None and generation.path == path and not (generation.attached or generation.verified):
+            generation.available, generation.request, generation.attached = available, request, True
         else:
-            content = self._content = _Content(path, available, request)
-        writer = GrowingFileWriter(self, content)
-        self.wake()
+            generation = self._generation = _Generation(path, available, request)
+        writer = GrowingFileWriter(self, generation)
+        self.version.advance()
         try:
             yield writer
         finally:
@@ -98,11 +100,11 @@ class GrowingFile:
 
     def published(self) -> None:
         """The blob is in the cache: readers go on if it is the file they opened."""
-        self._end(_Outcome(published=True))
+        self._end(published=True)
 
     def fail(self, error: Exception) -> None:
         """No more bytes come: readers get those that are available, then `error`."""
-        self._end(_Outcome(error=error))
+        self._end(error=error)
 
     async def open(self) -> "GrowingFileReader":
         """A reader, once there is a file to open. Raises what `fail` is called with, and Unavailable if the published
@@ -110,90 +112,78 @@ class GrowingFile:
         outcome = self._outcome
         while True:
             outcome.check()
-            changed, content = self._changed, self._content
-            if content is not None and not content.attached:
-                content = None
-            path = self.repo.blob_path(self.file) if outcome.published else content.path if content else None
+            version, generation = self.version.value, self._generation
+            if generation is not None and not generation.attached:
+                generation = None
+            path = self.repo.blob_path(self.file) if outcome.published else generation.path if generation else None
             if path is not None:
                 opened = await in_thread(partial(_open, path), lambda file: file and file.close())
                 if opened is not None:
-                    return GrowingFileReader(self, opened, None if outcome.published else content, outcome)
+                    return GrowingFileReader(self, opened, None if outcome.published else generation, outcome)
                 if outcome.published:
                     raise Unavailable(f"{self.file.path} of {self.repo.repo} was removed", hint="try again")
-            await self.next_change(changed, content, 0, every=OPEN_POLL)
+            await self.next_change(version, generation, 0, every=OPEN_POLL)
 
-    async def next_change(self, changed: asyncio.Event, content: _Content | None, offset: int, *, every: float) -> None:
-        """Wait until `changed`, which was current when the caller looked; on request no longer than `every` seconds."""
-        request = content.request if content is not None and content.attached else None
+    async def next_change(self, version: int, generation: _Generation | None, offset: int, *, every: float) -> None:
+        """Wait for a later version than `version`; for content written on request at most `every` seconds."""
+        request = generation.request if generation is not None and generation.attached else None
         if request is not None:
             request(offset)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(every if request else None):
-                await changed.wait()
+        await self.version.beyond(version, timeout=every if request else None)
 
-    def replace_content(self, old: _Content, new: _Content) -> None:
-        """Let readers that begin from now on see `new` instead of `old`."""
-        if self._content is old:
-            self._content = new
+    async def corrupt(self, generation: _Generation) -> _Generation:
+        """Mark the file, then end the readers of `generation`; the generation of later readers."""
+        await asyncio.to_thread(self.repo.mark_corrupt, self.file)  # invariant 2
+        generation.corrupt = True
+        following = replace(generation, verified=False, corrupt=False)
+        if self._generation is generation:
+            self._generation = following
+        self.version.advance()
+        return following
 
-    @property
-    def changed(self) -> asyncio.Event:
-        """Set at the next change."""
-        return self._changed
-
-    def wake(self) -> None:
-        """Let every waiting reader look again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _end(self, outcome: _Outcome) -> None:
-        self._outcome.published, self._outcome.error = outcome.published, outcome.error
+    def _end(self, *, published: bool = False, error: Exception | None = None) -> None:
+        self._outcome.published, self._outcome.error = published, error
         self._outcome = _Outcome()
-        self.wake()
+        self.version.advance()
 
 
 class GrowingFileWriter:
-    """What a writer reports about the bytes it writes."""
+    """Reports on the bytes that a writer writes."""
 
-    def __init__(self, growing: GrowingFile, content: _Content) -> None:
+    def __init__(self, growing: GrowingFile, generation: _Generation) -> None:
         self._growing = growing
-        self._content = content
+        self._generation = generation
 
     def progressed(self) -> None:
         """More bytes are available."""
-        self._growing.wake()
+        self._growing.version.advance()
 
     def verified(self) -> None:
         """The hash of the whole file is right: all of it is readable."""
-        self._content.verified = True
-        self._growing.wake()
+        self._generation.verified = True
+        self._growing.version.advance()
 
     @property
     def is_verified(self) -> bool:
         """Whether `verified` was called for the present bytes."""
-        return self._content.verified
+        return self._generation.verified
 
     async def corrupt(self) -> None:
-        """Some of the bytes are wrong: end the readers that began before. Later ones read what is left."""
-        await asyncio.to_thread(self._growing.repo.mark_corrupt, self._growing.file)  # invariant 2
-        old = self._content
-        old.corrupt = True
-        self._content = replace(old, verified=False, corrupt=False)
-        self._growing.replace_content(old, self._content)
-        self._growing.wake()
+        """Some of the bytes are wrong: end the readers that began before. Later ones read the remaining bytes."""
+        self._generation = await self._growing.corrupt(self._generation)
 
     def detach(self) -> None:
-        """The writer is done: the bytes stay available to their readers, and no new reader opens them."""
-        self._content.attached = False
+        """The writer has ended: the bytes stay available to their readers, and no new reader opens them."""
+        self._generation.attached = False
 
 
 class GrowingFileReader:
     """One client's view: `file` has the bytes, `ready` returns which of them may be read. A context closes it."""
 
-    def __init__(self, growing: GrowingFile, file: BinaryIO, content: _Content | None, outcome: _Outcome) -> None:
+    def __init__(self, growing: GrowingFile, file: BinaryIO, generation: _Generation | None, outcome: _Outcome) -> None:
         self.file = file
         self._growing = growing
-        self._content = content
+        self._generation = generation
         """None: all of the file may be read."""
         self._outcome = outcome
 
@@ -205,29 +195,29 @@ class GrowingFileReader:
 
     def available(self, offset: int) -> int:
         """The end of what may be read from `offset`; `offset` or less if nothing may. Unavailable after corruption."""
-        size, content = self._growing.file.size, self._content
-        if content is None:
+        size, generation = self._growing.file.size, self._generation
+        if generation is None:
             return size
-        if content.corrupt:
+        if generation.corrupt:
             raise Unavailable(
                 f"wrong bytes were received for {self._growing.file.path}", hint="download the whole file again"
             )
-        return size if content.verified else min(content.available(offset), size - HOLD_BACK)
+        return size if generation.verified else min(generation.available(offset), size - HOLD_BACK)
 
     async def ready(self, offset: int) -> int:
         """Wait for the byte at `offset`; the end of what may be read from there. Raises what the download fails with,
         and Unavailable when the opened bytes are no longer those of the file."""
         while True:
-            changed = self._growing.changed
+            version = self._growing.version.value
             end = self.available(offset)
             if end > offset or end == self._growing.file.size:
                 return end
             self._outcome.check()
             if self._outcome.published:
                 await asyncio.to_thread(self._check_same_file)
-                self._content = None
+                self._generation = None
                 continue
-            await self._growing.next_change(changed, self._content, offset, every=POLL)
+            await self._growing.next_change(version, self._generation, offset, every=POLL)
 
     def _check_same_file(self) -> None:
         """Another process may have published the blob: then the opened file is not the published one."""
