@@ -22,8 +22,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from p2pmodel.coordinator.leases import Demand, Grant, Leases, pieces_of
+from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.coordinator.leases import Leases
 from p2pmodel.coordinator.partial_torrents import partial_torrent_bytes, trees_of
+from p2pmodel.core.bitfield import pieces_of
 from p2pmodel.core.layout import Layout, piece_length_for
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.merkle import HASH, FileTree

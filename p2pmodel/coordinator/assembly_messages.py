@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import demand_of, object_of, plain_demand
-from p2pmodel.coordinator.leases import Demand
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.merkle import HASH
 from p2pmodel.errors import IntegrityError, InvalidInput

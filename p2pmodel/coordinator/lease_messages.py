@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.errors import InvalidInput
 

@@ -23,11 +23,13 @@ Pure: time in seconds is passed in. Sets of pieces are integers, bit p for piece
 and a thousand peers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.piece_window import PieceWindow
+from p2pmodel.core.bitfield import bits_of, pieces_of
 
 SILENCE = 5.0
 """Seconds without a message after which a peer counts as gone."""
@@ -44,37 +46,6 @@ OVERDUE = 8.0
 """Multiples of the usual time after which a lease is given to another peer, too."""
 OVERDUE_AT_LEAST = 20.0
 """Seconds before which no lease is overdue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """A peer's state. `scarce`: pieces that neither it nor any peer it is connected to has.
-
-    `from_seeders`: it downloads leased pieces from a seeder, else from a mirror. `want` is how many leases it would
-    hold at a time (0: it cannot download now, and returns its leases). `origin_bytes` is what it has downloaded from
-    mirrors so far.
-    """
-
-    scarce: int
-    from_seeders: bool
-    want: int = 1
-    origin_bytes: int = 0
-    leased: int = 0
-    """Leases it holds in its own view: adopted by a coordinator that has no record of the peer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A coordinator's grant to a peer: the pieces that this peer may download.
-
-    `peers` is how many peers are served in all, `origin_bytes` what these have downloaded from mirrors. `refused`: the
-    budget for mirrors is used up.
-    """
-
-    pieces: tuple[int, ...] = ()
-    peers: int = 1
-    origin_bytes: int = 0
-    refused: bool = False
 
 
 @dataclass(slots=True)
@@ -338,22 +309,3 @@ def _earliest_expiry(peer: _LeasePeer) -> float:
     delivered = peer.delivered[0][0] if peer.delivered else float("inf")
     leased = min(peer.leased.values(), default=float("inf"))
     return min(peer.seen + SILENCE, delivered + OUT_FOR, leased + OVERDUE_AT_LEAST)
-
-
-def bits_of(pieces: Iterable[int]) -> int:
-    """A set of piece indexes as an integer."""
-    field = bytearray()
-    for piece in pieces:
-        place = piece >> 3
-        if place >= len(field):
-            field.extend(bytes(place + 1 - len(field)))
-        field[place] |= 1 << (piece & 7)
-    return int.from_bytes(field, "little")
-
-
-def pieces_of(bits: int) -> Iterator[int]:
-    """The piece indexes in an integer, ascending."""
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest

@@ -1,6 +1,6 @@
-"""Sets of piece indexes as bytes, most significant bit first (BEP 3 bitfield)."""
+"""Sets of piece indexes as bytes, most significant bit first (BEP 3 bitfield), or as integers, bit p for piece p."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def pack(pieces: Iterable[int], count: int) -> bytes:
@@ -21,3 +21,22 @@ def unpack(field: bytes, count: int) -> frozenset[int]:
     if found and max(found) >= count:
         raise ValueError("spare bits are set")
     return found
+
+
+def bits_of(pieces: Iterable[int]) -> int:
+    """A set of piece indexes as an integer."""
+    field = bytearray()
+    for piece in pieces:
+        place = piece >> 3
+        if place >= len(field):
+            field.extend(bytes(place + 1 - len(field)))
+        field[place] |= 1 << (piece & 7)
+    return int.from_bytes(field, "little")
+
+
+def pieces_of(bits: int) -> Iterator[int]:
+    """The piece indexes in an integer, ascending."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import aiohttp
 
+from p2pmodel.coordinator.demand import Grant
 from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
-from p2pmodel.coordinator.leases import Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.errors import InvalidInput
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from aiohttp import WSMsgType, web
+from cachetools import TLRUCache
 
 from p2pmodel.coordinator.assembly import Assembly
 from p2pmodel.coordinator.assembly_messages import (
@@ -37,6 +38,8 @@ BARREN = 3600.0
 """Seconds for which a snapshot has no assembly after a wrong torrent."""
 NOT_AT_ONCE = 60.0
 """Seconds for which a snapshot has no assembly after its torrent could not be published."""
+MAX_BARREN = 10_000
+"""Most snapshots without an assembly that are remembered."""
 MANIFEST_TIMEOUT = 30.0
 """Seconds in which a peer must send the manifest."""
 MAX_ASSEMBLIES = 256
@@ -127,14 +130,16 @@ class AssemblyRoutes:
         self._budget = budget
         self._clock = clock
         self._sessions: dict[str, _AssemblySession] = {}
-        self._barren: dict[str, float] = {}
-        """Until when a snapshot has no assembly, by digest."""
+        self._barren: TLRUCache[str, float] = TLRUCache(
+            MAX_BARREN, ttu=lambda _, seconds, now: now + seconds, timer=clock
+        )
+        """For how many seconds a snapshot has no assembly, by digest."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one peer of an assembly until it leaves. Raises Conflict while the snapshot may have none."""
         digest = request.match_info["digest"]
         revisions = [check_revision(name) for name in request.query.getall("revision", [])]
-        if self._barren.get(digest, 0.0) > self._clock():
+        if digest in self._barren:
             raise Conflict(
                 "a torrent of this snapshot failed verification and was withdrawn", hint="download from the mirrors"
             )
@@ -151,7 +156,7 @@ class AssemblyRoutes:
         session.revisions |= {name for name in revisions if not is_commit(name)}
 
         def fail() -> None:
-            self._barren[digest] = self._clock() + NOT_AT_ONCE
+            self._barren[digest] = NOT_AT_ONCE
 
         try:
             await session.peers.serve(request, socket, lambda name, text: session.receive(name, text, fail))
@@ -166,12 +171,11 @@ class AssemblyRoutes:
         Raises NotFound if the torrent was not assembled here, or a seeder has published it since.
         """
         digest, info_hash = request.match_info["digest"], request.query.get("info_hash", "")
-        if self._barren.get(digest, 0.0) <= self._clock():
+        if digest not in self._barren:
             if not self._catalog.is_assembled(info_hash) or await asyncio.to_thread(self._digest, info_hash) != digest:
                 raise NotFound("no such torrent was assembled here")
             await self._catalog.withdraw(info_hash)
-            self._barren = {name: until for name, until in self._barren.items() if until > self._clock()}
-            self._barren[digest] = self._clock() + BARREN
+            self._barren[digest] = BARREN
         return web.Response(status=204)
 
     async def handle_get_partial_torrent(self, request: web.Request) -> web.Response:
@@ -196,6 +200,10 @@ class AssemblyRoutes:
     def _digest(self, info_hash: str) -> str:
         """Digest of the assembly of a torrent in the catalog."""
         return assembly_digest(manifest_text(parse(self._catalog.by_info_hash(info_hash).raw).manifest))
+
+
+def _end(_digest: str, seconds: float, now: float) -> float:
+    return now + seconds
 
 
 async def _manifest(socket: web.WebSocketResponse, digest: str) -> Manifest:

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from p2pmodel.coordinator.demand import Grant
 from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, message_text
-from p2pmodel.coordinator.leases import Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.names import printable
 from p2pmodel.errors import InvalidInput

@@ -5,8 +5,9 @@ import time
 
 from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_path, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
-from p2pmodel.coordinator.leases import Demand, bits_of
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.tasks import Start
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.assembly.context import AssemblyContext

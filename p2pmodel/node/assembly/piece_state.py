@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import islice
 
-from p2pmodel.coordinator.leases import bits_of
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.rate import Rate
 from p2pmodel.swarm.torrents import Metainfo

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.urls import announcing_as, public_name
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import lease_path
-from p2pmodel.coordinator.leases import Demand, bits_of
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.tasks import Start
 from p2pmodel.errors import Unavailable, WrongTorrent

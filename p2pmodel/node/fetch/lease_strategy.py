@@ -2,7 +2,8 @@
 
 import time
 
-from p2pmodel.coordinator.leases import Demand, Grant, bits_of
+from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.node.fetch.piece_strategy import FeedState
 
 MEETING = 1.5

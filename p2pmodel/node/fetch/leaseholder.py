@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text
-from p2pmodel.coordinator.leases import Demand
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-from p2pmodel.coordinator.leases import Demand, Grant
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.rate import Rate
 from p2pmodel.errors import P2PModelError, Unavailable

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.assembly import BACK_WITHIN, Assembly, assembly_layout
-from p2pmodel.coordinator.leases import Demand, bits_of
+from p2pmodel.coordinator.demand import Demand
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.merkle import piece_hash
 from tests.support.torrent_files import manifest_of, trees_of
 

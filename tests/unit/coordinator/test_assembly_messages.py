@@ -13,8 +13,8 @@ from p2pmodel.coordinator.assembly_messages import (
     parse_update,
     update_text,
 )
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, message_text, parse_message
-from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.errors import InvalidInput
 from tests.support.torrent_files import SMALL, manifest_of
 

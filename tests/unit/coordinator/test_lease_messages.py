@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import (
     MAX_MESSAGE,
     CoordinatorMessage,
@@ -14,7 +15,6 @@ from p2pmodel.coordinator.lease_messages import (
     parse_demand,
     parse_message,
 )
-from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.errors import InvalidInput
 

@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.coordinator.leases import (
-    OUT_FOR,
-    OVERDUE,
-    OVERDUE_AT_LEAST,
-    SILENCE,
-    SLOW,
-    Demand,
-    Grant,
-    Leases,
-    bits_of,
-    pieces_of,
-)
+from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.coordinator.leases import OUT_FOR, OVERDUE, OVERDUE_AT_LEAST, SILENCE, SLOW, Leases
+from p2pmodel.core.bitfield import bits_of, pieces_of
 
 PIECES = 32
 SIZE = 1000

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.assembly import Assembly, assembly_layout
-from p2pmodel.coordinator.leases import Demand
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.partial_torrents import (
     MAX_PARTIAL_TORRENTS,
     MIN_BYTES,

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import (
     CoordinatorMessage,
     demand_text,
@@ -18,7 +19,6 @@ from p2pmodel.coordinator.lease_messages import (
     message_text,
     parse_demand,
 )
-from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication

@@ -12,14 +12,15 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgTy
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text, update_text
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_message
-from p2pmodel.coordinator.leases import Demand, bits_of
 from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import NotFound
 from p2pmodel.http.server import serving

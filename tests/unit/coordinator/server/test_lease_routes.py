@@ -8,14 +8,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
+from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text, parse_message
-from p2pmodel.coordinator.leases import SILENCE, Demand, bits_of
+from p2pmodel.coordinator.leases import SILENCE
 from p2pmodel.coordinator.server import sessions
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.core.bitfield import bits_of
 from p2pmodel.http.server import serving
 from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import SMALL, torrent_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.leases import pieces_of
+from p2pmodel.core.bitfield import pieces_of
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.swarm.torrents import Metainfo

@@ -10,8 +10,8 @@ import pytest
 
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.connection import CoordinatorConnection, PeerState
+from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
-from p2pmodel.coordinator.leases import Demand, Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.tasks import companions
 from p2pmodel.node.fetch import leaseholder

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.leases import Grant, pieces_of
+from p2pmodel.coordinator.demand import Grant
+from p2pmodel.core.bitfield import pieces_of
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.manifest import Manifest, ManifestFile
