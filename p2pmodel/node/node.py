@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import Settings
+from p2pmodel.core import notes
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import Reference, RepoId, printable, transfer_id
@@ -102,7 +103,11 @@ class Node:
                 async with asyncio.timeout(STOP_SECONDS):
                     await asyncio.gather(*(transfer.stopped() for transfer in transfers), *self._background)
             except TimeoutError:
-                self.log(f"some transfers did not stop within {STOP_SECONDS:g} s; they are resumed")
+                self.log(
+                    notes.warning(
+                        "stop_timeout", f"some transfers did not stop within {STOP_SECONDS:g} s; they are resumed"
+                    )
+                )
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -313,10 +318,17 @@ class Node:
                 if self._transfers.get(transfer.record.id) is transfer:
                     await transfer.save()
         except P2PModelError as error:
-            self.log(f"cannot record a transfer: {error}")
+            self.log(notes.error("record_failed", f"cannot record a transfer: {error}"))
 
     def _limits_changed(self, limits: LimitsView) -> None:
-        self.log(f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)")
+        self.log(
+            notes.info(
+                "limits_changed",
+                f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)",
+                upload=limits.upload_now,
+                download=limits.download_now,
+            )
+        )
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, Unavailable
@@ -72,7 +73,14 @@ class Lookup:
         self._reasons[mirror.name] = reason
         self._kinds[mirror.name] = kind
         if len(self._mirrors) > 1:
-            self._notes.add(f"mirror {mirror.name} has no manifest: {reason}", "lookup", mirror.name, reason)
+            self._notes.add(
+                notes.warning(
+                    "mirror_has_no_manifest", f"mirror {mirror.name} has no manifest: {reason}", mirror=mirror.name
+                ),
+                "lookup",
+                mirror.name,
+                reason,
+            )
 
     def _verdict(self, ref: Reference) -> P2PModelError:
         names = [m.name for m in self._mirrors]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Self
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
@@ -82,7 +83,12 @@ class Origin:
             try:
                 await asyncio.to_thread(remember, folder, self._mirrors, self._clock)
             except OSError as error:
-                self._notes.add(f"cannot record the state of the mirrors in {folder}: {error.strerror}", "record")
+                self._notes.add(
+                    notes.warning(
+                        "state_not_recorded", f"cannot record the state of the mirrors in {folder}: {error.strerror}"
+                    ),
+                    "record",
+                )
 
     @property
     def bytes_by_mirror(self) -> Mapping[str, int]:

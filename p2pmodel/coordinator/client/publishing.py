@@ -11,6 +11,7 @@ from p2pmodel.coordinator.assembly_messages import assembly_path
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.coordinator.sources import Source
+from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.errors import P2PModelError
 
@@ -117,6 +118,7 @@ async def _keep(
         except P2PModelError as error:
             now, pause = f"not published: {error}", backoff.failed()
         if now != state:
-            on_note(f"coordinator {public_name(url)}: {now}")
+            level = notes.info if now == "published" else notes.warning
+            on_note(level("publish", f"coordinator {public_name(url)}: {now}", coordinator=public_name(url)))
             state = now
         await sleep(pause)

@@ -8,6 +8,7 @@ claims all pieces until another node joins.
 import asyncio
 from contextlib import suppress
 
+from p2pmodel.core import notes
 from p2pmodel.core.tasks import companions
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.exchange import Exchange
@@ -47,7 +48,7 @@ class AssemblyDownload:
         try:
             return await self._run()
         except AssemblyFailed as reason:
-            self._reporter.note(f"{reason}: downloading from the mirrors alone")
+            self._reporter.note(notes.warning("assembly_failed", f"{reason}: downloading from the mirrors alone"))
         return AssemblyOutcome.of(self._pieces, None)
 
     async def _run(self) -> AssemblyOutcome:

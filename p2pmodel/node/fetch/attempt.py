@@ -18,6 +18,7 @@ from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.urls import announcing_as, public_name
 from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import lease_path
+from p2pmodel.core import notes
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.tasks import Start
@@ -193,7 +194,9 @@ class Attempt:
                 self._stats.count_rejected()
                 self._feed.rejected(piece)
             case PeerBanned(address):
-                self._context.reporter.note(f"peer {address} sent bad pieces and is banned")
+                self._context.reporter.note(
+                    notes.warning("peer_banned", f"peer {address} sent bad pieces and is banned", peer=address)
+                )
             case DiskFailed():
                 needed = self._stats.size(self._stats.missing)
                 raise event.error(f", {needed} bytes still to come")

@@ -8,6 +8,7 @@ import secrets
 import time
 from typing import Self
 
+from p2pmodel.core import notes
 from p2pmodel.core.bitfield import pack
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.tasks import companions
@@ -189,7 +190,13 @@ class Download:
             raise LocalResource(
                 f"{file.path} is damaged after each download", hint="check this machine's disk and memory"
             ) from None
-        self._reporter.note(f"{file.path} was damaged on this disk; its bad pieces are downloaded again")
+        self._reporter.note(
+            notes.warning(
+                "file_damaged",
+                f"{file.path} was damaged on this disk; its bad pieces are downloaded again",
+                file=file.path,
+            )
+        )
 
     def _joined(self) -> Attempt:
         assert self._attempt is not None, "download() comes first"

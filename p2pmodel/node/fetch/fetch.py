@@ -10,6 +10,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.publishing import report_wrong
 from p2pmodel.coordinator.client.urls import announce_url, in_zone
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress import Timings
@@ -267,7 +268,10 @@ class FetchRun:
         self._ready()
         if self._job.serves:
             self._job.monitor.note(
-                "no seeder has a torrent of this snapshot: there is no swarm to serve it to ('p2pmodel seed' makes one)"
+                notes.info(
+                    "no_swarm",
+                    "no seeder has a torrent of this snapshot: no swarm to serve it to ('p2pmodel seed' makes one)",
+                )
             )
 
     async def _from_swarm(self, metainfo: Metainfo, assembled: AssemblyOutcome | None = None) -> None:
@@ -283,7 +287,11 @@ class FetchRun:
             if settings.offline or (assembled is None and not withdrawn):
                 raise
             self._job.monitor.note(
-                f"{error.what}: no seeder has confirmed the torrent; downloading from the mirrors alone"
+                notes.warning(
+                    "torrent_wrong",
+                    f"{error.what}: no seeder has confirmed the torrent; downloading from the mirrors alone",
+                    info_hash=metainfo.info_hash,
+                )
             )
             await self._from_mirrors()
 

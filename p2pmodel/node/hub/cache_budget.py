@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from p2pmodel.core import notes
 from p2pmodel.core.sizes import human
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import BlobKey, HubCache
@@ -43,4 +44,10 @@ class CacheBudget:
         if gone:
             size = human(sum(size for _, _, size in gone))
             repos = ", ".join(sorted({str(repo) for repo, _, _ in gone}))
-            self._reporter.note(f"evicted {len(gone)} files of {repos} ({size}), served longest ago")
+            self._reporter.note(
+                notes.info(
+                    "files_evicted",
+                    f"evicted {len(gone)} files of {repos} ({size}), served longest ago",
+                    files=len(gone),
+                )
+            )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import IntegrityError, NotYet, P2PModelError, Unavailable
 from p2pmodel.node.reporter import Reporter
@@ -98,7 +99,14 @@ class SharedDownloads:
         else:
             shared.growing.fail(error)
             if not (task.cancelled() or isinstance(error, NotYet)):
-                self._reporter.note(f"download failed: {shared.file.path} of {shared.repo.repo}: {error}")
+                self._reporter.note(
+                    notes.error(
+                        "download_failed",
+                        f"download failed: {shared.file.path} of {shared.repo.repo}: {error}",
+                        repo=str(shared.repo.repo),
+                        file=shared.file.path,
+                    )
+                )
         on_end()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
@@ -67,7 +68,9 @@ class MirrorSync:
                 except P2PModelError as error:
                     failures.append((ref, error))
                     if len(refs) > 1:
-                        self._reporter.note(f"{ref} was not synced: {error}")
+                        self._reporter.note(
+                            notes.error("sync_failed", f"{ref} was not synced: {error}", repo=str(ref.repo))
+                        )
         if failures:
             raise _summary(failures, len(refs))
 
@@ -79,7 +82,7 @@ class MirrorSync:
             try:
                 await self.once(await asyncio.to_thread(listed))
             except P2PModelError as error:
-                self._reporter.note(str(error))
+                self._reporter.note(notes.error("sync_failed", str(error)))
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
 
     async def _sync(self, ref: Reference, origin: Origin) -> SyncResult:

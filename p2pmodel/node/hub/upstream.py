@@ -15,6 +15,7 @@ from typing import Protocol
 
 from cachetools import LRUCache, TTLCache
 
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference, RepoId
 from p2pmodel.core.single_flight import SingleFlight
@@ -112,7 +113,9 @@ class UpstreamRevisions:
         except P2PModelError as error:
             self._failures[ref] = error
             if not isinstance(error, NotFound):
-                self._reporter.note(f"upstream has no answer for {ref}: {error}")
+                self._reporter.note(
+                    notes.warning("upstream_failed", f"upstream has no answer for {ref}: {error}", repo=str(ref.repo))
+                )
             raise
         self._failures.pop(ref, None)
         await asyncio.to_thread(record_revision, self._cache.repo(ref.repo), manifest, ref.revision, self._clock())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pmodel.config.settings import Settings, WatchSettings
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import Unavailable
@@ -116,7 +117,7 @@ class MirrorWatch:
             try:
                 self._sample = await sample_of(self._settings, self._ref, self._observer.note)
             except Unavailable as error:
-                self._observer.note(f"only the latency is watched for now: {error}")
+                self._observer.note(notes.warning("speed_not_probed", f"only the latency is watched for now: {error}"))
         readings = await self._gauges.read(self._sample)
         self._observer.probed(readings)
         for reading in readings:

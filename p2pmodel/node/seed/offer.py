@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.client.urls import announce_url, public_name
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.reporter import Reporter
@@ -38,5 +39,11 @@ async def keep_offered(
         try:
             await publish(url, torrent, revisions)
         except P2PModelError as error:
-            reporter.note(f"coordinator {public_name(url)}: not published: {error}")
+            reporter.note(
+                notes.warning(
+                    "publish_failed",
+                    f"coordinator {public_name(url)}: not published: {error}",
+                    coordinator=public_name(url),
+                )
+            )
     await keep_published(coordinators, torrent, on_note=reporter.note)

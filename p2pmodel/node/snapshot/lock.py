@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from p2pmodel.core import notes
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
@@ -27,7 +28,13 @@ async def one_at_a_time(repo: RepoCache, commit: str, reporter: Reporter) -> Asy
         if lock is not None:
             break
         if not reported:
-            reporter.note(f"another p2pmodel on this machine is fetching {repo.repo}; waiting for it")
+            reporter.note(
+                notes.info(
+                    "lock_wait",
+                    f"another p2pmodel on this machine is fetching {repo.repo}; waiting for it",
+                    repo=str(repo.repo),
+                )
+            )
             reported = True
         reporter.progress(Progress("finding", waiting_for="the other p2pmodel process"))
         await asyncio.sleep(RETRY)

@@ -8,6 +8,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.coordinator.client.urls import torrent_url
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import P2PModelError, Unavailable
@@ -73,7 +74,14 @@ async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: Hu
     except Unavailable as error:
         if held is None:
             raise
-        reporter.note(f"{error}; using {ref} as it is in this cache ({held.commit[:8]})")
+        reporter.note(
+            notes.warning(
+                "mirrors_unavailable",
+                f"{error}; using {ref} as it is in this cache ({held.commit[:8]})",
+                repo=str(ref.repo),
+                commit=held.commit,
+            )
+        )
         return held
 
 
@@ -116,7 +124,14 @@ async def from_coordinators(
         instead = "downloading from the mirrors, together with other nodes"
     else:
         instead = "downloading from the mirrors alone"
-    reporter.note(f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}")
+    reporter.note(
+        notes.warning(
+            "torrent_not_found",
+            f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}",
+            repo=str(ref.repo),
+            revision=ref.revision,
+        )
+    )
     return None, answer.lacking
 
 
@@ -129,11 +144,13 @@ async def _from_magnet(
             metainfo = await download_torrent(source, settings.swarm.coordinator_timeout)
         except P2PModelError as error:
             if source in wanted.sources:
-                reporter.note(f"the magnet's source failed: {error.what}")
+                reporter.note(notes.warning("magnet_source_failed", f"the magnet's source failed: {error.what}"))
             continue
         if metainfo.info_hash == wanted.info_hash:
             return metainfo
-        reporter.note(f"the magnet's source {public_path(source)} has another torrent")
+        reporter.note(
+            notes.warning("magnet_source_failed", f"the magnet's source {public_path(source)} has another torrent")
+        )
     raw = await (await engine.started()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
 

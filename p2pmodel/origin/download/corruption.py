@@ -12,6 +12,7 @@ If the file is complete but wrong:
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from p2pmodel.core import notes
 from p2pmodel.errors import WrongBytes
 from p2pmodel.origin.download.job import MirrorJob, NoMirrorLeft
 from p2pmodel.origin.download.ledger import Ledger, LedgerEntry
@@ -71,7 +72,14 @@ class CorruptionTrace:
         return None
 
     async def _trace(self, names: list[str], got: str) -> None:
-        self._pool.notes.add(f"{self._job.file.path} fails its hash: checking what each mirror sent", "traced")
+        self._pool.notes.add(
+            notes.warning(
+                "file_corrupt",
+                f"{self._job.file.path} fails its hash: checking what each mirror sent",
+                file=self._job.file.path,
+            ),
+            "traced",
+        )
         doubts = await self._doubts(names)
         suspects = sorted(names, key=lambda n: (-doubts[n], -self._pool.named(n).health.corruptions, names.index(n)))
         for name in suspects:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
@@ -60,7 +61,7 @@ class MirrorJob:
         for name in names[1:]:
             if name not in self._joined:
                 line = f"mirror {name} joins for {self.file.path}: without it that would take longer"
-                self._pool.notes.add(line, "joins", name)
+                self._pool.notes.add(notes.info("mirror_joins", line, mirror=name), "joins", name)
         self._joined |= frozenset(names)
         return [candidates[name] for name in names if candidates[name].health.ready_at <= now]
 
@@ -119,7 +120,9 @@ class MirrorJob:
             mirror.corrupted(self._pool.clock.now())
         what = "sent wrong bytes for" if refusal.error is WrongBytes else "is left out for"
         line = f"mirror {mirror.name} {what} {self.file.path}: {refusal.reason}"
-        self._pool.notes.add(line, "refused", mirror.name, refusal.reason)
+        self._pool.notes.add(
+            notes.warning("mirror_refused", line, mirror=mirror.name), "refused", mirror.name, refusal.reason
+        )
 
     def failed(self, mirror: Mirror, failure: Failed, *, dry: bool) -> None:
         """A request to `mirror` failed; `dry`: without a byte."""
@@ -127,7 +130,12 @@ class MirrorJob:
         bounded = failure if failure.wait is None else replace(failure, wait=min(failure.wait, patience))
         mirror.failed(bounded, now, dry=dry)
         self._reasons[mirror.name] = failure.reason
-        self._pool.notes.add(f"mirror {mirror.name} failed: {failure.reason}", "failed", mirror.name, failure.reason)
+        self._pool.notes.add(
+            notes.warning("mirror_failed", f"mirror {mirror.name} failed: {failure.reason}", mirror=mirror.name),
+            "failed",
+            mirror.name,
+            failure.reason,
+        )
         if self._failing_since is None:
             self._failing_since = now
         # Checked only after a failed request, so that a wait that a mirror demanded is followed by a request.
@@ -168,7 +176,18 @@ class MirrorJob:
         if before is not None and before != name:
             reason = self._reasons.get(before, "")
             why = f" ({before}: {reason})" if reason else ""
-            self._pool.notes.add(f"going on with mirror {name}{why}", "switch", before, name)
+            self._pool.notes.add(
+                notes.info("mirror_switched", f"going on with mirror {name}{why}", mirror=name), "switch", before, name
+            )
         if wait >= _NOTEWORTHY_WAIT:
             reason = self._reasons.get(name, "it failed just now")
-            self._pool.notes.add(f"waiting {wait:.0f} s for mirror {name} ({reason})", "wait", name)
+            self._pool.notes.add(
+                notes.info(
+                    "mirror_wait",
+                    f"waiting {wait:.0f} s for mirror {name} ({reason})",
+                    mirror=name,
+                    seconds=round(wait),
+                ),
+                "wait",
+                name,
+            )

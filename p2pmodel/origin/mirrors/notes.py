@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from p2pmodel.core.notes import Note
 from p2pmodel.origin.clock import Clock
 
 _EVERY = 15.0
@@ -21,4 +22,4 @@ class MirrorNotes:
         self._last = {k: when for k, when in self._last.items() if now - when < _EVERY}
         if key not in self._last:
             self._last[key] = now
-            self._on_note(" ".join(line.split()))
+            self._on_note(Note.of(line))

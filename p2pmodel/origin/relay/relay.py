@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
+from p2pmodel.core import notes
 from p2pmodel.core.names import printable
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, Unavailable
 from p2pmodel.origin.failures import Failed, Refused, status_failure
@@ -88,13 +89,21 @@ class Relay:
         """As `AnswerSource`."""
         mirror.failed(failure, self._pool.clock.now(), dry=True)
         line = f"mirror {mirror.name} failed for a client: {failure.reason}"
-        self._pool.notes.add(line, "relay", mirror.name, failure.reason)
+        self._pool.notes.add(
+            notes.warning("mirror_failed", line, mirror=mirror.name), "relay", mirror.name, failure.reason
+        )
 
     def corrupted(self, mirror: Mirror, path: HubPath) -> None:
         """As `AnswerSource`."""
         mirror.corrupted(self._pool.clock.now())
         self._pool.notes.add(
-            f"mirror {mirror.name} sent a client wrong bytes of {printable(path.raw, 120)}", "corrupted", path.raw
+            notes.error(
+                "mirror_corrupted",
+                f"mirror {mirror.name} sent a client wrong bytes of {printable(path.raw, 120)}",
+                mirror=mirror.name,
+            ),
+            "corrupted",
+            path.raw,
         )
         self._tainted.add(path.raw)
 

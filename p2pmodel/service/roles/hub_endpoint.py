@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.core import notes
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
@@ -84,6 +85,10 @@ async def serving_hub(
         except LocalResource as error:
             if role.listen is not None:
                 raise
-            note(f"no hub endpoint: {error}; set daemon.hub_listen to another address")
+            note(
+                notes.error(
+                    "hub_endpoint_failed", f"no hub endpoint: {error}; set daemon.hub_listen to another address"
+                )
+            )
             url = None
         yield url

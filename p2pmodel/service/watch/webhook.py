@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from p2pmodel.core import notes
 from p2pmodel.core.backoff import doubled
 from p2pmodel.origin.failures import retryable
 
@@ -35,7 +36,11 @@ class Webhook:
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
-            self._on_note(f"the webhook at {self._host} is too slow: a message was dropped")
+            self._on_note(
+                notes.warning(
+                    "webhook_slow", f"the webhook at {self._host} is too slow: a message was dropped", host=self._host
+                )
+            )
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -49,7 +54,11 @@ class Webhook:
             async with asyncio.timeout(_DRAIN):
                 await self._queue.join()
         except TimeoutError:
-            self._on_note(f"the webhook at {self._host} is too slow: messages were dropped")
+            self._on_note(
+                notes.warning(
+                    "webhook_slow", f"the webhook at {self._host} is too slow: messages were dropped", host=self._host
+                )
+            )
         finally:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
@@ -79,4 +88,8 @@ class Webhook:
             reason = f"HTTP {status}"
             if not retryable(status):
                 break
-        self._on_note(f"the webhook at {self._host} rejected a message: {reason}")
+        self._on_note(
+            notes.warning(
+                "webhook_failed", f"the webhook at {self._host} rejected a message: {reason}", host=self._host
+            )
+        )
