@@ -44,7 +44,7 @@ class ManagedTransfer:
     def __init__(
         self,
         record: TransferRecord,
-        home: NodeContext,
+        context: NodeContext,
         settings: Settings,
         records: TransferRecords,
         observer: TransferObserver,
@@ -54,12 +54,12 @@ class ManagedTransfer:
         self._record = record
         self._saved = record if saved else None
         self._error: P2PModelError | None = None
-        self._home = home
+        self._context = context
         self._settings = settings
         self._records = records
         self._observer = observer
         self._monitor = TransferMonitor(str(record.repo), observer)
-        self._repo = home.cache.repo(record.repo)
+        self._repo = context.cache.repo(record.repo)
         self._found: ResolvedTarget | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -298,7 +298,7 @@ class ManagedTransfer:
             peers=record.peers,
             seed_seconds=FOR_EVER,
         )
-        return Fetch(request, self._settings, self._monitor, home=self._home)
+        return Fetch(request, self._settings, self._monitor, context=self._context)
 
     async def _offer(self) -> None:
         """Serve a snapshot that came from the mirrors alone to a swarm of its own, if there are coordinators."""

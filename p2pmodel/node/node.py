@@ -40,20 +40,20 @@ STOP_SECONDS = 5.0
 
 
 class Node:
-    """`async with` resumes the transfers of the last run, and stops all at the end. `home.engine` must run.
+    """`async with` resumes the transfers of the last run, and stops all at the end. `context.engine` must run.
 
     `folder` keeps the transfers; one node at a time may use it. `note` receives lines for the log.
     """
 
     def __init__(
         self,
-        home: NodeContext,
+        context: NodeContext,
         settings: Settings,
         folder: Path,
         *,
         note: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        self.home = home
+        self.context = context
         self.settings = settings
         self.version = Version()
         self.folder = folder
@@ -61,7 +61,7 @@ class Node:
         self._records = TransferRecords(folder / "transfers")
         self._transfers: dict[str, ManagedTransfer] = {}
         limits = RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
-        self._shared = home.shared(limits)
+        self._shared = context.shared(limits)
         self._limiter = Limiter(
             self._shared,
             limits,
@@ -154,7 +154,7 @@ class Node:
         """
         notes: list[str] = []
         if found is None:
-            found = await Fetch(request, self.settings, NoteReporter(notes.append), home=self.home).find()
+            found = await Fetch(request, self.settings, NoteReporter(notes.append), context=self.context).find()
         selection = Selection(request.include, request.exclude)
         selected(found.manifest, (selection,))
         ident = transfer_id(found.manifest.repo, found.manifest.commit)
@@ -215,7 +215,7 @@ class Node:
                 await self._forget(transfer)
             try:
                 needed = {etag for each in self._transfers.values() if each.record.repo == repo for etag in each.etags}
-                return await asyncio.to_thread(remove_snapshot, self.home.cache.repo(repo), commit, needed)
+                return await asyncio.to_thread(remove_snapshot, self.context.cache.repo(repo), commit, needed)
             except NotFound:
                 if transfer is None:
                     raise
@@ -270,7 +270,7 @@ class Node:
             ) from None
 
     def _managed(self, record: TransferRecord, *, saved: bool) -> ManagedTransfer:
-        return ManagedTransfer(record, self.home, self.settings, self._records, self, saved=saved)
+        return ManagedTransfer(record, self.context, self.settings, self._records, self, saved=saved)
 
     async def _new(self, request: FetchRequest, found: ResolvedTarget) -> ManagedTransfer:
         record = TransferRecord(

@@ -36,8 +36,8 @@ class Machine:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Node]:
         async with self.swarm.engine() as self.engine:
-            home = NodeContext(self.engine, HubCache(self.settings.cache_dir))
-            async with Node(home, self.settings, self.root / "state", note=self.notes.append) as node:
+            context = NodeContext(self.engine, HubCache(self.settings.cache_dir))
+            async with Node(context, self.settings, self.root / "state", note=self.notes.append) as node:
                 yield node
             assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("transfer")]
             assert not self.engine.torrents

@@ -100,13 +100,13 @@ class FetchMonitor(Reporter):
 class FetchJob:
     """A request and its surroundings.
 
-    `home` is the node that the fetch is a part of; without one it starts an engine of its own when it needs one.
+    `context` is that of the node that runs the fetch; without one, the fetch starts an engine when it needs one.
     """
 
     request: FetchRequest
     settings: Settings
     monitor: FetchMonitor
-    home: NodeContext | None
+    context: NodeContext | None
     cache: HubCache
     growing: GrowingFiles
 
@@ -122,7 +122,7 @@ class FetchJob:
 
     def engine(self, stack: AsyncExitStack) -> LazyEngine:
         """The engine of the node, or one that ends with `stack`."""
-        return LazyEngine(self.home.engine, None) if self.home else LazyEngine(engine_of(self.settings), stack)
+        return LazyEngine(self.context.engine, None) if self.context else LazyEngine(engine_of(self.settings), stack)
 
     def selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
         """The files to fetch. Raises EntryNotFound if the request selects none."""
@@ -136,7 +136,7 @@ class FetchJob:
             yield None
             return
         mirrors = mirrors_with_webseeds(self.settings.mirrors, metainfo)
-        origins = self.home.origins if self.home else OriginRegistry()
+        origins = self.context.origins if self.context else OriginRegistry()
         async with Origin(mirrors, self.settings.origin, on_note=self.monitor.note) as origin:
             with origins.watching(origin):
                 yield origin
@@ -144,8 +144,8 @@ class FetchJob:
     @asynccontextmanager
     async def pace(self, engine: Engine) -> AsyncIterator[Pace]:
         """The rate limit of bytes that come over HTTP, shared with those that `engine` receives."""
-        if self.home:
-            yield self.home.pace
+        if self.context:
+            yield self.context.pace
             return
         swarm = self.settings.swarm
         pace = Pace(swarm.download_limit)
@@ -155,18 +155,18 @@ class FetchJob:
 
 
 class Fetch:
-    """One fetch; `home` as in `FetchJob`."""
+    """One fetch; `context` as in `FetchJob`."""
 
     def __init__(
-        self, request: FetchRequest, settings: Settings, reporter: Reporter, *, home: NodeContext | None = None
+        self, request: FetchRequest, settings: Settings, reporter: Reporter, *, context: NodeContext | None = None
     ) -> None:
         self._job = FetchJob(
             request,
             settings,
             FetchMonitor(reporter),
-            home,
-            home.cache if home else HubCache(settings.cache_dir),
-            home.growing if home else GrowingFiles(),
+            context,
+            context.cache if context else HubCache(settings.cache_dir),
+            context.growing if context else GrowingFiles(),
         )
 
     async def run(self, on_ready: Callable[[FetchResult], None], found: ResolvedTarget | None = None) -> None:
@@ -307,7 +307,7 @@ class FetchRun:
                 origin=origin,
                 reporter=job.monitor,
                 growing=job.growing,
-                web_seed=job.home.web_seed if job.home else None,
+                web_seed=job.context.web_seed if job.context else None,
             ) as transfer,
         ):
             async with self._locked():

@@ -49,7 +49,7 @@ class HubContent:
     """`async with` opens and closes it; closing releases the locks. The transfers of the node go on."""
 
     def __init__(self, node: Node, reporter: Reporter, *, ttl: float = METADATA_TTL) -> None:
-        self.cache = node.home.cache
+        self.cache = node.context.cache
         self._node = node
         self._reporter = reporter
         self.manifests = ManifestSource(node.settings, reporter)
@@ -63,7 +63,7 @@ class HubContent:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.manifests)
             if self.manifests.origin is not None:
-                stack.enter_context(self._node.home.origins.watching(self.manifests.origin))
+                stack.enter_context(self._node.context.origins.watching(self.manifests.origin))
             stack.push_async_callback(self._upstream.close)
             stack.push_async_callback(self._starting.close)
             stack.push_async_callback(self._stop)
@@ -129,7 +129,7 @@ class HubContent:
         with translated():
             locked = locks.try_acquire(manifest.repo, file)
         release = partial(locks.release, manifest.repo, file) if locked else _ignore
-        return self._downloads.start(manifest, self._node.home.growing.file(repo, file), release)
+        return self._downloads.start(manifest, self._node.context.growing.file(repo, file), release)
 
     async def _download(self, shared: SharedDownload) -> None:
         await self._start(shared)

@@ -52,7 +52,7 @@ class NodeApi:
     def __init__(self, node: Node, hub: str | None = None) -> None:
         self._node = node
         self._hub = hub
-        self._cache = node.home.cache
+        self._cache = node.context.cache
         self._catalogs = SwarmViews(node.settings.coordinators, node.settings.swarm.coordinator_timeout)
 
     @property
@@ -62,7 +62,7 @@ class NodeApi:
 
     def node(self) -> NodeView:
         """The node itself."""
-        address = str(ListenAddress(*self._node.home.engine.address))
+        address = str(ListenAddress(*self._node.context.engine.address))
         return NodeView(__version__, str(self._cache.root), address, os.getpid(), self._hub)
 
     def transfers(self) -> tuple[TransferView, ...]:
@@ -155,21 +155,21 @@ class NodeApi:
 
     async def mirrors(self) -> tuple[MirrorStatus, ...]:
         """The configured mirrors in the order of use, with the recorded state of each."""
-        live = self._node.home.origins.statuses()
+        live = self._node.context.origins.statuses()
         known = await gauges(self._node.settings).known()
         return tuple(live.get(standing.endpoint, standing) for standing in known)
 
     async def used_mirrors(self) -> tuple[MirrorStatus, ...]:
         """`mirrors`, then the mirrors in use that only torrents name, at most MOST_OTHERS."""
         configured = await self.mirrors()
-        live = dict(self._node.home.origins.statuses())
+        live = dict(self._node.context.origins.statuses())
         for standing in configured:
             live.pop(standing.endpoint, None)
         return (*configured, *list(live.values())[:MOST_OTHERS])
 
     def mirror_counters(self) -> Mapping[str, MirrorCounters]:
         """Counters of each mirror since the node started, by name; includes mirrors that only torrents name."""
-        return self._node.home.origins.counters()
+        return self._node.context.origins.counters()
 
     async def catalog(self) -> tuple[CatalogView, ...]:
         """The swarms in the catalogs of the coordinators, busiest first; empty if none of them answers."""

@@ -71,8 +71,8 @@ async def serving_hub(
         stack.push_async_callback(rights.close)
         http = node.settings.http
         app = hub_endpoint(
-            node.home.cache,
-            library=NodeLibrary(on_demand, PublishedCache(node.home.cache)),
+            node.context.cache,
+            library=NodeLibrary(on_demand, PublishedCache(node.context.cache)),
             access_log=log,
             token=role.token,
             access=Access(any_name=role.tls is not None and http.asks_for_certificates) if role.token is None else None,

@@ -383,7 +383,7 @@ async def test_the_time_of_day_limits_it(machine: Machine) -> None:
 async def test_a_folder_is_for_one_node(machine: Machine) -> None:
     async with machine.running() as node:
         with pytest.raises(LocalResource, match="another daemon"):
-            async with Node(node.home, machine.settings, machine.root / "state"):
+            async with Node(node.context, machine.settings, machine.root / "state"):
                 pass
     async with machine.running():
         pass
