@@ -1,6 +1,7 @@
-"""Rate limits by day and hour, as in `mon-fri 08:00-18:00=20MB`. Pure; the time is passed in, in minutes of a day.
+"""Rate limits by day and hour, as in `mon-fri 08:00-18:00=20MB`.
 
-A window that ends before it begins goes on into the next day, and belongs to the day it begins on.
+Times are minutes of a day, passed in. A window that ends before it begins continues into the next day, and belongs to
+the day it begins on.
 """
 
 import re
@@ -24,7 +25,7 @@ class ScheduleWindow:
     end: int
     rate: int
     text: str = field(default="", compare=False)
-    """As it was written."""
+    """The window as the user wrote it."""
 
     @classmethod
     def parse(cls, text: str) -> "ScheduleWindow":
@@ -34,7 +35,7 @@ class ScheduleWindow:
             raise InvalidInput(f"'{text[:60]}' is not a rate for a time of day", hint=_HINT)
         start, end = _minute(match["start"]), _minute(match["end"])
         if start in (end, _DAY_MINUTES):
-            # It could mean nothing, or all day.
+            # It could mean never, or all day.
             raise InvalidInput(f"'{text[:60]}' begins when it ends", hint="write 00:00-24:00 for all day")
         return cls(_days(match["days"] or "mon-sun"), start, end, parse_size(match["rate"]), text.strip())
 
@@ -47,18 +48,18 @@ class ScheduleWindow:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Windows, of which the first that applies counts."""
+    """Windows; the first one that applies is used."""
 
     windows: tuple[ScheduleWindow, ...] = ()
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> "Schedule":
-        """One window a text. Raises InvalidInput."""
+        """Parse one window from each text. Raises InvalidInput."""
         return cls(tuple(ScheduleWindow.parse(text) for text in texts))
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The windows as they were written."""
+        """The windows as the user wrote them."""
         return tuple(window.text for window in self.windows)
 
     def rate(self, otherwise: int, day: int, minute: int) -> int:

@@ -126,7 +126,7 @@ class WatchSettings(_Section):
     min_mbps: float = Field(default=50.0, ge=0)
     """Speed below which a mirror is slow, MB/s."""
     min_samples: int = Field(default=5, ge=1, le=1000)
-    """Number of probes whose median an alarm evaluates; no alarm before that many."""
+    """Number of probes of which an alarm evaluates the median; no alarm before that many."""
     webhook: str | None = None
     """URL to which each alarm and each recovery is posted."""
     metrics: str | None = None

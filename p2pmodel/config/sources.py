@@ -86,7 +86,7 @@ class _Layers(BaseSettings, Settings):
 
 
 def _layers(file: Path | None, *, flag_endpoints: bool) -> type[_Layers]:
-    """The layers of one run, whose settings file is `file`."""
+    """The layers of one run with the settings file `file`."""
 
     class Layers(_Layers):
         @classmethod
