@@ -1,4 +1,4 @@
-"""A cold cluster in real processes: nobody has the snapshot, all want it, and about one copy leaves the mirror."""
+"""A cold cluster in real processes: no node has the snapshot, and about one copy of it leaves the mirror."""
 
 import json
 import random
@@ -74,7 +74,7 @@ class Cluster:
 
 
 def notes(done: Finished) -> list[str]:
-    """What it said of the mirrors alone."""
+    """Its notes about downloading from the mirrors alone."""
     return [line for line in done.err.splitlines() if "mirrors alone" in line]
 
 

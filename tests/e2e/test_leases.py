@@ -46,7 +46,7 @@ def fetch_all(nodes: Nodes, coordinator: str, endpoint: str = NOWHERE) -> list[R
 
 
 def check(model: Path, peers: list[Running]) -> list[dict[str, object]]:
-    """All have ended well, with the right bytes; what each says."""
+    """All have ended well, with the right bytes; their results."""
     ready = [peer.ready() for peer in peers]
     for done in ready:
         snapshot = Path(str(done["path"]))

@@ -1,4 +1,4 @@
-"""The swarms behind a tracker: who is listed, for how long, and who is told of whom."""
+"""The swarms of a tracker: which clients are listed, for how long, and to which others."""
 
 import ipaddress
 import random
@@ -183,7 +183,7 @@ def test_in_a_large_swarm_a_client_is_told_of_the_same_again(rig: Rig) -> None:
         (10, "", INTERVAL / 3, False),  # it asked again early
         (10, "paused", INTERVAL, False),  # it has what it wants
         (0, "", INTERVAL, False),
-        (None, "", INTERVAL, True),  # who knows
+        (None, "", INTERVAL, True),  # unknown
     ],
 )
 def test_a_client_that_got_nothing_is_told_of_others(

@@ -53,8 +53,8 @@ def test_each_piece_is_pulled_once_and_the_trees_are_those_of_the_content(peers:
         pulled += new
         has[name].update(new)
         spent = sum(LAYOUT.piece_range(piece).length for piece in has[name])
-        told = {piece: root(piece) for piece in new}
-        assembly.update(name, lacking(*has[name], want=want, origin_bytes=spent), told, now)
+        roots = {piece: root(piece) for piece in new}
+        assembly.update(name, lacking(*has[name], want=want, origin_bytes=spent), roots, now)
         if not assembly.left:
             break
     assert sorted(pulled) == sorted(ALL)

@@ -22,9 +22,9 @@ roots = st.dictionaries(st.integers(0, 999), st.binary(min_size=32, max_size=32)
 
 
 @given(st.integers(0, (1 << 1000) - 1), roots)
-def test_tidings_there_and_back(scarce: int, told: dict[int, bytes]) -> None:
+def test_an_update_there_and_back(scarce: int, roots: dict[int, bytes]) -> None:
     demand = Demand(scarce, from_seeders=False, want=3, origin_bytes=7)
-    assert parse_update(update_text(demand, 1000, told)) == (demand, told)
+    assert parse_update(update_text(demand, 1000, roots)) == (demand, roots)
 
 
 def test_a_manifest_there_and_back_has_one_name() -> None:
@@ -42,19 +42,19 @@ def test_a_malformed_manifest(text: str) -> None:
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
-def test_malformed_roots(told: object) -> None:
-    plain = json.loads(update_text(Demand(0, from_seeders=False), 8, {})) | {"roots": told}
+def test_malformed_roots(roots: object) -> None:
+    plain = json.loads(update_text(Demand(0, from_seeders=False), 8, {})) | {"roots": roots}
     try:
         parse_update(json.dumps(plain))
     except InvalidInput:
         pass
     else:
-        assert told is None or isinstance(told, dict)
+        assert roots is None or isinstance(roots, dict)
 
 
 def test_messages_with_and_without_the_fields_of_an_assembly() -> None:
-    word = CoordinatorMessage(Grant((1, 2), peers=3), assembled="ab" * 32, left=4)
-    assert parse_message(message_text(word)) == word
-    plain = json.loads(message_text(word))
+    message = CoordinatorMessage(Grant((1, 2), peers=3), assembled="ab" * 32, left=4)
+    assert parse_message(message_text(message)) == message
+    plain = json.loads(message_text(message))
     del plain["assembled"], plain["left"]
     assert parse_message(json.dumps(plain)) == CoordinatorMessage(Grant((1, 2), peers=3))

@@ -1,4 +1,4 @@
-"""The messages about leases: they say the same after the way through text, and nonsense is refused as such."""
+"""Messages about leases: unchanged after the way through text, and nonsense is refused."""
 
 import json
 
@@ -33,7 +33,7 @@ GRANTS = st.builds(
     Grant, pieces=st.lists(NUMBERS).map(tuple), peers=NUMBERS, origin_bytes=NUMBERS, refused=st.booleans()
 )
 SOURCES = st.lists(st.builds(Source, st.text(), st.text(), st.text(), st.text())).map(tuple)
-WORDS = st.builds(CoordinatorMessage, GRANTS, SOURCES, late=st.booleans())
+MESSAGES = st.builds(CoordinatorMessage, GRANTS, SOURCES, late=st.booleans())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -45,9 +45,9 @@ def test_a_demand_survives(demand: Demand) -> None:
     assert parse_demand(demand_text(demand, COUNT)) == demand
 
 
-@given(WORDS)
-def test_a_word_survives(word: CoordinatorMessage) -> None:
-    assert parse_message(message_text(word)) == word
+@given(MESSAGES)
+def test_a_message_survives(message: CoordinatorMessage) -> None:
+    assert parse_message(message_text(message)) == message
 
 
 def test_a_demand_of_the_largest_torrent_fits() -> None:
@@ -64,9 +64,9 @@ def test_a_peer_of_before_does_not_say_what_it_has_leased() -> None:
 
 def test_more_than_is_asked_for_is_passed_over() -> None:
     demand = json.loads(demand_text(Demand(5, from_seeders=True), COUNT)) | {"new": 1}
-    word = json.loads(message_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
+    message = json.loads(message_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
     assert parse_demand(json.dumps(demand)) == Demand(5, from_seeders=True)
-    assert parse_message(json.dumps(word)) == CoordinatorMessage(Grant((1,)), (Source("http://s.test"),))
+    assert parse_message(json.dumps(message)) == CoordinatorMessage(Grant((1,)), (Source("http://s.test"),))
 
 
 def with_field(plain: dict[str, object], path: list[str], value: object) -> str:
@@ -147,12 +147,12 @@ def test_any_value_in_any_field_of_a_demand_is_read_or_refused(demand: Demand, f
     assert found.origin_bytes >= 0
 
 
-@given(WORDS, st.sampled_from(["grant", "grant.pieces", "grant.peers", "grant.refused", "sources"]), JSON)
+@given(MESSAGES, st.sampled_from(["grant", "grant.pieces", "grant.peers", "grant.refused", "sources"]), JSON)
 def test_any_value_in_any_field_of_a_word_is_read_or_refused(
-    word: CoordinatorMessage, path: str, value: object
+    message: CoordinatorMessage, path: str, value: object
 ) -> None:
     try:
-        found = parse_message(with_field(json.loads(message_text(word)), path.split("."), value))
+        found = parse_message(with_field(json.loads(message_text(message)), path.split("."), value))
     except InvalidInput:
         return
     assert all(isinstance(piece, int) and piece >= 0 for piece in found.grant.pieces)

@@ -1,4 +1,4 @@
-"""Leases: who gets which scarce piece, when it goes to somebody else, and that all of it comes in the end."""
+"""Leases: which peer gets which scarce piece, when another gets it, and that all pieces come in the end."""
 
 import math
 import random
@@ -417,9 +417,9 @@ class Node:
 
 
 class Village:
-    """Nodes that all reach each other but hear late of what the others have, one coordinator, random fortunes.
+    """Nodes that all reach each other but learn late what the others have, one coordinator, random events.
 
-    The rules are checked at every grant; `settle` lets everybody alive do its work.
+    The rules are checked at every grant; `settle` lets all live nodes do their work.
     """
 
     def __init__(self, rng: random.Random, budget: float) -> None:
@@ -430,9 +430,9 @@ class Village:
         self.numbers = iter(range(10_000))
         self.nodes: dict[str, Node] = {}
         self.rumour: set[int] = set()
-        """What somebody alive had when the nodes last heard of each other."""
+        """Pieces of live nodes when the nodes last learned of each other."""
         self.holders: dict[int, tuple[str, float]] = {}
-        """By piece, who may rely on its lease, and since when."""
+        """The node that relies on its lease, and since when, by piece."""
         self.from_mirrors = 0
         self.restart()
         for _ in range(rng.randint(1, 6)):
@@ -463,13 +463,13 @@ class Village:
         self.leases.update(name, demand, self.now)
         lost_seeders = node.told_near and not node.near
         node.told_near = node.near
-        kept = set() if node.want == 0 or lost_seeders else scarce
-        self.holders = {piece: held for piece, held in self.holders.items() if held[0] != name or piece in kept}
+        remaining = set() if node.want == 0 or lost_seeders else scarce
+        self.holders = {piece: held for piece, held in self.holders.items() if held[0] != name or piece in remaining}
 
     def grant(self) -> None:
         before, grants = self.holders, self.leases.grant(self.now)
         if not grants:
-            self.from_mirrors = 0  # nobody is there: the count begins anew
+            self.from_mirrors = 0  # no node is there: the count begins anew
         held = [(piece, name) for name, grant in grants.items() for piece in grant.pieces]
         assert len({piece for piece, _ in held}) == len(held), f"leased twice: {held}"
         self.holders = {}
@@ -494,14 +494,14 @@ class Village:
             self.update(name)
 
     def trade(self, name: str) -> None:
-        """It gets a piece that somebody is known to have."""
+        """It gets a piece that another node is known to have."""
         node = self.nodes[name]
         alive = {piece for other in self.nodes.values() for piece in other.have}
         if wanted := sorted(alive - node.have):
             node.have.add(self.rng.choice(wanted))
 
     def wait(self, seconds: float) -> None:
-        """Time passes; whoever is not mute tells its state every second."""
+        """Time passes; each node that is not mute sends its state every second."""
         end = self.now + seconds
         while self.now < end:
             for name, node in self.nodes.items():
@@ -511,16 +511,16 @@ class Village:
             self.now = min(end, self.now + 1.0)
 
     def step(self) -> None:
-        """Something happens to somebody."""
+        """A random event for a random node."""
         name = self.rng.choice(list(self.nodes))
         node = self.nodes[name]
-        match self.rng.choice(["tell", "tell", "pull", "pull", "trade", "gossip", "wait", "rarely"]):
-            case "tell" if not node.mute:
+        match self.rng.choice(["update", "update", "pull", "pull", "exchange", "gossip", "wait", "rarely"]):
+            case "update" if not node.mute:
                 self.update(name)
                 self.grant()
             case "pull":
                 self.pull(name)
-            case "trade":
+            case "exchange":
                 self.trade(name)
             case "gossip":
                 self.gossip()
@@ -546,7 +546,7 @@ class Village:
                 self.grant()
 
     def settle(self, seconds: float) -> None:
-        """All who live work, and hear of each other within half a second."""
+        """All live nodes work, and learn of each other within half a second."""
         for node in self.nodes.values():
             node.mute, node.want = False, max(node.want, 1)
         end = self.now + seconds

@@ -28,10 +28,10 @@ def root(piece: int) -> bytes:
 
 @given(st.sets(st.integers(0, COUNT - 1)))
 def test_a_partial_torrent_has_the_roots_it_was_given_and_no_others(pieces: set[int]) -> None:
-    told = {piece: root(piece) for piece in pieces}
-    trees = partial_trees(LAYOUT, told)
+    roots = {piece: root(piece) for piece in pieces}
+    trees = partial_trees(LAYOUT, roots)
     assert set(trees) == {path for path, size in SIZES.items() if size}
-    assert roots_in(LAYOUT, trees) == told
+    assert roots_in(LAYOUT, trees) == roots
 
 
 @given(st.integers(1, 1 << 45))
@@ -44,7 +44,7 @@ def test_there_are_few_partial_torrents_and_none_is_tiny(total: int) -> None:
 @given(st.permutations(range(COUNT)), st.integers(1, COUNT), st.integers(1, 4 << 20))
 def test_no_piece_is_in_two_partial_torrents_and_few_are_in_none(order: list[int], step: int, least: int) -> None:
     assembly = Assembly(MANIFEST)
-    told: dict[int, bytes] = {}
+    roots: dict[int, bytes] = {}
     before, partial_torrents.MIN_BYTES = partial_torrents.MIN_BYTES, least
     try:
         due = partial_torrent_bytes(MANIFEST.total_size)
@@ -53,14 +53,14 @@ def test_no_piece_is_in_two_partial_torrents_and_few_are_in_none(order: list[int
         for start in range(0, COUNT, step):
             assembly.update("one", NOTHING, {piece: root(piece) for piece in order[start : start + step]}, 0.0)
             new = assembly.next_partial_torrent()
-            assert not new.keys() & told.keys()
-            told |= new
+            assert not new.keys() & roots.keys()
+            roots |= new
             mean = MANIFEST.total_size / COUNT
             rooted = COUNT - assembly.left
-            assert (rooted - len(told)) * mean < due or assembly.left * mean < due / 2
+            assert (rooted - len(roots)) * mean < due or assembly.left * mean < due / 2
     finally:
         partial_torrents.MIN_BYTES = before
-    assert told.items() <= {piece: root(piece) for piece in order}.items()
+    assert roots.items() <= {piece: root(piece) for piece in order}.items()
 
 
 def test_who_is_alone_has_nobody_to_exchange_with() -> None:

@@ -1,4 +1,4 @@
-"""Zones: peers of a zone know each other, and only its gateways know others."""
+"""Zones: peers of a zone are listed to each other, and other zones only to gateways."""
 
 import random
 from collections.abc import Iterable

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.bitfield import pack, unpack
+from p2pmodel.core.bitfield import bits_of, pack, pieces_of, unpack
 
 COUNTS = st.integers(0, 200)
 
@@ -48,3 +48,9 @@ def test_a_wrong_length_is_refused() -> None:
 def test_spare_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="spare bits"):
         unpack(b"\x80\x40", 9)
+
+
+@given(st.sets(st.integers(0, 3000)))
+def test_a_set_of_pieces_as_an_integer_there_and_back(pieces: set[int]) -> None:
+    assert bits_of(pieces) == sum(1 << piece for piece in pieces)
+    assert list(pieces_of(bits_of(pieces))) == sorted(pieces)

@@ -45,7 +45,7 @@ async def coordinator(*, port: int = 0) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def speaking(handler: Handler) -> AsyncIterator[str]:
+async def serving_sockets(handler: Handler) -> AsyncIterator[str]:
     """A coordinator that does what `handler` does with each connection."""
 
     async def handle(request: web.Request) -> web.WebSocketResponse:
@@ -66,12 +66,12 @@ async def mute(socket: web.WebSocketResponse, _request: web.Request) -> None:
         pass
 
 
-def saying(text: str) -> Handler:
-    async def say(socket: web.WebSocketResponse, _request: web.Request) -> None:
+def sending(text: str) -> Handler:
+    async def send(socket: web.WebSocketResponse, _request: web.Request) -> None:
         await socket.send_str(text)
         await mute(socket, _request)
 
-    return say
+    return send
 
 
 class Client:
@@ -127,19 +127,19 @@ async def test_it_tells_what_it_lacks_and_hears_what_is_its_own() -> None:
 
 async def test_it_speaks_again_and_again_and_at_once_about_news(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
-    told: list[int] = []
+    scarce: list[int] = []
 
     async def listen(socket: web.WebSocketResponse, _request: web.Request) -> None:
         async for message in socket:
-            told.append(parse_demand(message.data).scarce)
+            scarce.append(parse_demand(message.data).scarce)
             await socket.send_str(message_text(CoordinatorMessage(Grant())))
 
-    async with speaking(listen) as url, Client(url).running() as client:
-        await client.until(lambda: len(told) >= 3, f"a heartbeat: {told}")
+    async with serving_sockets(listen) as url, Client(url).running() as client:
+        await client.until(lambda: len(scarce) >= 3, f"a heartbeat: {scarce}")
         monkeypatch.setattr(connection, "HEARTBEAT", 60.0)
         client.lacks = 2
         client.connection.changed()
-        await client.until(lambda: told[-1] == 2, f"news: {told}")
+        await client.until(lambda: scarce[-1] == 2, f"news: {scarce}")
 
 
 async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
@@ -148,7 +148,7 @@ async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
     async def note(_socket: web.WebSocketResponse, request: web.Request) -> None:
         names.append(dict(request.query))
 
-    async with speaking(note) as url, Client(url).running() as one, Client(url).running():
+    async with serving_sockets(note) as url, Client(url).running() as one, Client(url).running():
         await one.until(lambda: len(names) >= 6, f"several connections: {names}")
     assert {name["peer"] for name in names} == {"10.0.0.1:6881"}
     assert len({name["id"] for name in names}) == 2
@@ -156,11 +156,15 @@ async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
 
 @pytest.mark.parametrize(
     "handler",
-    [mute, saying("nonsense"), saying("{}"), saying('{"grant": 1}')],
+    [mute, sending("nonsense"), sending("{}"), sending('{"grant": 1}')],
     ids=["mute", "nonsense", "empty", "wrong"],
 )
 async def test_a_coordinator_that_gives_no_leases_is_passed_over(handler: Handler) -> None:
-    async with speaking(handler) as bad, coordinator() as good, Client(bad, good, timeout=0.3).running() as client:
+    async with (
+        serving_sockets(handler) as bad,
+        coordinator() as good,
+        Client(bad, good, timeout=0.3).running() as client,
+    ):
         await client.until(lambda: client.pieces == (0,), "the next one is asked")
         assert client.connection.coordinator == good
 
@@ -182,7 +186,7 @@ async def test_a_coordinator_without_leases_answers_in_vain() -> None:
 
 
 async def test_mute_coordinators_are_waited_for_once_however_many_there_are() -> None:
-    async with speaking(mute) as url, Client(*[url] * 20, timeout=0.3).running() as client:
+    async with serving_sockets(mute) as url, Client(*[url] * 20, timeout=0.3).running() as client:
         async with asyncio.timeout(3):
             await client.connection.answered()
 
@@ -208,29 +212,29 @@ async def test_the_next_one_takes_over_at_once() -> None:
 
 
 async def test_silence_after_the_first_word_is_no_failure() -> None:
-    word = CoordinatorMessage(Grant((0,)))
-    async with speaking(saying(message_text(word))) as url, Client(url, timeout=0.1).running() as client:
+    message = CoordinatorMessage(Grant((0,)))
+    async with serving_sockets(sending(message_text(message))) as url, Client(url, timeout=0.1).running() as client:
         await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
         await asyncio.sleep(0.3)
-        assert client.received == [(url, word)]
+        assert client.received == [(url, message)]
 
 
 async def test_the_time_alone_and_the_time_without_a_coordinator_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(connection.time, "monotonic", lambda: now)
-    told = CoordinatorConnection((), "/leases/x", peer="10.0.0.1:6881", timeout=1)
-    assert (told.peers, told.grant, told.sources) == (0, None, ())
-    assert (told.alone_for(105), told.lost_for(105)) == (0, 5)
+    connected = CoordinatorConnection((), "/leases/x", peer="10.0.0.1:6881", timeout=1)
+    assert (connected.peers, connected.grant, connected.sources) == (0, None, ())
+    assert (connected.alone_for(105), connected.lost_for(105)) == (0, 5)
     now = 110.0
-    told._update(CoordinatorMessage(Grant((1,), peers=1)))
-    assert (told.alone_for(112), told.lost_for(112)) == (2, 0)
+    connected._update(CoordinatorMessage(Grant((1,), peers=1)))
+    assert (connected.alone_for(112), connected.lost_for(112)) == (2, 0)
     now = 120.0
-    told._update(CoordinatorMessage(Grant((2,), peers=1)))
-    assert told.alone_for(121) == 11
-    told._update(CoordinatorMessage(Grant((2,), peers=3)))
-    assert (told.peers, told.alone_for(125), told.lost_for(125)) == (3, 0, 0)
-    told._update(CoordinatorMessage(Grant((2,), peers=1)))
-    assert told.alone_for(125) == 5
+    connected._update(CoordinatorMessage(Grant((2,), peers=1)))
+    assert connected.alone_for(121) == 11
+    connected._update(CoordinatorMessage(Grant((2,), peers=3)))
+    assert (connected.peers, connected.alone_for(125), connected.lost_for(125)) == (3, 0, 0)
+    connected._update(CoordinatorMessage(Grant((2,), peers=1)))
+    assert connected.alone_for(125) == 5
     now = 130.0
-    told._update(None)
-    assert (told.alone_for(131), told.lost_for(131)) == (0, 1)
+    connected._update(None)
+    assert (connected.alone_for(131), connected.lost_for(131)) == (0, 1)

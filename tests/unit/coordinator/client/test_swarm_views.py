@@ -1,4 +1,4 @@
-"""What coordinators say of their swarms, which is looked at and never trusted."""
+"""Views of coordinators' swarms, from answers that are not trusted."""
 
 import json
 
@@ -24,7 +24,7 @@ VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3)
 
 
 class Coordinator:
-    """Answers what it is told to, and counts."""
+    """Gives a fixed answer, and counts requests."""
 
     def __init__(self, answer: object) -> None:
         self.answer = answer
@@ -41,13 +41,13 @@ class Coordinator:
         return app
 
 
-async def said(answer: object) -> tuple[CatalogView, ...]:
+async def views_of(answer: object) -> tuple[CatalogView, ...]:
     async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
         return await SwarmViews([url], 5.0).look()
 
 
 async def test_a_swarm_as_a_coordinator_says_it() -> None:
-    assert await said({"torrents": [GOOD]}) == (VIEW,)
+    assert await views_of({"torrents": [GOOD]}) == (VIEW,)
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,18 @@ async def test_a_swarm_as_a_coordinator_says_it() -> None:
     ],
 )
 async def test_what_makes_no_sense_is_left_out(wrong: dict[str, object]) -> None:
-    assert await said({"torrents": [GOOD | wrong, 5, GOOD]}) == (VIEW,)
+    assert await views_of({"torrents": [GOOD | wrong, 5, GOOD]}) == (VIEW,)
 
 
 async def test_names_are_made_harmless() -> None:
-    [view] = await said({"torrents": [GOOD | {"revisions": ["a\nb", *map(str, range(20))]}]})
+    [view] = await views_of({"torrents": [GOOD | {"revisions": ["a\nb", *map(str, range(20))]}]})
     assert view.revisions[0] == "a\N{REPLACEMENT CHARACTER}b"
     assert len(view.revisions) == 10
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"torrents": 5}', "[" * 100_000, {"torrents": None}])
 async def test_a_coordinator_that_talks_nonsense_says_nothing(answer: object) -> None:
-    assert await said(answer) == ()
+    assert await views_of(answer) == ()
     async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
         with pytest.raises(Unavailable):
             await list_torrents(url, 5.0)

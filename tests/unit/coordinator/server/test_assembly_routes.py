@@ -50,17 +50,17 @@ class Peer:
         self.socket = socket
 
     async def update(self, *here: int, want: int = 100, wrong: int = -1) -> None:
-        told = {piece: bytes(32) if piece == wrong else root(piece) for piece in here}
+        roots = {piece: bytes(32) if piece == wrong else root(piece) for piece in here}
         demand = Demand(bits_of(ALL - set(here)), from_seeders=False, want=want)
-        await self.socket.send_str(update_text(demand, LAYOUT.piece_count, told))
+        await self.socket.send_str(update_text(demand, LAYOUT.piece_count, roots))
 
     async def until(self, met: Callable[[CoordinatorMessage], object]) -> CoordinatorMessage:
-        """The first word for which `met` holds."""
+        """The first message for which `met` holds."""
         while True:
             message = await self.socket.receive(BOUND)
             assert message.type is WSMsgType.TEXT, message
-            if met(word := parse_message(message.data)):
-                return word
+            if met(answer := parse_message(message.data)):
+                return answer
 
 
 class Rig:
@@ -79,7 +79,7 @@ class Rig:
         """The info-hash of what one peer that has everything brings about."""
         async with self.peer() as peer:
             await peer.update(*ALL, wrong=wrong)
-            return (await peer.until(lambda word: word.assembled)).assembled
+            return (await peer.until(lambda answer: answer.assembled)).assembled
 
     async def delete(self, info_hash: str) -> int:
         async with self.session.delete(self.url + DIGEST, params={"info_hash": info_hash}) as response:
@@ -99,14 +99,14 @@ async def coordinator(folder: Path | None = None, token: str | None = None) -> A
 async def test_all_roots_make_the_torrent_that_a_seeder_would_make() -> None:
     async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer(revision="v1") as other:
         await one.update(want=2)
-        mine = (await one.until(lambda word: word.grant.pieces)).grant.pieces
+        mine = (await one.until(lambda answer: answer.grant.pieces)).grant.pieces
         await other.update()
-        theirs = set((await other.until(lambda word: word.grant.peers == 2)).grant.pieces)
+        theirs = set((await other.until(lambda answer: answer.grant.peers == 2)).grant.pieces)
         assert not theirs & set(mine)
         await one.update(*mine)
         await other.update(*ALL - set(mine))
-        words = [await peer.until(lambda word: word.assembled) for peer in (one, other)]
-        assert {word.assembled for word in words} == {INFO_HASH}
+        answers = [await peer.until(lambda answer: answer.assembled) for peer in (one, other)]
+        assert {answer.assembled for answer in answers} == {INFO_HASH}
         publication = rig.catalog.by_info_hash(INFO_HASH)
         assert rig.catalog.revisions(publication) == ["main", "v1"]
         assert parse(publication.raw).trackers == (f"{rig.url}/announce",)
@@ -118,10 +118,10 @@ async def test_pieces_with_roots_become_a_partial_torrent(monkeypatch: pytest.Mo
     async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer() as other:
         await one.update()
         await other.update()
-        await other.until(lambda word: word.grant.peers == 2)
+        await other.until(lambda answer: answer.grant.peers == 2)
         await one.update(0)
         for peer in (one, other):
-            (info_hash,) = (await peer.until(lambda word: word.partial_torrents)).partial_torrents
+            (info_hash,) = (await peer.until(lambda answer: answer.partial_torrents)).partial_torrents
         async with rig.session.get(f"{rig.url}{DIGEST}/{info_hash}.torrent") as answer:
             partial = parse(await answer.read())
         assert (partial.info_hash, partial.manifest) == (info_hash, MANIFEST)
@@ -136,13 +136,13 @@ async def test_a_torrent_that_is_in_the_catalog_is_told_at_once() -> None:
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
         async with rig.peer() as peer:
             await peer.update()
-            assert (await peer.until(lambda word: True)).assembled == INFO_HASH
+            assert (await peer.until(lambda answer: True)).assembled == INFO_HASH
 
 
 async def test_a_seeder_that_publishes_meanwhile_ends_the_assembly() -> None:
     async with coordinator() as rig, rig.peer() as peer:
         await peer.update()
-        await peer.until(lambda word: word.grant.pieces)
+        await peer.until(lambda answer: answer.grant.pieces)
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
         deadline = time.monotonic() + BOUND
         while time.monotonic() < deadline:
@@ -153,7 +153,7 @@ async def test_a_seeder_that_publishes_meanwhile_ends_the_assembly() -> None:
                 continue
             if parse_message(message.data).assembled == INFO_HASH:
                 return
-        raise AssertionError("it was not told")
+        raise AssertionError("the message did not come")
 
 
 @pytest.mark.parametrize("text", [TEXT + " ", "{}", manifest_text(manifest_of(SMALL, private=True))])

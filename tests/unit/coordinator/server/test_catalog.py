@@ -273,13 +273,13 @@ async def ask(session: ClientSession, method: str, url: str, **options: object) 
 async def test_a_torrent_is_served_as_it_was_published() -> None:
     raw = torrent_of(SMALL, trackers=("http://t.example/announce",))
     async with http() as (session, base, _):
-        status, told = await ask(session, "PUT", f"{base}/catalog?revision=main&revision=v1", data=raw)
+        status, answer = await ask(session, "PUT", f"{base}/catalog?revision=main&revision=v1", data=raw)
         assert status == 201
         info_hash = parse(raw).info_hash
         expected = {"repo": "org/tiny", "commit": COMMIT, "revisions": ["main", "v1"], "format": "v2", "private": False}
         expected |= {"info_hash": info_hash, "seeders": 0, "leechers": 0, "files": len(SMALL), "origin_bytes": 0}
         expected |= {"size": sum(map(len, SMALL.values()))}
-        assert told == expected
+        assert answer == expected
         for path in ("/catalog?repo=org/tiny", f"/catalog/torrents/{info_hash.upper()}.torrent"):
             async with session.get(base + path) as response:
                 assert (response.status, response.content_type) == (200, "application/x-bittorrent")
@@ -297,8 +297,8 @@ async def test_the_list_tells_who_is_in_the_swarm() -> None:
             url = f"{base}/announce?info_hash={escaped}&peer_id={str(number) * 20}&port={number}&left={left}"
             async with session.get(URL(url, encoded=True)) as response:
                 assert b"interval" in await response.read()
-        _, told = await ask(session, "GET", f"{base}/catalog")
-        assert [(t["seeders"], t["leechers"]) for t in told["torrents"]] == [(1, 1)]
+        _, answer = await ask(session, "GET", f"{base}/catalog")
+        assert [(t["seeders"], t["leechers"]) for t in answer["torrents"]] == [(1, 1)]
 
 
 @pytest.mark.parametrize(

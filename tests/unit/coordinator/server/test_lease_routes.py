@@ -1,4 +1,4 @@
-"""Leases over real WebSockets: who may come in, who is told what, and that no peer holds up another."""
+"""Leases over real WebSockets: which peers are accepted, what they are sent, and that no peer delays another."""
 
 import asyncio
 import time
@@ -40,25 +40,25 @@ class Peer:
         demand = Demand(bits_of(scarce), from_seeders=from_seeders, want=want, **fields)  # type: ignore[arg-type]
         await self.socket.send_str(demand_text(demand, COUNT))
 
-    async def word(self) -> CoordinatorMessage:
-        """What it is told next."""
+    async def next_message(self) -> CoordinatorMessage:
+        """The next message."""
         message = await self.socket.receive(BOUND)
         assert message.type is WSMsgType.TEXT, message
         return parse_message(message.data)
 
     async def until(self, met: Callable[[CoordinatorMessage], bool]) -> CoordinatorMessage:
-        """The first word for which `met` holds."""
+        """The first message for which `met` holds."""
         async with asyncio.timeout(BOUND):
-            while not met(word := await self.word()):
+            while not met(answer := await self.next_message()):
                 pass
-        return word
+        return answer
 
     async def granted(self, *pieces: int) -> CoordinatorMessage:
-        return await self.until(lambda word: word.grant.pieces == pieces)
+        return await self.until(lambda answer: answer.grant.pieces == pieces)
 
 
 class Rig:
-    """A coordinator that knows one torrent; `url` is as a peer knows it."""
+    """A coordinator with one torrent; `url` is its base URL for peers."""
 
     def __init__(self, url: str, session: ClientSession, sources: Sources) -> None:
         self.url = url
@@ -91,10 +91,10 @@ async def test_peers_share_what_is_scarce_and_hear_of_the_seeders() -> None:
         await one.update(0, 1)
         await one.granted(0)
         await other.update(0, 1)
-        word = await other.granted(1)
-        assert word.sources == (Source("http://s.test", "t0ken", "10.0.0.1:6881"),)
-        assert word.grant.peers == 2
-        assert (await one.until(lambda word: word.grant.peers == 2)).grant.pieces == (0,)
+        answer = await other.granted(1)
+        assert answer.sources == (Source("http://s.test", "t0ken", "10.0.0.1:6881"),)
+        assert answer.grant.peers == 2
+        assert (await one.until(lambda answer: answer.grant.peers == 2)).grant.pieces == (0,)
 
 
 async def test_a_new_seeder_is_told_to_those_whose_leases_are_as_before() -> None:
@@ -102,10 +102,10 @@ async def test_a_new_seeder_is_told_to_those_whose_leases_are_as_before() -> Non
         await one.update(0)
         await one.granted(0)
         await other.update(0)
-        await one.until(lambda word: word.grant.peers == 2)
+        await one.until(lambda answer: answer.grant.peers == 2)
         rig.sources.add(HASH, Source("http://s.test", "t0ken"))
         await other.update(0)
-        assert (await one.until(lambda word: bool(word.sources))).grant.pieces == (0,)
+        assert (await one.until(lambda answer: bool(answer.sources))).grant.pieces == (0,)
 
 
 async def test_without_news_nothing_is_said() -> None:
@@ -116,7 +116,7 @@ async def test_without_news_nothing_is_said() -> None:
             await peer.update(0, from_seeders=False, origin_bytes=count)
             await asyncio.sleep(2 * sessions.GATHER)
         await peer.update(from_seeders=False)
-        assert (await peer.word()).grant.pieces == ()
+        assert (await peer.next_message()).grant.pieces == ()
 
 
 async def test_who_comes_and_goes_is_no_news_while_there_are_others() -> None:
@@ -124,12 +124,12 @@ async def test_who_comes_and_goes_is_no_news_while_there_are_others() -> None:
         await one.update(0, from_seeders=False)
         await one.granted(0)
         await other.update(0, from_seeders=False)
-        assert (await one.word()).grant.peers == 2
+        assert (await one.next_message()).grant.peers == 2
         async with rig.peer() as third:
             await third.update(0, from_seeders=False)
-            assert (await third.word()).grant.peers == 3
+            assert (await third.next_message()).grant.peers == 3
         await one.update(from_seeders=False)
-        assert (await one.word()).grant.pieces == ()
+        assert (await one.next_message()).grant.pieces == ()
 
 
 async def test_a_token_is_needed() -> None:
@@ -156,7 +156,7 @@ async def test_a_hash_in_capitals_is_the_same() -> None:
         await one.update(0)
         await one.granted(0)
         await other.update(0)
-        assert (await other.word()).grant.peers == 2
+        assert (await other.next_message()).grant.peers == 2
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ async def test_what_a_broken_connection_had_leased_goes_to_another_at_once() -> 
         await lost.update(0)
         await lost.granted(0)
         await heir.update(0)
-        assert (await heir.word()).grant.pieces == ()
+        assert (await heir.next_message()).grant.pieces == ()
         began = time.monotonic()
         lost.socket._response.connection.transport.abort()  # type: ignore[union-attr]
         await heir.granted(0)
@@ -210,8 +210,8 @@ async def test_who_comes_back_under_its_id_takes_the_place_of_its_old_connection
             while (await old.socket.receive(BOUND)).type is WSMsgType.TEXT:
                 pass
             await new.update(0, 1, from_seeders=False, origin_bytes=5, leased=1)
-            word = await new.granted(0)
-            assert (word.grant.peers, word.grant.origin_bytes) == (2, 5)
+            answer = await new.granted(0)
+            assert (answer.grant.peers, answer.grant.origin_bytes) == (2, 5)
 
 
 async def test_who_comes_back_later_is_counted_once() -> None:
@@ -220,7 +220,7 @@ async def test_who_comes_back_later_is_counted_once() -> None:
         for _ in range(3):
             async with rig.peer(id="x") as peer:
                 await peer.update(from_seeders=False, origin_bytes=5)
-                assert (await peer.word()).grant.origin_bytes == 5
+                assert (await peer.next_message()).grant.origin_bytes == 5
 
 
 async def test_a_swarm_that_nobody_is_in_is_forgotten() -> None:
@@ -228,7 +228,7 @@ async def test_a_swarm_that_nobody_is_in_is_forgotten() -> None:
         for _ in range(2):
             async with rig.peer() as peer:
                 await peer.update(0, from_seeders=False, origin_bytes=2 * PUBLICATION.size)
-                assert (await peer.word()).grant.refused
+                assert (await peer.next_message()).grant.refused
         async with rig.peer() as peer:
             await peer.update(0, from_seeders=False)
             assert (await peer.granted(0)).grant.origin_bytes == 0
@@ -248,12 +248,12 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_is_gone_in_the_end(
     monkeypatch.setattr(sessions, "SEND_TIMEOUT", 1.0)
     async with coordinator() as rig, rig.peer() as deaf, rig.peer() as other, not_reading(deaf):
         await deaf.update(0)
-        for number in range(20):  # each word is more than sockets hold for long
+        for number in range(20):  # each message is more than sockets hold for long
             token = f"{number}".ljust(1 << 20)
             rig.sources.add(HASH, Source("http://s.test", token))
             began = time.monotonic()
             await other.update(1)
-            await other.until(lambda word, token=token: bool(word.sources) and word.sources[0].token == token)
+            await other.until(lambda answer, token=token: bool(answer.sources) and answer.sources[0].token == token)
             assert time.monotonic() - began < sessions.SEND_TIMEOUT
             await deaf.update(0)
         while (await told_again(other)).grant.peers == 2:
@@ -261,9 +261,9 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_and_is_gone_in_the_end(
 
 
 async def told_again(peer: Peer) -> CoordinatorMessage:
-    """Its next word; it speaks meanwhile, as peers do."""
+    """Its next message; it sends heartbeats meanwhile, as peers do."""
     await peer.update(1)
-    return await peer.word()
+    return await peer.next_message()
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ SIZE = sum(map(len, CONTENTS.values()))
 
 @dataclass
 class Site:
-    """A coordinator that knows nothing, and the nodes' surroundings."""
+    """An empty coordinator, and the nodes' surroundings."""
 
     swarm: Swarm
     catalog: Catalog = field(default_factory=Catalog)
@@ -76,7 +76,7 @@ class Site:
         return self.swarm.published(self.cache(number))
 
     def alone(self, number: int) -> list[str]:
-        """What node `number` said of turning to the mirrors alone."""
+        """Notes of node `number` about downloading from the mirrors alone."""
         return [note for note in self.heard[number].notes if note.endswith("mirrors alone")]
 
 
@@ -226,6 +226,6 @@ async def test_the_stored_torrent_is_the_assembled_one(site: Site) -> None:
     async with FakeHub(site.swarm.snapshot, rate=3_000_000) as hub, site.coordinator():
         await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3)))
     manifest = site.swarm.snapshot.manifest
-    kept = site.cache(2).repo(manifest.repo).staging(manifest.commit).load_metainfo()
-    assert kept is not None
-    assert parse(kept).info_hash == site.swarm.metainfo.info_hash
+    stored = site.cache(2).repo(manifest.repo).staging(manifest.commit).load_metainfo()
+    assert stored is not None
+    assert parse(stored).info_hash == site.swarm.metainfo.info_hash

@@ -92,7 +92,7 @@ class Rig:
         self.connection = FakeConnection()
         self.holder = Leaseholder(self.connection, self.seeders, piece_count=8, waiting=WAITING)  # type: ignore[arg-type]
 
-    async def say(self, message: CoordinatorMessage | None) -> None:
+    async def send(self, message: CoordinatorMessage | None) -> None:
         self.connection.receive(message)
         for _ in range(3):  # the holder follows in a task of its own
             await asyncio.sleep(0)
@@ -106,10 +106,10 @@ class Rig:
         await self.holder.begin(start)
 
     @asynccontextmanager
-    async def running(self, word: CoordinatorMessage | None) -> AsyncIterator[None]:
-        """A transfer that the coordinator told `word` at first."""
+    async def running(self, message: CoordinatorMessage | None) -> AsyncIterator[None]:
+        """A transfer with `message` as the coordinator's first message."""
         async with companions() as start:
-            await self.begin(start, word)
+            await self.begin(start, message)
             self.holder.hold(self.torrent, self.feed)  # type: ignore[arg-type]
             start(self.holder.run())
             await asyncio.sleep(0)
@@ -165,8 +165,8 @@ async def test_where_the_coordinator_knows_no_seeder_others_may_introduce_one(ri
 async def test_the_feed_gets_every_word_and_hears_that_there_is_none_any_more(rig: Rig) -> None:
     late = CoordinatorMessage(Grant((4, 5)), late=True)
     async with rig.running(CROWD):
-        await rig.say(late)
-        await rig.say(None)
+        await rig.send(late)
+        await rig.send(None)
     assert rig.feed.grants == [(CROWD.grant, False), (late.grant, True), (None, False)]
 
 
@@ -193,7 +193,7 @@ async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) 
         assert rig.torrent.joined == []
         rig.clock.now += 0.1
         await rig.joins(("10.0.0.9", 6881))
-        await rig.say(
+        await rig.send(
             CoordinatorMessage(Grant(), (SEEDER, Source("http://x.test", peer="[fd00::1]:7"), Source("http://y.test")))
         )
         await rig.joins(("10.0.0.9", 6881), ("fd00::1", 7))
@@ -202,8 +202,8 @@ async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) 
 async def test_who_was_in_a_crowd_until_just_now_waits_again(rig: Rig) -> None:
     async with rig.running(ALONE):
         rig.clock.now += leaseholder.ALONE_FOR - 0.1
-        await rig.say(CROWD)
-        await rig.say(ALONE)
+        await rig.send(CROWD)
+        await rig.send(ALONE)
         rig.clock.now += leaseholder.ALONE_FOR - 0.1
         await rig.look()
         assert rig.torrent.joined == []
@@ -214,7 +214,7 @@ async def test_who_was_in_a_crowd_until_just_now_waits_again(rig: Rig) -> None:
 async def test_who_has_lost_the_coordinator_joins_the_seeders_that_it_knew(rig: Rig) -> None:
     async with rig.running(CROWD):
         rig.clock.now += 1000
-        await rig.say(None)
+        await rig.send(None)
         rig.clock.now += leaseholder.LOST_FOR - 0.1
         await rig.look()
         assert rig.torrent.joined == []
@@ -224,9 +224,9 @@ async def test_who_has_lost_the_coordinator_joins_the_seeders_that_it_knew(rig: 
 
 async def test_a_coordinator_that_comes_back_in_time_keeps_it_from_them(rig: Rig) -> None:
     async with rig.running(CROWD):
-        await rig.say(None)
+        await rig.send(None)
         rig.clock.now += leaseholder.LOST_FOR - 0.1
-        await rig.say(CROWD)
+        await rig.send(CROWD)
         rig.clock.now += leaseholder.LOST_FOR
         await rig.look()
         assert rig.torrent.joined == []

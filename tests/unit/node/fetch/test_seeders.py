@@ -1,4 +1,4 @@
-"""Seeders as scarce sources: who is asked first, with which token, and what a failure does."""
+"""Seeders as scarce sources: which is asked first, with which token, and what a failure does."""
 
 import asyncio
 import time
