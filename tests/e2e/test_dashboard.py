@@ -90,7 +90,7 @@ def test_a_transfer_is_watched_from_its_beginning_to_its_end(nodes: Nodes, seede
     browser.run(WATCH)
     fetch = nodes.start("node", "fetch", REPO, "-q")
     shows(browser, ".transfer h3", f"{REPO}@main")
-    shows(browser, ".map figcaption", "here")
+    shows(browser, ".map figcaption", "verified")
     shows(browser, ".why", "–")
     shows(browser, ".figures", "MB/s")
     shows(browser, ".figures", " left")
@@ -119,12 +119,12 @@ def test_it_fits_every_screen(nodes: Nodes, seeder: str, browser: Browser, width
     browser.looks(width=width, dark=dark)
     browser.open(str(daemon(nodes, seeder, "--download-limit", "1000000").ready()["url"]))
     nodes.start("node", "fetch", REPO, "-q")
-    shows(browser, ".map figcaption", "here")
+    shows(browser, ".map figcaption", "verified")
     shows(browser, "#catalog", REPO)
     shows(browser, "#limits", "1.00 MB/s / none")
-    for closed in ("#change", ".met"):
+    for closed in ("#change", ".connections"):
         browser.click(f"{closed} summary")
-    shows(browser, ".met tbody", "127.0.0.3")
+    shows(browser, ".connections tbody", "127.0.0.3")
     assert browser.run("return document.documentElement.scrollWidth") <= width
     ground = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(14, 19, 25)" if dark else "rgb(245, 246, 248)")
@@ -163,18 +163,18 @@ def test_with_a_token_it_asks_once_and_read_only_has_no_buttons(nodes: Nodes, se
     )
     nodes.start("node", "fetch", REPO, "-q")
     browser.open(str(running.ready()["url"]))
-    shows(browser, "#link", "locked")
+    shows(browser, "#link", "token required")
     browser.write("#token", "wrong" + ENTER)
-    shows(browser, "#refused", "That was not it.")
+    shows(browser, "#login-error", "Wrong token.")
     browser.write("#token", "sesame-sesame" + ENTER)
     shows(browser, "#link", "live")
     shows(browser, ".transfer h3", REPO)
     assert browser.run("return [...document.querySelectorAll('.transfer button')].every(b => b.hidden)")
     assert browser.run("return document.querySelector('#change').hidden")
-    shows(browser, "#schedule", "By day and hour: upload 00:00-24:00=5MB")
+    shows(browser, "#schedule", "Schedule: upload 00:00-24:00=5MB")
     browser.open(str(running.ready()["url"]))
     shows(browser, ".transfer h3", REPO)
-    assert browser.run("return document.querySelector('#ask').hidden")
+    assert browser.run("return document.querySelector('#login').hidden")
     assert browser.run("return localStorage.length") == 0
     # The browser logs each answer of 401 by itself.
     assert [line for line in browser.complaints() if "401" not in line] == []
@@ -195,17 +195,17 @@ def test_the_limits_are_changed_by_keyboard(nodes: Nodes, seeder: str, browser: 
     browser.press(TAB)
     assert browser.run("return document.activeElement.id") == "limit-download"
     browser.write("#limit-download", "fast" + ENTER)
-    shows(browser, "#limit-said", "'fast' is no rate: write 50 MB, or nothing for no limit")
+    shows(browser, "#limit-result", "'fast' is not a rate: enter 50 MB, or nothing for no limit")
     assert browser.run("return document.activeElement.getAttribute('aria-invalid')") == "true"
     browser.run("document.activeElement.select()")
     browser.write("#limit-download", "9000 GB" + ENTER)
-    shows(browser, "#limit-said", "download: Input should be less than 2147483648")
-    assert "\n" not in browser.text("#limit-said")
+    shows(browser, "#limit-result", "download: Input should be less than 2147483648")
+    assert "\n" not in browser.text("#limit-result")
     assert limits(nodes) == (0, 1_500_000)
     browser.run("document.activeElement.select()")
     browser.write("#limit-download", "2.5MB" + ENTER)
     shows(browser, "#limits", "2.50 MB/s / 1.50 MB/s")
-    shows(browser, "#limit-said", "Set.")
+    shows(browser, "#limit-result", "Limits changed.")
     assert limits(nodes) == (2_500_000, 1_500_000)
     assert browser.run("return document.querySelector('#limit-download').value") == "2.50 MB"
     assert browser.run("return document.documentElement.scrollWidth") <= width
@@ -218,15 +218,15 @@ def test_the_peers_of_a_transfer_are_listed(nodes: Nodes, seeder: str, browser: 
     browser.looks(width=1100)
     browser.open(str(daemon(nodes, seeder, "--download-limit", "1000000").ready()["url"]))
     nodes.start("node", "fetch", REPO, "-q")
-    shows(browser, ".met summary", "1 peer")
-    assert browser.text(".met tbody") == ""
-    browser.run("document.querySelector('.met summary').focus()")
+    shows(browser, ".connections summary", "1 peer")
+    assert browser.text(".connections tbody") == ""
+    browser.run("document.querySelector('.connections summary').focus()")
     browser.press(ENTER)
-    shows(browser, ".met tbody", "127.0.0.3:")
-    shows(browser, ".met tbody", "100 %")
-    shows(browser, ".met tbody", " MB")
+    shows(browser, ".connections tbody", "127.0.0.3:")
+    shows(browser, ".connections tbody", "100 %")
+    shows(browser, ".connections tbody", " MB")
     browser.press(ENTER)
-    assert not browser.run("return document.querySelector('.met').open")
+    assert not browser.run("return document.querySelector('.connections').open")
 
 
 def test_it_finds_a_node_that_comes_back(nodes: Nodes, seeder: str, browser: Browser) -> None:

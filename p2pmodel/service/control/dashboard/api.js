@@ -1,9 +1,9 @@
 // The control API of the node that this page came from. The token stays in this tab.
 
 const KEY = "p2pmodel-token";
-const SILENCE = 20000; // The node says something every 5 s.
+const SILENCE = 20000; // The node sends something every 5 s.
 
-export class Refused extends Error {
+export class ApiError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -19,25 +19,25 @@ function headers({ body }) {
   return found;
 }
 
-async function answer(path, options) {
+async function request(path, options) {
   const response = await fetch(`/api/v1/${path}`, { ...options, headers: headers(options), cache: "no-store" });
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
-  throw new Refused(response.status, said.message || `the node answered ${response.status}`);
+  const reason = await response.json().catch(() => ({}));
+  throw new ApiError(response.status, reason.message || `the node answered HTTP ${response.status}`);
 }
 
-export async function ask(path, method = "GET", body = undefined) {
-  const sent = body && { body: JSON.stringify(body) };
-  const response = await answer(path, { method, ...sent, signal: AbortSignal.timeout(30000) });
+export async function call(path, method = "GET", body = undefined) {
+  const content = body && { body: JSON.stringify(body) };
+  const response = await request(path, { method, ...content, signal: AbortSignal.timeout(30000) });
   return response.json();
 }
 
-// Calls tell(kind, value) for each event until the stream ends; throws when it breaks or falls silent.
-export async function watch(path, opened, tell) {
+// Calls onEvent(kind, value) for each event until the stream ends; throws if it breaks or stays silent too long.
+export async function watch(path, opened, onEvent) {
   const stop = new AbortController();
   let timer = setTimeout(() => stop.abort(), SILENCE);
   try {
-    const response = await answer(path, { signal: stop.signal });
+    const response = await request(path, { signal: stop.signal });
     opened();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -50,7 +50,7 @@ export async function watch(path, opened, tell) {
       rest = events.pop();
       for (const event of events) {
         const found = /^event: (\w+)\ndata: (.*)$/s.exec(event);
-        if (found) tell(found[1], JSON.parse(found[2]));
+        if (found) onEvent(found[1], JSON.parse(found[2]));
       }
     }
   } finally {

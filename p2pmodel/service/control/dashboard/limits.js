@@ -1,6 +1,6 @@
-// What is exchanged at most: shown to everybody, changed where the node lets one.
+// The rate limits: always shown, and a form to change them if the node allows changes.
 
-import { ask } from "./api.js";
+import { call } from "./api.js";
 import { bytes, limit, parse } from "./units.js";
 
 const WAYS = ["download", "upload"];
@@ -15,7 +15,7 @@ export function setUp(allowed) {
 }
 
 export async function refresh() {
-  show(await ask("limits"));
+  show(await call("limits"));
 }
 
 function show(found) {
@@ -23,17 +23,17 @@ function show(found) {
   byId("limits").textContent = WAYS.map((way) => limit(found[`${way}_now`])).join(" / ");
   const windows = WAYS.filter((way) => found[`${way}_schedule`].length)
     .map((way) => `${way} ${found[`${way}_schedule`].join("; ")}`);
-  byId("schedule").textContent = `By day and hour: ${windows.join(" · ")}`;
+  byId("schedule").textContent = `Schedule: ${windows.join(" · ")}`;
   byId("schedule").hidden = !windows.length;
   byId("limiting").hidden = byId("schedule").hidden && byId("change").hidden;
 }
 
-function say(text, bad = false) {
-  byId("limit-said").textContent = text;
-  byId("limit-said").classList.toggle("bad", bad);
+function showResult(text, bad = false) {
+  byId("limit-result").textContent = text;
+  byId("limit-result").classList.toggle("bad", bad);
 }
 
-// What is being written is not written over: the fields are filled when the form opens, and once it was obeyed.
+// The fields are filled when the form opens and after a change, so that typed text is not overwritten.
 function fill() {
   for (const way of WAYS) {
     field(way).value = latest ? written(latest[way]) : "";
@@ -46,22 +46,22 @@ async function change() {
   for (const way of WAYS) field(way).setAttribute("aria-invalid", String(Number.isNaN(wanted[way])));
   const wrong = WAYS.find((way) => Number.isNaN(wanted[way]));
   if (wrong) {
-    say(`'${field(wrong).value.slice(0, 40)}' is no rate: write 50 MB, or nothing for no limit`, true);
+    showResult(`'${field(wrong).value.slice(0, 40)}' is not a rate: enter 50 MB, or nothing for no limit`, true);
     field(wrong).focus();
     return;
   }
   try {
-    show(await ask("limits", "PUT", wanted));
+    show(await call("limits", "PUT", wanted));
     fill();
-    say("Set.");
+    showResult("Limits changed.");
   } catch (error) {
-    say(error.message, true);
+    showResult(error.message, true);
   }
 }
 
 byId("change").addEventListener("toggle", () => {
   fill();
-  say("");
+  showResult("");
 });
 byId("change").querySelector("form").addEventListener("submit", (event) => {
   event.preventDefault();

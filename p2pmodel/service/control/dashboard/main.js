@@ -1,6 +1,6 @@
-// Joins the parts: one stream of events for the transfers, questions every few seconds for the rest.
+// The entry module: one stream of events for the transfers, requests every few seconds for the rest.
 
-import { ask, keepToken, Refused, watch } from "./api.js";
+import { ApiError, call, keepToken, watch } from "./api.js";
 import * as limits from "./limits.js";
 import * as tables from "./tables.js";
 import * as transfers from "./transfers.js";
@@ -10,38 +10,38 @@ const RETRY = 2000, SLOW = 3000, CLOSE = 1000;
 const byId = (id) => document.getElementById(id);
 const pause = (time) => new Promise((resolve) => { setTimeout(resolve, time); });
 
-function linkIs(state, text = state) {
+function setLink(state, text = state) {
   byId("link").dataset.state = state;
   byId("link").textContent = text;
 }
 
-function trouble(text) {
-  byId("trouble").textContent = text;
-  byId("trouble").hidden = !text;
+function showError(text) {
+  byId("error").textContent = text;
+  byId("error").hidden = !text;
 }
 
-function askForToken(told) {
-  byId("ask").hidden = false;
-  byId("refused").textContent = told;
+function promptForToken(message) {
+  byId("login").hidden = false;
+  byId("login-error").textContent = message;
   byId("token").focus();
   return new Promise((resolve) => {
-    byId("ask").addEventListener("submit", (event) => {
+    byId("login").addEventListener("submit", (event) => {
       event.preventDefault();
       keepToken(byId("token").value.trim());
       byId("token").value = "";
-      byId("ask").hidden = true;
+      byId("login").hidden = true;
       resolve();
     }, { once: true });
   });
 }
 
-// Buttons and the form are there for what the node's own document has: in read-only mode that is nothing.
-async function meet() {
-  const [node, document_] = await Promise.all([ask("node"), ask("openapi.json")]);
+// Buttons and the form are shown for operations in the node's OpenAPI document; a read-only node has none.
+async function load() {
+  const [node, document_] = await Promise.all([call("node"), call("openapi.json")]);
   byId("node").textContent = `${node.version} · peers connect to ${node.peer_address}`;
   byId("node").title = node.cache_dir;
   const offered = ["pause", "resume", "cancel"].filter((name) => `/api/v1/transfers/{id}/${name}` in document_.paths);
-  transfers.setUp(new Set(offered), trouble);
+  transfers.setUp(new Set(offered), showError);
   limits.setUp("put" in (document_.paths["/api/v1/limits"] ?? {}));
 }
 
@@ -49,7 +49,7 @@ async function follow() {
   await watch("events", () => {
     transfers.clear();
     tables.totals([]);
-    linkIs("live");
+    setLink("live");
     refresh();
   }, (kind, value) => {
     if (kind === "gone") transfers.remove(value);
@@ -59,21 +59,21 @@ async function follow() {
 }
 
 async function live() {
-  let asked = false;
+  let prompted = false;
   for (;;) {
     try {
-      await meet();
-      asked = false;
+      await load();
+      prompted = false;
       await follow();
-      linkIs("lost", "the node has gone; trying again");
+      setLink("lost", "the node has stopped; trying again");
     } catch (error) {
-      if (error instanceof Refused && error.status === 401) {
-        linkIs("lost", "locked");
-        await askForToken(asked ? "That was not it." : "");
-        asked = true;
+      if (error instanceof ApiError && error.status === 401) {
+        setLink("lost", "token required");
+        await promptForToken(prompted ? "Wrong token." : "");
+        prompted = true;
         continue;
       }
-      linkIs("lost", error instanceof Refused ? error.message : "the node does not answer; trying again");
+      setLink("lost", error instanceof ApiError ? error.message : "the node does not answer; trying again");
     }
     await pause(RETRY);
   }
@@ -81,11 +81,11 @@ async function live() {
 
 const refresh = () => Promise.allSettled([tables.mirrors(), limits.refresh(), tables.swarms()]);
 
-// Nobody looks at a hidden tab, so nothing is asked for it.
-async function every(time, look) {
+// A hidden tab sends no requests.
+async function every(time, update) {
   for (;;) {
     await pause(time);
-    if (!document.hidden && byId("link").dataset.state === "live") await look();
+    if (!document.hidden && byId("link").dataset.state === "live") await update();
   }
 }
 
@@ -94,4 +94,4 @@ window.addEventListener("resize", transfers.redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", transfers.redraw);
 live();
 every(SLOW, refresh);
-every(CLOSE, transfers.lookCloser);
+every(CLOSE, transfers.refreshDetails);

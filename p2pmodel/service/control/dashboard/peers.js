@@ -1,19 +1,19 @@
-// Whom a transfer exchanges bytes with, as rows of its card.
+// The peer connections of a transfer as rows of its card.
 
 import { cell, row } from "./tables.js";
 import { bytes, counted, rate } from "./units.js";
 
 const FLAGS = {
-  D: "we download", d: "we would download, if it let us", U: "it downloads", u: "it would download, if we let it",
-  K: "it would let us download", "?": "we would let it download", O: "let optimistically", S: "silent",
-  I: "it connected to us", X: "found by peer exchange", H: "found by DHT", L: "found on the local network",
-  E: "encrypted", e: "its handshake was encrypted",
+  D: "downloading from it", d: "interested, but choked by it", U: "uploading to it", u: "it is interested, but choked",
+  K: "it unchokes us, not interested", "?": "unchoked, not interested", O: "optimistic unchoke", S: "snubbed",
+  I: "incoming connection", X: "found by peer exchange", H: "found by DHT", L: "found on the local network",
+  E: "encrypted", e: "encrypted handshake",
 };
 
 export const counts = (count) => (count ? counted(count, "peer") : "Peers");
 
-export function rows(met) {
-  return met.map((peer) => row(
+export function rows(connections) {
+  return connections.map((peer) => row(
     cell(peer.address, "", note(peer)),
     cell(`${Math.floor(100 * peer.progress)} %`, "figure"),
     cell(rate(peer.download_rate), "figure"),

@@ -1,4 +1,4 @@
-// The piece map: a strip of cells, each some pieces, in the colour of where they came from.
+// The piece map: a grid of cells, each for some pieces, in the colour of their source.
 
 const CELL = 9, GAP = 1, ROWS = 4;
 
@@ -16,8 +16,8 @@ export function decode(view) {
   return kinds;
 }
 
-// How many pieces are of each kind: absent, offered, cache, peers, mirrors.
-export function tally(kinds) {
+// The number of pieces of each kind: absent, offered, cache, peers, mirrors.
+export function countKinds(kinds) {
   const found = [0, 0, 0, 0, 0];
   for (const kind of kinds) found[kind] += 1;
   return found;
@@ -36,7 +36,7 @@ export function draw(canvas, kinds) {
   const across = Math.ceil(cells / ROWS), step = width / across;
   for (let cell = 0; cell < cells; cell += 1) {
     const first = Math.floor((cell * kinds.length) / cells), last = Math.floor(((cell + 1) * kinds.length) / cells);
-    const found = tally(kinds.subarray(first, last)), here = found[2] + found[3] + found[4];
+    const found = countKinds(kinds.subarray(first, last)), here = found[2] + found[3] + found[4];
     const kind = here ? 2 + found.slice(2).indexOf(Math.max(...found.slice(2))) : found[1] ? 1 : 0;
     pen.globalAlpha = 1;
     pen.fillStyle = colours[found[1] ? 1 : 0];

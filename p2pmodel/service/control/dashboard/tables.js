@@ -1,6 +1,6 @@
-// Mirrors and swarms, asked for every few seconds, and what rows of all tables are made of.
+// The tables of mirrors and swarms, refreshed every few seconds, and the cells and rows of all tables.
 
-import { ask } from "./api.js";
+import { call } from "./api.js";
 import { bytes, milliseconds, rate } from "./units.js";
 
 const byId = (id) => document.getElementById(id);
@@ -25,16 +25,16 @@ export function row(...cells) {
 
 const known = (value, shown) => (value === null ? "–" : shown(value));
 
-// A mirror counts as healthy until it is found otherwise, which says nothing of one that nobody has asked.
+// An unused mirror has the state healthy; the table shows it as not used yet.
 function stateOf(mirror) {
-  const unasked = mirror.state === "healthy" && mirror.first_byte === null && mirror.rate === null;
-  const made = cell(unasked ? "not asked yet" : mirror.state, "state-cell", mirror.state === "healthy" ? "" : mirror.reason);
-  made.dataset.state = unasked ? "unasked" : mirror.state;
+  const unused = mirror.state === "healthy" && mirror.first_byte === null && mirror.rate === null;
+  const made = cell(unused ? "not used yet" : mirror.state, "state-cell", mirror.state === "healthy" ? "" : mirror.reason);
+  made.dataset.state = unused ? "unused" : mirror.state;
   return made;
 }
 
 export async function mirrors() {
-  const found = await ask("mirrors");
+  const found = await call("mirrors");
   byId("mirrors").replaceChildren(...found.map((mirror) => row(
     cell(mirror.name, "", mirror.endpoint === mirror.name ? "" : mirror.endpoint),
     stateOf(mirror),
@@ -45,7 +45,7 @@ export async function mirrors() {
 }
 
 export async function swarms() {
-  const found = await ask("catalog");
+  const found = await call("catalog");
   byId("catalog").replaceChildren(...found.map((swarm) => row(
     cell(swarm.repo, "", `${swarm.revisions.join(", ") || swarm.commit.slice(0, 8)} · ${bytes(swarm.size)}`),
     cell(swarm.seeders, "figure"),

@@ -1,8 +1,8 @@
-// The cards of the transfers. What they show comes from outside, and goes in as text only.
+// The cards of the transfers. Their values come from the network and are inserted as text only, never as HTML.
 
-import { ask } from "./api.js";
+import { call } from "./api.js";
 import { counts, rows } from "./peers.js";
-import { decode, draw, tally } from "./pieces.js";
+import { countKinds, decode, draw } from "./pieces.js";
 import { bytes, counted, duration, percent, rate } from "./units.js";
 
 const SOURCES = { cache: "from_cache", peers: "from_peers", mirrors: "from_mirrors" };
@@ -13,11 +13,11 @@ const NAMES = { absent: 0, offered: 1 };
 
 const cards = new Map();
 let operations = new Set();
-let trouble = () => {};
+let showError = () => {};
 
-export function setUp(allowed, told) {
+export function setUp(allowed, onError) {
   operations = allowed;
-  trouble = told;
+  showError = onError;
   for (const card of cards.values()) show(card, card.view);
 }
 
@@ -39,12 +39,11 @@ export function clear() {
 
 export const views = () => [...cards.values()].map((card) => card.view);
 
-// What it waits for, and which pieces are here: asked only for what is on its way, while somebody looks. So are its
-// peers, while their list is open.
-export async function lookCloser() {
-  const all = [...cards.values()], coming = all.filter((card) => !card.view.complete);
-  const open = all.filter((card) => card.met.open && !card.met.hidden);
-  await Promise.all([...coming.flatMap((card) => [why(card), pieces(card)]), ...open.map(peers)]);
+// Requests the diagnosis and the piece map of incomplete transfers, and the peers of each open list.
+export async function refreshDetails() {
+  const all = [...cards.values()], incomplete = all.filter((card) => !card.view.complete);
+  const open = all.filter((card) => card.peers.open && !card.peers.hidden);
+  await Promise.all([...incomplete.flatMap((card) => [why(card), pieces(card)]), ...open.map(peers)]);
 }
 
 export function redraw() {
@@ -54,25 +53,25 @@ export function redraw() {
 function add(id) {
   const root = document.getElementById("transfer").content.firstElementChild.cloneNode(true);
   const find = (selector) => root.querySelector(selector);
-  const card = { id, root, view: null, kinds: null, find, canvas: find("canvas"), met: find(".met") };
+  const card = { id, root, view: null, kinds: null, find, canvas: find("canvas"), peers: find(".connections") };
   for (const button of root.querySelectorAll("button")) {
     button.addEventListener("click", () => operate(card, button));
   }
-  card.met.addEventListener("toggle", () => { if (card.met.open) peers(card); });
+  card.peers.addEventListener("toggle", () => { if (card.peers.open) peers(card); });
   cards.set(id, card);
   return card;
 }
 
 async function operate(card, button) {
   const operation = button.dataset.operation;
-  if (operation === "cancel" && !window.confirm(`Forget ${card.view.repo}? Its files stay.`)) return;
+  if (operation === "cancel" && !window.confirm(`Remove the transfer of ${card.view.repo}? Its files stay.`)) return;
   button.disabled = true;
   try {
-    const view = await ask(`transfers/${encodeURIComponent(card.id)}/${operation}`, "POST");
-    trouble("");
+    const view = await call(`transfers/${encodeURIComponent(card.id)}/${operation}`, "POST");
+    showError("");
     if (operation !== "cancel" && cards.has(card.id)) update(view);
   } catch (error) {
-    trouble(`${card.view.repo}: ${error.message}`);
+    showError(`${card.view.repo}: ${error.message}`);
   }
   button.disabled = false;
   if (button.hidden) card.find("button:not([hidden])")?.focus();
@@ -94,18 +93,18 @@ function show(card, view) {
     button.hidden = !operations.has(operation) || !OFFERED[operation].includes(view.state);
     button.setAttribute("aria-label", `${button.textContent} ${view.repo}`);
   }
-  card.met.hidden = !IN_SWARM.includes(view.state);
-  card.met.querySelector("summary").textContent = counts(view.progress.peers);
+  card.peers.hidden = !IN_SWARM.includes(view.state);
+  card.peers.querySelector("summary").textContent = counts(view.progress.peers);
   showBar(card, view);
   find(".figures").textContent = figures(view).join(" · ");
   if (view.complete) find(".map").hidden = true;
-  if (view.error) tell(card, view.error.message, view.error.hint);
+  if (view.error) showReason(card, view.error.message, view.error.hint);
   else if (view.complete) find(".why").hidden = true;
 }
 
 function showBar(card, view) {
   const bar = card.find(".bar"), { progress } = view;
-  // What was complete when the node started is all from the cache, and need not be counted again.
+  // A snapshot that was complete when the node started has no counts by source: all of it is from the cache.
   const total = progress.total || view.size, done = view.complete ? total : progress.done;
   const value = view.complete ? 100 : percent(done, total);
   const sources = Object.entries(SOURCES).map(([source, field]) => [source, progress[field]]);
@@ -115,39 +114,39 @@ function showBar(card, view) {
     card.find(`.bar .${source}`).style.width = `${100 * Math.min(share, 1)}%`;
   }
   bar.setAttribute("aria-valuenow", String(value));
-  bar.setAttribute("aria-label", `${view.repo}: bytes that are here and verified`);
+  bar.setAttribute("aria-label", `${view.repo}: verified bytes`);
   const parts = sources.filter(([, count]) => count).map(([source, count]) => `${bytes(count)} from ${source}`);
   bar.setAttribute("aria-valuetext", [`${value} %`, ...parts].join(", "));
   bar.title = parts.join(", ");
 }
 
 function figures(view) {
-  const { progress } = view, total = progress.total || view.size, said = [];
-  if (total && view.complete) said.push(bytes(total));
-  else if (total) said.push(`${percent(progress.done, total)} %`, `${bytes(progress.done)} of ${bytes(total)}`);
-  if (!view.complete && view.state === "active") said.push(progress.phase);
-  if (view.rate) said.push(rate(view.rate));
-  if (view.eta !== null) said.push(`${duration(view.eta)} left`);
-  if (progress.peers) said.push(counted(progress.peers, "peer"));
-  if (progress.uploaded) said.push(`${bytes(progress.uploaded)} sent`);
-  if (progress.rejected) said.push(`${counted(progress.rejected, "piece")} failed their check`);
+  const { progress } = view, total = progress.total || view.size, texts = [];
+  if (total && view.complete) texts.push(bytes(total));
+  else if (total) texts.push(`${percent(progress.done, total)} %`, `${bytes(progress.done)} of ${bytes(total)}`);
+  if (!view.complete && view.state === "active") texts.push(progress.phase);
+  if (view.rate) texts.push(rate(view.rate));
+  if (view.eta !== null) texts.push(`${duration(view.eta)} left`);
+  if (progress.peers) texts.push(counted(progress.peers, "peer"));
+  if (progress.uploaded) texts.push(`${bytes(progress.uploaded)} sent`);
+  if (progress.rejected) texts.push(`${counted(progress.rejected, "piece")} failed verification`);
   if (view.complete && view.completion && view.timings) {
-    const came = view.completion.from_peers + view.completion.from_mirrors;
-    if (came) said.push(`came in ${duration(view.timings.total)}`);
+    const received = view.completion.from_peers + view.completion.from_mirrors;
+    if (received) texts.push(`downloaded in ${duration(view.timings.total)}`);
   }
-  return said;
+  return texts;
 }
 
 async function why(card) {
   try {
-    const found = await ask(`transfers/${encodeURIComponent(card.id)}/why`);
+    const found = await call(`transfers/${encodeURIComponent(card.id)}/why`);
     if (cards.get(card.id) !== card || card.view.error || card.view.complete) return;
     const near = found.ratio === null ? "" : ` (${Math.round(100 * found.ratio)} % of it used)`;
-    tell(card, found.what + near, found.advice);
-  } catch { /* gone, or the stream says so */ }
+    showReason(card, found.what + near, found.advice);
+  } catch { /* the transfer is gone, or the stream reports the error */ }
 }
 
-function tell(card, what, advice) {
+function showReason(card, what, advice) {
   const line = card.find(".why"), bold = document.createElement("b");
   bold.textContent = what;
   line.replaceChildren(bold, advice ? ` – ${advice}` : "");
@@ -156,28 +155,28 @@ function tell(card, what, advice) {
 
 async function pieces(card) {
   try {
-    const found = await ask(`transfers/${encodeURIComponent(card.id)}/pieces`);
+    const found = await call(`transfers/${encodeURIComponent(card.id)}/pieces`);
     if (cards.get(card.id) !== card || card.view.complete) return;
     const map = card.find(".map");
     map.hidden = !found.count;
     if (!found.count) return;
     card.kinds = decode(found);
-    const counts = tally(card.kinds), missing = counts[NAMES.absent] + counts[NAMES.offered];
-    const caption = `${found.count - missing} of ${counted(found.count, "piece")} here, `
-      + `${counts[NAMES.offered]} more with connected peers`;
+    const counts = countKinds(card.kinds), missing = counts[NAMES.absent] + counts[NAMES.offered];
+    const caption = `${found.count - missing} of ${counted(found.count, "piece")} verified, `
+      + `${counts[NAMES.offered]} more at connected peers`;
     map.querySelector("figcaption").textContent = caption;
     card.canvas.setAttribute("aria-label", `Piece map of ${card.view.repo}: ${caption}`);
     draw(card.canvas, card.kinds);
-  } catch { /* gone, or the stream says so */ }
+  } catch { /* the transfer is gone, or the stream reports the error */ }
 }
 
 async function peers(card) {
   try {
-    const found = await ask(`transfers/${encodeURIComponent(card.id)}/peers`);
-    card.met.querySelector("tbody").replaceChildren(...rows(found));
-    card.met.querySelector(".scroll").hidden = !found.length;
-    card.met.querySelector(".nobody").hidden = found.length > 0;
-  } catch { /* gone, or the stream says so */ }
+    const found = await call(`transfers/${encodeURIComponent(card.id)}/peers`);
+    card.peers.querySelector("tbody").replaceChildren(...rows(found));
+    card.peers.querySelector(".scroll").hidden = !found.length;
+    card.peers.querySelector(".no-peers").hidden = found.length > 0;
+  } catch { /* the transfer is gone, or the stream reports the error */ }
 }
 
 function arrange() {

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers with units, for display and from input.
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB", "PB"];
 
@@ -9,7 +9,7 @@ export function bytes(count) {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-// The count that somebody means by "50 MB", "64KiB", "1.5g" or a plain number, and nothing by nothing; else NaN.
+// The byte count of "50 MB", "64KiB", "1.5g" or a plain number, 0 for an empty text or "none"; NaN for other texts.
 export function parse(text) {
   const found = /^(\d{1,15}(?:\.\d{1,9})?) ?(?:([kmgt])(i?)b?|b|bytes)?(?:\/s)?$/i.exec(text.trim());
   if (!text.trim() || text.trim() === "none") return 0;
@@ -34,5 +34,5 @@ export const milliseconds = (seconds) => `${(1000 * seconds).toFixed(seconds < 0
 
 export const counted = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 
-// Less than 100 until all is there.
+// Less than 100 until everything is done.
 export const percent = (done, total) => (total ? Math.floor(100 * Math.min(done / total, 1)) : 0);

@@ -53,7 +53,7 @@ def test_every_file_is_served() -> None:
     assert sorted(PAGE.values()) == sorted(path.name for path in FOLDER.iterdir())
 
 
-def test_the_page_asks_nobody_but_the_node_and_has_nothing_inline() -> None:
+def test_the_page_calls_only_its_node_and_has_nothing_inline() -> None:
     page = (FOLDER / "index.html").read_text()
     assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) <= set(PAGE)
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", page)
@@ -68,11 +68,11 @@ def test_what_comes_from_outside_goes_in_as_text(script: Path) -> None:
         assert imported in PAGE.values()
 
 
-async def test_it_asks_for_operations_that_there_are(machine: Machine) -> None:
+async def test_it_calls_operations_of_the_node(machine: Machine) -> None:
     text = "".join(script.read_text() for script in SCRIPTS)
-    asked = {re.sub(r"\$\{[^}]*\}", "{}", path) for path in re.findall(r'ask\(["`]([^"`]+)["`]', text)}
+    called = {re.sub(r"\$\{[^}]*\}", "{}", path) for path in re.findall(r'call\(["`]([^"`]+)["`]', text)}
     async with machine.running() as node:
         paths = {route.path.removeprefix("/api/v1/") for route in table(Handlers(NodeApi(node)))}
     known = {re.sub(r"\{\w+\}", "{}", path) for path in paths} | {"transfers/{}/{}"}
-    assert asked <= known
-    assert {"node", "mirrors", "limits", "catalog", "transfers/{}/why", "transfers/{}/pieces"} <= asked
+    assert called <= known
+    assert {"node", "mirrors", "limits", "catalog", "transfers/{}/why", "transfers/{}/pieces"} <= called
