@@ -22,7 +22,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
-    """`p2pmodel.cli.main` ends a process, and is done with signals then; a test that calls it goes on."""
+    """`p2pmodel.cli.main` ends the process and its signal handling; a test that calls it restores both."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

@@ -224,7 +224,7 @@ async def test_existing_bytes_outside_of_have_are_overwritten(swarm: Swarm) -> N
     assert peer.holds(*NAMES)
 
 
-async def test_only_what_is_wanted_comes(swarm: Swarm) -> None:
+async def test_only_wanted_files_are_downloaded(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     first, second = "model-2.safetensors", "sub/model-3.safetensors"
     wanted = frozenset({TORRENT.file_indexes[3]})
@@ -254,7 +254,7 @@ async def test_in_order_means_the_first_missing_pieces_first(swarm: Swarm) -> No
     events = leecher.torrent.events()
     leecher.torrent.connect(*seeder.engine.address)
     order = [(await leecher.event(PieceVerified, events)).piece for _ in ALL]
-    # Several pieces are asked for at a time, and hashed by several threads: on a busy machine one may be late. Without
+    # Several pieces are requested at a time, and hashed by several threads: on a busy machine one may be late. Without
     # order a piece comes a third of the torrent from its place on average.
     assert sum(abs(place - piece) for place, piece in enumerate(order)) / len(order) < len(order) / 8
     leecher.torrent.set_sequential(False)
@@ -272,7 +272,7 @@ async def test_a_piece_that_is_brought_first_comes_before_those_in_order(swarm: 
     assert order.index(last) < len(order) / 4
 
 
-async def test_events_tell_each_piece_once_and_end_with_the_torrent(swarm: Swarm) -> None:
+async def test_events_report_each_piece_once_and_end_with_the_torrent(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     peer = await swarm.node()
     events = peer.torrent.events()
@@ -352,7 +352,7 @@ async def test_a_file_that_cannot_be_moved_stays_and_is_served(swarm: Swarm) -> 
     await peer.complete()
 
 
-async def test_fed_pieces_are_checked_kept_and_served(swarm: Swarm) -> None:
+async def test_fed_pieces_are_checked_stored_and_served(swarm: Swarm) -> None:
     mirror = await swarm.node()
     events = mirror.torrent.events()
     peer = await swarm.node(peers=(mirror.engine.address,))
@@ -529,7 +529,7 @@ async def test_the_same_torrent_twice_and_a_bad_one_are_refused(swarm: Swarm) ->
         await node.engine.add(AddTorrent(b"d4:infod4:name1:xee", node.folder, {}))
 
 
-async def test_a_magnet_gives_the_whole_torrent_and_leaves_nothing_behind(
+async def test_a_magnet_gives_the_whole_torrent_and_leaves_no_state_behind(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = swarm.folder / "tmp"

@@ -127,7 +127,7 @@ def test_what_is_being_assembled_is_invisible_and_harmless(cache: HubCache, repo
         snapshot_download(NAME, revision=upcoming.commit, cache_dir=cache.root, local_files_only=True)
 
 
-def test_the_hub_knows_the_hashes_of_every_file(cache: HubCache, repo: RepoCache) -> None:
+def test_the_hub_reads_the_hashes_of_every_file(cache: HubCache, repo: RepoCache) -> None:
     manifest = publish(cache)
     assert {f.path for f in get_cached_repo_tree(NAME, cache_dir=cache.root)} == set(CONTENTS)
     tree = read_tree_cache(str(repo.folder), manifest.commit)
@@ -155,7 +155,7 @@ async def test_what_the_hub_downloaded_is_ours_without_a_change(cache: HubCache,
     assert repo.manifest(manifest.commit) == manifest
 
 
-def test_deleting_through_the_hub_leaves_nothing_behind(cache: HubCache, repo: RepoCache) -> None:
+def test_deleting_through_the_hub_leaves_no_files_behind(cache: HubCache, repo: RepoCache) -> None:
     first = publish(cache, snapshot_of({"a.bin": b"1" * 100, "same.txt": b"same"}))
     second = publish(cache, snapshot_of({"a.bin": b"2" * 100, "same.txt": b"same"}))
     scan_cache_dir(cache.root).delete_revisions(first.commit).execute()

@@ -1,4 +1,4 @@
-"""Headless Chromium, driven by chromedriver in the words of WebDriver; nothing but the standard library."""
+"""Headless Chromium, driven by chromedriver over the WebDriver protocol; needs only the standard library."""
 
 import base64
 import json
@@ -41,11 +41,11 @@ class Browser:
         return self._do("POST", "execute/sync", {"script": script, "args": list(args)})
 
     def text(self, selector: str) -> str:
-        """What one element shows; "" if it is not there."""
+        """The visible text of one element; "" if it is absent."""
         return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
     def click(self, selector: str) -> None:
-        """Click one element, as a reader does: it must be visible, and nothing in front of it."""
+        """Click one element as a user does: it must be visible and uncovered."""
         self._do("POST", f"element/{self._find(selector)}/click", {})
 
     def write(self, selector: str, text: str) -> None:
@@ -70,7 +70,7 @@ class Browser:
         return base64.b64decode(self._do("GET", "screenshot"))
 
     def complaints(self) -> list[str]:
-        """What the browser said against the page since it was asked last: errors, refusals of its policy."""
+        """New log entries of the browser about the page since the last call: errors, policy violations."""
         return [str(entry["message"]) for entry in self._do("POST", "se/log", {"type": "browser"})]
 
     def close(self) -> None:

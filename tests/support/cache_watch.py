@@ -1,4 +1,4 @@
-"""What other programs see of a hub cache while it is written: never a half file under a name they trust."""
+"""Watch a hub cache while it is written: a trusted name never leads to an incomplete file."""
 
 import hashlib
 import os
@@ -17,11 +17,11 @@ _OF_A_CLIENT = ".incomplete"
 
 
 class CacheWatch:
-    """Looks at one repository's folder from a thread of its own, over and over, until the `with` block ends.
+    """Checks one repository's folder in its own thread, in a loop, until the `with` block ends.
 
-    `etags` (path -> etag) is what a complete snapshot consists of. Every blob must hash to its name whenever it is
-    there, every snapshot entry must lead to the blob of its path, and a ref must lead to a whole snapshot. What is
-    seen otherwise is in `wrong`, and fails the block. With `clients` the hub's own fill the same
+    `etags` (path -> etag) describes a complete snapshot. Every blob present must hash to its name,
+    every snapshot entry must lead to the blob of its path, and a ref must lead to a whole snapshot. Violations
+    are in `wrong`, and fail the block. With `clients` the hub's own clients fill the same
     cache, and set the ref first.
     """
 

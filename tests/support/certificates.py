@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for 127.0.0.1 (PEM, its own authority), and a server's context that shows it."""
+    """A self-signed certificate for 127.0.0.1 (PEM, its own authority), and a server context that presents it."""
     certificate, key = folder / "ca.pem", folder / "key.pem"
     subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

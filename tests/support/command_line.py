@@ -1,4 +1,4 @@
-"""The command line run in this process, as often as a test wants: no start of a Python to wait for."""
+"""Run the command line in this process, without the cost of starting a Python interpreter."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ class CommandLine:
         return done.out[:-1]
 
     def refuses(self, code: int, *args: str | Path, **env: str) -> str:
-        """Run a command that must end with `code`, nothing on stdout and one line on stderr: that line."""
+        """Run a command that must end with `code`, empty stdout and one line on stderr; returns that line."""
         done = self(*args, **env)
         assert (done.code, done.out) == (code, ""), (args, done)
         assert done.err.startswith("p2pmodel: "), done.err

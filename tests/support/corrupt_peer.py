@@ -1,10 +1,10 @@
-"""A peer that says it has everything and sends some blocks wrong. Runs as a process of its own.
+"""A peer that announces all pieces and sends some blocks corrupted. Runs as a process of its own.
 
     python -m tests.support.corrupt_peer TORRENT SNAPSHOT [--host 127.0.0.9] [--rate 0.02] [--seed 1]
         [--tracker URL]... [--connect HOST:PORT]...
 
 SNAPSHOT is a folder with the torrent's files at their own paths (a snapshot of the hub cache will do). They are
-copied, one byte of `rate` of the 16 KiB blocks is flipped, and libtorrent is told that all pieces are there and right.
+copied, one byte of `rate` of the 16 KiB blocks is flipped, and libtorrent is set to treat all pieces as verified.
 Prints `HOST:PORT`, then runs until its standard input ends.
 """
 

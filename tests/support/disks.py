@@ -1,4 +1,4 @@
-"""Small disks of a test's own, for what only a full or read-only disk shows."""
+"""Small private disks, for behaviour that only a full or read-only disk shows."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A daemon's hub endpoint, and real Hugging Face clients to whom nothing but HF_ENDPOINT leads there."""
+"""A daemon's hub endpoint, and real Hugging Face clients that are configured by HF_ENDPOINT alone."""
 
 import sys
 from pathlib import Path
@@ -48,5 +48,5 @@ def apart(nodes: Nodes, name: str, running: Running, python: Path = PYTHON) -> H
 
 
 def gets(log: list[dict[str, Any]]) -> list[str]:
-    """Files of which somebody asked for more than the headers."""
+    """Files that were requested with their bodies, not only headers."""
     return [r["path"] for r in log if r["method"] == "GET" and "/resolve/" in r["path"]]

@@ -34,7 +34,7 @@ _ENTRY: ContextVar["Request"] = ContextVar("entry")
 
 @dataclass
 class Request:
-    """One request as the hub saw it; `sent` counts body bytes of files."""
+    """One request as received by the hub; `sent` counts body bytes of files."""
 
     method: str
     path: str
@@ -47,9 +47,9 @@ class Request:
 class FakeHub:
     """Serves one snapshot at its commit, at `refs` and at the repository's default revision.
 
-    `kind`: models, datasets or spaces. `token`: the only bearer token it accepts (for a private repository). `xet`: it
-    tells of a chunk store, in which no client may look. `page`: entries on a page of the tree.
-    `sizes=False`: siblings come without sizes. `requests` is what it was asked, in order; `faults` may be changed
+    `kind`: models, datasets or spaces. `token`: the only bearer token it accepts (for a private repository). `xet`:
+    announces a chunk store that no client may contact. `page`: entries on a page of the tree.
+    `sizes=False`: siblings come without sizes. `requests`: the requests received, in order; `faults` may be changed
     while it runs. `api_faults`: whether faults of status and time also strike the metadata routes. `rate`: bytes a
     second over all connections together; 0 is as fast as it can.
     """

@@ -143,7 +143,7 @@ class _Aria2:
 
 @asynccontextmanager
 async def _process(program: str, *arguments: str, home: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`program` with nothing of ours in its environment; terminated in the end, killed if it does not listen."""
+    """Run `program` with a clean environment; terminate it at the end, kill it if it ignores that."""
     process = await asyncio.create_subprocess_exec(
         program,
         *arguments,

@@ -1,4 +1,4 @@
-"""Real Hugging Face clients, each a Python of its own, run as processes against one endpoint and nothing else."""
+"""Real Hugging Face clients, each in its own Python process, that reach only one endpoint."""
 
 import json
 import os
@@ -57,7 +57,7 @@ class HubClient:
         return self._run([str(self.python.parent / "hf"), *args])
 
     def _run(self, command: Sequence[str]) -> str:
-        # Whatever is not the endpoint goes to a proxy that is not there: nothing can come from elsewhere.
+        # All other addresses go through a proxy that does not exist: no data can come from elsewhere.
         env = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
@@ -104,8 +104,8 @@ def each_hub_python(request: pytest.FixtureRequest) -> Path:
 
 
 def python_with(what: str, name: str, pins: Sequence[str]) -> Path:
-    """An interpreter with `pins` and nothing else, in `.venvs/NAME` of the clone; made once. `what` they are is for the
-    message where they cannot be installed: the test is skipped then."""
+    """An interpreter with exactly `pins`, in `.venvs/NAME` of the clone; made once. `what` describes the pins in the
+    skip message if they cannot be installed."""
     folder = ROOT / ".venvs" / name
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock", timeout=200):

@@ -1,4 +1,4 @@
-"""Faults that a fake hub can be told to have.
+"""Faults that a fake hub can be configured to have.
 
 Written `KIND[:ARG][@PATTERN][+BYTES][*TIMES]`: on files that match PATTERN (fnmatch; default all), once the hub has
 sent BYTES payload bytes of such files, at most TIMES times. Kinds:
@@ -6,7 +6,7 @@ sent BYTES payload bytes of such files, at most TIMES times. Kinds:
     flip            the first byte of every body is wrong
     truncate        the file is shown as one byte shorter than it is, consistently
     html            200 with an HTML page
-    gzip            the body is gzip, though nobody asked
+    gzip            the body is gzip, although the request did not accept it
     other-commit    X-Repo-Commit names another commit
     norange         ranges are answered with the whole file
     badrange        another range than asked for

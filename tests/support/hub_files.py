@@ -1,4 +1,4 @@
-"""A bare HTTP server of one snapshot at the hub's URLs, ranges and all, that keeps a log of what was asked."""
+"""A bare HTTP server of one snapshot at the hub's URLs, with ranges, that logs its requests."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,14 +9,14 @@ from aiohttp import web
 
 @dataclass(slots=True)
 class HubFiles:
-    """`base` is the endpoint; `asked` has the decoded path of every request, in order, and what was answered."""
+    """`base` is the endpoint; `asked` has the decoded path of every request, in order, and the response."""
 
     base: str
     asked: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def paths(self) -> set[str]:
-        """The distinct paths that were asked for."""
+        """The distinct requested paths."""
         return {path for path, _ in self.asked}
 
     @property

@@ -31,7 +31,7 @@ def write_snapshot(
     commit: str | None = None,
     tree: bool = True,
 ) -> Manifest:
-    """Add a complete snapshot to the cache at `hub`; `tree` says whether the hub's list of its files is there."""
+    """Add a complete snapshot to the cache at `hub`; `tree`: also write the hub's list of its files."""
     entries = tuple(manifest_file(path, content) for path, content in files.items())
     names = json.dumps([[repo], *[[f.path, f.etag] for f in entries]]).encode()
     manifest = Manifest(RepoId(repo), commit or hashlib.sha1(names).hexdigest(), entries)

@@ -41,7 +41,7 @@ class Held:
         return cls(frozenset(threading.enumerate()), frozenset(_open_files()), _has_children())
 
     def beyond(self, before: "Held") -> list[str]:
-        """What is held now and was not `before`, in words."""
+        """Describe what is held now and was not in `before`."""
         threads = [t for t in self.threads - before.threads if type(t).__name__ not in LIBRARY_THREADS]
         found = [f"thread {thread.name}" for thread in threads if thread.is_alive()]
         found += [f"open {file}" for file in sorted(self.files - before.files)]
@@ -57,7 +57,7 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cancel_all = runners._cancel_all_tasks  # type: ignore[attr-defined]
 
     def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
-        # A Runner cancels silently what is left when it closes; it is the last to see it.
+        # A Runner silently cancels the remaining tasks when it closes: this is the last place where they are visible.
         tasks.extend(repr(task) for task in asyncio.all_tasks(loop))
         cancel_all(loop)
 

@@ -1,4 +1,4 @@
-"""A RangeSink in memory, with the bookkeeping tests want to look at."""
+"""A RangeSink in memory that records its calls for tests."""
 
 import hashlib
 

@@ -46,7 +46,7 @@ def mirror_process(hub: Path, log: Path, *options: str, env: dict[str, str] | No
 
 
 def first_line(process: subprocess.Popen[str], *, seconds: float = 30) -> str:
-    """The first line that a p2pmodel process writes to stdout: it is ready, or AssertionError says how it ended."""
+    """The first line a p2pmodel process writes to stdout: it is ready. AssertionError if it ends before."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""BEP 52's Merkle tree written down as the specification says it, without regard to speed or memory."""
+"""BEP 52's Merkle tree, written as in the specification, without regard to speed or memory."""
 
 import hashlib
 from math import log2

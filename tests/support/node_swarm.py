@@ -31,7 +31,7 @@ TRACKER = "http://tracker.test/announce"
 
 @dataclass
 class Heard:
-    """A Reporter that keeps what it is told."""
+    """A Reporter that records what it receives."""
 
     notes: list[str] = field(default_factory=list)
     latest: Progress | None = None

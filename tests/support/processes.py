@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(cache: Path, **extra: str) -> dict[str, str]:
-    """The environment of a node whose hub cache is `cache`, without anything of the caller's settings."""
+    """The environment of a node with the hub cache `cache`, without the caller's settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
     own = {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache.parent), "HOME": str(cache.parent)}
     return kept | own | extra
@@ -148,8 +148,8 @@ class Nodes:
     def hub(
         self, directory: Path, *faults: str, repo: str = "org/model", options: Sequence[str] = ()
     ) -> tuple[str, Path]:
-        """Serve the files of `directory` as a hub with `faults` (see hub_faults) and more `options` of fake_hub; its
-        endpoint, and the log of what it was asked."""
+        """Serve the files of `directory` as a hub with `faults` (see hub_faults) and more `options` of fake_hub.
+        Returns its endpoint and the path of its request log."""
         self._hubs += 1
         log = self.root / f"hub-{self._hubs}.log"
         options = [*options, *(arg for fault in faults for arg in ("--fault", fault))]
@@ -176,7 +176,7 @@ class Nodes:
         return str(Running(process).ready()["url"]), log
 
     def seed(self, *args: str | Path, node: str = "seeder", address: str = "127.0.0.3", **env: str) -> Running:
-        """Start `p2pmodel seed ARGS` with free ports on `address`; use `ready()` for what it says."""
+        """Start `p2pmodel seed ARGS` with free ports on `address`; `ready()` returns its first line."""
         where = ("--listen", f"{address}:0", "--swarm-listen", f"{address}:0")
         return self.start(node, "seed", *args, *where, "--json", "-q", **env)
 
@@ -194,7 +194,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 
 def served(log: Path) -> list[dict[str, Any]]:
-    """What a mirror's (or a faulty hub's) log says so far."""
+    """The requests in a mirror's (or a faulty hub's) log so far."""
     if not log.exists():
         return []
     return [json.loads(line) for line in log.read_text().splitlines()]

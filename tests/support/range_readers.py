@@ -15,8 +15,8 @@ _TIMEOUT = 20.0
 
 
 class RangeReaders:
-    """Threads that ask `endpoint` for any ranges of `files` (URL path -> what it has to say) until the `with` block
-    ends. Refusals and broken connections are no fault: they come again. A byte that is not the file's is in `wrong`.
+    """Threads that request random ranges of `files` (URL path -> expected bytes) from `endpoint` until the `with` block
+    ends. Refusals and broken connections are retried. A byte that differs from the file is recorded in `wrong`.
     """
 
     def __init__(self, endpoint: str, files: Mapping[str, bytes], dice: random.Random, *, readers: int = 2) -> None:

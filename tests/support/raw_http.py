@@ -1,4 +1,4 @@
-"""HTTP as nobody's library would write it: bytes onto a socket, and whatever comes back."""
+"""HTTP without a client library: raw bytes to a socket, and the raw response."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; status 0 if nothing did before the end."""
+    """A response; status 0 if the connection ended without one."""
 
     raw: bytes
 
@@ -54,7 +54,7 @@ class Line:
             return Answer(await self._reader.readuntil(b"\r\n\r\n"))
 
     async def answer(self) -> Answer:
-        """The next answer, which says how long it is."""
+        """The next response with a declared length."""
         head = await self.head()
         return Answer(head.raw + await self.body(int(head.headers.get("content-length", 0))))
 
@@ -64,7 +64,7 @@ class Line:
             return await self._reader.readexactly(length)
 
     async def some(self) -> bytes:
-        """What has come; nothing once the other side has ended it."""
+        """The bytes available; empty once the other side has closed."""
         async with asyncio.timeout(PATIENCE):
             return await self._reader.read(1 << 16)
 

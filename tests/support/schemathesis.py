@@ -1,4 +1,4 @@
-"""schemathesis, a program that asks an API whatever its OpenAPI document allows, and much that it does not."""
+"""Run schemathesis, which tests an API with valid and invalid requests generated from its OpenAPI document."""
 
 import os
 import subprocess
@@ -32,9 +32,9 @@ class Schemathesis:
     program: Path
 
     def run(self, document: str, folder: Path, *filters: str, token: str | None, transfer: str, seconds: int) -> str:
-        """Ask the API whose document is at the URL `document` for some `seconds`, with `filters` of operations and live
-        streams left out; what it says. Operations on one transfer are tried on `transfer`. AssertionError for what it
-        finds."""
+        """Test the API with the document at the URL `document` for some `seconds`, without the operations and live
+        streams in `filters`; returns the output. Operations on one transfer are tried on `transfer`. AssertionError on
+        findings."""
         config = folder / "schemathesis.toml"
         config.write_text(f'[parameters]\n"path.id" = "{transfer}"\n')
         options = [*filters, "--exclude-operation-id=watch", "--exclude-operation-id=watch_all"]

@@ -19,7 +19,7 @@ DEAD_ENDPOINT = "http://127.0.0.1:9"
 
 @dataclass(frozen=True)
 class SeedProcess:
-    """A running seeder of `repo` whose coordinator is at `coordinator`."""
+    """A running seeder of `repo` that uses the coordinator at `coordinator`."""
 
     repo: str
     coordinator: str

@@ -1,4 +1,4 @@
-"""A Python process that tells, on SIGUSR1, which asyncio tasks it has: nothing in the program itself is for that."""
+"""A Python process that reports its asyncio tasks on SIGUSR1, without support in the program itself."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _WITHIN = 10.0
 
 
 class TaskReport:
-    """`env` goes to the process that is to be asked; what it tells goes through files in `folder`."""
+    """`env` is the environment of the observed process; its reports go through files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "tasks.json"

@@ -1,6 +1,6 @@
 """Session fixtures: tiny Qwen3-VL snapshots, built once, and test images. A conftest.py imports those it offers.
 
-Nobody may write into the snapshots; `copy_of` gives one that may be broken.
+Tests must not write into the snapshots; `copy_of` makes a copy that may be broken.
 """
 
 import shutil

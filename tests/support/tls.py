@@ -1,4 +1,4 @@
-"""A TLS server whose certificate is not what a client should accept."""
+"""A TLS server with a certificate that a client must reject."""
 
 import socket
 import ssl
@@ -46,7 +46,7 @@ def certificate(folder: Path, start: str, end: str) -> tuple[Path, Path]:
 
 @contextmanager
 def tls_server(cert: Path, key: Path) -> Iterator[str]:
-    """Shake hands with whoever comes, and hang up; yields the URL."""
+    """Complete the handshake with each client, then close the connection; yields the URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     with socket.create_server(("127.0.0.1", 0)) as listening:

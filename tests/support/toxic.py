@@ -1,4 +1,4 @@
-"""One file from two honest mirrors and a toxic one, whose fault is drawn at random: does it come, right and whole?"""
+"""Download one file from two honest mirrors and one with a random fault; the file must be complete and correct."""
 
 import asyncio
 import random

@@ -17,7 +17,7 @@ class VirtualClock(Clock):
         return self.time
 
     def date(self) -> datetime:
-        # The calendar stands where it stands, so that a fake hub's dates mean what they say.
+        # The calendar is fixed, so that the dates of a fake hub stay valid.
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
