@@ -242,7 +242,7 @@ class _TrackedSwarm:
         return tuple(other.peer for other in others if not _exclude_each_other(other.role, request.role))
 
     def sweep(self, now: float) -> None:
-        """Drop clients whose deadline has passed."""
+        """Drop clients past their deadline."""
         if now < self._earliest:
             return
         for identity in [i for i, entry in self._listed.items() if entry.deadline <= now]:

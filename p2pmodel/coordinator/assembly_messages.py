@@ -1,7 +1,7 @@
 """Messages about an assembly between a peer and its coordinator, as JSON text.
 
-A peer first sends the manifest, whose hash is the assembly's digest. Then it sends its `Demand`, as leaseholders do,
-with the roots of its pieces that it has not sent on this connection. The coordinator sends `CoordinatorMessage`s.
+A peer first sends the manifest; its hash is the assembly's digest. Then it sends its `Demand`, as leaseholders do, with
+the roots of its pieces that it has not sent on this connection. The coordinator sends `CoordinatorMessage`s.
 """
 
 import base64

@@ -10,11 +10,11 @@ get it from that peer. So a source sends each piece about once, and always sends
 3. Leases run from the first piece to the last, so files become complete one after another on all nodes.
 4. Seeders get few requests at a time, so that a piece is complete soon and is exchanged while the next comes:
    `PieceWindow` finds how many keep them busy. Mirrors are reached over each peer's own link, which has its own limit.
-5. A peer whose leases take much longer than usual gets one only now and then while others can take them: all peers
-   would wait for its uplink. Near the end, peers that delivered few pieces get no leases, however quick their last one
-   was: a slow link is quick for a moment now and then, and slow again with the piece that all wait for. A peer's own
-   download rate does not decide, since it depends on which peer gets the leases: one that got some more at first was
-   the quickest then, and got all of them.
+5. A peer with leases that take much longer than usual gets one only now and then while others can take them: all
+   peers would wait for its uplink. Near the end, peers that delivered few pieces get no leases, however quick their
+   last one was: a slow link is quick for a moment now and then, and slow again with the piece that all wait for. A
+   peer's own download rate does not decide, since it depends on which peer gets the leases: one that got some more at
+   first was the quickest then, and got all of them.
 6. A lease ends with its holder's connection, after `SILENCE` seconds without a message, or when it is overdue; then
    another peer gets the piece.
 7. Bytes from mirrors are counted against the swarm's budget before they are leased, so that the budget holds.
@@ -114,7 +114,7 @@ class Leases:
         """Until then nothing expires; at most `SILENCE` from now while any peer is present."""
         self._grants: dict[str, Grant] = {}
         self._changed: set[str] = set()
-        """Peers whose grant differs from the last one computed."""
+        """Peers with a grant that differs from the last one computed."""
         self._common = (0, 0, False)
         """The part that all grants share."""
 

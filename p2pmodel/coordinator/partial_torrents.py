@@ -1,7 +1,7 @@
 """Partial torrents: peers of an assembly exchange their pieces while the rest still comes from the mirrors.
 
 A torrent needs the roots of all pieces. A partial torrent has the layout of the final torrent and the true roots of
-some pieces: those whose roots came since the last partial torrent. All other roots are hashes of no content, so no
+some pieces: those with roots that came since the last partial torrent. All other roots are hashes of no content, so no
 peer has those pieces and no peer requests them.
 """
 

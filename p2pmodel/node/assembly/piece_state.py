@@ -16,7 +16,7 @@ class AssemblyPieces:
         self._layout = layout
         self._bits = 0
         self._unsent: set[int] = set()
-        """Pieces whose roots the coordinator does not have."""
+        """Pieces with roots that the coordinator does not have."""
         self.here: set[int] = set()
         self.before: frozenset[int] = frozenset()
         """Pieces that were here at the beginning."""

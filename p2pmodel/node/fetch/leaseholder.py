@@ -41,9 +41,9 @@ class Leaseholder:
         self._feed: PieceFeed | None = None
         self._torrent: SwarmTorrent | None = None
         self._passed_on: CoordinatorMessage | None = None
-        """The last message whose grant was passed to the feed."""
+        """The last message with a grant that was passed to the feed."""
         self._introduced: CoordinatorMessage | None = None
-        """The last message whose sources were passed to `seeders`."""
+        """The last message with sources that were passed to `seeders`."""
         self._peers: tuple[str, ...] = ()
         """Addresses of the seeders in the swarm."""
 
