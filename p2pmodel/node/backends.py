@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from typing import Self
 
 from p2pmodel.config.settings import MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine, EngineSettings
@@ -103,6 +105,47 @@ class OriginRegistry:
         for origin in self._open:
             found = _added(found, origin.counters())
         return found
+
+
+class FetchOrigin:
+    """The mirrors of one fetch. `async with` closes them.
+
+    All steps of the fetch share one connection pool, and what is measured of the mirrors, as long as the set of mirrors
+    is the same: a torrent may add web seeds.
+    """
+
+    def __init__(self, settings: Settings, registry: OriginRegistry, reporter: Reporter) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._reporter = reporter
+        self._stack = AsyncExitStack()
+        self._mirrors: list[MirrorSettings] = []
+        self._origin: Origin | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._close()
+
+    async def opened(self, metainfo: Metainfo | None = None) -> Origin | None:
+        """The configured mirrors and the web seeds of the torrent; None where HF_HUB_OFFLINE forbids them.
+
+        A set of other mirrors than before closes the previous one.
+        """
+        if self._settings.offline:
+            return None
+        mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo)
+        if self._origin is None or mirrors != self._mirrors:
+            await self._close()
+            origin = Origin(mirrors, self._settings.origin, on_note=self._reporter.note)
+            self._origin, self._mirrors = await self._stack.enter_async_context(origin), mirrors
+            self._stack.enter_context(self._registry.watching(origin))
+        return self._origin
+
+    async def _close(self) -> None:
+        self._origin = None
+        await self._stack.aclose()
 
 
 def _added(before: Mapping[str, MirrorCounters], more: Mapping[str, MirrorCounters]) -> dict[str, MirrorCounters]:

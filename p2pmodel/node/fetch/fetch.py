@@ -20,7 +20,7 @@ from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.node.assembly.assembly import AssemblyDownload
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyOutcome
-from p2pmodel.node.backends import LazyEngine, OriginRegistry, engine_of, mirrors_with_webseeds
+from p2pmodel.node.backends import FetchOrigin, LazyEngine, OriginRegistry, engine_of
 from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
@@ -31,7 +31,6 @@ from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, find_reference, find_torrent
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.growing_file import GrowingFiles
@@ -109,6 +108,7 @@ class FetchJob:
     context: NodeContext | None
     cache: HubCache
     growing: GrowingFiles
+    mirrors: FetchOrigin
 
     @property
     def serves(self) -> bool:
@@ -130,18 +130,6 @@ class FetchJob:
         return selected(manifest, (Selection(request.include, request.exclude), *request.also))
 
     @asynccontextmanager
-    async def origin(self, metainfo: Metainfo | None = None) -> AsyncIterator[Origin | None]:
-        """The mirrors, with the web seeds of the torrent; None where HF_HUB_OFFLINE forbids them."""
-        if self.settings.offline:
-            yield None
-            return
-        mirrors = mirrors_with_webseeds(self.settings.mirrors, metainfo)
-        origins = self.context.origins if self.context else OriginRegistry()
-        async with Origin(mirrors, self.settings.origin, on_note=self.monitor.note) as origin:
-            with origins.watching(origin):
-                yield origin
-
-    @asynccontextmanager
     async def pace(self, engine: Engine) -> AsyncIterator[Pace]:
         """The rate limit of bytes that come over HTTP, shared with those that `engine` receives."""
         if self.context:
@@ -160,13 +148,16 @@ class Fetch:
     def __init__(
         self, request: FetchRequest, settings: Settings, reporter: Reporter, *, context: NodeContext | None = None
     ) -> None:
+        monitor = FetchMonitor(reporter)
+        registry = context.origins if context else OriginRegistry()
         self._job = FetchJob(
             request,
             settings,
-            FetchMonitor(reporter),
+            monitor,
             context,
             context.cache if context else HubCache(settings.cache_dir),
             context.growing if context else GrowingFiles(),
+            FetchOrigin(settings, registry, monitor),
         )
 
     async def run(self, on_ready: Callable[[FetchResult], None], found: ResolvedTarget | None = None) -> None:
@@ -176,13 +167,13 @@ class Fetch:
         """
         await asyncio.to_thread(check_writable, self._job.settings.cache_dir)
         self._job.monitor.progress(Progress("finding"))
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack, self._job.mirrors:
             engine = self._job.engine(stack)
             await FetchRun(self._job, found or await self._find(engine), engine, on_ready).run()
 
     async def find(self) -> ResolvedTarget:
         """Resolve the request's target."""
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack, self._job.mirrors:
             return await self._find(self._job.engine(stack))
 
     async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
@@ -196,16 +187,15 @@ class Fetch:
         target = job.request.target
         if isinstance(target, TorrentTarget):
             return await find_torrent(target, job.settings, engine, job.monitor, peers=job.request.peers)
-        async with job.origin() as origin:
-            return await find_reference(
-                target,
-                job.settings,
-                job.cache,
-                origin,
-                job.monitor,
-                to_serve=job.serves,
-                to_share=job.may_assemble,
-            )
+        return await find_reference(
+            target,
+            job.settings,
+            job.cache,
+            await job.mirrors.opened(),
+            job.monitor,
+            to_serve=job.serves,
+            to_share=job.may_assemble,
+        )
 
 
 class FetchRun:
@@ -231,8 +221,9 @@ class FetchRun:
             await self._from_mirrors()
 
     async def _by_assembly(self) -> None:
-        async with self._job.origin() as origin, self._locked():
-            assert origin is not None
+        origin = await self._job.mirrors.opened()
+        assert origin is not None
+        async with self._locked():
             context = AssemblyContext(
                 self._manifest,
                 self._found.refs,
@@ -254,7 +245,8 @@ class FetchRun:
 
     async def _from_mirrors(self, before: AssemblyOutcome | None = None) -> None:
         files = self._job.selected(self._manifest)
-        async with self._job.origin() as origin, self._locked():
+        origin = await self._job.mirrors.opened()
+        async with self._locked():
             copy = MirrorCopy(
                 origin,
                 self._repo,
@@ -298,13 +290,12 @@ class FetchRun:
     async def _transfer(self, metainfo: Metainfo, engine: Engine, assembled: AssemblyOutcome | None) -> None:
         job = self._job
         async with (
-            job.origin(metainfo) as origin,
             job.pace(engine) as pace,
             Download(
                 self._plan(metainfo, assembled, pace),
                 engine=engine,
                 repo=self._repo,
-                origin=origin,
+                origin=await job.mirrors.opened(metainfo),
                 reporter=job.monitor,
                 growing=job.growing,
                 web_seed=job.context.web_seed if job.context else None,

@@ -1,11 +1,15 @@
 """Where a node's bytes can come from, made from its settings and a torrent."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
-from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.node.backends import endpoints_of, mirrors_with_webseeds
+from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.node.backends import FetchOrigin, OriginRegistry, endpoints_of, mirrors_with_webseeds
+from p2pmodel.node.reporter import Reporter
 from p2pmodel.swarm.torrents import parse
+from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
 OWN = MirrorSettings(name="own", endpoint="http://own.test/hub", token=SecretStr("secret"))
@@ -46,3 +50,23 @@ def test_a_webseed_that_is_an_own_mirror_keeps_its_settings() -> None:
 
 def test_without_a_torrent_there_are_the_own_mirrors() -> None:
     assert mirrors_with_webseeds([OWN], None) == [OWN]
+
+
+async def test_the_steps_of_a_fetch_share_one_origin_while_the_mirrors_are_the_same(tmp_path: Path) -> None:
+    settings = Settings(cache_dir=tmp_path, mirrors=(OWN,))
+    same, more = (metainfo_with(f"{url}/org/tiny/resolve/") for url in ("http://own.test/hub", "http://a.test"))
+    registry = OriginRegistry()
+    async with FetchOrigin(settings, registry, Reporter()) as mirrors:
+        first = await mirrors.opened()
+        assert first is await mirrors.opened(same)
+        assert registry.counters().keys() == {"own"}
+        second = await mirrors.opened(more)
+        assert second is not first
+        assert [status.endpoint for status in second.statuses()] == [OWN.endpoint, "http://a.test"]
+    await assert_nothing_runs()
+
+
+async def test_offline_there_is_no_origin(tmp_path: Path) -> None:
+    settings = Settings(cache_dir=tmp_path, mirrors=(OWN,), offline=True)
+    async with FetchOrigin(settings, OriginRegistry(), Reporter()) as mirrors:
+        assert await mirrors.opened() is None
