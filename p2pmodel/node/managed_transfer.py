@@ -278,15 +278,10 @@ class ManagedTransfer:
         self.stop()
 
     async def _run(self) -> None:
-        try:
-            fetch = self._fetch()
-            await fetch.run(self._ready, await self._find(fetch))
-            await self._offer()
-            self._rests = True
-        except Exception as error:  # noqa: BLE001 - of any kind: it must not end the node and all other transfers
-            self._error = translate(error)
-            repo = str(self._record.repo)
-            self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}", repo=repo))
+        fetch = self._fetch()
+        await fetch.run(self._ready, await self._find(fetch))
+        await self._offer()
+        self._rests = True
 
     def _fetch(self) -> Fetch:
         record = self._record
@@ -346,8 +341,11 @@ class ManagedTransfer:
         self._task = None
         self._stopping = False
         self._monitor.ended()
-        if not task.cancelled():
-            task.result()  # it catches all: anything here is a bug to be seen
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # An error of any kind ends this transfer, but not the node and its other transfers.
+            self._error = translate(error)
+            repo = str(self._record.repo)
+            self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}", repo=repo))
         if isinstance(self._error, Unavailable) and not self._closed:
             self._retry_timer = asyncio.get_running_loop().call_later(self._backoff.failed(), self._try_again)
         self._observer.transfer_settled()

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import get_session, set_client_factory
 from yarl import URL
 
-from p2pmodel.origin.proxy import proxy_for
+from p2pmodel.origin.requests import proxy_for
 from p2pmodel.tls import context_with
 
 _trusted: dict[URL, Path] = {}

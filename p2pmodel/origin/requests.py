@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from cachetools import LRUCache
@@ -16,7 +17,6 @@ from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, failure_of
 from p2pmodel.origin.mirrors.mirror import Mirror
-from p2pmodel.origin.proxy import proxy_for
 from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
 
 CHUNK = 1 << 20
@@ -216,3 +216,11 @@ def target_of(url: URL, location: str | None) -> URL:
     if not location or target.scheme not in ("http", "https") or not target.host:
         raise Refused("it redirects to an unusable address", Unavailable)
     return target.with_fragment(None) if target.raw_fragment else target
+
+
+def proxy_for(url: URL) -> str | None:
+    """The proxy for `url` from the environment (HTTPS_PROXY, NO_PROXY, ...); None without one."""
+    proxies = getproxies()
+    if not proxies or proxy_bypass(url.host or ""):
+        return None
+    return proxies.get(url.scheme) or proxies.get("all")
