@@ -160,7 +160,7 @@ class Node:
         ident = transfer_id(found.manifest.repo, found.manifest.commit)
         async with self._turns[ident]:
             if not self._open:
-                raise Unavailable("the node is stopping", hint="try again once it has started anew")
+                raise Unavailable("the node is stopping", hint="try again after its restart")
             transfer = self._transfers.get(ident) or await self._new(request, found)
             await transfer.learn(found)
             await transfer.check_complete(found.manifest)

@@ -3,7 +3,7 @@
 `join` makes all parts of an attempt and then the attempt itself. Invariants, to re-check when editing:
 1. A file gets its blob name only after every piece passed the Merkle check, the pieces were fenced to disk, and
    the hash of the whole content is the hub's own. The snapshot appears after all its blobs, refs last.
-2. The set of missing pieces shrinks only on the engine's PieceVerified; it is counted anew only by another attempt.
+2. The set of missing pieces shrinks only on the engine's PieceVerified; only another attempt counts it again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.
 """

@@ -1,4 +1,7 @@
-"""Publish staged files as blobs under their cache names, and then the snapshot."""
+"""Publish staged files as blobs under their cache names, and then the snapshot.
+
+Files are hashed while their pieces arrive, so that little is left to do after the last piece.
+"""
 
 import asyncio
 import os
@@ -8,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pmodel.core.layout import MIB
+from p2pmodel.core.layout import MIB, FileSpan
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import WrongTorrent
-from p2pmodel.node.fetch.hash_ahead import HashAhead
 from p2pmodel.node.snapshot.inventory import Inventory, recover
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.growing_digest import GrowingDigest
 from p2pmodel.store.publish import make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import SwarmTorrent
@@ -24,6 +27,9 @@ BATCH = 256
 """Files that are published together: they share each flush, each fence, and each run of a thread."""
 BATCH_BYTES = 16 * MIB
 """Bytes after which a batch takes no more files, so that the workers share large files."""
+CHECK_EVERY = 0.1
+AHEAD_FROM = 16 * MIB
+"""Bytes; smaller files are hashed quickly once they are whole."""
 
 
 @dataclass
@@ -165,3 +171,49 @@ class Publisher:
             f"the torrent's pieces of {file.path} hash to {found}, but its manifest says {file.etag}",
             hint="the torrent was built from wrong bytes: use another seeder or the mirrors",
         )
+
+
+class HashAhead:
+    """Computes the hub's hash of every staged file while some of its pieces are still in `missing`, a live view.
+
+    The hash of a file proceeds in order, so it advances as far as the file's pieces arrive in order.
+    """
+
+    def __init__(self, metainfo: Metainfo, inventory: Inventory, missing: AbstractSet[int]) -> None:
+        self._metainfo = metainfo
+        self._missing = missing
+        self._waiting: set[int] = set()
+        self._digests = {
+            index: GrowingDigest(inventory.paths[index], file)
+            for index, file in enumerate(metainfo.manifest.files)
+            if index not in inventory.complete
+        }
+
+    async def run(self, files: frozenset[int]) -> None:
+        """Hash `files` as their pieces arrive, until cancelled."""
+        self._waiting = {index for index in files & self._digests.keys() if self._is_large(index)}
+        while True:
+            for index in list(self._waiting):
+                span, digest = self._metainfo.layout.spans[index], self._digests[index]
+                final = self._final(span, digest.hashed)
+                while final > digest.hashed and await asyncio.to_thread(digest.advance, final):
+                    pass
+            await asyncio.sleep(CHECK_EVERY)
+
+    async def digests(self, indexes: Sequence[int]) -> list[str]:
+        """The hashes of these files, which are whole and flushed; their data is durable on return."""
+        self._waiting.difference_update(indexes)
+        for index in filter(self._is_large, indexes):
+            while await asyncio.to_thread(self._digests[index].advance, self._metainfo.manifest.files[index].size):
+                pass
+        return await asyncio.to_thread(lambda: [self._digests[index].sealed() for index in indexes])
+
+    def _is_large(self, index: int) -> bool:
+        return self._metainfo.manifest.files[index].size >= AHEAD_FROM
+
+    def _final(self, span: FileSpan, hashed: int) -> int:
+        """Bytes from the beginning of the file that have passed their check: `hashed` or more."""
+        piece = span.first_piece + hashed // self._metainfo.layout.piece_length
+        while piece in span.pieces and piece not in self._missing:
+            piece += 1
+        return min((piece - span.first_piece) * self._metainfo.layout.piece_length, span.size)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.node.fetch import hash_ahead
-from p2pmodel.node.fetch.hash_ahead import HashAhead
+from p2pmodel.node.fetch import publisher
+from p2pmodel.node.fetch.publisher import HashAhead
 from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.swarm.torrents import build, layout_of, parse
 from tests.support.hub_snapshot import snapshot_of
@@ -58,8 +58,8 @@ class Desk:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hash_ahead, "CHECK_EVERY", 0.001)
-    monkeypatch.setattr(hash_ahead, "AHEAD_FROM", 1000)
+    monkeypatch.setattr(publisher, "CHECK_EVERY", 0.001)
+    monkeypatch.setattr(publisher, "AHEAD_FROM", 1000)
 
 
 async def until(met: Callable[[], bool]) -> None:
