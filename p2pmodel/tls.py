@@ -37,8 +37,8 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None = None) 
 
 
 def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Load `certificate` into `context`. Raises InvalidInput for files that are unreadable, not PEM, or do not match,
-    and for a key that other users can read or that has a pass phrase."""
+    """Load `certificate` into `context`. Raises InvalidInput for files that are unreadable, not PEM, or do not match.
+    The key must have no pass phrase, and other users must not be able to read it."""
     for path in (certificate, key):
         try:
             path.read_bytes()

@@ -80,7 +80,7 @@ def piece_length_for(total_size: int) -> int:
     It is part of the info-hash, so it is fixed for ever by the file sizes. It aims at 1,000-10,000 pieces: few enough
     that the .torrent of 500 GB has about 1 MB, many enough that a piece is relayed soon after its first byte. A swarm
     is complete about two pieces per neighbour after the seeder has sent everything once, so 1,000 are few: 1.07 GB to
-    32 nodes take 1.10 of the bound in 1,024 pieces, 1.05 in 2,044, 1.03 in 4,084 (simulated), and 64 MB at 10 Mbit/s
+    32 nodes take 1.10 of the bound in 1,024 pieces, 1.05 in 2,044, 1.03 in 4,084 (simulated). 64 MB at 10 Mbit/s take
     1.34 in 245, 1.20 in 489, 1.16 in 977 (measured). But each piece costs every node CPU time: 100 MB to 4 nodes at
     1 Gbit/s, all on two cores, took 1.7, 1.9 and 2.4 s in as many.
     """

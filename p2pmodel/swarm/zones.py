@@ -1,7 +1,7 @@
 """Zones of peers, and the traffic between zones.
 
-A node adds its zone to the client name in the BitTorrent handshake (BEP 10), so each end of a connection knows the zone
-of the other. Other programs have no zone.
+A node adds its zone to the client name in the BitTorrent handshake (BEP 10). So each end of a connection receives the
+zone of the other. Other programs have no zone.
 """
 
 import re

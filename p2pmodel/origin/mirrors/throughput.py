@@ -1,7 +1,7 @@
 """Statistics over several runs of one download: latency, total time, average, peak and 95th percentile. Pure.
 
 Times are seconds, rates bytes a second. A run's rates are means over its whole seconds, from the start to the verified
-end, so that a burst from a buffer is no peak.
+end. So a burst from a buffer is no peak.
 """
 
 import math

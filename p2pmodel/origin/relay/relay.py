@@ -1,7 +1,7 @@
 """Requests of hub clients forwarded to the mirrors; the first usable response is returned unchanged.
 
-No response is stored. A request carries a mirror's own token if `own` is set, else the client's token, which goes only
-to mirrors that accept client tokens, else none.
+No response is stored. A request carries a mirror's own token if `own` is set, else the client's token, else none. A
+client's token goes only to mirrors that accept client tokens.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 libtorrent bans the sender of a piece that fails. If two peers sent one piece together, it sometimes bans the honest one
 alone: about one ban in thirty, mostly soon after a right one. Every banned peer can reconnect from another port a few
-seconds later, and only a guilty one is banned repeatedly. So a ban soon after the ban of another peer weighs less than
-others, and an address counts as guilty unless another one has twice its weight.
+seconds later, and only a guilty one is banned repeatedly. So a ban soon after the ban of another peer weighs less. An
+address counts as guilty unless another one has twice its weight.
 """
 
 from collections.abc import Callable

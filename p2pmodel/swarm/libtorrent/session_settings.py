@@ -97,13 +97,15 @@ _TRANSFER: dict[str, Any] = {
     "request_timeout": 20,
     # Our requests wait behind the pieces in our own send buffer. So it holds a tenth of a second (factor: percent of a
     # second's bytes), at least one block, and at most what 10 Gbit/s need (with aio_threads: 540 -> 630-670 MB/s, one
-    # to one, loopback). With two seconds and at least 1 MiB a request took as long as request_queue_time, and some
-    # nodes kept their slow initial flows until the end. 16 nodes, 560 MB, 50 Mbit/s, last node: 1.15-1.43 of the bound
-    # in 8 runs, against 1.10 and 1.11 with a tenth. Below 160 kB/s per flow the minimum applies. 32 nodes, 1.07 GB, 20
-    # Mbit/s, lag of the last and the last but one node behind the median when that had a fifth: with two or three
-    # blocks and requests for 2 s 35 and 28 % (a block took 0.8 s, so 2 s were two blocks again, and the lag stayed
-    # until the end), with one or two blocks 20 and 6 %, with one block 4 and 3 %, and with requests for 3 s 2 and 1 %
-    # (one run each).
+    # to one, loopback). With two seconds and at least 1 MiB a request took as long as request_queue_time. Some nodes
+    # kept their slow initial flows until the end: 16 nodes, 560 MB, 50 Mbit/s, last node after 1.15-1.43 of the bound
+    # in 8 runs, against 1.10 and 1.11 with a tenth.
+    # Below 160 kB/s per flow the minimum applies. Lag of the last two nodes behind the median when that had a fifth, 32
+    # nodes, 1.07 GB, 20 Mbit/s, one run each:
+    #   two or three blocks, requests for 2 s   35 and 28 % (a block took 0.8 s; the lag stayed until the end)
+    #   one or two blocks                       20 and 6 %
+    #   one block                               4 and 3 %
+    #   one block, requests for 3 s             2 and 1 %
     "send_buffer_watermark": 8 * MIB,
     "send_buffer_low_watermark": KIB,
     "send_buffer_watermark_factor": 10,
