@@ -115,7 +115,7 @@ def test_a_read_only_cache_can_be_verified_and_served_but_not_written_to(
         assert (done.code, done.out) == (7, ""), done
         assert done.err.count("\n") == 1
         assert f"cannot write to {cache.path}" in done.err
-        assert "check its owner and mode, or name another directory" in done.err
+        assert "check its owner and mode, or choose another directory" in done.err
     assert sent(log) == 0
     nodes.ok("node", "verify", REPO)
     mirror, _ = nodes.mirror(node="node")
