@@ -260,7 +260,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         origin=context.origin,
         seeders=None if isinstance(leases, NoLeases) else seeders,
         orphans=orphans,
-        leases=LeaseStrategy(mean_piece, meeting=plan.meeting),
+        leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
         origin_bytes=stats.size(plan.mirrored),
     )
     context.record.begin(inventory.have)

@@ -112,13 +112,13 @@ class Download:
         `HANDED_ON_AFTER` seconds, or `HAND_ON_FOR` have passed."""
         self._joined()
         began = last = time.monotonic()
-        sent, met = self._uploaded(), False
+        sent, had_peers = self._uploaded(), False
         while (now := time.monotonic()) < min(last + HANDED_ON_AFTER, began + HAND_ON_FOR):
             peers = self._status().peers
-            met = met or peers > 0
-            if met and not peers:
+            had_peers = had_peers or peers > 0
+            if had_peers and not peers:
                 return
-            if self._uploaded() > sent or (not met and now < began + (self._plan.meeting or 0.0)):
+            if self._uploaded() > sent or (not had_peers and now < began + (self._plan.connect_within or 0.0)):
                 sent, last = self._uploaded(), now
             await asyncio.sleep(REPORT_EVERY)
 

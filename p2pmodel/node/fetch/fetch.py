@@ -37,7 +37,7 @@ from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
-MEETING_AFTER_ASSEMBLY = 5.0
+RECONNECT_WITHIN = 5.0
 """Seconds in which the nodes of an assembly are connected again in the swarm of its torrent."""
 
 
@@ -328,7 +328,7 @@ class FetchRun:
             stall_timeout=settings.swarm.stall_timeout,
             mirrored=assembled.pulled if assembled else frozenset(),
             exchanged=assembled.exchanged if assembled else frozenset(),
-            meeting=MEETING_AFTER_ASSEMBLY if assembled else None,
+            connect_within=RECONNECT_WITHIN if assembled else None,
         )
 
     def _locked(self) -> AbstractAsyncContextManager[None]:

@@ -23,7 +23,7 @@ from p2pmodel.node.fetch.piece_strategy import FeedState
 from p2pmodel.swarm.engine import SwarmStatus
 from p2pmodel.swarm.peer_ids import is_ours
 
-MEET_EVERY = 1.0
+READ_PEERS_EVERY = 1.0
 """Seconds between two reads of which connected peers lack pieces, too."""
 STUCK_FACTOR = 3
 """Multiples of the grace without any progress after which pieces that peers claim to have are pulled, too."""
@@ -62,7 +62,7 @@ class OrphanPieces:
         self._orphan_since: dict[int, float] = {}
         self._began = now
         self._last_progress = now
-        self._met_peer = False
+        self._had_peer = False
 
     def progressed(self, now: float) -> None:
         """A piece arrived from a source other than a mirror."""
@@ -85,7 +85,7 @@ class OrphanPieces:
         peers have piece p; it may be empty while no peer is connected. `at_once`: without any grace, because a seeder
         is asked.
         """
-        self._meet(rivals, availability)
+        self._set_rivals(rivals, availability)
         wanted = sorted(missing)
         self._note_orphans(now, wanted, availability)
         stuck = self._stuck(now)
@@ -113,8 +113,8 @@ class OrphanPieces:
     def _share(self) -> int:
         return max(self._rules.limit // (len(self._rivals) + 1), 1)
 
-    def _meet(self, rivals: frozenset[str], availability: Sequence[int]) -> None:
-        self._met_peer = self._met_peer or bool(rivals) or any(availability)
+    def _set_rivals(self, rivals: frozenset[str], availability: Sequence[int]) -> None:
+        self._had_peer = self._had_peer or bool(rivals) or any(availability)
         if rivals != self._rivals:
             self._rivals = rivals
             self._claims.clear()
@@ -165,7 +165,7 @@ class OrphanPieces:
 
     def _note_orphans(self, now: float, missing: Sequence[int], availability: Sequence[int]) -> None:
         orphans = [p for p in missing if not availability or not availability[p]]
-        self._orphan_since = {p: self._orphan_since.get(p, self._began if not self._met_peer else now) for p in orphans}
+        self._orphan_since = {p: self._orphan_since.get(p, self._began if not self._had_peer else now) for p in orphans}
 
     def _ripe(self, piece: int, now: float, *, at_once: bool) -> bool:
         since = self._orphan_since.get(piece)
@@ -200,7 +200,7 @@ class OrphanStrategy:
 
     async def prepare(self, now: float) -> None:
         """Read which connected peers lack pieces, too."""
-        if now < self._rivals_read + MEET_EVERY:
+        if now < self._rivals_read + READ_PEERS_EVERY:
             return
         peers = await self._torrent.connections()
         if peers or not self._torrent.status().peers:  # else the engine gave no answer this time
@@ -211,7 +211,7 @@ class OrphanStrategy:
         """As `OrphanPieces.choose`."""
         missing = state.missing - state.refused
         return self._pieces.choose(
-            state.now, missing, state.availability, self._rivals, state.in_flight, at_once=state.near
+            state.now, missing, state.availability, self._rivals, state.in_flight, at_once=state.from_seeders
         )
 
     def needless(self, state: FeedState, in_flight: Iterable[int]) -> list[int]:

@@ -40,7 +40,7 @@ class PieceReader(Protocol):
         """As `Origin.read`."""
 
 
-class NearSource(PieceReader, Protocol):
+class SeederReader(PieceReader, Protocol):
     """Seeders; asked before mirrors while they are `usable`."""
 
     @property
@@ -65,7 +65,7 @@ class PieceFeed:
         missing: AbstractSet[int],
         *,
         origin: PieceReader | None,
-        seeders: NearSource | None,
+        seeders: SeederReader | None,
         orphans: OrphanStrategy,
         leases: LeaseStrategy,
         origin_bytes: int = 0,
@@ -106,12 +106,12 @@ class PieceFeed:
     @property
     def asks_from(self) -> float:
         """When (`time.monotonic()`) scarce sources are asked at the latest; in the past if there are none."""
-        return self._leases.met_at if self._has_source else -math.inf
+        return self._leases.connected_at if self._has_source else -math.inf
 
     @property
     def over_budget(self) -> bool:
         """Whether the swarm's budget for the mirrors is spent, and no seeder is usable."""
-        return self._leases.refused and not self._near
+        return self._leases.refused and not self._uses_seeders
 
     def take(self, grant: Grant | None, *, late: bool = False) -> None:
         """Pull the pieces of `grant` from now on (None: orphans); `late` as in `LeaseStrategy.take`."""
@@ -154,7 +154,7 @@ class PieceFeed:
         return self._origin is not None or self._seeders is not None
 
     @property
-    def _near(self) -> bool:
+    def _uses_seeders(self) -> bool:
         return self._seeders is not None and self._seeders.usable
 
     def _state(self) -> FeedState:
@@ -165,7 +165,7 @@ class PieceFeed:
             refused={p for index, (until, _) in self._refused.items() if now < until for p in spans[index].pieces},
             availability=self._torrent.status().availability,
             in_flight=frozenset(self._in_flight),
-            near=self._near,
+            from_seeders=self._uses_seeders,
             mirrors_usable=self._origin is not None and now >= self._paused_until,
             origin_bytes=self.origin_bytes,
             rate=self._rate.value(),
@@ -182,7 +182,7 @@ class PieceFeed:
 
     async def _pull(self, piece: int) -> None:
         place = self._metainfo.layout.piece_range(piece)
-        source: PieceReader | None = self._seeders if self._near else self._origin
+        source: PieceReader | None = self._seeders if self._uses_seeders else self._origin
         try:
             if source is not None:
                 await self._pull_from(source, piece)

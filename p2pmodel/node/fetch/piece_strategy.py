@@ -20,8 +20,8 @@ class FeedState:
     """By piece, how many connected peers have it; may be empty while no peer is connected."""
     in_flight: frozenset[int]
     """Pieces that are being pulled."""
-    near: bool
-    """Whether seeders are asked, before any mirror."""
+    from_seeders: bool
+    """Whether pieces are pulled from seeders, not from mirrors."""
     mirrors_usable: bool
     """Whether mirrors exist and are not paused after a failure."""
     origin_bytes: int
@@ -32,7 +32,7 @@ class FeedState:
     @property
     def can_pull(self) -> bool:
         """Whether any scarce source may be asked now."""
-        return self.near or self.mirrors_usable
+        return self.from_seeders or self.mirrors_usable
 
     @property
     def orphans(self) -> set[int]:

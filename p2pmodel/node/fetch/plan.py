@@ -43,7 +43,7 @@ class DownloadPlan:
     """Pieces that this run has fetched from mirrors before this download."""
     exchanged: frozenset[int] = frozenset()
     """Pieces that this run has fetched from peers before this download."""
-    meeting: float | None = None
+    connect_within: float | None = None
     """As in `LeaseStrategy`."""
     mirror_pieces: int = 8
     """How many pieces are asked from mirrors at a time."""

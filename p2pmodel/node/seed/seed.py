@@ -98,9 +98,10 @@ class SeedRun:
         `sent` counts the bytes sent to leaseholders outside the swarm. Raises LocalResource when the disk fails.
         """
         async with AsyncExitStack() as stack:
-            torrents = [await self._add(engine, seeded, form) for form in seeded.torrents]
-            for torrent in torrents:
-                stack.push_async_callback(torrent.remove)
+            torrents: list[SwarmTorrent] = []
+            for form in seeded.torrents:
+                torrents.append(await self._add(engine, seeded, form))
+                stack.push_async_callback(torrents[-1].remove)
             async with companions() as start:
                 for torrent in torrents:
                     start(_fail_with_the_disk(torrent))

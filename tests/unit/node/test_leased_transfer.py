@@ -33,7 +33,7 @@ CLOSED = "http://127.0.0.1:1"
 @pytest.fixture
 def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
     monkeypatch.setattr(piece_feed, "TICK", 0.05)
-    monkeypatch.setattr(lease_strategy, "MEETING", 0.2)
+    monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.2)
     monkeypatch.setattr(connection, "RECONNECT", 0.1)
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
     monkeypatch.setattr(leaseholder, "LOOK_EVERY", 0.05)
@@ -218,7 +218,7 @@ async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monke
 
 async def test_nobody_is_given_up_before_mirrors_may_be_asked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has a piece is met first, which may take longer than what is waited for when nothing comes."""
-    monkeypatch.setattr(lease_strategy, "MEETING", 0.8)
+    monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.8)
     async with (
         FakeHub(swarm.snapshot) as hub,
         coordinator(swarm) as boss,

@@ -176,7 +176,7 @@ class Rig:
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(piece_feed, "TICK", 0.01)
     monkeypatch.setattr(piece_feed, "RETRY_AFTER", 0.15)
-    monkeypatch.setattr(lease_strategy, "MEETING", 0.0)
+    monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.0)
     return Rig(tmp_path)
 
 
@@ -424,7 +424,7 @@ async def test_it_says_what_nobody_it_knows_has_and_what_it_pulls(rig: Rig) -> N
 async def test_peers_are_met_first_unless_nobody_can_have_anything(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, seeders: bool, late: bool, waits: bool
 ) -> None:
-    monkeypatch.setattr(lease_strategy, "MEETING", 60.0)
+    monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 60.0)
     rig.seeders.usable = seeders
     rig.grant(0, late=late)
     assert (rig.feed.demand().want == 0) == waits
@@ -433,7 +433,7 @@ async def test_peers_are_met_first_unless_nobody_can_have_anything(
             return await rig.until_fed([0])
         await asyncio.sleep(0.05)
         assert rig.seeders.asked == rig.origin.asked == []
-        monkeypatch.setattr(lease_strategy, "MEETING", 0.0)
+        monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.0)
         await rig.until_fed([0])
     return None
 
@@ -473,7 +473,7 @@ async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
 def orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """One that knows peers of which none has anything, and would pull at once from seeders, which hold back."""
     monkeypatch.setattr(piece_feed, "TICK", 0.01)
-    monkeypatch.setattr(orphan_strategy, "MEET_EVERY", 0.0)
+    monkeypatch.setattr(orphan_strategy, "READ_PEERS_EVERY", 0.0)
     rig = Rig(tmp_path, grace=60.0, seeders=True)
     rig.torrent.availability = (0,) * PIECES
     rig.seeders.open.clear()
