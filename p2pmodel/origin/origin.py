@@ -21,8 +21,8 @@ from p2pmodel.origin.lookup import Fetch, Lookup
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.notes import MirrorNotes
 from p2pmodel.origin.mirrors.pool import MirrorPool, in_order
-from p2pmodel.origin.mirrors.probes import Probes
 from p2pmodel.origin.mirrors.state_file import recall, remember
+from p2pmodel.origin.probes import Probes
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.relay import Relay
 from p2pmodel.origin.relay.request import RelayRequest

@@ -200,4 +200,4 @@ class _SegmentRequests:
                 # Another mirror was first. A write is never cancelled: the board counts its bytes as held.
                 task.cancel()
                 if now - request.last_byte_at >= _STALLED:
-                    self._job.failed(mirror, Failed("stalled, another mirror was first"), dry=True)
+                    self._job.failed(mirror, Failed("stalled, another mirror was first"), no_bytes=True)

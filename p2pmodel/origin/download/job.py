@@ -86,15 +86,15 @@ class MirrorJob:
     async def request(self, mirror: Mirror, wanted: ExpectedRange, deliver: Deliver) -> bool:
         """Send one request and `deliver` the bytes as they come; the caller holds one of the mirror's slots. Whether
         all bytes came that were wanted."""
-        dry = True
+        no_bytes = True
         try:
             async with aclosing(self._pool.requests.stream(mirror, wanted)) as chunks:
                 async for offset, data in chunks:
-                    dry = False
+                    no_bytes = False
                     if not await deliver(offset, data):
                         break
         except Failed as failure:
-            self.failed(mirror, failure, dry=dry)
+            self.failed(mirror, failure, no_bytes=no_bytes)
         except RangesIgnored:
             self._rangeless.add(mirror.name)
         except Refused as refusal:
@@ -124,11 +124,11 @@ class MirrorJob:
             notes.warning("mirror_refused", line, mirror=mirror.name), "refused", mirror.name, refusal.reason
         )
 
-    def failed(self, mirror: Mirror, failure: Failed, *, dry: bool) -> None:
-        """A request to `mirror` failed; `dry`: without a byte."""
+    def failed(self, mirror: Mirror, failure: Failed, *, no_bytes: bool) -> None:
+        """A request to `mirror` failed; `no_bytes`: without a byte."""
         now, patience = self._pool.clock.now(), self._pool.settings.patience
         bounded = failure if failure.wait is None else replace(failure, wait=min(failure.wait, patience))
-        mirror.failed(bounded, now, dry=dry)
+        mirror.failed(bounded, now, no_bytes=no_bytes)
         self._reasons[mirror.name] = failure.reason
         self._pool.notes.add(
             notes.warning("mirror_failed", f"mirror {mirror.name} failed: {failure.reason}", mirror=mirror.name),

@@ -64,7 +64,7 @@ class Health:
     """Whether it is for the case that no other mirror can be used."""
     rounds: int = 0
     """Failed rounds since the last complete response."""
-    dry_rounds: int = 0
+    rounds_without_bytes: int = 0
     """Failed rounds since the last byte."""
     rests: int = 0
     ready_at: float = 0.0
@@ -94,19 +94,18 @@ class Health:
             return State.FAILING
         return State.SLOW if self.slow else State.HEALTHY
 
-    def failed(self, now: float, *, dry: bool, wait: float | None = None, slow: bool = False) -> "Health":
+    def failed(self, now: float, *, no_bytes: bool, wait: float | None = None, slow: bool = False) -> "Health":
         """After a request failed at `now`.
 
-        `dry`: no byte came. `wait`: seconds that the mirror demanded. `slow`: the failure took a whole timeout, so the
-        wait for another round is not worthwhile. Concurrent requests fail together: a failure during the backoff
-        belongs to the same round.
-        """
+        `no_bytes`: no byte came. `wait`: seconds that the mirror demanded. `slow`: the failure took a whole timeout, so
+        the wait for another round is not worthwhile. Concurrent requests fail together: a failure during the backoff
+        belongs to the same round."""
         same_round = now < self.ready_at
         if same_round and wait is None:
             return self
         rounds = self.rounds + (not same_round)
-        dry_rounds = self.dry_rounds + (not same_round) if dry else 0
-        backoff = doubled(_BACKOFF, dry_rounds - 1, _MAX_BACKOFF)
+        rounds_without_bytes = self.rounds_without_bytes + (not same_round) if no_bytes else 0
+        backoff = doubled(_BACKOFF, rounds_without_bytes - 1, _MAX_BACKOFF)
         ready_at = max(self.ready_at, now + (backoff if wait is None else wait))
         demoted_until, rests = self.demoted_until, self.rests
         if wait is not None and wait > _SHORT_WAIT:
@@ -118,7 +117,7 @@ class Health:
         return replace(
             self,
             rounds=rounds,
-            dry_rounds=dry_rounds,
+            rounds_without_bytes=rounds_without_bytes,
             rests=rests,
             ready_at=ready_at,
             demoted_until=demoted_until,
@@ -128,7 +127,7 @@ class Health:
         """After a complete response. Its bytes may still be wrong: see `verified`."""
         if not self.rounds and not self.rests and not self.demoted_until:
             return self
-        return replace(self, rounds=0, dry_rounds=0, rests=0, ready_at=0.0, demoted_until=0.0)
+        return replace(self, rounds=0, rounds_without_bytes=0, rests=0, ready_at=0.0, demoted_until=0.0)
 
     def corrupted(self, now: float) -> "Health":
         """After it sent wrong bytes. The quarantine doubles each time without verified bytes in between."""

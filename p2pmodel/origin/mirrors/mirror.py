@@ -193,10 +193,10 @@ class Mirror:
         """Its bytes passed the hash of their file or piece: see `Health.verified`."""
         self._health = self._health.verified(now)
 
-    def failed(self, failure: Failed, now: float, *, dry: bool) -> None:
-        """A request failed, `dry`: without a byte. See `Health.failed`."""
+    def failed(self, failure: Failed, now: float, *, no_bytes: bool) -> None:
+        """A request failed, `no_bytes`: without a byte. See `Health.failed`."""
         before = self._health
-        self._health = before.failed(now, dry=dry, wait=failure.wait, slow=failure.slow)
+        self._health = before.failed(now, no_bytes=no_bytes, wait=failure.wait, slow=failure.slow)
         self._failovers += self._health.demoted(now) and not before.demoted(now)
         self._reason = failure.reason
 

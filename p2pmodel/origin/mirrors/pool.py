@@ -3,18 +3,30 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.download.segments import SegmentBoard
 from p2pmodel.origin.mirrors.health import ordered
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.notes import MirrorNotes
 from p2pmodel.origin.requests import RangeRequests
 
 
+class Backlog(Protocol):
+    """The missing bytes of one pull; `download.segments.SegmentBoard` implements it."""
+
+    @property
+    def left(self) -> int:
+        """Bytes still to come."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes without a request."""
+
+
 class MirrorPool:
-    """What all jobs of an origin share: mirrors, connections, notes, and the boards of the pulls in progress."""
+    """What all jobs of an origin share: mirrors, connections, notes, and the backlogs of the pulls in progress."""
 
     def __init__(
         self,
@@ -29,7 +41,7 @@ class MirrorPool:
         self.settings = settings
         self.clock = clock
         self.notes = notes
-        self._boards: dict[SegmentBoard, asyncio.Event] = {}
+        self._pulls: dict[Backlog, asyncio.Event] = {}
         """Each with the event that wakes its pull when a connection becomes free."""
 
     @property
@@ -46,27 +58,27 @@ class MirrorPool:
         return in_order(self.mirrors, self.clock.now())
 
     @contextmanager
-    def pulling(self, board: SegmentBoard) -> Iterator[asyncio.Event]:
-        """While the context lasts, `board` shares the connections; the event reports a free one."""
-        freed = self._boards[board] = asyncio.Event()
+    def pulling(self, pull: Backlog) -> Iterator[asyncio.Event]:
+        """While the context lasts, `pull` shares the connections; the event reports a free one."""
+        freed = self._pulls[pull] = asyncio.Event()
         try:
             yield freed
         finally:
-            del self._boards[board]
+            del self._pulls[pull]
             self.wake()
 
     def wake(self) -> None:
         """A connection became free."""
-        for event in self._boards.values():
+        for event in self._pulls.values():
             event.set()
 
     def backlog(self) -> int:
         """Bytes that the pulls in progress still miss."""
-        return sum(board.left for board in self._boards)
+        return sum(pull.left for pull in self._pulls)
 
     def waiting(self) -> int:
         """How many pulls have bytes that no request fetches yet."""
-        return sum(board.waiting > 0 for board in self._boards)
+        return sum(pull.waiting > 0 for pull in self._pulls)
 
     def share(self, mirror: Mirror) -> int:
         """How many connections to `mirror` one pull may use while others wait for one."""

@@ -87,7 +87,7 @@ class Relay:
 
     def failed(self, mirror: Mirror, failure: Failed) -> None:
         """As `AnswerSource`."""
-        mirror.failed(failure, self._pool.clock.now(), dry=True)
+        mirror.failed(failure, self._pool.clock.now(), no_bytes=True)
         line = f"mirror {mirror.name} failed for a client: {failure.reason}"
         self._pool.notes.add(
             notes.warning("mirror_failed", line, mirror=mirror.name), "relay", mirror.name, failure.reason

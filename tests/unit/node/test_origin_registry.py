@@ -51,9 +51,9 @@ def test_failovers_and_quarantines_are_counted_once_each() -> None:
     one = origin(OFFICIAL)
     [mirror] = one._mirrors
     for _ in range(3):
-        mirror.failed(Failed("timed out", slow=True), 0.0, dry=True)  # side by side, so of one round
+        mirror.failed(Failed("timed out", slow=True), 0.0, no_bytes=True)  # side by side, so of one round
     assert one.counters()["official"].failovers == 1
-    mirror.failed(Failed("timed out", slow=True), 1000.0, dry=True)
+    mirror.failed(Failed("timed out", slow=True), 1000.0, no_bytes=True)
     mirror.corrupted(1000.0)
     mirror.corrupted(1001.0)
     assert one.counters()["official"] == MirrorCounters(failovers=2, quarantines=1)

@@ -7,11 +7,11 @@ from p2pmodel.origin.mirrors.health import Choice, Health, State, choose, team
 A, B, C = Health("a", 0), Health("b", 1), Health("c", 2)
 
 
-def failed(health: Health, times: int, now: float = 0.0, *, dry: bool = True) -> tuple[Health, float]:
+def failed(health: Health, times: int, now: float = 0.0, *, no_bytes: bool = True) -> tuple[Health, float]:
     """After `times` rounds of failure, each as soon as the backoff allows; and the time then."""
     for _ in range(times):
         now = max(now, health.ready_at)
-        health = health.failed(now, dry=dry)
+        health = health.failed(now, no_bytes=no_bytes)
     return health, now
 
 
@@ -57,45 +57,45 @@ def test_rests_grow_until_it_answers():
 def test_failures_side_by_side_are_one_round():
     a = A
     for number in range(8):
-        a = a.failed(10.0 + number / 100, dry=True)
+        a = a.failed(10.0 + number / 100, no_bytes=True)
     assert a.rounds == 1
     assert a.ready_at == 10.25
 
 
 def test_a_stall_costs_the_turn_at_once():
-    assert choose([A.failed(0.0, dry=True, slow=True), B], 0.0) == Choice("b", 0.0)
+    assert choose([A.failed(0.0, no_bytes=True, slow=True), B], 0.0) == Choice("b", 0.0)
 
 
 def test_bytes_keep_the_backoff_short():
-    a, now = failed(A, 12, dry=False)
+    a, now = failed(A, 12, no_bytes=False)
     assert a.ready_at - now == 0.25
     assert a.demoted(now), "but a mirror that never finishes an answer loses its turn"
 
 
 def test_retry_after_is_obeyed_and_the_next_mirror_fills_the_gap():
-    a = A.failed(0.0, dry=True, wait=60.0)
+    a = A.failed(0.0, no_bytes=True, wait=60.0)
     assert choose([a], 0.0) == Choice("a", 60.0)
     assert choose([a, B], 0.0) == Choice("b", 0.0)
     assert choose([a, B], 60.0) == Choice("a", 0.0)
 
 
 def test_a_longer_retry_after_in_the_same_round_wins():
-    a = A.failed(0.0, dry=True, wait=1.0).failed(0.5, dry=True, wait=30.0)
+    a = A.failed(0.0, no_bytes=True, wait=1.0).failed(0.5, no_bytes=True, wait=30.0)
     assert a.rounds == 1
     assert choose([a], 1.0) == Choice("a", 29.5)
 
 
 def test_among_the_demoted_the_first_to_be_ready_is_asked():
-    a, b = A.failed(0.0, dry=True, wait=60.0), B.failed(0.0, dry=True, wait=20.0)
+    a, b = A.failed(0.0, no_bytes=True, wait=60.0), B.failed(0.0, no_bytes=True, wait=20.0)
     assert choose([a, b], 0.0) == Choice("b", 20.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.none() | st.floats(0, 1000), st.booleans(), st.floats(0, 50)), max_size=30))
 def test_waits_are_bounded_and_a_mirror_is_always_chosen(failures):
     health, now = A, 0.0
-    for dry, wait, slow, later in failures:
+    for no_bytes, wait, slow, later in failures:
         now += later
-        health = health.failed(now, dry=dry, wait=wait, slow=slow)
+        health = health.failed(now, no_bytes=no_bytes, wait=wait, slow=slow)
     choice = choose([health], now)
     assert choice is not None
     assert 0 <= choice.wait <= max([4.0, *(w for _, w, _, _ in failures if w is not None)]) + 1e-6
@@ -112,7 +112,7 @@ def test_after_a_rest_it_is_on_trial_and_one_failure_is_enough():
     now += 31
     assert a.state(now) is State.TRIAL
     assert a.succeeded().state(now) is State.HEALTHY
-    again = a.failed(now, dry=True)
+    again = a.failed(now, no_bytes=True)
     assert again.demoted(now + 59)
     assert again.state(now) is State.FAILING
 
@@ -171,7 +171,7 @@ def test_a_mirror_that_joined_stays():
 
 
 def test_while_the_preferred_one_backs_off_the_next_joins():
-    assert names(A.failed(0.0, dry=True), B, C, a=9999.0, b=9999.0) == ("a", "b")
+    assert names(A.failed(0.0, no_bytes=True), B, C, a=9999.0, b=9999.0) == ("a", "b")
 
 
 def test_fallback_demoted_and_quarantined_mirrors_never_join():
@@ -198,9 +198,9 @@ class MirrorLife(RuleBasedStateMachine):
     def later(self, seconds):
         self.now += seconds
 
-    @rule(name=st.sampled_from("ab"), dry=st.booleans(), wait=st.none() | st.floats(0, 500), slow=st.booleans())
-    def fail(self, name, dry, wait, slow):
-        self._change(name, self.mirrors[name].failed(self.now, dry=dry, wait=wait, slow=slow))
+    @rule(name=st.sampled_from("ab"), no_bytes=st.booleans(), wait=st.none() | st.floats(0, 500), slow=st.booleans())
+    def fail(self, name, no_bytes, wait, slow):
+        self._change(name, self.mirrors[name].failed(self.now, no_bytes=no_bytes, wait=wait, slow=slow))
 
     @rule(name=st.sampled_from("ab"))
     def succeed(self, name):

@@ -25,7 +25,7 @@ def test_bytes_and_failures_are_counted() -> None:
     one.received(10, 0.0)
     one.relayed(5)
     one.wasted(3)
-    one.failed(Failed("timed out", slow=True), 0.0, dry=True)
+    one.failed(Failed("timed out", slow=True), 0.0, no_bytes=True)
     one.corrupted(0.0)
     assert one.counters == MirrorCounters(received=15, wasted=3, failovers=1, quarantines=1)
     assert (one.reason, one.status(0.0).state) == ("timed out", State.QUARANTINED)
@@ -33,7 +33,7 @@ def test_bytes_and_failures_are_counted() -> None:
 
 def test_a_response_ends_a_failure_and_verified_bytes_end_a_trial() -> None:
     one = mirror()
-    one.failed(Failed("HTTP 503"), 0.0, dry=True)
+    one.failed(Failed("HTTP 503"), 0.0, no_bytes=True)
     assert one.status(1.0).state is State.FAILING
     one.served()
     assert one.status(1.0).state is State.HEALTHY
