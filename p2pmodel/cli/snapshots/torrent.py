@@ -13,7 +13,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.layout import KIB
 from p2pmodel.core.names import Reference
 from p2pmodel.core.sizes import human
-from p2pmodel.node.snapshot.created_torrent import CreatedTorrent, create_torrent
+from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import Format, Metainfo, parse, read_torrent
