@@ -36,13 +36,17 @@ class MirrorSettings(_Section):
     """One HTTP mirror: a hub-compatible endpoint, possibly with a path prefix."""
 
     name: str
+    """Name in output, metrics and other settings."""
     endpoint: str
+    """URL of the endpoint, without the repository."""
     priority: int = 0
     """Lower is asked first; equal priorities keep the order of the list."""
     token_env: str | None = None
     """Environment variable that holds the bearer token of this endpoint."""
     token: SecretStr | None = Field(default=None, repr=False)
+    """Bearer token of this endpoint; `token_env` keeps it out of the file."""
     max_connections: int = Field(default=8, ge=1, le=64)
+    """Connections to this mirror at a time."""
     max_bytes_per_second: int | None = Field(default=None, ge=1024)
     """Rate limit over all connections to this mirror, bytes/s; None: unlimited."""
     ca_file: Path | None = None
