@@ -1,10 +1,11 @@
-"""Structured concurrency: companion tasks, uncancellable work, and groups that raise a single error."""
+"""Structured concurrency: companion tasks, shared tasks, uncancellable work, and groups that raise a single error."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 Start = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -39,6 +40,33 @@ class companions:  # noqa: N801 - used like a function: `async with companions()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(self._group.create_task(work))
+
+
+class SingleFlight(Generic[K, T]):
+    """At most one task per key. A cancelled caller does not cancel the task; `close` does."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[K, asyncio.Task[T]] = {}
+
+    async def join(self, key: K, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The outcome of the task of `key`, which is started with `work` unless it already runs."""
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = asyncio.create_task(work())
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait for their end."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, key: K, task: asyncio.Task[T]) -> None:
+        del self._tasks[key]
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not warn if every caller was cancelled
 
 
 async def in_thread(work: Callable[[], T], undo: Callable[[T], object]) -> T:

@@ -29,7 +29,7 @@ HASH = "ab" * 32
     ("args", "words"),
     [
         (("bogus",), "No such command 'bogus'; see 'p2pmodel --help'"),
-        (("fetch", "--bogus"), "No such option '--bogus'; see 'p2pmodel fetch --help'"),
+        (("fetch", "--qqq"), "No such option '--qqq'; see 'p2pmodel fetch --help'"),
         (("fetch",), "Missing argument 'REPO[@REV]|TORRENT|URL|MAGNET'"),
         (("torrent", "bogus"), "No such command 'bogus'; see 'p2pmodel torrent --help'"),
         (("fetch", "org/model", "more"), "unexpected extra argument"),
@@ -282,7 +282,7 @@ def test_a_magnet_that_nobody_knows(cli: CommandLine):
     magnet = f"magnet:?xt=urn:btmh:1220{HASH}&xs={NOBODY}/x.torrent&tr={NOBODY}/announce"
     line = cli.refuses(6, *FETCH, magnet, P2PMODEL_SWARM_MAGNET_TIMEOUT="0.5")
     assert "no peer sent the magnet's torrent within 0.5 seconds (its metadata did not come)" in line
-    assert "check that a seeder is up" in line
+    assert "check that a seeder is running" in line
 
 
 @pytest.mark.needs("openssl")

@@ -17,7 +17,7 @@ from typing import Self
 
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.names import Reference, RepoId, transfer_id
-from p2pmodel.core.single_flight import SingleFlight
+from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import NotFound, NotYet, Unavailable, restored
 from p2pmodel.node.fetch.request import FetchRequest

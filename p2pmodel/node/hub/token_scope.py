@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from p2pmodel.core.names import RepoId
-from p2pmodel.core.single_flight import SingleFlight
+from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.store.state.withheld_models import WithheldModels
 
 PATIENCE = 3.0
