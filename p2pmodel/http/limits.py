@@ -8,15 +8,39 @@ from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from cachetools import LRUCache
 
 from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.addresses import neighbourhood
 from p2pmodel.errors import InvalidInput, TooManyRequests, TooSlow
 from p2pmodel.http.connections import ConnectionLimits
-from p2pmodel.http.request_rates import RequestRates
 
+BURST_SECONDS = 2.0
+_ROUNDING = 1e-9
 UNPACED = HttpSettings().unpaced
 """Limits for local clients: only times are bounded."""
+
+
+class RequestRates:
+    """`rate` requests a second for each key (a virtual-scheduling leaky bucket: one number a key).
+
+    Holds the `most` keys that were used last; a dropped key starts again with a full burst.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float], *, most: int = 10_000) -> None:
+        self._interval = 1 / rate
+        self._clock = clock
+        self._paid_until: LRUCache[str, float] = LRUCache(most)
+
+    def delay(self, key: str) -> float:
+        """Seconds until the next request of `key` is admitted; 0 if it is admitted now, and then it is counted."""
+        now = self._clock()
+        behind = max(self._paid_until.get(key, now) - now, 0.0)
+        wait = behind + self._interval - BURST_SECONDS
+        if behind and wait > _ROUNDING:
+            return wait
+        self._paid_until[key] = now + behind + self._interval
+        return 0.0
 
 
 def connections(http: HttpSettings) -> ConnectionLimits:
@@ -38,7 +62,7 @@ def rate(http: HttpSettings, *, clock: Callable[[], float] = time.monotonic) -> 
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        wait = rates.ask(neighbourhood(request.remote or ""))
+        wait = rates.delay(neighbourhood(request.remote or ""))
         if wait:
             raise TooManyRequests("too many requests from one address", retry_after=math.ceil(wait))
         return await handler(request)

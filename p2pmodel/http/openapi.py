@@ -87,10 +87,10 @@ def _operation(route: Route, schemas: dict[str, Any], errors: Sequence[type[P2PM
         answers.setdefault(status, {"description": description, "content": error_body})
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary, "responses": answers}
     inside = [{"name": n, "in": "path", "required": True} for n in _PARAMETER.findall(route.path)]
-    asked = [{"name": name, "in": "query", "required": True} for name in route.query]
-    if inside or asked:
+    queried = [{"name": name, "in": "query", "required": True} for name in route.query]
+    if inside or queried:
         schema = {"type": "string", "minLength": 1}
-        operation["parameters"] = [parameter | {"schema": schema} for parameter in inside + asked]
+        operation["parameters"] = [parameter | {"schema": schema} for parameter in inside + queried]
     if route.body:
         content = {"application/json": {"schema": schemas[f"{route.name} body"]}}
         operation["requestBody"] = {"required": True, "content": content}

@@ -32,7 +32,7 @@ class SentBytes:
                 return await handler(request)
             finally:
                 if sent := request.get(SENT, 0):
-                    asked = request.match_info
-                    self._by_snapshot[asked.get("repo", ""), asked.get("revision", "")] += sent
+                    path = request.match_info
+                    self._by_snapshot[path.get("repo", ""), path.get("revision", "")] += sent
 
         return count

@@ -72,7 +72,7 @@ async def test_watching_to_the_end(machine: Machine, node: Node, client: Client)
     assert machine.published() == CONTENTS
 
 
-async def test_errors_come_back_as_they_were(machine: Machine, client: Client) -> None:
+async def test_errors_are_raised_with_their_class(machine: Machine, client: Client) -> None:
     with pytest.raises(NotFound, match="there is no transfer"):
         await client.transfer("0123456789ab")
     with pytest.raises(EntryNotFound, match="no file of org/model matches"):
@@ -82,7 +82,7 @@ async def test_errors_come_back_as_they_were(machine: Machine, client: Client) -
             pass
 
 
-async def test_nobody_there(path: Path) -> None:
+async def test_no_daemon(path: Path) -> None:
     async with Client(path) as client:
         with pytest.raises(NoDaemon, match=f"no daemon is running .looked for {path}.; start one"):
             await client.transfers()
@@ -121,7 +121,7 @@ def machine_request(machine: Machine):
 
 
 async def answering(path: Path, response: web.Response) -> P2PModelError:
-    """The error of a client whose daemon answers that."""
+    """The error of a client if the daemon answers that."""
     app = web.Application()
 
     async def handler(_request: web.Request) -> web.Response:
@@ -134,13 +134,13 @@ async def answering(path: Path, response: web.Response) -> P2PModelError:
     return caught.value
 
 
-async def test_another_version_is_said(path: Path) -> None:
+async def test_a_daemon_of_another_version(path: Path) -> None:
     error = await answering(path, web.json_response({"surprise": 1}))
     assert isinstance(error, Conflict)
     assert "restart the daemon" in str(error)
 
 
-async def test_an_answer_that_is_nothing_of_ours(path: Path) -> None:
+async def test_a_response_that_is_not_json(path: Path) -> None:
     for response in (
         web.Response(status=500, text="x"),
         web.json_response([], status=502),
@@ -149,7 +149,7 @@ async def test_an_answer_that_is_nothing_of_ours(path: Path) -> None:
         assert isinstance(await answering(path, response), Unavailable)
 
 
-async def test_a_code_that_is_not_known_here(path: Path) -> None:
+async def test_an_unknown_error_code(path: Path) -> None:
     plain = {"code": "new_kind", "message": "what", "hint": "do"}
     error = await answering(path, web.json_response(plain, status=500))
     assert (type(error), str(error)) == (P2PModelError, "what; do")
@@ -183,7 +183,7 @@ async def test_a_socket_that_a_kill_left_is_replaced(path: Path) -> None:
     assert path.read_text() == "a file"  # noqa: ASYNC240
 
 
-async def test_a_path_that_no_socket_can_have_is_said(tmp_path: Path) -> None:
+async def test_an_impossible_socket_path(tmp_path: Path) -> None:
     with pytest.raises(LocalResource, match="path of the socket is too long"):
         async with serving_unix(web.Application(), tmp_path / ("x" * 200)):
             pass

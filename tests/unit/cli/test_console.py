@@ -60,7 +60,7 @@ class Terminal(io.StringIO):
         ),
     ],
 )
-def test_a_line_says_what_there_is_to_say(progress: Progress, words: str) -> None:
+def test_a_line_contains_the_known_figures(progress: Progress, words: str) -> None:
     assert describe(progress) == words
 
 
@@ -87,7 +87,7 @@ def test_reports_are_throttled_but_never_a_new_phase(
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
-def test_what_it_waits_for_is_said_though_nothing_follows(style: Style, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_it_waits_for_is_printed_without_a_later_report(style: Style, capsys: pytest.CaptureFixture[str]) -> None:
     with reporting(style, quiet=False) as reporter:
         reporter.progress(Progress("downloading", 10, 5))
         reporter.progress(Progress("downloading", 10, 5, waiting_for="p2pmodel resume"))
@@ -97,14 +97,14 @@ def test_what_it_waits_for_is_said_though_nothing_follows(style: Style, capsys: 
 def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixture[str]) -> None:
     with reporting("json", quiet=False) as reporter:
         reporter.progress(Progress("downloading", 10, 5, peers=2))
-        reporter.note('somebody "lied"')
+        reporter.note('a mirror "lied"')
     progress, note = map(json.loads, capsys.readouterr().err.splitlines())
     assert progress == {
         "phase": "downloading", "total": 10, "done": 5, "from_cache": 0, "from_peers": 0, "from_mirrors": 0,
         "from_other_zones": None, "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
         "rejected": 0, "from_seeders": 0,
     }  # fmt: skip
-    assert note == {"note": 'somebody "lied"', "event": "note", "level": "info"}
+    assert note == {"note": 'a mirror "lied"', "event": "note", "level": "info"}
 
 
 def test_a_node_that_only_serves_repeats_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_a_node_that_only_serves_repeats_nothing(clock: Clock, capsys: pytest.Ca
     assert 1 < capsys.readouterr().err.count("\n") <= 10, "a line a minute at most"
 
 
-def test_what_crossed_zones_is_told_where_there_are_zones() -> None:
+def test_bytes_of_other_zones_are_shown_if_there_are_zones() -> None:
     assert "zone" not in describe(Progress("downloading", 10, 5, from_peers=5))
     told = describe(Progress("downloading", 10, 5, from_peers=5, from_other_zones=3))
     assert told == "downloading  50% of 10 bytes  from peers 5 bytes, 3 bytes of other zones"

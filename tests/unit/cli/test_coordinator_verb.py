@@ -19,7 +19,7 @@ def test_other_machines_are_not_served_without_a_token() -> None:
     assert refused("--listen", "0.0.0.0:0").startswith("0.0.0.0:0 is reachable from other machines")
 
 
-def test_an_address_must_be_one() -> None:
+def test_a_malformed_address_is_refused() -> None:
     assert refused("--listen", "6969").startswith("'6969' is not an address with its port")
 
 

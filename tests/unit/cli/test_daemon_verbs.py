@@ -1,4 +1,4 @@
-"""The daemon's verbs as far as they need no daemon: what they refuse, and how they show what they are told."""
+"""The verbs of the daemon without a daemon: refused options and the rendering of views."""
 
 import json
 from pathlib import Path
@@ -48,7 +48,7 @@ def view(**changes: object) -> TransferView:
         (("--max-active", "0"), "daemon.max_active"),
     ],
 )
-def test_a_daemon_that_must_not_start(cli: CommandLine, options: tuple[str, ...], said: str):
+def test_invalid_daemon_options_are_refused(cli: CommandLine, options: tuple[str, ...], said: str):
     assert said in cli.refuses(2, "daemon", *options)
 
 
@@ -61,7 +61,7 @@ def test_a_token_that_others_can_read_is_refused(cli: CommandLine):
     assert "sesame" not in said
 
 
-def test_a_socket_where_none_can_be(cli: CommandLine):
+def test_an_impossible_socket_path_is_refused(cli: CommandLine):
     assert "the socket is too long" in cli.refuses(7, "daemon", "--socket", cli.home / ("x" * 120))
 
 
@@ -90,7 +90,7 @@ def test_a_transfer_is_named_by_its_repository_or_a_revision():
         chosen([VIEW], "no such name")
 
 
-def test_the_table_says_what_each_does():
+def test_the_table_shows_state_and_rates():
     waiting = view(progress=Progress("downloading", 10, 5, waiting_for="peers (none is connected)"))
     failed = view(state="failed", error=TransferError("unavailable", "nobody answers"))
     rows = table([VIEW, waiting, failed, view(state="ready", complete=True, progress=Progress("finding"))]).splitlines()
@@ -100,7 +100,7 @@ def test_the_table_says_what_each_does():
     assert "100%" in rows[4]
 
 
-def test_an_outcome_says_what_came():
+def test_a_report_shows_bytes_and_timings():
     def outcome(progress: Progress) -> FetchReport:
         return FetchReport(Path("/x"), "a/b", "ab" * 20, 10, Timings(3.0, 0.5, 2.0, 0.5), progress)
 

@@ -1,4 +1,4 @@
-"""What `p2pmodel env` lets a shell export."""
+"""The variables that `p2pmodel env` prints."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`p2pmodel fetch` and `seed` as far as a cache and no network lead: what goes to stdout, and what is refused."""
+"""`p2pmodel fetch` and `seed` with a cache and without a network: output and refused options."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def snapshot(cache: HubCache) -> Path:
     return repo.snapshot(repo.commits()[0])
 
 
-def test_fetch_prints_the_path_and_on_stderr_what_it_took(snapshot: Path) -> None:
+def test_fetch_prints_the_path_and_timings_on_stderr(snapshot: Path) -> None:
     done = invoke(fetch, "org/model")
     assert done.stdout == f"{snapshot}\n"
     assert re.search(r"^219\.2 kB were in the cache already, verified in \d\.\d\d s$", done.stderr, re.MULTILINE)
@@ -70,7 +70,7 @@ def test_fetch_prints_one_object(snapshot: Path) -> None:
     }
 
 
-def test_a_dry_run_lists_what_would_come(cache: HubCache, snapshot: Path) -> None:
+def test_a_dry_run_lists_the_files_to_download(cache: HubCache, snapshot: Path) -> None:
     blob = (snapshot / "config.json").resolve()
     blob.unlink()
     listed = invoke(fetch, "org/model", "--dry-run")
@@ -105,7 +105,7 @@ def test_what_fetch_refuses(
     assert message in refused(error, fetch, *arguments)
 
 
-def test_seed_once_writes_the_torrent_and_says_what_it_is(cache: HubCache, snapshot: Path, tmp_path: Path) -> None:
+def test_seed_once_writes_the_torrent_and_prints_its_summary(cache: HubCache, snapshot: Path, tmp_path: Path) -> None:
     done = invoke(seed, "org/model", "--once", "-o", tmp_path / "m.torrent", "--endpoint", "http://m.test")
     metainfo = parse((tmp_path / "m.torrent").read_bytes())
     assert done.stdout == f"{snapshot}\n"

@@ -1,4 +1,4 @@
-"""What a verb loads before it begins, and what becomes of an environment that a library cannot be loaded in."""
+"""The imports of a verb at its start, and environments in which a library fails to import."""
 
 import os
 import subprocess
@@ -8,13 +8,13 @@ from pathlib import Path
 SLOW_AND_SELDOM_NEEDED = ("huggingface_hub", "torch", "transformers")
 
 
-def test_fetch_starts_without_what_it_seldom_needs() -> None:
+def test_fetch_starts_without_rarely_needed_imports() -> None:
     code = f"import sys, p2pmodel.cli.fetch; print(*(set({SLOW_AND_SELDOM_NEEDED}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
 
 
-def test_a_variable_that_the_hub_library_cannot_read_is_usage(tmp_path: Path) -> None:
+def test_a_malformed_hub_variable_is_a_usage_error(tmp_path: Path) -> None:
     env = os.environ | {"HF_HUB_DOWNLOAD_TIMEOUT": "ten", "HF_HUB_CACHE": str(tmp_path)}
     fetch = [sys.executable, "-m", "p2pmodel", "fetch", "org/model", "--endpoint", "http://127.0.0.1:9"]
     done = subprocess.run(fetch, env=env, check=False, capture_output=True, text=True, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The last edge: whatever a verb raises is one line on stderr and a stable exit code."""
+"""The outermost handler: every exception of a verb is one line on stderr and a stable exit code."""
 
 import errno
 import signal

@@ -1,4 +1,4 @@
-"""How a bench is shown: the same figures as a table and as CSV."""
+"""The output of a benchmark: the same figures as a table and as CSV."""
 
 import csv
 import io
@@ -45,7 +45,7 @@ def test_without_a_stated_link_the_best_rate_counts(benched):
     assert found["mirrors"][0]["utilisation"] == pytest.approx(2 / 3)
 
 
-def test_csv_says_the_same(benched):
+def test_csv_has_the_same_figures(benched):
     found = report(benched, None)
     first, second = csv.DictReader(io.StringIO(as_csv(found)))
     assert first["name"] == "cdn"

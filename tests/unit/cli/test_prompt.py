@@ -84,7 +84,7 @@ def test_an_image_needs_a_prompt(dense: Path, images: list[Path]) -> None:
         load_and_answer(dense, None, images[0], device="cpu")
 
 
-def test_what_cannot_work_is_told_before_anything_is_downloaded(images: list[Path], tmp_path: Path) -> None:
+def test_invalid_options_are_refused_before_the_download(images: list[Path], tmp_path: Path) -> None:
     check("hi", images[0], "cpu")
     check(None, None, None)
     with pytest.raises(InvalidInput, match="an image was given without a prompt; add --prompt"):

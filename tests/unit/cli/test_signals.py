@@ -1,4 +1,4 @@
-"""Signals: the first stops a verb cleanly, a second at once, and a verb that does not stop is ended all the same."""
+"""Signals: the first stops a verb cleanly, a second at once; a verb that does not stop is ended after a bound."""
 
 import signal
 import subprocess
@@ -88,7 +88,7 @@ INTERRUPTED = "p2pmodel: stopped; it resumes\n"
         (SERVES, signal.SIGTERM, (0, "tidied\n", "")),
     ],
 )
-def test_a_signal_lets_the_verb_tidy_up(code: str, by: signal.Signals, end: tuple[int, str, str]) -> None:
+def test_a_signal_lets_the_verb_clean_up(code: str, by: signal.Signals, end: tuple[int, str, str]) -> None:
     with started(code.format("tidy")) as process:
         process.send_signal(by)
         assert ended(process) == end
@@ -123,7 +123,7 @@ def test_a_second_signal_ends_the_wait_for_a_thread_too() -> None:
 
 @pytest.mark.parametrize(("code", "end"), [(RUNS, (130, INTERRUPTED)), (SERVES, (0, ""))])
 @pytest.mark.parametrize("verb", ["stubborn", "stuck_thread"])
-def test_what_does_not_stop_is_ended_after_a_while(code: str, verb: str, end: tuple[int, str]) -> None:
+def test_a_verb_that_does_not_stop_is_ended_after_a_bound(code: str, verb: str, end: tuple[int, str]) -> None:
     with started(code.format(verb) + "\nsignals.STOP_WITHIN = 0.4") as process:
         process.send_signal(signal.SIGTERM)
         status, _, err = ended(process, within=3)

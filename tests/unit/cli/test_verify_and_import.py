@@ -1,4 +1,4 @@
-"""`p2pmodel import` and `p2pmodel verify` as the user meets them: stdout, stderr, exit codes."""
+"""`p2pmodel import` and `p2pmodel verify`: stdout, stderr, exit codes."""
 
 import json
 import sys
@@ -99,7 +99,7 @@ def test_verify_names_every_bad_file_and_exits_with_5(p2pmodel: Command) -> None
 
 
 @pytest.mark.parametrize("name", ["org/model", "org/model@v9", "org/other", f"org/model@{'0' * 40}"])
-def test_verify_of_what_is_not_here_exits_with_3(p2pmodel: Command, name: str) -> None:
+def test_verify_of_an_absent_snapshot_exits_with_3(p2pmodel: Command, name: str) -> None:
     (p2pmodel.hub).mkdir()
     if name != "org/model":
         publish(HubCache(p2pmodel.hub))

@@ -1,4 +1,4 @@
-"""Connections over real sockets: places, headers that never end, and clients that take nothing, plain and with TLS."""
+"""Connection limits over real sockets: counts, headers that never end, clients that do not read; plain and with TLS."""
 
 import asyncio
 import json
@@ -100,20 +100,20 @@ async def one(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[P
         yield found
 
 
-async def test_who_says_nothing_loses_the_place(one: Place) -> None:
+async def test_a_silent_client_is_disconnected(one: Place) -> None:
     async with one.line() as silent:
         assert (await silent.end()).raw == b""
         await one.until_free()
 
 
-async def test_a_header_in_drips_is_not_waited_for(one: Place) -> None:
+async def test_a_slow_header_is_disconnected(one: Place) -> None:
     async with one.line() as slow:
         await slow.send(b"GET / HTTP/1.1\r\n", *[b"X: y\r\n"] * 100, pause=0.02)
         assert (await slow.end()).raw == b""
         await one.until_free()
 
 
-async def test_nor_is_that_of_a_second_request(one: Place) -> None:
+async def test_a_slow_second_header_is_disconnected(one: Place) -> None:
     async with one.line() as slow:
         await slow.send(request("/"))
         assert (await slow.answer()).status == 200
@@ -123,14 +123,14 @@ async def test_nor_is_that_of_a_second_request(one: Place) -> None:
 
 
 @pytest.mark.parametrize("path", ["/endless", "/large"])
-async def test_who_takes_nothing_of_the_answer_loses_the_place(one: Place, path: str) -> None:
+async def test_a_client_that_does_not_read_is_disconnected(one: Place, path: str) -> None:
     async with one.line() as deaf:
         deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await deaf.send(request(path))
         await one.until_free()
 
 
-async def test_a_live_stream_goes_on_and_has_a_place(one: Place) -> None:
+async def test_a_live_stream_continues_and_counts(one: Place) -> None:
     async with one.line() as watching:
         await watching.send(request("/events"))
         assert (await watching.head()).status == 200
@@ -150,7 +150,7 @@ async def test_an_idle_connection_may_be_used_again(one: Place) -> None:
             await asyncio.sleep(2 * QUICK.header)
 
 
-async def test_who_finds_no_place_is_told(tmp_path: Path) -> None:
+async def test_a_rejected_connection_gets_a_response(tmp_path: Path) -> None:
     async with place(ConnectionLimits(most=2, most_each=1)) as busy, busy.line() as first:
         await first.send(request("/"))
         assert (await first.answer()).status == 200
@@ -161,14 +161,14 @@ async def test_who_finds_no_place_is_told(tmp_path: Path) -> None:
         assert (await busy.ask(source="127.0.0.2")).status == 200, "another address has a place of its own"
 
 
-async def test_whole_servers_are_full_too() -> None:
+async def test_the_total_is_limited_too() -> None:
     async with place(ConnectionLimits(most=1)) as full, full.line() as first:
         await first.send(request("/"))
         await first.answer()
         assert (await full.ask(source="127.0.0.2")).status == 503
 
 
-async def test_a_handshake_that_never_ends_has_a_place_and_loses_it(tmp_path: Path) -> None:
+async def test_a_handshake_that_never_ends_counts_until_its_timeout(tmp_path: Path) -> None:
     async with place(QUICK, tmp_path) as secure:
         async with secure.line(plain=True) as silent:
             assert (await silent.end()).raw == b""
@@ -202,9 +202,7 @@ JUNK = [
 
 
 @pytest.mark.parametrize("junk", JUNK)
-async def test_what_is_no_request_is_refused_in_json_and_not_logged(
-    junk: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_malformed_http_is_refused_in_json_and_not_logged(junk: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "aiohttp"):
         async with place(ConnectionLimits(header=0.2)) as some, some.line() as client:
             await client.send(junk)
@@ -251,7 +249,7 @@ async def test_a_bug_and_an_unmet_expectation_are_json_too(caplog: pytest.LogCap
     assert not caplog.text
 
 
-async def test_only_who_has_a_certificate(tmp_path: Path) -> None:
+async def test_only_clients_with_a_certificate_are_admitted(tmp_path: Path) -> None:
     ca, _ = authority(tmp_path)
     certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
     mine = issued(tmp_path, "client")
@@ -267,7 +265,7 @@ async def test_only_who_has_a_certificate(tmp_path: Path) -> None:
             assert await answer.text() == "hello"
 
 
-def test_files_that_make_no_certificate(tmp_path: Path) -> None:
+def test_unusable_certificate_files_are_refused(tmp_path: Path) -> None:
     ca, _ = authority(tmp_path)
     key, other = tmp_path / "key.pem", issued(tmp_path, "other")[1]
     for certificate, private, said in (
@@ -284,7 +282,7 @@ def test_files_that_make_no_certificate(tmp_path: Path) -> None:
         server_context(ca, key)
 
 
-async def test_a_unix_socket_has_places_too(tmp_path: Path) -> None:
+async def test_a_unix_socket_has_limits_too(tmp_path: Path) -> None:
     path = tmp_path / "d.sock"
     app = web.Application()
     app.router.add_get("/", hello)

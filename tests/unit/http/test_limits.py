@@ -1,4 +1,4 @@
-"""What one client may ask of a daemon's two addresses: how often, how slowly, how much; real sockets, short limits."""
+"""The request limits of both addresses of a daemon: rate, time and size; real sockets, short limits."""
 
 import asyncio
 import json
@@ -118,7 +118,7 @@ async def test_a_body_that_is_too_large(faces: Faces) -> None:
             await client.end()
 
 
-async def test_a_body_that_is_not_what_its_header_says(faces: Faces) -> None:
+async def test_a_body_that_differs_from_its_header(faces: Faces) -> None:
     squeezed = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]
     for face in faces:
         refused(await face.ask(request(face.post, "POST", headers=squeezed, body=b"{}")), 400)
@@ -126,7 +126,7 @@ async def test_a_body_that_is_not_what_its_header_says(faces: Faces) -> None:
 
 
 @pytest.mark.parametrize("faces", [{"max_requests_per_second": 2}], indirect=True)
-async def test_one_address_asks_only_so_often(faces: Faces) -> None:
+async def test_the_request_rate_of_an_address_is_limited(faces: Faces) -> None:
     for face in faces:
         answers = [await face.ask(request(face.get)) for _ in range(8)]
         late = [answer for answer in answers if answer.status == 429]

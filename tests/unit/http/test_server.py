@@ -55,7 +55,7 @@ def test_loopback_needs_no_token(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:1", "10.0.0.3:1", "[::]:1", "some-host:1"])
-def test_a_reachable_address_needs_a_token_or_the_users_word(text: str) -> None:
+def test_a_reachable_address_needs_a_token_or_insecure_public(text: str) -> None:
     address = ListenAddress.parse(text)
     with pytest.raises(InvalidInput, match="--insecure-public") as error:
         check_exposure(address, protected=False)
@@ -72,7 +72,7 @@ async def test_the_yielded_url_answers_and_is_free_afterwards() -> None:
         assert again == base
 
 
-async def test_a_port_in_use_is_said() -> None:
+async def test_a_port_in_use_is_a_local_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(LocalResource, match=f"127.0.0.1:{port}: the port is in use"):
@@ -80,13 +80,13 @@ async def test_a_port_in_use_is_said() -> None:
                 pass
 
 
-async def test_an_address_of_another_machine_is_said() -> None:
+async def test_an_address_of_another_machine_is_a_local_error() -> None:
     with pytest.raises(LocalResource, match="does not have that address"):
         async with serving(_app(), "192.0.2.1", 0):
             pass
 
 
-async def test_an_unknown_host_is_said() -> None:
+async def test_an_unknown_host_is_a_local_error() -> None:
     with pytest.raises(LocalResource, match="no such host"):
         async with serving(_app(), "no-such-host.invalid", 0):
             pass

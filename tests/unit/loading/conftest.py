@@ -1,4 +1,4 @@
-"""The tiny models, and no network: loading is offline whatever the environment says."""
+"""The tiny models, and no network: loading is offline in every environment."""
 
 import socket
 from collections.abc import Iterator

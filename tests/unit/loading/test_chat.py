@@ -66,7 +66,7 @@ def test_text_streams_in_this_thread(loaded: LoadedModel, images: list[Path]) ->
     assert {(thread, thinks) for thread, thinks, _ in heard} == {(threading.get_ident(), False)}
 
 
-def test_a_thinking_model_starts_inside_its_thoughts(thinking: Path, images: list[Path]) -> None:
+def test_a_thinking_model_starts_inside_its_reasoning(thinking: Path, images: list[Path]) -> None:
     heard: list[bool] = []
     got = answer(
         load(thinking, device="cpu"), QUESTION, images[0], max_new_tokens=12, on_text=lambda t, _: heard.append(t)
@@ -85,7 +85,7 @@ def test_a_thinking_model_that_comes_to_an_answer(thinking: Path) -> None:
 
 
 def _scripted(model: torch.nn.Module, script: list[int]) -> torch.nn.Module:
-    """`model`, whose most likely tokens are those of `script`, in order."""
+    """`model` with the tokens of `script` as its most likely ones, in order."""
     remaining = iter(script)
 
     def force(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
@@ -125,7 +125,7 @@ def test_a_text_model_is_given_no_image(text_model: LoadedModel, images: list[Pa
         answer(text_model, QUESTION, images[0])
 
 
-def test_a_vision_model_without_a_template_says_where_the_image_would_go(
+def test_a_vision_model_without_a_template_refuses_an_image(
     loaded: LoadedModel, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loaded.processor, "chat_template", None)

@@ -15,7 +15,7 @@ def test_any_mode_comes_out_as_rgb(tmp_path: Path) -> None:
         assert (picture.mode, picture.size) == ("RGB", (8, 6)), mode
 
 
-def test_upright_as_the_camera_held_it(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter
     Image.new("RGB", (8, 6)).save(tmp_path / "turned.jpg", exif=exif)
@@ -30,7 +30,7 @@ def test_upright_as_the_camera_held_it(tmp_path: Path) -> None:
         (b"<html>not found</html>", "is not an image"),
     ],
 )
-def test_what_is_no_image(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_a_file_that_is_not_an_image(tmp_path: Path, content: bytes | None, says: str) -> None:
     path = tmp_path / "x.png"
     if content is not None:
         path.write_bytes(content)

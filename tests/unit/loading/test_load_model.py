@@ -163,11 +163,11 @@ def test_config_that_is_not_json(dense: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "meta", ""])
-def test_devices_that_are_none(dense: Path, device: str) -> None:
+def test_invalid_device_names(dense: Path, device: str) -> None:
     with pytest.raises(InvalidInput, match=f"'{device}' is not a device name; use cpu, cuda or cuda:N"):
         load(dense, device=device)
 
 
-def test_a_gpu_that_is_not_there(dense: Path) -> None:
+def test_an_absent_gpu(dense: Path) -> None:
     with pytest.raises(LocalResource, match="this machine has no device cuda:77"):
         load(dense, device="cuda:77")

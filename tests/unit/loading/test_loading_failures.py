@@ -37,7 +37,7 @@ def test_each_library_error_is_one_line(error: Exception, kind: type[P2PModelErr
 
 
 @pytest.mark.parametrize("error", [Unavailable("asked"), BrokenPipeError(), KeyboardInterrupt()])
-def test_what_is_not_the_libraries_passes(error: BaseException) -> None:
+def test_other_exceptions_pass(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, translated("loading x"):
         raise error
     assert caught.value is error

@@ -14,7 +14,7 @@ def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.Mon
         optional_imports.require()
 
 
-def test_what_is_not_installed_is_told_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     optional_imports.check_installed()
     monkeypatch.setattr(
         optional_imports.importlib.util, "find_spec", lambda name: None if name == "accelerate" else object()
@@ -48,7 +48,7 @@ def test_a_torchvision_that_does_not_fit_its_torch(monkeypatch: pytest.MonkeyPat
         optional_imports.require()
 
 
-def test_transformers_keeps_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     logging = transformers.utils.logging
     before = logging.get_verbosity()
     try:

@@ -50,7 +50,7 @@ def test_chunking_changes_nothing(text: str, inside: bool, data: st.DataObject) 
     assert split(text, inside=inside, cuts=cuts) == split(text, inside=inside)
 
 
-def test_text_is_passed_on_as_soon_as_it_is_certain() -> None:
+def test_text_is_emitted_as_soon_as_it_is_complete() -> None:
     splitter = ThinkingSplitter(inside=True)
     assert list(splitter.feed("I see </th")) == [(True, "I see ")]
     assert list(splitter.feed("ree")) == [(True, "</three")]

@@ -1,4 +1,4 @@
-"""The control API over a real node: every operation, every refusal, and a document that says the same as the table."""
+"""The control API over a real node: every operation, every refusal, and a document that matches the table."""
 
 import asyncio
 import base64
@@ -139,7 +139,7 @@ def pieces_of(field: str, count: int) -> frozenset[int]:
     return unpack(base64.b64decode(field), count)
 
 
-async def test_which_pieces_are_where(api: Api, machine: Machine) -> None:
+async def test_the_state_of_each_piece(api: Api, machine: Machine) -> None:
     layout = machine.swarm.metainfo.layout
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     await until(api.node, ident, lambda view: view.progress.phase == "downloading")
@@ -221,7 +221,7 @@ async def test_the_node_its_peers_its_mirrors_and_its_limits(api: Api, machine: 
     assert machine.engine.limits == (5, 3), "and as much over HTTP"
 
 
-async def test_an_engine_says_that_it_has_the_model_up(api: Api, machine: Machine) -> None:
+async def test_an_engine_reports_that_it_serves_the_model(api: Api, machine: Machine) -> None:
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     said = await api.refuses(409, "PUT", f"transfers/{ident}/engine", {"ready": True})
     assert "is not complete here" in said
@@ -234,7 +234,7 @@ async def test_an_engine_says_that_it_has_the_model_up(api: Api, machine: Machin
         await api.refuses(400, "PUT", f"transfers/{ident}/engine", {"ready": True, "seconds": seconds})
 
 
-async def test_events_tell_of_every_change_until_it_is_gone(api: Api, machine: Machine) -> None:
+async def test_events_contain_every_change_until_removal(api: Api, machine: Machine) -> None:
     await machine.seeder()
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     async with api.events(f"transfers/{ident}/events") as one, api.events("events") as all_of_them:
@@ -267,13 +267,13 @@ async def test_a_stream_ends_with_the_application(machine: Machine) -> None:
             await read_event(response)
 
 
-async def test_only_so_many_watch(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_streams_is_limited(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "MOST", 1)
     async with api.events("events"):
         assert "event streams already" in await api.refuses(503, "GET", "events")
 
 
-async def test_a_client_that_goes_away_leaves_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disconnected_client_leaves_no_stream(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "HEARTBEAT", 0.02)
     monkeypatch.setattr(event_streams, "MOST", 1)
     for _ in range(3):
@@ -301,19 +301,19 @@ BAD = [
 
 
 @pytest.mark.parametrize(("body", "message"), BAD)
-async def test_a_body_that_makes_no_sense(api: Api, body: object, message: str) -> None:
+async def test_an_invalid_body_is_refused(api: Api, body: object, message: str) -> None:
     said = await api.refuses(400 if body is not None else 415, "POST", "transfers", body)
     assert message in said
     assert await api.ok("GET", "transfers") == []
 
 
 @pytest.mark.parametrize("body", [{"upload": -1, "download": 0}, {"upload": 1}, {"upload": "x", "download": 1}])
-async def test_limits_that_make_no_sense(api: Api, body: object) -> None:
+async def test_invalid_limits_are_refused(api: Api, body: object) -> None:
     assert "invalid_input" in await api.refuses(400, "PUT", "limits", body)
     assert (await api.ok("GET", "limits"))["upload"] == 0
 
 
-async def test_what_is_no_json_is_refused(api: Api) -> None:
+async def test_a_body_that_is_not_json_is_refused(api: Api) -> None:
     headers = {"Content-Type": "text/plain"}
     async with api.session.post(f"{api.base}/api/v1/transfers", data=b"{}", headers=headers) as response:
         assert response.status == 415
@@ -348,7 +348,7 @@ NASTY = [
 
 
 async def test_no_request_makes_it_fail(api: Api) -> None:
-    """Whatever fits the document by half: refused, or, for what nobody has, unavailable."""
+    """Requests that match the document partly: refused, or unavailable if no source has the snapshot."""
     document, dice = await api.ok("GET", "openapi.json"), random.Random(7)
     schemas = document["components"]["schemas"]
     for path, item in document["paths"].items():
@@ -366,12 +366,12 @@ async def test_no_request_makes_it_fail(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["transfers/0123456789ab", "transfers/..%2f..%2fx", "transfers/%00"])
-async def test_a_transfer_that_is_not_there(api: Api, path: str) -> None:
+async def test_an_unknown_transfer_is_not_found(api: Api, path: str) -> None:
     for method, tail in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/cancel"), ("GET", "/events")):
         assert "not_found" in await api.refuses(404, method, path + tail)
 
 
-async def test_what_there_is_no_route_for_is_refused_in_the_same_shape(api: Api) -> None:
+async def test_an_unknown_route_is_refused_in_the_same_shape(api: Api) -> None:
     assert "not_found" in await api.refuses(404, "GET", "nothing")
     assert "method_not_allowed" in await api.refuses(405, "PUT", "transfers", {})
 
@@ -384,7 +384,7 @@ async def test_a_bug_is_no_traceback(api: Api, monkeypatch: pytest.MonkeyPatch) 
     assert "internal error" in await api.refuses(500, "GET", "transfers")
 
 
-async def test_the_document_and_the_table_say_the_same(api: Api) -> None:
+async def test_the_document_matches_the_table(api: Api) -> None:
     document = await api.ok("GET", "openapi.json")
     documented = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
     assert documented == OPERATIONS
@@ -397,7 +397,7 @@ async def test_the_document_and_the_table_say_the_same(api: Api) -> None:
     assert all(operation["responses"]["200"]["content"] for operation in operations)
 
 
-async def test_answers_are_as_the_document_says(api: Api, machine: Machine) -> None:
+async def test_responses_match_the_document(api: Api, machine: Machine) -> None:
     document = await api.ok("GET", "openapi.json")
     await machine.seeder()
     view = await api.ok("POST", "transfers", magic(machine))
@@ -408,7 +408,7 @@ async def test_answers_are_as_the_document_says(api: Api, machine: Machine) -> N
     assert body["$ref"].endswith("/StartBody")
 
 
-async def test_read_only_nothing_that_changes_is_even_there(machine: Machine) -> None:
+async def test_a_read_only_application_has_no_mutating_routes(machine: Machine) -> None:
     async with (
         machine.running() as node,
         serving(control_app(NodeApi(node), read_only=True), "127.0.0.1", 0, grace=0.2) as base,
@@ -444,7 +444,7 @@ async def knock(machine: Machine, request: pytest.FixtureRequest) -> AsyncIterat
 
 
 @pytest.mark.parametrize("knock", [None], indirect=True)
-async def test_without_a_token_no_web_page_gets_in(knock: Knock) -> None:
+async def test_without_a_token_web_pages_are_refused(knock: Knock) -> None:
     assert await knock() == 200
     assert await knock(Host="localhost:1234") == 200
     assert await knock(Host="[::1]:80") == 200
@@ -458,7 +458,7 @@ async def test_without_a_token_no_web_page_gets_in(knock: Knock) -> None:
 
 
 @pytest.mark.parametrize("knock", ["sesame-sesame"], indirect=True)
-async def test_with_a_token_only_who_has_it(knock: Knock) -> None:
+async def test_with_a_token_only_clients_with_it_are_admitted(knock: Knock) -> None:
     assert await knock() == 401
     for wrong in (
         "sesame-sesame",

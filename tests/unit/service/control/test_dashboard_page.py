@@ -1,4 +1,4 @@
-"""The page's files: what is in the package is served, needs nothing from elsewhere, and cannot be made to run more."""
+"""The files of the dashboard: all are served, load nothing from other origins, and allow no other scripts."""
 
 import re
 from collections.abc import AsyncIterator

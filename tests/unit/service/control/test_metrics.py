@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz of a real node: every figure, from what the control API says too."""
+"""/metrics, /healthz and /readyz of a real node: every value, equal to that of the control API."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -111,7 +111,7 @@ def test_a_mirror_is_up_while_it_is_asked(state: MirrorState) -> None:
     assert found["p2pmodel_mirror_up mirror=official"] == (state not in (MirrorState.FAILING, MirrorState.QUARANTINED))
 
 
-def test_what_is_not_known_is_not_shown() -> None:
+def test_unknown_values_are_absent() -> None:
     view = replace(VIEW, eta=None, progress=Progress("finding"))
     found = figures(exposition(replace(SEEN, transfers=(view,))))
     assert "p2pmodel_transfer_eta_seconds repo=org/model" not in found
@@ -178,7 +178,7 @@ async def watched(machine: Machine) -> AsyncIterator[Watched]:
         yield Watched(node, base, session)
 
 
-async def test_a_scrape_says_what_the_node_does(watched: Watched, machine: Machine) -> None:
+async def test_a_scrape_matches_the_node(watched: Watched, machine: Machine) -> None:
     await machine.seeder()
     ident = (await watched.node.start(torrent(machine.swarm))).id
     await until_state(watched.node, ident, "seeding")
@@ -224,7 +224,7 @@ async def test_a_model_is_ready_once_it_is_complete_and_verified(watched: Watche
     assert "are missing" in str((await watched.ready(f"org/model@{commit}"))[1]["reason"])
 
 
-async def test_a_part_that_was_asked_for_is_enough(watched: Watched, machine: Machine) -> None:
+async def test_the_requested_files_are_enough(watched: Watched, machine: Machine) -> None:
     await machine.seeder()
     ident = (await watched.node.start(torrent(machine.swarm, include=("config.json",)))).id
     await until_state(watched.node, ident, "seeding")

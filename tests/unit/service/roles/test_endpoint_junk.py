@@ -1,4 +1,4 @@
-"""Whatever is sent to the hub endpoint of a node: an answer of its own choosing or a closed connection, and it goes on.
+"""Arbitrary bytes sent to the hub endpoint of a node: it answers or closes the connection, and continues to serve.
 
 500 is never one. 501 says that something is no model; 503 (or 502, 504) may only come where no mirror answers, and then
 means just that, for what the cache does not hold.

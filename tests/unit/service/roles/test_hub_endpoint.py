@@ -1,4 +1,4 @@
-"""The hub endpoint of a node over HTTP: who is let in, what is answered at once, and where tokens go."""
+"""The hub endpoint of a node over HTTP: access, immediate responses, and the way of tokens."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -77,7 +77,7 @@ async def test_a_clients_token_is_neither_passed_on_nor_logged(machine: Machine)
             assert DAEMONS not in text
 
 
-async def test_no_web_page_gets_in(machine: Machine) -> None:
+async def test_web_pages_are_refused(machine: Machine) -> None:
     async with endpoint(machine) as at:
         assert (await at.ask(Host="rebound.example"))[0] == 403
         assert (await at.ask(Origin="http://elsewhere.example"))[0] == 403
@@ -85,7 +85,7 @@ async def test_no_web_page_gets_in(machine: Machine) -> None:
         assert not at.hub.requests
 
 
-async def test_with_a_token_it_is_asked_for(machine: Machine) -> None:
+async def test_with_a_token_it_is_required(machine: Machine) -> None:
     async with endpoint(machine, token="sesame") as at:
         assert (await at.ask())[0] == 401
         assert (await at.ask(Authorization="Bearer sesame"))[0] == 200
@@ -106,7 +106,7 @@ async def test_the_default_address_may_be_taken(machine: Machine, monkeypatch: p
                     pass
 
 
-def test_it_is_no_mirror_of_itself(machine: Machine) -> None:
+def test_a_mirror_that_is_the_endpoint_itself_is_refused(machine: Machine) -> None:
     for url in ("http://127.0.0.1:8092", "http://localhost:8092/"):
         machine.use(mirrors=(MirrorSettings(name="self", endpoint=url),))
         with pytest.raises(InvalidInput, match="own endpoint"):

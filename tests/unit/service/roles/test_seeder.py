@@ -37,7 +37,7 @@ CLOSED = "http://127.0.0.1:1"
 
 
 class Site:
-    """A machine whose cache has the snapshot, and that may run a seeder."""
+    """A machine with the snapshot in its cache, which can run a seeder."""
 
     def __init__(self, root: Path) -> None:
         self.swarm = Swarm(root)
@@ -138,7 +138,7 @@ async def test_leaseholders_can_pull_the_seeded_snapshot_and_nothing_else(site: 
             assert response.status == (401 if token else 200)
 
 
-async def test_other_coordinators_learn_where_leaseholders_can_pull(site: Site) -> None:
+async def test_other_coordinators_receive_the_source(site: Site) -> None:
     sources = Sources(time.monotonic)
     app = coordinator_app(Tracker(), Catalog(), sources=sources)
     async with (
@@ -157,7 +157,7 @@ async def test_a_public_url_stands_in_the_torrent(site: Site) -> None:
         assert parse(seeded.torrents["v2"]).trackers == ("https://coordinator.test/announce",)
 
 
-async def test_a_taken_port_is_said_before_the_work_begins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_taken_port_fails_before_the_work_begins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site.swarm.engine("127.0.0.2") as other:
         taken = site.swarm.engine("127.0.0.2")
         monkeypatch.setattr(taken, "_settings", type(taken._settings)(host="127.0.0.2", port=other.address[1]))

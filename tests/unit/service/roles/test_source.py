@@ -1,4 +1,4 @@
-"""A node's own HTTP source: only what is offered, only with its token, at an address that others can reach."""
+"""The HTTP source of a node: only offered snapshots, only with its token, at an address that peers can reach."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def test_it_serves_what_is_offered_while_it_is_offered(source: WebSeedLibr
     assert (await get(source, SNAPSHOT))[0] == 404
 
 
-async def test_it_says_where_the_node_is_in_the_swarm_and_in_which_zone(source: WebSeedLibrary) -> None:
+async def test_the_source_has_the_nodes_peer_address_and_zone(source: WebSeedLibrary) -> None:
     at = source.source("http://127.0.0.1:9")
     assert (at.peer, at.zone) == ("127.0.0.2:7001", "rack1")
     assert at.endpoint.startswith("http://127.0.0.2:")
@@ -54,7 +54,7 @@ async def test_it_says_where_the_node_is_in_the_swarm_and_in_which_zone(source: 
 @pytest.mark.parametrize(
     ("coordinator", "host"), [("http://127.0.0.5:9/t0ken", "127.0.0.1"), ("http://[:9", "0.0.0.0")]
 )
-async def test_who_listens_everywhere_says_the_address_on_the_way_to_the_coordinator(
+async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinator(
     tmp_path: Path, coordinator: str, host: str
 ) -> None:
     if host != "0.0.0.0":  # what the machine itself says

@@ -1,4 +1,4 @@
-"""Messages to somebody else's server: in order, tried again a little, never in the way."""
+"""Messages to a webhook: in order, retried a few times, never blocking the sender."""
 
 import asyncio
 
@@ -51,14 +51,14 @@ async def test_a_server_error_is_tried_again_before_the_next_message():
 
 
 @pytest.mark.parametrize(("statuses", "tries", "reason"), [((500,) * 3, 3, "HTTP 500"), ((404,), 1, "HTTP 404")])
-async def test_what_is_lost_is_said_without_the_secret(statuses, tries, reason):
+async def test_a_lost_message_is_noted_without_the_secret(statuses, tries, reason):
     receiver, notes = Receiver(*statuses), []
     await deliver(receiver, {"n": 1}, {"n": 2}, notes=notes)
     assert len(receiver.got) == tries + 1
     assert notes == [f"the webhook at 127.0.0.1 rejected a message: {reason}"]
 
 
-async def test_nobody_there():
+async def test_an_unreachable_server():
     notes: list[str] = []
     async with Webhook("http://127.0.0.1:9/hook", notes.append, pause=0.01) as webhook:
         webhook.post({"n": 1})

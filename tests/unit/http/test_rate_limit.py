@@ -1,11 +1,11 @@
-"""Request rates: a burst, then the rate; whatever the moments, never more than both allow."""
+"""Request rates: a burst, then the rate; never more than both allow, at any times."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.core.addresses import neighbourhood
-from p2pmodel.http.request_rates import BURST_SECONDS, RequestRates
+from p2pmodel.http.limits import BURST_SECONDS, RequestRates
 
 
 class Clock:
@@ -19,14 +19,14 @@ class Clock:
 def test_a_burst_then_the_rate() -> None:
     clock = Clock()
     rates = RequestRates(5, clock)
-    assert [rates.ask("a") for _ in range(10)] == [0.0] * 10
-    assert rates.ask("a") == pytest.approx(0.2)
-    assert rates.ask("b") == 0.0
+    assert [rates.delay("a") for _ in range(10)] == [0.0] * 10
+    assert rates.delay("a") == pytest.approx(0.2)
+    assert rates.delay("b") == 0.0
     clock.now += 0.21
-    assert rates.ask("a") == 0.0
-    assert rates.ask("a") > 0.0
+    assert rates.delay("a") == 0.0
+    assert rates.delay("a") > 0.0
     clock.now += 100
-    assert [rates.ask("a") for _ in range(10)] == [0.0] * 10
+    assert [rates.delay("a") for _ in range(10)] == [0.0] * 10
 
 
 @given(rate=st.floats(0.01, 1e4), pauses=st.lists(st.floats(0, 3), max_size=60))
@@ -36,11 +36,11 @@ def test_never_more_than_burst_and_rate_and_waiting_helps(rate: float, pauses: l
     admitted = 0
     for pause in pauses:
         clock.now += pause
-        wait = rates.ask("a")
+        wait = rates.delay("a")
         admitted += wait == 0
         if wait:
             clock.now += wait + 1e-6
-            assert rates.ask("a") == 0.0
+            assert rates.delay("a") == 0.0
             admitted += 1
         assert admitted <= max(1.0, (BURST_SECONDS + clock.now - 1000.0) * rate) + 1
 
@@ -48,13 +48,13 @@ def test_never_more_than_burst_and_rate_and_waiting_helps(rate: float, pauses: l
 def test_memory_is_bounded() -> None:
     rates = RequestRates(1, Clock(), most=3)
     for name in "abcd":
-        assert rates.ask(name) == rates.ask(name) == 0.0
-    assert rates.ask("d") > 0.0
-    assert rates.ask("a") == 0.0
+        assert rates.delay(name) == rates.delay(name) == 0.0
+    assert rates.delay("d") > 0.0
+    assert rates.delay("a") == 0.0
 
 
 @pytest.mark.parametrize(
-    ("address", "whom"),
+    ("address", "key"),
     [
         ("10.0.0.7", "10.0.0.7"),
         ("::ffff:10.0.0.7", "10.0.0.7"),
@@ -64,5 +64,5 @@ def test_memory_is_bounded() -> None:
         ("", ""),
     ],
 )
-def test_whom_an_address_stands_for(address: str, whom: str) -> None:
-    assert neighbourhood(address) == whom
+def test_the_key_of_an_address(address: str, key: str) -> None:
+    assert neighbourhood(address) == key
