@@ -61,7 +61,7 @@ class RangeRequests:
             # Returns the connection to the pool after a complete body, closes it otherwise.
             response.release()
 
-    async def greet(self, mirror: Mirror) -> None:
+    async def measure_latency(self, mirror: Mirror) -> None:
         """Measure the latency of `mirror` by a small request on a new connection, without its token.
 
         Raises Failed if there is no response, or a server error.

@@ -22,9 +22,6 @@ _PARTS = 4
 _READ_SECONDS = 5.0
 """Limit for the sample of a slow mirror."""
 
-_WEIGHT = 0.2
-"""Seconds of transfer that a probe's rate weighs as."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeReading:
@@ -63,7 +60,7 @@ class MirrorGauges:
         rates: dict[str, float] = {}
         async with new_session(self._settings) as session:
             requests = RangeRequests(session, self._clock)
-            await asyncio.gather(*(_greet(requests, mirror, errors) for mirror in fresh))
+            await asyncio.gather(*(_measure_latency(requests, mirror, errors) for mirror in fresh))
             for mirror in fresh if sample else ():
                 if sample and mirror.name not in errors:
                     await _read(requests, mirror, sample, errors, rates)
@@ -87,7 +84,7 @@ class MirrorGauges:
             if first_byte is not None:
                 old.responded(connect, first_byte, now)
             if old.name in rates:
-                old.sampled(rates[old.name], _WEIGHT, now)
+                old.probed(rates[old.name], now)
             if old.name in errors:
                 old.refused(errors[old.name])
         try:
@@ -98,9 +95,9 @@ class MirrorGauges:
             ) from None
 
 
-async def _greet(requests: RangeRequests, mirror: Mirror, errors: dict[str, str]) -> None:
+async def _measure_latency(requests: RangeRequests, mirror: Mirror, errors: dict[str, str]) -> None:
     try:
-        await requests.greet(mirror)
+        await requests.measure_latency(mirror)
     except Failed as failure:
         errors[mirror.name] = failure.reason
 

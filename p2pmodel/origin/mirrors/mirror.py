@@ -210,12 +210,8 @@ class Mirror:
         self._quarantines += self._health.corruptions > before.corruptions
 
     def probed(self, rate: float, now: float) -> None:
-        """A small request on one connection came at `rate` bytes a second: a lower bound."""
+        """A small sample came at `rate` bytes a second: a lower bound."""
         self._quality = self._quality.probed(rate, now)
-
-    def sampled(self, rate: float, seconds: float, now: float) -> None:
-        """A measurement elsewhere found `rate` bytes a second; it weighs as `seconds` of transfer."""
-        self._quality = self._quality.delivered(rate, seconds, now)
 
     def compared(self, best: float | None, now: float) -> None:
         """The best mirror has a rate of `best`; only a rate measured on transfers is compared with it."""

@@ -4,6 +4,7 @@ import pytest
 
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.origin.failures import Failed
+from p2pmodel.origin.mirrors.estimates import Quality
 from p2pmodel.origin.mirrors.health import State
 from p2pmodel.origin.mirrors.mirror import Mirror, MirrorCounters, compare, mirrors_of
 
@@ -11,6 +12,12 @@ from p2pmodel.origin.mirrors.mirror import Mirror, MirrorCounters, compare, mirr
 def mirror(name: str = "a") -> Mirror:
     [made] = mirrors_of([MirrorSettings(name=name, endpoint=f"http://{name}.example")])
     return made
+
+
+def measured(name: str, rate: float) -> Mirror:
+    one = mirror(name)
+    one.recalled(Quality().delivered(rate, 5.0, 0.0), slow=False, corruptions=0, quarantined_until=0.0, reason="")
+    return one
 
 
 def test_only_its_methods_change_its_state() -> None:
@@ -44,9 +51,7 @@ def test_a_response_ends_a_failure_and_verified_bytes_end_a_trial() -> None:
 
 
 def test_only_a_measured_rate_makes_a_mirror_slow() -> None:
-    quick, probed, slow = mirror("a"), mirror("b"), mirror("c")
-    quick.sampled(1e8, 5.0, 0.0)
+    quick, probed, slow = measured("a", 1e8), mirror("b"), measured("c", 1e6)
     probed.probed(1e6, 0.0)
-    slow.sampled(1e6, 5.0, 0.0)
     compare([quick, probed, slow], 0.0)
     assert [each.status(0.0).state for each in (quick, probed, slow)] == [State.HEALTHY, State.HEALTHY, State.SLOW]
