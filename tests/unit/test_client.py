@@ -1,4 +1,4 @@
-"""The client of the control API: the daemon's words come through as they were, its errors too."""
+"""The client of the control API: the daemon's values and errors are returned unchanged."""
 
 import asyncio
 import stat
@@ -160,7 +160,7 @@ async def test_wrong_bytes_come_back_without_their_parts(path: Path) -> None:
     assert (await answering(path, web.json_response(plain, status=500))).exit_code == 5
 
 
-async def test_the_socket_is_for_this_user_and_goes_with_the_daemon(path: Path) -> None:
+async def test_the_socket_is_for_this_user_and_is_removed_with_the_daemon(path: Path) -> None:
     async with serving_unix(web.Application(), path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600  # noqa: ASYNC240
         with pytest.raises(LocalResource, match="a daemon is running already"):

@@ -1,4 +1,4 @@
-"""The error tree: one line, stable exit codes, and the operating system's errors in its words."""
+"""The error tree: one line, stable exit codes, and messages for errors of the operating system."""
 
 import errno
 

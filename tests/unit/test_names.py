@@ -36,7 +36,7 @@ def test_modules_and_packages_are_named_by_nouns() -> None:
     assert {stem: path for stem, path in stems.items() if stem.endswith("ing") and stem not in NOUNS} == {}
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     assert [name(path) for path in MODULES if not ast.get_docstring(tree(path))] == []
 
 

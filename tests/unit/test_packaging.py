@@ -1,4 +1,4 @@
-"""What is said about the distribution in several places is the same in all, and nothing is left out of it."""
+"""The places that describe the distribution agree, and the distribution is complete."""
 
 import re
 import tomllib

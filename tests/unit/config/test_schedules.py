@@ -77,7 +77,7 @@ def test_a_window_and_its_complement_make_a_week(day: int, minute: int, start: i
 
 
 @given(st.sets(st.integers(0, 6)), st.integers(0, 1439), st.integers(1, 1440))
-def test_a_window_lasts_as_long_as_it_says(days: set[int], start: int, end: int):
+def test_a_window_covers_its_length(days: set[int], start: int, end: int):
     if start == end:
         return
     window = ScheduleWindow(frozenset(days), start, end, 1)

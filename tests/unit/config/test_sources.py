@@ -47,7 +47,7 @@ def test_file_then_environment_then_flags(tmp_path: Path):
     assert (flagged.swarm.listen, flagged.cache_dir, flagged.origin.part_size) == ("127.0.0.7:1", Path("/x"), 70000)
 
 
-def test_mirrors_are_asked_by_priority(tmp_path: Path):
+def test_mirrors_are_ordered_by_priority(tmp_path: Path):
     assert [m.name for m in load(tmp_path, MIRRORS).mirrors] == ["near", "far"]
 
 
@@ -67,7 +67,7 @@ def test_a_mirrors_own_limits_and_authority_stay_with_it(tmp_path: Path):
         ("state_dir = '/file'", {"P2PMODEL_STATE_DIR": "/env"}, "/env"),
     ],
 )
-def test_where_state_is_kept(tmp_path: Path, toml: str, env: dict[str, str], folder: str):
+def test_where_state_is_stored(tmp_path: Path, toml: str, env: dict[str, str], folder: str):
     settings = load(tmp_path, toml, **env)
     assert settings.state_dir == settings.origin.state_dir == Path(folder.format(home=tmp_path))
 

@@ -24,6 +24,6 @@ def test_at_most_so_many_and_none_that_is_left_out_is_busier(
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_what_was_exchanged_decides_where_nothing_moves(turn: int) -> None:
+def test_total_bytes_decide_among_idle_connections(turn: int) -> None:
     much, little = PeerConnection("b:1", "peer", uploaded=9), PeerConnection("a:1", "peer", downloaded=8)
     assert busiest([much, little][::turn]) == (much, little)

@@ -51,7 +51,7 @@ def test_hashing_is_bound_by_cores_or_the_disk(phase: Phase):
     assert bound(view(phase=phase), HostBounds(disk_pressure=80.0)).bound == "disk"
 
 
-def test_looking_for_it():
+def test_a_lookup_or_another_process_is_the_bound():
     assert bound(view(phase="finding", waiting_for="the other p2pmodel process")).what.endswith(
         "the other p2pmodel process"
     )

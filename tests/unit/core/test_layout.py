@@ -25,7 +25,7 @@ def bytes_by_piece(sizes: list[int], piece_length: int) -> list[list[tuple[int, 
 
 
 @given(SIZES, PIECE)
-def test_every_byte_lies_in_exactly_the_piece_of_the_definition(sizes: list[int], piece_length: int) -> None:
+def test_every_byte_is_in_exactly_the_piece_of_the_definition(sizes: list[int], piece_length: int) -> None:
     layout = layout_of(sizes, piece_length)
     found = []
     for piece in range(layout.piece_count):

@@ -63,7 +63,7 @@ def test_leaves_take_any_buffer() -> None:
     assert leaves(b"") == []
 
 
-def test_reducing_nothing_gives_the_padding_of_that_height() -> None:
+def test_reducing_no_hashes_gives_the_padding_of_that_height() -> None:
     pair = hashlib.sha256(bytes(2 * HASH)).digest()
     assert reduce((), 1) == bytes(HASH)
     assert reduce((), 2) == pair

@@ -56,7 +56,7 @@ async def test_companions_have_ended_when_the_body_has(journal: Journal) -> None
     await assert_nothing_runs()
 
 
-async def test_a_companion_that_ends_by_itself_ends_nothing_else(journal: Journal) -> None:
+async def test_a_companion_that_ends_by_itself_leaves_the_others_running(journal: Journal) -> None:
     async with companions() as start:
         start(asyncio.sleep(0))
         await asyncio.sleep(0.01)

@@ -12,18 +12,18 @@ CANDIDATES = st.lists(
 )
 
 
-def test_the_earliest_request_goes_first():
+def test_the_earliest_request_runs_first():
     waiting = [Candidate("late", 0, 2.0), Candidate("early", 0, 1.0)]
     assert to_run(waiting, 1) == {"early"}
 
 
-def test_the_urgent_goes_before_the_early():
+def test_an_urgent_request_runs_before_an_early_one():
     waiting = [Candidate("early", 0, 1.0), Candidate("urgent", 5, 9.0), Candidate("idle", -1, 0.0)]
     assert to_run(waiting, 2) == {"urgent", "early"}
 
 
 @given(CANDIDATES, st.integers(1, 5))
-def test_as_many_as_may_and_the_most_urgent(candidates, bound):
+def test_the_most_urgent_run_up_to_the_bound(candidates, bound):
     run = to_run(candidates, bound)
     assert len(run) == min(bound, len(candidates))
     waits = [c.priority for c in candidates if c.id not in run]
@@ -31,5 +31,5 @@ def test_as_many_as_may_and_the_most_urgent(candidates, bound):
 
 
 @given(CANDIDATES, st.integers(1, 5))
-def test_the_order_of_asking_about_them_does_not_matter(candidates, bound):
+def test_the_order_of_the_candidates_does_not_matter(candidates, bound):
     assert to_run(candidates, bound) == to_run(reversed(candidates), bound)

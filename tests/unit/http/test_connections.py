@@ -158,7 +158,7 @@ async def test_a_rejected_connection_gets_a_response(tmp_path: Path) -> None:
             told = await second.end()
         assert (told.status, told.headers["retry-after"]) == (503, "5")
         assert json.loads(told.body).keys() == {"code", "message", "hint"}
-        assert (await busy.ask(source="127.0.0.2")).status == 200, "another address has a place of its own"
+        assert (await busy.ask(source="127.0.0.2")).status == 200, "another address has a limit of its own"
 
 
 async def test_the_total_is_limited_too() -> None:
@@ -232,7 +232,7 @@ async def test_what_is_too_long_is_refused(oversize: bytes) -> None:
 
 
 def refused(answer: Answer, *statuses: int) -> None:
-    """With one of `statuses` and our JSON, or without a word."""
+    """The response has one of `statuses` and a JSON error, or is empty."""
     if answer.raw:
         assert answer.status in statuses, answer.raw[:200]
         assert json.loads(answer.body).keys() == {"code", "message", "hint"}

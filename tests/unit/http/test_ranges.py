@@ -60,7 +60,7 @@ def test_behind_the_end(header: str, size: int) -> None:
     assert error.value.content_range == "bytes */100"
 
 
-def test_an_empty_file_has_no_byte_to_ask_for_but_has_a_suffix() -> None:
+def test_an_empty_file_has_no_byte_range_but_has_a_suffix() -> None:
     assert parse_range("bytes=-5", 0) is None
     with pytest.raises(RangeNotSatisfiable):
         parse_range("bytes=0-", 0)
@@ -93,7 +93,7 @@ def test_a_suffix_is_the_end_of_the_file(size: int, length: int) -> None:
     size=SIZES,
 )
 @example(header="bytes=0-", size=0)
-def test_nothing_a_client_sends_leaves_the_file(header: str, size: int) -> None:
+def test_no_range_header_reaches_outside_the_file(header: str, size: int) -> None:
     try:
         found = parse_range(header, size)
     except RangeNotSatisfiable:

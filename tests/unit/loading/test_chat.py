@@ -42,7 +42,7 @@ def test_the_answer_is_what_generate_gives(loaded: LoadedModel, images: list[Pat
     assert 0 < got.first_token_seconds < got.seconds
 
 
-def test_the_answer_depends_on_image_and_prompt_and_nothing_else(loaded: LoadedModel, images: list[Path]) -> None:
+def test_the_answer_depends_on_image_and_prompt_only(loaded: LoadedModel, images: list[Path]) -> None:
     def said(prompt: str, image: Path | None) -> str:
         return answer(loaded, prompt, image, max_new_tokens=16).text
 

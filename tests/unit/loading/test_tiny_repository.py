@@ -1,4 +1,4 @@
-"""The fixture itself: if it drifts from the real repositories' layout, the other tests prove nothing."""
+"""The fixture itself: the other tests depend on it having the layout of the real repositories."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ def test_experts_lie_as_on_the_hub(moe: Path) -> None:
     assert experts[f"{layer}down_proj"] == (4, 24, 64)
 
 
-def test_padding_is_valid_unindexed_and_of_the_size_asked(tmp_path: Path) -> None:
+def test_padding_is_valid_unindexed_and_of_the_requested_size(tmp_path: Path) -> None:
     build(tmp_path, pad_mb=3)
     padding = tmp_path / "data-00001.safetensors"
     assert 0 <= padding.stat().st_size - 3 * 2**20 < 200

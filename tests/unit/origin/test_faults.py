@@ -108,7 +108,7 @@ async def test_what_passes_only_delays_even_the_only_mirror(snapshot, open_origi
         sink = await pull(origin, snapshot)
     assert hub.faults[0].hits > 0, "the fault never struck"
     assert sink.discards == 0
-    assert sum(length for _, length in sink.writes) == 1_500_000, "bytes were asked for twice"
+    assert sum(length for _, length in sink.writes) == 1_500_000, "bytes were requested twice"
 
 
 async def test_503_for_ten_seconds_is_waited_out_with_backoff(snapshot, open_origin, clock):
@@ -186,7 +186,7 @@ async def test_dropped_connections_resume_where_they_broke(snapshot, open_origin
     assert sink.writes[:3] == [(0, 100000), (100000, 100000), (200000, 100000)]
 
 
-async def test_a_mirror_that_ignores_ranges_is_asked_for_the_whole(snapshot, open_origin):
+async def test_a_mirror_that_ignores_ranges_sends_the_whole_file(snapshot, open_origin):
     async with FakeHub(snapshot, faults=["norange"]) as hub, open_origin(hub) as origin:
         await pull(origin, snapshot)
     assert [r.range for r in hub.requests if r.sent == 1_500_000][-1] == ""
@@ -217,7 +217,7 @@ async def test_every_corrupt_mirror_is_named(snapshot, open_origin):
     assert caught.value.path == WEIGHTS
 
 
-async def test_a_corrupt_mirror_is_asked_last_for_the_other_files(snapshot, open_origin):
+async def test_a_corrupt_mirror_is_last_for_the_other_files(snapshot, open_origin):
     async with (
         FakeHub(snapshot, faults=["flip@*.safetensors"]) as corrupt,
         FakeHub(snapshot) as good,

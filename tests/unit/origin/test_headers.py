@@ -56,7 +56,7 @@ def test_no_text_breaks_the_retry_after_parser(text):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1e9", "Wed, 99 Foo 2026", "inf", "nan"])
-def test_what_does_not_say_how_long(text):
+def test_an_invalid_retry_after_is_ignored(text):
     assert retry_after({"Retry-After": text}, NOW) is None
 
 

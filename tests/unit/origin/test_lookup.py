@@ -23,7 +23,7 @@ def with_token(hub, token="hf_secret"):
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/3", ""])
-async def test_a_manifest_tells_the_whole_snapshot(snapshot, open_origin, revision):
+async def test_a_manifest_describes_the_whole_snapshot(snapshot, open_origin, revision):
     ref = Reference.parse("org/model", revision=revision or snapshot.commit)
     async with FakeHub(snapshot, refs=["main", "v1.0", "refs/pr/3"]) as hub, open_origin(hub) as origin:
         assert await origin.manifest(ref) == snapshot.manifest
@@ -73,7 +73,7 @@ async def test_no_mirror_has_it(snapshot, open_origin):
             await origin.manifest(Reference.parse("org/model@typo"))
 
 
-async def test_the_most_telling_answer_is_the_error(snapshot, open_origin):
+async def test_the_most_specific_answer_is_the_error(snapshot, open_origin):
     other = snapshot_of({"x": b"x"}, repo="org/other")
     down = "http://127.0.0.1:9"
     async with (
@@ -164,7 +164,7 @@ async def test_an_answer_that_drips_is_given_up(snapshot, open_origin):
             await origin.manifest(MAIN)
 
 
-async def test_a_busy_hub_is_asked_again_as_it_asks(snapshot, open_origin, clock):
+async def test_a_busy_hub_is_retried_after_the_time_it_asks_for(snapshot, open_origin, clock):
     hub = FakeHub(snapshot, faults=["retry:5@api"], api_faults=True, now=clock.now)
     async with hub, open_origin(hub) as origin:
         assert await origin.manifest(MAIN) == snapshot.manifest
@@ -189,7 +189,7 @@ async def test_what_is_no_hub(snapshot, open_origin, body):
 
 
 @pytest.mark.parametrize("path", ["../evil", "/etc/passwd", "a//b"])
-async def test_an_unsafe_listing_is_refused_and_the_next_mirror_asked(snapshot, open_origin, path):
+async def test_an_unsafe_listing_is_refused_and_the_next_mirror_is_used(snapshot, open_origin, path):
     class Evil(FakeHub):
         async def _info(self, request):
             from aiohttp import web
@@ -219,7 +219,7 @@ async def test_offline_mode_of_the_library_is_translated(snapshot, open_origin, 
             await origin.manifest(MAIN)
 
 
-async def test_the_library_reports_nothing(snapshot, open_origin, monkeypatch, tmp_path):
+async def test_the_library_sends_no_telemetry(snapshot, open_origin, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
     monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses"), raising=False)
     monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)

@@ -81,7 +81,7 @@ async def test_a_silent_tail_is_fetched_elsewhere_and_the_first_answer_wins(snap
         began = time.monotonic()
         sink = await pull(origin, snapshot)
         assert time.monotonic() - began < 2.5
-        assert sum(length for _, length in sink.writes) == SIZE, "every byte was kept once"
+        assert sum(length for _, length in sink.writes) == SIZE, "every byte was written once"
         assert states(origin)["a"] is State.FAILING
         assert origin.wasted_bytes <= 4 * (1 << 18)
     assert "mirror a failed: stalled, another mirror was first" in notes
@@ -157,7 +157,7 @@ async def test_a_cancelled_pull_gives_every_connection_back(snapshot, open_origi
             await pull(origin, snapshot)
 
 
-async def test_connections_are_shared_among_the_files_that_want_them(open_origin):
+async def test_connections_are_shared_among_the_files_that_need_them(open_origin):
     names = [f"{n}.bin" for n in range(4)]
     snapshot = snapshot_of({name: bytes([n]) * 400_000 for n, name in enumerate(names)})
     async with (

@@ -15,7 +15,7 @@ async def read(origin, snapshot, length=300_000):
     assert data == snapshot.contents[WEIGHTS][:length]
 
 
-async def test_a_probe_tells_how_each_mirror_fares(snapshot, open_origin):
+async def test_a_probe_measures_each_mirror(snapshot, open_origin):
     async with (
         FakeHub(snapshot) as quick,
         FakeHub(snapshot, faults=["html"]) as wrong,
@@ -60,7 +60,7 @@ async def test_probes_are_few(snapshot, open_origin, clock):
         await eventually(lambda: len(second.requests) == 2, seconds=5, what="a second probe, the first being old")
 
 
-async def test_a_probe_outlives_nothing(snapshot, open_origin, clock):
+async def test_a_probe_ends_with_its_origin(snapshot, open_origin, clock):
     async with FakeHub(snapshot) as first, FakeHub(snapshot, faults=["stall"]) as second:
         origin = open_origin(first, second, read_timeout=30)
         async with origin:

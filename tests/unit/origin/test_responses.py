@@ -40,7 +40,7 @@ def test_what_is_right_passes():
     check(206, RIGHT | {"Content-Encoding": "identity"})
 
 
-def test_the_whole_file_is_asked_for_without_a_range():
+def test_the_whole_file_is_requested_without_a_range():
     assert WHOLE.header == {}
     assert PART.header == {"Range": "bytes=10-19"}
 
@@ -85,7 +85,7 @@ def test_what_may_pass(status):
     assert caught.value.wait is None
 
 
-def test_an_unsatisfied_range_tells_the_size():
+def test_an_unsatisfied_range_gives_the_size():
     with pytest.raises(Refused, match="wrong size: 5 bytes"):
         check(416, {"Content-Range": "bytes */5"})
     with pytest.raises(Failed, match="416"):
@@ -117,7 +117,7 @@ def test_what_will_not_change(status, code, error):
     assert caught.value.error is error
 
 
-def test_a_token_that_is_not_accepted_is_said_to_be_so():
+def test_a_rejected_token_is_named_in_the_error():
     with pytest.raises(Refused, match="its token is not accepted"):
         check(401, {}, has_token=True)
     with pytest.raises(Refused, match="it requires a token"):

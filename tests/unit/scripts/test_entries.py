@@ -47,7 +47,7 @@ def test_help_needs_no_environment(entry: str, clone: Path) -> None:
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="needs the system's Python")
-def test_a_benchmark_with_wrong_options_says_so(clone: Path) -> None:
+def test_a_benchmark_with_wrong_options_reports_them(clone: Path) -> None:
     command = [PYTHON, "-B", "-m", "scripts.bench", "simulate", "--zones", "0"]
     done = subprocess.run(command, env=PLAIN, cwd=clone, check=False, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2

@@ -76,7 +76,7 @@ def test_a_dead_seeder_is_replaced_by_the_mirror() -> None:
     assert 0.2 < found["mirror_sent"] < 1
 
 
-def test_nothing_crosses_where_there_is_one_zone() -> None:
+def test_one_zone_has_no_traffic_between_zones() -> None:
     assert SimulatedRun(SMALL).run()["crossed"] == 0
     assert SimulatedRun(replace(SMALL, zones=2)).run()["crossed"] > 0.4
 

@@ -128,7 +128,7 @@ def test_snapshots_that_the_hub_wrote_are_read(cache: HubCache) -> None:
     assert not any(repo.is_verified(f) for f in manifest.files)
 
 
-def test_what_is_verified_is_known_to_the_next_run_until_it_changes(cache: HubCache) -> None:
+def test_a_verified_blob_stays_verified_in_the_next_run_until_it_changes(cache: HubCache) -> None:
     snapshot = snapshot_of(CONTENTS)
     file = snapshot.file("model-00001.safetensors")
     repo = cache.repo(REPO)

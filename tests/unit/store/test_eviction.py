@@ -1,4 +1,4 @@
-"""What goes when a cache is to be smaller, in which order, and what a reader finds meanwhile."""
+"""Which files are evicted when a cache must shrink, in which order, and what a reader finds meanwhile."""
 
 import os
 import random
@@ -41,7 +41,7 @@ def make(
 
 
 def held(repo: RepoCache) -> set[str]:
-    """Every file that some snapshot shows; each must be there."""
+    """Every file that a snapshot contains; each must be present."""
     found = set()
     for commit in repo.commits():
         for path in repo.snapshot(commit).rglob("*"):
@@ -52,13 +52,13 @@ def held(repo: RepoCache) -> set[str]:
     return found
 
 
-def test_nothing_goes_while_there_is_room(cache: HubCache) -> None:
+def test_no_file_is_evicted_within_the_budget(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     assert make(cache, 200) == 0
     assert held(cache.repo(OLD.manifest.repo)) == {"same.bin", "gone.bin"}
 
 
-def test_the_oldest_goes_and_its_ref_and_snapshot_with_its_last_file(cache: HubCache) -> None:
+def test_the_oldest_file_is_evicted_and_ref_and_snapshot_with_the_last_file(cache: HubCache) -> None:
     pulled(cache, OLD, at=1, refs=("v1",))
     pulled(cache, NEW, at=2)
     repo = cache.repo(OLD.manifest.repo)
@@ -75,7 +75,7 @@ def test_the_oldest_goes_and_its_ref_and_snapshot_with_its_last_file(cache: HubC
     assert cache.repos() == []
 
 
-def test_being_served_again_keeps_it(cache: HubCache) -> None:
+def test_a_file_that_is_served_again_stays(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     repo = cache.repo(OLD.manifest.repo)
     repo.served.renew(OLD.file("gone.bin"))
@@ -83,7 +83,7 @@ def test_being_served_again_keeps_it(cache: HubCache) -> None:
     assert held(repo) == {"gone.bin"}
 
 
-def test_what_no_mirror_pulled_stays_and_counts(cache: HubCache) -> None:
+def test_files_not_pulled_by_a_mirror_stay_and_count(cache: HubCache) -> None:
     publish(cache, OLD)
     cache.repo(OLD.manifest.repo).served.renew(OLD.file("gone.bin"))
     with pytest.raises(NoSpace, match="200 bytes must stay"):
@@ -91,7 +91,7 @@ def test_what_no_mirror_pulled_stays_and_counts(cache: HubCache) -> None:
     assert held(cache.repo(OLD.manifest.repo)) == {"same.bin", "gone.bin"}
 
 
-def test_what_is_in_use_stays_and_nothing_goes_for_nothing(cache: HubCache) -> None:
+def test_files_in_use_stay_and_a_failed_eviction_removes_no_file(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     repo = cache.repo(OLD.manifest.repo)
     used = {(repo.repo, OLD.file("gone.bin").etag)}
@@ -102,7 +102,7 @@ def test_what_is_in_use_stays_and_nothing_goes_for_nothing(cache: HubCache) -> N
     assert held(repo) == {"gone.bin"}
 
 
-def test_what_arrives_counts_whole(cache: HubCache) -> None:
+def test_a_growing_file_counts_with_its_full_size(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     repo = cache.repo(OLD.manifest.repo)
     growing = NEW.file("new.bin")
@@ -113,7 +113,7 @@ def test_what_arrives_counts_whole(cache: HubCache) -> None:
     assert path.exists()
 
 
-def test_a_pull_that_was_given_up_goes_in_its_turn(cache: HubCache) -> None:
+def test_an_abandoned_pull_is_evicted_in_its_turn(cache: HubCache) -> None:
     pulled(cache, OLD, at=10**10)
     repo = cache.repo(OLD.manifest.repo)
     path = repo.partial_path(NEW.file("new.bin"))

@@ -134,7 +134,7 @@ async def test_content_is_marked_corrupt_before_a_reader_ends(rig: Rig, monkeypa
             await reader.ready(0)
 
 
-async def test_a_failure_ends_all_who_wait_and_those_who_open(rig: Rig) -> None:
+async def test_a_failure_ends_waiting_and_opening_readers(rig: Rig) -> None:
     opening = await waiting(rig.growing.open())
     rig.growing.fail(NotYet("later"))
     with pytest.raises(NotYet):
@@ -145,9 +145,9 @@ async def test_a_failure_ends_all_who_wait_and_those_who_open(rig: Rig) -> None:
         rig.growing.fail(NotYet("later"))
         with pytest.raises(NotYet):
             await reading
-        assert await reader.ready(0) == 5, "what is there can still be read"
+        assert await reader.ready(0) == 5, "the present bytes can still be read"
         with await rig.growing.open() as later:
-            assert await later.ready(0) == 5, "a failure of before is not the failure of a later reader"
+            assert await later.ready(0) == 5, "an earlier failure does not fail a later reader"
 
 
 async def test_a_later_writer_to_the_same_path_is_followed(rig: Rig) -> None:
@@ -159,7 +159,7 @@ async def test_a_later_writer_to_the_same_path_is_followed(rig: Rig) -> None:
         assert reader.available(0) == 3
 
 
-async def test_what_was_verified_before_says_nothing_of_a_later_writer(rig: Rig) -> None:
+async def test_an_earlier_verification_does_not_apply_to_a_later_writer(rig: Rig) -> None:
     with rig.written() as writer, await rig.growing.open() as before:
         writer.verified()
     with rig.written(), await rig.growing.open() as reader:
@@ -237,7 +237,7 @@ async def test_the_sink_reports_what_happens_to_the_partial_file(rig: Rig) -> No
 
 
 class _Follower:
-    """A reader, the bytes it looks at in the model, and what the model says of it."""
+    """A reader, the bytes it reads in the model, and the state of the model."""
 
     def __init__(self, reader: GrowingFileReader, content: "_ModelContent") -> None:
         self.reader = reader
@@ -331,7 +331,7 @@ class GrowingFileMachine(RuleBasedStateMachine):
         opening = self.loop.create_task(self.growing.open())
         self.run(asyncio.sleep(0.01))
         if self.writer is None:
-            assert not opening.done(), "there is nothing to open"
+            assert not opening.done(), "no file exists yet"
             self.growing.fail(NotYet("stopped"))
             self._end("failed")
             with pytest.raises(NotYet):
@@ -374,7 +374,7 @@ class GrowingFileMachine(RuleBasedStateMachine):
             with pytest.raises(NotYet if follower.outcome == "failed" else Unavailable):
                 self.run(reading)  # type: ignore[arg-type]
         else:
-            assert not reading.done(), "nothing is readable, and nothing has ended"
+            assert not reading.done(), "no byte is readable, and the growth has not ended"
             self.growing.fail(NotYet("stopped"))
             self._end("failed")
             with pytest.raises(NotYet):

@@ -79,7 +79,7 @@ def test_a_lock_that_huggingface_hub_holds_is_not_to_be_had(tmp_path: Path) -> N
     locks.release(REPO, FILE)
 
 
-def test_everybody_of_the_group_may_wait_for_it(tmp_path: Path) -> None:
+def test_all_users_of_the_group_may_wait_for_a_lock(tmp_path: Path) -> None:
     locks, before = BlobLocks(tmp_path), os.umask(0o077)
     try:
         locks.acquire(REPO, FILE, 0)
@@ -90,7 +90,7 @@ def test_everybody_of_the_group_may_wait_for_it(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o664
 
 
-def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_that_was_removed_meanwhile_gives_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
     locks = BlobLocks(tmp_path)
     with monkeypatch.context() as patched:

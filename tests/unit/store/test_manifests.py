@@ -32,7 +32,7 @@ def tree(repo: RepoCache, commit: str) -> Path:
     return repo.folder / "trees" / f"{commit}.json"
 
 
-def test_our_record_alone_knows_what_is_private(repo: RepoCache) -> None:
+def test_only_our_record_contains_the_private_flag(repo: RepoCache) -> None:
     public = publish(repo.cache)
     private = Manifest(REPO, public.commit, public.files, private=True)
     record(repo, public.commit).write_text(json.dumps(private.to_dict()))
@@ -69,7 +69,7 @@ def test_a_record_of_another_snapshot_is_not_taken_for_this_one(repo: RepoCache)
     assert repo.manifest(manifest.commit) == manifest
 
 
-def test_without_any_record_the_links_tell(repo: RepoCache) -> None:
+def test_without_a_record_the_links_give_the_manifest(repo: RepoCache) -> None:
     manifest = write_snapshot(repo.cache.root, "org/model", CONTENTS, tree=False)
     assert repo.manifest(manifest.commit) == manifest
     weights = next(f for f in manifest.files if f.is_lfs)
@@ -77,7 +77,7 @@ def test_without_any_record_the_links_tell(repo: RepoCache) -> None:
     assert repo.manifest(manifest.commit) == manifest
 
 
-def test_links_to_anything_but_blobs_are_passed_over(repo: RepoCache) -> None:
+def test_links_to_anything_but_blobs_are_ignored(repo: RepoCache) -> None:
     manifest = write_snapshot(repo.cache.root, "org/model", CONTENTS, tree=False)
     snapshot = repo.snapshot(manifest.commit)
     (snapshot / "notes.txt").write_text("put here by the user")
@@ -89,13 +89,13 @@ def test_links_to_anything_but_blobs_are_passed_over(repo: RepoCache) -> None:
     assert repo.manifest(manifest.commit) == manifest
 
 
-def test_a_dangling_link_means_that_nothing_is_known(repo: RepoCache) -> None:
+def test_a_dangling_link_gives_no_manifest(repo: RepoCache) -> None:
     manifest = write_snapshot(repo.cache.root, "org/model", CONTENTS, tree=False)
     repo.blob_path(manifest.files[0]).unlink()
     assert repo.manifest(manifest.commit) is None
 
 
-def test_an_empty_snapshot_tells_nothing(repo: RepoCache) -> None:
+def test_an_empty_snapshot_gives_no_manifest(repo: RepoCache) -> None:
     repo.snapshot("1" * 40).mkdir(parents=True)
     assert repo.manifest("1" * 40) is None
 

@@ -43,7 +43,7 @@ def hub_lock(repo: RepoCache, file: ManifestFile) -> FileLock:
     return FileLock(path, thread_local=False)
 
 
-def test_a_blob_gets_its_name_and_is_known_to_be_right(repo: RepoCache, snapshot: HubSnapshot) -> None:
+def test_a_blob_gets_its_name_and_is_recorded_as_verified(repo: RepoCache, snapshot: HubSnapshot) -> None:
     file, path = staged(repo, snapshot)
     inode = path.stat().st_ino
     blob = publish_blob(repo, file, path)
@@ -78,7 +78,7 @@ def test_a_blob_of_the_wrong_size_is_not_published(repo: RepoCache, snapshot: Hu
     assert path.exists()
 
 
-def test_a_blob_known_to_be_right_stays(repo: RepoCache, snapshot: HubSnapshot) -> None:
+def test_a_verified_blob_stays(repo: RepoCache, snapshot: HubSnapshot) -> None:
     file, path = staged(repo, snapshot)
     inode = publish_blob(repo, file, path).stat().st_ino
     _, path = staged(repo, snapshot)
@@ -87,7 +87,7 @@ def test_a_blob_known_to_be_right_stays(repo: RepoCache, snapshot: HubSnapshot) 
 
 
 @pytest.mark.parametrize("there", [b"short", b"\0" * len(CONTENTS[WEIGHTS])])
-def test_a_blob_that_nobody_has_checked_is_replaced(repo: RepoCache, snapshot: HubSnapshot, there: bytes) -> None:
+def test_an_unverified_blob_is_replaced(repo: RepoCache, snapshot: HubSnapshot, there: bytes) -> None:
     file, path = staged(repo, snapshot)
     make_blobs_folder(repo)
     repo.blob_path(file).write_bytes(there)
@@ -192,7 +192,7 @@ def test_a_snapshot_is_links_into_the_blobs(repo: RepoCache, snapshot: HubSnapsh
     assert list(repo.tmp.iterdir()) == []
 
 
-def test_publishing_again_changes_nothing(repo: RepoCache, snapshot: HubSnapshot) -> None:
+def test_publishing_again_changes_no_file(repo: RepoCache, snapshot: HubSnapshot) -> None:
     def state() -> dict[str, int]:
         skipped = {".p2pmodel"}
         entries = [p for p in repo.folder.rglob("*") if not skipped & set(p.parts)]
@@ -214,7 +214,7 @@ def test_a_ref_moves_to_the_new_commit(repo: RepoCache) -> None:
     assert (repo.folder / "refs" / "main").read_bytes() == second.commit.encode()
 
 
-def test_a_part_of_a_snapshot_shows_that_part_and_lists_all(repo: RepoCache, snapshot: HubSnapshot) -> None:
+def test_a_part_of_a_snapshot_publishes_that_part_and_lists_all(repo: RepoCache, snapshot: HubSnapshot) -> None:
     manifest = publish(repo.cache, snapshot, paths=["config.json"])
     root = repo.snapshot(manifest.commit)
     assert [p.name for p in root.rglob("*")] == ["config.json"]
@@ -234,7 +234,7 @@ def test_what_is_in_the_way_of_a_link_is_replaced(repo: RepoCache, snapshot: Hub
     assert (root / WEIGHTS).read_bytes() == CONTENTS[WEIGHTS]
 
 
-def test_nothing_is_shown_while_a_blob_is_absent(repo: RepoCache, snapshot: HubSnapshot) -> None:
+def test_no_snapshot_is_published_while_a_blob_is_absent(repo: RepoCache, snapshot: HubSnapshot) -> None:
     manifest = snapshot.manifest
     with pytest.raises(IntegrityError, match=r"the blob of config.json is not in"):
         publish_snapshot(repo, manifest, [snapshot.file("config.json")], ["main"])
@@ -291,7 +291,7 @@ def parts_seen(repo: RepoCache, sizes: dict[str, int]) -> Iterator[str]:
             yield f"{name} ahead of its snapshot"
 
 
-def test_a_watcher_never_sees_a_part(repo: RepoCache) -> None:
+def test_a_watcher_never_finds_a_part(repo: RepoCache) -> None:
     versions = [snapshot_of({"a.bin": bytes([i]) * 300_000, "b/c.json": b"%d" % i}) for i in range(6)]
     sizes = {f.etag: f.size for version in versions for f in version.manifest.files}
     trouble: list[str] = []

@@ -1,4 +1,4 @@
-"""Removing a snapshot: nothing of it stays, and nothing of another goes."""
+"""Removing a snapshot deletes all of its files and no file of another."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_what_another_snapshot_needs_stays(cache: HubCache):
     assert repo.manifest(OLD.commit) is None
 
 
-def test_what_one_on_its_way_needs_stays(cache: HubCache):
+def test_a_blob_that_a_transfer_needs_stays(cache: HubCache):
     publish(cache, OLD)
     repo, needed = cache.repo(OLD.manifest.repo), OLD.file("model-00001.safetensors")
     remove_snapshot(repo, OLD.commit, {needed.etag})
@@ -55,14 +55,14 @@ def test_what_one_on_its_way_needs_stays(cache: HubCache):
     assert repo.commits() == []
 
 
-def test_what_was_staged_goes_too(cache: HubCache):
+def test_staged_files_are_removed_too(cache: HubCache):
     repo, file = cache.repo(OLD.manifest.repo), OLD.manifest.files[0]
     stage(repo, OLD.manifest, file, b"part")
     assert remove_snapshot(repo, OLD.commit) == 0
     assert not repo.folder.exists()
 
 
-def test_what_others_are_staging_stays(cache: HubCache):
+def test_staged_files_of_other_snapshots_stay(cache: HubCache):
     publish(cache, OLD)
     repo = cache.repo(OLD.manifest.repo)
     staged = stage(repo, NEW.manifest, NEW.manifest.files[0], b"part")
@@ -70,7 +70,7 @@ def test_what_others_are_staging_stays(cache: HubCache):
     assert staged.read_bytes() == b"part"
 
 
-def test_the_shared_store_is_not_ours(cache: HubCache):
+def test_the_shared_store_is_not_touched(cache: HubCache):
     publish(cache, OLD)
     repo = cache.repo(OLD.manifest.repo)
     payload = move_to_shared_store(repo, OLD.file("model-00001.safetensors"))
@@ -78,12 +78,12 @@ def test_the_shared_store_is_not_ours(cache: HubCache):
     assert payload.read_bytes() == CONTENTS["model-00001.safetensors"]
 
 
-def test_what_is_not_there_is_said(cache: HubCache):
+def test_a_missing_snapshot_is_an_error(cache: HubCache):
     with pytest.raises(NotFound, match="is not in this cache"):
         remove_snapshot(cache.repo(RepoId("org/none")), "ab" * 20)
 
 
-def test_the_list_says_what_is_missing(cache: HubCache):
+def test_the_list_contains_the_missing_files(cache: HubCache):
     assert list(snapshots(cache)) == []
     publish(cache, OLD, refs=("main", "v1"))
     publish(cache, NEW, paths=["new.bin"], refs=())
@@ -94,7 +94,7 @@ def test_the_list_says_what_is_missing(cache: HubCache):
     assert [file.path for file in found[NEW.commit].missing] == ["config.json"]
 
 
-def test_visible_is_what_can_be_opened(cache: HubCache):
+def test_a_snapshot_is_visible_if_its_files_can_be_opened(cache: HubCache):
     publish(cache, OLD)
     repo = cache.repo(OLD.manifest.repo)
     assert is_visible(repo, OLD.commit, OLD.manifest.files)

@@ -26,7 +26,7 @@ def paths(files: object) -> list[str]:
     return [f.path for f in files]  # type: ignore[attr-defined]
 
 
-def test_a_sound_snapshot_is_whole_and_then_known_to_be(repo: RepoCache) -> None:
+def test_a_sound_snapshot_is_whole_and_recorded_as_verified(repo: RepoCache) -> None:
     manifest = write_snapshot(repo.cache.root, "org/model", CONTENTS)
     seen: list[int] = []
     report = verify(repo, manifest, progress=seen.append)

@@ -79,6 +79,6 @@ def test_many_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("data", [b"le", b"i1e", b"1:a"])
-def test_decode_dict_wants_a_dictionary(data: bytes) -> None:
+def test_decode_dict_requires_a_dictionary(data: bytes) -> None:
     with pytest.raises(BencodeError, match="not a dictionary"):
         bencode.decode_dict(data)

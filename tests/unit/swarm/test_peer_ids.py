@@ -3,7 +3,7 @@
 from p2pmodel.swarm.peer_ids import is_ours, new_peer_id
 
 
-def test_an_id_is_new_each_time_printable_and_known_as_ours() -> None:
+def test_an_id_is_unique_printable_and_recognised_as_ours() -> None:
     first, second = new_peer_id(), new_peer_id()
     assert first != second
     for each in (first, second):

@@ -96,8 +96,10 @@ def test_the_info_dictionary_is_libtorrents_own_plus_the_manifest(
 
 
 def filled_up(contents: Contents, piece_length: int) -> Contents:
-    """`contents` with the last non-empty file ending a piece. libtorrent puts a pad file even after the last file;
-    we do not (neither do the BEPs ask for it), and it reads both."""
+    """`contents` with the last non-empty file padded to the end of a piece.
+
+    libtorrent adds a pad file even after the last file; we do not (the BEPs do not require it), and it reads both.
+    """
     last = next(f.path for f in reversed(manifest_of(contents).files) if f.size)
     return {**contents, last: contents[last] + bytes(-len(contents[last]) % piece_length)}
 

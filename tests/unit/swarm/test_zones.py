@@ -33,7 +33,7 @@ def test_only_other_zones_count_and_only_once() -> None:
     assert crossed.total == 9
 
 
-def test_programs_that_say_no_zone_are_of_another() -> None:
+def test_programs_without_a_zone_count_as_another_zone() -> None:
     crossed = ZoneTraffic("a")
     crossed.update([sender(A, "", 7)])
     assert crossed.total == 7

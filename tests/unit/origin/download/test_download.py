@@ -63,7 +63,7 @@ async def test_on_a_slow_link_bytes_reach_the_sink_before_a_chunk_is_full(snapsh
     assert len(sizes) >= 4
 
 
-async def test_only_what_is_missing_is_asked_for(snapshot, open_origin):
+async def test_only_missing_ranges_are_requested(snapshot, open_origin):
     sink = MemorySink(snapshot.file(WEIGHTS))
     sink.put(0, snapshot.contents[WEIGHTS][:1_000_000])
     sink.put(1_200_000, snapshot.contents[WEIGHTS][1_200_000:])
@@ -72,7 +72,7 @@ async def test_only_what_is_missing_is_asked_for(snapshot, open_origin):
     assert [r.range for r in hub.requests] == ["bytes=1000000-1199999"]
 
 
-async def test_what_an_earlier_run_left_may_be_wrong_without_blaming_anyone(snapshot, open_origin, notes):
+async def test_wrong_bytes_of_an_earlier_run_blame_no_mirror(snapshot, open_origin, notes):
     sink = MemorySink(snapshot.file(WEIGHTS))
     sink.put(0, bytes(1_000_000))
     async with FakeHub(snapshot) as hub, open_origin(hub) as origin:
@@ -115,7 +115,7 @@ async def test_no_mirrors_at_all(snapshot, open_origin):
             await pull(origin, snapshot)
 
 
-async def test_paths_are_quoted_and_prefixes_kept(open_origin):
+async def test_paths_are_quoted_and_prefixes_preserved(open_origin):
     from tests.support.hub_snapshot import snapshot_of
 
     odd = snapshot_of({"a b/ü%20#?+.bin": b"odd"}, repo="single")
@@ -139,7 +139,7 @@ async def test_mirrors_of_one_name_are_distinguished(snapshot, open_origin):
             assert list(origin.bytes_by_mirror) == ["hub", "hub (2)"]
 
 
-async def test_the_token_goes_to_its_mirror_and_nowhere_else(snapshot, open_origin):
+async def test_the_token_goes_to_its_mirror_only(snapshot, open_origin):
     async with FakeHub(snapshot) as storage:
         hub = FakeHub(snapshot, token="hf_secret", faults=["redirect"], redirect_to=storage.url)
         async with hub, FakeHub(snapshot) as other:
@@ -200,7 +200,7 @@ def test_redirects_to_nowhere(location):
         ("http://cdn/a b#fragment", "http://cdn/a%20b"),
     ],
 )
-def test_presigned_addresses_are_kept_to_the_letter(location, target):
+def test_presigned_addresses_are_not_changed(location, target):
     from yarl import URL
 
     assert str(target_of(URL("http://hub/a/b"), location)) == target
@@ -217,7 +217,7 @@ async def test_a_proxy_from_the_environment_is_used(snapshot, open_origin, monke
         await pull(origin, snapshot, "config.json")
 
 
-async def test_a_stall_is_found_out_once_and_not_by_everyone_in_turn(snapshot, open_origin):
+async def test_a_stall_is_detected_once_for_all_files(snapshot, open_origin):
     async with (
         FakeHub(snapshot, faults=["stall"]) as dead,
         FakeHub(snapshot) as alive,

@@ -1,4 +1,4 @@
-"""Assignment of a file's bytes: none is lost, none is written twice, and aid goes where it saves time."""
+"""Assignment of a file's bytes: none is lost or written twice, and a second mirror helps where it saves time."""
 
 from itertools import pairwise
 
@@ -42,7 +42,7 @@ def test_a_slow_tail_is_split_so_that_both_end_together():
     assert helper.segment.end == 40 * MIB
 
 
-def test_a_helper_nothing_is_known_of_gets_half():
+def test_a_helper_of_unknown_rate_gets_half():
     board = SegmentBoard([(0, 12 * MIB)])
     run = board.take("a", 12 * MIB, 0.0)
     board.received(run, 0, 1, 0.0)
@@ -88,7 +88,7 @@ def test_requests_last_some_seconds_and_get_smaller_towards_the_end():
     far = 1 << 40
     assert request_size(None, None, 16 * MIB, far, 8) == 4 * MIB
     assert request_size(2 * MIB, 0.01, 16 * MIB, far, 8) == 8 * MIB
-    assert request_size(2 * MIB, 0.3, 16 * MIB, far, 8) == 12 * MIB, "a far mirror is asked for more at once"
+    assert request_size(2 * MIB, 0.3, 16 * MIB, far, 8) == 12 * MIB, "a request to a far mirror is larger"
     assert request_size(1e9, None, 16 * MIB, far, 8) == 16 * MIB
     assert request_size(1e9, None, 16 * MIB, 32 * MIB, 8) == 2 * MIB
     assert request_size(10.0, None, 16 * MIB, far, 8) == SMALLEST
@@ -124,7 +124,7 @@ class Transfer:
 
 
 @given(st.data())
-def test_whatever_happens_every_byte_is_kept_once(data):
+def test_every_byte_is_written_once_under_all_events(data):
     transfer = Transfer(data.draw(st.integers(1, 64)) * MIB // 4)
     board = transfer.board
     for _ in range(data.draw(st.integers(0, 60))):

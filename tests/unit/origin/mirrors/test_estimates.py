@@ -7,11 +7,11 @@ from p2pmodel.origin.mirrors.estimates import Estimate, Meter, Quality
 HOUR = 3600.0
 
 
-def test_nothing_is_known_of_what_was_never_seen():
+def test_an_estimate_without_samples_is_unknown():
     assert Estimate().known(0.0) is None
 
 
-def test_a_mean_weighs_its_samples_and_forgets_beyond_its_memory():
+def test_a_mean_weighs_its_samples_and_drops_those_beyond_its_memory():
     estimate = Estimate()
     for value in (10.0, 10.0, 40.0):
         estimate = estimate.with_sample(value, 1.0, 0.0, memory=8.0)
@@ -29,7 +29,7 @@ def test_old_samples_count_less_and_are_forgotten_in_the_end():
     assert old.known(10 * HOUR) is None
 
 
-def test_a_clock_set_back_makes_nothing_weigh_more():
+def test_a_clock_set_back_does_not_raise_the_weight_of_a_sample():
     assert Estimate().with_sample(1.0, 1.0, 1e6, memory=8.0).with_sample(3.0, 1.0, 0.0, memory=8.0).value == 2.0
 
 

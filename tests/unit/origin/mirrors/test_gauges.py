@@ -26,7 +26,7 @@ async def test_latency_alone(snapshot, tmp_path):
     assert (second.connect, second.first_byte, second.error) == (None, None, "connection refused")
 
 
-async def test_a_read_tells_the_rate(snapshot, tmp_path):
+async def test_a_read_measures_the_rate(snapshot, tmp_path):
     async with FakeHub(snapshot, rate=3_000_000) as hub:
         (reading,) = await gauges(tmp_path, hub.url).read(sample(snapshot))
     assert reading.error == ""
@@ -40,7 +40,7 @@ async def test_every_probe_makes_a_connection_of_its_own(snapshot, tmp_path):
             assert reading.connect is not None
 
 
-async def test_what_is_found_is_remembered_and_shown_in_the_order_asked(snapshot, tmp_path):
+async def test_readings_are_stored_and_listed_in_the_order_of_the_mirrors(snapshot, tmp_path):
     async with FakeHub(snapshot) as hub:
         both = gauges(tmp_path, hub.url, "http://127.0.0.1:9")
         assert [k.rate for k in await both.known()] == [None, None]

@@ -29,7 +29,7 @@ def test_a_quarantined_mirror_comes_last_until_its_quarantine_ends():
     a = A.corrupted(0.0)
     assert choose([a, B], 599.0) == Choice("b", 0.0)
     assert choose([a, failed(B, 3)[0]], 1.0).name == "b", "even one that is failing"
-    assert choose([a], 0.0) == Choice("a", 0.0), "alone, it is asked: what it sends is checked"
+    assert choose([a], 0.0) == Choice("a", 0.0), "the only mirror is used: its bytes are verified"
     assert choose([a, B], 601.0) == Choice("a", 0.0)
 
 
@@ -43,7 +43,7 @@ def test_a_failure_is_retried_on_the_same_mirror_after_a_backoff():
 def test_the_third_failed_round_gives_the_turn_to_the_next():
     a, now = failed(A, 3)
     assert choose([a, B], now) == Choice("b", 0.0)
-    assert choose([a], now) == Choice("a", 1.0), "alone, it is still asked"
+    assert choose([a], now) == Choice("a", 1.0), "the only mirror is still used"
     assert choose([a, B], now + 31) == Choice("a", 0.0), "its place comes back after a rest"
 
 
@@ -119,7 +119,7 @@ def test_after_a_rest_it_is_on_trial_and_one_failure_is_enough():
 
 def test_after_a_quarantine_only_right_bytes_end_the_trial():
     a = A.corrupted(0.0)
-    assert a.verified(1.0) == a, "bytes that were under way when it was caught prove nothing"
+    assert a.verified(1.0) == a, "bytes in flight at its quarantine do not count as verified"
     assert a.state(601.0) is State.TRIAL
     assert a.succeeded().state(601.0) is State.TRIAL
     assert a.verified(601.0) == A
@@ -178,7 +178,7 @@ def test_fallback_demoted_and_quarantined_mirrors_never_join():
     fallback = Health("f", -1, fallback=True)
     rested, now = failed(B, 3)
     assert names(A, fallback, rested, C.corrupted(now), now=now, a=1.0, f=1.0, b=1.0, c=1.0) == ("a",)
-    assert names(failed(A, 3)[0], fallback, now=now) == ("f",), "a fallback is asked when the others are down"
+    assert names(failed(A, 3)[0], fallback, now=now) == ("f",), "a fallback is used when the others are down"
     assert names(fallback, A.corrupted(now), now=now) == ("f",)
     assert names(A.corrupted(now), now=now) == ("a",)
     assert names() == ()

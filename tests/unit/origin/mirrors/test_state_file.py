@@ -19,7 +19,7 @@ def known(tmp_path, clock):
     return mirror
 
 
-def test_what_is_known_survives_and_ages(tmp_path):
+def test_saved_estimates_are_loaded_and_age(tmp_path):
     clock, later = VirtualClock(), VirtualClock()
     (mirror,) = mirrors("a")
     mirror.recalled(
@@ -41,7 +41,7 @@ def test_what_is_known_survives_and_ages(tmp_path):
     assert again.reason == "an HTML page instead of the file"
 
 
-def test_others_entries_are_kept(tmp_path):
+def test_entries_of_other_processes_are_preserved(tmp_path):
     remember(tmp_path, mirrors("a"), VirtualClock())
     remember(tmp_path, mirrors("b"), VirtualClock())
     assert set(json.loads((tmp_path / FILE).read_text())["mirrors"]) == {"http://a", "http://b"}
@@ -61,14 +61,14 @@ def test_others_entries_are_kept(tmp_path):
         b'{"version": 1, "mirrors": {"http://a": {"rate": [-1, 1, 1], "connect": [1], "corruptions": -3, "slow": 1}}}',
     ],
 )
-def test_nonsense_is_nothing_known(tmp_path, content):
+def test_an_invalid_file_gives_no_estimates(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     mirror = known(tmp_path, VirtualClock())
     assert mirror.quality.rate.known(1000.0) is None
     assert mirror.health == mirrors("a")[0].health
 
 
-def test_no_quarantine_outlasts_a_day_whatever_the_file_says(tmp_path):
+def test_no_quarantine_outlasts_a_day_whatever_the_file_contains(tmp_path):
     entry = {"corruptions": 1, "quarantined_until": 1e12}
     (tmp_path / FILE).write_text(json.dumps({"version": 1, "mirrors": {"http://a": entry}}))
     assert not known(tmp_path, VirtualClock()).health.quarantined(1000.0 + 86401)

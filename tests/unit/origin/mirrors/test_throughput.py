@@ -35,7 +35,7 @@ def test_no_time_no_rates():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 10**9)), max_size=50), seconds)
-def test_no_byte_is_lost_and_the_average_lies_between(fractions, length):
+def test_no_byte_is_lost_and_the_average_is_between_the_extremes(fractions, length):
     rates = window_rates([(at * length, size) for at, size in fractions], length)
     last = length - (len(rates) - 1)
     total = sum(rates[:-1]) + rates[-1] * last

@@ -23,7 +23,7 @@ COMMIT = "0123456789" * 4
         "/org/model/raw/main/settings",
     ],
 )
-def test_contents_are_asked_for_with_the_nodes_rights(path: str) -> None:
+def test_contents_are_requested_with_the_token_of_the_node(path: str) -> None:
     assert HubPath(path).is_content
 
 

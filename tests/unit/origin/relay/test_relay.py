@@ -168,7 +168,7 @@ async def test_tokens_go_where_they_are_meant_for(snapshot: HubSnapshot, open_or
             assert [r.token for r in b.requests] == [CLIENTS]
 
 
-async def test_a_mirror_that_answers_again_is_asked_first_again(
+async def test_a_mirror_that_answers_again_is_first_again(
     snapshot: HubSnapshot, open_origin: OpenOrigin, clock: VirtualClock
 ) -> None:
     async with dataset(snapshot, "status:503*3") as a, dataset(snapshot) as b, open_origin(a, b) as origin:

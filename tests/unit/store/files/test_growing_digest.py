@@ -20,7 +20,7 @@ FILE: ManifestFile = snapshot_of({"model.safetensors": CONTENT}).file("model.saf
 
 
 def put(path: Path, start: int, end: int, content: bytes = CONTENT) -> None:
-    """Write a range, with holes where nothing was written yet."""
+    """Write a range, with holes at ranges not written yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.pwrite(descriptor, content[start:end], start)
@@ -49,7 +49,7 @@ def test_blocks_in_any_order_give_the_hash_and_only_the_written_beginning_is_rea
     assert digest.sealed() == FILE.etag
 
 
-def test_nothing_is_read_beyond_what_is_final(tmp_path: Path) -> None:
+def test_only_final_bytes_are_read(tmp_path: Path) -> None:
     path = tmp_path / "staged"
     path.write_bytes(CONTENT)
     digest = GrowingDigest(path, FILE)

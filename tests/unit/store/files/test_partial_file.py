@@ -46,7 +46,7 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".ranges")
 
 
-async def test_what_somebody_else_wrote_is_left_alone_hashed_and_on_record(path: Path) -> None:
+async def test_ranges_of_another_writer_are_left_alone_hashed_and_recorded(path: Path) -> None:
     async with opened(path) as partial:
         with path.open("r+b") as other:
             other.write(DATA[:BLOCK])
@@ -82,7 +82,7 @@ STEPS = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, 2 * BLOCK), st.b
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_what_is_missing_is_what_was_never_written(steps: list[tuple[int, int, bool]]) -> None:
-    """Overlapping writes and restarts in between; what lies on disk is always what was written first."""
+    """Overlapping writes with restarts in between; the bytes on disk are always those written first."""
     with tempfile.TemporaryDirectory() as folder:
         partial = opened(Path(folder, "f"))
         model = [False] * SIZE
@@ -365,7 +365,7 @@ async def test_a_forgotten_range_is_missing_again_and_hashed_anew(path: Path) ->
         await partial.forget(0, 1000)
         assert partial.missing() == [(0, 1000)]
     async with opened(path) as partial:
-        assert partial.missing() == [(0, 1000)], "a restart knows it, too"
+        assert partial.missing() == [(0, 1000)], "also after a restart"
         await partial.write(0, DATA[:1000])
         assert await partial.digest() == FILE.etag
         assert partial.tree == naive_tree(DATA, BLOCK)

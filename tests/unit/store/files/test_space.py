@@ -1,4 +1,4 @@
-"""Space and write checks: what they say, and where they look."""
+"""Space and write checks: their errors, and which folders they check."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def test_enough_space_is_silent_even_below_folders_that_do_not_exist(tmp_path: P
     assert not (tmp_path / "not").exists()
 
 
-def test_too_little_space_says_how_much_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_names_the_amount_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage(tmp_path))(10**12, 10**12 - 1_500_000_000, 1_500_000_000)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _path: usage)
     check_space(tmp_path, 1_500_000_000)

@@ -1,4 +1,4 @@
-"""Importing: the same content gives the same snapshot, nothing of the source is shared, nothing half is shown."""
+"""Importing: equal content gives an equal snapshot, shares no file with the source, and never publishes a part."""
 
 import hashlib
 import os
@@ -134,14 +134,14 @@ def test_a_commit_that_means_other_files_here_is_refused(cache: HubCache, source
     assert cache.repo(REF.repo).manifest(known.commit) == known
 
 
-def test_private_is_kept(cache: HubCache, source: Path) -> None:
+def test_the_private_flag_is_stored(cache: HubCache, source: Path) -> None:
     manifest = import_directory(cache, source, REF, private=True)
     assert cache.repo(REF.repo).manifest(manifest.commit) == manifest
     assert import_directory(cache, source, REF).private
 
 
 def test_a_snapshot_of_another_cache_keeps_its_hashes(cache: HubCache, tmp_path: Path) -> None:
-    """Whatever .gitattributes of the hub said then: the blob names tell. So it is the hub's own snapshot again."""
+    """The blob names decide, not .gitattributes of the hub at that time, so that the snapshot equals the hub's."""
     odd = snapshot_of({"weights.dat": b"w" * 5000, "notes.bin": b"git", ".gitattributes": b"*.bin filter=lfs"})
     lfs = hashlib.sha256(b"w" * 5000).hexdigest()
     entry = ManifestFile("weights.dat", 5000, module.lfs_pointer_oid(lfs, 5000), lfs)
@@ -218,7 +218,7 @@ def test_large_files_are_copied_right(cache: HubCache, tmp_path: Path) -> None:
 
 
 def test_where_files_can_be_cloned_they_are(cache: HubCache, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system with reflinks, played by a copy; then no space is asked for."""
+    """A file system with reflinks, simulated by a copy; a clone needs no free space."""
 
     def clone(given: Path, made: Path) -> bool:
         shutil.copyfile(given, made)
@@ -230,7 +230,7 @@ def test_where_files_can_be_cloned_they_are(cache: HubCache, source: Path, monke
     assert verify(cache.repo(REF.repo), manifest).whole
 
 
-def test_too_little_space_is_said_before_anything_is_copied(
+def test_too_little_space_is_an_error_before_any_copy(
     cache: HubCache, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage(source))(10, 10, 0)
@@ -259,7 +259,7 @@ def test_a_source_that_changes_meanwhile_is_refused(
     assert cache.repo(REF.repo).commits() == []
 
 
-def test_it_can_be_stopped_and_leaves_nothing(cache: HubCache, source: Path) -> None:
+def test_an_import_can_be_stopped_and_leaves_no_files(cache: HubCache, source: Path) -> None:
     def stop(_count: int) -> None:
         raise KeyboardInterrupt
 

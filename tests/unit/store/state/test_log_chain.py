@@ -1,4 +1,4 @@
-"""The hash chain: what it says of itself, and that nothing can be changed in it unseen."""
+"""The hash chain: its head, and that every change to a log is detected."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def test_a_line_can_be_checked_by_hand() -> None:
     assert digest == head.hash == hashlib.sha256(canonical).hexdigest()
 
 
-def test_a_log_holds_and_ends_where_it_says() -> None:
+def test_a_log_verifies_and_gives_its_head() -> None:
     lines = log_of(5)
     assert verified(lines) == head_of(lines[-1])
     assert verified(lines).seq == 5
@@ -58,7 +58,7 @@ def test_no_byte_can_be_changed(number: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_no_line_can_be_taken_out_added_or_exchanged(number: int) -> None:
+def test_no_line_can_be_removed_added_or_replaced(number: int) -> None:
     lines = log_of(5)
     for wrong in (
         lines[:number] + lines[number + 1 :],
@@ -70,7 +70,7 @@ def test_no_line_can_be_taken_out_added_or_exchanged(number: int) -> None:
             verified(wrong)
 
 
-def test_what_was_cut_off_is_missed_by_who_saw_it() -> None:
+def test_a_truncated_log_fails_against_a_head_seen_before() -> None:
     lines = log_of(5)
     seen = head_of(lines[3]).hash
     assert verified(lines, seen).seq == 5
@@ -80,13 +80,13 @@ def test_what_was_cut_off_is_missed_by_who_saw_it() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b"[]\n", b'{"hash":1}\n', b"\xff\n", b"[" * 9000 + b"\n"])
-def test_what_is_no_line(line: bytes) -> None:
+def test_malformed_lines_are_rejected(line: bytes) -> None:
     for judge in (head_of, lambda text: check(LogHead(), text)):
         with pytest.raises(IntegrityError):
             judge(line)
 
 
-def test_the_same_said_in_other_words_is_another_line() -> None:
+def test_the_same_entry_in_another_encoding_is_rejected() -> None:
     line, _ = append(LogHead(), ENTRY)
     spaced = json.dumps(json.loads(line), sort_keys=True).encode() + b"\n"
     with pytest.raises(IntegrityError, match="damaged"):

@@ -77,7 +77,7 @@ def test_a_log_that_is_none_is_left_alone(log: SyncLog, content: Path, wrong: by
     assert log.path.read_bytes() == wrong
 
 
-def test_nothing_written_is_ever_rewritten(log: SyncLog, content: Path) -> None:
+def test_written_lines_are_never_rewritten(log: SyncLog, content: Path) -> None:
     before = b""
     for _ in range(5):
         log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"])

@@ -1,4 +1,4 @@
-"""What a node remembers of its transfers: what was saved last, whatever else lies in the folder."""
+"""A node's records of its transfers: the last saved version is loaded, whatever else is in the folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,12 @@ def records(tmp_path: Path) -> TransferRecords:
     return TransferRecords(tmp_path / "transfers")
 
 
-def test_nothing_is_there_before_the_first(records: TransferRecords, tmp_path: Path):
+def test_no_folder_exists_before_the_first_record(records: TransferRecords, tmp_path: Path):
     assert records.load() == ([], [])
     assert not (tmp_path / "transfers").exists()
 
 
-def test_what_was_saved_last_comes_back(records: TransferRecords):
+def test_the_last_saved_version_is_loaded(records: TransferRecords):
     records.save(RECORD)
     records.save(replace(RECORD, paused=False, complete=True))
     other = replace(RECORD, commit="cd" * 20, added=1.0)
@@ -42,7 +42,7 @@ def test_what_was_saved_last_comes_back(records: TransferRecords):
     assert records.load() == ([other, replace(RECORD, paused=False, complete=True)], [])
 
 
-def test_a_torrent_is_kept_until_all_is_forgotten(records: TransferRecords):
+def test_a_torrent_is_stored_until_its_transfer_is_forgotten(records: TransferRecords):
     assert records.torrent(RECORD.id) is None
     records.save(RECORD)
     records.save_torrent(RECORD.id, b"d4:infoe")
@@ -54,7 +54,7 @@ def test_a_torrent_is_kept_until_all_is_forgotten(records: TransferRecords):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"null", b'{"repo": "a/b"}', b"\xff", b"[" * 20_000])
-def test_a_damaged_record_is_said_and_passed_over(records: TransferRecords, tmp_path: Path, damage: bytes):
+def test_a_damaged_record_is_reported_and_ignored(records: TransferRecords, tmp_path: Path, damage: bytes):
     records.save(RECORD)
     (tmp_path / "transfers" / "0123456789ab.json").write_bytes(damage)
     found, notes = records.load()
@@ -78,7 +78,7 @@ def test_an_id_is_no_path(records: TransferRecords):
             records.torrent(wrong)
 
 
-def test_a_folder_that_cannot_be_written_is_said(records: TransferRecords, tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_an_error(records: TransferRecords, tmp_path: Path):
     (tmp_path / "transfers").write_text("a file")
     with pytest.raises(LocalResource):
         records.save(RECORD)

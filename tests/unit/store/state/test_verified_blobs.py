@@ -49,7 +49,7 @@ def test_any_change_of_the_blob_ends_the_trust(journal: Path, blob: Path) -> Non
     assert not verified.holds("e1", blob)
 
 
-def test_two_runs_at_once_see_each_others_lines(journal: Path, blob: Path) -> None:
+def test_two_concurrent_runs_read_each_others_lines(journal: Path, blob: Path) -> None:
     first, second = VerifiedBlobs(journal), VerifiedBlobs(journal)
     first.add({"e1": blob})
     assert second.holds("e1", blob)
@@ -78,7 +78,7 @@ def test_a_torn_line_costs_only_itself(journal: Path, blob: Path, torn: bytes) -
     assert VerifiedBlobs(journal).holds("e2", blob)
 
 
-def test_what_is_known_is_not_written_again(journal: Path, blob: Path) -> None:
+def test_a_recorded_blob_is_not_written_again(journal: Path, blob: Path) -> None:
     verified = VerifiedBlobs(journal)
     for _ in range(5):
         verified.add({"e1": blob})

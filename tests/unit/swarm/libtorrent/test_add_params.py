@@ -31,7 +31,7 @@ def test_with_trackers_peer_exchange_is_disabled() -> None:
         assert bool(params.flags & lt.torrent_flags.disable_pex) == bool(trackers)
 
 
-def test_what_we_have_is_believed_and_nothing_else_looked_for() -> None:
+def test_pieces_marked_as_present_are_trusted_and_the_others_not_checked() -> None:
     params, spans = parameters(AddTorrent(RAW, Path("/x"), {0: "a", 2: "/b"}, have=frozenset({1, 4})))
     assert [piece for piece, have in enumerate(params.have_pieces) if have] == [1, 4]
     assert len(params.have_pieces) == spans.piece_count
@@ -51,7 +51,7 @@ def test_wanted_files_are_wanted_by_piece(form: str) -> None:
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=8), st.integers(1, 64))
-def test_a_v1_file_wants_every_piece_it_touches(sizes: list[int], piece_length: int) -> None:
+def test_a_v1_file_needs_every_piece_it_touches(sizes: list[int], piece_length: int) -> None:
     offsets = [sum(sizes[:number]) for number in range(len(sizes))]
     count = -(-sum(sizes) // piece_length)
     spans = PieceSpans(piece_length, count, tuple(zip(offsets, sizes, strict=True)))

@@ -60,7 +60,7 @@ def test_each_alert_is_copied(kind: type, alert: Fake, notice: object) -> None:
     assert alerts.READERS[kind](alert) == notice
 
 
-def test_an_alert_of_another_kind_says_nothing() -> None:
+def test_an_alert_of_another_kind_gives_no_notice() -> None:
     assert list(alerts.notices_of(Fake(handle=None))) == []
 
 

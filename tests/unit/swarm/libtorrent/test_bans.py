@@ -51,7 +51,7 @@ def test_repeated_bans_outweigh_an_earlier_single_one() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 10))))
-def test_somebody_is_always_guilty_and_only_the_banned_are(history: list[tuple[str, float]]) -> None:
+def test_after_any_ban_an_address_is_blamed_and_it_was_banned(history: list[tuple[str, float]]) -> None:
     clock = Clock()
     bans = Bans(clock)
     for address, pause in history:

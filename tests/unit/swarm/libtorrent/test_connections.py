@@ -61,7 +61,7 @@ def test_unfinished_connections_are_not_reported() -> None:
     assert converted(Peer(CALM | Info.connecting), Peer(CALM | Info.handshake)) == []
 
 
-def test_a_peer_says_of_itself_what_it_likes() -> None:
+def test_the_client_name_of_a_peer_is_made_printable_and_short() -> None:
     [found] = converted(Peer(client=b"\x1b[2J\xff" + b"x" * 500, ip=("fe80::1", 1)))
     assert found.client.isprintable()
     assert len(found.client) <= 60

@@ -82,7 +82,7 @@ async def http_server(answer: bytes) -> AsyncIterator[tuple[str, list[str]]]:
         await runner.cleanup()
 
 
-async def test_a_webseed_in_the_torrent_is_never_asked(tmp_path: Path) -> None:
+async def test_a_web_seed_in_the_torrent_is_never_used(tmp_path: Path) -> None:
     async with http_server(b"") as (url, requests), LibtorrentEngine() as engine:
         raw = torrent(webseeds=(f"{url}/org/tiny/resolve/",), trackers=(f"{url}/announce",))
         node = await engine.add(AddTorrent(raw, tmp_path, {}))
@@ -131,7 +131,7 @@ async def assert_no_more_than(before: tuple[int, int]) -> None:
     await eventually(files_and_threads, seconds=2, what=f"no more than {before} files and threads")
 
 
-async def test_nothing_is_left_of_a_closed_engine(tmp_path: Path) -> None:
+async def test_a_closed_engine_releases_files_and_threads(tmp_path: Path) -> None:
     async def open_and_close() -> None:
         async with LibtorrentEngine() as seeder, LibtorrentEngine(EngineSettings(host="127.0.0.2")) as engine:
             await seeder.add(seeding(torrent(), stored(tmp_path / "source")))
@@ -145,7 +145,7 @@ async def test_nothing_is_left_of_a_closed_engine(tmp_path: Path) -> None:
     await assert_no_more_than(before)
 
 
-async def test_an_engine_that_could_not_start_leaves_nothing() -> None:
+async def test_an_engine_that_could_not_start_leaves_no_files_or_threads() -> None:
     before = held()
     with pytest.raises(LocalResource, match=r"192\.0\.2\.1"):
         async with LibtorrentEngine(EngineSettings(host="192.0.2.1")):
@@ -197,7 +197,7 @@ async def test_a_limit_that_is_lifted_lets_the_rest_through(tmp_path: Path) -> N
 
 
 async def test_a_peer_that_sends_some_blocks_wrong_does_not_stop_a_download(tmp_path: Path) -> None:
-    """Either of the two may be banned for a moment (see bans.py), but all pieces come, and pass."""
+    """Either of the two may be banned briefly (see bans.py), but all pieces are downloaded and verified."""
     raw = torrent()
     metainfo = parse(raw)
     source = stored(tmp_path / "source")

@@ -48,7 +48,7 @@ async def test_refusing_one_kind_leaves_the_others_open() -> None:
         await text
 
 
-async def test_many_are_asked_at_once_and_each_has_its_own_answer() -> None:
+async def test_concurrent_requests_each_receive_their_own_reply() -> None:
     replies = PendingReplies()
     task = asyncio.create_task(replies.ask_all([("a", object), ("b", object)], timeout=5, what="x"))
     await asyncio.sleep(0)

@@ -12,14 +12,14 @@ ALERTS = 0
 PEER_ID = new_peer_id()
 
 
-def test_nothing_of_the_world_is_asked() -> None:
+def test_discovery_beyond_the_tracker_is_off() -> None:
     pack = session_settings(EngineSettings(), ALERTS, PEER_ID)
     assert not any(pack[f"enable_{name}"] for name in ("dht", "lsd", "upnp", "natpmp"))
 
 
-def test_requests_wait_behind_our_own_pieces_for_a_part_of_what_is_asked_ahead() -> None:
-    """Else a flow that is slow once stays slow: what it asks ahead comes in no less than the time it is meant for. A
-    flow carries few blocks a second where links are slow and peers many, so that each one that waits counts."""
+def test_the_send_buffer_holds_less_than_the_request_queue() -> None:
+    """Otherwise a flow that slows down once stays slow: its queued requests take as long as the queue time allows. A
+    flow carries few blocks a second if links are slow and peers many, so that each waiting block counts."""
     pack = session_settings(EngineSettings(), ALERTS, PEER_ID)
     waiting, ahead = pack["send_buffer_watermark_factor"] / 100, pack["request_queue_time"]
     assert 0 < 5 * waiting <= ahead
