@@ -1,4 +1,4 @@
-"""The control API of a running daemon holds what its own OpenAPI document promises, whatever it is asked."""
+"""The control API of a running daemon matches its own OpenAPI document for every request."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ FORGETTING = ("remove", "cancel", "remove_snapshot")
     ],
     ids=["open", "forgetting", "token, read-only"],
 )
-def test_it_answers_as_its_document_says(
+def test_responses_match_the_document(
     nodes: Nodes, tmp_path: Path, schemathesis: Schemathesis, guarded: bool, filters: tuple[str, ...]
 ) -> None:
     source, token = tmp_path / "source", tmp_path / "token"

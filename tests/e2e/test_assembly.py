@@ -108,7 +108,7 @@ def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> 
     assert torrent.trackers == (f"{cluster.url}/announce",)
 
 
-def test_who_is_killed_takes_only_its_own_with_it_and_pulls_nothing_twice(nodes: Nodes, model: Path) -> None:
+def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
     peers = [cluster.fetch(number) for number in NODES]
     lost = when(0.5, peers)[1]
@@ -124,7 +124,7 @@ def test_who_is_killed_takes_only_its_own_with_it_and_pulls_nothing_twice(nodes:
     assert cluster.copies() <= 1.1  # what it was just pulling, too
 
 
-def test_who_is_killed_again_and_again_finishes_beside_another(nodes: Nodes, model: Path, dice: random.Random) -> None:
+def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: Path, dice: random.Random) -> None:
     cluster = Cluster(nodes, model, rate=2_000_000)
     peers = [cluster.fetch(1), cluster.fetch(2)]
     for _ in range(4):
@@ -136,10 +136,10 @@ def test_who_is_killed_again_and_again_finishes_beside_another(nodes: Nodes, mod
         done = peer.wait()
         assert done.code == 0, done.err
         cluster.check(done.json["path"])
-    assert cluster.copies() <= 1.4  # 1.05-1.21 seen: what was being pulled at each kill
+    assert cluster.copies() <= 1.4  # 1.05-1.21 measured: the bytes in flight at each kill
 
 
-def test_without_who_was_killed_the_others_pull_what_it_had(nodes: Nodes, model: Path) -> None:
+def test_the_others_pull_the_pieces_of_a_killed_node(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model)
     peers = [cluster.fetch(number) for number in NODES]
     lost = when(0.5, peers)[1]
@@ -148,10 +148,10 @@ def test_without_who_was_killed_the_others_pull_what_it_had(nodes: Nodes, model:
         done = peer.wait()
         assert done.code == 0, done.err
         cluster.check(done.json["path"])
-    assert cluster.copies() <= 1.1 + (lost + FIRST_BYTES) / SIZE  # what it was pulling is lost, too
+    assert cluster.copies() <= 1.1 + (lost + FIRST_BYTES) / SIZE  # its bytes in flight are lost, too
 
 
-def test_when_the_coordinator_dies_each_goes_on_with_what_it_has(nodes: Nodes, model: Path) -> None:
+def test_when_the_coordinator_dies_each_node_continues_with_its_pieces(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=6_000_000)
     peers = [cluster.fetch(number) for number in NODES]
     when(0.4, peers)
@@ -166,7 +166,7 @@ def test_when_the_coordinator_dies_each_goes_on_with_what_it_has(nodes: Nodes, m
     assert cluster.copies() <= len(NODES) * 1.05
 
 
-def test_a_coordinator_that_comes_back_goes_on_where_it_was(nodes: Nodes, model: Path) -> None:
+def test_assembly_continues_after_a_coordinator_restart(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
     peers = [cluster.fetch(number) for number in NODES]
     when(0.4, peers)
@@ -180,7 +180,7 @@ def test_a_coordinator_that_comes_back_goes_on_where_it_was(nodes: Nodes, model:
     assert cluster.copies() <= 1.1
 
 
-def test_a_mirror_that_lied_once_costs_the_torrent(nodes: Nodes, model: Path) -> None:
+def test_one_corrupt_piece_of_a_mirror_withdraws_the_torrent(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, "flip@0.safetensors*1", "slow:1000000")
     for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:3]]]:
         assert done.code == 0, done.err
@@ -190,7 +190,7 @@ def test_a_mirror_that_lied_once_costs_the_torrent(nodes: Nodes, model: Path) ->
     assert cluster.torrents() == 0
 
 
-def test_who_joins_late_makes_the_first_share(nodes: Nodes, model: Path) -> None:
+def test_a_late_node_makes_the_first_node_share(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
     first = cluster.fetch(1)
     when(0.4, [first])

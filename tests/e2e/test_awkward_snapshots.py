@@ -1,4 +1,4 @@
-"""Snapshots of every shape: links, empty files, deep folders, odd names, nothing at all; and what hub clients see."""
+"""Snapshots of every shape: links, empty files, deep folders, odd names, no files; and their view in hub clients."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: one clear line, a stable exit code, nothing on stdout, and nothing lost."""
+"""Mistakes of a user: one clear line, a stable exit code, empty stdout, and no data lost."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ HASH = "ab" * 32
         (("fetch", "http:///x.torrent"), "is not a URL"),
     ],
 )
-def test_words_that_make_no_sense_exit_with_2_and_touch_nothing(cli: CommandLine, args: tuple[str, ...], words: str):
+def test_invalid_arguments_exit_with_2_and_change_no_file(cli: CommandLine, args: tuple[str, ...], words: str):
     assert words in cli.refuses(2, *args)
     assert not cli.hub.exists()
 
@@ -131,11 +131,11 @@ def hub(**options: Any) -> Iterator[str]:
 
 
 def both(cli: CommandLine, code: int, ref: str, *args: str, **env: str) -> str:
-    """The line that `fetch` says, after `seed` has said the same."""
+    """The error line of `fetch`, equal to that of `seed`."""
     quick = {"P2PMODEL_ORIGIN_PATIENCE": "1", "P2PMODEL_ORIGIN_CONNECT_TIMEOUT": "2", **env}
     said = cli.refuses(code, "seed", "-q", "--once", ref, *args, **quick)
     assert said == cli.refuses(code, "fetch", "-q", ref, *args, **quick)
-    assert not list(cli.hub.rglob("snapshots")), "a snapshot of something that is not to be had"
+    assert not list(cli.hub.rglob("snapshots")), "a snapshot of an unavailable repository"
     return said
 
 
@@ -167,7 +167,7 @@ def test_a_gated_repository(cli: CommandLine):
         assert cli("fetch", "-q", "org/model", HF_ENDPOINT=url, HF_TOKEN="right").code == 0
 
 
-def test_nobody_answers(cli: CommandLine):
+def test_no_mirror_answers(cli: CommandLine):
     assert "connection refused" in both(cli, 6, "org/model", "--endpoint", NOBODY)
     line = both(cli, 6, "org/model", "--endpoint", "http://no-such-host.invalid", "--endpoint", NOBODY)
     assert "no-such-host.invalid: its name does not resolve (DNS), 127.0.0.1:9: connection refused" in line
@@ -241,7 +241,7 @@ def test_torrents_that_cannot_be_used_exit_with_5(cli: CommandLine, kind: str):
     for args in (("torrent", "show", "bad.torrent"), (*FETCH, "bad.torrent")):
         line = cli.refuses(5, *args)
         assert words in line
-        assert "; " in line, "it does not say what to do"
+        assert "; " in line, "the message has no hint"
     assert not list(cli.home.rglob("models--*"))
 
 
@@ -278,7 +278,7 @@ def test_torrent_urls_that_lead_nowhere(cli: CommandLine):
     assert "its name does not resolve (DNS)" in cli.refuses(6, *FETCH, "http://no-such-host.invalid/x.torrent")
 
 
-def test_a_magnet_that_nobody_knows(cli: CommandLine):
+def test_a_magnet_without_peers(cli: CommandLine):
     magnet = f"magnet:?xt=urn:btmh:1220{HASH}&xs={NOBODY}/x.torrent&tr={NOBODY}/announce"
     line = cli.refuses(6, *FETCH, magnet, P2PMODEL_SWARM_MAGNET_TIMEOUT="0.5")
     assert "no peer sent the magnet's torrent within 0.5 seconds (its metadata did not come)" in line

@@ -33,7 +33,7 @@ def torrent(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def coordinator(nodes: Nodes, model: Path, torrent: Path) -> str:
-    """Of a swarm with two good peers, both slower than the bad one, so that much is asked of that."""
+    """A swarm with two good peers, both slower than the bad one, so that the bad one receives many requests."""
     slow = ("--upload-limit", 3_000_000)
     url = str(nodes.seed(model, "--as", REPO, "-o", torrent, *slow).ready()["coordinator"])
     nodes.fetch("good", *where(url), "--seed-time", "600", *slow, address="127.0.0.8").ready()

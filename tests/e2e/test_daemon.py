@@ -85,7 +85,7 @@ def test_two_fetches_at_once_are_one_transfer(nodes: Nodes, model: Path, seeder:
 
 
 def stopped_well(running: Running) -> None:
-    """SIGTERM ends it in time, with nothing left."""
+    """SIGTERM ends the daemon in time and leaves no socket or process."""
     path = Path(running.ready()["socket"])
     began = time.monotonic()
     done = running.stop()
@@ -111,7 +111,7 @@ def test_paused_it_stands_still_and_resumed_it_finishes(nodes: Nodes, model: Pat
     assert published(nodes) == contents(model)
 
 
-def test_killed_while_downloading_it_goes_on_when_it_starts_again(nodes: Nodes, model: Path) -> None:
+def test_a_daemon_killed_while_downloading_resumes_after_a_restart(nodes: Nodes, model: Path) -> None:
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "1500000").ready()["coordinator"]
     running = daemon(nodes, str(seeder))
     fetch = nodes.start("node", "fetch", REPO, "--json", "--progress", "json")
@@ -156,7 +156,7 @@ def test_it_serves_what_it_has_to_others(nodes: Nodes, model: Path) -> None:
 
 
 def fetched(nodes: Nodes) -> None:
-    """Fetch, once the coordinator has been told of the torrent."""
+    """Fetch as soon as the coordinator has the torrent."""
     eventually(lambda: nodes.run("node", "fetch", REPO, "-q").code == 0, PATIENCE, lambda: "never fetched")
 
 
@@ -169,7 +169,7 @@ def test_sigterm_while_it_downloads_ends_it_in_time(nodes: Nodes, model: Path) -
     assert fetch.wait().code == 6
 
 
-def test_it_tells_systemd_when_it_is_ready_and_when_it_stops(nodes: Nodes, seeder: str, tmp_path: Path) -> None:
+def test_it_notifies_systemd_when_it_is_ready_and_when_it_stops(nodes: Nodes, seeder: str, tmp_path: Path) -> None:
     address = f"@p2pmodel-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind("\0" + address[1:])
@@ -180,7 +180,7 @@ def test_it_tells_systemd_when_it_is_ready_and_when_it_stops(nodes: Nodes, seede
         assert line.recv(100) == b"STOPPING=1"
 
 
-def test_a_second_daemon_says_that_there_is_one(nodes: Nodes, seeder: str) -> None:
+def test_a_second_daemon_reports_the_running_one(nodes: Nodes, seeder: str) -> None:
     running = daemon(nodes, seeder)
     done = nodes.run("node", "daemon", "--json")
     assert done.code == 7
@@ -203,7 +203,7 @@ def test_what_the_daemon_was_not_started_for_is_done_without_it(nodes: Nodes, mo
     assert "the daemon uses another cache" in third.err
 
 
-def test_ls_and_rm_know_the_cache_with_and_without_a_daemon(nodes: Nodes, model: Path, seeder: str) -> None:
+def test_ls_and_rm_use_the_cache_with_and_without_a_daemon(nodes: Nodes, model: Path, seeder: str) -> None:
     nodes.ok("node", "import", model, "org/own")
     assert [s["repo"] for s in nodes.ok("node", "ls", "--json").json["snapshots"]] == ["org/own"]
     daemon(nodes, seeder)
@@ -229,7 +229,7 @@ def test_a_failure_comes_to_the_client_as_it_was(nodes: Nodes, seeder: str) -> N
     assert nodes.run("node", "pause", "org/none").code == 3
 
 
-def test_without_a_daemon_the_verbs_say_so_in_one_line(nodes: Nodes) -> None:
+def test_without_a_daemon_the_verbs_report_it_in_one_line(nodes: Nodes) -> None:
     for verb in (("status",), ("pause", REPO), ("resume", REPO)):
         done = nodes.run("node", *verb)
         assert done.code == 6
@@ -239,7 +239,7 @@ def test_without_a_daemon_the_verbs_say_so_in_one_line(nodes: Nodes) -> None:
         )
 
 
-def test_over_tcp_it_asks_for_its_token(nodes: Nodes, seeder: str) -> None:
+def test_over_tcp_it_requires_its_token(nodes: Nodes, seeder: str) -> None:
     token = nodes.root / "token"
     token.write_text("sesame-sesame\n")
     token.chmod(0o600)
@@ -261,7 +261,7 @@ def asked(url: str, method: str, path: str, **headers: str) -> int:
             return error.code
 
 
-def test_a_cancelled_transfer_is_forgotten_and_its_client_told(nodes: Nodes, model: Path) -> None:
+def test_a_cancelled_transfer_is_removed_and_reported_to_its_client(nodes: Nodes, model: Path) -> None:
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "1000000").ready()["coordinator"]
     daemon(nodes, str(seeder))
     fetch = nodes.start("node", "fetch", REPO, "--priority", "3", "--progress", "json")
@@ -274,7 +274,7 @@ def test_a_cancelled_transfer_is_forgotten_and_its_client_told(nodes: Nodes, mod
     assert transfers(nodes) == []
 
 
-def test_its_log_is_json_where_nobody_looks(nodes: Nodes, seeder: str) -> None:
+def test_its_log_is_json_without_a_terminal(nodes: Nodes, seeder: str) -> None:
     running = daemon(nodes, seeder)
     nodes.ok("node", "fetch", REPO, "-q")
     done = running.stop()

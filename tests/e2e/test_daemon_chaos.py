@@ -1,4 +1,4 @@
-"""The daemon killed again and again, while snapshots come to it and clients read from it: nobody sees a wrong byte."""
+"""A daemon killed repeatedly, while it downloads and clients read from it: no client ever receives a wrong byte."""
 
 import json
 import logging
@@ -162,7 +162,7 @@ def test_a_signal_ends_it_in_time_amid_five_transfers_and_open_streams(
     with ExitStack() as stack:
         opened = [stack.enter_context(asking(victim.control, events)) for _ in range(5)]
         opened += [stack.enter_context(asking(victim.hub, shard)) for _ in range(5)]
-        stack.enter_context(asking(victim.control, "/api/v1/transfers"))  # answered, and kept open
+        stack.enter_context(asking(victim.control, "/api/v1/transfers"))  # answered and left open
         stack.enter_context(asking(victim.control, "/api/v1/tra", end=""))  # only half of a request
         eventually(lambda: all(answered(each) for each in opened), PATIENCE, lambda: str(victim.transfers()))
         eventually(victim.downloads_all, PATIENCE, lambda: str(victim.transfers()))
@@ -179,7 +179,7 @@ def test_a_signal_ends_it_in_time_amid_five_transfers_and_open_streams(
 
 
 def asking(address: str, path: str, end: str = "\r\n\r\n") -> socket.socket:
-    """A client that has asked for `path`, and does not read what it is sent."""
+    """A client that has requested `path` and does not read the response."""
     host, _, port = address.rpartition(":")
     client = socket.create_connection((host, int(port)), timeout=PATIENCE)
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}{end}".encode())
@@ -214,7 +214,7 @@ def missing(nodes: Nodes, repo: str, folder: Path) -> bool:
 
 
 def contents(models: Mapping[str, Path]) -> dict[str, bytes]:
-    """What each path of the endpoint has to say."""
+    """The expected bytes of each path of the endpoint."""
     return {
         f"/{repo}/resolve/main/{path.name}": path.read_bytes()
         for repo, folder in models.items()
@@ -224,7 +224,7 @@ def contents(models: Mapping[str, Path]) -> dict[str, bytes]:
 
 @contextmanager
 def watched(nodes: Nodes, models: Mapping[str, Path]) -> Iterator[None]:
-    """No half file is ever to be seen in the daemon's cache, and at the end all are there."""
+    """The daemon's cache never contains a partial file, and at the end all files are present."""
     with ExitStack() as stack:
         watches = {
             repo: CacheWatch(folder_of(nodes, repo), etags_of(folder), clients=repo in SHARED, every=0.05)

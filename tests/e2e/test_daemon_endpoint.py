@@ -1,4 +1,4 @@
-"""The daemon's hub endpoint as Hugging Face's own clients see it: nothing but HF_ENDPOINT leads to it."""
+"""The daemon's hub endpoint with Hugging Face's own clients, configured by HF_ENDPOINT alone."""
 
 import random
 import signal
@@ -40,14 +40,14 @@ def test_a_cold_node_pulls_from_the_mirror_and_the_next_one_from_it(
     first = daemon(nodes, "first", "127.0.0.11", *where)
     snapshot = Path(shared(nodes, "first", first, each_hub_python).script(DOWNLOAD, REPO))
     assert contents(snapshot) == contents(model)
-    assert gets(served(nodes.root / "first.log")) == [], "a client of the daemon's cache never asks for a byte"
+    assert gets(served(nodes.root / "first.log")) == [], "a client of the daemon's cache requests no bytes"
     eventually(lambda: state(nodes, "first") == "seeding", PATIENCE, lambda: state(nodes, "first"))
 
     before = len(served(hub_log))
     second = daemon(nodes, "second", "127.0.0.12", *where)
     assert contents(Path(shared(nodes, "second", second, each_hub_python).script(DOWNLOAD, REPO))) == contents(model)
     assert gets(served(nodes.root / "second.log")) == []
-    assert not [r for r in served(hub_log)[before:] if "/resolve/" in r["path"]], "the mirror sent it nothing"
+    assert not [r for r in served(hub_log)[before:] if "/resolve/" in r["path"]], "the mirror sent no file"
     shared(nodes, "second", second).hf("cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files")
     theirs = apart(nodes, "elsewhere", second, each_hub_python)
     assert contents(Path(theirs.script(DOWNLOAD, REPO))) == contents(model)
@@ -62,15 +62,15 @@ def state(nodes: Nodes, node: str) -> str:
     return str(transfer["state"])
 
 
-def test_a_client_with_its_own_cache_reads_what_arrives(nodes: Nodes, model: Path) -> None:
-    """The seeder takes longer than the client would wait without a byte."""
+def test_a_client_with_its_own_cache_reads_a_growing_file(nodes: Nodes, model: Path) -> None:
+    """The transfer takes longer than the client would wait without a byte."""
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "4000000").ready()["coordinator"]
     running = daemon(nodes, "node", "127.0.0.11", "--coordinator", str(seeder), "--endpoint", DEAD)
     theirs = apart(nodes, "elsewhere", running)
     assert contents(Path(theirs.script(DOWNLOAD, REPO))) == contents(model)
 
 
-def test_of_a_repository_only_what_is_asked_for_is_brought(nodes: Nodes, model: Path) -> None:
+def test_only_requested_files_of_a_repository_are_downloaded(nodes: Nodes, model: Path) -> None:
     hub, hub_log = nodes.hub(model, repo=REPO)
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", hub)
     client = shared(nodes, "node", running)
@@ -81,7 +81,7 @@ def test_of_a_repository_only_what_is_asked_for_is_brought(nodes: Nodes, model: 
     assert gets(served(nodes.root / "node.log")) == []
 
 
-def test_killed_and_started_again_the_clients_end_right(nodes: Nodes, model: Path) -> None:
+def test_clients_finish_correctly_after_a_killed_daemon_restarts(nodes: Nodes, model: Path) -> None:
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "8000000").ready()["coordinator"]
     where = ("--coordinator", str(seeder), "--endpoint", DEAD)
     running = daemon(nodes, "node", "127.0.0.11", *where)
@@ -106,7 +106,7 @@ def done(nodes: Nodes) -> int:
 
 
 def tried(client: HubClient, times: int = 5) -> dict[str, bytes]:
-    """What a user has who runs the command again when it fails."""
+    """The contents of the download, repeated as by a user when it fails."""
     for _ in range(times - 1):
         try:
             return contents(Path(client.script(DOWNLOAD, REPO)))
@@ -115,8 +115,8 @@ def tried(client: HubClient, times: int = 5) -> dict[str, bytes]:
     return contents(Path(client.script(DOWNLOAD, REPO)))
 
 
-def test_offline_it_serves_what_is_held(nodes: Nodes, model: Path, each_hub_python: Path) -> None:
-    """No mirror, no coordinator; and each client finds it out at once, rather than after minutes."""
+def test_offline_it_serves_cached_snapshots(nodes: Nodes, model: Path, each_hub_python: Path) -> None:
+    """No mirror and no coordinator; each client continues at once instead of after minutes."""
     nodes.ok("node", "import", model, REPO)
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", DEAD, HF_HUB_OFFLINE="1")
     ours, theirs = shared(nodes, "node", running, each_hub_python), apart(nodes, "elsewhere", running, each_hub_python)
@@ -130,7 +130,7 @@ def test_offline_it_serves_what_is_held(nodes: Nodes, model: Path, each_hub_pyth
     assert time.monotonic() - began < PATIENCE / 3
 
 
-def test_without_anybody_to_ask_it_serves_what_is_held(nodes: Nodes, model: Path, each_hub_python: Path) -> None:
+def test_without_mirrors_it_serves_cached_snapshots(nodes: Nodes, model: Path, each_hub_python: Path) -> None:
     nodes.ok("node", "import", model, REPO)
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", DEAD, "--coordinator", DEAD)
     for client in (
@@ -184,7 +184,7 @@ def test_from_pretrained_loads_a_model_by_its_name(nodes: Nodes, kind: str, requ
     asked = [r for r in served(nodes.root / "node.log") if r["method"] == "GET" and r["path"].endswith(".safetensors")]
     shards = {p.name: p.stat().st_size for p in built.glob("*.safetensors")}
     assert {r["path"].rpartition("/")[2]: r["bytes"] for r in asked} == shards
-    assert len(asked) == len(shards), "of the two clients only the one apart"
+    assert len(asked) == len(shards), "only the client with its own cache requests bytes"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_from_pretrained_loads_a_model_by_its_name(nodes: Nodes, kind: str, requ
         (("--endpoint", "http://localhost:8092"), "own endpoint"),
     ],
 )
-def test_it_says_what_may_not_be(nodes: Nodes, options: tuple[str, ...], words: str) -> None:
+def test_invalid_options_are_an_error(nodes: Nodes, options: tuple[str, ...], words: str) -> None:
     ended = nodes.run("node", "daemon", *options)
     assert (ended.code, ended.out) == (2, "")
     assert words in ended.err

@@ -39,7 +39,7 @@ def token(tmp_path: Path) -> Path:
     return path
 
 
-def test_verbs_ask_a_daemon_elsewhere(nodes: Nodes, pair: tuple[Path, Path], token: Path, tmp_path: Path) -> None:
+def test_verbs_control_a_remote_daemon(nodes: Nodes, pair: tuple[Path, Path], token: Path, tmp_path: Path) -> None:
     where = ("--control-listen", "127.0.0.1:0", "--hub-listen", "off", "--endpoint", DEAD)
     tls = ("--tls-cert", pair[0], "--tls-key", pair[1], "--token-file", token)
     url = str(nodes.start("far", "daemon", *where, *tls, "--json").ready()["url"])
@@ -119,7 +119,7 @@ def test_a_certificate_in_place_of_a_token(nodes: Nodes, pair: tuple[Path, Path]
         (("--control-listen", "127.0.0.1:0", "--tls-cert", "KEY", "--tls-key", "KEY"), "cannot be used"),
     ],
 )
-def test_it_says_what_may_not_be(
+def test_invalid_options_are_an_error(
     nodes: Nodes, pair: tuple[Path, Path], tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
     files = {"CA": pair[0], "KEY": pair[1], "OTHER": issued(tmp_path, "other")[1]}

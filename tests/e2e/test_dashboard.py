@@ -38,7 +38,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(nodes: Nodes, window: Browser) -> Iterator[Browser]:
-    """It, which has left the page when the nodes of a test end, and has nothing to say against it any more."""
+    """The browser window; it leaves the page when the nodes of a test end, and its log is emptied."""
     yield window
     window.open("about:blank")
     window.complaints()
@@ -46,7 +46,7 @@ def browser(nodes: Nodes, window: Browser) -> Iterator[Browser]:
 
 @pytest.fixture
 def seeder(nodes: Nodes, tmp_path: Path) -> str:
-    """The coordinator of a seeder whose uplink lets one look on."""
+    """The coordinator of a seeder with an uplink slow enough to watch the transfer."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "config.json").write_text("{}")
@@ -76,7 +76,7 @@ def state(browser: Browser) -> str:
 
 
 def keep(browser: Browser, name: str) -> None:
-    """Keep a picture, where somebody wants to look at it."""
+    """Save a screenshot if P2PMODEL_TEST_PICTURES is set."""
     folder = os.environ.get("P2PMODEL_TEST_PICTURES")
     if folder:
         (Path(folder) / f"{name}.png").write_bytes(browser.picture())
@@ -147,7 +147,7 @@ def test_by_keyboard_alone(nodes: Nodes, seeder: str, browser: Browser) -> None:
     eventually(lambda: state(browser) == "paused", PATIENCE, lambda: browser.text("body"))
 
 
-def test_with_a_token_it_asks_once_and_read_only_has_no_buttons(nodes: Nodes, seeder: str, browser: Browser) -> None:
+def test_the_token_is_requested_once_and_read_only_has_no_buttons(nodes: Nodes, seeder: str, browser: Browser) -> None:
     token = nodes.root / "token"
     token.write_text("sesame-sesame\n")
     token.chmod(0o600)

@@ -1,4 +1,4 @@
-"""What the daemon's hub endpoint hands on, as Hugging Face's own clients see it."""
+"""Requests that the daemon's hub endpoint relays, with Hugging Face's own clients."""
 
 import random
 from pathlib import Path
@@ -52,7 +52,7 @@ print(json.dumps({
 
 @pytest.mark.parametrize("kind", ["dataset", "space"])
 def test_datasets_and_spaces_come_from_the_mirrors(nodes: Nodes, data: Path, each_hub_python: Path, kind: str) -> None:
-    """The first mirror breaks off each body midway, and both tell of a chunk store that nobody can reach."""
+    """The first mirror breaks off each body midway, and both announce a chunk store that is unreachable."""
     options = ("--kind", f"{kind}s", "--xet")
     (first, log), (second, _) = nodes.hub(data, "drop:5000000", options=options), nodes.hub(data, options=options)
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", first, "--endpoint", second)
@@ -83,7 +83,7 @@ WHOAMI = "import json; from huggingface_hub import HfApi; print(json.dumps(HfApi
 
 @pytest.mark.parametrize("gated", [False, True], ids=["private", "gated"])
 def test_a_clients_own_token_is_for_this_client(nodes: Nodes, data: Path, each_hub_python: Path, gated: bool) -> None:
-    """Anna's client shares the daemon's cache. Bert, who reaches the endpoint, may not have what she has put there."""
+    """Anna's client shares the daemon's cache. Bert, another client of the endpoint, has no access to her files."""
     hub, hub_log = nodes.hub(data, options=("--token", ANNS, *(("--gated",) if gated else ())))
     other, other_log = nodes.hub(data, options=("--token", "hf_of_nobody"))
     config = nodes.root / "p2pmodel.toml"

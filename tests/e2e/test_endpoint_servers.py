@@ -1,4 +1,4 @@
-"""What vLLM and SGLang ask the hub for before they load a model, through the daemon's endpoint."""
+"""The hub requests of vLLM and SGLang before they load a model, through the daemon's endpoint."""
 
 import json
 import random
@@ -63,8 +63,8 @@ print(json.dumps([sorted(files), absent, sorted(headers.weight_map), folder]))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [VLLM, SGLANG], ids=["vllm", "sglang"])
-def test_what_inference_servers_ask_for(nodes: Nodes, dense: Path, each_hub_python: Path, calls: str) -> None:
-    """With hf_xet in place, as it is where nobody takes it out."""
+def test_requests_of_inference_servers(nodes: Nodes, dense: Path, each_hub_python: Path, calls: str) -> None:
+    """With hf_xet installed, as it is by default."""
     hub, _ = nodes.hub(dense, repo=REPO, options=("--xet",))
     running = daemon(nodes, "node", "127.0.0.11", "--endpoint", hub)
     ours = shared(nodes, "node", running, each_hub_python)
@@ -80,7 +80,7 @@ def test_what_inference_servers_ask_for(nodes: Nodes, dense: Path, each_hub_pyth
     assert len(set(map(tuple, found.values()))) == 1
     by_us = [r for r in served(nodes.root / "node.log") if r["method"] == "GET" and "/resolve/" in r["path"]]
     whole = [r for r in by_us if r["range"] is None]
-    assert len({r["path"] for r in whole}) == len(whole), "each file once, for the client apart"
+    assert len({r["path"] for r in whole}) == len(whole), "each file once, for the client with its own cache"
 
 
 HEADERS = """
@@ -90,10 +90,8 @@ print(json.dumps(sorted(HfApi().get_safetensors_metadata(sys.argv[1]).weight_map
 """
 
 
-def test_headers_of_weights_that_are_to_come_are_waited_for(
-    nodes: Nodes, tmp_path: Path, each_hub_python: Path
-) -> None:
-    """The last shard begins to arrive long after clients would have been told to ask again, which these do not."""
+def test_header_requests_wait_for_missing_weights(nodes: Nodes, tmp_path: Path, each_hub_python: Path) -> None:
+    """The last shard appears long after the deadline of other requests; these clients do not retry."""
     source = tmp_path / "source"
     source.mkdir()
     shards = {f"t{n}": f"model-{n + 1:05d}-of-00003.safetensors" for n in range(3)}

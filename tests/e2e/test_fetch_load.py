@@ -35,7 +35,7 @@ print(json.dumps([name, len(here)]))
 
 @dataclass
 class Site:
-    """`repo` at a mirror, and a seeder of it; the mirror is the one endpoint of everybody."""
+    """`repo` at a mirror, and a seeder of it; the mirror is the only endpoint of all nodes."""
 
     nodes: Nodes
     repo: str
@@ -48,7 +48,7 @@ class Site:
         return self.nodes.ok(node, "fetch", self.repo, *where, *args, **env)
 
     def ask(self, node: str, image: Path, *args: str, **env: str) -> Finished:
-        """Fetch and ask about `image`."""
+        """Run `fetch --prompt` with `image`."""
         bounds = ("--max-new-tokens", str(TOKENS), "--device", "cpu")
         return self.fetch(node, "--prompt", QUESTION, "--image", image, *bounds, *args, **env)
 
@@ -71,12 +71,12 @@ def site(request: pytest.FixtureRequest, nodes: Nodes) -> Site:
 
 
 def times_in(text: str) -> list[str]:
-    """The kinds of lines that tell how long something took."""
+    """The kinds of lines with a duration."""
     return re.findall(r"^(downloaded|loaded|\d+ tokens)\b.* in [\d.]+ s", text, re.MULTILINE)
 
 
 def expected(snapshot: Path, image: Path) -> ChatAnswer:
-    """What the model in the directory `snapshot` says, asked in this process."""
+    """The answer of the model in the directory `snapshot`, computed in this process."""
     return answer(load(snapshot, device="cpu"), QUESTION, image, max_new_tokens=TOKENS, on_text=lambda *_: None)
 
 
@@ -95,7 +95,7 @@ def test_the_answer_streams_to_stdout_and_depends_on_the_picture(site: Site, den
 
 
 @pytest.mark.parametrize("site", ["thinking"], indirect=True)
-def test_what_a_model_thinks_is_not_its_answer(site: Site, thinking: Path, images: list[Path]) -> None:
+def test_thinking_is_not_part_of_the_answer(site: Site, thinking: Path, images: list[Path]) -> None:
     shown = site.ask("peer", images[0])
     said = expected(thinking, images[0])
     assert said.thinking
@@ -104,7 +104,7 @@ def test_what_a_model_thinks_is_not_its_answer(site: Site, thinking: Path, image
 
 
 @pytest.mark.parametrize("site", ["dense", "moe"], indirect=True)
-def test_load_tells_how_long_each_step_took_and_plain_from_pretrained_agrees(
+def test_load_reports_the_time_of_each_step_and_from_pretrained_agrees(
     site: Site, request: pytest.FixtureRequest
 ) -> None:
     done = json.loads(site.fetch("peer", "--load", "--device", "cpu", "--json").out)
@@ -137,7 +137,7 @@ def test_load_alone_prints_the_path_and_comes_before_the_end_of_serving(site: Si
 
 
 @pytest.mark.parametrize("site", ["dense"], indirect=True)
-def test_the_daemon_is_told_while_the_model_is_up(site: Site) -> None:
+def test_the_daemon_reports_while_the_engine_serves_the_model(site: Site) -> None:
     where = ("--endpoint", site.endpoint, "--coordinator", site.ready["coordinator"])
     daemon = site.nodes.start("peer", "daemon", *where, "--swarm-listen", "127.0.0.11:0", "--json")
     daemon.ready()
@@ -153,7 +153,7 @@ def test_the_daemon_is_told_while_the_model_is_up(site: Site) -> None:
 
 
 @pytest.mark.parametrize("site", ["dense"], indirect=True)
-def test_the_hubs_own_tools_find_nothing_wrong(site: Site, dense: Path) -> None:
+def test_the_hubs_own_tools_find_no_errors(site: Site, dense: Path) -> None:
     path = Path(site.fetch("peer").out.strip())
     assert {p.name for p in path.iterdir()} == {p.name for p in dense.iterdir()}
     client = HubClient(Path(sys.executable), site.nodes.cache("peer").parent, site.endpoint)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment: one line, exit 130 (0 for a server told to end), soon, and nothing to repair."""
+"""Ctrl-C and SIGTERM at any moment: one line, exit 130 (0 for a stopped server), soon, and no repair needed."""
 
 import random
 import signal
@@ -123,7 +123,7 @@ def test_a_fetch_from_peers_resumes_and_may_be_stopped_while_it_serves(nodes: No
     running = nodes.fetch("node", REPO, *coordinator, "--seed-time", "60")
     phase(running, "seeding")
     assert running.ready()["from_cache"] > 0
-    # The job is done: somebody only wants it to stop serving.
+    # The download is complete: the interrupt only stops serving.
     assert stop(running, signal.SIGINT).code == 0
     nodes.ok("node", "verify", REPO)
     assert stop(seeder, signal.SIGTERM).code == 0
@@ -131,7 +131,7 @@ def test_a_fetch_from_peers_resumes_and_may_be_stopped_while_it_serves(nodes: No
 
 @pytest.fixture
 def silence() -> Iterator[str]:
-    """The URL of a server that takes every connection and never says a word."""
+    """The URL of a server that accepts every connection and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
@@ -177,7 +177,7 @@ def test_a_seeder_stops_while_it_mirrors_hashes_or_seeds(nodes: Nodes, source: P
 
 
 @pytest.mark.parametrize("verb", [("mirror", "serve"), ("coordinator",)], ids=lambda verb: verb[0])
-def test_servers_end_well_when_told_to(nodes: Nodes, verb: tuple[str, str]):
+def test_servers_end_cleanly_on_a_signal(nodes: Nodes, verb: tuple[str, str]):
     for by, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         running = nodes.start("node", *verb, "--listen", "127.0.0.1:0", "--json", "-q")
         running.ready()

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment costs what was in flight and nothing else, and nobody ever sees half a file."""
+"""`kill -9` at any moment loses only the bytes in flight, and a partial file is never visible."""
 
 import logging
 import random
@@ -48,7 +48,7 @@ def mirror(nodes: Nodes, model: Path) -> tuple[str, Path]:
 
 @dataclass
 class Killer:
-    """Starts a command again and again, and kills it at moments of `dice`; `at` says when, for a failing run."""
+    """Starts a command repeatedly, and kills it at moments of `dice`; `at` lists them, for a failing run."""
 
     start: Callable[[], Running]
     dice: random.Random
@@ -87,9 +87,9 @@ def share(progress: dict[str, int]) -> float:
 
 
 def test_a_fetch_killed_ten_times(nodes: Nodes, model: Path, mirror, dice: random.Random):
-    """A kill loses what was under way, and what arrived after the last record, a quarter or half a second ago: some
-    0.4 MB at these rates. What was recorded, or lies in the staged files, is never downloaded again; where nothing is
-    written before a file is whole this comes to 12 to 35 MB."""
+    """A kill loses the bytes in flight and those received after the last record, 0.25 or 0.5 s ago: about
+    0.4 MB at these rates. Recorded bytes, and those in the staged files, are never downloaded again; if bytes were
+    written only with a whole file, this would be 12 to 35 MB."""
     endpoint, log = mirror
     seeder = nodes.start(
         *("seeder", "seed", model, "--as", REPO, "--listen", "127.0.0.3:0", "--swarm-listen", "127.0.0.3:0"),
@@ -112,8 +112,8 @@ def test_a_fetch_killed_ten_times(nodes: Nodes, model: Path, mirror, dice: rando
 
 @pytest.mark.parametrize("verb", ["seed", "fetch"])
 def test_mirroring_killed_three_times(nodes: Nodes, model: Path, mirror, dice: random.Random, verb: str):
-    """A kill loses what came after the last record: a quarter of a second until it is handed to the file, another
-    until the file's record says so; and what was sent and not yet read, a tenth of a second a connection."""
+    """A kill loses the bytes since the last record: 0.25 s until they are handed to the file, another 0.25 s
+    until the file's record includes them; and bytes sent but not yet read, 0.1 s per connection."""
     rate = 4_000_000
     endpoint, _ = mirror
     slow, log = nodes.mirror("--max-bytes-per-second", str(rate), log="slow.log")

@@ -82,7 +82,7 @@ def test_a_limit_holds_for_what_comes_over_http_and_in_the_swarm_together(nodes:
         assert 0 < peer.progress()["from_seeders"] < SIZE, "some came either way"
 
 
-def test_a_daemon_that_has_it_all_is_the_source_of_those_who_come_later(nodes: Nodes, model: Path) -> None:
+def test_a_complete_daemon_is_the_source_of_later_nodes(nodes: Nodes, model: Path) -> None:
     _, url = coordinator(nodes)
     first = seed(nodes, model, "--coordinator", url)
     first.ready()

@@ -1,4 +1,4 @@
-"""Mirrors that send wrong bytes or fail for a while: nothing wrong is published, and a good one finishes the job.
+"""Mirrors that send wrong bytes or fail for a while: no wrong byte is published, and a good mirror completes the job.
 
 Every case in three ways: mirrored by `seed`, by `fetch` from the mirrors alone, and by `fetch` of a torrent without
 seeders, so that its pieces come from the mirrors.
@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Wor
 
 
 def start(nodes: Nodes, way: str, torrent: Path, *mirrors: str, **env: str) -> Running:
-    """One of WAYS, asking `mirrors` in that order, by a node that never met them."""
+    """One of WAYS, with `mirrors` in that order, by a node without a record of them."""
     options = ["--json", "--progress", "json", *(option for url in mirrors for option in ("--endpoint", url))]
     if way == "seed":
         return nodes.start(node(way, *mirrors), "seed", REPO, "--once", *options, **env)
@@ -119,7 +119,7 @@ def test_wrong_bytes_are_never_published_and_a_good_mirror_finishes(
 
 
 def blobs(cache: Path, etags: dict[str, str]) -> set[str]:
-    """The names of the blobs that are there; each has the content that its name says."""
+    """The names of the blobs that are there; the content of each matches its name."""
     watch = CacheWatch(cache, etags)
     with watch:
         pass

@@ -38,8 +38,8 @@ LOG = logging.getLogger(__name__)  # shown when a test fails
 
 @dataclass(frozen=True)
 class Wish:
-    """A range. `leaves`: after so many bytes the client goes away; `within`: wherever it is then, after so many
-    seconds."""
+    """A range. `leaves`: the client disconnects after this many bytes; `within`: after this many seconds, at any
+    position."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class Wish:
 
 @dataclass
 class Found:
-    """What all clients saw."""
+    """The results of all clients."""
 
     statuses: Counter[int]
     whole: int = 0
@@ -120,7 +120,7 @@ async def all_at_once(hub: str, content: bytes, dice: random.Random) -> Found:
 
 
 class Daemon:
-    """The daemon's process, as the kernel sees it."""
+    """Resource use of the daemon's process, from the kernel."""
 
     def __init__(self, running: Running, report: TaskReport) -> None:
         self._pid = running.process.pid
@@ -163,7 +163,7 @@ class Daemon:
         """What it holds and does once all clients are gone: the same for a second."""
         deadline, seen = time.monotonic() + PATIENCE, [(self.files(), self.tasks())]
         while len(seen) < 5 or any(each != seen[-1] for each in seen[-5:]):
-            assert time.monotonic() < deadline, f"it does not come to rest: {seen[-2:]}"
+            assert time.monotonic() < deadline, f"the values do not settle: {seen[-2:]}"
             time.sleep(0.2)
             seen.append((self.files(), self.tasks()))
         return seen[-1]

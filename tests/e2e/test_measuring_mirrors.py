@@ -74,7 +74,7 @@ def test_bench_measures_real_downloads(nodes: Nodes, three: dict[str, str]) -> N
     assert list(nodes.cache("node").iterdir()) == [], "what was downloaded is gone"
 
 
-def test_a_retried_run_is_told_apart(nodes: Nodes, model: Path) -> None:
+def test_a_retried_run_is_marked(nodes: Nodes, model: Path) -> None:
     flaky, _ = nodes.hub(model, "503:0.2@model.safetensors")
     done = nodes.ok("node", "mirrors", "bench", "org/model", "--runs", "2", "--csv", "-", "-q", "--endpoint", flaky)
     (row,) = csv.DictReader(io.StringIO(done.out))

@@ -1,4 +1,4 @@
-"""The mirror as Hugging Face's own clients see it: huggingface_hub of two generations, `hf`, transformers."""
+"""The mirror with Hugging Face's own clients: huggingface_hub of two generations, `hf`, transformers."""
 
 import json
 import os
@@ -174,7 +174,7 @@ except Exception as error:
 """
 
 
-def test_a_token_is_asked_for_and_taken(hub: Path, manifest: Manifest, python: Path, tmp_path: Path) -> None:
+def test_a_token_is_required_and_accepted(hub: Path, manifest: Manifest, python: Path, tmp_path: Path) -> None:
     with mirror_process(hub, tmp_path / "log", "--token-env", "MIRROR_TOKEN", env={"MIRROR_TOKEN": TOKEN}) as running:
         answers = [
             HubClient(python, tmp_path, running.endpoint, token=token).script(PRIVATE, REPO)
@@ -226,7 +226,7 @@ def test_a_signal_ends_the_mirror(hub: Path, tmp_path: Path, number: int, code: 
         (["--access-log", "/no/such/folder/log"], 7, "/no/such/folder/log"),
     ],
 )
-def test_a_mirror_that_cannot_start_says_why_in_one_line(
+def test_a_mirror_that_cannot_start_reports_the_reason_in_one_line(
     mirror: MirrorProcess, options: list[str], code: int, words: str
 ) -> None:
     taken = mirror.endpoint.removeprefix("http://")

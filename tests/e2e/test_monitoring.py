@@ -1,4 +1,4 @@
-"""The alerts and Grafana's dashboard in scripts/deploy: promtool understands them, the daemon has what they ask."""
+"""The alerts and Grafana dashboard in scripts/deploy: promtool accepts them, and the daemon exports their metrics."""
 
 import json
 import re
@@ -145,7 +145,7 @@ def queries() -> Iterator[str]:
 
 
 def asked() -> set[str]:
-    """Names of metrics that the rules and the dashboard want."""
+    """Names of metrics that the rules and the dashboard use."""
     text = "\n".join([RULES.read_text().split("groups:")[1], *queries()])
     return set(re.findall(r"\bp2pmodel_\w+", text))
 
@@ -159,7 +159,7 @@ def labels() -> set[str]:
     return grouped | selected | set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
 
 
-def test_the_daemon_has_what_they_ask_for(nodes: Nodes, tmp_path: Path) -> None:
+def test_the_daemon_exports_their_metrics(nodes: Nodes, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "config.json").write_text("{}")

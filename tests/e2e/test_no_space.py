@@ -1,4 +1,4 @@
-"""Full and read-only disks: told before the work where it can be known, and resumed without loss where not."""
+"""Full and read-only disks: reported before the work if possible, and otherwise resumed without loss."""
 
 import json
 import random
@@ -40,7 +40,7 @@ def sent(log: Path) -> int:
     return sum(entry["sent"] for entry in served(log))
 
 
-def test_too_small_a_disk_is_told_before_anything_is_downloaded(
+def test_too_small_a_disk_is_an_error_before_any_download(
     nodes: Nodes, source: Path, hub: tuple[str, Path], disk: NewDisk, tmp_path: Path
 ):
     endpoint, log = hub
@@ -63,7 +63,7 @@ def test_too_small_a_disk_is_told_before_anything_is_downloaded(
 
 
 @pytest.mark.parametrize("verb", ["fetch from mirrors", "fetch from peers", "seed"])
-def test_a_disk_that_fills_up_midway_costs_nothing_that_was_verified(
+def test_a_disk_that_fills_up_midway_loses_no_verified_bytes(
     nodes: Nodes, hub: tuple[str, Path], disk: NewDisk, verb: str
 ):
     endpoint, log = hub

@@ -62,7 +62,7 @@ def test_the_daemon_pulls_from_olah(nodes: Nodes, model: Path, olah: Olah, behin
 
 
 def test_olah_mirrors_the_daemon(nodes: Nodes, model: Path, olah: Olah) -> None:
-    """It asks for blocks of a file that is still arriving."""
+    """The proxy requests blocks of a growing file."""
     nodes.ok("mirror", "import", model, REPO)
     mirror, _ = nodes.mirror("--max-bytes-per-second", "5000000")
     running = daemon(nodes, mirror)

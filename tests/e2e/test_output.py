@@ -1,4 +1,4 @@
-"""What goes to stdout and what does not: plans, JSON, help, terminals, closed pipes; and what is not even loaded."""
+"""Output on stdout and elsewhere: plans, JSON, help, terminals, closed pipes; and modules that are not loaded."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def hub() -> Iterator[FakeHub]:
         yield running
 
 
-def test_a_dry_run_says_what_is_missing_and_brings_nothing(cli: CommandLine, hub: FakeHub):
+def test_a_dry_run_lists_missing_files_and_downloads_no_bytes(cli: CommandLine, hub: FakeHub):
     plan = ("fetch", REPO, "--endpoint", hub.url, "--dry-run")
     done = cli(*plan, "-q")
     assert done.code == 0
@@ -179,7 +179,7 @@ def test_a_fetch_without_load_imports_neither_torch_nor_transformers(hub: FakeHu
 # -- pipes and terminals -----------------------------------------------------------------------------------------
 
 
-def test_a_reader_that_goes_away_is_no_traceback(nodes: Nodes, hub: FakeHub):
+def test_a_closed_pipe_gives_no_traceback(nodes: Nodes, hub: FakeHub):
     nodes.ok("node", "fetch", REPO, "--endpoint", hub.url)
     torrent = nodes.root / "m.torrent"
     for args in (
@@ -224,7 +224,7 @@ class Terminal:
         os.close(slave)
 
     def until(self, words: str) -> None:
-        """Wait until the terminal has shown `words`, or the command has ended."""
+        """Wait until the terminal has shown the text `words`, or the command has ended."""
         while words not in self.shown and self._read():
             pass
 

@@ -80,12 +80,12 @@ def test_a_fetch_through_two_tiers_and_again_without_the_hub(nodes: Nodes, model
     repo = HubCache(nodes.cache("edge")).repo(RepoId("org/model"))
     eventually(lambda: len(list(repo.snapshot(path.name).glob("*"))) == 2, 10)
     nodes.ok("two", "fetch", "org/model", "--endpoint", edge, "--json", "-q")
-    assert len(served(log)) == asked, "the regional mirror knows main for 72 hours"
+    assert len(served(log)) == asked, "the regional mirror caches main for 72 hours"
     verified = nodes.ok("edge", "verify", "org/model", "--json")
     assert verified.code == 0
 
 
-def test_an_edge_that_was_killed_midway_goes_on_where_it_was(nodes: Nodes, model: Path) -> None:
+def test_an_edge_that_was_killed_midway_resumes(nodes: Nodes, model: Path) -> None:
     hub, log = nodes.hub(model, "slow:1500000@*.safetensors")
     edge, pid = edge_of(nodes, hub, node="edge", address="127.0.0.3")
     part = nodes.cache("edge") / "models--org--model" / ".p2pmodel" / "partial"

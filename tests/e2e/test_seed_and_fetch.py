@@ -89,7 +89,7 @@ def test_a_bare_magnet_is_filled_by_a_peer(nodes: Nodes, model: Path):
     assert_same(model, Path(done.json["path"]))
 
 
-def test_a_bare_magnet_of_twin_files_says_why_it_cannot_work(nodes: Nodes, model: Path):
+def test_a_bare_magnet_of_twin_files_explains_why_it_cannot_work(nodes: Nodes, model: Path):
     ready = nodes.seed(model, "--as", REPO).ready()
     bare = f"magnet:?xt=urn:btmh:1220{ready['info_hash']}"
     done = nodes.fetch("peer", bare, "--peer", ready["peer"]).wait()
@@ -97,7 +97,7 @@ def test_a_bare_magnet_of_twin_files_says_why_it_cannot_work(nodes: Nodes, model
     assert "two of its large files have the same content" in done.err
 
 
-def test_without_a_coordinator_the_mirrors_alone_do_it_and_it_says_so(nodes: Nodes, model: Path, mirror):
+def test_without_a_coordinator_only_mirrors_are_used_and_a_note_reports_it(nodes: Nodes, model: Path, mirror):
     endpoint, _ = mirror
     done = nodes.fetch("peer", REPO, "--endpoint", endpoint, "--coordinator", "http://127.0.0.9:9").wait()
     assert done.code == 0, done.err
@@ -117,7 +117,7 @@ def test_a_torrent_without_peers_is_filled_from_its_webseeds(nodes: Nodes, model
     assert_same(model, Path(done.json["path"]))
 
 
-def test_a_second_fetch_downloads_nothing(nodes: Nodes, mirror):
+def test_a_second_fetch_downloads_no_bytes(nodes: Nodes, mirror):
     endpoint, log = mirror
     first = nodes.fetch("peer", REPO, "--endpoint", endpoint).wait().json
     before = len(served(log))
@@ -151,7 +151,7 @@ def test_a_directory_is_seeded_under_a_name(nodes: Nodes, model: Path):
     assert_same(model, Path(done.json["path"]))
 
 
-def test_the_path_goes_to_stdout_although_a_bar_is_on_the_terminal(nodes: Nodes, model: Path):
+def test_the_path_goes_to_stdout_although_the_terminal_shows_a_progress_bar(nodes: Nodes, model: Path):
     nodes.ok("peer", "import", model, REPO)
     terminal, slave = os.openpty()
     done = subprocess.run(

@@ -87,7 +87,7 @@ def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(n
         assert "peers" in line
         assert "127.0.0.9:9: connection refused" in line
         assert line.endswith("run the same command: it resumes")
-    # What the peers still had to trade, then the two bounds, then the end of three processes.
+    # The pieces the peers still had to exchange, then the two bounds, then the end of three processes.
     assert time.monotonic() - killed < stall + patience + 8
     again = ("--listen", coordinator.removeprefix("http://"), "--swarm-listen", "127.0.0.3:0", "--json", "-q")
     nodes.start("seeder", "seed", model, "--as", REPO, *again).ready()

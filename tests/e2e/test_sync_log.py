@@ -1,4 +1,4 @@
-"""The sync log as the world sees it: of a pull-through mirror and of `mirror sync`, over HTTP and as a file."""
+"""The public sync log: of a pull-through mirror and of `mirror sync`, over HTTP and as a file."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def read(url: str) -> bytes:
     return content
 
 
-def test_what_a_mirror_pulled_can_be_checked_by_everybody(nodes: Nodes, model: Path, tmp_path: Path) -> None:
+def test_the_pulls_of_a_mirror_can_be_checked_by_all_clients(nodes: Nodes, model: Path, tmp_path: Path) -> None:
     hub, _ = nodes.hub(model)
     endpoint, _ = nodes.mirror("--upstream", hub)
     log = f"{endpoint}/sync-log"
@@ -54,7 +54,7 @@ def test_what_a_mirror_pulled_can_be_checked_by_everybody(nodes: Nodes, model: P
     assert cut.code == 5
 
 
-def test_a_mirror_with_a_token_shows_its_log_to_who_has_it(nodes: Nodes, model: Path, tmp_path: Path) -> None:
+def test_a_mirror_with_a_token_requires_it_for_the_log(nodes: Nodes, model: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret")
     endpoint, _ = nodes.mirror("--token-file", str(token))

@@ -1,4 +1,4 @@
-"""A real `p2pmodel coordinator` process and clients that know nothing of p2pmodel: they find each other."""
+"""A real `p2pmodel coordinator` process and BitTorrent clients of other projects: they find each other."""
 
 import asyncio
 import contextlib
@@ -96,7 +96,7 @@ async def test_default_libtorrent_sessions_find_each_other(form: Format, tmp_pat
         await eventually(lambda: seeding.status().current_tracker != "", seconds=20, what="the seeder has announced")
         leeching = leecher.add(raw, tmp_path / "b")
         await eventually(lambda: leeching.status().is_seeding, seconds=30, what="the leecher is complete")
-        leecher.session.pause()  # hands the files over and tells the tracker
+        leecher.session.pause()  # releases the files and announces to the tracker
         assert differences(tmp_path / "b" / COMMIT, SMALL) == []
         ((seeders, _),) = await counts(tracker)
         assert seeders >= 1
@@ -116,7 +116,7 @@ async def test_aria2_finds_a_default_libtorrent_seeder(tmp_path: Path) -> None:
         assert differences(tmp_path / "b" / COMMIT, SMALL) == []
 
 
-async def test_a_token_and_a_registered_torrent_are_asked_for(tmp_path: Path) -> None:
+async def test_a_token_and_a_registered_torrent_are_required(tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     await asyncio.to_thread(token_file.write_text, TOKEN)
     options = ("--registered-only", "--token-file", str(token_file))
@@ -159,8 +159,10 @@ async def tracker_word(session: DefaultSession) -> str | None:
 
 @pytest.mark.parametrize("place", ["/announce", "/announce/{}", "/{}/announce"])
 async def test_libtorrent_keeps_the_zone_in_a_trackers_url(place: str, tmp_path: Path) -> None:
-    """Two zones of two: each client is told of its own zone's, and, being a gateway, of the other zone's; the third of
-    a zone is told of its own alone. How many a client is told of says which zone it was taken for."""
+    """Two zones of two clients: each receives the peers of its own zone and, as a gateway, of the other zone.
+
+    The third of a zone receives its own only. The number of peers a client receives shows its assigned zone.
+    """
     token_file = tmp_path / "token"
     await asyncio.to_thread(token_file.write_text, TOKEN)
     token = TOKEN if "{}" in place else ""

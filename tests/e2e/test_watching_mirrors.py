@@ -1,4 +1,4 @@
-"""`p2pmodel mirrors watch`: an alarm raised and cleared, as stderr, Prometheus and a real webhook see it."""
+"""`p2pmodel mirrors watch`: an alarm raised and cleared, on stderr, in Prometheus and at a real webhook."""
 
 import json
 import signal
@@ -102,7 +102,7 @@ def test_a_mirror_that_is_down_and_comes_back(nodes: Nodes, model: Path, webhook
     assert "secret" not in done.err
 
 
-def test_once_tells_a_slow_mirror_by_its_exit_code(nodes: Nodes, model: Path) -> None:
+def test_once_reports_a_slow_mirror_by_its_exit_code(nodes: Nodes, model: Path) -> None:
     slow, _ = nodes.hub(model, "slow:2000000")
     once = ("mirrors", "watch", "org/model", "--endpoint", slow, "--once", "--min-samples", "2")
     done = nodes.run("node", *once, "--max-latency-ms", "5000")

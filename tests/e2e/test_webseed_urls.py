@@ -1,4 +1,4 @@
-"""What URLs a BitTorrent client asks a webseed for: always those of the hub, for every shape of snapshot."""
+"""The URLs that a BitTorrent client requests from a web seed: always those of the hub, for every snapshot shape."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,7 +44,7 @@ async def joined(torrent: bytes, folder: Path) -> AsyncIterator[lt.torrent_handl
 
 @pytest.mark.parametrize("form", ["v2", "hybrid", "v1"])
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_libtorrent_asks_for_hub_urls_and_finishes(shape: str, form: Format, tmp_path: Path) -> None:
+async def test_libtorrent_requests_hub_urls_and_finishes(shape: str, form: Format, tmp_path: Path) -> None:
     contents = SHAPES[shape]
     async with serve_hub_files("org/tiny", COMMIT, contents) as server:
         seed = webseed_url(server.base, manifest_of(contents), form)
