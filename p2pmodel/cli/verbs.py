@@ -70,7 +70,7 @@ def verbs() -> None:
 
     stdout carries the result (a path, or one JSON object with --json); everything else goes to stderr.
     Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 access, 5 integrity, 6 no answer in time,
-    7 this machine (disk, port), 8 part of the cluster, 130 interrupted.
+    7 this machine (disk, port), 130 interrupted.
     """
 
 

@@ -58,7 +58,7 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
 )
 _COUNTERS: tuple[tuple[str, str, _Value], ...] = (
     ("transfer_uploaded_bytes", "Bytes sent to peers since the transfer last started.", lambda v: v.progress.uploaded),
-    ("transfer_corrupt_pieces", "Pieces that failed verification since then.", lambda v: v.progress.rejected),
+    ("transfer_corrupt_pieces", "Pieces that failed verification.", lambda v: v.progress.rejected),
 )
 _DOWN = (MirrorState.FAILING, MirrorState.QUARANTINED)
 _ESTIMATES = (
