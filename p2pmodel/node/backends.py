@@ -110,8 +110,8 @@ class OriginRegistry:
 class FetchOrigin:
     """The mirrors of one fetch. `async with` closes them.
 
-    All steps of the fetch share one connection pool, and what is measured of the mirrors, as long as the set of mirrors
-    is the same: a torrent may add web seeds.
+    All steps of the fetch share one connection pool and one state of the mirrors. A torrent with further web seeds
+    starts new ones.
     """
 
     def __init__(self, settings: Settings, registry: OriginRegistry, reporter: Reporter) -> None:

@@ -1,8 +1,8 @@
 """Run one attempt at a download: joined to the swarm, from the first missing piece to the published snapshot.
 
 `join` makes all parts of an attempt and then the attempt itself. Invariants, to re-check when editing:
-1. A file gets its blob name only after every piece passed the Merkle check, the pieces were fenced to disk, and
-   the hash of the whole content is the hub's own. The snapshot appears after all its blobs, refs last.
+1. Before a file gets its blob name, every piece has passed the Merkle check, all are fenced to disk, and the hash of
+   the whole content equals the hub's. The snapshot appears after all its blobs, refs last.
 2. The set of missing pieces shrinks only on the engine's PieceVerified; only another attempt counts it again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.

@@ -1,8 +1,8 @@
 """Pull pieces from mirrors without a coordinator: which peer pulls which piece.
 
 A peer takes a piece from the swarm when any connected peer has it. A mirror is asked only for orphans: missing
-pieces that no connected peer has had for `grace` seconds, or every missing piece once the swarm has delivered
-nothing for a multiple of that. A hash of piece and peer decides which of the peers that lack an orphan pulls it first
+pieces that no connected peer has had for `grace` seconds. Once the swarm has delivered nothing for a multiple of that,
+every missing piece counts. A hash of piece and peer decides which of the peers that lack an orphan pulls it first
 (rendezvous hashing). So peers that lost the same seeder pull different pieces, few at a time, and exchange them: the
 mirrors send about one copy, not one for each peer. A peer that has pulled all of its own pieces helps the others,
 starting with the pieces that they pull last.
@@ -145,8 +145,8 @@ class OrphanPieces:
         return (piece - self._start(self._claim(piece).owner)) * self._back % self._count
 
     def _start(self, peer: str) -> int:
-        """Where a peer begins: even peers that are not connected to each other pull the same pieces at different times,
-        mostly one of them after the piece of the other has spread."""
+        """The piece that a peer begins with. It differs, so that peers without a connection to each other pull the same
+        pieces at different times: mostly, one of them after the piece of the other has spread."""
         if peer not in self._starts:
             self._starts[peer] = _hash(peer) % self._count
         return self._starts[peer]
@@ -220,8 +220,8 @@ class OrphanStrategy:
 
 
 def _stride(count: int) -> int:
-    """Pieces from one turn to the next: far apart, since the missing pieces may be one end of the snapshot, and coprime
-    to `count`, so that every piece has its turn."""
+    """Pieces from one turn to the next. Large, since the missing pieces may be one end of the snapshot; coprime to
+    `count`, so that every piece has its turn."""
     stride = max(round(0.618 * count), 1)
     while math.gcd(stride, count) > 1:
         stride += 1

@@ -3,8 +3,8 @@
 A `LeaseStrategy` chooses the pieces while a coordinator grants leases, an `OrphanStrategy` otherwise. Seeders are asked
 before mirrors.
 
-libtorrent's own web seed client is never pointed at a mirror: after one HTTP error it gives a file up for good, it
-ignores Retry-After, and it cannot leave chosen pieces to other peers.
+libtorrent's own web seed client is never used with a mirror. After one HTTP error it gives a file up for good. It
+ignores Retry-After, and cannot leave chosen pieces to other peers.
 """
 
 import asyncio
@@ -54,8 +54,8 @@ class PieceFeed:
     `missing` is a live view of the missing pieces; `origin_bytes` came from mirrors before this began. Without any
     source it does nothing.
 
-    When no mirror answers, all of them are paused for a while; when none has a file right, or gives access to it, that
-    file is paused, and the pieces of others still come. The transfer decides whether a failure ends it.
+    When no mirror answers, all of them are paused for a while. When all have a file wrong, or refuse access to it, only
+    that file is paused. The transfer decides whether a failure ends it.
     """
 
     def __init__(
