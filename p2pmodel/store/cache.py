@@ -55,7 +55,7 @@ class HubCache:
 
 
 class RepoCache:
-    """One repository in the cache: `models--org--name/{refs,blobs,snapshots,trees}` and our `.p2pmodel`."""
+    """One repository in the cache: `models--org--name/{refs,blobs,snapshots,trees}` and the private `.p2pmodel`."""
 
     def __init__(self, cache: HubCache, repo: RepoId) -> None:
         self.cache = cache

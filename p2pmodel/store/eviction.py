@@ -43,8 +43,8 @@ def make_room(
     """Evict the files served longest ago until the cache, with all of `growing` (size by key) in it, has at most
     `budget` bytes. Returns what was evicted: repository, etag, size.
 
-    Files `in_use` stay. Raises NoSpace if the rest would exceed the budget even after every possible eviction, and
-    Unavailable if only files in use prevent it; then nothing is evicted.
+    Files `in_use` stay. Raises NoSpace if no eviction could meet the budget, and Unavailable if only files in use
+    prevent it; then nothing is evicted.
     """
     items = [item for item in _items(cache) if item.key not in growing]
     total = sum(item.size for item in items) + sum(growing.values())
@@ -108,10 +108,10 @@ def _remove_links(repo: RepoCache, etag: str) -> None:
     for commit in repo.commits():
         snapshot = repo.snapshot(commit)
         links = {entry: linked_blob(entry, repo.folder / "blobs") for entry in files_below(snapshot)}
-        ours = [entry for entry, blob in links.items() if blob is not None and blob.name == etag]
-        if ours and len(ours) == len(links):
+        links_to_blob = [entry for entry, blob in links.items() if blob is not None and blob.name == etag]
+        if links_to_blob and len(links_to_blob) == len(links):
             _remove_refs(repo, commit)
-        for entry in ours:
+        for entry in links_to_blob:
             entry.unlink(missing_ok=True)
             _remove_empty(entry.parent, repo.folder / "snapshots")
         if not snapshot.is_dir():

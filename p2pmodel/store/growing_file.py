@@ -2,9 +2,9 @@
 
 Invariants, to re-check when editing:
 1. Clients check only the size, and the hub's hash covers the whole file. So the last `HOLD_BACK` bytes are readable
-   only after the hash was right, or once the file has its blob name: before that no client can complete the file.
+   only after the hash was right, or once the file has its blob name. Before that no client can complete the file.
 2. Bytes that were readable may prove wrong. The content is first marked corrupt, then every reader that began before
-   ends: a client that resumed would append right bytes to wrong ones, so it must be sent the whole file.
+   ends. A client that resumed would append right bytes to wrong ones; after the mark it gets the whole file instead.
 3. Every wait ends: by bytes, by corruption, by `published` or by `fail`, which is also called for a cancellation.
 4. Nothing waits for a reader, and no reader holds bytes in memory: each reads from disk at its own pace.
 """

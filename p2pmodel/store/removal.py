@@ -30,14 +30,14 @@ def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = fro
     for name, target in repo.refs().items():
         if target == commit:
             (repo.folder / "refs" / name).unlink(missing_ok=True)
-    ours = _blobs_of(repo, commit)
+    own_blobs = _blobs_of(repo, commit)
     if snapshot.is_dir():
         shutil.rmtree(snapshot)
     _remove_records(repo, commit)
     if staged.is_dir():
         shutil.rmtree(staged)
     needed_by_others = {blob for other in repo.commits() for blob in _blobs_of(repo, other)}
-    freed = sum(_remove_blob(repo, etag) for etag in ours - needed_by_others - needed)
+    freed = sum(_remove_blob(repo, etag) for etag in own_blobs - needed_by_others - needed)
     if not repo.commits() and not _in_use(repo):
         shutil.rmtree(repo.folder)
     return freed

@@ -1,9 +1,9 @@
 """Content that clients of a node's hub endpoint request: transfers of the node download it on demand.
 
 Invariants, to re-check when editing:
-1. Once `expect` has returned, the blob of the file is in the cache, or its hub lock is held (by this process or by
-   another that downloads it) until the blob is there or the transfer has failed. A client with the same cache waits for
-   the lock, finds the blob, and requests no byte.
+1. Once `expect` has returned, the blob of the file is in the cache, or its hub lock is held, by this process or by
+   another that downloads it. The lock is held until the blob is there or the transfer has failed. A client with the
+   same cache waits for the lock, finds the blob, and requests no byte.
 2. Every lock is released: when the blob is there, when the transfer fails, pauses or is cancelled, and on closing.
 3. A transfer that the user has paused stays paused, whatever clients request.
 """

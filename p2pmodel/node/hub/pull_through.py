@@ -1,7 +1,7 @@
 """The pull-through mirror: a cache that downloads from upstream the files that clients request, each once.
 
-A download begins with the first request for bytes of a file, and goes on for `LINGER` seconds after the last client has
-left: a client that comes back resumes. Downloaded bytes stay on disk for the next download.
+A download begins with the first request for bytes of a file, and goes on for `LINGER` seconds after the last client
+has left. A client that returns resumes. Downloaded bytes stay on disk for the next download.
 """
 
 import asyncio

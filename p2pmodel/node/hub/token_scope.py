@@ -1,7 +1,7 @@
 """Models that clients of a node may read only with their own token.
 
 The node serves every client the models that its own tokens open or that its cluster holds. A model that only a
-client's token opened may be in a shared cache because of that client: it is recorded here and not served from there.
+client's token opened may be in a shared cache because of that client. It is recorded here and not served from there.
 """
 
 import asyncio

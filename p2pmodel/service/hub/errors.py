@@ -76,8 +76,8 @@ def guard(access: Access) -> Middleware:
 def bearer(token: str) -> Middleware:
     """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
 
-    Without a token the answer is the hub's for private repositories (the client raises RepositoryNotFoundError, with
-    the advice to log in); with a wrong token it is the hub's for invalid credentials.
+    Without a token the answer is the hub's for private repositories: the client raises RepositoryNotFoundError, with
+    the advice to log in. With a wrong token it is the hub's for invalid credentials.
     """
     expected = f"Bearer {token}".encode()
 

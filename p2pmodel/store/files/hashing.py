@@ -112,7 +112,7 @@ def hash_snapshot(
 ) -> SnapshotHashes:
     """Hash whole files, in canonical order, on `jobs` threads.
 
-    With `contents` the hub's hash of each file is computed in the same pass; it is sequential within a file, so a
+    With `contents` the hub's hash of each file is computed in the same pass. It is sequential within a file: a
     single large file then uses one core. `v1` requests SHA-1 pieces too, for which the files are read again
     (`on_bytes` counts both passes). Memory stays below a few MiB per job plus 32 bytes a piece.
     Raises IntegrityError for a file of the wrong size, and every exception of `on_bytes`: a caller stops it that way.

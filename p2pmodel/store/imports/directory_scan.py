@@ -17,8 +17,8 @@ from p2pmodel.store.manifests import linked_blob
 class SourceFile:
     """A file to import: its path in the repository, where its bytes are (links resolved), and their number.
 
-    `etag` is the hub's hash according to the name of the blob it links to, when the directory is itself a snapshot
-    in a hub cache.
+    `etag` is the hub's hash: the name of the blob that the file links to, if the directory is a snapshot in a hub
+    cache.
     """
 
     path: str

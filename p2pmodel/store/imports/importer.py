@@ -44,8 +44,8 @@ def import_directory(
     A revision of 40 hex digits is the commit id; otherwise the id is `commit_of` the content. Files share their blocks
     with the source if the file system supports it (reflink), else they are copied. They are never hard-linked: the user
     may edit the source. `private` marks the snapshot as not public. `on_bytes` gets the bytes read, from threads; an
-    exception it raises stops the import. LFS files are selected as on the hub: by the blob names of a hub snapshot,
-    else by .gitattributes in `source`, else by the hub's default rules.
+    exception it raises stops the import. LFS files are those of the hub's rules: by the blob names of a hub snapshot,
+    else by .gitattributes in `source`, else by default patterns.
     """
     repo = cache.repo(ref.repo)
     sources = scan_directory(source)

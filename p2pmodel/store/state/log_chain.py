@@ -19,8 +19,10 @@ MAX_LINE = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One file as it was synced at `time` (UTC, ISO 8601): its sha256, its etag on the hub, and the names of the
-    mirrors that its bytes came from, without those of bytes that an earlier, stopped run downloaded."""
+    """One file as it was synced at `time` (UTC, ISO 8601), with its sha256 and its etag on the hub.
+
+    `sources` are the names of the mirrors that sent its bytes, except bytes that an earlier, stopped run downloaded.
+    """
 
     time: str
     repo: str

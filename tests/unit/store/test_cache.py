@@ -1,4 +1,4 @@
-"""What the cache reads of its own and of other people's folders."""
+"""What the cache reads of its own folders and of those of other programs."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files that are read while they grow: what may be read, and an end to every wait."""
+"""Files that are read while they grow: the readable bytes, and an end to every wait."""
 
 import asyncio
 import os

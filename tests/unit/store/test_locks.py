@@ -1,4 +1,4 @@
-"""The hub's lock files: shared with other processes, counted within ours."""
+"""The hub's lock files: shared with other processes, counted within this one."""
 
 import errno
 import fcntl

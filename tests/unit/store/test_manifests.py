@@ -1,4 +1,4 @@
-"""Where a snapshot's manifest comes from, and that damaged records are as good as none."""
+"""Sources of a snapshot's manifest; a damaged record counts as absent."""
 
 import json
 from pathlib import Path

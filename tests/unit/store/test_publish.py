@@ -1,4 +1,4 @@
-"""Publishing: order, atomicity, locks, and what happens to what is there already."""
+"""Publication: order, atomicity, locks, and existing entries."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Staging: names, piece records that survive what they should, and a clean end."""
+"""Staging: names, piece records that survive a restart of the process, and a clean end."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Verification finds every kind of damage, and remembers what it found."""
+"""Verification finds every kind of damage, and records its results."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What clients read of a transfer's files while it runs, and when they no longer may."""
+"""Files of a transfer that clients read while it runs, and when they no longer may."""
 
 from pathlib import Path
 

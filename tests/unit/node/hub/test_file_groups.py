@@ -1,4 +1,4 @@
-"""Which files are brought together."""
+"""Groups of files that are downloaded together."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ def brought(whole: Manifest, path: str) -> set[str]:
     return {f.path for f in whole.select_any([group_of(whole, file)])}
 
 
-def test_small_files_come_at_once_and_the_weights_only_when_asked_for() -> None:
+def test_small_files_are_one_group_and_weights_a_group_per_kind() -> None:
     shards = {f"model-0000{n}-of-00003.safetensors": LARGE * 300 for n in (1, 2)}
     whole = of({"config.json": 10, "tokenizer.json": LARGE, "other.bin": LARGE + 1} | shards)
     assert brought(whole, "config.json") == {"config.json", "tokenizer.json"}

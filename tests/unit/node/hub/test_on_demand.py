@@ -1,4 +1,4 @@
-"""What clients of a node's hub endpoint ask for: one lock, one transfer, and an end to every wait."""
+"""Content on demand: one lock, one transfer, and an end to every wait."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -77,7 +77,7 @@ async def desk(machine: Machine, snapshot: HubSnapshot = SMALL, *faults: str) ->
         yield Desk(machine, hub, node, asked)
 
 
-async def test_what_is_expected_is_locked_until_it_is_here(machine: Machine) -> None:
+async def test_an_expected_file_is_locked_until_it_is_published(machine: Machine) -> None:
     async with desk(machine, SMALL, "slow:6000000@*.safetensors") as at:
         for file in at.manifest.files:
             await at.asked.expect(at.manifest, file)
@@ -90,7 +90,7 @@ async def test_what_is_expected_is_locked_until_it_is_here(machine: Machine) -> 
         assert len(at.node.transfers()) == 1
 
 
-async def test_a_failure_gives_the_lock_back_and_is_told_to_who_reads(machine: Machine) -> None:
+async def test_a_failure_releases_the_lock_and_ends_the_reader(machine: Machine) -> None:
     async with desk(machine, SMALL, "status:404@*.safetensors") as at:
         await at.asked.expect(at.manifest, at.file("model.safetensors"))
         with pytest.raises(P2PModelError):
@@ -125,7 +125,7 @@ async def test_a_client_that_was_first_at_the_lock_gets_the_end_before_it_gives_
         assert at.here("model.safetensors")
 
 
-async def test_only_what_is_asked_for_is_brought(machine: Machine) -> None:
+async def test_only_requested_files_are_downloaded(machine: Machine) -> None:
     large = snapshot_of({"config.json": b"{}", "tokenizer.json": b"[]", "model.safetensors": bytes(LARGE + 1)})
     async with desk(machine, large) as at:
         assert await at.read("config.json") == b"{}"
@@ -138,7 +138,7 @@ async def test_only_what_is_asked_for_is_brought(machine: Machine) -> None:
         assert len(at.node.transfers()) == 1
 
 
-async def test_who_saw_wrong_bytes_is_cut_off(machine: Machine) -> None:
+async def test_a_reader_of_wrong_bytes_ends(machine: Machine) -> None:
     big = snapshot_of({"model.safetensors": WEIGHTS * 4})
     async with desk(machine, big, "flip") as at:
         with pytest.raises(P2PModelError):
@@ -147,7 +147,7 @@ async def test_who_saw_wrong_bytes_is_cut_off(machine: Machine) -> None:
         assert not at.here("model.safetensors")
 
 
-async def test_what_is_paused_stays_so(machine: Machine) -> None:
+async def test_a_paused_transfer_stays_paused(machine: Machine) -> None:
     async with desk(machine, SMALL, "slow:200000@*.safetensors") as at:
         await at.asked.expect(at.manifest, at.file("model.safetensors"))
         await eventually(lambda: bool(at.node.transfers()), seconds=20, what="a transfer")
@@ -158,7 +158,9 @@ async def test_what_is_paused_stays_so(machine: Machine) -> None:
         assert at.node.transfers()[0].state == "paused"
 
 
-async def test_what_does_not_begin_is_to_be_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_without_bytes_in_time_is_not_yet_available(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(on_demand, "OPEN_WITHIN", 0.0)
     async with desk(machine) as at:
         with pytest.raises(NotYet, match="no byte received yet"):
@@ -168,7 +170,7 @@ async def test_what_does_not_begin_is_to_be_asked_for_again(machine: Machine, mo
     locks.release(SMALL.manifest.repo, file)
 
 
-async def test_branches_are_known_from_the_mirrors_and_then_by_heart(machine: Machine) -> None:
+async def test_branches_come_from_the_mirrors_and_then_from_the_records(machine: Machine) -> None:
     async with desk(machine) as at:
         assert (await at.asked.manifest(MAIN)).commit == SMALL.commit
         await at.read("model.safetensors")
@@ -177,7 +179,7 @@ async def test_branches_are_known_from_the_mirrors_and_then_by_heart(machine: Ma
         assert HubCache(machine.settings.cache_dir).repo(SMALL.manifest.repo).refs() == {"main": SMALL.commit}
 
 
-async def test_the_mirror_is_asked_once_what_a_revision_is(machine: Machine) -> None:
+async def test_a_revision_is_requested_of_the_mirror_once(machine: Machine) -> None:
     async with desk(machine) as at:
         manifest = await at.asked.manifest(MAIN)
         await at.asked.expect(manifest, at.file("model.safetensors"))
@@ -195,7 +197,7 @@ async def test_files_that_get_their_names_while_they_are_opened(
         assert found == list(many.contents.values())
 
 
-async def test_what_has_come_from_a_mirror_is_read_before_the_rest(machine: Machine) -> None:
+async def test_bytes_from_a_mirror_are_readable_before_the_rest(machine: Machine) -> None:
     big = snapshot_of({"model.safetensors": WEIGHTS * 4})
     async with desk(machine, big, "slow:1000000") as at, at.asked.reader(at.manifest, *big.files.values()) as reader:
         end = await reader.ready(0)
@@ -204,7 +206,7 @@ async def test_what_has_come_from_a_mirror_is_read_before_the_rest(machine: Mach
         assert not at.here("model.safetensors")
 
 
-async def test_pieces_that_passed_are_read_before_the_rest(machine: Machine) -> None:
+async def test_verified_pieces_are_readable_before_the_rest(machine: Machine) -> None:
     """A seeder of which one piece is wrong: what stands before it can be read, and what stands behind it not."""
     big = snapshot_of({"model.safetensors": WEIGHTS * 2})
     swarm = Swarm(machine.root, big)
@@ -224,7 +226,7 @@ async def test_pieces_that_passed_are_read_before_the_rest(machine: Machine) -> 
             assert reader.file.read(end) == (WEIGHTS * 2)[:end]
 
 
-async def test_what_a_client_waits_for_goes_before_the_rest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pieces_that_a_client_waits_for_go_first(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """First the beginning of a file of which nothing is here, then the byte that is waited for."""
     wishes: list[int] = []
     monkeypatch.setattr(MemoryTorrent, "prioritize", lambda _, piece: wishes.append(piece))

@@ -1,4 +1,4 @@
-"""Pulling through: each file once, shown while it comes, never completed before it is verified."""
+"""The pull-through mirror: each file once, readable while it grows, never completed before it is verified."""
 
 import asyncio
 import os
@@ -78,7 +78,7 @@ async def published(tier: Tier, file: ManifestFile = MODEL) -> None:
     await eventually(lambda: tier.blob(file) is not None, seconds=5, what="the blob is published")
 
 
-async def test_a_hundred_who_ask_at_once_are_one_pull(tmp_path: Path) -> None:
+async def test_a_hundred_concurrent_clients_are_one_download(tmp_path: Path) -> None:
     async with tier_of(tmp_path) as (tier, hub):
         got = await asyncio.gather(*(tier.read() for _ in range(100)))
         assert set(got) == {WEIGHTS}
@@ -87,7 +87,7 @@ async def test_a_hundred_who_ask_at_once_are_one_pull(tmp_path: Path) -> None:
         await eventually(lambda: not list(tmp_path.rglob("*.part*")), seconds=5, what="nothing is left of the pull")
 
 
-async def test_it_is_shown_while_it_comes_but_not_its_end(tmp_path: Path) -> None:
+async def test_a_growing_file_is_readable_but_not_its_end(tmp_path: Path) -> None:
     async with (
         tier_of(tmp_path, f"slow:{4 * HOLD_BACK}") as (tier, hub),
         tier.through.reader(SNAPSHOT.manifest, MODEL) as reader,
@@ -107,14 +107,14 @@ async def test_a_reader_in_the_middle_need_not_wait_for_the_end(tmp_path: Path) 
         assert await tier.read(start=MODEL.size // 2) == WEIGHTS[MODEL.size // 2 :]
 
 
-async def test_small_and_empty_files_are_shown_whole(tmp_path: Path) -> None:
+async def test_small_and_empty_files_are_readable_as_a_whole(tmp_path: Path) -> None:
     async with tier_of(tmp_path) as (tier, _):
         assert await tier.read(SNAPSHOT.file("config.json")) == b"{}"
         assert await tier.read(SNAPSHOT.file("empty.txt")) == b""
         await published(tier, SNAPSHOT.file("empty.txt"))
 
 
-async def test_what_is_published_is_a_snapshot_with_what_is_there(tmp_path: Path) -> None:
+async def test_a_snapshot_has_the_published_files(tmp_path: Path) -> None:
     async with tier_of(tmp_path) as (tier, _):
         await tier.read()
         await published(tier)
@@ -127,7 +127,7 @@ async def test_what_is_published_is_a_snapshot_with_what_is_there(tmp_path: Path
         assert repo.manifest(SNAPSHOT.commit) == SNAPSHOT.manifest
 
 
-async def test_nobody_completes_a_wrong_file(tmp_path: Path) -> None:
+async def test_no_client_completes_a_wrong_file(tmp_path: Path) -> None:
     async with tier_of(tmp_path, "flip") as (tier, _):
         got = await asyncio.gather(*(tier.read() for _ in range(20)), return_exceptions=True)
         assert all(isinstance(each, P2PModelError) for each in got), "a reader came to the end of wrong bytes"
@@ -136,7 +136,7 @@ async def test_nobody_completes_a_wrong_file(tmp_path: Path) -> None:
         assert not tier.repo.recently_corrupt(SNAPSHOT.file("config.json"))
 
 
-async def test_who_saw_wrong_bytes_is_cut_off_though_the_right_ones_come(tmp_path: Path) -> None:
+async def test_readers_of_wrong_bytes_end_though_right_ones_follow(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         liar = await stack.enter_async_context(FakeHub(SNAPSHOT, faults=["flip*40"]))
         honest = await stack.enter_async_context(FakeHub(SNAPSHOT))
@@ -150,7 +150,7 @@ async def test_who_saw_wrong_bytes_is_cut_off_though_the_right_ones_come(tmp_pat
         assert tier.repo.recently_corrupt(MODEL)
 
 
-async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> None:
+async def test_a_download_without_clients_stops_and_is_resumed(tmp_path: Path) -> None:
     async with tier_of(tmp_path, f"slow:{HOLD_BACK // 4}", linger=0.05) as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
@@ -162,7 +162,7 @@ async def test_a_pull_that_nobody_wants_stops_and_is_resumed(tmp_path: Path) -> 
         assert hub.sent - before < MODEL.size - HOLD_BACK // 16
 
 
-async def test_who_comes_back_in_time_keeps_it_going(tmp_path: Path) -> None:
+async def test_a_client_that_returns_in_time_keeps_the_download_running(tmp_path: Path) -> None:
     async with tier_of(tmp_path, f"slow:{HOLD_BACK}") as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
@@ -173,7 +173,7 @@ async def test_who_comes_back_in_time_keeps_it_going(tmp_path: Path) -> None:
         assert hub.sent == MODEL.size
 
 
-async def test_closing_tells_who_waits(tmp_path: Path) -> None:
+async def test_closing_ends_waiting_readers(tmp_path: Path) -> None:
     async with FakeHub(SNAPSHOT, faults=["stall"]) as hub:
         tier = Tier(tmp_path, hub)
         async with tier.through:
@@ -192,7 +192,7 @@ async def test_a_failure_reaches_all_and_the_next_tries_again(tmp_path: Path) ->
         assert await tier.read() == WEIGHTS
 
 
-async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_folder: Path, needed: int) -> None:
         raise NoSpace(f"{needed} are needed")
 
@@ -206,7 +206,7 @@ async def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 MANY = snapshot_of({f"{n}.bin": bytes([n]) * 100_000 for n in range(5)}, repo="org/many")
 
 
-async def test_what_was_served_longest_ago_makes_room(tmp_path: Path) -> None:
+async def test_files_served_longest_ago_are_evicted(tmp_path: Path) -> None:
     async with FakeHub(MANY) as hub:
         tier = Tier(tmp_path, hub, max_bytes=250_000)
         async with tier.through:
@@ -219,7 +219,7 @@ async def test_what_was_served_longest_ago_makes_room(tmp_path: Path) -> None:
             assert any("evicted" in note for note in tier.notes)
 
 
-async def test_what_is_being_served_stays(tmp_path: Path) -> None:
+async def test_files_being_served_stay(tmp_path: Path) -> None:
     first, second, third = list(MANY.files.values())[:3]
     async with FakeHub(MANY) as hub:
         tier = Tier(tmp_path, hub, max_bytes=200_000)

@@ -1,4 +1,4 @@
-"""Snapshots kept up to date: what moves, what is recorded, what a failure leaves."""
+"""Synchronised snapshots: downloaded bytes, records, and the state after a failure."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Models that a client's own token opened: noted until the node may have them itself."""
+"""Models that only a client's own token opened: withheld until the node itself may read them."""
 
 import asyncio
 from pathlib import Path
@@ -43,7 +43,7 @@ async def test_it_is_withheld_until_the_node_may_have_it(tmp_path: Path) -> None
     assert mirrors.asked == 1
 
 
-async def test_nobody_waits_long_for_the_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_client_waits_long_for_the_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pmodel.node.hub.token_scope.PATIENCE", 0.01)
     mirrors, answered = Mirrors(), asyncio.Event()
 

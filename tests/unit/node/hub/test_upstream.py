@@ -1,4 +1,4 @@
-"""What is asked of upstream about revisions, how often, and what is served when it does not answer."""
+"""Requests to upstream about revisions, how often, and what is served when it does not answer."""
 
 import asyncio
 from pathlib import Path
@@ -65,7 +65,7 @@ def tier(tmp_path: Path) -> Tier:
     return Tier(tmp_path / "hub")
 
 
-async def test_many_who_ask_at_once_are_one_question(tier: Tier) -> None:
+async def test_concurrent_requests_are_one_upstream_request(tier: Tier) -> None:
     tier.hub.gate.clear()
     asking = [asyncio.create_task(tier.ask()) for _ in range(50)]
     await asyncio.sleep(0.05)
@@ -74,7 +74,7 @@ async def test_many_who_ask_at_once_are_one_question(tier: Tier) -> None:
     assert tier.hub.asked == ["main"]
 
 
-async def test_who_stops_waiting_does_not_stop_the_question(tier: Tier) -> None:
+async def test_a_client_that_leaves_does_not_stop_the_upstream_request(tier: Tier) -> None:
     tier.hub.gate.clear()
     first, second = (asyncio.create_task(tier.ask()) for _ in range(2))
     await asyncio.sleep(0.02)
@@ -84,7 +84,7 @@ async def test_who_stops_waiting_does_not_stop_the_question(tier: Tier) -> None:
     assert tier.hub.asked == ["main"]
 
 
-async def test_a_commit_is_asked_for_once_for_ever(tier: Tier) -> None:
+async def test_a_commit_is_requested_once(tier: Tier) -> None:
     pinned = Reference(MAIN.repo, OLD.commit)
     for _ in range(3):
         tier.start()
@@ -93,7 +93,7 @@ async def test_a_commit_is_asked_for_once_for_ever(tier: Tier) -> None:
     assert tier.hub.asked == [OLD.commit]
 
 
-async def test_a_branch_is_asked_for_again_when_its_time_is_over_and_not_before(tier: Tier) -> None:
+async def test_a_branch_is_requested_again_after_its_ttl_and_not_before(tier: Tier) -> None:
     await tier.ask()
     tier.hub.says = NEW
     tier.now += 3 * DAY - 1
@@ -150,7 +150,7 @@ async def test_gone_and_forbidden_are_answers(tier: Tier, error: P2PModelError) 
     assert await tier.ask(Reference(MAIN.repo, OLD.commit)) == OLD, "a commit that is known stays"
 
 
-async def test_what_upstream_does_not_have_is_not_asked_for_at_every_request(tier: Tier) -> None:
+async def test_an_absent_revision_is_not_requested_every_time(tier: Tier) -> None:
     tier.hub.says = RepoNotFound("no such thing")
     for _ in range(20):
         with pytest.raises(RepoNotFound, match="no such thing"):

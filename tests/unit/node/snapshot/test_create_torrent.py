@@ -1,4 +1,4 @@
-"""A torrent is made only of a snapshot that is here whole and right."""
+"""A torrent is created only of a complete and right snapshot."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is here already: blobs hashed once, staged pieces read only where there are bytes."""
+"""The inventory: blobs are hashed once, staged pieces are read only where there are bytes."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two fetches of one snapshot: the second waits, says so, and finds everything there."""
+"""Two fetches of one snapshot: the second reports that it waits, and then finds all files."""
 
 import asyncio
 import sys
@@ -76,7 +76,7 @@ async def test_other_commits_do_not_wait(repo: RepoCache) -> None:
         assert heard.notes == []
 
 
-async def test_who_gives_up_waiting_leaves_the_lock_alone(repo: RepoCache) -> None:
+async def test_a_cancelled_wait_leaves_the_lock_alone(repo: RepoCache) -> None:
     async def wait() -> None:
         async with one_at_a_time(repo, COMMIT, Heard().reporter):
             raise AssertionError("the lock was taken")

@@ -1,4 +1,4 @@
-"""One verified copy from the mirrors: what is taken, what is refused, what a stopped run leaves, what is reported."""
+"""One verified copy from the mirrors: adopted, refused and resumed bytes, and its reports."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Torrents of a snapshot in the cache: what is hashed, what is known, and that the outcome is always the same."""
+"""Torrents of a snapshot in the cache: hashed and known trees, and equal results."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""The endpoint against what hub clients, webseed clients and careless clients ask."""
+"""The endpoint against requests of hub clients, web seed clients and careless clients."""
 
 import asyncio
 import gzip
@@ -185,7 +185,7 @@ async def test_a_huge_body_is_refused(base: str) -> None:
     assert (await ask(f"{base}/api/models/{REPO}/paths-info/main", "POST", data=body, headers=form)).status == 413
 
 
-async def test_json_is_compressed_when_asked_and_large(hub: Path, base: str) -> None:
+async def test_large_json_is_compressed_on_request(hub: Path, base: str) -> None:
     write_snapshot(hub, "org/many", {f"file-{n}.txt": b"" for n in range(200)})
     url = f"{base}/api/models/org/many"
     packed = await ask(url, headers={"Accept-Encoding": "gzip, deflate"})

@@ -1,4 +1,4 @@
-"""The tree ids that the endpoint makes up for directories are those that git would give."""
+"""The tree ids of directories are those of git."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Looking up snapshots: what is kept between requests, and for how long."""
+"""Published snapshots: which stay in memory between requests, and for how long."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_a_list_that_grows_is_read_again_after_a_while(tmp_path: Path) -> None:
     assert set(published.snapshot("org/m", first.commit).files) == {"a", "b"}
 
 
-def test_what_is_kept_is_told_without_the_disk(tmp_path: Path) -> None:
+def test_recent_snapshots_need_no_disk(tmp_path: Path) -> None:
     now = [0.0]
     published = PublishedCache(HubCache(tmp_path), clock=lambda: now[0])
     commit = write_snapshot(tmp_path, "org/m", {"a": b"1"}).commit
@@ -34,7 +34,7 @@ def test_what_is_kept_is_told_without_the_disk(tmp_path: Path) -> None:
     assert published.recent("org/m", commit) is None
 
 
-def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recent_snapshots_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pmodel.service.hub.published_snapshots._KEEP_SNAPSHOTS", 3)
     published = PublishedCache(HubCache(tmp_path), clock=lambda: 0.0)
     for n in range(5):
@@ -44,7 +44,7 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert set(published.snapshot("org/m0").files) == {"a"}
 
 
-def test_names_that_strangers_invent_are_not_remembered(tmp_path: Path) -> None:
+def test_invented_names_are_not_cached(tmp_path: Path) -> None:
     cache = HubCache(tmp_path)
     published = PublishedCache(cache)
     for n in range(3):

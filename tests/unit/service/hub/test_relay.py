@@ -1,4 +1,4 @@
-"""What a node's hub endpoint hands on: datasets, the hub's other GETs, and models for a client's own token."""
+"""Requests that a node's hub endpoint relays: datasets, the hub's other GETs, and models for a client's token."""
 
 import json
 import os
@@ -164,7 +164,7 @@ async def test_wrong_bytes_do_not_become_a_file(machine: Machine) -> None:
         assert "wrong bytes" in machine.notes[-1]
 
 
-async def test_who_asks_is_asked_with_the_clients_token_alone(machine: Machine) -> None:
+async def test_requests_about_the_user_have_the_clients_token_alone(machine: Machine) -> None:
     async with FakeHub(SNAPSHOT, token=ANNS) as hub, endpoint(machine, mirror(hub, own=NODES, takes=True)) as at:
         status, _, body = await at.ask("api/whoami-v2", token=ANNS)
         assert (status, json.loads(body)["name"]) == (200, "somebody")

@@ -49,14 +49,14 @@ async def test_a_short_part_is_waited_for(wanted: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", [None, "bytes=0-", "bytes=5-", f"bytes=0-{SHORT}", "lines=1-2"])
-async def test_more_is_to_be_asked_for_again(wanted: str | None) -> None:
+async def test_longer_ranges_get_try_again(wanted: str | None) -> None:
     file = Coming(after=1)
     headers = {"Range": wanted} if wanted else {}
     async with file.served() as (http, url), http.get(url, headers=headers) as answer:
         assert (answer.status, file.asked) == (429, 1)
 
 
-async def test_nobody_waits_for_who_left() -> None:
+async def test_the_wait_ends_with_its_client() -> None:
     file = Coming(after=1_000_000)
     async with file.served() as (http, url):
         asking = asyncio.create_task(http.get(url, headers={"Range": "bytes=0-9"}).__aenter__())

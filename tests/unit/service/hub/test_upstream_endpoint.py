@@ -93,7 +93,7 @@ async def test_ranges_of_a_cold_file(edge: Edge) -> None:
     assert edge.hub.sent == len(WEIGHTS)
 
 
-async def test_the_second_time_upstream_is_not_asked(edge: Edge) -> None:
+async def test_the_second_request_needs_no_upstream(edge: Edge) -> None:
     await edge.ask()
     repo = edge.through.cache.repo(SNAPSHOT.manifest.repo)
     await eventually(lambda: repo.resolve("main") is not None, seconds=5, what="it is published")

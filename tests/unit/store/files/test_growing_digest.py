@@ -1,4 +1,4 @@
-"""The hash of a file that is still being written: in order, as far as it is there, and right in the end."""
+"""The hash of a file that is still being written: in order, as far as it is written, and right in the end."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A file pulled in ranges: any order, overlaps, failures, discards, kill -9 and power cuts."""
+"""A file written in ranges: any order, overlaps, failures, discards, kill -9 and power cuts."""
 
 import asyncio
 import errno

@@ -40,7 +40,7 @@ def test_it_holds_what_a_set_holds_in_merged_ranges(steps: list[tuple[bool, tupl
 
 
 @given(st.lists(STEP, max_size=12), RANGE)
-def test_gaps_are_what_is_not_in_it(steps: list[tuple[bool, tuple[int, int]]], asked: tuple[int, int]) -> None:
+def test_gaps_are_the_missing_positions(steps: list[tuple[bool, tuple[int, int]]], asked: tuple[int, int]) -> None:
     ours, model = build(steps)
     gaps = ours.gaps(*asked)
     assert positions(gaps) == set(range(*asked)) - model

@@ -1,4 +1,4 @@
-"""What a plain directory holds: followed, passed over, or refused in one line."""
+"""Entries of a plain directory: followed, skipped, or refused in one line."""
 
 import os
 from pathlib import Path

@@ -179,7 +179,7 @@ def test_what_the_cache_has_is_not_written_again(cache: HubCache, source: Path) 
     assert {f.path: repo.blob_path(f).stat().st_ino for f in manifest.files} == inodes
 
 
-def test_a_damaged_blob_is_mended_by_importing_again(cache: HubCache, source: Path) -> None:
+def test_a_second_import_repairs_a_damaged_blob(cache: HubCache, source: Path) -> None:
     manifest = import_directory(cache, source, REF)
     repo = cache.repo(REF.repo)
     weights = manifest.files[2]

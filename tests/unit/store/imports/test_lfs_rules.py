@@ -1,4 +1,4 @@
-"""Which files the hub keeps in LFS."""
+"""The files that the hub stores in LFS."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The sync log on the disk: many writers, crashes, and what is not gone on with."""
+"""The sync log on disk: many writers, crashes, and damaged logs that are not continued."""
 
 import hashlib
 import json

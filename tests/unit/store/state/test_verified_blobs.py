@@ -1,4 +1,4 @@
-"""The journal of verified blobs: appended by several, torn by crashes, never believed beyond the facts."""
+"""The journal of verified blobs: several writers, incomplete lines after crashes, and changed blobs."""
 
 import json
 import os
