@@ -57,8 +57,14 @@ class LibtorrentEngine:
         params, spans = await asyncio.to_thread(parameters, request)
         info_hash = info_hash_of(params)
         self._check_new(info_hash)
-        torrent = LibtorrentTorrent(self._live(), request, info_hash, spans.piece_count, self._settings.zone)
-        torrent.left = lambda: self._torrents.pop(info_hash, None)
+        torrent = LibtorrentTorrent(
+            self._live(),
+            request,
+            info_hash,
+            spans.piece_count,
+            zone=self._settings.zone,
+            on_removed=lambda: self._torrents.pop(info_hash, None),
+        )
         torrent.join(params)
         self._torrents[info_hash] = torrent
         return torrent

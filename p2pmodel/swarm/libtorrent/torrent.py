@@ -41,10 +41,18 @@ _MAX_PEERS = 100
 class LibtorrentTorrent:
     """A SwarmTorrent."""
 
-    def __init__(self, session: Session, request: AddTorrent, info_hash: str, piece_count: int, zone: str = "") -> None:
-        self.left: Callable[[], object] = lambda: None
-        """Called after the removal."""
+    def __init__(
+        self,
+        session: Session,
+        request: AddTorrent,
+        info_hash: str,
+        piece_count: int,
+        *,
+        zone: str,
+        on_removed: Callable[[], object],
+    ) -> None:
         self._session = session
+        self._on_removed = on_removed
         self._request = request
         self._info_hash = info_hash
         self._state = TorrentState(request.have, piece_count)
@@ -130,7 +138,7 @@ class LibtorrentTorrent:
             await self._flush_cache()
             await self._flush_cache()
         self._state.raise_failure()  # the alert of a failed write precedes that of the flush
-        self._state.durable |= passed & self._state.have
+        self._state.flushed(passed)
 
     async def rename(self, files: Mapping[int, Path]) -> None:
         handle = self._live()
@@ -196,7 +204,7 @@ class LibtorrentTorrent:
                 await self._leave(self._handle)
             self._state.replies.refuse_all(_gone())
             self._state.events.close()
-            self.left()
+            self._on_removed()
 
     async def _leave(self, handle: Handle) -> None:
         """Leave the session. A session that hangs does not prevent it."""

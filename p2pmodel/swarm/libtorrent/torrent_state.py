@@ -114,6 +114,10 @@ class TorrentState:
         self.have = set(have)
         self.durable = set(have)
 
+    def flushed(self, pieces: frozenset[int]) -> None:
+        """A flush ended without a failure; `pieces` were verified before it."""
+        self.durable |= pieces & self.have
+
     def raise_failure(self) -> None:
         """Raise NoSpace or LocalResource after a disk failure without a resume since."""
         if self.failure:

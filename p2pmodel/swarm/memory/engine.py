@@ -87,8 +87,8 @@ class MemoryEngine:
             zone=self._settings.zone,
             announce=self._announce,
             leave=self._leave,
+            dial=self._connect,
         )
-        torrent.dial = lambda address, port: self._connect(torrent, (address, port))
         self.torrents[metainfo.info_hash] = torrent
         torrent.start()
         asyncio.get_running_loop().call_soon(self._announce, torrent)

@@ -38,15 +38,16 @@ class MemoryTorrent:
         zone: str = "",
         announce: Callable[["MemoryTorrent"], None],
         leave: Callable[["MemoryTorrent"], None],
+        dial: Callable[["MemoryTorrent", tuple[str, int]], None],
     ) -> None:
         self.metainfo = metainfo
         self.trackers = request.trackers
         self.address = address
         self.peer_id = peer_id
         self.zone = zone
-        self.dial: Callable[[str, int], None] = lambda _address, _port: None
         self._announce = announce
         self._leave = leave
+        self._dial = dial
         self._paths = {
             index: request.save_path / request.files.get(index, f"{metainfo.manifest.commit}/{file.path}")
             for index, file in zip(metainfo.file_indexes, metainfo.manifest.files, strict=True)
@@ -138,7 +139,7 @@ class MemoryTorrent:
 
     def connect(self, address: str, port: int) -> None:
         self._check_live()
-        self.dial(address, port)
+        self._dial(self, (address, port))
 
     def announce(self) -> None:
         self._check_live()
