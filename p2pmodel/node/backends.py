@@ -8,6 +8,7 @@ from typing import Self
 
 from p2pmodel.config.settings import MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
@@ -114,8 +115,11 @@ class FetchOrigin:
     starts new ones.
     """
 
-    def __init__(self, settings: Settings, registry: OriginRegistry, reporter: Reporter) -> None:
+    def __init__(
+        self, settings: Settings, registry: OriginRegistry, reporter: Reporter, http: HttpPool | None = None
+    ) -> None:
         self._settings = settings
+        self._http = http
         self._registry = registry
         self._reporter = reporter
         self._stack = AsyncExitStack()
@@ -138,7 +142,7 @@ class FetchOrigin:
         mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo)
         if self._origin is None or mirrors != self._mirrors:
             await self._close()
-            origin = Origin(mirrors, self._settings.origin, on_note=self._reporter.note)
+            origin = Origin(mirrors, self._settings.origin, on_note=self._reporter.note, http=self._http)
             self._origin, self._mirrors = await self._stack.enter_async_context(origin), mirrors
             self._stack.enter_context(self._registry.watching(origin))
         return self._origin

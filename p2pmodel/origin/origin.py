@@ -12,6 +12,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import InvalidInput
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
 from p2pmodel.origin.download.job import MirrorJob
@@ -39,7 +40,7 @@ class Origin:
     """The mirrors over one connection pool. `async with` opens and closes it.
 
     `on_note` receives a line when a mirror is skipped, waited for or excluded. `pace` bounds all mirrors together,
-    in place of each mirror's own limit.
+    in place of each mirror's own limit. `http` are connections to share.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Origin:
         on_note: Callable[[str], None] = _ignore,
         clock: Clock | None = None,
         pace: Pace | None = None,
+        http: HttpPool | None = None,
     ) -> None:
         self._mirrors = mirrors_of(mirrors, pace)
+        self._http = http
         self._settings = settings
         self._clock = clock or Clock()
         self._notes = MirrorNotes(on_note, self._clock)
@@ -61,7 +64,7 @@ class Origin:
         return f"Origin({list(self._mirrors)!r})"
 
     async def __aenter__(self) -> Self:
-        self._session = new_session(self._settings)
+        self._session = new_session(self._settings, self._http)
         if self._settings.state_dir:
             await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)
         on_rate = partial(compare, self._mirrors)

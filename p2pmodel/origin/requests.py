@@ -14,6 +14,7 @@ from yarl import URL
 from p2pmodel import __version__
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.http_pool import HttpPool, session
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, failure_of
 from p2pmodel.origin.mirrors.mirror import Mirror
@@ -187,17 +188,16 @@ def _tracing() -> aiohttp.TraceConfig:
     return tracing
 
 
-def new_session(settings: OriginSettings) -> aiohttp.ClientSession:
-    """The connection pool: no decompression, no cookies, a timeout on every wait."""
+def new_session(settings: OriginSettings, pool: HttpPool | None = None) -> aiohttp.ClientSession:
+    """A session on `pool`, or on its own connections: no decompression, no cookies, a timeout on every wait."""
     timeout = aiohttp.ClientTimeout(
         total=None,
         connect=settings.connect_timeout,
         sock_connect=settings.connect_timeout,
         sock_read=settings.read_timeout,
     )
-    return aiohttp.ClientSession(
-        # Mirror.slots bounds the connections; a redirect leads to another host.
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+    return session(
+        pool,  # unbounded: Mirror.slots bounds the connections, and a redirect leads to another host
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         read_bufsize=CHUNK,

@@ -21,6 +21,7 @@ from p2pmodel.coordinator.client.transport import (
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import BadTorrent, NotFound, P2PModelError, Unavailable
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.swarm.torrents import Format, Metainfo, parse
 
 MAX_TORRENT = 16 << 20
@@ -47,18 +48,19 @@ async def find(
     timeout: float,
     *,
     format: Format = "v2",  # noqa: A002
+    http: HttpPool | None = None,
 ) -> CatalogAnswer:
     """Request the torrent of `ref` from all `coordinators` at once; the first valid one within `timeout` seconds wins.
 
     A valid answer is a v2 or hybrid torrent of that repository, and of that commit if `ref` is pinned. Failures of
-    coordinators raise nothing.
+    coordinators raise nothing. `http` are connections to share.
     """
     if not coordinators:
         return CatalogAnswer(None)
     reasons: dict[str, str] = dict.fromkeys(coordinators, f"no answer within {timeout:g} s")
     lacking: set[str] = set()
-    async with session(timeout) as http:
-        requests = {asyncio.create_task(_request(http, url, ref, format)): url for url in reasons}
+    async with session(timeout, http) as shared:
+        requests = {asyncio.create_task(_request(shared, url, ref, format)): url for url in reasons}
         try:
             async with asyncio.timeout(timeout):
                 metainfo = await _first_valid(requests, reasons, lacking)

@@ -14,10 +14,12 @@ from typing import Protocol
 
 import aiohttp
 
+from p2pmodel import http_pool
 from p2pmodel.coordinator.demand import Grant
 from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.errors import InvalidInput
+from p2pmodel.http_pool import HttpPool
 
 RECONNECT = 2.0
 """Seconds until the coordinators are tried again after none accepted, or a connection broke."""
@@ -40,7 +42,8 @@ class CoordinatorConnection:
     """A connection to the first of `coordinators` that accepts this peer, at `path` below its base URL.
 
     `peer` is this peer's address in the swarm, `query` further parameters of the URL, `timeout` the seconds in which
-    a coordinator must accept the connection and send its first message. All times are `time.monotonic()`.
+    a coordinator must accept the connection and send its first message, `http` connections to share. All times are
+    `time.monotonic()`.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class CoordinatorConnection:
         peer: str,
         timeout: float,
         query: Mapping[str, str] = MappingProxyType({}),
+        http: HttpPool | None = None,
     ) -> None:
         self._coordinators = coordinators
         self._path = path
+        self._http = http
         # The id identifies this peer, and what it has downloaded, after a broken connection.
         self._parameters = {**query, "peer": peer, "id": secrets.token_hex(8)}
         self._timeout = timeout
@@ -122,7 +127,7 @@ class CoordinatorConnection:
         `state` is sent when `changed()` was called, and at least every `HEARTBEAT` seconds.
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
-        async with aiohttp.ClientSession(timeout=limits) as session:
+        async with http_pool.session(self._http, timeout=limits) as session:
             while True:
                 for coordinator in self._coordinators:
                     await self._stay(session, coordinator, state)

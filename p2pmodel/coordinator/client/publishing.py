@@ -14,6 +14,7 @@ from p2pmodel.coordinator.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.errors import P2PModelError
+from p2pmodel.http_pool import HttpPool
 
 PUBLISH_TIMEOUT = 30.0
 REPUBLISH_EVERY = 60.0
@@ -85,17 +86,19 @@ async def keep_published(
             group.create_task(_keep(url, partial(attempt, url), on_note, every, sleep))
 
 
-async def report_wrong(coordinators: Sequence[str], digest: str, info_hash: str, timeout: float) -> bool:
+async def report_wrong(
+    coordinators: Sequence[str], digest: str, info_hash: str, timeout: float, http: HttpPool | None = None
+) -> bool:
     """Report to `coordinators` that the torrent of the assembly `digest` is wrong.
 
     Returns whether one of them had assembled it, and has withdrawn it. Failures of coordinators are ignored.
     """
     withdrawn = False
-    async with session(timeout) as http:
+    async with session(timeout, http) as shared:
         for url in coordinators:
             with contextlib.suppress(*NETWORK_ERRORS):
                 query = {"info_hash": info_hash}
-                async with http.delete(
+                async with shared.delete(
                     f"{url}{assembly_path(digest)}", params=query, allow_redirects=False
                 ) as response:
                     withdrawn |= response.status == 204

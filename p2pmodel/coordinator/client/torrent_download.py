@@ -9,6 +9,7 @@ from p2pmodel.coordinator.client.transport import NETWORK_ERRORS
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import printable
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable
+from p2pmodel.http_pool import HttpPool, session
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
 from p2pmodel.swarm.torrents import Metainfo, parse
@@ -16,15 +17,17 @@ from p2pmodel.swarm.torrents import Metainfo, parse
 DOWNLOAD_TIMEOUT = 30.0
 
 
-async def download_torrent(url: str, timeout: float = DOWNLOAD_TIMEOUT, *, stall: float | None = None) -> Metainfo:
+async def download_torrent(
+    url: str, timeout: float = DOWNLOAD_TIMEOUT, *, stall: float | None = None, http: HttpPool | None = None
+) -> Metainfo:
     """GET a .torrent of bounded size within `timeout` seconds, and parse it.
 
-    `stall` bounds the seconds to connect, and between two reads. Raises NotFound, Unavailable, InvalidInput or
-    BadTorrent.
+    `stall` bounds the seconds to connect, and between two reads; `http` are connections to share. Raises NotFound,
+    Unavailable, InvalidInput or BadTorrent.
     """
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
     try:
-        async with aiohttp.ClientSession(timeout=limits) as session, session.get(url) as response:
+        async with session(http, timeout=limits) as shared, shared.get(url) as response:
             data = await _body(response, url)
     except aiohttp.InvalidURL:
         raise InvalidInput(f"'{printable(url)}' is not a URL") from None

@@ -6,18 +6,20 @@ from typing import Any
 
 import aiohttp
 
+from p2pmodel import http_pool
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import printable
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.failures import reason_of
 
 NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 _MAX_MESSAGE = 64 << 10
 
 
-def session(timeout: float) -> aiohttp.ClientSession:
-    """A session of which each request ends within `timeout` seconds."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout), auto_decompress=False)
+def session(timeout: float, http: HttpPool | None = None) -> aiohttp.ClientSession:
+    """A session of which each request ends within `timeout` seconds, on the connections of `http` if given."""
+    return http_pool.session(http, timeout=aiohttp.ClientTimeout(total=timeout), auto_decompress=False)
 
 
 async def bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:

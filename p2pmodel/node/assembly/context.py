@@ -8,6 +8,7 @@ from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.manifest import Manifest
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
@@ -33,6 +34,8 @@ class AssemblyContext:
     settings: SwarmSettings
     reporter: Reporter
     growing: GrowingFiles = field(default_factory=GrowingFiles)
+    http: HttpPool | None = None
+    """Connections that all steps share."""
 
     @cached_property
     def layout(self) -> Layout:

@@ -34,7 +34,8 @@ class Exchange:
         LocalResource when the disk fails.
         """
         try:
-            metainfo = await download_torrent(url, stall=self._context.settings.coordinator_timeout)
+            context = self._context
+            metainfo = await download_torrent(url, stall=context.settings.coordinator_timeout, http=context.http)
             if metainfo.manifest != self._context.manifest:
                 return
             roots = roots_in(self._context.layout, metainfo.trees)

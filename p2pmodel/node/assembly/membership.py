@@ -48,6 +48,7 @@ class Membership:
             peer=settings.listen,
             timeout=settings.coordinator_timeout,
             query={"revision": refs[0]} if refs else {},
+            http=context.http,
         )
         self._last: CoordinatorMessage | None = None
         self._progressed_at = time.monotonic()

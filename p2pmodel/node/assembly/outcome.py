@@ -47,7 +47,7 @@ async def assembled_torrent(
     """
     try:
         metainfo = await download_torrent(
-            torrent_url(coordinator, info_hash), stall=context.settings.coordinator_timeout
+            torrent_url(coordinator, info_hash), stall=context.settings.coordinator_timeout, http=context.http
         )
     except P2PModelError as error:
         raise AssemblyFailed(error.what) from None

@@ -310,6 +310,7 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
         lease_path(context.metainfo.info_hash),
         peer=context.listen_address,
         timeout=plan.coordinator_timeout,
+        http=plan.http,
     )
     leaseholder = Leaseholder(
         connection,

@@ -168,7 +168,7 @@ class Download:
     async def _try(self) -> None:
         plan, identity = self._plan, self._context.identity
         async with (
-            Seeders(plan.origin_settings, identity, self._reporter.note, pace=plan.pace) as seeders,
+            Seeders(plan.origin_settings, identity, self._reporter.note, pace=plan.pace, http=plan.http) as seeders,
             companions() as start,
         ):
             start(self._report())

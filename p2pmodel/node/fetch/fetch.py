@@ -17,6 +17,7 @@ from p2pmodel.core.progress import Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
 from p2pmodel.errors import EntryNotFound, WrongTorrent
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.assembly.assembly import AssemblyDownload
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyOutcome
@@ -109,6 +110,8 @@ class FetchJob:
     cache: HubCache
     growing: GrowingFiles
     mirrors: FetchOrigin
+    http: HttpPool
+    """The connections to mirrors, seeders and coordinators."""
 
     @property
     def serves(self) -> bool:
@@ -150,6 +153,7 @@ class Fetch:
     ) -> None:
         monitor = FetchMonitor(reporter)
         registry = context.origins if context else OriginRegistry()
+        http = HttpPool()
         self._job = FetchJob(
             request,
             settings,
@@ -157,7 +161,8 @@ class Fetch:
             context,
             context.cache if context else HubCache(settings.cache_dir),
             context.growing if context else GrowingFiles(),
-            FetchOrigin(settings, registry, monitor),
+            FetchOrigin(settings, registry, monitor, http),
+            http,
         )
 
     async def run(self, on_ready: Callable[[FetchResult], None], found: ResolvedTarget | None = None) -> None:
@@ -167,13 +172,13 @@ class Fetch:
         """
         await asyncio.to_thread(check_writable, self._job.settings.cache_dir)
         self._job.monitor.progress(Progress("finding"))
-        async with AsyncExitStack() as stack, self._job.mirrors:
+        async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             engine = self._job.engine(stack)
             await FetchRun(self._job, found or await self._find(engine), engine, on_ready).run()
 
     async def find(self) -> ResolvedTarget:
         """Resolve the request's target."""
-        async with AsyncExitStack() as stack, self._job.mirrors:
+        async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             return await self._find(self._job.engine(stack))
 
     async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
@@ -186,7 +191,7 @@ class Fetch:
         job = self._job
         target = job.request.target
         if isinstance(target, TorrentTarget):
-            return await find_torrent(target, job.settings, engine, job.monitor, peers=job.request.peers)
+            return await find_torrent(target, job.settings, engine, job.monitor, peers=job.request.peers, http=job.http)
         return await find_reference(
             target,
             job.settings,
@@ -195,6 +200,7 @@ class Fetch:
             job.monitor,
             to_serve=job.serves,
             to_share=job.may_assemble,
+            http=job.http,
         )
 
 
@@ -234,6 +240,7 @@ class FetchRun:
                 settings=self._job.settings.swarm,
                 reporter=self._job.monitor,
                 growing=self._job.growing,
+                http=self._job.http,
             )
             outcome = await AssemblyDownload(context).run()
         if outcome.metainfo and not (outcome.complete and not self._job.serves):
@@ -275,7 +282,7 @@ class FetchRun:
             coordinators = _leasing(metainfo, settings)
             name = assembly_digest(manifest_text(metainfo.manifest))
             timeout = settings.swarm.coordinator_timeout
-            withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout)
+            withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout, self._job.http)
             if settings.offline or (assembled is None and not withdrawn):
                 raise
             self._job.monitor.note(
@@ -324,6 +331,7 @@ class FetchRun:
             origin_settings=settings.origin,
             zone=settings.swarm.zone,
             pace=pace,
+            http=self._job.http,
             peer_timeout=settings.swarm.peer_timeout,
             stall_timeout=settings.swarm.stall_timeout,
             mirrored=assembled.pulled if assembled else frozenset(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.have_record import HaveRecord
 from p2pmodel.node.fetch.piece_stats import PieceStats
 from p2pmodel.node.reporter import Reporter
@@ -39,6 +40,8 @@ class DownloadPlan:
     zone: str = ""
     pace: Pace | None = None
     """Rate limit of what comes from seeders, shared with all that spend from it."""
+    http: HttpPool | None = None
+    """Connections that all steps of the fetch share."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has fetched from mirrors before this download."""
     exchanged: frozenset[int] = frozenset()

@@ -15,6 +15,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.rate import Rate
 from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.origin import Origin
 
 AGAIN_AFTER = 5.0
@@ -38,7 +39,7 @@ class Endpoint:
 class Seeders:
     """The seeders that coordinators list. `identity` differs between peers, so that they begin with different seeders.
 
-    `pace` limits the bytes from all of them, together with its other users.
+    `pace` limits the bytes from all of them, together with its other users. `http` are connections to share.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Seeders:
         on_note: Callable[[str], None],
         *,
         pace: Pace | None = None,
+        http: HttpPool | None = None,
     ) -> None:
         self._pace = pace
+        self._http = http
         self._settings = settings.model_copy(
             update={"state_dir": None, "patience": PATIENCE, "connect_timeout": SILENCE, "read_timeout": SILENCE}
         )
@@ -93,7 +96,13 @@ class Seeders:
         self._seen.clear()
         # Reads from the previous seeders go on: these are closed at the end.
         self._origin = await self._stack.enter_async_context(
-            Origin([self._mirror(e) for e in by_url.values()], self._settings, on_note=self._on_note, pace=self._pace)
+            Origin(
+                [self._mirror(e) for e in by_url.values()],
+                self._settings,
+                on_note=self._on_note,
+                pace=self._pace,
+                http=self._http,
+            )
         )
 
     async def read(

@@ -12,6 +12,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.origin.origin import Origin
@@ -45,18 +46,19 @@ async def find_reference(
     *,
     to_serve: bool = False,
     to_share: bool = False,
+    http: HttpPool | None = None,
 ) -> ResolvedTarget:
     """Ask the coordinators, then the mirrors, then this cache. Raises the most informative of their errors.
 
     For a commit that is complete here no request is made, unless its swarm is needed `to_serve` it. `to_share`: without
-    a torrent, this node would take part in an assembly.
+    a torrent, this node would take part in an assembly. `http` are connections to share.
     """
     if ref.pinned and not to_serve:
         held = await asyncio.to_thread(_held, ref, cache, whole=True)
         if held is not None:
             return ResolvedTarget(held, None)
     refs = () if ref.pinned else (ref.revision,)
-    metainfo, lacking = await from_coordinators(ref, settings, reporter, to_share=to_share)
+    metainfo, lacking = await from_coordinators(ref, settings, reporter, to_share=to_share, http=http)
     if metainfo is not None:
         return ResolvedTarget(metainfo.manifest, metainfo, refs)
     return ResolvedTarget(await from_mirrors_or_cache(ref, origin, cache, reporter), None, refs, lacking)
@@ -86,16 +88,22 @@ async def from_mirrors_or_cache(ref: Reference, origin: Origin | None, cache: Hu
 
 
 async def find_torrent(
-    target: TorrentTarget, settings: Settings, engine: EngineSource, reporter: Reporter, *, peers: Peers = ()
+    target: TorrentTarget,
+    settings: Settings,
+    engine: EngineSource,
+    reporter: Reporter,
+    *,
+    peers: Peers = (),
+    http: HttpPool | None = None,
 ) -> ResolvedTarget:
     """Read or download the .torrent that `target` names.
 
     For a magnet link the engine is started, and gets the torrent from the magnet's trackers and `peers`.
     """
     if target.is_magnet:
-        metainfo = await _from_magnet(target.source, settings, engine, reporter, peers)
+        metainfo = await _from_magnet(target.source, settings, engine, reporter, peers, http=http)
     elif target.is_url:
-        metainfo = await download_torrent(target.source, stall=settings.origin.read_timeout)
+        metainfo = await download_torrent(target.source, stall=settings.origin.read_timeout, http=http)
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
     return ResolvedTarget(metainfo.manifest, metainfo)
@@ -110,12 +118,12 @@ def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest |
 
 
 async def from_coordinators(
-    ref: Reference, settings: Settings, reporter: Reporter, *, to_share: bool
+    ref: Reference, settings: Settings, reporter: Reporter, *, to_share: bool, http: HttpPool | None = None
 ) -> tuple[Metainfo | None, tuple[str, ...]]:
     """The torrent; without one, the coordinators that answered."""
     if not settings.coordinators:
         return None, ()
-    answer = await find(ref, settings.coordinators, settings.swarm.coordinator_timeout)
+    answer = await find(ref, settings.coordinators, settings.swarm.coordinator_timeout, http=http)
     if answer.metainfo is not None:
         return answer.metainfo, ()
     if settings.offline:
@@ -136,12 +144,18 @@ async def from_coordinators(
 
 
 async def _from_magnet(
-    magnet: str, settings: Settings, engine: EngineSource, reporter: Reporter, peers: Peers
+    magnet: str,
+    settings: Settings,
+    engine: EngineSource,
+    reporter: Reporter,
+    peers: Peers,
+    *,
+    http: HttpPool | None,
 ) -> Metainfo:
     wanted = parse_magnet(magnet)
     for source in _sources_of(wanted, settings):
         try:
-            metainfo = await download_torrent(source, settings.swarm.coordinator_timeout)
+            metainfo = await download_torrent(source, settings.swarm.coordinator_timeout, http=http)
         except P2PModelError as error:
             if source in wanted.sources:
                 reporter.note(notes.warning("magnet_source_failed", f"the magnet's source failed: {error.what}"))
