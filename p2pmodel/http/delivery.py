@@ -12,8 +12,8 @@ _OFFSET = 120
 class Delivery:
     """Counts the acknowledged bytes of one response on `transport`; create it before the response is sent.
 
-    Needed because a cancelled or failed sendfile does not return how much of its chunk it sent, and because the rest of
-    the socket buffer is lost when the client disconnects. `head` is the size of status line and headers.
+    A cancelled or failed sendfile does not return how much of its chunk it sent. The rest of the socket buffer is lost
+    when the client disconnects. `head` is the size of status line and headers.
     """
 
     def __init__(self, transport: asyncio.BaseTransport | None) -> None:

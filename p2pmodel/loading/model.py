@@ -40,8 +40,8 @@ class LoadedModel:
 def load(snapshot: Path, *, device: str | None = None) -> LoadedModel:
     """Load the model in the directory `snapshot`, without network access and without running code of the snapshot.
 
-    `device` is `cpu`, `cuda` or `cuda:N`; None: the GPU if there is one. Raises EntryNotFound if files are missing,
-    IntegrityError if they are damaged, InvalidInput for an architecture that this transformers lacks, and
+    `device` is `cpu`, `cuda` or `cuda:N`; None: the GPU if there is one. Raises EntryNotFound for missing files,
+    IntegrityError for damaged ones, and InvalidInput for an architecture that this transformers lacks. Raises
     LocalResource if the device or its memory is not available.
     """
     place = _device(device)

@@ -90,6 +90,6 @@ class Webhook:
                 break
         self._on_note(
             notes.warning(
-                "webhook_failed", f"the webhook at {self._host} rejected a message: {reason}", host=self._host
+                "webhook_failed", f"a message to the webhook at {self._host} failed: {reason}", host=self._host
             )
         )

@@ -55,14 +55,14 @@ async def test_a_lost_message_is_noted_without_the_secret(statuses, tries, reaso
     receiver, notes = Receiver(*statuses), []
     await deliver(receiver, {"n": 1}, {"n": 2}, notes=notes)
     assert len(receiver.got) == tries + 1
-    assert notes == [f"the webhook at 127.0.0.1 rejected a message: {reason}"]
+    assert notes == [f"a message to the webhook at 127.0.0.1 failed: {reason}"]
 
 
 async def test_an_unreachable_server():
     notes: list[str] = []
     async with Webhook("http://127.0.0.1:9/hook", notes.append, pause=0.01) as webhook:
         webhook.post({"n": 1})
-    assert notes == ["the webhook at 127.0.0.1 rejected a message: ClientConnectorError"]
+    assert notes == ["a message to the webhook at 127.0.0.1 failed: ClientConnectorError"]
 
 
 async def test_too_many_are_dropped_and_the_end_is_bounded(monkeypatch):
