@@ -5,7 +5,14 @@ import shutil
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# One thread each: several test processes share the cores, and tiny models gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("without deadline", deadline=None)
+hypothesis.settings.load_profile("without deadline")
 
 STRICT = os.environ.get("P2PMODEL_TEST_STRICT") == "1"
 

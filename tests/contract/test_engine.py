@@ -29,6 +29,7 @@ from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.peer_ids import is_ours
 from p2pmodel.swarm.torrents import Metainfo, parse
+from tests.support.eventually import PATIENCE
 from tests.support.torrent_files import torrent_of
 
 PIECE = 1 << 16
@@ -109,7 +110,7 @@ class Node:
     def holds(self, *names: str) -> bool:
         return all(self.path(name).read_bytes() == CONTENTS[name] for name in names)
 
-    async def until(self, met: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, met: Callable[[], bool], seconds: float = PATIENCE) -> None:
         async with asyncio.timeout(seconds):
             while not met():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -118,7 +119,7 @@ class Node:
         await self.until(lambda: self.torrent.status().have >= pieces)
         await self.torrent.flush()
 
-    async def event(self, kind: type, events: AsyncIterator[Event], seconds: float = 20) -> Event:
+    async def event(self, kind: type, events: AsyncIterator[Event], seconds: float = PATIENCE) -> Event:
         async with asyncio.timeout(seconds):
             async for event in events:
                 self.seen.append(event)
@@ -447,7 +448,7 @@ async def test_a_full_disk_gives_an_event_and_resume_finishes_with_free_space(sw
     torrent = await peer.add(AddTorrent(TORRENT.raw, small_disk, {}))
     events = torrent.events()
     torrent.connect(*seeder.engine.address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         failure = await anext(event async for event in events if isinstance(event, DiskFailed))
     assert failure.full
     with pytest.raises(NoSpace):
@@ -512,7 +513,7 @@ async def test_two_large_files_of_equal_content_arrive_from_peers_and_by_feeding
     seeder = await swarm.node(contents, metainfo=torrent, have=everything)
     peer, fed = await swarm.node(metainfo=torrent), await swarm.node(metainfo=torrent)
     peer.torrent.connect(*seeder.engine.address)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         for piece in reversed(range(torrent.layout.piece_count)):
             place = torrent.layout.piece_range(piece)
             assert await fed.torrent.feed(piece, twin[place.offset : place.offset + place.length])

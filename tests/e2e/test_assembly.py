@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.node.assembly.membership import FIRST_BYTES
+from p2pmodel.node.assembly.membership import FIRST_BYTES, LOST_FOR
 from p2pmodel.swarm.torrents import parse
 from tests.support.dice import dice
 from tests.support.processes import PATIENCE, Finished, Nodes, Running, eventually, served
@@ -65,7 +65,7 @@ class Cluster:
 
     def torrents(self) -> int:
         """How many the coordinator has."""
-        with urllib.request.urlopen(f"{self.url}/catalog", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/catalog", timeout=PATIENCE) as answer:
             return len(json.load(answer)["torrents"])
 
     def check(self, snapshot: str) -> None:
@@ -86,6 +86,21 @@ def when(share: float, peers: list[Running]) -> list[int]:
 
     eventually(lambda: sum(pulled()) >= share * SIZE, PATIENCE, lambda: str(pulled()))
     return pulled()
+
+
+def comes_to(size: float, peer: Running) -> bool:
+    """Wait until the node has pulled `size` bytes; False when it ends before."""
+
+    def pulled() -> int:
+        return int(peer.progress().get("from_mirrors", 0))
+
+    eventually(lambda: peer.process.poll() is not None or pulled() >= size, PATIENCE, lambda: str(pulled()))
+    return peer.process.poll() is None
+
+
+def most(pulled: list[int]) -> tuple[int, int]:
+    """The most that a node has pulled, and which of them that is."""
+    return max((count, index) for index, count in enumerate(pulled))
 
 
 def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> None:
@@ -111,10 +126,10 @@ def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> 
 def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
     peers = [cluster.fetch(number) for number in NODES]
-    lost = when(0.5, peers)[1]
-    peers[1].stop(signal.SIGKILL)
-    again = cluster.fetch(2)
-    peers[1] = again
+    lost, busiest = most(when(0.5, peers))
+    peers[busiest].stop(signal.SIGKILL)
+    again = cluster.fetch(NODES[busiest])
+    peers[busiest] = again
     for peer in peers:
         done = peer.wait()
         assert done.code == 0, done.err
@@ -127,11 +142,12 @@ def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nod
 def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: Path, dice: random.Random) -> None:
     cluster = Cluster(nodes, model, rate=2_000_000)
     peers = [cluster.fetch(1), cluster.fetch(2)]
-    for _ in range(4):
-        time.sleep(dice.uniform(0.8, 2.5))  # in all less than one copy takes
-        assert peers[1].process.poll() is None
+    kills = 0
+    while kills < 4 and comes_to(dice.uniform(0.02, 0.08) * SIZE, peers[1]):  # in all less than one copy
         peers[1].stop(signal.SIGKILL)
         peers[1] = cluster.fetch(2)
+        kills += 1
+    assert kills > 0
     for peer in peers:
         done = peer.wait()
         assert done.code == 0, done.err
@@ -142,9 +158,9 @@ def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: P
 def test_the_others_pull_the_pieces_of_a_killed_node(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model)
     peers = [cluster.fetch(number) for number in NODES]
-    lost = when(0.5, peers)[1]
-    peers[1].stop(signal.SIGKILL)
-    for peer in peers[:1] + peers[2:]:
+    lost, busiest = most(when(0.5, peers))
+    peers.pop(busiest).stop(signal.SIGKILL)
+    for peer in peers:
         done = peer.wait()
         assert done.code == 0, done.err
         cluster.check(done.json["path"])
@@ -171,13 +187,15 @@ def test_assembly_continues_after_a_coordinator_restart(nodes: Nodes, model: Pat
     peers = [cluster.fetch(number) for number in NODES]
     when(0.4, peers)
     cluster.coordinator.stop(signal.SIGKILL)
+    killed = time.monotonic()
     cluster.start_coordinator(cluster.url.removeprefix("http://")).ready()
+    in_time = time.monotonic() - killed < LOST_FOR / 2
     for peer in peers:
         done = peer.wait()
         assert done.code == 0, done.err
-        assert notes(done) == []
+        assert notes(done) == [] or not in_time
         cluster.check(done.json["path"])
-    assert cluster.copies() <= 1.1
+    assert cluster.copies() <= 1.1 or not in_time
 
 
 def test_one_corrupt_piece_of_a_mirror_withdraws_the_torrent(nodes: Nodes, model: Path) -> None:

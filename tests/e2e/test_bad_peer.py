@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, Nodes
+from tests.support.processes import PATIENCE, ROOT, Nodes
 
 REPO = "org/model"
 RUNS = 10
@@ -51,7 +51,7 @@ def bad_peer(coordinator: str, model: Path, torrent: Path) -> Iterator[None]:
         assert process.stdout.readline().startswith(BAD)
         yield
         process.stdin.close()
-        process.wait(15)
+        process.wait(PATIENCE)
 
 
 def where(coordinator: str) -> tuple[str, ...]:

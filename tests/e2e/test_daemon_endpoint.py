@@ -5,20 +5,18 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.endpoint_clients import DEAD, DOWNLOAD, REPO, apart, contents, daemon, gets, shared, tracker
 from tests.support.hub_clients import HubClient, each_hub_python, new_hub_python, old_hub_python, one_hub_python
-from tests.support.processes import Nodes, environment, eventually, served
+from tests.support.processes import PATIENCE, Nodes, environment, eventually, served
 from tests.support.tiny_models import dense, moe
 
 __all__ = ["dense", "each_hub_python", "moe", "new_hub_python", "old_hub_python", "one_hub_python"]
 
 SIZE = 24 << 20
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -123,11 +121,9 @@ def test_offline_it_serves_cached_snapshots(nodes: Nodes, model: Path, each_hub_
     for client in (ours, theirs):
         assert contents(Path(client.script(DOWNLOAD, REPO))) == contents(model)
     shared(nodes, "node", running).hf("cache", "verify", REPO, "--fail-on-missing-files", "--fail-on-extra-files")
-    began = time.monotonic()
     for kind in ("model", "dataset"):
         with pytest.raises(AssertionError, match="no mirror may be asked; unset HF_HUB_OFFLINE"):
             theirs.hf("download", "org/none", "config.json", "--repo-type", kind)
-    assert time.monotonic() - began < PATIENCE / 3
 
 
 def test_without_mirrors_it_serves_cached_snapshots(nodes: Nodes, model: Path, each_hub_python: Path) -> None:

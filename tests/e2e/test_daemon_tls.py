@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.certificates import authority, issued
 from tests.support.hub_clients import HubClient, new_hub_python, old_hub_python
-from tests.support.processes import Nodes
+from tests.support.processes import PATIENCE, Nodes
 
 __all__ = ["new_hub_python", "old_hub_python"]
 
@@ -100,10 +100,10 @@ def test_a_certificate_in_place_of_a_token(nodes: Nodes, pair: tuple[Path, Path]
     context.load_cert_chain(*mine)
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), urllib.request.ProxyHandler({}))
     named = urllib.request.Request(f"{url}/api/v1/node", headers={"Host": "node7.cluster"})
-    assert opener.open(named, timeout=20).status == 200
+    assert opener.open(named, timeout=PATIENCE).status == 200
     named.add_header("Origin", "https://elsewhere.example")
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        opener.open(named, timeout=20)
+        opener.open(named, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.torrents import Format, parse
+from tests.support.eventually import PATIENCE
 from tests.support.hub_layout import write_snapshot
 from tests.support.torrent_files import COMMIT, Contents, torrent_of
 
@@ -30,7 +31,12 @@ SNAPSHOT: Contents = {
 def p2pmodel(*arguments: str, hub: Path, zone: str = "UTC") -> dict[str, Any]:
     environment = {"HOME": str(hub.parent), "HF_HUB_CACHE": str(hub), "PATH": os.environ["PATH"], "TZ": zone}
     done = subprocess.run(
-        [PROGRAM, *arguments, "--json"], env=environment, cwd=hub.parent, capture_output=True, timeout=60, check=False
+        [PROGRAM, *arguments, "--json"],
+        env=environment,
+        cwd=hub.parent,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
     plain: dict[str, Any] = json.loads(done.stdout)

@@ -34,13 +34,13 @@ CASES = [
 ]
 
 
-async def download(client: str, torrent: bytes, folder: Path, *, seconds: float) -> Path:
+async def download(client: str, torrent: bytes, folder: Path) -> Path:
     """Let `client` download `torrent`; the folder in which the snapshot's paths then are."""
     source, downloads = folder / "snapshot.torrent", folder / "downloads"
     source.write_bytes(torrent)
     downloads.mkdir()
     async with foreign_client(client, folder / "home") as running:
-        await running.download(source, downloads, seconds=seconds)
+        await running.download(source, downloads)
     # Only a v2 torrent of one top-level file has no folder of its own.
     named = downloads / COMMIT
     return named if named.is_dir() else downloads
@@ -52,7 +52,7 @@ async def test_it_finishes_from_the_mirror_alone(client: str, form: Format, cont
     with mirror_process(tmp_path / "hub", tmp_path / "access.log") as mirror:
         seed = webseed_url(mirror.endpoint, manifest_of(contents), form)
         torrent = torrent_of(contents, form, repo=REPO, webseeds=(seed,))
-        got = await download(client, torrent, tmp_path, seconds=45)
+        got = await download(client, torrent, tmp_path)
         requests = mirror.requests()
     assert differences(got, contents) == []
     assert {r["path"] for r in requests} == {f"/{REPO}/resolve/{COMMIT}/{path}" for path in contents if contents[path]}
@@ -65,5 +65,5 @@ async def test_it_finishes_from_our_seeder_over_our_tracker(
 ) -> None:
     write_snapshot(tmp_path / "hub", REPO, contents, commit=COMMIT)
     with seed_process(tmp_path / "hub", REPO) as seeder:
-        got = await download(client, seeder.torrent(form), tmp_path, seconds=45)
+        got = await download(client, seeder.torrent(form), tmp_path)
     assert differences(got, contents) == []

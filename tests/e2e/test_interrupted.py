@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Finished, Nodes, Running, eventually
+from tests.support.processes import PATIENCE, Finished, Nodes, Running, eventually
 
 REPO = "org/model"
 NOBODY = "http://127.0.0.1:9"
-BOUND = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TORRENT = ("torrent", "create", REPO, "-o", "x.torrent")
 
@@ -48,14 +47,7 @@ def begun(running: Running) -> None:
             return True
         return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
-    eventually(lambda: heeds() or running.process.poll() is not None, 20)
-
-
-def stop(running: Running, by: signal.Signals) -> Finished:
-    began = time.monotonic()
-    done = running.stop(by, timeout=BOUND)
-    assert time.monotonic() - began < BOUND
-    return done
+    eventually(lambda: heeds() or running.process.poll() is not None, PATIENCE)
 
 
 def said(done: Finished) -> list[str]:
@@ -72,11 +64,11 @@ def interrupted(done: Finished, words: str = "") -> None:
 
 
 def phase(running: Running, *names: str) -> None:
-    eventually(lambda: running.progress().get("phase") in names, 30, lambda: "".join(running.err))
+    eventually(lambda: running.progress().get("phase") in names, PATIENCE, lambda: "".join(running.err))
 
 
 def come(running: Running, size: int) -> None:
-    eventually(lambda: running.progress().get("done", 0) >= size, 30, lambda: "".join(running.err))
+    eventually(lambda: running.progress().get("done", 0) >= size, PATIENCE, lambda: "".join(running.err))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +84,7 @@ def test_hashing_stops_at_any_moment(nodes: Nodes, large: Path, tmp_path: Path, 
             running = nodes.start("node", *command, "-q")
             begun(running)
             time.sleep(delay)
-            done = stop(running, by)
+            done = running.stop(by)
             if not done.out:
                 interrupted(done)
             assert done.code in (0, 130)
@@ -106,7 +98,7 @@ def test_a_fetch_from_mirrors_resumes(nodes: Nodes, source: Path):
     for number, by in enumerate(SIGNALS):
         come(running, had + (number + 1) * 200_000)
         had = running.progress()["done"]
-        interrupted(stop(running, by), "interrupted; what was verified is kept: the same command resumes")
+        interrupted(running.stop(by), "interrupted; what was verified is kept: the same command resumes")
         running = nodes.fetch("node", REPO, "--endpoint", endpoint)
         come(running, had)
         assert running.progress()["from_cache"] >= had - 1_000_000
@@ -119,14 +111,14 @@ def test_a_fetch_from_peers_resumes_and_may_be_stopped_while_it_serves(nodes: No
     coordinator = ("--coordinator", seeder.ready()["coordinator"], "--endpoint", NOBODY)
     running = nodes.fetch("node", REPO, *coordinator)
     come(running, 700_000)
-    interrupted(stop(running, signal.SIGINT), "what was verified is kept: the same command resumes")
+    interrupted(running.stop(signal.SIGINT), "what was verified is kept: the same command resumes")
     running = nodes.fetch("node", REPO, *coordinator, "--seed-time", "60")
     phase(running, "seeding")
     assert running.ready()["from_cache"] > 0
     # The download is complete: the interrupt only stops serving.
-    assert stop(running, signal.SIGINT).code == 0
+    assert running.stop(signal.SIGINT).code == 0
     nodes.ok("node", "verify", REPO)
-    assert stop(seeder, signal.SIGTERM).code == 0
+    assert seeder.stop(signal.SIGTERM).code == 0
 
 
 @pytest.fixture
@@ -151,7 +143,7 @@ def test_waiting_for_an_answer_stops(nodes: Nodes, silence: str, by: signal.Sign
     for running in waiting:
         phase(running, "finding")
         time.sleep(random.uniform(0, 0.3))
-        interrupted(stop(running, by))
+        interrupted(running.stop(by))
 
 
 @pytest.mark.parametrize("by", SIGNALS)
@@ -159,7 +151,7 @@ def test_a_seeder_stops_while_it_mirrors_hashes_or_seeds(nodes: Nodes, source: P
     def ends(start: Callable[[], Running], reached: Callable[[Running], None]) -> None:
         running = start()
         reached(running)
-        done = stop(running, by)
+        done = running.stop(by)
         errors = [line for line in said(done) if line.startswith("p2pmodel: ")]
         if by == signal.SIGTERM:
             assert (done.code, errors) == (0, []), done
@@ -181,6 +173,6 @@ def test_servers_end_cleanly_on_a_signal(nodes: Nodes, verb: tuple[str, str]):
     for by, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         running = nodes.start("node", *verb, "--listen", "127.0.0.1:0", "--json", "-q")
         running.ready()
-        done = stop(running, by)
+        done = running.stop(by)
         assert done.code == code
         assert len(said(done)) == (1 if code else 0)

@@ -79,7 +79,7 @@ class Killer:
             moving = progress.get("phase") in ("downloading", "mirroring")
             return running.process.poll() is not None or (moving and share(progress) >= mark)
 
-        eventually(there, 60, lambda: f"{mark:.2f} of the way: {running.progress()}")
+        eventually(there, PATIENCE, lambda: f"{mark:.2f} of the way: {running.progress()}")
 
 
 def share(progress: dict[str, int]) -> float:

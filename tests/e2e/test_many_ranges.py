@@ -18,7 +18,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from tests.support.dice import dice
 from tests.support.hub_clients import HubClient
-from tests.support.processes import Nodes, Running, eventually
+from tests.support.processes import PATIENCE, Nodes, Running, eventually
 from tests.support.task_report import TaskReport
 
 __all__ = ["dice"]
@@ -32,7 +32,6 @@ MOST = 1 << 20
 MEMORY = 64 << 20
 """By so many bytes the daemon's own memory may grow: 128 KiB a client."""
 REPO, FILE = "org/model", "model.safetensors"
-PATIENCE = 60.0
 LOG = logging.getLogger(__name__)  # shown when a test fails
 
 

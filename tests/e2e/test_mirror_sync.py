@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Nodes, eventually
+from tests.support.processes import PATIENCE, Nodes, eventually
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_list_once_and_on_a_schedule(nodes: Nodes, model: Path, tmp_path: Path
     assert again.out == f"{path}\n"
     assert "org/model@main is unchanged" in again.err
     running = nodes.start("mirror", "mirror", "sync", "--list", listed, "--every", "1", "--endpoint", hub, "--json")
-    eventually(lambda: len(running.out) >= 2, 20)
+    eventually(lambda: len(running.out) >= 2, PATIENCE)
     done = running.stop()
     assert done.code == 0
     assert {json.loads(line)["from_mirrors"] for line in done.out.splitlines()} == {0}

@@ -14,6 +14,7 @@ from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.imports.importer import import_directory
+from tests.support.eventually import PATIENCE
 from tests.support.hub_clients import HubClient, new_hub_python, old_hub_python
 from tests.support.hub_layout import write_snapshot
 from tests.support.mirror_process import MirrorProcess, mirror_process
@@ -231,7 +232,7 @@ def test_a_mirror_that_cannot_start_reports_the_reason_in_one_line(
 ) -> None:
     taken = mirror.endpoint.removeprefix("http://")
     command = [sys.executable, "-m", "p2pmodel", "mirror", "serve", *[o.format(taken=taken) for o in options]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

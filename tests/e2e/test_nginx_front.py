@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub_layout import write_snapshot
-from tests.support.processes import ROOT, Nodes, eventually, served
+from tests.support.processes import PATIENCE, ROOT, Nodes, eventually, served
 
 pytestmark = pytest.mark.needs("nginx", "curl", "openssl")
 
@@ -83,11 +83,11 @@ def front_of(nodes: Nodes, tmp_path: Path, *options: str) -> Iterator[Front]:
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     process = subprocess.Popen([*command, "-g", "daemon off;"], stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: _listens(port), 10)
+        eventually(lambda: _listens(port), PATIENCE)
         yield Front(f"https://localhost:{port}", certificate, log)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def _listens(port: int) -> bool:
@@ -172,10 +172,10 @@ def test_a_cold_file_through_both(nodes: Nodes, tmp_path: Path) -> None:
     for front in front_of(nodes, tmp_path, "--upstream", hub):
         path = f"{REPO}/resolve/main/model.safetensors"
         assert front.ask(path).body == WEIGHTS
-        eventually(lambda: list(nodes.cache("mirror").glob("*/snapshots/*/*")) != [], 10)
+        eventually(lambda: list(nodes.cache("mirror").glob("*/snapshots/*/*")) != [], PATIENCE)
         assert front.ask(path).body == WEIGHTS
         assert [entry["bytes"] for entry in served(front.log)] == [len(WEIGHTS), 0]
-        eventually(lambda: sum(entry["sent"] for entry in served(log)) == len(WEIGHTS), 5)
+        eventually(lambda: sum(entry["sent"] for entry in served(log)) == len(WEIGHTS), PATIENCE)
 
 
 def test_a_cut_connection_is_passed_on(nodes: Nodes, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import Disk, disk
-from tests.support.processes import Nodes, Running, eventually, served
+from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
 __all__ = ["disk"]
 
@@ -70,7 +70,7 @@ def test_a_disk_that_fills_up_midway_loses_no_verified_bytes(
     run = starter(nodes, endpoint, verb)
     small = disk(nodes.cache("node"), "13m")
     running = run()
-    eventually(lambda: running.progress().get("done", 0) > 4_000_000, 30, lambda: "".join(running.err))
+    eventually(lambda: running.progress().get("done", 0) > 4_000_000, PATIENCE, lambda: "".join(running.err))
     had = running.progress()["done"]
     small.fill(9_000_000)
     done = running.wait()

@@ -16,7 +16,7 @@ from tests.support.command_line import CommandLine
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.in_thread import in_thread
-from tests.support.processes import P2PMODEL, Nodes, environment
+from tests.support.processes import P2PMODEL, PATIENCE, Nodes, environment
 
 REPO = "org/model"
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 300_000, "notes/read me.txt": b"hello"}
@@ -159,7 +159,7 @@ def loaded(*args: str, cache: Path | None = None) -> set[str]:
     code += f"print('LOADED', *[name for name in {HEAVY} if name in sys.modules])"
     env = environment(cache) if cache else None
     command = [sys.executable, "-c", code, *args]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env, timeout=60)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env, timeout=PATIENCE)
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
@@ -200,7 +200,7 @@ def test_a_closed_pipe_gives_no_traceback(nodes: Nodes, hub: FakeHub):
                 stdout=write,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
             )
         finally:
             os.close(write)
@@ -233,7 +233,7 @@ class Terminal:
         while self._read():
             pass
         os.close(self._master)
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out
 
     def _read(self) -> bool:

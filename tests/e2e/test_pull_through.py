@@ -11,7 +11,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from p2pmodel.core.names import RepoId
 from p2pmodel.store.cache import HubCache
-from tests.support.processes import Nodes, eventually, served
+from tests.support.processes import PATIENCE, Nodes, eventually, served
 
 CLIENTS = 200
 SIZE = 20_000_000
@@ -64,7 +64,7 @@ def test_two_hundred_clients_of_an_edge_are_one_copy_from_the_hub(nodes: Nodes, 
     edge, edge_pid = edge_of(nodes, regional, node="edge", address="127.0.0.3")
     expected = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     assert set(asyncio.run(many(edge, CLIENTS))) == {expected}
-    eventually(lambda: bytes_sent(log) >= SIZE, 5)
+    eventually(lambda: bytes_sent(log) >= SIZE, PATIENCE)
     assert bytes_sent(log) <= 1.02 * SIZE
     assert max(peak_memory(regional_pid), peak_memory(edge_pid)) < MEMORY
 
@@ -78,7 +78,7 @@ def test_a_fetch_through_two_tiers_and_again_without_the_hub(nodes: Nodes, model
     assert {p.name: p.read_bytes() for p in path.iterdir()} == {p.name: p.read_bytes() for p in model.iterdir()}
     asked = len(served(log))
     repo = HubCache(nodes.cache("edge")).repo(RepoId("org/model"))
-    eventually(lambda: len(list(repo.snapshot(path.name).glob("*"))) == 2, 10)
+    eventually(lambda: len(list(repo.snapshot(path.name).glob("*"))) == 2, PATIENCE)
     nodes.ok("two", "fetch", "org/model", "--endpoint", edge, "--json", "-q")
     assert len(served(log)) == asked, "the regional mirror caches main for 72 hours"
     verified = nodes.ok("edge", "verify", "org/model", "--json")
@@ -100,7 +100,7 @@ def test_an_edge_that_was_killed_midway_resumes(nodes: Nodes, model: Path) -> No
     edge, _ = edge_of(nodes, hub, node="edge", address="127.0.0.3")
     expected = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     assert asyncio.run(many(edge, 1)) == [expected]
-    eventually(lambda: bytes_sent(log) > SIZE / 2, 5)
+    eventually(lambda: bytes_sent(log) > SIZE / 2, PATIENCE)
     assert bytes_sent(log) < 1.5 * SIZE
 
 

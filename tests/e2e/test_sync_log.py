@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Nodes, eventually
+from tests.support.processes import PATIENCE, Nodes, eventually
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         content: bytes = answer.read()
     return content
 
@@ -33,7 +33,7 @@ def test_the_pulls_of_a_mirror_can_be_checked_by_all_clients(nodes: Nodes, model
     assert nothing.code == 0
     assert nothing.out.strip() == "0" * 64
     read(f"{endpoint}/org/model/resolve/main/model.safetensors")
-    eventually(lambda: len(read(log).splitlines()) == 1, 10)
+    eventually(lambda: len(read(log).splitlines()) == 1, PATIENCE)
     first = nodes.ok("auditor", "mirror", "log", "verify", log, "--json").json
     assert first["lines"] == 1
     nodes.ok("mirror", "mirror", "sync", "org/model", "--endpoint", hub, "-q")

@@ -20,7 +20,7 @@ from p2pmodel.coordinator.client.publishing import publish
 from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core.names import Reference
 from p2pmodel.swarm.torrents import Format
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.foreign_clients import differences, foreign_client
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
@@ -46,14 +46,14 @@ async def coordinator(*options: str, token: str = "", listen: str = "127.0.0.1:0
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
         assert line, (await process.communicate())[1].decode()
         said = json.loads(line)
         yield Coordinator(process, f"{said['url']}/{token}" if token else said["url"], said)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode in (0, -signal.SIGKILL)
         assert b"Traceback" not in errors, errors.decode()
         assert TOKEN.encode() not in errors
@@ -92,10 +92,10 @@ async def test_default_libtorrent_sessions_find_each_other(form: Format, tmp_pat
         await publish(tracker.url, raw, ["main"])
         seeder, leecher = DefaultSession("127.0.0.2"), DefaultSession("127.0.0.3")
         seeding = seeder.add(raw, written(tmp_path / "a", SMALL))
-        await eventually(lambda: seeding.status().is_seeding, seconds=20, what="the seeder has checked its files")
-        await eventually(lambda: seeding.status().current_tracker != "", seconds=20, what="the seeder has announced")
+        await eventually(lambda: seeding.status().is_seeding, what="the seeder has checked its files")
+        await eventually(lambda: seeding.status().current_tracker != "", what="the seeder has announced")
         leeching = leecher.add(raw, tmp_path / "b")
-        await eventually(lambda: leeching.status().is_seeding, seconds=30, what="the leecher is complete")
+        await eventually(lambda: leeching.status().is_seeding, what="the leecher is complete")
         leecher.session.pause()  # releases the files and announces to the tracker
         assert differences(tmp_path / "b" / COMMIT, SMALL) == []
         ((seeders, _),) = await counts(tracker)
@@ -109,10 +109,10 @@ async def test_aria2_finds_a_default_libtorrent_seeder(tmp_path: Path) -> None:
         await publish(tracker.url, raw, ["main"])
         seeder = DefaultSession("127.0.0.1")
         seeding = seeder.add(raw, written(tmp_path / "a", SMALL))
-        await eventually(lambda: seeding.status().current_tracker != "", seconds=20, what="the seeder has announced")
+        await eventually(lambda: seeding.status().current_tracker != "", what="the seeder has announced")
         torrent = tmp_path / "v1.torrent"
         await asyncio.to_thread(torrent.write_bytes, raw)
-        await aria2.download(torrent, tmp_path / "b", seconds=40)
+        await aria2.download(torrent, tmp_path / "b")
         assert differences(tmp_path / "b" / COMMIT, SMALL) == []
 
 
@@ -153,7 +153,7 @@ async def tracker_word(session: DefaultSession) -> str | None:
                 words.append(alert.failure_reason() or alert.message())
         return bool(words)
 
-    await eventually(collect, seconds=20, what="the tracker answers")
+    await eventually(collect, what="the tracker answers")
     return words[0]
 
 
@@ -189,7 +189,7 @@ async def peers_told(session: DefaultSession) -> int:
         replies.extend(alert.num_peers for alert in alerts if isinstance(alert, lt.tracker_reply_alert))
         return bool(replies)
 
-    await eventually(collect, seconds=20, what="the tracker answers")
+    await eventually(collect, what="the tracker answers")
     return replies[0]
 
 
@@ -211,7 +211,7 @@ async def test_a_taken_port_is_one_line() -> None:
         arguments = ["-m", "p2pmodel", "coordinator", "--listen", taken]
         pipe = asyncio.subprocess.PIPE
         second = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
-        said, errors = await asyncio.wait_for(second.communicate(), 20)
+        said, errors = await asyncio.wait_for(second.communicate(), PATIENCE)
         assert second.returncode == 7
         assert said == b""
         assert errors.decode().count("\n") == 1

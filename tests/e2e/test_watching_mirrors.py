@@ -11,7 +11,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from tests.support.processes import Nodes, eventually
+from tests.support.processes import PATIENCE, Nodes, eventually
 
 QUICK = ("--interval", "0.2", "--min-samples", "3")
 
@@ -47,7 +47,7 @@ def webhook() -> Iterator[tuple[str, list[dict]]]:
 
 
 def scraped(url: str) -> dict[str, float]:
-    with build_opener(ProxyHandler({})).open(url, timeout=10) as answer:
+    with build_opener(ProxyHandler({})).open(url, timeout=PATIENCE) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (li.rpartition(" ") for li in lines if not li.startswith("#"))}
@@ -70,7 +70,7 @@ def test_a_mirror_that_is_down_and_comes_back(nodes: Nodes, model: Path, webhook
         P2PMODEL_CONFIG=str(config),
     )  # fmt: skip
     metrics = watch.ready()["metrics"]
-    eventually(lambda: bool(got), 30, lambda: "".join(watch.err))
+    eventually(lambda: bool(got), PATIENCE, lambda: "".join(watch.err))
     figures = scraped(metrics)
     assert figures['p2pmodel_mirror_alarm{metric="speed",mirror="edge"}'] == 0
     assert figures['p2pmodel_mirror_up{mirror="edge"}'] == 0
@@ -80,7 +80,7 @@ def test_a_mirror_that_is_down_and_comes_back(nodes: Nodes, model: Path, webhook
 
     (nodes.cache("mirror")).mkdir(parents=True)
     nodes.mirror(address=f"127.0.0.2:{port}")
-    eventually(lambda: len(got) > 1, 30, lambda: "".join(watch.err))
+    eventually(lambda: len(got) > 1, PATIENCE, lambda: "".join(watch.err))
     figures = scraped(metrics)
     assert figures['p2pmodel_mirror_up{mirror="edge"}'] == 1
     assert figures['p2pmodel_mirror_alarm{metric="latency",mirror="edge"}'] == 0

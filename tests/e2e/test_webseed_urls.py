@@ -49,7 +49,7 @@ async def test_libtorrent_requests_hub_urls_and_finishes(shape: str, form: Forma
     async with serve_hub_files("org/tiny", COMMIT, contents) as server:
         seed = webseed_url(server.base, manifest_of(contents), form)
         async with joined(torrent_of(contents, form, webseeds=(seed,)), tmp_path) as handle:
-            await eventually(lambda: bool(handle.status().is_seeding), seconds=20, what="all pieces by webseed")
+            await eventually(lambda: bool(handle.status().is_seeding), what="all pieces by webseed")
         wanted = {f"/org/tiny/resolve/{COMMIT}/{path}" for path, data in contents.items() if data}
         assert server.paths == wanted
         assert server.answers <= {200, 206}

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.eventually import PATIENCE
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -23,7 +25,6 @@ FLAGS = (
     "--disable-sync",
     "--force-prefers-reduced-motion",
 )
-ANSWER_SECONDS = 60.0
 
 
 class Browser:
@@ -107,7 +108,7 @@ def chromium(profile: Path) -> Iterator[Browser]:
             browser.close()
     finally:
         driver.terminate()
-        driver.wait(10)
+        driver.wait(PATIENCE)
         if driver.stdout:
             driver.stdout.close()
 
@@ -125,7 +126,7 @@ def _ask(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return json.load(answer)["value"]
     except urllib.error.HTTPError as error:
         with error:

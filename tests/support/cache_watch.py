@@ -10,6 +10,7 @@ from typing import Self
 
 from p2pmodel.core.manifest import git_blob_hasher
 from p2pmodel.core.names import COMMIT
+from tests.support.eventually import PATIENCE
 
 _EVERY = 0.005
 _OF_A_CLIENT = ".incomplete"
@@ -44,7 +45,7 @@ class CacheWatch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
         self.look()
         assert not self.wrong, self.wrong
 

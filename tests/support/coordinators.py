@@ -12,12 +12,14 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
 from p2pmodel.http.server import serving
+from tests.support.eventually import PATIENCE
 from tests.support.torrent_files import SMALL, torrent_of
 
 MAIN = Reference.parse("org/tiny@main")
 TOKEN = "s3cret-token"
 RAW = torrent_of(SMALL)
 CLOSED = "http://127.0.0.1:1"
+FOREVER = 2 * PATIENCE
 
 
 @asynccontextmanager

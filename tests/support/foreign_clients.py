@@ -11,7 +11,7 @@ from typing import Protocol
 
 import aiohttp
 
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 
 STOP_SECONDS = 10.0
 
@@ -19,8 +19,8 @@ STOP_SECONDS = 10.0
 class ForeignClient(Protocol):
     """A running client (or one that runs per download)."""
 
-    async def download(self, torrent: Path, folder: Path, *, seconds: float) -> None:
-        """Download `torrent` into `folder`; AssertionError when it is not complete within `seconds`."""
+    async def download(self, torrent: Path, folder: Path) -> None:
+        """Download `torrent` into `folder`; AssertionError when it is not complete within PATIENCE."""
 
 
 def differences(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
@@ -92,22 +92,22 @@ class _QBittorrent:
         self._api = api
 
     async def started(self) -> None:
-        for _ in range(300):
+        for _ in range(int(PATIENCE / 0.05)):
             with contextlib.suppress(aiohttp.ClientConnectionError):
                 async with self._session.get(f"{self._api}/app/version") as response:
                     assert response.status == 200, await response.text()
                     return
             await asyncio.sleep(0.05)
-        raise AssertionError("qbittorrent-nox did not open its port within 15 s")
+        raise AssertionError(f"qbittorrent-nox did not open its port within {PATIENCE} s")
 
-    async def download(self, torrent: Path, folder: Path, *, seconds: float) -> None:
+    async def download(self, torrent: Path, folder: Path) -> None:
         form = aiohttp.FormData({"savepath": str(folder), "contentLayout": "Original"})
         data = await asyncio.to_thread(torrent.read_bytes)
         form.add_field("torrents", data, filename="x.torrent", content_type="application/x-bittorrent")
         async with self._session.post(f"{self._api}/torrents/add", data=form) as response:
             assert await response.text() == "Ok."
         state = "not listed"
-        for _ in range(int(seconds / 0.1)):
+        for _ in range(int(PATIENCE / 0.1)):
             async with self._session.get(f"{self._api}/torrents/info") as response:
                 listed = [t for t in await response.json() if t["save_path"].rstrip("/") == str(folder)]
             if listed:
@@ -115,14 +115,14 @@ class _QBittorrent:
                 if listed[0]["state"] in ("uploading", "stalledUP", "forcedUP"):
                     return
             await asyncio.sleep(0.1)
-        raise AssertionError(f"qbittorrent-nox after {seconds} s: {state}")
+        raise AssertionError(f"qbittorrent-nox after {PATIENCE} s: {state}")
 
 
 class _Aria2:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    async def download(self, torrent: Path, folder: Path, *, seconds: float) -> None:
+    async def download(self, torrent: Path, folder: Path) -> None:
         quiet = ["enable-dht", "enable-dht6", "bt-enable-lpd", "enable-peer-exchange", "check-certificate"]
         log = self._home / "aria2.log"
         arguments = [
@@ -137,7 +137,7 @@ class _Aria2:
             str(torrent),
         ]
         async with _process("aria2c", *arguments, home=self._home) as process:
-            await eventually(lambda: process.returncode is not None, seconds=seconds, what="aria2c is done")
+            await eventually(lambda: process.returncode is not None, what="aria2c is done")
             assert process.returncode == 0, log.read_text()[-2000:]
 
 

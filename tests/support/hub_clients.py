@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import STRICT
+from tests.support.eventually import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD_PINS = (
@@ -40,7 +41,7 @@ class HubClient:
     home: Path
     endpoint: str
     token: str | None = None
-    patience: float = 100.0
+    patience: float = PATIENCE
     """Seconds that a command may take."""
     ca_file: Path | None = None
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-GRACE = 2.0
+GRACE = 20.0
 """Seconds in which what is on its way out may go: a thread ends shortly after its last result is taken."""
 
 LIBRARY_THREADS = ("tqdm_monitor", "TMonitor")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.eventually import PATIENCE
+
 
 @dataclass
 class MirrorProcess:
@@ -29,7 +31,7 @@ class MirrorProcess:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -42,16 +44,16 @@ def mirror_process(hub: Path, log: Path, *options: str, env: dict[str, str] | No
         yield MirrorProcess(json.loads(first_line(process))["endpoint"], log, process)
     finally:
         process.kill()
-        process.communicate(timeout=15)
+        process.communicate(timeout=PATIENCE)
 
 
-def first_line(process: subprocess.Popen[str], *, seconds: float = 30) -> str:
+def first_line(process: subprocess.Popen[str]) -> str:
     """The first line a p2pmodel process writes to stdout: it is ready. AssertionError if it ends before."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        end = time.monotonic() + seconds
-        assert selector.select(max(0.0, end - time.monotonic())), f"no line on stdout within {seconds} s"
+        end = time.monotonic() + PATIENCE
+        assert selector.select(max(0.0, end - time.monotonic())), f"no line on stdout within {PATIENCE} s"
     line = process.stdout.readline()
-    assert line, f"the process ended with exit code {process.wait(timeout=15)}"
+    assert line, f"the process ended with exit code {process.wait(timeout=PATIENCE)}"
     return line

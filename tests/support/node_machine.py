@@ -16,6 +16,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine
+from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, Swarm, assert_nothing_runs
 
@@ -87,12 +88,12 @@ def other_swarm(machine: Machine, number: int) -> Swarm:
 
 
 async def until(node: Node, ident: str, met: Callable[[TransferView], bool]) -> TransferView:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             version = node.version.value
             if met(view := node.transfer(ident)):
                 return view
-            await node.version.beyond(version, timeout=20)
+            await node.version.beyond(version, timeout=PATIENCE)
 
 
 async def until_state(node: Node, ident: str, *states: State) -> TransferView:

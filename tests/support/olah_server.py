@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.foreign_clients import free_port
 from tests.support.hub_clients import python_with
-from tests.support.processes import eventually
+from tests.support.processes import PATIENCE, eventually
 
 PINS = (
     *("olah==0.5.4", "annotated-doc==0.0.7", "annotated-types==0.8.0", "anyio==4.16.0", "brotli==1.2.1"),
@@ -28,7 +28,6 @@ PINS = (
     *("tqdm==4.70.1", "truststore==0.10.5", "typing-inspect==0.9.0", "typing-inspection==0.4.5"),
     *("typing_extensions==4.16.0", "urllib3==2.8.0", "uvicorn==0.54.0"),
 )
-STARTED_WITHIN = 60.0
 
 
 class Olah:
@@ -69,7 +68,7 @@ class Olah:
         endpoint = f"http://127.0.0.1:{port}"
         eventually(
             lambda: process.poll() is not None or _answers(endpoint),
-            STARTED_WITHIN,
+            PATIENCE,
             (home / "out.log").read_text,
         )
         assert process.poll() is None, (home / "out.log").read_text()
@@ -78,7 +77,7 @@ class Olah:
 
 def _answers(endpoint: str) -> bool:
     try:
-        urllib.request.urlopen(endpoint, timeout=5).close()
+        urllib.request.urlopen(endpoint, timeout=PATIENCE).close()
     except urllib.error.HTTPError as error:
         error.close()
     except OSError:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.eventually import PATIENCE
+
 P2PMODEL = [sys.executable, "-m", "p2pmodel"]
-PATIENCE = 60.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -84,10 +85,10 @@ class Running:
             self.process.kill()
             raise AssertionError(f"still running after {timeout} s: {''.join(self.err[-20:])}") from None
         for reader in self._readers:
-            reader.join(5)
+            reader.join(PATIENCE)
         return Finished(code, "".join(self.out), "".join(self.err))
 
-    def stop(self, by: signal.Signals = signal.SIGTERM, timeout: float = 15.0) -> Finished:
+    def stop(self, by: signal.Signals = signal.SIGTERM, timeout: float = PATIENCE) -> Finished:
         """Send a signal and wait for its end."""
         if self.process.poll() is None:
             self.process.send_signal(by)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
+from tests.support.eventually import PATIENCE
+
 _READ = 16 << 10
 _PAUSE = 0.05
-_TIMEOUT = 20.0
 
 
 class RangeReaders:
@@ -41,7 +42,7 @@ class RangeReaders:
     def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(_TIMEOUT + 5)
+            thread.join(PATIENCE + 5)
         assert not self.wrong, self.wrong
 
     def _run(self, dice: random.Random) -> None:
@@ -55,7 +56,7 @@ class RangeReaders:
                 time.sleep(_PAUSE)
 
     def _read(self, path: str, content: bytes, first: int, last: int) -> None:
-        connection = http.client.HTTPConnection(self._address, timeout=_TIMEOUT)
+        connection = http.client.HTTPConnection(self._address, timeout=PATIENCE)
         try:
             connection.request("GET", path, headers={"Range": f"bytes={first}-{last}"})
             answer = connection.getresponse()

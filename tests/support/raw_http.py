@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE = 20.0
-"""Seconds after which the other side counts as hanging. No limit under test is near it."""
+from tests.support.eventually import PATIENCE
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Schemathesis:
             f"--checks={','.join(CHECKS)}",
             f"--max-time={seconds}",
             "--max-examples=20",
-            "--request-timeout=15",
+            "--request-timeout=60",
             "--continue-on-failure",
         ]
         options += ["--seed=1", "--generation-database=none", "--no-color"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.swarm.torrents import Format
+from tests.support.eventually import PATIENCE
 from tests.support.mirror_process import first_line
 
 DEAD_ENDPOINT = "http://127.0.0.1:9"
@@ -27,7 +28,7 @@ class SeedProcess:
     def torrent(self, form: Format) -> bytes:
         """The .torrent, from the catalog."""
         url = f"{self.coordinator}/catalog?repo={self.repo}&revision=main&format={form}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             data: bytes = answer.read()
         return data
 
@@ -42,4 +43,4 @@ def seed_process(hub: Path, repo: str, *options: str) -> Iterator[SeedProcess]:
         yield SeedProcess(repo, json.loads(first_line(process))["coordinator"])
     finally:
         process.kill()
-        process.communicate(timeout=15)
+        process.communicate(timeout=PATIENCE)

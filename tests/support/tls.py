@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.eventually import PATIENCE
+
 _CONFIG = """
 [ca]
 default_ca = here
@@ -58,7 +60,7 @@ def tls_server(cert: Path, key: Path) -> Iterator[str]:
                 except OSError:
                     return
                 with client, suppress(OSError):
-                    client.settimeout(5)
+                    client.settimeout(PATIENCE)
                     context.wrap_socket(client, server_side=True).close()
 
         thread = threading.Thread(target=run, daemon=True)
@@ -67,4 +69,4 @@ def tls_server(cert: Path, key: Path) -> Iterator[str]:
             yield f"https://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(PATIENCE)

@@ -15,6 +15,7 @@ from p2pmodel.http.server import serving_unix
 from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
+from tests.support.eventually import PATIENCE
 from tests.support.node_machine import Machine, machine, until_state
 from tests.support.node_swarm import CONTENTS
 
@@ -111,7 +112,7 @@ async def test_one_that_stops_while_it_is_watched(machine: Machine, path: Path) 
             await asyncio.sleep(0.2)
             assert not watching.done()
         with pytest.raises(Unavailable, match="the daemon has stopped"):
-            await asyncio.wait_for(watching, 5)
+            await asyncio.wait_for(watching, PATIENCE)
 
 
 def machine_request(machine: Machine):

@@ -13,7 +13,7 @@ import pytest
 from tests.support import leaks
 from tests.support.leaks import no_leaks
 
-leaks.GRACE = 0.2
+leaks.GRACE = 0.5
 kept = []
 
 def test_file():

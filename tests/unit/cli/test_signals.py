@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.eventually import PATIENCE
+
 PRELUDE = """
 import asyncio, sys, time
 from p2pmodel.cli import signals, verbs
@@ -16,7 +18,7 @@ from p2pmodel.errors import Unavailable
 
 async def wait():
     print("ready", flush=True)
-    await asyncio.sleep(30)
+    await asyncio.sleep(600)
 
 async def tidy():
     try:
@@ -30,11 +32,11 @@ async def stubborn():
     finally:
         time.sleep(0.1)
         print("stopping", flush=True)
-        await asyncio.shield(asyncio.sleep(30))
+        await asyncio.shield(asyncio.sleep(600))
 
 async def stuck_thread():
     print("ready", flush=True)
-    await asyncio.to_thread(time.sleep, 30)
+    await asyncio.to_thread(time.sleep, 600)
 
 async def failing():
     try:
@@ -42,7 +44,7 @@ async def failing():
     finally:
         raise Unavailable("the clean-up failed")
 
-signals.STOP_WITHIN = 30.0
+signals.STOP_WITHIN = 600.0
 """
 MAIN = """
 def execute():
@@ -69,8 +71,8 @@ def started(code: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def ended(process: subprocess.Popen[str], *, within: float = 5.0) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=within)
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
 
 
@@ -106,10 +108,8 @@ def test_a_second_signal_ends_it_at_once(by: signal.Signals) -> None:
         process.send_signal(by)
         assert process.stdout
         assert process.stdout.readline() == "stopping\n"
-        began = time.monotonic()
         process.send_signal(by)
         assert ended(process) == (130, "", INTERRUPTED)
-        assert time.monotonic() - began < 1
 
 
 def test_a_second_signal_ends_the_wait_for_a_thread_too() -> None:
@@ -118,7 +118,7 @@ def test_a_second_signal_ends_the_wait_for_a_thread_too() -> None:
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert ended(process, within=2) == (130, "", INTERRUPTED)
+        assert ended(process) == (130, "", INTERRUPTED)
 
 
 @pytest.mark.parametrize(("code", "end"), [(RUNS, (130, INTERRUPTED)), (SERVES, (0, ""))])
@@ -126,7 +126,7 @@ def test_a_second_signal_ends_the_wait_for_a_thread_too() -> None:
 def test_a_verb_that_does_not_stop_is_ended_after_a_bound(code: str, verb: str, end: tuple[int, str]) -> None:
     with started(code.format(verb) + "\nsignals.STOP_WITHIN = 0.4") as process:
         process.send_signal(signal.SIGTERM)
-        status, _, err = ended(process, within=3)
+        status, _, err = ended(process)
         assert (status, err) == end
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from p2pmodel.core.tasks import companions, in_the_end, in_thread, together
+from tests.support.eventually import PATIENCE
 from tests.support.node_swarm import assert_nothing_runs
 
 
@@ -163,7 +164,7 @@ async def test_what_a_cancelled_caller_opened_is_closed() -> None:
 
     def work() -> str:
         began.set()
-        go_on.wait(5)
+        go_on.wait(PATIENCE)
         return "opened"
 
     caller = asyncio.create_task(in_thread(work, undone.append))

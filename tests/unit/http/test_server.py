@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import time
 
 import pytest
 from aiohttp import ClientError, ClientSession, web
@@ -11,6 +10,7 @@ from aiohttp import ClientError, ClientSession, web
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.server import check_exposure, serving
+from tests.support.eventually import PATIENCE
 
 
 async def _hello(request: web.Request) -> web.Response:
@@ -98,9 +98,8 @@ async def test_hanging_requests_cannot_delay_the_end() -> None:
         request = asyncio.ensure_future(session.get(base + "/hang"))
         silent = socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2])))
         await asyncio.sleep(0.1)
-        started = time.monotonic()
-        await stack.aclose()
-        assert time.monotonic() - started < 1.5
+        async with asyncio.timeout(PATIENCE):
+            await stack.aclose()
         silent.close()
         with pytest.raises(ClientError):
-            await asyncio.wait_for(request, 5)
+            await asyncio.wait_for(request, PATIENCE)

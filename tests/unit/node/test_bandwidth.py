@@ -106,6 +106,6 @@ async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(bandwidth, "SHARE_EVERY", 0.01)
     engine, down = Engine(download=9000), Http()
     running = asyncio.create_task(limited(engine, 0, 1000, download=down).run())
-    await eventually(lambda: engine.told[-1:] == [(0, 980)], seconds=5, what="a second look")
+    await eventually(lambda: engine.told[-1:] == [(0, 980)], what="a second look")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -22,6 +22,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
@@ -102,7 +103,7 @@ async def test_paused_it_takes_and_gives_nothing(machine: Machine) -> None:
         await until_state(node, ident, "active")
         assert (await node.pause(ident)).state == "paused"
         await machine.seeder()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while machine.engine.torrents:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (await node.resume(ident)).state in ("queued", "active")
@@ -146,7 +147,7 @@ async def test_a_restart_serves_again_without_hashing(machine: Machine) -> None:
         while (view := node.transfer(ident)).state != "seeding":
             version = node.version.value
             seen.append(view.progress)
-            assert await node.version.beyond(version, timeout=10)
+            assert await node.version.beyond(version, timeout=PATIENCE)
         assert view.complete
         assert view.progress.from_cache == view.size
     assert max((p.done for p in seen if p.phase == "checking"), default=0) == 0, "something was hashed"
@@ -186,7 +187,7 @@ async def test_from_mirrors_it_is_offered_where_there_are_coordinators(machine: 
             ident = (await node.start(FetchRequest(parse_target("org/model")))).id
             view = await until_state(node, ident, "seeding")
             assert view.completion.from_mirrors > 0
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while (answer := await find(Reference.parse("org/model"), [url], 1.0)).metainfo is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             assert answer.metainfo.info_hash in machine.engine.torrents

@@ -7,6 +7,7 @@ import pytest
 
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.reporter import Count, Progress, Reporter, reported, stoppable
+from tests.support.eventually import PATIENCE
 from tests.support.recording_reporter import RecordingReporter
 
 
@@ -49,7 +50,7 @@ async def test_a_cancelled_pass_ends_at_its_next_count() -> None:
 
     def work(count: Count) -> None:
         try:
-            while counted.acquire(timeout=5):
+            while counted.acquire(timeout=PATIENCE):
                 count(1)
         except Interrupted:
             ended.set()

@@ -11,7 +11,7 @@ from p2pmodel.core.bitfield import unpack
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
 from p2pmodel.node.fetch import download, have_record, stall
 from p2pmodel.swarm.memory import torrent
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
 
 SEEDER, LIAR = "127.0.0.2", "127.0.0.3"
@@ -70,9 +70,9 @@ async def test_a_peer_that_lies_is_banned_and_named(swarm: Swarm) -> None:
         await swarm.seed(liar, wrong)
         async with swarm.transfer(engine, stall_timeout=9) as transferring:
             downloading = asyncio.create_task(transferring.download())
-            await eventually(lambda: bool(swarm.heard.notes), seconds=5, what="the liar is banned")
+            await eventually(lambda: bool(swarm.heard.notes), what="the liar is banned")
             await swarm.seed(seeder)
-            await asyncio.wait_for(downloading, 5)
+            await asyncio.wait_for(downloading, PATIENCE)
             assert transferring.progress().rejected > 0
     assert swarm.heard.notes == [f"peer {LIAR} sent bad pieces and is banned"]
     assert swarm.published() == CONTENTS
@@ -95,7 +95,7 @@ async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
         def has_failed() -> bool:
             return bool(transferring._attempt and transferring._attempt.stall.silent_trackers)
 
-        await eventually(has_failed, seconds=5, what="the tracker failed")
+        await eventually(has_failed, what="the tracker failed")
         swarm.network.dead_trackers.clear()
         next(iter(engine.torrents.values())).announce()
         with pytest.raises(Unavailable) as caught:
@@ -111,10 +111,10 @@ async def test_what_it_waits_for_is_shown_after_a_while(swarm: Swarm, monkeypatc
         swarm.transfer(engine, stall_timeout=9) as transferring,
     ):
         downloading = asyncio.create_task(transferring.download())
-        await eventually(lambda: bool(transferring.progress().waiting_for), seconds=5, what="it says so")
+        await eventually(lambda: bool(transferring.progress().waiting_for), what="it says so")
         assert transferring.progress().waiting_for.startswith("peers (none is connected)")
         await swarm.seed(seeder)
-        await asyncio.wait_for(downloading, 5)
+        await asyncio.wait_for(downloading, PATIENCE)
         assert transferring.progress().waiting_for == ""
 
 
@@ -126,7 +126,7 @@ async def test_a_disk_that_damages_every_download_is_given_up(swarm: Swarm, monk
         await swarm.seed(seeder)
         with pytest.raises(LocalResource, match=r"nested/other\.bin is damaged after each download"):
             async with swarm.transfer(engine, files=frozenset({index})) as transferring:
-                await asyncio.wait_for(transferring.download(), 9)
+                await asyncio.wait_for(transferring.download(), PATIENCE)
     assert swarm.heard.notes == ["nested/other.bin was damaged on this disk; its bad pieces are downloaded again"] * (
         download.MAX_DAMAGE - 1
     )
@@ -161,8 +161,8 @@ async def test_what_is_durable_is_recorded_while_it_runs(swarm: Swarm, monkeypat
         await swarm.seed(seeder, only_small)
         async with swarm.transfer(engine, stall_timeout=9) as transferring:
             downloading = asyncio.create_task(transferring.download())
-            await eventually(lambda: bool(recorded()), seconds=5, what="some pieces are recorded")
+            await eventually(lambda: bool(recorded()), what="some pieces are recorded")
             assert recorded() <= good
             await swarm.seed(second)
-            await asyncio.wait_for(downloading, 5)
+            await asyncio.wait_for(downloading, PATIENCE)
     assert swarm.published() == CONTENTS

@@ -8,6 +8,7 @@ import sys
 import pytest
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_faults import Fault, parse_fault
 
@@ -70,11 +71,11 @@ async def test_as_a_process(tmp_path):
         sys.executable, *command, "--fault", "html@*.json", stdout=asyncio.subprocess.PIPE
     )
     try:
-        said = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+        said = json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE))
         files = await asyncio.to_thread(HfApi(endpoint=said["url"], token=False).list_repo_files, "org/x")
         assert files == ["sub/a.bin"]
     finally:
         process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), PATIENCE)
     assert process.returncode == 0
     assert json.loads((tmp_path / "log").read_text().splitlines()[0])["status"] == 200

@@ -15,6 +15,7 @@ from p2pmodel.errors import (
     Unavailable,
     WrongBytes,
 )
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.memory_sink import MemorySink
@@ -246,7 +247,7 @@ async def test_a_hanging_mirror_does_not_outlive_a_cancelled_pull(snapshot, open
     async with Telling(snapshot, faults=["stall:1000"]) as hub, open_origin(hub, read_timeout=60) as origin:
         sink = MemorySink(snapshot.file(WEIGHTS))
         task = asyncio.ensure_future(origin.pull(snapshot.manifest, snapshot.file(WEIGHTS), sink))
-        await asyncio.wait_for(asked.wait(), 5)
+        await asyncio.wait_for(asked.wait(), PATIENCE)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

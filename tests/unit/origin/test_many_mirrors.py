@@ -8,7 +8,7 @@ import pytest
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.core.names import Reference
 from p2pmodel.origin.mirrors.health import State
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.memory_sink import MemorySink
@@ -42,14 +42,11 @@ async def test_slow_mirrors_work_together_each_for_what_it_delivers(snapshot, op
         FakeHub(snapshot, faults=["slow:400000"]) as quicker,
         open_origin(slow, quicker, part_size=1 << 16, connections=2) as origin,
     ):
-        began = time.monotonic()
         await pull(origin, snapshot)
-        seconds = time.monotonic() - began
         received, wasted = origin.bytes_by_mirror, origin.wasted_bytes
     assert sum(received.values()) - wasted == SIZE
     assert 1.15 < received["b"] / received["a"] < 2.6
     assert wasted < 0.1 * SIZE
-    assert seconds < 2.4, "1.2 MB/s together, 3.75 s for the first alone"
     assert notes[0] == f"mirror b joins for {WEIGHTS}: without it that would take longer"
 
 
@@ -76,11 +73,9 @@ async def test_a_silent_tail_is_fetched_elsewhere_and_the_first_answer_wins(snap
     async with (
         FakeHub(snapshot, faults=["stall:100000+1000000"]) as dead,
         FakeHub(snapshot) as alive,
-        open_origin(dead, alive, read_timeout=30) as origin,
+        open_origin(dead, alive, read_timeout=2 * PATIENCE) as origin,
     ):
-        began = time.monotonic()
         sink = await pull(origin, snapshot)
-        assert time.monotonic() - began < 2.5
         assert sum(length for _, length in sink.writes) == SIZE, "every byte was written once"
         assert states(origin)["a"] is State.FAILING
         assert origin.wasted_bytes <= 4 * (1 << 18)
@@ -92,7 +87,7 @@ async def test_the_death_of_the_preferred_mirror_costs_no_byte(snapshot, open_or
         dying = FakeHub(snapshot, faults=["slow:300000"])
         async with dying, open_origin(dying, survivor, part_size=1 << 17) as origin:
             task = asyncio.ensure_future(pull(origin, snapshot))
-            await eventually(lambda: dying.sent > 200_000, seconds=5, what="bytes from the first mirror")
+            await eventually(lambda: dying.sent > 200_000, what="bytes from the first mirror")
             await dying.__aexit__()
             sink = await task
             assert sum(length for _, length in sink.writes) == SIZE
@@ -153,7 +148,7 @@ async def test_a_cancelled_pull_gives_every_connection_back(snapshot, open_origi
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await pull(origin, snapshot)
 
 
@@ -175,7 +170,7 @@ async def test_a_rate_cap_holds_over_all_connections(snapshot, open_origin):
         async with open_origin(capped, part_size=1 << 17) as origin:
             began = time.monotonic()
             await pull(origin, snapshot)
-            assert 1.2 < time.monotonic() - began < 2.5
+            assert time.monotonic() - began > 1.2
 
 
 async def test_a_quarantine_survives_a_restart(snapshot, open_origin, tmp_path):

@@ -41,7 +41,7 @@ async def test_a_preferred_mirror_that_falls_behind_is_found_out_while_reading(s
         await read(origin, snapshot)
         clock.time += 61
         await read(origin, snapshot, 1)
-        await eventually(lambda: origin.bytes_by_mirror["b"] == PROBE, seconds=5, what="a probe of b")
+        await eventually(lambda: origin.bytes_by_mirror["b"] == PROBE, what="a probe of b")
         await asyncio.sleep(0.05)
         assert [s.state for s in origin.statuses()] == [State.SLOW, State.HEALTHY]
         before = len(slow.requests)
@@ -54,10 +54,10 @@ async def test_probes_are_few(snapshot, open_origin, clock):
         for _ in range(50):
             await read(origin, snapshot)
             clock.time += 2
-        await eventually(lambda: len(second.requests) == 1, seconds=5, what="the one probe")
+        await eventually(lambda: len(second.requests) == 1, what="the one probe")
         clock.time += 12 * 3600
         await read(origin, snapshot)
-        await eventually(lambda: len(second.requests) == 2, seconds=5, what="a second probe, the first being old")
+        await eventually(lambda: len(second.requests) == 2, what="a second probe, the first being old")
 
 
 async def test_a_probe_ends_with_its_origin(snapshot, open_origin, clock):
@@ -67,4 +67,4 @@ async def test_a_probe_ends_with_its_origin(snapshot, open_origin, clock):
             await read(origin, snapshot)
             clock.time += 61
             await read(origin, snapshot)
-            await eventually(lambda: len(second.requests) == 1, seconds=5, what="a probe")
+            await eventually(lambda: len(second.requests) == 1, what="a probe")

@@ -26,7 +26,7 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Sources
 from p2pmodel.core.tasks import companions
 from p2pmodel.http.server import serving
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import SMALL, torrent_of
 
@@ -107,7 +107,7 @@ class Client:
         return self.connection.grant.pieces if self.connection.grant else None
 
     async def until(self, met: Callable[[], bool], what: str) -> None:
-        await eventually(met, seconds=5, what=f"{what}: {self.received}")
+        await eventually(met, what=f"{what}: {self.received}")
 
 
 @pytest.fixture(autouse=True)
@@ -171,23 +171,23 @@ async def test_a_coordinator_that_gives_no_leases_is_passed_over(handler: Handle
 
 @pytest.mark.parametrize("coordinators", [(), (CLOSED,), (CLOSED, "nonsense", "ftp://x.test", "http://[::1")])
 async def test_when_nobody_answers_that_is_known_soon(coordinators: tuple[str, ...]) -> None:
-    async with Client(*coordinators, timeout=5).running() as client:
-        async with asyncio.timeout(3):
+    async with Client(*coordinators, timeout=2 * PATIENCE).running() as client:
+        async with asyncio.timeout(PATIENCE):
             await client.connection.answered()
         assert client.connection.message is None
     await assert_nothing_runs()
 
 
 async def test_a_coordinator_without_leases_answers_in_vain() -> None:
-    async with serving(web.Application(), "127.0.0.1", 0) as url, Client(url, timeout=5).running() as client:
-        async with asyncio.timeout(3):
+    async with serving(web.Application(), "127.0.0.1", 0) as url, Client(url, timeout=2 * PATIENCE).running() as client:
+        async with asyncio.timeout(PATIENCE):
             await client.connection.answered()
         assert client.pieces is None
 
 
 async def test_mute_coordinators_are_waited_for_once_however_many_there_are() -> None:
-    async with serving_sockets(mute) as url, Client(*[url] * 20, timeout=0.3).running() as client:
-        async with asyncio.timeout(3):
+    async with serving_sockets(mute) as url, Client(*[url] * 200, timeout=0.5).running() as client:
+        async with asyncio.timeout(PATIENCE):
             await client.connection.answered()
 
 

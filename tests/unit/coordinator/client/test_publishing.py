@@ -16,8 +16,8 @@ from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.errors import AccessDenied, BadTorrent, Conflict, InvalidInput, NoSpace, P2PModelError, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.swarm.torrents import parse
-from tests.support.coordinators import CLOSED, RAW, TOKEN, answering, coordinator, torrent
-from tests.support.eventually import eventually
+from tests.support.coordinators import CLOSED, FOREVER, RAW, TOKEN, answering, coordinator, torrent
+from tests.support.eventually import PATIENCE, eventually
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_publishing_where_nobody_listens() -> None:
 
 
 async def test_publishing_is_bounded() -> None:
-    async with answering(torrent(RAW), delay=60) as url:
+    async with answering(torrent(RAW), delay=FOREVER) as url:
         with pytest.raises(Unavailable, match=r"cannot be reached: timed out waiting for an answer$"):
             await publish(url, RAW, timeout=0.1)
 
@@ -68,7 +68,7 @@ class Sleeper:
 
 async def run_until_cancelled(*urls: str, sleep: Sleeper, notes: list[str]) -> None:
     task = asyncio.create_task(keep_published(urls, RAW, ["main"], on_note=notes.append, every=60, sleep=sleep))
-    await asyncio.wait([task], timeout=20)
+    await asyncio.wait([task], timeout=PATIENCE)
     assert task.done()
 
 
@@ -97,7 +97,7 @@ async def test_a_restarted_coordinator_gets_its_catalog_back() -> None:
     task = asyncio.create_task(keep_published([url], RAW, ["main"], on_note=notes.append, every=0.05))
     for _ in range(2):
         async with coordinator(port=port) as (_, catalog):
-            await eventually(lambda c=catalog: bool(c.publications()), seconds=10, what="published")
+            await eventually(lambda c=catalog: bool(c.publications()), what="published")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -25,6 +25,7 @@ from p2pmodel.core.names import Reference
 from p2pmodel.errors import NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm.torrents import build, parse
+from tests.support.eventually import PATIENCE
 from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import SMALL, manifest_of, torrent_of, trees_of
 
@@ -35,7 +36,6 @@ ALL = frozenset(range(LAYOUT.piece_count))
 TREES = trees_of(SMALL, LAYOUT.piece_length)
 INFO_HASH = parse(build(MANIFEST, TREES)).info_hash
 DIGEST = f"/assemblies/{assembly_digest(TEXT)}"
-BOUND = 5.0
 
 
 def root(piece: int) -> bytes:
@@ -57,7 +57,7 @@ class Peer:
     async def until(self, met: Callable[[CoordinatorMessage], object]) -> CoordinatorMessage:
         """The first message for which `met` holds."""
         while True:
-            message = await self.socket.receive(BOUND)
+            message = await self.socket.receive(PATIENCE)
             assert message.type is WSMsgType.TEXT, message
             if met(answer := parse_message(message.data)):
                 return answer
@@ -144,7 +144,7 @@ async def test_a_seeder_that_publishes_meanwhile_ends_the_assembly() -> None:
         await peer.update()
         await peer.until(lambda answer: answer.grant.pieces)
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
-        deadline = time.monotonic() + BOUND
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             await peer.update()
             try:
@@ -159,7 +159,7 @@ async def test_a_seeder_that_publishes_meanwhile_ends_the_assembly() -> None:
 @pytest.mark.parametrize("text", [TEXT + " ", "{}", manifest_text(manifest_of(SMALL, private=True))])
 async def test_the_manifest_must_be_that_of_the_address(text: str) -> None:
     async with coordinator() as rig, rig.peer(text) as peer:
-        message = await peer.socket.receive(BOUND)
+        message = await peer.socket.receive(PATIENCE)
         assert (message.type, message.data) == (WSMsgType.CLOSE, WSCloseCode.UNSUPPORTED_DATA)
 
 

@@ -24,6 +24,7 @@ from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Heard, Swarm, assert_nothing_runs
@@ -124,7 +125,7 @@ async def test_what_was_exchanged_is_not_pulled_again_by_who_goes_on_alone(
     monkeypatch.setattr(membership, "ALONE_FOR", 0.1)
     async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
         stays, goes = (asyncio.create_task(site.fetch(number, hub)) for number in (2, 3))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not (2 in site.heard and site.heard[2].most_from_peers > 0.2 * SIZE):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         goes.cancel()

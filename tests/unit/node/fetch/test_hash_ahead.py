@@ -12,6 +12,7 @@ from p2pmodel.node.fetch import publisher
 from p2pmodel.node.fetch.publisher import HashAhead
 from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.swarm.torrents import build, layout_of, parse
+from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.torrent_files import trees_of
 
@@ -63,7 +64,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not met():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

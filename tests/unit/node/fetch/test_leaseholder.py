@@ -120,7 +120,7 @@ class Rig:
         await asyncio.sleep(10 * leaseholder.LOOK_EVERY)
 
     async def joins(self, *peers: tuple[str, int]) -> None:
-        await eventually(partial(self._has_joined, peers), seconds=3, what=f"{peers} are joined")
+        await eventually(partial(self._has_joined, peers), what=f"{peers} are joined")
 
     def _has_joined(self, peers: tuple[tuple[str, int], ...]) -> bool:
         return self.torrent.joined == list(peers)

@@ -110,7 +110,7 @@ async def soon(at: Desk, path: str) -> HeldLock:
         taken.extend([lock] if lock else [])
         return lock is not None
 
-    await eventually(free, seconds=20, what="the lock")
+    await eventually(free, what="the lock")
     return taken[0]
 
 
@@ -132,7 +132,7 @@ async def test_only_requested_files_are_downloaded(machine: Machine) -> None:
         await until_state(at.node, at.node.transfers()[0].id, "ready")
         assert at.pulled() == {"config.json", "tokenizer.json"}
         await at.asked.expect(at.manifest, at.file("model.safetensors"))
-        await eventually(lambda: at.here("model.safetensors"), seconds=20, what="the weights")
+        await eventually(lambda: at.here("model.safetensors"), what="the weights")
         await until_state(at.node, at.node.transfers()[0].id, "ready")
         assert at.here("model.safetensors")
         assert len(at.node.transfers()) == 1
@@ -150,7 +150,7 @@ async def test_a_reader_of_wrong_bytes_ends(machine: Machine) -> None:
 async def test_a_paused_transfer_stays_paused(machine: Machine) -> None:
     async with desk(machine, SMALL, "slow:200000@*.safetensors") as at:
         await at.asked.expect(at.manifest, at.file("model.safetensors"))
-        await eventually(lambda: bool(at.node.transfers()), seconds=20, what="a transfer")
+        await eventually(lambda: bool(at.node.transfers()), what="a transfer")
         await at.node.pause(at.node.transfers()[0].id)
         (await soon(at, "model.safetensors")).release()
         with pytest.raises(Unavailable, match="paused"):
@@ -247,9 +247,9 @@ async def test_pieces_that_a_client_waits_for_go_first(machine: Machine, monkeyp
                 await reader.ready(late)
 
         reading = asyncio.create_task(read())
-        await eventually(lambda: set(wishes) == {begins}, seconds=5, what="a wish for the beginning")
+        await eventually(lambda: set(wishes) == {begins}, what="a wish for the beginning")
         engine = await machine.stack.enter_async_context(machine.swarm.engine(SEEDER))
         await swarm.seed(engine, {"first.safetensors": WEIGHTS, "model.safetensors": bytes(broken)})
         rest = begins + late // layout.piece_length
-        await eventually(lambda: rest in wishes, seconds=20, what="a wish for the rest")
+        await eventually(lambda: rest in wishes, what="a wish for the rest")
         reading.cancel()

@@ -51,7 +51,7 @@ class Tier:
         async with self.through.reader(snapshot.manifest, file) as reader:
             assert await reader.ready(0) == file.size
             got = os.pread(reader.file.fileno(), file.size, 0)
-        await eventually(lambda: not self.through._downloads, seconds=5, what="it is published")
+        await eventually(lambda: not self.through._downloads, what="it is published")
         return got
 
     def snapshot(self, snapshot: HubSnapshot) -> Path:
@@ -75,7 +75,7 @@ async def tier_of(root: Path, *faults: str, linger: float = 5.0) -> AsyncIterato
 
 
 async def published(tier: Tier, file: ManifestFile = MODEL) -> None:
-    await eventually(lambda: tier.blob(file) is not None, seconds=5, what="the blob is published")
+    await eventually(lambda: tier.blob(file) is not None, what="the blob is published")
 
 
 async def test_a_hundred_concurrent_clients_are_one_download(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_a_hundred_concurrent_clients_are_one_download(tmp_path: Path) -> 
         assert set(got) == {WEIGHTS}
         await published(tier)
         assert hub.sent == MODEL.size
-        await eventually(lambda: not list(tmp_path.rglob("*.part*")), seconds=5, what="nothing is left of the pull")
+        await eventually(lambda: not list(tmp_path.rglob("*.part*")), what="nothing is left of the pull")
 
 
 async def test_a_growing_file_is_readable_but_not_its_end(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_snapshot_has_the_published_files(tmp_path: Path) -> None:
         await tier.read()
         await published(tier)
         repo = tier.cache.repo(SNAPSHOT.manifest.repo)
-        await eventually(lambda: bool(repo.commits()), seconds=5, what="the snapshot is there")
+        await eventually(lambda: bool(repo.commits()), what="the snapshot is there")
         folder = repo.snapshot(SNAPSHOT.commit)
         assert [p.name for p in folder.iterdir()] == ["model.safetensors"]
         tier.through.cache_hit(SNAPSHOT.manifest, SNAPSHOT.file("copy.safetensors"))
@@ -154,7 +154,7 @@ async def test_a_download_without_clients_stops_and_is_resumed(tmp_path: Path) -
     async with tier_of(tmp_path, f"slow:{HOLD_BACK // 4}", linger=0.05) as (tier, hub):
         async with tier.through.reader(SNAPSHOT.manifest, MODEL) as reader:
             await reader.ready(0)
-        await eventually(lambda: not tier.through._downloads, seconds=5, what="the pull has stopped")
+        await eventually(lambda: not tier.through._downloads, what="the pull has stopped")
         before = hub.sent
         assert before < MODEL.size
         hub.faults.clear()
@@ -178,7 +178,7 @@ async def test_closing_ends_waiting_readers(tmp_path: Path) -> None:
         tier = Tier(tmp_path, hub)
         async with tier.through:
             reading = asyncio.create_task(tier.read())
-            await eventually(lambda: bool(hub.requests), seconds=5, what="it is being pulled")
+            await eventually(lambda: bool(hub.requests), what="it is being pulled")
         with pytest.raises(Unavailable, match="stopped"):
             await reading
 

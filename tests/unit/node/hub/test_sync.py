@@ -126,7 +126,7 @@ async def test_offline_is_said(job: Job) -> None:
 async def test_rounds_follow_the_list_and_survive_failures(job: Job) -> None:
     rounds = iter([[OTHER], [MAIN]])
     every = asyncio.create_task(job.syncing().every(0.01, lambda: next(rounds, [MAIN])))
-    await eventually(lambda: len(job.done) >= 3, seconds=5, what="three rounds")
+    await eventually(lambda: len(job.done) >= 3, what="three rounds")
     every.cancel()
     with pytest.raises(asyncio.CancelledError):
         await every

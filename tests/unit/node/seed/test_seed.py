@@ -14,7 +14,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.imports.importer import commit_of
 from p2pmodel.swarm.file_list import Format
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
@@ -129,7 +129,7 @@ async def test_a_zone_is_told_to_the_trackers_and_stays_out_of_the_torrent(node:
         seeding = SeedRun(SeedRequest(MAIN), settings, Reporter())
         seeded = await seeding.prepare([TRACKER])
         serving = asyncio.create_task(seeding.serve(seeded, engine, lambda: None))
-        await eventually(lambda: bool(engine.torrents), seconds=10, what="it is served")
+        await eventually(lambda: bool(engine.torrents), what="it is served")
         (torrent,) = engine.torrents.values()
         assert torrent.trackers == (f"{TRACKER}?zone=rack-1&role=source",)
         assert seeded.torrents == plain.torrents
@@ -178,7 +178,7 @@ async def test_a_directory_is_imported_and_the_public_hub_is_no_webseed_of_it(no
 async def test_a_cancelled_start_is_taken_up_again(node: Node, snapshot: HubSnapshot) -> None:
     async with FakeHub(snapshot, faults=["slow:500000"]) as hub:
         preparing = asyncio.create_task(node.prepare(hub.url))
-        await eventually(lambda: hub.sent > 200_000, seconds=5, what="some of it is here")
+        await eventually(lambda: hub.sent > 200_000, what="some of it is here")
         preparing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await preparing
@@ -199,7 +199,7 @@ class Service:
         serving = asyncio.Event()
         task = asyncio.create_task(self.node.seeding().serve(seeded, engine, serving.set))
         waiting = asyncio.create_task(serving.wait())
-        await asyncio.wait({task, waiting}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, waiting}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         return task
 
@@ -224,7 +224,7 @@ async def test_it_serves_until_it_is_stopped(service: Service, seeded: SeedResul
             await transfer.download()
             size = seeded.manifest.total_size
             latest = service.node.seen
-            await eventually(lambda: latest[-1].uploaded == size, seconds=5, what="the upload is reported")
+            await eventually(lambda: latest[-1].uploaded == size, what="the upload is reported")
             assert (latest[-1].phase, latest[-1].peers) == ("seeding", 1)
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -244,7 +244,7 @@ async def test_a_disk_that_fails_ends_it(service: Service, seeded: SeedResult) -
         async with swarm.transfer(other) as transfer:
             downloading = asyncio.create_task(transfer.download())
             with pytest.raises(LocalResource, match=r"cannot read .*No such file"):
-                await asyncio.wait_for(serving, 5)
+                await asyncio.wait_for(serving, PATIENCE)
             downloading.cancel()
             await asyncio.wait({downloading})
     await assert_nothing_runs()
@@ -255,4 +255,4 @@ async def test_a_blob_that_has_gone_is_named(service: Service, seeded: SeedResul
     repo.blob_path(next(f for f in seeded.manifest.files if f.path == "config.json")).unlink()
     async with service.swarm.engine() as engine:
         with pytest.raises(LocalResource, match=r"the blob of config\.json is no longer in"):
-            await asyncio.wait_for(await service.start(engine, seeded), 5)
+            await asyncio.wait_for(await service.start(engine, seeded), PATIENCE)

@@ -104,7 +104,7 @@ async def test_the_coordinator_learns_of_the_source_before_the_trackers_do(metai
     async with coordinator() as (url, sources):
         node = Node(metainfo, url, CLOSED, zone="?zone=a")
         async with node.offering():
-            await eventually(lambda: bool(node.torrent.trackers), seconds=5, what="it is a source")
+            await eventually(lambda: bool(node.torrent.trackers), what="it is a source")
             assert sources.of(metainfo.info_hash) == (SOURCE,)
             # A tracker whose coordinator knows no source must go on telling of us as of a peer.
             source = f"{url}/announce?zone=a&role=source"
@@ -123,12 +123,12 @@ async def test_who_is_taken_from_in_the_swarm_goes_on_there(metainfo: Metainfo) 
                 await asyncio.sleep(0.01)
             assert node.web_seed.offered == []
             assert sources.of(metainfo.info_hash) == ()
-            await eventually(lambda: bool(node.torrent.trackers), seconds=5, what="left alone, it is a source")
+            await eventually(lambda: bool(node.torrent.trackers), what="left alone, it is a source")
 
 
 async def test_a_coordinator_that_is_away_leaves_it_an_ordinary_peer(metainfo: Metainfo) -> None:
     node = Node(metainfo, CLOSED)
     async with node.offering():
-        await eventually(lambda: bool(node.web_seed.offered), seconds=5, what="it would be a source")
+        await eventually(lambda: bool(node.web_seed.offered), what="it would be a source")
         await asyncio.sleep(0.1)
         assert node.torrent.trackers == ()

@@ -14,7 +14,7 @@ from p2pmodel.node.snapshot import lock
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache, RepoCache
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, Heard, assert_nothing_runs
@@ -59,7 +59,7 @@ async def test_the_second_task_waits_and_says_so_once(repo: RepoCache) -> None:
 
     async with one_at_a_time(repo, COMMIT, first.reporter):
         waiting = asyncio.create_task(other())
-        await eventually(lambda: second.latest is not None, seconds=5, what="the second reports")
+        await eventually(lambda: second.latest is not None, what="the second reports")
         await asyncio.sleep(0.05)
         order.append("first")
     await waiting
@@ -105,12 +105,12 @@ async def test_a_killed_holder_gives_the_lock_up(repo: RepoCache) -> None:
         assert holder.stdout is not None
         assert await holder.stdout.readline() == b"held\n"
         waiting = asyncio.create_task(wait())
-        await eventually(lambda: bool(heard.notes), seconds=5, what="the second process says that it waits")
+        await eventually(lambda: bool(heard.notes), what="the second process says that it waits")
         assert not waiting.done()
     finally:
         holder.kill()
         await holder.wait()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_a_folder_that_cannot_be_made_is_named(repo: RepoCache) -> None:

@@ -122,7 +122,7 @@ async def test_a_part_of_the_files(job: Job) -> None:
 async def test_a_stopped_run_is_taken_up_where_it_stopped(job: Job) -> None:
     async with FakeHub(job.snapshot, faults=["slow:400000@*.safetensors"]) as hub:
         running = asyncio.create_task(job.run(hub))
-        await eventually(lambda: bool(job.seen) and job.seen[-1].from_mirrors > 500_000, seconds=5, what="half is here")
+        await eventually(lambda: bool(job.seen) and job.seen[-1].from_mirrors > 500_000, what="half is here")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

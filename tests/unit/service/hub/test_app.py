@@ -23,6 +23,7 @@ from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import MAX_BODY, serving
 from p2pmodel.service.hub.app import MAX_PAD, hub_endpoint
 from p2pmodel.store.cache import HubCache
+from tests.support.eventually import PATIENCE
 from tests.support.hub_layout import manifest_file, write_snapshot
 
 REPO = "org/tiny"
@@ -77,7 +78,7 @@ async def raw(base: str, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request)
     try:
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), PATIENCE)
     finally:
         writer.close()
         await writer.wait_closed()

@@ -60,7 +60,7 @@ async def test_the_wait_ends_with_its_client() -> None:
     file = Coming(after=1_000_000)
     async with file.served() as (http, url):
         asking = asyncio.create_task(http.get(url, headers={"Range": "bytes=0-9"}).__aenter__())
-        await eventually(lambda: file.asked > 1, seconds=5, what="it waits")
+        await eventually(lambda: file.asked > 1, what="it waits")
         asking.cancel()
         await http.close()
-        await eventually(lambda: not file.waiting, seconds=5, what="it does not wait any more")
+        await eventually(lambda: not file.waiting, what="it does not wait any more")

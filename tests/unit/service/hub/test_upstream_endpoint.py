@@ -18,7 +18,7 @@ from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.store.cache import HubCache
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_faults import parse_fault
 from tests.support.hub_snapshot import snapshot_of
@@ -96,7 +96,7 @@ async def test_ranges_of_a_cold_file(edge: Edge) -> None:
 async def test_the_second_request_needs_no_upstream(edge: Edge) -> None:
     await edge.ask()
     repo = edge.through.cache.repo(SNAPSHOT.manifest.repo)
-    await eventually(lambda: repo.resolve("main") is not None, seconds=5, what="it is published")
+    await eventually(lambda: repo.resolve("main") is not None, what="it is published")
     before = len(edge.hub.requests)
     assert (await edge.ask())[2] == WEIGHTS
     assert (await edge.ask(Range="bytes=1-3"))[2] == WEIGHTS[1:4]
@@ -129,7 +129,7 @@ async def test_a_slow_upstream_does_not_keep_the_headers(edge: Edge, monkeypatch
     monkeypatch.setattr(file_response, "FIRST_BYTE", 0.05)
     edge.break_with("stall")
     async with ClientSession() as http:
-        answer = await asyncio.wait_for(http.get(f"{edge.base}/{FILE}"), 5)
+        answer = await asyncio.wait_for(http.get(f"{edge.base}/{FILE}"), PATIENCE)
         assert answer.status == 200
         answer.close()
 
@@ -139,7 +139,7 @@ async def test_wrong_bytes_end_in_a_cut_connection_and_a_resumption_starts_anew(
     with pytest.raises(ClientPayloadError):
         await edge.ask()
     edge.break_with()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         # A request before the end of the failing download gets its outcome.
         while (answer := await edge.ask(Range="bytes=1000000-"))[0] == 500:
             assert "wrong bytes" in answer[1]["X-Error-Message"]
@@ -151,7 +151,7 @@ async def test_a_corrupt_file_is_whole_or_nothing_also_once_it_is_published(edge
     await edge.ask()
     repo = edge.through.cache.repo(SNAPSHOT.manifest.repo)
     file = SNAPSHOT.file("model.safetensors")
-    await eventually(lambda: repo.blob(file) is not None, seconds=5, what="it is published")
+    await eventually(lambda: repo.blob(file) is not None, what="it is published")
     assert (await edge.ask(Range="bytes=0-0"))[0] == 206
     repo.mark_corrupt(file)
     assert (await edge.ask(Range="bytes=0-0"))[0] == 200
@@ -162,7 +162,7 @@ async def test_a_client_that_leaves_lets_the_pull_end(edge: Edge, monkeypatch: p
     edge.break_with("stall")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(edge.ask(), 0.3)
-    await eventually(lambda: not edge.through._downloads, seconds=5, what="nothing is pulled any more")
+    await eventually(lambda: not edge.through._downloads, what="nothing is pulled any more")
 
 
 async def test_what_is_not_admitted_does_not_exist_here_and_upstream_never_hears_of_it(edge: Edge) -> None:

@@ -25,7 +25,7 @@ from p2pmodel.service.roles import seeder as role
 from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddresses
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, Heard, Swarm, assert_nothing_runs
@@ -64,10 +64,10 @@ class Site:
         )
         task = asyncio.create_task(work)
         try:
-            await asyncio.wait({task, ready}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, ready}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 await task
-            yield await asyncio.wait_for(ready, 5)
+            yield await asyncio.wait_for(ready, PATIENCE)
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -106,7 +106,7 @@ async def test_it_publishes_to_the_other_coordinators_too(site: Site) -> None:
     async with coordinator() as other, site.running(other, CLOSED) as (seeded, served):
         metainfo = parse(seeded.torrents["v2"])
         assert metainfo.trackers == tuple(f"{url}/announce" for url in (served.coordinator, other, CLOSED))
-        await eventually(lambda: len(site.heard.notes) == 2, seconds=5, what="both coordinators were tried")
+        await eventually(lambda: len(site.heard.notes) == 2, what="both coordinators were tried")
         assert (await find(MAIN, [other], 5)).metainfo.raw == seeded.torrents["v2"]
     assert f"coordinator {other}: published" in site.heard.notes
     assert any(note.startswith(f"coordinator {CLOSED}: not published") for note in site.heard.notes)
@@ -146,7 +146,7 @@ async def test_other_coordinators_receive_the_source(site: Site) -> None:
         site.running(other, token="s3cret-token-of-ours", public_url="https://seeder.test") as (seeded, served),
     ):
         info_hash = parse(seeded.torrents["v2"]).info_hash
-        await eventually(lambda: bool(sources.of(info_hash)), seconds=5, what="the source is known")
+        await eventually(lambda: bool(sources.of(info_hash)), what="the source is known")
         known = Source(f"https://seeder.test{role.SOURCE}", "s3cret-token-of-ours", str(served.peer))
         assert sources.of(info_hash) == (known,)
 

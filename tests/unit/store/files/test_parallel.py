@@ -8,6 +8,7 @@ import pytest
 
 from p2pmodel.store.files import parallel as module
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
+from tests.support.eventually import PATIENCE
 
 
 def test_every_item_is_worked_on_once_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +29,7 @@ def test_every_item_is_worked_on_once_and_counted(monkeypatch: pytest.MonkeyPatc
 
 
 def test_jobs_run_at_the_same_time() -> None:
-    meeting = threading.Barrier(3, timeout=10)
+    meeting = threading.Barrier(3, timeout=PATIENCE)
     in_parallel(range(3), lambda _item, _count: meeting.wait() and None, 3)
 
 

@@ -21,6 +21,7 @@ from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.store.files import partial_file as module
 from p2pmodel.store.files.partial_file import PartialFile
+from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.naive_merkle import naive_tree
 
@@ -139,7 +140,7 @@ async def test_of_two_writes_at_once_one_is_left_alone(path: Path, monkeypatch: 
     def slow(descriptor: int, data: memoryview, offset: int) -> int:
         if bytes(data[:1]) == b"A":
             first_inside.set()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE)
         return real(descriptor, data, offset)
 
     monkeypatch.setattr(module.os, "pwrite", slow)
@@ -199,7 +200,7 @@ async def test_discarding_waits_for_writes_under_way(path: Path, monkeypatch: py
 
     def slow(descriptor: int, data: memoryview, offset: int) -> int:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return real(descriptor, data, offset)
 
     async with opened(path) as partial:

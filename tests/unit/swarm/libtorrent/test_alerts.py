@@ -9,6 +9,7 @@ import pytest
 
 from p2pmodel.swarm.engine import DiskFailed, PeerBanned, PieceRejected, PieceVerified, TrackerAnswered, TrackerFailed
 from p2pmodel.swarm.libtorrent import alerts
+from tests.support.eventually import PATIENCE
 
 
 def error(code: int, *, category: str = "system", message: str = "it broke") -> Fake:
@@ -69,10 +70,10 @@ async def test_the_pump_delivers_without_polling_until_stopped() -> None:
     notices: asyncio.Queue[alerts.Notice] = asyncio.Queue()
     pump = alerts.AlertPump(session, lambda _, notice: notices.put_nowait(notice))
     for host in range(2, 5):  # the bell rings again after each pop
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert isinstance(await notices.get(), alerts.Listening)
         session.apply_settings({"listen_interfaces": f"127.0.0.{host}:0"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await notices.get()
     pump.stop()
     session.apply_settings({"listen_interfaces": "127.0.0.5:0"})
