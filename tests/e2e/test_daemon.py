@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
+pytestmark = pytest.mark.main
+
 REPO = "org/model"
 DEAD = "http://127.0.0.1:9"
 SIZE = 6_000_000

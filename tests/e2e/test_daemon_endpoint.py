@@ -16,6 +16,8 @@ from tests.support.tiny_models import dense, moe
 
 __all__ = ["dense", "each_hub_python", "moe", "new_hub_python", "old_hub_python", "one_hub_python"]
 
+pytestmark = pytest.mark.main
+
 SIZE = 24 << 20
 
 

@@ -18,6 +18,8 @@ from tests.support.tiny_models import dense, images, moe, thinking
 
 __all__ = ["dense", "images", "moe", "thinking"]
 
+pytestmark = pytest.mark.main
+
 QUESTION = "What is in this picture?"
 TOKENS = 16
 

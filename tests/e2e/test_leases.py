@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
+pytestmark = pytest.mark.main
+
 REPO = "org/model"
 SIZE = 20_000_000
 PEERS = (1, 2, 3, 4)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.processes import P2PMODEL, PATIENCE, Nodes, environment, served
 
+pytestmark = pytest.mark.main
+
 REPO = "org/model"
 
 
