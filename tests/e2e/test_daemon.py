@@ -279,7 +279,7 @@ def test_its_log_is_json_without_a_terminal(nodes: Nodes, seeder: str) -> None:
     done = running.stop()
     lines = [json.loads(line) for line in done.err.splitlines()]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
-    assert any("is ready at" in line["event"] for line in lines)
+    assert any(line["event"] == "snapshot_ready" and "is ready at" in line["message"] for line in lines)
 
 
 def bound(nodes: Nodes) -> str:
