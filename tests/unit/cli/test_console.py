@@ -1,4 +1,4 @@
-"""Progress and notes on stderr: what a line says, in which style, and how often."""
+"""Progress and notes on stderr: the text of a line, its style, and the rate of lines."""
 
 import io
 import json
@@ -107,7 +107,7 @@ def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixt
     assert note == {"note": 'a mirror "lied"', "event": "note", "level": "info"}
 
 
-def test_a_node_that_only_serves_repeats_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_only_serves_repeats_no_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     serving = Progress("seeding", 10, 10, from_mirrors=10)
     with reporting("plain", quiet=False) as reporter:
         for second in range(1800):
@@ -150,7 +150,7 @@ def test_without_a_terminal_auto_is_plain_and_none_is_none(capsys: pytest.Captur
     assert capsys.readouterr() == ("", "finding\n")
 
 
-def test_on_a_terminal_auto_is_a_bar_that_leaves_nothing_but_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_auto_is_a_bar_that_leaves_only_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
@@ -169,7 +169,7 @@ def test_on_a_terminal_auto_is_a_bar_that_leaves_nothing_but_notes(monkeypatch: 
 
 
 def visible(text: str) -> list[str]:
-    """The lines that a terminal shows in the end, for what a one-line bar uses of its control codes."""
+    """The final lines of a terminal, for the control codes that a one-line bar uses."""
     lines = [""]
     row = 0
     at = 0

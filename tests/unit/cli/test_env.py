@@ -21,6 +21,6 @@ def test_the_cache_is_named_where_it_may_be_written(tmp_path: Path) -> None:
     assert "HF_HUB_CACHE" not in variables_of(node(tmp_path / "of-somebody-else"))
 
 
-def test_a_daemon_without_an_endpoint_says_so(tmp_path: Path) -> None:
+def test_a_daemon_without_an_endpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="hub_listen"):
         variables_of(node(tmp_path, hub=None))

@@ -1,4 +1,4 @@
-"""The log: JSON lines with level, event and keys; nothing below the level."""
+"""The log: JSON lines with level, event and keys; no events below the level."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def test_a_plain_line_is_a_note(capsys: pytest.CaptureFixture[str]):
     ("level", "expected"),
     [("debug", ["a", "b", "c"]), ("info", ["b", "c"]), ("warning", ["c"]), ("error", [])],
 )
-def test_nothing_below_the_level_is_logged(capsys: pytest.CaptureFixture[str], level, expected: list[str]):
+def test_events_below_the_level_are_not_logged(capsys: pytest.CaptureFixture[str], level, expected: list[str]):
     log.configure(level)
     notes = [debug("a", "a"), info("b", "b"), warning("c", "c")]
     for note in notes:

@@ -58,7 +58,7 @@ def main_raising(error: BaseException) -> None:
 
 @pytest.fixture
 def ends(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `main_raising`: the exit code, and what stderr said."""
+    """Runs `main_raising`; returns the exit code and the text on stderr."""
 
     def run(error: BaseException) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
@@ -112,7 +112,7 @@ def test_other_errors_are_translated(
     assert err.count("\n") == 1
 
 
-def test_debugging_shows_where_an_internal_error_comes_from(ends: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debugging_prints_the_traceback_of_an_internal_error(ends: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P2PMODEL_DEBUG", "1")
     with pytest.raises(RuntimeError, match="a bug"):
         main_raising(RuntimeError("a bug"))

@@ -60,7 +60,7 @@ p2pmodel.cli.main()
 
 @contextmanager
 def started(code: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `verb` of `code` as its verb, once it has said that it is ready."""
+    """A process that runs `verb` of `code` as its verb, after its ready line."""
     command = [sys.executable, "-c", PRELUDE + code + MAIN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -73,13 +73,13 @@ def rig() -> Rig:
     return Rig()
 
 
-def test_clients_are_told_of_each_other_and_never_of_themselves(rig: Rig) -> None:
+def test_answers_contain_the_other_clients_and_never_the_client_itself(rig: Rig) -> None:
     assert rig.announce(1).peers == ()
     assert numbers(rig.announce(2)) == [1]
     assert numbers(rig.announce(1)) == [2]
 
 
-def test_counts_follow_what_clients_say(rig: Rig) -> None:
+def test_counts_follow_the_announces(rig: Rig) -> None:
     rig.announce(1, left=0)
     rig.announce(2, left=None)
     assert rig.announce(3).counts == Counts(seeders=1, leechers=2, completed=0)
@@ -88,21 +88,21 @@ def test_counts_follow_what_clients_say(rig: Rig) -> None:
     assert rig.swarms.counts(b"x" * 20) == Counts()
 
 
-def test_who_stops_is_gone_and_gets_nobody(rig: Rig) -> None:
+def test_a_stopped_client_is_removed_and_gets_no_peers(rig: Rig) -> None:
     rig.announce(1)
     rig.announce(2)
     assert rig.announce(1, event="stopped").peers == ()
     assert numbers(rig.announce(3)) == [2]
 
 
-def test_a_swarm_without_peers_is_forgotten(rig: Rig) -> None:
+def test_a_swarm_without_peers_is_removed(rig: Rig) -> None:
     rig.announce(1, left=0, event="completed")
     rig.announce(1, event="stopped")
     assert rig.swarms.info_hashes() == ()
     assert rig.swarms.counts(HASH) == Counts()
 
 
-def test_a_stop_from_a_stranger_lists_nobody(rig: Rig) -> None:
+def test_a_stop_from_a_stranger_lists_no_client(rig: Rig) -> None:
     rig.announce(1, event="stopped")
     assert rig.swarms.info_hashes() == ()
 
@@ -126,7 +126,7 @@ def test_a_leecher_gets_both_kinds(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("leaseholder_left", [0, 1])
-def test_sources_and_leaseholders_are_not_told_of_each_other(rig: Rig, leaseholder_left: int) -> None:
+def test_sources_and_leaseholders_are_not_listed_to_each_other(rig: Rig, leaseholder_left: int) -> None:
     rig.announce(1, left=0, role="source")
     rig.announce(2, left=0, role="source")
     rig.announce(3)
@@ -138,7 +138,7 @@ def test_sources_and_leaseholders_are_not_told_of_each_other(rig: Rig, leasehold
     assert rig.announce(3).counts == Counts(2 + (leaseholder_left == 0), 2 + (leaseholder_left == 1))
 
 
-def test_a_torrent_is_held_once_somebody_but_its_sources_has_all_of_it(rig: Rig) -> None:
+def test_a_torrent_is_held_once_a_client_other_than_its_sources_is_complete(rig: Rig) -> None:
     assert not rig.swarms.is_held(HASH)
     rig.announce(1, left=0, role="source")
     rig.announce(2, role="leaseholder")
@@ -166,7 +166,7 @@ def test_numwant_bounds_the_answer_and_choices_vary(rig: Rig, left: int) -> None
     assert rig.announce(50, numwant=0).peers == ()
 
 
-def test_in_a_large_swarm_a_client_is_told_of_the_same_again(rig: Rig) -> None:
+def test_in_a_large_swarm_a_client_gets_the_same_peers_again(rig: Rig) -> None:
     for number in range(1, 200):
         rig.announce(number, numwant=200)
     first = numbers(rig.announce(200, numwant=200))
@@ -180,13 +180,13 @@ def test_in_a_large_swarm_a_client_is_told_of_the_same_again(rig: Rig) -> None:
     [
         (10, "", INTERVAL, True),
         (9, "", INTERVAL, False),  # it got something
-        (10, "", INTERVAL / 3, False),  # it asked again early
-        (10, "paused", INTERVAL, False),  # it has what it wants
+        (10, "", INTERVAL / 3, False),  # early announce
+        (10, "paused", INTERVAL, False),  # it has all wanted files
         (0, "", INTERVAL, False),
         (None, "", INTERVAL, True),  # unknown
     ],
 )
-def test_a_client_that_got_nothing_is_told_of_others(
+def test_a_client_without_progress_gets_other_peers(
     rig: Rig, left: int | None, event: Event, seconds: float, fresh: bool
 ) -> None:
     for number in range(1, 200):
@@ -197,7 +197,7 @@ def test_a_client_that_got_nothing_is_told_of_others(
     assert bool(new) == fresh
 
 
-def test_zones_know_each_other_by_their_gateways_alone(rig: Rig) -> None:
+def test_only_gateways_connect_zones(rig: Rig) -> None:
     for number, zone in enumerate([b"a", b"a", b"a", b"b", b"b"], 1):
         rig.announce(number, zone=zone)
     assert numbers(rig.announce(3, zone=b"a")) == [1, 2]
@@ -226,7 +226,7 @@ def test_a_client_that_keeps_the_pace_is_forgotten_after_two_intervals(rig: Rig)
     assert numbers(rig.announce(2)) == []
 
 
-def test_a_client_of_unknown_pace_is_kept_twice_the_slow_pace(rig: Rig) -> None:
+def test_a_client_of_unknown_pace_stays_for_twice_the_slow_pace(rig: Rig) -> None:
     rig.announce(1, event="started")
     rig.clock.now += 2 * SLOW_PACE - 0.1
     assert rig.swarms.counts(HASH).leechers == 1
@@ -249,7 +249,7 @@ def test_an_event_does_not_show_a_pace(rig: Rig) -> None:
     assert numbers(rig.announce(2)) == [1]
 
 
-def test_swarms_nobody_asks_about_are_swept_too(rig: Rig) -> None:
+def test_swarms_without_announces_are_swept_too(rig: Rig) -> None:
     rig.announce(1)
     rig.clock.now += 2 * SLOW_PACE
     rig.announce(2, info_hash=b"i" * 20)
@@ -272,7 +272,7 @@ def test_a_client_with_the_same_key_moves(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("key", "impostor"), [(b"k", b"x"), (b"k", b""), (b"", b""), (b"", bytes([10, 0, 0, 1]))])
-def test_nobody_moves_a_client_without_its_key(rig: Rig, key: bytes, impostor: bytes) -> None:
+def test_a_client_moves_only_with_its_key(rig: Rig, key: bytes, impostor: bytes) -> None:
     rig.announce(1, key=key)
     rig.announce(1, key=impostor, host=bytes([10, 6, 6, 6]), event="stopped")
     rig.announce(1, key=impostor, host=bytes([10, 6, 6, 6]))
@@ -289,20 +289,20 @@ def test_a_client_with_two_address_families_counts_once(rig: Rig) -> None:
     assert rig.announce(1, key=b"k", event="stopped").counts.leechers == 1
 
 
-def test_loopback_endpoints_are_told_to_loopback_only(rig: Rig) -> None:
+def test_loopback_endpoints_are_listed_to_loopback_only(rig: Rig) -> None:
     rig.announce(1, host=bytes([127, 0, 0, 9]))
     rig.announce(2, host=bytes(15) + b"\1")
     assert numbers(rig.announce(3, host=bytes([127, 0, 0, 3]))) == [1, 2]
     assert rig.announce(4).peers == ()
 
 
-def test_of_a_client_with_both_only_the_reachable_endpoint_is_told(rig: Rig) -> None:
+def test_of_a_client_with_both_only_the_reachable_endpoint_is_listed(rig: Rig) -> None:
     rig.announce(1, key=b"k")
     rig.announce(1, key=b"k", host=bytes(15) + b"\1")
     assert endpoints(rig.announce(4)) == {bytes([10, 0, 0, 1]) + (6000).to_bytes(2, "big")}
 
 
-def test_in_a_full_swarm_newcomers_learn_of_others_but_are_not_listed() -> None:
+def test_in_a_full_swarm_newcomers_get_peers_but_are_not_listed() -> None:
     rig = Rig(max_swarm=3)
     for number in range(1, 6):
         answer = rig.announce(number)
@@ -311,7 +311,7 @@ def test_in_a_full_swarm_newcomers_learn_of_others_but_are_not_listed() -> None:
     assert numbers(rig.announce(1)) == [2, 3]
 
 
-def test_all_swarms_together_are_bounded_and_room_is_won_back() -> None:
+def test_all_swarms_together_are_bounded_and_space_is_reclaimed() -> None:
     rig = Rig(max_peers=3)
     for number in range(1, 6):
         rig.announce(number, info_hash=bytes([number]) * 20)

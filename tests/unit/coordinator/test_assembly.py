@@ -62,7 +62,7 @@ def test_each_piece_is_pulled_once_and_the_trees_are_those_of_the_content(peers:
     assert assembly.origin_bytes == MANIFEST.total_size
 
 
-def test_what_somebody_has_is_nobodys_to_pull_even_before_its_root_is_told() -> None:
+def test_pieces_that_a_peer_has_are_not_leased_even_before_their_roots_are_reported() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("early", lacking(want=8), {}, 0.0)
     first = assembly.grant(0.0)["early"].pieces
@@ -75,7 +75,7 @@ def test_what_somebody_has_is_nobodys_to_pull_even_before_its_root_is_told() -> 
     assert assembly.grant(0.2)["early"].pieces
 
 
-def test_who_claims_everything_holds_the_others_off_until_it_says_what_it_has() -> None:
+def test_a_peer_that_claims_all_pieces_blocks_the_others_until_it_reports() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("alone", Demand(0, from_seeders=False, want=0), {}, 0.0)
     assembly.update("second", lacking(want=8), {}, 0.0)
@@ -88,7 +88,7 @@ def test_who_claims_everything_holds_the_others_off_until_it_says_what_it_has() 
     assert len(leased) == len(set(leased))
 
 
-def test_roots_of_no_piece_are_passed_over_and_the_first_stays() -> None:
+def test_roots_of_no_piece_are_ignored_and_the_first_root_stays() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("a", lacking(), {-1: root(0), COUNT: root(0), 1: b"short", 0: root(0)}, 0.0)
     assert assembly.left == COUNT - 1
@@ -97,7 +97,7 @@ def test_roots_of_no_piece_are_passed_over_and_the_first_stays() -> None:
     assert assembly.trees() == trees_of(CONTENTS, LAYOUT.piece_length)
 
 
-def test_who_goes_leaves_its_roots_behind_and_its_leases() -> None:
+def test_a_departed_peer_leaves_its_roots_and_frees_its_leases() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("gone", lacking(want=2), {}, 0.0)
     mine = assembly.grant(0.0)["gone"].pieces
@@ -119,14 +119,14 @@ def test_slices_are_small_towards_the_end() -> None:
     assert [p for g in assembly.grant(0.1).values() for p in g.pieces] == [COUNT - 1]
 
 
-def test_a_budget_that_is_spent_is_said() -> None:
+def test_a_spent_budget_refuses_leases() -> None:
     assembly = Assembly(MANIFEST, budget=0.5)
     assembly.update("a", lacking(want=8, origin_bytes=MANIFEST.total_size), {}, 0.0)
     grant = assembly.grant(0.0)["a"]
     assert (grant.pieces, grant.refused) == ((), True)
 
 
-def test_what_a_peer_gives_back_is_leased_to_another_at_once() -> None:
+def test_returned_leases_go_to_another_peer_at_once() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("alone", lacking(want=8), {}, 0.0)
     given_back = assembly.grant(0.0)["alone"].pieces
@@ -136,7 +136,7 @@ def test_what_a_peer_gives_back_is_leased_to_another_at_once() -> None:
     assert set(given_back) & set(assembly.grant(0.3)["second"].pieces)
 
 
-def test_a_coordinator_that_begins_anew_waits_for_those_who_have_what_seems_to_be_missing() -> None:
+def test_a_restarted_coordinator_waits_for_peers_that_may_have_the_missing_pieces() -> None:
     assembly = Assembly(MANIFEST)
     one = lacking(0, want=4, origin_bytes=1 << 18, leased=1 << 1)
     assembly.update("one", one, {0: root(0)}, 0.0)

@@ -1,4 +1,4 @@
-"""Messages of assemblies: there and back, and nothing but InvalidInput for nonsense."""
+"""Messages of assemblies: round trips, and InvalidInput as the only error for invalid input."""
 
 import json
 

@@ -56,13 +56,13 @@ def test_a_demand_of_the_largest_torrent_fits() -> None:
     assert len(text) < MAX_MESSAGE
 
 
-def test_a_peer_of_before_does_not_say_what_it_has_leased() -> None:
+def test_the_leased_field_of_a_demand_is_optional() -> None:
     plain = json.loads(demand_text(Demand(5, from_seeders=True), COUNT))
     del plain["leased"]
     assert parse_demand(json.dumps(plain)) == Demand(5, from_seeders=True)
 
 
-def test_more_than_is_asked_for_is_passed_over() -> None:
+def test_unknown_fields_are_ignored() -> None:
     demand = json.loads(demand_text(Demand(5, from_seeders=True), COUNT)) | {"new": 1}
     message = json.loads(message_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}
     assert parse_demand(json.dumps(demand)) == Demand(5, from_seeders=True)
@@ -130,7 +130,7 @@ def test_what_is_no_object_is_refused(text: str) -> None:
 
 
 @given(st.text() | JSON.map(json.dumps))
-def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
+def test_invalid_text_is_refused_with_one_error(text: str) -> None:
     for parse in (parse_demand, parse_message):
         with pytest.raises(InvalidInput):
             parse(text)
@@ -148,7 +148,7 @@ def test_any_value_in_any_field_of_a_demand_is_read_or_refused(demand: Demand, f
 
 
 @given(MESSAGES, st.sampled_from(["grant", "grant.pieces", "grant.peers", "grant.refused", "sources"]), JSON)
-def test_any_value_in_any_field_of_a_word_is_read_or_refused(
+def test_any_value_in_any_field_of_a_message_is_read_or_refused(
     message: CoordinatorMessage, path: str, value: object
 ) -> None:
     try:

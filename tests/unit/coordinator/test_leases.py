@@ -55,7 +55,7 @@ def test_pieces_that_the_torrent_does_not_have_are_not_leased() -> None:
     assert pieces(leases.grant(0.0)) == {"a": [PIECES - 1]}
 
 
-def test_nobody_holds_more_than_it_wants() -> None:
+def test_a_peer_holds_at_most_the_wanted_number_of_leases() -> None:
     leases = new()
     leases.update("a", far(want=3), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [0, 1, 2]}
@@ -79,7 +79,7 @@ def test_a_piece_that_was_brought_is_left_to_spread_and_then_leased_again() -> N
     assert pieces(leases.grant(now)) == {"a": [], "b": [4]}
 
 
-def test_a_piece_whose_bringer_has_left_is_leased_again_at_once() -> None:
+def test_a_piece_of_a_departed_peer_is_leased_again_at_once() -> None:
     leases = new()
     leases.update("a", near(bits_of([4])), 0.0)
     leases.update("b", near(bits_of([4])), 0.0)
@@ -89,7 +89,7 @@ def test_a_piece_whose_bringer_has_left_is_leased_again_at_once() -> None:
     assert pieces(leases.grant(1.0)) == {"b": [4]}
 
 
-def test_who_leaves_gives_its_leases_to_another_at_once() -> None:
+def test_leases_of_a_departed_peer_go_to_another_at_once() -> None:
     leases = new()
     leases.update("a", near(bits_of([4])), 0.0)
     leases.update("b", near(bits_of([4])), 0.0)
@@ -99,7 +99,7 @@ def test_who_leaves_gives_its_leases_to_another_at_once() -> None:
     assert pieces(leases.grant(0.0)) == {"b": [4]}
 
 
-def test_who_is_silent_is_gone() -> None:
+def test_a_silent_peer_is_removed() -> None:
     leases = new()
     leases.update("a", near(bits_of([4])), 0.0)
     leases.update("b", near(bits_of([4])), 0.0)
@@ -110,7 +110,7 @@ def test_who_is_silent_is_gone() -> None:
     assert len(leases) == 1
 
 
-def test_an_overdue_lease_goes_to_somebody_else_first() -> None:
+def test_an_overdue_lease_goes_to_another_peer_first() -> None:
     leases = new()
     for name in "ab":
         leases.update(name, near(bits_of([4])), 0.0)
@@ -136,7 +136,7 @@ def test_where_pieces_take_long_a_lease_is_overdue_later() -> None:
         assert pieces(leases.grant(took + since)) == {"a": [] if late else [4], "b": [4] if late else []}
 
 
-def test_wanting_nothing_gives_back_what_is_held() -> None:
+def test_a_peer_that_wants_no_pieces_returns_its_leases() -> None:
     leases = new()
     leases.update("a", far(want=4), 0.0)
     leases.grant(0.0)
@@ -146,7 +146,7 @@ def test_wanting_nothing_gives_back_what_is_held() -> None:
 
 
 class Pullers:
-    """Peers whose leases take `seconds` by name, of `want` pieces at a time; those of `idle` cannot pull."""
+    """Peers with leases that take `seconds` by name, `want` pieces at a time; those of `idle` cannot pull."""
 
     def __init__(self, count: int, *, factor: float = SLOW, want: int = 1, **seconds: float) -> None:
         self.leases = Leases(count, count * SIZE, slow=factor)
@@ -185,20 +185,20 @@ class Pullers:
                     self.update(name)
 
 
-def test_who_is_nearly_as_quick_is_served_as_often() -> None:
+def test_a_peer_of_similar_speed_gets_leases_as_often() -> None:
     pullers = Pullers(10_000, a=0.2, b=0.2, c=0.5)
     pullers.run(20)
     assert pullers.brought["c"] > 0.35 * pullers.brought["a"]
 
 
-def test_whose_leases_take_much_longer_is_only_tried_now_and_then() -> None:
+def test_a_much_slower_peer_gets_a_lease_only_now_and_then() -> None:
     pullers = Pullers(10_000, a=0.1, b=0.1, slow=1.0)
     pullers.run(60)
     assert 6 <= pullers.brought["slow"] <= 12, "once in six times its time"
     assert pullers.brought["a"] > 500
 
 
-def test_who_was_slow_for_a_while_is_found_quick_again() -> None:
+def test_a_peer_that_was_slow_for_a_while_is_fast_again() -> None:
     pullers = Pullers(10_000, a=0.1, b=0.1, c=2.0)
     pullers.run(10)
     pullers.seconds["c"] = 0.1
@@ -216,7 +216,7 @@ def test_the_slow_are_tried_with_one_lease() -> None:
     assert (pullers.held["a"], pullers.held["slow"]) == (3, 1)
 
 
-def test_whose_lease_was_overdue_is_slow() -> None:
+def test_a_peer_with_an_overdue_lease_is_slow() -> None:
     pullers = Pullers(10_000, a=0.1, stuck=math.inf)
     pullers.run(OVERDUE_AT_LEAST + 5)
     pullers.held.clear()
@@ -243,7 +243,7 @@ def test_that_holds_for_longer_than_what_was_brought_is_left_to_spread(count: in
     assert pullers.held["slow"] == 0
 
 
-def test_who_has_brought_little_is_not_trusted_with_the_last_pieces_for_a_quick_one() -> None:
+def test_a_peer_that_delivered_few_pieces_gets_none_of_the_last() -> None:
     def until_found_quick(count: int) -> Pullers:
         pullers = Pullers(count, a=0.1, b=0.1, c=2.0)
         pullers.run(3)
@@ -257,14 +257,14 @@ def test_who_has_brought_little_is_not_trusted_with_the_last_pieces_for_a_quick_
     pullers = until_found_quick(by_then + 125)
     pullers.run(2)
     before = pullers.brought.copy()
-    assert before["c"] >= 20, "it is served like all while there is time"
+    assert before["c"] >= 20, "it gets leases like all while there is time"
     pullers.run(60)
     assert not pullers.left
     assert pullers.brought["a"] - before["a"] >= 25
     assert pullers.brought["c"] - before["c"] <= 5
 
 
-def test_the_slow_pull_where_nobody_else_does() -> None:
+def test_slow_peers_get_leases_if_there_are_no_others() -> None:
     pullers = Pullers(200, a=0.1, slow=1.0)
     pullers.run(3)
     pullers.idle.add("a")
@@ -273,13 +273,13 @@ def test_the_slow_pull_where_nobody_else_does() -> None:
     assert pullers.brought["slow"] >= before + 8
 
 
-def test_where_each_has_its_own_way_the_slow_are_served_like_all() -> None:
+def test_without_a_shared_source_slow_peers_get_leases_like_all() -> None:
     pullers = Pullers(10_000, factor=math.inf, a=0.1, b=1.0)
     pullers.run(20)
     assert pullers.brought["b"] >= 18
 
 
-def test_who_waited_longest_comes_first() -> None:
+def test_the_peer_with_the_longest_wait_comes_first() -> None:
     leases = new()
     for piece in range(6):
         for name in "abc":
@@ -290,7 +290,7 @@ def test_who_waited_longest_comes_first() -> None:
     assert sorted(served) == ["a", "b", "c"]
 
 
-def test_the_seeders_are_asked_for_few_pieces_at_first_for_more_while_they_are_quick_for_fewer_when_not() -> None:
+def test_the_seeder_window_starts_small_grows_with_fast_pieces_and_shrinks_with_slow_ones() -> None:
     leases, now, left = Leases(1 << 14, 1 << 22), 0.0, bits_of(range(1 << 14))
 
     def outstanding(rounds: int, seconds: float) -> int:
@@ -309,13 +309,13 @@ def test_the_seeders_are_asked_for_few_pieces_at_first_for_more_while_they_are_q
     assert 1 <= slow < quick
 
 
-def test_what_comes_from_mirrors_is_not_held_back_by_the_seeders_window() -> None:
+def test_pieces_from_mirrors_are_not_limited_by_the_seeder_window() -> None:
     leases = new()
     leases.update("a", far(want=PIECES), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": list(range(PIECES))}
 
 
-def test_everyone_hears_how_many_there_are_and_what_mirrors_gave() -> None:
+def test_every_grant_contains_the_peer_count_and_the_bytes_of_mirrors() -> None:
     leases = new()
     leases.update("a", far(origin_bytes=10), 0.0)
     leases.update("b", far(origin_bytes=5), 0.0)
@@ -353,7 +353,7 @@ def test_a_new_swarm_has_a_new_budget() -> None:
     assert not leases.grant(0.0)["b"].refused
 
 
-def test_what_a_peer_pulled_is_counted_once_however_often_it_goes_and_comes() -> None:
+def test_bytes_of_a_peer_are_counted_once_over_reconnects() -> None:
     leases = new(budget=1.0)
     leases.update("stays", far(want=0), 0.0)
     for _ in range(3):
@@ -363,7 +363,7 @@ def test_what_a_peer_pulled_is_counted_once_however_often_it_goes_and_comes() ->
         assert leases.origin_bytes == 700
 
 
-def test_what_a_silent_peer_pulled_is_counted_once() -> None:
+def test_bytes_of_a_silent_peer_are_counted_once() -> None:
     leases = new()
     for now in (0.0, 2 * SILENCE, 4 * SILENCE):
         leases.update("stays", far(want=0), now)
@@ -372,7 +372,7 @@ def test_what_a_silent_peer_pulled_is_counted_once() -> None:
     assert leases.origin_bytes == 700
 
 
-def test_who_loses_the_seeders_holds_no_more_than_the_budget_lets_it_pull_from_mirrors() -> None:
+def test_a_peer_that_loses_the_seeders_keeps_only_leases_within_the_mirror_budget() -> None:
     leases = new(budget=0.0625)
     leases.update("a", near(want=4), 0.0)
     held = set(leases.grant(0.0)["a"].pieces)
@@ -383,14 +383,14 @@ def test_who_loses_the_seeders_holds_no_more_than_the_budget_lets_it_pull_from_m
     assert grant.refused
 
 
-def test_a_coordinator_that_starts_anew_takes_over_what_each_believes_to_hold() -> None:
+def test_a_restarted_coordinator_adopts_the_leases_that_peers_report() -> None:
     leases = new()
     leases.update("a", far(leased=bits_of([8, 9]), want=2), 0.0)
     leases.update("b", far(leased=bits_of([9, 10]), want=2), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [8, 9], "b": [0, 10]}
 
 
-def test_what_a_known_peer_believes_to_hold_is_not_taken_over() -> None:
+def test_leases_reported_by_a_known_peer_are_not_adopted() -> None:
     leases = new()
     leases.update("a", far(want=1), 0.0)
     leases.grant(0.0)
@@ -405,21 +405,21 @@ def test_sets_of_pieces_survive_as_integers(found: set[int]) -> None:
 
 @dataclass
 class Node:
-    """A peer of the simulation: what it has, what it last saw of the others, what it may pull."""
+    """A peer of the simulation: its pieces, its last view of the others, and its leases."""
 
     have: set[int] = field(default_factory=set)
     near: bool = True
     want: int = 2
     mute: bool = False
-    told_near: bool = False
+    reported_near: bool = False
     granted: tuple[int, ...] = ()
     origin_bytes: int = 0
 
 
 class Village:
-    """Nodes that all reach each other but learn late what the others have, one coordinator, random events.
+    """Nodes that all reach each other but receive updates late, one coordinator, random events.
 
-    The rules are checked at every grant; `settle` lets all live nodes do their work.
+    The rules are checked at every grant; `settle` lets all live nodes complete.
     """
 
     def __init__(self, rng: random.Random, budget: float) -> None:
@@ -461,8 +461,8 @@ class Village:
         leased = bits_of(node.granted)
         demand = Demand(bits_of(scarce), node.near, node.want, node.origin_bytes, leased)
         self.leases.update(name, demand, self.now)
-        lost_seeders = node.told_near and not node.near
-        node.told_near = node.near
+        lost_seeders = node.reported_near and not node.near
+        node.reported_near = node.near
         remaining = set() if node.want == 0 or lost_seeders else scarce
         self.holders = {piece: held for piece, held in self.holders.items() if held[0] != name or piece in remaining}
 
@@ -493,8 +493,8 @@ class Village:
                 self.from_mirrors += SIZE
             self.update(name)
 
-    def trade(self, name: str) -> None:
-        """It gets a piece that another node is known to have."""
+    def exchange(self, name: str) -> None:
+        """The node gets a piece that another node has."""
         node = self.nodes[name]
         alive = {piece for other in self.nodes.values() for piece in other.have}
         if wanted := sorted(alive - node.have):
@@ -521,7 +521,7 @@ class Village:
             case "pull":
                 self.pull(name)
             case "exchange":
-                self.trade(name)
+                self.exchange(name)
             case "gossip":
                 self.gossip()
             case "wait":
@@ -546,7 +546,7 @@ class Village:
                 self.grant()
 
     def settle(self, seconds: float) -> None:
-        """All live nodes work, and learn of each other within half a second."""
+        """All live nodes work, and receive updates of each other within half a second."""
         for node in self.nodes.values():
             node.mute, node.want = False, max(node.want, 1)
         end = self.now + seconds
@@ -556,7 +556,7 @@ class Village:
             self.grant()
             for name in self.nodes:
                 self.pull(name)
-                self.trade(name)
+                self.exchange(name)
             self.gossip()
             self.now += 0.5
 
@@ -588,7 +588,7 @@ def test_whatever_happens_the_mirrors_give_no_more_than_the_budget_and_two_piece
 
 @given(st.randoms(use_true_random=False), st.integers(0, 60))
 @settings(max_examples=100, deadline=None)
-def test_whatever_happens_one_who_reaches_a_seeder_suffices(rng: random.Random, steps: int) -> None:
+def test_after_any_events_one_peer_with_a_seeder_suffices(rng: random.Random, steps: int) -> None:
     village = Village(rng, budget=0.3)
     for _ in range(steps):
         village.step()

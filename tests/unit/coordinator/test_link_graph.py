@@ -106,7 +106,7 @@ def test_a_source_has_as_few_links_as_others_and_none_to_sources() -> None:
     assert links.links(name(500))
 
 
-def test_while_sources_have_room_whoever_downloads_has_one() -> None:
+def test_each_downloader_has_a_source_while_sources_have_free_links() -> None:
     links = graph([*range(1000, 1040), *range(200)], sources=40)
     assert all(any(map(links.is_source, links.links(name(number)))) for number in range(200))
 
@@ -118,7 +118,7 @@ def test_sources_that_met_in_a_small_swarm_part_when_it_grows() -> None:
     assert not any(map(links.is_source, links.links(name(0))))
 
 
-def test_who_completes_makes_room_at_the_sources() -> None:
+def test_a_completed_peer_frees_a_link_of_the_sources() -> None:
     links = graph(range(200), sources=1)
     full = len(links.links(name(0)))
     mine = [other for other in links.links(name(0)) if other != name(199)][:10]
@@ -129,7 +129,7 @@ def test_who_completes_makes_room_at_the_sources() -> None:
     assert any(map(links.is_source, links.links(name(199))))
 
 
-def test_a_newcomer_is_spliced_in_where_nobody_has_room() -> None:
+def test_a_newcomer_is_spliced_into_a_link_if_all_are_full() -> None:
     rules = LinkRules(complete=4, initial=4, most=5)
     links = graph(range(40), rules=rules)
     for number in range(40):
@@ -155,7 +155,7 @@ def test_fresh_links_take_the_place_of_the_oldest() -> None:
     check(links, RULES)
 
 
-def test_a_sample_names_nobody_twice() -> None:
+def test_a_sample_has_no_duplicates() -> None:
     links = graph(range(1000), sources=3)
     drawn = links.sample(50)
     assert len(drawn) == len(set(drawn)) == 50

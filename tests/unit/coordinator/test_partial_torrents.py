@@ -1,4 +1,4 @@
-"""Partial torrents: their roots are true where known; each piece is in one of them or in the final torrent."""
+"""Partial torrents: known roots are correct; each piece is in one of them or in the final torrent."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +63,7 @@ def test_no_piece_is_in_two_partial_torrents_and_few_are_in_none(order: list[int
     assert roots.items() <= {piece: root(piece) for piece in order}.items()
 
 
-def test_who_is_alone_has_nobody_to_exchange_with() -> None:
+def test_a_single_peer_makes_no_partial_torrent() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("one", NOTHING, {piece: root(piece) for piece in range(COUNT - 1)}, 0.0)
     assert assembly.next_partial_torrent() == {}

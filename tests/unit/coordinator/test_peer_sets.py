@@ -78,14 +78,14 @@ def test_one_zone_is_a_swarm_like_any_other(rig: Rig) -> None:
     assert rig.listed(7) == [number for number in range(40) if number != 7]
 
 
-def test_who_is_alone_in_its_zone_crosses(rig: Rig) -> None:
+def test_a_peer_alone_in_its_zone_is_a_gateway(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 2000)
     assert rig.listed(2000) == [1000, 1001]
     rig.come(3000)
     assert rig.listed(3000) == [1000, 1001, 2000]
 
 
-def test_a_gateway_that_goes_is_replaced_by_the_next_in_line(rig: Rig) -> None:
+def test_a_departed_gateway_is_replaced_by_the_next_in_line(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 1003, 2000)
     rig.go(1000)
     assert rig.gateways(1) == [1001, 1002]
@@ -102,7 +102,7 @@ def test_a_peer_that_comes_back_is_the_last_in_line(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("fault", [{"stalled": True}, {"left": 200}])
-def test_a_gateway_that_brings_nothing_is_replaced_once_it_had_its_time(rig: Rig, fault: dict[str, int]) -> None:
+def test_a_gateway_without_progress_is_replaced_after_the_patience(rig: Rig, fault: dict[str, int]) -> None:
     rig.come(1000, 1001, 1002, 1003, 2000)
     rig.now += PATIENCE - 1
     rig.come(1001)
@@ -116,7 +116,7 @@ def test_a_gateway_that_brings_nothing_is_replaced_once_it_had_its_time(rig: Rig
     assert rig.gateways(1) == [1001, 1002]
 
 
-def test_a_gateway_not_heard_of_is_replaced_when_its_zone_gets_nothing(rig: Rig) -> None:
+def test_a_silent_gateway_is_replaced_when_its_zone_stalls(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 1003, 2000)
     rig.now += 46
     rig.come(1001)
@@ -131,7 +131,7 @@ def test_a_gateway_not_heard_of_is_replaced_when_its_zone_gets_nothing(rig: Rig)
     assert 2000 in rig.listed(1003)
 
 
-def test_a_gateway_that_has_everything_or_that_nobody_could_replace_stays(rig: Rig) -> None:
+def test_a_complete_or_irreplaceable_gateway_stays(rig: Rig) -> None:
     rig.come(2000, source=True, left=0)
     rig.come(1000, 1001, 2001, 2002)
     rig.now += PATIENCE
@@ -141,7 +141,7 @@ def test_a_gateway_that_has_everything_or_that_nobody_could_replace_stays(rig: R
     assert rig.gateways(2) == [2000, 2001]
 
 
-def test_without_other_zones_nobody_is_dismissed(rig: Rig) -> None:
+def test_without_other_zones_gateways_stay(rig: Rig) -> None:
     rig.come(1000, 1001, 1002)
     rig.now += PATIENCE
     rig.come(1000, stalled=True)
@@ -155,7 +155,7 @@ def test_a_peer_that_moves_to_another_zone_leaves_the_old_one(rig: Rig) -> None:
     assert rig.gateways(2) == [2000, 1000]
 
 
-def test_a_stalled_peer_is_told_of_others(rig: Rig) -> None:
+def test_a_stalled_peer_gets_other_peers(rig: Rig) -> None:
     rig.come(*range(500))
     before = rig.listed(7)
     rig.come(7)
@@ -164,7 +164,7 @@ def test_a_stalled_peer_is_told_of_others(rig: Rig) -> None:
     assert len(set(rig.listed(7)) - set(before)) >= 4
 
 
-def test_a_short_answer_names_a_source_to_who_downloads_and_the_others_to_a_source(rig: Rig) -> None:
+def test_a_short_answer_gives_downloaders_a_source_and_sources_the_others(rig: Rig) -> None:
     rig.come(0, 1, source=True)
     rig.come(*range(2, 40))
     assert all({0, 1} & set(rig.listed(30, 5)) for _ in range(20))
@@ -173,14 +173,14 @@ def test_a_short_answer_names_a_source_to_who_downloads_and_the_others_to_a_sour
     assert len({tuple(rig.listed(30, 5)) for _ in range(20)}) > 10
 
 
-def test_a_stranger_is_told_of_its_zone_or_else_of_gateways(rig: Rig) -> None:
+def test_a_stranger_gets_peers_of_its_zone_or_else_gateways(rig: Rig) -> None:
     rig.come(1000, 1001, 1002, 2000)
     assert sorted(rig.sets.sample_for(b"z1", 9)) == [name(n) for n in (1000, 1001, 1002)]
     assert sorted(rig.sets.sample_for(b"elsewhere", 9)) == [name(n) for n in (1000, 1001, 2000)]
     assert rig.listed(1009) == []
 
 
-def test_who_was_never_there_may_leave(rig: Rig) -> None:
+def test_an_unknown_peer_may_leave(rig: Rig) -> None:
     rig.sets.leave(name(1), rig.now)
     assert rig.sets.sample_for(b"z0", 9) == []
 

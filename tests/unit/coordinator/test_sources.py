@@ -1,4 +1,4 @@
-"""Seeders as a coordinator remembers them: where they are seen, for how long, and how many."""
+"""A coordinator's registry of seeders: their URLs, how long they stay, and how many."""
 
 import pytest
 
@@ -39,11 +39,11 @@ def sources(clock: Clock) -> Sources:
         (Source("/source"), "http://c.test/t0ken", "http://c.test/t0ken/source"),
     ],
 )
-def test_the_url_of_a_seeder_for_who_knows_the_coordinator(source: Source, coordinator: str, seen: str) -> None:
+def test_the_url_of_a_seeder_is_relative_to_the_coordinator(source: Source, coordinator: str, seen: str) -> None:
     assert source.seen_from(coordinator) == seen
 
 
-def test_seeders_are_told_by_endpoint_each_once(sources: Sources) -> None:
+def test_seeders_are_listed_once_per_endpoint(sources: Sources) -> None:
     sources.add(HASH, Source("http://b.test", "old"))
     sources.add(HASH, Source("http://a.test"))
     sources.add(HASH, Source("http://b.test", "new"))
@@ -51,7 +51,7 @@ def test_seeders_are_told_by_endpoint_each_once(sources: Sources) -> None:
     assert sources.of("cd" * 32) == ()
 
 
-def test_a_seeder_that_says_nothing_more_is_forgotten(sources: Sources, clock: Clock) -> None:
+def test_a_seeder_without_renewal_is_removed(sources: Sources, clock: Clock) -> None:
     sources.add(HASH, Source("http://a.test"))
     clock.now += TTL / 2
     sources.add(HASH, Source("http://b.test"))
@@ -61,20 +61,20 @@ def test_a_seeder_that_says_nothing_more_is_forgotten(sources: Sources, clock: C
     assert sources.of(HASH) == ()
 
 
-def test_a_seeder_that_speaks_again_is_remembered_longer(sources: Sources, clock: Clock) -> None:
+def test_a_renewed_seeder_stays_longer(sources: Sources, clock: Clock) -> None:
     for _ in range(5):
         sources.add(HASH, Source("http://a.test"))
         clock.now += TTL * 0.9
     assert sources.of(HASH) == (Source("http://a.test"),)
 
 
-def test_a_seeder_in_the_same_process_need_not_speak_again(sources: Sources, clock: Clock) -> None:
+def test_a_seeder_in_the_same_process_needs_no_renewal(sources: Sources, clock: Clock) -> None:
     sources.add(HASH, Source("/source"), for_ever=True)
     clock.now += 1000 * TTL
     assert sources.of(HASH) == (Source("/source"),)
 
 
-def test_of_too_many_the_longest_silent_is_forgotten(sources: Sources, clock: Clock) -> None:
+def test_of_too_many_seeders_the_oldest_is_removed(sources: Sources, clock: Clock) -> None:
     sources.add(HASH, Source("/source"), for_ever=True)
     for number in range(MAX_SOURCES + 5):
         sources.add(HASH, Source(f"http://s{number:03}.test"))

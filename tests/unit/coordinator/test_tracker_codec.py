@@ -49,7 +49,7 @@ def test_the_least_announce() -> None:
     )
 
 
-def test_a_partial_seed_says_so() -> None:
+def test_a_partial_seed_announces_paused() -> None:
     assert parse_announce(query(event="paused")).announce.event == "paused"
 
 
@@ -206,7 +206,7 @@ def test_a_compact_answer_separates_address_families() -> None:
     }
 
 
-def test_a_compact_answer_to_nobody() -> None:
+def test_a_compact_answer_without_peers() -> None:
     answer = answered(query())
     assert answer[b"peers"] == b""
     assert b"peers6" not in answer

@@ -1,4 +1,4 @@
-"""Requests to catalogs of coordinators that are sound, slow, broken or lying."""
+"""Requests to catalogs of coordinators that are sound, slow, broken or wrong."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ async def test_what_is_published_is_found() -> None:
             assert (await find(ref, [url], 5)).metainfo.raw == RAW
 
 
-async def test_a_format_can_be_asked_for() -> None:
+async def test_a_format_can_be_requested() -> None:
     async with coordinator() as (url, _):
         await publish(url, RAW, ["main"])
         hybrid = torrent_of(SMALL, "hybrid")
@@ -30,7 +30,7 @@ async def test_a_format_can_be_asked_for() -> None:
         assert (await find(MAIN, [url], 5, format="hybrid")).metainfo.raw == hybrid
 
 
-async def test_nobody_to_ask() -> None:
+async def test_without_coordinators() -> None:
     answer = await find(MAIN, [], 5)
     assert (answer.metainfo, answer.reasons) == (None, ())
 
@@ -73,7 +73,7 @@ async def test_a_pinned_reference_takes_no_other_commit() -> None:
         assert answer.reasons == (f"{url}: it answered with a torrent of org/tiny@{COMMIT}",)
 
 
-async def test_every_coordinator_without_an_answer_says_why() -> None:
+async def test_every_coordinator_without_an_answer_is_in_the_error() -> None:
     async with coordinator() as (empty, _), coordinator(TOKEN) as (closed, _):
         answer = await find(MAIN, [empty, closed, CLOSED], 5)
         assert answer.metainfo is None
@@ -84,7 +84,7 @@ async def test_every_coordinator_without_an_answer_says_why() -> None:
         )
 
 
-async def test_a_hanging_coordinator_delays_nobody_else() -> None:
+async def test_a_hanging_coordinator_delays_no_other() -> None:
     async with answering(torrent(RAW), delay=FOREVER) as hanging, answering(torrent(RAW)) as good:
         assert (await find(MAIN, [hanging, good], FOREVER)).metainfo.raw == RAW
         answer = await find(MAIN, [hanging], 0.2)
@@ -95,7 +95,7 @@ async def test_a_hanging_coordinator_delays_nobody_else() -> None:
         )
 
 
-async def test_cancelling_leaves_nothing_behind() -> None:
+async def test_cancelling_leaves_no_tasks_behind() -> None:
     async with answering(torrent(RAW), delay=FOREVER) as hanging:
         task = asyncio.create_task(find(MAIN, [hanging], FOREVER))
         await asyncio.sleep(0.05)

@@ -115,7 +115,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "RECONNECT", 0.05)
 
 
-async def test_it_tells_what_it_lacks_and_hears_what_is_its_own() -> None:
+async def test_it_sends_its_demand_and_receives_its_leases() -> None:
     async with coordinator() as url, Client(url).running() as client:
         await client.connection.answered()
         await client.until(lambda: client.pieces == (0,), "piece 0 is leased")
@@ -125,7 +125,7 @@ async def test_it_tells_what_it_lacks_and_hears_what_is_its_own() -> None:
     await assert_nothing_runs()
 
 
-async def test_it_speaks_again_and_again_and_at_once_about_news(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_sends_heartbeats_and_sends_changes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
     scarce: list[int] = []
 
@@ -142,7 +142,7 @@ async def test_it_speaks_again_and_again_and_at_once_about_news(monkeypatch: pyt
         await client.until(lambda: scarce[-1] == 2, f"news: {scarce}")
 
 
-async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
+async def test_its_id_stays_the_same_over_connections() -> None:
     names: list[dict[str, str]] = []
 
     async def note(_socket: web.WebSocketResponse, request: web.Request) -> None:
@@ -159,7 +159,7 @@ async def test_it_says_who_it_is_and_stays_the_same_over_connections() -> None:
     [mute, sending("nonsense"), sending("{}"), sending('{"grant": 1}')],
     ids=["mute", "nonsense", "empty", "wrong"],
 )
-async def test_a_coordinator_that_gives_no_leases_is_passed_over(handler: Handler) -> None:
+async def test_a_coordinator_that_gives_no_leases_is_skipped(handler: Handler) -> None:
     async with (
         serving_sockets(handler) as bad,
         coordinator() as good,
@@ -170,7 +170,7 @@ async def test_a_coordinator_that_gives_no_leases_is_passed_over(handler: Handle
 
 
 @pytest.mark.parametrize("coordinators", [(), (CLOSED,), (CLOSED, "nonsense", "ftp://x.test", "http://[::1")])
-async def test_when_nobody_answers_that_is_known_soon(coordinators: tuple[str, ...]) -> None:
+async def test_unreachable_coordinators_are_detected_soon(coordinators: tuple[str, ...]) -> None:
     async with Client(*coordinators, timeout=2 * PATIENCE).running() as client:
         async with asyncio.timeout(PATIENCE):
             await client.connection.answered()
@@ -211,7 +211,7 @@ async def test_the_next_one_takes_over_at_once() -> None:
         await client.until(lambda: client.connection.coordinator == second and client.pieces == (0,), "the second one")
 
 
-async def test_silence_after_the_first_word_is_no_failure() -> None:
+async def test_silence_after_the_first_message_is_no_failure() -> None:
     message = CoordinatorMessage(Grant((0,)))
     async with serving_sockets(sending(message_text(message))) as url, Client(url, timeout=0.1).running() as client:
         await client.until(lambda: client.pieces == (0,), "piece 0 is leased")

@@ -30,7 +30,7 @@ from tests.support.eventually import PATIENCE, eventually
         (lambda: web.Response(status=307, headers={"Location": CLOSED}), Unavailable, "it answered 307"),
     ],
 )
-async def test_a_refused_publication_says_why(
+async def test_a_refused_publication_reports_the_reason(
     answer: Callable[[], web.Response], error: type[P2PModelError], text: str
 ) -> None:
     async with answering(answer) as url:
@@ -40,7 +40,7 @@ async def test_a_refused_publication_says_why(
         assert str(caught.value).startswith(f"coordinator {url}: {text}")
 
 
-async def test_publishing_where_nobody_listens() -> None:
+async def test_publishing_to_an_unreachable_coordinator() -> None:
     with pytest.raises(Unavailable) as caught:
         await publish(f"{CLOSED}/{TOKEN}", RAW)
     assert str(caught.value) == f"coordinator {CLOSED} cannot be reached: connection refused"
@@ -123,7 +123,7 @@ async def test_where_leaseholders_can_pull_is_published_too(source: Source | Non
 
 
 @pytest.mark.parametrize("endpoint", ["/source", "ftp://s.test", "http://s.test?x=1", "nonsense"])
-async def test_an_endpoint_that_nobody_could_pull_from_is_refused(endpoint: str) -> None:
+async def test_an_endpoint_that_others_cannot_reach_is_refused(endpoint: str) -> None:
     sources = Sources(time.monotonic)
     async with serving(coordinator_app(Tracker(), Catalog(), sources=sources), "127.0.0.1", 0) as url:
         with pytest.raises(InvalidInput, match="P2PModel-Source: "):

@@ -46,7 +46,7 @@ async def views_of(answer: object) -> tuple[CatalogView, ...]:
         return await SwarmViews([url], 5.0).look()
 
 
-async def test_a_swarm_as_a_coordinator_says_it() -> None:
+async def test_a_swarm_as_reported_by_a_coordinator() -> None:
     assert await views_of({"torrents": [GOOD]}) == (VIEW,)
 
 
@@ -63,7 +63,7 @@ async def test_a_swarm_as_a_coordinator_says_it() -> None:
         {"revisions": 5},
     ],
 )
-async def test_what_makes_no_sense_is_left_out(wrong: dict[str, object]) -> None:
+async def test_invalid_entries_are_left_out(wrong: dict[str, object]) -> None:
     assert await views_of({"torrents": [GOOD | wrong, 5, GOOD]}) == (VIEW,)
 
 
@@ -74,14 +74,14 @@ async def test_names_are_made_harmless() -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"torrents": 5}', "[" * 100_000, {"torrents": None}])
-async def test_a_coordinator_that_talks_nonsense_says_nothing(answer: object) -> None:
+async def test_an_invalid_answer_gives_no_views(answer: object) -> None:
     assert await views_of(answer) == ()
     async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
         with pytest.raises(Unavailable):
             await list_torrents(url, 5.0)
 
 
-async def test_many_who_look_are_one_who_asks() -> None:
+async def test_lookups_within_the_interval_share_one_request() -> None:
     time, coordinator = 100.0, Coordinator({"torrents": [GOOD]})
     async with serving(coordinator.app(), "127.0.0.1", 0, grace=0.2) as url:
         catalogs = SwarmViews([url, f"{url}/", "http://127.0.0.1:9"], 5.0, now=lambda: time)
@@ -93,7 +93,7 @@ async def test_many_who_look_are_one_who_asks() -> None:
         assert coordinator.asked == 2
 
 
-async def test_without_coordinators_nobody_is_asked() -> None:
+async def test_without_coordinators_there_are_no_views() -> None:
     assert await SwarmViews([], 5.0).look() == ()
 
 

@@ -131,7 +131,7 @@ async def test_pieces_with_roots_become_a_partial_torrent(monkeypatch: pytest.Mo
             assert answer.status == 404
 
 
-async def test_a_torrent_that_is_in_the_catalog_is_told_at_once() -> None:
+async def test_a_torrent_that_is_in_the_catalog_is_reported_at_once() -> None:
     async with coordinator() as rig:
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
         async with rig.peer() as peer:
@@ -184,7 +184,7 @@ async def test_what_a_seeder_vouches_for_stays() -> None:
         assert rig.catalog.by_info_hash(INFO_HASH)
 
 
-async def test_that_nobody_vouches_for_a_torrent_outlives_a_restart(tmp_path: Path) -> None:
+async def test_a_withdrawn_torrent_can_be_published_again_after_a_restart(tmp_path: Path) -> None:
     async with coordinator(tmp_path) as rig:
         await rig.bear()
     async with coordinator(tmp_path) as rig:

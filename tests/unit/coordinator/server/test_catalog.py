@@ -124,7 +124,7 @@ async def test_each_format_is_found_under_its_name() -> None:
     assert not catalog.admits(b"x" * 20)
 
 
-async def test_what_is_not_there_is_told_apart() -> None:
+async def test_missing_repositories_revisions_and_formats_have_different_errors() -> None:
     catalog = Catalog()
     hint = "; seed it, or fetch it from the mirrors"
     assert refused(RepoNotFound, lambda: catalog.find(MAIN)) == f"org/tiny is not in this catalog{hint}"
@@ -180,7 +180,7 @@ async def test_withdrawing_keeps_names_as_long_as_the_commit_has_a_torrent() -> 
 
 
 @pytest.mark.parametrize("name", ["", "..", "a b", OTHER])
-async def test_bad_revision_names_are_refused_and_change_nothing(name: str) -> None:
+async def test_bad_revision_names_are_refused_and_change_no_entry(name: str) -> None:
     catalog = Catalog()
     with pytest.raises(InvalidInput):
         await catalog.publish(publication(), ["main", name])
@@ -235,7 +235,7 @@ async def test_what_is_damaged_in_a_folder_is_noted_and_left_alone(tmp_path: Pat
     assert (tmp_path / "0.torrent").exists()
 
 
-async def test_what_cannot_be_kept_is_not_published(tmp_path: Path) -> None:
+async def test_a_publication_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     catalog = Catalog(CatalogFolder(tmp_path / "file"))
     with pytest.raises(LocalResource):
@@ -288,7 +288,7 @@ async def test_a_torrent_is_served_as_it_was_published() -> None:
         assert await ask(session, "GET", f"{base}/catalog") == (200, {"torrents": [expected]})
 
 
-async def test_the_list_tells_who_is_in_the_swarm() -> None:
+async def test_the_list_contains_the_counts_of_the_swarm() -> None:
     async with http() as (session, base, catalog):
         published = publication("hybrid")
         await catalog.publish(published)
@@ -344,7 +344,7 @@ async def test_a_body_too_large_is_refused() -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/catalog"), ("PUT", "/catalog"), ("DELETE", f"/catalog/torrents/{'0' * 64}.torrent")]
 )
-async def test_every_catalog_route_asks_for_the_token(method: str, path: str) -> None:
+async def test_every_catalog_route_requires_the_token(method: str, path: str) -> None:
     async with http(TOKEN) as (session, base, _):
         wrong = [(path, {}), (f"/{TOKEN}x{path}", {}), (path, {"Authorization": "Bearer wrong"})]
         for url, headers in [*wrong, (path, {"Authorization": f"Basic {TOKEN}"})]:
@@ -356,7 +356,7 @@ async def test_every_catalog_route_asks_for_the_token(method: str, path: str) ->
                 assert response.status != 401
 
 
-async def test_publications_at_once_are_kept_one_after_the_other(tmp_path: Path) -> None:
+async def test_concurrent_publications_are_stored_one_after_the_other(tmp_path: Path) -> None:
     catalog = Catalog(CatalogFolder(tmp_path))
     commits = [f"{number:040x}" for number in range(8)]
     await asyncio.gather(*(catalog.publish(publication(commit=c), [f"r{n}"]) for n, c in enumerate(commits)))

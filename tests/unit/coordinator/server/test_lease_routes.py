@@ -84,7 +84,7 @@ async def coordinator(token: str | None = None, *, budget: float = 0.0, grace: f
         yield Rig(f"{base}/{token}" if token else base, session, sources)
 
 
-async def test_peers_share_what_is_scarce_and_hear_of_the_seeders() -> None:
+async def test_peers_share_scarce_pieces_and_receive_the_seeders() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
         rig.sources.add(HASH, Source("http://s.test", "t0ken", "10.0.0.1:6881"))
         await one.update(0, 1)
@@ -96,7 +96,7 @@ async def test_peers_share_what_is_scarce_and_hear_of_the_seeders() -> None:
         assert (await one.until(lambda answer: answer.grant.peers == 2)).grant.pieces == (0,)
 
 
-async def test_a_new_seeder_is_told_to_those_whose_leases_are_as_before() -> None:
+async def test_a_new_seeder_is_sent_also_with_unchanged_leases() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
         await one.update(0)
         await one.granted(0)
@@ -107,7 +107,7 @@ async def test_a_new_seeder_is_told_to_those_whose_leases_are_as_before() -> Non
         assert (await one.until(lambda answer: bool(answer.sources))).grant.pieces == (0,)
 
 
-async def test_without_news_nothing_is_said() -> None:
+async def test_without_changes_no_message_is_sent() -> None:
     async with coordinator() as rig, rig.peer() as peer:
         await peer.update(0, from_seeders=False)
         await peer.granted(0)
@@ -118,7 +118,7 @@ async def test_without_news_nothing_is_said() -> None:
         assert (await peer.next_message()).grant.pieces == ()
 
 
-async def test_who_comes_and_goes_is_no_news_while_there_are_others() -> None:
+async def test_a_change_of_the_peer_count_alone_sends_no_message() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
         await one.update(0, from_seeders=False)
         await one.granted(0)
@@ -188,7 +188,7 @@ async def test_bytes_and_endless_messages_end_the_connection(size: int) -> None:
         assert (await peer.socket.receive(PATIENCE)).type is WSMsgType.CLOSE
 
 
-async def test_what_a_broken_connection_had_leased_goes_to_another_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_leases_of_a_broken_connection_go_to_another_peer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "SILENCE", 2 * PATIENCE)
     async with coordinator() as rig, rig.peer() as lost, rig.peer() as heir:
         await lost.update(0)
@@ -199,7 +199,7 @@ async def test_what_a_broken_connection_had_leased_goes_to_another_at_once(monke
         await heir.granted(0)
 
 
-async def test_who_comes_back_under_its_id_takes_the_place_of_its_old_connection() -> None:
+async def test_a_reconnect_with_the_same_id_replaces_the_connection() -> None:
     async with coordinator(budget=1.0) as rig, rig.peer(id="x") as old, rig.peer() as other:
         await old.update(0, 1, from_seeders=False, origin_bytes=5)
         await old.granted(0)
@@ -212,7 +212,7 @@ async def test_who_comes_back_under_its_id_takes_the_place_of_its_old_connection
             assert (answer.grant.peers, answer.grant.origin_bytes) == (2, 5)
 
 
-async def test_who_comes_back_later_is_counted_once() -> None:
+async def test_a_later_reconnect_with_the_same_id_is_counted_once() -> None:
     async with coordinator(budget=1.0) as rig, rig.peer() as other:
         await other.update(0, from_seeders=False)
         for _ in range(3):
@@ -221,7 +221,7 @@ async def test_who_comes_back_later_is_counted_once() -> None:
                 assert (await peer.next_message()).grant.origin_bytes == 5
 
 
-async def test_a_swarm_that_nobody_is_in_is_forgotten() -> None:
+async def test_a_swarm_without_peers_is_removed() -> None:
     async with coordinator(budget=1.0) as rig:
         for _ in range(2):
             async with rig.peer() as peer:
@@ -232,7 +232,7 @@ async def test_a_swarm_that_nobody_is_in_is_forgotten() -> None:
             assert (await peer.granted(0)).grant.origin_bytes == 0
 
 
-async def test_a_full_swarm_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_swarm_refuses_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_PEERS", 1)
     async with coordinator() as rig, rig.peer() as peer:
         await peer.update(0)
@@ -240,19 +240,19 @@ async def test_a_full_swarm_takes_nobody_in(monkeypatch: pytest.MonkeyPatch) -> 
         assert await rig.refused(f"/leases/{HASH}") == (400, "this swarm has 1 peers already")
 
 
-async def test_a_peer_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_does_not_read_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "SEND_TIMEOUT", 2 * PATIENCE)
     async with coordinator() as rig, rig.peer() as deaf, rig.peer() as other, not_reading(deaf):
         await more_than_sockets_hold(rig, deaf, other)
         deaf.socket._response.connection.transport.abort()  # type: ignore[union-attr]
 
 
-async def test_a_peer_that_does_not_read_is_gone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_does_not_read_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "SEND_TIMEOUT", 0.3)
     async with coordinator() as rig, rig.peer() as deaf, rig.peer() as other, not_reading(deaf):
         answer = await more_than_sockets_hold(rig, deaf, other)
         while answer.grant.peers == 2:
-            answer = await told_again(other)
+            answer = await next_after_heartbeat(other)
 
 
 async def more_than_sockets_hold(rig: Rig, deaf: Peer, other: Peer) -> CoordinatorMessage:
@@ -268,7 +268,7 @@ async def more_than_sockets_hold(rig: Rig, deaf: Peer, other: Peer) -> Coordinat
     return answer
 
 
-async def told_again(peer: Peer) -> CoordinatorMessage:
+async def next_after_heartbeat(peer: Peer) -> CoordinatorMessage:
     """Its next message; it sends heartbeats meanwhile, as peers do."""
     await peer.update(1)
     return await peer.next_message()
@@ -276,14 +276,14 @@ async def told_again(peer: Peer) -> CoordinatorMessage:
 
 @asynccontextmanager
 async def not_reading(peer: Peer) -> AsyncIterator[None]:
-    """While this lasts, `peer` takes nothing in."""
+    """While this lasts, `peer` reads no messages."""
     transport = peer.socket._response.connection.transport  # type: ignore[union-attr]
     transport.pause_reading()
     yield
     transport.resume_reading()
 
 
-async def test_the_end_of_a_coordinator_is_said_and_quick() -> None:
+async def test_a_coordinator_closes_its_connections_quickly() -> None:
     async with AsyncExitStack() as stack:
         async with coordinator() as rig:
             peers = [await stack.enter_async_context(rig.peer()) for _ in range(5)]

@@ -39,7 +39,7 @@ def plain(body: bytes) -> dict[bytes, bencode.Bencoded]:
     return value
 
 
-def test_intervals_are_told_and_the_least_is_never_longer() -> None:
+def test_answers_contain_the_intervals_and_the_minimum_is_never_longer() -> None:
     answer = plain(tracker().announce(announce(), "10.0.0.1"))
     assert (answer[b"interval"], answer[b"min interval"]) == (30, 5)
     answer = plain(tracker(interval=3).announce(announce(), "10.0.0.1"))
@@ -56,7 +56,7 @@ def test_a_peer_is_listed_where_its_announce_came_from() -> None:
     )
 
 
-def test_from_loopback_a_peer_may_say_where_others_reach_it() -> None:
+def test_a_loopback_peer_may_announce_its_public_address() -> None:
     t = tracker()
     answer = plain(t.announce(announce("a", more="&ip=10.9.9.9"), "127.0.0.1"))
     assert answer[b"external ip"] == bytes([10, 9, 9, 9])

@@ -426,7 +426,7 @@ Knock = Callable[..., Any]
 
 @pytest.fixture
 async def knock(machine: Machine, request: pytest.FixtureRequest) -> AsyncIterator[Knock]:
-    """Asks for the limits over TCP, of a node with the access of the test's parameter."""
+    """Requests the limits over TCP, from a node with the access of the test's parameter."""
     async with machine.running() as node, aiohttp.ClientSession() as session:
         app: web.Application = control_app(NodeApi(node), Access(request.param))
         async with serving(app, "127.0.0.1", 0, grace=0.2) as base:

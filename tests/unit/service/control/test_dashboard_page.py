@@ -31,7 +31,7 @@ async def base(machine: Machine) -> AsyncIterator[str]:
             yield url
 
 
-async def test_the_page_needs_no_token_and_lets_nothing_else_run(base: str) -> None:
+async def test_the_page_needs_no_token_and_allows_no_other_scripts(base: str) -> None:
     async with aiohttp.ClientSession() as session:
         for path, name in PAGE.items():
             async with session.get(base + path) as response:
@@ -53,7 +53,7 @@ def test_every_file_is_served() -> None:
     assert sorted(PAGE.values()) == sorted(path.name for path in FOLDER.iterdir())
 
 
-def test_the_page_calls_only_its_node_and_has_nothing_inline() -> None:
+def test_the_page_calls_only_its_node_and_has_no_inline_code() -> None:
     page = (FOLDER / "index.html").read_text()
     assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) <= set(PAGE)
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", page)
@@ -62,7 +62,7 @@ def test_the_page_calls_only_its_node_and_has_nothing_inline() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_what_comes_from_outside_goes_in_as_text(script: Path) -> None:
+def test_external_values_are_inserted_as_text(script: Path) -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(", script.read_text())
     for imported in re.findall(r'from "\./([^"]+)"', script.read_text()):
         assert imported in PAGE.values()

@@ -106,7 +106,7 @@ def test_every_figure_of_the_mirrors_the_cache_and_the_limits() -> None:
 
 
 @pytest.mark.parametrize("state", MirrorState)
-def test_a_mirror_is_up_while_it_is_asked(state: MirrorState) -> None:
+def test_a_mirror_is_up_while_it_is_used(state: MirrorState) -> None:
     found = figures(exposition(replace(SEEN, mirrors=(replace(MIRROR, state=state),))))
     assert found["p2pmodel_mirror_up mirror=official"] == (state not in (MirrorState.FAILING, MirrorState.QUARANTINED))
 

@@ -234,7 +234,7 @@ async def test_weights_are_never_compressed(base: str) -> None:
     assert reply.body == WEIGHTS
 
 
-async def test_nothing_points_to_xet_or_elsewhere(base: str) -> None:
+async def test_no_header_points_to_xet_or_elsewhere(base: str) -> None:
     reply = await ask(url_of(base, "model.safetensors"), "HEAD")
     assert not [name for name in reply.headers if name.lower().startswith("x-xet") or name in ("Link", "Location")]
 
@@ -338,7 +338,7 @@ async def test_writing_is_not_possible(base: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["unlink", "truncate", "extend", "directory"])
-async def test_a_blob_that_is_not_whole_is_asked_for_again_later(
+async def test_a_request_for_an_incomplete_blob_is_to_be_retried(
     hub: Path, base: str, manifest: Manifest, damage: str
 ) -> None:
     file = manifest.file("model.safetensors")
@@ -448,7 +448,7 @@ async def _lines(path: Path, count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found]
 
 
-async def test_the_access_log_says_what_was_really_sent(hub: Path, manifest: Manifest, tmp_path: Path) -> None:
+async def test_the_access_log_contains_the_bytes_really_sent(hub: Path, manifest: Manifest, tmp_path: Path) -> None:
     path = tmp_path / "access.jsonl"
     log = AccessLog(path, clock=lambda: 1_700_000_000.5)
     async with serving(hub_endpoint(HubCache(hub), access_log=log), "127.0.0.1", 0, grace=0.1) as base:

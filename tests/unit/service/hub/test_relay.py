@@ -57,7 +57,7 @@ class Endpoint:
 
     @staticmethod
     def _read(path: Path) -> bytes:
-        with suppress(FileNotFoundError):  # the node goes on meanwhile
+        with suppress(FileNotFoundError):  # the node continues meanwhile
             return path.read_bytes()
         return b""
 
@@ -135,7 +135,7 @@ async def test_a_refusal_is_as_the_hubs(machine: Machine, path: str, status: int
         assert headers["X-Error-Message"]
 
 
-async def test_nothing_is_changed_through_it(machine: Machine) -> None:
+async def test_only_reads_are_relayed(machine: Machine) -> None:
     async with FakeHub(SNAPSHOT, kind="datasets") as hub, endpoint(machine, mirror(hub)) as at:
         for method in ("POST", "PUT", "DELETE", "PATCH"):
             for path in ("api/datasets/org/model", "api/repos/create", "api/models/org/model/commit/main", FILE):
@@ -147,11 +147,11 @@ async def test_offline_there_is_one_clear_answer(machine: Machine) -> None:
     async with endpoint(machine) as at:
         for path in (FILE, "api/datasets/org/model", "api/whoami-v2", "api/models?search=x"):
             status, headers, _ = await at.ask(path)
-            assert status == 501, "hub clients ask again and again on 503"
+            assert status == 501, "hub clients retry endlessly on 503"
             assert "no mirror may be asked; unset HF_HUB_OFFLINE" in headers["X-Error-Message"]
 
 
-async def test_a_mirror_that_fails_midway_costs_the_client_nothing(machine: Machine) -> None:
+async def test_a_mirror_that_fails_midway_costs_the_client_no_bytes(machine: Machine) -> None:
     breaking, sound = FakeHub(SNAPSHOT, kind="datasets", faults=["drop:700000"]), FakeHub(SNAPSHOT, kind="datasets")
     async with breaking as a, sound as b, endpoint(machine, mirror(a, "a"), mirror(b, "b")) as at:
         assert (await at.ask())[2] == DATA
@@ -194,7 +194,7 @@ async def test_a_model_for_one_clients_token_is_for_this_client(machine: Machine
             assert (await at.ask(MODEL))[0] == refused
             assert (await at.ask(MODEL, token=ANNS))[2] == DATA
             assert (await at.ask(MODEL, "HEAD", token=ANNS))[1]["ETag"] == f'"{SNAPSHOT.file("data/train.bin").etag}"'
-            assert not list(machine.settings.cache_dir.rglob("blobs/*")), "nothing of it is in the cache"
+            assert not list(machine.settings.cache_dir.rglob("blobs/*")), "no blob of it is in the cache"
             write_snapshot(machine.settings.cache_dir, "org/model", dict(SNAPSHOT.contents), commit=SNAPSHOT.commit)
         async with endpoint(machine, *mirrors) as at:  # it remembers
             for token in (None, BERTS):

@@ -15,7 +15,7 @@ from tests.support.eventually import eventually
 
 
 class Coming:
-    """A file that is there when it was asked for `after` times."""
+    """A file that appears after `after` requests."""
 
     def __init__(self, after: int) -> None:
         self.after, self.asked, self.waiting = after, 0, 0

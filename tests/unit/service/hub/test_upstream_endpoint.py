@@ -1,4 +1,4 @@
-"""The endpoint with an upstream behind it, as clients see it."""
+"""The endpoint with an upstream behind it, from the view of clients."""
 
 import asyncio
 import os
@@ -147,7 +147,7 @@ async def test_wrong_bytes_end_in_a_cut_connection_and_a_resumption_starts_anew(
     assert (status, headers["Accept-Ranges"], body) == (200, "none", WEIGHTS)
 
 
-async def test_a_corrupt_file_is_whole_or_nothing_also_once_it_is_published(edge: Edge) -> None:
+async def test_a_corrupt_file_is_served_whole_or_not_at_all_also_once_published(edge: Edge) -> None:
     await edge.ask()
     repo = edge.through.cache.repo(SNAPSHOT.manifest.repo)
     file = SNAPSHOT.file("model.safetensors")
@@ -165,7 +165,7 @@ async def test_a_client_that_leaves_lets_the_pull_end(edge: Edge, monkeypatch: p
     await eventually(lambda: not edge.through._downloads, what="nothing is pulled any more")
 
 
-async def test_what_is_not_admitted_does_not_exist_here_and_upstream_never_hears_of_it(edge: Edge) -> None:
+async def test_a_repository_that_is_not_admitted_is_not_found_and_not_requested_upstream(edge: Edge) -> None:
     await edge.ask("org/model/resolve/main/config.json")
     before = len(edge.hub.requests)
     for rules in ({"deny": ("org/*",)}, {"allow": ("Qwen/*",)}):

@@ -1,7 +1,7 @@
 """Arbitrary bytes sent to the hub endpoint of a node: it answers or closes the connection, and continues to serve.
 
-500 is never one. 501 says that something is no model; 503 (or 502, 504) may only come where no mirror answers, and then
-means just that, for what the cache does not hold.
+500 is never a response. 501 means that a path is no model; 503 (or 502, 504) is allowed only if no mirror responds, for
+files that the cache does not hold.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ def dice() -> random.Random:
 
 
 async def sent(url: str, junk: bytes) -> Answer:
-    """The answer to `junk`, at least the beginning of its body; nothing if the connection was closed."""
+    """The response to `junk`, at least the beginning of its body; empty if the connection was closed."""
     async with line(url) as client:
         await client.send(junk)
         try:

@@ -27,7 +27,7 @@ DAEMONS = "hf_of_the_daemon"
 
 
 class Endpoint:
-    """A node's endpoint, before a hub that knows one token."""
+    """A node's endpoint in front of a hub that accepts one token."""
 
     def __init__(self, url: str, hub: FakeHub, http: ClientSession, log: Path) -> None:
         self.url, self.hub, self.log = url, hub, log

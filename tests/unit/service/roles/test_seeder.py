@@ -123,7 +123,7 @@ async def test_a_token_is_part_of_the_url_but_never_shown(site: Site) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "s3cret-token-of-ours"])
-async def test_leaseholders_can_pull_the_seeded_snapshot_and_nothing_else(site: Site, token: str | None) -> None:
+async def test_leaseholders_can_pull_only_the_seeded_snapshot(site: Site, token: str | None) -> None:
     other = snapshot_of({"config.json": b"other"}, repo="org/other")
     publish(site.cache, other)
     async with site.running(token=token) as (seeded, served), ClientSession() as session:
@@ -191,7 +191,7 @@ async def test_a_pinned_commit_gets_no_name(site: Site) -> None:
         assert (await find(pinned, [url], 5)).metainfo
 
 
-async def test_nothing_is_announced_when_mirroring_fails(tmp_path: Path, site: Site) -> None:
+async def test_no_announce_is_sent_when_mirroring_fails(tmp_path: Path, site: Site) -> None:
     snapshot = snapshot_of(CONTENTS)
     async with FakeHub(snapshot, faults=["status:404@*.json"]) as hub:
         settings = Settings(

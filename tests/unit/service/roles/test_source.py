@@ -57,7 +57,7 @@ async def test_the_source_has_the_nodes_peer_address_and_zone(source: WebSeedLib
 async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinator(
     tmp_path: Path, coordinator: str, host: str
 ) -> None:
-    if host != "0.0.0.0":  # what the machine itself says
+    if host != "0.0.0.0":  # by the machine's own view
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("127.0.0.5", 9))
             host = probe.getsockname()[0]

@@ -1,4 +1,4 @@
-"""Messages to systemd: they arrive, and without a supervisor nothing fails."""
+"""Messages to systemd: they are sent, and without a supervisor no call fails."""
 
 import socket
 from pathlib import Path
@@ -9,7 +9,7 @@ from p2pmodel.service.roles.systemd import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_a_message_arrives(tmp_path: Path, abstract: bool):
+def test_a_message_is_received(tmp_path: Path, abstract: bool):
     address = f"@{tmp_path.name}" if abstract else str(tmp_path / "notify.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind("\0" + address[1:] if abstract else address)
@@ -21,5 +21,5 @@ def test_a_message_arrives(tmp_path: Path, abstract: bool):
 @pytest.mark.parametrize(
     "environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/x"}, {"NOTIFY_SOCKET": "x"}]
 )
-def test_without_a_supervisor_nothing_fails(environ: dict[str, str]):
+def test_without_a_supervisor_no_call_fails(environ: dict[str, str]):
     notify("READY=1", environ)
