@@ -18,7 +18,7 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.node.measure.bench import MirrorBench, MirrorBenchResult
-from p2pmodel.node.measure.gauges import online
+from p2pmodel.node.measure.mirrors import online
 from p2pmodel.origin.mirrors.throughput import BenchRun, BenchSummary, summarize
 from p2pmodel.os_errors import translate
 

@@ -13,8 +13,8 @@ from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.measure.gauges import gauges, online, sample_of
-from p2pmodel.origin.mirrors.gauges import ProbeReading
+from p2pmodel.node.measure.mirrors import measurement, online, sample_of
+from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 
 INTERRUPTED = "interrupted"
@@ -34,7 +34,7 @@ mirrors.add_command(watch)
 @options.common
 def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     """List the mirrors in the order in which downloads would use them now, with the recorded state of each."""
-    known = run_interruptible(gauges(settings).known(), interrupted=INTERRUPTED)
+    known = run_interruptible(measurement(settings).recorded(), interrupted=INTERRUPTED)
     if as_json:
         click.echo(json.dumps({"mirrors": [dataclasses.asdict(standing) for standing in known]}))
     else:
@@ -68,7 +68,7 @@ async def _probe(settings: Settings, ref: Reference | None, *, quiet: bool) -> l
         if not quiet:
             click.echo(line, err=True)
 
-    return await gauges(settings).read(await sample_of(settings, ref, note) if ref else None)
+    return await measurement(settings).measure(await sample_of(settings, ref, note) if ref else None)
 
 
 def _known(standing: MirrorStatus) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http.server import check_exposure, serving
-from p2pmodel.node.measure.gauges import online
+from p2pmodel.node.measure.mirrors import online
 from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
-from p2pmodel.origin.mirrors.gauges import ProbeReading
+from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.service.watch.metrics import WatchMetrics
 from p2pmodel.service.watch.webhook import Webhook
 

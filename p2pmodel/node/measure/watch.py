@@ -12,9 +12,9 @@ from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.measure.gauges import gauges, sample_of
+from p2pmodel.node.measure.mirrors import measurement, sample_of
+from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.alarms import Alarm, Change, Metric, Rule
-from p2pmodel.origin.mirrors.gauges import ProbeReading
 
 _MAX_AGE = 3
 """Multiples of the time that the samples of an alarm take after which a probe is too old to count."""
@@ -89,7 +89,7 @@ class MirrorWatch:
         self._ref = ref
         self._observer = observer
         self._now = now
-        self._gauges = gauges(settings)
+        self._measurement = measurement(settings)
         self._sample: tuple[Manifest, ManifestFile] | None = None
         self._rules = _rules(settings.watch)
         self._alarms: dict[tuple[str, Metric], Alarm] = {}
@@ -118,7 +118,7 @@ class MirrorWatch:
                 self._sample = await sample_of(self._settings, self._ref, self._observer.note)
             except Unavailable as error:
                 self._observer.note(notes.warning("speed_not_probed", f"only the latency is watched for now: {error}"))
-        readings = await self._gauges.read(self._sample)
+        readings = await self._measurement.measure(self._sample)
         self._observer.probed(readings)
         for reading in readings:
             self._judge(reading)

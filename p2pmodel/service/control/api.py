@@ -30,7 +30,7 @@ from p2pmodel.core.views import (
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.host_stats import disk_pressure, link_speed
-from p2pmodel.node.measure.gauges import gauges
+from p2pmodel.node.measure.mirrors import measurement
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary, summarize, unready
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
@@ -156,7 +156,7 @@ class NodeApi:
     async def mirrors(self) -> tuple[MirrorStatus, ...]:
         """The configured mirrors in the order of use, with the recorded state of each."""
         live = self._node.context.origins.statuses()
-        known = await gauges(self._node.settings).known()
+        known = await measurement(self._node.settings).recorded()
         return tuple(live.get(standing.endpoint, standing) for standing in known)
 
     async def used_mirrors(self) -> tuple[MirrorStatus, ...]:

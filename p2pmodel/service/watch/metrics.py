@@ -6,8 +6,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from p2pmodel.node.measure.watch import WatchEvent
+from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.alarms import Metric
-from p2pmodel.origin.mirrors.gauges import ProbeReading
 
 _PREFIX = "p2pmodel_mirror_"
 

@@ -7,13 +7,13 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.measure.bench import chosen
-from p2pmodel.origin.mirrors.gauges import MirrorGauges
+from p2pmodel.origin.measurement import MirrorMeasurement
 from p2pmodel.origin.origin import Origin
 
 
-def gauges(settings: Settings) -> MirrorGauges:
-    """Gauges of the mirrors in `settings`."""
-    return MirrorGauges(settings.mirrors, settings.origin)
+def measurement(settings: Settings) -> MirrorMeasurement:
+    """Measurement of the mirrors in `settings`."""
+    return MirrorMeasurement(settings.mirrors, settings.origin)
 
 
 def online(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Probes of mirrors on request, with one reading each. The readings also update the recorded state."""
+"""Measurement of mirrors on request, with one reading each, which also updates the recorded state."""
 
 import asyncio
 import time
@@ -36,8 +36,8 @@ class ProbeReading:
     error: str
 
 
-class MirrorGauges:
-    """Probes the mirrors of the settings, and records the readings in the state file."""
+class MirrorMeasurement:
+    """Measures the mirrors of the settings, and records the readings in the state file."""
 
     def __init__(
         self, mirrors: Sequence[MirrorSettings], settings: OriginSettings, *, clock: Clock | None = None
@@ -46,12 +46,12 @@ class MirrorGauges:
         self._clock = clock or Clock()
         self._listed = mirrors
 
-    async def known(self) -> list[MirrorStatus]:
+    async def recorded(self) -> list[MirrorStatus]:
         """The recorded state of each mirror, in the order in which they would be asked."""
         now = self._clock.now()
         return [mirror.status(now) for mirror in in_order(await self._recalled(), now)]
 
-    async def read(self, sample: tuple[Manifest, ManifestFile] | None = None) -> list[ProbeReading]:
+    async def measure(self, sample: tuple[Manifest, ManifestFile] | None = None) -> list[ProbeReading]:
         """Probe each mirror now, in priority order. Latency is measured concurrently; then some MiB of the sample file
         are read, one mirror after the other, so that none shares its bandwidth. Raises LocalResource if the readings
         cannot be recorded."""

@@ -1,16 +1,16 @@
 """Probes on request: their readings, and the recorded state."""
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
-from p2pmodel.origin.mirrors.gauges import MirrorGauges
+from p2pmodel.origin.measurement import MirrorMeasurement
 from p2pmodel.origin.mirrors.health import State
 from tests.support.fake_hub import FakeHub
 
 WEIGHTS = "w/model.safetensors"
 
 
-def gauges(tmp_path, *urls, **token):
+def measurement(tmp_path, *urls, **token):
     mirrors = [MirrorSettings(name=name, endpoint=url, **token) for name, url in zip("abc", urls, strict=False)]
-    return MirrorGauges(mirrors, OriginSettings(connect_timeout=2.0, read_timeout=0.4, state_dir=tmp_path))
+    return MirrorMeasurement(mirrors, OriginSettings(connect_timeout=2.0, read_timeout=0.4, state_dir=tmp_path))
 
 
 def sample(snapshot):
@@ -19,7 +19,7 @@ def sample(snapshot):
 
 async def test_latency_alone(snapshot, tmp_path):
     async with FakeHub(snapshot) as hub:
-        first, second = await gauges(tmp_path, hub.url, "http://127.0.0.1:9").read()
+        first, second = await measurement(tmp_path, hub.url, "http://127.0.0.1:9").measure()
     assert (first.error, first.rate) == ("", None)
     assert 0 < first.connect < 1
     assert 0 < first.first_byte < 1
@@ -28,7 +28,7 @@ async def test_latency_alone(snapshot, tmp_path):
 
 async def test_a_read_measures_the_rate(snapshot, tmp_path):
     async with FakeHub(snapshot, rate=3_000_000) as hub:
-        (reading,) = await gauges(tmp_path, hub.url).read(sample(snapshot))
+        (reading,) = await measurement(tmp_path, hub.url).measure(sample(snapshot))
     assert reading.error == ""
     assert 1_500_000 < reading.rate < 6_000_000
 
@@ -36,16 +36,16 @@ async def test_a_read_measures_the_rate(snapshot, tmp_path):
 async def test_every_probe_makes_a_connection_of_its_own(snapshot, tmp_path):
     async with FakeHub(snapshot) as hub:
         for _ in range(3):
-            (reading,) = await gauges(tmp_path, hub.url).read()
+            (reading,) = await measurement(tmp_path, hub.url).measure()
             assert reading.connect is not None
 
 
 async def test_readings_are_stored_and_listed_in_the_order_of_the_mirrors(snapshot, tmp_path):
     async with FakeHub(snapshot) as hub:
-        both = gauges(tmp_path, hub.url, "http://127.0.0.1:9")
-        assert [k.rate for k in await both.known()] == [None, None]
-        await both.read(sample(snapshot))
-        known = await both.known()
+        both = measurement(tmp_path, hub.url, "http://127.0.0.1:9")
+        assert [k.rate for k in await both.recorded()] == [None, None]
+        await both.measure(sample(snapshot))
+        known = await both.recorded()
     assert [k.name for k in known] == ["a", "b"]
     assert all(value is not None for value in (known[0].connect, known[0].first_byte, known[0].rate))
     assert (known[0].state, known[0].reason) == (State.HEALTHY, "")
@@ -54,19 +54,19 @@ async def test_readings_are_stored_and_listed_in_the_order_of_the_mirrors(snapsh
 
 async def test_a_mirror_that_answers_with_a_page_is_an_error(snapshot, tmp_path):
     async with FakeHub(snapshot, faults=["html"]) as wrong, FakeHub(snapshot, faults=["norange"]) as whole:
-        first, second = await gauges(tmp_path, wrong.url, whole.url).read(sample(snapshot))
+        first, second = await measurement(tmp_path, wrong.url, whole.url).measure(sample(snapshot))
     assert (first.error, first.rate) == ("an HTML page instead of the file", None)
     assert second.error == "it answers a range with the whole file"
 
 
 async def test_a_stalled_read_is_an_error(snapshot, tmp_path):
     async with FakeHub(snapshot, faults=["stall"]) as hub:
-        (reading,) = await gauges(tmp_path, hub.url).read(sample(snapshot))
+        (reading,) = await measurement(tmp_path, hub.url).measure(sample(snapshot))
     assert reading.error == "timed out waiting for an answer"
 
 
 async def test_a_greeting_carries_no_token(snapshot, tmp_path):
     async with FakeHub(snapshot, token="secret") as hub:
-        (reading,) = await gauges(tmp_path, hub.url, token="secret").read(sample(snapshot))
+        (reading,) = await measurement(tmp_path, hub.url, token="secret").measure(sample(snapshot))
     assert reading.error == ""
     assert reading.rate is not None
