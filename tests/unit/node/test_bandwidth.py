@@ -12,7 +12,7 @@ from tests.support.eventually import eventually
 
 
 class Engine:
-    """Keeps what it is told, and uses as much of it as `wants` says."""
+    """Records its limits, and uses them up to `wants`."""
 
     def __init__(self, upload: int = 0, download: int = 0) -> None:
         self.wants = (upload, download)
@@ -28,7 +28,7 @@ class Engine:
 
 
 class Http:
-    """Uses as much of its limit as it `wants`."""
+    """Uses its limit up to `wants`."""
 
     def __init__(self, wants: int = 0) -> None:
         self.wants = wants
@@ -53,13 +53,13 @@ def limited(engine: Engine, up: int = 0, down: int = 0, **http: Http) -> SharedL
     return SharedLimits(engine, RateLimits(up, down), **http)  # type: ignore[arg-type]
 
 
-def test_without_limits_nobody_is_held_back() -> None:
+def test_without_limits_no_rate_is_limited() -> None:
     engine, up, down = Engine(1 << 40, 1 << 40), Http(1 << 40), Http(1 << 40)
     looks(limited(engine, upload=up, download=down), up, down)
     assert (engine.told, up.rate, down.rate) == ([(0, 0)], 0, 0)
 
 
-def test_who_is_alone_gets_nearly_all_and_both_get_half() -> None:
+def test_a_single_user_gets_nearly_all_and_two_get_half_each() -> None:
     engine, down = Engine(download=9000), Http()
     shared = limited(engine, 0, 1000, download=down)
     looks(shared, down)
@@ -78,7 +78,7 @@ def test_each_direction_has_its_own() -> None:
     engine, up = Engine(upload=9000, download=9000), Http(9000)
     shared = limited(engine, 1000, 300, upload=up)
     looks(shared, up)
-    assert engine.told[-1][1] == 300, "nothing comes over HTTP"
+    assert engine.told[-1][1] == 300, "no bytes come over HTTP"
     assert engine.told[-1][0] + (up.rate or 0) == 1000
 
 
@@ -92,7 +92,7 @@ def test_a_new_limit_holds_at_once() -> None:
     assert (engine.told[-1], down.rate) == ((0, 0), 0)
 
 
-def test_what_hardly_changes_is_not_told_again() -> None:
+def test_a_small_change_is_not_applied() -> None:
     engine, down = Engine(download=9000), Http(200)
     shared = limited(engine, 0, 1000, download=down)
     looks(shared, down)
@@ -102,7 +102,7 @@ def test_what_hardly_changes_is_not_told_again() -> None:
     assert len(engine.told) == told
 
 
-async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_limits_are_adjusted_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "SHARE_EVERY", 0.01)
     engine, down = Engine(download=9000), Http()
     running = asyncio.create_task(limited(engine, 0, 1000, download=down).run())

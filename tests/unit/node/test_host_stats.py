@@ -1,4 +1,4 @@
-"""What the operating system tells of this machine: read where it is told, unknown where it is not."""
+"""Figures of the operating system about this machine: read if available, otherwise unknown."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_the_fastest_link_that_is_up(tmp_path: Path):
     assert link_speed(tmp_path) == 1.25e9
 
 
-def test_links_of_which_nobody_knows(tmp_path: Path):
+def test_links_of_unknown_speed(tmp_path: Path):
     assert link_speed(tmp_path) is None
     assert link_speed(tmp_path / "none") is None
     device(tmp_path, "tap", "-1")

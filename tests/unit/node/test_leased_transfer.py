@@ -129,7 +129,7 @@ async def test_a_coordinator_that_is_gone_from_the_start_is_done_without(swarm: 
 
 
 @pytest.mark.parametrize("seeded", [True, False], ids=["seeder", "mirror"])
-async def test_a_coordinator_that_goes_midway_is_done_without(
+async def test_a_transfer_completes_without_a_coordinator_lost_midway(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch, seeded: bool
 ) -> None:
     monkeypatch.setattr(leaseholder, "LOST_FOR", 0.3)
@@ -194,7 +194,7 @@ async def test_a_budget_that_is_spent_is_named(swarm: Swarm) -> None:
     await assert_nothing_runs()
 
 
-async def test_who_needs_nothing_asks_for_no_leases(swarm: Swarm) -> None:
+async def test_a_complete_node_requests_no_leases(swarm: Swarm) -> None:
     async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
         await swarm.seed(seeder)
         async with swarm.transfer(engine) as transfer:
@@ -220,8 +220,8 @@ async def test_alone_with_a_seeder_it_is_joined_in_the_swarm(swarm: Swarm, monke
     assert swarm.published() == CONTENTS
 
 
-async def test_nobody_is_given_up_before_mirrors_may_be_asked(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has a piece is met first, which may take longer than what is waited for when nothing comes."""
+async def test_the_stall_timeout_starts_after_the_wait_for_peers(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers get time to connect first, which may be longer than the stall timeout."""
     monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.8)
     async with (
         FakeHub(swarm.snapshot) as hub,

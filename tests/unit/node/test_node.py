@@ -1,4 +1,4 @@
-"""A long-lived node: one snapshot is one transfer, commands outlive the process, and nothing is left at the end."""
+"""A long-lived node: one snapshot is one transfer, commands survive a restart, and no task is left at the end."""
 
 import asyncio
 import shutil
@@ -31,7 +31,7 @@ from tests.support.node_swarm import CONTENTS, Swarm
 __all__ = ["machine"]
 
 
-async def test_a_snapshot_arrives_and_is_served_to_others(machine: Machine) -> None:
+async def test_a_snapshot_is_downloaded_and_served_to_others(machine: Machine) -> None:
     seeder = await machine.seeder()
     async with machine.running() as node:
         begun = await node.start(torrent(machine.swarm))
@@ -47,7 +47,7 @@ async def test_a_snapshot_arrives_and_is_served_to_others(machine: Machine) -> N
         await until(node, begun.id, lambda view: view.progress.uploaded >= view.size)
 
 
-async def test_what_an_engine_says_holds_until_it_says_otherwise_or_lapses(machine: Machine) -> None:
+async def test_the_readiness_of_an_engine_holds_until_changed_or_expired(machine: Machine) -> None:
     await machine.seeder()
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
@@ -75,7 +75,7 @@ async def test_two_fetches_of_one_snapshot_are_one_transfer(machine: Machine) ->
         await until_state(node, both[0].id, "seeding")
 
 
-async def test_what_a_second_fetch_wants_besides_comes_too(machine: Machine) -> None:
+async def test_additional_files_of_a_second_fetch_are_downloaded_too(machine: Machine) -> None:
     await machine.seeder()
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm, include=("*.json",)))).id
@@ -90,14 +90,14 @@ async def test_what_a_second_fetch_wants_besides_comes_too(machine: Machine) -> 
         assert machine.published() == CONTENTS
 
 
-async def test_a_pattern_that_matches_nothing_makes_no_transfer(machine: Machine) -> None:
+async def test_a_pattern_that_matches_no_file_makes_no_transfer(machine: Machine) -> None:
     async with machine.running() as node:
         with pytest.raises(EntryNotFound):
             await node.start(torrent(machine.swarm, include=("*.gguf",)))
         assert node.transfers() == ()
 
 
-async def test_paused_it_takes_and_gives_nothing(machine: Machine) -> None:
+async def test_a_paused_transfer_neither_downloads_nor_uploads(machine: Machine) -> None:
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
         await until_state(node, ident, "active")
@@ -150,7 +150,7 @@ async def test_a_restart_serves_again_without_hashing(machine: Machine) -> None:
             assert await node.version.beyond(version, timeout=PATIENCE)
         assert view.complete
         assert view.progress.from_cache == view.size
-    assert max((p.done for p in seen if p.phase == "checking"), default=0) == 0, "something was hashed"
+    assert max((p.done for p in seen if p.phase == "checking"), default=0) == 0, "bytes were hashed"
 
 
 async def test_a_restart_does_not_take_a_name_back(machine: Machine) -> None:
@@ -168,7 +168,7 @@ async def test_a_restart_does_not_take_a_name_back(machine: Machine) -> None:
         assert ref.read_text() == "ab" * 20
 
 
-async def test_from_mirrors_alone_it_is_ready_and_served_to_nobody(machine: Machine) -> None:
+async def test_a_transfer_from_mirrors_alone_is_ready_and_not_seeded(machine: Machine) -> None:
     async with FakeHub(machine.swarm.snapshot) as hub:
         machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False)
         async with machine.running() as node:
@@ -262,7 +262,7 @@ async def test_only_so_many_download_at_a_time(machine: Machine) -> None:
             await until_state(node, ident, "seeding")
 
 
-async def test_one_that_fails_says_why_and_lets_the_others_go_on(machine: Machine) -> None:
+async def test_a_failed_transfer_has_its_error_and_the_others_continue(machine: Machine) -> None:
     machine.use(daemon=DaemonSettings(max_active=1), swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=0.3))
     other = other_swarm(machine, 1)
     await machine.seeder(other)
@@ -280,7 +280,7 @@ async def test_one_that_fails_says_why_and_lets_the_others_go_on(machine: Machin
     assert any("failed" in note for note in machine.notes)
 
 
-async def test_one_that_nobody_could_feed_is_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_transfer_without_sources_is_retried(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed_transfer, "FIRST_RETRY", 0.3)
     machine.use(swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=0.3))
     async with machine.running() as node:
@@ -335,7 +335,7 @@ async def test_removed_it_is_gone_from_the_cache(machine: Machine) -> None:
     assert machine.published() == CONTENTS
 
 
-async def test_removing_takes_nothing_from_a_transfer_on_its_way(machine: Machine) -> None:
+async def test_removing_a_snapshot_keeps_the_files_of_an_active_transfer(machine: Machine) -> None:
     old = machine.swarm
     new = Swarm(machine.root, snapshot_of(CONTENTS | {"config.json": b"new"}))
     new.network = old.network
@@ -352,7 +352,7 @@ async def test_removing_takes_nothing_from_a_transfer_on_its_way(machine: Machin
     assert machine.published(new) == CONTENTS | {"config.json": b"new"}
 
 
-async def test_files_that_somebody_took_away_come_again(machine: Machine) -> None:
+async def test_deleted_files_are_downloaded_again(machine: Machine) -> None:
     await machine.seeder()
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
@@ -390,7 +390,7 @@ async def test_a_folder_is_for_one_node(machine: Machine) -> None:
         pass
 
 
-async def test_damaged_records_are_said_and_the_others_go_on(machine: Machine) -> None:
+async def test_damaged_records_are_reported_and_the_others_continue(machine: Machine) -> None:
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
     folder = machine.root / "state" / "transfers"
@@ -403,14 +403,14 @@ async def test_damaged_records_are_said_and_the_others_go_on(machine: Machine) -
     assert any("0123456789ab.json is damaged" in note for note in machine.notes)
 
 
-async def test_a_node_that_stops_takes_no_more(machine: Machine) -> None:
+async def test_a_stopped_node_accepts_no_transfers(machine: Machine) -> None:
     async with machine.running() as node:
         pass
     with pytest.raises(Unavailable):
         await node.start(torrent(machine.swarm))
 
 
-async def test_what_is_said_while_looking_is_remembered(machine: Machine) -> None:
+async def test_notes_of_the_lookup_are_stored(machine: Machine) -> None:
     async with FakeHub(machine.swarm.snapshot) as hub:
         mirror = MirrorSettings(name="m", endpoint=hub.url)
         machine.use(mirrors=(mirror,), offline=False, coordinators=("http://127.0.0.1:9",))

@@ -1,4 +1,4 @@
-"""What a node knows of its mirrors by the origins of its fetches."""
+"""Counters and states of a node's mirrors, collected from the origins of its fetches."""
 
 import time
 
@@ -17,7 +17,7 @@ def origin(*mirrors: MirrorSettings) -> Origin:
     return Origin(mirrors, OriginSettings())
 
 
-def test_what_mirrors_did_is_added_up_and_kept() -> None:
+def test_counters_of_mirrors_are_added_up_and_stay() -> None:
     origins, first, second = OriginRegistry(), origin(OFFICIAL), origin(OFFICIAL, OTHER)
     with origins.watching(first):
         first._mirrors[0].received(5, 0.0)
@@ -30,7 +30,7 @@ def test_what_mirrors_did_is_added_up_and_kept() -> None:
     assert origins.statuses() == {}
 
 
-def test_how_a_mirror_is_seen_is_what_the_origin_says_that_asked_last() -> None:
+def test_the_state_of_a_mirror_is_that_of_the_most_recent_origin() -> None:
     now = time.monotonic
     origins, first, second = OriginRegistry(), origin(OFFICIAL), origin(OFFICIAL)
     with origins.watching(second), origins.watching(first):
@@ -41,7 +41,7 @@ def test_how_a_mirror_is_seen_is_what_the_origin_says_that_asked_last() -> None:
         assert origins.statuses()[OFFICIAL.endpoint].state is State.HEALTHY
 
 
-def test_an_origin_that_asks_nobody_any_more_says_nothing() -> None:
+def test_an_idle_origin_gives_no_states() -> None:
     origins = OriginRegistry(lambda: time.monotonic() + FRESH + 1)
     with origins.watching(origin(OFFICIAL)):
         assert origins.statuses() == {}

@@ -1,4 +1,4 @@
-"""Sharing one limit: all of it is given out, and nobody who wants a half gets less."""
+"""Sharing one limit: all of it is assigned, and each user can get at least a half."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +16,12 @@ def test_together_they_never_use_more(limit: int, first: float, second: float) -
 
 
 @given(st.integers(100, 1 << 40), st.floats(0, 1), st.floats(0, 1))
-def test_who_uses_a_part_of_its_half_gets_more_than_that(limit: int, first: float, second: float) -> None:
+def test_a_user_of_part_of_its_half_gets_more_than_that_part(limit: int, first: float, second: float) -> None:
     used = first * limit / 2, second * limit / 2
     assert all(share + 1 >= min(each, limit / 2) for share, each in zip(shares(limit, *used), used, strict=True))
 
 
-def test_who_wants_little_leaves_the_rest_to_the_other() -> None:
+def test_the_unused_part_of_a_half_goes_to_the_other() -> None:
     assert shares(1000, 0, 0) == (500, 500)
     assert shares(1000, 700, 0) == (980, 20)
     assert shares(1000, 100, 900) == (145, 855)
@@ -29,7 +29,7 @@ def test_who_wants_little_leaves_the_rest_to_the_other() -> None:
     assert shares(1000, 500, 500) == (500, 500)
 
 
-def test_who_begins_late_has_its_half_soon() -> None:
+def test_a_late_user_gets_its_half_soon() -> None:
     first = 0.0
     for _ in range(12):
         first, second = shares(1000, first, 1000 - first)

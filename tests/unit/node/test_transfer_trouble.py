@@ -43,7 +43,7 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch, number: int, after: int) -> 
         (errno.EIO, LocalResource, r"\.part: Input/output error; .*it resumes"),
     ],
 )
-async def test_a_disk_that_fails_ends_it_and_what_came_is_kept(
+async def test_a_failing_disk_ends_the_transfer_and_received_bytes_stay(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch, number: int, error: type, message: str
 ) -> None:
     async with swarm.engine(SEEDER) as seeder:
@@ -64,7 +64,7 @@ async def test_a_disk_that_fails_ends_it_and_what_came_is_kept(
     await assert_nothing_runs()
 
 
-async def test_a_peer_that_lies_is_banned_and_named(swarm: Swarm) -> None:
+async def test_a_corrupt_peer_is_banned_and_named(swarm: Swarm) -> None:
     wrong = {path: bytes(len(data)) for path, data in CONTENTS.items()}
     async with swarm.engine(LIAR) as liar, swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
         await swarm.seed(liar, wrong)

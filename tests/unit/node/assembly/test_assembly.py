@@ -118,7 +118,7 @@ async def test_they_exchange_what_they_have_while_the_rest_is_pulled(
     await assert_nothing_runs()
 
 
-async def test_what_was_exchanged_is_not_pulled_again_by_who_goes_on_alone(
+async def test_exchanged_pieces_are_not_pulled_again_by_a_node_that_continues_alone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partial_torrents, "MIN_BYTES", 256 << 10)
@@ -145,7 +145,7 @@ async def test_alone_it_is_mirrored_and_a_torrent_left_behind(site: Site, monkey
     await assert_nothing_runs()
 
 
-async def test_who_mirrors_alone_shares_as_soon_as_somebody_joins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_node_alone_shares_as_soon_as_another_joins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "ALONE_FOR", 0.1)
     async with FakeHub(site.swarm.snapshot, rate=3_000_000) as hub, site.coordinator():
         first = asyncio.create_task(site.fetch(2, hub))
@@ -156,7 +156,7 @@ async def test_who_mirrors_alone_shares_as_soon_as_somebody_joins(site: Site, mo
     assert second.progress.from_peers > 0
 
 
-async def test_what_the_cache_has_is_pulled_by_nobody(site: Site) -> None:
+async def test_cached_files_are_not_pulled(site: Site) -> None:
     publish(site.cache(2), site.swarm.snapshot, paths=["a.safetensors"], refs=())
     async with FakeHub(site.swarm.snapshot, rate=2_000_000) as hub, site.coordinator():
         done = await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3)))
@@ -164,7 +164,7 @@ async def test_what_the_cache_has_is_pulled_by_nobody(site: Site) -> None:
     assert done[0].progress.from_cache == len(CONTENTS["a.safetensors"])
 
 
-async def test_a_lie_costs_the_torrent_and_nobody_loops(site: Site) -> None:
+async def test_a_corrupt_piece_withdraws_the_torrent_and_no_node_loops(site: Site) -> None:
     async with (
         FakeHub(site.swarm.snapshot, rate=4_000_000, faults=["flip@a.safetensors*1"]) as hub,
         site.coordinator(),
@@ -179,7 +179,7 @@ async def test_a_lie_costs_the_torrent_and_nobody_loops(site: Site) -> None:
         assert "the coordinator cannot assemble this snapshot" in note
 
 
-async def test_a_mirror_that_always_lies_is_named(site: Site) -> None:
+async def test_a_mirror_that_is_always_corrupt_is_named(site: Site) -> None:
     async with FakeHub(site.swarm.snapshot, rate=4_000_000, faults=["flip@a.safetensors"]) as hub, site.coordinator():
         results = await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3)), return_exceptions=True)
     assert [type(result) for result in results] == [WrongBytes, WrongBytes]

@@ -41,7 +41,7 @@ class Clock:
 
 
 class Member:
-    """A member whose coordinator is the test."""
+    """A member with the test as its coordinator."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self.clock = clock
@@ -87,7 +87,7 @@ async def test_it_demands_many_leases_at_a_time_and_none_while_it_drains(member:
     assert (wanted.scarce, wanted.from_seeders, wanted.leased) == (everything, False, 0)
     assert wanted.want == min(int(membership.FIRST_BYTES / MANIFEST.total_size * everything.bit_length()), 1024)
     member.receive(message(*range(wanted.want)))
-    assert member.demand().want == wanted.want, "it gives nothing back"
+    assert member.demand().want == wanted.want, "it returns no leases"
     member.pieces.add([0])
     member.pieces.in_flight |= {1, 2}
     assert member.demand().scarce == everything & ~1

@@ -1,4 +1,4 @@
-"""Slices of files: only theirs is pulled, whatever came is taken, and an interrupted one goes on."""
+"""Slices of files: only they are pulled, all received bytes are used, and an interrupted slice is resumed."""
 
 import random
 from pathlib import Path
@@ -78,7 +78,7 @@ async def test_what_was_pulled_or_is_in_the_cache_is_found_again_with_its_roots(
             assert roots_of(inventory.paths[span.index], LAYOUT, pieces) == expected
 
 
-async def test_a_record_of_more_than_is_there_counts_for_nothing(tmp_path: Path) -> None:
+async def test_a_record_of_more_bytes_than_present_is_ignored(tmp_path: Path) -> None:
     cache = HubCache(tmp_path)
     async with staged_files(cache) as staged, staged.using(0) as partial:
         await partial.write(0, CONTENTS["a.safetensors"][: 2 * PIECE])

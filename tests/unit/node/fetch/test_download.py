@@ -1,4 +1,4 @@
-"""A transfer: where bytes come from, what is published, what survives, and how it ends when nobody helps."""
+"""A transfer: the sources of its bytes, its publication, resumption, and its end without sources."""
 
 import asyncio
 
@@ -80,7 +80,7 @@ async def test_staged_pieces_are_found_again_without_a_record(swarm: Swarm):
     assert swarm.published() == CONTENTS
 
 
-async def test_a_record_that_lies_about_staged_bytes_costs_only_those_bytes(swarm: Swarm):
+async def test_a_wrong_record_of_staged_bytes_costs_only_those_bytes(swarm: Swarm):
     file = swarm.snapshot.file("model.safetensors")
     index = swarm.metainfo.manifest.files.index(file)
     staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
@@ -114,7 +114,7 @@ async def test_orphan_pieces_come_from_a_mirror(swarm: Swarm):
     await assert_nothing_runs()
 
 
-async def test_a_mirror_that_lies_is_passed_over(swarm: Swarm):
+async def test_a_corrupt_mirror_is_skipped(swarm: Swarm):
     async with (
         FakeHub(swarm.snapshot, faults=["flip"]) as liar,
         FakeHub(swarm.snapshot) as honest,
@@ -136,7 +136,7 @@ async def test_peers_are_preferred_to_mirrors(swarm: Swarm):
 
 
 @pytest.mark.parametrize("with_mirror", [True, False])
-async def test_nobody_to_be_found_is_said_within_the_bound(swarm: Swarm, with_mirror: bool):
+async def test_a_lack_of_sources_is_an_error_within_the_bound(swarm: Swarm, with_mirror: bool):
     async with swarm.engine() as engine, Origin(mirrors("http://127.0.0.1:9"), PATIENT) as origin:
         with pytest.raises(Unavailable, match=r"no source for .*peers") as caught:
             async with swarm.transfer(engine, origin=origin if with_mirror else None) as transfer:
@@ -146,7 +146,7 @@ async def test_nobody_to_be_found_is_said_within_the_bound(swarm: Swarm, with_mi
     await assert_nothing_runs()
 
 
-async def test_a_torrent_made_from_wrong_bytes_publishes_nothing(swarm: Swarm):
+async def test_a_torrent_made_from_wrong_bytes_publishes_no_snapshot(swarm: Swarm):
     wrong = dict(CONTENTS) | {"nested/other.bin": b"wrong" * 60_000}
     manifest = swarm.metainfo.manifest
     swarm.metainfo = parse(build(manifest, trees_of(wrong, layout_of(manifest).piece_length), trackers=[TRACKER]))

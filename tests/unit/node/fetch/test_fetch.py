@@ -1,4 +1,4 @@
-"""The fetch use case: which files, from whom, what is planned, and who learns which token."""
+"""The fetch use case: selected files, their sources, the plan, and the receivers of each token."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -30,7 +30,7 @@ PLACE = "127.0.0.2"
 
 @dataclass
 class Node:
-    """A node that fetches: its settings, and what its fetches said."""
+    """A node that fetches: its settings, and the notes of its fetches."""
 
     swarm: Swarm
     settings: Settings
@@ -127,7 +127,7 @@ def _files(node: Node, paths: set[str]):
     return [node.swarm.snapshot.file(path) for path in paths]
 
 
-async def test_a_pattern_that_matches_nothing_is_said(node: Node) -> None:
+async def test_a_pattern_that_matches_no_file_is_an_error(node: Node) -> None:
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
         with pytest.raises(EntryNotFound, match="no file of org/model matches"):
@@ -138,7 +138,7 @@ async def test_a_pattern_that_matches_nothing_is_said(node: Node) -> None:
     assert node.ready == []
 
 
-async def test_a_plan_lists_what_is_missing_and_touches_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_plan_lists_missing_files_and_changes_no_file(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     no_engine(monkeypatch, node.swarm)
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
@@ -172,7 +172,7 @@ async def test_a_webseed_that_is_an_own_mirror_gets_its_token(node: Node) -> Non
     assert node.published() == CONTENTS
 
 
-async def test_offline_no_mirror_is_asked(node: Node) -> None:
+async def test_offline_no_mirror_is_used(node: Node) -> None:
     async with FakeHub(node.swarm.snapshot) as hub:
         node.add_webseed(hub.url)
         node.use(hub, offline=True)
@@ -195,7 +195,7 @@ async def test_peers_are_also_found_through_the_coordinators(node: Node) -> None
     assert node.published() == CONTENTS
 
 
-async def test_a_zone_is_told_to_the_trackers_and_what_crossed_is_counted(node: Node) -> None:
+async def test_a_zone_is_sent_to_the_trackers_and_bytes_from_other_zones_are_counted(node: Node) -> None:
     async with node.swarm.engine(PLACE) as seeder:
         await node.swarm.seed(seeder)
         node.use(swarm=SwarmSettings(zone="rack-1"))
@@ -220,7 +220,7 @@ async def test_peers_can_be_named(node: Node) -> None:
     assert node.published() == CONTENTS
 
 
-async def test_it_serves_as_long_as_it_was_asked_to(node: Node) -> None:
+async def test_it_serves_until_the_requested_ratio(node: Node) -> None:
     async with node.swarm.engine(PLACE) as seeder:
         await node.swarm.seed(seeder)
         serving = asyncio.create_task(node.fetch(seed_ratio=1.0))
@@ -235,14 +235,14 @@ async def test_it_serves_as_long_as_it_was_asked_to(node: Node) -> None:
     await assert_nothing_runs()
 
 
-async def test_serving_what_nobody_seeds_is_said_not_to_be_possible(node: Node) -> None:
+async def test_serving_without_a_swarm_gives_a_note(node: Node) -> None:
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
         await asyncio.wait_for(node.fetch("org/model", seed_seconds=60.0), PATIENCE)
     assert any("no swarm to serve it to" in note for note in node.heard.notes)
 
 
-async def test_what_was_fetched_and_how_long_it_took(node: Node) -> None:
+async def test_the_result_has_the_progress_and_the_timings(node: Node) -> None:
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
         first = await node.fetch("org/model")
@@ -259,7 +259,7 @@ async def test_what_was_fetched_and_how_long_it_took(node: Node) -> None:
     assert again.timings.download == 0
 
 
-async def test_a_cache_that_cannot_be_written_is_said_before_anybody_is_asked(node: Node) -> None:
+async def test_a_cache_that_cannot_be_written_is_an_error_before_any_request(node: Node) -> None:
     node.settings.cache_dir.write_text("a file")
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
@@ -273,7 +273,7 @@ async def test_a_malformed_target_is_refused(node: Node) -> None:
         await node.fetch("magnet:?xt=urn:btmh:nonsense")
 
 
-async def test_an_engine_that_several_ask_for_at_once_starts_once() -> None:
+async def test_an_engine_with_concurrent_requests_starts_once() -> None:
     class Slow(MemoryEngine):
         starts = 0
 

@@ -1,4 +1,4 @@
-"""Files are hashed while they arrive, as far as their pieces came in order."""
+"""Files are hashed while they are downloaded, as far as their pieces are complete in order."""
 
 import asyncio
 import os

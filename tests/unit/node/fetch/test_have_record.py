@@ -1,4 +1,4 @@
-"""When what has arrived is saved, and what of it is found again."""
+"""When received pieces are saved, and which of them are restored."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.support.node_swarm import Swarm
 
 
 class Disk:
-    """A torrent whose disk takes `seconds` to write, and the record of it."""
+    """A torrent on a disk that takes `seconds` to write, and its record."""
 
     def __init__(self, folder: Path) -> None:
         swarm = Swarm(folder, snapshot_of({"model.bin": bytes(2 * UNSAVED)}))
@@ -48,7 +48,7 @@ async def test_what_was_saved_is_found_again(disk: Disk) -> None:
     assert disk.record.durable == disk.arrived == await disk.record.load()
 
 
-async def test_nothing_is_saved_twice(disk: Disk) -> None:
+async def test_an_unchanged_record_is_not_saved_again(disk: Disk) -> None:
     assert not disk.record.due
     disk.arrive()
     assert disk.record.due

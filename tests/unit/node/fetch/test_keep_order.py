@@ -1,4 +1,4 @@
-"""Pieces come in order while nobody else downloads, and only then."""
+"""Pieces are requested in order while no other peer downloads, and only then."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Status:
 
 @dataclass
 class Torrent:
-    """What keep_order looks at, and what it asks for. `scene` is played one status a look."""
+    """A torrent for keep_order that records its calls. Each call of `status` returns the next of `scene`."""
 
     scene: list[Status]
     asked: list[tuple[int, bool]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Torrent:
 
 
 async def play(*scene: Status) -> list[tuple[int, bool]]:
-    """At which look what was asked for; alone for three looks is alone."""
+    """The requested orders, with the number of the status; three statuses without other downloaders count as alone."""
     torrent = Torrent(list(scene))
     with pytest.raises(asyncio.CancelledError):
         await keep_order(torrent)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ ALONE = CoordinatorMessage(Grant((1,), peers=1), (SEEDER,))
 
 
 class FakeConnection(CoordinatorConnection):
-    """A connection whose coordinator is the test."""
+    """A connection with the test as its coordinator."""
 
     def __init__(self) -> None:
         super().__init__((URL,), "/leases/x", peer="10.0.0.1:6881", timeout=5)
@@ -135,14 +135,14 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     return Rig(clock)
 
 
-async def test_before_there_is_a_feed_it_says_what_is_missing_and_that_it_waits(rig: Rig) -> None:
+async def test_before_the_feed_starts_the_demand_has_the_missing_pieces_and_waits(rig: Rig) -> None:
     assert rig.holder.demand() == WAITING
     async with rig.running(CROWD):
         assert rig.holder.demand() == Demand(3, from_seeders=True)
         assert rig.connection.changes >= 1
 
 
-async def test_the_seeders_are_known_once_it_has_begun_as_the_coordinators_url_shows_them(rig: Rig) -> None:
+async def test_seeders_have_urls_relative_to_the_coordinator_after_the_start(rig: Rig) -> None:
     async with companions() as start:
         await rig.begin(start, CROWD)
         assert rig.holder.shuns_seeders
@@ -157,12 +157,12 @@ async def test_without_a_coordinator_there_are_no_leases(rig: Rig) -> None:
         assert rig.seeders.known == []
 
 
-async def test_where_the_coordinator_knows_no_seeder_others_may_introduce_one(rig: Rig) -> None:
+async def test_without_seeders_of_the_coordinator_other_seeders_are_not_shunned(rig: Rig) -> None:
     async with rig.running(CoordinatorMessage(Grant((1,), peers=2))):
         assert not rig.holder.shuns_seeders
 
 
-async def test_the_feed_gets_every_word_and_hears_that_there_is_none_any_more(rig: Rig) -> None:
+async def test_the_feed_receives_every_grant_and_the_loss_of_the_coordinator(rig: Rig) -> None:
     late = CoordinatorMessage(Grant((4, 5)), late=True)
     async with rig.running(CROWD):
         await rig.send(late)
@@ -170,7 +170,7 @@ async def test_the_feed_gets_every_word_and_hears_that_there_is_none_any_more(ri
     assert rig.feed.grants == [(CROWD.grant, False), (late.grant, True), (None, False)]
 
 
-async def test_a_piece_that_was_ours_to_bring_is_news(rig: Rig) -> None:
+async def test_a_leased_piece_that_is_complete_changes_the_demand(rig: Rig) -> None:
     async with rig.running(CROWD):
         before = rig.connection.changes
         rig.holder.arrived(0)
@@ -186,7 +186,7 @@ async def test_in_a_crowd_the_seeders_are_never_joined(rig: Rig) -> None:
         assert rig.torrent.joined == []
 
 
-async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) -> None:
+async def test_a_node_alone_connects_to_each_seeder_once_after_a_while(rig: Rig) -> None:
     async with rig.running(ALONE):
         rig.clock.now += leaseholder.ALONE_FOR - 0.05
         await rig.look()
@@ -199,7 +199,7 @@ async def test_who_is_alone_joins_the_seeders_after_a_while_each_once(rig: Rig) 
         await rig.joins(("10.0.0.9", 6881), ("fd00::1", 7))
 
 
-async def test_who_was_in_a_crowd_until_just_now_waits_again(rig: Rig) -> None:
+async def test_a_node_that_was_in_a_crowd_waits_again(rig: Rig) -> None:
     async with rig.running(ALONE):
         rig.clock.now += leaseholder.ALONE_FOR - 0.1
         await rig.send(CROWD)
@@ -211,7 +211,7 @@ async def test_who_was_in_a_crowd_until_just_now_waits_again(rig: Rig) -> None:
         await rig.joins(("10.0.0.9", 6881))
 
 
-async def test_who_has_lost_the_coordinator_joins_the_seeders_that_it_knew(rig: Rig) -> None:
+async def test_after_the_loss_of_the_coordinator_the_last_seeders_are_joined(rig: Rig) -> None:
     async with rig.running(CROWD):
         rig.clock.now += 1000
         await rig.send(None)
@@ -222,7 +222,7 @@ async def test_who_has_lost_the_coordinator_joins_the_seeders_that_it_knew(rig: 
         await rig.joins(("10.0.0.9", 6881))
 
 
-async def test_a_coordinator_that_comes_back_in_time_keeps_it_from_them(rig: Rig) -> None:
+async def test_a_coordinator_that_returns_in_time_prevents_that(rig: Rig) -> None:
     async with rig.running(CROWD):
         await rig.send(None)
         rig.clock.now += leaseholder.LOST_FOR - 0.1

@@ -13,13 +13,13 @@ RIPE = 20.0
 """When what was orphan at 9 seconds has been for long enough, and the swarm was not quiet for so long."""
 
 
-def test_nothing_is_pulled_before_the_grace_is_over():
+def test_no_piece_is_pulled_during_the_grace():
     pulling = OrphanPieces(8, "a", RULES, now=0.0)
     assert pulling.choose(9.9, range(8), (), NOBODY, NONE) == []
     assert len(pulling.choose(10.0, range(8), (), NOBODY, NONE)) == RULES.limit
 
 
-def test_of_nothing_nothing_is_pulled():
+def test_without_missing_pieces_none_is_pulled():
     assert OrphanPieces(0, "a", RULES, now=0.0).choose(100.0, (), (), frozenset("b"), NONE) == []
 
 
@@ -39,13 +39,13 @@ def test_the_grace_starts_again_when_a_piece_is_lost_by_the_swarm():
     assert pulling.choose(35.0, range(2), (0, 1), frozenset({"b"}), NONE) == [0]
 
 
-def test_a_swarm_that_delivers_nothing_is_not_waited_for_for_ever():
+def test_the_wait_for_a_stalled_swarm_is_bounded():
     pulling = OrphanPieces(2, "a", RULES, now=0.0)
     assert pulling.choose(RULES.grace * STUCK_FACTOR - 0.1, range(2), (3, 3), frozenset({"b"}), NONE) == []
     assert len(pulling.choose(RULES.grace * STUCK_FACTOR, range(2), (3, 3), frozenset({"b"}), NONE)) == 2
 
 
-def test_in_flight_pieces_count_against_the_limit_and_are_not_asked_twice():
+def test_pieces_in_flight_count_against_the_limit_and_are_not_requested_twice():
     pulling = OrphanPieces(8, "a", RULES, now=0.0)
     first = pulling.choose(10.0, range(8), (), NOBODY, NONE)
     assert pulling.choose(11.0, range(8), (), NOBODY, frozenset(first)) == []
@@ -60,7 +60,7 @@ def test_a_pull_is_needless_once_the_piece_is_here_or_at_a_peer():
     assert pulling.needless(1.0, {0, 1, 2}, (0, 1, 0, 1), [0, 1, 3]) == [1, 3]
 
 
-def test_no_pull_is_needless_while_the_peers_that_have_the_piece_deliver_nothing():
+def test_no_pull_is_needless_while_the_peers_with_the_piece_stall():
     pulling = OrphanPieces(4, "a", RULES, now=0.0)
     assert pulling.needless(RULES.grace * STUCK_FACTOR, {0, 1, 2}, (1, 1, 1, 1), [0, 1, 3]) == [3]
 
@@ -74,7 +74,7 @@ def test_peers_that_lack_the_same_pieces_share_the_limit():
 
 
 def met(identity: str, count: int, rivals: frozenset[str]) -> OrphanPieces:
-    """One that knows since 9 seconds what is orphan, and was given something at 19."""
+    """A strategy with orphans known since 9 s, and a piece received at 19 s."""
     pulling = OrphanPieces(count, identity, RULES, now=0.0)
     pulling.choose(9.0, range(count), (0,) * count, rivals, NONE)
     pulling.progressed(19.0)
@@ -82,27 +82,27 @@ def met(identity: str, count: int, rivals: frozenset[str]) -> OrphanPieces:
 
 
 def owned(identity: str, count: int, rivals: frozenset[str]) -> set[int]:
-    """What it would pull even if nothing else was missing."""
+    """The pieces that it would pull even as the only missing piece."""
     pulling, nowhere = met(identity, count, rivals), (0,) * count
     return {p for p in range(count) if pulling.choose(RIPE, {p}, nowhere, rivals, NONE, at_once=True)}
 
 
-def test_each_piece_is_one_peer_s_of_those_that_know_each_other() -> None:
+def test_each_piece_belongs_to_one_of_the_connected_peers() -> None:
     count, names = 300, frozenset("abc")
     shares = {name: owned(name, count, names - {name}) for name in names}
     assert sorted(piece for share in shares.values() for piece in share) == list(range(count))
     assert all(0.25 * count < len(share) < 0.42 * count for share in shares.values())
 
 
-def test_who_comes_or_goes_changes_whose_only_its_own_pieces_are() -> None:
+def test_a_change_of_one_peer_reassigns_only_its_own_pieces() -> None:
     alike = owned("a", 200, frozenset("bc")) ^ owned("a", 200, frozenset("b"))
     assert alike == owned("c", 200, frozenset("ab")) & owned("a", 200, frozenset("b"))
 
 
 @pytest.mark.parametrize("pace", [1, 2])
 @pytest.mark.parametrize("count", [1, 2, 40, 1000])
-def test_who_is_through_helps_the_other_and_they_meet_at_the_last_pieces(count: int, pace: int) -> None:
-    """Two peers of which one pulls two pieces in the time of `pace` of the other."""
+def test_a_finished_peer_helps_the_other_until_the_last_pieces(count: int, pace: int) -> None:
+    """Two peers: one pulls two pieces while the other pulls `pace`."""
     a, b = (met(name, count, frozenset("ab") - {name}) for name in "ab")
     missing, pulled, nowhere = set(range(count)), 0, (0,) * count
     while missing:
@@ -159,8 +159,8 @@ def test_every_missing_piece_is_chosen_in_the_end(count: int, identity: str, oth
 
 
 @pytest.mark.parametrize("rest", [range(1000), range(900, 1000)], ids=["all", "the same end"])
-def test_peers_that_do_not_know_each_other_begin_at_different_places(rest: range):
-    """Leases are taken in order: whoever loses the coordinator lacks what all others lack, the end of the snapshot."""
+def test_unconnected_peers_start_at_different_pieces(rest: range):
+    """Leases are in order: after the loss of the coordinator all peers lack the same end of the snapshot."""
     begin = {
         OrphanPieces(1000, name, RULES, now=0.0).choose(10.0, rest, (), NOBODY, NONE)[0] for name in map(str, range(20))
     }

@@ -34,7 +34,7 @@ LIMIT = 2
 
 
 class FakeTorrent:
-    """Takes what is fed unless told otherwise. Nobody is connected, unless `availability` says otherwise."""
+    """Accepts fed pieces by default. No peer is connected, unless `availability` is set."""
 
     def __init__(self) -> None:
         self.availability: tuple[int, ...] = ()
@@ -96,7 +96,7 @@ class FakeOrigin:
 
 
 class FakeSeeders(FakeOrigin):
-    """Seeders that, unlike real ones, are `usable` for as long as the test says."""
+    """Seeders with a fixed `usable`, in contrast to real ones."""
 
     def __init__(self, *, usable: bool) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Rig:
         return frozenset(range(PIECES)) - verified - self.unneeded
 
     def grant(self, *pieces: int, peers: int = 3, refused: bool = False, late: bool = False) -> None:
-        """The coordinator, which has heard how things stand, says what is ours."""
+        """Send the feed a grant, as the coordinator does after a demand."""
         self.feed.demand()
         self.feed.take(Grant(pieces, peers, refused=refused), late=late)
 
@@ -180,7 +180,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     return Rig(tmp_path)
 
 
-async def test_every_piece_is_fed_once_and_only_so_many_are_asked_at_a_time(rig: Rig) -> None:
+async def test_every_piece_is_fed_once_with_a_bounded_number_in_flight(rig: Rig) -> None:
     async with rig.running():
         await rig.until_fed()
         await asyncio.sleep(0.05)
@@ -193,13 +193,13 @@ async def test_every_piece_is_fed_once_and_only_so_many_are_asked_at_a_time(rig:
     assert rig.feed.failure is None
 
 
-async def test_a_failure_is_kept_pauses_all_and_is_forgotten_with_the_next_success(rig: Rig) -> None:
+async def test_a_failure_is_stored_pauses_all_and_is_cleared_by_the_next_success(rig: Rig) -> None:
     rig.origin.failures = [Unavailable("m0 is down"), Unavailable("m0 is down")]
     async with rig.running():
         await rig.until(lambda: rig.feed.failure is not None and not rig.feed.active, "both reads failed")
         assert str(rig.feed.failure) == "m0 is down"
         await asyncio.sleep(0.05)
-        assert len(rig.origin.asked) == 2, "asked on in spite of the pause"
+        assert len(rig.origin.asked) == 2, "a request in spite of the pause"
         await rig.until_fed()
         await rig.until(lambda: rig.feed.failure is None, "the failure is forgotten")
     assert sorted(rig.torrent.fed) == list(range(PIECES))
@@ -255,7 +255,7 @@ async def test_what_a_peer_gets_meanwhile_is_not_pulled_to_its_end(
     assert len(rig.origin.asked) == LIMIT
 
 
-async def test_a_piece_is_fed_once_even_before_the_engine_says_that_it_is_there(rig: Rig) -> None:
+async def test_a_piece_is_fed_once_even_before_the_engine_reports_it(rig: Rig) -> None:
     rig.engine_is_silent = True
     async with rig.running():
         await rig.until_fed()
@@ -263,7 +263,7 @@ async def test_a_piece_is_fed_once_even_before_the_engine_says_that_it_is_there(
     assert sorted(rig.torrent.fed) == list(range(PIECES))
 
 
-async def test_nothing_outlives_a_cancel(rig: Rig) -> None:
+async def test_a_cancel_ends_all_tasks(rig: Rig) -> None:
     rig.origin.open.clear()
     async with rig.running():
         await rig.until(lambda: rig.feed.active, "a piece is asked for")
@@ -302,7 +302,7 @@ async def test_all_that_is_leased_is_pulled_at_once(rig: Rig) -> None:
         await rig.until_fed()
 
 
-async def test_nothing_is_pulled_without_a_lease_until_there_is_no_coordinator(rig: Rig) -> None:
+async def test_without_a_lease_no_piece_is_pulled_until_the_coordinator_is_lost(rig: Rig) -> None:
     rig.grant()
     async with rig.running():
         await asyncio.sleep(0.05)
@@ -311,7 +311,7 @@ async def test_nothing_is_pulled_without_a_lease_until_there_is_no_coordinator(r
         await rig.until_fed()
 
 
-async def test_seeders_are_asked_before_mirrors(rig: Rig) -> None:
+async def test_seeders_are_used_before_mirrors(rig: Rig) -> None:
     rig.seeders.usable = True
     rig.grant(0, 1, 2)
     async with rig.running():
@@ -344,7 +344,9 @@ async def test_what_the_seeders_fail_to_give_mirrors_give_at_once(rig: Rig, fail
     assert rig.feed.from_mirrors == {0, 1}
 
 
-async def test_what_was_leased_for_a_seeder_is_not_taken_from_mirrors_before_the_coordinator_knows(rig: Rig) -> None:
+async def test_a_piece_leased_for_a_seeder_is_not_pulled_from_mirrors_before_a_new_grant(
+    rig: Rig,
+) -> None:
     rig.seeders.usable = True
     rig.seeders.open.clear()
     rig.grant(0, 1)
@@ -383,7 +385,7 @@ async def test_a_budget_that_is_spent_matters_only_without_seeders(rig: Rig) -> 
     assert not rig.feed.over_budget
 
 
-async def test_who_can_pull_from_nobody_wants_nothing(rig: Rig, tmp_path: Path) -> None:
+async def test_without_sources_the_demand_is_zero(rig: Rig, tmp_path: Path) -> None:
     alone = Rig(tmp_path / "alone", mirrors=False)
     assert alone.feed.demand().want == 0
     alone.seeders.usable = True
@@ -391,7 +393,7 @@ async def test_who_can_pull_from_nobody_wants_nothing(rig: Rig, tmp_path: Path) 
     assert alone.feed.demand().from_seeders
 
 
-async def test_while_mirrors_are_paused_nothing_is_wanted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_mirrors_are_paused_the_demand_is_zero(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piece_feed, "RETRY_AFTER", 60.0)
     rig.origin.failures = [Unavailable("m0 is down")]
     assert rig.feed.demand().want > 0
@@ -403,7 +405,7 @@ async def test_while_mirrors_are_paused_nothing_is_wanted(rig: Rig, monkeypatch:
         assert rig.feed.demand().want > 0
 
 
-async def test_it_says_what_nobody_it_knows_has_and_what_it_pulls(rig: Rig) -> None:
+async def test_the_demand_contains_scarce_and_leased_pieces(rig: Rig) -> None:
     rig.torrent.availability = (0, 2, 0, 0, 0)
     rig.unneeded = {3}
     rig.origin.open.clear()
@@ -419,7 +421,7 @@ async def test_it_says_what_nobody_it_knows_has_and_what_it_pulls(rig: Rig) -> N
 
 
 @pytest.mark.parametrize(("seeders", "late", "waits"), [(True, False, False), (True, True, True), (False, False, True)])
-async def test_peers_are_met_first_unless_nobody_can_have_anything(
+async def test_peers_get_time_to_connect_unless_none_can_have_pieces(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, seeders: bool, late: bool, waits: bool
 ) -> None:
     monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 60.0)
@@ -437,7 +439,7 @@ async def test_peers_are_met_first_unless_nobody_can_have_anything(
 
 
 @pytest.mark.parametrize(("size", "least"), [(100, 64), (PIECE, 2)])
-async def test_what_is_leased_ahead_is_counted_in_pieces_as_they_are(
+async def test_the_lease_window_is_counted_in_actual_piece_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, least: int
 ) -> None:
     files = {f"{number}.bin": bytes([number]) * size for number in range(20)}
@@ -457,7 +459,7 @@ async def test_what_is_leased_ahead_is_counted_in_pieces_as_they_are(
     assert feed.demand().want <= least + 2
 
 
-async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
+async def test_without_leases_it_reads_the_availability_before_it_pulls_more(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(piece_feed, "TICK", 100.0)
@@ -469,7 +471,7 @@ async def test_without_leases_it_hears_who_has_what_before_it_pulls_more(
 
 @pytest.fixture
 def orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    """One that knows peers of which none has anything, and would pull at once from seeders, which hold back."""
+    """A feed with peers without pieces, and with seeders that delay their responses."""
     monkeypatch.setattr(piece_feed, "TICK", 0.01)
     monkeypatch.setattr(orphan_strategy, "READ_PEERS_EVERY", 0.0)
     rig = Rig(tmp_path, grace=60.0, seeders=True)
@@ -478,10 +480,10 @@ def orphan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     return rig
 
 
-async def test_without_leases_it_shares_what_nobody_has_with_those_that_pull_too(
+async def test_without_leases_it_shares_scarce_pieces_with_other_pulling_peers(
     orphan: Rig,
 ) -> None:
-    """That is: with other p2pmodels, as long as they lack something."""
+    """Other pulling peers are incomplete peers that run p2pmodel."""
 
     def peer(peer_id: str, progress: float) -> PeerConnection:
         return PeerConnection("127.0.0.2:1", "peer", peer_id=peer_id, progress=progress)
@@ -496,7 +498,7 @@ async def test_without_leases_it_shares_what_nobody_has_with_those_that_pull_too
         assert orphan.seeders.most_at_once == 1
 
 
-async def test_who_pulls_too_is_remembered_while_the_engine_does_not_say(
+async def test_other_pulling_peers_are_remembered_until_the_engine_reports_again(
     orphan: Rig,
 ) -> None:
     orphan.torrent.met = [PeerConnection("127.0.0.2:1", "peer", peer_id=new_peer_id(), progress=0.5)]

@@ -43,7 +43,7 @@ def test_the_sums_agree(metainfo: Metainfo, data: st.DataObject) -> None:
     )
 
 
-def test_all_of_what_was_wanted_is_not_all(metainfo: Metainfo) -> None:
+def test_all_wanted_files_are_not_all_files(metainfo: Metainfo) -> None:
     everything = frozenset(range(metainfo.layout.piece_count))
     nothing: frozenset[int] = frozenset()
     for files, expected in ((all_files(metainfo), True), (all_files(metainfo) - {0}, False)):

@@ -1,4 +1,4 @@
-"""From staged pieces to a snapshot: flushes shared, blobs once, refs last, and wrong bytes told apart."""
+"""From staged pieces to a snapshot: flushes shared, blobs once, refs last, and different errors for wrong bytes."""
 
 import asyncio
 import os
@@ -190,7 +190,7 @@ async def test_damage_on_this_disk_names_the_file(desk: Desk) -> None:
     assert desk.swarm.published() == {}
 
 
-async def test_a_torrent_that_contradicts_the_hub_is_told_from_damage(desk: Desk) -> None:
+async def test_a_torrent_that_contradicts_the_hub_has_an_error_of_its_own(desk: Desk) -> None:
     desk.stage()
     wrong = dict(CONTENTS) | {"config.json": b"[]"}
     manifest = desk.swarm.metainfo.manifest
@@ -203,14 +203,14 @@ async def test_a_torrent_that_contradicts_the_hub_is_told_from_damage(desk: Desk
     assert desk.repo.blob(file) is None
 
 
-async def test_the_torrent_is_kept_for_seeding(desk: Desk) -> None:
+async def test_the_torrent_is_stored_for_seeding(desk: Desk) -> None:
     desk.stage()
     await desk.publish()
     assert desk.staging.load_metainfo() == desk.swarm.metainfo.raw
 
 
 @pytest.mark.parametrize("how", ["adopted", "a part"])
-async def test_a_torrent_of_which_not_all_was_checked_is_not_kept(desk: Desk, how: str) -> None:
+async def test_an_incompletely_verified_torrent_is_not_stored(desk: Desk, how: str) -> None:
     if how == "adopted":
         publish(desk.swarm.cache(), desk.swarm.snapshot, paths=["config.json"], refs=())
     desk.stage()
@@ -218,7 +218,7 @@ async def test_a_torrent_of_which_not_all_was_checked_is_not_kept(desk: Desk, ho
     assert desk.staging.load_metainfo() is None
 
 
-async def test_nothing_wanted_is_an_empty_snapshot(desk: Desk) -> None:
+async def test_a_selection_without_files_is_an_empty_snapshot(desk: Desk) -> None:
     await desk.publish(frozenset())
     assert desk.repo.refs() == {"main": desk.commit}
     assert desk.swarm.published() == {}

@@ -17,7 +17,7 @@ FILES = {"a.bin": bytes(SIZE), "b.bin": bytes(1 + SIZE), "same.bin": bytes(SIZE)
 
 
 class Rig:
-    """A transfer's files, of which pieces become durable as the test says."""
+    """A transfer's files, with durable pieces set by the test."""
 
     def __init__(self, root: Path) -> None:
         swarm = Swarm(root, snapshot_of(FILES))
@@ -107,7 +107,7 @@ async def test_a_wrong_torrent_leaves_only_what_the_hub_hash_confirms(rig: Rig) 
 
 
 async def test_equal_contents_are_verified_each_for_itself(rig: Rig) -> None:
-    """Files with one etag grow at different paths: the hash of one says nothing of the bytes at the other."""
+    """Files with one etag grow at different paths: the hash of one does not verify the bytes of the other."""
     with rig.readable.written({0, 2}, rig.paths), await rig.reader(2) as reader:
         assert reader.file.name == str(rig.paths[0])
         rig.readable.verified(2)

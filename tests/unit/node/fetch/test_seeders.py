@@ -1,4 +1,4 @@
-"""Seeders as scarce sources: which is asked first, with which token, and what a failure does."""
+"""Seeders as scarce sources: their order, their tokens, and the effect of a failure."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ async def read(source: Seeders, offset: int = 1000) -> bytes:
     return data
 
 
-async def test_nobody_is_known_at_first() -> None:
+async def test_there_are_no_seeders_at_first() -> None:
     async with seeders() as found:
         assert not found.usable
         with pytest.raises(Unavailable, match="no seeder is known"):
@@ -48,7 +48,7 @@ async def test_nobody_is_known_at_first() -> None:
         assert not found.usable
 
 
-async def test_a_seeder_is_asked_with_its_own_token() -> None:
+async def test_a_seeder_receives_its_own_token() -> None:
     async with FakeHub(SNAPSHOT, token="t0ken") as hub, seeders() as found:
         await found.update([Endpoint(hub.url, "t0ken")])
         assert found.usable
@@ -57,7 +57,7 @@ async def test_a_seeder_is_asked_with_its_own_token() -> None:
 
 
 @pytest.mark.parametrize("fault", ["status:503", "status:404", "status:403", "flip"])
-async def test_after_a_failure_they_are_left_alone_for_a_while(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_failure_seeders_are_paused(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeHub(SNAPSHOT, faults=[fault]) as hub, seeders() as found:
         await found.update([Endpoint(hub.url)])
         with pytest.raises(P2PModelError):
@@ -68,7 +68,7 @@ async def test_after_a_failure_they_are_left_alone_for_a_while(fault: str, monke
         assert found.usable
 
 
-async def test_another_seeder_stands_in() -> None:
+async def test_another_seeder_replaces_an_unreachable_one() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
         await found.update([CLOSED, Endpoint(hub.url)])
         for offset in range(5):
@@ -76,7 +76,7 @@ async def test_another_seeder_stands_in() -> None:
         assert found.usable
 
 
-async def test_each_is_told_of_with_what_it_sent() -> None:
+async def test_each_seeder_is_listed_with_the_bytes_it_sent() -> None:
     async with FakeHub(SNAPSHOT) as hub, FakeHub(SNAPSHOT) as other, seeders() as found:
         assert found.connections() == ()
         await found.update([Endpoint(f"{hub.url}/", "t0ken", "rack-1")])
@@ -87,7 +87,7 @@ async def test_each_is_told_of_with_what_it_sent() -> None:
         assert [(each.zone, each.downloaded) for each in found.connections()] == [("", 0), ("", 0)]
 
 
-async def test_new_seeders_are_worth_asking_at_once_and_known_ones_are_nothing_new() -> None:
+async def test_new_seeders_end_a_pause_and_known_ones_do_not() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
         await found.update([CLOSED])
         with pytest.raises(P2PModelError):
@@ -101,7 +101,7 @@ async def test_new_seeders_are_worth_asking_at_once_and_known_ones_are_nothing_n
         await read(found)
 
 
-async def test_what_is_being_read_goes_on_when_others_are_known() -> None:
+async def test_a_read_continues_after_an_update() -> None:
     async with FakeHub(SNAPSHOT, rate=20_000) as slow, FakeHub(SNAPSHOT) as quick, seeders() as found:
         await found.update([Endpoint(slow.url)])
         async with asyncio.TaskGroup() as group:
@@ -123,7 +123,7 @@ async def test_what_is_being_read_goes_on_when_others_are_known() -> None:
         Endpoint("http://\ud800.test"),
     ],
 )
-async def test_what_cannot_be_asked_is_passed_over(nonsense: Endpoint) -> None:
+async def test_invalid_endpoints_are_ignored(nonsense: Endpoint) -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
         await found.update([nonsense])
         assert not found.usable
@@ -131,7 +131,7 @@ async def test_what_cannot_be_asked_is_passed_over(nonsense: Endpoint) -> None:
         await read(found)
 
 
-async def test_a_seeder_that_is_told_twice_is_one() -> None:
+async def test_a_duplicate_seeder_counts_once() -> None:
     async with FakeHub(SNAPSHOT) as hub, seeders() as found:
         await found.update([Endpoint(hub.url, "a"), Endpoint(hub.url, "b", "rack-1")])
         await read(found)
@@ -148,7 +148,7 @@ async def test_peers_begin_with_different_seeders() -> None:
         assert other.sent > 0
 
 
-async def test_bytes_from_other_zones_are_counted_over_all_seeders_known_so_far() -> None:
+async def test_bytes_from_other_zones_are_counted_over_all_seeders_so_far() -> None:
     async with FakeHub(SNAPSHOT) as near, FakeHub(SNAPSHOT) as away, seeders() as found:
         await found.update([Endpoint(near.url, zone="rack-1")])
         await read(found)
@@ -159,7 +159,7 @@ async def test_bytes_from_other_zones_are_counted_over_all_seeders_known_so_far(
         assert found.bytes_from_outside("rack-2") == SIZE
 
 
-async def test_a_liar_is_told_by_name() -> None:
+async def test_a_corrupt_seeder_is_named() -> None:
     async with FakeHub(SNAPSHOT, faults=["flip"]) as hub, seeders() as found:
         await found.update([Endpoint(hub.url)])
         with pytest.raises((WrongBytes, Unavailable), match=f"seeder {hub.url}"):

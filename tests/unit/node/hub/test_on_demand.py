@@ -34,7 +34,7 @@ MAIN = Reference.parse("org/model")
 
 
 class Desk:
-    """A hub, a node that has it for its mirror, and what its clients ask."""
+    """A hub, a node with this hub as its mirror, and the requests of its clients."""
 
     def __init__(self, machine: Machine, hub: FakeHub, node: Node, asked: HubContent) -> None:
         self.machine = machine
@@ -227,7 +227,7 @@ async def test_verified_pieces_are_readable_before_the_rest(machine: Machine) ->
 
 
 async def test_pieces_that_a_client_waits_for_go_first(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """First the beginning of a file of which nothing is here, then the byte that is waited for."""
+    """First the beginning of an empty file, then the byte that the client waits for."""
     wishes: list[int] = []
     monkeypatch.setattr(MemoryTorrent, "prioritize", lambda _, piece: wishes.append(piece))
     big = snapshot_of({"first.safetensors": WEIGHTS, "model.safetensors": WEIGHTS[1:] * 2})

@@ -71,7 +71,7 @@ async def tier_of(root: Path, *faults: str, linger: float = 5.0) -> AsyncIterato
         tier = Tier(root, hub, linger=linger)
         async with tier.through:
             yield tier, hub
-        assert not tier.through._downloads, "a pull goes on after the end"
+        assert not tier.through._downloads, "a pull continues after the end"
 
 
 async def published(tier: Tier, file: ManifestFile = MODEL) -> None:
@@ -234,7 +234,7 @@ async def test_files_being_served_stay(tmp_path: Path) -> None:
             await tier.read_of(MANY, second)
 
 
-async def test_a_file_larger_than_the_cache_removes_nothing(tmp_path: Path) -> None:
+async def test_a_file_larger_than_the_cache_evicts_no_file(tmp_path: Path) -> None:
     async with FakeHub(SNAPSHOT) as hub:
         tier = Tier(tmp_path, hub, max_bytes=HOLD_BACK)
         async with tier.through:

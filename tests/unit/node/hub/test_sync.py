@@ -64,10 +64,10 @@ async def test_only_what_changed_moves(job: Job) -> None:
     repo = job.cache.repo(MAIN.repo)
     assert repo.resolve("main") == NEW.commit
     assert {p.name: p.read_bytes() for p in second.path.iterdir()} == NEW.contents
-    assert repo.snapshot(OLD.commit).is_dir(), "readers of the old snapshot go on"
+    assert repo.snapshot(OLD.commit).is_dir(), "readers of the old snapshot continue"
 
 
-async def test_the_log_has_what_moved_and_nothing_else(job: Job) -> None:
+async def test_the_log_contains_moved_refs_only(job: Job) -> None:
     await job.syncing().once([MAIN])
     job.hub.snapshot = NEW
     await job.syncing().once([MAIN])
@@ -95,7 +95,7 @@ async def test_unchanged_costs_one_question(job: Job) -> None:
     assert len(job.hub.requests) == before + 1
 
 
-async def test_a_mirror_on_the_same_cache_need_not_ask_again(job: Job) -> None:
+async def test_a_mirror_on_the_same_cache_needs_no_further_request(job: Job) -> None:
     await job.syncing().once([MAIN])
     known = known_revision(job.cache.repo(MAIN.repo), "main")
     assert known is not None
@@ -117,7 +117,7 @@ async def test_the_rules_hold(job: Job) -> None:
     assert not job.hub.requests
 
 
-async def test_offline_is_said(job: Job) -> None:
+async def test_offline_is_an_error(job: Job) -> None:
     job.settings = job.settings.model_copy(update={"offline": True})
     with pytest.raises(Unavailable, match="HF_HUB_OFFLINE"):
         await job.syncing().once([MAIN])

@@ -15,7 +15,7 @@ REPO = RepoId("org/model")
 
 
 class Mirrors:
-    """Whether the node's own token opens it, and how often that was asked."""
+    """Whether the node's own token opens a repository, and the number of checks."""
 
     def __init__(self) -> None:
         self.opened, self.asked, self.now = False, 0, 0.0
@@ -35,7 +35,7 @@ async def test_it_is_withheld_until_the_node_may_have_it(tmp_path: Path) -> None
     assert not await rights.withholds(REPO)
     await rights.withhold(REPO)
     assert await rights.withholds(REPO)
-    assert not mirrors.asked, "it was just found out"
+    assert not mirrors.asked, "the result is recent"
     mirrors.opened = True
     mirrors.now += CHECK_EVERY
     assert not await rights.withholds(REPO)
@@ -67,7 +67,7 @@ async def test_it_outlives_the_node(tmp_path: Path) -> None:
     again = mirrors.rights(tmp_path)
     for _ in range(3):
         assert await again.withholds(REPO)
-    assert mirrors.asked == 1, "once in a while"
+    assert mirrors.asked == 1, "one check per interval"
 
 
 async def test_what_cannot_be_noted_is_not_handed_out(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ DAY = 86400.0
 
 
 class Hub:
-    """Stands in for the origin: answers `main` with `says`, and any commit it knows."""
+    """Stands in for the origin: answers `main` with `says`, and each commit it has."""
 
     def __init__(self) -> None:
         self.says: Manifest | P2PModelError = OLD
@@ -147,7 +147,7 @@ async def test_gone_and_forbidden_are_answers(tier: Tier, error: P2PModelError) 
     tier.now += 4 * DAY
     with pytest.raises(type(error)):
         await tier.ask()
-    assert await tier.ask(Reference(MAIN.repo, OLD.commit)) == OLD, "a commit that is known stays"
+    assert await tier.ask(Reference(MAIN.repo, OLD.commit)) == OLD, "a cached commit stays"
 
 
 async def test_an_absent_revision_is_not_requested_every_time(tier: Tier) -> None:
@@ -156,10 +156,10 @@ async def test_an_absent_revision_is_not_requested_every_time(tier: Tier) -> Non
         with pytest.raises(RepoNotFound, match="no such thing"):
             await tier.ask()
     assert len(tier.hub.asked) == 1
-    assert not tier.cache.root.exists(), "names that strangers invent leave nothing on the disk"
+    assert not tier.cache.root.exists(), "names invented by strangers leave no files on the disk"
 
 
-async def test_an_import_stays_whatever_upstream_says(tier: Tier) -> None:
+async def test_an_import_stays_whatever_upstream_answers(tier: Tier) -> None:
     publish(tier.cache, snapshot_of({"config.json": b"old"}))
     for error in (RepoNotFound("never heard of it"), Unavailable("down")):
         tier.hub.says = error

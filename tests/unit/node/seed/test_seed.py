@@ -1,4 +1,4 @@
-"""The seed use case: one copy, its torrents, and serving them; a restart hashes nothing."""
+"""The seed use case: one copy, its torrents, and serving them; a restart hashes no file."""
 
 import asyncio
 from pathlib import Path
@@ -84,7 +84,7 @@ async def test_the_torrent_comes_out_of_the_mirroring_pass(node: Node, snapshot:
     await assert_nothing_runs()
 
 
-async def test_a_restart_reads_nothing_again(node: Node, snapshot: HubSnapshot) -> None:
+async def test_a_restart_reads_no_file_again(node: Node, snapshot: HubSnapshot) -> None:
     async with FakeHub(snapshot) as hub:
         first = await node.prepare(hub.url)
         sent = hub.sent
@@ -121,7 +121,7 @@ async def test_what_is_not_public_gets_a_private_torrent(node: Node, snapshot: H
     assert b"7:privatei1e" in seeded.torrents["v2"]
 
 
-async def test_a_zone_is_told_to_the_trackers_and_stays_out_of_the_torrent(node: Node, tmp_path: Path) -> None:
+async def test_a_zone_is_sent_to_the_trackers_and_stays_out_of_the_torrent(node: Node, tmp_path: Path) -> None:
     async with FakeHub(snapshot_of(CONTENTS)) as hub, Swarm(tmp_path).engine() as engine:
         plain = await node.prepare(hub.url)
         mirror = MirrorSettings(name="m0", endpoint=hub.url)

@@ -1,4 +1,4 @@
-"""A node that has all of a snapshot becomes its source, once nobody takes it in the swarm and a coordinator knows."""
+"""A complete node becomes a source, once no peer downloads from it in the swarm and a coordinator has its URL."""
 
 import asyncio
 import time
@@ -100,13 +100,13 @@ async def coordinator() -> AsyncIterator[tuple[str, Sources]]:
         yield url, sources
 
 
-async def test_the_coordinator_learns_of_the_source_before_the_trackers_do(metainfo: Metainfo) -> None:
+async def test_the_coordinator_receives_the_source_before_the_trackers(metainfo: Metainfo) -> None:
     async with coordinator() as (url, sources):
         node = Node(metainfo, url, CLOSED, zone="?zone=a")
         async with node.offering():
             await eventually(lambda: bool(node.torrent.trackers), what="it is a source")
             assert sources.of(metainfo.info_hash) == (SOURCE,)
-            # A tracker whose coordinator knows no source must go on telling of us as of a peer.
+            # A tracker of another coordinator, which has no source, must continue to list this node as a peer.
             source = f"{url}/announce?zone=a&role=source"
             assert node.torrent.trackers == (source, f"{CLOSED}/announce?zone=a", FOREIGN)
             assert node.web_seed.offered == [metainfo.manifest]
@@ -114,7 +114,7 @@ async def test_the_coordinator_learns_of_the_source_before_the_trackers_do(metai
     await assert_nothing_runs()
 
 
-async def test_who_is_taken_from_in_the_swarm_goes_on_there(metainfo: Metainfo) -> None:
+async def test_a_node_with_downloaders_in_the_swarm_stays_a_peer(metainfo: Metainfo) -> None:
     async with coordinator() as (url, sources):
         node = Node(metainfo, url)
         async with node.offering():

@@ -41,7 +41,7 @@ def pieces(span: FileSpan, *numbers: int) -> frozenset[int]:
     return frozenset(span.first_piece + number for number in numbers)
 
 
-def test_nothing_is_here(swarm: Swarm, repo: RepoCache) -> None:
+def test_an_empty_cache_has_no_pieces(swarm: Swarm, repo: RepoCache) -> None:
     found = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
     assert found.have == found.complete == frozenset()
     assert len(set(found.paths)) == len(FILES)

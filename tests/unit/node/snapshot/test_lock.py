@@ -49,7 +49,7 @@ def repo(tmp_path: Path) -> RepoCache:
     return HubCache(tmp_path / "hub").repo(snapshot_of(CONTENTS).manifest.repo)
 
 
-async def test_the_second_task_waits_and_says_so_once(repo: RepoCache) -> None:
+async def test_the_second_task_waits_and_reports_it_once(repo: RepoCache) -> None:
     first, second = Heard(), Heard()
     order: list[str] = []
 

@@ -142,7 +142,7 @@ async def test_a_stopped_run_is_taken_up_where_it_stopped(job: Job) -> None:
 @pytest.mark.parametrize(
     ("fault", "error"), [("status:404", "m0"), ("flip", "wrong bytes"), ("truncate", "m0"), ("html", "m0")]
 )
-async def test_a_failure_publishes_nothing_but_keeps_what_was_right(job: Job, fault: str, error: str) -> None:
+async def test_a_failure_publishes_no_snapshot_but_keeps_verified_bytes(job: Job, fault: str, error: str) -> None:
     async with FakeHub(job.snapshot, faults=[f"{fault}@*/other.bin"]) as hub:
         with pytest.raises(Exception, match=error):
             await job.run(hub)
@@ -154,7 +154,7 @@ async def test_a_failure_publishes_nothing_but_keeps_what_was_right(job: Job, fa
     await assert_nothing_runs()
 
 
-async def test_a_mirror_that_lies_costs_its_bytes_and_no_more(job: Job) -> None:
+async def test_a_corrupt_mirror_costs_only_its_bytes(job: Job) -> None:
     async with FakeHub(job.snapshot, faults=["flip"]) as liar, FakeHub(job.snapshot) as honest:
         done = await job.run(liar, honest)
     assert job.published() == CONTENTS
@@ -162,14 +162,14 @@ async def test_a_mirror_that_lies_costs_its_bytes_and_no_more(job: Job) -> None:
     assert any("m0" in note for note in job.notes)
 
 
-async def test_if_all_lie_the_mirror_and_the_expectation_are_named(job: Job) -> None:
+async def test_if_all_mirrors_are_corrupt_the_error_names_mirror_and_hash(job: Job) -> None:
     async with FakeHub(job.snapshot, faults=["flip@*.safetensors"]) as hub:
         with pytest.raises(WrongBytes, match=job.snapshot.file("model.safetensors").etag):
             await job.run(hub)
     assert not job.published()
 
 
-async def test_offline_what_is_missing_is_said(job: Job) -> None:
+async def test_offline_the_missing_files_are_reported(job: Job) -> None:
     publish(job.cache, job.snapshot, paths=["model.safetensors"], refs=())
     with pytest.raises(Unavailable, match=r"3 files of org/model are not in this cache.*HF_HUB_OFFLINE"):
         await job.run()

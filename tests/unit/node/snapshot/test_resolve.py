@@ -1,4 +1,4 @@
-"""What a fetch target stands for: who is asked, in which order, and what is said when nobody answers."""
+"""Resolving a fetch target: the sources of the answer, their order, and the errors without an answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -110,7 +110,7 @@ async def test_a_coordinators_torrent_is_taken_before_any_mirror(search: Search)
     assert search.heard.notes == []
 
 
-async def test_without_a_torrent_the_mirrors_are_asked_and_it_is_said(search: Search) -> None:
+async def test_without_a_torrent_the_mirrors_are_used_and_a_note_reports_it(search: Search) -> None:
     async with search.coordinator("v1.0") as url, FakeHub(search.swarm.snapshot) as hub:
         found = await search.reference(MAIN, url, CLOSED, mirror=hub.url)
     assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",), (url,))
@@ -121,13 +121,13 @@ async def test_without_a_torrent_the_mirrors_are_asked_and_it_is_said(search: Se
     assert note.endswith("downloading from the mirrors alone")
 
 
-async def test_no_coordinators_is_nothing_to_talk_about(search: Search) -> None:
+async def test_a_configuration_without_coordinators_gives_no_note(search: Search) -> None:
     async with FakeHub(search.swarm.snapshot) as hub:
         assert (await search.reference(MAIN, mirror=hub.url)).metainfo is None
     assert search.heard.notes == []
 
 
-async def test_a_commit_that_is_complete_here_asks_nobody(search: Search) -> None:
+async def test_a_complete_commit_needs_no_request(search: Search) -> None:
     publish(search.cache, search.swarm.snapshot, refs=())
     async with search.coordinator() as url, FakeHub(search.swarm.snapshot) as hub:
         found = await search.reference(search.pinned, url, mirror=hub.url)
@@ -145,7 +145,7 @@ async def test_a_commit_that_is_complete_here_is_still_served_in_its_swarm(searc
 
 
 @pytest.mark.parametrize("held", ["nothing", "a part"])
-async def test_a_commit_that_is_not_complete_here_is_asked_for(search: Search, held: str) -> None:
+async def test_an_incomplete_commit_is_requested(search: Search, held: str) -> None:
     if held == "a part":
         publish(search.cache, search.swarm.snapshot, paths=["config.json"], refs=())
     async with search.coordinator() as url:
@@ -154,14 +154,14 @@ async def test_a_commit_that_is_not_complete_here_is_asked_for(search: Search, h
     assert found.refs == ()
 
 
-async def test_a_branch_is_asked_for_even_if_it_is_here(search: Search) -> None:
+async def test_a_branch_is_requested_even_if_it_is_cached(search: Search) -> None:
     publish(search.cache, search.swarm.snapshot)
     async with FakeHub(search.swarm.snapshot) as hub:
         await search.reference(MAIN, mirror=hub.url)
         assert hub.requests != []
 
 
-async def test_when_no_mirror_answers_what_is_here_is_used_and_it_is_said(search: Search) -> None:
+async def test_when_no_mirror_answers_the_cache_is_used_and_a_note_reports_it(search: Search) -> None:
     publish(search.cache, search.swarm.snapshot)
     found = await search.reference(MAIN)
     assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",))
@@ -169,14 +169,14 @@ async def test_when_no_mirror_answers_what_is_here_is_used_and_it_is_said(search
     assert [n for n in search.heard.notes if n.endswith(f"using org/model@main as it is in this cache ({commit})")]
 
 
-async def test_what_a_mirror_refuses_is_not_hidden_by_the_cache(search: Search) -> None:
+async def test_the_refusal_of_a_mirror_is_not_hidden_by_the_cache(search: Search) -> None:
     publish(search.cache, search.swarm.snapshot)
     async with FakeHub(search.swarm.snapshot, refs=()) as hub:
         with pytest.raises(RevisionNotFound):
             await search.reference(MAIN, mirror=hub.url)
 
 
-async def test_nobody_answers_and_nothing_is_here(search: Search) -> None:
+async def test_without_any_answer_an_empty_cache_is_an_error(search: Search) -> None:
     with pytest.raises(Unavailable):
         await search.reference(MAIN)
 
@@ -197,7 +197,7 @@ async def test_offline_only_the_cache_counts(search: Search) -> None:
 @pytest.mark.parametrize(
     "text", ["m.torrent", "/a/m.torrent", "http://h/x", "https://h/x", f"magnet:?xt=urn:btmh:1220{64 * '0'}"]
 )
-def test_torrents_are_told_from_repositories(text: str) -> None:
+def test_torrents_are_distinguished_from_repositories(text: str) -> None:
     assert parse_target(text) == TorrentTarget(text)
     with pytest.raises(InvalidInput, match="--revision"):
         parse_target(text, "main")
@@ -351,7 +351,7 @@ async def test_a_bare_magnet_is_joined(search: Search) -> None:
     assert found.metainfo.info_hash == search.swarm.metainfo.info_hash
 
 
-async def test_a_magnet_that_nobody_has(search: Search) -> None:
+async def test_a_magnet_without_peers(search: Search) -> None:
     async with search.swarm.engine() as engine:
         with pytest.raises(Unavailable, match=r"within 0\.3 seconds"):
             await search.torrent(magnet_of(search.swarm.metainfo), engine=engine)

@@ -97,7 +97,7 @@ async def test_trees_of_the_mirroring_pass_are_not_hashed_again(bench: Bench) ->
     assert bench.hashed == {300_001}
 
 
-async def test_a_restart_hashes_nothing(bench: Bench) -> None:
+async def test_a_restart_hashes_no_file(bench: Bench) -> None:
     first = await bench.build()
     assert await bench.build() == first
     assert bench.hashed == set()
