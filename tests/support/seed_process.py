@@ -15,7 +15,7 @@ from tests.support.eventually import PATIENCE
 from tests.support.mirror_process import first_line
 
 DEAD_ENDPOINT = "http://127.0.0.1:9"
-"""Nobody listens there: what arrives has come from peers."""
+"""No server listens there, so all received data is from peers."""
 
 
 @dataclass(frozen=True)
