@@ -126,10 +126,16 @@ def test_ctrl_c_ends_it(nodes: Nodes, model: Path) -> None:
     ("args", "line"),
     [
         (["--metrics", "0.0.0.0:0"], "0.0.0.0:0 is reachable from other machines"),
-        (["--metrics", "nowhere"], "setting watch.metrics: 'nowhere' is not an address with its port"),
-        (["--webhook", "ftp://x/?key=secret"], "setting watch.webhook: 'ftp://x/' is not an http:// or https:// URL"),
-        (["--min-samples", "0"], "setting watch.min_samples: "),
-        (["--interval", "0"], "setting watch.interval: "),
+        (
+            ["--metrics", "nowhere"],
+            "setting watch.metrics or P2PMODEL_WATCH_METRICS: 'nowhere' is not an address with its port",
+        ),
+        (
+            ["--webhook", "ftp://x/?key=secret"],
+            "setting watch.webhook or P2PMODEL_WATCH_WEBHOOK: 'ftp://x/' is not an http:// or https:// URL",
+        ),
+        (["--min-samples", "0"], "setting watch.min_samples or P2PMODEL_WATCH_MIN_SAMPLES: "),
+        (["--interval", "0"], "setting watch.interval or P2PMODEL_WATCH_INTERVAL: "),
     ],
 )
 def test_bad_input_is_one_line(nodes: Nodes, args: list[str], line: str) -> None:
