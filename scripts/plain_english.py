@@ -6,6 +6,7 @@ Prints FILE:LINE for each finding and exits with 1 if there is one.
 
 - Docstrings, comments, and string arguments of click options, error classes and notes use none of WORDS: a thing is the
   subject of a sentence, not a person.
+- Names of test functions and messages of assertions use none of them either.
 - The help text of a click option is one line and ends with a period.
 - Markdown documents use none of WORDS outside of code blocks.
 """
@@ -75,6 +76,10 @@ def _module(file: Path) -> Iterator[Finding]:
             yield from _words(file, node.lineno, node.value.value)
         elif isinstance(node, ast.Call):
             yield from _call(file, node, errors)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield from _words(file, node.lineno, node.name.replace("_", " "))
+        elif isinstance(node, ast.Assert) and node.msg:
+            yield from _strings(file, node.msg)
 
 
 def _call(file: Path, call: ast.Call, errors: set[str]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from tests.support.in_thread import in_thread
 from tests.support.processes import Nodes
 
 REPO = "org/model"
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 NAMES = (
     "plain.txt",
     "with space.txt",
@@ -65,7 +65,7 @@ def test_it_travels_from_cache_to_cache_and_hub_clients_read_it(nodes: Nodes, so
     nodes.ok("origin", "import", source, REPO)
     endpoint, _ = nodes.mirror(node="origin")
     ready = nodes.seed(REPO, "--endpoint", endpoint).ready()
-    by_swarm = nodes.fetch("peer", REPO, "--endpoint", NOBODY, "--coordinator", ready["coordinator"]).wait()
+    by_swarm = nodes.fetch("peer", REPO, "--endpoint", UNREACHABLE, "--coordinator", ready["coordinator"]).wait()
     assert by_swarm.code == 0, by_swarm.err
     assert by_swarm.json["from_peers"] == ready["size"]
     for node in ("seeder", "peer"):

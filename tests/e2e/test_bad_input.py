@@ -19,9 +19,9 @@ from tests.support.tls import certificate, tls_server
 from tests.support.torrent_files import SMALL, torrent_of
 from tests.support.web_answers import Page, web_answers
 
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 MODEL = snapshot_of({"config.json": b"{}", "model.safetensors": b"w" * 50_000, "notes/read me.txt": b"hello"})
-FETCH = ("fetch", "-q", "--endpoint", NOBODY)
+FETCH = ("fetch", "-q", "--endpoint", UNREACHABLE)
 HASH = "ab" * 32
 
 
@@ -168,8 +168,8 @@ def test_a_gated_repository(cli: CommandLine):
 
 
 def test_no_mirror_answers(cli: CommandLine):
-    assert "connection refused" in both(cli, 6, "org/model", "--endpoint", NOBODY)
-    line = both(cli, 6, "org/model", "--endpoint", "http://no-such-host.invalid", "--endpoint", NOBODY)
+    assert "connection refused" in both(cli, 6, "org/model", "--endpoint", UNREACHABLE)
+    line = both(cli, 6, "org/model", "--endpoint", "http://no-such-host.invalid", "--endpoint", UNREACHABLE)
     assert "no-such-host.invalid: its name does not resolve (DNS), 127.0.0.1:9: connection refused" in line
     assert "check the network" in line
     assert "no mirror may be asked; unset HF_HUB_OFFLINE" in both(cli, 6, "org/model", HF_HUB_OFFLINE="1")
@@ -183,7 +183,7 @@ def test_what_fails_leaves_what_is_here(cli: CommandLine):
         cli.refuses(3, "fetch", "-q", "org/model", "--endpoint", url, "--include", "none")
     with hub(faults=["html"]) as url:
         cli.refuses(6, *FETCH, f"org/model@{'0' * 40}")
-    assert cli.ok("fetch", "-q", "org/model", "--endpoint", NOBODY) == str(path)
+    assert cli.ok("fetch", "-q", "org/model", "--endpoint", UNREACHABLE) == str(path)
     assert {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()} == before
 
 
@@ -274,12 +274,12 @@ def test_torrent_urls_that_lead_nowhere(cli: CommandLine):
             assert words in line
             assert "secret" not in line
             assert "token" not in line
-    assert "connection refused; check the address" in cli.refuses(6, *FETCH, f"{NOBODY}/x.torrent")
+    assert "connection refused; check the address" in cli.refuses(6, *FETCH, f"{UNREACHABLE}/x.torrent")
     assert "its name does not resolve (DNS)" in cli.refuses(6, *FETCH, "http://no-such-host.invalid/x.torrent")
 
 
 def test_a_magnet_without_peers(cli: CommandLine):
-    magnet = f"magnet:?xt=urn:btmh:1220{HASH}&xs={NOBODY}/x.torrent&tr={NOBODY}/announce"
+    magnet = f"magnet:?xt=urn:btmh:1220{HASH}&xs={UNREACHABLE}/x.torrent&tr={UNREACHABLE}/announce"
     line = cli.refuses(6, *FETCH, magnet, P2PMODEL_SWARM_MAGNET_TIMEOUT="0.5")
     assert "no peer sent the magnet's torrent within 0.5 seconds (its metadata did not come)" in line
     assert "check that a seeder is running" in line
@@ -293,7 +293,7 @@ def test_a_clock_that_is_wrong(nodes: Nodes, tmp_path: Path):
         for args in (
             ("org/model", "--endpoint", url),
             (f"{url}/x.torrent",),
-            ("org/model", "--endpoint", NOBODY, "--coordinator", url),
+            ("org/model", "--endpoint", UNREACHABLE, "--coordinator", url),
         ):
             done = nodes.run("node", "fetch", *args, **asked)
             assert (done.code, done.out) == (6, ""), done

@@ -12,7 +12,7 @@ import pytest
 from tests.support.processes import PATIENCE, Finished, Nodes, Running, eventually
 
 REPO = "org/model"
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TORRENT = ("torrent", "create", REPO, "-o", "x.torrent")
 
@@ -108,7 +108,7 @@ def test_a_fetch_from_mirrors_resumes(nodes: Nodes, source: Path):
 
 def test_a_fetch_from_peers_resumes_and_may_be_stopped_while_it_serves(nodes: Nodes, source: Path, tmp_path: Path):
     seeder = nodes.seed(source, "--as", REPO, "--upload-limit", "1500000")
-    coordinator = ("--coordinator", seeder.ready()["coordinator"], "--endpoint", NOBODY)
+    coordinator = ("--coordinator", seeder.ready()["coordinator"], "--endpoint", UNREACHABLE)
     running = nodes.fetch("node", REPO, *coordinator)
     come(running, 700_000)
     interrupted(running.stop(signal.SIGINT), "what was verified is kept: the same command resumes")
@@ -133,7 +133,7 @@ def test_waiting_for_an_answer_stops(nodes: Nodes, silence: str, by: signal.Sign
     magnet = f"magnet:?xt=urn:btmh:1220{'ab' * 32}&tr={silence}/announce"
     commands = (
         ("fetch", REPO, "--endpoint", silence),
-        ("fetch", REPO, "--endpoint", NOBODY, "--coordinator", silence),
+        ("fetch", REPO, "--endpoint", UNREACHABLE, "--coordinator", silence),
         ("fetch", f"{silence}/x.torrent"),
         ("fetch", magnet),
         ("seed", "--once", REPO, "--endpoint", silence),

@@ -146,7 +146,7 @@ def test_only_json_and_small_text_are_compressed(front: Front) -> None:
         assert answer.body == FILES[name]
 
 
-def test_the_cache_itself_is_nobodys_business(front: Front) -> None:
+def test_the_cache_itself_is_not_accessible(front: Front) -> None:
     etag = hashlib.sha256(WEIGHTS).hexdigest()
     for path in (f"_blobs/models--org--model/blobs/{etag}", "_blobs/", "_blobs/../etc/passwd"):
         assert front.ask(path, "--path-as-is").status == 404

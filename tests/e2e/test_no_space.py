@@ -17,7 +17,7 @@ SIZES = {"a.safetensors": 6_000_000, "b.safetensors": 5_000_000, "config.json": 
 TOTAL = sum(SIZES.values())
 UNRECORDED = 3_000_000
 """Bytes that a full disk may cost: what arrived last, and was not recorded or not written yet."""
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 NewDisk = Callable[[Path, str], Disk]
 
@@ -96,7 +96,7 @@ def starter(nodes: Nodes, endpoint: str, verb: str) -> Callable[[], Running]:
     if verb == "fetch from mirrors":
         return lambda: nodes.fetch("node", REPO, "--endpoint", endpoint)
     ready = nodes.seed(REPO, "--endpoint", endpoint, "--upload-limit", "4000000").ready()
-    return lambda: nodes.fetch("node", REPO, "--endpoint", NOBODY, "--coordinator", ready["coordinator"])
+    return lambda: nodes.fetch("node", REPO, "--endpoint", UNREACHABLE, "--coordinator", ready["coordinator"])
 
 
 def test_a_read_only_cache_can_be_verified_and_served_but_not_written_to(

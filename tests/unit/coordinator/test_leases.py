@@ -416,7 +416,7 @@ class Node:
     origin_bytes: int = 0
 
 
-class Village:
+class Cluster:
     """Nodes that all reach each other but receive updates late, one coordinator, random events.
 
     The rules are checked at every grant; `settle` lets all live nodes complete.
@@ -564,11 +564,11 @@ class Village:
 @given(st.randoms(use_true_random=False), st.integers(0, 120))
 @settings(max_examples=200, deadline=None)
 def test_whatever_happens_no_piece_is_leased_twice_and_all_come_in_the_end(rng: random.Random, steps: int) -> None:
-    village = Village(rng, budget=0.0)
+    cluster = Cluster(rng, budget=0.0)
     for _ in range(steps):
-        village.step()
-    village.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
-    assert [sorted(node.have) for node in village.nodes.values()] == [list(range(village.count))] * len(village.nodes)
+        cluster.step()
+    cluster.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
+    assert [sorted(node.have) for node in cluster.nodes.values()] == [list(range(cluster.count))] * len(cluster.nodes)
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 120), st.sampled_from([0.3, 1.0, 1.05]))
@@ -576,34 +576,34 @@ def test_whatever_happens_no_piece_is_leased_twice_and_all_come_in_the_end(rng: 
 def test_whatever_happens_the_mirrors_give_no_more_than_the_budget_and_two_pieces(
     rng: random.Random, steps: int, budget: float
 ) -> None:
-    village = Village(rng, budget)
+    cluster = Cluster(rng, budget)
     for _ in range(steps):
-        village.step()
-        assert village.from_mirrors <= budget * village.count * SIZE + 2 * SIZE
-    for node in village.nodes.values():
+        cluster.step()
+        assert cluster.from_mirrors <= budget * cluster.count * SIZE + 2 * SIZE
+    for node in cluster.nodes.values():
         node.near = False
-    village.settle(120)
-    assert village.from_mirrors <= budget * village.count * SIZE + 2 * SIZE
+    cluster.settle(120)
+    assert cluster.from_mirrors <= budget * cluster.count * SIZE + 2 * SIZE
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 60))
 @settings(max_examples=100, deadline=None)
 def test_after_any_events_one_peer_with_a_seeder_suffices(rng: random.Random, steps: int) -> None:
-    village = Village(rng, budget=0.3)
+    cluster = Cluster(rng, budget=0.3)
     for _ in range(steps):
-        village.step()
-    for number, node in enumerate(village.nodes.values()):
+        cluster.step()
+    for number, node in enumerate(cluster.nodes.values()):
         node.near = number == 0
-    village.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
-    assert all(len(node.have) == village.count for node in village.nodes.values())
+    cluster.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
+    assert all(len(node.have) == cluster.count for node in cluster.nodes.values())
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 60))
 @settings(max_examples=100, deadline=None)
 def test_a_coordinator_that_restarts_midway_finds_its_way(rng: random.Random, steps: int) -> None:
-    village = Village(rng, budget=0.0)
+    cluster = Cluster(rng, budget=0.0)
     for _ in range(steps):
-        village.step()
-    village.restart()
-    village.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
-    assert all(len(node.have) == village.count for node in village.nodes.values())
+        cluster.step()
+    cluster.restart()
+    cluster.settle(OUT_FOR + OVERDUE_AT_LEAST + 60)
+    assert all(len(node.have) == cluster.count for node in cluster.nodes.values())

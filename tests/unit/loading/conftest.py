@@ -14,8 +14,8 @@ __all__ = ["dense", "images", "moe", "text_only", "thinking"]
 def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     asked: list[object] = []
 
-    def refuse(*who: object) -> None:
-        asked.append(who)  # checked below too: libraries swallow what this raises
+    def refuse(*call: object) -> None:
+        asked.append(call)  # checked below too: libraries swallow what this raises
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

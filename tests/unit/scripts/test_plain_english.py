@@ -28,6 +28,8 @@ def found(folder: Path, text: str, file: str = "module.py") -> list[tuple[int, s
         'raise InvalidInput("it is taken", hint=f"ask {x} who has it")',
         'note(f"{x} tells everybody")',
         'click.option("--x", help="Address of whoever connects.")',
+        "def test_nobody_waits() -> None: ...",
+        'assert x, "nobody has it"',
     ],
 )
 def test_a_person_as_the_subject_is_found(tmp_path: Path, text: str) -> None:

@@ -391,7 +391,7 @@ class GrowingFileMachine(RuleBasedStateMachine):
         assert self.repo.recently_corrupt(FILE) == self.marked
 
     @invariant()
-    def nobody_completes_what_is_not_verified(self) -> None:
+    def no_reader_completes_an_unverified_file(self) -> None:
         for follower in self.followers:
             if not (follower.content.verified or follower.content.corrupt):
                 assert follower.reader.available(0) <= FILE.size - HOLD_BACK

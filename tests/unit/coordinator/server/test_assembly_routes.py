@@ -75,8 +75,8 @@ class Rig:
             await socket.send_str(text)
             yield Peer(socket)
 
-    async def bear(self, *, wrong: int = -1) -> str:
-        """The info-hash of what one peer that has everything brings about."""
+    async def assemble(self, *, wrong: int = -1) -> str:
+        """Assemble with one complete peer; returns the info-hash."""
         async with self.peer() as peer:
             await peer.update(*ALL, wrong=wrong)
             return (await peer.until(lambda answer: answer.assembled)).assembled
@@ -165,7 +165,7 @@ async def test_the_manifest_must_be_that_of_the_address(text: str) -> None:
 
 async def test_a_wrong_torrent_is_withdrawn_and_its_snapshot_has_no_assembly_for_a_while() -> None:
     async with coordinator() as rig:
-        wrong = await rig.bear(wrong=0)
+        wrong = await rig.assemble(wrong=0)
         assert wrong != INFO_HASH
         assert await rig.delete(INFO_HASH) == 404
         assert [await rig.delete(wrong) for _ in range(2)] == [204, 204]
@@ -177,7 +177,7 @@ async def test_a_wrong_torrent_is_withdrawn_and_its_snapshot_has_no_assembly_for
 
 async def test_what_a_seeder_vouches_for_stays() -> None:
     async with coordinator() as rig:
-        assert await rig.bear() == INFO_HASH
+        assert await rig.assemble() == INFO_HASH
         async with rig.session.put(f"{rig.url}/catalog", data=torrent_of(SMALL)) as response:
             assert response.status == 201
         assert await rig.delete(INFO_HASH) == 404
@@ -186,7 +186,7 @@ async def test_what_a_seeder_vouches_for_stays() -> None:
 
 async def test_a_withdrawn_torrent_can_be_published_again_after_a_restart(tmp_path: Path) -> None:
     async with coordinator(tmp_path) as rig:
-        await rig.bear()
+        await rig.assemble()
     async with coordinator(tmp_path) as rig:
         assert await rig.delete(INFO_HASH) == 204
     assert os.listdir(tmp_path) == ["refs.json"]  # noqa: PTH208

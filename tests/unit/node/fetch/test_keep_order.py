@@ -47,7 +47,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "ALONE_FOR", 3 * 2**-10)
 
 
-ALONE, TOGETHER, NOBODY = Status(1, 1), Status(2, 1), Status()
+ALONE, TOGETHER, NO_PEERS = Status(1, 1), Status(2, 1), Status()
 
 
 async def test_alone_with_seeds_for_a_while_means_in_order() -> None:
@@ -62,6 +62,6 @@ async def test_alone_again_means_in_order_again() -> None:
     assert await play(TOGETHER, ALONE, ALONE, ALONE) == [(4, True)]
 
 
-@pytest.mark.parametrize("company", [NOBODY, TOGETHER])
-async def test_peers_that_start_together_never_go_in_order(company: Status) -> None:
-    assert await play(ALONE, ALONE, company, ALONE, ALONE, company, company, company) == []
+@pytest.mark.parametrize("peers", [NO_PEERS, TOGETHER])
+async def test_peers_that_start_together_never_go_in_order(peers: Status) -> None:
+    assert await play(ALONE, ALONE, peers, ALONE, ALONE, peers, peers, peers) == []

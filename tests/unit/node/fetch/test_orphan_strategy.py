@@ -8,15 +8,15 @@ from p2pmodel.node.fetch.orphan_strategy import LOOKED_AT, STUCK_FACTOR, OrphanP
 
 RULES = OrphanRules(grace=10.0, limit=4)
 NONE: frozenset[int] = frozenset()
-NOBODY: frozenset[str] = frozenset()
+NO_RIVALS: frozenset[str] = frozenset()
 RIPE = 20.0
 """When what was orphan at 9 seconds has been for long enough, and the swarm was not quiet for so long."""
 
 
 def test_no_piece_is_pulled_during_the_grace():
     pulling = OrphanPieces(8, "a", RULES, now=0.0)
-    assert pulling.choose(9.9, range(8), (), NOBODY, NONE) == []
-    assert len(pulling.choose(10.0, range(8), (), NOBODY, NONE)) == RULES.limit
+    assert pulling.choose(9.9, range(8), (), NO_RIVALS, NONE) == []
+    assert len(pulling.choose(10.0, range(8), (), NO_RIVALS, NONE)) == RULES.limit
 
 
 def test_without_missing_pieces_none_is_pulled():
@@ -47,9 +47,9 @@ def test_the_wait_for_a_stalled_swarm_is_bounded():
 
 def test_pieces_in_flight_count_against_the_limit_and_are_not_requested_twice():
     pulling = OrphanPieces(8, "a", RULES, now=0.0)
-    first = pulling.choose(10.0, range(8), (), NOBODY, NONE)
-    assert pulling.choose(11.0, range(8), (), NOBODY, frozenset(first)) == []
-    more = pulling.choose(11.0, range(8), (), NOBODY, frozenset(first[:1]))
+    first = pulling.choose(10.0, range(8), (), NO_RIVALS, NONE)
+    assert pulling.choose(11.0, range(8), (), NO_RIVALS, frozenset(first)) == []
+    more = pulling.choose(11.0, range(8), (), NO_RIVALS, frozenset(first[:1]))
     assert len(more) == 3
     assert first[0] not in more
 
@@ -162,7 +162,8 @@ def test_every_missing_piece_is_chosen_in_the_end(count: int, identity: str, oth
 def test_unconnected_peers_start_at_different_pieces(rest: range):
     """Leases are in order: after the loss of the coordinator all peers lack the same end of the snapshot."""
     begin = {
-        OrphanPieces(1000, name, RULES, now=0.0).choose(10.0, rest, (), NOBODY, NONE)[0] for name in map(str, range(20))
+        OrphanPieces(1000, name, RULES, now=0.0).choose(10.0, rest, (), NO_RIVALS, NONE)[0]
+        for name in map(str, range(20))
     }
     assert len(begin) > 15
     assert begin <= set(rest)

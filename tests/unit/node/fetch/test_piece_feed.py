@@ -344,7 +344,7 @@ async def test_what_the_seeders_fail_to_give_mirrors_give_at_once(rig: Rig, fail
     assert rig.feed.from_mirrors == {0, 1}
 
 
-async def test_a_piece_leased_for_a_seeder_is_not_pulled_from_mirrors_before_a_new_grant(
+async def test_a_piece_leased_for_a_seeder_is_not_pulled_from_mirrors_before_the_next_demand(
     rig: Rig,
 ) -> None:
     rig.seeders.usable = True

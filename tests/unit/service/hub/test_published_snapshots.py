@@ -66,7 +66,7 @@ def test_a_malformed_or_unknown_revision_is_not_found(tmp_path: Path, revision: 
         PublishedCache(HubCache(tmp_path)).snapshot("org/m", revision)
 
 
-def test_a_ref_whose_snapshot_is_not_here_yet_is_not_found(tmp_path: Path) -> None:
+def test_a_ref_without_its_snapshot_is_not_found(tmp_path: Path) -> None:
     write_snapshot(tmp_path, "org/m", {"a": b"1"})
     (tmp_path / "models--org--m" / "refs" / "next").write_text("0" * 40)
     with pytest.raises(RevisionNotFound):
