@@ -284,7 +284,7 @@ async def test_events_report_each_piece_once_and_end_with_the_torrent(swarm: Swa
     assert sorted(verified) == sorted(ALL)
 
 
-async def test_what_we_have_from_the_start_is_no_event(swarm: Swarm) -> None:
+async def test_initial_pieces_give_no_event(swarm: Swarm) -> None:
     seeder = await swarm.node(CONTENTS)
     events = seeder.torrent.events()
     await asyncio.sleep(0.1)
@@ -505,7 +505,7 @@ def open_files_below(folder: Path) -> list[str]:
     return [path for path in found if path.startswith(str(folder))]
 
 
-async def test_two_large_files_of_equal_content_arrive_from_peers_and_by_feeding(swarm: Swarm) -> None:
+async def test_two_large_files_of_equal_content_complete_from_peers_and_by_feeding(swarm: Swarm) -> None:
     twin = os.urandom(5 * PIECE + 7)
     contents = {"a.safetensors": twin, "b.safetensors": twin, "c.safetensors": twin}
     torrent = parse(torrent_of(contents, piece_length=PIECE))

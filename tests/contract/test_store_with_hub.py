@@ -114,7 +114,7 @@ def test_a_part_of_a_snapshot_is_reported_as_incomplete(cache: HubCache, repo: R
     assert snapshot_download(NAME, cache_dir=cache.root, local_files_only=True) == path
 
 
-def test_what_is_being_assembled_is_invisible_and_harmless(cache: HubCache, repo: RepoCache) -> None:
+def test_an_incomplete_snapshot_is_invisible_to_the_hub_library(cache: HubCache, repo: RepoCache) -> None:
     publish(cache)
     upcoming = snapshot_of({"next.bin": b"n" * 1000}).manifest
     repo.staging(upcoming.commit).path_of(0, upcoming.files[0]).write_bytes(b"half")
@@ -137,7 +137,7 @@ def test_the_hub_reads_the_hashes_of_every_file(cache: HubCache, repo: RepoCache
         assert (entry.size, entry.blob_id, entry.lfs_sha256) == (file.size, file.git_oid, file.sha256)
 
 
-async def test_what_the_hub_downloaded_is_ours_without_a_change(cache: HubCache, repo: RepoCache) -> None:
+async def test_a_download_of_the_hub_library_is_used_unchanged(cache: HubCache, repo: RepoCache) -> None:
     snapshot = snapshot_of(CONTENTS)
     async with FakeHub(snapshot) as hub:
         options = {"endpoint": hub.url, "cache_dir": cache.root, "token": False, "max_workers": 1}
