@@ -112,7 +112,7 @@ def test_settings_that_make_no_sense_exit_with_2_and_are_named(cli: CommandLine,
         (b"[[mirrors]]\nname = 'x'", "setting mirrors.0.endpoint: it is missing"),
     ],
 )
-def test_a_settings_file_that_makes_no_sense(cli: CommandLine, toml: bytes, words: str):
+def test_an_invalid_settings_file(cli: CommandLine, toml: bytes, words: str):
     (cli.home / "p2pmodel.toml").write_bytes(toml)
     assert words in cli.refuses(2, "verify", "org/model")
 
@@ -139,7 +139,7 @@ def both(cli: CommandLine, code: int, ref: str, *args: str, **env: str) -> str:
     return said
 
 
-def test_what_a_hub_does_not_have_exits_with_3(cli: CommandLine):
+def test_missing_repositories_revisions_and_files_exit_with_3(cli: CommandLine):
     with hub() as url:
         assert "org/other@main was not found" in both(cli, 3, "org/other", "--endpoint", url)
         assert "org/model@v9 was not found" in both(cli, 3, "org/model@v9", "--endpoint", url)
@@ -175,7 +175,7 @@ def test_no_mirror_answers(cli: CommandLine):
     assert "no mirror may be asked; unset HF_HUB_OFFLINE" in both(cli, 6, "org/model", HF_HUB_OFFLINE="1")
 
 
-def test_what_fails_leaves_what_is_here(cli: CommandLine):
+def test_a_failure_keeps_the_cached_snapshot(cli: CommandLine):
     with hub() as url:
         path = Path(cli.ok("fetch", "-q", "org/model", "--endpoint", url))
         before = {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()}
@@ -187,7 +187,7 @@ def test_what_fails_leaves_what_is_here(cli: CommandLine):
     assert {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()} == before
 
 
-def test_a_prompt_to_what_is_not_a_model(cli: CommandLine):
+def test_a_prompt_to_a_snapshot_that_is_not_a_model(cli: CommandLine):
     with in_thread(FakeHub(snapshot_of({"notes.txt": b"no model"}))) as running:
         line = cli.refuses(3, "fetch", "-q", "org/model", "--endpoint", running.url, "--prompt", "Who are you?")
     assert "has no config.json; check that it is a complete transformers model" in line

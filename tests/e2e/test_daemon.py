@@ -140,7 +140,7 @@ def test_interrupted_the_client_leaves_the_work_to_the_daemon(nodes: Nodes, mode
     assert published(nodes) == contents(model)
 
 
-def test_it_serves_what_it_has_to_others(nodes: Nodes, model: Path) -> None:
+def test_it_serves_its_snapshots_to_others(nodes: Nodes, model: Path) -> None:
     tracker = str(nodes.start("coordinator", "coordinator", "--listen", "127.0.0.5:0", "--json").ready()["url"])
     seeder = nodes.seed(model, "--as", REPO, "--coordinator", tracker)
     seeder.ready()
@@ -189,7 +189,7 @@ def test_a_second_daemon_reports_the_running_one(nodes: Nodes, seeder: str) -> N
     assert "another daemon keeps its transfers" in elsewhere.err
 
 
-def test_what_the_daemon_was_not_started_for_is_done_without_it(nodes: Nodes, model: Path, seeder: str) -> None:
+def test_fetches_with_other_settings_run_without_the_daemon(nodes: Nodes, model: Path, seeder: str) -> None:
     daemon(nodes, seeder)
     embedded = nodes.fetch("node", REPO, "--coordinator", seeder, "--endpoint", DEAD, "--no-daemon").wait()
     assert embedded.code == 0, embedded.err
@@ -302,7 +302,7 @@ def test_a_limit_takes_effect_while_it_runs(nodes: Nodes, model: Path, seeder: s
     assert published(nodes) == contents(model)
 
 
-def test_what_came_from_the_mirrors_is_offered_to_the_swarm(nodes: Nodes, model: Path) -> None:
+def test_a_snapshot_from_mirrors_is_offered_to_the_swarm(nodes: Nodes, model: Path) -> None:
     hub, log = nodes.hub(model, repo=REPO)
     tracker = str(nodes.start("coordinator", "coordinator", "--listen", "127.0.0.5:0", "--json").ready()["url"])
     where = ("--coordinator", tracker, "--endpoint", hub, "--swarm-listen", "127.0.0.11:0", "--json")

@@ -229,7 +229,7 @@ def test_the_peers_of_a_transfer_are_listed(nodes: Nodes, seeder: str, browser: 
     assert not browser.run("return document.querySelector('.connections').open")
 
 
-def test_it_finds_a_node_that_comes_back(nodes: Nodes, seeder: str, browser: Browser) -> None:
+def test_the_page_reconnects_to_a_restarted_node(nodes: Nodes, seeder: str, browser: Browser) -> None:
     running = daemon(nodes, seeder)
     address = str(running.ready()["url"]).removeprefix("http://")
     browser.open(f"http://{address}")

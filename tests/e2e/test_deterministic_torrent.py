@@ -71,7 +71,7 @@ def test_two_processes_two_caches_one_info_dictionary(form: Format, tmp_path: Pa
     assert first.get("info_hash") == second.get("info_hash") == (parse(torrents[0]).info_hash if form != "v1" else None)
 
 
-def test_what_was_created_can_be_shown(tmp_path: Path) -> None:
+def test_a_created_torrent_can_be_shown(tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     write_snapshot(hub, REPO, SNAPSHOT, commit=COMMIT)
     p2pmodel("torrent", "create", REPO, "-o", "x.torrent", "--endpoint", "http://m:80/prefix", hub=hub)

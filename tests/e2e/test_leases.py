@@ -71,7 +71,7 @@ def test_a_seeder_sends_about_one_copy_to_four_peers(nodes: Nodes, model: Path) 
     assert copies <= 1.15
 
 
-def test_a_limit_holds_for_what_comes_over_http_and_in_the_swarm_together(nodes: Nodes, model: Path) -> None:
+def test_a_limit_holds_for_http_and_the_swarm_together(nodes: Nodes, model: Path) -> None:
     _, url = coordinator(nodes)
     seed(nodes, model, "--coordinator", url).ready()
     limit = RATE // 2

@@ -45,7 +45,7 @@ def test_a_list_once_and_on_a_schedule(nodes: Nodes, model: Path, tmp_path: Path
         (("org/model", "--deny", "org/*", "--endpoint", "http://127.0.0.9:9"), "does not admit"),
     ],
 )
-def test_what_makes_no_sense(nodes: Nodes, options: tuple[str, ...], words: str) -> None:
+def test_invalid_arguments(nodes: Nodes, options: tuple[str, ...], words: str) -> None:
     done = nodes.run("mirror", "mirror", "sync", *options)
     assert done.code == 2
     assert words in done.err

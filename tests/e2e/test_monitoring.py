@@ -192,7 +192,7 @@ def get(url: str) -> str:
         return str(answer.read().decode())
 
 
-def test_panels_do_not_lie_on_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: dict[tuple[int, int], Any] = {}
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]

@@ -245,7 +245,7 @@ class Terminal:
         return bool(data)
 
 
-def test_on_a_terminal_the_result_is_on_stdout_and_the_cursor_comes_back(nodes: Nodes, tmp_path: Path):
+def test_on_a_terminal_the_result_is_on_stdout_and_the_cursor_is_restored(nodes: Nodes, tmp_path: Path):
     source = tmp_path / "source"
     for name, data in FILES.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ def test_an_edge_that_was_killed_midway_resumes(nodes: Nodes, model: Path) -> No
     assert bytes_sent(log) < 1.5 * SIZE
 
 
-def test_what_cannot_be_an_upstream(nodes: Nodes) -> None:
+def test_invalid_upstreams(nodes: Nodes) -> None:
     itself = nodes.run("edge", "mirror", "serve", "--listen", "127.0.0.3:8123", "--upstream", "http://127.0.0.3:8123")
     assert itself.code == 2
     assert "this mirror itself" in itself.err

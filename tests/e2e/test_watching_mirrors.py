@@ -59,7 +59,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_mirror_that_is_down_and_comes_back(nodes: Nodes, model: Path, webhook: tuple[str, list[dict]]) -> None:
+def test_a_mirror_that_is_down_and_recovers(nodes: Nodes, model: Path, webhook: tuple[str, list[dict]]) -> None:
     url, got = webhook
     port = free_port()
     mirror = f"http://127.0.0.2:{port}"

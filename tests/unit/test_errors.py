@@ -26,7 +26,7 @@ def test_exit_codes_are_stable():
     assert {name: getattr(errors, name).exit_code for name in documented} == documented
 
 
-def test_a_message_is_one_line_with_what_to_do():
+def test_a_message_is_one_line_with_a_hint():
     assert str(P2PModelError("a\nb", hint="do c")) == "a b; do c"
     assert "expected x, got y" in str(WrongBytes("mirror m", "f", "x", "y"))
 

@@ -87,7 +87,9 @@ def test_reports_are_throttled_but_never_a_new_phase(
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
-def test_what_it_waits_for_is_printed_without_a_later_report(style: Style, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_of_a_wait_is_printed_without_a_later_report(
+    style: Style, capsys: pytest.CaptureFixture[str]
+) -> None:
     with reporting(style, quiet=False) as reporter:
         reporter.progress(Progress("downloading", 10, 5))
         reporter.progress(Progress("downloading", 10, 5, waiting_for="p2pmodel resume"))

@@ -15,7 +15,7 @@ def node(cache: Path, hub: str | None = URL) -> NodeView:
     return NodeView("1", str(cache), "127.0.0.1:1", 2, hub)
 
 
-def test_the_cache_is_named_where_it_may_be_written(tmp_path: Path) -> None:
+def test_the_cache_is_named_if_it_is_writable(tmp_path: Path) -> None:
     told = variables_of(node(tmp_path))
     assert (told["HF_ENDPOINT"], told["HF_HUB_CACHE"], told["HF_HUB_DISABLE_XET"]) == (URL, str(tmp_path), "1")
     assert "HF_HUB_CACHE" not in variables_of(node(tmp_path / "of-somebody-else"))

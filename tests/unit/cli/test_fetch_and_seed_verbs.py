@@ -99,7 +99,7 @@ def test_a_dry_run_lists_the_files_to_download(cache: HubCache, snapshot: Path) 
         (NotFound, ("absent.torrent",), "there is no file absent.torrent"),
     ],
 )
-def test_what_fetch_refuses(
+def test_invalid_options_of_fetch(
     cache: HubCache, error: type[P2PModelError], arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(error, fetch, *arguments)
@@ -170,5 +170,5 @@ def test_with_a_token_no_magnet_is_shown(cache: HubCache, monkeypatch: pytest.Mo
         (("org/model@v1", "--revision", "v2"), "disagree"),
     ],
 )
-def test_what_seed_refuses(cache: HubCache, arguments: tuple[str, ...], message: str) -> None:
+def test_invalid_options_of_seed(cache: HubCache, arguments: tuple[str, ...], message: str) -> None:
     assert message in refused(InvalidInput, seed, *arguments)

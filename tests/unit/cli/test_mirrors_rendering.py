@@ -58,7 +58,7 @@ def test_columns_line_up():
     assert aligned(("A", "LONG"), [("xyz", "1"), ("", "22")]) == "A    LONG\nxyz  1\n     22"
 
 
-def test_which_file_is_measured():
+def test_the_choice_of_the_measured_file():
     assert chosen(MANIFEST, None) is FILE
     assert chosen(MANIFEST, "model.safetensors") is FILE
     with pytest.raises(EntryNotFound, match=r"has no file other"):

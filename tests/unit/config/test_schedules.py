@@ -53,7 +53,7 @@ def test_days(text: str, days: set[int]):
         *("mon-fri-sat 08:00-18:00=1", ", 08:00-18:00=1", "24:00-00:00=1"),
     ],
 )
-def test_what_is_no_window(text: str):
+def test_invalid_windows_are_refused(text: str):
     with pytest.raises(InvalidInput):
         ScheduleWindow.parse(text)
 

@@ -87,7 +87,7 @@ def test_endpoints_of_flags_replace_the_list_and_keep_the_order(tmp_path: Path):
     assert [m.endpoint for m in found] == ["http://a", "http://near.example:8080", "http://b"]
 
 
-def test_tokens_go_only_where_they_are_meant_for(tmp_path: Path):
+def test_tokens_go_only_to_their_mirrors(tmp_path: Path):
     env = {"HF_TOKEN": "hub-secret", "NEAR_TOKEN": "near-secret"}
     near, far = load(tmp_path, MIRRORS, **env).mirrors
     assert near.token
@@ -135,7 +135,7 @@ def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, toml: str, message
         ("https://[", r"HF_ENDPOINT: .* is not an http"),
     ],
 )
-def test_hf_endpoint_is_one_url_even_where_others_are_used(tmp_path: Path, value: str, message: str):
+def test_hf_endpoint_is_one_url_even_if_others_are_used(tmp_path: Path, value: str, message: str):
     for env in ({}, {"P2PMODEL_ENDPOINTS": "http://a,http://b"}):
         with pytest.raises(InvalidInput, match=message):
             load(tmp_path, MIRRORS, HF_ENDPOINT=value, **env)

@@ -123,7 +123,7 @@ def test_a_message_with_a_wrong_field_is_refused(path: str, value: object) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"', "[" * 100_000, '{"want": ' + "9" * 5000 + "}"])
-def test_what_is_no_object_is_refused(text: str) -> None:
+def test_a_message_other_than_an_object_is_refused(text: str) -> None:
     for parse in (parse_demand, parse_message):
         with pytest.raises(InvalidInput, match="the message is not a JSON object"):
             parse(text)

@@ -42,7 +42,7 @@ def test_each_gets_another_piece_from_the_first_on() -> None:
     assert pieces(leases.grant(1.0)) == {"a": [0], "b": [1], "c": [2]}
 
 
-def test_only_what_is_scarce_to_a_peer_is_leased_to_it() -> None:
+def test_only_pieces_scarce_for_a_peer_are_leased_to_it() -> None:
     leases = new()
     leases.update("a", far(bits_of([5, 7]), want=9), 0.0)
     leases.update("b", far(0, want=9), 0.0)
@@ -122,7 +122,7 @@ def test_an_overdue_lease_goes_to_another_peer_first() -> None:
     assert held == {"a": [], "b": [4]}
 
 
-def test_where_pieces_take_long_a_lease_is_overdue_later() -> None:
+def test_a_lease_of_slow_pieces_is_overdue_later() -> None:
     leases, took = new(), OVERDUE_AT_LEAST / 2
     leases.update("a", near(bits_of([3, 4])), 0.0)
     leases.grant(0.0)
@@ -334,7 +334,7 @@ def test_a_grant_that_is_no_news_is_the_same_object() -> None:
     assert (after["a"] is before["a"], after["b"] is before["b"]) == (False, True)
 
 
-def test_a_budget_counts_what_is_on_its_way_and_refuses_beyond() -> None:
+def test_a_budget_counts_leased_pieces_and_refuses_more() -> None:
     leases = new(budget=0.25)
     leases.update("a", far(want=PIECES), 0.0)
     grant = leases.grant(0.0)["a"]

@@ -94,7 +94,7 @@ def test_a_departed_gateway_is_replaced_by_the_next_in_line(rig: Rig) -> None:
     assert rig.listed(2000) == [1003]
 
 
-def test_a_peer_that_comes_back_is_the_last_in_line(rig: Rig) -> None:
+def test_a_peer_that_returns_is_the_last_in_line(rig: Rig) -> None:
     rig.come(1000, 1001, 1002)
     rig.go(1000)
     rig.come(1000)

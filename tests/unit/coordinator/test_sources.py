@@ -97,6 +97,6 @@ def test_of_too_many_seeders_the_oldest_is_removed(sources: Sources, clock: Cloc
         ("nonsense", ""),
     ],
 )
-def test_a_seeder_that_listens_everywhere_is_met_where_it_serves_http(peer: str, expected: str) -> None:
+def test_the_peer_address_of_a_seeder_on_all_interfaces_is_that_of_its_url(peer: str, expected: str) -> None:
     assert Source("/source", "t", peer).peer_seen_from("http://10.0.0.1:6969/t") == expected
     assert Source("http://10.0.0.1:1/source", "t", peer).peer_seen_from("http://elsewhere:6969") == expected

@@ -94,7 +94,7 @@ def test_a_plus_is_a_plus() -> None:
         ({"padding": "\ud800"}, "the query is not made of bytes"),
     ],
 )
-def test_what_is_refused(fields: dict[str, object], message: str) -> None:
+def test_invalid_announces_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_announce(query(**fields))
     assert str(caught.value) == message

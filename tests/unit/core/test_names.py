@@ -107,7 +107,7 @@ def test_other_folders_are_no_repositories(folder: str) -> None:
         "x" * 97,
     ],
 )
-def test_what_the_hub_would_refuse_is_refused(repo: str) -> None:
+def test_names_refused_by_the_hub_are_refused(repo: str) -> None:
     with pytest.raises(InvalidInput, match="is not a repository id"):
         RepoId(repo)
 

@@ -24,7 +24,7 @@ def test_times(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "5 lightyears", "1e9", "GB", "1GB2", "inf", "nan"])
-def test_what_is_neither(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not a size"):
         parse_size(text)
     with pytest.raises(InvalidInput, match="is not a time"):
@@ -32,5 +32,5 @@ def test_what_is_neither(text: str) -> None:
 
 
 @given(st.integers(0, 10**15 - 10**12))
-def test_what_is_shown_can_be_read_back(size: int) -> None:
+def test_formatted_sizes_can_be_parsed(size: int) -> None:
     assert parse_size(human(size)) == pytest.approx(size, rel=0.06)

@@ -75,12 +75,12 @@ async def test_a_companions_failure_stops_the_body_and_is_raised_itself(journal:
     await assert_nothing_runs()
 
 
-async def test_the_bodys_failure_comes_before_what_companions_raise_while_stopped(journal: Journal) -> None:
+async def test_the_failure_of_the_body_precedes_errors_of_stopped_companions(journal: Journal) -> None:
     with pytest.raises(KeyError, match="the cause"):
         await body_with(journal.fails(KeyError("the cause")), journal.fails_when_stopped(ValueError("a consequence")))
 
 
-async def test_a_companions_failure_comes_before_what_the_body_raises_while_stopped(journal: Journal) -> None:
+async def test_the_failure_of_a_companion_precedes_errors_of_the_stopped_body(journal: Journal) -> None:
     soon = asyncio.Event()
     asyncio.get_running_loop().call_later(0.01, soon.set)
     with pytest.raises(KeyError, match="the cause") as caught:
@@ -100,7 +100,7 @@ async def test_a_failure_in_nested_groups_is_raised_itself(journal: Journal) -> 
         await body_with(asyncio.sleep(60), inner())
 
 
-async def test_a_companion_that_fails_while_it_is_stopped_is_not_passed_over(journal: Journal) -> None:
+async def test_the_failure_of_a_stopped_companion_is_raised(journal: Journal) -> None:
     with pytest.raises(ValueError, match="while stopping"):
         await body_with(asyncio.sleep(0), journal.fails_when_stopped(ValueError("while stopping")))
 
@@ -141,7 +141,7 @@ async def test_together_raises_the_first_failure_and_stops_the_rest(journal: Jou
     await assert_nothing_runs()
 
 
-async def test_what_is_to_be_done_in_the_end_is_done_though_its_caller_is_cancelled(journal: Journal) -> None:
+async def test_final_work_completes_after_its_caller_is_cancelled(journal: Journal) -> None:
     go_on, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -159,7 +159,7 @@ async def test_what_is_to_be_done_in_the_end_is_done_though_its_caller_is_cancel
     assert done == ["done"]
 
 
-async def test_what_a_cancelled_caller_opened_is_closed() -> None:
+async def test_resources_opened_by_a_cancelled_caller_are_closed() -> None:
     began, go_on, undone = threading.Event(), threading.Event(), []
 
     def work() -> str:

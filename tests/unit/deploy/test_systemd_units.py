@@ -53,7 +53,7 @@ def test_its_command_line_is_valid(unit: str, parsed: Callable[[Sequence[str]], 
     assert "$" not in " ".join(map(str, found.values()))
 
 
-def test_its_environment_is_what_the_settings_read(unit: str) -> None:
+def test_its_environment_matches_the_settings(unit: str) -> None:
     env = environment(unit)
     with patch.dict(os.environ, env | {"HOME": "/nowhere"}, clear=True):
         settings = load_settings()
@@ -66,7 +66,7 @@ def test_its_environment_is_what_the_settings_read(unit: str) -> None:
     assert {name for name in env if name.startswith(("HF_", "P2PMODEL_"))} <= read.keys()
 
 
-def test_what_it_writes_is_in_its_state_directory(unit: str) -> None:
+def test_written_files_are_in_its_state_directory(unit: str) -> None:
     [state] = re.findall(r"^StateDirectory=(.*)$", unit, re.MULTILINE)
     written = [part for part in [*environment(unit).values(), *command(unit)] if part.startswith("/var/lib/")]
     assert written

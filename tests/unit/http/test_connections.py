@@ -224,7 +224,7 @@ LONG = b"x" * 100_000
     ],
     ids=["line", "endless line", "header", "name", "headers"],
 )
-async def test_what_is_too_long_is_refused(oversize: bytes) -> None:
+async def test_too_long_requests_are_refused(oversize: bytes) -> None:
     async with place(ConnectionLimits(header=2 * PATIENCE)) as some, some.line() as client:
         await client.send(oversize)
         refused(await client.end(), 400, 431)

@@ -49,7 +49,7 @@ def test_one_range(header: str, start: int, length: int) -> None:
         "bytes=200-150",
     ],
 )
-def test_what_is_ignored_means_the_whole_file(header: str | None) -> None:
+def test_an_ignored_range_means_the_whole_file(header: str | None) -> None:
     assert parse_range(header, 100) is None
 
 

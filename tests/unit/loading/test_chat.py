@@ -25,7 +25,7 @@ def text_model(text_only: Path) -> LoadedModel:
     return load(text_only, device="cpu")
 
 
-def test_the_answer_is_what_generate_gives(loaded: LoadedModel, images: list[Path]) -> None:
+def test_the_answer_equals_that_of_generate(loaded: LoadedModel, images: list[Path]) -> None:
     content = [{"type": "image", "image": open_image(images[0])}, {"type": "text", "text": QUESTION}]
     inputs = loaded.processor.apply_chat_template(
         [{"role": "user", "content": content}],

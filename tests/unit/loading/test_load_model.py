@@ -43,7 +43,7 @@ def test_every_tensor_equals_a_plain_from_pretrained(snapshot: Path) -> None:
 
 
 @pytest.mark.parametrize("snapshot", KINDS, indirect=True)
-def test_every_tensor_equals_what_the_shards_hold(snapshot: Path) -> None:
+def test_every_tensor_equals_that_of_the_shards(snapshot: Path) -> None:
     got = load(snapshot, device="cpu").model.state_dict()
     for name, tensor in stored(snapshot).items():
         held = tensor.transpose(1, 2) if ".experts." in name else tensor

@@ -48,7 +48,7 @@ def test_a_torchvision_that_does_not_fit_its_torch(monkeypatch: pytest.MonkeyPat
         optional_imports.require()
 
 
-def test_transformers_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_logs_no_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     logging = transformers.utils.logging
     before = logging.get_verbosity()
     try:

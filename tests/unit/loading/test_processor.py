@@ -81,7 +81,7 @@ def test_a_text_model_gets_its_tokenizer(text_only: Path) -> None:
     assert not takes_images(processor)
 
 
-def test_torchvision_decides_which_processor(dense: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_torchvision_decides_the_processor(dense: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     assert type(processor_for(dense)) is ImageQwen3VLProcessor
     asked = []

@@ -113,14 +113,14 @@ async def test_a_paused_transfer_neither_downloads_nor_uploads(machine: Machine)
         assert node.transfer(ident).complete
 
 
-async def test_fetching_again_resumes_what_is_paused(machine: Machine) -> None:
+async def test_fetching_again_resumes_a_paused_transfer(machine: Machine) -> None:
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
         await node.pause(ident)
         assert (await node.start(torrent(machine.swarm))).state != "paused"
 
 
-async def test_what_was_commanded_outlives_the_node(machine: Machine) -> None:
+async def test_commands_survive_a_restart_of_the_node(machine: Machine) -> None:
     others = [other_swarm(machine, n) for n in (1, 2)]
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm), priority=7)).id
@@ -180,7 +180,7 @@ async def test_a_transfer_from_mirrors_alone_is_ready_and_not_seeded(machine: Ma
     assert machine.refs() == {"main": machine.swarm.snapshot.commit}
 
 
-async def test_from_mirrors_it_is_offered_where_there_are_coordinators(machine: Machine) -> None:
+async def test_a_snapshot_from_mirrors_is_offered_if_there_are_coordinators(machine: Machine) -> None:
     async with FakeHub(machine.swarm.snapshot) as hub, coordinator() as url:
         machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False, coordinators=(url,))
         async with machine.running() as node:
@@ -303,7 +303,7 @@ async def test_a_fault_of_this_machine_is_not_tried_again(machine: Machine, monk
         assert node.transfer(ident).error.code == "local_resource"
 
 
-async def test_cancelled_it_is_forgotten_and_what_is_here_stays(machine: Machine) -> None:
+async def test_a_cancelled_transfer_is_removed_and_its_files_stay(machine: Machine) -> None:
     await machine.seeder()
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id

@@ -103,7 +103,7 @@ async def test_a_tracker_that_came_back_is_no_reason(swarm: Swarm) -> None:
     assert "tracker" not in str(caught.value)
 
 
-async def test_what_it_waits_for_is_shown_after_a_while(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reason_of_a_wait_is_shown_after_a_while(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stall, "QUIET", 0.0)
     async with (
         swarm.engine() as engine,
@@ -135,7 +135,7 @@ async def test_a_disk_that_damages_every_download_is_given_up(swarm: Swarm, monk
 
 
 @pytest.mark.parametrize("record", [b"\xff", b"\xff" * 2, b""])
-async def test_a_record_that_does_not_fit_the_torrent_is_passed_over(swarm: Swarm, record: bytes) -> None:
+async def test_a_record_that_does_not_fit_the_torrent_is_ignored(swarm: Swarm, record: bytes) -> None:
     staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
     staging.save_have(swarm.metainfo.info_hash, record)
     async with swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
@@ -146,7 +146,7 @@ async def test_a_record_that_does_not_fit_the_torrent_is_passed_over(swarm: Swar
     assert swarm.published() == CONTENTS
 
 
-async def test_what_is_durable_is_recorded_while_it_runs(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_durable_pieces_are_recorded_during_the_transfer(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(have_record, "SAVE_EVERY", 0.02)
     metainfo = swarm.metainfo
     staging = swarm.cache().repo(metainfo.manifest.repo).staging(metainfo.manifest.commit)

@@ -58,7 +58,7 @@ def test_the_written_form_of_faults(text, fault):
 
 
 @pytest.mark.parametrize("text", ["", "flop", "503:x", "flip+", "flip*many"])
-def test_what_is_no_fault(text):
+def test_invalid_faults_are_refused(text):
     with pytest.raises(ValueError, match="not a fault"):
         parse_fault(text)
 

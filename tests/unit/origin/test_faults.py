@@ -103,7 +103,7 @@ async def test_a_mirror_that_denies(snapshot, open_origin, denial):
 
 
 @pytest.mark.parametrize("fault", PASSING)
-async def test_what_passes_only_delays_even_the_only_mirror(snapshot, open_origin, clock, fault):
+async def test_temporary_failures_only_delay_even_the_only_mirror(snapshot, open_origin, clock, fault):
     async with FakeHub(snapshot, faults=[fault], now=clock.now) as hub, open_origin(hub) as origin:
         hub.on_request = lambda _: setattr(clock, "time", clock.time + 1)
         sink = await pull(origin, snapshot)
@@ -167,7 +167,7 @@ async def test_patience_ends_and_every_mirror_is_named(snapshot, open_origin, cl
     assert 30 <= clock.time - 1000 < 40
 
 
-async def test_expired_presigned_addresses_are_resolved_anew(snapshot, open_origin, clock):
+async def test_expired_presigned_addresses_are_resolved_again(snapshot, open_origin, clock):
     async with FakeHub(snapshot, faults=["expire:3"], now=clock.now) as hub:
         hub.on_request = lambda _: setattr(clock, "time", clock.time + 1)
         async with open_origin(hub, connections=1) as origin:
@@ -179,7 +179,7 @@ async def test_expired_presigned_addresses_are_resolved_anew(snapshot, open_orig
     assert clock.slept == [], "an expired address costs no backoff"
 
 
-async def test_dropped_connections_resume_where_they_broke(snapshot, open_origin):
+async def test_dropped_connections_resume(snapshot, open_origin):
     async with FakeHub(snapshot, faults=["drop:100000"]) as hub, open_origin(hub, connections=1) as origin:
         sink = await pull(origin, snapshot)
         assert origin.bytes_by_mirror == {"a": 1_500_000}

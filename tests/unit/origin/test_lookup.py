@@ -98,7 +98,7 @@ async def test_a_wrong_token_is_named_but_not_shown(snapshot, open_origin):
     assert "hf_wrong" not in str(caught.value)
 
 
-async def test_no_token_is_sent_where_none_belongs(snapshot, open_origin, monkeypatch):
+async def test_hf_token_is_not_sent_to_other_mirrors(snapshot, open_origin, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     async with FakeHub(snapshot) as hub, open_origin(hub) as origin:
         await origin.manifest(MAIN)
@@ -173,7 +173,7 @@ async def test_a_busy_hub_is_retried_after_the_time_it_asks_for(snapshot, open_o
 
 
 @pytest.mark.parametrize("body", ["<html>sign in</html>", "[]", "{}", '{"id": 5, "siblings": 7}', "null"])
-async def test_what_is_no_hub(snapshot, open_origin, body):
+async def test_an_endpoint_that_is_no_hub_is_an_error(snapshot, open_origin, body):
     class Page(FakeHub):
         async def _info(self, request):
             from aiohttp import web
@@ -226,7 +226,7 @@ async def test_the_library_sends_no_telemetry(snapshot, open_origin, monkeypatch
     assert [r.path for r in hub.requests] == ["/api/models/org/model/revision/main?blobs=true"]
 
 
-async def test_the_library_keeps_quiet(snapshot, open_origin, capfd):
+async def test_the_library_prints_no_output(snapshot, open_origin, capfd):
     class Chatty(FakeHub):
         async def _info(self, request):
             response = await super()._info(request)

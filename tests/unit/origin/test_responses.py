@@ -31,7 +31,7 @@ def check(status, headers, wanted=PART, *, has_token=False):
     judge(status, headers, wanted, now=NOW, has_token=has_token)
 
 
-def test_what_is_right_passes():
+def test_correct_responses_are_accepted():
     check(206, RIGHT)
     check(206, {"Content-Range": "bytes 10-19/100"})
     check(200, {"Content-Length": "100"}, WHOLE)
@@ -76,7 +76,7 @@ def test_the_whole_file_instead_of_a_range():
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
-def test_what_may_pass(status):
+def test_temporary_errors_are_retryable(status):
     with pytest.raises(Failed) as caught:
         check(status, {"Retry-After": "7"})
     assert caught.value.wait == 7
@@ -111,7 +111,7 @@ def test_an_unsatisfied_range_gives_the_size():
         (451, "Whatever", Unavailable),
     ],
 )
-def test_what_will_not_change(status, code, error):
+def test_permanent_errors_are_not_retryable(status, code, error):
     with pytest.raises(Refused) as caught:
         check(status, {"X-Error-Code": code} if code else {})
     assert caught.value.error is error
@@ -124,7 +124,7 @@ def test_a_rejected_token_is_named_in_the_error():
         check(401, {})
 
 
-def test_the_commit_is_checked_where_a_header_names_it():
+def test_the_commit_is_checked_if_a_header_names_it():
     check_identity({}, PART)
     check_identity({"X-Repo-Commit": COMMIT}, PART)
     with pytest.raises(Refused):

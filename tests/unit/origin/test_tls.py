@@ -56,7 +56,7 @@ async def test_it_is_trusted_for_no_other_address(snapshot, open_origin, tmp_pat
     assert any(note.startswith("mirror a has no manifest: certificate not trusted (") for note in notes)
 
 
-async def test_a_redirect_elsewhere_takes_no_trust_along(snapshot, open_origin, tmp_path):
+async def test_a_redirect_to_another_host_does_not_inherit_trust(snapshot, open_origin, tmp_path):
     ca_file, context = authority(tmp_path)
     async with serving(snapshot, tls=context) as storage:
         hub = serving(snapshot, tls=context, faults=["redirect"], redirect_to=storage.url)

@@ -105,7 +105,7 @@ def test_a_blob_counts_only_with_its_right_size(cache: HubCache) -> None:
     assert repo.blob(weights) is None
 
 
-def test_a_blob_in_the_shared_store_is_found_where_it_really_is(cache: HubCache) -> None:
+def test_a_blob_in_the_shared_store_is_found_at_its_real_path(cache: HubCache) -> None:
     manifest = publish(cache)
     repo = cache.repo(REPO)
     weights = manifest.files[2]

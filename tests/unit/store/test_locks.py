@@ -101,7 +101,7 @@ def test_a_lock_file_that_was_removed_meanwhile_gives_no_lock(tmp_path: Path, mo
     locks.release(REPO, FILE)
 
 
-def test_where_flock_is_missing_a_soft_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_flock_a_soft_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoFlock(FileLock):  # type: ignore[misc, valid-type]
         def _acquire(self) -> None:
             raise NotImplementedError("use SoftFileLock instead")

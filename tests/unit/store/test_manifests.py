@@ -100,7 +100,7 @@ def test_an_empty_snapshot_gives_no_manifest(repo: RepoCache) -> None:
     assert repo.manifest("1" * 40) is None
 
 
-def test_the_tree_is_byte_for_byte_what_the_hub_would_write(tmp_path: Path) -> None:
+def test_the_tree_equals_that_of_the_hub_byte_for_byte(tmp_path: Path) -> None:
     manifest = snapshot_of(CONTENTS).manifest
     entries = {
         f.path: TreeCacheEntry(f.size, f.git_oid, f.sha256, f.size if f.sha256 else None) for f in manifest.files

@@ -106,9 +106,7 @@ def test_the_shared_store_is_never_written_to(repo: RepoCache, snapshot: HubSnap
     assert not repo.blob_path(file).is_symlink()
 
 
-def test_a_client_that_downloads_the_blob_is_waited_for_but_not_for_ever(
-    repo: RepoCache, snapshot: HubSnapshot
-) -> None:
+def test_the_wait_for_a_client_that_downloads_the_blob_is_bounded(repo: RepoCache, snapshot: HubSnapshot) -> None:
     file, path = staged(repo, snapshot)
     with hub_lock(repo, file), pytest.raises(Unavailable, match=rf"another process has held .*{file.etag}.lock"):
         publish_blob(repo, file, path, patience=0.1)
@@ -224,7 +222,7 @@ def test_a_part_of_a_snapshot_publishes_that_part_and_lists_all(repo: RepoCache,
     assert {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()} == set(CONTENTS)
 
 
-def test_what_is_in_the_way_of_a_link_is_replaced(repo: RepoCache, snapshot: HubSnapshot) -> None:
+def test_a_file_in_place_of_a_link_is_replaced(repo: RepoCache, snapshot: HubSnapshot) -> None:
     root = repo.snapshot(snapshot.commit)
     (root / "nested").mkdir(parents=True)
     (root / "config.json").write_text("an old copy")
@@ -251,7 +249,7 @@ def test_a_ref_that_cannot_be_is_refused(repo: RepoCache, snapshot: HubSnapshot)
 
 
 @pytest.mark.parametrize("name", ["blobs", "snapshots", "trees", "refs"])
-def test_a_file_where_a_folder_should_be_is_one_clear_line(repo: RepoCache, snapshot: HubSnapshot, name: str) -> None:
+def test_a_file_in_place_of_a_folder_is_a_clear_error(repo: RepoCache, snapshot: HubSnapshot, name: str) -> None:
     repo.folder.mkdir(parents=True)
     (repo.folder / name).write_text("oops")
     with pytest.raises(LocalResource) as caught:

@@ -35,7 +35,7 @@ def test_the_only_snapshot_takes_the_repository_with_it(cache: HubCache):
     assert cache.repos() == []
 
 
-def test_what_another_snapshot_needs_stays(cache: HubCache):
+def test_blobs_of_another_snapshot_stay(cache: HubCache):
     publish(cache, OLD, refs=("v1",))
     publish(cache, NEW, refs=("main",))
     repo = cache.repo(OLD.manifest.repo)

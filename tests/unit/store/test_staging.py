@@ -33,7 +33,7 @@ def test_paths_are_distinct_private_and_not_those_the_hub_prunes(staging: Stagin
         assert not path.name.endswith(".incomplete")
 
 
-def test_a_record_of_pieces_comes_back(staging: Staging) -> None:
+def test_a_record_of_pieces_is_restored(staging: Staging) -> None:
     assert staging.load_have(HASH) is None
     staging.save_have(HASH, b"\xf0\x01")
     assert staging.load_have(HASH) == b"\xf0\x01"
@@ -76,7 +76,7 @@ def test_clearing_leaves_the_torrent_and_the_lock(staging: Staging) -> None:
     assert staging.path_of(0, MANIFEST.files[0]).parent.is_dir()
 
 
-def test_a_file_where_the_folder_should_be_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "models--org--model").mkdir()
     (tmp_path / "models--org--model" / ".p2pmodel").write_text("oops")
     staging = HubCache(tmp_path).repo(RepoId("org/model")).staging(MANIFEST.commit)

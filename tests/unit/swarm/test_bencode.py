@@ -24,7 +24,7 @@ def test_round_trip_and_the_same_bytes_as_libtorrent(value: object) -> None:
 
 
 @given(nearly | st.binary(max_size=60))
-def test_what_decodes_is_canonical_and_the_rest_is_one_error(data: bytes) -> None:
+def test_decoded_values_are_canonical_and_all_failures_are_one_error(data: bytes) -> None:
     try:
         value = bencode.decode(data)
     except BencodeError:
@@ -33,7 +33,7 @@ def test_what_decodes_is_canonical_and_the_rest_is_one_error(data: bytes) -> Non
 
 
 @given(st.dictionaries(st.binary(max_size=6), values, max_size=5))
-def test_spans_are_where_the_values_lie(value: dict[bytes, bencode.Bencoded]) -> None:
+def test_spans_are_the_positions_of_the_values(value: dict[bytes, bencode.Bencoded]) -> None:
     data = bencode.encode(value)
     decoded, spans = bencode.decode_dict(data)
     assert decoded == value

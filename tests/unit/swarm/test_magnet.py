@@ -17,7 +17,7 @@ WEBSEEDS = ("https://hub/org/tiny/resolve/",)
 
 
 @pytest.mark.parametrize("form", ["v2", "hybrid"])
-def test_libtorrent_and_we_read_what_we_wrote(form: Format) -> None:
+def test_written_magnets_are_read_by_libtorrent_and_by_us(form: Format) -> None:
     metainfo = parse(torrent_of(SMALL, form, trackers=TRACKERS, webseeds=WEBSEEDS))
     link = magnet_of(metainfo, sources=("http://catalog/x.torrent",))
     theirs = lt.parse_magnet_uri(link)

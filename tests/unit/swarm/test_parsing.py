@@ -254,7 +254,7 @@ def test_any_value_anywhere_parses_or_is_refused(seed: int, value: Any, torrent:
     parse_or_refuse(bencode.encode(top))
 
 
-def test_export_indexes_refuses_what_is_not_ours() -> None:
+def test_export_indexes_refuses_other_data() -> None:
     for data in (b"<html>", b"de", changed(lambda top, info: info.pop(b"p2pmodel"))):
         with pytest.raises(BadTorrent):
             export_indexes(data)

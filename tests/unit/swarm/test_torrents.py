@@ -131,7 +131,7 @@ def test_libtorrent_reads_it_with_the_same_hash_indexes_and_pieces(
 
 @given(contents=snapshots(), piece_length=piece_lengths)
 @settings(max_examples=20, deadline=None)
-def test_what_is_built_is_what_is_parsed(contents: Contents, piece_length: int) -> None:
+def test_a_built_torrent_parses_to_its_input(contents: Contents, piece_length: int) -> None:
     for form in ("v2", "hybrid"):
         parsed = parse(torrent_of(contents, form, piece_length=piece_length))
         assert parsed.format == form
@@ -193,7 +193,7 @@ def test_private_follows_the_manifest() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "javascript:alert(1)", "http://a b/", "http://x:99999/", "é"])
-def test_what_is_no_url_stays_out(url: str) -> None:
+def test_invalid_urls_are_left_out(url: str) -> None:
     with pytest.raises(InvalidInput, match="tracker"):
         torrent_of(SMALL, trackers=(url,))
     with pytest.raises(InvalidInput, match="webseed"):

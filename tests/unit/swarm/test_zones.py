@@ -39,7 +39,7 @@ def test_programs_without_a_zone_count_as_another_zone() -> None:
     assert crossed.total == 7
 
 
-def test_a_new_connection_from_the_same_place_begins_anew() -> None:
+def test_a_new_connection_from_the_same_address_starts_at_zero() -> None:
     crossed = ZoneTraffic("a")
     crossed.update([sender(B, "b", 10)])
     crossed.update([sender(B, "b", 4)])

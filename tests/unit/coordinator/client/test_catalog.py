@@ -14,7 +14,7 @@ from tests.support.coordinators import CLOSED, FOREVER, MAIN, RAW, TOKEN, answer
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
 
-async def test_what_is_published_is_found() -> None:
+async def test_a_published_torrent_is_found() -> None:
     async with coordinator() as (url, catalog):
         await publish(url, RAW, ["main", "refs/pr/1"])
         assert catalog.revisions(catalog.publications()[0]) == ["main", "refs/pr/1"]
@@ -66,7 +66,7 @@ async def test_a_bad_answer_is_noted_and_another_coordinator_used(kind: str) -> 
         assert reason in found.reasons[0]
 
 
-async def test_a_pinned_reference_takes_no_other_commit() -> None:
+async def test_a_pinned_reference_accepts_no_other_commit() -> None:
     async with answering(torrent(RAW)) as url:
         answer = await find(Reference.parse(f"org/tiny@{'a' * 40}"), [url], 5)
         assert answer.metainfo is None

@@ -115,7 +115,7 @@ async def test_a_restarted_coordinator_gets_its_catalog_back() -> None:
         (None, None),
     ],
 )
-async def test_where_leaseholders_can_pull_is_published_too(source: Source | None, known: Source | None) -> None:
+async def test_the_source_for_leaseholders_is_published_too(source: Source | None, known: Source | None) -> None:
     sources = Sources(time.monotonic)
     async with serving(coordinator_app(Tracker(), Catalog(), sources=sources), "127.0.0.1", 0) as url:
         await publish(url, RAW, source=source)

@@ -67,7 +67,7 @@ async def test_invalid_entries_are_left_out(wrong: dict[str, object]) -> None:
     assert await views_of({"torrents": [GOOD | wrong, 5, GOOD]}) == (VIEW,)
 
 
-async def test_names_are_made_harmless() -> None:
+async def test_names_are_sanitized() -> None:
     [view] = await views_of({"torrents": [GOOD | {"revisions": ["a\nb", *map(str, range(20))]}]})
     assert view.revisions[0] == "a\N{REPLACEMENT CHARACTER}b"
     assert len(view.revisions) == 10

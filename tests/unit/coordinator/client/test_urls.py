@@ -30,7 +30,7 @@ def test_the_announce_url_of_a_coordinator() -> None:
         ("udp://host:6969/announce", "udp://host:6969/announce"),
     ],
 )
-def test_a_role_is_part_of_the_tracker_url_where_queries_are_understood(tracker: str, url: str) -> None:
+def test_a_role_is_part_of_tracker_urls_that_accept_a_query(tracker: str, url: str) -> None:
     assert announcing_as("leaseholder", tracker) == url
 
 

@@ -175,7 +175,7 @@ async def test_a_wrong_torrent_is_withdrawn_and_its_snapshot_has_no_assembly_for
             assert response.status == 409
 
 
-async def test_what_a_seeder_vouches_for_stays() -> None:
+async def test_a_torrent_confirmed_by_a_seeder_stays() -> None:
     async with coordinator() as rig:
         assert await rig.assemble() == INFO_HASH
         async with rig.session.put(f"{rig.url}/catalog", data=torrent_of(SMALL)) as response:

@@ -96,7 +96,7 @@ def test_a_v1_torrent_that_contradicts_itself_is_refused(changes: dict[str, obje
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"de", b"x" * (MAX_TORRENT + 1)])
-def test_what_is_no_torrent_is_refused(data: bytes) -> None:
+def test_invalid_torrents_are_refused(data: bytes) -> None:
     with pytest.raises(BadTorrent):
         read_publication(data)
 
@@ -145,7 +145,7 @@ async def test_a_name_moves_and_other_commits_stay() -> None:
     assert catalog.find(Reference.parse("org/tiny@v1")) is old
 
 
-async def test_publishing_again_replaces_what_stands_outside_the_info() -> None:
+async def test_publishing_again_replaces_the_fields_outside_the_info() -> None:
     catalog = Catalog()
     await catalog.publish(publication(), ["main"])
     again = publication(trackers=("http://t.example/announce",))
@@ -222,7 +222,7 @@ async def test_a_folder_outlives_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("refs", ["", "[]", "{", '{"org/tiny": {"main": "x"}}', '{"a b": {}}', '{"org/tiny": [1]}'])
-async def test_what_is_damaged_in_a_folder_is_noted_and_left_alone(tmp_path: Path, refs: str) -> None:
+async def test_damaged_files_in_a_folder_are_reported_and_left_alone(tmp_path: Path, refs: str) -> None:
     catalog = Catalog(CatalogFolder(tmp_path))
     await catalog.publish(publication(), ["main"])
     (tmp_path / "0.torrent").write_bytes(b"cut o")

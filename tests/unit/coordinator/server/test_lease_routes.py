@@ -165,7 +165,7 @@ async def test_a_hash_in_capitals_is_the_same() -> None:
         ('{"want": 1}', "the message is not a peer's demand: KeyError('scarce')"),
     ],
 )
-async def test_what_cannot_be_understood_ends_the_connection_with_a_reason(text: str, reason: str) -> None:
+async def test_an_invalid_message_ends_the_connection_with_a_reason(text: str, reason: str) -> None:
     async with coordinator() as rig, rig.peer() as liar, rig.peer() as honest:
         await liar.update(0)
         await liar.granted(0)

@@ -103,9 +103,7 @@ async def test_nodes_pull_one_copy_together_and_give_each_other_the_rest(site: S
     await assert_nothing_runs()
 
 
-async def test_they_exchange_what_they_have_while_the_rest_is_pulled(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nodes_exchange_pieces_while_the_rest_is_pulled(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partial_torrents, "MIN_BYTES", 256 << 10)
     async with FakeHub(site.swarm.snapshot, rate=1_500_000) as hub, site.coordinator():
         done = await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3, 4)))
@@ -198,7 +196,7 @@ async def test_a_coordinator_without_assembly(site: Site) -> None:
     assert len(site.alone(2)) == 1
 
 
-async def test_a_budget_that_is_spent_ends_it_with_what_to_do(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_spent_budget_ends_it_with_a_hint(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "ALONE_FOR", 60.0)
     async with FakeHub(site.swarm.snapshot) as hub, site.coordinator(budget=0.3):
         with pytest.raises(Unavailable, match="origin_budget"):

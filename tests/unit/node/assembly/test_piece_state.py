@@ -26,7 +26,7 @@ def size(manifest: Manifest, *paths: str) -> int:
     return sum(file.size for file in manifest.files if file.path in paths)
 
 
-def test_each_piece_counts_once_for_where_it_came_from_first(held: AssemblyPieces, metainfo: Metainfo) -> None:
+def test_each_piece_counts_once_for_its_first_source(held: AssemblyPieces, metainfo: Metainfo) -> None:
     pieces = list(range(metainfo.layout.piece_count))
     cached, pulled, exchanged = pieces[0], pieces[1], pieces[2]
     held.add([cached])

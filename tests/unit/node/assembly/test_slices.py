@@ -60,7 +60,7 @@ async def test_a_file_is_opened_once_and_few_stay_open(tmp_path: Path, monkeypat
             await anew.write(0, b"x")
 
 
-async def test_what_was_pulled_or_is_in_the_cache_is_found_again_with_its_roots(tmp_path: Path) -> None:
+async def test_pulled_and_cached_pieces_are_restored_with_their_roots(tmp_path: Path) -> None:
     cache = HubCache(tmp_path)
     repo = cache.repo(MANIFEST.repo)
     publish(cache, SNAPSHOT, paths=["b.safetensors"], refs=())

@@ -73,7 +73,7 @@ def pieces(index: int) -> range:
     return LAYOUT.spans[index].pieces
 
 
-async def test_what_came_in_order_is_hashed_before_the_file_is_whole(tmp_path: Path) -> None:
+async def test_pieces_in_order_are_hashed_before_the_file_is_whole(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     first, second, *rest = pieces(1)
     async with desk.running():
@@ -84,7 +84,7 @@ async def test_what_came_in_order_is_hashed_before_the_file_is_whole(tmp_path: P
         assert await desk.ahead.digests([1, 2]) == [file.etag for file in SNAPSHOT.manifest.files[1:]]
 
 
-async def test_what_was_written_but_has_not_passed_its_check_is_left_alone(tmp_path: Path) -> None:
+async def test_written_pieces_are_not_hashed_before_verification(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     first, second, *_ = pieces(1)
     desk.write(first, second)
@@ -95,7 +95,7 @@ async def test_what_was_written_but_has_not_passed_its_check_is_left_alone(tmp_p
         assert desk.hashed(1) == LAYOUT.piece_length
 
 
-async def test_what_has_passed_its_check_but_is_not_written_yet_is_left_alone(tmp_path: Path) -> None:
+async def test_verified_pieces_are_not_hashed_before_they_are_written(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     first, *rest = pieces(1)
     desk.arrive(first)

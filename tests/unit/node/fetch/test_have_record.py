@@ -41,7 +41,7 @@ def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path)
 
 
-async def test_what_was_saved_is_found_again(disk: Disk) -> None:
+async def test_saved_pieces_are_restored(disk: Disk) -> None:
     disk.arrive(3)
     assert await disk.record.load() == frozenset()
     await disk.record.save(disk)

@@ -233,7 +233,7 @@ async def test_a_coordinator_that_returns_in_time_prevents_that(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("peer", ["nonsense", "10.0.0.9", "10.0.0.9:99999", ":1", "seeder.test:6881", "256.1.1.1:4"])
-async def test_what_is_no_address_is_passed_over(rig: Rig, peer: str) -> None:
+async def test_invalid_addresses_are_ignored(rig: Rig, peer: str) -> None:
     async with rig.running(CoordinatorMessage(Grant(), (Source("http://x.test", peer=peer), SEEDER))):
         rig.clock.now += leaseholder.ALONE_FOR + 0.1
         await rig.joins(("10.0.0.9", 6881))

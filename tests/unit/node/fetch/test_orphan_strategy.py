@@ -125,7 +125,7 @@ def test_help_begins_where_the_owner_comes_last() -> None:
     assert helped == in_turn[: -len(helped) - 1 : -1]
 
 
-def test_what_its_owner_must_be_pulling_is_left_to_it_until_the_swarm_is_quiet() -> None:
+def test_pieces_of_an_owner_are_left_to_it_until_the_swarm_is_quiet() -> None:
     count, rivals = 40, frozenset("b")
     theirs = sorted(owned("b", count, frozenset("a")))[:2]
     pulling = met("a", count, rivals)

@@ -238,9 +238,7 @@ async def test_a_piece_that_came_from_a_peer_meanwhile_is_not_fed(rig: Rig) -> N
     assert rig.feed.fed == set()
 
 
-async def test_what_a_peer_gets_meanwhile_is_not_pulled_to_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pull_ends_early_if_a_peer_gets_the_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piece_feed, "TICK", 0.01)
     rig = Rig(tmp_path, grace=0.2)
     rig.torrent.availability = (0,) * PIECES
@@ -272,7 +270,7 @@ async def test_a_cancel_ends_all_tasks(rig: Rig) -> None:
     await assert_nothing_runs()
 
 
-async def test_what_is_no_failure_of_a_mirror_ends_the_feed(rig: Rig) -> None:
+async def test_an_error_other_than_of_a_mirror_ends_the_feed(rig: Rig) -> None:
     rig.origin.failures = [ValueError("a bug")]
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(rig.feed.run(), PATIENCE)
@@ -321,7 +319,7 @@ async def test_seeders_are_used_before_mirrors(rig: Rig) -> None:
     assert rig.feed.origin_bytes == 0
 
 
-async def test_what_came_from_mirrors_is_counted(rig: Rig) -> None:
+async def test_bytes_from_mirrors_are_counted(rig: Rig) -> None:
     rig.grant(0, 4)
     async with rig.running():
         await rig.until_fed([0, 4])
@@ -331,7 +329,9 @@ async def test_what_came_from_mirrors_is_counted(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("failure", [Unavailable("down"), AccessDenied("wrong token"), WrongBytes("s", "f", "a", "b")])
-async def test_what_the_seeders_fail_to_give_mirrors_give_at_once(rig: Rig, failure: P2PModelError) -> None:
+async def test_pieces_that_seeders_fail_to_send_are_pulled_from_mirrors_at_once(
+    rig: Rig, failure: P2PModelError
+) -> None:
     rig.seeders.usable = True
     rig.seeders.refused = dict.fromkeys(FILES, failure)
     rig.grant(0, 1)
@@ -362,7 +362,7 @@ async def test_a_piece_leased_for_a_seeder_is_not_pulled_from_mirrors_before_the
         await rig.until_fed([0, 1])
 
 
-async def test_a_failure_of_seeders_is_the_failure_where_there_are_no_mirrors(rig: Rig, tmp_path: Path) -> None:
+async def test_a_failure_of_seeders_is_the_failure_if_there_are_no_mirrors(rig: Rig, tmp_path: Path) -> None:
     alone = Rig(tmp_path / "alone", mirrors=False, seeders=True)
     alone.seeders.refused = dict.fromkeys(FILES, Unavailable("down"))
     alone.grant(0)

@@ -55,7 +55,7 @@ def test_all_wanted_files_are_not_all_files(metainfo: Metainfo) -> None:
     assert not stats.has_all
 
 
-def test_every_start_counts_anew(metainfo: Metainfo) -> None:
+def test_every_start_resets_the_counts(metainfo: Metainfo) -> None:
     stats = PieceStats(metainfo, all_files(metainfo))
     nothing: frozenset[int] = frozenset()
     stats.begin(nothing, mirrored=nothing, exchanged=nothing)

@@ -49,7 +49,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-async def test_what_is_durable_without_a_gap_may_be_read(rig: Rig) -> None:
+async def test_durable_bytes_without_a_gap_may_be_read(rig: Rig) -> None:
     first = rig.first_piece(1)
     rig.durable |= {first, first + 1, first + 3}
     with rig.readable.written({1}, rig.paths), await rig.reader(1) as reader:
@@ -93,7 +93,7 @@ async def test_corruption_ends_the_readers_of_that_file_only(rig: Rig) -> None:
         assert other.available(0) == 0
 
 
-async def test_a_wrong_torrent_leaves_only_what_the_hub_hash_confirms(rig: Rig) -> None:
+async def test_with_a_wrong_torrent_only_bytes_confirmed_by_the_hub_hash_are_readable(rig: Rig) -> None:
     with (
         rig.readable.written({0, 1}, rig.paths),
         await rig.reader(0) as right,

@@ -54,7 +54,7 @@ async def job(tmp_path: Path) -> AsyncIterator[Job]:
         yield Job(tmp_path / "hub", await stack.enter_async_context(FakeHub(OLD)))
 
 
-async def test_only_what_changed_moves(job: Job) -> None:
+async def test_only_changed_refs_move(job: Job) -> None:
     await job.syncing().once([MAIN])
     job.hub.snapshot = NEW
     await job.syncing().once([MAIN])

@@ -70,7 +70,7 @@ async def test_it_outlives_the_node(tmp_path: Path) -> None:
     assert mirrors.asked == 1, "one check per interval"
 
 
-async def test_what_cannot_be_noted_is_not_handed_out(tmp_path: Path) -> None:
+async def test_a_record_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "node").write_text("a file where the folder belongs")
     with pytest.raises(LocalResource):
         await Mirrors().rights(tmp_path).withhold(REPO)

@@ -167,7 +167,7 @@ async def test_an_import_stays_whatever_upstream_answers(tier: Tier) -> None:
         assert await tier.ask() == OLD
 
 
-async def test_a_ref_follows_at_once_where_there_is_a_snapshot(tier: Tier) -> None:
+async def test_a_ref_follows_at_once_if_its_snapshot_is_cached(tier: Tier) -> None:
     publish(tier.cache, snapshot_of({"config.json": b"old"}))
     publish(tier.cache, snapshot_of({"config.json": b"new"}), refs=())
     tier.hub.says = NEW

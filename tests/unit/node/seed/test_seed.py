@@ -112,7 +112,7 @@ async def test_all_formats(node: Node, snapshot: HubSnapshot) -> None:
 
 
 @pytest.mark.parametrize("gated", [False, True])
-async def test_what_is_not_public_gets_a_private_torrent(node: Node, snapshot: HubSnapshot, gated: bool) -> None:
+async def test_a_private_repository_gets_a_private_torrent(node: Node, snapshot: HubSnapshot, gated: bool) -> None:
     async with FakeHub(snapshot, token="t", gated=gated) as hub:
         own = MirrorSettings(name="m", endpoint=hub.url, token="t")  # type: ignore[arg-type]
         settings = Settings(cache_dir=node.cache.root, mirrors=(own,))
@@ -149,7 +149,7 @@ async def test_a_repository_without_content_cannot_be_seeded(node: Node) -> None
             await node.prepare(hub.url)
 
 
-async def test_offline_what_is_here_is_seeded(node: Node, snapshot: HubSnapshot) -> None:
+async def test_offline_a_cached_snapshot_is_seeded(node: Node, snapshot: HubSnapshot) -> None:
     with pytest.raises(Unavailable, match="no mirror may be asked"):
         await node.prepare(offline=True)
     async with FakeHub(snapshot) as hub:

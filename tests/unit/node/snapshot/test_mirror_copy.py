@@ -119,7 +119,7 @@ async def test_a_part_of_the_files(job: Job) -> None:
     assert job.seen[-1].total == job.seen[-1].done == 8
 
 
-async def test_a_stopped_run_is_taken_up_where_it_stopped(job: Job) -> None:
+async def test_a_stopped_run_is_resumed(job: Job) -> None:
     async with FakeHub(job.snapshot, faults=["slow:400000@*.safetensors"]) as hub:
         running = asyncio.create_task(job.run(hub))
         await eventually(lambda: bool(job.seen) and job.seen[-1].from_mirrors > 500_000, what="half is here")
@@ -199,7 +199,9 @@ def _publish_half(job: Job) -> None:
 
 @pytest.mark.parametrize("faults", [(), ("flip*3",), ("drop:100000",)], ids=["well", "liar", "dropping"])
 @pytest.mark.parametrize("prepare", [lambda _job: None, _publish_half], ids=["empty", "half"])
-async def test_what_is_reported_makes_sense(job: Job, faults: tuple[str, ...], prepare: Callable[[Job], None]) -> None:
+async def test_reported_progress_is_consistent(
+    job: Job, faults: tuple[str, ...], prepare: Callable[[Job], None]
+) -> None:
     prepare(job)
     async with FakeHub(job.snapshot, faults=faults) as shaky, FakeHub(job.snapshot) as honest:
         await job.run(shaky, honest)

@@ -331,7 +331,7 @@ async def test_a_magnets_own_source_is_read_first(search: Search) -> None:
     assert "connection refused" in search.heard.notes[0]
 
 
-async def test_a_source_with_another_torrent_is_passed_over_for_the_coordinator(search: Search) -> None:
+async def test_a_source_with_another_torrent_is_skipped_for_the_coordinator(search: Search) -> None:
     async def another(_request: web.Request) -> web.StreamResponse:
         return web.Response(body=torrent_of(SMALL))
 

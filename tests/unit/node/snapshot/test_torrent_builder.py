@@ -73,7 +73,7 @@ def expected(manifest: Manifest, form: Format) -> bytes:
     )
 
 
-async def test_every_format_is_what_the_contents_give(bench: Bench) -> None:
+async def test_every_format_matches_the_contents(bench: Bench) -> None:
     built = await bench.build("v1", "hybrid", "v1")
     assert list(built) == ["v2", "v1", "hybrid"]
     for form, raw in built.items():
@@ -115,7 +115,7 @@ async def test_a_blob_that_changed_since_is_hashed_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("record", ["none", "damaged", "another repository's"])
-async def test_a_record_that_does_not_fit_is_passed_over(bench: Bench, record: str) -> None:
+async def test_a_record_that_does_not_fit_is_ignored(bench: Bench, record: str) -> None:
     first = await bench.build()
     staging = bench.repo.staging(bench.manifest.commit)
     if record == "none":

@@ -1,7 +1,7 @@
 from p2pmodel.origin.download.ledger import Ledger, LedgerEntry
 
 
-def test_what_comes_in_one_answer_is_one_stretch():
+def test_bytes_of_one_response_are_one_stretch():
     ledger = Ledger()
     ledger.add(1, "a", 0, 10)
     ledger.add(2, "b", 50, 60)

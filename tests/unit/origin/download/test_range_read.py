@@ -35,14 +35,14 @@ async def test_a_check_that_takes_long_runs_off_the_loop(snapshot, open_origin, 
 
 
 @pytest.mark.parametrize("fault", ["flip", "html", "truncate", "other-commit", "norange", "gzip", "badrange"])
-async def test_a_bad_mirror_is_passed_over(snapshot, open_origin, fault):
+async def test_a_bad_mirror_is_skipped(snapshot, open_origin, fault):
     async with FakeHub(snapshot, faults=[fault]) as bad, FakeHub(snapshot) as good, open_origin(bad, good) as origin:
         await read(origin, snapshot)
     assert len(good.requests) == 1
 
 
 @pytest.mark.parametrize("fault", ["drop:100000*2", "503:10", "stall:1000*1", "retry:5", "expire:2"])
-async def test_what_passes_is_waited_out_and_resumed(snapshot, open_origin, clock, fault):
+async def test_a_read_resumes_after_temporary_failures(snapshot, open_origin, clock, fault):
     async with FakeHub(snapshot, faults=[fault], now=clock.now) as hub, open_origin(hub) as origin:
         await read(origin, snapshot)
         assert origin.bytes_by_mirror == {"a": LENGTH}

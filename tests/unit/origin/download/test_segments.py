@@ -23,7 +23,7 @@ def test_waiting_bytes_go_out_in_order_and_by_size():
     assert (board.waiting, board.left, board.running("a")) == (0, 150, 2)
 
 
-def test_what_a_failed_request_leaves_waits_again():
+def test_the_rest_of_a_failed_request_is_assigned_again():
     board = SegmentBoard([(0, 100)])
     run = board.take("a", 100, 0.0)
     deliver(board, run, 30, 1.0)
@@ -58,7 +58,7 @@ def test_latency_counts_against_a_helper():
     assert board.aid("far", 8 * MIB, 0.9, 1.0) is None
 
 
-def test_no_mirror_aids_itself_or_where_little_is_left():
+def test_no_mirror_helps_itself_or_with_a_small_rest():
     board = SegmentBoard([(0, 40 * MIB)])
     run = board.take("a", 40 * MIB, 0.0)
     board.received(run, 0, 1, 0.0)

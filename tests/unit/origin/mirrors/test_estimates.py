@@ -34,7 +34,7 @@ def test_a_clock_set_back_does_not_raise_the_weight_of_a_sample():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e12), st.floats(0.01, 20), st.floats(0, 1e6)), min_size=1, max_size=50))
-def test_a_mean_lies_between_its_samples(samples):
+def test_a_mean_is_between_its_samples(samples):
     estimate, now = Estimate(), 0.0
     for value, weight, later in samples:
         now += later

@@ -85,7 +85,7 @@ def test_a_longer_retry_after_in_the_same_round_wins():
     assert choose([a], 1.0) == Choice("a", 29.5)
 
 
-def test_among_the_demoted_the_first_to_be_ready_is_asked():
+def test_of_demoted_mirrors_the_first_to_be_ready_is_chosen():
     a, b = A.failed(0.0, no_bytes=True, wait=60.0), B.failed(0.0, no_bytes=True, wait=20.0)
     assert choose([a, b], 0.0) == Choice("b", 20.0)
 

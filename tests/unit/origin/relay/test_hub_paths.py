@@ -60,7 +60,7 @@ def test_a_file_of_a_commit_names_it() -> None:
 
 
 @given(st.text(alphabet="/.%2eEfF5Ccab\\", max_size=30))
-def test_what_passes_stays_below_the_endpoint(rest: str) -> None:
+def test_accepted_paths_stay_below_the_endpoint(rest: str) -> None:
     try:
         path = HubPath(f"/api/{rest}")
     except (InvalidInput, NotFound):

@@ -147,7 +147,7 @@ async def test_without_an_answer_the_error_names_every_mirror(snapshot: HubSnaps
             await answer(origin, asked())
 
 
-async def test_tokens_go_where_they_are_meant_for(snapshot: HubSnapshot, open_origin: OpenOrigin) -> None:
+async def test_tokens_go_only_to_their_mirrors(snapshot: HubSnapshot, open_origin: OpenOrigin) -> None:
     """Own tokens first; the client's to the one mirror that takes such, and only when it is needed."""
     async with dataset(snapshot, token=OWN) as a, dataset(snapshot, token=CLIENTS) as b:
         async with open_origin(mirror("a", a), mirror("b", b, takes=True)) as origin:

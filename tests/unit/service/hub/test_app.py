@@ -289,7 +289,7 @@ async def test_pads_are_zeros_of_bounded_length(base: str, manifest: Manifest) -
 # ------------------------------------------------------------------ refusals
 
 
-async def test_what_is_not_here_is_named_as_the_hub_names_it(base: str, manifest: Manifest) -> None:
+async def test_missing_files_have_the_errors_of_the_hub(base: str, manifest: Manifest) -> None:
     assert (await ask(url_of(base, "absent.bin"))).refusal == (404, "EntryNotFound", manifest.commit)
     assert (await ask(url_of(base, "sub dir"))).refusal == (404, "EntryNotFound", manifest.commit)
     assert (await ask(url_of(base, "config.json", "v9"))).refusal == (404, "RevisionNotFound", None)

@@ -210,7 +210,9 @@ async def test_a_model_for_one_clients_token_is_for_this_client(machine: Machine
             assert (await at.ask(MODEL, token=ANNS))[0] == 501
 
 
-async def test_what_the_node_opens_itself_is_for_all(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repositories_opened_by_the_nodes_own_token_are_for_all_clients(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(token_scope, "CHECK_EVERY", 0.0)
     async with FakeHub(SNAPSHOT, token=ANNS) as hub:
         async with endpoint(machine, mirror(hub, takes=True)) as at:

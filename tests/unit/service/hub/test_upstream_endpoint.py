@@ -113,7 +113,7 @@ async def test_the_second_request_needs_no_upstream(edge: Edge) -> None:
         ("org/model/resolve/a%20b/x", 404, "RevisionNotFound"),
     ],
 )
-async def test_what_there_is_not(edge: Edge, path: str, status: int, code: str) -> None:
+async def test_missing_files_and_revisions(edge: Edge, path: str, status: int, code: str) -> None:
     got, headers, _ = await edge.ask(path)
     assert (got, headers.get("X-Error-Code")) == (status, code)
     assert ("X-Repo-Commit" in headers) == (code == "EntryNotFound")
@@ -134,7 +134,7 @@ async def test_a_slow_upstream_does_not_keep_the_headers(edge: Edge, monkeypatch
         answer.close()
 
 
-async def test_wrong_bytes_end_in_a_cut_connection_and_a_resumption_starts_anew(edge: Edge) -> None:
+async def test_wrong_bytes_end_the_connection_and_a_resumption_starts_from_zero(edge: Edge) -> None:
     edge.break_with("flip", f"slow:{4 << 20}")
     with pytest.raises(ClientPayloadError):
         await edge.ask()

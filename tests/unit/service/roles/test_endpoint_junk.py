@@ -124,7 +124,7 @@ SMUGGLING = [
 
 
 @pytest.mark.parametrize("smuggling", SMUGGLING)
-async def test_what_two_programs_could_read_in_two_ways_ends_the_connection(machine: Machine, smuggling: bytes) -> None:
+async def test_an_ambiguous_request_ends_the_connection(machine: Machine, smuggling: bytes) -> None:
     async with endpoint(machine) as url, line(url) as client:
         await client.send(smuggling)
         told = await client.end()

@@ -35,7 +35,7 @@ async def get(source: WebSeedLibrary, snapshot: HubSnapshot, token: str | None =
         return response.status, await response.read()
 
 
-async def test_it_serves_what_is_offered_while_it_is_offered(source: WebSeedLibrary) -> None:
+async def test_it_serves_a_manifest_while_it_is_offered(source: WebSeedLibrary) -> None:
     assert (await get(source, SNAPSHOT))[0] == 404
     with source.offering(SNAPSHOT.manifest):
         assert source.sent(SNAPSHOT.manifest) == 0

@@ -68,9 +68,7 @@ def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
     assert digest.sealed() == FILE.etag
 
 
-def test_one_call_takes_a_bounded_part_and_what_was_taken_is_brought_to_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_call_hashes_a_bounded_part_and_flushes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(growing_digest, "QUANTUM", BLOCK)
     monkeypatch.setattr(growing_digest, "SYNC_EVERY", 2 * BLOCK)

@@ -82,7 +82,7 @@ STEPS = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, 2 * BLOCK), st.b
 
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
-def test_what_is_missing_is_what_was_never_written(steps: list[tuple[int, int, bool]]) -> None:
+def test_missing_ranges_are_those_never_written(steps: list[tuple[int, int, bool]]) -> None:
     """Overlapping writes with restarts in between; the bytes on disk are always those written first."""
     with tempfile.TemporaryDirectory() as folder:
         partial = opened(Path(folder, "f"))
@@ -217,7 +217,7 @@ async def test_discarding_waits_for_writes_under_way(path: Path, monkeypatch: py
         assert on_disk(path) == b""
 
 
-async def test_it_resumes_where_it_stopped(path: Path) -> None:
+async def test_it_resumes_after_a_restart(path: Path) -> None:
     async with opened(path) as partial:
         await partial.write(0, DATA[:3000])
         await partial.write(4000, DATA[4000:])
@@ -231,7 +231,7 @@ async def test_it_resumes_where_it_stopped(path: Path) -> None:
         assert await partial.digest() == FILE.etag
 
 
-async def test_on_a_slow_link_what_came_is_recorded_by_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_a_slow_link_received_ranges_are_recorded_by_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(path) as partial:
         await partial.write(0, DATA[:1000])
         assert not sidecar(path).exists()
@@ -241,7 +241,7 @@ async def test_on_a_slow_link_what_came_is_recorded_by_time(path: Path, monkeypa
             assert after_a_kill.missing() == [(2000, SIZE - 2000)]
 
 
-async def test_after_a_power_cut_only_what_was_synced_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_power_cut_only_synced_ranges_count(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECORD_EVERY", 1)
     monkeypatch.setattr(module, "SYNC_EVERY", 3000)
     async with opened(path) as partial:
@@ -356,7 +356,7 @@ def test_after_kill_9_every_recorded_byte_is_right_and_little_is_lost(path: Path
     assert written * 10_000 - 60_000 <= held <= (written + 1) * 10_000
 
 
-async def test_a_forgotten_range_is_missing_again_and_hashed_anew(path: Path) -> None:
+async def test_a_forgotten_range_is_missing_and_hashed_again(path: Path) -> None:
     wrong = bytes(1000)
     async with opened(path) as partial:
         await partial.write(0, wrong)

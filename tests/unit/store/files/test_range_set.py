@@ -28,7 +28,7 @@ def positions(ranges: list[tuple[int, int]]) -> set[int]:
 
 
 @given(st.lists(STEP, max_size=12))
-def test_it_holds_what_a_set_holds_in_merged_ranges(steps: list[tuple[bool, tuple[int, int]]]) -> None:
+def test_it_equals_a_set_in_merged_ranges(steps: list[tuple[bool, tuple[int, int]]]) -> None:
     ours, model = build(steps)
     ranges = list(ours)
     assert positions(ranges) == model

@@ -48,7 +48,7 @@ def test_a_folder_that_does_not_exist_yet_may_still_become_one(tmp_path: Path) -
     check_directory(tmp_path / "not" / "there" / "yet")
 
 
-def test_a_sparse_file_takes_what_was_written_to_it(tmp_path: Path) -> None:
+def test_a_sparse_file_needs_the_space_of_its_written_ranges(tmp_path: Path) -> None:
     path = tmp_path / "part"
     assert allocated(path) == 0
     with path.open("wb") as file:
@@ -62,7 +62,7 @@ def test_a_sparse_file_takes_what_was_written_to_it(tmp_path: Path) -> None:
     ("number", "kind"),
     [(errno.EACCES, LocalResource), (errno.EROFS, LocalResource), (errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace)],
 )
-def test_what_the_system_refuses_is_translated(
+def test_refusals_of_the_system_become_our_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[LocalResource]
 ) -> None:
     def refuse(path: Path) -> None:

@@ -31,7 +31,7 @@ def test_every_file_is_found_in_order(tmp_path: Path) -> None:
     assert sizes["empty"] == 0
 
 
-def test_what_is_not_content_is_passed_over(tmp_path: Path) -> None:
+def test_files_without_content_are_ignored(tmp_path: Path) -> None:
     fill(
         tmp_path, "a", ".git/config", "sub/.git/HEAD", ".cache/huggingface/download/a.lock", "sub/.cache/huggingface/x"
     )
@@ -89,7 +89,7 @@ def test_names_that_no_snapshot_may_have_are_refused(tmp_path: Path, name: str) 
     assert str(caught.value).isprintable()
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+def test_special_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidInput, match="pipe is not a regular file"):
         scan_directory(tmp_path)

@@ -171,7 +171,7 @@ def test_gitattributes_of_the_source_decide(cache: HubCache, source: Path) -> No
     assert {f.path for f in manifest.files if f.is_lfs} == {"config.json"}
 
 
-def test_what_the_cache_has_is_not_written_again(cache: HubCache, source: Path) -> None:
+def test_cached_blobs_are_not_written_again(cache: HubCache, source: Path) -> None:
     manifest = import_directory(cache, source, REF)
     repo = cache.repo(REF.repo)
     inodes = {f.path: repo.blob_path(f).stat().st_ino for f in manifest.files}
@@ -217,7 +217,7 @@ def test_large_files_are_copied_right(cache: HubCache, tmp_path: Path) -> None:
     assert verify(cache.repo(REF.repo), manifest).whole
 
 
-def test_where_files_can_be_cloned_they_are(cache: HubCache, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_cloned_if_possible(cache: HubCache, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system with reflinks, simulated by a copy; a clone needs no free space."""
 
     def clone(given: Path, made: Path) -> bool:

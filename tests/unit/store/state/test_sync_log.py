@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> SyncLog:
     return SyncLog(tmp_path / "logs" / "sync.jsonl", clock=lambda: 1e9)
 
 
-def test_what_is_recorded(log: SyncLog, content: Path) -> None:
+def test_the_recorded_fields(log: SyncLog, content: Path) -> None:
     log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["official"])
     log.record(MANIFEST, SNAPSHOT.file("model.safetensors"), content, [])
     small, weights = (json.loads(line) for line in log.path.read_text().splitlines())

@@ -69,7 +69,7 @@ def test_nonsense_is_refused() -> None:
         parameters(AddTorrent(RAW, Path("/x"), {}, wanted=frozenset({99})))
 
 
-def test_the_info_hash_is_the_v2_one_where_there_is_one() -> None:
+def test_the_info_hash_is_the_v2_one_if_there_is_one() -> None:
     assert info_hash_of(load(RAW)) == parse(RAW).info_hash
     assert len(info_hash_of(load(torrent_of(SMALL, "hybrid", piece_length=PIECE)))) == 64
     assert len(info_hash_of(load(torrent_of(SMALL, "v1", piece_length=PIECE)))) == 40
