@@ -25,7 +25,7 @@ def check(prompt: str | None, image: Path | None, device: str | None) -> None:
     if device is not None:
         optional_imports.check_device_name(device)
     if image is not None:
-        from p2pmodel.loading.image import open_image  # noqa: PLC0415
+        from p2pmodel.loading.processor import open_image  # noqa: PLC0415
 
         open_image(image)
 

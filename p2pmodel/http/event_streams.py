@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from aiohttp import ClientConnectionResetError, web
 
-from p2pmodel.core.version import Version
+from p2pmodel.core.tasks import Version
 from p2pmodel.errors import Unavailable
 
 HEARTBEAT = 5.0

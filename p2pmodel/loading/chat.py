@@ -12,9 +12,8 @@ import transformers
 
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading.failures import translated
-from p2pmodel.loading.image import open_image
 from p2pmodel.loading.model import LoadedModel
-from p2pmodel.loading.processor import takes_images
+from p2pmodel.loading.processor import open_image, takes_images
 from p2pmodel.loading.think_tags import OPEN, ThinkingSplitter
 
 

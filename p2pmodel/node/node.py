@@ -21,7 +21,7 @@ from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import Reference, RepoId, printable, transfer_id
 from p2pmodel.core.progress import Pieces
-from p2pmodel.core.version import Version
+from p2pmodel.core.tasks import Version
 from p2pmodel.core.views import LimitsView, RateLimits, TransferView, matching, to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.notes import Note
+from p2pmodel.core.pace import Rate
 from p2pmodel.core.progress import Pieces, Progress
-from p2pmodel.core.rate import Rate
 from p2pmodel.node.reporter import Insight, Reporter
 
 NOTES = 20

@@ -14,7 +14,7 @@ from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, Unavailab
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
-from p2pmodel.origin.mirrors.notes import MirrorNotes
+from p2pmodel.origin.mirrors.pool import MirrorNotes
 from p2pmodel.origin.verdict import TOKEN_HINT, hint_for, listed, most_specific
 
 T = TypeVar("T")

@@ -4,14 +4,18 @@ huggingface_hub has process-wide state (one HTTP client, one logger, telemetry b
 are switched off here; the rest is left as it is.
 """
 
+import importlib
 import logging
+import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, get_session, set_client_factory
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging as hub_logging
+from yarl import URL
 
 from p2pmodel import __version__
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
@@ -20,7 +24,36 @@ from p2pmodel.core.names import Reference, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, reason_of, status_failure
-from p2pmodel.origin.hub_client import trust
+from p2pmodel.origin.requests import proxy_for
+from p2pmodel.tls import context_with
+
+_trusted: dict[URL, Path] = {}
+_lock = threading.Lock()
+
+
+def trust(endpoint: str, ca_file: Path) -> None:
+    """Accept certificates of `endpoint` that are signed by the authorities in `ca_file`. Raises InvalidInput.
+
+    huggingface_hub has one HTTP client for the process, so this holds for its lifetime. It applies to the host and port
+    of `endpoint` only.
+    """
+    context_with(ca_file)
+    origin = URL(endpoint).origin()
+    with _lock:
+        if _trusted.get(origin) != ca_file:
+            _trusted[origin] = ca_file
+            plain = get_session()
+            hooks, module = plain.event_hooks, importlib.import_module(type(plain).__module__.partition(".")[0])
+            set_client_factory(lambda: _client(module, hooks))
+
+
+def _client(module: Any, hooks: Any) -> Any:
+    mounts = {}
+    for origin, ca_file in _trusted.items():
+        pattern = f"{origin.scheme}://{origin.raw_host}" + ("" if origin.is_default_port() else f":{origin.port}")
+        mounts[pattern] = module.HTTPTransport(verify=context_with(ca_file), proxy=proxy_for(origin))
+    return module.Client(event_hooks=hooks, follow_redirects=True, timeout=None, mounts=mounts)
+
 
 # httpx or httpx2, whichever this huggingface_hub was built on.
 _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]

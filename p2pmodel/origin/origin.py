@@ -15,13 +15,11 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
-from p2pmodel.origin.download.job import MirrorJob
+from p2pmodel.origin.download.job import MirrorJob, RangeSink
 from p2pmodel.origin.download.range_read import RangeRead
-from p2pmodel.origin.download.sink import RangeSink
 from p2pmodel.origin.lookup import Fetch, Lookup
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
-from p2pmodel.origin.mirrors.notes import MirrorNotes
-from p2pmodel.origin.mirrors.pool import MirrorPool, in_order
+from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order
 from p2pmodel.origin.mirrors.state_file import recall, remember
 from p2pmodel.origin.probes import Probes
 from p2pmodel.origin.relay.answer import RelayAnswer

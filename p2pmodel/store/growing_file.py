@@ -21,8 +21,7 @@ from weakref import WeakValueDictionary
 
 from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.tasks import in_thread
-from p2pmodel.core.version import Version
+from p2pmodel.core.tasks import Version, in_thread
 from p2pmodel.errors import Unavailable
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, RepoCache

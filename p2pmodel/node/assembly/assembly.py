@@ -14,9 +14,8 @@ from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.exchange import Exchange
 from p2pmodel.node.assembly.membership import Membership
 from p2pmodel.node.assembly.outcome import AssemblyFailed, AssemblyOutcome, assembled_torrent
-from p2pmodel.node.assembly.piece_roots import roots_of
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
-from p2pmodel.node.assembly.slice_download import SliceDownload
+from p2pmodel.node.assembly.slice_download import SliceDownload, roots_of
 from p2pmodel.node.assembly.slices import StagedFiles
 from p2pmodel.node.reporter import Progress, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_recorded_inventory

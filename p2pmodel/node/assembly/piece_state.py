@@ -5,7 +5,7 @@ from itertools import islice
 
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.layout import Layout
-from p2pmodel.core.rate import Rate
+from p2pmodel.core.pace import Rate
 from p2pmodel.swarm.torrents import Metainfo
 
 

@@ -1,16 +1,37 @@
 """Downloading the leased slices of a snapshot from the mirrors."""
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from p2pmodel.core.layout import Layout
+from p2pmodel.core.merkle import piece_hash
 from p2pmodel.core.tasks import Start
 from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.membership import Membership
 from p2pmodel.node.assembly.outcome import AssemblyFailed
-from p2pmodel.node.assembly.piece_roots import roots_of
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
+from p2pmodel.os_errors import translated
+from p2pmodel.store.files.parallel import Count, ignore
+
+
+@translated()
+def roots_of(path: Path, layout: Layout, pieces: Iterable[int], on_bytes: Count = ignore) -> dict[int, bytes]:
+    """Roots of `pieces`, all of one file, which is stored at `path`. Blocks: call in a thread."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        found = {}
+        for piece in pieces:
+            place = layout.piece_range(piece)
+            data = os.pread(descriptor, place.length, place.offset)
+            on_bytes(len(data))
+            if len(data) == place.length:
+                found[piece] = piece_hash(data, layout.piece_length, only_piece=place.span.piece_count == 1)
+        return found
+    finally:
+        os.close(descriptor)
 
 
 class SliceDownload:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.rate import Rate
+from p2pmodel.core.pace import Rate
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.orphan_strategy import OrphanStrategy

@@ -12,8 +12,7 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.pace import Pace
-from p2pmodel.core.rate import Rate
+from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.origin import Origin

@@ -9,19 +9,21 @@ Invariants, to re-check when editing:
 """
 
 import asyncio
+import glob
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Self
 
+from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.names import Reference, RepoId, transfer_id
 from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import NotFound, NotYet, Unavailable, restored
 from p2pmodel.node.fetch.request import FetchRequest
-from p2pmodel.node.hub.file_groups import group_of
 from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import UpstreamRevisions
@@ -33,6 +35,27 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFileReader
 from p2pmodel.store.state.revisions import revisions_at
+
+LARGE = 16 * MIB
+"""Bytes above which a file belongs to a group of its kind. All smaller files (settings, tokenizers) are one group."""
+
+
+def group_of(manifest: Manifest, file: ManifestFile) -> Selection:
+    """The files to download when `file` is requested: all small ones, or those with names that differ only in numbers.
+
+    The groups of a manifest are disjoint and few: requests for all its files, one by one, make few selections.
+    """
+    large = {_numbered(each.path) for each in manifest.files if each.size > LARGE}
+    own = _numbered(file.path)
+    if own in large:
+        return Selection(include=(own,))
+    return Selection(exclude=tuple(sorted(large)))
+
+
+def _numbered(path: str) -> str:
+    """A pattern for `path` in which every digit matches any digit."""
+    return re.sub("[0-9]", "[0-9]", glob.escape(path))
+
 
 METADATA_TTL = 60.0
 """Seconds for which a branch counts as unchanged: the clients of one job request it within moments."""

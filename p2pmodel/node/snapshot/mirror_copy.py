@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.merkle import FileTree
-from p2pmodel.core.rate import Rate
+from p2pmodel.core.pace import Rate
 from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.reporter import Phase, Progress, Reporter, stoppable

@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable
 
 from p2pmodel.core import notes
 from p2pmodel.errors import WrongBytes
-from p2pmodel.origin.download.job import MirrorJob, NoMirrorLeft
+from p2pmodel.origin.download.job import MirrorJob, NoMirrorLeft, RangeSink
 from p2pmodel.origin.download.ledger import Ledger, LedgerEntry
-from p2pmodel.origin.download.sink import RangeSink
 from p2pmodel.origin.failures import Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool

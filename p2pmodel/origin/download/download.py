@@ -11,10 +11,9 @@ from contextlib import suppress
 from functools import partial
 
 from p2pmodel.origin.download.corruption import CorruptionTrace
-from p2pmodel.origin.download.job import NO_RANGES, MirrorJob, NoMirrorLeft
+from p2pmodel.origin.download.job import NO_RANGES, MirrorJob, NoMirrorLeft, RangeSink
 from p2pmodel.origin.download.ledger import Ledger
 from p2pmodel.origin.download.segments import SegmentBoard, SegmentRequest, request_size
-from p2pmodel.origin.download.sink import RangeSink
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
@@ -13,6 +14,33 @@ from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool
 from p2pmodel.origin.responses import ExpectedRange
 from p2pmodel.origin.verdict import verdict
+
+
+class RangeSink(Protocol):
+    """One file assembled from ranges, in any order and possibly over several runs."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(offset, length) of the ranges not written yet; disjoint, ascending."""
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Store `data`. Raises LocalResource if the disk fails."""
+
+    async def digest(self) -> str:
+        """Hex etag of the complete file."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Bytes written before."""
+
+    async def forget(self, offset: int, length: int) -> None:
+        """Make this range missing again."""
+
+    async def discard(self) -> None:
+        """Make the whole file missing again."""
+
 
 NO_RANGES = Refused("it answers a range with the whole file", Unavailable)
 

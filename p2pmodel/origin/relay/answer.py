@@ -1,6 +1,7 @@
 """The answer to a forwarded request: headers as a client may see them, and the body, from one or several mirrors."""
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
@@ -8,15 +9,43 @@ from typing import Protocol
 import aiohttp
 from yarl import URL
 
+from p2pmodel.core.manifest import git_blob_hasher
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.headers import ContentRange, content_range
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.relay.hub_paths import HubPath
 from p2pmodel.origin.relay.request import RelayRequest
-from p2pmodel.origin.relay.tail_check import TailCheck
 from p2pmodel.origin.requests import REDIRECTS, next_block
 from p2pmodel.origin.responses import hub_hash
+
+HOLD_BACK = 16 << 10
+"""Bytes; few, so that a client behind a slow mirror does not wait long for them."""
+
+
+class TailCheck:
+    """Check of one file of `size` bytes, taken in order. `etag`: the hub's hash, a sha256 or a git blob id."""
+
+    def __init__(self, etag: str, size: int) -> None:
+        self._etag = etag
+        self._hash = hashlib.sha256() if len(etag) == 64 else git_blob_hasher(size)
+        self._held = b""
+
+    def take(self, block: bytes) -> bytes:
+        """Add `block`; the bytes that may be sent now."""
+        self._hash.update(block)
+        held = self._held + block
+        cut = max(0, len(held) - HOLD_BACK)
+        self._held = held[cut:]
+        return held[:cut]
+
+    def rest(self, source: str, path: str) -> bytes:
+        """The end of the file, after all bytes. Raises WrongBytes, naming `source` and `path`."""
+        got = self._hash.hexdigest()
+        if got != self._etag:
+            raise WrongBytes(source, path, f"hash {self._etag}", f"hash {got}")
+        return self._held
+
 
 _HUB_HEADERS = ("X-Repo-Commit", "X-Linked-Etag", "X-Linked-Size")
 """Headers of hubs. Storage behind a redirect sends none of them, and has its own etags."""

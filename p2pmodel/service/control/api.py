@@ -13,7 +13,7 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.connections import PeerConnection, busiest
 from p2pmodel.core.diagnosis import Diagnosis, HostBounds, explain
 from p2pmodel.core.names import Reference
-from p2pmodel.core.version import Version
+from p2pmodel.core.tasks import Version
 from p2pmodel.core.views import (
     CatalogView,
     LimitsView,

@@ -18,15 +18,45 @@ from aiohttp.typedefs import Handler
 from yarl import URL
 
 from p2pmodel.core.names import RepoId
-from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError, RepoNotFound
+from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, RepoNotFound
 from p2pmodel.http.access_log import SENT
 from p2pmodel.http.file_response import STALL
+from p2pmodel.http.ranges import RangeNotSatisfiable, parse_range
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
 from p2pmodel.origin.relay.request import RelayRequest
 from p2pmodel.service.hub.app import public_url
-from p2pmodel.service.hub.short_ranges import with_patience
+
+SHORT = 1 << 20
+"""Longest range, in bytes, for which a client waits."""
+
+_POLL = 0.2
+_ANY_SIZE = 1 << 62
+
+
+async def with_patience(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The answer of `handler`; for a short range, repeat until it is ready or the client is gone.
+
+    A client of a short range reads the header of a weight file, for example, and gives up after "try again". A client
+    of the whole file tries again.
+    """
+    while True:
+        try:
+            return await handler(request)
+        except NotYet:
+            if not _short(request) or request.transport is None or request.transport.is_closing():
+                raise
+        await asyncio.sleep(_POLL)
+
+
+def _short(request: web.Request) -> bool:
+    try:
+        part = parse_range(request.headers.get("Range"), _ANY_SIZE)
+    except RangeNotSatisfiable:
+        return False
+    return request.method == "GET" and part is not None and part.length <= SHORT
+
 
 _REQUEST_HEADERS = ("Accept", "Range", "If-Range", "If-None-Match", "Content-Type")
 _KIND = "|".join(OTHER_KINDS)

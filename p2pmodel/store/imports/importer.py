@@ -1,6 +1,7 @@
 """Import of a plain directory as a snapshot, with a commit id that depends on its content alone."""
 
 import fcntl
+import fnmatch
 import hashlib
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
@@ -21,9 +23,46 @@ from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.space import check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
-from p2pmodel.store.imports.lfs_rules import HUB_PATTERNS, is_lfs, lfs_patterns
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.verify import digest_of
+
+MAX_GIT_SIZE = 10 * MIB
+"""Bytes above which the hub accepts a file only in LFS."""
+
+HUB_PATTERNS: tuple[str, ...] = (
+    *("*.7z", "*.arrow", "*.bin", "*.bz2", "*.ckpt", "*.ftz", "*.gz", "*.h5", "*.joblib", "*.lfs.*", "*.mlmodel"),
+    *("*.model", "*.msgpack", "*.npy", "*.npz", "*.onnx", "*.ot", "*.parquet", "*.pb", "*.pickle", "*.pkl", "*.pt"),
+    *("*.pth", "*.rar", "*.safetensors", "saved_model/**/*", "*.tar.*", "*.tar", "*.tflite", "*.tgz", "*.wasm"),
+    *("*.xz", "*.zip", "*.zst", "*tfevents*"),
+    # Not in the .gitattributes of a fresh model repository, but the hub's clients add them on the first upload.
+    *("*.gguf", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.webp", "*.mp3", "*.mp4", "*.wav", "*.pdf"),
+)
+"""The .gitattributes of a fresh model repository, and the binary kinds that uploads add to it."""
+
+
+def lfs_patterns(gitattributes: str) -> tuple[str, ...]:
+    """The patterns that a .gitattributes file puts under LFS."""
+    found = []
+    for line in gitattributes.splitlines():
+        pattern, *attributes = line.split()[:64] or [""]
+        if pattern and not pattern.startswith("#") and "filter=lfs" in attributes:
+            found.append(pattern)
+    return tuple(found)
+
+
+def is_lfs(path: str, size: int, patterns: Sequence[str]) -> bool:
+    """Whether the hub stores the file at `path` in LFS: it is too large for git, or matches a pattern."""
+    return size > MAX_GIT_SIZE or any(_matches(path, pattern) for pattern in patterns)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As in .gitignore: a pattern without a slash applies to the last segment, at any depth."""
+    if "/" not in pattern:
+        return fnmatch.fnmatchcase(path.rpartition("/")[2], pattern)
+    # fnmatch's star crosses slashes, so `a/**/*` also needs its form without the middle.
+    whole = pattern.removeprefix("/")
+    return any(fnmatch.fnmatchcase(path, form) for form in (whole, whole.replace("**/", "")))
+
 
 _FICLONE = 0x40049409
 """ioctl of Linux that lets two files share their blocks until one is written to (btrfs, XFS)."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,34 @@ from p2pmodel.swarm.engine import AddTorrent, Event, Rates, SwarmStatus
 from p2pmodel.swarm.libtorrent.add_params import parameters
 from p2pmodel.swarm.libtorrent.alerts import Handle
 from p2pmodel.swarm.libtorrent.connections import connections_of
-from p2pmodel.swarm.libtorrent.recheck import recheck
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.libtorrent.torrent_state import Ask, Move, TorrentState, Verdict
+from p2pmodel.swarm.torrents import Metainfo, parse
 from p2pmodel.swarm.zones import ZoneTraffic
+
+
+def recheck(request: AddTorrent, pieces: Iterable[int]) -> frozenset[int]:
+    """The `pieces` that pass, read from the request's files. Blocking: reads and hashes all of them."""
+    candidates = sorted(pieces)
+    if not candidates:
+        return frozenset()
+    metainfo = parse(request.metainfo)
+    return frozenset(piece for piece in candidates if _passes(metainfo, request, piece))
+
+
+def _passes(metainfo: Metainfo, request: AddTorrent, piece: int) -> bool:
+    place = metainfo.layout.piece_range(piece)
+    path = request.files.get(metainfo.file_indexes[place.span.index])
+    if path is None:
+        return False
+    try:
+        with (request.save_path / Path(path)).open("rb") as file:
+            file.seek(place.offset)
+            return metainfo.accepts(piece, file.read(place.length))
+    except OSError:
+        return False
+
 
 ANSWER_SECONDS = 30.0
 """Timeout of a rename, a flush or a fed piece, which need the disk."""

@@ -11,7 +11,7 @@ from p2pmodel.coordinator.lease_messages import HEARTBEAT
 from p2pmodel.coordinator.leases import Leases
 from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER
 from p2pmodel.core.bitfield import bits_of
-from p2pmodel.core.rate import Rate
+from p2pmodel.core.pace import Rate
 from p2pmodel.node.fetch.lease_strategy import AHEAD, MOST_LEASED
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from p2pmodel.core.version import Version
+from p2pmodel.core.tasks import Version
 
 
 async def test_a_change_before_the_wait_is_not_missed() -> None:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.loading.chat import answer
-from p2pmodel.loading.image import open_image
 from p2pmodel.loading.model import LoadedModel, load
+from p2pmodel.loading.processor import open_image
 from tests.support.tiny_models import copy_of
 
 QUESTION = "What is in this image?"

@@ -8,8 +8,7 @@ import pytest
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.core.layout import piece_length_for
 from p2pmodel.node.assembly import slices
-from p2pmodel.node.assembly.piece_roots import roots_of
-from p2pmodel.node.assembly.slice_download import runs_of
+from p2pmodel.node.assembly.slice_download import roots_of, runs_of
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.node.snapshot.inventory import take_recorded_inventory
 from p2pmodel.store.cache import HubCache

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.names import RepoId
-from p2pmodel.node.hub.file_groups import LARGE, group_of
+from p2pmodel.node.hub.on_demand import LARGE, group_of
 
 
 def of(sizes: dict[str, int]) -> Manifest:

@@ -11,8 +11,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import NotYet, P2PModelError, Unavailable
 from p2pmodel.node.hub import on_demand
-from p2pmodel.node.hub.file_groups import LARGE
-from p2pmodel.node.hub.on_demand import HubContent
+from p2pmodel.node.hub.on_demand import LARGE, HubContent
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache

@@ -10,7 +10,7 @@ import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.rate import Rate
+from p2pmodel.core.pace import Rate
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot import mirror_copy

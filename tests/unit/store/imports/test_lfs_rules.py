@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.store.imports.lfs_rules import HUB_PATTERNS, MAX_GIT_SIZE, is_lfs, lfs_patterns
+from p2pmodel.store.imports.importer import HUB_PATTERNS, MAX_GIT_SIZE, is_lfs, lfs_patterns
 
 ATTRIBUTES = """
 # a comment filter=lfs

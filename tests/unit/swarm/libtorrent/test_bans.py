@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.swarm.libtorrent.bans import SHADOW_SECONDS, Bans
+from p2pmodel.swarm.libtorrent.torrent_state import SHADOW_SECONDS, Bans
 
 
 class Clock:
