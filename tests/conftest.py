@@ -10,7 +10,7 @@ import pytest
 
 # One thread each: several test processes share the cores, and tiny models gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# How long an example takes says how busy the machine is.
+# The duration of an example depends on the load of the machine.
 hypothesis.settings.register_profile("without deadline", deadline=None)
 hypothesis.settings.load_profile("without deadline")
 

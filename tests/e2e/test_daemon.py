@@ -94,7 +94,7 @@ def stopped_well(running: Running) -> None:
     assert "Traceback" not in done.err
 
 
-def test_paused_it_stands_still_and_resumed_it_finishes(nodes: Nodes, model: Path) -> None:
+def test_a_paused_transfer_stops_and_completes_after_a_resume(nodes: Nodes, model: Path) -> None:
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "1000000").ready()["coordinator"]
     daemon(nodes, str(seeder))
     fetch = nodes.start("node", "fetch", REPO, "--json", "--progress", "json")

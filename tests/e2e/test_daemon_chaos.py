@@ -235,7 +235,7 @@ def watched(nodes: Nodes, models: Mapping[str, Path]) -> Iterator[None]:
 
 
 class Downloading:
-    """A real client that downloads `repos` one after the other, and begins anew whenever that fails."""
+    """A real client that downloads `repos` one after the other, and restarts after each failure."""
 
     def __init__(self, home: Path, endpoint: str, repos: tuple[str, ...]) -> None:
         home.mkdir(exist_ok=True)
@@ -249,13 +249,13 @@ class Downloading:
         self._found.append(self._client.script(DOWNLOAD, *self._repos))
 
     def result(self) -> int:
-        """How often it began anew. Waits for its end."""
+        """The number of restarts. Waits for the end of the client."""
         self._thread.join(PATIENCE)
         assert self._found, f"a client in {self._client.home} has not got {self._repos}"
         return int(self._found[0])
 
     def compare(self, models: Mapping[str, Path]) -> None:
-        """What it has is what there is."""
+        """Check that the downloaded contents are the published ones."""
         for repo in self._repos:
             [snapshot] = (self._client.hub / f"models--{repo.replace('/', '--')}" / "snapshots").iterdir()
             for path in models[repo].iterdir():

@@ -1,4 +1,4 @@
-"""Two seeders that never met make the same info dictionary of the same commit, whatever else differs."""
+"""Two seeders that never met make the same info dictionary of the same commit, in spite of all other differences."""
 
 import json
 import os

@@ -37,7 +37,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begun(running: Running) -> None:
-    """Wait until the command heeds signals: before, there is only Python starting."""
+    """Wait until the command handles signals, which is after the start of Python."""
     status = Path(f"/proc/{running.process.pid}/status")
 
     def heeds() -> bool:

@@ -143,7 +143,7 @@ class Daemon:
 
     @contextmanager
     def watched(self) -> Iterator[list[int]]:
-        """The highest memory meanwhile."""
+        """The highest memory during the measurement."""
         highest, stop = [self.memory()], threading.Event()
 
         def look() -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/quickstart.md, run exactly as they stand there.
+"""The commands of docs/quickstart.md, run exactly as written.
 
 Each host of the document is a network namespace with a home directory of its own. All hosts share the working
 directory, so the token file needs no copying. The hub is a double in a further namespace. HF_ENDPOINT, which the
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import namespaces
+from scripts.bench.rigs import namespaces
 from tests.support.processes import Running, eventually, served
 
 ROOT = Path(__file__).parents[2]

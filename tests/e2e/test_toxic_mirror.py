@@ -11,7 +11,7 @@ RUNS = 10
 SIZE = 6_000_000
 
 
-async def test_whatever_one_mirror_does_the_file_comes_right() -> None:
+async def test_the_file_is_correct_for_any_fault_of_one_mirror() -> None:
     dice, snapshot = random.Random(20), model(SIZE)
     runs: list[ToxicRun] = []
     for fault in [KILL, *dice.sample(FAULTS, RUNS - 1)]:

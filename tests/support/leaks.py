@@ -79,7 +79,7 @@ def _left_since(before: Held) -> list[str]:
 
 
 def _let_go() -> None:
-    """Close what is meant to stay open, and what only garbage still holds."""
+    """Close resources that are meant to stay open, and those held only by garbage."""
     if "huggingface_hub" in sys.modules:
         from huggingface_hub import close_session
 

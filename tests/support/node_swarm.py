@@ -113,7 +113,7 @@ class Swarm:
         return Download(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)
 
     def published(self, cache: HubCache | None = None) -> dict[str, bytes]:
-        """What the snapshot `main` of the cache holds, by path; empty when there is none."""
+        """The contents of the snapshot `main` in the cache, by path; empty without one."""
         repo = (cache or self.cache()).repo(self.metainfo.manifest.repo)
         commit = repo.resolve("main")
         if commit is None:

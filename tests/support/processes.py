@@ -104,7 +104,7 @@ def eventually(met: Callable[[], bool], timeout: float, explain: Callable[[], st
 
 
 class Nodes:
-    """Commands on several nodes below one directory. Whatever still runs at the end is killed."""
+    """Commands on several nodes below one directory. Commands still running at the end are killed."""
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self.root = root

@@ -1,4 +1,4 @@
-"""The pages of docs/reference are what the code says, and name every setting and environment variable."""
+"""The pages of docs/reference match the code, and name every setting and environment variable."""
 
 import re
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ def variables() -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(write.PAGES))
-def test_a_page_is_what_the_code_says(name: str) -> None:
+def test_a_page_matches_the_code(name: str) -> None:
     assert write.path_of(name).read_text(encoding="utf-8") == write.PAGES[name](), "run scripts/reference"
 
 
-def test_pages_depend_on_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pages_do_not_depend_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = cli.text(), settings.text()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "40")

@@ -469,7 +469,7 @@ class Cluster:
     def grant(self) -> None:
         before, grants = self.holders, self.leases.grant(self.now)
         if not grants:
-            self.from_mirrors = 0  # no node is there: the count begins anew
+            self.from_mirrors = 0  # without nodes the count restarts
         held = [(piece, name) for name, grant in grants.items() for piece in grant.pieces]
         assert len({piece for piece, _ in held}) == len(held), f"leased twice: {held}"
         self.holders = {}
@@ -563,7 +563,7 @@ class Cluster:
 
 @given(st.randoms(use_true_random=False), st.integers(0, 120))
 @settings(max_examples=200, deadline=None)
-def test_whatever_happens_no_piece_is_leased_twice_and_all_come_in_the_end(rng: random.Random, steps: int) -> None:
+def test_after_any_events_no_piece_is_leased_twice_and_all_complete(rng: random.Random, steps: int) -> None:
     cluster = Cluster(rng, budget=0.0)
     for _ in range(steps):
         cluster.step()
@@ -573,7 +573,7 @@ def test_whatever_happens_no_piece_is_leased_twice_and_all_come_in_the_end(rng: 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 120), st.sampled_from([0.3, 1.0, 1.05]))
 @settings(max_examples=200, deadline=None)
-def test_whatever_happens_the_mirrors_give_no_more_than_the_budget_and_two_pieces(
+def test_after_any_events_mirrors_send_at_most_the_budget_and_two_pieces(
     rng: random.Random, steps: int, budget: float
 ) -> None:
     cluster = Cluster(rng, budget)

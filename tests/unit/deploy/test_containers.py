@@ -31,7 +31,7 @@ def listens(service: dict[str, Any]) -> list[tuple[str, int]]:
     return [(address, int(port)) for address, port in found]
 
 
-def test_there_is_one_for_each_role() -> None:
+def test_each_role_has_one() -> None:
     assert sorted(SERVICES) == ["coordinator", "node", "seeder"]
 
 

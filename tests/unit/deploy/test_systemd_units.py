@@ -43,7 +43,7 @@ def command(unit: str) -> list[str]:
     return arguments
 
 
-def test_there_is_one_for_each_role() -> None:
+def test_each_role_has_one() -> None:
     roles = ("p2pmodel", "p2pmodel-coordinator", "p2pmodel-mirror", "p2pmodel-seed@")
     assert sorted(UNITS) == sorted(f"{role}.service" for role in roles)
 

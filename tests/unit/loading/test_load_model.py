@@ -77,7 +77,7 @@ def test_a_snapshot_of_symlinks(dense: Path, tmp_path: Path) -> None:
     assert load(tmp_path, device="cpu").weight_bytes > 0
 
 
-def test_the_gpu_is_taken_when_there_is_one(dense: Path) -> None:
+def test_an_available_gpu_is_used(dense: Path) -> None:
     assert load(dense).device == ("cuda" if torch.cuda.is_available() else "cpu")
 
 

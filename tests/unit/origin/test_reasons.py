@@ -20,7 +20,7 @@ def caused(outer: Exception, inner: Exception) -> Exception:
 
 
 class ConnectTimeout(Exception):
-    """Named like httpx's."""
+    """Has the name of httpx's error."""
 
 
 @pytest.mark.parametrize(

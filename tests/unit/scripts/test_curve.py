@@ -31,7 +31,7 @@ def test_the_table_has_a_dash_for_what_did_not_finish() -> None:
     assert lines[-1] == "Rig: a machine."
 
 
-def test_only_what_stands_between_the_markers_changes() -> None:
+def test_only_the_text_between_the_markers_changes() -> None:
     page = "before\n<!-- curve: begin -->\nold\n<!-- curve: end -->\nafter\n"
     assert place(page, "new\n") == "before\n<!-- curve: begin -->\n\nnew\n\n<!-- curve: end -->\nafter\n"
 

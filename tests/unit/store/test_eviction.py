@@ -1,4 +1,4 @@
-"""Which files are evicted when a cache must shrink, in which order, and what a reader finds meanwhile."""
+"""Which files are evicted when a cache must shrink, in which order, and what a reader finds during an eviction."""
 
 import os
 import random

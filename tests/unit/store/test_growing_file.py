@@ -111,7 +111,7 @@ async def test_a_byte_that_is_waited_for_is_requested_again_and_again(
 
 
 async def test_content_is_marked_corrupt_before_a_reader_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that is cut off comes back at once: then the mark must be on disk."""
+    """A disconnected client reconnects at once: the mark must be on disk by then."""
     marked: list[bool] = []
     mark = rig.repo.mark_corrupt
 

@@ -74,7 +74,7 @@ def test_the_good_ones_are_good() -> None:
     assert parse(changed(lambda top, info: put(top, b"comment", b"ignored"))).info_hash == parse(GOOD).info_hash
 
 
-def test_the_info_hash_is_that_of_the_bytes_as_they_stand() -> None:
+def test_the_info_hash_is_that_of_the_original_bytes() -> None:
     start, end = GOOD.index(b"4:info") + len(b"4:info"), GOOD.index(b"12:piece layers")
     assert parse(GOOD).info_hash == hashlib.sha256(GOOD[start:end]).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Publishing at coordinators, again and again, whatever they answer."""
+"""Publishing at coordinators, repeated after every kind of answer."""
 
 import asyncio
 import time

@@ -269,7 +269,7 @@ async def more_than_sockets_hold(rig: Rig, deaf: Peer, other: Peer) -> Coordinat
 
 
 async def next_after_heartbeat(peer: Peer) -> CoordinatorMessage:
-    """Its next message; it sends heartbeats meanwhile, as peers do."""
+    """The next message to `peer`, after a heartbeat."""
     await peer.update(1)
     return await peer.next_message()
 

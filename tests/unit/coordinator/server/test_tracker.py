@@ -121,7 +121,7 @@ async def test_a_refusal_is_an_answer_with_a_reason(session: ClientSession) -> N
         assert (status, answer) == (200, {b"failure reason": b"a scrape must name its info_hash"})
 
 
-async def test_the_token_stands_in_the_path(session: ClientSession) -> None:
+async def test_the_token_is_part_of_the_path(session: ClientSession) -> None:
     async with serving(coordinator_app(tracker(), Catalog(), token="s3cret-token"), "127.0.0.1", 0) as base:
         wrong = ("/announce", "/wrong-token/announce", "/s3cret-tokenX/announce", "/announce/wrong-token")
         for path in (*wrong, "/s3cret-token/scrape"):

@@ -1,4 +1,4 @@
-"""Counting pieces: whatever comes in whatever order, the sums agree."""
+"""Counting pieces: the sums agree for all events in any order."""
 
 from typing import get_args
 

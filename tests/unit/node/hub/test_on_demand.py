@@ -206,7 +206,7 @@ async def test_bytes_from_a_mirror_are_readable_before_the_rest(machine: Machine
 
 
 async def test_verified_pieces_are_readable_before_the_rest(machine: Machine) -> None:
-    """A seeder of which one piece is wrong: what stands before it can be read, and what stands behind it not."""
+    """A seeder with one wrong piece: the bytes before it can be read, those after it cannot."""
     big = snapshot_of({"model.safetensors": WEIGHTS * 2})
     swarm = Swarm(machine.root, big)
     swarm.network = machine.swarm.network

@@ -45,7 +45,7 @@ class GivenEngine:
 
 
 class Search:
-    """One node that looks for the snapshot of `swarm`."""
+    """One node that resolves references to the snapshot of `swarm`."""
 
     def __init__(self, root: Path) -> None:
         self.swarm = Swarm(root)

@@ -44,7 +44,7 @@ def test_the_third_failed_round_gives_the_turn_to_the_next():
     a, now = failed(A, 3)
     assert choose([a, B], now) == Choice("b", 0.0)
     assert choose([a], now) == Choice("a", 1.0), "the only mirror is still used"
-    assert choose([a, B], now + 31) == Choice("a", 0.0), "its place comes back after a rest"
+    assert choose([a, B], now + 31) == Choice("a", 0.0), "its rank is restored after a rest"
 
 
 def test_rests_grow_until_it_answers():

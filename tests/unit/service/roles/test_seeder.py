@@ -151,7 +151,7 @@ async def test_other_coordinators_receive_the_source(site: Site) -> None:
         assert sources.of(info_hash) == (known,)
 
 
-async def test_a_public_url_stands_in_the_torrent(site: Site) -> None:
+async def test_a_public_url_is_part_of_the_torrent(site: Site) -> None:
     async with site.running(public_url="https://coordinator.test") as (seeded, served):
         assert served.coordinator == "https://coordinator.test"
         assert parse(seeded.torrents["v2"]).trackers == ("https://coordinator.test/announce",)

@@ -1,4 +1,4 @@
-"""Hashes of whole files and of streams against the naive definition, whatever the cut."""
+"""Hashes of whole files and of streams against the naive definition, for all block sizes."""
 
 import hashlib
 import os
@@ -121,7 +121,7 @@ def test_a_file_that_shrinks_meanwhile_is_an_error_and_no_crash(tmp_path: Path) 
         list(parts)
 
 
-def test_a_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(LocalResource, match=r"no such file or directory at .*gone"):
         hash_snapshot([(described(b"abc"), tmp_path / "gone")], BLOCK)
 
