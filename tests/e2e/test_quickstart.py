@@ -60,7 +60,7 @@ def steps(text: str) -> list[Step]:
 
 def _refused() -> str:
     """Why this machine can have no hosts; "" if it can."""
-    if reason := namespaces.lacking():
+    if reason := namespaces.unavailable():
         return reason
     probe = f"p2pq{os.getpid()}-probe"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
