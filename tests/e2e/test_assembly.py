@@ -16,6 +16,8 @@ from tests.support.processes import PATIENCE, Finished, Nodes, Running, eventual
 
 __all__ = ["dice"]
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 REPO = "org/model"
 SIZE = 24_000_000
 NODES = (1, 2, 3, 4)
@@ -47,7 +49,7 @@ class Cluster:
         self.coordinator = self.start_coordinator()
         self.url = self.coordinator.ready()["url"]
 
-    def start_coordinator(self, listen: str = "127.0.0.3:0") -> Running:
+    def start_coordinator(self, listen: str = "127.0.0.46:0") -> Running:
         return self.nodes.start("coordinator", "coordinator", "--listen", listen, "--json", "-q")
 
     def fetch(self, number: int, *options: str, **env: str) -> Running:

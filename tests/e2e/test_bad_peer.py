@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.processes import PATIENCE, ROOT, Nodes
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 REPO = "org/model"
 RUNS = 10
 BAD = "127.0.0.66"

@@ -26,6 +26,8 @@ from tests.support.range_readers import RangeReaders
 
 __all__ = ["dice"]
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 KILLS = 20
 WHILE_STARTING = 3
 SNAPSHOTS = 5
@@ -74,8 +76,9 @@ class Victim:
     nodes: Nodes
     coordinator: str
     running: Running = field(init=False)
-    hub: str = "127.0.0.1:0"
-    control: str = "127.0.0.1:0"
+    hub: str = "127.0.0.41:0"
+    control: str = "127.0.0.42:0"
+    """Addresses from which no client connects: a port of it may not be taken while the daemon is away."""
 
     def start(self) -> None:
         where = ("--coordinator", self.coordinator, "--endpoint", "http://127.0.0.1:9", "--json")

@@ -84,7 +84,7 @@ def test_only_requested_files_of_a_repository_are_downloaded(nodes: Nodes, model
 def test_clients_finish_correctly_after_a_killed_daemon_restarts(nodes: Nodes, model: Path) -> None:
     seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "8000000").ready()["coordinator"]
     where = ("--coordinator", str(seeder), "--endpoint", DEAD)
-    running = daemon(nodes, "node", "127.0.0.11", *where)
+    running = daemon(nodes, "node", "127.0.0.11", *where, hub="127.0.0.43:0")
     address = str(running.ready()["hub"]).removeprefix("http://")
     clients = [shared(nodes, "node", running), apart(nodes, "elsewhere", running)]
     found: list[dict[str, bytes]] = []

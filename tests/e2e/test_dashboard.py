@@ -230,7 +230,7 @@ def test_the_peers_of_a_transfer_are_listed(nodes: Nodes, seeder: str, browser: 
 
 
 def test_the_page_reconnects_to_a_restarted_node(nodes: Nodes, seeder: str, browser: Browser) -> None:
-    running = daemon(nodes, seeder)
+    running = daemon(nodes, seeder, "--control-listen", "127.0.0.44:0")
     address = str(running.ready()["url"]).removeprefix("http://")
     browser.open(f"http://{address}")
     shows(browser, "#link", "live")

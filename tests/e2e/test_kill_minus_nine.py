@@ -20,6 +20,8 @@ from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
 __all__ = ["dice"]
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 REPO = "org/model"
 LOST_AT_MOST = 1 << 20
 """Bytes a kill."""

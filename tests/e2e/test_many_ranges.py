@@ -23,6 +23,8 @@ from tests.support.task_report import TaskReport
 
 __all__ = ["dice"]
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 CLIENTS, LEAVING = 500, 50
 SIZE = 48 << 20
 RATE = 12_000_000

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
+pytestmark = pytest.mark.xdist_group("swarm")
+
 REPO = "org/model"
 SIZE = 18_000_000
 PEERS = (1, 2, 3)
@@ -65,7 +67,7 @@ def test_three_peers_finish_with_one_copy_of_the_missing_part_from_a_mirror(node
 
 
 def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(nodes: Nodes, model: Path):
-    seeder = nodes.seed(model, "--as", REPO, "--upload-limit", 4_000_000)
+    seeder = nodes.seed(model, "--as", REPO, "--upload-limit", 4_000_000, address="127.0.0.45")
     coordinator = seeder.ready()["coordinator"]
     command = (coordinator, "http://127.0.0.9:9")
     bounds = {
@@ -84,7 +86,7 @@ def test_without_a_mirror_they_end_in_time_and_a_later_seeder_lets_them_resume(n
         assert "peers" in line
         assert "127.0.0.9:9: connection refused" in line
         assert line.endswith("run the same command: it resumes")
-    again = ("--listen", coordinator.removeprefix("http://"), "--swarm-listen", "127.0.0.3:0", "--json", "-q")
+    again = ("--listen", coordinator.removeprefix("http://"), "--swarm-listen", "127.0.0.45:0", "--json", "-q")
     nodes.start("seeder", "seed", model, "--as", REPO, *again).ready()
     for peer, before in zip(start(nodes, *command, **bounds), had, strict=True):
         done = peer.wait()

@@ -19,13 +19,15 @@ MAIN = Reference.parse("org/tiny@main")
 TOKEN = "s3cret-token"
 RAW = torrent_of(SMALL)
 CLOSED = "http://127.0.0.1:1"
+HOST = "127.0.0.47"
+"""An address from which no client connects: a restarted coordinator gets its port again."""
 FOREVER = 2 * PATIENCE
 
 
 @asynccontextmanager
 async def coordinator(token: str | None = None, *, port: int = 0) -> AsyncIterator[tuple[str, Catalog]]:
     catalog = Catalog()
-    async with serving(coordinator_app(Tracker(), catalog, token=token), "127.0.0.1", port) as base:
+    async with serving(coordinator_app(Tracker(), catalog, token=token), HOST, port) as base:
         yield base, catalog
 
 

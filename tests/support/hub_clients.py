@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from filelock import FileLock
@@ -66,9 +67,10 @@ class HubClient:
             "HF_ENDPOINT": self.endpoint,
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
             "HTTP_PROXY": _NOWHERE,
             "HTTPS_PROXY": _NOWHERE,
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": f"127.0.0.1,{urlsplit(self.endpoint).hostname}",
             **({"HF_TOKEN": self.token} if self.token else {}),
             **(dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.ca_file)) if self.ca_file else {}),
         }

@@ -65,10 +65,10 @@ def test_a_reachable_address_needs_a_token_or_insecure_public(text: str) -> None
 
 
 async def test_the_yielded_url_answers_and_is_free_afterwards() -> None:
-    async with serving(_app(), "127.0.0.1", 0) as base, ClientSession() as session, session.get(base) as answer:
+    async with serving(_app(), "127.0.0.49", 0) as base, ClientSession() as session, session.get(base) as answer:
         assert await answer.text() == "hello"
     port = int(base.rpartition(":")[2])
-    async with serving(_app(), "127.0.0.1", port) as again:
+    async with serving(_app(), "127.0.0.49", port) as again:
         assert again == base
 
 

@@ -40,7 +40,7 @@ async def coordinator(*, port: int = 0) -> AsyncIterator[str]:
     catalog = Catalog()
     await catalog.publish(PUBLICATION)
     app = coordinator_app(Tracker(), catalog, sources=Sources(time.monotonic))
-    async with serving(app, "127.0.0.1", port, grace=0.2) as base:
+    async with serving(app, "127.0.0.48", port, grace=0.2) as base:
         yield base
 
 
