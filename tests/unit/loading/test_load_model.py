@@ -60,7 +60,7 @@ def test_tied_embeddings_are_one_tensor_and_counted_once(dense: Path) -> None:
 def test_what_is_reported(moe: Path) -> None:
     loaded = load(moe, device="cpu")
     assert (loaded.architecture, loaded.device) == ("Qwen3VLMoeForConditionalGeneration", "cpu")
-    assert 0 < loaded.seconds < 30
+    assert loaded.seconds > 0
     assert loaded.model.generation_config.top_k == 20
     assert not loaded.model.training
 
