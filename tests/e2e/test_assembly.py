@@ -96,7 +96,8 @@ def comes_to(size: float, peer: Running) -> bool:
     def pulled() -> int:
         return int(peer.progress().get("from_mirrors", 0))
 
-    eventually(lambda: peer.process.poll() is not None or pulled() >= size, PATIENCE, lambda: str(pulled()))
+    # Longer than the stall_timeout of 120 s, after which a node that is granted no piece continues with the mirrors.
+    eventually(lambda: peer.process.poll() is not None or pulled() >= size, 3 * PATIENCE, lambda: str(pulled()))
     return peer.process.poll() is None
 
 

@@ -147,7 +147,9 @@ def test_the_daemon_reports_while_the_engine_serves_the_model(site: Site) -> Non
     site.nodes.ok("peer", "fetch", site.repo, "--prompt", QUESTION, "--device", "cpu", "-q")
     seen = [json.loads(line)["engine_ready"] for line in watching.stop().out.splitlines()]
     assert [a for a, b in zip(seen, [*seen[1:], None], strict=True) if a != b] == [False, True, False]
-    assert site.nodes.ok("peer", "ready", site.repo, "--for", "600").err.startswith(f"served by an engine: {site.repo}@")
+    assert site.nodes.ok("peer", "ready", site.repo, "--for", "600").err.startswith(
+        f"served by an engine: {site.repo}@"
+    )
     assert [t["engine_ready"] for t in site.nodes.ok("peer", "status", "--json").json["transfers"]] == [True]
     site.nodes.ok("peer", "ready", site.repo, "--off")
     assert [t["engine_ready"] for t in site.nodes.ok("peer", "status", "--json").json["transfers"]] == [False]
