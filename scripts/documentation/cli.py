@@ -37,7 +37,8 @@ def _section(ctx: click.Context, command: click.Command) -> Iterator[str]:
     yield f"## {ctx.command_path}"
     yield f"```\n{ctx.command_path} {' '.join(command.collect_usage_pieces(ctx))}\n```"
     yield from _paragraphs(command)
-    records = [each.get_help_record(ctx) for each in command.get_params(ctx) if each.name != "help"]
+    shared = command.get_help_option(ctx)
+    records = [each.get_help_record(ctx) for each in command.get_params(ctx) if each is not shared]
     options = [(code(names), meaning) for names, meaning in filter(None, records)]
     if options:
         yield table(("option", "meaning"), options)
