@@ -35,11 +35,16 @@ def model(tmp_path: Path) -> Path:
     return source
 
 
+KILLS_COST = 1.5
+"""Copies that the mirrors may send where nodes are killed: the bytes in flight at each kill are downloaded again."""
+
+
 class Cluster:
     """A slow mirror, a coordinator without a torrent, and nodes that fetch."""
 
-    def __init__(self, nodes: Nodes, model: Path, *faults: str, rate: int = 4_000_000) -> None:
+    def __init__(self, nodes: Nodes, model: Path, *faults: str, rate: int = 4_000_000, budget: float = 1.05) -> None:
         self.nodes = nodes
+        self.budget = budget
         self.model = model
         if faults:
             self.endpoint, self.log = nodes.hub(model, *faults)
@@ -50,7 +55,9 @@ class Cluster:
         self.url = self.coordinator.ready()["url"]
 
     def start_coordinator(self, listen: str = "127.0.0.46:0") -> Running:
-        return self.nodes.start("coordinator", "coordinator", "--listen", listen, "--json", "-q")
+        return self.nodes.start(
+            "coordinator", "coordinator", "--listen", listen, "--origin-budget", str(self.budget), "--json", "-q"
+        )
 
     def fetch(self, number: int, *options: str, **env: str) -> Running:
         where = ("--coordinator", self.url, "--endpoint", self.endpoint, *options)
@@ -127,7 +134,7 @@ def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> 
 
 
 def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nodes: Nodes, model: Path) -> None:
-    cluster = Cluster(nodes, model, rate=3_000_000)
+    cluster = Cluster(nodes, model, rate=3_000_000, budget=KILLS_COST)
     peers = [cluster.fetch(number) for number in NODES]
     lost, busiest = most(when(0.5, peers))
     peers[busiest].stop(signal.SIGKILL)
@@ -143,7 +150,7 @@ def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nod
 
 
 def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: Path, dice: random.Random) -> None:
-    cluster = Cluster(nodes, model, rate=2_000_000)
+    cluster = Cluster(nodes, model, rate=2_000_000, budget=KILLS_COST)
     peers = [cluster.fetch(1), cluster.fetch(2)]
     kills = 0
     while kills < 4 and comes_to(dice.uniform(0.02, 0.08) * SIZE, peers[1]):  # in all less than one copy
