@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.processes import PATIENCE, Nodes, Running, eventually, served
 
-pytestmark = [pytest.mark.main, pytest.mark.xdist_group("swarm")]
+pytestmark = pytest.mark.xdist_group("swarm")
 
 REPO = "org/model"
 SIZE = 20_000_000

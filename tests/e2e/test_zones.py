@@ -3,11 +3,7 @@
 import random
 from pathlib import Path
 
-import pytest
-
 from tests.support.processes import Nodes, Running
-
-pytestmark = pytest.mark.main
 
 REPO = "org/model"
 

