@@ -59,19 +59,23 @@ class EventStreams:
         self, response: web.StreamResponse, states: Callable[[], Mapping[str, object]], *, forever: bool
     ) -> None:
         seen: Mapping[str, object] = {}
+        clock = asyncio.get_running_loop().time
+        written = clock()
         while True:
             version = self._version.value
             now = states()
-            for key in seen.keys() - now.keys():
-                await response.write(_event("gone", key))
-            for key, state in now.items():
-                if seen.get(key) != state:
-                    await response.write(_event("state", state))
+            events = [_event("gone", key) for key in seen.keys() - now.keys()]
+            events += [_event("state", state) for key, state in now.items() if seen.get(key) != state]
             seen = now
+            # By time: the version also grows with changes that this stream does not show.
+            if not events and clock() - written >= HEARTBEAT:
+                events = [b":\n\n"]
+            for event in events:
+                await response.write(event)
+                written = clock()
             if not (now or forever):
                 return
-            if not await self._version.beyond(version, timeout=HEARTBEAT):
-                await response.write(b":\n\n")
+            await self._version.beyond(version, timeout=max(0.0, written + HEARTBEAT - clock()))
             await asyncio.sleep(PAUSE)
 
 

@@ -170,7 +170,7 @@ def _disk_failed(alert: Any) -> DiskFailed:
 
 
 def _tracker_failed(alert: Any) -> TrackerFailed:
-    return TrackerFailed(alert.url, str(alert.error_message or alert.error.message()))
+    return TrackerFailed(alert.url, str(alert.failure_reason() or alert.error.message()))
 
 
 def _exported(alert: Any) -> Exported:

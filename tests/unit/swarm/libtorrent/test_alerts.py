@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import inspect
 from types import SimpleNamespace as Fake
 
 import libtorrent as lt
@@ -30,8 +31,8 @@ URL = "http://t/announce"
         (lt.torrent_error_alert, Fake(error=error(errno.EDQUOT)), DiskFailed("", "it broke", full=True)),
         (lt.torrent_error_alert, Fake(error=error(28, category="http")), DiskFailed("", "it broke", full=False)),
         (lt.tracker_reply_alert, Fake(url=URL, num_peers=4), TrackerAnswered(URL, 4)),
-        (lt.tracker_error_alert, Fake(url=URL, error_message="no", error=error(1)), TrackerFailed(URL, "no")),
-        (lt.tracker_error_alert, Fake(url=URL, error_message="", error=error(1)), TrackerFailed(URL, "it broke")),
+        (lt.tracker_error_alert, Fake(url=URL, failure_reason=lambda: "no", error=error(1)), TrackerFailed(URL, "no")),
+        (lt.tracker_error_alert, Fake(url=URL, failure_reason=lambda: "", error=error(1)), TrackerFailed(URL, "it broke")),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.stopped), alerts.Leaving(URL)),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.started), None),
         (lt.piece_availability_alert, Fake(piece_availability=[1, 0]), alerts.Available((1, 0))),
@@ -58,6 +59,8 @@ URL = "http://t/announce"
     ],
 )
 def test_each_alert_is_copied(kind: type, alert: Fake, notice: object) -> None:
+    for name, value in vars(alert).items():
+        assert callable(value) is not isinstance(inspect.getattr_static(kind, name), property), f"{kind}.{name}"
     assert alerts.READERS[kind](alert) == notice
 
 
