@@ -32,7 +32,11 @@ URL = "http://t/announce"
         (lt.torrent_error_alert, Fake(error=error(28, category="http")), DiskFailed("", "it broke", full=False)),
         (lt.tracker_reply_alert, Fake(url=URL, num_peers=4), TrackerAnswered(URL, 4)),
         (lt.tracker_error_alert, Fake(url=URL, failure_reason=lambda: "no", error=error(1)), TrackerFailed(URL, "no")),
-        (lt.tracker_error_alert, Fake(url=URL, failure_reason=lambda: "", error=error(1)), TrackerFailed(URL, "it broke")),
+        (
+            lt.tracker_error_alert,
+            Fake(url=URL, failure_reason=lambda: "", error=error(1)),
+            TrackerFailed(URL, "it broke"),
+        ),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.stopped), alerts.Leaving(URL)),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.started), None),
         (lt.piece_availability_alert, Fake(piece_availability=[1, 0]), alerts.Available((1, 0))),
