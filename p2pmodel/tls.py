@@ -4,6 +4,7 @@ import ssl
 from functools import cache
 from pathlib import Path
 
+from p2pmodel.core.own_files import opened
 from p2pmodel.errors import InvalidInput
 
 
@@ -39,25 +40,25 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None = None) 
 def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     """Load `certificate` into `context`. Raises InvalidInput for files that are unreadable, not PEM, or do not match.
     The key must have no pass phrase, and other users must not be able to read it."""
-    for path in (certificate, key):
+    with opened(certificate, "TLS certificate") as public, opened(key, "TLS key", secret=True) as private:
         try:
-            path.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"the TLS file {path} cannot be read: {error.strerror}") from None
-    if key.stat().st_mode & 0o007:
-        raise InvalidInput(f"others can read the TLS key {key}", hint=f"chmod 600 {key}")
-    try:
-        # Without a password argument OpenSSL would prompt on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, ValueError) as error:
-        mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
-        why = "they do not belong together" if mismatch else "one is no PEM file of its kind, or has a pass phrase"
-        raise InvalidInput(f"the TLS certificate {certificate} and key {key} cannot be used: {why}") from None
+            # Without a password argument OpenSSL would prompt on the terminal.
+            context.load_cert_chain(_path_of(public), _path_of(private), password="")
+        except (ssl.SSLError, ValueError, OSError) as error:
+            mismatch = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+            why = "they do not belong together" if mismatch else "one is no PEM file of its kind, or has a pass phrase"
+            raise InvalidInput(f"the TLS certificate {certificate} and key {key} cannot be used: {why}") from None
 
 
 def _trust(context: ssl.SSLContext, ca_file: Path, name: str) -> None:
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except OSError as error:
-        reason = "there is no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
-        raise InvalidInput(f"{name} {ca_file} cannot be used: {reason}") from None
+    with opened(ca_file, name) as descriptor:
+        try:
+            context.load_verify_locations(cafile=_path_of(descriptor))
+        except OSError as error:
+            reason = "there is no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+            raise InvalidInput(f"the {name} {ca_file} cannot be used: {reason}") from None
+
+
+def _path_of(descriptor: int) -> str:
+    """The path under which OpenSSL reads the file that was judged."""
+    return f"/dev/fd/{descriptor}"

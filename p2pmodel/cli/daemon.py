@@ -13,7 +13,7 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.log import log
 from p2pmodel.cli.signals import run_service
-from p2pmodel.cli.token_files import read_private_token
+from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.notes import info
@@ -75,7 +75,7 @@ def daemon(
             "--token-file and --read-only need --control-listen",
             hint="--token-file also applies to a --hub-listen address that is not loopback",
         )
-    token = read_private_token(token_file) if token_file else None
+    token = read_token(token_file) if token_file else None
     tls = _tls(settings.http, used=control_listen is not None or hub_listen is not None)
     access = _TcpAccess(token, tls, protected=token is not None or settings.http.asks_for_certificates)
     hub = _hub(settings, hub_listen, access, access_log)

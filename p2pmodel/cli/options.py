@@ -24,7 +24,9 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     The verb receives `settings`, `as_json` and `quiet`.
     """
 
-    @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: p2pmodel.toml).")
+    @click.option(
+        "--config", type=click.Path(path_type=Path), help="Settings file (default: ~/.config/p2pmodel/p2pmodel.toml)."
+    )
     @click.option("--cache-dir", type=click.Path(path_type=Path), help="Hugging Face cache (default: HF_HUB_CACHE).")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("-q", "--quiet", is_flag=True, help="Show errors only, no progress.")

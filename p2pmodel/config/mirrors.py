@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, check_url, split_list
 from p2pmodel.core.names import printable
+from p2pmodel.core.own_files import read_own, read_secret
 from p2pmodel.errors import InvalidInput
 
 _HINT = "see docs/mirrors.md"
+_TOKEN_VARIABLES = ("HF_", "P2PMODEL_")
+"""How the variables begin that `token_env` may name."""
 
 
 def mirrors_in_order(listed: Any, endpoints: Sequence[str], *, final: bool) -> list[dict[str, Any]]:
@@ -81,11 +84,13 @@ def _mirror_of(table: Sequence[dict[str, Any]], entry: str) -> dict[str, Any]:
 
 
 def _attach_token(mirror: dict[str, Any]) -> None:
-    """A mirror's own `token_env`. HF_TOKEN (or the hub's token file) goes to the official hub and to HF_ENDPOINT
-    alone: a user cannot have meant it for another mirror."""
+    """A mirror's own `token_env` or `token_file`. HF_TOKEN (or the hub's token file) goes to the official hub and to
+    HF_ENDPOINT alone: a user cannot have meant it for another mirror."""
     endpoint = str(mirror.get("endpoint", "")).rstrip("/")
     if mirror.get("token_env"):
-        token = os.environ.get(str(mirror["token_env"]))
+        token = os.environ.get(_token_variable(str(mirror["token_env"])))
+    elif mirror.get("token_file"):
+        token = read_secret(Path(str(mirror["token_file"])).expanduser())
     elif endpoint in (OFFICIAL_ENDPOINT, os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")):
         token = _hub_token()
     else:
@@ -98,10 +103,18 @@ def _hub_token() -> str | None:
     if os.environ.get("HF_TOKEN"):
         return os.environ["HF_TOKEN"].strip()
     path = Path(os.environ["HF_TOKEN_PATH"]) if os.environ.get("HF_TOKEN_PATH") else hf_home() / "token"
-    try:
-        return path.read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
+    # `hf auth login` writes it with the user's umask: its mode is that program's business, its owner is not.
+    return read_own(path, "token file").strip() or None if path.exists() else None
+
+
+def _token_variable(name: str) -> str:
+    """`name` if it is meant for tokens of mirrors: a settings file from elsewhere must not name other secrets."""
+    if not name.startswith(_TOKEN_VARIABLES):
+        raise InvalidInput(
+            f"setting mirrors: token_env '{printable(name)}' is not the name of a mirror's token",
+            hint="the variable's name must begin with HF_ or P2PMODEL_, as in P2PMODEL_MIRROR_TOKEN",
+        )
+    return name
 
 
 def _is_int(value: object) -> bool:

@@ -42,9 +42,11 @@ class MirrorSettings(_Section):
     priority: int = 0
     """Lower is asked first; equal priorities keep the order of the list."""
     token_env: str | None = None
-    """Environment variable that holds the bearer token of this endpoint."""
+    """Environment variable that holds the bearer token of this endpoint; its name begins with HF_ or P2PMODEL_."""
+    token_file: Path | None = None
+    """File with that token, mode 0600."""
     token: SecretStr | None = Field(default=None, repr=False)
-    """Bearer token of this endpoint; `token_env` keeps it out of the file."""
+    """Bearer token of this endpoint; `token_env` and `token_file` keep it out of the settings file."""
     max_connections: int = Field(default=8, ge=1, le=64)
     """Connections to this mirror at a time."""
     max_bytes_per_second: int | None = Field(default=None, ge=1024)

@@ -18,11 +18,12 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from p2pmodel.config.mirrors import hf_home, mirrors_in_order, user_home
 from p2pmodel.config.settings import Settings, split_list
+from p2pmodel.core.names import printable
+from p2pmodel.core.own_files import opened, others_can_read, text_of
 from p2pmodel.errors import InvalidInput
 
 PREFIX = "P2PMODEL_"
@@ -30,6 +31,7 @@ FILE_VARIABLE = "P2PMODEL_CONFIG"
 """Names the settings file where `--config` does not."""
 
 _HINT = "see docs/reference/settings.md"
+_SETTINGS_FILE = "settings file"
 _MEANINGS = {
     "extra_forbidden": "there is no such setting",
     "model_type": "expected a table",
@@ -41,13 +43,14 @@ _TRUE = {"1", "ON", "YES", "TRUE"}
 def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings of this run from all layers.
 
-    `config` is the `--config` flag. Without it the file is P2PMODEL_CONFIG, else ./p2pmodel.toml, else
-    ~/.config/p2pmodel/p2pmodel.toml, the latter two only where they exist. `flags` uses the keys of `Settings`, nested
-    with dots (`swarm.listen`); None stands for a flag that was not given. Raises InvalidInput naming the setting.
+    `config` is the `--config` flag. Without it the file is P2PMODEL_CONFIG, else ~/.config/p2pmodel/p2pmodel.toml if
+    that exists. A file of another user, or one that others can change, is refused. `flags` uses the keys of `Settings`,
+    nested with dots (`swarm.listen`); None stands for a flag that was not given. Raises InvalidInput naming the
+    setting.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     file = _settings_file(config)
-    layers = _layers(file, flag_endpoints="endpoints" in given)
+    layers = _layers(_read(file) if file else {}, flag_endpoints="endpoints" in given)
     try:
         loaded = layers(**_nested(given))
         return Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
@@ -55,9 +58,6 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
         raise _invalid(error) from None
     except SettingsError as error:
         raise InvalidInput(f"environment: {error}", hint=_HINT) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"settings file {file} cannot be read: {reason}") from None
 
 
 def variable_of(key: str) -> str:
@@ -85,8 +85,8 @@ class _Layers(BaseSettings, Settings):
         return split_list(value, ",")
 
 
-def _layers(file: Path | None, *, flag_endpoints: bool) -> type[_Layers]:
-    """The layers of one run with the settings file `file`."""
+def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
+    """The layers of one run, with the values of its settings file."""
 
     class Layers(_Layers):
         @classmethod
@@ -98,10 +98,8 @@ def _layers(file: Path | None, *, flag_endpoints: bool) -> type[_Layers]:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            sources = [init_settings, env_settings, InitSettingsSource(settings_cls, _of_hub_clients())]
-            if file is not None:
-                sources.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
-            return (*sources, InitSettingsSource(settings_cls, _default_folders()))
+            below = (_of_hub_clients(), of_file, _default_folders())
+            return (init_settings, env_settings, *(InitSettingsSource(settings_cls, values) for values in below))
 
         @model_validator(mode="before")
         @classmethod
@@ -121,10 +119,30 @@ def _settings_file(config: Path | None) -> Path | None:
     named = config or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
     if named is not None and not named.exists():
         raise InvalidInput(f"there is no settings file {named}")
-    if named is not None and named.is_dir():
-        raise InvalidInput(f"settings file {named} cannot be read: Is a directory")
-    candidates = [named] if named else [Path("p2pmodel.toml"), user_home() / ".config/p2pmodel/p2pmodel.toml"]
-    return next((path for path in candidates if named or path.is_file()), None)
+    usual = user_home() / ".config/p2pmodel/p2pmodel.toml"
+    return named or (usual if usual.is_file() else None)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The values in the settings file `file`."""
+    with opened(file, _SETTINGS_FILE) as descriptor:
+        status = os.fstat(descriptor)
+        text = text_of(descriptor, file, _SETTINGS_FILE)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"the settings file {printable(str(file))} cannot be read: {error}") from None
+    if _holds_token(values) and others_can_read(status.st_mode, status.st_uid):
+        raise InvalidInput(
+            f"others can read the settings file {printable(str(file))}, which holds a token",
+            hint=f"chmod 600 {printable(str(file))}",
+        )
+    return values
+
+
+def _holds_token(values: Mapping[str, Any]) -> bool:
+    mirrors = values.get("mirrors")
+    return isinstance(mirrors, list) and any(isinstance(each, dict) and "token" in each for each in mirrors)
 
 
 def _of_hub_clients() -> dict[str, Any]:

@@ -21,9 +21,9 @@ DERIVED = {"origin.state_dir"}
 
 _INTRO = """\
 Sources, each overriding the one before: defaults, `p2pmodel.toml`, environment variables, command line flags. The file
-is `--config FILE`, else `P2PMODEL_CONFIG`, else `./p2pmodel.toml`, else `~/.config/p2pmodel/p2pmodel.toml`. A key with
-a dot belongs to a table: `swarm.listen` is `listen` in `[swarm]`. Sizes are in bytes, rates in bytes/s, times in
-seconds. Of two variables of one key the first counts."""
+is `--config FILE`, else `P2PMODEL_CONFIG`, else `~/.config/p2pmodel/p2pmodel.toml`; it belongs to you or to root, and
+others cannot change it. A key with a dot belongs to a table: `swarm.listen` is `listen` in `[swarm]`. Sizes are in
+bytes, rates in bytes/s, times in seconds. Of two variables of one key the first counts."""
 _MIRRORS = "Keys of each `[[mirrors]]` table in the file. Priority decides which mirror is asked first."
 _EXAMPLE = """\
 ```toml
@@ -33,7 +33,7 @@ coordinators = ["http://10.0.0.1:6969"]
 name = "self-built"
 endpoint = "https://10.0.0.2:8090/hf"
 priority = 1
-token_env = "SELF_BUILT_TOKEN"
+token_env = "P2PMODEL_SELF_BUILT_TOKEN"
 max_bytes_per_second = 50000000
 
 [[mirrors]]
@@ -114,7 +114,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
 def _rows() -> Iterator[tuple[str, ...]]:
     """The keys of Settings, with the defaults of a user without any settings."""
     with patch.dict(os.environ, {"HOME": _HOME}, clear=True):
-        loaded = sources.load_settings(config=Path(os.devnull))
+        loaded = sources.load_settings()
     for key, field, meaning in _keys(Settings):
         if key not in DERIVED:
             value: Any = loaded

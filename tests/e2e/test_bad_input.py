@@ -105,20 +105,24 @@ def test_settings_that_make_no_sense_exit_with_2_and_are_named(cli: CommandLine,
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        (b"[swarm", "settings file p2pmodel.toml cannot be read: "),
-        (b"\xff", "settings file p2pmodel.toml cannot be read: "),
+        (b"[swarm", "p2pmodel.toml cannot be read: "),
+        (b"\xff", "p2pmodel.toml cannot be read: "),
         (b"color = 1", "setting color: there is no such setting; see docs/reference/settings.md"),
         (b"swarm = 1", "setting swarm: expected a table"),
         (b"[[mirrors]]\nname = 'x'", "setting mirrors.0.endpoint: it is missing"),
     ],
 )
 def test_an_invalid_settings_file(cli: CommandLine, toml: bytes, words: str):
-    (cli.home / "p2pmodel.toml").write_bytes(toml)
+    usual = cli.home / ".config/p2pmodel/p2pmodel.toml"
+    usual.parent.mkdir(parents=True)
+    usual.write_bytes(toml)
     assert words in cli.refuses(2, "verify", "org/model")
 
 
 def test_a_settings_file_that_is_a_directory(cli: CommandLine):
-    assert "settings file . cannot be read: Is a directory" in cli.refuses(2, "verify", "org/model", "--config", ".")
+    assert "the settings file . cannot be read: Is a directory" in cli.refuses(
+        2, "verify", "org/model", "--config", "."
+    )
 
 
 # -- what a hub refuses ------------------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ async def test_aria2_finds_a_default_libtorrent_seeder(tmp_path: Path) -> None:
 
 async def test_a_token_and_a_registered_torrent_are_required(tmp_path: Path) -> None:
     token_file = tmp_path / "token"
+    token_file.touch(mode=0o600)
     await asyncio.to_thread(token_file.write_text, TOKEN)
     options = ("--registered-only", "--token-file", str(token_file))
     async with coordinator(*options, token=TOKEN) as tracker:
@@ -164,6 +165,7 @@ async def test_libtorrent_keeps_the_zone_in_a_trackers_url(place: str, tmp_path:
     The third of a zone receives its own only. The number of peers a client receives shows its assigned zone.
     """
     token_file = tmp_path / "token"
+    token_file.touch(mode=0o600)
     await asyncio.to_thread(token_file.write_text, TOKEN)
     token = TOKEN if "{}" in place else ""
     async with coordinator(*(("--token-file", str(token_file)) if token else ()), token=token) as tracker:

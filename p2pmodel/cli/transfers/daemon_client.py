@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import click
 
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.token_files import read_private_token
+from p2pmodel.cli.token_files import read_token
 from p2pmodel.client import Client, Server
 from p2pmodel.config.settings import ClientSettings, Settings
 from p2pmodel.core.names import Reference
@@ -36,7 +36,7 @@ def server(named: ClientSettings) -> Server | None:
     """The daemon's TCP address, None if none is configured. Raises InvalidInput for unusable token or TLS files."""
     if named.server is None:
         return None
-    token = read_private_token(named.token_file) if named.token_file else None
+    token = read_token(named.token_file) if named.token_file else None
     if not named.server.startswith("https:"):
         return Server(named.server, token)
     return Server(named.server, token, client_context(named.ca_file, named.certificate, named.key))

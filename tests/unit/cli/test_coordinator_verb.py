@@ -26,7 +26,8 @@ def test_a_malformed_address_is_refused() -> None:
 def test_a_token_file_must_hold_a_token(tmp_path: Path) -> None:
     path = tmp_path / "token"
     assert refused("--token-file", str(path)) == f"the token file {path} cannot be read: No such file or directory"
+    path.touch(mode=0o600)
     path.write_text("hush hush secret")
     assert "hush" not in refused("--token-file", str(path))
     path.write_bytes(b"\xff" * 20)
-    assert refused("--token-file", str(path)) == f"the token file {path} cannot be read: it is not ASCII text"
+    assert refused("--token-file", str(path)) == f"the token file {path} cannot be read: it is not UTF-8 text"

@@ -151,6 +151,7 @@ def test_with_a_token_no_magnet_is_shown(cache: HubCache, monkeypatch: pytest.Mo
         on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969/<token>", ListenAddress("10.0.0.1", 6881)))
 
     monkeypatch.setattr(Seeder, "run", run)
+    (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef")
     for flags in ((), ("--json",)):
         done = invoke(seed, "org/model", "--token-file", tmp_path / "token", *flags)

@@ -27,7 +27,7 @@ priority = 2
 name = "near"
 endpoint = "http://near.example:8080"
 priority = 1
-token_env = "NEAR_TOKEN"
+token_env = "P2PMODEL_NEAR_TOKEN"
 """
 
 
@@ -88,7 +88,7 @@ def test_endpoints_of_flags_replace_the_list_and_keep_the_order(tmp_path: Path):
 
 
 def test_tokens_go_only_to_their_mirrors(tmp_path: Path):
-    env = {"HF_TOKEN": "hub-secret", "NEAR_TOKEN": "near-secret"}
+    env = {"HF_TOKEN": "hub-secret", "P2PMODEL_NEAR_TOKEN": "near-secret"}
     near, far = load(tmp_path, MIRRORS, **env).mirrors
     assert near.token
     assert near.token.get_secret_value() == "near-secret"
@@ -193,3 +193,42 @@ def test_the_endpoint_may_be_off(tmp_path: Path):
     assert load(tmp_path, '[daemon]\nhub_listen = "[::1]:8"\n').daemon.hub_listen == "[::1]:8"
     with pytest.raises(InvalidInput, match="ADDRESS:PORT"):
         load(tmp_path, P2PMODEL_DAEMON_HUB_LISTEN="8092")
+
+
+def test_the_current_folder_has_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "p2pmodel.toml").write_text("offline = true")
+    monkeypatch.chdir(tmp_path)
+    with patch.dict(os.environ, {"HOME": str(tmp_path / "home")}, clear=True):
+        assert not load_settings().offline
+        assert load_settings(config=Path("p2pmodel.toml")).offline
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "GITHUB_TOKEN", "hf_token", ""])
+def test_a_file_can_name_no_variable_that_is_for_another_purpose(tmp_path: Path, name: str):
+    toml = f"[[mirrors]]\nname = 'x'\nendpoint = 'http://x'\ntoken_env = '{name}'\n"
+    if not name:
+        assert load(tmp_path, toml).mirrors[0].token is None
+        return
+    with pytest.raises(InvalidInput, match=f"token_env '{name}' is not the name of a mirror's token.*P2PMODEL_"):
+        load(tmp_path, toml, **{name: "secret"})
+
+
+def test_a_mirrors_token_may_be_in_a_file_of_its_own(tmp_path: Path):
+    secret = tmp_path / "near-token"
+    secret.touch(mode=0o600)
+    secret.write_text("near-secret\n")
+    toml = f"[[mirrors]]\nname = 'near'\nendpoint = 'http://near'\ntoken_file = '{secret}'\n"
+    token = load(tmp_path, toml).mirrors[0].token
+    assert token
+    assert token.get_secret_value() == "near-secret"
+    secret.chmod(0o644)
+    with pytest.raises(InvalidInput, match=r"others can read the token file .*; chmod 600"):
+        load(tmp_path, toml)
+
+
+def test_a_token_in_a_settings_file_that_others_can_read_is_refused(tmp_path: Path):
+    toml = "[[mirrors]]\nname = 'x'\nendpoint = 'http://x'\ntoken = 'open'\n"
+    with pytest.raises(InvalidInput, match=r"others can read the settings file .*which holds a token; chmod 600"):
+        load(tmp_path, toml)
+    (tmp_path / "p2pmodel.toml").chmod(0o600)
+    assert load(tmp_path, toml).mirrors[0].token
