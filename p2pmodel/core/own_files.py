@@ -87,7 +87,7 @@ def _judge(status: os.stat_result, path: Path, what: str, *, secret: bool) -> No
 
 
 def _judge_folders(path: Path, what: str) -> None:
-    """A user who can rename files in a folder can put a link to another file in the place of this one."""
+    """Write access to a folder is enough to put a link to another file in the place of this one."""
     for folder in {path.absolute().parent, path.resolve().parent}:
         try:
             mode = folder.stat().st_mode
