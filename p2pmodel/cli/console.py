@@ -17,7 +17,7 @@ from rich.text import Text
 
 from p2pmodel.cli import log
 from p2pmodel.core.notes import Note
-from p2pmodel.core.sizes import human
+from p2pmodel.core.sizes import duration, human
 from p2pmodel.node.reporter import Progress, Reporter
 
 Style = Literal["auto", "bar", "plain", "json", "none"]
@@ -42,8 +42,10 @@ def describe(progress: Progress) -> str:
         parts.append("from " + ", ".join(known))
     if progress.download_rate:
         parts.append(f"{human(progress.download_rate)}/s")
+    if progress.eta is not None:
+        parts.append(f"{duration(progress.eta)} left")
     if progress.peers:
-        parts.append(f"{progress.peers} peers")
+        parts.append("1 peer" if progress.peers == 1 else f"{progress.peers} peers")
     if progress.uploaded:
         parts.append(f"sent {human(progress.uploaded)}")
     if progress.waiting_for:
@@ -124,7 +126,7 @@ class _JsonLines(ConsoleReporter):
 
     def progress(self, progress: Progress) -> None:
         if self._throttle.passes(progress):
-            click.echo(json.dumps(dataclasses.asdict(progress)), err=True)
+            click.echo(json.dumps({**dataclasses.asdict(progress), "eta": progress.eta}), err=True)
 
     def note(self, line: str) -> None:
         if log.shows(line):

@@ -156,16 +156,14 @@ def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
     verb = click.option(
         "--upload-limit",
         "_set_swarm__upload_limit",
-        type=int,
-        metavar="BYTES",
-        help="Upload limit for all peers, bytes/s.",
+        metavar="SIZE",
+        help="Upload limit for all peers, bytes/s or as in 20MB.",
     )(verb)
     return click.option(
         "--download-limit",
         "_set_swarm__download_limit",
-        type=int,
-        metavar="BYTES",
-        help="Download limit for all sources, bytes/s.",
+        metavar="SIZE",
+        help="Download limit for all sources together, bytes/s or as in 20MB.",
     )(verb)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import printable
+from p2pmodel.core.sizes import parse_size
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
@@ -26,6 +27,18 @@ _ZONE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 def split_list(value: Any, separator: str) -> Any:
     """The parts of a text such as an environment variable holds; what is no text stays as it is."""
     return tuple(part.strip() for part in value.split(separator) if part.strip()) if isinstance(value, str) else value
+
+
+def _bytes(value: Any) -> Any:
+    """A text such as `500GB` or `64MiB` as a number of bytes; what is no text stays as it is."""
+    try:
+        return parse_size(value) if isinstance(value, str) else value
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+
+
+ByteCount = Annotated[int, BeforeValidator(_bytes)]
+"""A number of bytes; a text may have a unit (`core/sizes`)."""
 
 
 class _Section(BaseModel):
@@ -49,8 +62,8 @@ class MirrorSettings(_Section):
     """Bearer token of this endpoint; `token_env` and `token_file` keep it out of the settings file."""
     max_connections: int = Field(default=8, ge=1, le=64)
     """Connections to this mirror at a time."""
-    max_bytes_per_second: int | None = Field(default=None, ge=1024)
-    """Rate limit over all connections to this mirror, bytes/s; None: unlimited."""
+    max_bytes_per_second: ByteCount | None = Field(default=None, ge=1024)
+    """Rate limit over all connections to this mirror, bytes/s or as in `20MB`; None: unlimited."""
     ca_file: Path | None = None
     """PEM file of certificate authorities trusted for this endpoint, besides the system's."""
     fallback: bool = False
@@ -97,10 +110,10 @@ class SwarmSettings(_Section):
     """Seconds without progress from peers after which missing pieces are downloaded from the mirrors."""
     stall_timeout: float = Field(default=120.0, gt=0)
     """Seconds without any progress after which a fetch gives up."""
-    upload_limit: int = Field(default=0, ge=0)
-    """Upload limit over all peers, bytes/s; 0: unlimited."""
-    download_limit: int = Field(default=0, ge=0)
-    """Download limit over all peers, bytes/s; 0: unlimited."""
+    upload_limit: ByteCount = Field(default=0, ge=0)
+    """Upload limit over all peers, bytes/s or as in `20MB`; 0: unlimited."""
+    download_limit: ByteCount = Field(default=0, ge=0)
+    """Download limit over all sources (peers, seeders, mirrors), bytes/s or as in `20MB`; 0: unlimited."""
     origin_budget: float = Field(default=1.05, ge=0)
     """Copies of a snapshot that all peers of a coordinator together may download from the mirrors; 0: unlimited."""
     zone: str = ""

@@ -34,12 +34,14 @@ DISK_PRESSURE = 40.0
 @dataclass(frozen=True, slots=True)
 class HostBounds:
     """Bytes a second: the download `limit` (0: none), the speed of this machine's `link` and of the `mirrors` together;
-    `disk_pressure` in percent. None where it is not known."""
+    `disk_pressure` in percent. None where it is not known. `others`: what other transfers of the node receive, within
+    the same limit and link."""
 
     limit: int = 0
     link: float | None = None
     mirrors: float | None = None
     disk_pressure: float | None = None
+    others: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,11 @@ def explain(before: TransferView, now: TransferView, seconds: float, around: Hos
     if standing is not None:
         return Diagnosis(now.id, now.repo, *standing)
     mirrors = max(0, now.progress.from_mirrors - before.progress.from_mirrors) / seconds
-    # For peers the engine counts received bytes: verified pieces come in lumps, on a slow link seconds apart.
-    peers = float(now.progress.download_rate if now.progress.phase == "downloading" else 0)
-    bound, what, advice, capacity = _while_bytes_come(now, peers, mirrors, around)
-    rate = mirrors if bound == "mirrors" else peers if bound == "limit" else peers + mirrors
-    return Diagnosis(now.id, now.repo, bound, what, advice, rate, capacity, rate / capacity if capacity else None)
+    # Received bytes: verified pieces come in lumps, on a slow link seconds apart.
+    rate = float(now.progress.download_rate)
+    bound, what, advice, capacity = _while_bytes_come(now, rate, mirrors, around)
+    used = rate + around.others if bound in ("limit", "link") else rate
+    return Diagnosis(now.id, now.repo, bound, what, advice, rate, capacity, used / capacity if capacity else None)
 
 
 def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
@@ -95,15 +97,16 @@ def _at_work(view: TransferView, around: HostBounds) -> tuple[Bound, str, str] |
 
 
 def _while_bytes_come(
-    view: TransferView, peers: float, mirrors: float, around: HostBounds
+    view: TransferView, rate: float, mirrors: float, around: HostBounds
 ) -> tuple[Bound, str, str, float | None]:
-    if around.limit and peers >= FULL * around.limit:
+    together = rate + around.others
+    if around.limit and together >= FULL * around.limit:
         return "limit", "the download limit is reached", "raise it with 'p2pmodel limits --download'", around.limit
-    if around.link and peers + mirrors >= FULL * around.link:
+    if around.link and together >= FULL * around.link:
         return "link", "this machine's link is full", "nothing: this is the maximum", around.link
     if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
         return "disk", "this machine waits for its disk", "a faster disk for the cache", None
-    if view.progress.phase == "mirroring" or mirrors > peers:
+    if view.progress.phase == "mirroring" or mirrors > rate / 2:
         return "mirrors", "the bytes come from mirrors", "add a mirror, or seed it from a node", around.mirrors
     if not view.progress.peers:
         missing = view.progress.waiting_for or "peers (none is connected)"

@@ -42,11 +42,13 @@ _UNLIMITED_BLOCK = 1 << 50
 class Pace:
     """Bounds bytes a second over all connections that use it together. Rate None or 0: no bound.
 
-    Bytes pass in the order of the calls. `_level` of the `passed` bytes are within the rate so far.
+    What passes here also passes through the pace `within`, which other users share. Bytes pass in the order of the
+    calls. `_level` of the `passed` bytes are within the rate so far.
     """
 
-    def __init__(self, rate: int | None = None) -> None:
+    def __init__(self, rate: int | None = None, *, within: "Pace | None" = None) -> None:
         self._rate = _bounded(rate)
+        self._within = within
         self._level, self._as_of = 0.0, time.monotonic()
         self._changed = asyncio.Event()
         self.passed = 0
@@ -55,7 +57,8 @@ class Pace:
     @property
     def block(self) -> int:
         """Bytes to move at once at most, so that a slow rate is an even one."""
-        return max(_SMALLEST_BLOCK, self._rate // _BLOCKS) if self._rate else _UNLIMITED_BLOCK
+        own = max(_SMALLEST_BLOCK, self._rate // _BLOCKS) if self._rate else _UNLIMITED_BLOCK
+        return min(own, self._within.block) if self._within else own
 
     def change(self, rate: int | None) -> None:
         """Set the rate, also for calls that wait now."""
@@ -69,6 +72,8 @@ class Pace:
         self._rise()
         self.passed += count
         await self._reach(self.passed)
+        if self._within:
+            await self._within.spend(count)
 
     async def reserve(self, count: int) -> None:
         """Before `count` bytes are sent: return when all earlier bytes are within the rate."""
@@ -76,6 +81,8 @@ class Pace:
         earlier = self.passed
         self.passed += count
         await self._reach(earlier)
+        if self._within:
+            await self._within.reserve(count)
 
     async def _reach(self, level: int) -> None:
         while self._rate and (wait := (level - self._level) / self._rate) > 0:

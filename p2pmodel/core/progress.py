@@ -11,7 +11,7 @@ Phase = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One transfer at one moment. `done` of `total` bytes are verified. Rates in bytes a second."""
+    """One transfer at one moment. `done` of `total` bytes are verified. Rates: bytes a second over the last seconds."""
 
     phase: Phase
     total: int = 0
@@ -21,10 +21,11 @@ class Progress:
     from_peers: int = 0
     from_mirrors: int = 0
     from_other_zones: int | None = None
-    """Bytes from peers of other zones, useless ones included; None if this node has no zone."""
+    """Part of `from_peers`: bytes from peers of other zones; None if this node has no zone."""
     uploaded: int = 0
     peers: int = 0
     download_rate: int = 0
+    """What arrives from all sources together: peers, seeders and mirrors; 0 once nothing is missing."""
     upload_rate: int = 0
     waiting_for: str = ""
     """What the transfer waits for; empty while bytes come."""
@@ -32,6 +33,12 @@ class Progress:
     """Pieces that failed their hash check."""
     from_seeders: int = 0
     """Part of `from_peers`: bytes from seeders over HTTP (web seeds)."""
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until the last byte at the present rate; None while no byte arrives."""
+        missing = self.total - self.done
+        return missing / self.download_rate if self.download_rate and missing > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

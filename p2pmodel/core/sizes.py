@@ -19,6 +19,16 @@ def human(size: float) -> str:
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
+def duration(seconds: float) -> str:
+    """`seconds` in its two largest units: 45 s, 3 min 20 s, 2 h 5 min, 4 d 3 h."""
+    whole = max(0, round(seconds))
+    for size, large, small, unit in ((86400, "d", "h", 3600), (3600, "h", "min", 60), (60, "min", "s", 1)):
+        if whole >= size:
+            rest = whole % size // unit
+            return f"{whole // size} {large} {rest} {small}" if rest else f"{whole // size} {large}"
+    return f"{whole} s"
+
+
 def parse_size(text: str) -> int:
     """Bytes of `500GB`, `1.5 TB`, `64MiB` or a plain number. Raises InvalidInput."""
     return round(_amount(text, _SIZES, "a size", "write 500GB, 64MiB or a number of bytes"))

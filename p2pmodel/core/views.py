@@ -51,7 +51,7 @@ class TransferView:
     note_count: int = 0
     """Number of notes so far."""
     rate: int = 0
-    """Verified bytes a second from all sources over the last seconds."""
+    """Bytes a second that arrive from all sources, over the last seconds."""
     eta: float | None = None
     """Seconds until the last byte at this `rate`; None while no byte comes."""
     engine_ready: bool = False
@@ -109,7 +109,7 @@ class SnapshotView:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Bytes a second to and from all peers together; 0: no limit."""
+    """Bytes a second to all peers, and from all sources (peers, seeders, mirrors), together; 0: no limit."""
 
     upload: int = 0
     download: int = 0
@@ -141,7 +141,8 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class SwarmView:
-    """Peers of one transfer: their number, rates in bytes a second, total bytes, and the busiest connections."""
+    """Peers of one transfer: their number, rates in bytes a second (HTTP sources included), total bytes, and the
+    busiest connections."""
 
     transfer: str
     repo: str

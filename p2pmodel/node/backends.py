@@ -8,7 +8,10 @@ from typing import Self
 
 from p2pmodel.config.settings import MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.pace import Pace
+from p2pmodel.core.tasks import companions
 from p2pmodel.http_pool import HttpPool
+from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
@@ -37,12 +40,13 @@ def engine_of(settings: Settings) -> Engine:
 class LazyEngine:
     """An engine that starts when it is first needed: a fetch from the mirrors alone opens no port for peers.
 
-    It ends with `stack`; without one it runs already.
+    It ends with `stack`; without one it runs already. `limits` keep its rate limits from its start on.
     """
 
-    def __init__(self, engine: Engine, stack: AsyncExitStack | None) -> None:
+    def __init__(self, engine: Engine, stack: AsyncExitStack | None, limits: SharedLimits | None = None) -> None:
         self._engine = engine
         self._stack = stack
+        self._limits = limits
         self._starting = asyncio.Lock()
 
     async def started(self) -> Engine:
@@ -50,6 +54,9 @@ class LazyEngine:
         async with self._starting:
             if self._stack is not None:
                 await self._stack.enter_async_context(self._engine)
+                if self._limits is not None:
+                    start = await self._stack.enter_async_context(companions())
+                    start(self._limits.run())
                 self._stack = None
         return self._engine
 
@@ -112,14 +119,20 @@ class FetchOrigin:
     """The mirrors of one fetch. `async with` closes them.
 
     All steps of the fetch share one connection pool and one state of the mirrors. A torrent with further web seeds
-    starts new ones.
+    starts new ones. `pace` bounds what the mirrors send together.
     """
 
     def __init__(
-        self, settings: Settings, registry: OriginRegistry, reporter: Reporter, http: HttpPool | None = None
+        self,
+        settings: Settings,
+        registry: OriginRegistry,
+        reporter: Reporter,
+        http: HttpPool | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._settings = settings
         self._http = http
+        self._pace = pace
         self._registry = registry
         self._reporter = reporter
         self._stack = AsyncExitStack()
@@ -142,7 +155,9 @@ class FetchOrigin:
         mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo)
         if self._origin is None or mirrors != self._mirrors:
             await self._close()
-            origin = Origin(mirrors, self._settings.origin, on_note=self._reporter.note, http=self._http)
+            origin = Origin(
+                mirrors, self._settings.origin, on_note=self._reporter.note, http=self._http, pace=self._pace
+            )
             self._origin, self._mirrors = await self._stack.enter_async_context(origin), mirrors
             self._stack.enter_context(self._registry.watching(origin))
         return self._origin

@@ -107,7 +107,7 @@ class ManagedTransfer:
 
     def view(self) -> TransferView:
         """The transfer at this moment."""
-        record, error, progress, rate = self._record, self._error, self._monitor.latest, self._monitor.rate
+        record, error, progress = self._record, self._error, self._monitor.latest
         return TransferView(
             id=record.id,
             repo=str(record.repo),
@@ -125,8 +125,8 @@ class ManagedTransfer:
             error=TransferError(error.code, error.what, error.hint) if error else None,
             notes=self._monitor.notes,
             note_count=self._monitor.note_count,
-            rate=rate,
-            eta=(progress.total - progress.done) / rate if rate else None,
+            rate=progress.download_rate,
+            eta=progress.eta,
             engine_ready=self._engine_ready,
         )
 

@@ -6,14 +6,11 @@ from typing import Protocol
 
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.notes import Note
-from p2pmodel.core.pace import Rate
 from p2pmodel.core.progress import Pieces, Progress
 from p2pmodel.node.reporter import Insight, Reporter
 
 NOTES = 20
 """Notes that are kept of one transfer."""
-_RECEIVING = ("mirroring", "downloading")
-"""Phases in which bytes arrive."""
 
 
 class TransferObserver(Protocol):
@@ -36,7 +33,6 @@ class TransferMonitor(Reporter):
         self._name = name
         self._observer = observer
         self._insight: Insight | None = None
-        self._rate = Rate()
         self._notes: deque[str] = deque(maxlen=NOTES)
         self.latest = Progress("finding")
         """The last progress."""
@@ -44,11 +40,9 @@ class TransferMonitor(Reporter):
         """Notes in all."""
 
     def progress(self, progress: Progress) -> None:
-        """Replace the latest progress, and measure the rate of what arrives."""
+        """Replace the latest progress."""
         if progress == self.latest:
             return
-        if progress.phase in _RECEIVING and self.latest.phase in _RECEIVING:
-            self._rate.add(max(0, progress.done - self.latest.done))
         self.latest = progress
         self._observer.transfer_changed()
 
@@ -65,18 +59,13 @@ class TransferMonitor(Reporter):
 
     def ended(self) -> None:
         """The transfer's task has ended: nothing moves."""
-        self._insight, self._rate = None, Rate()
+        self._insight = None
         self.latest = replace(self.latest, peers=0, download_rate=0, upload_rate=0, waiting_for="")
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The last notes, oldest first."""
         return tuple(self._notes)
-
-    @property
-    def rate(self) -> int:
-        """Verified bytes/s over the last seconds; 0 in phases in which nothing arrives."""
-        return self._rate.value() if self.latest.phase in _RECEIVING else 0
 
     def pieces(self) -> Pieces:
         """Which pieces are here; none while the transfer is in no swarm."""

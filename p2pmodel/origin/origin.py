@@ -38,7 +38,7 @@ class Origin:
     """The mirrors over one connection pool. `async with` opens and closes it.
 
     `on_note` receives a line when a mirror is skipped, waited for or excluded. `pace` bounds all mirrors together,
-    in place of each mirror's own limit. `http` are connections to share.
+    beside each mirror's own limit. `http` are connections to share.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`p2pmodel limits`: show or change the daemon's rate limits for peers."""
+"""`p2pmodel limits`: show or change the daemon's rate limits."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from p2pmodel.core.views import LimitsView, RateLimits
     "--download",
     callback=options.size,
     metavar="SIZE",
-    help="Download limit for all peers together, bytes/s; 0: no limit.",
+    help="Download limit for all sources together, bytes/s; 0: no limit.",
 )
 @options.server
 @options.common

@@ -12,7 +12,7 @@ from p2pmodel.cli.table import aligned, rate
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.sizes import human
+from p2pmodel.core.sizes import duration, human
 from p2pmodel.core.views import TransferView
 from p2pmodel.errors import InvalidInput
 
@@ -67,7 +67,7 @@ async def _watch(settings: Settings, repo: str | None, *, as_json: bool) -> None
 
 def table(views: Iterable[TransferView]) -> str:
     """The transfers, a line each."""
-    header = ("REPO", "COMMIT", "STATE", "DONE", "OF", "DOWN", "UP", "PEERS", "NOTE")
+    header = ("REPO", "COMMIT", "STATE", "DONE", "OF", "DOWN", "UP", "LEFT", "PEERS", "NOTE")
     return aligned(header, [_row(view) for view in views])
 
 
@@ -90,7 +90,8 @@ def _row(view: TransferView) -> tuple[str, ...]:
     share = f"{progress.done * 100 // progress.total}%" if progress.total else "100%" if view.complete else "-"
     rates = rate(progress.download_rate), rate(progress.upload_rate)
     size = human(progress.total or view.size)
-    return view.repo, view.commit[:8], view.state, share, size, *rates, str(progress.peers), _note(view)
+    left = "-" if view.eta is None else duration(view.eta)
+    return view.repo, view.commit[:8], view.state, share, size, *rates, left, str(progress.peers), _note(view)
 
 
 def _note(view: TransferView) -> str:

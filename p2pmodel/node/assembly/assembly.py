@@ -183,6 +183,6 @@ class AssemblyDownload:
             from_peers=exchanged,
             from_mirrors=pulled,
             peers=max(membership.peers - 1, 0),
-            download_rate=pieces.rate.value(),
+            download_rate=0 if pieces.complete else pieces.arrivals.value(),
             waiting_for="pieces that other nodes download from the mirrors" if waits else "",
         )

@@ -29,6 +29,8 @@ class AssemblyPieces:
         """Bytes of pieces that came from mirrors."""
         self.rate = Rate()
         """Bytes a second that come from mirrors."""
+        self.arrivals = Rate()
+        """Bytes a second that come from mirrors and other nodes."""
 
     def begin(self) -> None:
         """Count the present pieces as those that were here before."""
@@ -76,6 +78,12 @@ class AssemblyPieces:
             self.exchanged.add(piece)
             self.here.add(piece)
             self._bits |= 1 << piece
+            self.arrivals.add(self._layout.piece_range(piece).length)
+
+    def pulling(self, size: int) -> None:
+        """`size` bytes came from mirrors."""
+        self.rate.add(size)
+        self.arrivals.add(size)
 
     def add_roots(self, roots: dict[int, bytes]) -> None:
         """Add the roots of pieces that are here."""

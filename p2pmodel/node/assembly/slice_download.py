@@ -72,7 +72,7 @@ class SliceDownload:
         self._membership.add_roots(roots)
 
     def _count(self, size: int) -> None:
-        self._pieces.rate.add(size)
+        self._pieces.pulling(size)
         self._membership.progressed()
 
 

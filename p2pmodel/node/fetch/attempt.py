@@ -155,9 +155,19 @@ class Attempt:
         return self.torrent.status()
 
     def bytes_from_other_zones(self) -> int | None:
-        """Payload bytes that peers and seeders of other zones sent; None where this node has no zone."""
+        """Bytes of verified pieces from peers and seeders of other zones; None where this node has no zone.
+
+        What zones send is counted before it is verified, so the bytes of verified pieces bound it.
+        """
         swarm = self.status().from_other_zones
-        return None if swarm is None else swarm + self._seeders.bytes_from_outside(self._context.plan.zone)
+        if swarm is None:
+            return None
+        return min(swarm + self._seeders.bytes_from_outside(self._context.plan.zone), self._stats.from_peers)
+
+    def received_over_http(self) -> int:
+        """Bytes that mirrors and seeders have sent to this attempt."""
+        origin = self._context.origin
+        return self._seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The seeders that pieces are pulled from, and the connected peers."""

@@ -11,6 +11,7 @@ from typing import Self
 from p2pmodel.core import notes
 from p2pmodel.core.bitfield import pack
 from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.pace import Rate
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.fetch.attempt import Attempt, join
@@ -74,6 +75,9 @@ class Download:
         self._offer: WebSeedOffer | None = None
         self._attempt: Attempt | None = None
         self._phase: Phase = "checking"
+        self._http_rate = Rate()
+        self._over_http = 0
+        """Bytes over HTTP that `_http_rate` includes."""
 
     async def __aenter__(self) -> Self:
         self._reporter.insight(self)
@@ -137,7 +141,7 @@ class Download:
             from_other_zones=attempt.bytes_from_other_zones() if attempt else None,
             uploaded=self._uploaded(),
             peers=status.peers,
-            download_rate=status.download_rate,
+            download_rate=status.download_rate + self._http_rate.value() if stats.missing else 0,
             upload_rate=status.upload_rate,
             waiting_for=attempt.stall.reason() if attempt and waits else "",
             rejected=stats.rejected,
@@ -173,6 +177,7 @@ class Download:
         ):
             start(self._report())
             self._attempt = await join(self._context, self, seeders, start)
+            self._over_http = self._attempt.received_over_http()
             self._attempt.stall.progressed()
             self.enter("downloading" if self._stats.missing else "verifying")
             await self._attempt.run(start)
@@ -214,8 +219,16 @@ class Download:
 
     async def _report(self, every: float = REPORT_EVERY) -> None:
         while True:
+            self._measure_http()
             self._reporter.progress(self.progress())
             await asyncio.sleep(every)
+
+    def _measure_http(self) -> None:
+        if self._attempt is None or not self._stats.missing:
+            return
+        received = self._attempt.received_over_http()
+        self._http_rate.add(max(0, received - self._over_http))
+        self._over_http = received
 
     def _status(self) -> SwarmStatus:
         return self._attempt.status() if self._attempt else _NOT_JOINED

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import Settings
@@ -14,7 +14,6 @@ from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress import Timings
-from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
 from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.http_pool import HttpPool
@@ -52,7 +51,7 @@ class NodeContext:
     origins: OriginRegistry = field(default_factory=OriginRegistry)
     """The open origins of its fetches, for inspection."""
     pace: Pace = field(default_factory=Pace)
-    """Rate limit of what all its fetches together pull from seeders over HTTP."""
+    """Rate limit of what all its fetches together pull from mirrors and seeders over HTTP."""
     web_seed: WebSeed | None = None
     """Serves complete snapshots to leaseholders over HTTP."""
 
@@ -112,6 +111,8 @@ class FetchJob:
     mirrors: FetchOrigin
     http: HttpPool
     """The connections to mirrors, seeders and coordinators."""
+    pace: Pace
+    """Rate limit of what comes over HTTP, from mirrors and seeders."""
 
     @property
     def serves(self) -> bool:
@@ -125,24 +126,16 @@ class FetchJob:
 
     def engine(self, stack: AsyncExitStack) -> LazyEngine:
         """The engine of the node, or one that ends with `stack`."""
-        return LazyEngine(self.context.engine, None) if self.context else LazyEngine(engine_of(self.settings), stack)
+        if self.context:
+            return LazyEngine(self.context.engine, None)
+        engine, swarm = engine_of(self.settings), self.settings.swarm
+        limits = RateLimits(swarm.upload_limit, swarm.download_limit)
+        return LazyEngine(engine, stack, SharedLimits(engine, limits, download=self.pace))
 
     def selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
         """The files to fetch. Raises EntryNotFound if the request selects none."""
         request = self.request
         return selected(manifest, (Selection(request.include, request.exclude), *request.also))
-
-    @asynccontextmanager
-    async def pace(self, engine: Engine) -> AsyncIterator[Pace]:
-        """The rate limit of bytes that come over HTTP, shared with those that `engine` receives."""
-        if self.context:
-            yield self.context.pace
-            return
-        swarm = self.settings.swarm
-        pace = Pace(swarm.download_limit)
-        async with companions() as start:
-            start(SharedLimits(engine, RateLimits(swarm.upload_limit, swarm.download_limit), download=pace).run())
-            yield pace
 
 
 class Fetch:
@@ -154,6 +147,7 @@ class Fetch:
         monitor = FetchMonitor(reporter)
         registry = context.origins if context else OriginRegistry()
         http = HttpPool()
+        pace = context.pace if context else Pace(settings.swarm.download_limit)
         self._job = FetchJob(
             request,
             settings,
@@ -161,8 +155,9 @@ class Fetch:
             context,
             context.cache if context else HubCache(settings.cache_dir),
             context.growing if context else GrowingFiles(),
-            FetchOrigin(settings, registry, monitor, http),
+            FetchOrigin(settings, registry, monitor, http, pace),
             http,
+            pace,
         )
 
     async def run(self, on_ready: Callable[[FetchResult], None], found: ResolvedTarget | None = None) -> None:
@@ -296,18 +291,15 @@ class FetchRun:
 
     async def _transfer(self, metainfo: Metainfo, engine: Engine, assembled: AssemblyOutcome | None) -> None:
         job = self._job
-        async with (
-            job.pace(engine) as pace,
-            Download(
-                self._plan(metainfo, assembled, pace),
-                engine=engine,
-                repo=self._repo,
-                origin=await job.mirrors.opened(metainfo),
-                reporter=job.monitor,
-                growing=job.growing,
-                web_seed=job.context.web_seed if job.context else None,
-            ) as transfer,
-        ):
+        async with Download(
+            self._plan(metainfo, assembled),
+            engine=engine,
+            repo=self._repo,
+            origin=await job.mirrors.opened(metainfo),
+            reporter=job.monitor,
+            growing=job.growing,
+            web_seed=job.context.web_seed if job.context else None,
+        ) as transfer:
             async with self._locked():
                 await transfer.download()
             self._ready()
@@ -316,7 +308,7 @@ class FetchRun:
             elif assembled is not None:
                 await transfer.hand_on()
 
-    def _plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None, pace: Pace) -> DownloadPlan:
+    def _plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None) -> DownloadPlan:
         settings, manifest = self._job.settings, self._manifest
         chosen = set(self._job.selected(manifest))
         trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, settings.coordinators)))
@@ -330,7 +322,7 @@ class FetchRun:
             coordinator_timeout=settings.swarm.coordinator_timeout,
             origin_settings=settings.origin,
             zone=settings.swarm.zone,
-            pace=pace,
+            pace=self._job.pace,
             http=self._job.http,
             peer_timeout=settings.swarm.peer_timeout,
             stall_timeout=settings.swarm.stall_timeout,

@@ -146,11 +146,19 @@ class Seeders:
                 self._rates[name].add(received - self._seen[name])
                 self._seen[name] = received
 
+    @property
+    def received(self) -> int:
+        """Bytes from all seeders so far."""
+        return sum(count for origin in self._origins for count in origin.bytes_by_mirror.values())
+
     def bytes_from_outside(self, zone: str) -> int:
         """Bytes from seeders of other zones."""
-        origins = [*self._before, self._origin] if self._origin else []
-        counts = (entry for origin in origins for entry in origin.bytes_by_mirror.items())
+        counts = (entry for origin in self._origins for entry in origin.bytes_by_mirror.items())
         return sum(count for name, count in counts if self._zones[name] != zone)
+
+    @property
+    def _origins(self) -> list[Origin]:
+        return [*self._before, self._origin] if self._origin else []
 
     def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
         turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()

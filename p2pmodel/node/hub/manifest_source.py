@@ -7,6 +7,7 @@ from urllib.parse import quote
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Offline, P2PModelError
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolve import from_coordinators
@@ -17,11 +18,13 @@ from p2pmodel.origin.relay.request import RelayRequest
 
 
 class ManifestSource:
-    """`async with` opens and closes its connections to the mirrors."""
+    """`async with` opens and closes its connections to the mirrors. `pace` bounds what is forwarded from them."""
 
-    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+    def __init__(self, settings: Settings, reporter: Reporter, pace: Pace | None = None) -> None:
         self._settings = settings
-        self.origin = None if settings.offline else Origin(settings.mirrors, settings.origin, on_note=reporter.note)
+        self.origin = (
+            None if settings.offline else Origin(settings.mirrors, settings.origin, on_note=reporter.note, pace=pace)
+        )
 
     async def __aenter__(self) -> Self:
         if self.origin is not None:

@@ -75,7 +75,7 @@ class HubContent:
         self.cache = node.context.cache
         self._node = node
         self._reporter = reporter
-        self.manifests = ManifestSource(node.settings, reporter)
+        self.manifests = ManifestSource(node.settings, reporter, node.context.pace)
         self._upstream = UpstreamRevisions(self.cache, self.manifests, reporter, ttl=ttl)
         self._starting: SingleFlight[tuple[str, Selection], None] = SingleFlight()
         self._requested: set[tuple[str, Selection]] = set()

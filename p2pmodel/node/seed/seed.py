@@ -15,6 +15,7 @@ from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
 from p2pmodel.coordinator.client.urls import announcing_as, in_zone
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
+from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.node.reporter import Progress, Reporter
@@ -78,7 +79,12 @@ class SeedRun:
         async with AsyncExitStack() as stack:
             origin = None
             if self._request.directory is None and not self._settings.offline:
-                origin = Origin(self._settings.mirrors, self._settings.origin, on_note=self._reporter.note)
+                origin = Origin(
+                    self._settings.mirrors,
+                    self._settings.origin,
+                    on_note=self._reporter.note,
+                    pace=Pace(self._settings.swarm.download_limit),
+                )
                 await stack.enter_async_context(origin)
             manifest = await self._manifest(origin)
             repo = self._cache.repo(manifest.repo)

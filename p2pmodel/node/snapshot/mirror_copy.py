@@ -181,7 +181,7 @@ class MirrorCopy:
             from_cache=held - before - exchanged,
             from_peers=exchanged,
             from_mirrors=self._pulled + before,
-            download_rate=self._rate.value(),
+            download_rate=self._rate.value() if self._phase == "mirroring" else 0,
         )
 
     async def _report(self) -> None:

@@ -6,6 +6,7 @@ States (`Health.state`):
     slow         clearly slower than the best: asked after the healthy ones, regardless of priority
     failing      its last requests failed: retried after a backoff; after `_PATIENT_ROUNDS` rounds others go first
     quarantined  it sent wrong bytes: asked only if no other mirror can be
+    unused       it was not asked yet; used as a healthy one
     trial        its rest or quarantine is over, without a good response since: one request at a time
 
 The rules for one request (`choose`):
@@ -52,6 +53,7 @@ class State(StrEnum):
     FAILING = "failing"
     QUARANTINED = "quarantined"
     TRIAL = "trial"
+    UNUSED = "unused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Mirror:
         self.settings = settings
         self.name = name
         self.slots = asyncio.Semaphore(settings.max_connections)
-        self.pace = pace or Pace(settings.max_bytes_per_second)
+        self.pace = Pace(settings.max_bytes_per_second, within=pace)
         self._health = Health(name, rank, fallback=settings.fallback)
         self._quality = Quality()
         self._reason = ""
@@ -105,15 +105,12 @@ class Mirror:
 
     def status(self, now: float) -> MirrorStatus:
         """State and estimates at `now`, by the origin's clock."""
-        quality = self._quality
+        quality, state = self._quality, self._health.state(now)
+        first_byte, rate = quality.first_byte.known(now), quality.rate.known(now)
+        if state is State.HEALTHY and not self._reason and first_byte is None and rate is None:
+            state = State.UNUSED
         return MirrorStatus(
-            self.name,
-            self.settings.endpoint,
-            self._health.state(now),
-            quality.connect.known(now),
-            quality.first_byte.known(now),
-            quality.rate.known(now),
-            self._reason,
+            self.name, self.settings.endpoint, state, quality.connect.known(now), first_byte, rate, self._reason
         )
 
     def rate(self, now: float) -> float | None:

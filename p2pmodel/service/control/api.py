@@ -101,6 +101,7 @@ class NodeApi:
             link=await asyncio.to_thread(link_speed),
             mirrors=sum(rates) if rates else None,
             disk_pressure=await asyncio.to_thread(disk_pressure),
+            others=sum(view.progress.download_rate for view in self._node.transfers() if view.id != ident),
         )
         return explain(before, self._node.transfer(ident), max(time.monotonic() - began, 1e-3), around)
 

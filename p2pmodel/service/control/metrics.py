@@ -46,9 +46,8 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
     ("transfer_size_bytes", "Requested bytes.", lambda v: v.progress.total),
     ("transfer_done_bytes", "Requested bytes that are verified.", lambda v: v.progress.done),
     ("transfer_eta_seconds", "Estimated time to completion; absent while nothing arrives.", lambda v: v.eta),
-    ("transfer_rate_bytes_per_second", "Rate of verified bytes from all sources together.", lambda v: v.rate),
+    ("transfer_rate_bytes_per_second", "Rate of bytes that arrive from all sources together.", lambda v: v.rate),
     ("transfer_peers", "Connected peers.", lambda v: v.progress.peers),
-    ("transfer_peer_download_bytes_per_second", "Download rate from peers.", lambda v: v.progress.download_rate),
     ("transfer_peer_upload_bytes_per_second", "Upload rate to peers.", lambda v: v.progress.upload_rate),
     (
         "transfer_origin_ratio",

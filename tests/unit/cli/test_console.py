@@ -45,18 +45,18 @@ class Terminal(io.StringIO):
             Progress("seeding", total=10, done=10, from_cache=10, uploaded=6_000_000),
             "seeding  100% of 10 bytes  from cache 10 bytes  sent 6.0 MB",
         ),
+        (Progress("downloading", total=10, done=10, peers=1), "downloading  100% of 10 bytes  1 peer"),
         (
             Progress(
                 "downloading",
                 total=100_000_000,
-                done=99_999_999,
+                done=91_999_999,
                 from_peers=2_000_000,
                 from_mirrors=3_000_000,
                 download_rate=4_000_000,
                 peers=5,
-                waiting_for="a miracle",
             ),
-            "downloading  99% of 100.0 MB  from peers 2.0 MB, mirrors 3.0 MB  4.0 MB/s  5 peers  waiting for a miracle",
+            "downloading  91% of 100.0 MB  from peers 2.0 MB, mirrors 3.0 MB  4.0 MB/s  2 s left  5 peers",
         ),
     ],
 )
@@ -104,7 +104,7 @@ def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixt
     assert progress == {
         "phase": "downloading", "total": 10, "done": 5, "from_cache": 0, "from_peers": 0, "from_mirrors": 0,
         "from_other_zones": None, "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
-        "rejected": 0, "from_seeders": 0,
+        "rejected": 0, "from_seeders": 0, "eta": None,
     }  # fmt: skip
     assert note == {"note": 'a mirror "lied"', "event": "note", "level": "info"}
 

@@ -28,6 +28,7 @@ VIEW = TransferView(
     path="/hub/x",
     size=3_000_000_000,
     progress=Progress("downloading", 2_000_000_000, 500_000_000, peers=3, download_rate=40_000_000),
+    eta=37.5,
 )
 
 
@@ -94,7 +95,7 @@ def test_the_table_shows_state_and_rates():
     waiting = view(progress=Progress("downloading", 10, 5, waiting_for="peers (none is connected)"))
     failed = view(state="failed", error=TransferError("unavailable", "nobody answers"))
     rows = table([VIEW, waiting, failed, view(state="ready", complete=True, progress=Progress("finding"))]).splitlines()
-    assert " ".join(rows[1].split()) == "org/model abababab active 25% 2.0 GB 40.0 MB/s 0.0 MB/s 3 downloading"
+    assert " ".join(rows[1].split()) == "org/model abababab active 25% 2.0 GB 40.0 MB/s 0.0 MB/s 38 s 3 downloading"
     assert rows[2].endswith("waiting for peers (none is connected)")
     assert rows[3].endswith("nobody answers")
     assert "100%" in rows[4]

@@ -31,7 +31,7 @@ def view(state: State = "active", phase: Phase = "downloading", **progress: obje
 
 def bound(now: TransferView, around: HostBounds | None = None, *, peers: float = 0, mirrors: float = 0):
     """The bound at these rates, over 2 s."""
-    progress = dataclasses.replace(now.progress, download_rate=int(peers), from_mirrors=int(2 * mirrors))
+    progress = dataclasses.replace(now.progress, download_rate=int(peers + mirrors), from_mirrors=int(2 * mirrors))
     return explain(now, dataclasses.replace(now, progress=progress), 2.0, around or HostBounds())
 
 
@@ -63,6 +63,12 @@ def test_the_limit_that_was_set():
     assert (found.bound, found.rate, found.capacity, found.ratio) == ("limit", 9.5 * MB, 10 * MB, 0.95)
 
 
+def test_a_limit_that_two_transfers_use_up():
+    found = bound(view(peers=3), HostBounds(limit=10 * MB, others=5.0 * MB), peers=4.5 * MB)
+    assert (found.bound, found.rate, found.ratio) == ("limit", 4.5 * MB, 0.95)
+    assert bound(view(peers=3), HostBounds(limit=10 * MB), peers=4.5 * MB).bound == "seeder"
+
+
 def test_the_own_link():
     found = bound(view(peers=3), HostBounds(link=125.0 * MB), peers=60 * MB, mirrors=60 * MB)
     assert (found.bound, found.rate, round(found.ratio, 2)) == ("link", 120 * MB, 0.96)
@@ -74,7 +80,7 @@ def test_the_disk():
 
 def test_mirrors():
     found = bound(view(), HostBounds(mirrors=40.0 * MB), peers=1 * MB, mirrors=30 * MB)
-    assert (found.bound, found.ratio) == ("mirrors", 0.75)
+    assert (found.bound, found.ratio) == ("mirrors", 31 / 40)
     assert bound(view(phase="mirroring")).bound == "mirrors"
     assert bound(view(phase="mirroring")).ratio is None
 

@@ -72,3 +72,13 @@ def returns_at_once(call: Coroutine[object, None, None]) -> bool:
         return True
     call.close()
     return False
+
+
+async def test_a_pace_within_another_obeys_both_and_counts_in_both() -> None:
+    whole = Pace(100_000)
+    first, second = Pace(1_000_000, within=whole), Pace(within=whole)
+    began = time.monotonic()
+    await asyncio.gather(first.spend(20_000), second.spend(20_000))
+    assert time.monotonic() - began >= 0.3
+    assert (first.passed, second.passed, whole.passed) == (20_000, 20_000, 40_000)
+    assert first.block == second.block == whole.block < Pace(1_000_000).block

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.sizes import human, parse_duration, parse_size
+from p2pmodel.core.sizes import duration, human, parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 
 
@@ -34,3 +34,11 @@ def test_invalid_sizes_are_refused(text: str) -> None:
 @given(st.integers(0, 10**15 - 10**12))
 def test_formatted_sizes_can_be_parsed(size: int) -> None:
     assert parse_size(human(size)) == pytest.approx(size, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (45.4, "45 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (356_400, "4 d 3 h")],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -38,7 +38,7 @@ def test_the_state_of_a_mirror_is_that_of_the_most_recent_origin() -> None:
         second._mirrors[0]._active_at = now() + 1
         assert origins.statuses()[OFFICIAL.endpoint].state is State.QUARANTINED
         first._mirrors[0]._active_at = now() + 2
-        assert origins.statuses()[OFFICIAL.endpoint].state is State.HEALTHY
+        assert origins.statuses()[OFFICIAL.endpoint].state is State.UNUSED
 
 
 def test_an_idle_origin_gives_no_states() -> None:

@@ -25,11 +25,12 @@ export function row(...cells) {
 
 const known = (value, shown) => (value === null ? "–" : shown(value));
 
-// An unused mirror has the state healthy; the table shows it as not used yet.
 function stateOf(mirror) {
-  const unused = mirror.state === "healthy" && mirror.first_byte === null && mirror.rate === null;
-  const made = cell(unused ? "not used yet" : mirror.state, "state-cell", mirror.state === "healthy" ? "" : mirror.reason);
-  made.dataset.state = unused ? "unused" : mirror.state;
+  const made = cell(
+    mirror.state === "unused" ? "not used yet" : mirror.state, "state-cell",
+    mirror.state === "healthy" ? "" : mirror.reason,
+  );
+  made.dataset.state = mirror.state;
   return made;
 }
 

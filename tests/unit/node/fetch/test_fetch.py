@@ -1,6 +1,7 @@
 """The fetch use case: selected files, their sources, the plan, and the receivers of each token."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,16 @@ async def test_only_the_chosen_files_come_from_mirrors(
 
 def _files(node: Node, paths: set[str]):
     return [node.swarm.snapshot.file(path) for path in paths]
+
+
+async def test_the_download_limit_binds_mirrors(node: Node) -> None:
+    async with FakeHub(node.swarm.snapshot) as hub:
+        node.use(hub, swarm=node.settings.swarm.model_copy(update={"download_limit": 2_000_000}))
+        began = time.monotonic()
+        await node.fetch("org/model")
+    # Files with equal content are downloaded once; the first tenth of a second passes at once.
+    assert time.monotonic() - began >= hub.sent / 2_000_000 - 0.1 > 0.3
+    assert node.published() == CONTENTS
 
 
 async def test_a_pattern_that_matches_no_file_is_an_error(node: Node) -> None:

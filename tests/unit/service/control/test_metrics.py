@@ -77,7 +77,6 @@ def test_every_figure_of_a_transfer() -> None:
         "p2pmodel_transfer_eta_seconds": 5,
         "p2pmodel_transfer_rate_bytes_per_second": 8,
         "p2pmodel_transfer_peers": 3,
-        "p2pmodel_transfer_peer_download_bytes_per_second": 5,
         "p2pmodel_transfer_peer_upload_bytes_per_second": 0,
         "p2pmodel_transfer_uploaded_bytes_total": 7,
         "p2pmodel_transfer_corrupt_pieces_total": 2,
