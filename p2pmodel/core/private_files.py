@@ -37,6 +37,8 @@ def private_folder(path: Path) -> None:
     An empty folder of this user is closed to others. One with content may be for more than p2pmodel, and is refused.
     """
     make_folders(path)
+    if not path.is_dir():
+        raise LocalResource(f"{printable(str(path))} is not a directory", hint="remove it, or name another folder")
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)

@@ -69,14 +69,14 @@ def test_files_are_private_and_replaced_whole(tmp_path: Path) -> None:
     path.write_text("open")
     write_private(path, b"closed")
     assert (path.read_bytes(), mode(path)) == (b"closed", 0o600)
-    assert os.listdir(tmp_path) == ["record"]
+    assert [each.name for each in tmp_path.iterdir()] == ["record"]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "record").mkdir()
     with pytest.raises(OSError, match="record"):
         write_private(tmp_path / "record", b"x")
-    assert os.listdir(tmp_path) == ["record"]
+    assert [each.name for each in tmp_path.iterdir()] == ["record"]
 
 
 def test_an_existing_log_keeps_its_mode(tmp_path: Path) -> None:
