@@ -13,8 +13,8 @@ from pydantic_settings import NoDecode
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import printable
 from p2pmodel.core.sizes import parse_size
+from p2pmodel.core.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
@@ -60,6 +60,8 @@ class MirrorSettings(_Section):
     """File with that token, mode 0600."""
     token: SecretStr | None = Field(default=None, repr=False)
     """Bearer token of this endpoint; `token_env` and `token_file` keep it out of the settings file."""
+    username: str | None = None
+    """User name of an endpoint with basic authentication; its token is then the password."""
     max_connections: int = Field(default=8, ge=1, le=64)
     """Connections to this mirror at a time."""
     max_bytes_per_second: ByteCount | None = Field(default=None, ge=1024)
@@ -74,7 +76,14 @@ class MirrorSettings(_Section):
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
-        return check_url(value)
+        return check_url(value, instead="set username, and the password as token_file or token_env")
+
+    @field_validator("username")
+    @classmethod
+    def _check_username(cls, value: str | None) -> str | None:
+        if value is not None and (":" in value or not value.isprintable()):
+            raise ValueError("a user name has no ':' and no control characters")
+        return value
 
     @property
     def takes_client_tokens(self) -> bool:
@@ -146,17 +155,18 @@ class WatchSettings(_Section):
     """Speed below which a mirror is slow, MB/s."""
     min_samples: int = Field(default=5, ge=1, le=1000)
     """Number of probes of which an alarm evaluates the median; no alarm before that many."""
-    webhook: str | None = None
-    """URL to which each alarm and each recovery is posted."""
+    webhook: SecretStr | None = Field(default=None, repr=False)
+    """URL to which each alarm and each recovery is posted. It may contain a secret, and is not shown."""
     metrics: str | None = None
     """Address of the Prometheus metrics, ADDRESS:PORT; port 0 takes a free one."""
 
     @field_validator("webhook")
     @classmethod
-    def _check_webhook(cls, value: str | None) -> str | None:
+    def _check_webhook(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            # A query or fragment may hold a secret, so it stays out of the message.
-            check_url(value.partition("#")[0].partition("?")[0])
+            # Path, query and fragment may hold a secret, so the message has none of them.
+            base = re.match(r"(\w+://)?[^/?#]*", value.get_secret_value())
+            check_url(base[0] if base else "", instead="a secret may be in its path or query")
         return value
 
     @field_validator("metrics")
@@ -255,7 +265,7 @@ class ClientSettings(_Section):
     @field_validator("server")
     @classmethod
     def _check_server(cls, value: str | None) -> str | None:
-        return None if value is None else check_url(value)
+        return None if value is None else check_url(value, instead="set client.token_file")
 
 
 class Settings(_Section):
@@ -293,13 +303,15 @@ class Settings(_Section):
         return tuple(check_url(url) for url in value)
 
 
-def check_url(value: str) -> str:
-    """Return an http(s) URL without trailing slash, or raise ValueError."""
+def check_url(value: str, *, instead: str = "a secret belongs into a token file") -> str:
+    """Return an http(s) URL without trailing slash, or raise ValueError. `instead`: where user and password belong."""
     try:
         parts = urlsplit(value)
         port_ok = parts.port is None or parts.port > 0
     except ValueError:
         port_ok = False
     if not port_ok or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"'{printable(value)}' is not an http:// or https:// URL")
+        raise ValueError(f"'{shown(value)}' is not an http:// or https:// URL")
+    if names_user(value):
+        raise ValueError(f"'{shown(value)}' contains a user name or password: {instead}")
     return value.rstrip("/")

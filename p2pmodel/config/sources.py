@@ -132,17 +132,18 @@ def _read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"the settings file {printable(str(file))} cannot be read: {error}") from None
-    if _holds_token(values) and others_can_read(status.st_mode, status.st_uid):
+    if _holds_secret(values) and others_can_read(status.st_mode, status.st_uid):
         raise InvalidInput(
-            f"others can read the settings file {printable(str(file))}, which holds a token",
+            f"others can read the settings file {printable(str(file))}, which holds a secret",
             hint=f"chmod 600 {printable(str(file))}",
         )
     return values
 
 
-def _holds_token(values: Mapping[str, Any]) -> bool:
-    mirrors = values.get("mirrors")
-    return isinstance(mirrors, list) and any(isinstance(each, dict) and "token" in each for each in mirrors)
+def _holds_secret(values: Mapping[str, Any]) -> bool:
+    mirrors, watch = values.get("mirrors"), values.get("watch")
+    in_mirrors = isinstance(mirrors, list) and any(isinstance(each, dict) and "token" in each for each in mirrors)
+    return in_mirrors or (isinstance(watch, dict) and "webhook" in watch)
 
 
 def _of_hub_clients() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import printable
+from p2pmodel.core.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.file_list import Format
 
@@ -14,14 +14,16 @@ _MAX_LENGTH = 2048
 
 
 def check_url(url: str, schemes: tuple[str, ...], what: str) -> str:
-    """Return `url` if it is plain ASCII, has one of `schemes` and a host; else InvalidInput naming `what`."""
+    """Return `url` if it is plain ASCII, has one of `schemes`, a host and no user; else InvalidInput naming `what`."""
     try:
         parts = urlsplit(url)
         sound = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
     if not sound or len(url) > _MAX_LENGTH or any(not "!" <= c <= "~" for c in url):
-        raise InvalidInput(f"the {what} '{printable(url)}' is not a URL of {', '.join(schemes)}")
+        raise InvalidInput(f"the {what} '{shown(url)}' is not a URL of {', '.join(schemes)}")
+    if names_user(url):
+        raise InvalidInput(f"the {what} '{shown(url)}' contains a user name or password")
     return url
 
 

@@ -52,9 +52,6 @@ INTERRUPTED = "the watch was stopped"
     help="Probes that an alarm takes into account (default: 5).",
 )
 @click.option(
-    "--webhook", "_set_watch__webhook", metavar="URL", help="URL to post each alarm and recovery to, as JSON."
-)
-@click.option(
     "--metrics", "_set_watch__metrics", metavar="ADDRESS:PORT", help="Address to serve /metrics for Prometheus on."
 )
 @click.option("--insecure-public", is_flag=True, help="Serve the metrics to other machines without a token.")
@@ -89,7 +86,8 @@ class _WatchCommand:
         self._metrics = WatchMetrics()
         self._as_json = as_json
         self._quiet = quiet
-        self._webhook = Webhook(settings.watch.webhook, self._say) if settings.watch.webhook else None
+        webhook = settings.watch.webhook
+        self._webhook = Webhook(webhook.get_secret_value(), self._say) if webhook else None
         self._watching = MirrorWatch(settings, ref, self)
 
     async def once(self) -> int:

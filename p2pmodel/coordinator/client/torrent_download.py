@@ -8,6 +8,7 @@ import aiohttp
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import printable
+from p2pmodel.core.urls import shown
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable
 from p2pmodel.http_pool import HttpPool, session
 from p2pmodel.origin.failures import reason_of
@@ -30,7 +31,7 @@ async def download_torrent(
         async with session(http, timeout=limits) as shared, shared.get(url) as response:
             data = await _body(response, url)
     except aiohttp.InvalidURL:
-        raise InvalidInput(f"'{printable(url)}' is not a URL") from None
+        raise InvalidInput(f"'{shown(url)}' is not a URL") from None
     except NETWORK_ERRORS as error:
         raise Unavailable(
             f"{public_path(url)} cannot be downloaded: {reason_of(error)}", hint="check the address and the network"

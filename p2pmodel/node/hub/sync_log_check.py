@@ -5,8 +5,8 @@ from pathlib import Path
 
 import aiohttp
 
-from p2pmodel.core.names import printable
-from p2pmodel.errors import AccessDenied, IntegrityError, NotFound, Unavailable
+from p2pmodel.core.urls import names_user, shown
+from p2pmodel.errors import AccessDenied, IntegrityError, InvalidInput, NotFound, Unavailable
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogHead
 from p2pmodel.store.state.sync_log import verify_log
@@ -22,6 +22,10 @@ async def check_log(where: str, token: str | None = None, *, expect: str | None 
     """
     if not where.startswith(("http://", "https://")):
         return await asyncio.to_thread(verify_log, Path(where), expect)
+    if names_user(where):
+        raise InvalidInput(
+            f"'{shown(where)}' contains a user name or password", hint="give --token-file or --token-env"
+        )
     timeout = aiohttp.ClientTimeout(total=None, connect=ANSWER_WITHIN, sock_read=ANSWER_WITHIN)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -32,14 +36,14 @@ async def check_log(where: str, token: str | None = None, *, expect: str | None 
             _check_status(answer, where)
             return await _check_lines(answer.content, LogCheck(expect))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(f"{printable(where)} cannot be read: {reason_of(error)}") from None
+        raise Unavailable(f"{shown(where)} cannot be read: {reason_of(error)}") from None
 
 
 def _check_status(answer: aiohttp.ClientResponse, where: str) -> None:
     if answer.status in (401, 403):
-        raise AccessDenied(f"{printable(where)} needs a token", hint="give --token-file or --token-env")
+        raise AccessDenied(f"{shown(where)} needs a token", hint="give --token-file or --token-env")
     if answer.status != 200:
-        raise NotFound(f"no sync log at {printable(where)} (HTTP {answer.status})")
+        raise NotFound(f"no sync log at {shown(where)} (HTTP {answer.status})")
 
 
 async def _check_lines(content: aiohttp.StreamReader, checking: LogCheck) -> LogHead:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from p2pmodel.core.names import Reference, printable
+from p2pmodel.core.names import Reference
+from p2pmodel.core.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.magnet import parse_magnet
 
@@ -51,4 +52,8 @@ def _check(target: TorrentTarget) -> None:
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise InvalidInput(f"'{printable(text)}' is not a URL", hint="write http://HOST/NAME.torrent")
+        raise InvalidInput(f"'{shown(text)}' is not a URL", hint="write http://HOST/NAME.torrent")
+    if "://" in text and names_user(text):
+        raise InvalidInput(
+            f"'{shown(text)}' contains a user name or password", hint="download the .torrent, and give its path"
+        )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
+from aiohttp import BasicAuth
 from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
@@ -142,6 +143,8 @@ class Mirror:
         """The header with any `token` that this mirror may receive; empty as for `authorization`."""
         if token is None or url.user or url.origin() != self._endpoint.origin():
             return {}
+        if self.settings.username is not None and token == self.token:
+            return {"Authorization": BasicAuth(self.settings.username, token, "utf-8").encode()}
         return {"Authorization": f"Bearer {token}"}
 
     def tls(self, url: URL) -> ssl.SSLContext | bool:

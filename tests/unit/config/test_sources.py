@@ -228,7 +228,39 @@ def test_a_mirrors_token_may_be_in_a_file_of_its_own(tmp_path: Path):
 
 def test_a_token_in_a_settings_file_that_others_can_read_is_refused(tmp_path: Path):
     toml = "[[mirrors]]\nname = 'x'\nendpoint = 'http://x'\ntoken = 'open'\n"
-    with pytest.raises(InvalidInput, match=r"others can read the settings file .*which holds a token; chmod 600"):
+    with pytest.raises(InvalidInput, match=r"others can read the settings file .*which holds a secret; chmod 600"):
         load(tmp_path, toml)
     (tmp_path / "p2pmodel.toml").chmod(0o600)
     assert load(tmp_path, toml).mirrors[0].token
+
+
+@pytest.mark.parametrize(
+    ("toml", "env"),
+    [
+        ("[[mirrors]]\nname = 'x'\nendpoint = 'https://me:hush@x'", {}),
+        ("coordinators = ['http://me:hush@x']", {}),
+        ("[client]\nserver = 'https://me:hush@x'", {}),
+        ("", {"P2PMODEL_ENDPOINTS": "https://me:hush@x/hf"}),
+        ("", {"HF_ENDPOINT": "https://me:hush@x"}),
+        ("", {"P2PMODEL_WATCH_WEBHOOK": "https://me:hush@x/y?hush"}),
+        ("coordinators = ['http://me:hush@x:port/?hush#hush']", {}),
+    ],
+)
+def test_a_url_with_a_password_is_refused_and_not_shown(tmp_path: Path, toml: str, env: dict[str, str]):
+    with pytest.raises(InvalidInput, match=r"://…@x") as caught:
+        load(tmp_path, toml, **env)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_webhook_is_a_secret(tmp_path: Path):
+    url = "https://hooks.example/T000/hush?x=hush"
+    settings = load(tmp_path, P2PMODEL_WATCH_WEBHOOK=url)
+    assert settings.watch.webhook
+    assert settings.watch.webhook.get_secret_value() == url
+    assert "hush" not in repr(settings)
+    with pytest.raises(InvalidInput, match="which holds a secret") as caught:
+        load(tmp_path, f"[watch]\nwebhook = '{url}'")
+    assert "hush" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="'hooks' is not an http") as caught:
+        load(tmp_path, P2PMODEL_WATCH_WEBHOOK="hooks/hush")
+    assert "hush" not in str(caught.value)

@@ -1,6 +1,10 @@
 """A mirror changes its own health, estimates and counters; all others only read them."""
 
+from base64 import b64encode
+
 import pytest
+from pydantic import SecretStr
+from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.origin.failures import Failed
@@ -55,3 +59,19 @@ def test_only_a_measured_rate_makes_a_mirror_slow() -> None:
     probed.probed(1e6, 0.0)
     compare([quick, probed, slow], 0.0)
     assert [each.status(0.0).state for each in (quick, probed, slow)] == [State.HEALTHY, State.HEALTHY, State.SLOW]
+
+
+def test_a_token_goes_to_its_own_endpoint_alone() -> None:
+    [one] = mirrors_of([MirrorSettings(name="a", endpoint="https://a.example/hf", token=SecretStr("hush"))])
+    assert one.authorization(URL("https://a.example/x")) == {"Authorization": "Bearer hush"}
+    for other in ("https://b.example/", "http://a.example/", "https://a.example:444/", "https://me@a.example/"):
+        assert one.authorization(URL(other)) == {}
+
+
+def test_with_a_username_the_token_is_its_password() -> None:
+    settings = MirrorSettings(name="a", endpoint="https://a.example", username="me", token=SecretStr("hush"))
+    [one] = mirrors_of([settings])
+    url = URL("https://a.example/x")
+    assert one.authorization(url) == {"Authorization": f"Basic {b64encode(b'me:hush').decode()}"}
+    assert one.bearer(url, "of-a-client") == {"Authorization": "Bearer of-a-client"}
+    assert one.authorization(URL("https://b.example/")) == {}
