@@ -20,7 +20,16 @@ from pydantic import TypeAdapter, ValidationError
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.diagnosis import Diagnosis
 from p2pmodel.core.names import printable
-from p2pmodel.core.views import LimitsView, NodeView, RateLimits, RemovedSnapshot, SnapshotView, SwarmView, TransferView
+from p2pmodel.core.views import (
+    LimitsView,
+    NodeView,
+    RateLimits,
+    RemovedSnapshot,
+    ScrubView,
+    SnapshotView,
+    SwarmView,
+    TransferView,
+)
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, Unavailable, restored
 
 T = TypeVar("T")
@@ -140,6 +149,10 @@ class Client:
     async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
         """The peer connections of a transfer, busiest first."""
         return await self._call(tuple[PeerConnection, ...], "GET", f"transfers/{ident}/peers")
+
+    async def scrub(self) -> ScrubView:
+        """The background check of the node's cache."""
+        return await self._call(ScrubView, "GET", "scrub")
 
     async def limits(self) -> LimitsView:
         """The rate limits for peers."""

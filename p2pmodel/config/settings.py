@@ -144,6 +144,15 @@ class SwarmSettings(_Section):
             raise ValueError(str(error)) from None
 
 
+class StoreSettings(_Section):
+    """The cache. Long-lived processes read its files again and compare them with their hashes."""
+
+    scrub_rate: int = Field(default=20_000_000, ge=0)
+    """Rate at which files are read again, bytes/s; 0: never."""
+    scrub_interval: float = Field(default=7.0, ge=0)
+    """Days from the end of one pass over all files to the begin of the next; 0: never."""
+
+
 class WatchSettings(_Section):
     """Alarms of `p2pmodel mirrors watch`."""
 
@@ -287,6 +296,7 @@ class Settings(_Section):
     """Least severe level of log lines on stderr."""
     origin: OriginSettings = OriginSettings()
     swarm: SwarmSettings = SwarmSettings()
+    store: StoreSettings = StoreSettings()
     watch: WatchSettings = WatchSettings()
     daemon: DaemonSettings = DaemonSettings()
     http: HttpSettings = HttpSettings()

@@ -33,7 +33,7 @@ class TransferView:
     """Names that point to the commit, now or when it is complete."""
     state: State
     complete: bool
-    """Whether all requested files are verified and visible at `path`."""
+    """Whether all requested files are verified and visible at `path`, and unchanged since they were verified."""
     priority: int
     added: float
     """Seconds since 1970."""
@@ -54,6 +54,9 @@ class TransferView:
     """Bytes a second that arrive from all sources, over the last seconds."""
     eta: float | None = None
     """Seconds until the last byte at this `rate`; None while no byte comes."""
+    doubted: int = 0
+    """Number of files that are missing, damaged, or changed since they were verified. The transfer checks them and
+    downloads what is wrong."""
     engine_ready: bool = False
     """Whether an inference engine reported that it serves the model."""
 
@@ -96,7 +99,8 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotView:
-    """A snapshot in the cache. `size`: bytes of the whole snapshot; `missing`: number of absent files."""
+    """A snapshot in the cache. `size`: bytes of the whole snapshot; `missing`: number of absent files; `doubted`:
+    number of files that are damaged, or have changed since they were verified."""
 
     repo: str
     commit: str
@@ -105,6 +109,7 @@ class SnapshotView:
     size: int
     files: int
     missing: int
+    doubted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,21 @@ class SwarmView:
     downloaded: int
     uploaded: int
     connections: tuple[PeerConnection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubView:
+    """The background check of the cache. `running`: a pass over all blobs is under way, which has read `done` of
+    `total` bytes. `ended`: the end of the last complete pass, seconds since 1970. Since the node started it has `read`
+    so many bytes and `found` so many damaged blobs."""
+
+    enabled: bool = False
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    ended: float | None = None
+    read: int = 0
+    found: int = 0
 
 
 @dataclass(frozen=True, slots=True)

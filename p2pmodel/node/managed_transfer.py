@@ -20,14 +20,14 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.progress import Pieces, Progress, Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import Candidate, State, TransferError, TransferView
-from p2pmodel.errors import Conflict, P2PModelError, Unavailable
+from p2pmodel.errors import Conflict, LocalResource, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
-from p2pmodel.store.snapshot_list import is_visible
+from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 from p2pmodel.swarm.torrents import Metainfo, parse
 
@@ -68,6 +68,10 @@ class ManagedTransfer:
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._rests = False
         """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
+        self._doubt = SnapshotCheck()
+        """What was wrong with its files when they were last compared with the records."""
+        self._has_names = record.complete
+        """Whether its refs were pointed at it. By now they may point at another commit."""
         self._completion: Progress | None = None
         self._timings: Timings | None = None
         self._engine_ready = False
@@ -84,6 +88,11 @@ class ManagedTransfer:
     def eligible(self) -> bool:
         """Whether it may run."""
         return not (self._record.paused or self._error or self._rests)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all requested files are here, and none is in doubt."""
+        return self._record.complete and self._doubt.sound
 
     @property
     def completion_unsaved(self) -> bool:
@@ -114,7 +123,8 @@ class ManagedTransfer:
             commit=record.commit,
             revisions=record.revisions,
             state=self._state(),
-            complete=record.complete,
+            complete=self.complete,
+            doubted=self._doubt.doubted,
             priority=record.priority,
             added=record.added,
             path=str(self._repo.snapshot(record.commit)),
@@ -195,11 +205,24 @@ class ManagedTransfer:
                 await asyncio.to_thread(self._records.save_torrent, self._record.id, found.metainfo.raw)
             self._found = found
 
-    async def check_complete(self, manifest: Manifest) -> None:
-        """A complete transfer becomes incomplete when some of its files were removed from the cache."""
-        record, files = self._record, manifest.select_any(self._record.selections)
-        if record.complete and not await asyncio.to_thread(is_visible, self._repo, record.commit, files):
-            self._restart_incomplete()
+    async def check_files(self, manifest: Manifest | None = None, *, asked: bool = False) -> bool:
+        """Compare the files of a complete transfer with the records: it becomes incomplete when some are missing,
+        damaged or changed, and brings them again.
+
+        When its whole snapshot is gone, another program has removed it: then it fails until it is `asked` for again, or
+        the snapshot is back. Returns whether anything changed.
+        """
+        if not self._record.complete:
+            return False
+        before, found = self._doubt, await asyncio.to_thread(self._compared, manifest)
+        if not self._record.complete:
+            return False  # another check was quicker
+        self._doubt = found
+        if asked or not found.removed:
+            return self._recheck(found, before, asked=asked)
+        if not before.removed:
+            self._removed()
+        return not before.removed
 
     def widen(
         self, *, revisions: Sequence[str], selection: Selection, peers: Sequence[tuple[str, int]], priority: int | None
@@ -217,6 +240,7 @@ class ManagedTransfer:
         )
         self.retry()
         if (self._record.revisions, self._record.selections) != (before.revisions, before.selections):
+            self._has_names = False
             self._restart_incomplete()  # the running task was started without it
 
     def give_up_names(self, names: Sequence[str]) -> bool:
@@ -234,7 +258,7 @@ class ManagedTransfer:
 
         Raises Conflict for a model that is not complete here.
         """
-        if ready and not self._record.complete:
+        if ready and not self.complete:
             raise Conflict(
                 f"{self._record.repo} is not complete here: no engine can serve it",
                 hint="report the engine once the transfer is complete",
@@ -269,9 +293,34 @@ class ManagedTransfer:
             return "paused"
         if self._error:
             return "failed"
-        if self._record.complete:
+        if self.complete:
             return "seeding" if self._task and self._monitor.latest.phase == "seeding" else "ready"
         return "active" if self._task else "queued"
+
+    def _compared(self, manifest: Manifest | None) -> SnapshotCheck:
+        record = self._record
+        known = manifest or (self._found.manifest if self._found else self._repo.manifest(record.commit))
+        if known is None:
+            return SnapshotCheck(removed=not self._repo.snapshot(record.commit).is_dir())
+        return check_snapshot(self._repo, record.commit, known.select_any(record.selections))
+
+    def _recheck(self, found: SnapshotCheck, before: SnapshotCheck, *, asked: bool) -> bool:
+        if found.sound:
+            if before.removed:
+                self.retry()
+            return before.removed
+        self._has_names = self._has_names and not asked
+        self.note(notes.warning("files_doubted", f"{found}: checking them, and downloading what is wrong"))
+        self._restart_incomplete()
+        return True
+
+    def _removed(self) -> None:
+        self._error = LocalResource(
+            f"another program removed the snapshot {self._repo.snapshot(self._record.commit)}",
+            hint=f"'p2pmodel fetch {self._record.repo}@{self._record.commit}' downloads it again",
+        )
+        self._observer.log(notes.error("snapshot_removed", f"{self._record.repo}: {self._error}"))
+        self.stop()
 
     def _restart_incomplete(self) -> None:
         self._record = replace(self._record, complete=False)
@@ -314,8 +363,7 @@ class ManagedTransfer:
                 self._found = ResolvedTarget(metainfo.manifest, metainfo)
             elif self._found is None:
                 self._found = await fetch.find()
-        # A complete snapshot has its names; by now they may point at another commit.
-        return replace(self._found, refs=() if self._record.complete else self._record.revisions)
+        return replace(self._found, refs=() if self._has_names else self._record.revisions)
 
     def _known_torrent(self) -> Metainfo | None:
         """The saved torrent of the snapshot. One that cannot be used counts as none."""
@@ -333,7 +381,8 @@ class ManagedTransfer:
             keys = {"repo": str(self._record.repo), "commit": self._record.commit, "path": str(fetched.path)}
             self._observer.log(notes.info("snapshot_ready", ready, **keys))
             self._completion, self._timings = fetched.progress, fetched.timings
-        self._record = replace(self._record, complete=True)
+        self._record, self._doubt = replace(self._record, complete=True), SnapshotCheck()
+        self._has_names = True
         self._backoff.succeeded()
         self._observer.transfer_settled()
 

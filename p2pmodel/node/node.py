@@ -20,10 +20,9 @@ from p2pmodel.core import notes
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import Reference, RepoId, printable, transfer_id
-from p2pmodel.core.private_files import FILE_MODE, private_folder
 from p2pmodel.core.progress import Pieces
 from p2pmodel.core.tasks import Version
-from p2pmodel.core.views import LimitsView, RateLimits, TransferView, matching, to_run
+from p2pmodel.core.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected
 from p2pmodel.node.fetch.request import FetchRequest
@@ -31,9 +30,11 @@ from p2pmodel.node.limiter import Limiter
 from p2pmodel.node.managed_transfer import ManagedTransfer
 from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
+from p2pmodel.node.snapshot_watch import SnapshotWatch
 from p2pmodel.os_errors import translated
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.removal import remove_snapshot
+from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 
 STOP_SECONDS = 5.0
@@ -69,7 +70,9 @@ class Node:
             Schedule.parse(settings.daemon.upload_schedule),
             Schedule.parse(settings.daemon.download_schedule),
         )
-        self._limiting: list[asyncio.Task[None]] = []
+        self._watch = SnapshotWatch(self._check_files)
+        self._scrubber = Scrubber(context.cache, settings.store, (settings.state_dir or folder) / "scrub", note=note)
+        self._companions: list[asyncio.Task[None]] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By transfer: commands about one transfer run one after another."""
         self._background: set[asyncio.Task[None]] = set()
@@ -85,17 +88,18 @@ class Node:
             self.log(line)
         for record in records:
             self._transfers[record.id] = self._managed(record, saved=True)
+        await self._check_files()
         self._open = True
-        works = self._limiter.run(self._limits_changed), self._shared.run()
-        self._limiting = [asyncio.create_task(work) for work in works]
+        works = self._limiter.run(self._limits_changed), self._shared.run(), self._watch.run(), self._scrubber.run()
+        self._companions = [asyncio.create_task(work) for work in works]
         self.transfer_settled()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._open = False
-        for task in self._limiting:
+        for task in self._companions:
             task.cancel()
-        await asyncio.gather(*self._limiting, return_exceptions=True)
+        await asyncio.gather(*self._companions, return_exceptions=True)
         with self._lock:
             transfers = list(self._transfers.values())
             for transfer in transfers:
@@ -111,6 +115,11 @@ class Node:
                 )
 
     # -- reading ---------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Before a statement about transfers: compare the files of complete ones with the records, unless that was done
+        a moment ago."""
+        await self._watch.look()
 
     def transfers(self) -> tuple[TransferView, ...]:
         """All transfers, oldest first."""
@@ -143,6 +152,11 @@ class Node:
         """The rate limits."""
         return self._limiter.view()
 
+    @property
+    def scrub(self) -> ScrubView:
+        """The background check of the cache."""
+        return self._scrubber.view()
+
     # -- commands --------------------------------------------------------------------------------------------
 
     async def start(
@@ -164,7 +178,7 @@ class Node:
                 raise Unavailable("the node is stopping", hint="try again after its restart")
             transfer = self._transfers.get(ident) or await self._new(request, found)
             await transfer.learn(found)
-            await transfer.check_complete(found.manifest)
+            await transfer.check_files(found.manifest, asked=True)
             transfer.widen(revisions=found.refs, selection=selection, peers=request.peers, priority=priority)
             await transfer.save()
         await self._take_names(transfer)
@@ -254,8 +268,8 @@ class Node:
 
     @translated()
     def _take_lock(self) -> Callable[[], None]:
-        private_folder(self.folder)
-        lock = take_lock(self.folder / "lock", FILE_MODE)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(self.folder / "lock")
         if lock is None:
             raise LocalResource(
                 f"another daemon keeps its transfers in {self.folder}", hint="stop it, or set another state_dir"
@@ -311,6 +325,17 @@ class Node:
         await transfer.forget()
         self._transfers.pop(transfer.record.id, None)
         self.transfer_settled()
+
+    async def _check_files(self) -> None:
+        """Compare the files of complete transfers with the records."""
+        changed = False
+        for transfer in list(self._transfers.values()):
+            try:
+                changed |= await transfer.check_files()
+            except P2PModelError as error:
+                self.log(notes.error("check_failed", f"cannot look at the files of {transfer.record.repo}: {error}"))
+        if changed:
+            self.transfer_settled()
 
     async def _save_completion(self, transfer: ManagedTransfer) -> None:
         """Record that it is complete: no command does."""

@@ -15,7 +15,7 @@ from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.staging import Staging
 from p2pmodel.store.state.blob_marks import BlobMarks
-from p2pmodel.store.state.verified_blobs import VerifiedBlobs
+from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
 
 BlobKey = tuple[RepoId, str]
 """A repository and the etag of one of its files."""
@@ -163,20 +163,48 @@ class RepoCache:
         at = self._corrupt.time(file.etag)
         return at is not None and time.time() - at < CORRUPT_FOR
 
+    def usable(self, file: ManifestFile) -> Path | None:
+        """As `blob`, but None also for a blob that is damaged, or has changed since it was verified."""
+        blob = self.blob(file)
+        return blob if blob is not None and self.state_of(file, fingerprint(blob)).usable else None
+
+    def lacking(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
+        """Those of `files` without a usable blob."""
+        wanted = list(files)
+        states = self.states(wanted)
+        return [file for file in wanted if not states[file.etag].usable]
+
+    def states(self, files: Iterable[ManifestFile]) -> dict[str, BlobState]:
+        """The states of the blobs of `files` by etag, from their sizes, times and inodes. Contents are not read."""
+        return self._verified.states({file.etag: self.fingerprint(file) for file in files})
+
+    def state_of(self, file: ManifestFile, found: Fingerprint | None) -> BlobState:
+        """The state of a blob of `file` with the fingerprint `found`; None: it is missing."""
+        return self._verified.states({file.etag: found})[file.etag]
+
+    def fingerprint(self, file: ManifestFile) -> Fingerprint | None:
+        """The fingerprint of the blob of `file` now; None if there is none of the right size."""
+        blob = self.blob(file)
+        return None if blob is None else fingerprint(blob)
+
     def is_verified(self, file: ManifestFile) -> bool:
         """Whether the blob of `file` was verified before and has not changed since (size, mtime, inode)."""
-        blob = self.blob(file)
-        return blob is not None and self._verified.holds(file.etag, blob)
+        return self.state_of(file, self.fingerprint(file)) is BlobState.VERIFIED
 
     @translated()
     def mark_verified(self, files: Iterable[ManifestFile]) -> None:
         """Record that the blobs of `files`, as they are now, have the right hash."""
-        blobs = {file.etag: self.blob(file) for file in files}
-        self._verified.add({etag: blob for etag, blob in blobs.items() if blob is not None})
+        found = {file.etag: self.fingerprint(file) for file in files}
+        self._verified.add({etag: now for etag, now in found.items() if now is not None})
+
+    @translated()
+    def record_check(self, file: ManifestFile, found: Fingerprint, *, right: bool) -> None:
+        """Record the result of hashing the blob of `file`. `found`: its fingerprint before it was read."""
+        (self._verified.add if right else self._verified.add_damaged)({file.etag: found})
 
     @translated()
     def forget_verified(self, file: ManifestFile) -> None:
-        """Remove the record: the blob of `file` is wrong."""
+        """Remove the record: the blob of `file` is gone."""
         self._verified.forget(file.etag)
 
 

@@ -7,17 +7,22 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import RepoId
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.state.verified_blobs import BlobState
+
+_DOUBTED = (BlobState.CHANGED, BlobState.DAMAGED)
 
 
 @dataclass(frozen=True, slots=True)
 class CachedSnapshot:
-    """A snapshot in the cache, the refs that point at it, and its missing files."""
+    """A snapshot in the cache, the refs that point at it, its missing files, and those that are damaged or have changed
+    since they were verified."""
 
     repo: RepoId
     commit: str
     refs: tuple[str, ...]
     manifest: Manifest
     missing: tuple[ManifestFile, ...]
+    doubted: tuple[ManifestFile, ...] = ()
 
 
 def snapshots(cache: HubCache) -> Iterator[CachedSnapshot]:
@@ -29,11 +34,64 @@ def snapshots(cache: HubCache) -> Iterator[CachedSnapshot]:
             manifest = repo.manifest(commit)
             if manifest is not None:
                 names = tuple(sorted(ref for ref, target in refs.items() if target == commit))
-                yield CachedSnapshot(name, commit, names, manifest, tuple(repo.missing(manifest.files)))
+                states = repo.states(manifest.files)
+                missing = [file for file in manifest.files if states[file.etag] is BlobState.MISSING]
+                doubted = [file for file in manifest.files if states[file.etag] in _DOUBTED]
+                yield CachedSnapshot(name, commit, names, manifest, tuple(missing), tuple(doubted))
 
 
 @translated()
 def is_visible(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) -> bool:
-    """Whether all `files` can be opened in the snapshot, by names and sizes."""
-    folder = repo.snapshot(commit)
-    return all(repo.blob(file) is not None and (folder / file.path).is_file() for file in files)
+    """Whether all `files` can be opened in the snapshot and none is damaged, or has changed since it was verified.
+    Contents are not read."""
+    return check_snapshot(repo, commit, files).sound
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCheck:
+    """What is wrong with a snapshot: paths of files by what was found. `removed`: its whole folder is gone."""
+
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    removed: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.missing or self.changed or self.damaged or self.removed)
+
+    @property
+    def doubted(self) -> int:
+        """Number of files that may not be used."""
+        return len(self.missing) + len(self.changed) + len(self.damaged)
+
+    def __str__(self) -> str:
+        kinds = (
+            (self.missing, "missing"),
+            (self.changed, "changed since verified"),
+            (self.damaged, "damaged"),
+        )
+        return ", ".join(f"{len(paths)} {_files(paths)} {word}" for paths, word in kinds if paths)
+
+
+def _files(paths: tuple[str, ...]) -> str:
+    return "file" if len(paths) == 1 else "files"
+
+
+@translated()
+def check_snapshot(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) -> SnapshotCheck:
+    """Compare the files of a snapshot with the records, by links, sizes, times and inodes. Contents are not read."""
+    folder, wanted = repo.snapshot(commit), list(files)
+    states = repo.states(wanted)
+    found: dict[BlobState, list[str]] = {state: [] for state in BlobState}
+    for file in wanted:
+        state = states[file.etag]
+        linked = not state.usable or (folder / file.path).is_file()
+        found[state if linked else BlobState.MISSING].append(file.path)
+    return SnapshotCheck(
+        missing=tuple(found[BlobState.MISSING]),
+        changed=tuple(found[BlobState.CHANGED]),
+        damaged=tuple(found[BlobState.DAMAGED]),
+        removed=bool(wanted) and not folder.is_dir(),
+    )

@@ -10,6 +10,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
+from p2pmodel.store.state.verified_blobs import BlobState, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class VerifyReport:
 def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, jobs: int | None = None) -> VerifyReport:
     """Hash every blob of a snapshot again, on `jobs` threads, also those verified before.
 
-    The results are recorded for `is_verified`. `progress` gets the bytes hashed since its last call, from the
+    The results are recorded, as by `rehash`. `progress` gets the bytes hashed since its last call, from the
     threads; an exception it raises stops the pass.
     """
     state: dict[str, str] = {}
@@ -50,15 +51,39 @@ def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, job
 
 def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> str:
     blob = repo.blob(file)
+    if blob is None and repo.blob_path(file).exists():
+        return "corrupt"
     if blob is None:
         repo.forget_verified(file)
-        return "corrupt" if repo.blob_path(file).exists() else "missing"
-    if digest_of(blob, file, count) != file.etag:
-        repo.forget_verified(file)
+        return "missing"
+    if not rehash(repo, file, count):
         return "corrupt"
-    repo.mark_verified([file])
     link = repo.snapshot(commit) / file.path
     return "ok" if link.exists() and link.samefile(blob) else "missing"
+
+
+@translated()
+def rehash(repo: RepoCache, file: ManifestFile, on_bytes: Count = ignore) -> bool:
+    """Whether the blob of `file` has the right hash, by reading it. The result is recorded: no server of this machine
+    sends a blob that is recorded as damaged."""
+    blob = repo.blob(file)
+    found = None if blob is None else fingerprint(blob)
+    if blob is None or found is None:
+        return False
+    right = digest_of(blob, file, on_bytes) == file.etag
+    repo.record_check(file, found, right=right)
+    return right
+
+
+def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count = ignore) -> Path | None:
+    """The blob of `file` if the cache has it and its content is right. It is hashed, and the result recorded, unless it
+    is unchanged since an earlier check."""
+    state = repo.state_of(file, repo.fingerprint(file))
+    if state is BlobState.VERIFIED:
+        return repo.blob(file)
+    if state in (BlobState.MISSING, BlobState.DAMAGED) or not rehash(repo, file, on_bytes):
+        return None
+    return repo.blob(file)
 
 
 @translated()

@@ -18,6 +18,7 @@ from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import check_exposure, serving
@@ -27,6 +28,7 @@ from p2pmodel.node.reporter import NoteReporter, Reporter
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_directory, check_writable
+from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.state.sync_log import SyncLog
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
@@ -112,7 +114,7 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
             accel=flags["accel"],
         )
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
-        work = _serve(app, upstream, address, announce, as_json=flags["as_json"])
+        work = _serve(app, upstream, address, announce, _scrubber(cache, settings), as_json=flags["as_json"])
         run_service(work, interrupted="the mirror was stopped")
 
 
@@ -144,10 +146,22 @@ def _pull_through(
     )
 
 
+def _scrubber(cache: HubCache, settings: Settings) -> Scrubber:
+    assert settings.state_dir is not None
+    return Scrubber(cache, settings.store, settings.state_dir / "scrub", note=_note)
+
+
 async def _serve(
-    app: web.Application, upstream: PullThrough | None, address: ListenAddress, announce: str, *, as_json: bool
+    app: web.Application,
+    upstream: PullThrough | None,
+    address: ListenAddress,
+    announce: str,
+    scrubber: Scrubber,
+    *,
+    as_json: bool,
 ) -> None:
-    async with upstream or nullcontext(), serving(app, address.host, address.port) as base:
+    async with upstream or nullcontext(), serving(app, address.host, address.port) as base, companions() as start:
+        start(scrubber.run())
         if as_json:
             click.echo(json.dumps({"endpoint": base}))
         elif announce:

@@ -37,6 +37,7 @@ def _listed(cache: HubCache) -> list[SnapshotView]:
             held.manifest.total_size,
             len(held.manifest.files),
             len(held.missing),
+            len(held.doubted),
         )
         for held in snapshots(cache)
     ]
@@ -44,4 +45,5 @@ def _listed(cache: HubCache) -> list[SnapshotView]:
 
 def _row(view: SnapshotView) -> tuple[str, ...]:
     state = f"{view.missing} files missing" if view.missing else "complete"
+    state = f"{view.doubted} files doubted" if view.doubted else state
     return view.repo, view.commit[:8], ", ".join(view.revisions) or "-", human(view.size), str(view.files), state

@@ -13,7 +13,7 @@ from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.sizes import duration, human
-from p2pmodel.core.views import TransferView
+from p2pmodel.core.views import ScrubView, TransferView
 from p2pmodel.errors import InvalidInput
 
 
@@ -45,13 +45,17 @@ async def _show(settings: Settings, repo: str | None, *, peers: bool, as_json: b
     async with connected(settings) as client:
         views = await client.transfers()
         views = chosen(views, repo) if repo else views
+        scrub = await client.scrub()
         swarms = {view.id: await client.connections(view.id) for view in views} if peers else {}
     if as_json:
         plain = [dataclasses.asdict(view) for view in views]
         connected_peers = {ident: [dataclasses.asdict(each) for each in swarm] for ident, swarm in swarms.items()}
-        click.echo(json.dumps({"transfers": plain} | ({"peers": connected_peers} if peers else {})))
+        whole = {"transfers": plain, "scrub": dataclasses.asdict(scrub)}
+        click.echo(json.dumps(whole | ({"peers": connected_peers} if peers else {})))
         return
     click.echo(table(views))
+    if line := scrub_line(scrub):
+        click.echo(f"\n{line}")
     if peers:
         click.echo(f"\n{peer_table((view, each) for view in views for each in swarms[view.id])}")
 
@@ -69,6 +73,13 @@ def table(views: Iterable[TransferView]) -> str:
     """The transfers, a line each."""
     header = ("REPO", "COMMIT", "STATE", "DONE", "OF", "DOWN", "UP", "LEFT", "PEERS", "NOTE")
     return aligned(header, [_row(view) for view in views])
+
+
+def scrub_line(scrub: ScrubView) -> str:
+    """The background check of the cache, while it reads or if it has found something; else ""."""
+    found = f"{scrub.found} damaged files found" if scrub.found else ""
+    pass_ = f"background check: {human(scrub.done)} of {human(scrub.total)} read" if scrub.running else ""
+    return ", ".join(filter(None, (pass_, found)))
 
 
 def peer_table(connections: Iterable[tuple[TransferView, PeerConnection]]) -> str:
@@ -97,6 +108,8 @@ def _row(view: TransferView) -> tuple[str, ...]:
 def _note(view: TransferView) -> str:
     if view.error:
         return view.error.message
+    if view.doubted:
+        return f"{view.doubted} doubted files: {view.progress.phase}"
     return f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
 
 

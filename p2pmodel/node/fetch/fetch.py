@@ -177,10 +177,10 @@ class Fetch:
             return await self._find(self._job.engine(stack))
 
     async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
-        """The manifest, and the files that `run` would fetch because the cache lacks them."""
+        """The manifest, and the files that `run` would fetch because the cache lacks them or has them damaged."""
         found = await self.find()
         repo = self._job.cache.repo(found.manifest.repo)
-        return found.manifest, await asyncio.to_thread(repo.missing, self._job.selected(found.manifest))
+        return found.manifest, await asyncio.to_thread(repo.lacking, self._job.selected(found.manifest))
 
     async def _find(self, engine: LazyEngine) -> ResolvedTarget:
         job = self._job

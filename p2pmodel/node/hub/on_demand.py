@@ -123,7 +123,7 @@ class HubContent:
 
     async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
         """Download `file`, which a client will request soon, unless it is in the cache. Invariant 1 holds on return."""
-        if await asyncio.to_thread(self.repo(manifest).blob, file) is None:
+        if await asyncio.to_thread(self.repo(manifest).usable, file) is None:
             self._want(manifest, file)
 
     @asynccontextmanager
@@ -187,7 +187,7 @@ class HubContent:
         """Return once the blob is in the cache. Raises the reason if the transfer ends without it."""
         while True:
             version, view = self._node.version.value, self._view(_transfer_of(shared))
-            if await asyncio.to_thread(shared.repo.blob, shared.file) is not None:
+            if await asyncio.to_thread(shared.repo.usable, shared.file) is not None:
                 return
             if view is None:
                 raise Unavailable(f"the transfer of {shared.repo.repo} was cancelled", hint="try again to start it")

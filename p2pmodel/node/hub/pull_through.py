@@ -122,7 +122,7 @@ class PullThrough:
     async def _download(self, shared: SharedDownload) -> None:
         repo, file = shared.repo, shared.file
         async with blob_lock(repo, file, patience=LOCK_PATIENCE):
-            if await asyncio.to_thread(repo.blob, file) is None:
+            if await asyncio.to_thread(repo.usable, file) is None:
                 await self._budget.make(self._downloads.sizes())
                 await asyncio.to_thread(self._check_space, shared)
                 await download_file(

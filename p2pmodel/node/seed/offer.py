@@ -21,7 +21,7 @@ async def torrent_to_offer(
     """Build the torrent of a snapshot from its blobs; None without coordinators, or if the snapshot is incomplete."""
     if not settings.coordinators or not manifest.total_size:
         return None
-    if await asyncio.to_thread(repo.missing, manifest.files):
+    if await asyncio.to_thread(repo.lacking, manifest.files):
         return None
     torrents = await TorrentBuilder(repo, manifest, reporter).build(
         (),

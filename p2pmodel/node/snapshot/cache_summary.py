@@ -12,24 +12,28 @@ from p2pmodel.store.snapshot_list import is_visible, snapshots
 
 @dataclass(frozen=True, slots=True)
 class CacheSummary:
-    """`size` in bytes of the blobs of `snapshots` snapshots, each counted once, and bytes `free` on their disk."""
+    """`size` in bytes of the blobs of `snapshots` snapshots, each counted once, and bytes `free` on their disk.
+    `doubted` blobs are damaged, or have changed since they were verified."""
 
     snapshots: int
     size: int
     free: int
+    doubted: int = 0
 
 
 @translated()
 def summarize(cache: HubCache) -> CacheSummary:
     """The summary of `cache`. Blocks."""
     blobs: dict[tuple[str, str], int] = {}
+    doubted: set[tuple[str, str]] = set()
     count = 0
     for snapshot in snapshots(cache):
         count += 1
         missing = {file.etag for file in snapshot.missing}
         present = (file for file in snapshot.manifest.files if file.etag not in missing)
         blobs |= {(str(snapshot.repo), file.etag): file.size for file in present}
-    return CacheSummary(count, sum(blobs.values()), free_bytes(cache.root))
+        doubted |= {(str(snapshot.repo), file.etag) for file in snapshot.doubted}
+    return CacheSummary(count, sum(blobs.values()), free_bytes(cache.root), len(doubted))
 
 
 def unready(repo: RepoCache, commit: str | None, selections: Sequence[Selection] = ()) -> str:

@@ -11,11 +11,14 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded
 from p2pmodel.store.staging import Staging
-from p2pmodel.store.verify import digest_of
+from p2pmodel.store.verify import adoptable
 from p2pmodel.swarm.torrents import Metainfo
 
 StagedPieces = Callable[[FileSpan, Path, Count], frozenset[int]]
 """Takes a file's span and the path of its staged file, which exists: the pieces of the file that are in it."""
+SalvagedPieces = Callable[[FileSpan, Path, Path, Count], frozenset[int]]
+"""Takes a file's span, its damaged blob, and the path of its staged file, which does not exist: the pieces that were
+copied from the blob to the staged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,26 @@ def take_inventory(
 ) -> Inventory:
     """Find every piece that need not be downloaded, each checked against the torrent. Blocks: call in a thread.
 
-    A blob that this store verified before is trusted; any other blob is hashed once. Staged files are hashed where
-    they have data, except the pieces in `known` (recorded as durable by an earlier run).
+    A blob that this store verified before is trusted; any other blob is hashed once. The right pieces of a damaged one
+    are copied to its staged file: clients may have mapped the blob, so nothing is written into it. Staged files are
+    hashed where they have data, except the pieces in `known` (recorded as durable by an earlier run).
     """
 
     def staged_pieces(span: FileSpan, staged: Path, count: Count) -> frozenset[int]:
         return recover(staged, span, metainfo, known.intersection(span.pieces), count)
 
+    def salvaged_pieces(span: FileSpan, blob: Path, staged: Path, count: Count) -> frozenset[int]:
+        return salvage(blob, staged, span, metainfo, count)
+
     return _inventory(
-        repo, staging, metainfo.manifest, metainfo.layout, staged_pieces=staged_pieces, on_bytes=on_bytes, jobs=jobs
+        repo,
+        staging,
+        metainfo.manifest,
+        metainfo.layout,
+        staged_pieces=staged_pieces,
+        salvaged_pieces=salvaged_pieces,
+        on_bytes=on_bytes,
+        jobs=jobs,
     )
 
 
@@ -70,6 +84,7 @@ def _inventory(
     layout: Layout,
     *,
     staged_pieces: StagedPieces,
+    salvaged_pieces: SalvagedPieces | None = None,
     on_bytes: Count,
     jobs: int | None = None,
 ) -> Inventory:
@@ -83,7 +98,11 @@ def _inventory(
             found[span.index] = blob, True, frozenset(span.pieces)
             return
         staged = staging.path_of(span.index, file)
-        pieces = staged_pieces(span, staged, count) if staged.name in names else frozenset[int]()
+        pieces = frozenset[int]()
+        if staged.name in names:
+            pieces = staged_pieces(span, staged, count)
+        elif salvaged_pieces is not None and (damaged := repo.blob(file)) is not None:
+            pieces = salvaged_pieces(span, damaged, staged, count)
         found[span.index] = staged, False, pieces
 
     in_parallel(sorted(layout.spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
@@ -107,17 +126,6 @@ def adopt(repo: RepoCache, files: Iterable[ManifestFile], on_bytes: Count = igno
     return frozenset(right)
 
 
-def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count) -> Path | None:
-    """The blob of `file` if the cache has it and its content is right, which is then recorded."""
-    blob = repo.blob(file)
-    if blob is None or repo.is_verified(file):
-        return blob
-    if digest_of(blob, file, on_bytes) != file.etag:
-        return None
-    repo.mark_verified([file])
-    return blob
-
-
 def recover(
     staged: Path, span: FileSpan, metainfo: Metainfo, known: frozenset[int], on_bytes: Count = ignore
 ) -> frozenset[int]:
@@ -139,6 +147,24 @@ def recover(
         return frozenset(found)
     finally:
         os.close(descriptor)
+
+
+def salvage(blob: Path, staged: Path, span: FileSpan, metainfo: Metainfo, on_bytes: Count = ignore) -> frozenset[int]:
+    """Copy the right pieces of the damaged `blob` to the file `staged`, which is made. Returns them; none if the disk
+    fails or is full."""
+    found = set()
+    try:
+        with blob.open("rb", buffering=0) as source, staged.open("xb", buffering=0) as copy:
+            for piece in span.pieces:
+                place = metainfo.layout.piece_range(piece)
+                data = os.pread(source.fileno(), place.length, place.offset)
+                on_bytes(len(data))
+                if metainfo.accepts(piece, data) and os.pwrite(copy.fileno(), data, place.offset) == place.length:
+                    found.add(piece)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        return frozenset()
+    return frozenset(found)
 
 
 def _ends(metainfo: Metainfo, piece: int) -> int:

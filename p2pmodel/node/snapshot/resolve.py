@@ -110,11 +110,11 @@ async def find_torrent(
 
 
 def _held(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:
-    """The cached manifest of `ref`; if `whole`, only if all its blobs are here."""
+    """The cached manifest of `ref`; if `whole`, only if all its blobs are here and none is damaged."""
     repo = cache.repo(ref.repo)
     commit = repo.resolve(ref.revision)
     manifest = repo.manifest(commit) if commit else None
-    return None if manifest is None or (whole and repo.missing(manifest.files)) else manifest
+    return None if manifest is None or (whole and repo.lacking(manifest.files)) else manifest
 
 
 async def from_coordinators(

@@ -22,6 +22,7 @@ from p2pmodel.core.views import (
     RateLimits,
     Readiness,
     RemovedSnapshot,
+    ScrubView,
     SnapshotView,
     SwarmView,
     TransferView,
@@ -64,6 +65,10 @@ class NodeApi:
         """The node itself."""
         address = str(ListenAddress(*self._node.context.engine.address))
         return NodeView(__version__, str(self._cache.root), address, os.getpid(), self._hub)
+
+    async def look(self) -> None:
+        """As `Node.look`: call it before a view of a transfer is sent."""
+        await self._node.look()
 
     def transfers(self) -> tuple[TransferView, ...]:
         """All transfers, oldest first."""
@@ -185,6 +190,7 @@ class NodeApi:
         if model is None:
             return Readiness("", ready=True)
         ref = Reference.parse(model)
+        await self.look()
         commit = await asyncio.to_thread(self._resolve, ref)
         views = [view for view in matching(self._node.transfers(), ref) if commit is None or view.commit == commit]
         if views and not views[0].complete:
@@ -192,6 +198,10 @@ class NodeApi:
         selections = self._node.selections(views[0].id) if views else ()
         reason = await asyncio.to_thread(unready, self._cache.repo(ref.repo), commit, selections)
         return Readiness(str(ref), not reason, reason)
+
+    def scrub(self) -> ScrubView:
+        """The background check of the cache."""
+        return self._node.scrub
 
     def limits(self) -> LimitsView:
         """The rate limits for peers."""
@@ -227,6 +237,7 @@ class NodeApi:
             size=held.manifest.total_size,
             files=len(held.manifest.files),
             missing=len(held.missing),
+            doubted=len(held.doubted),
         )
 
 

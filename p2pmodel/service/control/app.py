@@ -19,6 +19,7 @@ from p2pmodel.core.views import (
     NodeView,
     PiecesView,
     RemovedSnapshot,
+    ScrubView,
     SnapshotView,
     SwarmView,
     TransferView,
@@ -161,6 +162,7 @@ def _cache_routes(on: "_ControlHandlers") -> list[Route]:
             query=("ref",),
             errors=(NotFound,),
         ),
+        Route("GET", "/api/v1/scrub", on.scrub, "Background check of the cache", ScrubView),
     ]
 
 
@@ -191,12 +193,14 @@ class _ControlHandlers:
         return _answer(self._api.node())
 
     async def transfers(self, _request: web.Request) -> web.Response:
+        await self._api.look()
         return _answer(self._api.transfers())
 
     async def start(self, request: web.Request) -> web.Response:
         return _answer(await self._api.start(await _body(request, StartBody)))
 
     async def transfer(self, request: web.Request) -> web.Response:
+        await self._api.look()
         return _answer(self._api.transfer(request.match_info["id"]))
 
     async def change(self, request: web.Request) -> web.Response:
@@ -224,10 +228,12 @@ class _ControlHandlers:
         return _answer(self._api.pieces(request.match_info["id"]))
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
+        await self._api.look()
         ident = self._api.transfer(request.match_info["id"]).id
         return await self._streams.serve(request, lambda: self._states(ident), forever=False)
 
     async def watch_all(self, request: web.Request) -> web.StreamResponse:
+        await self._api.look()
         return await self._streams.serve(request, self._states, forever=True)
 
     async def snapshots(self, _request: web.Request) -> web.Response:
@@ -247,6 +253,9 @@ class _ControlHandlers:
 
     async def catalog(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.catalog())
+
+    async def scrub(self, _request: web.Request) -> web.Response:
+        return _answer(self._api.scrub())
 
     async def limits(self, _request: web.Request) -> web.Response:
         return _answer(self._api.limits())

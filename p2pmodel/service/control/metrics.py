@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from p2pmodel.core.views import LimitsView, NodeView, State, TransferView
+from p2pmodel.core.views import LimitsView, NodeView, ScrubView, State, TransferView
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
 from p2pmodel.origin.mirrors.health import State as MirrorState
@@ -40,7 +40,16 @@ def _origin_ratio(view: TransferView) -> float | None:
 
 
 _GAUGES: tuple[tuple[str, str, _Value], ...] = (
-    ("snapshot_ready", "1 if the requested files are complete, verified and visible.", lambda v: float(v.complete)),
+    (
+        "snapshot_ready",
+        "1 if the requested files are complete, visible, and unchanged since verified.",
+        lambda v: float(v.complete),
+    ),
+    (
+        "transfer_doubted_files",
+        "Files that are missing, damaged, or changed since they were verified.",
+        lambda v: float(v.doubted),
+    ),
     ("engine_ready", "1 while an inference engine reports that it serves the model.", lambda v: float(v.engine_ready)),
     ("transfer_active", "1 while it downloads: not queued, paused, failed or complete.", _active),
     ("transfer_size_bytes", "Requested bytes.", lambda v: v.progress.total),
@@ -83,6 +92,7 @@ class NodeSnapshot:
     counters: dict[str, MirrorCounters]
     limits: LimitsView
     cache: CacheSummary
+    scrub: ScrubView
 
 
 def add_observation(app: web.Application, api: NodeApi) -> None:
@@ -107,6 +117,7 @@ def add_observation(app: web.Application, api: NodeApi) -> None:
 async def node_snapshot(api: NodeApi) -> NodeSnapshot:
     """The views of the node now."""
     mirrors = await api.mirrors()
+    await api.look()
     return NodeSnapshot(
         node=api.node(),
         transfers=api.transfers(),
@@ -114,6 +125,7 @@ async def node_snapshot(api: NodeApi) -> NodeSnapshot:
         counters=_named(api.mirror_counters().items(), {mirror.name for mirror in mirrors}),
         limits=api.limits(),
         cache=await api.cache_summary(),
+        scrub=api.scrub(),
     )
 
 
@@ -134,6 +146,7 @@ class _Collector(Collector):
         yield from _transfers(seen.transfers)
         yield from _mirrors(seen.mirrors, seen.counters)
         yield from _cache(seen.cache)
+        yield from _scrub(seen.scrub)
         limits = _gauge("limit_bytes_per_second", "Rate limit for all peers together; 0: no limit.", ["direction"])
         limits.add_metric(["upload"], seen.limits.upload_now)
         limits.add_metric(["download"], seen.limits.download_now)
@@ -215,7 +228,25 @@ def _mirrors(mirrors: tuple[MirrorStatus, ...], counters: dict[str, MirrorCounte
 def _cache(cache: CacheSummary) -> Iterator[Metric]:
     yield GaugeMetricFamily("p2pmodel_cache_bytes", "Bytes of blobs in the cache.", value=cache.size)
     yield GaugeMetricFamily("p2pmodel_cache_snapshots", "Snapshots in the cache.", value=cache.snapshots)
+    yield GaugeMetricFamily(
+        "p2pmodel_cache_doubted_blobs",
+        "Blobs that are damaged, or have changed since they were verified.",
+        value=cache.doubted,
+    )
     yield GaugeMetricFamily("p2pmodel_cache_free_bytes", "Bytes free on the disk of the cache.", value=cache.free)
+
+
+def _scrub(scrub: ScrubView) -> Iterator[Metric]:
+    read = _counter("scrub_read_bytes", "Bytes that the background check of the cache has read.")
+    read.add_metric([], scrub.read)
+    yield read
+    found = _counter("scrub_damaged_blobs", "Damaged blobs that the background check has found.")
+    found.add_metric([], scrub.found)
+    yield found
+    ended = _gauge("scrub_last_pass_timestamp_seconds", "End of the last complete pass; absent before the first.")
+    if scrub.ended is not None:
+        ended.add_metric([], scrub.ended)
+    yield ended
 
 
 def _named(counters: Iterable[tuple[str, MirrorCounters]], names: set[str]) -> dict[str, MirrorCounters]:

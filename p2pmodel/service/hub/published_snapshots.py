@@ -14,6 +14,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import DEFAULT_REVISION, RepoId, check_revision, is_commit, printable
 from p2pmodel.errors import InvalidInput, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
 
 _KEEP_SECONDS = 5.0
 _KEEP_SNAPSHOTS = 64
@@ -34,15 +35,26 @@ class PublishedSnapshot:
     complete_list: bool
 
     def open(self, file: ManifestFile) -> BinaryIO:
-        """Open the blob of `file`, which has the right size; the descriptor stays valid after an eviction.
+        """Open the blob of `file`; the descriptor stays valid after an eviction.
 
-        Raises Unavailable if it is not in the cache (yet, or any more).
+        Raises Unavailable if it is not in the cache (yet, or any more), is damaged, or has changed since it was
+        verified.
         """
         path = self.cache.blob(file)
-        opened = _open_whole(path, file.size) if path is not None else None
+        opened = _open_file(path) if path is not None else None
         if opened is None:
-            raise Unavailable(f"{printable(file.path)} of {self.manifest.repo} is not in the cache of this mirror now")
-        return opened
+            raise self._unavailable(file, "is not in the cache of this mirror now")
+        status = os.fstat(opened.fileno())
+        state = self.cache.state_of(file, fingerprint_of(status))
+        if status.st_size == file.size and state.usable:
+            return opened
+        opened.close()
+        if state is BlobState.DAMAGED:
+            raise self._unavailable(file, "is damaged in the cache of this mirror")
+        raise self._unavailable(file, "has changed in the cache of this mirror since it was verified")
+
+    def _unavailable(self, file: ManifestFile, reason: str) -> Unavailable:
+        return Unavailable(f"{printable(file.path)} of {self.manifest.repo} {reason}")
 
 
 class PublishedCache:
@@ -115,16 +127,8 @@ def _resolve(cache: RepoCache, revision: str) -> str | None:
         return None
 
 
-def _open_whole(path: Path, size: int) -> BinaryIO | None:
+def _open_file(path: Path) -> BinaryIO | None:
     try:
-        file = path.open("rb", buffering=0)
+        return path.open("rb", buffering=0)
     except OSError:
         return None
-    try:
-        status = os.fstat(file.fileno())
-    except OSError:
-        status = None
-    if status is None or status.st_size != size:
-        file.close()
-        return None
-    return file

@@ -208,10 +208,11 @@ def _segments(
             yield _Segment(file, path, first, min(step, pieces - first), layers[file.path])
 
 
-def chunks(path: Path, offset: int, length: int) -> Iterator[memoryview]:
+def chunks(path: Path, offset: int, length: int, *, spare_cache: bool = False) -> Iterator[memoryview]:
     """`length` bytes of a file from `offset`, in chunks of CHUNK bytes but for the last.
 
-    Every chunk is the same buffer: use it before requesting the next. IntegrityError if the file ends early.
+    Every chunk is the same buffer: use it before requesting the next. IntegrityError if the file ends early. With
+    `spare_cache` what was read leaves the page cache: other files stay in it.
     """
     # Not mmap: another process may truncate a cache's file, and that would be a SIGBUS instead of an error.
     buffer = memoryview(bytearray(min(CHUNK, length)))
@@ -222,6 +223,8 @@ def chunks(path: Path, offset: int, length: int) -> Iterator[memoryview]:
             data = buffer[: min(CHUNK, end - offset)]
             _fill(descriptor, data, offset, path)
             yield data
+            if spare_cache:
+                os.posix_fadvise(descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
             offset += len(data)
     finally:
         os.close(descriptor)

@@ -24,7 +24,7 @@ from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parall
 from p2pmodel.store.files.space import check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
 from p2pmodel.store.publish import publish_blob, publish_snapshot
-from p2pmodel.store.verify import digest_of
+from p2pmodel.store.verify import adoptable
 
 MAX_GIT_SIZE = 10 * MIB
 """Bytes above which the hub accepts a file only in LFS."""
@@ -126,7 +126,7 @@ class _Intake:
         """Hash `source`, and copy it in the same pass unless the cache probably has it."""
         if source.size in self._sizes:
             file = self._file(source, self._digest(source, None, count))
-            if self._adopted(file):
+            if adoptable(self._repo, file) is not None:
                 with self._lock:
                     self.files.append(file)
                 return
@@ -160,17 +160,6 @@ class _Intake:
         if self._lfs(source):
             return ManifestFile(source.path, source.size, lfs_pointer_oid(digest, source.size), digest)
         return ManifestFile(source.path, source.size, digest)
-
-    def _adopted(self, file: ManifestFile) -> bool:
-        """Whether the cache has the right content under the file's etag."""
-        blob = self._repo.blob(file)
-        if blob is None:
-            return False
-        if not self._repo.is_verified(file):
-            if digest_of(blob, file) != file.etag:
-                return False
-            self._repo.mark_verified([file])
-        return True
 
 
 def _manifest(repo: RepoCache, ref: Reference, files: Sequence[ManifestFile], *, private: bool) -> Manifest:

@@ -11,7 +11,6 @@ from pathlib import Path
 from filelock import FileLock
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
@@ -30,7 +29,7 @@ class SyncLog:
     @translated()
     def check_end(self) -> None:
         """Raise IntegrityError unless the log can be continued. An incomplete last line, from a crash, is removed."""
-        make_folders(self.path.parent)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as descriptor:
             _head(descriptor)
 
@@ -40,7 +39,7 @@ class SyncLog:
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         sha256 = file.sha256 or _sha256(content)
         entry = LogEntry(now, str(manifest.repo), manifest.commit, file.path, file.size, file.etag, sha256, sources)
-        make_folders(self.path.parent)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as descriptor:
             line, _ = append(_head(descriptor), entry)
             os.write(descriptor, line)
@@ -48,8 +47,8 @@ class SyncLog:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=FILE_MODE):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, FILE_MODE)
+        with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=0o664):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o664)
             try:
                 yield descriptor
             finally:

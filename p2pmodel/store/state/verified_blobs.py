@@ -1,17 +1,39 @@
-"""The journal of blobs with the right hash, so that a restart need not hash them again."""
+"""The journal of hashed blobs: which had the right hash, so that a restart need not hash them again, and which are
+damaged, so that no server sends them."""
 
 import json
 import os
 import threading
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 Fingerprint = tuple[int, int, int]
 """Size, mtime in ns and inode: a blob with the same values counts as unchanged."""
+_NONE: Fingerprint = (-1, 0, 0)
+
+
+class BlobState(Enum):
+    """What is known about a blob as it is now. Only the first two may be served."""
+
+    VERIFIED = "verified"
+    UNKNOWN = "unknown"
+    """No record: another program wrote it."""
+    CHANGED = "changed"
+    """Not the file that was hashed: its size, mtime or inode differ."""
+    DAMAGED = "damaged"
+    """Its content failed a check."""
+    MISSING = "missing"
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be served and counts as the content of the snapshot."""
+        return self in (BlobState.VERIFIED, BlobState.UNKNOWN)
 
 
 class VerifiedBlobs:
-    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode"}`, of which the last line of an etag counts.
+    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode"}`, of which the last line of an etag counts. The
+    line of a damaged blob also has `"damaged": true`.
 
     An append is cheap for thousands of files, several processes may append at once, and an incomplete line from a crash
     is skipped. The loss of the journal costs only hashing.
@@ -21,32 +43,56 @@ class VerifiedBlobs:
         self._path = path
         self._lock = threading.Lock()
         self._known: dict[str, Fingerprint] = {}
+        self._damaged: set[str] = set()
         self._read = 0
 
     def holds(self, etag: str, blob: Path) -> bool:
         """Whether the hash of `blob`, as it is now, was found to be `etag`."""
-        with self._lock:
-            self._catch_up()
-            return self._known.get(etag) == _fingerprint(blob)
+        return self.states({etag: fingerprint(blob)})[etag] is BlobState.VERIFIED
 
-    def add(self, blobs: Mapping[str, Path]) -> None:
-        """Record that the hash of each of `blobs` is its etag."""
-        found = {etag: _fingerprint(blob) for etag, blob in blobs.items()}
+    def states(self, found: Mapping[str, Fingerprint | None]) -> dict[str, BlobState]:
+        """The state of each blob by etag; `found` has their present fingerprints, None for a missing one."""
         with self._lock:
             self._catch_up()
-            self._append({etag: now for etag, now in found.items() if now and self._known.get(etag) != now})
+            return {etag: self._state(etag, now) for etag, now in found.items()}
+
+    def add(self, found: Mapping[str, Fingerprint]) -> None:
+        """Record that the blobs with these fingerprints have the hash that is their etag."""
+        with self._lock:
+            self._catch_up()
+            self._append({etag: now for etag, now in found.items() if not self._is_recorded(etag, now)})
+
+    def add_damaged(self, found: Mapping[str, Fingerprint]) -> None:
+        """Record that the blobs with these fingerprints are damaged."""
+        with self._lock:
+            self._catch_up()
+            fresh = {etag: now for etag, now in found.items() if not self._is_recorded(etag, now, damaged=True)}
+            self._append(fresh, damaged=True)
 
     def forget(self, etag: str) -> None:
-        """Remove the record of `etag`: its blob is wrong or removed."""
+        """Remove the record of `etag`: its blob was removed."""
         with self._lock:
             self._catch_up()
-            if etag in self._known:
-                self._append({etag: (-1, 0, 0)})
+            if self._known.get(etag, _NONE) != _NONE:
+                self._append({etag: _NONE})
 
-    def _append(self, found: Mapping[str, Fingerprint]) -> None:
+    def _state(self, etag: str, now: Fingerprint | None) -> BlobState:
+        recorded = self._known.get(etag, _NONE)
+        if now is None:
+            return BlobState.MISSING
+        if recorded == _NONE:
+            return BlobState.UNKNOWN
+        if recorded != now:
+            return BlobState.CHANGED
+        return BlobState.DAMAGED if etag in self._damaged else BlobState.VERIFIED
+
+    def _is_recorded(self, etag: str, now: Fingerprint, *, damaged: bool = False) -> bool:
+        return self._known.get(etag) == now and (etag in self._damaged) == damaged
+
+    def _append(self, found: Mapping[str, Fingerprint], *, damaged: bool = False) -> None:
         if not found:
             return
-        lines = "".join(f"{_line(etag, fingerprint)}\n" for etag, fingerprint in found.items())
+        lines = "".join(f"{_line(etag, now, damaged=damaged)}\n" for etag, now in found.items())
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -60,11 +106,11 @@ class VerifiedBlobs:
         try:
             with self._path.open("rb") as journal:
                 if os.fstat(journal.fileno()).st_size < self._read:
-                    self._known, self._read = {}, 0
+                    self._known, self._damaged, self._read = {}, set(), 0
                 journal.seek(self._read)
                 data = journal.read()
         except OSError:
-            self._known, self._read = {}, 0
+            self._known, self._damaged, self._read = {}, set(), 0
             return
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
@@ -75,19 +121,27 @@ class VerifiedBlobs:
         try:
             entry = json.loads(line)
             found = (int(entry["size"]), int(entry["mtime_ns"]), int(entry["inode"]))
-            self._known[str(entry["etag"])] = found
+            etag = str(entry["etag"])
         except (ValueError, TypeError, KeyError, RecursionError):
             return
+        self._known[etag] = found
+        (self._damaged.add if entry.get("damaged") is True else self._damaged.discard)(etag)
 
 
-def _line(etag: str, fingerprint: Fingerprint) -> str:
-    size, mtime_ns, inode = fingerprint
-    return json.dumps({"etag": etag, "size": size, "mtime_ns": mtime_ns, "inode": inode})
+def _line(etag: str, found: Fingerprint, *, damaged: bool) -> str:
+    size, mtime_ns, inode = found
+    plain: dict[str, object] = {"etag": etag, "size": size, "mtime_ns": mtime_ns, "inode": inode}
+    return json.dumps(plain | ({"damaged": True} if damaged else {}))
 
 
-def _fingerprint(blob: Path) -> Fingerprint | None:
+def fingerprint(blob: Path) -> Fingerprint | None:
+    """The fingerprint of `blob` now; None if it cannot be read."""
     try:
-        status = blob.stat()
+        return fingerprint_of(blob.stat())
     except OSError:
         return None
+
+
+def fingerprint_of(status: os.stat_result) -> Fingerprint:
+    """The fingerprint of the file with this status."""
     return status.st_size, status.st_mtime_ns, status.st_ino

@@ -7,7 +7,7 @@ import pytest
 
 from p2pmodel.core.layout import FileSpan, piece_length_for
 from p2pmodel.errors import Interrupted
-from p2pmodel.node.snapshot.inventory import adopt, recover, take_inventory
+from p2pmodel.node.snapshot.inventory import adopt, recover, salvage, take_inventory
 from p2pmodel.store.cache import RepoCache
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm
@@ -148,3 +148,30 @@ def test_a_count_that_raises_ends_the_pass(swarm: Swarm, repo: RepoCache, throug
 
     with pytest.raises(Interrupted):
         run()
+
+
+def test_the_right_pieces_of_a_damaged_blob_are_copied_and_the_blob_stays(
+    swarm: Swarm, repo: RepoCache, span: FileSpan
+) -> None:
+    publish(repo.cache, swarm.snapshot, paths=["model.safetensors"], refs=())
+    blob = repo.blob_path(swarm.snapshot.file("model.safetensors"))
+    damaged = bytearray(WEIGHTS)
+    damaged[2 * PIECE] ^= 1
+    blob.write_bytes(damaged)
+    found = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
+    assert span.index not in found.complete
+    assert found.have.intersection(span.pieces) == pieces(span, 0, 1, 3, 4, 5)
+    assert found.paths[span.index] != blob
+    assert found.paths[span.index].read_bytes()[:PIECE] == WEIGHTS[:PIECE]
+    assert blob.read_bytes() == damaged
+    again = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
+    assert again.have == found.have
+
+
+def test_a_full_disk_leaves_a_damaged_blob_to_be_downloaded(
+    swarm: Swarm, repo: RepoCache, span: FileSpan, tmp_path: Path
+) -> None:
+    blob = tmp_path / "blob"
+    blob.write_bytes(WEIGHTS)
+    assert salvage(blob, tmp_path / "absent" / "staged", span, swarm.metainfo) == frozenset()
+    assert salvage(blob, tmp_path / "staged", span, swarm.metainfo) == frozenset(span.pieces)

@@ -43,6 +43,7 @@ OPERATIONS = {
     "GET /api/v1/node",
     "GET /api/v1/openapi.json",
     "GET /api/v1/peers",
+    "GET /api/v1/scrub",
     "GET /api/v1/transfers/{id}/peers",
     "PUT /api/v1/transfers/{id}/engine",
     "GET /api/v1/snapshots",

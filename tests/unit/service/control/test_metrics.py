@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pmodel.core.progress import Progress
-from p2pmodel.core.views import LimitsView, NodeView, TransferView
+from p2pmodel.core.views import LimitsView, NodeView, ScrubView, TransferView
 from p2pmodel.http.access import Access
 from p2pmodel.http.server import serving
 from p2pmodel.node.node import Node
@@ -48,7 +48,8 @@ SEEN = NodeSnapshot(
     mirrors=(MIRROR,),
     counters={"official": MirrorCounters(40, 4, 3, 1)},
     limits=LimitsView(1, 2, 3, 4),
-    cache=CacheSummary(5, 600, 7000),
+    cache=CacheSummary(5, 600, 7000, 1),
+    scrub=ScrubView(read=8000, found=2, ended=1.5),
 )
 
 
@@ -70,6 +71,7 @@ def test_every_figure_of_a_transfer() -> None:
     of = {key.removesuffix(" repo=org/model"): value for key, value in found.items() if key.endswith(" repo=org/model")}
     assert of == {
         "p2pmodel_snapshot_ready": 0,
+        "p2pmodel_transfer_doubted_files": 0,
         "p2pmodel_engine_ready": 0,
         "p2pmodel_transfer_active": 1,
         "p2pmodel_transfer_size_bytes": 100,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.store.state.verified_blobs import VerifiedBlobs
+from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
 
 
 @pytest.fixture
@@ -21,23 +21,32 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / ".p2pmodel" / "verified.jsonl"
 
 
+def found(etag: str, blob: Path) -> dict[str, Fingerprint]:
+    now = fingerprint(blob)
+    return {etag: now} if now else {}
+
+
+def state(verified: VerifiedBlobs, etag: str, blob: Path) -> BlobState:
+    return verified.states({etag: fingerprint(blob)})[etag]
+
+
 def test_it_remembers_across_runs(journal: Path, blob: Path) -> None:
-    VerifiedBlobs(journal).add({"e1": blob})
+    VerifiedBlobs(journal).add(found("e1", blob))
     assert VerifiedBlobs(journal).holds("e1", blob)
     assert not VerifiedBlobs(journal).holds("e2", blob)
 
 
 def test_any_change_of_the_blob_ends_the_trust(journal: Path, blob: Path) -> None:
     verified = VerifiedBlobs(journal)
-    verified.add({"e1": blob})
+    verified.add(found("e1", blob))
     status = blob.stat()
     os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert not verified.holds("e1", blob)
-    verified.add({"e1": blob})
+    verified.add(found("e1", blob))
     blob.write_bytes(b"longer content")
     os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert not verified.holds("e1", blob)
-    verified.add({"e1": blob})
+    verified.add(found("e1", blob))
     copy = blob.with_name("copy")
     copy.write_bytes(blob.read_bytes())
     os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
@@ -45,21 +54,21 @@ def test_any_change_of_the_blob_ends_the_trust(journal: Path, blob: Path) -> Non
     assert not verified.holds("e1", blob)
     blob.unlink()
     assert not verified.holds("e1", blob)
-    verified.add({"e1": blob})
+    verified.add(found("e1", blob))
     assert not verified.holds("e1", blob)
 
 
 def test_two_concurrent_runs_read_each_others_lines(journal: Path, blob: Path) -> None:
     first, second = VerifiedBlobs(journal), VerifiedBlobs(journal)
-    first.add({"e1": blob})
+    first.add(found("e1", blob))
     assert second.holds("e1", blob)
-    second.add({"e2": blob})
+    second.add(found("e2", blob))
     assert first.holds("e2", blob)
     second.forget("e1")
     assert not first.holds("e1", blob)
     journal.unlink()
     assert not first.holds("e2", blob)
-    first.add({"e3": blob})
+    first.add(found("e3", blob))
     assert second.holds("e3", blob)
     assert not second.holds("e2", blob)
 
@@ -68,12 +77,12 @@ def test_two_concurrent_runs_read_each_others_lines(journal: Path, blob: Path) -
     "torn", [b'{"etag": "e9", "si', b"\xff\xfe\n", b"[]\n", b"null\n", b'{"etag": 1}\n', b"[" * 99999 + b"\n"]
 )
 def test_a_torn_line_costs_only_itself(journal: Path, blob: Path, torn: bytes) -> None:
-    VerifiedBlobs(journal).add({"e1": blob})
+    VerifiedBlobs(journal).add(found("e1", blob))
     with journal.open("ab") as out:
         out.write(torn)
     verified = VerifiedBlobs(journal)
     assert verified.holds("e1", blob)
-    verified.add({"e2": blob})
+    verified.add(found("e2", blob))
     assert verified.holds("e2", blob)
     assert VerifiedBlobs(journal).holds("e2", blob)
 
@@ -81,7 +90,7 @@ def test_a_torn_line_costs_only_itself(journal: Path, blob: Path, torn: bytes) -
 def test_a_recorded_blob_is_not_written_again(journal: Path, blob: Path) -> None:
     verified = VerifiedBlobs(journal)
     for _ in range(5):
-        verified.add({"e1": blob})
+        verified.add(found("e1", blob))
         verified.forget("e2")
     lines = [line for line in journal.read_text().splitlines() if line]
     assert len(lines) == 1
@@ -91,3 +100,32 @@ def test_a_recorded_blob_is_not_written_again(journal: Path, blob: Path) -> None
 def test_an_unreadable_journal_is_an_empty_one(journal: Path, blob: Path) -> None:
     journal.mkdir(parents=True)
     assert not VerifiedBlobs(journal).holds("e1", blob)
+
+
+def test_damage_is_remembered_until_the_blob_is_replaced_or_found_right(journal: Path, blob: Path) -> None:
+    verified = VerifiedBlobs(journal)
+    verified.add(found("e1", blob))
+    verified.add_damaged(found("e1", blob))
+    for each in (verified, VerifiedBlobs(journal)):
+        assert state(each, "e1", blob) is BlobState.DAMAGED
+        assert not each.holds("e1", blob)
+    copy = blob.with_name("copy")
+    copy.write_bytes(blob.read_bytes())
+    copy.replace(blob)
+    assert state(verified, "e1", blob) is BlobState.CHANGED
+    verified.add(found("e1", blob))
+    assert state(VerifiedBlobs(journal), "e1", blob) is BlobState.VERIFIED
+    verified.add_damaged(found("e1", blob))
+    verified.add(found("e1", blob))
+    assert state(VerifiedBlobs(journal), "e1", blob) is BlobState.VERIFIED
+
+
+def test_a_blob_without_a_record_is_unknown_and_may_be_served(journal: Path, blob: Path) -> None:
+    verified = VerifiedBlobs(journal)
+    assert state(verified, "e1", blob) is BlobState.UNKNOWN
+    verified.add(found("e1", blob))
+    verified.forget("e1")
+    assert state(VerifiedBlobs(journal), "e1", blob) is BlobState.UNKNOWN
+    assert state(verified, "e1", blob.with_name("absent")) is BlobState.MISSING
+    usable = {each for each in BlobState if each.usable}
+    assert usable == {BlobState.VERIFIED, BlobState.UNKNOWN}
