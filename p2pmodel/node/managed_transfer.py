@@ -20,14 +20,14 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.progress import Pieces, Progress, Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import Candidate, State, TransferError, TransferView
-from p2pmodel.errors import Conflict, LocalResource, P2PModelError, Unavailable
+from p2pmodel.errors import Conflict, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
+from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
-from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 from p2pmodel.swarm.torrents import Metainfo, parse
 
@@ -68,8 +68,7 @@ class ManagedTransfer:
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._rests = False
         """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
-        self._doubt = SnapshotCheck()
-        """What was wrong with its files when they were last compared with the records."""
+        self._doubt = SnapshotDoubt()
         self._has_names = record.complete
         """Whether its refs were pointed at it. By now they may point at another commit."""
         self._completion: Progress | None = None
@@ -92,7 +91,7 @@ class ManagedTransfer:
     @property
     def complete(self) -> bool:
         """Whether all requested files are here, and none is in doubt."""
-        return self._record.complete and self._doubt.sound
+        return self._record.complete and self._doubt.check.sound
 
     @property
     def completion_unsaved(self) -> bool:
@@ -124,7 +123,7 @@ class ManagedTransfer:
             revisions=record.revisions,
             state=self._state(),
             complete=self.complete,
-            doubted=self._doubt.doubted,
+            doubted=self._doubt.check.doubted,
             priority=record.priority,
             added=record.added,
             path=str(self._repo.snapshot(record.commit)),
@@ -214,15 +213,22 @@ class ManagedTransfer:
         """
         if not self._record.complete:
             return False
-        before, found = self._doubt, await asyncio.to_thread(self._compared, manifest)
+        known = manifest or (self._found.manifest if self._found else None)
+        found = await asyncio.to_thread(compared, self._repo, self._record, known)
         if not self._record.complete:
             return False  # another check was quicker
-        self._doubt = found
-        if asked or not found.removed:
-            return self._recheck(found, before, asked=asked)
-        if not before.removed:
-            self._removed()
-        return not before.removed
+        follows = self._doubt.judge(found, asked=asked)
+        if follows is Consequence.RETURN:
+            self.retry()
+        elif follows is Consequence.GIVE_UP:
+            self._error = removed_by_another(self._repo, self._record.commit)
+            self._observer.log(notes.error("snapshot_removed", f"{self._record.repo}: {self._error}"))
+            self.stop()
+        elif follows is Consequence.RECHECK:
+            self._has_names = self._has_names and not asked
+            self.note(notes.warning("files_doubted", f"{found}: checking them, and downloading what is wrong"))
+            self._restart_incomplete()
+        return follows is not Consequence.NONE
 
     def widen(
         self, *, revisions: Sequence[str], selection: Selection, peers: Sequence[tuple[str, int]], priority: int | None
@@ -297,31 +303,6 @@ class ManagedTransfer:
             return "seeding" if self._task and self._monitor.latest.phase == "seeding" else "ready"
         return "active" if self._task else "queued"
 
-    def _compared(self, manifest: Manifest | None) -> SnapshotCheck:
-        record = self._record
-        known = manifest or (self._found.manifest if self._found else self._repo.manifest(record.commit))
-        if known is None:
-            return SnapshotCheck(removed=not self._repo.snapshot(record.commit).is_dir())
-        return check_snapshot(self._repo, record.commit, known.select_any(record.selections))
-
-    def _recheck(self, found: SnapshotCheck, before: SnapshotCheck, *, asked: bool) -> bool:
-        if found.sound:
-            if before.removed:
-                self.retry()
-            return before.removed
-        self._has_names = self._has_names and not asked
-        self.note(notes.warning("files_doubted", f"{found}: checking them, and downloading what is wrong"))
-        self._restart_incomplete()
-        return True
-
-    def _removed(self) -> None:
-        self._error = LocalResource(
-            f"another program removed the snapshot {self._repo.snapshot(self._record.commit)}",
-            hint=f"'p2pmodel fetch {self._record.repo}@{self._record.commit}' downloads it again",
-        )
-        self._observer.log(notes.error("snapshot_removed", f"{self._record.repo}: {self._error}"))
-        self.stop()
-
     def _restart_incomplete(self) -> None:
         self._record = replace(self._record, complete=False)
         self.stop()
@@ -381,7 +362,8 @@ class ManagedTransfer:
             keys = {"repo": str(self._record.repo), "commit": self._record.commit, "path": str(fetched.path)}
             self._observer.log(notes.info("snapshot_ready", ready, **keys))
             self._completion, self._timings = fetched.progress, fetched.timings
-        self._record, self._doubt = replace(self._record, complete=True), SnapshotCheck()
+        self._record = replace(self._record, complete=True)
+        self._doubt.clear()
         self._has_names = True
         self._backoff.succeeded()
         self._observer.transfer_settled()
