@@ -19,6 +19,7 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
+from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
 from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.tls import server_context
@@ -91,7 +92,7 @@ def daemon(
         if where.hub:
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
-    run_service(Daemon(settings, tcp, log, hub).run(ready), interrupted=INTERRUPTED)
+    run_service(Daemon(with_peer_address(settings), tcp, log, hub).run(ready), interrupted=INTERRUPTED)
 
 
 def _raise_open_file_limit() -> None:

@@ -16,10 +16,12 @@ from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.notes import info
 from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
+from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.snapshot.target import parse_target
 
 if TYPE_CHECKING:
@@ -102,7 +104,12 @@ def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -
     """A fetch in this process. Imports the engine: a fetch through the daemon does not need it."""
     from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - see above
 
-    return Fetch(request, settings, screen)
+    placed = with_peer_address(settings)
+    address = ListenAddress.parse(str(placed.swarm.listen))
+    if placed is not settings and not address.loopback:
+        text = f"peers reach this node at {address.host}; --swarm-listen chooses another address"
+        screen.note(info("peer_address", text, address=address.host))
+    return Fetch(request, placed, screen)
 
 
 def _report_engine(settings: Settings, ready: "_ReadyHandler", *, loaded: bool) -> None:

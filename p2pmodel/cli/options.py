@@ -151,7 +151,7 @@ def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
         "--swarm-listen",
         "_set_swarm__listen",
         metavar="ADDRESS:PORT",
-        help="Address for peer connections (default: 127.0.0.1:0).",
+        help="Address for peer connections (default: the one that reaches the coordinator, port 6881).",
     )(verb)
     verb = click.option(
         "--upload-limit",

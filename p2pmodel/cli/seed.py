@@ -16,6 +16,7 @@ from p2pmodel.core.names import DEFAULT_REVISION, Reference
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
+from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult
 from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddresses
 from p2pmodel.swarm.magnet import magnet_of
@@ -59,12 +60,13 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     request = _request(source, flags)
     options.check_output(flags["output"])
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
-        seeder = Seeder(request, settings, screen)
+        role = _role(flags)
+        seeder = Seeder(request, with_peer_address(settings, role.listen), screen)
         show = _ReadyPrinter(request.ref, flags, screen)
         if flags["once"]:
             show(run_interruptible(seeder.build(), interrupted="interrupted; the same command resumes"), None)
             return
-        run_service(seeder.run(_role(flags), show), interrupted=INTERRUPTED)
+        run_service(seeder.run(role, show), interrupted=INTERRUPTED)
 
 
 def _request(source: str, flags: dict[str, Any]) -> SeedRequest:

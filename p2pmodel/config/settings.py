@@ -21,6 +21,9 @@ OFFICIAL_ENDPOINT = "https://huggingface.co"
 OFF = "off"
 """The value of an address setting that turns its listener off."""
 
+LOOPBACK = "127.0.0.1:0"
+"""Address for peers where none is set and no coordinator is on another machine."""
+
 _ZONE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 
@@ -109,8 +112,13 @@ class OriginSettings(_Section):
 class SwarmSettings(_Section):
     """This node as a peer."""
 
-    listen: str = "127.0.0.1:0"
-    """Address for peers, ADDRESS:PORT; port 0 takes a free one. Loopback by default."""
+    listen: str | None = None
+    """Address for peers, ADDRESS:PORT; port 0 takes a free one. None: the local address of the route to the first
+    coordinator on another machine, port 6881 or, where that is taken, a free one; loopback without such a coordinator.
+    """
+    source_port: int | None = Field(default=None, ge=0, le=0xFFFF)
+    """Port of a daemon's HTTP source for leaseholders, on the host of `listen`. None: 6882 or, where that is taken or
+    on loopback, a free one."""
     coordinator_timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for the coordinators before a fetch goes on without them."""
     magnet_timeout: float = Field(default=60.0, gt=0)
@@ -137,9 +145,9 @@ class SwarmSettings(_Section):
 
     @field_validator("listen")
     @classmethod
-    def _check_listen(cls, value: str) -> str:
+    def _check_listen(cls, value: str | None) -> str | None:
         try:
-            return str(ListenAddress.parse(value))
+            return None if value is None else str(ListenAddress.parse(value))
         except InvalidInput as error:
             raise ValueError(str(error)) from None
 

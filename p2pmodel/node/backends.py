@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Self
 
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.settings import LOOPBACK, MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
@@ -24,8 +24,8 @@ FRESH = 60.0
 
 
 def engine_of(settings: Settings) -> Engine:
-    """The engine of this node; not started."""
-    address = ListenAddress.parse(settings.swarm.listen)
+    """The engine of this node; not started. It listens on loopback unless `swarm.listen` is set."""
+    address = ListenAddress.parse(settings.swarm.listen or LOOPBACK)
     return LibtorrentEngine(
         EngineSettings(
             host=address.host,

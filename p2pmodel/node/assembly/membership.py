@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from p2pmodel.config.settings import LOOPBACK
 from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_path, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.demand import Demand
@@ -45,7 +46,7 @@ class Membership:
         self._connection = CoordinatorConnection(
             context.coordinators,
             assembly_path(context.digest),
-            peer=settings.listen,
+            peer=settings.listen or LOOPBACK,
             timeout=settings.coordinator_timeout,
             query={"revision": refs[0]} if refs else {},
             http=context.http,

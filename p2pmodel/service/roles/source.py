@@ -1,7 +1,6 @@
 """The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
 
 import secrets
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.pace import Pace
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
+from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
@@ -61,7 +61,7 @@ class WebSeedLibrary:
         peer = self._peer
         if not peer.unspecified:
             return Source(self._url, self._token, str(peer), self._zone)
-        host = _own_address(coordinator) or peer.host
+        host = local_address(coordinator) or peer.host
         port = urlsplit(self._url).port or 0
         url = f"http://{ListenAddress(host, port)}"
         return Source(url, self._token, str(ListenAddress(host, peer.port)), self._zone)
@@ -71,23 +71,11 @@ class WebSeedLibrary:
 async def serving_source(
     cache: HubCache, peer: ListenAddress, settings: SwarmSettings, *, grace: float
 ) -> AsyncIterator[WebSeedLibrary]:
-    """Serve the source on the host of `peer`, the node's address for peers, at a port of its own."""
+    """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`."""
     token = secrets.token_urlsafe(24)
     library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.upload_limit), SentBytes()
     app = hub_endpoint(cache, token=token, library=library, pace=pace)
     app.middlewares.insert(0, sent.middleware())
-    async with serving(app, peer.host, 0, grace=grace) as url:
+    port = free_port(peer.host, SOURCE_PORT) if settings.source_port is None else settings.source_port
+    async with serving(app, peer.host, port, grace=grace) as url:
         yield WebSeedLibrary(library, pace, sent, url=url, token=token, peer=peer, zone=settings.zone)
-
-
-def _own_address(url: str) -> str | None:
-    """The local address of the route to the host of `url`; None without a route. Sends no packets."""
-    try:
-        parts = urlsplit(url)
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
-    except (OSError, ValueError):
-        return None

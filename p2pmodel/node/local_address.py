@@ -1,0 +1,60 @@
+"""The addresses by which other machines reach this node: those of the routes to its coordinators."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.addresses import ListenAddress
+
+PEER_PORT = 6881
+"""Port for peers; where it is taken, any free one."""
+SOURCE_PORT = 6882
+"""Port of a daemon's HTTP source for leaseholders; where it is taken, any free one."""
+_LOOPBACK = "127.0.0.1"
+
+
+def local_address(url: str) -> str | None:
+    """The local address of the route to the host of `url`; None without a route. Resolves the name, sends nothing."""
+    try:
+        parts = urlsplit(url)
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except (OSError, ValueError):
+        return None
+
+
+def with_peer_address(settings: Settings, own: ListenAddress | None = None) -> Settings:
+    """`settings` with `swarm.listen`: as configured, else the address that other nodes reach.
+
+    Without a configured address that is the host of `own`, the coordinator in this process, or the local address of
+    the route to the first coordinator on another machine; loopback where there is neither. Blocks for name lookups.
+    """
+    if settings.swarm.listen is not None:
+        return settings
+    host = own.host if own is not None and not own.loopback else _towards(settings.coordinators)
+    listen = str(ListenAddress(host, free_port(host, PEER_PORT)))
+    return settings.model_copy(update={"swarm": settings.swarm.model_copy(update={"listen": listen})})
+
+
+def _towards(coordinators: Iterable[str]) -> str:
+    found = (local_address(url) for url in coordinators)
+    return next((host for host in found if host and not ListenAddress(host, 0).loopback), _LOOPBACK)
+
+
+def free_port(host: str, preferred: int) -> int:
+    """`preferred`, or 0 where another program has it. On loopback always 0: other machines need no fixed port there."""
+    if ListenAddress(host, 0).loopback:
+        return 0
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, preferred))
+        except OSError as error:
+            return 0 if error.errno == errno.EADDRINUSE else preferred
+    return preferred

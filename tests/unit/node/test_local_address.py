@@ -1,0 +1,64 @@
+"""The address for peers follows from the configuration, the own coordinator, or the route to a coordinator."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.config.settings import Settings, SwarmSettings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.node import local_address as module
+from p2pmodel.node.local_address import free_port, local_address, with_peer_address
+
+
+def settings(*coordinators: str, listen: str | None = None) -> Settings:
+    return Settings(cache_dir=Path("cache"), mirrors=(), coordinators=coordinators, swarm=SwarmSettings(listen=listen))
+
+
+ROUTES = {"http://10.0.0.1:6969": "10.0.0.7", "http://127.0.0.1:6969": "127.0.0.1", "http://[fd00::1]:6969": "fd00::7"}
+
+
+@pytest.fixture(autouse=True)
+def routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "local_address", ROUTES.get)
+    monkeypatch.setattr(module, "free_port", lambda host, port: 0 if ListenAddress(host, 0).loopback else port)
+
+
+@pytest.mark.parametrize(
+    ("coordinators", "expected"),
+    [
+        ((), "127.0.0.1:0"),
+        (("http://127.0.0.1:6969",), "127.0.0.1:0"),
+        (("http://10.0.0.1:6969",), "10.0.0.7:6881"),
+        (("http://127.0.0.1:6969", "http://10.0.0.1:6969"), "10.0.0.7:6881"),
+        (("http://nowhere.test:6969", "http://[fd00::1]:6969"), "[fd00::7]:6881"),
+    ],
+)
+def test_it_is_the_address_of_the_route_to_a_coordinator(coordinators: tuple[str, ...], expected: str) -> None:
+    assert with_peer_address(settings(*coordinators)).swarm.listen == expected
+
+
+def test_a_configured_address_stays() -> None:
+    given = settings("http://10.0.0.1:6969", listen="192.0.2.1:7000")
+    assert with_peer_address(given) is given
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [("10.0.0.1:6970", "10.0.0.1:6881"), ("0.0.0.0:0", "0.0.0.0:6881"), ("127.0.0.1:0", "127.0.0.1:0")],
+)
+def test_beside_an_own_coordinator_it_is_the_same_host(own: str, expected: str) -> None:
+    assert with_peer_address(settings(), ListenAddress.parse(own)).swarm.listen == expected
+
+
+def test_a_route_is_found_without_a_packet() -> None:
+    assert local_address("http://127.0.0.1:9") == "127.0.0.1"
+    assert local_address("http://[broken") is None
+
+
+def test_a_taken_port_gives_way_to_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ListenAddress, "loopback", property(lambda _: False))
+    with socket.create_server(("127.0.0.9", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert free_port("127.0.0.9", port) == 0
+    assert free_port("127.0.0.9", port) == port
