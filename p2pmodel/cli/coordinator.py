@@ -14,6 +14,7 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.private_files import private_folder
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.store.files.space import check_writable
 
@@ -65,6 +66,7 @@ def coordinator(
     token = read_token(token_file) if token_file else None
     check_exposure(address, protected=token is not None, insecure_public=insecure_public)
     if state_dir:
+        private_folder(state_dir)
         check_writable(state_dir)
     catalog = Catalog(CatalogFolder(state_dir) if state_dir else None)
     if registered_only:

@@ -13,6 +13,7 @@ from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import Settings, check_url
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import DEFAULT_REVISION, Reference
+from p2pmodel.core.private_files import write_output
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
@@ -109,7 +110,7 @@ class _ReadyPrinter:
         url = served.coordinator if served else ""
         metainfo = parse(raw)
         if self._flags["output"]:
-            self._flags["output"].write_bytes(raw)
+            write_output(self._flags["output"], raw)
         sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent"] if url else []
         # A magnet would contain the token, and printed text ends up in logs.
         magnet = None if self._flags["token_file"] else magnet_of(metainfo, sources=sources)

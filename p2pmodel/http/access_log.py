@@ -11,6 +11,8 @@ from typing import Any, TextIO
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from p2pmodel.core.private_files import append_private
+
 SENT = web.RequestKey("SENT", int)
 """Key of a request for the body bytes sent so far, set by handlers that write the body themselves."""
 
@@ -18,13 +20,15 @@ SENT = web.RequestKey("SENT", int)
 class AccessLog:
     """Appends to `path`; each line is written whole and at once, so the file can be read while the server runs.
 
+    A new file has mode 0600: the lines name clients and what they read.
+
     Keys: time (UTC, ISO 8601), method, path (decoded), target (path and query as on the wire), status (0 if the
     connection ended before a response), bytes (body bytes sent), range (the Range header), client,
     user_agent, seconds.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)
+        self._file: TextIO = append_private(path)
         self._clock = clock
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """aiohttp applications on a TCP address or unix socket: exposure check, errors of binding, bounded shutdown."""
 
 import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.connections import ConnectionLimits, LimitedServer
 from p2pmodel.os_errors import translate
@@ -113,12 +115,12 @@ def _unix_listener(path: Path) -> socket.socket:
     check_not_running(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         if path.is_socket():
             path.unlink()
+        # Before it is bound: the file in the folder is made with this mode.
+        os.fchmod(listener.fileno(), FILE_MODE)
         listener.bind(str(path))
-        # Before listening: no client can have connected yet.
-        path.chmod(0o600)
     except OSError as error:
         listener.close()
         raise _socket_error(error, path) from error

@@ -20,6 +20,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import Reference, RepoId, printable, transfer_id
+from p2pmodel.core.private_files import FILE_MODE, private_folder
 from p2pmodel.core.progress import Pieces
 from p2pmodel.core.tasks import Version
 from p2pmodel.core.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
@@ -268,8 +269,8 @@ class Node:
 
     @translated()
     def _take_lock(self) -> Callable[[], None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(self.folder / "lock")
+        private_folder(self.folder)
+        lock = take_lock(self.folder / "lock", FILE_MODE)
         if lock is None:
             raise LocalResource(
                 f"another daemon keeps its transfers in {self.folder}", hint="stop it, or set another state_dir"

@@ -100,17 +100,17 @@ class BlobLocks:
         return self._folder / repo.cache_folder / f"{file.etag}.lock"
 
 
-def take_lock(path: Path) -> HeldLock | None:
-    """Take the lock file at `path`; None while another process holds it. Does not wait. Makes its folder.
+def take_lock(path: Path, mode: int = _MODE) -> HeldLock | None:
+    """Take the lock file at `path`, made with `mode`; None while another process holds it. Does not wait.
 
-    It is the same lock as that of filelock on Unix, and so of huggingface_hub: an exclusive flock on a file that stays.
-    Filelock itself is not used: it needs 0.3 ms, as much as all other work on a small file.
+    Makes the folder of `path`. It is the same lock as that of filelock on Unix, and so of huggingface_hub: an exclusive
+    flock on a file that stays. Filelock itself is not used: it needs 0.3 ms, as much as all other work on a small file.
     """
     try:
-        descriptor, created = _opened(path)
+        descriptor, created = _opened(path, mode)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, created = _opened(path)
+        descriptor, created = _opened(path, mode)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink:  # else it was removed meanwhile, and locks no name
@@ -139,14 +139,14 @@ class _Flock:
             os.close(self.descriptor)
 
 
-def _opened(path: Path) -> tuple[int, bool]:
+def _opened(path: Path, mode: int) -> tuple[int, bool]:
     """A descriptor of the lock file, and whether this call created it."""
     try:
-        descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
+        descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         return os.open(path, _FLAGS), False
     with suppress(PermissionError):
-        os.fchmod(descriptor, _MODE)  # whatever the umask is
+        os.fchmod(descriptor, mode)  # whatever the umask is
     return descriptor, True
 
 

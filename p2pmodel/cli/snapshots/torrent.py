@@ -12,6 +12,7 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.layout import KIB
 from p2pmodel.core.names import Reference
+from p2pmodel.core.private_files import write_output
 from p2pmodel.core.sizes import human
 from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.store.cache import HubCache
@@ -74,7 +75,7 @@ def create(
             interrupted="interrupted; finished hashes are kept: run the same command again",
         )
     path = output or Path(_file_name(created, form))
-    path.write_bytes(created.raw)
+    write_output(path, created.raw)
     click.echo(json.dumps({"path": str(path)} | _summary(created, form)) if as_json else str(path))
 
 

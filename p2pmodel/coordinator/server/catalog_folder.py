@@ -4,16 +4,14 @@ An empty `<info-hash>.assembled` marks a torrent that was assembled here and tha
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.core.names import RepoId, check_revision, is_commit
+from p2pmodel.core.private_files import FILE_MODE, private_folder, remove_leftovers, write_private
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.os_errors import translated
 
@@ -43,7 +41,8 @@ class CatalogFolder:
         notes: list[str] = []
         publications = []
         with translated():
-            self._path.mkdir(parents=True, exist_ok=True)
+            private_folder(self._path)
+            remove_leftovers(self._path)
             for file in sorted(self._path.glob(f"*{_SUFFIX}")):
                 try:
                     publications.append(read_publication(file.read_bytes()))
@@ -58,7 +57,7 @@ class CatalogFolder:
         """Write a torrent, then the names: a crash between the two leaves no name without its torrent."""
         with translated():
             if assembled:
-                self._mark(publication).touch()
+                self._mark(publication).touch(FILE_MODE)
             else:
                 self._mark(publication).unlink(missing_ok=True)
             self._replace(publication.info_hash + _SUFFIX, publication.raw)
@@ -88,17 +87,7 @@ class CatalogFolder:
             return {}
 
     def _replace(self, name: str, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._path, prefix=".new-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self._path / name)
-        except OSError:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        write_private(self._path / name, data)
 
 
 def _refs(plain: Any) -> dict[RepoId, dict[str, str]]:

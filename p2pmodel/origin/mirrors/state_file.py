@@ -6,12 +6,11 @@ two concurrent processes each records its own mirrors; the last record of a mirr
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pmodel.core.private_files import make_folders, private_folder, remove_leftovers, write_private
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.mirrors.estimates import Estimate, Quality
 from p2pmodel.origin.mirrors.mirror import Mirror
@@ -23,7 +22,13 @@ _LONGEST = 86400.0
 
 
 def recall(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
-    """Restore `mirrors` from the record of an earlier run; entries that cannot be read are skipped. Blocking."""
+    """Restore `mirrors` from the record of an earlier run; entries that cannot be read are skipped. Blocking.
+
+    Raises LocalResource if other users have access to `folder`.
+    """
+    if folder.exists():
+        private_folder(folder)
+        remove_leftovers(folder)
     known = _read(folder / FILE)
     to_clock = clock.now() - clock.date().timestamp()
     for mirror in mirrors:
@@ -36,14 +41,9 @@ def remember(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
     """Record the state of `mirrors`, and keep the record of others. Raises OSError. Blocking."""
     to_calendar = clock.date().timestamp() - clock.now()
     mine = {m.settings.endpoint: _entry(m, clock.now(), to_calendar) for m in mirrors}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     record = {"version": _VERSION, "mirrors": _read(folder / FILE) | mine}
-    fresh = folder / f".{FILE}-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(folder / FILE)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_private(folder / FILE, f"{json.dumps(record, indent=1)}\n".encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.private_files import private_folder
 from p2pmodel.http import limits
 from p2pmodel.http.access import Access
 from p2pmodel.http.server import check_not_running, serving, serving_unix
@@ -75,6 +76,8 @@ class Daemon:
         assert settings.daemon.socket is not None
         path, folder = settings.daemon.socket, settings.state_dir / "node"
         check_not_running(path)
+        for each in (settings.state_dir, folder):
+            await asyncio.to_thread(private_folder, each)
         for each in (settings.cache_dir, folder):
             await asyncio.to_thread(check_writable, each)
         async with AsyncExitStack() as stack:

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
@@ -29,7 +30,7 @@ class SyncLog:
     @translated()
     def check_end(self) -> None:
         """Raise IntegrityError unless the log can be continued. An incomplete last line, from a crash, is removed."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(self.path.parent)
         with self._opened() as descriptor:
             _head(descriptor)
 
@@ -39,7 +40,7 @@ class SyncLog:
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         sha256 = file.sha256 or _sha256(content)
         entry = LogEntry(now, str(manifest.repo), manifest.commit, file.path, file.size, file.etag, sha256, sources)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(self.path.parent)
         with self._opened() as descriptor:
             line, _ = append(_head(descriptor), entry)
             os.write(descriptor, line)
@@ -47,8 +48,8 @@ class SyncLog:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=0o664):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o664)
+        with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=FILE_MODE):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, FILE_MODE)
             try:
                 yield descriptor
             finally:

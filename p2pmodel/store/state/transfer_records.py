@@ -12,9 +12,10 @@ from typing import Any
 
 from p2pmodel.core.manifest import Selection
 from p2pmodel.core.names import COMMIT, RepoId, check_revision, transfer_id
+from p2pmodel.core.private_files import make_folders, remove_leftovers, write_private
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
-from p2pmodel.store.files.disk import read_json, write_atomic
+from p2pmodel.store.files.disk import read_json
 
 _ID = re.compile(r"[0-9a-f]{12}")
 
@@ -51,6 +52,7 @@ class TransferRecords:
     @translated()
     def load(self) -> tuple[list[TransferRecord], list[str]]:
         """The records, oldest first, and a line for each damaged one, which is skipped."""
+        remove_leftovers(self._folder)
         found, notes = [], []
         for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
             try:
@@ -85,7 +87,8 @@ class TransferRecords:
             (self._folder / f"{_checked(ident)}.{kind}").unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
-        write_atomic(self._folder / name, data, via=self._folder / "tmp")
+        make_folders(self._folder)
+        write_private(self._folder / name, data)
 
 
 def _checked(ident: str) -> str:

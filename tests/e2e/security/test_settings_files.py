@@ -1,6 +1,7 @@
 """Settings and secrets come from this user's own files alone, and state is this user's alone."""
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -129,3 +130,31 @@ def test_a_token_file_that_others_can_read_is_refused(nodes: Nodes, tmp_path: Pa
     done = nodes.run("server", *verb, "--token-file", token, *listen)
     assert done.code == 2
     assert f"others can read the token file {token}; chmod 600 {token}" in done.err
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """The folders, files and sockets below `folder`, and itself, that other users have any right to."""
+    found = [folder, *folder.rglob("*")]
+    return [str(path) for path in found if stat.S_IMODE(path.lstat().st_mode) & 0o077 and not path.is_symlink()]
+
+
+def test_without_a_umask_state_is_private_all_the_same(nodes: Nodes, model: Path) -> None:
+    hub, _ = nodes.hub(model)
+    before = os.umask(0)
+    try:
+        seeder = nodes.seed("org/model", "-o", nodes.root / "out.torrent", HF_ENDPOINT=hub)
+        url = seeder.ready()["coordinator"]
+        state = nodes.root / "coordinator/state"
+        own = ("--listen", "127.0.0.4:0", "--state-dir", state, "--json")
+        nodes.start("coordinator", "coordinator", *own).ready()
+        log = nodes.root / "access.log"
+        served = ("--swarm-listen", "127.0.0.11:0", "--hub-listen", "127.0.0.11:0", "--access-log", log)
+        nodes.start("node", "daemon", *served, "--coordinator", url, "--json", HF_ENDPOINT=hub).ready()
+        nodes.ok("node", "fetch", "org/model", "-q", HF_ENDPOINT=hub)
+        nodes.ok("mirror", "mirror", "sync", "org/model", "--endpoint", hub, "-q")
+    finally:
+        os.umask(before)
+    states = [nodes.root / node / ".local" for node in ("node", "mirror")]
+    assert all(path.is_dir() for path in states)
+    for folder in (*states, state, log, nodes.root / "out.torrent"):
+        assert open_to_others(folder) == []
