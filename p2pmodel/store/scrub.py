@@ -21,11 +21,12 @@ from p2pmodel.core import notes
 from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.private_files import FILE_MODE, make_folders, write_private
 from p2pmodel.core.views import ScrubView
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files.disk import read_json, write_atomic
+from p2pmodel.store.files.disk import read_json
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.snapshot_list import snapshots
@@ -64,7 +65,7 @@ class ScrubRecords:
     @translated()
     def make(self) -> None:
         """Make the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(self.folder)
 
     def load(self, now: float) -> ScrubRecord:
         """The record; without one the blobs count as read at `now`: they were verified when they came."""
@@ -79,7 +80,7 @@ class ScrubRecords:
     @translated()
     def save(self, record: ScrubRecord) -> None:
         """Replace the record."""
-        write_atomic(self._path, json.dumps(asdict(record)).encode(), via=self.folder, durable=False)
+        write_private(self._path, json.dumps(asdict(record)).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ class Scrubber:
 
     async def _alone(self, stack: AsyncExitStack) -> None:
         await asyncio.to_thread(self._records.make)
-        while (lock := take_lock(self._records.folder / "lock")) is None:  # noqa: ASYNC110 - another process has it
+        while (lock := take_lock(self._records.folder / "lock", FILE_MODE)) is None:  # noqa: ASYNC110 - another process has it
             await asyncio.sleep(LOOK_EVERY)
         stack.callback(lock.release)
 
