@@ -15,7 +15,10 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         gc.disable()
+        from p2pmodel.cli.open_files import raise_open_file_limit  # noqa: PLC0415
         from p2pmodel.cli.verbs import execute  # noqa: PLC0415
+
+        raise_open_file_limit()
 
         gc.freeze()  # imported modules live until the end; collections need not traverse them
         gc.enable()

@@ -1,9 +1,7 @@
 """`p2pmodel daemon`: run this machine's node until stopped."""
 
 import json
-import resource
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
 from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.tls import server_context
 
-MOST_FILES = 65_536
 INTERRUPTED = "stopped; the next start resumes every transfer"
 
 
@@ -69,7 +66,6 @@ def daemon(
     when it starts again. With --json one line appears on stdout once it is ready. SIGTERM ends it with exit code 0,
     Ctrl-C with 130.
     """
-    _raise_open_file_limit()
     hub_listen = _hub_listen(settings)
     if control_listen is None and (read_only or (token_file and (hub_listen or DEFAULT).loopback)):
         raise InvalidInput(
@@ -93,13 +89,6 @@ def daemon(
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
     run_service(Daemon(with_peer_address(settings), tcp, log, hub).run(ready), interrupted=INTERRUPTED)
-
-
-def _raise_open_file_limit() -> None:
-    """Raise the soft limit towards the hard one: each shard and each peer takes a descriptor, 1024 are too few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
 
 
 def _hub_listen(settings: Settings) -> ListenAddress | None:

@@ -4,6 +4,7 @@ A setting without a figure has no measured effect by itself; it is set for the s
 """
 
 import ipaddress
+import resource
 from typing import Any
 
 from p2pmodel.core.layout import KIB, MIB
@@ -11,6 +12,8 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.engine import EngineSettings
 from p2pmodel.swarm.zones import client_name
 
+MAX_CONNECTIONS = 2000
+"""Connections to peers, of all torrents together."""
 STOP_ANNOUNCE_SECONDS = 2
 """Seconds that leaving a swarm waits for a tracker."""
 
@@ -31,7 +34,13 @@ def session_settings(settings: EngineSettings, alert_mask: int, peer_id: str) ->
         # Client name for peers; libtorrent's own name if empty.
         "handshake_client_version": client_name(settings.zone) if settings.zone else "",
     }
-    return pack | _NETWORK | _TRANSFER | _DISK | dict(settings.extra)
+    return pack | _NETWORK | {"connections_limit": _connections()} | _TRANSFER | _DISK | dict(settings.extra)
+
+
+def _connections() -> int:
+    """Connections to peers at most: half of the open files, since HTTP connections and files need the rest."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, files // 2))
 
 
 def _host(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -61,7 +70,6 @@ _NETWORK: dict[str, Any] = {
     "close_redundant_connections": False,
     # All nodes of a cluster start together: connect to all peers in the first second.
     "connection_speed": 500,
-    "connections_limit": 2000,
     "torrent_connect_boost": 200,
     "smooth_connects": False,
     "listen_queue_size": 512,
