@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from p2pmodel.cli import log
+from p2pmodel.cli.output import echo, visible
 from p2pmodel.core.notes import Note
 from p2pmodel.core.sizes import duration, human
 from p2pmodel.node.reporter import Progress, Reporter
@@ -113,11 +113,11 @@ class _PlainLines(ConsoleReporter):
         line = describe(progress)
         if line != self._shown and self._throttle.passes(progress):
             self._shown = line
-            click.echo(line, err=True)
+            echo(line, err=True)
 
     def note(self, line: str) -> None:
         if log.shows(line):
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 class _JsonLines(ConsoleReporter):
@@ -126,13 +126,13 @@ class _JsonLines(ConsoleReporter):
 
     def progress(self, progress: Progress) -> None:
         if self._throttle.passes(progress):
-            click.echo(json.dumps({**dataclasses.asdict(progress), "eta": progress.eta}), err=True)
+            echo(json.dumps({**dataclasses.asdict(progress), "eta": progress.eta}), err=True)
 
     def note(self, line: str) -> None:
         if log.shows(line):
             event = Note.of(line)
             plain = {**event.keys, "note": line, "event": event.event, "level": event.level}
-            click.echo(json.dumps(plain, default=str), err=True)
+            echo(json.dumps(plain, default=str), err=True)
 
 
 class _BarReporter(ConsoleReporter):
@@ -147,7 +147,7 @@ class _BarReporter(ConsoleReporter):
 
     def note(self, line: str) -> None:
         if log.shows(line):
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -163,7 +163,7 @@ class _ProgressText(TextColumn):
         super().__init__("")
 
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields["words"]))
+        return Text(visible(str(task.fields["words"])))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from aiohttp import web
 
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, coordinator_app
@@ -88,9 +89,9 @@ async def _serve(
         held = len(catalog.publications())
         if as_json:
             plain = {"url": base, "announce": f"{url}/announce", "catalog": f"{url}/catalog", "torrents": held}
-            click.echo(json.dumps(plain))
+            echo(json.dumps(plain))
         if not quiet:
             for note in notes:
-                click.echo(note, err=True)
-            click.echo(f"coordinator at {url} ({held} torrents); interrupt to stop", err=True)
+                echo(note, err=True)
+            echo(f"coordinator at {url} ({held} torrents); interrupt to stop", err=True)
         await asyncio.Event().wait()

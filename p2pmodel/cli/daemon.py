@@ -10,6 +10,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.log import log
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
@@ -82,7 +83,7 @@ def daemon(
         plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peer)}
         plain["hub"] = where.hub
         if as_json:
-            click.echo(json.dumps(plain))
+            echo(json.dumps(plain))
         addresses = f"{where.socket} and {where.url}" if where.url else str(where.socket)
         log(info("daemon_ready", f"ready at {addresses}; peers connect to {where.peer}", **plain))
         if where.hub:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
@@ -29,10 +30,10 @@ def env(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG
     """
     variables = run_interruptible(_variables(settings), interrupted="interrupted")
     if as_json:
-        click.echo(json.dumps(variables))
+        echo(json.dumps(variables))
         return
     for name, value in variables.items():
-        click.echo(f"export {name}={shlex.quote(value)}")
+        result(f"export {name}={shlex.quote(value)}")
 
 
 async def _variables(settings: Settings) -> dict[str, str]:

@@ -13,6 +13,7 @@ import click
 from p2pmodel.cli import daemon_fetch, options
 from p2pmodel.cli.console import ConsoleReporter, reporting
 from p2pmodel.cli.fetch_report import FetchReport
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
@@ -189,11 +190,11 @@ class _ReadyHandler:
     def _print(self, report: FetchReport) -> None:
         if self._flags["as_json"]:
             if not self.wants_load:
-                click.echo(json.dumps(report.plain()))
+                echo(json.dumps(report.plain()))
             return
         self._note(report.words())
         if self._flags["prompt"] is None:
-            click.echo(str(report.path))
+            result(str(report.path))
         else:
             self._note(str(report.path))  # stdout carries the answer
 
@@ -220,7 +221,7 @@ class _ReadyHandler:
         finally:
             on_engine(loaded=False)
         if as_json:
-            click.echo(json.dumps(self.report.plain() | {"loading": loading}))
+            echo(json.dumps(self.report.plain() | {"loading": loading}))
         self.complete = True
 
 
@@ -229,9 +230,9 @@ def _show_plan(fetching: "Fetch", screen: ConsoleReporter, *, as_json: bool) -> 
     needed = sum(file.size for file in absent)
     if as_json:
         plain = {"repo": str(manifest.repo), "commit": manifest.commit, "download": needed}
-        click.echo(json.dumps(plain | {"files": [{"path": f.path, "size": f.size} for f in absent]}))
+        echo(json.dumps(plain | {"files": [{"path": f.path, "size": f.size} for f in absent]}))
         return
     with screen.aside():
         for file in absent:
-            click.echo(f"{human(file.size):>10}  {file.path}")
+            echo(f"{human(file.size):>10}  {file.path}")
         screen.note(f"{len(absent)} files, {human(needed)} to download of {manifest.repo}@{manifest.commit}")

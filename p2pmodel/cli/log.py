@@ -63,7 +63,7 @@ def log(line: str) -> None:
 def _text_last(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """A library's line has no name: it is an event named `library`, with its text as the message."""
     if "message" not in event:
-        event["message"], event["event"] = str(event.get("event", "")), "library"
+        event["message"], event["event"] = printable(str(event.get("event", "")), MAX_LINE), "library"
     return event
 
 

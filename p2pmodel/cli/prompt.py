@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from p2pmodel.cli.output import echo
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
 
@@ -61,7 +60,7 @@ def load_and_answer(
     }
     if not quiet:
         size = f"{loaded.weight_bytes / 1e6:,.1f} MB"
-        click.echo(f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s", err=True)
+        echo(f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s", err=True)
     if prompt is None:
         return report
     answer = _answer(loaded, prompt, image, max_new_tokens=max_new_tokens, as_json=as_json, quiet=quiet)
@@ -80,7 +79,7 @@ def _answer(
         reasoning = ", still reasoning" if found.thinking and not found.text else ""
         cut = "" if found.finished else f" (cut off at {max_new_tokens}{reasoning})"
         first = f"first after {found.first_token_seconds:.2f} s"
-        click.echo(f"{found.tokens} tokens{cut} in {found.seconds:.2f} s, {first}", err=True)
+        echo(f"{found.tokens} tokens{cut} in {found.seconds:.2f} s, {first}", err=True)
     return dataclasses.asdict(found)
 
 
@@ -98,11 +97,11 @@ class _AnswerScreen:
         if self._open is not thinking:
             self.end()
         self._open = thinking
-        click.echo(_printable(text), err=thinking, nl=False)
+        echo(_printable(text), err=thinking, nl=False)
 
     def end(self) -> None:
         if self._open is not None:
-            click.echo(err=self._open)
+            echo(err=self._open)
         self._open = None
 
 

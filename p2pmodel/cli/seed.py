@@ -8,6 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import ConsoleReporter, reporting
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import Settings, check_url
@@ -128,9 +129,9 @@ class _ReadyPrinter:
                 "from_cache": seeded.from_cache,
                 "from_mirrors": seeded.from_mirrors,
             }
-            click.echo(json.dumps(plain))
+            echo(json.dumps(plain))
             return
-        click.echo(str(seeded.path))
+        result(str(seeded.path))
         size = human(seeded.manifest.total_size)
         self._screen.note(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}")
         if magnet:

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import shell_complete
 
 from p2pmodel import __version__
+from p2pmodel.cli.output import echo
 from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
@@ -105,7 +106,7 @@ def execute() -> tuple[str, int]:
 
 def _line(error: click.ClickException) -> str:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
+        echo(error.format_message(), err=True)
         return ""
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "p2pmodel"

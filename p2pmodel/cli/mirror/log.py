@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
@@ -47,6 +48,6 @@ def verify(
     if expect is not None and not re.fullmatch("[0-9a-f]{64}", expect):
         raise InvalidInput("--expect needs a hash of 64 hex digits", hint="use the hash that this command prints")
     head = run_interruptible(check_log(place, token, expect=expect), interrupted="interrupted")
-    click.echo(json.dumps({"lines": head.seq, "head": head.hash}) if as_json else head.hash)
+    echo(json.dumps({"lines": head.seq, "head": head.hash}) if as_json else head.hash)
     if not quiet and not as_json:
-        click.echo(f"{head.seq} lines, none changed", err=True)
+        echo(f"{head.seq} lines, none changed", err=True)

@@ -13,6 +13,7 @@ from aiohttp import web
 from p2pmodel.cli import options
 from p2pmodel.cli.mirror.log import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
@@ -163,9 +164,9 @@ async def _serve(
     async with upstream or nullcontext(), serving(app, address.host, address.port) as base, companions() as start:
         start(scrubber.run())
         if as_json:
-            click.echo(json.dumps({"endpoint": base}))
+            echo(json.dumps({"endpoint": base}))
         elif announce:
-            click.echo(f"{announce} at {base} (set HF_ENDPOINT={base})", err=True)
+            echo(f"{announce} at {base} (set HF_ENDPOINT={base})", err=True)
         await asyncio.Event().wait()
 
 
@@ -181,4 +182,4 @@ def _check_upstream(settings: Settings, address: ListenAddress) -> None:
 
 
 def _note(line: str) -> None:
-    click.echo(line, err=True)
+    echo(line, err=True)

@@ -8,6 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference, printable
@@ -58,9 +59,12 @@ def sync(
 
         def show(done: SyncResult) -> None:
             with screen.aside():
-                click.echo(json.dumps(_plain(done)) if as_json else str(done.path))
+                if as_json:
+                    echo(json.dumps(_plain(done)))
+                else:
+                    result(str(done.path))
                 if not quiet and not as_json:
-                    click.echo(_words(done), err=True)
+                    echo(_words(done), err=True)
 
         log = SyncLog(options.sync_log_path(settings, sync_log))
         syncing = MirrorSync(settings, screen, show, rules=rules, log=log)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
@@ -94,7 +95,7 @@ class _BenchLines:
 
     def note(self, line: str) -> None:
         if not self._quiet:
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 def report(benched: MirrorBenchResult, link: float | None) -> dict[str, Any]:
@@ -162,11 +163,11 @@ def _write(
     found: dict[str, Any], benched: MirrorBenchResult, *, csv_path: Path | None, plot: Path | None, as_json: bool
 ) -> None:
     if csv_path is not None and str(csv_path) == "-":
-        click.echo(as_csv(found), nl=False)
+        echo(as_csv(found), nl=False)
     elif as_json:
-        click.echo(json.dumps(found))
+        echo(json.dumps(found))
     else:
-        click.echo(table(found))
+        echo(table(found))
     try:
         if csv_path is not None and str(csv_path) != "-":
             csv_path.write_text(as_csv(found), encoding="utf-8")

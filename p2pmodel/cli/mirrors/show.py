@@ -8,6 +8,7 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.mirrors.bench import bench
 from p2pmodel.cli.mirrors.watch import watch
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
@@ -36,10 +37,10 @@ def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG0
     """List the mirrors in the order in which downloads would use them now, with the recorded state of each."""
     known = run_interruptible(measurement(settings).recorded(), interrupted=INTERRUPTED)
     if as_json:
-        click.echo(json.dumps({"mirrors": [dataclasses.asdict(standing) for standing in known]}))
+        echo(json.dumps({"mirrors": [dataclasses.asdict(standing) for standing in known]}))
     else:
         header = ("MIRROR", "ENDPOINT", "STATE", "CONNECT", "FIRST BYTE", "RATE", "LAST FAILURE")
-        click.echo(aligned(header, [_known(standing) for standing in known]))
+        echo(aligned(header, [_known(standing) for standing in known]))
 
 
 @mirrors.command()
@@ -55,10 +56,10 @@ def probe(*, settings: Settings, repo: str | None, as_json: bool, quiet: bool) -
     ref = Reference.parse(repo) if repo else None
     readings = run_interruptible(_probe(settings, ref, quiet=quiet), interrupted=INTERRUPTED)
     if as_json:
-        click.echo(json.dumps({"mirrors": [dataclasses.asdict(reading) for reading in readings]}))
+        echo(json.dumps({"mirrors": [dataclasses.asdict(reading) for reading in readings]}))
     else:
         header = ("MIRROR", "ENDPOINT", "CONNECT", "FIRST BYTE", "RATE", "RESULT")
-        click.echo(aligned(header, [_read(reading) for reading in readings]))
+        echo(aligned(header, [_read(reading) for reading in readings]))
     if all(reading.error for reading in readings):
         raise Unavailable("the probe of every mirror failed", hint="check the network and the mirrors")
 
@@ -66,7 +67,7 @@ def probe(*, settings: Settings, repo: str | None, as_json: bool, quiet: bool) -
 async def _probe(settings: Settings, ref: Reference | None, *, quiet: bool) -> list[ProbeReading]:
     def note(line: str) -> None:
         if not quiet:
-            click.echo(line, err=True)
+            echo(line, err=True)
 
     return await measurement(settings).measure(await sample_of(settings, ref, note) if ref else None)
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
@@ -108,7 +109,7 @@ class _WatchCommand:
                 url = f"{url}/metrics"
                 self.note(f"metrics at {url}")
             if self._as_json:
-                click.echo(json.dumps({"metrics": url}))
+                echo(json.dumps({"metrics": url}))
             await self._watching.forever()
 
     def probed(self, readings: list[ProbeReading]) -> None:
@@ -118,7 +119,7 @@ class _WatchCommand:
         self._metrics.changed(event)
         self._say(str(event))
         if self._as_json:
-            click.echo(json.dumps(event.plain()))
+            echo(json.dumps(event.plain()))
         if self._webhook:
             self._webhook.post(event.plain())
 
@@ -127,4 +128,4 @@ class _WatchCommand:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        click.echo(line, err=True)
+        echo(line, err=True)

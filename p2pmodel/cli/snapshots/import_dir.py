@@ -7,6 +7,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.names import Reference
@@ -40,7 +41,7 @@ def import_dir(
         )
     path = cache.repo(ref.repo).snapshot(manifest.commit)
     if not as_json:
-        click.echo(str(path))
+        result(str(path))
         return
     plain = {"repo": str(manifest.repo), "commit": manifest.commit, "path": str(path)}
-    click.echo(json.dumps(plain | {"files": len(manifest.files), "size": manifest.total_size}))
+    echo(json.dumps(plain | {"files": len(manifest.files), "size": manifest.total_size}))

@@ -6,6 +6,7 @@ import json
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.table import aligned
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.sizes import human
@@ -21,10 +22,10 @@ def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG0
     """List the snapshots in the cache."""
     views = _listed(HubCache(settings.cache_dir))
     if as_json:
-        click.echo(json.dumps({"snapshots": [dataclasses.asdict(view) for view in views]}))
+        echo(json.dumps({"snapshots": [dataclasses.asdict(view) for view in views]}))
     else:
         header = ("REPO", "COMMIT", "NAMES", "SIZE", "FILES", "STATE")
-        click.echo(aligned(header, [_row(view) for view in views]))
+        echo(aligned(header, [_row(view) for view in views]))
 
 
 def _listed(cache: HubCache) -> list[SnapshotView]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
@@ -33,9 +34,9 @@ def rm(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
     ref = Reference.parse(repo)
     removed = run_interruptible(_remove(settings, ref), interrupted="interrupted; run the same command again to finish")
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(removed)))
+        echo(json.dumps(dataclasses.asdict(removed)))
     elif not quiet:
-        click.echo(f"removed {removed.repo}@{removed.commit}, {human(removed.freed)}", err=True)
+        echo(f"removed {removed.repo}@{removed.commit}, {human(removed.freed)}", err=True)
 
 
 async def _remove(settings: Settings, ref: Reference) -> RemovedSnapshot:

@@ -8,6 +8,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.layout import KIB
@@ -76,7 +77,10 @@ def create(
         )
     path = output or Path(_file_name(created, form))
     write_output(path, created.raw)
-    click.echo(json.dumps({"path": str(path)} | _summary(created, form)) if as_json else str(path))
+    if as_json:
+        echo(json.dumps({"path": str(path)} | _summary(created, form)))
+    else:
+        result(str(path))
 
 
 @torrent.command()
@@ -86,16 +90,16 @@ def show(file: Path, *, as_json: bool) -> None:
     """Validate a .torrent and show its content."""
     plain = _plain(parse(read_torrent(file)))
     if as_json:
-        click.echo(json.dumps(plain))
+        echo(json.dumps(plain))
         return
     files = plain.pop("files")
     plain["size"] = f"{human(plain['size'])} in {len(files)} files"
     plain["piece_length"] = f"{plain['piece_length'] // KIB} KiB"
     for key, value in plain.items():
         for line in value if isinstance(value, list) else [value]:
-            click.echo(f"{key.replace('_', ' ') + ':':<14} {line}")
+            echo(f"{key.replace('_', ' ') + ':':<14} {line}")
     for entry in files:
-        click.echo(f"{human(entry['size']):>11}  {entry['etag'][:12]}  {entry['path']}")
+        echo(f"{human(entry['size']):>11}  {entry['etag'][:12]}  {entry['path']}")
 
 
 def _file_name(created: CreatedTorrent, form: Format) -> str:

@@ -6,6 +6,7 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
+from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.manifest import Manifest
@@ -33,14 +34,14 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     with reporting(style, quiet=quiet) as reporter:
         report = run_interruptible(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
     if as_json:
-        click.echo(json.dumps(_plain(repo, manifest, report)))
+        echo(json.dumps(_plain(repo, manifest, report)))
     if report.whole:
         if not as_json:
-            click.echo(str(repo.snapshot(manifest.commit)))
+            result(str(repo.snapshot(manifest.commit)))
         return
     for word, files in (("missing", report.missing), ("corrupt", report.corrupt)):
         for file in files:
-            click.echo(f"{word}: {file.path}", err=True)
+            echo(f"{word}: {file.path}", err=True)
     raise IntegrityError(
         f"{len(report.missing)} files missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
         f"{ref.repo}@{manifest.commit}",

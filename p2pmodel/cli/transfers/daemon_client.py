@@ -5,8 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
-import click
-
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.client import Client, Server
@@ -61,7 +60,7 @@ def command_each(settings: Settings, repo: str, command: Command, done: str, *, 
 
     views = run_interruptible(work(), interrupted="interrupted")
     if as_json:
-        click.echo(json.dumps({"transfers": [dataclasses.asdict(view) for view in views]}))
+        echo(json.dumps({"transfers": [dataclasses.asdict(view) for view in views]}))
     elif not quiet:
         for view in views:
-            click.echo(f"{done} {view.repo}@{view.commit}", err=True)
+            echo(f"{done} {view.repo}@{view.commit}", err=True)

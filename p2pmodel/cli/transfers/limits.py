@@ -6,6 +6,7 @@ import json
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
@@ -32,10 +33,10 @@ def limits(*, settings: Settings, upload: int | None, download: int | None, as_j
     """
     view = run_interruptible(_limits(settings, upload, download), interrupted="interrupted")
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(view)))
+        echo(json.dumps(dataclasses.asdict(view)))
     else:
-        click.echo(f"up    {_words(view.upload, view.upload_now)}")
-        click.echo(f"down  {_words(view.download, view.download_now)}")
+        echo(f"up    {_words(view.upload, view.upload_now)}")
+        echo(f"down  {_words(view.download, view.download_now)}")
 
 
 async def _limits(settings: Settings, upload: int | None, download: int | None) -> LimitsView:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, rate
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
@@ -51,13 +52,13 @@ async def _show(settings: Settings, repo: str | None, *, peers: bool, as_json: b
         plain = [dataclasses.asdict(view) for view in views]
         connected_peers = {ident: [dataclasses.asdict(each) for each in swarm] for ident, swarm in swarms.items()}
         whole = {"transfers": plain, "scrub": dataclasses.asdict(scrub)}
-        click.echo(json.dumps(whole | ({"peers": connected_peers} if peers else {})))
+        echo(json.dumps(whole | ({"peers": connected_peers} if peers else {})))
         return
-    click.echo(table(views))
+    echo(table(views))
     if line := scrub_line(scrub):
-        click.echo(f"\n{line}")
+        echo(f"\n{line}")
     if peers:
-        click.echo(f"\n{peer_table((view, each) for view in views for each in swarms[view.id])}")
+        echo(f"\n{peer_table((view, each) for view in views for each in swarms[view.id])}")
 
 
 async def _watch(settings: Settings, repo: str | None, *, as_json: bool) -> None:
@@ -66,7 +67,7 @@ async def _watch(settings: Settings, repo: str | None, *, as_json: bool) -> None
         async for state in client.watch():
             ident = state if isinstance(state, str) else state.id
             if wanted is None or ident in wanted:
-                click.echo(_json(state) if as_json else _line(state))
+                echo(_json(state) if as_json else _line(state))
 
 
 def table(views: Iterable[TransferView]) -> str:

@@ -6,6 +6,7 @@ import json
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
@@ -21,10 +22,10 @@ def why(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:  
     """Show what limits the rate of the daemon's transfers of REPO now, with advice; measures for one second."""
     found = run_interruptible(_diagnoses(settings, repo), interrupted="interrupted")
     if as_json:
-        click.echo(json.dumps({"transfers": [dataclasses.asdict(each) for each in found]}))
+        echo(json.dumps({"transfers": [dataclasses.asdict(each) for each in found]}))
     else:
         for each in found:
-            click.echo(words(each))
+            echo(words(each))
 
 
 async def _diagnoses(settings: Settings, repo: str) -> list[Diagnosis]:
