@@ -14,6 +14,8 @@ from p2pmodel.swarm.zones import client_name
 
 MAX_CONNECTIONS = 2000
 """Connections to peers, of all torrents together."""
+RESOLVER_CACHE_SECONDS = 30
+"""Seconds for which the address of a tracker's name is kept."""
 STOP_ANNOUNCE_SECONDS = 2
 """Seconds that leaving a swarm waits for a tracker."""
 
@@ -66,6 +68,8 @@ _NETWORK: dict[str, Any] = {
     "allow_multiple_connections_per_ip": True,
     # Our coordinators may be on loopback or private addresses, at any path; their URLs come from our own settings.
     "ssrf_mitigation": False,
+    # A coordinator's name may get another address; libtorrent would announce to the old one for 20 minutes.
+    "resolver_cache_timeout": RESOLVER_CACHE_SECONDS,
     # Two peers without a use for each other now may have one later, and a reconnect costs seconds.
     "close_redundant_connections": False,
     # All nodes of a cluster start together: connect to all peers in the first second.

@@ -1,5 +1,6 @@
 """Session settings: relations between them, and features that are off."""
 
+import libtorrent as lt
 import pytest
 
 from p2pmodel.core.layout import BLOCK
@@ -42,3 +43,9 @@ def test_a_name_is_no_address() -> None:
 
 def test_a_benchmark_may_set_anything() -> None:
     assert session_settings(EngineSettings(extra={"request_queue_time": 9}), ALERTS, PEER_ID)["request_queue_time"] == 9
+
+
+def test_the_engine_looks_up_a_tracker_anew_within_a_minute() -> None:
+    pack = session_settings(EngineSettings("127.0.0.1"), ALERTS, PEER_ID)
+    session = lt.session(pack)
+    assert session.get_settings()["resolver_cache_timeout"] <= 60
