@@ -80,6 +80,7 @@ class ScrubRecords:
     @translated()
     def save(self, record: ScrubRecord) -> None:
         """Replace the record."""
+        make_folders(self.folder)
         write_private(self._path, json.dumps(asdict(record)).encode())
 
 
