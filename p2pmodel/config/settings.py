@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.egress import Egress
 from p2pmodel.core.sizes import parse_size
 from p2pmodel.core.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
@@ -73,8 +74,16 @@ class MirrorSettings(_Section):
     """PEM file of certificate authorities trusted for this endpoint, besides the system's."""
     fallback: bool = False
     """Use this mirror only while no other is available; it never shares a download."""
+    redirects: tuple[str, ...] = ()
+    """Hosts and networks (10.0.0.0/8) that redirects of this mirror may lead to, besides public addresses and its own
+    private network."""
     client_tokens: bool | None = None
     """Whether tokens of the hub endpoint's clients are forwarded to this mirror; None: only to the official hub."""
+
+    @field_validator("redirects")
+    @classmethod
+    def _check_redirects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_networks(value)
 
     @field_validator("endpoint")
     @classmethod
@@ -105,8 +114,26 @@ class OriginSettings(_Section):
     """Seconds without a byte after which a request has stalled."""
     patience: float = Field(default=120.0, gt=0)
     """Seconds of retries without progress after which a download gives up."""
+    allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts and networks (10.0.0.0/8) that are not public, and that redirects, magnets and torrents may lead to;
+    comma-separated in an environment variable."""
     state_dir: Path | None = None
     """Folder of the mirrors' measured state; None: kept in memory. Always that of `state_dir`."""
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return split_list(value, ",")
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_networks(value)
+
+    @property
+    def egress(self) -> Egress:
+        """The rule for addresses that others give."""
+        return Egress.parse(self.allowed_networks)
 
 
 class SwarmSettings(_Section):
@@ -319,6 +346,15 @@ class Settings(_Section):
     @classmethod
     def _check_coordinators(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_url(url) for url in value)
+
+
+def check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a list of hosts and networks, or raise ValueError."""
+    try:
+        Egress.parse(value)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+    return value
 
 
 def check_url(value: str, *, instead: str = "a secret belongs into a token file") -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.listening import listening
 from p2pmodel.core.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.connections import ConnectionLimits, LimitedServer
@@ -65,7 +66,8 @@ async def serving(
         except (OSError, OverflowError) as error:
             raise _bind_error(error, host, port) from error
         bound = runner.addresses[0]
-        yield f"{'https' if tls else 'http'}://{ListenAddress(bound[0], bound[1])}"
+        with listening(bound[0], bound[1]):
+            yield f"{'https' if tls else 'http'}://{ListenAddress(bound[0], bound[1])}"
     finally:
         await runner.cleanup()
 

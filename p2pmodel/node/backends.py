@@ -8,12 +8,13 @@ from typing import Self
 
 from p2pmodel.config.settings import LOOPBACK, MirrorSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
+from p2pmodel.origin.mirrors.mirror import GivenMirror, MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine, EngineSettings
 from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
@@ -61,14 +62,17 @@ class LazyEngine:
         return self._engine
 
 
-def mirrors_with_webseeds(mirrors: Sequence[MirrorSettings], metainfo: Metainfo | None) -> list[MirrorSettings]:
-    """The configured mirrors, then those that the torrent lists as web seeds, which get no tokens."""
+def mirrors_with_webseeds(
+    mirrors: Sequence[MirrorSettings], metainfo: Metainfo | None, egress: Egress = PUBLIC
+) -> list[MirrorSettings]:
+    """The configured mirrors, then those that the torrent lists as web seeds, which get no tokens. `egress` is the rule
+    for their addresses."""
     found = list(mirrors)
     known = {mirror.endpoint for mirror in found}
     for endpoint in endpoints_of(metainfo) if metainfo else ():
         if endpoint not in known:
             known.add(endpoint)
-            found.append(MirrorSettings(name=f"webseed {endpoint}", endpoint=endpoint))
+            found.append(GivenMirror(name=f"webseed {endpoint}", endpoint=endpoint, egress=egress))
     return found
 
 
@@ -152,7 +156,7 @@ class FetchOrigin:
         """
         if self._settings.offline:
             return None
-        mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo)
+        mirrors = mirrors_with_webseeds(self._settings.mirrors, metainfo, self._settings.origin.egress)
         if self._origin is None or mirrors != self._mirrors:
             await self._close()
             origin = Origin(

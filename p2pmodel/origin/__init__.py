@@ -1,1 +1,1 @@
-"""HTTP mirrors: hub metadata and ranged pulls. The only room that imports huggingface_hub."""
+"""HTTP mirrors: hub metadata and ranged pulls. Answers of mirrors are bounded: see `metadata`."""

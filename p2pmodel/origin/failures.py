@@ -19,6 +19,7 @@ from p2pmodel.errors import (
     RevisionNotFound,
     Unavailable,
 )
+from p2pmodel.http_pool import ForbiddenAddress
 from p2pmodel.origin.headers import retry_after
 
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -62,6 +63,16 @@ class Refused(Exception):
 
 class RangesIgnored(Exception):
     """The mirror answered a range with the whole file: usable for requests of the whole file only."""
+
+
+def forbidden_in(error: BaseException) -> Refused | None:
+    """The failure that stands for `error`, if it is about an address that is not admitted."""
+    return next((forbidden(str(link.strerror)) for link in _chain(error) if isinstance(link, ForbiddenAddress)), None)
+
+
+def forbidden(refusal: str) -> Refused:
+    """The failure of a URL that leads to an address that its rule does not admit."""
+    return Refused(f"it leads to {refusal} (see the setting origin.allowed_networks)", Unavailable)
 
 
 def retryable(status: int) -> bool:

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{0,9})?", re.ASCII)
 _RATE_LIMIT = re.compile(r'"\w+"\s*;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})', re.ASCII)
 
@@ -17,6 +18,11 @@ class ContentRange(NamedTuple):
     start: int | None
     end: int | None
     total: int | None
+
+
+def whole_number(value: str | None) -> int | None:
+    """Parse a header of decimal digits; None if it is missing or malformed."""
+    return int(value) if value and _WHOLE.fullmatch(value) else None
 
 
 def content_range(value: str | None) -> ContentRange | None:

@@ -1,24 +1,19 @@
 """Look-up of a snapshot's manifest: the mirrors in order, until one has it."""
 
-import asyncio
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
-from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, Unavailable
+from p2pmodel.errors import AccessDenied, IntegrityError, P2PModelError, RepoNotFound, Unavailable
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorNotes
 from p2pmodel.origin.verdict import TOKEN_HINT, hint_for, listed, most_specific
 
-T = TypeVar("T")
-Fetch = Callable[[MirrorSettings, Reference, OriginSettings], Manifest]
+Fetch = Callable[[Mirror, Reference], Awaitable[Manifest]]
 
 _RETRY_FOR = 30.0
 _PAUSE = 1.0
@@ -47,7 +42,7 @@ class Lookup:
             busy: dict[Mirror, float] = {}
             for mirror in pending:
                 try:
-                    return await self._ask(mirror, ref)
+                    return await self._fetch(mirror, ref)
                 except Failed as failure:
                     self._note(mirror, failure.reason, Unavailable)
                     if failure.status is not None:
@@ -59,15 +54,6 @@ class Lookup:
                 raise self._verdict(ref)
             await self._clock.sleep(max(pause, _PAUSE))
             pending = list(busy)
-
-    async def _ask(self, mirror: Mirror, ref: Reference) -> Manifest:
-        # The client bounds each read, not the whole response, which a mirror may send byte by byte.
-        bound = self._settings.connect_timeout + 2 * self._settings.read_timeout
-        try:
-            async with asyncio.timeout(bound):
-                return await _in_thread(lambda: self._fetch(mirror.settings, ref, self._settings))
-        except TimeoutError:
-            raise Failed(f"no complete response within {bound:.0f} s") from None
 
     def _note(self, mirror: Mirror, reason: str, kind: type[P2PModelError]) -> None:
         self._reasons[mirror.name] = reason
@@ -92,32 +78,7 @@ class Lookup:
             return Unavailable(f"no mirror answers for {ref} ({every})", hint="check the network and the mirrors")
         if issubclass(kind, AccessDenied):
             return kind(f"no access to {ref} ({every})", hint=hint_for(kind))
+        if kind is IntegrityError:
+            return kind(f"no mirror has a usable listing of {ref} ({every})")
         anonymous = kind is RepoNotFound and not all(m.has_token for m in self._mirrors)
         return kind(f"{ref} was not found ({every})", hint=f"if it is private, {TOKEN_HINT}" if anonymous else "")
-
-
-async def _in_thread(call: Callable[[], T]) -> T:
-    """Run `call` in a daemon thread, which unlike an executor's delays neither Ctrl-C nor the interpreter's exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: BaseException | None) -> None:
-        if not future.done():
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result: T | None = None
-        error: Exception | None = RuntimeError("a look-up failed: see the traceback of its thread")
-        try:
-            result, error = call(), None
-        except (Failed, Refused, P2PModelError) as failure:
-            error = failure
-        finally:
-            with suppress(RuntimeError):  # the loop is closed, so no task waits
-                loop.call_soon_threadsafe(finish, result, error)
-
-    threading.Thread(target=run, name="hub-metadata", daemon=True).start()
-    return await future

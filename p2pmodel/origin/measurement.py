@@ -14,8 +14,9 @@ from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror, MirrorStatus, mirrors_of
 from p2pmodel.origin.mirrors.pool import in_order
 from p2pmodel.origin.mirrors.state_file import recall, remember
-from p2pmodel.origin.requests import RangeRequests, new_session
+from p2pmodel.origin.requests import RangeRequests
 from p2pmodel.origin.responses import ExpectedRange
+from p2pmodel.origin.sessions import MirrorSessions
 
 _PART = 1 << 20
 _PARTS = 4
@@ -58,8 +59,8 @@ class MirrorMeasurement:
         fresh = mirrors_of(self._listed)
         errors: dict[str, str] = {}
         rates: dict[str, float] = {}
-        async with new_session(self._settings) as session:
-            requests = RangeRequests(session, self._clock)
+        async with MirrorSessions(self._settings) as sessions:
+            requests = RangeRequests(sessions, self._clock, egress=self._settings.egress)
             await asyncio.gather(*(_measure_latency(requests, mirror, errors) for mirror in fresh))
             for mirror in fresh if sample else ():
                 if sample and mirror.name not in errors:

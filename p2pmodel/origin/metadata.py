@@ -1,134 +1,208 @@
-"""A snapshot's manifest from one hub endpoint, through huggingface_hub. Blocking; call it in a thread.
+"""A snapshot's manifest from one mirror, with bounds on everything that the mirror may say.
 
-huggingface_hub has process-wide state (one HTTP client, one logger, telemetry by constant). Its log and its telemetry
-are switched off here; the rest is left as it is.
+The bounds, all of which end in an error of this mirror, so that the next one is asked: bytes and values of a response
+(`json_body`), the pages and entries of a listing, a repeated page, the seconds of one response and of all together.
+Cancellation ends the work at once: it is one task on the event loop.
+
+Two requests make a manifest: the model's information names the commit, and the tree lists the files page by page. The
+information also lists files, but hubs cut that list.
 """
 
-import importlib
-import logging
-import threading
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, cast
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from urllib.parse import quote
 
-from huggingface_hub import HfApi, constants, get_session, set_client_factory
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import logging as hub_logging
-from yarl import URL
-
-from p2pmodel import __version__
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
-from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer_oid
-from p2pmodel.core.names import Reference, printable
+from p2pmodel.config.settings import OriginSettings
+from p2pmodel.core.manifest import MAX_FILES, Manifest, ManifestFile
+from p2pmodel.core.names import Reference, is_commit, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
+from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.failures import Failed, Refused, reason_of, status_failure
-from p2pmodel.origin.requests import proxy_for
-from p2pmodel.tls import context_with
+from p2pmodel.origin.failures import Failed, Refused, status_failure
+from p2pmodel.origin.json_body import parsed
+from p2pmodel.origin.listing import ModelInfo, following, model_info, tree_page
+from p2pmodel.origin.mirrors.mirror import Mirror
+from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, RangeRequests, mirror_place
 
-_trusted: dict[URL, Path] = {}
-_lock = threading.Lock()
+T = TypeVar("T")
 
+MAX_PAGES = 4096
+MAX_ENTRIES = 2 * MAX_FILES
+"""Files and folders of a listing."""
+MAX_LISTING = 128 << 20
+"""Bytes of all pages."""
+ROUNDS = 5
+"""Times the limit of one response that all of a manifest may take."""
 
-def trust(endpoint: str, ca_file: Path) -> None:
-    """Accept certificates of `endpoint` that are signed by the authorities in `ca_file`. Raises InvalidInput.
-
-    huggingface_hub has one HTTP client for the process, so this holds for its lifetime. It applies to the host and port
-    of `endpoint` only.
-    """
-    context_with(ca_file)
-    origin = URL(endpoint).origin()
-    with _lock:
-        if _trusted.get(origin) != ca_file:
-            _trusted[origin] = ca_file
-            plain = get_session()
-            hooks, module = plain.event_hooks, importlib.import_module(type(plain).__module__.partition(".")[0])
-            set_client_factory(lambda: _client(module, hooks))
+_NO_TREE = {400, 404, 405, 410, 501}
+_HEADERS = {"Accept-Encoding": "gzip"}
 
 
-def _client(module: Any, hooks: Any) -> Any:
-    mounts = {}
-    for origin, ca_file in _trusted.items():
-        pattern = f"{origin.scheme}://{origin.raw_host}" + ("" if origin.is_default_port() else f":{origin.port}")
-        mounts[pattern] = module.HTTPTransport(verify=context_with(ca_file), proxy=proxy_for(origin))
-    return module.Client(event_hooks=hooks, follow_redirects=True, timeout=None, mounts=mounts)
+class HubMetadata:
+    """Manifests from mirrors, by `requests`."""
+
+    def __init__(self, requests: RangeRequests, settings: OriginSettings) -> None:
+        self._requests = requests
+        self._limit = settings.connect_timeout + 2 * settings.read_timeout
+        """Seconds of one response: the session's timeouts bound each read, but not a body that drips."""
+
+    async def manifest(self, mirror: Mirror, ref: Reference) -> Manifest:
+        """The manifest of `ref` at `mirror`. Raises Failed if a retry may help, else Refused."""
+        async with _within(ROUNDS * self._limit):
+            return await _Question(self._requests, mirror, ref, self._limit).manifest()
 
 
-# httpx or httpx2, whichever this huggingface_hub was built on.
-_TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-# Errors of the library for a response that is no hub's JSON: an HTML page, a list, a missing key.
-_NOT_A_HUB = (ValueError, TypeError, KeyError, AttributeError)
+class _Question:
+    """One manifest asked of one mirror."""
+
+    def __init__(self, requests: RangeRequests, mirror: Mirror, ref: Reference, limit: float) -> None:
+        self._requests = requests
+        self._mirror = mirror
+        self._ref = ref
+        self._limit = limit
+        self._model = f"/api/models/{ref.repo}"
+
+    async def manifest(self) -> Manifest:
+        """As `HubMetadata.manifest`."""
+        ref = self._ref
+        if ref.pinned:
+            listing = asyncio.ensure_future(self._tree(ref.revision))
+            try:
+                info = await self._info()
+                files = await listing
+            finally:
+                listing.cancel()
+                await asyncio.gather(listing, return_exceptions=True)
+        else:
+            info = await self._info()
+            files = await self._tree(info.commit)
+        if files is None:
+            files = await self._files_of_info()
+        return await asyncio.to_thread(_manifest, ref, info, files)
+
+    async def _info(self, query: str = "") -> ModelInfo:
+        path = f"{self._model}/revision/{quote(self._ref.revision, safe='')}{query}"
+        info, _, _ = await self._ask(path, model_info)
+        if not is_commit(info.commit):
+            raise Refused(f"'{printable(info.commit, 40)}' is not a commit id", IntegrityError)
+        if self._ref.pinned and info.commit != self._ref.revision:
+            raise Refused(f"it answers with commit {printable(info.commit, 40)} instead", IntegrityError)
+        return info
+
+    async def _files_of_info(self) -> tuple[ManifestFile, ...]:
+        """The files of a mirror without trees."""
+        info = await self._info("?blobs=true")
+        if not info.complete:
+            raise Refused(f"it lists no tree, and its list of {len(info.paths)} files may be cut", IntegrityError)
+        return info.files
+
+    async def _tree(self, commit: str) -> tuple[ManifestFile, ...] | None:
+        """The files of `commit`, page by page; None if the mirror has no trees."""
+        path: str | None = f"{self._model}/tree/{commit}?recursive=true"
+        asked: set[str] = set()
+        known: set[str] = set()
+        files: list[ManifestFile] = []
+        total = 0
+        while path is not None:
+            asked.add(path)
+            try:
+                page, size, path = await self._ask(path, tree_page)
+            except _NoTree:
+                if len(asked) > 1:
+                    raise Refused("its listing ends early", Unavailable) from None
+                return None
+            total += size
+            repeats = path in asked or (path is not None and page.paths <= known)
+            known |= page.paths
+            files += page.files
+            _check_bounds(len(asked), len(known), total, repeats=repeats)
+        return tuple(files)
+
+    async def _ask(self, path: str, parse: Callable[[object], T]) -> tuple[T, int, str | None]:
+        """What `parse` finds in the body, its size, and the next page."""
+        async with _within(self._limit), self._opened(path) as response:
+            if response.status != 200:
+                raise _from_status(response, has_token=self._mirror.has_token, tree=parse is tree_page)
+            onward = following(response.headers, response.url)
+            found, size = await parsed(response, parse)
+            return found, size, onward
+
+    @asynccontextmanager
+    async def _opened(self, path: str) -> AsyncIterator[PeerResponse]:
+        """The response to a GET of `path` below the endpoint, after redirects."""
+        place = mirror_place(self._mirror, path)
+        for _ in range(MAX_REDIRECTS + 1):
+            headers = _HEADERS | self._mirror.authorization(place.url)
+            response = await self._requests.send(self._mirror, place, headers)
+            try:
+                if response.status not in REDIRECTS:
+                    yield response
+                    return
+                place = self._requests.redirected(self._mirror, response)
+            finally:
+                response.release()
+        raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
 
-def fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSettings) -> Manifest:
-    """The manifest of `ref`: GET {endpoint}/api/models/{repo}/revision/{revision}?blobs=true, and the tree if sizes
-    are missing there. Raises Failed if a retry may help, else Refused."""
-    hub_logging.set_verbosity(logging.CRITICAL)
-    constants.HF_HUB_DISABLE_TELEMETRY = True
-    if mirror.ca_file:
-        trust(mirror.endpoint, mirror.ca_file)
-    token = mirror.token.get_secret_value() if mirror.token else None
+class _NoTree(Exception):
+    """The mirror does not serve this listing."""
+
+
+def _manifest(ref: Reference, info: ModelInfo, files: tuple[ManifestFile, ...]) -> Manifest:
+    missing = info.paths - {file.path for file in files}
+    if missing:
+        raise Refused(f"its listing lacks {printable(min(missing))}, which the model has", IntegrityError)
     try:
-        return _ask(mirror.endpoint, token, ref, settings)
-    except OfflineModeIsEnabled:
-        raise Refused("huggingface_hub is in offline mode (HF_HUB_OFFLINE)", Unavailable) from None
-    except HfHubHTTPError as error:
-        raise _from_status(error, has_token=token is not None) from None
+        return Manifest(ref.repo, info.commit, files, private=info.private)
     except IntegrityError as error:
         raise Refused(str(error), IntegrityError) from None
-    except (_TRANSPORT_ERROR, OSError) as error:
-        raise Failed(reason_of(error)) from None
-    except _NOT_A_HUB:
-        raise Refused("its response is not a hub's (an error page?)", Unavailable) from None
 
 
-def _ask(endpoint: str, token: str | None, ref: Reference, settings: OriginSettings) -> Manifest:
-    api = HfApi(endpoint=endpoint, token=token or False, library_name="p2pmodel", library_version=__version__)
-    # (connect, read, write, pool): the client accepts it, although the signature has one number.
-    limits = (settings.connect_timeout, settings.read_timeout, settings.read_timeout, settings.connect_timeout)
-    timeout = cast("float", limits)
-    info = api.model_info(str(ref.repo), revision=ref.revision, files_metadata=True, timeout=timeout)
-    if ref.pinned and info.sha != ref.revision:
-        raise IntegrityError(f"it answers with commit {printable(str(info.sha), 40)} instead")
-    siblings = info.siblings or []
-    if not siblings or any(s.size is None for s in siblings):
-        tree = api.list_repo_tree(str(ref.repo), recursive=True, revision=info.sha)
-        files = _from_tree(entry for entry in tree if isinstance(entry, RepoFile))
-    else:
-        files = tuple(_file(s.rfilename, s.size, s.blob_id, s.lfs) for s in siblings)
-    return Manifest(ref.repo, info.sha or "", files, private=bool(info.private or info.gated))
+def _check_bounds(pages: int, entries: int, size: int, *, repeats: bool) -> None:
+    if repeats:
+        raise Refused("its listing repeats a page", Unavailable)
+    for count, bound, unit in (
+        (pages, MAX_PAGES, "pages"),
+        (entries, MAX_ENTRIES, "entries"),
+        (size >> 20, MAX_LISTING >> 20, "MiB"),
+    ):
+        if count > bound:
+            raise Refused(f"its listing has more than {bound} {unit}", Unavailable)
 
 
-def _from_tree(entries: Iterable[RepoFile]) -> tuple[ManifestFile, ...]:
-    return tuple(_file(e.path, e.size, e.blob_id, e.lfs) for e in entries)
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """Raise Failed if the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Failed(f"no complete response within {seconds:.0f} s") from None
 
 
-def _file(path: str, size: int | None, blob_id: str | None, lfs: Any) -> ManifestFile:
-    if size is None:
-        raise IntegrityError(f"it gives no size of {printable(path)}")
-    sha256 = lfs.sha256 if lfs else None
-    return ManifestFile(path, size, blob_id or (lfs_pointer_oid(sha256, size) if sha256 else ""), sha256)
-
-
-def _from_status(error: HfHubHTTPError, *, has_token: bool) -> Failed | Refused:
-    status: int = error.response.status_code
-    if isinstance(error, RevisionNotFoundError):
+def _from_status(response: PeerResponse, *, has_token: bool, tree: bool) -> Exception:
+    status, headers = response.status, response.headers
+    code = headers.get("X-Error-Code", "")
+    if code == "RevisionNotFound":
         return Refused("it has no such revision", RevisionNotFound)
-    if isinstance(error, GatedRepoError) or status in (401, 403):
-        return _denied(error, status, has_token=has_token)
+    if code == "GatedRepo" or status in (401, 403):
+        return _denied(code, status, has_token=has_token)
+    if tree and status in _NO_TREE:
+        return _NoTree()
     if status in (404, 410):
         return Refused("it has no such repository", RepoNotFound)
-    failure = status_failure(status, error.response.headers, Clock().date())
+    failure = status_failure(status, headers, Clock().date())
     return failure if isinstance(failure, Failed) else Refused(failure.reason, Unavailable)
 
 
-def _denied(error: HfHubHTTPError, status: int, *, has_token: bool) -> Refused:
-    if isinstance(error, GatedRepoError):
+def _denied(code: str, status: int, *, has_token: bool) -> Refused:
+    if code == "GatedRepo":
         return Refused(f"gated, and {'its token is not admitted' if has_token else 'no token was given'}", GatedRepo)
     if has_token:
         return Refused(f"wrong token (HTTP {status})", AccessDenied)
-    if error.response.headers.get("X-Error-Code") == "RepoNotFound":
+    if code == "RepoNotFound":
         # Without a token the hub does not distinguish a private repository from a missing one.
         return Refused("no such repository, or a private one and no token was given", RepoNotFound)
     return Refused(f"it requires a token (HTTP {status})", AccessDenied)

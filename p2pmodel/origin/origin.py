@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Self
 
@@ -11,13 +11,13 @@ from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
-from p2pmodel.errors import InvalidInput
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
 from p2pmodel.origin.download.job import MirrorJob, RangeSink
 from p2pmodel.origin.download.range_read import RangeRead
-from p2pmodel.origin.lookup import Fetch, Lookup
+from p2pmodel.origin.lookup import Lookup
+from p2pmodel.origin.metadata import HubMetadata
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order
 from p2pmodel.origin.mirrors.state_file import recall, remember
@@ -25,7 +25,8 @@ from p2pmodel.origin.probes import Probes
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.relay import Relay
 from p2pmodel.origin.relay.request import RelayRequest
-from p2pmodel.origin.requests import RangeRequests, new_session
+from p2pmodel.origin.requests import RangeRequests
+from p2pmodel.origin.sessions import MirrorSessions
 
 _RECORD_EVERY = 30.0
 
@@ -62,11 +63,13 @@ class Origin:
         return f"Origin({list(self._mirrors)!r})"
 
     async def __aenter__(self) -> Self:
-        self._session = new_session(self._settings, self._http)
+        self._sessions = MirrorSessions(self._settings, self._http)
         if self._settings.state_dir:
             await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)
         on_rate = partial(compare, self._mirrors)
-        requests = RangeRequests(self._session, self._clock, lambda: on_rate(self._clock.now()))
+        egress = self._settings.egress
+        requests = RangeRequests(self._sessions, self._clock, lambda: on_rate(self._clock.now()), egress=egress)
+        self._metadata = HubMetadata(requests, self._settings)
         self._pool = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes)
         self._probes = Probes(self._pool)
         self._relay = Relay(self._pool)
@@ -74,7 +77,7 @@ class Origin:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._probes.close()
-        await self._session.close()
+        await self._sessions.close()
         await self._record()
 
     async def _record(self) -> None:
@@ -122,7 +125,7 @@ class Origin:
         Unavailable naming every mirror with its reason.
         """
         mirrors = in_order(self._mirrors, self._clock.now())
-        return await Lookup(_fetch_manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
+        return await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
 
     def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
         """Forward a client's request to the mirrors: see `Relay.open`."""
@@ -174,24 +177,3 @@ class Origin:
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
         self._probes.start_due(manifest, file)
         return await RangeRead(MirrorJob(self._pool, manifest, file), self._clock, offset, length, accept).run()
-
-
-async def warm_up() -> None:
-    """Import huggingface_hub now, so that the first manifest takes no longer. An import error appears with that."""
-    with suppress(InvalidInput):
-        await asyncio.to_thread(_import_metadata)
-
-
-def _fetch_manifest(mirror: MirrorSettings, ref: Reference, settings: OriginSettings) -> Manifest:
-    """As `metadata.fetch_manifest`."""
-    return _import_metadata()(mirror, ref, settings)
-
-
-def _import_metadata() -> Fetch:
-    """Import late: a fetch with a torrent from a coordinator saves the 0.1 to 0.4 s of importing huggingface_hub."""
-    try:
-        from p2pmodel.origin.metadata import fetch_manifest  # noqa: PLC0415
-    except ValueError as error:
-        # The import reads the environment; its error names no variable.
-        raise InvalidInput(f"an HF_* environment variable has a malformed value: {error}", hint="unset it") from None
-    return fetch_manifest

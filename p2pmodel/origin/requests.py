@@ -3,25 +3,20 @@
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from cachetools import LRUCache
 from yarl import URL
 
-from p2pmodel import __version__
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.core.egress import PUBLIC, Egress
 from p2pmodel.errors import Unavailable, WrongBytes
-from p2pmodel.http_pool import HttpPool, session
+from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.failures import Failed, Refused, failure_of
+from p2pmodel.origin.failures import Failed, Refused, failure_of, forbidden, forbidden_in
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
-
-CHUNK = 1 << 20
-"""Approximate bytes passed to the sink at once; a connection holds at most three of these in memory."""
+from p2pmodel.origin.sessions import CHUNK, ConnectTiming, MirrorSessions, proxy_for
 
 CHUNK_SECONDS = 0.25
 """Seconds after which an incomplete chunk is passed on, so that kill -9 on a slow link loses little."""
@@ -37,16 +32,33 @@ _Resolved = tuple[str, str, str]
 """Mirror name, commit and path of a file with a known redirect target."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The URL of a request, and the rule for its address; none for a URL from the settings."""
+
+    url: URL
+    egress: Egress | None = None
+
+
 class RangeRequests:
-    """Sends range requests to mirrors over one connection pool. `on_rate`: called after a rate estimate changed."""
+    """Sends range requests to mirrors over one connection pool. `on_rate`: called after a rate estimate changed.
+
+    `egress` is the rule for redirects of all mirrors.
+    """
 
     def __init__(
-        self, session: aiohttp.ClientSession, clock: Clock, on_rate: Callable[[], None] = lambda: None
+        self,
+        sessions: MirrorSessions,
+        clock: Clock,
+        on_rate: Callable[[], None] = lambda: None,
+        *,
+        egress: Egress = PUBLIC,
     ) -> None:
-        self._session = session
+        self._sessions = sessions
         self._clock = clock
         self._on_rate = on_rate
-        self._resolved: LRUCache[_Resolved, URL] = LRUCache(_MAX_RESOLVED)
+        self._egress = egress
+        self._resolved: LRUCache[_Resolved, Place] = LRUCache(_MAX_RESOLVED)
 
     async def stream(self, mirror: Mirror, wanted: ExpectedRange) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset in the file, data) in order until all of `wanted` came; use it with `aclosing`.
@@ -67,13 +79,13 @@ class RangeRequests:
 
         Raises Failed if there is no response, or a server error.
         """
-        url = URL(f"{mirror.settings.endpoint}/api/whoami-v2", encoded=True)
-        response = await self.send(mirror, url, {"Connection": "close"})
+        place = mirror_place(mirror, "/api/whoami-v2")
+        response = await self.send(mirror, place, {"Connection": "close"})
         response.close()
         if response.status >= 500:
             raise Failed(f"HTTP {response.status}", status=response.status)
 
-    async def _open(self, mirror: Mirror, wanted: ExpectedRange) -> aiohttp.ClientResponse:
+    async def _open(self, mirror: Mirror, wanted: ExpectedRange) -> PeerResponse:
         key = (mirror.name, wanted.manifest.commit, wanted.file.path)
         resolved = self._resolved.get(key)
         if resolved is not None:
@@ -84,47 +96,58 @@ class RangeRequests:
             self._resolved.pop(key, None)
         return await self._resolve(mirror, wanted, key)
 
-    async def _resolve(self, mirror: Mirror, wanted: ExpectedRange, key: _Resolved) -> aiohttp.ClientResponse:
-        url = mirror.url(wanted.manifest, wanted.file.path)
+    async def _resolve(self, mirror: Mirror, wanted: ExpectedRange, key: _Resolved) -> PeerResponse:
+        place = Place(mirror.url(wanted.manifest, wanted.file.path), mirror.egress)
         for hop in range(MAX_REDIRECTS + 1):
-            response = await self._get(mirror, url, wanted)
+            response = await self._get(mirror, place, wanted)
             if response.status not in REDIRECTS:
                 if hop:
-                    self._remember(key, url, response)
+                    self._remember(key, place, response)
                 return response
             response.release()
             check_identity(response.headers, wanted)
-            url = target_of(url, response.headers.get("Location"))
+            place = self.redirected(mirror, response)
         raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
-    def _remember(self, key: _Resolved, url: URL, response: aiohttp.ClientResponse) -> None:
+    def redirected(self, mirror: Mirror, response: PeerResponse) -> Place:
+        """Where the redirect `response` of a request to `mirror` leads. Raises Refused."""
+        url = target_of(response.url, response.headers.get("Location"))
+        sender = "" if proxy_for(response.url) else response.peer
+        return Place(url, mirror.egress_of(url, sender, self._egress))
+
+    def _remember(self, key: _Resolved, place: Place, response: PeerResponse) -> None:
         if expired(response.status, response.headers):
             response.release()
             raise Failed(f"its redirect target answers HTTP {response.status}", status=response.status)
-        self._resolved[key] = url
+        self._resolved[key] = place
 
-    async def _get(self, mirror: Mirror, url: URL, wanted: ExpectedRange) -> aiohttp.ClientResponse:
-        return await self.send(mirror, url, wanted.header | mirror.authorization(url))
+    async def _get(self, mirror: Mirror, place: Place, wanted: ExpectedRange) -> PeerResponse:
+        return await self.send(mirror, place, wanted.header | mirror.authorization(place.url))
 
     async def send(
-        self, mirror: Mirror, url: URL, headers: dict[str, str], *, method: str = "GET", body: bytes | None = None
-    ) -> aiohttp.ClientResponse:
-        """Send one request; a redirect is returned, not followed. Raises Failed."""
-        timing = _Timing()
+        self, mirror: Mirror, place: Place, headers: dict[str, str], *, method: str = "GET", body: bytes | None = None
+    ) -> PeerResponse:
+        """Send one request; a redirect is returned, not followed. Raises Failed, or Refused for a forbidden address."""
+        timing = ConnectTiming()
+        url, proxy = place.url, proxy_for(place.url)
+        if place.egress is not None and (refusal := place.egress.url_refusal(str(url))):
+            raise forbidden(refusal)
         began = time.monotonic()
         try:
-            response = await self._session.request(
+            # A connection to a proxy leads to an address from the settings.
+            response = await self._sessions.under(None if proxy else place.egress).request(
                 method,
                 url,
                 headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=proxy_for(url),
+                proxy=proxy,
                 ssl=mirror.tls(url),
                 trace_request_ctx=timing,
             )
         except _NETWORK_ERRORS as error:
-            raise failure_of(error) from error
+            raise forbidden_in(error) or failure_of(error) from error
+        assert isinstance(response, PeerResponse)
         connecting = timing.connected - timing.began
         first_byte = time.monotonic() - began - connecting
         mirror.responded(connecting if timing.connected else None, first_byte, self._clock.now())
@@ -167,60 +190,18 @@ async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes
         return b"", failure_of(error)
 
 
-@dataclass(slots=True)
-class _Timing:
-    """Start and end of connecting, by `time.monotonic`; 0 for a reused connection."""
-
-    began: float = 0.0
-    connected: float = 0.0
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    async def begin(_: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.began = time.monotonic()
-
-    async def end(_: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.connected = time.monotonic()
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_create_start.append(begin)
-    tracing.on_connection_create_end.append(end)
-    return tracing
-
-
-def new_session(settings: OriginSettings, pool: HttpPool | None = None) -> aiohttp.ClientSession:
-    """A session on `pool`, or on its own connections: no decompression, no cookies, a timeout on every wait."""
-    timeout = aiohttp.ClientTimeout(
-        total=None,
-        connect=settings.connect_timeout,
-        sock_connect=settings.connect_timeout,
-        sock_read=settings.read_timeout,
-    )
-    return session(
-        pool,  # unbounded: Mirror.slots bounds the connections, and a redirect leads to another host
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        read_bufsize=CHUNK,
-        timeout=timeout,
-        trace_configs=[_tracing()],
-        headers={"Accept-Encoding": "identity", "User-Agent": f"p2pmodel/{__version__}"},
-    )
+def mirror_place(mirror: Mirror, path: str) -> Place:
+    """The place of `path`, with its query, below the mirror's endpoint."""
+    return Place(URL(f"{mirror.settings.endpoint}{path}", encoded=True), mirror.egress)
 
 
 def target_of(url: URL, location: str | None) -> URL:
     """The address a redirect from `url` leads to. Raises Refused."""
     try:
-        target = url.join(URL(quote(location or "", safe=_URL_CHARACTERS), encoded=True))
+        target = url.join(URL(quote(location or "", safe=_URL_CHARACTERS, errors="replace"), encoded=True))
+        usable = bool(target.host) and target.port != 0 and target.user is None and target.password is None
     except ValueError:
-        target = URL()
-    if not location or target.scheme not in ("http", "https") or not target.host:
+        usable = False
+    if not location or not usable or target.scheme not in ("http", "https"):
         raise Refused("it redirects to an unusable address", Unavailable)
     return target.with_fragment(None) if target.raw_fragment else target
-
-
-def proxy_for(url: URL) -> str | None:
-    """The proxy for `url` from the environment (HTTPS_PROXY, NO_PROXY, ...); None without one."""
-    proxies = getproxies()
-    if not proxies or proxy_bypass(url.host or ""):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")

@@ -9,7 +9,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import is_commit, printable
 from p2pmodel.errors import AccessDenied, EntryNotFound, GatedRepo, NotFound, WrongBytes
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused, status_failure
-from p2pmodel.origin.headers import content_range
+from p2pmodel.origin.headers import content_range, whole_number
 
 _HASH = re.compile(r'(?:W/)?"?([0-9a-fA-F]{40}|[0-9a-fA-F]{64})"?')
 _REDIRECT_EXPIRED = {400, 401, 403, 404, 410}
@@ -98,7 +98,7 @@ def _check_whole(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
 def _check_length(headers: Mapping[str, str], expected: int, wanted: ExpectedRange) -> None:
     length = headers.get("Content-Length")
     if length is not None and length != str(expected):
-        raise _wrong_size(int(length) if length.isdecimal() else None, wanted)
+        raise _wrong_size(whole_number(length), wanted)
 
 
 def _wrong_size(got: int | None, wanted: ExpectedRange) -> Refused:

@@ -172,8 +172,8 @@ def test_help_loads_no_library_it_does_not_need():
 def test_a_fetch_without_load_imports_neither_torch_nor_transformers(hub: FakeHub, tmp_path: Path):
     for verb in (("fetch",), ("seed", "--once")):
         found = loaded(*verb, REPO, "--endpoint", hub.url, "-q", cache=tmp_path / "hub")
-        assert {"huggingface_hub", "libtorrent"} <= found
-        assert not found & {"torch", "transformers"}
+        assert "libtorrent" in found
+        assert not found & {"huggingface_hub", "torch", "transformers"}
 
 
 # -- pipes and terminals -----------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import aiohttp
 
 from p2pmodel.coordinator.client.transport import (
     NETWORK_ERRORS,
-    bounded,
     reason,
     refusal,
     refused,
@@ -21,7 +20,7 @@ from p2pmodel.coordinator.client.transport import (
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import BadTorrent, NotFound, P2PModelError, Unavailable
-from p2pmodel.http_pool import HttpPool
+from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.swarm.torrents import Format, Metainfo, parse
 
 MAX_TORRENT = 16 << 20
@@ -81,7 +80,7 @@ async def list_torrents(url: str, timeout: float) -> list[dict[str, Any]]:
         async with session(timeout) as http, http.get(f"{url}/catalog", allow_redirects=False) as response:
             if response.status != 200:
                 raise refused(url, await refusal(response))
-            body = await bounded(response, MAX_CATALOG)
+            body = await read_bounded(response, MAX_CATALOG)
     except NETWORK_ERRORS as error:
         raise unreachable(url, error) from None
     with contextlib.suppress(ValueError, RecursionError, TypeError, KeyError):
@@ -114,7 +113,7 @@ async def _request(http: aiohttp.ClientSession, url: str, ref: Reference, form: 
         async with http.get(f"{url}/catalog", params=query, allow_redirects=False) as response:
             if response.status != 200:
                 raise await refusal(response)
-            data = await bounded(response, MAX_TORRENT)
+            data = await read_bounded(response, MAX_TORRENT)
     except NETWORK_ERRORS as error:
         raise Unavailable(reason(error)) from None
     if data is None:

@@ -63,7 +63,7 @@ class CoordinatorConnection:
         self._parameters = {**query, "peer": peer, "id": secrets.token_hex(8)}
         self._timeout = timeout
         self._message: CoordinatorMessage | None = None
-        self._coordinator = ""
+        self._coordinator = self._address = ""
         self._since = time.monotonic()
         """Since when this peer is alone, or without a coordinator."""
         self._state_changed = asyncio.Event()
@@ -76,6 +76,11 @@ class CoordinatorConnection:
     def coordinator(self) -> str:
         """Base URL of the coordinator that sent the last message; "" before the first one."""
         return self._coordinator
+
+    @property
+    def coordinator_address(self) -> str:
+        """Network address of the coordinator that sent the last message; "" if it is unknown."""
+        return self._address
 
     @property
     def message(self) -> CoordinatorMessage | None:
@@ -177,6 +182,7 @@ class CoordinatorConnection:
         while (received := await socket.receive(patience)).type is aiohttp.WSMsgType.TEXT:
             message = parse_message(received.data)
             self._coordinator = coordinator
+            self._address = str((socket.get_extra_info("peername") or ("",))[0])
             self._update(message)
             self._answered.set()
             patience = None

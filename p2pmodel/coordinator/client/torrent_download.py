@@ -1,17 +1,21 @@
 """Downloading a .torrent over HTTP, from a coordinator or from any other server."""
 
 import asyncio
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS
+from p2pmodel.coordinator.client.transport import IDENTITY, NETWORK_ERRORS
 from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.core.egress import MALFORMED, PUBLIC, Egress
 from p2pmodel.core.names import printable
 from p2pmodel.core.urls import shown
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable
-from p2pmodel.http_pool import HttpPool, session
-from p2pmodel.origin.failures import reason_of
+from p2pmodel.http_pool import HttpPool, PeerResponse, read_bounded, session
+from p2pmodel.origin.failures import Refused, forbidden_in, reason_of
+from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, target_of
 from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
 from p2pmodel.swarm.torrents import Metainfo, parse
 
@@ -19,24 +23,57 @@ DOWNLOAD_TIMEOUT = 30.0
 
 
 async def download_torrent(
-    url: str, timeout: float = DOWNLOAD_TIMEOUT, *, stall: float | None = None, http: HttpPool | None = None
+    url: str,
+    timeout: float = DOWNLOAD_TIMEOUT,
+    *,
+    stall: float | None = None,
+    http: HttpPool | None = None,
+    egress: Egress = PUBLIC,
+    named: bool = True,
 ) -> Metainfo:
     """GET a .torrent of bounded size within `timeout` seconds, and parse it.
 
-    `stall` bounds the seconds to connect, and between two reads; `http` are connections to share. Raises NotFound,
-    Unavailable, InvalidInput or BadTorrent.
+    `stall` bounds the seconds to connect, and between two reads; `http` are connections to share. `egress` is the rule
+    for redirects, and for `url` itself if the user or the settings have not `named` it. Raises NotFound, Unavailable,
+    InvalidInput or BadTorrent.
     """
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
+    if egress.url_refusal(url) == MALFORMED:
+        raise InvalidInput(f"'{shown(url)}' is not a URL")
     try:
-        async with session(http, timeout=limits) as shared, shared.get(url) as response:
-            data = await _body(response, url)
+        async with asyncio.timeout(timeout):
+            data = await _download(url, http, limits, egress, named=named)
     except aiohttp.InvalidURL:
         raise InvalidInput(f"'{shown(url)}' is not a URL") from None
+    except Refused as refusal:
+        raise Unavailable(f"{public_path(url)} cannot be downloaded: {refusal.reason}") from None
     except NETWORK_ERRORS as error:
+        forbidden = forbidden_in(error)
         raise Unavailable(
-            f"{public_path(url)} cannot be downloaded: {reason_of(error)}", hint="check the address and the network"
+            f"{public_path(url)} cannot be downloaded: {forbidden.reason if forbidden else reason_of(error)}",
+            hint="check the address and the network",
         ) from None
     return await asyncio.to_thread(parse, data)
+
+
+async def _download(
+    url: str, http: HttpPool | None, limits: aiohttp.ClientTimeout, egress: Egress, *, named: bool
+) -> bytes:
+    """The body at `url`, after redirects that `egress` admits."""
+    place, rule = URL(url), None if named or egress.names(URL(url).host or "") else replace(egress, ourselves=True)
+    for _ in range(MAX_REDIRECTS + 1):
+        async with (
+            session(http, egress=rule, timeout=limits, headers=IDENTITY) as shared,
+            shared.get(place, allow_redirects=False) as response,
+        ):
+            if response.status not in REDIRECTS:
+                return await _body(response, url)
+            target = target_of(response.url, response.headers.get("Location"))
+            assert isinstance(response, PeerResponse)
+            if target.origin() != place.origin():
+                rule = None if egress.names(target.host or "") else egress.around(response.peer)
+            place = target
+    raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
 
 def public_path(url: str) -> str:
@@ -53,9 +90,7 @@ async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
         raise Unavailable(f"{name} answered {response.status}", hint="check the address, or try later")
     if response.content_type == "text/html":
         raise BadTorrent(f"{name} is a web page", hint="give the address of the .torrent itself")
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(1 << 20):
-        data += chunk
-        if len(data) > MAX_TORRENT_SIZE:
-            raise BadTorrent(f"{name} is larger than a .torrent may be")
-    return bytes(data)
+    data = await read_bounded(response, MAX_TORRENT_SIZE)
+    if data is None:
+        raise BadTorrent(f"{name} is larger than a .torrent may be")
+    return data

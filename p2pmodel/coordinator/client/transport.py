@@ -10,31 +10,22 @@ from p2pmodel import http_pool
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import printable
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
-from p2pmodel.http_pool import HttpPool
+from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.origin.failures import reason_of
 
 NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+IDENTITY = {"Accept-Encoding": "identity"}
 _MAX_MESSAGE = 64 << 10
 
 
 def session(timeout: float, http: HttpPool | None = None) -> aiohttp.ClientSession:
     """A session of which each request ends within `timeout` seconds, on the connections of `http` if given."""
-    return http_pool.session(http, timeout=aiohttp.ClientTimeout(total=timeout), auto_decompress=False)
-
-
-async def bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body, or None if it is longer than `limit` bytes."""
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(1 << 18):
-        data += chunk
-        if len(data) > limit:
-            return None
-    return bytes(data)
+    return http_pool.session(http, timeout=aiohttp.ClientTimeout(total=timeout), headers=IDENTITY)
 
 
 async def refusal(response: aiohttp.ClientResponse) -> P2PModelError:
     """The error that a refusal stands for: `{"code", "message", "hint"}`, or its status alone."""
-    body = await bounded(response, _MAX_MESSAGE)
+    body = await read_bounded(response, _MAX_MESSAGE)
     plain = _object(body) if body is not None and response.content_type == "application/json" else {}
     message = _text(plain, "message") or f"it answered {response.status} without saying why"
     error = restored(_text(plain, "code"), message, hint=_text(plain, "hint"), status=response.status)

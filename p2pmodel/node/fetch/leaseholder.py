@@ -5,11 +5,13 @@ import ipaddress
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text
 from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.egress import Egress
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.fetch.piece_feed import PieceFeed
@@ -120,7 +122,13 @@ class Leaseholder:
         self._introduced = message
         sources = message.sources
         self._peers = tuple(filter(None, (source.peer_seen_from(coordinator) for source in sources)))
-        await self._seeders.update([Endpoint(s.seen_from(coordinator), s.token, s.zone) for s in sources])
+        egress = self._egress(coordinator)
+        await self._seeders.update([Endpoint(s.seen_from(coordinator), s.token, s.zone, egress) for s in sources])
+
+    def _egress(self, coordinator: str) -> Egress:
+        """The rule for sources of `coordinator`. The coordinator itself, which the settings name, may be one."""
+        own = Egress(hosts=frozenset({(urlsplit(coordinator).hostname or "").lower()}))
+        return (self._seeders.egress | own).in_cluster(self._connection.coordinator_address)
 
 
 def _join(torrent: SwarmTorrent, peer: str) -> None:

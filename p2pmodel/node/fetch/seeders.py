@@ -11,10 +11,12 @@ from typing import Self
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.egress import PUBLIC, Egress
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
+from p2pmodel.origin.mirrors.mirror import GivenMirror
 from p2pmodel.origin.origin import Origin
 
 AGAIN_AFTER = 5.0
@@ -28,11 +30,12 @@ MAX_CONNECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """HTTP endpoint of a seeder, its token, and its rack or site."""
+    """HTTP endpoint of a seeder, its token, and its rack or site. `egress` is the rule for its address."""
 
     url: str
     token: str = ""
     zone: str = ""
+    egress: Egress = PUBLIC
 
 
 class Seeders:
@@ -73,6 +76,11 @@ class Seeders:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def egress(self) -> Egress:
+        """The rule of the settings for addresses that others give."""
+        return self._settings.egress
 
     @property
     def usable(self) -> bool:
@@ -162,8 +170,9 @@ class Seeders:
 
     def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
         turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
-        return MirrorSettings.model_validate(
+        return GivenMirror.model_validate(
             {
+                "egress": endpoint.egress,
                 "name": _name(endpoint),
                 "endpoint": endpoint.url,
                 "token": endpoint.token or None,

@@ -30,7 +30,6 @@ from p2pmodel.node.hub.upstream import UpstreamRevisions
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolve import ResolvedTarget, from_coordinators
-from p2pmodel.origin.origin import warm_up
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFileReader
@@ -90,7 +89,6 @@ class HubContent:
             stack.push_async_callback(self._upstream.close)
             stack.push_async_callback(self._starting.close)
             stack.push_async_callback(self._stop)
-            self._warm_up = asyncio.create_task(warm_up())
             self._stack = stack.pop_all()
         return self
 
@@ -204,8 +202,6 @@ class HubContent:
             return None
 
     async def _stop(self) -> None:
-        self._warm_up.cancel()
-        await asyncio.gather(self._warm_up, return_exceptions=True)
         await self._downloads.close()
 
 

@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.coordinator.client.urls import torrent_url
 from p2pmodel.core import notes
+from p2pmodel.core.egress import Egress
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import P2PModelError, Unavailable
@@ -103,7 +105,9 @@ async def find_torrent(
     if target.is_magnet:
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers, http=http)
     elif target.is_url:
-        metainfo = await download_torrent(target.source, stall=settings.origin.read_timeout, http=http)
+        metainfo = await download_torrent(
+            target.source, stall=settings.origin.read_timeout, http=http, egress=settings.origin.egress
+        )
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
     return ResolvedTarget(metainfo.manifest, metainfo)
@@ -153,9 +157,12 @@ async def _from_magnet(
     http: HttpPool | None,
 ) -> Metainfo:
     wanted = parse_magnet(magnet)
+    egress = settings.origin.egress | Egress(hosts=frozenset(map(_host, settings.coordinators)))
     for source in _sources_of(wanted, settings):
         try:
-            metainfo = await download_torrent(source, settings.swarm.coordinator_timeout, http=http)
+            metainfo = await download_torrent(
+                source, settings.swarm.coordinator_timeout, http=http, egress=egress, named=False
+            )
         except P2PModelError as error:
             if source in wanted.sources:
                 reporter.note(notes.warning("magnet_source_failed", f"the magnet's source failed: {error.what}"))
@@ -167,6 +174,10 @@ async def _from_magnet(
         )
     raw = await (await engine.started()).fetch_metainfo(magnet, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").lower()
 
 
 def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:

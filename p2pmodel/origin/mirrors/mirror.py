@@ -15,6 +15,7 @@ from aiohttp import BasicAuth
 from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.core.egress import Egress
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.pace import Pace
 from p2pmodel.origin.failures import Failed
@@ -57,6 +58,13 @@ class MirrorCounters:
         )
 
 
+class GivenMirror(MirrorSettings):
+    """A mirror that the settings do not name: a coordinator's source, or a web seed of a torrent."""
+
+    egress: Egress
+    """The rule for its address."""
+
+
 class Mirror:
     """One mirror. `slots` bounds the requests in flight over all jobs; `pace` bounds the bytes a second."""
 
@@ -74,6 +82,10 @@ class Mirror:
         self._meter = Meter()
         self._active_at = time.monotonic()
         self._endpoint = URL(settings.endpoint)
+        self._redirects = Egress.parse(settings.redirects)
+        given = settings.egress if isinstance(settings, GivenMirror) else None
+        self.egress = None if given is None or given.names(self._endpoint.host or "") else given
+        """The rule for its own address; None if the settings name it."""
         self._trust = context_with(settings.ca_file) if settings.ca_file else None
 
     def __repr__(self) -> str:
@@ -146,6 +158,14 @@ class Mirror:
         if self.settings.username is not None and token == self.token:
             return {"Authorization": BasicAuth(self.settings.username, token, "utf-8").encode()}
         return {"Authorization": f"Bearer {token}"}
+
+    def egress_of(self, url: URL, sender: str, general: Egress) -> Egress | None:
+        """The rule for `url`, which the server at address `sender` gave: none for this mirror's own host and port, nor
+        for a host that the settings name. `general` holds for all mirrors."""
+        if url.origin() == self._endpoint.origin():
+            return self.egress
+        named = self._redirects | general
+        return None if named.names(url.host or "") else named.around(sender)
 
     def tls(self, url: URL) -> ssl.SSLContext | bool:
         """The TLS context for `url`: `ca_file` applies to the mirror's own host and port only."""

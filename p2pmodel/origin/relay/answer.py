@@ -2,17 +2,16 @@
 
 import asyncio
 import hashlib
-import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 import aiohttp
-from yarl import URL
 
 from p2pmodel.core.manifest import git_blob_hasher
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.origin.failures import Failed, Refused
-from p2pmodel.origin.headers import ContentRange, content_range
+from p2pmodel.origin.headers import ContentRange, content_range, whole_number
+from p2pmodel.origin.listing import following
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.relay.hub_paths import HubPath
 from p2pmodel.origin.relay.request import RelayRequest
@@ -57,7 +56,6 @@ _PASSED_ON = (
 _STALLED = 5.0
 """Seconds without a byte after which another mirror continues: hub clients give up after 10."""
 
-_NEXT = re.compile(r'<([^<>]{1,4096})>;\s*rel="?next"?')
 _MAX_RETRIES = 5
 """Consecutive retries of the rest of a body without a byte of it."""
 
@@ -82,7 +80,9 @@ class RelayResponse:
         """Whether it is a redirect with all headers for the answer to a HEAD request."""
         redirect = self.http.method == "HEAD" and self.http.status in REDIRECTS
         return (
-            redirect and "X-Linked-Etag" in self.hub_headers and self.hub_headers.get("X-Linked-Size", "").isdecimal()
+            redirect
+            and "X-Linked-Etag" in self.hub_headers
+            and whole_number(self.hub_headers.get("X-Linked-Size")) is not None
         )
 
     @property
@@ -98,8 +98,9 @@ class RelayResponse:
     @property
     def length(self) -> int | None:
         """Bytes of the body, or of the body of a GET."""
-        text = self.hub_headers["X-Linked-Size"] if self.answers_head else self.http.headers.get("Content-Length", "")
-        return int(text) if text.isdecimal() and self.status != 304 else None
+        headers = self.hub_headers if self.answers_head else self.http.headers
+        length = whole_number(headers.get("X-Linked-Size" if self.answers_head else "Content-Length"))
+        return length if self.status != 304 else None
 
     @property
     def part(self) -> ContentRange | None:
@@ -110,12 +111,14 @@ class RelayResponse:
 
     @property
     def following(self) -> str | None:
-        """Path and query of the next page of a listing, relative to this mirror's endpoint."""
-        link = _NEXT.search(self.http.headers.get("Link", ""))
-        if link is None:
-            return None
-        url, endpoint = self.http.url.join(URL(link[1], encoded=True)), URL(self.mirror.settings.endpoint)
-        return url.raw_path_qs.removeprefix(endpoint.raw_path.rstrip("/") if url.origin() == endpoint.origin() else "")
+        """Path and query of the next page of a listing, relative to this mirror's endpoint. Raises Refused."""
+        return following(self.http.headers, self.http.url)
+
+    def check_headers(self) -> None:
+        """Raise Refused if a client cannot get its headers."""
+        if any(not _sendable(value) for value in self.headers().values()):
+            raise Refused("a malformed header", Unavailable)
+        following(self.http.headers, self.http.url)
 
     def headers(self) -> dict[str, str]:
         """The headers that the client receives."""
@@ -129,6 +132,11 @@ class RelayResponse:
     def close(self) -> None:
         """Return the connection to the pool after a complete body, else close it."""
         self.http.release()
+
+
+def _sendable(value: str) -> bool:
+    """Whether a header may have this value: no byte that is not UTF-8, no control character."""
+    return not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in value.replace("\t", " "))
 
 
 class AnswerSource(Protocol):

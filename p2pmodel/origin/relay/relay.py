@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from yarl import URL
-
 from p2pmodel.core import notes
 from p2pmodel.core.names import printable
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, Unavailable
@@ -21,7 +19,7 @@ from p2pmodel.origin.mirrors.pool import MirrorPool
 from p2pmodel.origin.relay.answer import RelayAnswer, RelayResponse
 from p2pmodel.origin.relay.hub_paths import HubPath
 from p2pmodel.origin.relay.request import RelayRequest
-from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, target_of
+from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, mirror_place
 from p2pmodel.origin.responses import compression, is_html
 from p2pmodel.origin.verdict import TOKEN_HINT, listed, most_specific
 
@@ -119,11 +117,12 @@ class Relay:
         self, attempt: _RelayAttempt, request: RelayRequest, check: Callable[[RelayResponse], None]
     ) -> RelayResponse:
         mirror = attempt.mirror
-        url = URL(f"{mirror.settings.endpoint}{request.path.raw}{request.query}", encoded=True)
+        requests = self._pool.requests
+        place = mirror_place(mirror, f"{request.path.raw}{request.query}")
         hub_headers: dict[str, str] = {}
         for _ in range(MAX_REDIRECTS + 1):
-            headers = {**request.headers, **mirror.bearer(url, attempt.token)}
-            http = await self._pool.requests.send(mirror, url, headers, method=request.method, body=request.body)
+            headers = {**request.headers, **mirror.bearer(place.url, attempt.token)}
+            http = await requests.send(mirror, place, headers, method=request.method, body=request.body)
             response = RelayResponse(mirror, http, hub_headers, by_client=attempt.by_client)
             with ExitStack() as unwanted:
                 unwanted.callback(response.close)
@@ -132,7 +131,7 @@ class Relay:
                     check(response)
                     unwanted.pop_all()
                     return response
-                url = target_of(url, http.headers.get("Location"))
+                place = requests.redirected(mirror, http)
         raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
     def _check(self, response: RelayResponse, request: RelayRequest) -> None:
@@ -144,6 +143,7 @@ class Relay:
             raise Refused("an HTML page instead of a hub's response", Unavailable)
         if compression(headers):
             raise Refused("a compressed body that was not requested", Unavailable)
+        response.check_headers()
         commit = response.hub_headers.get("X-Repo-Commit")
         if request.path.commit and commit and commit != request.path.commit:
             raise Refused(f"stale, it serves commit '{printable(commit, 40)}'", Unavailable)

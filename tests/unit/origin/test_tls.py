@@ -1,10 +1,6 @@
 """Mirrors with certificates of a private authority."""
 
-import asyncio
-from contextlib import asynccontextmanager
-
 import pytest
-from huggingface_hub import close_session
 
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.core.names import Reference
@@ -17,17 +13,6 @@ pytestmark = pytest.mark.needs("openssl")
 CONFIG = "config.json"
 
 
-@asynccontextmanager
-async def serving(*args, **kwargs):
-    """A hub behind TLS; its clients' connections are closed before it is, so that it need not wait for them."""
-    async with FakeHub(*args, **kwargs) as hub:
-        try:
-            yield hub
-        finally:
-            close_session()
-            await asyncio.sleep(0.05)
-
-
 async def pull(origin, snapshot):
     sink = MemorySink(snapshot.file(CONFIG))
     await origin.pull(snapshot.manifest, snapshot.file(CONFIG), sink)
@@ -36,7 +21,7 @@ async def pull(origin, snapshot):
 
 async def test_a_mirrors_own_authority_is_trusted_for_bytes_and_for_metadata(snapshot, open_origin, tmp_path):
     ca_file, context = authority(tmp_path)
-    async with serving(snapshot, tls=context, prefix="/hf") as hub:
+    async with FakeHub(snapshot, tls=context, prefix="/hf") as hub:
         mirror = MirrorSettings(name="a", endpoint=hub.url, ca_file=ca_file)
         async with open_origin(mirror) as origin:
             assert await origin.manifest(Reference.parse("org/model")) == snapshot.manifest
@@ -46,7 +31,7 @@ async def test_a_mirrors_own_authority_is_trusted_for_bytes_and_for_metadata(sna
 
 async def test_it_is_trusted_for_no_other_address(snapshot, open_origin, tmp_path, notes):
     ca_file, context = authority(tmp_path)
-    async with serving(snapshot, tls=context) as ours, serving(snapshot, tls=context) as other:
+    async with FakeHub(snapshot, tls=context) as ours, FakeHub(snapshot, tls=context) as other:
         trusting = MirrorSettings(name="a", endpoint=ours.url, ca_file=ca_file)
         async with open_origin(other, trusting) as origin:
             assert await pull(origin, snapshot) == snapshot.contents[CONFIG]
@@ -58,8 +43,8 @@ async def test_it_is_trusted_for_no_other_address(snapshot, open_origin, tmp_pat
 
 async def test_a_redirect_to_another_host_does_not_inherit_trust(snapshot, open_origin, tmp_path):
     ca_file, context = authority(tmp_path)
-    async with serving(snapshot, tls=context) as storage:
-        hub = serving(snapshot, tls=context, faults=["redirect"], redirect_to=storage.url)
+    async with FakeHub(snapshot, tls=context) as storage:
+        hub = FakeHub(snapshot, tls=context, faults=["redirect"], redirect_to=storage.url)
         async with hub as found:
             mirror = MirrorSettings(name="a", endpoint=found.url, ca_file=ca_file)
             async with open_origin(mirror, patience=1) as origin:

@@ -167,7 +167,7 @@ async def test_a_torrents_webseeds_are_mirrors_but_get_no_token(node: Node) -> N
     own = MirrorSettings(name="own", endpoint="http://127.0.0.1:1", token=SecretStr("secret"))
     async with FakeHub(node.swarm.snapshot) as hub:
         node.add_webseed(hub.url)
-        node.use(own)
+        node.use(own, origin=OriginSettings(allowed_networks=("127.0.0.0/8",)))
         done = await node.fetch()
         assert done.progress.from_mirrors == node.swarm.snapshot.manifest.total_size
         assert {request.token for request in hub.requests} == {""}

@@ -13,6 +13,7 @@ from p2pmodel.coordinator.client.connection import CoordinatorConnection, PeerSt
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.coordinator.sources import Source
+from p2pmodel.core.egress import PUBLIC
 from p2pmodel.core.tasks import companions
 from p2pmodel.node.fetch import leaseholder
 from p2pmodel.node.fetch.leaseholder import Leaseholder
@@ -51,6 +52,8 @@ class FakeConnection(CoordinatorConnection):
 
 
 class FakeSeeders:
+    egress = PUBLIC
+
     def __init__(self) -> None:
         self.known: list[Endpoint] = []
 
@@ -146,7 +149,11 @@ async def test_seeders_have_urls_relative_to_the_coordinator_after_the_start(rig
     async with companions() as start:
         await rig.begin(start, CROWD)
         assert rig.holder.shuns_seeders
-        assert rig.seeders.known == [Endpoint("http://c.test/source", "t0ken", "rack-1")]
+        (source,) = rig.seeders.known
+        assert (source.url, source.token, source.zone) == ("http://c.test/source", "t0ken", "rack-1")
+        assert source.egress.names("c.test")
+        assert not source.egress.refusal("10.0.0.1")
+        assert source.egress.refusal("127.0.0.1")
     await assert_nothing_runs()
 
 

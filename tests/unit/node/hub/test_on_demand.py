@@ -183,7 +183,7 @@ async def test_a_revision_is_requested_of_the_mirror_once(machine: Machine) -> N
         manifest = await at.asked.manifest(MAIN)
         await at.asked.expect(manifest, at.file("model.safetensors"))
         (await soon(at, "model.safetensors")).release()
-        assert len([r for r in at.hub.requests if "/api/" in r.path]) == 1
+        assert len([r for r in at.hub.requests if "/revision/" in r.path]) == 1
 
 
 async def test_files_that_get_their_names_while_they_are_opened(

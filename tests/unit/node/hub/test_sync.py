@@ -87,12 +87,12 @@ async def test_a_log_that_cannot_be_gone_on_with_stops_the_sync(job: Job) -> Non
     assert not job.hub.requests
 
 
-async def test_unchanged_costs_one_question(job: Job) -> None:
+async def test_an_unchanged_snapshot_costs_two_requests(job: Job) -> None:
     await job.syncing().once([MAIN])
     before = len(job.hub.requests)
     await job.syncing().once([MAIN])
     assert job.done[1].downloaded == 0
-    assert len(job.hub.requests) == before + 1
+    assert len(job.hub.requests) == before + 2
 
 
 async def test_a_mirror_on_the_same_cache_needs_no_further_request(job: Job) -> None:

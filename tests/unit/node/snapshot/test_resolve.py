@@ -60,6 +60,7 @@ class Search:
             coordinators=coordinators,
             offline=offline,
             swarm=SwarmSettings(coordinator_timeout=0.5, magnet_timeout=0.3),
+            origin=OriginSettings(allowed_networks=("127.0.0.0/8",)),
         )
 
     async def reference(
@@ -329,6 +330,34 @@ async def test_a_magnets_own_source_is_read_first(search: Search) -> None:
     assert found.manifest == search.swarm.metainfo.manifest
     assert len(search.heard.notes) == 1
     assert "connection refused" in search.heard.notes[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_an_address_from_a_magnet_or_a_redirect_does_not_lead_into_this_machine(
+    search: Search, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    reached: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        reached.append(request.path)
+        return web.Response(body=search.swarm.metainfo.raw)
+
+    async with answering(answer) as base:
+        url = f"{base.replace('127.0.0.1', host)}/m.torrent"
+        with pytest.raises(Unavailable, match=r"it leads to (127\.0\.0\.1|::1), a loopback address"):
+            await download_torrent(url, named=False)
+        assert reached == []
+        assert (await download_torrent(url)).manifest == search.swarm.metainfo.manifest
+
+
+async def test_a_redirect_of_a_torrents_url_is_checked() -> None:
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": request.query["to"]})
+
+    async with answering(redirect) as base:
+        for target in ("http://169.254.169.254/x", "http://10.0.0.1/x", "http://127.0.0.1:99999999/x", "ftp://a/x", ""):
+            with pytest.raises(Unavailable, match=r"it leads to|it redirects to an unusable address"):
+                await download_torrent(f"{base}/x.torrent?to={target}")
 
 
 async def test_a_source_with_another_torrent_is_skipped_for_the_coordinator(search: Search) -> None:
