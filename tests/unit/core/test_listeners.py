@@ -1,6 +1,6 @@
 """The addresses that this process listens on."""
 
-from p2pmodel.core.listening import is_own, listening
+from p2pmodel.core.listeners import is_own, listening
 
 
 def test_an_address_is_own_while_it_is_listened_on() -> None:
