@@ -111,9 +111,11 @@ def test_a_torrent_without_peers_is_filled_from_its_webseeds(nodes: Nodes, model
     endpoint, _ = mirror
     torrent = tmp_path / "m.torrent"
     nodes.ok("seeder", "seed", REPO, "--endpoint", endpoint, "--once", "-o", torrent)
-    done = nodes.fetch(
-        "peer", torrent, P2PMODEL_SWARM_PEER_TIMEOUT="0.5", P2PMODEL_ENDPOINTS="http://127.0.0.9:9"
-    ).wait()
+    env = {"P2PMODEL_SWARM_PEER_TIMEOUT": "0.5", "P2PMODEL_ENDPOINTS": "http://127.0.0.9:9"}
+    refused = nodes.fetch("peer", torrent, **env, P2PMODEL_SWARM_STALL_TIMEOUT="2").wait()
+    assert refused.code == 6
+    assert "a loopback address (see the setting origin.allowed_networks)" in refused.err
+    done = nodes.fetch("peer", torrent, **env, P2PMODEL_ORIGIN_ALLOWED_NETWORKS="127.0.0.0/8").wait()
     assert done.code == 0, done.err
     assert done.json["from_mirrors"] == done.json["size"]
     assert_same(model, Path(done.json["path"]))
