@@ -49,8 +49,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     if _SECONDS.fullmatch(value):
         return float(value)
     if value:
-        date = _http_date(value)
-        return None if date is None else max(0.0, (date - now).total_seconds())
+        # Two times of the server's clock: this machine's may differ by hours.
+        date, sent = _http_date(value), _http_date(headers.get("Date", "")) or now
+        return None if date is None else max(0.0, (date - sent).total_seconds())
     limit = _RATE_LIMIT.search(headers.get("RateLimit", ""))
     return float(limit[1]) if limit else None
 

@@ -64,6 +64,7 @@ class UpstreamRevisions:
         *,
         ttl: float = METADATA_TTL,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache = cache
         self._origin = origin
@@ -74,7 +75,7 @@ class UpstreamRevisions:
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._manifests: LRUCache[tuple[RepoId, str], Manifest] = LRUCache(_KEEP_MANIFESTS)
         self._lock = threading.Lock()
-        self._failures: TTLCache[Reference, P2PModelError] = TTLCache(_KEEP_FAILURES, FAILURE_KEPT, timer=clock)
+        self._failures: TTLCache[Reference, P2PModelError] = TTLCache(_KEEP_FAILURES, FAILURE_KEPT, timer=timer)
 
     async def close(self) -> None:
         """Cancel running requests."""

@@ -1,7 +1,8 @@
 """State of the mirrors between runs: a small JSON file, replaced atomically.
 
-`mirrors.json` holds, by endpoint, the estimates with weight and age, and the end of a quarantine, in calendar time. Of
-two concurrent processes each records its own mirrors; the last record of a mirror wins.
+`mirrors.json` holds, by endpoint, the estimates with weight and age, and the rest of a quarantine. Of two concurrent
+processes each records its own mirrors; the last record of a mirror wins. Times in it are calendar times, and the clock
+may have been set meanwhile: a time in the future counts as now, so that nothing lasts longer than it was meant to.
 """
 
 import json
@@ -57,14 +58,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _entry(mirror: Mirror, now: float, to_calendar: float) -> dict[str, Any]:
     quality, health = mirror.quality, mirror.health
-    until = max(health.quarantined_until, 0.0)
     return {
         "connect": _plain(quality.connect, to_calendar),
         "first_byte": _plain(quality.first_byte, to_calendar),
         "rate": _plain(quality.rate, to_calendar),
         "slow": health.slow,
         "corruptions": health.corruptions,
-        "quarantined_until": round(until + to_calendar, 3) if until > now else 0,
+        "quarantine": round(max(health.quarantined_until - now, 0.0), 3),
+        "recorded": round(now + to_calendar, 3),
         "reason": mirror.reason,
     }
 
@@ -75,12 +76,13 @@ def _plain(estimate: Estimate, to_calendar: float) -> list[float]:
 
 def _apply(entry: Mapping[str, Any], mirror: Mirror, now: float, to_clock: float) -> None:
     estimates = {key: _estimate(entry.get(key), now, to_clock) for key in ("connect", "first_byte", "rate")}
-    corruptions, until = entry.get("corruptions"), _number(entry.get("quarantined_until"))
+    corruptions, recorded = entry.get("corruptions"), min(_number(entry.get("recorded")) + to_clock, now)
+    left = min(_number(entry.get("quarantine")), _LONGEST) - (now - recorded)
     mirror.recalled(
         Quality(**estimates),
         slow=entry.get("slow") is True,
         corruptions=min(corruptions, 16) if isinstance(corruptions, int) and corruptions > 0 else 0,
-        quarantined_until=min(until + to_clock, now + _LONGEST) if until else 0.0,
+        quarantined_until=now + left if left > 0 else 0.0,
         reason=str(entry.get("reason") or "")[:200],
     )
 

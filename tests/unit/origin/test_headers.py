@@ -49,6 +49,15 @@ def test_retry_after_as_a_date(seconds):
     assert retry_after({"Retry-After": date}, NOW) == max(0, seconds)
 
 
+@given(st.integers(0, 10**6), st.integers(-(10**6), 10**6))
+def test_a_wrong_clock_does_not_change_a_retry_after(seconds, wrong):
+    headers = {
+        "Date": format_datetime(NOW, usegmt=True),
+        "Retry-After": format_datetime(NOW + timedelta(seconds=seconds), usegmt=True),
+    }
+    assert retry_after(headers, NOW + timedelta(seconds=wrong)) == seconds
+
+
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_retry_after_parser(text):
     found = retry_after({"Retry-After": text}, NOW)

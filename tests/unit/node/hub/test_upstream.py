@@ -41,6 +41,7 @@ class Hub:
 class Tier:
     def __init__(self, root: Path) -> None:
         self.now = 1e9
+        self.passed = 0.0
         self.hub = Hub()
         self.notes: list[str] = []
         self.cache = HubCache(root)
@@ -54,6 +55,7 @@ class Tier:
             RecordingReporter(note=self.notes.append),
             ttl=3 * DAY,
             clock=lambda: self.now,
+            timer=lambda: self.passed,
         )
 
     async def ask(self, ref: Reference = MAIN) -> Manifest:
@@ -112,6 +114,16 @@ async def test_a_clock_that_was_set_back_does_not_make_a_branch_eternal(tier: Ti
     assert await tier.ask() == NEW
 
 
+async def test_a_clock_that_was_set_back_does_not_keep_a_failure(tier: Tier) -> None:
+    tier.hub.says = Unavailable("no mirror can be asked")
+    with pytest.raises(Unavailable):
+        await tier.ask()
+    tier.hub.says = NEW
+    tier.now -= DAY / 4
+    tier.passed += FAILURE_KEPT
+    assert await tier.ask() == NEW
+
+
 async def test_the_old_is_served_while_upstream_is_down_and_upstream_is_left_alone_a_while(tier: Tier) -> None:
     await tier.ask()
     tier.hub.says = Unavailable("no mirror can be asked")
@@ -120,7 +132,7 @@ async def test_the_old_is_served_while_upstream_is_down_and_upstream_is_left_alo
         assert await tier.ask() == OLD
     assert len(tier.hub.asked) == 2
     assert any("no mirror can be asked" in note for note in tier.notes)
-    tier.now += FAILURE_KEPT
+    tier.passed += FAILURE_KEPT
     tier.hub.says = NEW
     assert await tier.ask() == NEW
 

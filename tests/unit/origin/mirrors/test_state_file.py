@@ -1,6 +1,11 @@
 import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.origin.mirrors.estimates import Quality
@@ -68,7 +73,46 @@ def test_an_invalid_file_gives_no_estimates(tmp_path, content):
     assert mirror.health == mirrors("a")[0].health
 
 
-def test_no_quarantine_outlasts_a_day_whatever_the_file_contains(tmp_path):
-    entry = {"corruptions": 1, "quarantined_until": 1e12}
+@pytest.mark.parametrize("recorded", [0, 1e12, "x"])
+def test_no_quarantine_outlasts_a_day_whatever_the_file_contains(tmp_path, recorded):
+    entry = {"corruptions": 1, "quarantine": 1e12, "recorded": recorded}
     (tmp_path / FILE).write_text(json.dumps({"version": 1, "mirrors": {"http://a": entry}}))
     assert not known(tmp_path, VirtualClock()).health.quarantined(1000.0 + 86401)
+
+
+class WallClock(VirtualClock):
+    """A clock with a calendar of its own."""
+
+    def __init__(self, wall: float) -> None:
+        super().__init__()
+        self.wall = wall
+
+    def date(self):
+        return datetime.fromtimestamp(self.wall, UTC)
+
+
+@given(st.integers(1, 86400), st.integers(0, 10**6), st.integers(-(10**6), 10**6))
+def test_a_clock_that_was_set_prolongs_no_quarantine(left, passed, jump):
+    before, after = WallClock(1.5e9), WallClock(1.5e9 + passed + jump)
+    (mirror,) = mirrors("a")
+    mirror.recalled(Quality(), slow=False, corruptions=1, quarantined_until=before.now() + left, reason="")
+    with tempfile.TemporaryDirectory() as folder:
+        remember(Path(folder), [mirror], before)
+        again = known(Path(folder), after).health
+    ends = max(again.quarantined_until - after.now(), 0.0)
+    assert ends <= left
+    assert ends == pytest.approx(max(left - max(passed + jump, 0), 0), abs=0.01)
+
+
+@given(st.integers(0, 10**6))
+def test_an_estimate_from_the_future_counts_as_of_now(ahead):
+    before, after = WallClock(1.5e9 + ahead), WallClock(1.5e9)
+    (mirror,) = mirrors("a")
+    mirror.recalled(
+        Quality().delivered(5e6, 8.0, before.now()), slow=False, corruptions=0, quarantined_until=0.0, reason=""
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        remember(Path(folder), [mirror], before)
+        rate = known(Path(folder), after).quality.rate
+    assert rate.known(after.now()) == 5e6
+    assert rate.known(after.now() + 12 * 3600) is None
