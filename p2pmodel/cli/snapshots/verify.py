@@ -1,6 +1,8 @@
 """`p2pmodel verify`: hash every blob of a snapshot in the cache again."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -8,10 +10,11 @@ from p2pmodel.cli import options
 from p2pmodel.cli.console import Style, reporting
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
-from p2pmodel.errors import IntegrityError, RevisionNotFound
+from p2pmodel.errors import IntegrityError, P2PModelError, RevisionNotFound
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
@@ -21,13 +24,15 @@ INTERRUPTED = "interrupted; nothing was changed: run the same command again"
 
 @click.command()
 @options.reference
+@options.socket
 @options.common
 @options.progress
 def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, quiet: bool) -> None:
     """Hash every file of a snapshot in the cache and compare with the hashes of the hub's manifest.
 
     Uses no network. Prints the snapshot's path. If files are missing or corrupt, prints one line for each and exits
-    with code 5; 'p2pmodel fetch' repairs the snapshot.
+    with code 5; from then on this machine serves no corrupt file. A running daemon that has the snapshot repairs it;
+    otherwise 'p2pmodel fetch' does.
     """
     repo = HubCache(settings.cache_dir).repo(ref.repo)
     manifest = _manifest(repo, ref)
@@ -42,11 +47,26 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     for word, files in (("missing", report.missing), ("corrupt", report.corrupt)):
         for file in files:
             echo(f"{word}: {file.path}", err=True)
+    repaired = run_interruptible(_daemon_repairs(settings, manifest), interrupted=INTERRUPTED)
     raise IntegrityError(
         f"{len(report.missing)} files missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
         f"{ref.repo}@{manifest.commit}",
-        hint=f"repair it with 'p2pmodel fetch {ref}'",
+        hint="the daemon repairs it" if repaired else f"repair it with 'p2pmodel fetch {ref}'",
     )
+
+
+async def _daemon_repairs(settings: Settings, manifest: Manifest) -> bool:
+    """Whether a transfer of a daemon on this cache has the snapshot and runs. Asked for its transfers, the daemon looks
+    at their files."""
+    socket = settings.daemon.socket
+    if socket is None or not socket.is_socket():
+        return False
+    with suppress(P2PModelError):
+        async with Client(socket) as client:
+            of_cache = Path((await client.node()).cache_dir) == HubCache(settings.cache_dir).root
+            running = [view for view in await client.transfers() if view.state not in ("paused", "failed")]
+            return of_cache and (str(manifest.repo), manifest.commit) in [(v.repo, v.commit) for v in running]
+    return False
 
 
 def _manifest(repo: RepoCache, ref: Reference) -> Manifest:

@@ -5,6 +5,7 @@ Two steps, because the trackers' addresses go into the torrents: the caller star
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import Protocol
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
 from p2pmodel.coordinator.client.urls import announcing_as, in_zone
+from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
-from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
@@ -27,11 +30,14 @@ from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
 
 REPORT_EVERY = 0.5
+LOOK_EVERY = 5.0
+"""Seconds between two comparisons of the seeded files with the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +83,35 @@ class SeedRun:
         await asyncio.to_thread(check_writable, self._settings.cache_dir)
         self._reporter.progress(Progress("finding"))
         async with AsyncExitStack() as stack:
-            origin = None
-            if self._request.directory is None and not self._settings.offline:
-                origin = Origin(
-                    self._settings.mirrors,
-                    self._settings.origin,
-                    on_note=self._reporter.note,
-                    pace=Pace(self._settings.swarm.download_limit),
-                )
-                await stack.enter_async_context(origin)
+            origin = await self._opened_origin(stack)
             manifest = await self._manifest(origin)
             repo = self._cache.repo(manifest.repo)
             async with one_at_a_time(repo, manifest.commit, self._reporter):
                 mirrored = await MirrorCopy(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
+
+    async def _opened_origin(self, stack: AsyncExitStack) -> Origin | None:
+        if self._request.directory is not None or self._settings.offline:
+            return None
+        pace = Pace(self._settings.swarm.download_limit)
+        origin = Origin(self._settings.mirrors, self._settings.origin, on_note=self._reporter.note, pace=pace)
+        return await stack.enter_async_context(origin)
+
+    async def _repair(self, seeded: SeedResult) -> None:
+        """Bring the doubted files of `seeded` again, from where they came. Its refs may point elsewhere by now."""
+        manifest, repo, directory = seeded.manifest, self._cache.repo(seeded.manifest.repo), self._request.directory
+        if directory is not None:
+            again = await import_snapshot(self._cache, directory, self._request.ref, self._reporter)
+            if again.files != manifest.files:
+                raise IntegrityError(
+                    f"{directory} is no longer what is seeded: damaged files cannot be repaired from it",
+                    hint="restore the directory, or run the command again to seed its present content",
+                )
+            return
+        async with AsyncExitStack() as stack:
+            origin = await self._opened_origin(stack)
+            await stack.enter_async_context(one_at_a_time(repo, manifest.commit, self._reporter))
+            await MirrorCopy(origin, repo, manifest, self._reporter).run(manifest.files, ())
 
     async def serve(
         self,
@@ -101,8 +122,23 @@ class SeedRun:
     ) -> None:
         """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can connect.
 
-        `sent` counts the bytes sent to leaseholders outside the swarm. Raises LocalResource when the disk fails.
+        `sent` counts the bytes sent to leaseholders outside the swarm. When files are damaged, or changed on the disk,
+        it leaves the swarms and brings these files again. Raises LocalResource when the disk fails or another program
+        removed the snapshot, and the reason when the files cannot be had.
         """
+        while True:
+            found = await self._serve_sound(seeded, engine, on_serving, sent)
+            if found.removed:
+                raise removed_by_another(self._cache.repo(seeded.manifest.repo), seeded.manifest.commit)
+            self._reporter.note(notes.warning("files_doubted", f"{found}: bringing what is wrong again"))
+            await self._repair(seeded)
+            on_serving = _ignore
+
+    async def _serve_sound(
+        self, seeded: SeedResult, engine: Engine, on_serving: Callable[[], None], sent: SentCounter | None
+    ) -> SnapshotCheck:
+        """Seed until a comparison of the files with the records finds something wrong; returns what."""
+        manifest, repo = seeded.manifest, self._cache.repo(seeded.manifest.repo)
         async with AsyncExitStack() as stack:
             torrents: list[SwarmTorrent] = []
             for form in seeded.torrents:
@@ -112,9 +148,15 @@ class SeedRun:
                 for torrent in torrents:
                     start(_fail_with_the_disk(torrent))
                 on_serving()
+                next_look = time.monotonic() + LOOK_EVERY
                 while True:
                     self._reporter.progress(_progress(seeded, torrents, sent.bytes if sent else 0))
                     await asyncio.sleep(REPORT_EVERY)
+                    if time.monotonic() >= next_look:
+                        found = await asyncio.to_thread(check_snapshot, repo, manifest.commit, manifest.files)
+                        if not found.sound:
+                            return found
+                        next_look = time.monotonic() + LOOK_EVERY
 
     async def _manifest(self, origin: Origin | None) -> Manifest:
         ref = self._request.ref
@@ -176,6 +218,10 @@ def _progress(seeded: SeedResult, torrents: Sequence[SwarmTorrent], sent: int) -
         peers=sum(status.peers for status in statuses),
         upload_rate=sum(status.upload_rate for status in statuses),
     )
+
+
+def _ignore() -> None:
+    """Serving again is no news."""
 
 
 async def _fail_with_the_disk(torrent: SwarmTorrent) -> None:

@@ -29,6 +29,7 @@ from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.scrub import Scrubber
 
 SOURCE = "/source"
 """Path of the HTTP source for leaseholders, below the coordinator's URL without its token."""
@@ -97,6 +98,7 @@ class Seeder:
             async with companions() as start:
                 limits = RateLimits(swarm.upload_limit, swarm.download_limit)
                 start(SharedLimits(engine, limits, upload=pace).run())
+                start(self._scrub(cache))
                 for raw in seeded.torrents.values():
                     start(
                         keep_published(
@@ -105,6 +107,11 @@ class Seeder:
                     )
                 served = SeederAddresses(shown, ListenAddress(*engine.address))
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), sent)
+
+    async def _scrub(self, cache: HubCache) -> None:
+        if self._settings.state_dir is not None:
+            folder = self._settings.state_dir / "scrub"
+            await Scrubber(cache, self._settings.store, folder, note=self._reporter.note).run()
 
 
 def _source(cache: HubCache, library: SeededLibrary, sent: SentBytes, token: str | None, pace: Pace) -> web.Application:

@@ -109,6 +109,7 @@ def test_what_verify_found_is_not_served_and_is_repaired(nodes: Nodes, model: Pa
     found = nodes.run("node", "verify", REPO)
     assert found.code == 5, found.err
     assert f"corrupt: {WEIGHTS}" in found.err
+    assert "the daemon repairs it" in found.err
     assert content_at(f"{where['hub']}/{REPO}/resolve/main/{WEIGHTS}") == (model / WEIGHTS).read_bytes()
     nodes.ok("node", "fetch", REPO)
     assert contents(snapshot(nodes)) == contents(model)

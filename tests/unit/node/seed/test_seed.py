@@ -1,14 +1,16 @@
 """The seed use case: one copy, its torrents, and serving them; a restart hashes no file."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, MirrorSettings, OriginSettings, Settings, SwarmSettings
 from p2pmodel.core.names import Reference
-from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
+from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.seed import seed
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.imports.importer import commit_of
@@ -234,7 +236,46 @@ async def test_it_serves_until_it_is_stopped(service: Service, seeded: SeedResul
     await assert_nothing_runs()
 
 
-async def test_a_disk_that_fails_ends_it(service: Service, seeded: SeedResult) -> None:
+async def test_damaged_files_are_brought_again_in_place_of_the_old(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed, "LOOK_EVERY", 0.05)
+    source = tmp_path / "checkpoint"
+    for path, data in CONTENTS.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes(data)
+    run = node.seeding(directory=source)
+    seeded = await run.prepare([TRACKER])
+    repo = node.cache.repo(MAIN.repo)
+    file = next(file for file in seeded.manifest.files if file.path == "nested/other.bin")
+    async with Swarm(tmp_path).engine() as engine:
+        serving = asyncio.create_task(run.serve(seeded, engine, lambda: None))
+        await eventually(lambda: bool(engine.torrents), what="it is served")
+        (first,) = engine.torrents.values()
+        repo.blob_path(file).write_bytes(bytes(file.size))
+        await eventually(lambda: first not in engine.torrents.values() and bool(engine.torrents), what="it is back")
+        assert repo.is_verified(file)
+        assert repo.blob_path(file).read_bytes() == CONTENTS["nested/other.bin"]
+        (source / "config.json").write_text("changed")
+        repo.blob_path(file).write_bytes(bytes(file.size))
+        with pytest.raises(IntegrityError, match="no longer what is seeded"):
+            await asyncio.wait_for(serving, PATIENCE)
+        assert engine.torrents == {}
+
+
+async def test_a_removed_snapshot_ends_it(
+    service: Service, seeded: SeedResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed, "LOOK_EVERY", 0.05)
+    async with service.swarm.engine() as engine:
+        serving = await service.start(engine, seeded)
+        shutil.rmtree(service.node.cache.repo(MAIN.repo).folder)
+        with pytest.raises(LocalResource, match="another program removed"):
+            await asyncio.wait_for(serving, PATIENCE)
+
+
+async def test_a_disk_that_fails_ends_it(service: Service, seeded: SeedResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seed, "LOOK_EVERY", PATIENCE)
     swarm = service.swarm
     swarm.metainfo = parse(seeded.torrents["v2"])
     async with swarm.engine("127.0.0.2") as engine, swarm.engine() as other:
