@@ -7,6 +7,9 @@ from pathlib import Path
 
 from p2pmodel.errors import LocalResource, NoSpace, P2PModelError
 
+DESCRIPTORS = Path("/proc/self/fd")
+"""Below it Linux has a name for each open file of this process. `store` reaches open directories by these names."""
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -28,8 +31,21 @@ def translate(error: BaseException) -> P2PModelError:
     )
 
 
+def named(path: str) -> str:
+    """`path` as users know it: an open directory by its present name."""
+    parts = Path(path).parts
+    if parts[: len(DESCRIPTORS.parts)] != DESCRIPTORS.parts or len(parts) == len(DESCRIPTORS.parts):
+        return path
+    descriptor, *rest = parts[len(DESCRIPTORS.parts) :]
+    try:
+        return str((DESCRIPTORS / descriptor).readlink().joinpath(*rest))
+    except OSError:
+        return path
+
+
 def disk_full(path: str, more: str = "") -> NoSpace:
     """The error of a full disk; `path` is what was written ("": not known), `more` follows it."""
+    path = named(path)
     where = f" at {path}" if path else ""
     return NoSpace(
         f"no space left on the disk{where}{more}", hint="free some space and run the same command: it resumes"
@@ -38,12 +54,12 @@ def disk_full(path: str, more: str = "") -> NoSpace:
 
 def disk_failed(path: str, reason: str) -> LocalResource:
     """The error of a disk that failed for any other `reason` at `path` ("": not known)."""
-    where = path or "the disk"
+    where = named(path) or "the disk"
     return LocalResource(f"cannot use {where}: {reason}", hint="repair it and run the same command: it resumes")
 
 
 def _translate_os(error: OSError) -> P2PModelError:
-    path = str(Path(str(error.filename))) if error.filename else ""
+    path = named(str(Path(str(error.filename)))) if error.filename else ""
     where = f" at {path}" if path else ""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -56,4 +72,5 @@ def _translate_os(error: OSError) -> P2PModelError:
         return LocalResource("too many open files", hint="raise the limit (ulimit -n)")
     if error.errno in (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
         return LocalResource(f"{reason.lower()}{where}", hint="check the path")
-    return LocalResource(f"{reason}{where}")
+    planted = "remove it: another user of the cache may have made it" if error.errno == errno.ELOOP else ""
+    return LocalResource(f"{reason}{where}", hint=planted)

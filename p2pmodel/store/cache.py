@@ -1,24 +1,35 @@
 """A Hugging Face hub cache directory and the repositories in it, laid out as huggingface_hub lays them out."""
 
+import errno
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import names_in
+from p2pmodel.store.files.folder import Folder
+from p2pmodel.store.files.regular import is_regular
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
+from p2pmodel.store.private_folder import PrivateFolder
 from p2pmodel.store.staging import Staging
 from p2pmodel.store.state.blob_marks import BlobMarks
 from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
 
 BlobKey = tuple[RepoId, str]
 """A repository and the etag of one of its files."""
+
+SHARED_STORE = "blobs"
+"""The hub's folder in the cache with contents that several repositories share; their blobs are links into it."""
+
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 CORRUPT_FOR = 24 * 3600.0
 """Seconds after corruption in which a client may still hold wrong bytes and resume behind them."""
@@ -55,39 +66,62 @@ class HubCache:
 
 
 class RepoCache:
-    """One repository in the cache: `models--org--name/{refs,blobs,snapshots,trees}` and the private `.p2pmodel`."""
+    """One repository in the cache: `models--org--name/{refs,blobs,snapshots,trees}` and a private folder.
+
+    Other users may write to all but the private folder. So names in it are used through open directories, only regular
+    files are read, and the only links that are followed are those of the hub's layout.
+    """
 
     def __init__(self, cache: HubCache, repo: RepoId) -> None:
         self.cache = cache
         self.repo = repo
         self.folder = cache.root / repo.cache_folder
-        self.private = self.folder / ".p2pmodel"
-        """Private to p2pmodel; huggingface_hub ignores it and deletes it with the repository."""
-        self.tmp = self.private / "tmp"
-        self.served = BlobMarks(self.private / "last-served")
+        self._private = PrivateFolder(cache.root, repo.cache_folder)
+        self.served = BlobMarks(self._private, "last-served")
         """The blobs that a pull-through mirror downloaded, and when each was last served."""
-        self._corrupt = BlobMarks(self.private / "corrupt")
-        self._verified = VerifiedBlobs(self.private / "verified.jsonl")
+        self._corrupt = BlobMarks(self._private, "corrupt")
+        self._verified = VerifiedBlobs(self._private)
+
+    @property
+    def private(self) -> Path:
+        """The private folder, for reading. huggingface_hub ignores it and deletes it with the repository."""
+        return self._private.existing
+
+    @property
+    def made_private(self) -> Path:
+        """The private folder, for writing. Raises OSError, and LocalResource if it is not safe to use."""
+        return self._private.made
+
+    @property
+    def tmp(self) -> Path:
+        """A private folder for files that are about to be moved to their places."""
+        return self._private.tmp
+
+    @contextmanager
+    def opened(self, *names: str, make: bool = False) -> Iterator[Folder]:
+        """The folder `names[0]/names[1]/...` of the repository. Raises OSError, also for links of other users."""
+        with (
+            Folder.open(self.cache.root, make=make) as root,
+            root.enter(self.repo.cache_folder, *names, make=make) as folder,
+        ):
+            yield folder
 
     @translated()
     def refs(self) -> dict[str, str]:
         """Ref name -> commit, e.g. `main`, `v1.0`, `refs/pr/1`. A ref may exist before its snapshot."""
-        root = self.folder / "refs"
         found = {}
-        for parent, _, names in os.walk(root):
-            for name in names:
-                path = Path(parent, name)
-                commit = _read_ref(path)
+        with self.listed("refs") as root:
+            for folder, way, name in root.walk() if root else ():
+                commit = _read_ref(folder, name)
                 if commit is not None:
-                    found[path.relative_to(root).as_posix()] = commit
+                    found["/".join((*way, name))] = commit
         return found
 
     @translated()
     def commits(self) -> list[str]:
         """Commits with a snapshot folder, complete or not, sorted."""
-        folder = self.folder / "snapshots"
-        names = names_in(folder) if folder.is_dir() else []
-        return sorted(n for n in names if COMMIT.fullmatch(n) and (folder / n).is_dir())
+        with self.listed("snapshots") as folder:
+            return sorted(n for n in folder.names() if COMMIT.fullmatch(n) and folder.has_folder(n)) if folder else []
 
     @translated()
     def resolve(self, revision: str) -> str | None:
@@ -96,20 +130,39 @@ class RepoCache:
         Raises InvalidInput for an invalid revision.
         """
         if is_commit(revision):
-            return revision if self.snapshot(revision).is_dir() else None
-        return _read_ref(self.folder / "refs" / check_revision(revision))
+            return revision if self.has_snapshot(revision) else None
+        *way, name = check_revision(revision).split("/")
+        with self.listed("refs", *way) as folder:
+            return _read_ref(folder, name) if folder else None
+
+    def has_snapshot(self, commit: str) -> bool:
+        """Whether there is a snapshot folder of `commit`."""
+        with self.listed("snapshots") as folder:
+            return folder is not None and folder.has_folder(commit)
+
+    @contextmanager
+    def listed(self, *names: str) -> Iterator[Folder | None]:
+        """As `opened`, for reading: None if there is no such folder, or a link of another user in its place."""
+        with ExitStack() as stack:
+            folder: Folder | None = None
+            try:
+                folder = stack.enter_context(self.opened(*names))
+            except OSError as error:
+                if error.errno not in _NOT_THERE:
+                    raise
+            yield folder
 
     def manifest(self, commit: str) -> Manifest | None:
         """The manifest of snapshot `commit`, complete or not; None if the cache has no record of it.
 
         `private` is known only for snapshots that p2pmodel downloaded or imported.
         """
-        return read_manifest(self.repo, self.folder, commit)
+        return read_manifest(self.repo, self.folder, self.private, commit)
 
     def listed_by_a_hub(self, commit: str) -> bool:
         """Whether `manifest(commit)` is the list of a hub, not merely of the files in the cache."""
         name = f"{commit}.json"
-        return (self.private / "manifests" / name).is_file() or (self.folder / "trees" / name).is_file()
+        return (self.private / "manifests" / name).is_file() or is_regular(self.folder / "trees" / name)
 
     def snapshot(self, commit: str) -> Path:
         """Where the snapshot folder of `commit` is, or would be."""
@@ -124,16 +177,41 @@ class RepoCache:
         return self.folder / "blobs" / file.etag
 
     def blob(self, file: ManifestFile) -> Path | None:
-        """The blob of `file`, or the target of its link, if it has the right size. Its content is not read."""
+        """The blob of `file`, or the target of its link, if it has the right size. Its content is not read.
+
+        A link counts only if it leads into the hub's shared store.
+        """
         path = self.blob_path(file)
         try:
             status = path.lstat()
             if stat.S_ISLNK(status.st_mode):
-                path = path.resolve(strict=True)
-                status = path.stat()
-        except (OSError, RuntimeError):  # RuntimeError: a loop of links, in Python before 3.13
+                path = self.cache.root.joinpath(*self._shared(str(path.readlink())))
+                status = path.lstat()
+        except OSError:
             return None
         return path if stat.S_ISREG(status.st_mode) and status.st_size == file.size else None
+
+    def open_blob(self, file: ManifestFile) -> BinaryIO:
+        """Open the blob of `file`, also in the hub's shared store, to send its bytes to others. Raises OSError.
+
+        No other file can be opened in its place, whatever other users do in the cache meanwhile.
+        """
+        with self.opened("blobs") as blobs:
+            target = blobs.target(file.etag)
+            if target is None:
+                return os.fdopen(blobs.open_file(file.etag), "rb", buffering=0)
+        *way, name = self._shared(target)
+        with Folder.open(self.cache.root) as root, root.enter(*way) as store:
+            return os.fdopen(store.open_file(name), "rb", buffering=0)
+
+    def _shared(self, target: str) -> tuple[str, ...]:
+        """The names below the cache's root to which the link `target` of a blob leads. OSError if it leads elsewhere
+        than into the shared store."""
+        path = Path(os.path.normpath(self.folder / "blobs" / target))
+        for root in (self.cache.root, Path(os.path.realpath(self.cache.root))):
+            if path.is_relative_to(root / SHARED_STORE):
+                return path.relative_to(root).parts
+        raise OSError(errno.ELOOP, "a link that leaves the cache", str(self.folder / "blobs"))
 
     @translated()
     def etags(self) -> frozenset[str]:
@@ -146,12 +224,12 @@ class RepoCache:
 
     def staging(self, commit: str) -> Staging:
         """The staging area of `commit`."""
-        return Staging(self.private, commit)
+        return Staging(self._private, commit)
 
     def partial_path(self, file: ManifestFile) -> Path:
         """Where a pull-through mirror assembles `file`. By content, not by commit: any commit with the same content
         resumes it."""
-        return self.private / "partial" / f"{file.etag}.part"
+        return self.made_private / "partial" / f"{file.etag}.part"
 
     def mark_corrupt(self, file: ManifestFile) -> None:
         """Clients may have read wrong bytes of `file`, and may request the rest later. Blocks."""
@@ -208,10 +286,9 @@ class RepoCache:
         self._verified.forget(file.etag)
 
 
-def _read_ref(path: Path) -> str | None:
+def _read_ref(folder: Folder, name: str) -> str | None:
     try:
-        with path.open("rb") as ref:
-            text = ref.read(64).decode("ascii").strip()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):
+        text = folder.read(name, 64).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
         return None
     return text if COMMIT.fullmatch(text) else None

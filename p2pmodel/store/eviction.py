@@ -15,10 +15,10 @@ from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
-from p2pmodel.store.files.disk import files_below
+from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.files.partial_file import remove_record
 from p2pmodel.store.files.space import allocated
-from p2pmodel.store.manifests import linked_blob
+from p2pmodel.store.snapshot_links import links_of, remove_refs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ def make_room(
 
 
 def _items(cache: HubCache) -> Iterator[_Item]:
-    for folder in sorted(cache.root.glob("models--*")):
+    for name in sorted(names_in(cache.root)):
         try:
-            repo = cache.repo(RepoId.from_cache_folder(folder.name))
+            repo = cache.repo(RepoId.from_cache_folder(name))
         except InvalidInput:
             continue
         yield from _blobs(repo)
@@ -84,51 +84,48 @@ def _items(cache: HubCache) -> Iterator[_Item]:
 
 
 def _blobs(repo: RepoCache) -> Iterator[_Item]:
-    folder = repo.folder / "blobs"
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            # A link leads into the hub's shared store, which other programs own.
-            if entry.is_file(follow_symlinks=False):
-                size = entry.stat(follow_symlinks=False).st_size
-                yield _Item(repo, entry.name, Path(entry.path), size, repo.served.time(entry.name))
+    with repo.listed("blobs") as folder:
+        if folder is None:
+            return
+        with os.scandir(folder.descriptor) as entries:
+            for entry in entries:
+                # A link leads into the hub's shared store, which other programs own.
+                if entry.is_file(follow_symlinks=False):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    yield _Item(repo, entry.name, folder.path / entry.name, size, repo.served.time(entry.name))
 
 
 def _remove(item: _Item) -> None:
     if item.path.suffix == ".part":
         remove_record(item.path)
+        item.path.unlink(missing_ok=True)
     else:
         _remove_links(item.repo, item.etag)
-    item.path.unlink(missing_ok=True)
+        with item.repo.opened("blobs") as blobs:
+            blobs.remove(item.etag)
     item.repo.served.remove(item.etag)
 
 
 def _remove_links(repo: RepoCache, etag: str) -> None:
     for commit in repo.commits():
-        snapshot = repo.snapshot(commit)
-        links = {entry: linked_blob(entry, repo.folder / "blobs") for entry in files_below(snapshot)}
-        links_to_blob = [entry for entry, blob in links.items() if blob is not None and blob.name == etag]
-        if links_to_blob and len(links_to_blob) == len(links):
-            _remove_refs(repo, commit)
-        for entry in links_to_blob:
-            entry.unlink(missing_ok=True)
-            _remove_empty(entry.parent, repo.folder / "snapshots")
-        if not snapshot.is_dir():
-            (repo.folder / "trees" / f"{commit}.json").unlink(missing_ok=True)
+        etags = [found for *_, found in links_of(repo, commit)]
+        if etag in etags:
+            if all(found == etag for found in etags):
+                remove_refs(repo, commit)
+            _remove_links_of(repo, commit, etag)
+        if not repo.has_snapshot(commit):
+            with repo.listed("trees") as trees:
+                if trees:
+                    trees.remove(f"{commit}.json")
 
 
-def _remove_refs(repo: RepoCache, commit: str) -> None:
-    for name, target in repo.refs().items():
-        if target == commit:
-            (repo.folder / "refs" / name).unlink(missing_ok=True)
-
-
-def _remove_empty(folder: Path, stop: Path) -> None:
-    """Remove `folder` and its parents below `stop`, as far as they are empty."""
-    while folder != stop:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
+def _remove_links_of(repo: RepoCache, commit: str, etag: str) -> None:
+    """Remove the links to the blob from one snapshot, and its folders that are empty then."""
+    emptied = set()
+    for folder, way, name, found in links_of(repo, commit):
+        if found == etag:
+            folder.remove(name)
+            emptied.add(way)
+    with repo.opened("snapshots") as snapshots:
+        for way in sorted(emptied, key=len, reverse=True):
+            snapshots.remove_empty(commit, *way)

@@ -114,14 +114,19 @@ class GrowingFile:
             version, generation = self.version.value, self._generation
             if generation is not None and not generation.attached:
                 generation = None
-            path = self.repo.blob_path(self.file) if outcome.published else generation.path if generation else None
-            if path is not None:
-                opened = await in_thread(partial(_open, path), lambda file: file and file.close())
+            place = self._published if outcome.published else partial(_open, generation.path) if generation else None
+            if place is not None:
+                opened = await in_thread(place, lambda file: file and file.close())
                 if opened is not None:
                     return GrowingFileReader(self, opened, None if outcome.published else generation, outcome)
                 if outcome.published:
                     raise Unavailable(f"{self.file.path} of {self.repo.repo} was removed", hint="try again")
             await self.next_change(version, generation, 0, every=OPEN_POLL)
+
+    def _published(self) -> BinaryIO | None:
+        with translated(), suppress(FileNotFoundError):
+            return self.repo.open_blob(self.file)
+        return None
 
     async def next_change(self, version: int, generation: _Generation | None, offset: int, *, every: float) -> None:
         """Wait for a later version than `version`; for content written on request at most `every` seconds."""

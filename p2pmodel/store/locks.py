@@ -16,6 +16,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.names import RepoId
 from p2pmodel.errors import Unavailable
+from p2pmodel.store.files.folder import Folder
 
 PATIENCE = 60.0
 """Seconds to wait for a client that holds a blob's lock."""
@@ -25,7 +26,6 @@ POLL = 0.05
 _MODE = 0o664
 """As in huggingface_hub: several users may share a cache."""
 _TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
-_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class HeldLock(Protocol):
@@ -55,7 +55,7 @@ class BlobLocks:
                 lock, count = self._held[path]
                 self._held[path] = (lock, count + 1)
                 return True
-            taken = take_lock(path)
+            taken = take_lock(path, below=self._folder.parent)
             if taken is not None:
                 self._held[path] = (taken, 1)
             return taken is not None
@@ -100,17 +100,19 @@ class BlobLocks:
         return self._folder / repo.cache_folder / f"{file.etag}.lock"
 
 
-def take_lock(path: Path, mode: int = _MODE) -> HeldLock | None:
+def take_lock(path: Path, mode: int = _MODE, *, below: Path | None = None) -> HeldLock | None:
     """Take the lock file at `path`, made with `mode`; None while another process holds it. Does not wait.
 
-    Makes the folder of `path`. It is the same lock as that of filelock on Unix, and so of huggingface_hub: an exclusive
+    Makes the folder of `path`. `below` is the folder above it that is trusted, its own by default; from there on no
+    link of another user is followed.
+
+    It is the same lock as that of filelock on Unix, and so of huggingface_hub: an exclusive
     flock on a file that stays. Filelock itself is not used: it needs 0.3 ms, as much as all other work on a small file.
     """
-    try:
-        descriptor, created = _opened(path, mode)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, created = _opened(path, mode)
+    trusted = below or path.parent
+    way = path.parent.relative_to(trusted).parts
+    with Folder.open(trusted, make=True) as root, root.enter(*way, make=True) as folder:
+        descriptor, created = _opened(folder, path.name, mode)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink:  # else it was removed meanwhile, and locks no name
@@ -139,12 +141,12 @@ class _Flock:
             os.close(self.descriptor)
 
 
-def _opened(path: Path, mode: int) -> tuple[int, bool]:
+def _opened(folder: Folder, name: str, mode: int) -> tuple[int, bool]:
     """A descriptor of the lock file, and whether this call created it."""
     try:
-        descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = folder.open_file(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        return os.open(path, _FLAGS), False
+        return folder.open_file(name, os.O_RDWR), False
     with suppress(PermissionError):
         os.fchmod(descriptor, mode)  # whatever the umask is
     return descriptor, True

@@ -10,7 +10,8 @@ from typing import Any
 from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer_oid
 from p2pmodel.core.names import COMMIT, RepoId
 from p2pmodel.errors import P2PModelError
-from p2pmodel.store.files.disk import read_json, write_atomic
+from p2pmodel.store.files.disk import put, read_json, write_atomic
+from p2pmodel.store.files.folder import Folder
 
 TREE_FORMAT = 1
 """`format_version` of huggingface_hub's trees/<commit>.json."""
@@ -18,15 +19,20 @@ TREE_FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def read_manifest(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
+def read_manifest(repo: RepoId, folder: Path, private: Path, commit: str) -> Manifest | None:
     """The manifest of `commit` in the repository's cache `folder`, from the best readable source.
 
-    The own record first: trees/ lack `private`. A damaged source counts as absent. None if there is no source.
+    The own record in `private` first: trees/ lack `private`. A damaged source counts as absent. None if there is no
+    source.
     """
-    sources: tuple[Callable[[RepoId, Path, str], Manifest | None], ...] = (_recorded, _from_tree, _from_links)
-    for source in sources:
+    sources: tuple[tuple[Callable[[RepoId, Path, str], Manifest | None], Path], ...] = (
+        (_recorded, private),
+        (_from_tree, folder),
+        (_from_links, folder),
+    )
+    for source, place in sources:
         try:
-            manifest = source(repo, folder, commit)
+            manifest = source(repo, place, commit)
         except P2PModelError:
             continue
         if manifest is not None:
@@ -34,24 +40,23 @@ def read_manifest(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
     return None
 
 
-def record_manifest(folder: Path, manifest: Manifest, *, via: Path) -> None:
-    """Save `manifest` for `read_manifest`."""
+def record_manifest(private: Path, manifest: Manifest) -> None:
+    """Save `manifest` in the `private` folder for `read_manifest`."""
     data = json.dumps(manifest.to_dict(), indent=1).encode()
-    write_atomic(_record_path(folder, manifest.commit), data, via=via)
+    write_atomic(_record_path(private, manifest.commit), data, via=private / "tmp")
 
 
-def record_tree(folder: Path, manifest: Manifest, *, via: Path) -> None:
+def record_tree(trees: Folder, manifest: Manifest, *, via: Path) -> None:
     """Write trees/<commit>.json as huggingface_hub 1.33+ does; with it the hub's client detects an incomplete snapshot.
 
     An existing tree of the same files stays: the one of huggingface_hub also has Xet hashes.
     """
-    path = _tree_path(folder, manifest.commit)
     try:
-        known = _from_tree(manifest.repo, folder, manifest.commit)
+        known = _from_tree(manifest.repo, trees.path.parent, manifest.commit)
     except P2PModelError:
         known = None
     if known is None or known.files != manifest.files:
-        write_atomic(path, tree_json(manifest), via=via)
+        put(trees, f"{manifest.commit}.json", tree_json(manifest), via=via)
 
 
 def tree_json(manifest: Manifest) -> bytes:
@@ -67,16 +72,16 @@ def _tree_entry(file: ManifestFile) -> dict[str, Any]:
     return entry
 
 
-def _record_path(folder: Path, commit: str) -> Path:
-    return folder / ".p2pmodel" / "manifests" / f"{commit}.json"
+def _record_path(private: Path, commit: str) -> Path:
+    return private / "manifests" / f"{commit}.json"
 
 
 def _tree_path(folder: Path, commit: str) -> Path:
     return folder / "trees" / f"{commit}.json"
 
 
-def _recorded(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
-    plain = read_json(_record_path(folder, commit))
+def _recorded(repo: RepoId, private: Path, commit: str) -> Manifest | None:
+    plain = read_json(_record_path(private, commit))
     if not isinstance(plain, dict):
         return None
     manifest = Manifest.from_dict(plain)
@@ -127,9 +132,14 @@ def _from_links(repo: RepoId, folder: Path, commit: str) -> Manifest | None:
 def linked_blob(entry: Path, blobs: Path) -> Path | None:
     """The blob in `blobs` that the symlink `entry` points at, existing or not; None for any other entry."""
     try:
-        target = Path(os.path.normpath(entry.parent / entry.readlink()))
+        return blob_behind(entry, str(entry.readlink()), blobs)
     except OSError:
         return None
+
+
+def blob_behind(entry: Path, link: str, blobs: Path) -> Path | None:
+    """As `linked_blob`, of an entry with the text `link`."""
+    target = Path(os.path.normpath(entry.parent / link))
     named = _SHA256.fullmatch(target.name) or COMMIT.fullmatch(target.name)
     return target if named and target.parent == blobs else None
 

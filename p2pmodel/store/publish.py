@@ -9,9 +9,10 @@ from pathlib import Path
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
-from p2pmodel.os_errors import translated
+from p2pmodel.os_errors import named, translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import link_atomic, sync, write_atomic
+from p2pmodel.store.files.disk import link_atomic, put, sync
+from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
 
@@ -25,7 +26,8 @@ _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 @translated()
 def make_blobs_folder(repo: RepoCache) -> None:
     """Make the folder of `RepoCache.blob_path`."""
-    (repo.folder / "blobs").mkdir(parents=True, exist_ok=True)
+    with repo.opened("blobs", make=True):
+        pass
 
 
 @asynccontextmanager
@@ -77,21 +79,20 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
     """
     size = staged.stat().st_size
     if size != file.size:
-        raise IntegrityError(f"{staged} has {size} bytes, but {file.path} should have {file.size}")
-    path = repo.blob_path(file)
-    make_blobs_folder(repo)
+        raise IntegrityError(f"{named(str(staged))} has {size} bytes, but {file.path} should have {file.size}")
     sync(staged)
     repo.cache.locks.acquire(repo.repo, file, patience)
     try:
         if repo.is_verified(file):
             staged.unlink()
-            return path
-        staged.replace(path)
-        sync(path.parent)
+            return repo.blob_path(file)
+        with repo.opened("blobs", make=True) as blobs:
+            blobs.take(staged, file.etag)
+            blobs.sync()
     finally:
         repo.cache.locks.release(repo.repo, file)
     repo.mark_verified([file])
-    return path
+    return repo.blob_path(file)
 
 
 @translated()
@@ -109,25 +110,33 @@ def publish_snapshot(
             f"the blob of {absent.path} is not in {repo.folder}",
             hint="run the same command again: it downloads the file",
         )
-    tag = repo.cache.root / "CACHEDIR.TAG"
-    if not tag.exists():
-        write_atomic(tag, _CACHEDIR_TAG, via=repo.tmp)
-    snapshot = repo.snapshot(manifest.commit)
-    snapshot.mkdir(parents=True, exist_ok=True)
-    for folder in {Path(file.path).parent for file in present}:
-        (snapshot / folder).mkdir(parents=True, exist_ok=True)
-    for file in present:
-        _link(repo, snapshot, file)
-    record_tree(repo.folder, manifest, via=repo.tmp)
-    record_manifest(repo.folder, manifest, via=repo.tmp)
+    _tag(repo)
+    with repo.opened("snapshots", manifest.commit, make=True) as snapshot:
+        by_folder: dict[tuple[str, ...], list[ManifestFile]] = {}
+        for file in present:
+            by_folder.setdefault(tuple(file.path.split("/")[:-1]), []).append(file)
+        for way, inside in by_folder.items():
+            with snapshot.enter(*way, make=True) as folder:
+                for file in inside:
+                    _link(repo, folder, file)
+    with repo.opened("trees", make=True) as trees:
+        record_tree(trees, manifest, via=repo.tmp)
+    record_manifest(repo.made_private, manifest)
     for name in refs:
         point_ref(repo, name, manifest.commit)
-    return snapshot
+    return repo.snapshot(manifest.commit)
 
 
-def _link(repo: RepoCache, snapshot: Path, file: ManifestFile) -> None:
-    target = "../" * (2 + file.path.count("/")) + f"blobs/{file.etag}"
-    link_atomic(snapshot / file.path, target, via=repo.tmp)
+def _tag(repo: RepoCache) -> None:
+    with Folder.open(repo.cache.root, make=True) as root:
+        if root.status("CACHEDIR.TAG") is None:
+            put(root, "CACHEDIR.TAG", _CACHEDIR_TAG, via=repo.tmp)
+
+
+def _link(repo: RepoCache, folder: Folder, file: ManifestFile) -> None:
+    *way, name = file.path.split("/")
+    target = "../" * (2 + len(way)) + f"blobs/{file.etag}"
+    link_atomic(folder, name, target, via=repo.tmp)
 
 
 def point_ref(repo: RepoCache, name: str, commit: str) -> None:
@@ -135,6 +144,8 @@ def point_ref(repo: RepoCache, name: str, commit: str) -> None:
     Does nothing if `name` is a commit."""
     if is_commit(name):
         return
-    path = repo.folder / "refs" / check_revision(name)
-    if repo.resolve(name) != commit or path.stat().st_size != len(commit):
-        write_atomic(path, commit.encode(), via=repo.tmp)
+    *way, last = check_revision(name).split("/")
+    with repo.opened("refs", *way, make=True) as folder:
+        status = folder.status(last)
+        if repo.resolve(name) != commit or status is None or status.st_size != len(commit):
+            put(folder, last, commit.encode(), via=repo.tmp)

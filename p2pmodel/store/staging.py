@@ -7,25 +7,24 @@ from pathlib import Path
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
+from p2pmodel.store.files.regular import read_regular
+from p2pmodel.store.private_folder import PrivateFolder
 
 
 class Staging:
     """`.p2pmodel/staging/<commit>/` of one repository, and the torrent by which the commit was last downloaded."""
 
-    def __init__(self, private: Path, commit: str) -> None:
-        self._folder = private / "staging" / commit
-        self._torrent = private / "torrents" / f"{commit}.torrent"
-        self._lock = private / "locks" / f"{commit}.lock"
-        self._tmp = private / "tmp"
-        self._made = False
+    def __init__(self, private: PrivateFolder, commit: str) -> None:
+        self._private = private
+        self._commit = commit
 
     @translated()
     def path_of(self, index: int, file: ManifestFile) -> Path:
-        """The staged file of file `index` of the manifest; its folder exists."""
-        if not self._made:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._made = True
-        return self._folder / f"{index}-{file.etag}.part"
+        """The staged file of file `index` of the manifest; its folder exists.
+
+        The path leads through the open private folder: it is right for as long as the RepoCache lives.
+        """
+        return self._made("staging", self._commit) / f"{index}-{file.etag}.part"
 
     @translated()
     def names(self) -> frozenset[str]:
@@ -35,19 +34,19 @@ class Staging:
     @translated()
     def lock_path(self) -> Path:
         """The lock file of this commit's staging area; its folder exists, and `clear` keeps it."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        return self._lock
+        return self._made("locks") / f"{self._commit}.lock"
 
     @translated()
     def save_have(self, info_hash: str, field: bytes) -> None:
         """Record which pieces of `info_hash` are in the staged files."""
         record = {"boot": boot_id(), "have": field.hex()}
-        write_atomic(self._have(info_hash), json.dumps(record).encode(), via=self._tmp, durable=False)
+        folder = self._made("staging", self._commit)
+        write_atomic(folder / _have(info_hash), json.dumps(record).encode(), via=self._private.tmp, durable=False)
 
     def load_have(self, info_hash: str) -> bytes | None:
         """The bitfield last saved. None if there is none, or if the machine was restarted since: the pieces may
         not have reached the disk and must be checked."""
-        record = read_json(self._have(info_hash))
+        record = read_json(self._folder / _have(info_hash))
         if not isinstance(record, dict) or record.get("boot") != boot_id():
             return None
         try:
@@ -58,23 +57,36 @@ class Staging:
     @translated()
     def save_metainfo(self, raw: bytes) -> None:
         """Save the .torrent. `clear` keeps it, so that the snapshot can be seeded without hashing it."""
-        write_atomic(self._torrent, raw, via=self._tmp)
+        write_atomic(self._made("torrents") / self._torrent, raw, via=self._private.tmp)
 
     def load_metainfo(self) -> bytes | None:
         """The .torrent last saved for this commit."""
         try:
-            return self._torrent.read_bytes()
+            return read_regular(self._private.existing / "torrents" / self._torrent)
         except OSError:
             return None
 
     @translated()
     def clear(self) -> None:
         """Remove the staged files and the piece records."""
-        self._made = False
         try:
             shutil.rmtree(self._folder)
         except FileNotFoundError:
             return
 
-    def _have(self, info_hash: str) -> Path:
-        return self._folder / f"{info_hash}.have"
+    @property
+    def _folder(self) -> Path:
+        return self._private.existing / "staging" / self._commit
+
+    @property
+    def _torrent(self) -> str:
+        return f"{self._commit}.torrent"
+
+    def _made(self, *names: str) -> Path:
+        folder = self._private.made.joinpath(*names)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _have(info_hash: str) -> str:
+    return f"{info_hash}.have"

@@ -151,7 +151,7 @@ async def test_a_download_of_the_hub_library_is_used_unchanged(cache: HubCache, 
     publish(cache)
     assert (repo.folder / "trees" / f"{manifest.commit}.json").read_bytes() == before
     shutil.rmtree(repo.folder / "trees")
-    shutil.rmtree(repo.private)
+    shutil.rmtree(repo.private.resolve())
     assert repo.manifest(manifest.commit) == manifest
 
 

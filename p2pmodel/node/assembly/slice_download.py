@@ -15,12 +15,13 @@ from p2pmodel.node.assembly.outcome import AssemblyFailed
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, ignore
+from p2pmodel.store.files.regular import open_regular
 
 
 @translated()
 def roots_of(path: Path, layout: Layout, pieces: Iterable[int], on_bytes: Count = ignore) -> dict[int, bytes]:
     """Roots of `pieces`, all of one file, which is stored at `path`. Blocks: call in a thread."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = open_regular(path)
     try:
         found = {}
         for piece in pieces:

@@ -10,6 +10,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded
+from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.staging import Staging
 from p2pmodel.store.verify import adoptable
 from p2pmodel.swarm.torrents import Metainfo
@@ -131,7 +132,7 @@ def recover(
 ) -> frozenset[int]:
     """Pieces of `span` that are in the staged file and right; `known` pieces are not read again."""
     try:
-        descriptor = os.open(staged, os.O_RDONLY)
+        descriptor = open_regular(staged)
     except FileNotFoundError:
         return frozenset()
     try:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from cachetools import TTLCache
@@ -40,8 +39,7 @@ class PublishedSnapshot:
         Raises Unavailable if it is not in the cache (yet, or any more), is damaged, or has changed since it was
         verified.
         """
-        path = self.cache.blob(file)
-        opened = _open_file(path) if path is not None else None
+        opened = _opened(self.cache, file)
         if opened is None:
             raise self._unavailable(file, "is not in the cache of this mirror now")
         status = os.fstat(opened.fileno())
@@ -127,8 +125,8 @@ def _resolve(cache: RepoCache, revision: str) -> str | None:
         return None
 
 
-def _open_file(path: Path) -> BinaryIO | None:
+def _opened(cache: RepoCache, file: ManifestFile) -> BinaryIO | None:
     try:
-        return path.open("rb", buffering=0)
+        return cache.open_blob(file)
     except OSError:
         return None

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from p2pmodel.store.files.folder import Folder
+from p2pmodel.store.files.regular import read_regular
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -29,36 +32,53 @@ def temporary(folder: Path) -> Path:
 def write_atomic(path: Path, data: bytes, *, via: Path, durable: bool = True) -> None:
     """Replace the content of `path` by `data` in one step, through a temporary name in the folder `via`.
 
-    `durable`: the write also survives a power cut, not only a kill of this process.
+    `durable`: the write also survives a power cut, not only a kill of this process. Other users must not be able to
+    write to the folder of `path`: see `put`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _written(path, data, via, durable=durable) as fresh:
+        fresh.replace(path)
+    if durable:
+        sync(path.parent)
+
+
+def put(folder: Folder, name: str, data: bytes, *, via: Path) -> None:
+    """As `write_atomic`, durably, to `name` in a folder that other users may write to; `via` is private."""
+    with _written(folder.path / name, data, via, durable=True) as fresh:
+        folder.take(fresh, name)
+    folder.sync()
+
+
+@contextmanager
+def _written(path: Path, data: bytes, via: Path, *, durable: bool) -> Iterator[Path]:
+    """A new file in `via` with `data`, to be moved to `path`."""
     fresh = temporary(via)
     try:
-        with naming(path), fresh.open("wb") as out:
+        with naming(path), fresh.open("xb") as out:
             out.write(data)
             out.flush()
             if durable:
                 os.fsync(out.fileno())
-        fresh.replace(path)
+        yield fresh
     finally:
         fresh.unlink(missing_ok=True)  # it exists only after a failure
 
 
-def link_atomic(path: Path, target: str, *, via: Path) -> None:
-    """Make `path`, in an existing folder, a symlink to `target` in one step; an existing entry is replaced."""
+def link_atomic(folder: Folder, name: str, target: str, *, via: Path) -> None:
+    """Make `name` in `folder` a symlink to `target` in one step; an existing entry is replaced."""
     try:
-        path.symlink_to(target)
+        os.symlink(target, name, dir_fd=folder.descriptor)
     except FileExistsError:
-        _replace_by_link(path, target, via)
+        _replace_by_link(folder, name, target, via)
 
 
-def _replace_by_link(path: Path, target: str, via: Path) -> None:
-    if path.is_symlink() and str(path.readlink()) == target:
+def _replace_by_link(folder: Folder, name: str, target: str, via: Path) -> None:
+    if folder.target(name) == target:
         return
     fresh = temporary(via)
     fresh.symlink_to(target)
     try:
-        fresh.replace(path)
+        folder.take(fresh, name)
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -71,13 +91,6 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, at any depth."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            yield Path(parent, name)
-
-
 def sync(path: Path) -> None:
     """Sync a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -88,9 +101,9 @@ def sync(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The JSON value in `path`; None if it is absent, unreadable or damaged."""
+    """The JSON value in the regular file `path`; None if it is absent, unreadable or damaged."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 

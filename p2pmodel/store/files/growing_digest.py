@@ -9,6 +9,7 @@ from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
+from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.verify import sealed_digest
 
 QUANTUM = 128 * MIB
@@ -71,7 +72,7 @@ class GrowingDigest:
 def _first_hole(path: Path, offset: int) -> int:
     """The start of the first hole at or after `offset`; `offset` if the file is shorter or does not exist yet."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_regular(path)
     except FileNotFoundError:
         return offset
     try:

@@ -12,6 +12,7 @@ from p2pmodel.core.merkle import HASH, FileTree, leaves, power_of_two, reduce, t
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
+from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.v1_pieces import v1_pieces
 
 CHUNK = MIB // 4
@@ -216,7 +217,7 @@ def chunks(path: Path, offset: int, length: int, *, spare_cache: bool = False) -
     """
     # Not mmap: another process may truncate a cache's file, and that would be a SIGBUS instead of an error.
     buffer = memoryview(bytearray(min(CHUNK, length)))
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = open_regular(path)
     try:
         end = offset + length
         while offset < end:

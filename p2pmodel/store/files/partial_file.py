@@ -23,6 +23,7 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import boot_id, naming, read_json, write_atomic
 from p2pmodel.store.files.hashing import StreamingHasher
 from p2pmodel.store.files.range_set import RangeSet
+from p2pmodel.store.files.regular import open_regular
 
 RECORD_EVERY = 8 * MIB
 RECORD_SECONDS = 0.25
@@ -65,7 +66,7 @@ class PartialFile:
     def open(cls, path: Path, file: ManifestFile, piece_length: int) -> Self:
         """Open `path`, with the ranges that an earlier run recorded. Blocks: call in a thread."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
         return cls(path, file, piece_length, descriptor, _recorded(path, file, os.fstat(descriptor).st_size))
 
     async def __aenter__(self) -> Self:

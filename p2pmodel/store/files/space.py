@@ -8,6 +8,9 @@ from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.files.disk import temporary
 
+BLOCK = 512
+"""Bytes per unit of `st_blocks`."""
+
 
 @translated()
 def check_space(folder: Path, needed: int) -> None:
@@ -52,7 +55,7 @@ def check_directory(folder: Path) -> None:
 def allocated(path: Path) -> int:
     """Bytes that `path` occupies on the disk, 0 if it does not exist: of a sparse file, the written bytes."""
     try:
-        return path.stat().st_blocks * 512
+        return path.lstat().st_blocks * BLOCK
     except FileNotFoundError:
         return 0
 

@@ -12,6 +12,7 @@ from p2pmodel.core.layout import MIB
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, ignore, in_parallel
+from p2pmodel.store.files.regular import open_regular
 
 _READ = MIB
 _ZEROS = bytes(_READ)
@@ -71,7 +72,7 @@ def _read(span: _Span, offset: int, size: int) -> Iterator[bytes]:
         for start in range(0, size, _READ):
             yield _ZEROS[: min(_READ, size - start)]
         return
-    descriptor = os.open(span.path, os.O_RDONLY)
+    descriptor = open_regular(span.path)
     try:
         end = offset + size
         while offset < end:

@@ -21,7 +21,8 @@ from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.disk import temporary
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
-from p2pmodel.store.files.space import check_space, check_writable
+from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.space import check_directory, check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.verify import adoptable
@@ -88,7 +89,8 @@ def import_directory(
     """
     repo = cache.repo(ref.repo)
     sources = scan_directory(source)
-    check_writable(repo.private)
+    check_directory(cache.root)
+    check_writable(repo.made_private)
     with _import_folder(repo) as folder:
         if not _can_clone(sources, folder):
             check_space(folder, sum(s.size for s in sources))
@@ -178,18 +180,18 @@ def _patterns(sources: Sequence[SourceFile]) -> tuple[str, ...]:
 
 
 def _blob_sizes(repo: RepoCache) -> frozenset[int]:
-    try:
-        with os.scandir(repo.folder / "blobs") as entries:
+    with repo.listed("blobs") as blobs:
+        if blobs is None:
+            return frozenset()
+        with os.scandir(blobs.descriptor) as entries:
             return frozenset(e.stat().st_size for e in entries if e.is_file())
-    except FileNotFoundError:
-        return frozenset()
 
 
 @contextmanager
 def _import_folder(repo: RepoCache) -> Iterator[Path]:
     """A folder for this import alone; the remains of an earlier, killed import are removed first."""
-    folder = repo.private / "import"
-    lock = FileLock(repo.private / "import.lock", thread_local=False)
+    folder = repo.made_private / "import"
+    lock = FileLock(folder.with_name("import.lock"), thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -214,7 +216,7 @@ def _can_clone(sources: Sequence[SourceFile], folder: Path) -> bool:
 
 def _clone(source: Path, target: Path) -> bool:
     """Make `target` share the blocks of `source`; False if the file system does not support it."""
-    with source.open("rb") as original, target.open("wb") as copy:
+    with os.fdopen(open_regular(source), "rb") as original, target.open("wb") as copy:
         try:
             fcntl.ioctl(copy, _FICLONE, original.fileno())
         except OSError:

@@ -2,38 +2,40 @@
 
 import os
 from contextlib import suppress
-from pathlib import Path
 
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.os_errors import translated
+from p2pmodel.store.private_folder import PrivateFolder
 
 
 class BlobMarks:
-    """One empty file per etag in `folder`; its modification time is when the mark was set. Methods block."""
+    """One empty file per etag in the folder `name`; its modification time is when the mark was set. Methods block."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, private: PrivateFolder, name: str) -> None:
+        self._private = private
+        self._name = name
 
     @translated()
     def set(self, file: ManifestFile) -> None:
         """Mark `file` as of now."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / file.etag).touch()
+        folder = self._private.made / self._name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file.etag).touch()
 
     @translated()
     def renew(self, file: ManifestFile) -> None:
         """As `set` if `file` is marked; otherwise nothing."""
         with suppress(FileNotFoundError):
-            os.utime(self._folder / file.etag)
+            os.utime(self._private.existing / self._name / file.etag)
 
     def time(self, etag: str) -> float | None:
         """When the mark was set, in seconds since the epoch; None if it is not set."""
         try:
-            return (self._folder / etag).stat().st_mtime
+            return (self._private.existing / self._name / etag).stat().st_mtime
         except OSError:
             return None
 
     @translated()
     def remove(self, etag: str) -> None:
         """Remove the mark, if it is set."""
-        (self._folder / etag).unlink(missing_ok=True)
+        (self._private.existing / self._name / etag).unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class KnownRevision:
 
 def known_revision(repo: RepoCache, revision: str) -> KnownRevision | None:
     """The record of `revision`; None if there is none, or it is unreadable."""
-    known = _read(_path(repo, revision))
+    known = _read(_path(repo.private, revision))
     return known if known is not None and known.revision == revision else None
 
 
@@ -48,17 +48,17 @@ def record_revision(repo: RepoCache, manifest: Manifest, revision: str, checked:
     The ref of the cache follows at once if its snapshot exists, else with the snapshot's first file.
     """
     if not repo.listed_by_a_hub(manifest.commit):
-        record_manifest(repo.folder, manifest, via=repo.tmp)
+        record_manifest(repo.made_private, manifest)
     if is_commit(revision):
         return
     record = {"revision": revision, "commit": manifest.commit, "checked": checked}
-    write_atomic(_path(repo, revision), json.dumps(record).encode(), via=repo.tmp)
-    if repo.snapshot(manifest.commit).is_dir():
+    write_atomic(_path(repo.made_private, revision), json.dumps(record).encode(), via=repo.tmp)
+    if repo.has_snapshot(manifest.commit):
         point_ref(repo, revision, manifest.commit)
 
 
-def _path(repo: RepoCache, revision: str) -> Path:
-    return repo.private / "revisions" / f"{hashlib.sha256(revision.encode()).hexdigest()}.json"
+def _path(private: Path, revision: str) -> Path:
+    return private / "revisions" / f"{hashlib.sha256(revision.encode()).hexdigest()}.json"
 
 
 def _read(path: Path) -> KnownRevision | None:

@@ -14,6 +14,7 @@ from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
+from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
 
 _LOCK_PATIENCE = 30.0
@@ -49,7 +50,7 @@ class SyncLog:
     @contextmanager
     def _opened(self) -> Iterator[int]:
         with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=FILE_MODE):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, FILE_MODE)
+            descriptor = open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, FILE_MODE)
             try:
                 yield descriptor
             finally:
@@ -83,7 +84,7 @@ def _head(descriptor: int) -> LogHead:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as blob:
+    with os.fdopen(open_regular(path), "rb") as blob:
         while data := blob.read(_READ):
             digest.update(data)
     return digest.hexdigest()

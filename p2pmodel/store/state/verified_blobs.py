@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
-Fingerprint = tuple[int, int, int]
-"""Size, mtime in ns and inode: a blob with the same values counts as unchanged."""
-_NONE: Fingerprint = (-1, 0, 0)
+from p2pmodel.store.private_folder import PrivateFolder
+
+Fingerprint = tuple[int, int, int, int]
+"""Size, mtime in ns, inode, and ctime in ns. A forger in a shared cache may choose all but the last."""
+_NONE: Fingerprint = (-1, 0, 0, 0)
+
+JOURNAL = "verified.jsonl"
 
 
 class BlobState(Enum):
@@ -18,7 +22,7 @@ class BlobState(Enum):
 
     VERIFIED = "verified"
     UNKNOWN = "unknown"
-    """No record: another program wrote it."""
+    """No record: another program wrote it. Or only the ctime differs, by a change of the mode or by a forger."""
     CHANGED = "changed"
     """Not the file that was hashed: its size, mtime or inode differ."""
     DAMAGED = "damaged"
@@ -32,15 +36,16 @@ class BlobState(Enum):
 
 
 class VerifiedBlobs:
-    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode"}`, of which the last line of an etag counts. The
-    line of a damaged blob also has `"damaged": true`.
+    """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode", "ctime_ns"}`, of which the last line of an etag
+    counts. The line of a damaged blob also has `"damaged": true`. It lies in the private folder, where no other user
+    can add lines.
 
     An append is cheap for thousands of files, several processes may append at once, and an incomplete line from a crash
     is skipped. The loss of the journal costs only hashing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, private: PrivateFolder) -> None:
+        self._private = private
         self._lock = threading.Lock()
         self._known: dict[str, Fingerprint] = {}
         self._damaged: set[str] = set()
@@ -82,9 +87,11 @@ class VerifiedBlobs:
             return BlobState.MISSING
         if recorded == _NONE:
             return BlobState.UNKNOWN
-        if recorded != now:
+        if recorded[:3] != now[:3]:
             return BlobState.CHANGED
-        return BlobState.DAMAGED if etag in self._damaged else BlobState.VERIFIED
+        if etag in self._damaged:
+            return BlobState.DAMAGED
+        return BlobState.VERIFIED if recorded == now else BlobState.UNKNOWN
 
     def _is_recorded(self, etag: str, now: Fingerprint, *, damaged: bool = False) -> bool:
         return self._known.get(etag) == now and (etag in self._damaged) == damaged
@@ -93,8 +100,7 @@ class VerifiedBlobs:
         if not found:
             return
         lines = "".join(f"{_line(etag, now, damaged=damaged)}\n" for etag, now in found.items())
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = os.open(self._private.made / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             # The leading newline ends a line that a crash left incomplete.
             os.write(descriptor, f"\n{lines}".encode())
@@ -104,7 +110,7 @@ class VerifiedBlobs:
     def _catch_up(self) -> None:
         """Read the lines that this or another process has appended since."""
         try:
-            with self._path.open("rb") as journal:
+            with (self._private.existing / JOURNAL).open("rb") as journal:
                 if os.fstat(journal.fileno()).st_size < self._read:
                     self._known, self._damaged, self._read = {}, set(), 0
                 journal.seek(self._read)
@@ -120,7 +126,7 @@ class VerifiedBlobs:
     def _take(self, line: bytes) -> None:
         try:
             entry = json.loads(line)
-            found = (int(entry["size"]), int(entry["mtime_ns"]), int(entry["inode"]))
+            found = (int(entry["size"]), int(entry["mtime_ns"]), int(entry["inode"]), int(entry["ctime_ns"]))
             etag = str(entry["etag"])
         except (ValueError, TypeError, KeyError, RecursionError):
             return
@@ -129,19 +135,25 @@ class VerifiedBlobs:
 
 
 def _line(etag: str, found: Fingerprint, *, damaged: bool) -> str:
-    size, mtime_ns, inode = found
-    plain: dict[str, object] = {"etag": etag, "size": size, "mtime_ns": mtime_ns, "inode": inode}
+    size, mtime_ns, inode, ctime_ns = found
+    plain: dict[str, object] = {
+        "etag": etag,
+        "size": size,
+        "mtime_ns": mtime_ns,
+        "inode": inode,
+        "ctime_ns": ctime_ns,
+    }
     return json.dumps(plain | ({"damaged": True} if damaged else {}))
 
 
 def fingerprint(blob: Path) -> Fingerprint | None:
     """The fingerprint of `blob` now; None if it cannot be read."""
     try:
-        return fingerprint_of(blob.stat())
+        return fingerprint_of(blob.lstat())
     except OSError:
         return None
 
 
 def fingerprint_of(status: os.stat_result) -> Fingerprint:
     """The fingerprint of the file with this status."""
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns

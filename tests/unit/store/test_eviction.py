@@ -8,9 +8,9 @@ import pytest
 
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import NoSpace, Unavailable
-from p2pmodel.store import eviction
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
 from p2pmodel.store.eviction import make_room
+from p2pmodel.store.files.folder import Folder
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import move_to_shared_store, publish
 
@@ -141,16 +141,16 @@ def test_a_reader_never_finds_half_of_it_gone(cache: HubCache, monkeypatch: pyte
     pulled(cache, NEW, at=2)
     repo = cache.repo(OLD.manifest.repo)
     seen = 0
-    unlink = Path.unlink
+    remove = Folder.remove
 
-    def watched(path: Path, missing_ok: bool = False) -> None:
+    def watched(folder: Folder, name: str) -> None:
         nonlocal seen
         held(repo)
         seen += 1
-        unlink(path, missing_ok=missing_ok)
+        remove(folder, name)
         held(repo)
 
-    monkeypatch.setattr(eviction.Path, "unlink", watched)
+    monkeypatch.setattr(Folder, "remove", watched)
     make(cache, 0)
     assert seen > 6
 

@@ -25,7 +25,9 @@ def repo(tmp_path: Path) -> RepoCache:
 
 
 def record(repo: RepoCache, commit: str) -> Path:
-    return repo.private / "manifests" / f"{commit}.json"
+    folder = repo.made_private / "manifests"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{commit}.json"
 
 
 def tree(repo: RepoCache, commit: str) -> Path:
@@ -115,11 +117,13 @@ def test_a_tree_of_the_hub_with_xet_hashes_stays(repo: RepoCache, tmp_path: Path
     plain["files"]["model-00001.safetensors"]["xet_hash"] = "c" * 64
     tree(repo, manifest.commit).parent.mkdir(parents=True)
     tree(repo, manifest.commit).write_text(json.dumps(plain))
-    record_tree(repo.folder, manifest, via=tmp_path)
+    with repo.opened("trees") as trees:
+        record_tree(trees, manifest, via=tmp_path)
     assert json.loads(tree(repo, manifest.commit).read_bytes()) == plain
     del plain["files"]["config.json"]
     tree(repo, manifest.commit).write_text(json.dumps(plain))
-    record_tree(repo.folder, manifest, via=tmp_path)
+    with repo.opened("trees") as trees:
+        record_tree(trees, manifest, via=tmp_path)
     assert tree(repo, manifest.commit).read_bytes() == tree_json(manifest)
 
 
@@ -147,5 +151,5 @@ def test_any_json_in_a_tree_is_harmless(tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("repo")
     (folder / "trees").mkdir()
     (folder / "trees" / f"{'1' * 40}.json").write_text(json.dumps({"format_version": 1, "files": plain}))
-    found = read_manifest(REPO, folder, "1" * 40)
+    found = read_manifest(REPO, folder, folder / ".p2pmodel", "1" * 40)
     assert found is None or not found.files

@@ -15,6 +15,7 @@ from p2pmodel.core.names import RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.store import publish as module
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.publish import blob_lock, make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import CONTENTS, move_to_shared_store, publish, stage
@@ -58,13 +59,18 @@ def test_content_reaches_the_disk_before_the_name(
 ) -> None:
     steps: list[tuple[str, bool]] = []
     file, path = staged(repo, snapshot)
-    real = module.sync
+    real, real_folder = module.sync, Folder.sync
 
     def watched(target: Path) -> None:
         steps.append((target.name, repo.blob_path(file).exists()))
         real(target)
 
+    def watched_folder(folder: Folder) -> None:
+        steps.append((folder.path.name, repo.blob_path(file).exists()))
+        real_folder(folder)
+
     monkeypatch.setattr(module, "sync", watched)
+    monkeypatch.setattr(Folder, "sync", watched_folder)
     publish_blob(repo, file, path)
     assert steps == [(path.name, False), ("blobs", True)]
 

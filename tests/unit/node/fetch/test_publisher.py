@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ class Desk:
     def publishing(self) -> None:
         self.ended_with.append(self.repo.refs())
 
-    @property
+    @cached_property
     def repo(self) -> RepoCache:
         return self.swarm.cache().repo(self.swarm.metainfo.manifest.repo)
 

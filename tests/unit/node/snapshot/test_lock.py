@@ -1,6 +1,7 @@
 """Two fetches of one snapshot: the second reports that it waits, and then finds all files."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -115,7 +116,8 @@ async def test_a_killed_holder_gives_the_lock_up(repo: RepoCache) -> None:
 
 async def test_a_folder_that_cannot_be_made_is_named(repo: RepoCache) -> None:
     repo.folder.mkdir(parents=True)
-    repo.private.write_text("a file")
+    for name in (".p2pmodel", f".p2pmodel-{os.geteuid()}"):
+        (repo.folder / name).write_text("a file")
     with pytest.raises(LocalResource, match=r"\.p2pmodel"):
         async with one_at_a_time(repo, COMMIT, Heard().reporter):
             pass

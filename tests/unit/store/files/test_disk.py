@@ -9,6 +9,7 @@ from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files import disk
 from p2pmodel.store.files.disk import boot_id, link_atomic, read_json, sync, write_atomic
+from p2pmodel.store.files.folder import Folder
 
 
 def test_a_write_replaces_whole_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -38,18 +39,18 @@ def test_a_write_that_fails_leaves_the_old_and_no_temporary_file(
 
 
 def test_a_link_replaces_a_file_or_a_link_but_not_a_folder(tmp_path: Path) -> None:
-    place, via = tmp_path / "link", tmp_path / "tmp"
-    link_atomic(place, "one", via=via)
-    link_atomic(place, "two", via=via)
+    place, via, folder = tmp_path / "link", tmp_path / "tmp", Folder.open(tmp_path)
+    link_atomic(folder, "link", "one", via=via)
+    link_atomic(folder, "link", "two", via=via)
     assert str(place.readlink()) == "two"
     place.unlink()
     place.write_text("a file")
-    link_atomic(place, "three", via=via)
+    link_atomic(folder, "link", "three", via=via)
     assert str(place.readlink()) == "three"
     place.unlink()
     place.mkdir()
     with pytest.raises(IsADirectoryError):
-        link_atomic(place, "four", via=via)
+        link_atomic(folder, "link", "four", via=via)
     assert list(via.iterdir()) == []
 
 

@@ -271,7 +271,7 @@ def test_an_import_can_be_stopped_and_leaves_no_files(cache: HubCache, source: P
 
 
 def test_leftovers_of_a_killed_import_are_removed(cache: HubCache, source: Path) -> None:
-    left = cache.repo(REF.repo).private / "import" / "half"
+    left = cache.repo(REF.repo).made_private / "import" / "half"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"x")
     import_directory(cache, source, REF)
@@ -280,9 +280,8 @@ def test_leftovers_of_a_killed_import_are_removed(cache: HubCache, source: Path)
 
 def test_two_imports_of_one_repository_do_not_mix(cache: HubCache, source: Path) -> None:
     repo = cache.repo(REF.repo)
-    repo.private.mkdir(parents=True)
     with (
-        FileLock(repo.private / "import.lock"),
+        FileLock(repo.made_private / "import.lock"),
         pytest.raises(LocalResource, match="another import of org/model is running"),
     ):
         import_directory(cache, source, REF)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
+from p2pmodel.store.private_folder import PrivateFolder
+from p2pmodel.store.state.verified_blobs import JOURNAL, BlobState, Fingerprint, VerifiedBlobs, fingerprint
 
 
 @pytest.fixture
@@ -17,8 +18,13 @@ def blob(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / ".p2pmodel" / "verified.jsonl"
+def private(tmp_path: Path) -> PrivateFolder:
+    return PrivateFolder(tmp_path, "models--org--model")
+
+
+@pytest.fixture
+def journal(private: PrivateFolder) -> Path:
+    return private.made / JOURNAL
 
 
 def found(etag: str, blob: Path) -> dict[str, Fingerprint]:
@@ -30,14 +36,14 @@ def state(verified: VerifiedBlobs, etag: str, blob: Path) -> BlobState:
     return verified.states({etag: fingerprint(blob)})[etag]
 
 
-def test_it_remembers_across_runs(journal: Path, blob: Path) -> None:
-    VerifiedBlobs(journal).add(found("e1", blob))
-    assert VerifiedBlobs(journal).holds("e1", blob)
-    assert not VerifiedBlobs(journal).holds("e2", blob)
+def test_it_remembers_across_runs(private: PrivateFolder, blob: Path) -> None:
+    VerifiedBlobs(private).add(found("e1", blob))
+    assert VerifiedBlobs(private).holds("e1", blob)
+    assert not VerifiedBlobs(private).holds("e2", blob)
 
 
-def test_any_change_of_the_blob_ends_the_trust(journal: Path, blob: Path) -> None:
-    verified = VerifiedBlobs(journal)
+def test_any_change_of_the_blob_ends_the_trust(private: PrivateFolder, blob: Path) -> None:
+    verified = VerifiedBlobs(private)
     verified.add(found("e1", blob))
     status = blob.stat()
     os.utime(blob, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
@@ -58,8 +64,8 @@ def test_any_change_of_the_blob_ends_the_trust(journal: Path, blob: Path) -> Non
     assert not verified.holds("e1", blob)
 
 
-def test_two_concurrent_runs_read_each_others_lines(journal: Path, blob: Path) -> None:
-    first, second = VerifiedBlobs(journal), VerifiedBlobs(journal)
+def test_two_concurrent_runs_read_each_others_lines(private: PrivateFolder, journal: Path, blob: Path) -> None:
+    first, second = VerifiedBlobs(private), VerifiedBlobs(private)
     first.add(found("e1", blob))
     assert second.holds("e1", blob)
     second.add(found("e2", blob))
@@ -76,37 +82,37 @@ def test_two_concurrent_runs_read_each_others_lines(journal: Path, blob: Path) -
 @pytest.mark.parametrize(
     "torn", [b'{"etag": "e9", "si', b"\xff\xfe\n", b"[]\n", b"null\n", b'{"etag": 1}\n', b"[" * 99999 + b"\n"]
 )
-def test_a_torn_line_costs_only_itself(journal: Path, blob: Path, torn: bytes) -> None:
-    VerifiedBlobs(journal).add(found("e1", blob))
+def test_a_torn_line_costs_only_itself(private: PrivateFolder, journal: Path, blob: Path, torn: bytes) -> None:
+    VerifiedBlobs(private).add(found("e1", blob))
     with journal.open("ab") as out:
         out.write(torn)
-    verified = VerifiedBlobs(journal)
+    verified = VerifiedBlobs(private)
     assert verified.holds("e1", blob)
     verified.add(found("e2", blob))
     assert verified.holds("e2", blob)
-    assert VerifiedBlobs(journal).holds("e2", blob)
+    assert VerifiedBlobs(private).holds("e2", blob)
 
 
-def test_a_recorded_blob_is_not_written_again(journal: Path, blob: Path) -> None:
-    verified = VerifiedBlobs(journal)
+def test_a_recorded_blob_is_not_written_again(private: PrivateFolder, journal: Path, blob: Path) -> None:
+    verified = VerifiedBlobs(private)
     for _ in range(5):
         verified.add(found("e1", blob))
         verified.forget("e2")
     lines = [line for line in journal.read_text().splitlines() if line]
     assert len(lines) == 1
-    assert set(json.loads(lines[0])) == {"etag", "size", "mtime_ns", "inode"}
+    assert set(json.loads(lines[0])) == {"etag", "size", "mtime_ns", "inode", "ctime_ns"}
 
 
-def test_an_unreadable_journal_is_an_empty_one(journal: Path, blob: Path) -> None:
-    journal.mkdir(parents=True)
-    assert not VerifiedBlobs(journal).holds("e1", blob)
+def test_an_unreadable_journal_is_an_empty_one(private: PrivateFolder, journal: Path, blob: Path) -> None:
+    journal.mkdir()
+    assert not VerifiedBlobs(private).holds("e1", blob)
 
 
-def test_damage_is_remembered_until_the_blob_is_replaced_or_found_right(journal: Path, blob: Path) -> None:
-    verified = VerifiedBlobs(journal)
+def test_damage_is_remembered_until_the_blob_is_replaced_or_found_right(private: PrivateFolder, blob: Path) -> None:
+    verified = VerifiedBlobs(private)
     verified.add(found("e1", blob))
     verified.add_damaged(found("e1", blob))
-    for each in (verified, VerifiedBlobs(journal)):
+    for each in (verified, VerifiedBlobs(private)):
         assert state(each, "e1", blob) is BlobState.DAMAGED
         assert not each.holds("e1", blob)
     copy = blob.with_name("copy")
@@ -114,18 +120,28 @@ def test_damage_is_remembered_until_the_blob_is_replaced_or_found_right(journal:
     copy.replace(blob)
     assert state(verified, "e1", blob) is BlobState.CHANGED
     verified.add(found("e1", blob))
-    assert state(VerifiedBlobs(journal), "e1", blob) is BlobState.VERIFIED
+    assert state(VerifiedBlobs(private), "e1", blob) is BlobState.VERIFIED
     verified.add_damaged(found("e1", blob))
     verified.add(found("e1", blob))
-    assert state(VerifiedBlobs(journal), "e1", blob) is BlobState.VERIFIED
+    assert state(VerifiedBlobs(private), "e1", blob) is BlobState.VERIFIED
 
 
-def test_a_blob_without_a_record_is_unknown_and_may_be_served(journal: Path, blob: Path) -> None:
-    verified = VerifiedBlobs(journal)
+def test_a_blob_without_a_record_is_unknown_and_may_be_served(private: PrivateFolder, blob: Path) -> None:
+    verified = VerifiedBlobs(private)
     assert state(verified, "e1", blob) is BlobState.UNKNOWN
     verified.add(found("e1", blob))
     verified.forget("e1")
-    assert state(VerifiedBlobs(journal), "e1", blob) is BlobState.UNKNOWN
+    assert state(VerifiedBlobs(private), "e1", blob) is BlobState.UNKNOWN
     assert state(verified, "e1", blob.with_name("absent")) is BlobState.MISSING
     usable = {each for each in BlobState if each.usable}
     assert usable == {BlobState.VERIFIED, BlobState.UNKNOWN}
+
+
+def test_a_change_of_the_ctime_alone_ends_the_trust_and_nothing_else(private: PrivateFolder, blob: Path) -> None:
+    verified = VerifiedBlobs(private)
+    verified.add(found("e1", blob))
+    size, mtime_ns, inode, ctime_ns = found("e1", blob)["e1"]
+    forged = (size, mtime_ns, inode, ctime_ns + 1)
+    assert verified.states({"e1": forged})["e1"] is BlobState.UNKNOWN
+    verified.add_damaged(found("e1", blob))
+    assert verified.states({"e1": forged})["e1"] is BlobState.DAMAGED
