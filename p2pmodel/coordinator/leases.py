@@ -16,25 +16,25 @@ get it from that peer. So a source sends each piece about once, and always sends
    peer's own download rate does not decide, since it depends on which peer gets the leases: one that got some more at
    first was the quickest then, and got all of them.
 6. A lease ends with its holder's connection, after `SILENCE` seconds without a message, or when it is overdue; then
-   another peer gets the piece.
-7. Bytes from mirrors are counted against the swarm's budget before they are leased, so that the budget holds.
+   another peer gets the piece. A peer that delivers nothing gets fewer, then none (`coordinator/delivery_record`).
+7. Bytes from mirrors are counted against the swarm's budget before they are leased (`coordinator/origin_budget`).
 
 Pure: time in seconds is passed in. Sets of pieces are integers, bit p for piece p: a swarm has up to a million pieces
 and a thousand peers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
 
+from p2pmodel.coordinator.delivery_record import LEAST, PROVE_WITHIN, QUIET, AddressShares
 from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.coordinator.lease_peer import OUT_FOR, SILENCE, LeasePeer
+from p2pmodel.coordinator.origin_budget import OriginBudget
 from p2pmodel.coordinator.piece_window import PieceWindow
 from p2pmodel.core.bitfield import bits_of, pieces_of
 
-SILENCE = 5.0
-"""Seconds without a message after which a peer counts as gone."""
-OUT_FOR = 30.0
-"""Seconds for which a delivered piece is left to spread."""
 SLOW = 3.0
 """How many times longer than usual a peer's leases may take."""
 FEW = 3.0
@@ -45,65 +45,48 @@ times as long."""
 OVERDUE = 8.0
 """Multiples of the usual time after which a lease is given to another peer, too."""
 OVERDUE_AT_LEAST = 20.0
-"""Seconds before which no lease is overdue."""
-
-
-@dataclass(slots=True)
-class _LeasePeer:
-    demand: Demand
-    seen: float
-    leased: dict[int, float] = field(default_factory=dict)
-    """When each lease began, by piece."""
-    delivered: list[tuple[float, int]] = field(default_factory=list)
-    """When it downloaded which pieces under a lease; the older are dropped."""
-    took: float = 0.0
-    """Seconds that its leases take, smoothed; 0 before the first has ended."""
-    tried: float = 0.0
-    """When the last one ended."""
-    longest: float = 0.0
-    """Seconds that the longest took."""
-    count: int = 0
-    """Pieces it has delivered in all."""
-
-    def note(self, seconds: float, now: float) -> None:
-        """Note that a lease took `seconds`."""
-        self.took = (self.took + seconds) / 2 if self.took else seconds
-        self.longest = max(self.longest, seconds)
-        self.tried = now
-
-    @property
-    def waits(self) -> bool:
-        """Whether it would take another lease."""
-        return len(self.leased) < self.demand.want and self.demand.scarce != 0
+"""Seconds before which no lease of a peer that delivers is overdue."""
+LOOK_AT_QUIET = 0.5
+"""Seconds between two counts of leases that are probably not used."""
+SHARE_OF_THE_UNPROVEN = 2
+"""A peer that has delivered nothing gets at most an equal share of the free pieces, divided by this."""
+MOST_LAPSED = 4096
+"""Leases that ended without a delivery and are remembered, by peer."""
 
 
 class Leases:
     """The leases of one swarm of `piece_count` pieces with `size` bytes in all.
 
     The present peers together may download `budget` times `size` from mirrors (0: no limit); once no peer is present
-    the count begins anew. `slow`: how many times longer than usual a peer's leases may take (infinity: all peers are
-    served, where each has its own link to the source).
+    the count begins anew. `longest`: bytes of the longest piece, the mean by default. `slow`: how many times longer
+    than usual a peer's leases may take (infinity: all peers are served, where each has its own link to the source).
 
     A message of one peer among ten thousand must not cost a look at all of them, so totals over all peers are stored
-    and updated with what they are made of: `_taken`, `_outstanding`, `_spent`, `_next_expiry` and `_grants`.
+    and updated with what they are made of: `_taken`, `_outstanding`, `_unproven`, `_next_expiry` and `_grants`.
     """
 
-    def __init__(self, piece_count: int, size: int, *, budget: float = 0.0, slow: float = SLOW) -> None:
+    def __init__(
+        self, piece_count: int, size: int, *, budget: float = 0.0, longest: int = 0, slow: float = SLOW
+    ) -> None:
         self._all = (1 << piece_count) - 1
         self._mean = size / max(piece_count, 1)
-        # Two pieces more: the last ones may be larger than the mean.
-        self._budget = budget * size + 2 * self._mean if budget else float("inf")
+        self._longest = longest or -(-size // max(piece_count, 1))
+        self._budget = OriginBudget(size, self._mean, budget)
         self._slow = slow
-        self._peers: dict[str, _LeasePeer] = {}
+        self._peers: dict[str, LeasePeer] = {}
         """The peer that got a lease longest ago comes first."""
         self._window = PieceWindow()
-        self._gone: dict[str, int] = {}
-        """Mirror bytes of peers that have left, by name: a peer that reconnects reports them again."""
-        self._spent = 0
+        self._shares = AddressShares()
+        self._unproven: set[str] = set()
+        """Peers that have delivered nothing, or nothing lately, and hold leases."""
+        self._delivered_by: dict[int, str] = {}
+        """The peer that delivered a piece last, by piece; it may have left."""
         self._taken = 0
         """Leased now, or delivered lately by a peer that is still present: no piece is both, or twice."""
         self._outstanding = {True: 0, False: 0}
         """Leases of peers that download from seeders, and of those that do not."""
+        self._quiet = 0
+        """Leases for seeders that their peers probably do not use."""
         self._on_mirrors = 0
         """Peers that do not download from seeders."""
         self._delivered_count = 0
@@ -124,44 +107,52 @@ class Leases:
     @property
     def origin_bytes(self) -> int:
         """Bytes that all peers, present or gone, have downloaded from mirrors."""
-        return self._spent
+        return self._budget.spent
 
-    def update(self, name: str, demand: Demand, now: float) -> None:
-        """Take the state of the peer `name`. Leased pieces that it no longer lacks count as delivered."""
+    def update(self, name: str, demand: Demand, now: float, *, address: str = "") -> None:
+        """Take the state of the peer `name` at `address`. Leased pieces that it no longer lacks count as delivered."""
+        demand = replace(demand, scarce=demand.scarce & self._all)
         peer = self._peers.get(name)
         if peer is None:
-            peer = self._add(name, demand, now)
-        lost_seeders = peer.demand.from_seeders and not demand.from_seeders
+            peer = self._add(name, demand, now, address or name)
+        before = peer.demand
+        lost_seeders = before.from_seeders and not demand.from_seeders
         self._replace_demand(peer, demand)
         peer.seen = now
+        late = self._late(name, peer)
         done = [piece for piece in peer.leased if not demand.scarce >> piece & 1]
         for piece in done:
-            self._window.took(now - peer.leased[piece], len(self._peers))
-            peer.note(now - peer.leased[piece], now)
+            self._took(peer, now - peer.leased[piece], now)
         if done:
-            peer.count += len(done)
-            self._delivered_count += len(done)
             self._end(name, done)
             delivered = bits_of(done)
             peer.delivered.append((now, delivered))
             self._taken |= delivered
             self._delivered |= delivered
+        for piece in late:
+            self._took(peer, now - peer.lapsed.pop(piece), now)
+        if done or late:
+            self._count_delivered(name, peer, done + late, from_mirrors=not before.from_seeders)
+        self._budget.declare(peer.origin, demand.origin_bytes)
         if lost_seeders or not demand.want:
             self._end(name, list(peer.leased))  # the budget decides anew whether mirrors may deliver them
 
     def leave(self, name: str) -> None:
         """Remove a peer that has gone; its leases are free."""
         if peer := self._peers.get(name):
+            if peer.leased and not peer.record.proven:
+                self._shares.lose(peer.address)
             self._end(name, list(peer.leased))
             for _, pieces in peer.delivered:
                 self._taken &= ~pieces
             del self._peers[name]
             self._on_mirrors -= not peer.demand.from_seeders
             self._delivered_count -= peer.count
-            self._gone[name] = peer.demand.origin_bytes
+            self._budget.leave(name, peer.origin)
         if not self._peers:
-            self._gone.clear()
-            self._spent = 0
+            self._budget.restart()
+            self._shares.clear()
+            self._delivered_by.clear()
 
     def grant(self, now: float) -> Mapping[str, Grant]:
         """Give all leases that can be given. Returns every peer's grant, by name, as a view that the next call changes.
@@ -176,25 +167,67 @@ class Leases:
 
     # -- peers -----------------------------------------------------------------------------------------------
 
-    def _add(self, name: str, demand: Demand, now: float) -> _LeasePeer:
-        """Add a peer; leases that it reports are its own, if no other peer has them."""
-        self._spent += demand.origin_bytes - self._gone.pop(name, 0)
+    def _add(self, name: str, demand: Demand, now: float, address: str) -> LeasePeer:
+        """Add a peer; leases that it reports are its own, if no other peer has them, and it may hold that many."""
         self._on_mirrors += not demand.from_seeders
         self._next_expiry = min(self._next_expiry, now + SILENCE)
-        peer = self._peers[name] = _LeasePeer(demand, now)
-        self._begin(name, demand.leased & self._all & ~self._taken, now)
+        origin = self._budget.enter(name, demand.origin_bytes)
+        peer = self._peers[name] = LeasePeer(demand, now, address, origin)
+        reported = demand.leased & self._all & ~self._taken
+        most = max(self._may_hold(peer, reported.bit_count()), 0)
+        self._begin(name, bits_of(islice(pieces_of(reported), most)), now)
         return peer
 
-    def _replace_demand(self, peer: _LeasePeer, demand: Demand) -> None:
+    def _late(self, name: str, peer: LeasePeer) -> list[int]:
+        """Pieces that it delivered after its lease had ended, before any other peer."""
+        come = [piece for piece in peer.lapsed if not peer.demand.scarce >> piece & 1]
+        for piece in come:
+            if self._delivered_by.get(piece, name) != name:
+                del peer.lapsed[piece]
+        return [piece for piece in come if piece in peer.lapsed]
+
+    def _took(self, peer: LeasePeer, seconds: float, now: float) -> None:
+        self._window.took(seconds, len(self._peers))
+        peer.note(seconds, now)
+
+    def _count_delivered(self, name: str, peer: LeasePeer, pieces: Sequence[int], *, from_mirrors: bool) -> None:
+        if not peer.count:
+            self._shares.prove(peer.address)
+        peer.record.deliver(len(pieces))
+        self._delivered_count += len(pieces)
+        self._delivered_by |= dict.fromkeys(pieces, name)
+        if from_mirrors:
+            self._budget.delivered(peer.origin, len(pieces) * self._longest)
+        self._note_record(name, peer)
+
+    def _note_record(self, name: str, peer: LeasePeer) -> None:
+        """Bring the totals of peers that deliver nothing up to date with this one."""
+        shared = 0 if peer.record.proven else len(peer.leased)
+        self._shares.change(peer.address, shared - peer.shared)
+        peer.shared = shared
+        if shared:
+            self._unproven.add(name)
+        else:
+            self._unproven.discard(name)
+
+    def _may_hold(self, peer: LeasePeer, free: int) -> int:
+        """Leases that it may get in addition, with `free` pieces that no peer downloads."""
+        most = peer.record.most
+        if peer.record.proven:
+            return most - len(peer.leased)
+        if len(self._peers) > 1:
+            most = min(most, max(free // (SHARE_OF_THE_UNPROVEN * len(self._peers)), LEAST))
+        return min(most - len(peer.leased), self._shares.room(peer.address))
+
+    def _replace_demand(self, peer: LeasePeer, demand: Demand) -> None:
         before, peer.demand = peer.demand, demand
-        self._spent += demand.origin_bytes - before.origin_bytes
         if before.from_seeders != demand.from_seeders:
             self._on_mirrors += before.from_seeders - demand.from_seeders
             self._outstanding[before.from_seeders] -= len(peer.leased)
             self._outstanding[demand.from_seeders] += len(peer.leased)
 
     def _current_grants(self) -> Mapping[str, Grant]:
-        common = len(self._peers), self._spent, not self._affords(1)
+        common = len(self._peers), self._budget.spent, not self._affords(1)
         names = self._changed if common == self._common else self._peers.keys() | self._changed
         for name in names:
             if peer := self._peers.get(name):
@@ -210,24 +243,25 @@ class Leases:
         slow = []
         for name, peer in self._in_turn():
             is_slow = self._is_slow(peer)
-            if is_slow and not self._is_worth_a_try(peer, now):
+            if peer.record.is_barred(now) or (is_slow and not self._is_worth_a_try(peer, now)):
                 slow.append((name, peer))
                 continue
             self._give(name, peer, now, most=1 if is_slow else None)
             if not self._has_room:
                 return
+        slow.sort(key=lambda entry: entry[1].record.lapses)
         for name, peer in slow if not any(self._outstanding.values()) else ():
             self._give(name, peer, now)
 
-    def _is_slow(self, peer: _LeasePeer) -> bool:
+    def _is_slow(self, peer: LeasePeer) -> bool:
         return peer.took > self._slow * self._window.usual or self._is_late(peer)
 
-    def _is_late(self, peer: _LeasePeer) -> bool:
+    def _is_late(self, peer: LeasePeer) -> bool:
         """Whether others would wait at the end for this peer: with few deliveries, its longest time is assumed."""
         few = peer.longest > 0 and FEW * peer.count * len(self._peers) < self._delivered_count
         return few and self._slow < float("inf") and self._rest() <= self._slow * peer.longest
 
-    def _is_worth_a_try(self, peer: _LeasePeer, now: float) -> bool:
+    def _is_worth_a_try(self, peer: LeasePeer, now: float) -> bool:
         if peer.leased or now <= peer.tried + PROBATION * peer.took:
             return False
         return self._rest() > self._slow * peer.longest
@@ -241,12 +275,17 @@ class Leases:
     def _has_room(self) -> bool:
         """Whether any peer could get a lease."""
         untaken = (self._all & ~self._taken).bit_count()
-        from_seeders = self._outstanding[True] < self._window.size(untaken)
-        return untaken > 0 and (from_seeders or (self._on_mirrors > 0 and self._affords(1)))
+        return untaken > 0 and (self._room_at_seeders(untaken) > 0 or (self._on_mirrors > 0 and self._affords(1)))
 
-    def _in_turn(self) -> Iterator[tuple[str, _LeasePeer]]:
+    def _room_at_seeders(self, free: int) -> int:
+        """Leases for seeders that may be given, with `free` pieces. Those that are probably not used do not count, and
+        as long as no piece has come, as many again are tried: the more such peers, the longer all others would wait."""
+        idle = self._quiet if self._window.usual else 2 * self._quiet
+        return self._window.size(free) + idle - self._outstanding[True]
+
+    def _in_turn(self) -> Iterator[tuple[str, LeasePeer]]:
         """Peers that wait for leases: those with the fewest first, then those that have waited longest."""
-        others: dict[int, list[tuple[str, _LeasePeer]]] = {}
+        others: dict[int, list[tuple[str, LeasePeer]]] = {}
         for name, peer in list(self._peers.items()):
             if peer.waits and peer.leased:
                 others.setdefault(len(peer.leased), []).append((name, peer))
@@ -255,11 +294,12 @@ class Leases:
         for count in sorted(others):
             yield from others[count]
 
-    def _give(self, name: str, peer: _LeasePeer, now: float, *, most: int | None = None) -> None:
-        free = peer.demand.scarce & self._all & ~self._taken
-        room = (peer.demand.want if most is None else most) - len(peer.leased)
+    def _give(self, name: str, peer: LeasePeer, now: float, *, most: int | None = None) -> None:
+        free = peer.demand.scarce & ~self._taken
+        count = free.bit_count()
+        room = min((peer.demand.want if most is None else most) - len(peer.leased), self._may_hold(peer, count))
         if peer.demand.from_seeders:
-            room = min(room, self._window.size(free.bit_count()) - self._outstanding[True])
+            room = min(room, self._room_at_seeders(count))
         given = 0
         while free and room > 0 and (peer.demand.from_seeders or self._affords(1 + given.bit_count())):
             lowest = free & -free
@@ -270,10 +310,24 @@ class Leases:
 
     def _begin(self, name: str, pieces: int, now: float) -> None:
         peer = self._peers[name]
-        peer.leased |= dict.fromkeys(pieces_of(pieces), now)
+        begun = list(pieces_of(pieces))
+        peer.leased |= dict.fromkeys(begun, now)
         self._taken |= pieces
-        self._outstanding[peer.demand.from_seeders] += pieces.bit_count()
+        self._outstanding[peer.demand.from_seeders] += len(begun)
         self._changed.add(name)
+        for piece in begun:
+            peer.lapsed.pop(piece, None)
+            self._refute(piece, name, now)
+        self._note_record(name, peer)
+
+    def _refute(self, piece: int, name: str, now: float) -> None:
+        """`name` lacks a piece that another present peer has delivered."""
+        deliverer = self._delivered_by.pop(piece, name)
+        if deliverer != name and (peer := self._peers.get(deliverer)):
+            peer.record.deliver_in_vain(now)
+            if not peer.demand.from_seeders:
+                self._budget.taken_in_vain(self._mean)
+            self._note_record(deliverer, peer)
 
     def _end(self, name: str, pieces: Sequence[int]) -> None:
         """End this peer's leases of `pieces`."""
@@ -283,29 +337,45 @@ class Leases:
         self._taken &= ~bits_of(pieces)
         self._outstanding[peer.demand.from_seeders] -= len(pieces)
         self._changed.add(name)
+        self._note_record(name, peer)
 
     def _move_to_end(self, name: str) -> None:
         self._peers[name] = self._peers.pop(name)
 
     def _affords(self, more: int) -> bool:
         """Whether `more` pieces can come from mirrors, beside those that are on their way."""
-        return self._spent + (self._outstanding[False] + more) * self._mean <= self._budget
+        return self._budget.affords((self._outstanding[False] + more) * self._mean)
 
     def _expire(self, now: float) -> None:
         for name in [name for name, peer in self._peers.items() if now - peer.seen > SILENCE]:
             self.leave(name)
-        overdue = max(OVERDUE_AT_LEAST, OVERDUE * self._window.usual)
         for name, peer in list(self._peers.items()):
             while peer.delivered and now - peer.delivered[0][0] > OUT_FOR:
                 self._taken &= ~peer.delivered.pop(0)[1]
+            overdue = self._overdue(peer)
             if late := [piece for piece, since in peer.leased.items() if now - since > overdue]:
-                self._end(name, late)
-                self._move_to_end(name)
+                self._lapse(name, peer, late, now)
                 peer.note(overdue, now)
-        self._next_expiry = min(map(_earliest_expiry, self._peers.values()), default=float("inf"))
+        self._count_quiet(now)
+        self._next_expiry = min((peer.earliest_expiry for peer in self._peers.values()), default=float("inf"))
+        if self._unproven:
+            self._next_expiry = min(self._next_expiry, now + LOOK_AT_QUIET)
 
+    def _overdue(self, peer: LeasePeer) -> float:
+        """Seconds after which a lease of this peer ends without a delivery."""
+        least = OVERDUE_AT_LEAST if peer.record.proven else PROVE_WITHIN
+        return max(least, OVERDUE * self._window.usual)
 
-def _earliest_expiry(peer: _LeasePeer) -> float:
-    delivered = peer.delivered[0][0] if peer.delivered else float("inf")
-    leased = min(peer.leased.values(), default=float("inf"))
-    return min(peer.seen + SILENCE, delivered + OUT_FOR, leased + OVERDUE_AT_LEAST)
+    def _lapse(self, name: str, peer: LeasePeer, pieces: Sequence[int], now: float) -> None:
+        peer.lapsed |= {piece: peer.leased[piece] for piece in pieces}
+        while len(peer.lapsed) > MOST_LAPSED:
+            del peer.lapsed[next(iter(peer.lapsed))]
+        peer.record.lapse(now)
+        self._end(name, pieces)
+        self._move_to_end(name)
+
+    def _count_quiet(self, now: float) -> None:
+        """Count the leases for seeders that their peers probably do not use."""
+        late = now - max(QUIET, SLOW * self._window.usual)
+        holders = (self._peers[name] for name in self._unproven)
+        self._quiet = sum(since < late for p in holders if p.demand.from_seeders for since in p.leased.values())

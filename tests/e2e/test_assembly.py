@@ -35,10 +35,6 @@ def model(tmp_path: Path) -> Path:
     return source
 
 
-KILLS_COST = 1.5
-"""Copies that the mirrors may send where nodes are killed: the bytes in flight at each kill are downloaded again."""
-
-
 class Cluster:
     """A slow mirror, a coordinator without a torrent, and nodes that fetch."""
 
@@ -134,7 +130,7 @@ def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> 
 
 
 def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nodes: Nodes, model: Path) -> None:
-    cluster = Cluster(nodes, model, rate=3_000_000, budget=KILLS_COST)
+    cluster = Cluster(nodes, model, rate=3_000_000)
     peers = [cluster.fetch(number) for number in NODES]
     lost, busiest = most(when(0.5, peers))
     peers[busiest].stop(signal.SIGKILL)
@@ -150,7 +146,7 @@ def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nod
 
 
 def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: Path, dice: random.Random) -> None:
-    cluster = Cluster(nodes, model, rate=2_000_000, budget=KILLS_COST)
+    cluster = Cluster(nodes, model, rate=2_000_000)
     peers = [cluster.fetch(1), cluster.fetch(2)]
     kills = 0
     while kills < 4 and comes_to(dice.uniform(0.02, 0.08) * SIZE, peers[1]):  # in all less than one copy

@@ -71,10 +71,10 @@ class _AssemblySession:
         held = self._held()
         self._assembled = held.info_hash if held else ""
 
-    def receive(self, name: str, text: str, fail: Callable[[], None]) -> None:
-        """Take a message of the peer `name`. `fail` is called if the torrent cannot be published."""
+    def receive(self, name: str, text: str, address: str, fail: Callable[[], None]) -> None:
+        """Take a message of the peer `name` at `address`. `fail` is called if the torrent cannot be published."""
         demand, roots = parse_update(text)
-        self.assembly.update(name, demand, roots, self._clock())
+        self.assembly.update(name, demand, roots, self._clock(), address=address)
         loop = asyncio.get_running_loop()
         if not self.assembly.left and not self._assembled and self._publishing is None:
             self._publishing = loop.create_task(self._publish(fail))
@@ -158,8 +158,9 @@ class AssemblyRoutes:
         def fail() -> None:
             self._barren[digest] = NOT_AT_ONCE
 
+        address = request.remote or ""
         try:
-            await session.peers.serve(request, socket, lambda name, text: session.receive(name, text, fail))
+            await session.peers.serve(request, socket, lambda name, text: session.receive(name, text, address, fail))
         finally:
             if not len(session.peers) and self._sessions.get(digest) is session:
                 del self._sessions[digest]

@@ -14,6 +14,7 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept
 from p2pmodel.coordinator.sources import Sources
+from p2pmodel.core.layout import piece_length_for
 
 LATE = 3.0
 """Seconds after the first peer of a swarm after which a new peer finds pieces at others."""
@@ -55,7 +56,7 @@ class LeaseRoutes:
         swarm = self._swarms.get(publication.info_hash) or self._new_swarm(publication)
 
         def receive(name: str, text: str) -> None:
-            swarm.leases.update(name, parse_demand(text), self._clock())
+            swarm.leases.update(name, parse_demand(text), self._clock(), address=request.remote or "")
 
         try:
             await swarm.peers.serve(request, socket, receive)
@@ -80,7 +81,8 @@ class LeaseRoutes:
             late_after = -math.inf if self._is_held(info_hash) else peers.first_joined + LATE
             return SessionUpdate(self._sources.of(info_hash), late_after)
 
-        leases = Leases(publication.piece_count, publication.size, budget=self._budget)
+        longest = piece_length_for(publication.size)
+        leases = Leases(publication.piece_count, publication.size, budget=self._budget, longest=longest)
         peers = PeerSession(leases, update, clock=self._clock)
         swarm = self._swarms[info_hash] = _LeaseSession(leases, peers)
         return swarm

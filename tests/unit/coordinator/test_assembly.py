@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.coordinator.assembly import BACK_WITHIN, Assembly, assembly_layout
+from p2pmodel.coordinator.assembly import BACK_WITHIN, CLAIM_FOR, Assembly, assembly_layout
 from p2pmodel.coordinator.demand import Demand
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.merkle import piece_hash
@@ -88,6 +88,23 @@ def test_a_peer_that_claims_all_pieces_blocks_the_others_until_it_reports() -> N
     assert len(leased) == len(set(leased))
 
 
+def test_a_peer_that_claims_pieces_and_sends_no_roots_does_not_block_the_others_for_ever() -> None:
+    assembly = Assembly(MANIFEST)
+    for now in (0.0, CLAIM_FOR / 2, CLAIM_FOR):
+        assembly.update("liar", Demand(0, from_seeders=False, want=0), {}, now)
+        assembly.update("second", lacking(want=8), {}, now)
+        assert bool(assembly.grant(now)["second"].pieces) == (now >= CLAIM_FOR)
+
+
+def test_a_peer_that_sends_roots_of_what_it_claims_is_waited_for() -> None:
+    assembly = Assembly(MANIFEST)
+    for step in range(5):
+        now = step * CLAIM_FOR / 2
+        assembly.update("stocked", Demand(0, from_seeders=False, want=0), {step: root(step)}, now)
+        assembly.update("second", lacking(want=8), {}, now)
+        assert not assembly.grant(now)["second"].pieces
+
+
 def test_roots_of_no_piece_are_ignored_and_the_first_root_stays() -> None:
     assembly = Assembly(MANIFEST)
     assembly.update("a", lacking(), {-1: root(0), COUNT: root(0), 1: b"short", 0: root(0)}, 0.0)
@@ -120,10 +137,21 @@ def test_slices_are_small_towards_the_end() -> None:
 
 
 def test_a_spent_budget_refuses_leases() -> None:
-    assembly = Assembly(MANIFEST, budget=0.5)
-    assembly.update("a", lacking(want=8, origin_bytes=MANIFEST.total_size), {}, 0.0)
+    assembly = Assembly(MANIFEST, budget=0.2)
+    for name in "ab":
+        assembly.update(name, lacking(want=8), {}, 0.0)
+    grants = assembly.grant(0.0)
+    assert 0 < sum(len(grant.pieces) for grant in grants.values()) < COUNT
+    assert grants["a"].refused
+
+
+def test_an_invented_count_spends_no_budget() -> None:
+    assembly = Assembly(MANIFEST, budget=1.0)
+    assembly.update("a", lacking(want=8), {}, 0.0)
+    assembly.update("b", lacking(want=0, origin_bytes=1 << 60), {}, 0.0)
     grant = assembly.grant(0.0)["a"]
-    assert (grant.pieces, grant.refused) == ((), True)
+    assert grant.pieces
+    assert not grant.refused
 
 
 def test_returned_leases_go_to_another_peer_at_once() -> None:

@@ -201,20 +201,27 @@ async def test_leases_of_a_broken_connection_go_to_another_peer_at_once(monkeypa
 
 async def test_a_reconnect_with_the_same_id_replaces_the_connection() -> None:
     async with coordinator(budget=1.0) as rig, rig.peer(id="x") as old, rig.peer() as other:
-        await old.update(0, 1, from_seeders=False, origin_bytes=5)
+        await old.update(0, 1, from_seeders=False)
         await old.granted(0)
+        await old.update(1, from_seeders=False, origin_bytes=5)
+        await old.granted(1)
         await other.update(from_seeders=False)
         async with rig.peer(id="x") as new:
             while (await old.socket.receive(PATIENCE)).type is WSMsgType.TEXT:
                 pass
-            await new.update(0, 1, from_seeders=False, origin_bytes=5, leased=1)
-            answer = await new.granted(0)
+            await new.update(1, from_seeders=False, origin_bytes=5, leased=2)
+            answer = await new.granted(1)
             assert (answer.grant.peers, answer.grant.origin_bytes) == (2, 5)
 
 
 async def test_a_later_reconnect_with_the_same_id_is_counted_once() -> None:
     async with coordinator(budget=1.0) as rig, rig.peer() as other:
-        await other.update(0, from_seeders=False)
+        await other.update(from_seeders=False)
+        async with rig.peer(id="x") as peer:
+            await peer.update(0, from_seeders=False)
+            await peer.granted(0)
+            await peer.update(from_seeders=False, origin_bytes=5)
+            await peer.next_message()
         for _ in range(3):
             async with rig.peer(id="x") as peer:
                 await peer.update(from_seeders=False, origin_bytes=5)
@@ -225,11 +232,10 @@ async def test_a_swarm_without_peers_is_removed() -> None:
     async with coordinator(budget=1.0) as rig:
         for _ in range(2):
             async with rig.peer() as peer:
-                await peer.update(0, from_seeders=False, origin_bytes=2 * PUBLICATION.size)
-                assert (await peer.next_message()).grant.refused
-        async with rig.peer() as peer:
-            await peer.update(0, from_seeders=False)
-            assert (await peer.granted(0)).grant.origin_bytes == 0
+                await peer.update(0, from_seeders=False)
+                assert (await peer.granted(0)).grant.origin_bytes == 0
+                await peer.update(from_seeders=False, origin_bytes=5)
+                await peer.next_message()
 
 
 async def test_a_full_swarm_refuses_peers(monkeypatch: pytest.MonkeyPatch) -> None:
