@@ -18,6 +18,8 @@ class Demand:
     origin_bytes: int = 0
     leased: int = 0
     """Leases it holds in its own view: adopted by a coordinator that has no record of the peer."""
+    cut_off: bool = False
+    """Whether it gets nothing from its peers and downloads from mirrors without leases. For display only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ def demand_of(plain: dict[str, Any]) -> Demand:
             want=_count(plain["want"]),
             origin_bytes=_count(plain["origin_bytes"]),
             leased=_bits(plain.get("leased", "")),
+            cut_off=bool(plain.get("cut_off", False)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"the message is not a peer's demand: {error!r}") from None

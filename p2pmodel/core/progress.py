@@ -33,6 +33,8 @@ class Progress:
     """Pieces that failed their hash check."""
     from_seeders: int = 0
     """Part of `from_peers`: bytes from seeders over HTTP (web seeds)."""
+    exception: str = ""
+    """How this node took more from mirrors than its swarm's rules allow, and why; empty if it did not."""
 
     @property
     def eta(self) -> float | None:
@@ -65,3 +67,8 @@ class Timings:
     find: float
     download: float
     verify: float
+
+
+def cut_off(node: str) -> str:
+    """The exception of a node that gets nothing from its peers."""
+    return f"node {node} cannot reach its peers"

@@ -1,9 +1,17 @@
 """Read this machine's own limits from the operating system; None where it does not provide them."""
 
 import re
+import socket
 from pathlib import Path
 
+from p2pmodel.core.names import printable
+
 _SOME = re.compile(r"^some avg10=(\d+\.\d+)", re.MULTILINE)
+
+
+def host_name() -> str:
+    """The name of this machine, without its domain."""
+    return printable(socket.gethostname().partition(".")[0] or "?", 64)
 
 
 def link_speed(root: Path = Path("/sys/class/net")) -> float | None:

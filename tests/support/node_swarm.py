@@ -26,6 +26,8 @@ CONTENTS: Mapping[str, bytes] = {
     "model.safetensors": bytes(range(256)) * 3000,
     "nested/other.bin": b"other" * 60_000,
 }
+LEASES_DELIVER = 60.0
+"""Seconds in which leases deliver something, also on a slow machine, in tests of leases."""
 TRACKER = "http://tracker.test/announce"
 
 
@@ -93,11 +95,13 @@ class Swarm:
         cache: HubCache | None = None,
         origin: Origin | None = None,
         files: frozenset[int] | None = None,
-        peer_timeout: float = 0.1,
+        peer_timeout: float | None = None,
         stall_timeout: float = 1.0,
         coordinators: tuple[str, ...] = (),
         pace: Pace | None = None,
     ) -> Download:
+        if peer_timeout is None:
+            peer_timeout = LEASES_DELIVER if coordinators else 0.1
         plan = DownloadPlan(
             metainfo=self.metainfo,
             files=frozenset(range(len(self.metainfo.manifest.files))) if files is None else files,

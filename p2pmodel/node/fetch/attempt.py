@@ -21,8 +21,10 @@ from p2pmodel.coordinator.lease_messages import lease_path
 from p2pmodel.core import notes
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.progress import cut_off
 from p2pmodel.core.tasks import Start
 from p2pmodel.errors import Unavailable, WrongTorrent
+from p2pmodel.node.fetch.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.leaseholder import Leaseholder
 from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
@@ -35,6 +37,7 @@ from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.fetch.stall import StallClock
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
+from p2pmodel.origin.origin import Origin
 from p2pmodel.store.files.space import check_space
 from p2pmodel.swarm.engine import (
     AddTorrent,
@@ -104,6 +107,8 @@ class Attempt:
         self._leases = leases
         self._seeders = seeders
         self._left = False
+        self._told = False
+        """Whether the exception was noted."""
         self._readable = ReadableFiles(
             context.metainfo,
             context.repo,
@@ -166,8 +171,12 @@ class Attempt:
 
     def received_over_http(self) -> int:
         """Bytes that mirrors and seeders have sent to this attempt."""
-        origin = self._context.origin
-        return self._seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
+        return _received_over_http(self._context.origin, self._seeders)
+
+    @property
+    def exception(self) -> str:
+        """How this node deviates from the swarm's rules for mirrors, and why; "" if it does not."""
+        return cut_off(self._context.plan.node) if self._feed.beyond_leases else ""
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The seeders that pieces are pulled from, and the connected peers."""
@@ -222,6 +231,10 @@ class Attempt:
         whole = self._stats.arrived(piece, source)
         self.stall.progressed()
         self._leases.arrived(piece)
+        if self.exception and not self._told:
+            self._told = True
+            text = f"{self.exception}: it downloads from the mirrors, beyond the leases of the swarm"
+            self._context.reporter.note(notes.warning("cut_off", text, node=self._context.plan.node))
         if source != "mirrors":
             self._orphans.progressed(time.monotonic())
         if whole is not None:
@@ -271,6 +284,8 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         seeders=None if isinstance(leases, NoLeases) else seeders,
         orphans=orphans,
         leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
+        clock=DeliveryClock(plan.peer_timeout, time.monotonic()),
+        received=lambda: _received_over_http(context.origin, seeders),
         origin_bytes=stats.size(plan.mirrored),
     )
     context.record.begin(inventory.have)
@@ -285,6 +300,10 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         leases=leases,
         seeders=seeders,
     )
+
+
+def _received_over_http(origin: Origin | None, seeders: Seeders) -> int:
+    return seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
 
 
 async def keep_order(torrent: SwarmTorrent) -> None:
@@ -320,6 +339,7 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
         lease_path(context.metainfo.info_hash),
         peer=context.listen_address,
         timeout=plan.coordinator_timeout,
+        query={"node": plan.node},
         http=plan.http,
     )
     leaseholder = Leaseholder(

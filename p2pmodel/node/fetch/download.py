@@ -145,6 +145,7 @@ class Download:
             upload_rate=status.upload_rate,
             waiting_for=attempt.stall.reason() if attempt and waits else "",
             rejected=stats.rejected,
+            exception=attempt.exception if attempt else "",
         )
 
     def pieces(self) -> Pieces:

@@ -83,7 +83,7 @@ class Leaseholder:
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 await self._introduce_seeders()
-                if self._torrent and self._needs_no_lease():
+                if self._torrent and (self._needs_no_lease() or (self._feed and self._feed.goes_round)):
                     for peer in set(self._peers) - joined:
                         _join(self._torrent, peer)
                     joined.update(self._peers)

@@ -1,8 +1,8 @@
 """Pull pieces from mirrors without a coordinator: which peer pulls which piece.
 
 A peer takes a piece from the swarm when any connected peer has it. A mirror is asked only for orphans: missing
-pieces that no connected peer has had for `grace` seconds. Once the swarm has delivered nothing for a multiple of that,
-every missing piece counts. A hash of piece and peer decides which of the peers that lack an orphan pulls it first
+pieces that no connected peer has had for `grace` seconds. Once the swarm has delivered nothing for that long, every
+missing piece counts. A hash of piece and peer decides which of the peers that lack an orphan pulls it first
 (rendezvous hashing). So peers that lost the same seeder pull different pieces, few at a time, and exchange them: the
 mirrors send about one copy, not one for each peer. A peer that has pulled all of its own pieces helps the others,
 starting with the pieces that they pull last.
@@ -26,7 +26,7 @@ from p2pmodel.swarm.peer_ids import is_ours
 READ_PEERS_EVERY = 1.0
 """Seconds between two reads of which connected peers lack pieces, too."""
 STUCK_FACTOR = 3
-"""Multiples of the grace without any progress after which pieces that peers claim to have are pulled, too."""
+"""Multiples of the grace without any progress after which a peer pulls as many pieces at a time as all together may."""
 LOOKED_AT = 256
 """Orphans of other peers that are ranked when helping: each costs a hash for every peer."""
 
@@ -77,34 +77,41 @@ class OrphanPieces:
         in_flight: frozenset[int],
         *,
         at_once: bool = False,
+        silent: bool = False,
     ) -> list[int]:
         """Pieces to ask a mirror for now, in order, so that this peer and its `rivals` have about `limit` in flight
         together.
 
         `rivals` are the ids of the connected peers that lack pieces, too. `availability[p]` is how many connected
         peers have piece p; it may be empty while no peer is connected. `at_once`: without any grace, because a seeder
-        is asked.
+        is asked. `silent`: the peers deliver nothing, also of the pieces that they have.
         """
         self._set_rivals(rivals, availability)
         wanted = sorted(missing)
         self._note_orphans(now, wanted, availability)
         stuck = self._stuck(now)
-        ripe = [p for p in wanted if p not in in_flight and (stuck or self._ripe(p, now, at_once=at_once))]
+        ripe = [p for p in wanted if p not in in_flight and (silent or stuck or self._ripe(p, now, at_once=at_once))]
         share = self._share()
         room = max((self._rules.limit if stuck else share) - len(in_flight), 0)
         if not ripe or not room:
             return []
         chosen = list(islice(self._own(ripe), room))
         if len(chosen) < room:
-            quiet = now - self._last_progress >= self._rules.grace
+            quiet = silent or now - self._last_progress >= self._rules.grace
             chosen += self._of_others(ripe, spare=0 if quiet else share)[: room - len(chosen)]
         return chosen
 
     def needless(
-        self, now: float, missing: Collection[int], availability: Sequence[int], in_flight: Iterable[int]
+        self,
+        missing: Collection[int],
+        availability: Sequence[int],
+        in_flight: Iterable[int],
+        *,
+        silent: bool = False,
     ) -> list[int]:
-        """Pieces in flight that a mirror need not deliver any more: they are here, or a connected peer has them."""
-        held = set() if self._stuck(now) else {p for p in missing if availability and availability[p]}
+        """Pieces in flight that a mirror need not deliver any more: they are here, or a connected peer that
+        delivers has them."""
+        held = set() if silent else {p for p in missing if availability and availability[p]}
         return [p for p in in_flight if p in held or p not in missing]
 
     def _stuck(self, now: float) -> bool:
@@ -211,12 +218,18 @@ class OrphanStrategy:
         """As `OrphanPieces.choose`."""
         missing = state.missing - state.refused
         return self._pieces.choose(
-            state.now, missing, state.availability, self._rivals, state.in_flight, at_once=state.from_seeders
+            state.now,
+            missing,
+            state.availability,
+            self._rivals,
+            state.in_flight,
+            at_once=state.from_seeders,
+            silent=state.silent,
         )
 
     def needless(self, state: FeedState, in_flight: Iterable[int]) -> list[int]:
         """As `OrphanPieces.needless`."""
-        return self._pieces.needless(state.now, state.missing, state.availability, in_flight)
+        return self._pieces.needless(state.missing, state.availability, in_flight, silent=state.silent)
 
 
 def _stride(count: int) -> int:

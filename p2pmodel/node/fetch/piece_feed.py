@@ -1,7 +1,7 @@
 """Pull pieces from scarce sources by HTTP ranges, verify them, and hand them to the engine.
 
-A `LeaseStrategy` chooses the pieces while a coordinator grants leases, an `OrphanStrategy` otherwise. Seeders are asked
-before mirrors.
+A `LeaseStrategy` chooses the pieces while a coordinator grants leases, an `OrphanStrategy` otherwise: without a
+coordinator, and while neither peers nor leases deliver anything (`DeliveryClock`). Seeders are asked before mirrors.
 
 libtorrent's own web seed client is never used with a mirror. After one HTTP error it gives a file up for good. It
 ignores Retry-After, and cannot leave chosen pieces to other peers.
@@ -13,16 +13,18 @@ import math
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Protocol
 
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.pace import Rate
 from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.node.fetch.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.orphan_strategy import OrphanStrategy
 from p2pmodel.node.fetch.piece_strategy import FeedState, PieceStrategy
-from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
 TICK = 0.5
@@ -51,8 +53,8 @@ class SeederReader(PieceReader, Protocol):
 class PieceFeed:
     """Pulls pieces for one torrent until cancelled.
 
-    `missing` is a live view of the missing pieces; `origin_bytes` came from mirrors before this began. Without any
-    source it does nothing.
+    `missing` is a live view of the missing pieces; `received` returns the bytes that came over HTTP so far;
+    `origin_bytes` came from mirrors before this began. Without any source it does nothing.
 
     When no mirror answers, all of them are paused for a while. When all have a file wrong, or refuse access to it, only
     that file is paused. The transfer decides whether a failure ends it.
@@ -68,6 +70,8 @@ class PieceFeed:
         seeders: SeederReader | None,
         orphans: OrphanStrategy,
         leases: LeaseStrategy,
+        clock: DeliveryClock,
+        received: Callable[[], int] = lambda: 0,
         origin_bytes: int = 0,
     ) -> None:
         self._torrent = torrent
@@ -77,6 +81,10 @@ class PieceFeed:
         self._seeders = seeders
         self._orphans = orphans
         self._leases = leases
+        self._clock = clock
+        self._received = received
+        self._leased = False
+        """Whether a coordinator grants leases."""
         self._strategy: PieceStrategy = orphans
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._paused_until = 0.0
@@ -91,7 +99,9 @@ class PieceFeed:
         """Those of them that came from mirrors."""
         self.from_seeders: set[int] = set()
         self.origin_bytes = origin_bytes
-        """Bytes of pieces that came from mirrors."""
+        """Bytes of pieces that came from mirrors, those of `beyond_leases` left out."""
+        self.beyond_leases = 0
+        """Bytes of pieces that came from mirrors without leases, although a coordinator grants some."""
 
     @property
     def failure(self) -> P2PModelError | None:
@@ -111,17 +121,23 @@ class PieceFeed:
     @property
     def over_budget(self) -> bool:
         """Whether the swarm's budget for the mirrors is spent, and no seeder is usable."""
-        return self._leases.refused and not self._uses_seeders
+        return self._leases.refused and not self._uses_seeders and not self.goes_round
+
+    @property
+    def goes_round(self) -> bool:
+        """Whether sources are asked without leases, because neither peers nor leases deliver."""
+        return self._leased and self._is_silent(time.monotonic())
 
     def take(self, grant: Grant | None, *, late: bool = False) -> None:
         """Pull the pieces of `grant` from now on (None: orphans); `late` as in `LeaseStrategy.take`."""
         self._leases.take(grant, late=late)
-        self._strategy = self._orphans if grant is None else self._leases
+        self._leased = grant is not None
         self._changed.set()
 
     def demand(self) -> Demand:
         """The demand to send to the coordinator."""
-        return self._leases.demand(self._state())
+        demand = replace(self._leases.demand(self._state()), cut_off=self.beyond_leases > 0)
+        return replace(demand, want=0, leased=0) if self.goes_round else demand
 
     def rejected(self, piece: int) -> None:
         """The engine rejected `piece`: it may be pulled again."""
@@ -137,6 +153,7 @@ class PieceFeed:
                     self._changed.clear()
                     await self._strategy.prepare(time.monotonic())
                     state = self._state()
+                    self._strategy = self._orphans if state.silent or not self._leased else self._leases
                     self._stop_needless_pulls(state)
                     self._start_pulls(group, state)
                     with contextlib.suppress(TimeoutError):
@@ -157,18 +174,28 @@ class PieceFeed:
     def _uses_seeders(self) -> bool:
         return self._seeders is not None and self._seeders.usable
 
+    def _is_silent(self, now: float) -> bool:
+        """Whether nothing is delivered. Before `asks_from` peers only connect."""
+        return now >= self.asks_from + self._clock.bound and self._clock.is_silent(now)
+
+    def _look_at_deliveries(self, now: float, status: SwarmStatus) -> None:
+        self._clock.received(status.downloaded - status.wasted, self._received(), now)
+
     def _state(self) -> FeedState:
         now, spans = time.monotonic(), self._metainfo.layout.spans
+        status = self._torrent.status()
+        self._look_at_deliveries(now, status)
         return FeedState(
             now=now,
             missing=self._missing - self.fed,
             refused={p for index, (until, _) in self._refused.items() if now < until for p in spans[index].pieces},
-            availability=self._torrent.status().availability,
+            availability=status.availability,
             in_flight=frozenset(self._in_flight),
             from_seeders=self._uses_seeders,
             mirrors_usable=self._origin is not None and now >= self._paused_until,
             origin_bytes=self.origin_bytes,
             rate=self._rate.value(),
+            silent=self._is_silent(now),
         )
 
     def _stop_needless_pulls(self, state: FeedState) -> None:
@@ -204,7 +231,7 @@ class PieceFeed:
             self._refused[file] = until, error
 
     async def _pull_from(self, source: PieceReader, piece: int) -> None:
-        place = self._metainfo.layout.piece_range(piece)
+        place, beyond_leases = self._metainfo.layout.piece_range(piece), self.goes_round
         data = await source.read(
             self._metainfo.manifest,
             self._metainfo.manifest.files[place.span.index],
@@ -213,8 +240,11 @@ class PieceFeed:
             accept=lambda received: self._metainfo.accepts(piece, received),
         )
         if source is self._origin:
-            self.origin_bytes += len(data)
             self.from_mirrors.add(piece)
+            if beyond_leases:
+                self.beyond_leases += len(data)
+            else:
+                self.origin_bytes += len(data)
         else:
             self.from_seeders.add(piece)
         self._rate.add(len(data))

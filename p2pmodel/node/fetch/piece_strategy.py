@@ -28,6 +28,8 @@ class FeedState:
     """Bytes that came from mirrors."""
     rate: int
     """Bytes/s pulled lately."""
+    silent: bool
+    """Whether nothing was delivered for a while (`DeliveryClock`): the pieces that peers claim to have may not come."""
 
     @property
     def can_pull(self) -> bool:

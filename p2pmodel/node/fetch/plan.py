@@ -8,6 +8,7 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.have_record import HaveRecord
 from p2pmodel.node.fetch.piece_stats import PieceStats
+from p2pmodel.node.host_stats import host_name
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
@@ -21,7 +22,7 @@ from p2pmodel.swarm.torrents import Metainfo
 class DownloadPlan:
     """What to download. `files` are indexes into the manifest; `refs` the names that will point at the commit.
 
-    Times in seconds: `peer_timeout` until orphan pieces are pulled from the mirrors, `stall_timeout` until a transfer
+    Times in seconds: `peer_timeout` until sources that deliver nothing count as gone, `stall_timeout` until a transfer
     that receives nothing is given up.
     """
 
@@ -46,6 +47,8 @@ class DownloadPlan:
     """Pieces that this run has fetched from mirrors before this download."""
     exchanged: frozenset[int] = frozenset()
     """Pieces that this run has fetched from peers before this download."""
+    node: str = field(default_factory=host_name)
+    """Name of this node, for messages."""
     connect_within: float | None = None
     """As in `LeaseStrategy`."""
     mirror_pieces: int = 8

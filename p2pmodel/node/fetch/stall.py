@@ -64,7 +64,7 @@ class StallClock:
         if not self._may_mirror:
             reasons.append("mirrors may not be asked (HF_HUB_OFFLINE)")
         elif self._feed.over_budget:
-            reasons.append("mirrors may not be asked: the swarm has taken what swarm.origin_budget allows")
+            reasons.append("the swarm has taken from mirrors what swarm.origin_budget allows")
         elif self._feed.failure:
             reasons.append(self._feed.failure.what)
         elif self._feed.active:

@@ -8,10 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.coordinator.client import connection
+from p2pmodel.coordinator.demand import Demand
+from p2pmodel.coordinator.lease_messages import demand_text, lease_path
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
@@ -121,7 +124,7 @@ async def test_a_coordinator_that_is_gone_from_the_start_is_done_without(swarm: 
         FakeHub(swarm.snapshot) as hub,
         swarm.engine() as engine,
         mirror(hub.url) as origin,
-        swarm.transfer(engine, origin=origin, coordinators=(CLOSED,)) as transfer,
+        swarm.transfer(engine, origin=origin, coordinators=(CLOSED,), peer_timeout=0.1) as transfer,
     ):
         await transfer.download()
         assert transfer.progress().from_mirrors == transfer.progress().total
@@ -142,7 +145,9 @@ async def test_a_transfer_completes_without_a_coordinator_lost_midway(
         async with coordinator(swarm) as boss:
             if seeded:
                 boss.sources.add(swarm.metainfo.info_hash, Source(hub.url))
-            transfer = swarm.transfer(engine, origin=origin, coordinators=(boss.url,), stall_timeout=5)
+            transfer = swarm.transfer(
+                engine, origin=origin, coordinators=(boss.url,), peer_timeout=0.5, stall_timeout=5
+            )
             work = group.create_task(download(transfer))
             await eventually(lambda: transfer.progress().done > 100_000, what="it has begun")
             assert not work.done()
@@ -176,7 +181,25 @@ async def test_a_seeder_that_dies_midway_is_replaced_by_mirrors(swarm: Swarm) ->
     assert swarm.published() == CONTENTS
 
 
-async def test_a_budget_that_is_spent_is_named(swarm: Swarm) -> None:
+async def test_a_spent_budget_delays_a_node_that_has_no_peers_and_does_not_stop_it(swarm: Swarm) -> None:
+    async with (
+        FakeHub(swarm.snapshot) as hub,
+        coordinator(swarm, budget=0.25) as boss,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+    ):
+        async with swarm.transfer(engine, origin=origin, coordinators=(boss.url,), peer_timeout=0.5) as transfer:
+            await transfer.download()
+            progress = transfer.progress()
+        assert progress.from_mirrors == progress.total == hub.sent
+        assert "cannot reach its peers" in progress.exception
+        (note,) = [line for line in swarm.heard.notes if "cannot reach its peers" in line]
+        assert "beyond the leases of the swarm" in note
+    assert swarm.published() == CONTENTS
+    await assert_nothing_runs()
+
+
+async def test_a_spent_budget_is_named_while_a_node_waits(swarm: Swarm) -> None:
     async with (
         FakeHub(swarm.snapshot) as hub,
         coordinator(swarm, budget=0.25) as boss,
@@ -190,8 +213,42 @@ async def test_a_budget_that_is_spent_is_named(swarm: Swarm) -> None:
         pieces = swarm.metainfo.layout.piece_count
         assert 0 < hub.sent <= (0.25 + 2 / pieces) * swarm.metainfo.manifest.total_size + (1 << 20)
         assert hub.sent < swarm.metainfo.manifest.total_size
-    assert swarm.published() == {}
     await assert_nothing_runs()
+
+
+async def test_where_leases_never_come_the_seeder_is_asked_without_them(swarm: Swarm) -> None:
+    """Hostile leaseholders hold everything, and the mirror is left alone."""
+    async with (
+        FakeHub(swarm.snapshot) as seeder,
+        FakeHub(swarm.snapshot) as hub,
+        coordinator(swarm) as boss,
+        swarm.engine() as engine,
+        mirror(hub.url) as origin,
+        asyncio.TaskGroup() as group,
+    ):
+        boss.sources.add(swarm.metainfo.info_hash, Source(seeder.url))
+        hostile = group.create_task(claim_everything(boss.url, swarm))
+        async with swarm.transfer(
+            engine, origin=origin, coordinators=(boss.url,), peer_timeout=0.5, stall_timeout=30
+        ) as transfer:
+            await transfer.download()
+            progress = transfer.progress()
+        hostile.cancel()
+        assert progress.from_seeders == progress.total
+        assert progress.exception == ""
+        assert hub.sent == 0
+    assert swarm.published() == CONTENTS
+
+
+async def claim_everything(coordinator: str, swarm: Swarm) -> None:
+    """Take every lease of a swarm, and pull nothing, until cancelled."""
+    everything = (1 << swarm.metainfo.layout.piece_count) - 1
+    url = coordinator + lease_path(swarm.metainfo.info_hash)
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, params={"peer": "h", "id": "h"}) as socket:
+        while True:
+            demand = Demand(everything, from_seeders=True, want=1000, origin_bytes=1 << 60)
+            await socket.send_str(demand_text(demand, swarm.metainfo.layout.piece_count))
+            await asyncio.sleep(0.05)
 
 
 async def test_a_complete_node_requests_no_leases(swarm: Swarm) -> None:

@@ -62,6 +62,8 @@ class FakeSeeders:
 
 
 class FakeFeed:
+    goes_round = False
+
     def __init__(self) -> None:
         self.grants: list[tuple[Grant | None, bool]] = []
 
@@ -191,6 +193,12 @@ async def test_in_a_crowd_the_seeders_are_never_joined(rig: Rig) -> None:
         rig.clock.now += 1000
         await rig.look()
         assert rig.torrent.joined == []
+
+
+async def test_where_nothing_is_delivered_the_seeders_are_joined(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.feed.goes_round = True
+        await rig.joins(("10.0.0.9", 6881))
 
 
 async def test_a_node_alone_connects_to_each_seeder_once_after_a_while(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from p2pmodel.core.layout import piece_length_for
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import AccessDenied, NoSpace, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.fetch import lease_strategy, orphan_strategy, piece_feed
+from p2pmodel.node.fetch.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
 from p2pmodel.node.fetch.piece_feed import PieceFeed
@@ -128,7 +129,9 @@ def mean_leases(metainfo: Metainfo) -> LeaseStrategy:
 class Rig:
     """A feed between the two fakes. What the engine has taken is no longer needed, unless `also_needed`."""
 
-    def __init__(self, root: Path, grace: float = 0.0, *, mirrors: bool = True, seeders: bool = False) -> None:
+    def __init__(
+        self, root: Path, grace: float = 0.0, *, mirrors: bool = True, seeders: bool = False, bound: float = 60.0
+    ) -> None:
         self.metainfo = Swarm(root, snapshot_of(FILES)).metainfo
         self.torrent = FakeTorrent()
         self.origin = FakeOrigin()
@@ -144,6 +147,7 @@ class Rig:
             seeders=self.seeders,
             orphans=OrphanStrategy(self.torrent, pieces),
             leases=mean_leases(self.metainfo),
+            clock=DeliveryClock(bound, time.monotonic()),
         )
 
     def missing(self) -> frozenset[int]:
@@ -453,6 +457,7 @@ async def test_the_lease_window_is_counted_in_actual_piece_sizes(
         seeders=None,
         orphans=OrphanStrategy(torrent, OrphanPieces(20, "here", OrphanRules(grace=0.0, limit=LIMIT), 0.0)),
         leases=mean_leases(metainfo),
+        clock=DeliveryClock(60.0, 0.0),
     )
     monkeypatch.setattr(feed._rate, "value", lambda: PIECE)
     assert feed.demand().want >= least

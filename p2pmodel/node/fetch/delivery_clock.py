@@ -1,0 +1,32 @@
+"""Whether the sources of a transfer deliver. Pure: times in seconds are passed in.
+
+A source is as good as the bytes that come from it, whatever its connection says. After `bound` seconds in which all
+sources together delivered less than `LEAST` bytes, the transfer goes round its peers and leases: it joins the seeders
+in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again.
+"""
+
+LEAST = 16 << 10
+"""Bytes within the bound below which nothing was delivered: one block of a peer."""
+
+
+class DeliveryClock:
+    """Measures how long nothing was delivered. `bound` as above, in seconds; it starts at `now`."""
+
+    def __init__(self, bound: float, now: float) -> None:
+        self.bound = bound
+        self._since = now
+        self._swarm = self._http = 0
+
+    def received(self, swarm: int, http: int, now: float) -> None:
+        """Peers have sent `swarm` bytes so far, seeders and mirrors `http` bytes over HTTP."""
+        delivered = swarm - self._swarm >= LEAST or (http - self._http >= LEAST and not self.is_silent(now))
+        if delivered:
+            self._since = now
+        if delivered or swarm < self._swarm:
+            self._swarm = swarm
+        if delivered or http < self._http:
+            self._http = http
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nothing was delivered within the bound."""
+        return now - self._since >= self.bound
