@@ -34,7 +34,8 @@ from p2pmodel.core.merkle import HASH, FileTree
 SHARE_OF_THE_REST = 2
 """A peer is granted at most an equal share of the free pieces, divided by this, at a time."""
 CLAIM_FOR = 20.0
-"""Seconds without a new root after which the pieces that a peer reports to have are scarce again."""
+"""Seconds without a new root after which the pieces that a peer reports to have are scarce again. They do not run while
+it is alone."""
 BACK_WITHIN = 2.5
 """Seconds in which all peers have reconnected: they try every two."""
 
@@ -87,9 +88,10 @@ class Assembly:
                 self._with_root |= 1 << piece
         self._addresses[name] = address
         before = self._demands.get(name)
+        if before is None and len(self._demands) == 1:
+            self._believe(next(iter(self._demands)), now)  # alone until now, it had no reason to report
         if before is None or len(self._roots) > known:
-            self._claims_until[name] = now + CLAIM_FOR
-            self._credible |= {name}
+            self._believe(name, now)
         if before and not demand.want:
             # Pieces that it returns were not downloaded.
             self._demands[name] = replace(before, want=0)
@@ -132,6 +134,10 @@ class Assembly:
             return {}
         self._in_partial_torrents |= new
         return {piece: self._roots[piece] for piece in pieces_of(new)}
+
+    def _believe(self, name: str, now: float) -> None:
+        self._claims_until[name] = now + CLAIM_FOR
+        self._credible |= {name}
 
     def _pass_on(self, name: str, now: float) -> None:
         """Update the leases with the demand of `name`, reduced to what no peer has."""

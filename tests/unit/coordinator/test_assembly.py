@@ -96,6 +96,14 @@ def test_a_peer_that_claims_pieces_and_sends_no_roots_does_not_block_the_others_
         assert bool(assembly.grant(now)["second"].pieces) == (now >= CLAIM_FOR)
 
 
+def test_a_peer_that_was_alone_has_time_to_report() -> None:
+    assembly = Assembly(MANIFEST)
+    for now in (0.0, 2 * CLAIM_FOR, 4 * CLAIM_FOR):
+        assembly.update("alone", Demand(0, from_seeders=False, want=0), {}, now)
+    assembly.update("second", lacking(want=8), {}, now)
+    assert not assembly.grant(now + 1.0)["second"].pieces
+
+
 def test_a_peer_that_sends_roots_of_what_it_claims_is_waited_for() -> None:
     assembly = Assembly(MANIFEST)
     for step in range(5):
