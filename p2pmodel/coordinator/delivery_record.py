@@ -1,8 +1,8 @@
 """How many leases a peer may hold: that follows from what it has delivered, never from what it says of itself. Pure.
 
 1. A peer that has delivered nothing holds few leases, and all such peers of one address together hold a bounded number.
-2. A peer whose leases lapse without a delivery gets one lease at a time, and none for a while that doubles each time. A
-   delivery, a late one too, ends that.
+2. After leases that lapse without a delivery a peer gets one lease at a time, and none for a time that doubles.
+   A delivery, a late one too, ends that.
 3. A delivery that reaches no other peer is no delivery. A peer with many such deliveries counts as one that delivers
    nothing.
 4. Leases lost to connections that come and go shrink the number for new peers of their address.
