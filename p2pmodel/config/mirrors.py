@@ -4,6 +4,7 @@ HF_ENDPOINT and HF_MIRROR_PRIORITY select and order it; HF_TOKEN and HF_HOME hol
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from p2pmodel.core.own_files import read_own, read_secret
 from p2pmodel.errors import InvalidInput
 
 _HINT = "see docs/mirrors.md"
-_TOKEN_VARIABLES = ("HF_", "P2PMODEL_")
-"""How the variables begin that `token_env` may name."""
+_TOKEN_VARIABLE = re.compile(r"P2PMODEL_\w+_TOKEN|HF_\w+")
+"""The variables that `token_env` may name."""
 
 
 def mirrors_in_order(listed: Any, endpoints: Sequence[str], *, final: bool) -> list[dict[str, Any]]:
@@ -109,10 +110,10 @@ def _hub_token() -> str | None:
 
 def _token_variable(name: str) -> str:
     """`name` if it is meant for tokens of mirrors: a settings file from elsewhere must not name other secrets."""
-    if not name.startswith(_TOKEN_VARIABLES):
+    if not _TOKEN_VARIABLE.fullmatch(name):
         raise InvalidInput(
             f"setting mirrors: token_env '{printable(name)}' is not the name of a mirror's token",
-            hint="the variable's name must begin with HF_ or P2PMODEL_, as in P2PMODEL_MIRROR_TOKEN",
+            hint="name it P2PMODEL_..._TOKEN or HF_..., as in P2PMODEL_NEAR_TOKEN",
         )
     return name
 

@@ -59,7 +59,7 @@ class MirrorSettings(_Section):
     priority: int = 0
     """Lower is asked first; equal priorities keep the order of the list."""
     token_env: str | None = None
-    """Environment variable that holds the bearer token of this endpoint; its name begins with HF_ or P2PMODEL_."""
+    """Environment variable that holds the bearer token of this endpoint; named `HF_...` or `P2PMODEL_..._TOKEN`."""
     token_file: Path | None = None
     """File with that token, mode 0600."""
     token: SecretStr | None = Field(default=None, repr=False)

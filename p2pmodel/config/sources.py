@@ -20,23 +20,17 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from p2pmodel.config.complaints import HINT, PREFIX, GivenSettings, complaint
 from p2pmodel.config.mirrors import hf_home, mirrors_in_order, user_home
 from p2pmodel.config.settings import Settings, split_list
 from p2pmodel.core.names import printable
 from p2pmodel.core.own_files import opened, others_can_read, text_of
 from p2pmodel.errors import InvalidInput
 
-PREFIX = "P2PMODEL_"
 FILE_VARIABLE = "P2PMODEL_CONFIG"
 """Names the settings file where `--config` does not."""
 
-_HINT = "see docs/reference/settings.md"
 _SETTINGS_FILE = "settings file"
-_MEANINGS = {
-    "extra_forbidden": "there is no such setting",
-    "model_type": "expected a table",
-    "missing": "it is missing",
-}
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
@@ -50,19 +44,20 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     file = _settings_file(config)
-    layers = _layers(_read(file) if file else {}, flag_endpoints="endpoints" in given)
+    of_file = _read(file) if file else {}
+    places = GivenSettings(frozenset(given), file, of_file)
+    layers = _layers(of_file, flag_endpoints="endpoints" in given)
     try:
         loaded = layers(**_nested(given))
-        return Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
+        settings = Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
+        wrong = complaint(None, places)
     except ValidationError as error:
-        raise _invalid(error) from None
+        wrong = complaint(error, places)
     except SettingsError as error:
-        raise InvalidInput(f"environment: {error}", hint=_HINT) from None
-
-
-def variable_of(key: str) -> str:
-    """The environment variable of the setting `key` (`swarm.listen`: P2PMODEL_SWARM_LISTEN)."""
-    return PREFIX + key.replace(".", "_").upper()
+        raise InvalidInput(f"environment: {error}", hint=HINT) from None
+    if wrong:
+        raise wrong
+    return settings
 
 
 class _Layers(BaseSettings, Settings):
@@ -178,24 +173,6 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         nested = values.setdefault(section, {})
         if not isinstance(nested, dict):
-            raise InvalidInput(f"setting {section}: expected a table", hint=_HINT)
+            raise InvalidInput(f"setting {section}: expected a table", hint=HINT)
         values = nested
     values[last] = value
-
-
-def _invalid(error: ValidationError) -> InvalidInput:
-    """The first of pydantic's complaints as one line."""
-    first = error.errors(include_url=False)[0]
-    parts = [str(part) for part in first["loc"]]
-    key = ".".join(parts)
-    names = [key, variable_of(key)] if _has_variable(parts) else [key]
-    said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return InvalidInput(f"setting {' or '.join(names)}: {_MEANINGS.get(first['type'], said)}", hint=_HINT)
-
-
-def _has_variable(parts: list[str]) -> bool:
-    field = Settings.model_fields.get(parts[0])
-    if field is None or parts[0] == "mirrors":
-        return False
-    section = getattr(field.annotation, "model_fields", {})
-    return len(parts) == 1 + bool(section) and (not section or parts[1] in section)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from p2pmodel.config import sources
+from p2pmodel.config.complaints import variable_of
 from p2pmodel.config.settings import MirrorSettings, Settings
 from scripts.documentation.docstrings import meanings
 from scripts.documentation.markdown import code, flat, page, table
@@ -98,7 +99,7 @@ def all_keys() -> list[tuple[str, FieldInfo, str]]:
 
 def variables_of(key: str) -> list[str]:
     """The environment variables that set `key`."""
-    return [*([] if key == "mirrors" else [sources.variable_of(key)]), *_OF_HUB_CLIENTS.get(key, [])]
+    return [*([] if key == "mirrors" else [variable_of(key)]), *_OF_HUB_CLIENTS.get(key, [])]
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:

@@ -35,7 +35,7 @@ def test_defaults_are_the_official_hub_and_the_hubs_cache(tmp_path: Path):
     settings = load(tmp_path)
     assert [m.endpoint for m in settings.mirrors] == [OFFICIAL_ENDPOINT]
     assert settings.cache_dir == tmp_path / ".cache/huggingface/hub"
-    assert settings.swarm.listen.startswith("127.0.0.1:")
+    assert settings.swarm.listen is None
 
 
 def test_file_then_environment_then_flags(tmp_path: Path):
@@ -113,7 +113,8 @@ def test_the_hubs_token_file_is_read(tmp_path: Path):
         ("[origin]\npart_size = 'big'", r"setting origin\.part_size"),
         ("mirrors = 3", r"setting mirrors"),
         ("swarm = 3", r"setting swarm: expected a table"),
-        ("color = 3", r"setting color: there is no such setting"),
+        ("color = 3", r"setting color: there is no such setting \(in /.*/p2pmodel.toml\); see"),
+        ("[[mirrors]]\nname='x'\nendpoint='http://x'\ntoken-env='x'", r"mirrors\.0\.token-env: .*, token_env is the n"),
         ("[[mirrors]]\nname='x'", r"setting mirrors\.0\.endpoint: it is missing"),
         ("[swarm]\nlisten = 'here'", r"setting swarm\.listen or P2PMODEL_SWARM_LISTEN: 'here' is not an address"),
         ("[[mirrors]]\nname='x'\nendpoint='ftp://x'", r"setting mirrors\.0\.endpoint.*not an http"),
@@ -168,7 +169,15 @@ def test_lists_in_variables_are_separated(tmp_path: Path):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ({"P2PMODEL_SWARM_LISEN": "x"}, r"setting swarm\.lisen: there is no such setting"),
+        (
+            {"P2PMODEL_SWARM_LISEN": "x"},
+            r"setting swarm\.lisen or P2PMODEL_SWARM_LISEN: there is no such setting, swarm\.listen is the nearest;",
+        ),
+        (
+            {"P2PMODEL_OFLINE": "1"},
+            r"^variable P2PMODEL_OFLINE: there is no such setting, P2PMODEL_OFFLINE is the nearest; see",
+        ),
+        ({"P2PMODEL_COLOR": "1"}, r"^variable P2PMODEL_COLOR: there is no such setting; see"),
         ({"P2PMODEL_SWARM": "{broken"}, r'environment: error parsing value for field "swarm"'),
         ({"P2PMODEL_LOG_LEVEL": "loud"}, r"setting log_level or P2PMODEL_LOG_LEVEL: "),
     ],
@@ -264,3 +273,26 @@ def test_a_webhook_is_a_secret(tmp_path: Path):
     with pytest.raises(InvalidInput, match="'hooks' is not an http") as caught:
         load(tmp_path, P2PMODEL_WATCH_WEBHOOK="hooks/hush")
     assert "hush" not in str(caught.value)
+
+
+def test_all_wrong_settings_are_named_at_once_with_their_place(tmp_path: Path):
+    toml = "color = 3\n[swarm]\nlisten = 'here'\nzone = 'a b'\n[origin]\nread_timeout = -1\n"
+    with pytest.raises(InvalidInput) as caught:
+        load(tmp_path, toml, {"origin.read_timeout": -2}, P2PMODEL_SWARM_ZONE="c d", P2PMODEL_NOTHING="1")
+    said = caught.value.what
+    place = f" (in {tmp_path / 'p2pmodel.toml'})"
+    assert "variable P2PMODEL_NOTHING: there is no such setting" in said
+    assert f"setting color: there is no such setting{place}" in said
+    assert f"'here' is not an address with its port{place}" in said or place in said.partition("'here'")[2]
+    assert "setting origin.read_timeout or P2PMODEL_ORIGIN_READ_TIMEOUT: should be greater than 0;" in f"{said};"
+    assert "'_' or '-';" in f"{said};", "the file's own zone is overridden: its place is not named"
+
+
+def test_tokens_and_the_variables_of_tests_may_have_any_name(tmp_path: Path):
+    load(tmp_path, P2PMODEL_NEAR_TOKEN="x", P2PMODEL_TEST_STRICT="1", P2PMODEL_DEBUG="1", p2pmodel_offline="1")
+
+
+def test_many_wrong_settings_stay_one_line(tmp_path: Path):
+    with pytest.raises(InvalidInput, match=r"; 40 more; see") as caught:
+        load(tmp_path, "".join(f"wrong{n} = {n}\n" for n in range(50)))
+    assert str(caught.value).count("there is no such setting") == 10

@@ -1,0 +1,127 @@
+"""What is wrong with the settings: every wrong one at once, on one line, with its place and the name that was meant."""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.core.names import printable
+from p2pmodel.errors import InvalidInput
+
+PREFIX = "P2PMODEL_"
+HINT = "see docs/reference/settings.md"
+
+_OTHERS = ("CONFIG", "DEBUG", "ENDPOINTS")
+"""Variables that set no key by themselves."""
+_FREE = ("_TOKEN",)
+"""Endings of variables with names of the user's choice: see `token_env` of a mirror."""
+_TESTS = "TEST_"
+"""Variables of this project's tests."""
+_MOST = 10
+_MEANINGS = {
+    "extra_forbidden": "there is no such setting",
+    "model_type": "expected a table",
+    "missing": "it is missing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GivenSettings:
+    """Where values come from: the keys of the flags, and the settings file with its values."""
+
+    flags: frozenset[str] = frozenset()
+    file: Path | None = None
+    values: Mapping[str, Any] | None = None
+
+    def place(self, parts: list[str]) -> str:
+        """Where the wrong value is, for the end of a message; "" where the message names it already."""
+        if self.file is None or ".".join(parts) in self.flags or _is_set(variable_of(".".join(parts))):
+            return ""
+        found: Any = self.values
+        for part in parts:
+            if isinstance(found, list):
+                found = found[int(part)] if part.isdecimal() and int(part) < len(found) else None
+            elif isinstance(found, Mapping) and part in found:
+                found = found[part]
+            else:
+                return "" if found is self.values else self._in_file
+        return self._in_file
+
+    @property
+    def _in_file(self) -> str:
+        return f" (in {printable(str(self.file))})"
+
+
+def variable_of(key: str) -> str:
+    """The environment variable of the setting `key` (`swarm.listen`: P2PMODEL_SWARM_LISTEN)."""
+    return PREFIX + key.replace(".", "_").upper()
+
+
+def complaint(error: ValidationError | None, given: GivenSettings) -> InvalidInput | None:
+    """The error for all of pydantic's complaints and for the variables that set nothing; None if there are none."""
+    lines = _unknown_variables()
+    if error is not None:
+        lines += dict.fromkeys(_line(each, given) for each in error.errors(include_url=False))
+    if not lines:
+        return None
+    more = f"; {len(lines) - _MOST} more" if len(lines) > _MOST else ""
+    return InvalidInput("; ".join(lines[:_MOST]) + more, hint=HINT)
+
+
+def _line(error: Mapping[str, Any], given: GivenSettings) -> str:
+    parts = [str(part) for part in error["loc"]]
+    key, variable = ".".join(parts), variable_of(".".join(parts))
+    names = f"{key} or {variable}" if key in _keys() or _is_set(variable) else key
+    said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    meaning = _MEANINGS.get(error["type"], said)
+    if error["type"] == "extra_forbidden":
+        near = _mirror_keys() if parts[0] == "mirrors" else _keys()
+        meaning += _meant(parts[-1] if parts[0] == "mirrors" else key, near)
+    return f"setting {printable(names)}: {meaning}{given.place(parts)}"
+
+
+def _unknown_variables() -> list[str]:
+    """A line for each variable with our prefix that sets nothing. Those of a section are among its values."""
+    sections = tuple(f"{key.upper()}_" for key, field in Settings.model_fields.items() if _is_section(field.annotation))
+    known = {key.upper() for key in Settings.model_fields} | set(_OTHERS)
+    found = []
+    for name in sorted(os.environ):
+        rest = name.upper().removeprefix(PREFIX)
+        if name.upper() == rest or rest in known or rest.startswith((*sections, _TESTS)) or rest.endswith(_FREE):
+            continue
+        near = [variable_of(key).removeprefix(PREFIX) for key in _keys()]
+        found.append(f"variable {printable(name)}: there is no such setting{_meant(rest, near, PREFIX)}")
+    return found
+
+
+def _meant(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), 1, 0.7)
+    return f", {prefix}{near[0]} is the nearest" if near else ""
+
+
+def _keys() -> list[str]:
+    """Every key of a setting that has a variable."""
+    keys = []
+    for name, field in Settings.model_fields.items():
+        if _is_section(field.annotation):
+            keys += [f"{name}.{inner}" for inner in field.annotation.model_fields]  # type: ignore[union-attr]  # a section
+        elif name != "mirrors":
+            keys.append(name)
+    return keys
+
+
+def _mirror_keys() -> list[str]:
+    return list(MirrorSettings.model_fields)
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_set(variable: str) -> bool:
+    return any(name.upper() == variable for name in os.environ)
