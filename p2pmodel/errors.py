@@ -39,6 +39,13 @@ class TooSlow(InvalidInput):
     http_status = 408
 
 
+class UnsupportedContent(InvalidInput):
+    """A request body of a kind that the server does not accept."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
 class NotFound(P2PModelError):
     """No source has this repository, revision, file or torrent."""
 

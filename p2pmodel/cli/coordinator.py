@@ -7,15 +7,20 @@ from pathlib import Path
 import click
 from aiohttp import web
 
+from p2pmodel.cli import options
+from p2pmodel.cli.log import log
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_token
+from p2pmodel.config.settings import HttpSettings, Settings
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.private_files import private_folder
+from p2pmodel.http import limits
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.store.files.space import check_writable
 
@@ -43,10 +48,10 @@ DEFAULT_LISTEN = "127.0.0.1:6969"
     show_default=True,
     help="Copies of a snapshot that its peers may take from the mirrors together; 0: no limit.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once it listens.")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+@options.common
 def coordinator(
     *,
+    settings: Settings,
     listen: str,
     token_file: Path | None,
     insecure_public: bool,
@@ -75,15 +80,23 @@ def coordinator(
     else:
         tracker = Tracker(interval=interval, full_scrape=full_scrape)
     app = coordinator_app(tracker, catalog, token=token, origin_budget=origin_budget)
-    server = _serve(address, token, app, catalog, as_json=as_json, quiet=quiet)
+    server = _serve(address, token, app, catalog, settings.http, as_json=as_json, quiet=quiet)
     run_service(server, interrupted="the coordinator was stopped")
 
 
 async def _serve(
-    address: ListenAddress, token: str | None, app: web.Application, catalog: Catalog, *, as_json: bool, quiet: bool
+    address: ListenAddress,
+    token: str | None,
+    app: web.Application,
+    catalog: Catalog,
+    http: HttpSettings,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     notes = await catalog.load()
-    async with serving(app, address.host, address.port) as base:
+    guard, bounds = RequestGuard.of(http, secured=token is not None), limits.connections(http)
+    async with serving(app, address.host, address.port, guard=guard, limits=bounds, note=log) as base:
         # The token stays in its file: what is printed here ends up in logs.
         url = f"{base}/<token>" if token else base
         held = len(catalog.publications())

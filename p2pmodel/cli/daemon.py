@@ -47,6 +47,7 @@ INTERRUPTED = "stopped; the next start resumes every transfer"
     help="Append one JSON line for each request to the hub endpoint to this file.",
 )
 @options.tls
+@options.local_users
 @options.socket
 @options.listen
 @options.origin

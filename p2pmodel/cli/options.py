@@ -191,6 +191,16 @@ def server(verb: Callable[..., Any]) -> Callable[..., Any]:
     )(socket(verb))
 
 
+def local_users(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--allow-local-users`. Goes above `common`."""
+    return click.option(
+        "--allow-local-users",
+        "_set_http__allow_local_users",
+        flag_value=True,
+        help="Admit all users of this machine over loopback, not only the user of this process and root.",
+    )(verb)
+
+
 def tls(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--tls-cert`, `--tls-key` and `--tls-client-ca`. Goes above `common`."""
     for name, setting, meaning in (

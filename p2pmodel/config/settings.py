@@ -260,7 +260,12 @@ class DaemonSettings(_Section):
 
 
 class HttpSettings(_Section):
-    """TLS and limits of the daemon's HTTP addresses over TCP: control API and hub endpoint."""
+    """Access to the HTTP addresses of all servers, their limits, and TLS for the daemon's."""
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """DNS names of these servers in addition to the machine's own; comma-separated in an environment variable."""
+    allow_local_users: bool = False
+    """Admit all users of this machine over loopback, not only the server's own user and root."""
 
     tls_certificate: Path | None = None
     """PEM file with the server certificate and its chain; None: plain HTTP."""
@@ -269,9 +274,9 @@ class HttpSettings(_Section):
     tls_client_ca: Path | None = None
     """PEM file of the authorities that must have signed each client's certificate; None: no client certificates."""
     max_connections: int = Field(default=4096, ge=1)
-    """Open connections of one listener."""
+    """Open connections of one listener, at most a sixth of the open files that the system allows."""
     max_connections_per_address: int = Field(default=1024, ge=1)
-    """Open connections from one address."""
+    """Open connections from one address, at most a quarter of all that the listener admits."""
     max_requests_per_second: float = Field(default=1000.0, ge=0)
     """Requests/s from one address, long-term average; 0: unlimited."""
     header_timeout: float = Field(default=15.0, gt=0)
@@ -280,6 +285,11 @@ class HttpSettings(_Section):
     """Seconds for the body of a request."""
     stall_timeout: float = Field(default=120.0, ge=0.1)
     """Seconds without the client reading after which its connection is closed."""
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        return split_list(value, ",")
 
     @property
     def unpaced(self) -> "HttpSettings":

@@ -41,10 +41,17 @@ class ListenAddress:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can connect. A name other than `localhost` does not count as loopback."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
+        return is_loopback(self.host) or self.host.lower() == "localhost"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `address` is an IP address of this machine's loopback, also one of IPv4 mapped into IPv6."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
+    return (mapped or known).is_loopback
 
 
 def neighbourhood(address: str) -> str:

@@ -1,56 +1,148 @@
-"""Access checks for requests over TCP. A unix socket does not need them: its file mode limits the clients."""
+"""The checks of a request's header that every HTTP server makes, and the check of a bearer token.
+
+A browser sends requests for any web page. `RequestGuard` refuses those of other sites: by the headers `Origin` and
+`Sec-Fetch-Site`, by the name in `Host` (DNS rebinding makes a page of another site one of the same origin), and by the
+content types of forms. A page can add headers, but it cannot remove those that its browser adds.
+"""
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from p2pmodel.errors import AccessDenied, Forbidden
+from aiohttp import web
+
+from p2pmodel.config.settings import HttpSettings
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.names import printable
+from p2pmodel.errors import AccessDenied, Forbidden, UnsupportedContent
+
+WRONG_TOKEN = web.RequestKey("WRONG_TOKEN", bool)
+"""Key of a request that presented a wrong token or key. Such requests are counted for each address."""
+
+_READING = ("GET", "HEAD", "OPTIONS")
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+_BROWSER = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Referer", "Cookie", "Accept-Language")
+"""Headers of browsers. All browsers send Accept-Language, and those before it on some requests only."""
+_ANOTHER_SITE = "a page of another site sent this request"
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """The rule for one address. With `token`, clients must send it; without, every client that can connect is admitted.
+class RequestGuard:
+    """The rule of one server.
 
-    Requests that a web page causes in a browser on this machine are refused: cross-site requests, and requests under a
-    DNS name (DNS rebinding). `any_name` admits DNS names in the Host header, for TLS with client certificates: TLS then
-    authenticates both the name and the client.
+    `secured`: every path that is not `public` needs a token or a client certificate. Pages of other sites may link to
+    `public` paths. `forms`: clients other than browsers may send forms, for servers where a form changes nothing.
+    `own_user`: over loopback only this process's user and root are admitted. `hosts`: names of this server; `closed`:
+    it accepts no other names.
     """
 
-    token: str | None = field(default=None, repr=False)
-    any_name: bool = False
+    secured: bool = False
+    public: Collection[str] = ()
+    forms: bool = False
+    own_user: bool = False
+    hosts: Collection[str] = ()
+    closed: bool = True
 
-    def check(self, headers: Mapping[str, str], *, public: bool = False) -> None:
-        """Raise Forbidden or AccessDenied for a request with `headers` that is not admitted. `public`: no token."""
+    @classmethod
+    def of(
+        cls,
+        http: HttpSettings,
+        *,
+        secured: bool,
+        public: Collection[str] = (),
+        forms: bool = False,
+        own_user: bool = False,
+        url: str | None = None,
+    ) -> "RequestGuard":
+        """The rule with the names and local users that `http` admits, and the name in the server's public `url`."""
+        hosts = {*http.allowed_hosts, *([urlsplit(url).hostname or ""] if url else [])}
+        own_user = own_user and not secured and not http.allow_local_users
+        return cls(secured, frozenset(public), forms, own_user, hosts)
+
+    def at(self, address: ListenAddress, *, tls: bool) -> "RequestGuard":
+        """The rule for an address, with the names of this machine. With TLS the certificate proves the name."""
+        own = socket.gethostname().lower()
+        hosts = {"localhost", own, own.partition(".")[0], *(name.lower().rstrip(".") for name in self.hosts)}
+        return replace(self, hosts=frozenset(hosts - {""}), closed=address.loopback and not tls)
+
+    def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        """Raise Forbidden or UnsupportedContent for a request that a web page of another site may have caused."""
+        browser = any(name in headers for name in _BROWSER)
         host = headers.get("Host", "")
+        self._check_name(host, browser=browser)
         origin = headers.get("Origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-            raise Forbidden("a page of another site sent this request", hint="open the node's own address")
-        # Browsers send no Origin with images and links of a page, and such a GET could start a download here.
-        if headers.get("Sec-Fetch-Site", "").lower() == "cross-site" and not public:
-            raise Forbidden("a page of another site sent this request", hint="open the node's own address")
-        if self.token is not None:
-            if not public:
-                self._check_token(headers.get("Authorization", ""))
-        elif not self.any_name and not _is_this_machine(host):
-            raise Forbidden(f"this node does not accept the name '{host[:80]}'", hint="use its IP address or localhost")
+            raise Forbidden(_ANOTHER_SITE, hint="open the server's own address")
+        if browser and not (path in self.public and method in _READING):
+            self._check_site(headers)
+        if method not in _READING and _content_type(headers) in _FORMS and (browser or not self.forms):
+            raise UnsupportedContent("forms are not accepted", hint="send application/json")
 
-    def _check_token(self, authorization: str) -> None:
-        assert self.token is not None
-        scheme, _, given = authorization.partition(" ")
-        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self.token.encode())
-        if scheme.lower() != "bearer" or not right:
-            raise AccessDenied("this node requires its token", hint="send 'Authorization: Bearer TOKEN'")
+    def _check_name(self, host: str, *, browser: bool) -> None:
+        if not host and not browser:  # HTTP/1.0
+            return
+        name = _name(host)
+        if name is None or (
+            name not in self.hosts and not _is_ip(name) and (self.closed or self._is_at_risk(browser=browser))
+        ):
+            raise Forbidden(
+                f"this server does not accept the name '{printable(host[:80])}'",
+                hint="use its IP address or localhost, or add the name to http.allowed_hosts",
+            )
+
+    def _is_at_risk(self, *, browser: bool) -> bool:
+        # Off loopback a server has names that it does not know. Only a browser can be led to it by a wrong one, and
+        # gets nothing there without a credential.
+        return browser and not self.secured
+
+    def _check_site(self, headers: Mapping[str, str]) -> None:
+        site = headers.get("Sec-Fetch-Site", "").lower()
+        if site not in ("", "same-origin", "none"):
+            raise Forbidden(_ANOTHER_SITE, hint="open the server's own address")
+        if not site and "Origin" not in headers and not self.secured:
+            # Browsers state the site of a request only to loopback and over HTTPS.
+            raise Forbidden(
+                "a page of another site may have sent this request", hint="use a client that is not a browser"
+            )
 
 
-def _is_this_machine(host: str) -> bool:
-    """Whether the Host header `host` is an IP address or `localhost`, and no DNS name, which may be another's."""
+def check_bearer(request: web.Request, token: str) -> None:
+    """Raise AccessDenied unless the request presents `token`. A wrong token is marked for the brake."""
+    given = request.headers.get("Authorization")
+    if given is not None and is_bearer(given, token):
+        return
+    if given is not None:
+        request[WRONG_TOKEN] = True
+    raise AccessDenied("this node requires its token", hint="send 'Authorization: Bearer TOKEN'")
+
+
+def is_bearer(authorization: str, token: str) -> bool:
+    """Whether the header `authorization` presents `token`. Takes the same time for every wrong token."""
+    scheme, _, given = authorization.partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+    return right and scheme.lower() == "bearer"
+
+
+def _name(host: str) -> str | None:
+    """The host of the Host header without its port; None if it is malformed."""
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        if name == "localhost":
-            return True
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+        return None if parts.path or parts.username is not None else (parts.hostname or "").rstrip(".") or None
+    except ValueError:
+        return None
+
+
+def _is_ip(name: str) -> bool:
+    try:
         ipaddress.ip_address(name)
     except ValueError:
         return False
     return True
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()

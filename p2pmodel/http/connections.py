@@ -8,8 +8,9 @@ costs one count only. Malformed HTTP is answered with a JSON error and never log
 import asyncio
 import socket
 import ssl
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,12 +20,17 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from p2pmodel.core.addresses import neighbourhood
+from p2pmodel.core.notes import warning
 from p2pmodel.http.error_responses import http_error_response, status_response
 
 _CLOSE_SECONDS = 10.0
 """Bound on a TLS shutdown."""
 _REJECT_SECONDS = 1.0
 """Time for a rejected client to read the response."""
+_MOST_REJECTED = 16
+"""Rejected clients that have this time at once; further ones are disconnected without a response."""
+_LOG_EVERY = 60.0
+"""Seconds between two log lines about rejected connections."""
 _FULL = b'{"code": "too_many_connections", "message": "there are too many connections", "hint": "try again later"}'
 _REJECTION = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\nRetry-After: 5\r\n"
@@ -70,17 +76,47 @@ class _ConnectionCounts:
             del self._present[address]
 
 
+class RejectedConnections:
+    """The rejected connections, as one log line in `_LOG_EVERY` seconds at most."""
+
+    def __init__(self, note: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.waiting = 0
+        """Rejected clients that may still read the response."""
+        self._note = note
+        self._clock = clock
+        self._count = 0
+        self._logged: float | None = None
+
+    def add(self, address: str) -> None:
+        """Count a rejected connection from `address`, and log the count if the last log line is old enough."""
+        self._count += 1
+        now = self._clock()
+        if self._logged is not None and now - self._logged < _LOG_EVERY:
+            return
+        text = (
+            f"connections refused: {self._count}, the last from {address or 'a unix socket'}; see http.max_connections"
+        )
+        self._note(warning("connections_refused", text, refused=self._count, address=address))
+        self._logged, self._count = now, 0
+
+
 class LimitedServer(web.Server):
     """aiohttp's server with `limits`, and with TLS if `tls` is given. `of` is the server of the application."""
 
     def __init__(
-        self, of: web.Server, limits: ConnectionLimits, tls: ssl.SSLContext | None, options: Mapping[str, Any]
+        self,
+        of: web.Server,
+        limits: ConnectionLimits,
+        tls: ssl.SSLContext | None,
+        options: Mapping[str, Any],
+        note: Callable[[str], None],
     ) -> None:
         super().__init__(of.request_handler, request_factory=self._made, **options)
         self._factory = of.request_factory
         self.limits = limits
         self.tls = tls
         self.counts = _ConnectionCounts(limits)
+        self.rejected = RejectedConnections(note)
         self.handshakes: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> web.RequestHandler:
@@ -107,6 +143,7 @@ class _LimitedConnection(web.RequestHandler):
         self._server = server
         self._address: str | None = None
         self._rejected = False
+        self._reading_rejection = False
         self._deadline: asyncio.TimerHandle | None = None
         self._answering = False
         self._line: asyncio.Transport | None = None
@@ -116,6 +153,7 @@ class _LimitedConnection(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         address = neighbourhood(peer[0]) if isinstance(peer, tuple) else ""
         if not self._server.counts.enter(address):
+            self._server.rejected.add(address)
             self._reject(self._line)
             return
         self._address = address
@@ -139,6 +177,7 @@ class _LimitedConnection(web.RequestHandler):
         self._line = None
         self._stop_waiting()
         self._leave()
+        self._forget_rejection()
         task = self._task_handler
         super().connection_lost(exc)
         if task is not None and not self._answering:
@@ -219,11 +258,19 @@ class _LimitedConnection(web.RequestHandler):
             self._server.counts.leave(self._address)
             self._address = None
 
+    def _forget_rejection(self) -> None:
+        if self._reading_rejection:
+            self._reading_rejection = False
+            self._server.rejected.waiting -= 1
+
     def _reject(self, line: asyncio.Transport) -> None:
         self._rejected = True
-        if self._server.tls is not None or line.is_closing():
+        rejected = self._server.rejected
+        if self._server.tls is not None or line.is_closing() or rejected.waiting >= _MOST_REJECTED:
             line.abort()
             return
+        rejected.waiting += 1
+        self._reading_rejection = True
         line.write(_REJECTION)
         with suppress(OSError, NotImplementedError):
             line.write_eof()

@@ -1,4 +1,4 @@
-"""The `http` settings of the daemon as connection limits and middlewares."""
+"""The `http` settings as connection limits and middlewares."""
 
 import asyncio
 import math
@@ -44,11 +44,15 @@ class RequestRates:
 
 
 def connections(http: HttpSettings) -> ConnectionLimits:
-    """The connection limits, at most a third of the open files, since each connection may need files too."""
+    """The connection limits of one of several listeners.
+
+    At most a sixth of the open files, since each connection may need files too; a quarter of that from one address.
+    """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = min(http.max_connections, max(1, files // 6))
     return ConnectionLimits(
-        min(http.max_connections, max(1, files // 3)),
-        http.max_connections_per_address,
+        most,
+        min(http.max_connections_per_address, max(1, most // 4)),
         http.header_timeout,
         http.stall_timeout,
     )

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.listeners import listening
 from p2pmodel.core.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.connections import ConnectionLimits, LimitedServer
+from p2pmodel.http.protection import protect
 from p2pmodel.os_errors import translate
 
 MAX_BODY = 4 << 20
@@ -42,6 +44,13 @@ def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: 
 NO_LIMITS = ConnectionLimits()
 """No connection limits; only the timeouts apply."""
 
+ONLY_THIS_MACHINE = RequestGuard()
+"""No token, no page that other sites may link to, and no name but the machine's own."""
+
+
+def _ignore(_note: str) -> None:
+    pass
+
 
 @asynccontextmanager
 async def serving(
@@ -49,16 +58,20 @@ async def serving(
     host: str,
     port: int,
     *,
+    guard: RequestGuard = ONLY_THIS_MACHINE,
     grace: float = 2.0,
     limits: ConnectionLimits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
+    note: Callable[[str], None] = _ignore,
 ) -> AsyncIterator[str]:
     """Serve `app` while the context lasts; yields the base URL of the bound address, as `http://127.0.0.1:8090`.
 
+    `guard` is applied to every request, before the application's own middlewares. `note` receives log lines.
     At the end running requests get `grace` seconds to finish; then they are cancelled and their connections closed.
     The shutdown takes at most about three times `grace`. Raises LocalResource if the address cannot be bound.
     """
-    runner = _Runner(app, grace, limits, tls)
+    protect(app, guard.at(ListenAddress(host, port), tls=tls is not None))
+    runner = _Runner(app, grace, limits, note, tls)
     await runner.setup()
     try:
         try:
@@ -74,13 +87,19 @@ async def serving(
 
 @asynccontextmanager
 async def serving_unix(
-    app: web.Application, path: Path, *, grace: float = 2.0, limits: ConnectionLimits = NO_LIMITS
+    app: web.Application,
+    path: Path,
+    *,
+    grace: float = 2.0,
+    limits: ConnectionLimits = NO_LIMITS,
+    note: Callable[[str], None] = _ignore,
 ) -> AsyncIterator[None]:
-    """As `serving`, on the unix socket `path` of mode 0600. Creates its directory if missing.
+    """As `serving`, on the unix socket `path` of mode 0600, for this process's user and root. Creates its directory.
 
     A stale socket is replaced. Raises LocalResource if a process listens on it, or it cannot be created.
     """
-    runner = _Runner(app, grace, limits)
+    protect(app, None)
+    runner = _Runner(app, grace, limits, note)
     await runner.setup()
     try:
         with closing(_unix_listener(path)) as listener:
@@ -144,7 +163,12 @@ class _Runner(web.AppRunner):
     """Runs an application on a LimitedServer."""
 
     def __init__(
-        self, app: web.Application, grace: float, limits: ConnectionLimits, tls: ssl.SSLContext | None = None
+        self,
+        app: web.Application,
+        grace: float,
+        limits: ConnectionLimits,
+        note: Callable[[str], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(app, shutdown_timeout=grace)
         self._options = {
@@ -156,9 +180,10 @@ class _Runner(web.AppRunner):
         }
         self._limits = limits
         self._tls = tls
+        self._note = note
 
     async def _make_server(self) -> web.Server:
-        return LimitedServer(await super()._make_server(), self._limits, self._tls, self._options)
+        return LimitedServer(await super()._make_server(), self._limits, self._tls, self._options, self._note)
 
 
 def _bind_error(error: OSError | OverflowError, host: str, port: int) -> Exception:

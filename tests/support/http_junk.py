@@ -115,7 +115,7 @@ BODIES = (
     b"zz\r\nhello\r\n",
     b"\x1f\x8b\x08\x00junk",
     b"\x00\xff" * 2000,
-    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 )
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from contextlib import closing, nullcontext
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,16 +12,19 @@ import click
 from aiohttp import web
 
 from p2pmodel.cli import options
+from p2pmodel.cli.log import log as log_note
 from p2pmodel.cli.mirror.log import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import mirror_token
-from p2pmodel.config.settings import Settings
+from p2pmodel.config.settings import HttpSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
+from p2pmodel.http import limits
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.hub.admission import Admission
@@ -85,6 +89,7 @@ mirror.add_command(mirror_log, "log")
 @options.sync_log
 @options.admission
 @options.upstream
+@options.local_users
 @options.common
 def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     """Serve every snapshot of the cache to clients that set HF_ENDPOINT, to web seed clients and to p2pmodel.
@@ -113,9 +118,13 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
             upstream=upstream,
             sync_log=sync_log,
             accel=flags["accel"],
+            http=settings.http.unpaced,
         )
+        guard = RequestGuard.of(settings.http, secured=token is not None, forms=True, own_user=True)
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
-        work = _serve(app, upstream, address, announce, _scrubber(cache, settings), as_json=flags["as_json"])
+        server = _HttpServer(app, address, guard, settings.http)
+        scrubber = _scrubber(cache, settings)
+        work = _serve(server, upstream, scrubber, announce, as_json=flags["as_json"])
         run_service(work, interrupted="the mirror was stopped")
 
 
@@ -152,16 +161,23 @@ def _scrubber(cache: HubCache, settings: Settings) -> Scrubber:
     return Scrubber(cache, settings.store, settings.state_dir / "scrub", note=_note)
 
 
+@dataclass(frozen=True, slots=True)
+class _HttpServer:
+    app: web.Application
+    address: ListenAddress
+    guard: RequestGuard
+    http: HttpSettings
+
+    def running(self) -> AbstractAsyncContextManager[str]:
+        """Serve while the context lasts; yields the URL."""
+        bounds = limits.connections(self.http)
+        return serving(self.app, self.address.host, self.address.port, guard=self.guard, limits=bounds, note=log_note)
+
+
 async def _serve(
-    app: web.Application,
-    upstream: PullThrough | None,
-    address: ListenAddress,
-    announce: str,
-    scrubber: Scrubber,
-    *,
-    as_json: bool,
+    server: _HttpServer, upstream: PullThrough | None, scrubber: Scrubber, announce: str, *, as_json: bool
 ) -> None:
-    async with upstream or nullcontext(), serving(app, address.host, address.port) as base, companions() as start:
+    async with upstream or nullcontext(), server.running() as base, companions() as start:
         start(scrubber.run())
         if as_json:
             echo(json.dumps({"endpoint": base}))

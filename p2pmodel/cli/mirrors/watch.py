@@ -1,22 +1,25 @@
 """`p2pmodel mirrors watch`: periodic probes of the mirrors, with alarms on stderr, in Prometheus and to a webhook."""
 
 import json
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.log import log
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import P2PModelError
+from p2pmodel.http import limits
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.measure.mirrors import online
 from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
 from p2pmodel.origin.measurement import ProbeReading
-from p2pmodel.service.watch.metrics import WatchMetrics
+from p2pmodel.service.watch.metrics import METRICS, WatchMetrics
 from p2pmodel.service.watch.webhook import Webhook
 
 INTERRUPTED = "the watch was stopped"
@@ -85,6 +88,7 @@ class _WatchCommand:
 
     def __init__(self, settings: Settings, ref: Reference | None, *, as_json: bool, quiet: bool) -> None:
         self._metrics = WatchMetrics()
+        self._http = settings.http
         self._as_json = as_json
         self._quiet = quiet
         webhook = settings.watch.webhook
@@ -105,12 +109,16 @@ class _WatchCommand:
                 await stack.enter_async_context(self._webhook)
             url = None
             if address:
-                url = await stack.enter_async_context(serving(self._metrics.app(), address.host, address.port))
-                url = f"{url}/metrics"
+                url = f"{await stack.enter_async_context(self._serving(address))}{METRICS}"
                 self.note(f"metrics at {url}")
             if self._as_json:
                 echo(json.dumps({"metrics": url}))
             await self._watching.forever()
+
+    def _serving(self, address: ListenAddress) -> AbstractAsyncContextManager[str]:
+        """The server of the metrics. They are no secret, and to read them changes nothing."""
+        guard, bounds = RequestGuard.of(self._http, secured=False, public=(METRICS,)), limits.connections(self._http)
+        return serving(self._metrics.app(), address.host, address.port, guard=guard, limits=bounds, note=log)
 
     def probed(self, readings: list[ProbeReading]) -> None:
         self._metrics.observe(readings)

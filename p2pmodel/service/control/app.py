@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from p2pmodel.config.settings import HttpSettings
@@ -35,7 +35,7 @@ from p2pmodel.errors import (
     Unavailable,
 )
 from p2pmodel.http import limits
-from p2pmodel.http.access import Access
+from p2pmodel.http.access import check_bearer
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
@@ -53,26 +53,25 @@ B = TypeVar("B", bound=BaseModel)
 
 def control_app(
     api: NodeApi,
-    access: Access | None = None,
+    token: str | None = None,
     *,
     read_only: bool = False,
     public: Collection[str] = (),
     http: HttpSettings = limits.UNPACED,
 ) -> web.Application:
-    """The application. `access`: the access check (None: every client that can connect); `http`: the request limits.
+    """The application. `token`: what clients must send (None: nothing); `http`: the request limits.
 
     `read_only` leaves out every route that changes state. Paths in `public` need no token.
     """
     handlers = _ControlHandlers(api)
     routes = [route for route in table(handlers) if not (read_only and route.mutates)]
-    checks = [*limits.rate(http), _guard(access, public), limits.body(http.body_timeout)]
+    checks = [*limits.rate(http), *_token_check(token, public), limits.body(http.body_timeout)]
     errors = [json_http_errors, error_middleware(error_response)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=[*errors, *checks])
     for route in routes:
         app.router.add_route(route.method, route.path, route.handler, name=route.name)
     app.on_shutdown.append(handlers.close)
-    secured = access is not None and access.token is not None
-    handlers.document = document(routes, title="p2pmodel node", errors=_EVERY_ROUTE, secured=secured)
+    handlers.document = document(routes, title="p2pmodel node", errors=_EVERY_ROUTE, secured=token is not None)
     return app
 
 
@@ -297,11 +296,15 @@ def _query(request: web.Request, name: str) -> str:
     return value
 
 
-def _guard(access: Access | None, public: Collection[str]) -> Any:
+def _token_check(token: str | None, public: Collection[str]) -> list[Middleware]:
+    if token is None:
+        return []
+    expected = token
+
     @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if access is not None:
-            access.check(request.headers, public=request.path in public)
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in public:
+            check_bearer(request, expected)
         return await handler(request)
 
-    return guard
+    return [check]

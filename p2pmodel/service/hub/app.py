@@ -32,13 +32,12 @@ from p2pmodel.core.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
-from p2pmodel.http.access import Access
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.file_response import STALL, FileContent, answer
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
-from p2pmodel.service.hub.errors import bearer, errors, guard, refusal
+from p2pmodel.service.hub.errors import bearer, errors, refusal
 from p2pmodel.service.hub.library import CacheLibrary, ContentSupply, Library, UpstreamLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache, PublishedSnapshot
 from p2pmodel.service.hub.sync_log_route import sync_log_route
@@ -86,7 +85,6 @@ def hub_endpoint(
     library: Library | None = None,
     sync_log: Path | None = None,
     accel: str | None = None,
-    access: Access | None = None,
     relay: RequestRelay | None = None,
     http: HttpSettings = limits.UNPACED,
 ) -> web.Application:
@@ -95,15 +93,12 @@ def hub_endpoint(
     It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` limits the bytes/s of
     files over all connections. `upstream`, which uses the same cache, downloads missing files. `sync_log` is served as
     /sync-log. `accel` is the path at which nginx, before this server, has the cache: nginx then sends the blobs.
-    `access` keeps out web pages in a browser on this machine. `relay` wraps the model routes and has all others. `http`
-    limits the rate of requests and the time for their bodies.
+    `relay` wraps the model routes and has all others. `http` limits the rate of requests and the time for their bodies.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
         middlewares.append(access_log.middleware())
     middlewares += [errors, *limits.rate(http)]
-    if access is not None:
-        middlewares.append(guard(access))
     if token is not None:
         middlewares.append(bearer(token))
     middlewares.append(limits.body(http.body_timeout))

@@ -1,6 +1,5 @@
 """Error answers that hub clients understand (X-Error-Code, X-Error-Message), and the token check."""
 
-import hmac
 from http import HTTPStatus
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from p2pmodel.errors import (
     RevisionNotFound,
     TooManyRequests,
 )
-from p2pmodel.http.access import Access
+from p2pmodel.http.access import WRONG_TOKEN, is_bearer
 from p2pmodel.http.error_responses import error_middleware
 
 RETRY_AFTER = 5
@@ -62,33 +61,20 @@ def _respond(error: P2PModelError) -> web.Response:
 _translated = error_middleware(_respond)
 
 
-def guard(access: Access) -> Middleware:
-    """The middleware that applies `access`; it belongs inside `errors`."""
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        access.check(request.headers)
-        return await handler(request)
-
-    return check
-
-
 def bearer(token: str) -> Middleware:
     """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
 
     Without a token the answer is the hub's for private repositories: the client raises RepositoryNotFoundError, with
     the advice to log in. With a wrong token it is the hub's for invalid credentials.
     """
-    expected = f"Bearer {token}".encode()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization")
         if given is None:
             return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
-        scheme, _, credentials = given.partition(" ")
-        offered = f"{scheme.capitalize()} {credentials.strip()}".encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(offered, expected):
+        if not is_bearer(given, token):
+            request[WRONG_TOKEN] = True
             return refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
         return await handler(request)
 

@@ -16,7 +16,7 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.private_files import private_folder
 from p2pmodel.http import limits
-from p2pmodel.http.access import Access
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.fetch import NodeContext
@@ -83,7 +83,8 @@ class Daemon:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
-            web_seed = await stack.enter_async_context(serving_source(cache, peer, settings.swarm, grace=HUB_GRACE))
+            source = serving_source(cache, peer, settings, grace=HUB_GRACE, note=self._note)
+            web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
             hub = await self._serve_hub(node, stack)
@@ -91,7 +92,7 @@ class Daemon:
             app = control_app(api, http=settings.http.unpaced)
             add_observation(app, api)
             bounds = limits.connections(settings.http)
-            await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds))
+            await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds, note=self._note))
             url = await self._serve_tcp(api, stack)
             on_ready(DaemonAddresses(path, url, ListenAddress(*engine.address), hub))
             notify("READY=1")
@@ -108,10 +109,19 @@ class Daemon:
         if tcp is None:
             return None
         http = self._settings.http
-        access = Access(tcp.token, any_name=tcp.tls is not None and http.asks_for_certificates)
-        app = control_app(api, access, read_only=tcp.read_only, public=(*PAGE, HEALTH), http=http)
+        public = (*PAGE, HEALTH)
+        secured = tcp.token is not None or (tcp.tls is not None and http.asks_for_certificates)
+        guard = RequestGuard.of(http, secured=secured, public=public, own_user=True)
+        app = control_app(api, tcp.token, read_only=tcp.read_only, public=public, http=http)
         add_observation(app, api)
         add_dashboard(app)
         bounds = limits.connections(http)
-        server = serving(app, tcp.listen.host, tcp.listen.port, grace=GRACE, limits=bounds, tls=tcp.tls)
+        server = serving(
+            *(app, tcp.listen.host, tcp.listen.port),
+            guard=guard,
+            grace=GRACE,
+            limits=bounds,
+            tls=tcp.tls,
+            note=self._note,
+        )
         return await stack.enter_async_context(server)

@@ -17,7 +17,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
-from p2pmodel.http.access import Access
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import serving
 from p2pmodel.node.hub.on_demand import HubContent
@@ -75,12 +75,16 @@ async def serving_hub(
             library=NodeLibrary(on_demand, PublishedCache(node.context.cache)),
             access_log=log,
             token=role.token,
-            access=Access(any_name=role.tls is not None and http.asks_for_certificates) if role.token is None else None,
             http=http,
             relay=MirrorRelay(on_demand.manifests, rights, guarded=role.token is not None),
         )
         try:
-            server = serving(app, listen.host, listen.port, grace=grace, limits=limits.connections(http), tls=role.tls)
+            secured = role.token is not None or (role.tls is not None and http.asks_for_certificates)
+            guard = RequestGuard.of(http, secured=secured, forms=True, own_user=True)
+            bounds = limits.connections(http)
+            server = serving(
+                app, listen.host, listen.port, guard=guard, grace=grace, limits=bounds, tls=role.tls, note=note
+            )
             url: str | None = await stack.enter_async_context(server)
         except LocalResource as error:
             if role.listen is not None:

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from p2pmodel.config.settings import Settings
+from p2pmodel.config.settings import HttpSettings, Settings
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.client.urls import announce_url
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -19,6 +19,8 @@ from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
+from p2pmodel.http import limits
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.node.backends import engine_of
@@ -81,8 +83,8 @@ class Seeder:
                 Tracker(), catalog, token=role.token, sources=sources, origin_budget=self._settings.swarm.origin_budget
             )
             swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
-            app.add_subapp(SOURCE, _source(cache, library, sent, role.token, pace))
-            bound = await stack.enter_async_context(serving(app, role.listen.host, role.listen.port))
+            app.add_subapp(SOURCE, _source(cache, library, sent, pace, token=role.token, http=self._settings.http))
+            bound = await stack.enter_async_context(self._serving(app, role))
             # Before the mirroring, which may take hours: the engine's port may be taken.
             engine = await stack.enter_async_context(engine_of(self._settings))
             base = role.public_url or bound
@@ -96,8 +98,8 @@ class Seeder:
                 sources.add(publication.info_hash, Source(SOURCE, token, peer, zone), for_ever=True)
             source = Source(base + SOURCE, token, peer, zone)
             async with companions() as start:
-                limits = RateLimits(swarm.upload_limit, swarm.download_limit)
-                start(SharedLimits(engine, limits, upload=pace).run())
+                rates = RateLimits(swarm.upload_limit, swarm.download_limit)
+                start(SharedLimits(engine, rates, upload=pace).run())
                 start(self._scrub(cache))
                 for raw in seeded.torrents.values():
                     start(
@@ -113,9 +115,21 @@ class Seeder:
             folder = self._settings.state_dir / "scrub"
             await Scrubber(cache, self._settings.store, folder, note=self._reporter.note).run()
 
+    def _serving(self, app: web.Application, role: CoordinatorRole) -> AbstractAsyncContextManager[str]:
+        http = self._settings.http
+        guard = RequestGuard.of(http, secured=role.token is not None, forms=True, url=role.public_url)
+        return serving(
+            *(app, role.listen.host, role.listen.port),
+            guard=guard,
+            limits=limits.connections(http),
+            note=self._reporter.note,
+        )
 
-def _source(cache: HubCache, library: SeededLibrary, sent: SentBytes, token: str | None, pace: Pace) -> web.Application:
+
+def _source(
+    cache: HubCache, library: SeededLibrary, sent: SentBytes, pace: Pace, *, token: str | None, http: HttpSettings
+) -> web.Application:
     """The HTTP source for leaseholders."""
-    app = hub_endpoint(cache, token=token, library=library, pace=pace)
+    app = hub_endpoint(cache, token=token, library=library, pace=pace, http=http.unpaced)
     app.middlewares.insert(0, sent.middleware())
     return app

@@ -1,15 +1,17 @@
 """The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
-from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.pace import Pace
+from p2pmodel.http import limits
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address
@@ -69,13 +71,16 @@ class WebSeedLibrary:
 
 @asynccontextmanager
 async def serving_source(
-    cache: HubCache, peer: ListenAddress, settings: SwarmSettings, *, grace: float
+    cache: HubCache, peer: ListenAddress, settings: Settings, *, grace: float, note: Callable[[str], None]
 ) -> AsyncIterator[WebSeedLibrary]:
     """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`."""
     token = secrets.token_urlsafe(24)
-    library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.upload_limit), SentBytes()
-    app = hub_endpoint(cache, token=token, library=library, pace=pace)
+    library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.swarm.upload_limit), SentBytes()
+    http = settings.http
+    app = hub_endpoint(cache, token=token, library=library, pace=pace, http=http.unpaced)
     app.middlewares.insert(0, sent.middleware())
-    port = free_port(peer.host, SOURCE_PORT) if settings.source_port is None else settings.source_port
-    async with serving(app, peer.host, port, grace=grace) as url:
-        yield WebSeedLibrary(library, pace, sent, url=url, token=token, peer=peer, zone=settings.zone)
+    swarm = settings.swarm
+    port = free_port(peer.host, SOURCE_PORT) if swarm.source_port is None else swarm.source_port
+    guard, bounds = RequestGuard.of(http, secured=True, forms=True), limits.connections(http)
+    async with serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, note=note) as url:
+        yield WebSeedLibrary(library, pace, sent, url=url, token=token, peer=peer, zone=swarm.zone)

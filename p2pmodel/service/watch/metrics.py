@@ -9,6 +9,7 @@ from p2pmodel.node.measure.watch import WatchEvent
 from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.alarms import Metric
 
+METRICS = "/metrics"
 _PREFIX = "p2pmodel_mirror_"
 
 
@@ -51,7 +52,7 @@ class WatchMetrics:
     def app(self) -> web.Application:
         """The application that serves the metrics."""
         app = web.Application()
-        app.router.add_get("/metrics", self._answer)
+        app.router.add_get(METRICS, self._answer)
         return app
 
     async def _answer(self, _request: web.Request) -> web.Response:

@@ -11,7 +11,6 @@ import pytest
 from p2pmodel.config.settings import HttpSettings, MirrorSettings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.http import event_streams
-from p2pmodel.http.access import Access
 from p2pmodel.http.limits import connections
 from p2pmodel.http.server import serving, serving_unix
 from p2pmodel.node.node import Node
@@ -67,7 +66,7 @@ async def faces(machine: Machine, request: pytest.FixtureRequest) -> AsyncIterat
         node = await stack.enter_async_context(machine.running())
         role = HubRole(ListenAddress("127.0.0.1", 0))
         endpoint = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1))
-        app = control_app(NodeApi(node), Access(), http=http)
+        app = control_app(NodeApi(node), http=http)
         control = await stack.enter_async_context(serving(app, "127.0.0.1", 0, grace=0.1, limits=connections(http)))
         assert endpoint is not None
         yield Faces(
@@ -140,7 +139,7 @@ async def test_the_request_rate_of_an_address_is_limited(faces: Faces) -> None:
 
 @pytest.mark.parametrize("faces", [{"max_requests_per_second": 1}], indirect=True)
 async def test_guesses_of_a_token_count(faces: Faces) -> None:
-    app = control_app(NodeApi(faces.node), Access("sesame-sesame"), http=faces.http)
+    app = control_app(NodeApi(faces.node), "sesame-sesame", http=faces.http)
     async with serving(app, "127.0.0.1", 0, grace=0.1) as url:
         guess = Face(url, "/api/v1/node", "")
         wrong = request(guess.get, headers=[("Authorization", "Bearer wrong")])

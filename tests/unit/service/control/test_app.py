@@ -19,7 +19,7 @@ from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.bitfield import unpack
 from p2pmodel.http import event_streams
-from p2pmodel.http.access import Access
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import serving
 from p2pmodel.node.node import Node
 from p2pmodel.service.control import api as control_api
@@ -429,8 +429,9 @@ Knock = Callable[..., Any]
 async def knock(machine: Machine, request: pytest.FixtureRequest) -> AsyncIterator[Knock]:
     """Requests the limits over TCP, from a node with the access of the test's parameter."""
     async with machine.running() as node, aiohttp.ClientSession() as session:
-        app: web.Application = control_app(NodeApi(node), Access(request.param))
-        async with serving(app, "127.0.0.1", 0, grace=0.2) as base:
+        app: web.Application = control_app(NodeApi(node), request.param)
+        guard = RequestGuard(secured=request.param is not None)
+        async with serving(app, "127.0.0.1", 0, guard=guard, grace=0.2) as base:
 
             async def ask(**headers: str) -> int:
                 names = {
@@ -470,12 +471,8 @@ async def test_with_a_token_only_clients_with_it_are_admitted(knock: Knock) -> N
     ):
         assert await knock(Authorization=wrong) == 401, wrong
     assert await knock(Authorization="Bearer sesame-sesame") == 200
-    assert await knock(Authorization="bearer sesame-sesame", Host="node7.cluster") == 200
+    assert await knock(Authorization="bearer sesame-sesame", Host="node7.cluster") == 403
     assert await knock(Authorization="Bearer sesame-sesame", Origin="http://evil.example") == 403
-
-
-def test_a_token_is_not_shown() -> None:
-    assert "sesame" not in repr(Access("sesame-sesame"))
 
 
 async def test_a_second_fetch_over_the_api_is_the_same_transfer(api: Api, machine: Machine) -> None:

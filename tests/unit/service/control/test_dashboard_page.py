@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 import p2pmodel.service.control
-from p2pmodel.http.access import Access
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import serving
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import _ControlHandlers as Handlers
@@ -25,9 +25,9 @@ SCRIPTS = sorted(FOLDER.glob("*.js"))
 @pytest.fixture
 async def base(machine: Machine) -> AsyncIterator[str]:
     async with machine.running() as node:
-        app = control_app(NodeApi(node), Access("sesame-sesame"), read_only=True, public=tuple(PAGE))
+        app = control_app(NodeApi(node), "sesame-sesame", read_only=True, public=tuple(PAGE))
         add_dashboard(app)
-        async with serving(app, "127.0.0.1", 0, grace=0.2) as url:
+        async with serving(app, "127.0.0.1", 0, guard=RequestGuard(secured=True, public=tuple(PAGE)), grace=0.2) as url:
             yield url
 
 

@@ -10,7 +10,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2pmodel.core.progress import Progress
 from p2pmodel.core.views import LimitsView, NodeView, ScrubView, TransferView
-from p2pmodel.http.access import Access
 from p2pmodel.http.server import serving
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
@@ -163,8 +162,8 @@ class Watched:
             return response.status, await response.json()
 
 
-def application(node: Node, access: Access | None = None) -> web.Application:
-    app = control_app(NodeApi(node), access, public=(HEALTH,))
+def application(node: Node, token: str | None = None) -> web.Application:
+    app = control_app(NodeApi(node), token, public=(HEALTH,))
     add_observation(app, NodeApi(node))
     return app
 
@@ -241,7 +240,7 @@ async def test_the_node_itself_is_healthy_and_ready(watched: Watched) -> None:
 async def test_only_health_needs_no_token(machine: Machine) -> None:
     async with (
         machine.running() as node,
-        serving(application(node, Access("sesame-sesame")), "127.0.0.1", 0, grace=0.2) as base,
+        serving(application(node, "sesame-sesame"), "127.0.0.1", 0, grace=0.2) as base,
         aiohttp.ClientSession() as session,
     ):
         watched = Watched(node, base, session)

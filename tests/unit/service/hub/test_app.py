@@ -19,6 +19,7 @@ from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import RepoId
 from p2pmodel.core.pace import Pace
+from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import MAX_BODY, serving
 from p2pmodel.service.hub.app import MAX_PAD, hub_endpoint
@@ -35,6 +36,7 @@ FILES = {
     "sub dir/d\u00e9j\u00e0 #1%.txt": b"odd name",
     "sub dir/deeper/x.json": b"{}",
 }
+FORMS = RequestGuard(forms=True)
 Get = Callable[..., Awaitable["Reply"]]
 
 
@@ -63,7 +65,7 @@ def manifest(hub: Path) -> Manifest:
 
 @pytest.fixture
 async def base(hub: Path, manifest: Manifest) -> AsyncIterator[str]:
-    async with serving(hub_endpoint(HubCache(hub)), "127.0.0.1", 0, grace=0.1) as url:
+    async with serving(hub_endpoint(HubCache(hub)), "127.0.0.1", 0, guard=FORMS, grace=0.1) as url:
         yield url
 
 
@@ -322,13 +324,13 @@ async def test_missing_files_have_the_errors_of_the_hub(base: str, manifest: Man
     ],
 )
 async def test_no_path_leaves_the_snapshot(base: str, path: str) -> None:
-    answer = await raw(base, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await raw(base, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 404"), answer[:200]
     assert b"root:" not in answer
 
 
 async def test_an_oversized_header_is_refused(base: str) -> None:
-    answer = await raw(base, b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n")
+    answer = await raw(base, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.0 431 ")
 
 
@@ -482,7 +484,7 @@ async def test_an_aborted_transfer_is_logged_with_its_part(hub: Path, tmp_path: 
     async with serving(hub_endpoint(HubCache(hub), access_log=log), "127.0.0.1", 0, grace=0.1) as base:
         port = int(base.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"GET /org/big/resolve/main/model.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /org/big/resolve/main/model.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
             taken = 0
             while taken < 2 << 20:
                 taken += len(await asyncio.to_thread(client.recv, 1 << 16))
@@ -499,7 +501,7 @@ async def test_a_client_that_never_reads_is_dropped(hub: Path, tmp_path: Path) -
     log = AccessLog(path)
     async with serving(hub_endpoint(HubCache(hub), access_log=log, http=quick), "127.0.0.1", 0, grace=0.1) as base:
         with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as client:
-            client.sendall(b"GET /org/big/resolve/main/model.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /org/big/resolve/main/model.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
             (line,) = await _lines(path, 1)
     log.close()
     assert 0 < line["bytes"] < 32 << 20
@@ -519,7 +521,7 @@ async def test_a_client_gone_before_the_answer_is_logged_and_is_no_error(
     app.add_routes([web.get("/", slow)])
     async with serving(app, "127.0.0.1", 0, grace=0.1) as base:
         _, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await asyncio.sleep(0.05)
         writer.transport.abort()
         await asyncio.sleep(0.05)
@@ -534,7 +536,7 @@ async def test_a_log_line_survives_hostile_headers(hub: Path, manifest: Manifest
     path = tmp_path / "access.jsonl"
     log = AccessLog(path)
     async with serving(hub_endpoint(HubCache(hub), access_log=log), "127.0.0.1", 0, grace=0.1) as base:
-        await raw(base, b'GET /%0a%ff HTTP/1.1\r\nHost: x\r\nUser-Agent: \xff"}\\\r\nConnection: close\r\n\r\n')
+        await raw(base, b'GET /%0a%ff HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \xff"}\\\r\nConnection: close\r\n\r\n')
         (line,) = await _lines(path, 1)
     log.close()
     assert line["status"] == 404

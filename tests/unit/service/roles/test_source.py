@@ -3,11 +3,12 @@
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
-from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.config.settings import Settings, SwarmSettings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
 from p2pmodel.store.cache import HubCache
@@ -19,11 +20,15 @@ PEER = ListenAddress("127.0.0.2", 7001)
 SNAPSHOT = snapshot_of(CONTENTS)
 
 
+def settings(cache_dir: Path, **swarm: Any) -> Settings:
+    return Settings(cache_dir=cache_dir, mirrors=(), swarm=SwarmSettings(**swarm))
+
+
 @pytest.fixture
 async def source(tmp_path: Path) -> AsyncIterator[WebSeedLibrary]:
     cache = HubCache(tmp_path)
     publish(cache, SNAPSHOT)
-    async with serving_source(cache, PEER, SwarmSettings(zone="rack1"), grace=0.2) as served:
+    async with serving_source(cache, PEER, settings(tmp_path, zone="rack1"), grace=0.2, note=print) as served:
         yield served
 
 
@@ -62,7 +67,7 @@ async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinat
             probe.connect(("127.0.0.5", 9))
             host = probe.getsockname()[0]
     everywhere = ListenAddress("127.0.0.1", 7001)
-    async with serving_source(HubCache(tmp_path), everywhere, SwarmSettings(), grace=0.2) as source:
+    async with serving_source(HubCache(tmp_path), everywhere, settings(tmp_path), grace=0.2, note=print) as source:
         source._peer = ListenAddress("0.0.0.0", 7001)  # without listening there
         at = source.source(coordinator)
     assert at.peer == f"{host}:7001"

@@ -1,0 +1,172 @@
+"""Protection of a server over real sockets: response headers, the brake on wrong tokens, the user of the peer."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from p2pmodel.http import peer_owner
+from p2pmodel.http.access import RequestGuard, check_bearer
+from p2pmodel.http.error_responses import error_middleware, error_response
+from p2pmodel.http.protection import SECONDS_EACH, WRONG_AT_ONCE, TokenBrake
+from p2pmodel.http.server import serving, serving_unix
+from tests.support.eventually import PATIENCE
+
+TOKEN = "open-sesame-open-sesame"
+NOBODY = 65534
+as_another_user = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can run a process of another user"
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def app(content_type: str = "text/plain") -> web.Application:
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(body=b"<script>1</script>", content_type=content_type)
+
+    async def secret(request: web.Request) -> web.Response:
+        check_bearer(request, TOKEN)
+        return web.Response()
+
+    made = web.Application(middlewares=[error_middleware(error_response)])
+    made.router.add_get("/", hello)
+    made.router.add_get("/secret", secret)
+    return made
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("content_type", "disposition"),
+    [
+        *((kind, "attachment") for kind in ("text/html", "image/svg+xml", "application/xml", "application/pdf")),
+        *((kind, None) for kind in ("application/json", "application/octet-stream", "text/plain")),
+    ],
+)
+async def test_no_response_is_a_page_to_a_browser(
+    http: aiohttp.ClientSession, content_type: str, disposition: str | None
+) -> None:
+    async with serving(app(content_type), "127.0.0.1", 0, grace=0.1) as url, http.get(url) as answer:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"].startswith("sandbox;")
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers.get("Content-Disposition") == disposition
+
+
+def test_the_brake_admits_a_few_wrong_tokens_and_then_some() -> None:
+    clock = Clock()
+    brake = TokenBrake(clock)
+    for _ in range(WRONG_AT_ONCE):
+        assert brake.delay("a") == 0.0
+        brake.wrong("a")
+    assert brake.delay("a") == pytest.approx(SECONDS_EACH)
+    assert brake.delay("b") == 0.0
+    clock.now += SECONDS_EACH
+    assert brake.delay("a") == 0.0
+    brake.wrong("a")
+    assert brake.delay("a") > 0.0
+    clock.now += 1e6
+    assert brake.delay("a") == 0.0
+
+
+async def test_an_address_with_many_wrong_tokens_waits(http: aiohttp.ClientSession) -> None:
+    async with serving(app(), "127.0.0.1", 0, grace=0.1) as url:
+
+        async def status(token: str | None) -> int:
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            async with http.get(f"{url}/secret", headers=headers) as answer:
+                assert answer.status != 429 or int(answer.headers["Retry-After"]) > 0
+                return answer.status
+
+        assert [await status("wrong") for _ in range(WRONG_AT_ONCE)] == [401] * WRONG_AT_ONCE
+        statuses = [await status("wrong") for _ in range(WRONG_AT_ONCE)]
+        assert 429 in statuses
+        assert await status(None) == 401, "a request without a token is no guess"
+
+
+async def test_of_many_guesses_the_right_one_is_not_found(http: aiohttp.ClientSession) -> None:
+    async with serving(app(), "127.0.0.1", 0, grace=0.1) as url:
+        guesses = ["wrong"] * 4 * WRONG_AT_ONCE + [TOKEN]
+        found = []
+        for guess in guesses:
+            async with http.get(f"{url}/secret", headers={"Authorization": f"Bearer {guess}"}) as answer:
+                found.append(answer.status)
+        assert found[-1] == 429
+
+
+def test_the_kernel_and_proc_name_the_owner_of_a_socket_until_it_is_closed() -> None:
+    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
+        with socket.create_server((host, 0), family=family) as listener:
+            client = socket.create_connection(listener.getsockname()[:2])
+            accepted, _ = listener.accept()
+            with accepted:
+                pair = accepted.getpeername()[:2], accepted.getsockname()[:2]
+                for search in (peer_owner.tcp_owner, peer_owner._search):
+                    assert search(*pair) == os.geteuid()
+                client.shutdown(socket.SHUT_WR)
+                assert peer_owner.tcp_owner(*pair) == os.geteuid()
+                client.close()
+                for search in (peer_owner.tcp_owner, peer_owner._search):
+                    assert search(*pair) is None, "the kernel says root of a closed socket"
+
+
+def ask(url: str, *options: str | Path) -> str:
+    """The status and body that user nobody receives."""
+    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    command = [*as_nobody, "curl", "-s", "-w", "%{http_code}", "-m", str(PATIENCE), *map(str, options), url]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@as_another_user
+@pytest.mark.needs("curl")
+async def test_another_user_is_refused_over_loopback(http: aiohttp.ClientSession) -> None:
+    async with serving(app(), "127.0.0.1", 0, guard=RequestGuard(own_user=True), grace=0.1) as url:
+        async with http.get(url) as answer:
+            assert answer.status == 200
+        refused = await asyncio.to_thread(ask, url)
+    assert refused.endswith("403")
+    assert "--allow-local-users" in refused
+
+
+@as_another_user
+@pytest.mark.needs("curl")
+async def test_another_user_is_refused_at_a_unix_socket_that_others_can_write() -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "d.sock"
+        async with serving_unix(app(), path, grace=0.1):
+            assert path.stat().st_mode & 0o777 == 0o600
+            for opened in (path, path.parent):
+                opened.chmod(0o777)
+            refused = await asyncio.to_thread(ask, "http://localhost/", "--unix-socket", path)
+    assert refused.endswith("403")
+
+
+async def test_an_owner_that_cannot_be_found_is_refused(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_owner, "_ask_kernel", lambda *_: None)
+    monkeypatch.setattr(peer_owner, "_PROC", ("/nowhere",))
+    async with (
+        serving(app(), "127.0.0.1", 0, guard=RequestGuard(own_user=True), grace=0.1) as url,
+        http.get(url) as answer,
+    ):
+        assert answer.status == 403
