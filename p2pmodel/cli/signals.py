@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 import threading
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from p2pmodel.errors import Interrupted, P2PModelError
@@ -16,9 +14,6 @@ T = TypeVar("T")
 
 STOP_WITHIN = 8.0
 """Seconds for a stopped verb to clean up. The process ends after that; the next run resumes, as after kill -9."""
-
-MOST_FILES = 65_536
-"""Open files of a service, if the system allows as many."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h\n"
@@ -34,20 +29,12 @@ def run_service(service: Coroutine[Any, Any, None], *, interrupted: str) -> None
 
     Raises Interrupted(`interrupted`) after SIGINT (Ctrl-C).
     """
-    _raise_open_file_limit()
     run = _SignalRun(interrupted, success=(signal.SIGTERM,))
     try:
         run.run(service)
     except Interrupted:
         if run.stopped_by not in run.success:
             raise
-
-
-def _raise_open_file_limit() -> None:
-    """Raise the soft limit towards the hard one: each client, shard and peer takes a descriptor, 1024 are too few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
 
 
 class _SignalRun:
