@@ -37,7 +37,7 @@ def unix_owner(connection: socket.socket) -> int | None:
 
 
 def tcp_owner(peer: Endpoint, local: Endpoint) -> int | None:
-    """The user id of the process whose TCP socket has the address `peer` and is connected to `local`.
+    """The user id of the process with the TCP socket at the address `peer` that is connected to `local`.
 
     None if it is unknown: the process has closed the socket, lives in another network namespace, or the kernel does
     not answer.

@@ -91,7 +91,7 @@ class _Protection:
             self._own[transport] = own = await _is_own(transport)
         if not own:
             raise Forbidden(
-                "this server admits only the user who started it",
+                "this server admits only its own user and root",
                 hint="start it with --allow-local-users (http.allow_local_users) to admit all users of this machine",
             )
 

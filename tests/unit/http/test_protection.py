@@ -21,7 +21,7 @@ from p2pmodel.http.server import serving, serving_unix
 from tests.support.eventually import PATIENCE
 
 TOKEN = "open-sesame-open-sesame"
-NOBODY = 65534
+ANOTHER = 65534
 as_another_user = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can run a process of another user"
 )
@@ -130,9 +130,9 @@ def test_the_kernel_and_proc_name_the_owner_of_a_socket_until_it_is_closed() -> 
 
 
 def ask(url: str, *options: str | Path) -> str:
-    """The status and body that user nobody receives."""
-    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    command = [*as_nobody, "curl", "-s", "-w", "%{http_code}", "-m", str(PATIENCE), *map(str, options), url]
+    """The status and body that another user receives."""
+    as_another = ["setpriv", f"--reuid={ANOTHER}", f"--regid={ANOTHER}", "--clear-groups"]
+    command = [*as_another, "curl", "-s", "-w", "%{http_code}", "-m", str(PATIENCE), *map(str, options), url]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
