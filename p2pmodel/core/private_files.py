@@ -4,7 +4,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -85,13 +85,14 @@ def write_output(path: Path, data: bytes) -> None:
         out.write(data)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left in `folder`."""
-    with suppress(OSError):
-        for entry in os.scandir(folder):
-            # A time in the future is that of a clock that was set back since.
-            old = entry.name.startswith(_TEMPORARY) and abs(time.time() - entry.stat(follow_symlinks=False).st_mtime)
-            if old and old > LEFTOVER_AFTER:
+def remove_leftovers(folder: Path, prefix: str = _TEMPORARY, *, clock: Callable[[], float] = time.time) -> None:
+    """Remove the temporary files that killed processes have left in `folder`: old files that begin with `prefix`."""
+    now = clock()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            # By the time of the last change, which no program sets. In the future it is that of another clock.
+            changed = entry.stat(follow_symlinks=False).st_ctime
+            if entry.name.startswith(prefix) and abs(now - changed) > LEFTOVER_AFTER:
                 Path(entry.path).unlink(missing_ok=True)
 
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.private_files import remove_leftovers
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
 from p2pmodel.store.files.regular import read_regular
@@ -33,7 +34,11 @@ class Staging:
 
     @translated()
     def lock_path(self) -> Path:
-        """The lock file of this commit's staging area; its folder exists, and `clear` keeps it."""
+        """The lock file of this commit's staging area; its folder exists, and `clear` keeps it.
+
+        What killed processes left in the folder for temporary files is removed.
+        """
+        remove_leftovers(self._private.tmp, "")
         return self._made("locks") / f"{self._commit}.lock"
 
     @translated()

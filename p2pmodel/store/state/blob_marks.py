@@ -1,6 +1,8 @@
 """Marks on blobs of one repository: a fact about content, and when it was last true."""
 
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from p2pmodel.core.manifest import ManifestFile
@@ -11,9 +13,10 @@ from p2pmodel.store.private_folder import PrivateFolder
 class BlobMarks:
     """One empty file per etag in the folder `name`; its modification time is when the mark was set. Methods block."""
 
-    def __init__(self, private: PrivateFolder, name: str) -> None:
+    def __init__(self, private: PrivateFolder, name: str, *, clock: Callable[[], float] = time.time) -> None:
         self._private = private
         self._name = name
+        self._clock = clock
 
     @translated()
     def set(self, file: ManifestFile) -> None:
@@ -29,11 +32,20 @@ class BlobMarks:
             os.utime(self._private.existing / self._name / file.etag)
 
     def time(self, etag: str) -> float | None:
-        """When the mark was set, in seconds since the epoch; None if it is not set."""
+        """When the mark was set, in seconds since the epoch; None if it is not set.
+
+        A time in the future, from before the clock was set back, counts as now from the first look on.
+        """
+        path, now = self._private.existing / self._name / etag, self._clock()
         try:
-            return (self._private.existing / self._name / etag).stat().st_mtime
+            at = path.stat().st_mtime
         except OSError:
             return None
+        if at > now:
+            at = now
+            with suppress(OSError):
+                os.utime(path, (now, now))
+        return at
 
     @translated()
     def remove(self, etag: str) -> None:

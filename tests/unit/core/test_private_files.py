@@ -108,10 +108,9 @@ def test_a_named_output_is_closed_before_it_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("age", "stays"), [(10, True), (LEFTOVER_AFTER + 10, False), (-LEFTOVER_AFTER - 10, False)])
 def test_old_temporary_files_are_removed(tmp_path: Path, age: float, stays: bool) -> None:
     left, other = tmp_path / ".new-x1", tmp_path / "record"
-    for path in (left, other):
-        path.touch()
-        then = path.stat().st_mtime - age
-        os.utime(path, (then, then))
-    remove_leftovers(tmp_path)
+    left.touch()
+    other.touch()
+    now = left.stat().st_ctime + age
+    remove_leftovers(tmp_path, clock=lambda: now)
     assert (left.exists(), other.exists()) == (stays, True)
     remove_leftovers(tmp_path / "absent")

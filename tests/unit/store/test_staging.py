@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.core import private_files
 from p2pmodel.core.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.store import staging as module
@@ -91,3 +92,17 @@ def test_files_in_place_of_the_folder_are_a_clear_error(tmp_path: Path) -> None:
     staging.clear()
     assert staging.load_have(HASH) is None
     assert staging.load_metainfo() is None
+
+
+def test_what_killed_processes_left_is_removed_with_the_next_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = HubCache(tmp_path).repo(RepoId("org/model"))
+    staging = repo.staging(MANIFEST.commit)
+    for after, stays in ((3600.0, True), (-1.0, False)):
+        monkeypatch.setattr(private_files, "LEFTOVER_AFTER", after)
+        repo.tmp.mkdir(exist_ok=True)
+        left = repo.tmp / "123-abc"
+        left.touch()
+        staging.lock_path()
+        assert left.exists() == stays
