@@ -135,6 +135,12 @@ class WrongTorrent(IntegrityError):
     code = "wrong_torrent"
 
 
+class Contradicted(IntegrityError):
+    """A manifest with other files than a mirror lists for the same commit."""
+
+    code = "contradicted"
+
+
 class Unavailable(P2PModelError):
     """No source answered within the stated bound."""
 
@@ -149,6 +155,12 @@ class Offline(Unavailable):
     code = "offline"
     http_status = 501
     """Not 503, on which hub clients retry for 23 s without success."""
+
+
+class Unconfirmed(Unavailable):
+    """A manifest came with a torrent, and no mirror answered whether it is right."""
+
+    code = "unconfirmed"
 
 
 class NotYet(Unavailable):

@@ -76,7 +76,7 @@ async def fetch(
         view = await _followed(client, view, screen)
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
-    return FetchReport(Path(view.path), view.repo, view.commit, view.size, timings, view.completion or view.progress)
+    return _reported(view, timings, view.completion or view.progress)
 
 
 async def report_engine(settings: Settings, repo: str, commit: str, *, loaded: bool) -> None:
@@ -122,6 +122,8 @@ def _shown(view: TransferView) -> Progress:
 def _complete_already(view: TransferView, seconds: float) -> FetchReport:
     total = view.progress.total or view.size
     progress = Progress("done", total, total, from_cache=total)
-    return FetchReport(
-        Path(view.path), view.repo, view.commit, view.size, Timings(seconds, seconds, 0.0, 0.0), progress
-    )
+    return _reported(view, Timings(seconds, seconds, 0.0, 0.0), progress)
+
+
+def _reported(view: TransferView, timings: Timings, progress: Progress) -> FetchReport:
+    return FetchReport(Path(view.path), view.repo, view.commit, view.size, timings, progress, view.vouched_by)

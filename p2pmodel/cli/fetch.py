@@ -158,7 +158,13 @@ async def _load_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None
 def _report(fetched: FetchResult) -> FetchReport:
     manifest = fetched.manifest
     return FetchReport(
-        fetched.path, str(manifest.repo), manifest.commit, manifest.total_size, fetched.timings, fetched.progress
+        fetched.path,
+        str(manifest.repo),
+        manifest.commit,
+        manifest.total_size,
+        fetched.timings,
+        fetched.progress,
+        fetched.vouched_by,
     )
 
 

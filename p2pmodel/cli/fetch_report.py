@@ -10,7 +10,8 @@ from p2pmodel.core.sizes import human
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FetchReport:
-    """A complete snapshot: its path, size in bytes, timings in seconds, and bytes by source (`progress`)."""
+    """A complete snapshot: its path, size in bytes, timings in seconds, bytes by source (`progress`), and
+    the voucher of its files."""
 
     path: Path
     repo: str
@@ -18,6 +19,7 @@ class FetchReport:
     size: int
     timings: Timings
     progress: Progress
+    vouched_by: str
 
     def plain(self) -> dict[str, Any]:
         """As one JSON object."""
@@ -28,6 +30,7 @@ class FetchReport:
             "repo": self.repo,
             "commit": self.commit,
             "size": self.size,
+            "vouched_by": self.vouched_by,
             "seconds": round(self.timings.total, 3),
             "find_seconds": round(self.timings.find, 3),
             "download_seconds": round(self.timings.download, 3),

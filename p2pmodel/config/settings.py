@@ -146,6 +146,12 @@ class SwarmSettings(_Section):
     source_port: int | None = Field(default=None, ge=0, le=0xFFFF)
     """Port of a daemon's HTTP source for leaseholders, on the host of `listen`. None: 6882 or, where that is taken or
     on loopback, a free one."""
+    trust: Literal["mirrors", "coordinator"] = "mirrors"
+    """Whose word counts for the files of a commit: `mirrors`: a torrent is used if a mirror lists the same files;
+    `coordinator`: without asking a mirror, for clusters that reach none."""
+    foreign_trackers: Literal["none", "public", "any"] = "public"
+    """Trackers in a .torrent or magnet of the command line that are announced to, besides the coordinators: none, those
+    at public addresses and in `origin.allowed_networks`, or any."""
     coordinator_timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for the coordinators before a fetch goes on without them."""
     magnet_timeout: float = Field(default=60.0, gt=0)

@@ -59,6 +59,8 @@ class TransferView:
     downloads what is wrong."""
     engine_ready: bool = False
     """Whether an inference engine reported that it serves the model."""
+    vouched_by: str = ""
+    """Who vouches for the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
 
 
 @dataclass(frozen=True, slots=True)

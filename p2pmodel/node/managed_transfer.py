@@ -20,12 +20,13 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.progress import Pieces, Progress, Timings
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import Candidate, State, TransferError, TransferView
-from p2pmodel.errors import Conflict, P2PModelError, Unavailable
+from p2pmodel.errors import Conflict, Contradicted, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
-from p2pmodel.node.snapshot.resolve import ResolvedTarget
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.vouching import CACHE
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
@@ -137,6 +138,7 @@ class ManagedTransfer:
             rate=progress.download_rate,
             eta=progress.eta,
             engine_ready=self._engine_ready,
+            vouched_by=self._found.vouched_by if self._found else "",
         )
 
     def pieces(self) -> Pieces:
@@ -328,23 +330,29 @@ class ManagedTransfer:
     async def _offer(self) -> None:
         """Serve a snapshot that came from the mirrors alone to a swarm of its own, if there are coordinators."""
         assert self._found is not None
-        manifest = self._found.manifest
-        metainfo = await torrent_to_offer(self._repo, manifest, self._settings, self._monitor)
+        found = self._found
+        metainfo = await torrent_to_offer(self._repo, found.manifest, self._settings, self._monitor)
         if metainfo is None:
             return
-        self._found = ResolvedTarget(manifest, metainfo)
+        self._found = ResolvedTarget(found.manifest, metainfo, vouched_by=found.vouched_by or CACHE)
         async with companions() as start:
             start(keep_offered(self._settings.coordinators, metainfo.raw, self._record.revisions, self._monitor))
             await self._fetch().run(self._ready, self._found)
 
     async def _find(self, fetch: Fetch) -> ResolvedTarget:
         if self._found is None or self._found.metainfo is None:
-            metainfo = await asyncio.to_thread(self._known_torrent)
-            if metainfo is not None:
-                self._found = ResolvedTarget(metainfo.manifest, metainfo)
-            elif self._found is None:
-                self._found = await fetch.find()
-        return replace(self._found, refs=() if self._has_names else self._record.revisions)
+            self._found = await self._find_saved(fetch) or self._found or await fetch.find()
+        refs = () if self._has_names else self._record.revisions
+        return replace(self._found, refs=refs, trackers=self._record.trackers)
+
+    async def _find_saved(self, fetch: Fetch) -> ResolvedTarget | None:
+        """The saved torrent. One that a mirror contradicts counts as none. Raises Unconfirmed."""
+        metainfo = await asyncio.to_thread(self._known_torrent)
+        try:
+            return await fetch.confirm(metainfo) if metainfo is not None else None
+        except Contradicted as error:
+            self._monitor.note(notes.warning("torrent_contradicted", f"the saved torrent is not used: {error.what}"))
+            return None
 
     def _known_torrent(self) -> Metainfo | None:
         """The saved torrent of the snapshot. One that cannot be used counts as none."""

@@ -30,7 +30,7 @@ from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.limiter import Limiter
 from p2pmodel.node.managed_transfer import ManagedTransfer
 from p2pmodel.node.reporter import NoteReporter
-from p2pmodel.node.snapshot.resolve import ResolvedTarget
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
 from p2pmodel.os_errors import translated
 from p2pmodel.store.locks import take_lock
@@ -295,6 +295,7 @@ class Node:
             revisions=found.refs,
             selections=(Selection(request.include, request.exclude),),
             peers=request.peers,
+            trackers=found.trackers,
             added=time.time(),
         )
         transfer = self._managed(record, saved=False)

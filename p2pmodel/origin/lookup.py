@@ -1,6 +1,7 @@
 """Look-up of a snapshot's manifest: the mirrors in order, until one has it."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core import notes
@@ -19,6 +20,14 @@ _RETRY_FOR = 30.0
 _PAUSE = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A manifest, and the name of the mirror that listed it."""
+
+    manifest: Manifest
+    mirror: str
+
+
 class Lookup:
     """One look-up. A busy mirror (a retryable HTTP status) is asked again for up to `_RETRY_FOR` seconds, if no other
     mirror has the manifest."""
@@ -34,15 +43,15 @@ class Lookup:
         self._reasons: dict[str, str] = {}
         self._kinds: dict[str, type[P2PModelError]] = {}
 
-    async def manifest(self, ref: Reference) -> Manifest:
-        """The manifest from the first mirror that has it. Raises the most specific of their errors."""
+    async def listing(self, ref: Reference) -> Listing:
+        """The listing of the first mirror that has one. Raises the most specific of their errors."""
         pending = list(self._mirrors)
         until = self._clock.now() + min(_RETRY_FOR, self._settings.patience)
         while True:
             busy: dict[Mirror, float] = {}
             for mirror in pending:
                 try:
-                    return await self._fetch(mirror, ref)
+                    return Listing(await self._fetch(mirror, ref), mirror.name)
                 except Failed as failure:
                     self._note(mirror, failure.reason, Unavailable)
                     if failure.status is not None:

@@ -16,7 +16,7 @@ from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
 from p2pmodel.origin.download.job import MirrorJob, RangeSink
 from p2pmodel.origin.download.range_read import RangeRead
-from p2pmodel.origin.lookup import Lookup
+from p2pmodel.origin.lookup import Listing, Lookup
 from p2pmodel.origin.metadata import HubMetadata
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order
@@ -124,8 +124,12 @@ class Origin:
         Raises GatedRepo, AccessDenied, RevisionNotFound, RepoNotFound, IntegrityError (an unusable listing), or
         Unavailable naming every mirror with its reason.
         """
+        return (await self.listing(ref)).manifest
+
+    async def listing(self, ref: Reference) -> Listing:
+        """As `manifest`, with the name of the mirror."""
         mirrors = in_order(self._mirrors, self._clock.now())
-        return await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).manifest(ref)
+        return await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).listing(ref)
 
     def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
         """Forward a client's request to the mirrors: see `Relay.open`."""

@@ -27,6 +27,11 @@ class Magnet:
     sources: tuple[str, ...] = ()
     """URLs of the .torrent itself."""
 
+    def joining(self, trackers: Sequence[str]) -> str:
+        """A link to the same torrent with only `trackers`."""
+        fields = [("xt", f"urn:btmh:1220{self.info_hash}"), *(("tr", url) for url in trackers)]
+        return _PREFIX + "&".join(f"{key}={quote(value, safe=':')}" for key, value in fields)
+
 
 def magnet_of(metainfo: Metainfo, *, sources: Sequence[str] = ()) -> str:
     """The magnet link of a torrent; `sources`: URLs of the .torrent itself (`xs`)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.cli import main
+from tests.support.no_mirror import NO_MIRROR
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CommandLine:
             for name in [n for n in os.environ if n.startswith(("HF_", "P2PMODEL_", "XDG_"))]:
                 patch.delenv(name)
             own: Mapping[str, str] = {"HOME": str(self.home), "HF_HOME": str(self.home), "HF_HUB_CACHE": str(self.hub)}
-            for name, value in {**own, **env}.items():
+            for name, value in {**own, **NO_MIRROR, **env}.items():
                 patch.setenv(name, value)
             self._capsys.readouterr()
             with pytest.raises(SystemExit) as ended:

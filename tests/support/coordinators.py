@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
 from p2pmodel.http.server import serving
+from p2pmodel.swarm.torrents import Metainfo
 from tests.support.eventually import PATIENCE
 from tests.support.torrent_files import SMALL, torrent_of
 
@@ -29,6 +31,16 @@ async def coordinator(token: str | None = None, *, port: int = 0) -> AsyncIterat
     catalog = Catalog()
     async with serving(coordinator_app(Tracker(), catalog, token=token), HOST, port) as base:
         yield base, catalog
+
+
+@asynccontextmanager
+async def catalog_of(metainfo: Metainfo, *refs: str, also: Sequence[Metainfo] = ()) -> AsyncIterator[str]:
+    """A coordinator that has a torrent under `refs`, and further ones by their commits."""
+    catalog = Catalog()
+    for each, names in ((metainfo, refs), *((each, ()) for each in also)):
+        await catalog.publish(read_publication(each.raw), names)
+    async with serving(coordinator_app(Tracker(), catalog), "127.0.0.1", 0) as base:
+        yield base
 
 
 @asynccontextmanager

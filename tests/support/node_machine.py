@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import OriginSettings, Settings, SwarmSettings
+from p2pmodel.config.settings import OriginSettings, Settings
 from p2pmodel.core.views import State, TransferView
 from p2pmodel.node.fetch.fetch import NodeContext
 from p2pmodel.node.fetch.request import FetchRequest
@@ -18,7 +18,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine
 from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
-from tests.support.node_swarm import CONTENTS, Swarm, assert_nothing_runs
+from tests.support.node_swarm import CONTENTS, Swarm, assert_nothing_runs, without_mirrors
 
 SEEDER = "127.0.0.2"
 
@@ -67,7 +67,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
         mirrors=(),
         offline=True,
         origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=1),
-        swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=30.0, coordinator_timeout=1.0),
+        swarm=without_mirrors(peer_timeout=0.1, stall_timeout=30.0, coordinator_timeout=1.0),
     )
     async with AsyncExitStack() as stack:
         yield Machine(tmp_path, Swarm(tmp_path), settings, stack)

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.core.pace import Pace
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
@@ -29,6 +31,11 @@ CONTENTS: Mapping[str, bytes] = {
 LEASES_DELIVER = 60.0
 """Seconds in which leases deliver something, also on a slow machine, in tests of leases."""
 TRACKER = "http://tracker.test/announce"
+
+
+def without_mirrors(**settings: Any) -> SwarmSettings:
+    """Settings of a peer that reaches no mirror: a coordinator's word, and any tracker, are enough."""
+    return SwarmSettings(trust="coordinator", foreign_trackers="any", **settings)
 
 
 @dataclass

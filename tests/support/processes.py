@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 
 from tests.support.eventually import PATIENCE
+from tests.support.no_mirror import NO_MIRROR
 
 P2PMODEL = [sys.executable, "-m", "p2pmodel"]
 ROOT = Path(__file__).parents[2]
 
 
 def environment(cache: Path, **extra: str) -> dict[str, str]:
-    """The environment of a node with the hub cache `cache`, without the caller's settings."""
+    """The environment of a node with the hub cache `cache`, without the caller's settings, which needs no mirror."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
-    own = {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache.parent), "HOME": str(cache.parent)}
+    own = {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache.parent), "HOME": str(cache.parent), **NO_MIRROR}
     return kept | own | extra
 
 

@@ -16,6 +16,7 @@ from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, P2PModelError, RevisionNotFound
 from p2pmodel.node.snapshot.local import verify_snapshot
+from p2pmodel.node.snapshot.vouching import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
 
@@ -30,16 +31,17 @@ INTERRUPTED = "interrupted; nothing was changed: run the same command again"
 def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, quiet: bool) -> None:
     """Hash every file of a snapshot in the cache and compare with the hashes of the hub's manifest.
 
-    Uses no network. Prints the snapshot's path. If files are missing or corrupt, prints one line for each and exits
-    with code 5; from then on this machine serves no corrupt file. A running daemon that has the snapshot repairs it;
-    otherwise 'p2pmodel fetch' does.
+    The manifest itself is compared with the record of the mirror that vouched for it. Uses no network. Prints the
+    snapshot's path. If files are missing or corrupt, prints one line for each and exits with code 5; from then on this
+    machine serves no corrupt file. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
     """
     repo = HubCache(settings.cache_dir).repo(ref.repo)
     manifest = _manifest(repo, ref)
+    vouched_by = recorded_voucher(settings, manifest)
     with reporting(style, quiet=quiet) as reporter:
         report = run_interruptible(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
     if as_json:
-        echo(json.dumps(_plain(repo, manifest, report)))
+        echo(json.dumps(_plain(repo, manifest, report) | {"vouched_by": vouched_by}))
     if report.whole:
         if not as_json:
             result(str(repo.snapshot(manifest.commit)))

@@ -111,7 +111,8 @@ def _note(view: TransferView) -> str:
         return view.error.message
     if view.doubted:
         return f"{view.doubted} doubted files: {view.progress.phase}"
-    return f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
+    state = f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
+    return f"{state} (vouched by {view.vouched_by})" if view.vouched_by else state
 
 
 def _json(state: TransferView | str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,25 +41,34 @@ class CatalogAnswer:
     lacking: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    ref: Reference
+    format: Format
+    without: frozenset[str]
+
+
 async def find(
     ref: Reference,
     coordinators: Sequence[str],
     timeout: float,
     *,
     format: Format = "v2",  # noqa: A002
+    without: Iterable[str] = (),
     http: HttpPool | None = None,
 ) -> CatalogAnswer:
     """Request the torrent of `ref` from all `coordinators` at once; the first valid one within `timeout` seconds wins.
 
     A valid answer is a v2 or hybrid torrent of that repository, and of that commit if `ref` is pinned. Failures of
-    coordinators raise nothing. `http` are connections to share.
+    coordinators raise nothing. `without`: info-hashes of torrents that are not wanted. `http` are connections to share.
     """
     if not coordinators:
         return CatalogAnswer(None)
     reasons: dict[str, str] = dict.fromkeys(coordinators, f"no answer within {timeout:g} s")
     lacking: set[str] = set()
+    wanted = _Wanted(ref, format, frozenset(without))
     async with session(timeout, http) as shared:
-        requests = {asyncio.create_task(_request(shared, url, ref, format)): url for url in reasons}
+        requests = {asyncio.create_task(_request(shared, url, wanted)): url for url in reasons}
         try:
             async with asyncio.timeout(timeout):
                 metainfo = await _first_valid(requests, reasons, lacking)
@@ -107,8 +116,10 @@ async def _first_valid(
     return None
 
 
-async def _request(http: aiohttp.ClientSession, url: str, ref: Reference, form: Format) -> Metainfo:
-    query = {"repo": str(ref.repo), "revision": ref.revision, "format": form}
+async def _request(http: aiohttp.ClientSession, url: str, wanted: _Wanted) -> Metainfo:
+    ref = wanted.ref
+    query = [("repo", str(ref.repo)), ("revision", ref.revision), ("format", wanted.format)]
+    query += [("except", info_hash) for info_hash in sorted(wanted.without)]
     try:
         async with http.get(f"{url}/catalog", params=query, allow_redirects=False) as response:
             if response.status != 200:
@@ -118,11 +129,13 @@ async def _request(http: aiohttp.ClientSession, url: str, ref: Reference, form: 
         raise Unavailable(reason(error)) from None
     if data is None:
         raise BadTorrent(f"its answer is larger than {MAX_TORRENT} bytes")
-    return await asyncio.to_thread(_parsed, data, ref)
+    return await asyncio.to_thread(_parsed, data, wanted)
 
 
-def _parsed(data: bytes, ref: Reference) -> Metainfo:
-    metainfo = parse(data)
+def _parsed(data: bytes, wanted: _Wanted) -> Metainfo:
+    metainfo, ref = parse(data), wanted.ref
+    if metainfo.info_hash in wanted.without:
+        raise NotFound("it has no other torrent of that commit")
     manifest = metainfo.manifest
     if manifest.repo != ref.repo or (ref.pinned and manifest.commit != ref.revision):
         raise BadTorrent(f"it answered with a torrent of {manifest.repo}@{manifest.commit}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2pmodel.coordinator.client.torrent_download import download_torrent
-from p2pmodel.coordinator.client.urls import in_zone
+from p2pmodel.coordinator.client.urls import announce_url, in_zone
 from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import LocalResource, P2PModelError
@@ -59,7 +59,7 @@ class Exchange:
             files={metainfo.file_indexes[index]: str(path) for index, path in enumerate(self._paths)},
             have=frozenset(piece for piece, root in roots.items() if self._pieces.has(piece, root)),
             pieces=frozenset(piece for piece in roots if self._pieces.lacks(piece)),
-            trackers=tuple(in_zone(url, zone) for url in metainfo.trackers),
+            trackers=(in_zone(announce_url(self._membership.coordinator), zone),),
         )
 
     async def _follow(self, torrent: SwarmTorrent, roots: Mapping[int, bytes], received: set[int]) -> None:

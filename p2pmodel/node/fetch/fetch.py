@@ -29,8 +29,10 @@ from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
-from p2pmodel.node.snapshot.resolve import ResolvedTarget, find_reference, find_torrent
+from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.vouching import Vouching
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.growing_file import GrowingFiles
@@ -176,6 +178,13 @@ class Fetch:
         async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             return await self._find(self._job.engine(stack))
 
+    async def confirm(self, metainfo: Metainfo) -> ResolvedTarget:
+        """The target of a torrent that was saved before. Raises Contradicted or Unconfirmed if it has no voucher."""
+        async with self._job.http, self._job.mirrors:
+            vouching = Vouching(self._job.settings, await self._job.mirrors.opened())
+            voucher = await vouching.voucher(metainfo.manifest)
+        return ResolvedTarget(metainfo.manifest, metainfo, vouched_by=voucher)
+
     async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
         """The manifest, and the files that `run` would fetch because the cache lacks them or has them damaged."""
         found = await self.find()
@@ -186,7 +195,15 @@ class Fetch:
         job = self._job
         target = job.request.target
         if isinstance(target, TorrentTarget):
-            return await find_torrent(target, job.settings, engine, job.monitor, peers=job.request.peers, http=job.http)
+            return await find_torrent(
+                target,
+                job.settings,
+                engine,
+                await job.mirrors.opened(),
+                job.monitor,
+                peers=job.request.peers,
+                http=job.http,
+            )
         return await find_reference(
             target,
             job.settings,
@@ -274,7 +291,7 @@ class FetchRun:
         try:
             await self._transfer(metainfo, await self._engine.started(), assembled)
         except WrongTorrent as error:
-            coordinators = _leasing(metainfo, settings)
+            coordinators = settings.coordinators
             name = assembly_digest(manifest_text(metainfo.manifest))
             timeout = settings.swarm.coordinator_timeout
             withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout, self._job.http)
@@ -311,14 +328,14 @@ class FetchRun:
     def _plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None) -> DownloadPlan:
         settings, manifest = self._job.settings, self._manifest
         chosen = set(self._job.selected(manifest))
-        trackers = dict.fromkeys((*metainfo.trackers, *map(announce_url, settings.coordinators)))
+        trackers = dict.fromkeys((*map(announce_url, settings.coordinators), *self._found.trackers))
         return DownloadPlan(
             metainfo=metainfo,
             files=frozenset(i for i, file in enumerate(manifest.files) if file in chosen),
             refs=self._found.refs,
             trackers=tuple(in_zone(url, settings.swarm.zone) for url in trackers),
             peers=self._job.request.peers,
-            coordinators=_leasing(metainfo, settings),
+            coordinators=settings.coordinators,
             coordinator_timeout=settings.swarm.coordinator_timeout,
             origin_settings=settings.origin,
             zone=settings.swarm.zone,
@@ -336,7 +353,7 @@ class FetchRun:
 
     def _ready(self) -> None:
         path, monitor = self._repo.snapshot(self._manifest.commit), self._job.monitor
-        self._on_ready(FetchResult(self._manifest, path, monitor.timings(), monitor.latest))
+        self._on_ready(FetchResult(self._manifest, path, monitor.timings(), monitor.latest, self._found.vouched_by))
 
 
 def selected(manifest: Manifest, selections: Sequence[Selection]) -> tuple[ManifestFile, ...]:
@@ -347,9 +364,3 @@ def selected(manifest: Manifest, selections: Sequence[Selection]) -> tuple[Manif
             f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
         )
     return files
-
-
-def _leasing(metainfo: Metainfo, settings: Settings) -> tuple[str, ...]:
-    """Base URLs of the coordinators of a torrent: the configured ones, then those of its trackers."""
-    announced = [url.removesuffix("/announce") for url in metainfo.trackers if url.endswith("/announce")]
-    return tuple(dict.fromkeys(url.rstrip("/") for url in (*settings.coordinators, *announced)))

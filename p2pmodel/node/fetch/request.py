@@ -30,9 +30,11 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """A snapshot that is ready, and the sources of its bytes."""
+    """A snapshot that is ready, the sources of its bytes, and its voucher."""
 
     manifest: Manifest
     path: Path
     timings: Timings
     progress: Progress
+    vouched_by: str
+    """Who vouches for the manifest, as in `node/snapshot/vouching`."""

@@ -10,7 +10,9 @@ from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Offline, P2PModelError
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.resolve import from_coordinators
+from p2pmodel.node.snapshot.reference_search import ReferenceSearch
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.vouching import Vouching
 from p2pmodel.origin.origin import Origin
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.hub_paths import HubPath
@@ -42,8 +44,12 @@ class ManifestSource:
 
     async def manifest(self, ref: Reference) -> Manifest:
         """As `RevisionSource`."""
-        metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
-        return metainfo.manifest if metainfo is not None else await self._mirrors(str(ref)).manifest(ref)
+        return (await self.find(ref, Reporter(), to_share=False)).manifest
+
+    async def find(self, ref: Reference, reporter: Reporter, *, to_share: bool) -> ResolvedTarget:
+        """The snapshot of `ref` and its torrent. What is in the cache is no answer. Raises as `find_reference`."""
+        vouching = Vouching(self._settings, self.origin)
+        return await ReferenceSearch(ref, vouching, None, reporter, to_share=to_share).run()
 
     def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
         """As `Origin.relay`. Raises Offline if requests to mirrors are disabled."""
@@ -54,12 +60,11 @@ class ManifestSource:
         node's own token. A listing is no proof: gated repositories have public ones."""
         ref = Reference(repo, DEFAULT_REVISION)
         try:
-            metainfo, _ = await from_coordinators(ref, self._settings, Reporter(), to_share=False)
-            if metainfo is not None:
+            found = await self.find(ref, Reporter(), to_share=False)
+            if found.metainfo is not None:
                 return True
-            manifest = await self._mirrors(str(ref)).manifest(ref)
-            for file in manifest.files[:1]:
-                path = HubPath(f"/{repo}/resolve/{manifest.commit}/{quote(file.path)}")
+            for file in found.manifest.files[:1]:
+                path = HubPath(f"/{repo}/resolve/{found.manifest.commit}/{quote(file.path)}")
                 async with self.relay(RelayRequest("HEAD", path, own=True)):
                     pass
         except P2PModelError:

@@ -22,14 +22,15 @@ from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.names import Reference, RepoId, transfer_id
 from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.core.views import TransferView
-from p2pmodel.errors import NotFound, NotYet, Unavailable, restored
+from p2pmodel.errors import NotFound, NotYet, P2PModelError, Unavailable, restored
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import UpstreamRevisions
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.resolve import ResolvedTarget, from_coordinators
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.vouching import CACHE, differing
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFileReader
@@ -173,13 +174,23 @@ class HubContent:
         request = FetchRequest(ref, include=selection.include, exclude=selection.exclude)
         found = node.found(ref)
         if found is None or found.metainfo is None:
-            # The manifest is known: only a torrent is missing.
-            whole = selection == Selection()
-            metainfo, lacking = await from_coordinators(ref, node.settings, self._reporter, to_share=whole)
-            found = ResolvedTarget(manifest, metainfo, coordinators=lacking)
+            found = await self._find(manifest, to_share=selection == Selection())
         names = await asyncio.to_thread(revisions_at, self.repo(manifest), manifest.commit)
         await node.start(request, found=replace(found, refs=tuple(names)))
         self._requested.add(what)
+
+    async def _find(self, manifest: Manifest, *, to_share: bool) -> ResolvedTarget:
+        """The torrent of `manifest`, which is known. Without a voucher for it the mirrors are used."""
+        known = ResolvedTarget(manifest, None, vouched_by=CACHE)
+        if not self._node.settings.coordinators:
+            return known
+        try:
+            found = await self.manifests.find(
+                Reference(manifest.repo, manifest.commit), self._reporter, to_share=to_share
+            )
+        except P2PModelError:
+            return known
+        return found if not differing(found.manifest, manifest) else known
 
     async def _published(self, shared: SharedDownload) -> None:
         """Return once the blob is in the cache. Raises the reason if the transfer ends without it."""

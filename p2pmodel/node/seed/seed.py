@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,14 +20,16 @@ from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
-from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
+from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
-from p2pmodel.node.snapshot.resolve import from_mirrors_or_cache
+from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
+from p2pmodel.node.snapshot.vouching import Vouching, confirmed
+from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import check_writable
@@ -87,11 +90,12 @@ class SeedRun:
             manifest = await self._manifest(origin)
             repo = self._cache.repo(manifest.repo)
             async with one_at_a_time(repo, manifest.commit, self._reporter):
-                mirrored = await MirrorCopy(origin, repo, manifest, self._reporter).run(manifest.files, self._refs())
+                source = origin if self._request.directory is None else None
+                mirrored = await MirrorCopy(source, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
 
     async def _opened_origin(self, stack: AsyncExitStack) -> Origin | None:
-        if self._request.directory is not None or self._settings.offline:
+        if self._settings.offline:
             return None
         pace = Pace(self._settings.swarm.download_limit)
         origin = Origin(self._settings.mirrors, self._settings.origin, on_note=self._reporter.note, pace=pace)
@@ -160,9 +164,23 @@ class SeedRun:
 
     async def _manifest(self, origin: Origin | None) -> Manifest:
         ref = self._request.ref
-        if self._request.directory is not None:
-            return await import_snapshot(self._cache, self._request.directory, ref, self._reporter)
-        return await from_mirrors_or_cache(ref, origin, self._cache, self._reporter)
+        vouching = Vouching(self._settings, origin)
+        if self._request.directory is None:
+            return (await from_mirrors_or_cache(ref, vouching, self._cache, self._reporter))[0]
+        listing = await self._listing(vouching)
+        check = partial(confirmed, listing=listing) if listing else lambda _manifest: None
+        return await import_snapshot(self._cache, self._request.directory, ref, self._reporter, check=check)
+
+    async def _listing(self, vouching: Vouching) -> Listing | None:
+        """What a mirror lists for the commit as which a folder is imported. None where the folder names no commit, and
+        where no mirror knows it or answers soon."""
+        if not self._request.ref.pinned or vouching.origin is None or vouching.by_coordinator:
+            return None
+        try:
+            async with asyncio.timeout(self._settings.origin.connect_timeout):
+                return await vouching.listing(self._request.ref)
+        except (P2PModelError, TimeoutError):
+            return None
 
     def _refs(self) -> tuple[str, ...]:
         return () if self._request.ref.pinned else (self._request.ref.revision,)

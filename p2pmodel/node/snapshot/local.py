@@ -1,6 +1,7 @@
 """Work on snapshots without the network: import one, verify one."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from p2pmodel.core.manifest import Manifest
@@ -13,12 +14,20 @@ from p2pmodel.store.verify import VerifyReport, verify
 
 
 async def import_snapshot(
-    cache: HubCache, source: Path, ref: Reference, reporter: Reporter, *, private: bool = False
+    cache: HubCache,
+    source: Path,
+    ref: Reference,
+    reporter: Reporter,
+    *,
+    private: bool = False,
+    check: Callable[[Manifest], object] = lambda _manifest: None,
 ) -> Manifest:
     """`store.import_directory` with progress. A cancellation ends it at once, without a visible snapshot."""
     files = await asyncio.to_thread(scan_directory, source)
     with reported(reporter, "hashing", sum(file.size for file in files)) as count:
-        return await asyncio.to_thread(import_directory, cache, source, ref, private=private, on_bytes=count)
+        return await asyncio.to_thread(
+            import_directory, cache, source, ref, private=private, check=check, on_bytes=count
+        )
 
 
 async def verify_snapshot(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> VerifyReport:

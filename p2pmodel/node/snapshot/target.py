@@ -1,6 +1,6 @@
 """Parse what a user names to be fetched: a repository, or a torrent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from p2pmodel.core.names import Reference
@@ -16,6 +16,8 @@ class TorrentTarget:
     """A snapshot named by its torrent: a path, an http(s) URL of a .torrent, or a magnet link."""
 
     source: str
+    raw: bytes | None = field(default=None, repr=False)
+    """The .torrent itself, for a client that has sent it; `source` is then a name for messages."""
 
     @property
     def is_magnet(self) -> bool:

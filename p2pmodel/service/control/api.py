@@ -34,12 +34,10 @@ from p2pmodel.node.host_stats import disk_pressure, link_speed
 from p2pmodel.node.measure.mirrors import measurement
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary, summarize, unready
-from p2pmodel.node.snapshot.resolve import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.store.snapshot_list import CachedSnapshot, snapshots
-from p2pmodel.swarm.torrents import parse
 
 DIAGNOSIS_SECONDS = 1.0
 MOST_OTHERS = 50
@@ -80,13 +78,12 @@ class NodeApi:
 
     async def start(self, body: StartBody) -> TransferView:
         """Start or resume the transfer of a snapshot. Raises InvalidInput, and the errors of `Node.start`."""
-        found = await _found(body)
-        target = Reference(found.manifest.repo, found.manifest.commit) if found else _target(body)
+        target = _target(body)
         peers = [ListenAddress.parse(peer) for peer in body.peers]
         request = FetchRequest(
             target, tuple(body.include), tuple(body.exclude), peers=tuple((peer.host, peer.port) for peer in peers)
         )
-        return await self._node.start(request, priority=body.priority, found=found)
+        return await self._node.start(request, priority=body.priority)
 
     def pieces(self, ident: str) -> PiecesView:
         """The state of each piece of a transfer. Raises NotFound."""
@@ -248,18 +245,13 @@ def _why_not(view: TransferView) -> str:
     return f"it is {view.state}: {progress.phase}, {progress.done} of {progress.total} bytes are verified"
 
 
-async def _found(body: StartBody) -> ResolvedTarget | None:
+def _target(body: StartBody) -> Reference | TorrentTarget:
     if (body.torrent is None) == (body.target == ""):
         raise InvalidInput("a transfer needs either a target or a torrent")
-    if body.torrent is None:
-        return None
-    if body.revision is not None:
-        raise InvalidInput("a revision needs a repository, and cannot be combined with a torrent")
-    metainfo = await asyncio.to_thread(parse, body.torrent)
-    return ResolvedTarget(metainfo.manifest, metainfo)
-
-
-def _target(body: StartBody) -> Reference | TorrentTarget:
+    if body.torrent is not None:
+        if body.revision is not None:
+            raise InvalidInput("a revision needs a repository, and cannot be combined with a torrent")
+        return TorrentTarget("the torrent", body.torrent)
     target = parse_target(body.target, body.revision)
     if isinstance(target, TorrentTarget) and not target.source.lower().startswith(("magnet:", "http://", "https://")):
         # For its clients the daemon reads no files outside its cache.

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +76,7 @@ def import_directory(
     ref: Reference,
     *,
     private: bool = False,
+    check: Callable[[Manifest], object] = lambda _manifest: None,
     on_bytes: Count = ignore,
     jobs: int | None = None,
 ) -> Manifest:
@@ -83,9 +84,9 @@ def import_directory(
 
     A revision of 40 hex digits is the commit id; otherwise the id is `commit_of` the content. Files share their blocks
     with the source if the file system supports it (reflink), else they are copied. They are never hard-linked: the user
-    may edit the source. `private` marks the snapshot as not public. `on_bytes` gets the bytes read, from threads; an
-    exception it raises stops the import. LFS files are those of the hub's rules: by the blob names of a hub snapshot,
-    else by .gitattributes in `source`, else by default patterns.
+    may edit the source. `private` marks the snapshot as not public. `check` may raise before anything is published.
+    `on_bytes` gets the bytes read, from threads; an exception it raises stops the import. LFS files are those of the
+    hub's rules: by the blob names of a hub snapshot, else by .gitattributes in `source`, else by default patterns.
     """
     repo = cache.repo(ref.repo)
     sources = scan_directory(source)
@@ -97,6 +98,7 @@ def import_directory(
         intake = _Intake(repo, folder, _patterns(sources))
         in_parallel(sorted(sources, key=lambda s: -s.size), intake.take, jobs or default_jobs(), on_bytes)
         manifest = _manifest(repo, ref, intake.files, private=private)
+        check(manifest)
         for file, staged in intake.staged:
             publish_blob(repo, file, staged)
         publish_snapshot(repo, manifest, manifest.files, [ref.revision])

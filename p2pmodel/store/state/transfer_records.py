@@ -24,7 +24,8 @@ _ID = re.compile(r"[0-9a-f]{12}")
 class TransferRecord:
     """The request: a snapshot, the refs to point at it, the files, and whether it may run.
 
-    `added` in seconds since 1970; `peers` are used in addition to those of the trackers.
+    `added` in seconds since 1970; `peers` are used in addition to those of the trackers, `trackers` in
+    addition to those of the coordinators.
     """
 
     repo: RepoId
@@ -32,6 +33,7 @@ class TransferRecord:
     revisions: tuple[str, ...] = ()
     selections: tuple[Selection, ...] = (Selection(),)
     peers: tuple[tuple[str, int], ...] = ()
+    trackers: tuple[str, ...] = ()
     priority: int = 0
     paused: bool = False
     complete: bool = False
@@ -104,6 +106,7 @@ def _plain(record: TransferRecord) -> dict[str, Any]:
         "revisions": record.revisions,
         "selections": [[s.include, s.exclude] for s in record.selections],
         "peers": record.peers,
+        "trackers": record.trackers,
         "priority": record.priority,
         "paused": record.paused,
         "complete": record.complete,
@@ -121,6 +124,7 @@ def _from_plain(plain: Any) -> TransferRecord:
         revisions=tuple(check_revision(name) for name in plain["revisions"]),
         selections=tuple(Selection(tuple(map(str, i)), tuple(map(str, e))) for i, e in plain["selections"]),
         peers=tuple((str(host), int(port)) for host, port in plain["peers"]),
+        trackers=tuple(map(str, plain["trackers"])),
         priority=int(plain["priority"]),
         paused=bool(plain["paused"]),
         complete=bool(plain["complete"]),

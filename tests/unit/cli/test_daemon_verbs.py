@@ -103,7 +103,7 @@ def test_the_table_shows_state_and_rates():
 
 def test_a_report_shows_bytes_and_timings():
     def outcome(progress: Progress) -> FetchReport:
-        return FetchReport(Path("/x"), "a/b", "ab" * 20, 10, Timings(3.0, 0.5, 2.0, 0.5), progress)
+        return FetchReport(Path("/x"), "a/b", "ab" * 20, 10, Timings(3.0, 0.5, 2.0, 0.5), progress, "mirror m")
 
     came = outcome(Progress("done", 10, 10, from_cache=2, from_peers=5, from_mirrors=3))
     assert came.words() == "downloaded 8 bytes in 2.00 s, then verified in 0.50 s"

@@ -63,6 +63,7 @@ def test_fetch_prints_one_object(snapshot: Path) -> None:
         "repo": "org/model",
         "commit": snapshot.name,
         "size": size,
+        "vouched_by": "cache",
         "from_cache": size,
         "from_peers": 0,
         "from_mirrors": 0,

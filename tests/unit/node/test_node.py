@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from p2pmodel.config.settings import DaemonSettings, MirrorSettings, SwarmSettings
+from p2pmodel.config.settings import DaemonSettings, MirrorSettings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -26,7 +26,7 @@ from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
-from tests.support.node_swarm import CONTENTS, Swarm
+from tests.support.node_swarm import CONTENTS, Swarm, without_mirrors
 
 __all__ = ["machine"]
 
@@ -263,7 +263,7 @@ async def test_only_so_many_download_at_a_time(machine: Machine) -> None:
 
 
 async def test_a_failed_transfer_has_its_error_and_the_others_continue(machine: Machine) -> None:
-    machine.use(daemon=DaemonSettings(max_active=1), swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=0.3))
+    machine.use(daemon=DaemonSettings(max_active=1), swarm=without_mirrors(peer_timeout=0.1, stall_timeout=0.3))
     other = other_swarm(machine, 1)
     await machine.seeder(other)
     async with machine.running() as node:
@@ -282,7 +282,7 @@ async def test_a_failed_transfer_has_its_error_and_the_others_continue(machine: 
 
 async def test_a_transfer_without_sources_is_retried(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(managed_transfer, "FIRST_RETRY", 0.3)
-    machine.use(swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=0.3))
+    machine.use(swarm=without_mirrors(peer_timeout=0.1, stall_timeout=0.3))
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
         for _ in range(2):
@@ -365,7 +365,7 @@ async def test_deleted_files_are_downloaded_again(machine: Machine) -> None:
 
 
 async def test_limits_change_while_it_runs(machine: Machine) -> None:
-    machine.use(swarm=SwarmSettings(upload_limit=5))
+    machine.use(swarm=without_mirrors(upload_limit=5))
     async with machine.running() as node:
         assert node.limits == LimitsView(5, 0, 5, 0)
         assert node.limit(RateLimits(1000, 2000)) == node.limits == LimitsView(1000, 2000, 1000, 2000)
@@ -373,7 +373,7 @@ async def test_limits_change_while_it_runs(machine: Machine) -> None:
 
 
 async def test_the_time_of_day_limits_it(machine: Machine) -> None:
-    machine.use(daemon=DaemonSettings(upload_schedule=("00:00-24:00=7",)), swarm=SwarmSettings(upload_limit=5))
+    machine.use(daemon=DaemonSettings(upload_schedule=("00:00-24:00=7",)), swarm=without_mirrors(upload_limit=5))
     async with machine.running() as node:
         await asyncio.sleep(0)
         assert node.limits == LimitsView(5, 0, 7, 0, ("00:00-24:00=7",))

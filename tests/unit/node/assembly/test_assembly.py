@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -27,7 +27,7 @@ from p2pmodel.swarm.torrents import parse
 from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
-from tests.support.node_swarm import Heard, Swarm, assert_nothing_runs
+from tests.support.node_swarm import Heard, Swarm, assert_nothing_runs, without_mirrors
 from tests.support.stored import publish
 
 CONTENTS = {
@@ -63,7 +63,7 @@ class Site:
             mirrors=(MirrorSettings(name="hub", endpoint=hub.url),),
             coordinators=(self.url,),
             origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=1),
-            swarm=SwarmSettings(listen=f"127.0.0.{number}:0", peer_timeout=1, stall_timeout=2, coordinator_timeout=2),
+            swarm=without_mirrors(listen=f"127.0.0.{number}:0", peer_timeout=1, stall_timeout=2, coordinator_timeout=2),
         )
         ready: list[FetchResult] = []
         heard = self.heard[number] = Heard()

@@ -10,7 +10,7 @@ from typing import Self
 import pytest
 from pydantic import SecretStr
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.backends import LazyEngine
 from p2pmodel.node.fetch import fetch
@@ -22,7 +22,7 @@ from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
-from tests.support.node_swarm import CONTENTS, TRACKER, Heard, Swarm, assert_nothing_runs
+from tests.support.node_swarm import CONTENTS, TRACKER, Heard, Swarm, assert_nothing_runs, without_mirrors
 from tests.support.stored import publish
 from tests.support.torrent_files import trees_of
 
@@ -78,7 +78,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         cache_dir=tmp_path / "node",
         mirrors=(),
         origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=2),
-        swarm=SwarmSettings(peer_timeout=0.1, stall_timeout=1.0, coordinator_timeout=1.0),
+        swarm=without_mirrors(peer_timeout=0.1, stall_timeout=1.0, coordinator_timeout=1.0),
     )
     monkeypatch.setattr(fetch, "engine_of", lambda settings: swarm.engine(zone=settings.swarm.zone))
     return Node(swarm, settings)
@@ -209,7 +209,7 @@ async def test_peers_are_also_found_through_the_coordinators(node: Node) -> None
 async def test_a_zone_is_sent_to_the_trackers_and_bytes_from_other_zones_are_counted(node: Node) -> None:
     async with node.swarm.engine(PLACE) as seeder:
         await node.swarm.seed(seeder)
-        node.use(swarm=SwarmSettings(zone="rack-1"))
+        node.use(swarm=without_mirrors(zone="rack-1"))
         announced: list[str] = []
 
         def on_ready(done: FetchResult) -> None:

@@ -18,7 +18,8 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node.snapshot.resolve import ResolvedTarget, find_reference, find_torrent
+from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine
@@ -51,6 +52,7 @@ class Search:
         self.swarm = Swarm(root)
         self.cache = self.swarm.cache()
         self.heard = Heard()
+        self.trust = "coordinator"
         self.pinned = Reference.parse(f"org/model@{self.swarm.snapshot.commit}")
 
     def settings(self, *coordinators: str, offline: bool = False) -> Settings:
@@ -59,8 +61,9 @@ class Search:
             mirrors=(),
             coordinators=coordinators,
             offline=offline,
-            swarm=SwarmSettings(coordinator_timeout=0.5, magnet_timeout=0.3),
             origin=OriginSettings(allowed_networks=("127.0.0.0/8",)),
+            state_dir=self.swarm.root / "state",
+            swarm=SwarmSettings(coordinator_timeout=0.5, magnet_timeout=0.3, trust=self.trust, foreign_trackers="any"),
         )
 
     async def reference(
@@ -76,7 +79,7 @@ class Search:
 
     async def torrent(self, source: str, *coordinators: str, engine: Engine | None = None) -> ResolvedTarget:
         target, settings = TorrentTarget(source), self.settings(*coordinators)
-        return await find_torrent(target, settings, GivenEngine(engine), self.heard.reporter)
+        return await find_torrent(target, settings, GivenEngine(engine), None, self.heard.reporter)
 
     @asynccontextmanager
     async def coordinator(self, *refs: str) -> AsyncIterator[str]:
@@ -105,7 +108,7 @@ async def test_a_coordinators_torrent_is_taken_before_any_mirror(search: Search)
     async with search.coordinator("main") as url, FakeHub(search.swarm.snapshot) as hub:
         found = await search.reference(MAIN, CLOSED, url, mirror=hub.url)
         assert hub.requests == []
-    assert found == ResolvedTarget(search.swarm.metainfo.manifest, found.metainfo, ("main",))
+    assert found == ResolvedTarget(search.swarm.metainfo.manifest, found.metainfo, ("main",), vouched_by="coordinator")
     assert found.metainfo is not None
     assert found.metainfo.raw == search.swarm.metainfo.raw
     assert search.heard.notes == []
@@ -114,7 +117,7 @@ async def test_a_coordinators_torrent_is_taken_before_any_mirror(search: Search)
 async def test_without_a_torrent_the_mirrors_are_used_and_a_note_reports_it(search: Search) -> None:
     async with search.coordinator("v1.0") as url, FakeHub(search.swarm.snapshot) as hub:
         found = await search.reference(MAIN, url, CLOSED, mirror=hub.url)
-    assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",), (url,))
+    assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",), (url,), vouched_by="mirror m")
     assert len(search.heard.notes) == 1
     note = search.heard.notes[0]
     assert note.startswith(f"no coordinator has org/model@main ({url}: ")
@@ -133,7 +136,7 @@ async def test_a_complete_commit_needs_no_request(search: Search) -> None:
     async with search.coordinator() as url, FakeHub(search.swarm.snapshot) as hub:
         found = await search.reference(search.pinned, url, mirror=hub.url)
         assert hub.requests == []
-    assert found == ResolvedTarget(search.swarm.snapshot.manifest, None)
+    assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, vouched_by="cache")
 
 
 async def test_a_commit_that_is_complete_here_is_still_served_in_its_swarm(search: Search) -> None:
@@ -142,7 +145,7 @@ async def test_a_commit_that_is_complete_here_is_still_served_in_its_swarm(searc
         found = await search.reference(search.pinned, url, to_serve=True)
         assert found.metainfo is not None
     alone = await search.reference(search.pinned, CLOSED, to_serve=True)
-    assert alone == ResolvedTarget(search.swarm.snapshot.manifest, None)
+    assert alone == ResolvedTarget(search.swarm.snapshot.manifest, None, vouched_by="cache")
 
 
 @pytest.mark.parametrize("held", ["nothing", "a part"])
@@ -165,7 +168,7 @@ async def test_a_branch_is_requested_even_if_it_is_cached(search: Search) -> Non
 async def test_when_no_mirror_answers_the_cache_is_used_and_a_note_reports_it(search: Search) -> None:
     publish(search.cache, search.swarm.snapshot)
     found = await search.reference(MAIN)
-    assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",))
+    assert found == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",), vouched_by="cache")
     commit = search.swarm.snapshot.commit[:8]
     assert [n for n in search.heard.notes if n.endswith(f"using org/model@main as it is in this cache ({commit})")]
 
@@ -186,7 +189,9 @@ async def test_offline_only_the_cache_counts(search: Search) -> None:
     with pytest.raises(Unavailable, match="org/model@main is not in this cache, and no mirror may be asked"):
         await search.reference(MAIN, mirror=None)
     publish(search.cache, search.swarm.snapshot)
-    assert await search.reference(MAIN, mirror=None) == ResolvedTarget(search.swarm.snapshot.manifest, None, ("main",))
+    assert await search.reference(MAIN, mirror=None) == ResolvedTarget(
+        search.swarm.snapshot.manifest, None, ("main",), vouched_by="cache"
+    )
     assert search.heard.notes == []
     await search.reference(MAIN, CLOSED, mirror=None)
     assert search.heard.notes[0].endswith("using this cache alone")

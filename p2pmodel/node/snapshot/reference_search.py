@@ -1,0 +1,190 @@
+"""The search for the snapshot that a reference means, and for its torrent: at the coordinators and at the mirrors."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from p2pmodel.coordinator.client.catalog import CatalogAnswer, find
+from p2pmodel.core import notes
+from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.names import Reference
+from p2pmodel.core.progress import Progress
+from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.http_pool import HttpPool
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.vouching import CACHE, Vouching, differing, unconfirmed, voucher_of
+from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.torrents import Metainfo
+
+MAX_CANDIDATES = 4
+"""Torrents of one commit that are requested of the coordinators, one after another, until one fits."""
+
+
+async def from_mirrors_or_cache(
+    ref: Reference, vouching: Vouching, cache: HubCache | None, reporter: Reporter
+) -> tuple[Manifest, str]:
+    """The manifest of `ref` at the mirrors, and its voucher; if none answers (or none may be asked), that of the cached
+    revision. Without `cache` only a mirror's answer counts."""
+    try:
+        listing = await vouching.listing(ref)
+    except Unavailable as error:
+        held = await asyncio.to_thread(held_manifest, ref, cache) if cache is not None else None
+        if held is None:
+            raise
+        if vouching.origin is not None:
+            reporter.note(
+                notes.warning(
+                    "mirrors_unavailable",
+                    f"{error}; using {ref} as it is in this cache ({held.commit[:8]})",
+                    repo=str(ref.repo),
+                    commit=held.commit,
+                )
+            )
+        return held, CACHE
+    return listing.manifest, voucher_of(listing)
+
+
+class ReferenceSearch:
+    """The search for the snapshot and the torrent of one reference; `cache` as in `from_mirrors_or_cache`."""
+
+    def __init__(
+        self,
+        ref: Reference,
+        vouching: Vouching,
+        cache: HubCache | None,
+        reporter: Reporter,
+        *,
+        to_share: bool,
+        http: HttpPool | None = None,
+    ) -> None:
+        self._ref = ref
+        self._refs = () if ref.pinned else (ref.revision,)
+        self._vouching = vouching
+        self._cache = cache
+        self._reporter = reporter
+        self._to_share = to_share
+        self._http = http
+
+    async def run(self) -> ResolvedTarget:
+        """The snapshot. Raises the most informative error of the sources."""
+        return await (self._by_coordinators() if self._vouching.by_coordinator else self._by_mirrors())
+
+    async def _by_coordinators(self) -> ResolvedTarget:
+        """A coordinator's word is enough, for names too; mirrors are asked only without a torrent."""
+        answer = await self._ask(self._ref)
+        if answer.metainfo is not None:
+            voucher = await self._vouching.offhand(answer.metainfo.manifest)
+            return self._target(answer.metainfo.manifest, answer, voucher)
+        self._note_without_torrent(answer)
+        manifest, voucher = await self._from_mirrors_or_cache()
+        return self._target(manifest, answer, voucher)
+
+    async def _by_mirrors(self) -> ResolvedTarget:
+        """A mirror's word counts, for names too; it is asked at the same time as the coordinators."""
+        asking = asyncio.ensure_future(self._ask(self._ref))
+        listing = None if await self._is_recorded() else asyncio.ensure_future(self._from_mirrors_or_cache())
+        try:
+            if self._ref.pinned and (known := await self._known_offhand(await asking)):
+                return known
+            listing = listing or asyncio.ensure_future(self._from_mirrors_or_cache())
+            try:
+                manifest, voucher = await listing
+            except P2PModelError as error:
+                answer = await asking
+                raise unconfirmed(self._ref, error) if answer.metainfo is not None else error from None
+            answer = await self._torrent_of(manifest, await asking)
+        finally:
+            await _cancel(asking, listing)
+        if answer.metainfo is None:
+            self._note_without_torrent(answer)
+        elif voucher == CACHE and not (voucher := await self._vouching.offhand(manifest)):
+            return ResolvedTarget(manifest, None, self._refs, vouched_by=CACHE)
+        return self._target(manifest, answer, voucher)
+
+    async def _is_recorded(self) -> bool:
+        return self._ref.pinned and await self._vouching.record_of(self._ref) is not None
+
+    async def _known_offhand(self, answer: CatalogAnswer) -> ResolvedTarget | None:
+        """The coordinators' torrent of a pinned commit, if it needs no mirror's word."""
+        if answer.metainfo is None:
+            return None
+        voucher = await self._vouching.offhand(answer.metainfo.manifest)
+        return self._target(answer.metainfo.manifest, answer, voucher) if voucher else None
+
+    async def _torrent_of(self, manifest: Manifest, first: CatalogAnswer) -> CatalogAnswer:
+        """The coordinators' answer with a torrent of exactly `manifest`, or without one. `first` is their answer for
+        the name."""
+        answer, wrong = first, set[str]()
+        pinned = Reference(manifest.repo, manifest.commit)
+        if answer.metainfo is None and answer.lacking and not self._ref.pinned:
+            answer = await self._ask(pinned)
+        for _ in range(MAX_CANDIDATES):
+            metainfo = answer.metainfo
+            if metainfo is None or not (difference := differing(metainfo.manifest, manifest)):
+                break
+            self._note_contradicted(metainfo, manifest, difference)
+            wrong.add(metainfo.info_hash)
+            answer = await self._ask(pinned, wrong)
+        else:
+            return CatalogAnswer(None, answer.reasons, answer.lacking)
+        return answer
+
+    async def _ask(self, ref: Reference, wrong: Iterable[str] = ()) -> CatalogAnswer:
+        settings = self._vouching.settings
+        timeout = settings.swarm.coordinator_timeout
+        return await find(ref, settings.coordinators, timeout, without=wrong, http=self._http)
+
+    async def _from_mirrors_or_cache(self) -> tuple[Manifest, str]:
+        if self._vouching.origin is not None:
+            self._reporter.progress(Progress("finding", waiting_for="a mirror's list of files"))
+        return await from_mirrors_or_cache(self._ref, self._vouching, self._cache, self._reporter)
+
+    def _target(self, manifest: Manifest, answer: CatalogAnswer, voucher: str) -> ResolvedTarget:
+        lacking = () if answer.metainfo else answer.lacking
+        return ResolvedTarget(manifest, answer.metainfo, self._refs, lacking, vouched_by=voucher)
+
+    def _note_contradicted(self, metainfo: Metainfo, manifest: Manifest, difference: str) -> None:
+        ref = self._ref
+        if metainfo.manifest.commit != manifest.commit:
+            text = f"the mirrors say that {ref} is {manifest.commit[:8]}, not {metainfo.manifest.commit[:8]} as a"
+            line = f"{text} coordinator does: using the mirrors' commit"
+        else:
+            line = f"the coordinators' torrent of {ref} is not that of the mirrors: {difference}; it is not used"
+        self._reporter.note(
+            notes.warning("torrent_contradicted", line, repo=str(ref.repo), info_hash=metainfo.info_hash)
+        )
+
+    def _note_without_torrent(self, answer: CatalogAnswer) -> None:
+        ref, settings = self._ref, self._vouching.settings
+        if not settings.coordinators:
+            return
+        if settings.offline:
+            instead = "using this cache alone"
+        elif self._to_share and answer.lacking:
+            instead = "downloading from the mirrors, together with other nodes"
+        else:
+            instead = "downloading from the mirrors alone"
+        self._reporter.note(
+            notes.warning(
+                "torrent_not_found",
+                f"no coordinator has {ref} ({'; '.join(answer.reasons)}): {instead}",
+                repo=str(ref.repo),
+                revision=ref.revision,
+            )
+        )
+
+
+async def _cancel(*tasks: "asyncio.Future[Any] | None") -> None:
+    started = [task for task in tasks if task is not None]
+    for task in started:
+        task.cancel()
+    await asyncio.gather(*started, return_exceptions=True)
+
+
+def held_manifest(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:
+    """The cached manifest of `ref`; if `whole`, only if all its blobs are here and none is damaged."""
+    repo = cache.repo(ref.repo)
+    commit = repo.resolve(ref.revision)
+    manifest = repo.manifest(commit) if commit else None
+    return None if manifest is None or (whole and repo.lacking(manifest.files)) else manifest
