@@ -147,7 +147,7 @@ class SwarmSettings(_Section):
     """Port of a daemon's HTTP source for leaseholders, on the host of `listen`. None: 6882 or, where that is taken or
     on loopback, a free one."""
     trust: Literal["mirrors", "coordinator"] = "mirrors"
-    """Whose word counts for the files of a commit: `mirrors`: a torrent is used if a mirror lists the same files;
+    """What confirms the files of a commit: `mirrors`: a torrent is used if a mirror lists the same files;
     `coordinator`: without asking a mirror, for clusters that reach none."""
     foreign_trackers: Literal["none", "public", "any"] = "public"
     """Trackers in a .torrent or magnet of the command line that are announced to, besides the coordinators: none, those

@@ -60,7 +60,7 @@ class TransferView:
     engine_ready: bool = False
     """Whether an inference engine reported that it serves the model."""
     vouched_by: str = ""
-    """Who vouches for the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
+    """The voucher of the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
 
 
 @dataclass(frozen=True, slots=True)

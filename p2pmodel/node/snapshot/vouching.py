@@ -1,4 +1,4 @@
-"""Who vouches for a manifest that came with a torrent: the one place where this is decided.
+"""The voucher of a manifest that came with a torrent: the one place where it is decided whether there is one.
 
 Vouchers, as `status`, `--json` and the sync log name them:
 

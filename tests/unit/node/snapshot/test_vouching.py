@@ -1,4 +1,4 @@
-"""Who vouches for a torrent: mirrors, records, the commit itself, and a coordinator only where the user says so."""
+"""The voucher of a torrent: mirrors, records, the commit itself, and a coordinator only where the user says so."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
