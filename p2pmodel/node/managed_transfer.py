@@ -26,7 +26,7 @@ from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.vouching import CACHE
+from p2pmodel.node.snapshot.voucher import CACHE
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords

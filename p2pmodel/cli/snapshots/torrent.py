@@ -16,7 +16,7 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.private_files import write_output
 from p2pmodel.core.sizes import human
 from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
-from p2pmodel.node.snapshot.vouching import recorded_voucher
+from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import Format, Metainfo, parse, read_torrent

@@ -16,7 +16,7 @@ from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import IntegrityError, P2PModelError, RevisionNotFound
 from p2pmodel.node.snapshot.local import verify_snapshot
-from p2pmodel.node.snapshot.vouching import recorded_voucher
+from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
 

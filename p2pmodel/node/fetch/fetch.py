@@ -32,7 +32,7 @@ from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.vouching import Vouching
+from p2pmodel.node.snapshot.voucher import Vouching
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.growing_file import GrowingFiles

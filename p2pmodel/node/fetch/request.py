@@ -37,4 +37,4 @@ class FetchResult:
     timings: Timings
     progress: Progress
     vouched_by: str
-    """The voucher of the manifest, named as in `node/snapshot/vouching`."""
+    """The voucher of the manifest, named as in `node/snapshot/voucher`."""

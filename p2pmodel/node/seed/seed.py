@@ -28,7 +28,7 @@ from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
-from p2pmodel.node.snapshot.vouching import Vouching, confirmed
+from p2pmodel.node.snapshot.voucher import Vouching, confirmed
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache

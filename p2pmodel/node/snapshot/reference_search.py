@@ -13,7 +13,7 @@ from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.vouching import CACHE, Vouching, differing, unconfirmed, voucher_of
+from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, unconfirmed, voucher_of
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import Metainfo
 

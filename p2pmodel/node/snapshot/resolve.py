@@ -17,7 +17,7 @@ from p2pmodel.node.snapshot.foreign_trackers import usable_trackers
 from p2pmodel.node.snapshot.reference_search import ReferenceSearch, held_manifest
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.vouching import CACHE, Vouching
+from p2pmodel.node.snapshot.voucher import CACHE, Vouching
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import EngineSource

@@ -8,7 +8,7 @@ from p2pmodel.swarm.torrents import Metainfo
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTarget:
-    """A snapshot, its torrent if one was found, the refs that will point at it, and its voucher (see `vouching`).
+    """A snapshot, its torrent if one was found, the refs that will point at it, and its voucher (see `voucher`).
 
     `coordinators` answered and have no torrent: they may take part in an assembly. `trackers` of the torrent may be
     announced to besides those of the coordinators.

@@ -14,7 +14,7 @@ from p2pmodel.errors import Contradicted, P2PModelError, Unconfirmed
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.vouching import recorded_voucher, vouched_commits
+from p2pmodel.node.snapshot.voucher import recorded_voucher, vouched_commits
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.imports.importer import commit_of
