@@ -7,7 +7,6 @@ the next start resumes.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from p2pmodel.core.views import Candidate, State, TransferError, TransferView
 from p2pmodel.errors import Conflict, Contradicted, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
+from p2pmodel.node.saved_torrent import saved_torrent
 from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
@@ -30,7 +30,6 @@ from p2pmodel.node.snapshot.voucher import CACHE
 from p2pmodel.node.transfer_monitor import TransferMonitor, TransferObserver
 from p2pmodel.os_errors import translate
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
-from p2pmodel.swarm.torrents import Metainfo, parse
 
 T = TypeVar("T")
 
@@ -347,22 +346,12 @@ class ManagedTransfer:
 
     async def _find_saved(self, fetch: Fetch) -> ResolvedTarget | None:
         """The saved torrent. One that a mirror contradicts counts as none. Raises Unconfirmed."""
-        metainfo = await asyncio.to_thread(self._known_torrent)
+        metainfo = await asyncio.to_thread(saved_torrent, self._record, self._records, self._repo)
         try:
             return await fetch.confirm(metainfo) if metainfo is not None else None
         except Contradicted as error:
             self._monitor.note(notes.warning("torrent_contradicted", f"the saved torrent is not used: {error.what}"))
             return None
-
-    def _known_torrent(self) -> Metainfo | None:
-        """The saved torrent of the snapshot. One that cannot be used counts as none."""
-        record = self._record
-        for raw in (self._records.torrent(record.id), self._repo.staging(record.commit).load_metainfo()):
-            with suppress(P2PModelError):
-                metainfo = parse(raw) if raw else None
-                if metainfo and (metainfo.manifest.repo, metainfo.manifest.commit) == (record.repo, record.commit):
-                    return metainfo
-        return None
 
     def _ready(self, fetched: FetchResult) -> None:
         if not self._record.complete:
