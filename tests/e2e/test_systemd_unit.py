@@ -31,6 +31,6 @@ def test_systemd_understands_it(name: str, tmp_path: Path) -> None:
 def test_it_is_well_confined(name: str, tmp_path: Path) -> None:
     copy = tmp_path / name.replace("@", "@instance")
     copy.write_text(UNITS[name])
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", copy]
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", copy]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr

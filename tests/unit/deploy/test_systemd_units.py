@@ -92,3 +92,11 @@ def test_it_restarts_but_not_after_a_wrong_setting(unit: str) -> None:
     assert {*codes.split()} <= {str(InvalidInput.exit_code), str(AccessDenied.exit_code)}
     assert "Restart=on-failure" in unit
     assert "StartLimitBurst=10" in unit
+
+
+def test_it_gives_no_rights_to_other_users(unit: str) -> None:
+    """What it writes is its own, it gains no privilege, and its secrets are no arguments."""
+    assert {"UMask=0077", "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes"} <= set(hardening(unit))
+    assert re.search(r"^User=(?!root)\w+$", unit, re.MULTILINE)
+    named = [word for word in command(unit) if "token" in word and not word.startswith("--")]
+    assert all(word.startswith("/run/credentials/") for word in named)
