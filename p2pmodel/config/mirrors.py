@@ -15,6 +15,9 @@ from p2pmodel.core.names import printable
 from p2pmodel.core.own_files import read_own, read_secret
 from p2pmodel.errors import InvalidInput
 
+TRUE = {"1", "ON", "YES", "TRUE"}
+"""How the variables of the Hugging Face clients say yes."""
+
 _HINT = "see docs/mirrors.md"
 _TOKEN_VARIABLE = re.compile(r"P2PMODEL_\w+_TOKEN|HF_\w+")
 """The variables that `token_env` may name."""
@@ -103,9 +106,16 @@ def _attach_token(mirror: dict[str, Any]) -> None:
 def _hub_token() -> str | None:
     if os.environ.get("HF_TOKEN"):
         return os.environ["HF_TOKEN"].strip()
+    if os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in TRUE:
+        return None
     path = Path(os.environ["HF_TOKEN_PATH"]) if os.environ.get("HF_TOKEN_PATH") else hf_home() / "token"
     # `hf auth login` writes it with the user's umask: its mode is that program's business, its owner is not.
-    return read_own(path, "token file").strip() or None if path.exists() else None
+    if not os.access(path, os.R_OK):
+        return None
+    try:
+        return read_own(path, "token file").strip() or None
+    except InvalidInput as error:
+        raise InvalidInput(error.what, hint=f"{error.hint}, or set HF_HUB_DISABLE_IMPLICIT_TOKEN=1") from None
 
 
 def _token_variable(name: str) -> str:

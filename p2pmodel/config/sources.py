@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from p2pmodel.config.complaints import HINT, PREFIX, GivenSettings, complaint
-from p2pmodel.config.mirrors import hf_home, mirrors_in_order, user_home
+from p2pmodel.config.mirrors import TRUE, hf_home, mirrors_in_order, user_home
 from p2pmodel.config.settings import Settings, split_list
 from p2pmodel.core.names import printable
 from p2pmodel.core.own_files import opened, others_can_read, text_of
@@ -31,7 +31,6 @@ FILE_VARIABLE = "P2PMODEL_CONFIG"
 """Names the settings file where `--config` does not."""
 
 _SETTINGS_FILE = "settings file"
-_TRUE = {"1", "ON", "YES", "TRUE"}
 
 
 def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -146,9 +145,9 @@ def _of_hub_clients() -> dict[str, Any]:
     env = os.environ
     values: dict[str, Any] = {"cache_dir": env["HF_HUB_CACHE"]} if env.get("HF_HUB_CACHE") else {}
     if "HF_HUB_OFFLINE" in env:
-        values["offline"] = env["HF_HUB_OFFLINE"].upper() in _TRUE
+        values["offline"] = env["HF_HUB_OFFLINE"].upper() in TRUE
     if "HF_HUB_DISABLE_PROGRESS_BARS" in env:
-        values["progress"] = env["HF_HUB_DISABLE_PROGRESS_BARS"].upper() not in _TRUE
+        values["progress"] = env["HF_HUB_DISABLE_PROGRESS_BARS"].upper() not in TRUE
     return values
 
 

@@ -56,6 +56,7 @@ _OTHERS = {
     "HF_MIRROR_PRIORITY": "Names or URLs of mirrors, comma separated: use these, in this order.",
     "HF_TOKEN": "Token for the official hub and for `HF_ENDPOINT`; sent to no other mirror.",
     "HF_TOKEN_PATH": "File with that token, if `HF_TOKEN` is not set (`HF_HOME/token`).",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1: do not read that file.",
     "HF_HOME": "Folder of the hub cache and the token (`XDG_CACHE_HOME/huggingface`).",
     "HF_HUB_DISABLE_XET": "Set by `p2pmodel env` for clients: Xet bypasses the endpoint.",
     "HF_HUB_DOWNLOAD_TIMEOUT": "Set by `p2pmodel env` for clients: the next piece of a file may take a while.",

@@ -104,6 +104,11 @@ def test_the_hubs_token_file_is_read(tmp_path: Path):
     token = load(tmp_path, HF_HOME=str(tmp_path)).mirrors[0].token
     assert token
     assert token.get_secret_value() == "from-file"
+    assert load(tmp_path, HF_HOME=str(tmp_path), HF_HUB_DISABLE_IMPLICIT_TOKEN="1").mirrors[0].token is None
+    assert load(tmp_path, HF_HOME="/proc/1/no").mirrors[0].token is None
+    (tmp_path / "token").chmod(0o666)
+    with pytest.raises(InvalidInput, match=r"others can change the token file .*HF_HUB_DISABLE_IMPLICIT_TOKEN=1"):
+        load(tmp_path, HF_HOME=str(tmp_path))
 
 
 @pytest.mark.parametrize(
