@@ -90,12 +90,12 @@ class Browser:
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Browser]:
-    """A browser with a new, empty profile; it and its driver end with the context."""
+def chromium(profile: Path, *flags: str) -> Iterator[Browser]:
+    """A browser with a new, empty profile and more `flags`; it and its driver end with the context."""
     driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
     try:
         url = _address(driver)
-        arguments = [*FLAGS, f"--user-data-dir={profile}"]
+        arguments = [*FLAGS, *flags, f"--user-data-dir={profile}"]
         wanted = {
             "goog:chromeOptions": {"args": arguments, "binary": shutil.which("chromium")},
             "goog:loggingPrefs": {"browser": "ALL"},
