@@ -112,7 +112,7 @@ def test_a_torrent_without_peers_is_filled_from_its_webseeds(nodes: Nodes, model
     torrent = tmp_path / "m.torrent"
     nodes.ok("seeder", "seed", REPO, "--endpoint", endpoint, "--once", "-o", torrent)
     env = {"P2PMODEL_SWARM_PEER_TIMEOUT": "0.5", "P2PMODEL_ENDPOINTS": "http://127.0.0.9:9"}
-    refused = nodes.fetch("peer", torrent, **env, P2PMODEL_SWARM_STALL_TIMEOUT="2").wait()
+    refused = nodes.fetch("peer", torrent, **env, P2PMODEL_SWARM_STALL_TIMEOUT="2", P2PMODEL_ORIGIN_PATIENCE="1").wait()
     assert refused.code == 6
     assert "a loopback address (see the setting origin.allowed_networks)" in refused.err
     done = nodes.fetch("peer", torrent, **env, P2PMODEL_ORIGIN_ALLOWED_NETWORKS="127.0.0.0/8").wait()
