@@ -7,6 +7,7 @@ the day it begins on.
 import re
 from dataclasses import dataclass, field
 
+from p2pmodel.core.names import printable
 from p2pmodel.core.sizes import parse_size
 from p2pmodel.errors import InvalidInput
 
@@ -32,11 +33,11 @@ class ScheduleWindow:
         """Parse `[DAYS ]HH:MM-HH:MM=RATE`; DAYS are days and spans of days, with commas. Raises InvalidInput."""
         match = _WINDOW.fullmatch(text.strip())
         if match is None:
-            raise InvalidInput(f"'{text[:60]}' is not a rate for a time of day", hint=_HINT)
+            raise InvalidInput(f"'{printable(text, 60)}' is not a rate for a time of day", hint=_HINT)
         start, end = _minute(match["start"]), _minute(match["end"])
         if start in (end, _DAY_MINUTES):
             # It could mean never, or all day.
-            raise InvalidInput(f"'{text[:60]}' begins when it ends", hint="write 00:00-24:00 for all day")
+            raise InvalidInput(f"'{printable(text, 60)}' begins when it ends", hint="write 00:00-24:00 for all day")
         return cls(_days(match["days"] or "mon-sun"), start, end, parse_size(match["rate"]), text.strip())
 
     def covers(self, day: int, minute: int) -> bool:
@@ -82,6 +83,8 @@ def _days(text: str) -> frozenset[int]:
         try:
             begin, end = _DAYS.index(first), _DAYS.index(last or first)
         except ValueError:
-            raise InvalidInput(f"'{part[:20]}' is not a day", hint="mon, tue, wed, thu, fri, sat, sun") from None
+            raise InvalidInput(
+                f"'{printable(part, 20)}' is not a day", hint="mon, tue, wed, thu, fri, sat, sun"
+            ) from None
         found.update((begin + n) % 7 for n in range((end - begin) % 7 + 1))
     return frozenset(found)

@@ -7,11 +7,13 @@ A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` se
 import base64
 import binascii
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.sources import Source
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
 
 HEARTBEAT = 1.0
@@ -19,6 +21,7 @@ HEARTBEAT = 1.0
 MAX_MESSAGE = 1 << 20
 """Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
 
+_INFO_HASH = re.compile(r"[0-9a-f]{64}")
 _SOURCE = tuple(field.name for field in fields(Source))
 
 
@@ -97,9 +100,9 @@ def parse_message(text: str) -> CoordinatorMessage:
             ),
             tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
             late=bool(plain["late"]),
-            assembled=str(plain.get("assembled", "")),
+            assembled=_info_hash(plain["assembled"]) if plain.get("assembled") else "",
             left=_count(plain.get("left", 0)),
-            partial_torrents=tuple(map(str, plain.get("partial_torrents", ()))),
+            partial_torrents=tuple(map(_info_hash, plain.get("partial_torrents", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"the message holds no grant: {error!r}") from None
@@ -108,8 +111,8 @@ def parse_message(text: str) -> CoordinatorMessage:
 def object_of(text: str) -> dict[str, Any]:
     """Parse `text` as a JSON object. Raises InvalidInput."""
     try:
-        plain = json.loads(text)
-    except (ValueError, RecursionError):
+        plain = parse_json(text)
+    except ValueError:
         plain = None
     if not isinstance(plain, dict):
         raise InvalidInput("the message is not a JSON object")
@@ -121,6 +124,12 @@ def _bits(text: str) -> int:
         return int.from_bytes(base64.b64decode(text, validate=True), "little")
     except binascii.Error as error:
         raise ValueError(str(error)) from None
+
+
+def _info_hash(value: Any) -> str:
+    if not isinstance(value, str) or not _INFO_HASH.fullmatch(value):
+        raise ValueError(f"{value!r} is not an info-hash")
+    return value
 
 
 def _count(value: Any) -> int:

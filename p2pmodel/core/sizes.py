@@ -2,6 +2,7 @@
 
 import re
 
+from p2pmodel.core.names import printable
 from p2pmodel.errors import InvalidInput
 
 _AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
@@ -43,5 +44,5 @@ def _amount(text: str, units: dict[str, int], what: str, hint: str) -> float:
     match = _AMOUNT.fullmatch(text.strip())
     unit = units.get(match[2].lower()) if match else None
     if match is None or unit is None:
-        raise InvalidInput(f"'{text[:40]}' is not {what}", hint=hint)
+        raise InvalidInput(f"'{printable(text, 40)}' is not {what}", hint=hint)
     return float(match[1]) * unit

@@ -1,11 +1,11 @@
 """JSON bodies of mirrors, with bounds on what a response may cost: bytes after decompression, and values."""
 
 import asyncio
-import json
 import zlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.failures import Failed, Refused
@@ -43,11 +43,11 @@ def _decode(data: bytes, parse: Callable[[object], T]) -> T:
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
         raise Refused(f"its listing has more than {MAX_VALUES} values", Unavailable)
     try:
-        return parse(json.loads(data))
+        return parse(parse_json(data))
     except P2PModelError as error:
         raise Refused(str(error), type(error)) from None
     # json.loads also raises RecursionError, and UnicodeDecodeError, which is a ValueError.
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         raise Refused(NOT_A_HUB, Unavailable) from None
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from p2pmodel.coordinator.client.transport import (
 )
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import Reference
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import BadTorrent, NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.swarm.torrents import Format, Metainfo, parse
@@ -92,9 +92,9 @@ async def list_torrents(url: str, timeout: float) -> list[dict[str, Any]]:
             body = await read_bounded(response, MAX_CATALOG)
     except NETWORK_ERRORS as error:
         raise unreachable(url, error) from None
-    with contextlib.suppress(ValueError, RecursionError, TypeError, KeyError):
+    with contextlib.suppress(ValueError, TypeError, KeyError):
         if body is not None:
-            return [each for each in json.loads(body)["torrents"] if isinstance(each, dict)]
+            return [each for each in parse_json(body)["torrents"] if isinstance(each, dict)]
     raise Unavailable(f"coordinator {public_name(url)}: its catalog cannot be read")
 
 

@@ -1,7 +1,6 @@
 """HTTP requests to coordinators: bounded answers, and the errors that refusals stand for."""
 
 import contextlib
-import json
 from typing import Any
 
 import aiohttp
@@ -9,6 +8,7 @@ import aiohttp
 from p2pmodel import http_pool
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import printable
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
 from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.origin.failures import reason_of
@@ -50,8 +50,8 @@ def reason(error: BaseException) -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
-        plain = json.loads(body)
+    with contextlib.suppress(ValueError):
+        plain = parse_json(body)
         if isinstance(plain, dict):
             return plain
     return {}

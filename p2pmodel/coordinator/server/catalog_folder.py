@@ -11,6 +11,7 @@ from typing import Any
 
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.core.names import RepoId, check_revision, is_commit
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.private_files import FILE_MODE, private_folder, remove_leftovers, write_private
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.os_errors import translated
@@ -79,7 +80,7 @@ class CatalogFolder:
 
     def _load_refs(self, notes: list[str]) -> dict[RepoId, dict[str, str]]:
         try:
-            return _refs(json.loads((self._path / _REFS).read_bytes()))
+            return _refs(parse_json((self._path / _REFS).read_bytes()))
         except FileNotFoundError:
             return {}
         except (ValueError, InvalidInput, AttributeError, TypeError):

@@ -15,6 +15,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import EngineSource
+from p2pmodel.swarm.torrents import Metainfo
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class AssemblyContext:
     def layout(self) -> Layout:
         """The layout of the torrent that is assembled."""
         return assembly_layout(self.manifest)
+
+    def fits(self, metainfo: Metainfo) -> bool:
+        """Whether a torrent has this snapshot's files and the layout of this assembly."""
+        return metainfo.manifest == self.manifest and metainfo.layout.piece_length == self.layout.piece_length
 
     @cached_property
     def text(self) -> str:

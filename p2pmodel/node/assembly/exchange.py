@@ -36,7 +36,7 @@ class Exchange:
         try:
             context = self._context
             metainfo = await download_torrent(url, stall=context.settings.coordinator_timeout, http=context.http)
-            if metainfo.manifest != self._context.manifest:
+            if not self._context.fits(metainfo):
                 return
             roots = roots_in(self._context.layout, metainfo.trees)
             engine = await self._context.engine.started()

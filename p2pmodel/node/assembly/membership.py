@@ -82,8 +82,9 @@ class Membership:
 
     @property
     def granted(self) -> tuple[int, ...]:
-        """Pieces that this node may download."""
-        return self._connection.grant.pieces if self._connection.grant else ()
+        """Pieces that this node may download; a number that no piece has is ignored."""
+        count = self._context.layout.piece_count
+        return tuple(p for p in self._connection.grant.pieces if p < count) if self._connection.grant else ()
 
     def partial_torrents(self) -> set[str]:
         """URLs of the partial torrents."""

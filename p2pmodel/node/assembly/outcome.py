@@ -51,7 +51,7 @@ async def assembled_torrent(
         )
     except P2PModelError as error:
         raise AssemblyFailed(error.what) from None
-    if metainfo.manifest != context.manifest or metainfo.info_hash != info_hash:
+    if not context.fits(metainfo) or metainfo.info_hash != info_hash:
         raise AssemblyFailed("the coordinator made another torrent than that of the snapshot")
     have = pack(pieces.matching(metainfo), context.layout.piece_count)
     await asyncio.to_thread(context.staging.save_have, metainfo.info_hash, have)

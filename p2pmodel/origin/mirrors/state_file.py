@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.private_files import make_folders, private_folder, remove_leftovers, write_private
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.mirrors.estimates import Estimate, Quality
@@ -49,7 +50,7 @@ def remember(folder: Path, mirrors: Sequence[Mirror], clock: Clock) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     known = record.get("mirrors") if isinstance(record, dict) and record.get("version") == _VERSION else None

@@ -1,6 +1,5 @@
 """Atomic writes: a reader, or a run after kill -9, sees the old or the new content and never a part."""
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import read_regular
 
@@ -103,8 +103,8 @@ def sync(path: Path) -> None:
 def read_json(path: Path) -> Any | None:
     """The JSON value in the regular file `path`; None if it is absent, unreadable or damaged."""
     try:
-        return json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
+        return parse_json(read_regular(path))
+    except (OSError, ValueError):
         return None
 
 

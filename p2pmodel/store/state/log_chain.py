@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import IntegrityError
 
 GENESIS = "0" * 64
@@ -97,8 +98,8 @@ def head_of(line: bytes) -> LogHead:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(line)
-    except (ValueError, RecursionError):
+        body = parse_json(line)
+    except ValueError:
         return None
     return body if isinstance(body, dict) else None
 

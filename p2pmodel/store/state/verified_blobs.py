@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.store.private_folder import PrivateFolder
 
 Fingerprint = tuple[int, int, int, int]
@@ -125,10 +126,10 @@ class VerifiedBlobs:
 
     def _take(self, line: bytes) -> None:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             found = (int(entry["size"]), int(entry["mtime_ns"]), int(entry["inode"]), int(entry["ctime_ns"]))
             etag = str(entry["etag"])
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             return
         self._known[etag] = found
         (self._damaged.add if entry.get("damaged") is True else self._damaged.discard)(etag)

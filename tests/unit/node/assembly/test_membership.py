@@ -1,5 +1,6 @@
 """A node as a member of an assembly: what it sends, and what it concludes from the coordinator's messages."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,9 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import Engine
+from p2pmodel.swarm.torrents import parse
 from tests.support.hub_snapshot import snapshot_of
+from tests.support.torrent_files import torrent_of
 
 URL = "http://c.test/t0ken"
 MANIFEST = snapshot_of({"a.bin": bytes(1_000_000), "b.json": b"{}"}).manifest
@@ -135,6 +138,22 @@ async def test_the_torrents_are_those_of_the_coordinator(member: Member) -> None
     member.receive(message(assembled="ef"))
     member.receive(None)
     assert (member.membership.assembled, member.membership.coordinator) == ("ef", URL)
+
+
+async def test_a_granted_number_that_no_piece_has_is_ignored(member: Member) -> None:
+    count = member.context.layout.piece_count
+    member.receive(message(0, count - 1, count, 1 << 61))
+    assert member.membership.granted == (0, count - 1)
+
+
+async def test_a_torrent_of_another_layout_does_not_fit(member: Member) -> None:
+    contents = {"a.bin": bytes(1_000_000), "b.json": b"{}"}
+    usual = parse(torrent_of(contents, repo=str(MANIFEST.repo), commit=MANIFEST.commit))
+    small = parse(torrent_of(contents, repo=str(MANIFEST.repo), commit=MANIFEST.commit, piece_length=16384))
+    context = replace(member.context, manifest=usual.manifest)
+    assert context.fits(usual)
+    assert not context.fits(small)
+    assert not member.context.fits(parse(torrent_of(contents, commit="0" * 40)))
 
 
 async def test_an_assembly_without_progress_fails(member: Member) -> None:
