@@ -116,7 +116,7 @@ def state_values() -> dict[str, list[Any]]:
             }
         ],
         "revision": [{"revision": "main", "commit": COMMIT, "checked": 1e9}],
-        "blob": [{"etag": SHA256, "size": 3, "mtime_ns": 5, "inode": 7}],
+        "blob": [{"etag": SHA256, "size": 3, "mtime_ns": 5, "inode": 7, "ctime_ns": 9}],
         "mirrors": [{"version": 1, "mirrors": {"http://m": mirror | {"quarantined_until": 1e9, "reason": "x"}}}],
         "have": [{"boot": "boot", "have": "ff00"}],
         "manifest": [manifest().to_dict()],

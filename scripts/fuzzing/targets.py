@@ -43,10 +43,11 @@ from p2pmodel.origin.requests import target_of
 from p2pmodel.origin.responses import ExpectedRange, judge
 from p2pmodel.service.control.bodies import EngineBody, LimitsBody, StartBody
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.private_folder import PrivateFolder
 from p2pmodel.store.state.log_chain import LogCheck, head_of
 from p2pmodel.store.state.revisions import known_revision
 from p2pmodel.store.state.transfer_records import TransferRecords
-from p2pmodel.store.state.verified_blobs import VerifiedBlobs
+from p2pmodel.store.state.verified_blobs import JOURNAL, VerifiedBlobs
 from p2pmodel.store.state.withheld_models import WithheldModels
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.magnet import magnet_of, parse_magnet
@@ -150,9 +151,8 @@ def _state(folder: Path) -> list[Target]:
     values = seeds.state_values()
     log, line = seeds.log_lines()
 
-    def target(kind: str, name: str, read: Callable[[Path], object]) -> list[Target]:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def target(kind: str, path: Path, read: Callable[[Path], object]) -> list[Target]:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
 
         def run(data: bytes) -> None:
             path.write_bytes(data)
@@ -165,26 +165,24 @@ def _state(folder: Path) -> list[Target]:
             Target(f"state: {kind}", run, [as_json(v) for v in found]),
         ]
 
-    for name in ("transfers", "mirrors", "catalog"):
-        (folder / name).mkdir(mode=0o700)
     repo = HubCache(folder / "hub").repo(seeds.manifest().repo)
-    revision = repo.private / "revisions" / _revision_file()
+    private, commit = repo.made_private, seeds.COMMIT
     blob = folder / "blob"
     blob.write_bytes(b"abc")
+    journal = PrivateFolder(folder / "hub", repo.folder.name)
     return [
-        *target("transfer", "transfers/x.json", lambda p: TransferRecords(p.parent).load()),
-        *target("revision", str(revision.relative_to(folder)), lambda _: known_revision(repo, "main")),
-        *target("blob", "journal", lambda p: VerifiedBlobs(p).holds(seeds.SHA256, blob)),
-        *target("mirrors", "mirrors/mirrors.json", _recall),
-        *target("have", f"hub/{repo.folder.name}/.p2pmodel/staging/{seeds.COMMIT}/x.have", lambda _: _have(repo)),
-        *target("manifest", f"hub/{repo.folder.name}/.p2pmodel/manifests/{seeds.COMMIT}.json",
-                lambda _: repo.manifest(seeds.COMMIT)),
-        *target("tree", f"hub/{repo.folder.name}/trees/{seeds.COMMIT}.json", lambda _: repo.manifest(seeds.COMMIT)),
-        *target("withheld", "withheld.json", WithheldModels),
-        *target("refs", "catalog/refs.json", lambda p: CatalogFolder(p.parent).load()),
+        *target("transfer", folder / "transfers" / "x.json", lambda p: TransferRecords(p.parent).load()),
+        *target("revision", private / "revisions" / _revision_file(), lambda _: known_revision(repo, "main")),
+        *target("blob", private / JOURNAL, lambda _: VerifiedBlobs(journal).holds(seeds.SHA256, blob)),
+        *target("mirrors", folder / "mirrors" / "mirrors.json", _recall),
+        *target("have", private / "staging" / commit / "x.have", lambda _: _have(repo)),
+        *target("manifest", private / "manifests" / f"{commit}.json", lambda _: repo.manifest(commit)),
+        *target("tree", repo.folder / "trees" / f"{commit}.json", lambda _: repo.manifest(commit)),
+        *target("withheld", folder / "withheld.json", WithheldModels),
+        *target("refs", folder / "catalog" / "refs.json", lambda p: CatalogFolder(p.parent).load()),
         Target("sync log", _check_log, [log]),
         Target("end of a sync log", head_of, [line]),
-    ]  # fmt: skip
+    ]
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
