@@ -4,6 +4,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Complaint:
+    """A piece that failed its check, and the IP address of the peer that sent it."""
+
+    piece: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """A peer's state. `scarce`: pieces that neither it nor any peer it is connected to has.
 
@@ -18,6 +26,8 @@ class Demand:
     origin_bytes: int = 0
     leased: int = 0
     """Leases it holds in its own view: adopted by a coordinator that has no record of the peer."""
+    complaints: tuple[Complaint, ...] = ()
+    """The last pieces that failed their check."""
     cut_off: bool = False
     """Whether it gets nothing from its peers and downloads from mirrors without leases. For display only."""
 

@@ -11,13 +11,15 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.coordinator.demand import Complaint, Demand, Grant
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
 
 HEARTBEAT = 1.0
 """Longest time between two messages of a peer, in seconds."""
+MOST_COMPLAINTS = 16
+"""Complaints in one message; further ones are ignored."""
 MAX_MESSAGE = 1 << 20
 """Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
 
@@ -75,6 +77,9 @@ def demand_of(plain: dict[str, Any]) -> Demand:
             want=_count(plain["want"]),
             origin_bytes=_count(plain["origin_bytes"]),
             leased=_bits(plain.get("leased", "")),
+            complaints=tuple(Complaint(_count(c["piece"]), str(c["peer"])) for c in plain.get("complaints", ()))[
+                -MOST_COMPLAINTS:
+            ],
             cut_off=bool(plain.get("cut_off", False)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:

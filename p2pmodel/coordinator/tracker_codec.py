@@ -86,9 +86,10 @@ def parse_scrape(query: str) -> tuple[bytes, ...]:
 
 
 def announce_response(
-    query: AnnounceQuery, answer: AnnounceAnswer, *, interval: int, min_interval: int, host: bytes
+    query: AnnounceQuery, answer: AnnounceAnswer, *, interval: int, min_interval: int, host: bytes, warning: str = ""
 ) -> bytes:
-    """The answer to an announce; intervals in seconds, `host` is the client's packed address (BEP 24)."""
+    """The answer to an announce; intervals in seconds, `host` is the client's packed address (BEP 24). `warning` is
+    shown to its user."""
     plain: dict[bytes, Encodable] = {
         b"complete": answer.counts.seeders,
         b"downloaded": answer.counts.completed,
@@ -103,6 +104,8 @@ def announce_response(
             plain[b"peers6"] = peers6
     else:
         plain[b"peers"] = [_plain(p, e, query.no_peer_id) for p in answer.peers for e in p.endpoints]
+    if warning:
+        plain[b"warning message"] = warning.encode()
     return bencode.encode(plain)
 
 

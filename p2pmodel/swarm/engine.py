@@ -110,7 +110,15 @@ class TrackerFailed:
     message: str
 
 
-Event = PieceVerified | PieceRejected | PeerBanned | DiskFailed | TrackerAnswered | TrackerFailed
+@dataclass(frozen=True, slots=True)
+class TrackerWarned:
+    """A tracker's answer contains a warning; `message` has its text, perhaps among other words."""
+
+    url: str
+    message: str
+
+
+Event = PieceVerified | PieceRejected | PeerBanned | DiskFailed | TrackerAnswered | TrackerFailed | TrackerWarned
 
 
 class SwarmTorrent(Protocol):

@@ -49,7 +49,11 @@ def coordinator_app(
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors])
     seeders = Sources(time.monotonic) if sources is None else sources
     leases = LeaseRoutes(
-        catalog, seeders, is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]), budget=origin_budget
+        catalog,
+        seeders,
+        is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
+        budget=origin_budget,
+        complaints=tracker.complaints,
     )
     routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes)
     assemblies = AssemblyRoutes(catalog, budget=origin_budget)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from p2pmodel.coordinator.complaints import ComplaintBox
 from p2pmodel.coordinator.lease_messages import parse_demand
 from p2pmodel.coordinator.leases import Leases
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -30,6 +31,7 @@ class LeaseRoutes:
     """The handler, and the leases of every swarm that has peers.
 
     `is_held(info_hash)` returns whether a peer other than its sources has all of a torrent; `budget` as in `Leases`.
+    `complaints` takes what peers report about others.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class LeaseRoutes:
         *,
         is_held: Callable[[str], bool] = lambda _: False,
         budget: float = 0.0,
+        complaints: ComplaintBox | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._sources = sources
         self._is_held = is_held
         self._budget = budget
+        self._complaints = complaints or ComplaintBox(clock)
         self._clock = clock
         self._swarms: dict[str, _LeaseSession] = {}
 
@@ -56,7 +60,11 @@ class LeaseRoutes:
         swarm = self._swarms.get(publication.info_hash) or self._new_swarm(publication)
 
         def receive(name: str, text: str) -> None:
-            swarm.leases.update(name, parse_demand(text), self._clock(), address=request.remote or "")
+            demand = parse_demand(text)
+            swarm.leases.update(name, demand, self._clock(), address=request.remote or "")
+            for complaint in demand.complaints:
+                if complaint.piece < publication.piece_count:
+                    self._complaints.add(bytes.fromhex(publication.info_hash)[:20], complaint)
 
         try:
             await swarm.peers.serve(request, socket, receive)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from p2pmodel.coordinator import tracker_codec as codec
 from p2pmodel.coordinator.announces import Counts, TrackedSwarms, is_loopback
+from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError
 
 INTERVAL = 30
@@ -48,6 +49,8 @@ class Tracker:
         self._min_interval = min(MIN_INTERVAL, interval)
         self._admits = admits
         self._full_scrape = full_scrape
+        self.complaints = ComplaintBox(clock)
+        """What leaseholders report about peers; passed on in the answers to these peers' announces."""
 
     def announce(self, query: str, source: str) -> bytes:
         """Answer the announce with raw query string `query` from the IP address `source`.
@@ -61,8 +64,14 @@ class Tracker:
         if request.claimed is not None and is_loopback(host):
             host = request.claimed
         answer = self._swarms.announce(request.announce, host)
+        bad = self.complaints.about(request.announce.info_hash, host)
         return codec.announce_response(
-            request, answer, interval=self._interval, min_interval=self._min_interval, host=host
+            request,
+            answer,
+            interval=self._interval,
+            min_interval=self._min_interval,
+            host=host,
+            warning=warning_text(bad) if bad else "",
         )
 
     def scrape(self, query: str) -> bytes:

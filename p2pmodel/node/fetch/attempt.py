@@ -10,6 +10,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.fetch.stall import StallClock
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
+from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.files.space import check_space
 from p2pmodel.swarm.engine import (
@@ -50,9 +52,12 @@ from p2pmodel.swarm.engine import (
     SwarmTorrent,
     TrackerAnswered,
     TrackerFailed,
+    TrackerWarned,
 )
 
 STALL_CHECK_EVERY = 0.2
+MOST_BAD = 8
+"""Bad pieces of which a banned peer is accused: the last ones before its ban."""
 ORDER_CHECK_EVERY = 0.2
 ALONE_FOR = 0.4
 """Seconds without another downloader after which pieces are requested in order. Peers that start together are connected
@@ -73,6 +78,12 @@ class NoLeases:
 
     def arrived(self, piece: int) -> None:
         """Nothing to report."""
+
+    def complain(self, piece: int, peer: str) -> None:
+        """Nothing to report to."""
+
+    def complain_of_seeders(self, piece: int) -> None:
+        """Nothing to report to."""
 
     def hold(self, torrent: SwarmTorrent, feed: PieceFeed) -> None:
         """Nothing to hold."""
@@ -107,6 +118,9 @@ class Attempt:
         self._leases = leases
         self._seeders = seeders
         self._left = False
+        self._bad: deque[int] = deque(maxlen=MOST_BAD)
+        """The last pieces that failed their check."""
+        self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
         self._told = False
         """Whether the exception was noted."""
         self._readable = ReadableFiles(
@@ -187,6 +201,10 @@ class Attempt:
         """Handle the engine's events until cancelled. Subscribes at once: earlier events are not delivered."""
         return self._consume(self.torrent.events())
 
+    def check_complaints(self) -> Coroutine[Any, Any, None]:
+        """Check pieces that other peers complained about, until cancelled."""
+        return self._checks.run()
+
     def file_verified(self, index: int) -> None:
         """Readers may read file `index` to its end; satisfies `PublishObserver`."""
         self._readable.verified(index)
@@ -212,7 +230,10 @@ class Attempt:
             case PieceRejected(piece):
                 self._stats.count_rejected()
                 self._feed.rejected(piece)
+                self._bad.append(piece)
             case PeerBanned(address):
+                for piece in self._bad:
+                    self._leases.complain(piece, address)
                 self._context.reporter.note(
                     notes.warning("peer_banned", f"peer {address} sent bad pieces and is banned", peer=address)
                 )
@@ -221,6 +242,8 @@ class Attempt:
                 raise event.error(f", {needed} bytes still to come")
             case TrackerFailed(url, message):
                 self.stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
+            case TrackerWarned(_, message):
+                self._checks.warned(message)
             case TrackerAnswered(url):
                 self.stall.silent_trackers.pop(url, None)
 
@@ -287,6 +310,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         clock=DeliveryClock(plan.peer_timeout, time.monotonic()),
         received=lambda: _received_over_http(context.origin, seeders),
         origin_bytes=stats.size(plan.mirrored),
+        on_bad_piece=leases.complain_of_seeders,
     )
     context.record.begin(inventory.have)
     leases.hold(torrent, feed)

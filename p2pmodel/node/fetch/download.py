@@ -102,6 +102,7 @@ class Download:
         ends = None if seconds is None else time.monotonic() + seconds
         async with companions() as start:
             start(attempt.follow_events())
+            start(attempt.check_complaints())
             start(self._report(REPORT_SEEDING_EVERY))
             if self._web_seed and self._stats.has_all:
                 self._offer = self._new_offer(self._web_seed, attempt)

@@ -3,13 +3,16 @@
 import asyncio
 import ipaddress
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
-from p2pmodel.coordinator.demand import Demand
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text
+from p2pmodel.coordinator.demand import Complaint, Demand
+from p2pmodel.coordinator.lease_messages import MOST_COMPLAINTS, CoordinatorMessage, demand_text
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.egress import Egress
 from p2pmodel.core.tasks import companions
@@ -48,6 +51,7 @@ class Leaseholder:
         """The last message with sources that were passed to `seeders`."""
         self._peers: tuple[str, ...] = ()
         """Addresses of the seeders in the swarm."""
+        self._complaints: deque[Complaint] = deque(maxlen=MOST_COMPLAINTS)
 
     @property
     def shuns_seeders(self) -> bool:
@@ -62,6 +66,19 @@ class Leaseholder:
         grant = self._connection.grant
         if grant and piece in grant.pieces:
             self._connection.changed()
+
+    def complain(self, piece: int, peer: str) -> None:
+        """Report to the coordinator that the peer at the IP address `peer` sent a bad piece."""
+        complaint = Complaint(piece, peer)
+        if complaint not in self._complaints:
+            self._complaints.append(complaint)
+            self._connection.changed()
+
+    def complain_of_seeders(self, piece: int) -> None:
+        """Report that a seeder sent a bad piece over HTTP. Each of them is told: which one it was is not known."""
+        for peer in self._peers:
+            with suppress(InvalidInput):
+                self.complain(piece, ListenAddress.parse(peer).host)
 
     async def begin(self, start: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         """Connect, and return once a coordinator has answered or all were tried. `start` runs the connection."""
@@ -98,7 +115,8 @@ class Leaseholder:
 
     def demand(self) -> Demand:
         """The feed's demand, or the one before there is a feed."""
-        return self._feed.demand() if self._feed else self._waiting
+        demand = self._feed.demand() if self._feed else self._waiting
+        return replace(demand, complaints=tuple(self._complaints))
 
     async def _follow(self) -> None:
         while True:

@@ -73,6 +73,7 @@ class PieceFeed:
         clock: DeliveryClock,
         received: Callable[[], int] = lambda: 0,
         origin_bytes: int = 0,
+        on_bad_piece: Callable[[int], None] = lambda _piece: None,
     ) -> None:
         self._torrent = torrent
         self._metainfo = metainfo
@@ -85,6 +86,7 @@ class PieceFeed:
         self._received = received
         self._leased = False
         """Whether a coordinator grants leases."""
+        self._on_bad_piece = on_bad_piece
         self._strategy: PieceStrategy = orphans
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._paused_until = 0.0
@@ -231,14 +233,8 @@ class PieceFeed:
             self._refused[file] = until, error
 
     async def _pull_from(self, source: PieceReader, piece: int) -> None:
-        place, beyond_leases = self._metainfo.layout.piece_range(piece), self.goes_round
-        data = await source.read(
-            self._metainfo.manifest,
-            self._metainfo.manifest.files[place.span.index],
-            place.offset,
-            place.length,
-            accept=lambda received: self._metainfo.accepts(piece, received),
-        )
+        beyond_leases = self.goes_round
+        data = await self._read(source, piece)
         if source is self._origin:
             self.from_mirrors.add(piece)
             if beyond_leases:
@@ -250,6 +246,22 @@ class PieceFeed:
         self._rate.add(len(data))
         if piece in self._missing:
             await self._feed(piece, data)
+
+    async def _read(self, source: PieceReader, piece: int) -> bytes:
+        place, failed = self._metainfo.layout.piece_range(piece), False
+
+        def accept(received: bytes) -> bool:
+            nonlocal failed
+            right = self._metainfo.accepts(piece, received)
+            failed = failed or not right
+            return right
+
+        file = self._metainfo.manifest.files[place.span.index]
+        try:
+            return await source.read(self._metainfo.manifest, file, place.offset, place.length, accept=accept)
+        finally:
+            if failed and source is self._seeders:
+                self._on_bad_piece(piece)
 
     async def _feed(self, piece: int, data: bytes) -> None:
         taken = False

@@ -26,6 +26,7 @@ from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
+from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
 from p2pmodel.node.snapshot.voucher import Vouching, confirmed
@@ -34,9 +35,10 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
-from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent
+from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent, TrackerWarned
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
+from p2pmodel.swarm.torrents import parse
 
 REPORT_EVERY = 0.5
 LOOK_EVERY = 5.0
@@ -149,8 +151,10 @@ class SeedRun:
                 torrents.append(await self._add(engine, seeded, form))
                 stack.push_async_callback(torrents[-1].remove)
             async with companions() as start:
+                checks = PieceChecks(repo, await asyncio.to_thread(parse, seeded.torrents["v2"]), self._reporter.note)
+                start(checks.run())
                 for torrent in torrents:
-                    start(_fail_with_the_disk(torrent))
+                    start(_follow(torrent, checks))
                 on_serving()
                 next_look = time.monotonic() + LOOK_EVERY
                 while True:
@@ -242,8 +246,11 @@ def _ignore() -> None:
     """Serving again is no news."""
 
 
-async def _fail_with_the_disk(torrent: SwarmTorrent) -> None:
+async def _follow(torrent: SwarmTorrent, checks: PieceChecks) -> None:
+    """Check what peers complain about, and fail with the disk. Only v2 swarms have leaseholders that complain."""
     async for event in torrent.events():
+        if isinstance(event, TrackerWarned):
+            checks.warned(event.message)
         if isinstance(event, DiskFailed):
             raise LocalResource(
                 f"cannot read {event.path}: {event.message}", hint="run 'p2pmodel verify' to find damaged files"

@@ -155,7 +155,7 @@ def salvage(blob: Path, staged: Path, span: FileSpan, metainfo: Metainfo, on_byt
     fails or is full."""
     found = set()
     try:
-        with blob.open("rb", buffering=0) as source, staged.open("xb", buffering=0) as copy:
+        with os.fdopen(open_regular(blob), "rb", buffering=0) as source, staged.open("xb", buffering=0) as copy:
             for piece in span.pieces:
                 place = metainfo.layout.piece_range(piece)
                 data = os.pread(source.fileno(), place.length, place.offset)

@@ -21,6 +21,7 @@ from p2pmodel.swarm.engine import (
     PieceVerified,
     TrackerAnswered,
     TrackerFailed,
+    TrackerWarned,
 )
 
 Handle = lt.torrent_handle
@@ -204,6 +205,7 @@ READERS: Mapping[type, _Reader] = {
     lt.torrent_error_alert: _disk_failed,
     lt.tracker_reply_alert: lambda a: TrackerAnswered(a.url, int(a.num_peers)),
     lt.tracker_error_alert: _tracker_failed,
+    lt.tracker_warning_alert: lambda a: TrackerWarned(a.url, str(a.message())),
     lt.tracker_announce_alert: _leaving,
     lt.piece_availability_alert: lambda a: Available(tuple(a.piece_availability)),
     lt.file_renamed_alert: lambda a: Renamed(int(a.index)),

@@ -100,6 +100,7 @@ class TorrentState:
             engine.DiskFailed: self._on_disk_failed,
             engine.TrackerAnswered: self._on_tracker,
             engine.TrackerFailed: self._on_tracker,
+            engine.TrackerWarned: self.events.put,
             alerts.Leaving: self._on_leaving,
             alerts.Ticked: self._on_ticked,
             alerts.Available: self._on_available,

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Self
 
 from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
-from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates, TrackerAnswered, TrackerFailed
+from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates, TrackerAnswered, TrackerFailed, TrackerWarned
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.swarm.memory.torrent import MemoryTorrent
 from p2pmodel.swarm.peer_ids import new_peer_id
@@ -27,6 +27,8 @@ class MemoryNetwork:
         self.swarms: dict[tuple[str, str], list[MemoryTorrent]] = {}
         """By (tracker, info-hash)."""
         self.dead_trackers: set[str] = set()
+        self.warnings: dict[str, str] = {}
+        """By URL of the tracker."""
         self._ports = count(40_000)
 
     def listen(self, engine: "MemoryEngine", host: str, port: int) -> Address:
@@ -133,6 +135,8 @@ class MemoryEngine:
             others = [peer for peer in swarm if peer is not torrent]
             if torrent not in swarm:
                 swarm.append(torrent)
+            if warning := self._network.warnings.get(url):
+                torrent.emit(TrackerWarned(announced, warning))
             torrent.emit(TrackerAnswered(announced, len(others)))
             for peer in others:
                 torrent.meet(peer)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.coordinator.demand import Complaint, Demand, Grant
 from p2pmodel.coordinator.lease_messages import (
     MAX_MESSAGE,
+    MOST_COMPLAINTS,
     CoordinatorMessage,
     demand_text,
     message_text,
@@ -28,6 +29,7 @@ DEMANDS = st.builds(
     want=NUMBERS,
     origin_bytes=NUMBERS,
     leased=BITS,
+    complaints=st.lists(st.builds(Complaint, NUMBERS, st.text()), max_size=MOST_COMPLAINTS).map(tuple),
 )
 GRANTS = st.builds(
     Grant, pieces=st.lists(NUMBERS).map(tuple), peers=NUMBERS, origin_bytes=NUMBERS, refused=st.booleans()
@@ -91,6 +93,10 @@ def with_field(plain: dict[str, object], path: list[str], value: object) -> str:
         ("want", "1"),
         ("want", 1 << 62),
         ("origin_bytes", None),
+        ("complaints", 7),
+        ("complaints", ["x"]),
+        ("complaints", [{"piece": -1, "peer": "10.0.0.1"}]),
+        ("complaints", [{"peer": "10.0.0.1"}]),
     ],
 )
 def test_a_demand_with_a_wrong_field_is_refused(field: str, value: object) -> None:

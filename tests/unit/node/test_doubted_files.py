@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.coordinator.complaints import warning_text
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot_watch import SHARE, SnapshotWatch
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import verify
 from tests.support.node_machine import Machine, machine, torrent, until, until_state
-from tests.support.node_swarm import CONTENTS
+from tests.support.node_swarm import CONTENTS, TRACKER
 
 __all__ = ["machine"]
 
@@ -172,3 +173,18 @@ async def test_a_paused_transfer_is_doubted_but_stays_paused(machine: Machine, g
         assert (view.state, view.complete, view.doubted) == ("paused", False, 1)
         await node.resume(ident)
         await until_state(node, ident, "seeding")
+
+
+async def test_what_peers_complain_about_is_checked_and_repaired(machine: Machine) -> None:
+    seeder = await machine.seeder()
+    async with machine.running() as node:
+        ident = await seeding(machine, node)
+        flip(blob_of(machine))
+        layout = machine.swarm.metainfo.layout
+        span = next(each for each in layout.spans if each.path == WEIGHTS)
+        machine.swarm.network.warnings[TRACKER] = warning_text(span.pieces)
+        assert machine.engine is not None
+        machine.engine.torrents[machine.swarm.metainfo.info_hash].announce()
+        await until(node, ident, lambda view: any("as other peers reported" in line for line in view.notes))
+        await doubted_then_repaired(machine, node, ident)
+    assert seeder.torrents

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from urllib.parse import quote_from_bytes
 
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
 from p2pmodel.coordinator import leases
-from p2pmodel.coordinator.demand import Demand
+from p2pmodel.coordinator.complaints import pieces_in
+from p2pmodel.coordinator.demand import Complaint, Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text, parse_message
 from p2pmodel.coordinator.server import sessions
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -19,6 +21,7 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.http.server import serving
+from p2pmodel.swarm import bencode
 from tests.support.eventually import PATIENCE
 from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import SMALL, torrent_of
@@ -305,3 +308,21 @@ async def closing(peer: Peer) -> int | None:
     async for _ in peer.socket:
         pass
     return peer.socket.close_code
+
+
+async def test_a_complaint_reaches_the_accused_peer_with_its_next_announce() -> None:
+    catalog, tracker = Catalog(), Tracker()
+    await catalog.publish(PUBLICATION)
+    announce = f"info_hash={quote_from_bytes(bytes.fromhex(HASH)[:20])}&peer_id={'a' * 20}&port=6881"
+    assert b"warning" not in tracker.announce(announce, "10.0.0.7")
+    app = coordinator_app(tracker, catalog)
+    async with ClientSession() as session, serving(app, "127.0.0.1", 0, grace=0.5) as base:
+        rig = Rig(base, session, Sources(time.monotonic))
+        async with rig.peer() as peer:
+            bad = (Complaint(0, "10.0.0.7"), Complaint(COUNT, "10.0.0.7"), Complaint(1, "nonsense"))
+            await peer.update(0, complaints=bad)
+            await peer.granted(0)
+    answer = bencode.decode(tracker.announce(announce, "10.0.0.7"))
+    assert isinstance(answer, dict)
+    assert pieces_in(bytes(answer[b"warning message"]).decode()) == (0,)  # type: ignore[arg-type]
+    assert b"warning" not in tracker.announce(announce, "10.0.0.8")

@@ -10,7 +10,7 @@ import pytest
 
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.connection import CoordinatorConnection, PeerState
-from p2pmodel.coordinator.demand import Demand, Grant
+from p2pmodel.coordinator.demand import Complaint, Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.egress import PUBLIC
@@ -252,3 +252,13 @@ async def test_invalid_addresses_are_ignored(rig: Rig, peer: str) -> None:
     async with rig.running(CoordinatorMessage(Grant(), (Source("http://x.test", peer=peer), SEEDER))):
         rig.clock.now += leaseholder.ALONE_FOR + 0.1
         await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_bad_pieces_are_reported_with_the_demand(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        before = rig.connection.changes
+        for _ in range(2):
+            rig.holder.complain(3, "10.0.0.7")
+        rig.holder.complain_of_seeders(4)
+        assert rig.holder.demand().complaints == (Complaint(3, "10.0.0.7"), Complaint(4, "10.0.0.9"))
+        assert rig.connection.changes == before + 2

@@ -137,6 +137,7 @@ class Rig:
         self.origin = FakeOrigin()
         self.seeders = FakeSeeders(usable=seeders)
         self.unneeded: set[int] = set()
+        self.bad: list[int] = []
         self.engine_is_silent = False
         pieces = OrphanPieces(PIECES, "me", OrphanRules(grace=grace, limit=LIMIT), time.monotonic())
         self.feed = PieceFeed(
@@ -148,6 +149,7 @@ class Rig:
             orphans=OrphanStrategy(self.torrent, pieces),
             leases=mean_leases(self.metainfo),
             clock=DeliveryClock(bound, time.monotonic()),
+            on_bad_piece=self.bad.append,
         )
 
     def missing(self) -> frozenset[int]:
@@ -514,3 +516,12 @@ async def test_other_pulling_peers_are_remembered_until_the_engine_reports_again
         assert orphan.seeders.at_once == 1
         orphan.torrent.availability = ()
         await orphan.until(lambda: orphan.seeders.at_once == LIMIT, "it is alone")
+
+
+async def test_a_seeder_that_sends_a_bad_piece_is_reported_but_no_mirror_is(tmp_path: Path) -> None:
+    for seeders in (False, True):
+        rig = Rig(tmp_path, seeders=seeders)
+        rig.grant(0, 2)
+        async with rig.running():
+            await rig.until_fed([0, 2])
+        assert rig.bad == ([0, 2] if seeders else []), "each read of the fake is tried with wrong bytes, too"

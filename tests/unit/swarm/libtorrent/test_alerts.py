@@ -8,7 +8,15 @@ from types import SimpleNamespace as Fake
 import libtorrent as lt
 import pytest
 
-from p2pmodel.swarm.engine import DiskFailed, PeerBanned, PieceRejected, PieceVerified, TrackerAnswered, TrackerFailed
+from p2pmodel.swarm.engine import (
+    DiskFailed,
+    PeerBanned,
+    PieceRejected,
+    PieceVerified,
+    TrackerAnswered,
+    TrackerFailed,
+    TrackerWarned,
+)
 from p2pmodel.swarm.libtorrent import alerts
 from tests.support.eventually import PATIENCE
 
@@ -37,6 +45,7 @@ URL = "http://t/announce"
             Fake(url=URL, failure_reason=lambda: "", error=error(1)),
             TrackerFailed(URL, "it broke"),
         ),
+        (lt.tracker_warning_alert, Fake(url=URL, message=lambda: "warning: x"), TrackerWarned(URL, "warning: x")),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.stopped), alerts.Leaving(URL)),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.started), None),
         (lt.piece_availability_alert, Fake(piece_availability=[1, 0]), alerts.Available((1, 0))),

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from p2pmodel.coordinator.complaints import pieces_in, warning_text
 from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
-from p2pmodel.swarm.engine import AddTorrent, EngineSettings, TrackerAnswered
+from p2pmodel.swarm.engine import AddTorrent, EngineSettings, TrackerAnswered, TrackerWarned
 from p2pmodel.swarm.libtorrent import torrent as libtorrent_torrent
 from p2pmodel.swarm.libtorrent.add_params import load
 from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
@@ -103,6 +104,17 @@ async def test_trackers_receive_our_start_and_stop_and_announces_on_demand(tmp_p
                 assert await anext(events) == TrackerAnswered(tracker, 0)
         assert [path.partition("?")[0] for path in requests] == ["/t/token/announce"] * 3
         assert ["started" in requests[0], "stopped" in requests[-1]] == [True, True]
+
+
+async def test_the_warning_of_a_tracker_is_passed_on(tmp_path: Path) -> None:
+    text = warning_text([3, 17]).encode()
+    answer = b"d8:intervali1800e5:peers0:15:warning message%d:%se" % (len(text), text)
+    async with http_server(answer) as (url, _), LibtorrentEngine() as engine:
+        node = await engine.add(seeding(torrent(), stored(tmp_path), trackers=(f"{url}/announce",)))
+        async with asyncio.timeout(PATIENCE), aclosing(node.events()) as events:
+            found = [await anext(events), await anext(events)]
+        [warned] = [event for event in found if isinstance(event, TrackerWarned)]
+        assert pieces_in(warned.message) == (3, 17)
 
 
 async def test_a_tracker_that_hangs_does_not_hold_the_end(tmp_path: Path) -> None:
