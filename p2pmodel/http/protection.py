@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from p2pmodel.core.addresses import is_loopback, neighbourhood
 from p2pmodel.errors import Forbidden, P2PModelError, TooManyRequests
 from p2pmodel.http.access import WRONG_TOKEN, RequestGuard
-from p2pmodel.http.error_responses import error_response
+from p2pmodel.http.error_responses import FAILURES, FailureLog, error_response
 from p2pmodel.http.peer_owner import is_own, tcp_owner, unix_owner
 
 WRONG_AT_ONCE = 20
@@ -51,9 +51,13 @@ class TokenBrake:
         self._until[address] = max(self._until.get(address, 0.0), self._clock()) + SECONDS_EACH
 
 
-def protect(app: web.Application, guard: RequestGuard | None, brake: TokenBrake | None = None) -> None:
-    """Apply `guard` (None: a unix socket, which only this process's user and root may use) to all requests to `app`."""
-    app.middlewares.insert(0, _Protection(guard, brake or TokenBrake()).handle)
+def protect(app: web.Application, guard: RequestGuard | None, note: Callable[[str], None]) -> None:
+    """Apply `guard` (None: a unix socket, which only this process's user and root may use) to all requests to `app`.
+
+    `note` receives log lines.
+    """
+    app[FAILURES] = FailureLog(note)
+    app.middlewares.insert(0, _Protection(guard, TokenBrake()).handle)
     app.on_response_prepare.append(_add_headers)
 
 

@@ -70,7 +70,7 @@ async def serving(
     At the end running requests get `grace` seconds to finish; then they are cancelled and their connections closed.
     The shutdown takes at most about three times `grace`. Raises LocalResource if the address cannot be bound.
     """
-    protect(app, guard.at(ListenAddress(host, port), tls=tls is not None))
+    protect(app, guard.at(ListenAddress(host, port), tls=tls is not None), note)
     runner = _Runner(app, grace, limits, note, tls)
     await runner.setup()
     try:
@@ -98,7 +98,7 @@ async def serving_unix(
 
     A stale socket is replaced. Raises LocalResource if a process listens on it, or it cannot be created.
     """
-    protect(app, None)
+    protect(app, None, note)
     runner = _Runner(app, grace, limits, note)
     await runner.setup()
     try:

@@ -1,6 +1,7 @@
 """Protection of a server over real sockets: response headers, the brake on wrong tokens, the user of the peer."""
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -43,9 +44,17 @@ def app(content_type: str = "text/plain") -> web.Application:
         check_bearer(request, TOKEN)
         return web.Response()
 
+    async def full(_request: web.Request) -> web.Response:
+        raise OSError(errno.ENOSPC, "No space left on device", "/srv/secret/place")
+
+    async def broken(_request: web.Request) -> web.Response:
+        raise KeyError("/srv/secret/place")
+
     made = web.Application(middlewares=[error_middleware(error_response)])
     made.router.add_get("/", hello)
     made.router.add_get("/secret", secret)
+    made.router.add_get("/full", full)
+    made.router.add_get("/broken", broken)
     return made
 
 
@@ -111,6 +120,26 @@ async def test_of_many_guesses_the_right_one_is_not_found(http: aiohttp.ClientSe
             async with http.get(f"{url}/secret", headers={"Authorization": f"Bearer {guess}"}) as answer:
                 found.append(answer.status)
         assert found[-1] == 429
+
+
+@pytest.mark.parametrize(("path", "status"), [("/full", 507), ("/broken", 500)])
+async def test_a_failure_names_no_path_over_tcp_and_the_log_has_it_once(
+    http: aiohttp.ClientSession, tmp_path: Path, path: str, status: int
+) -> None:
+    notes: list[str] = []
+    async with serving(app(), "127.0.0.1", 0, grace=0.1, note=notes.append) as url:
+        for _ in range(3):
+            async with http.get(url + path) as answer:
+                assert (answer.status, "place" in await answer.text()) == (status, False)
+    assert len(notes) == 1
+    assert "/srv/secret/place" in notes[0]
+    own = aiohttp.UnixConnector(str(tmp_path / "d.sock"))
+    async with (
+        serving_unix(app(), tmp_path / "d.sock", grace=0.1),
+        aiohttp.ClientSession(connector=own) as session,
+        session.get(f"http://localhost{path}") as answer,
+    ):
+        assert "/srv/secret/place" in await answer.text()
 
 
 def test_the_kernel_and_proc_name_the_owner_of_a_socket_until_it_is_closed() -> None:
