@@ -94,7 +94,7 @@ def _attach_token(mirror: dict[str, Any]) -> None:
     if mirror.get("token_env"):
         token = os.environ.get(_token_variable(str(mirror["token_env"])))
     elif mirror.get("token_file"):
-        token = read_secret(Path(str(mirror["token_file"])).expanduser())
+        token = read_secret(Path(str(mirror["token_file"])))
     elif endpoint in (OFFICIAL_ENDPOINT, os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")):
         token = _hub_token()
     else:

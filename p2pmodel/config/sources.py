@@ -5,7 +5,6 @@ clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BAR
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,14 +22,8 @@ from pydantic_settings import (
 from p2pmodel.config.complaints import HINT, PREFIX, GivenSettings, complaint
 from p2pmodel.config.mirrors import TRUE, hf_home, mirrors_in_order, user_home
 from p2pmodel.config.settings import Settings, split_list
-from p2pmodel.core.names import printable
-from p2pmodel.core.own_files import opened, others_can_read, text_of
+from p2pmodel.config.settings_file import read_settings_file, settings_file
 from p2pmodel.errors import InvalidInput
-
-FILE_VARIABLE = "P2PMODEL_CONFIG"
-"""Names the settings file where `--config` does not."""
-
-_SETTINGS_FILE = "settings file"
 
 
 def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -42,8 +35,8 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
     setting.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    file = _settings_file(config)
-    of_file = _read(file) if file else {}
+    file = settings_file(config)
+    of_file = read_settings_file(file) if file else {}
     places = GivenSettings(frozenset(given), file, of_file)
     layers = _layers(of_file, flag_endpoints="endpoints" in given)
     try:
@@ -107,37 +100,6 @@ def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
             return values
 
     return Layers
-
-
-def _settings_file(config: Path | None) -> Path | None:
-    named = config or (Path(os.environ[FILE_VARIABLE]) if os.environ.get(FILE_VARIABLE) else None)
-    if named is not None and not named.exists():
-        raise InvalidInput(f"there is no settings file {named}")
-    usual = user_home() / ".config/p2pmodel/p2pmodel.toml"
-    return named or (usual if usual.is_file() else None)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The values in the settings file `file`."""
-    with opened(file, _SETTINGS_FILE) as descriptor:
-        status = os.fstat(descriptor)
-        text = text_of(descriptor, file, _SETTINGS_FILE)
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"the settings file {printable(str(file))} cannot be read: {error}") from None
-    if _holds_secret(values) and others_can_read(status.st_mode, status.st_uid):
-        raise InvalidInput(
-            f"others can read the settings file {printable(str(file))}, which holds a secret",
-            hint=f"chmod 600 {printable(str(file))}",
-        )
-    return values
-
-
-def _holds_secret(values: Mapping[str, Any]) -> bool:
-    mirrors, watch = values.get("mirrors"), values.get("watch")
-    in_mirrors = isinstance(mirrors, list) and any(isinstance(each, dict) and "token" in each for each in mirrors)
-    return in_mirrors or (isinstance(watch, dict) and "webhook" in watch)
 
 
 def _of_hub_clients() -> dict[str, Any]:

@@ -23,8 +23,9 @@ DERIVED = {"origin.state_dir"}
 _INTRO = """\
 Sources, each overriding the one before: defaults, `p2pmodel.toml`, environment variables, command line flags. The file
 is `--config FILE`, else `P2PMODEL_CONFIG`, else `~/.config/p2pmodel/p2pmodel.toml`; it belongs to you or to root, and
-others cannot change it. A key with a dot belongs to a table: `swarm.listen` is `listen` in `[swarm]`. Sizes are in
-bytes, rates in bytes/s, times in seconds. Of two variables of one key the first counts."""
+others cannot change it, and relative paths in it are relative to it. A key with a dot belongs to a table:
+`swarm.listen` is `listen` in `[swarm]`. Sizes are in bytes, rates in bytes/s, times in seconds. Of two variables of one
+key the first counts."""
 _MIRRORS = "Keys of each `[[mirrors]]` table in the file. Priority decides which mirror is asked first."
 _EXAMPLE = """\
 ```toml

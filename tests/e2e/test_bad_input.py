@@ -95,7 +95,7 @@ def test_invalid_arguments_exit_with_2_and_change_no_file(cli: CommandLine, args
             "setting origin.patience or P2PMODEL_ORIGIN_PATIENCE: should be a valid number",
         ),
         ({"P2PMODEL_SWARM_LISTEN": "here"}, "setting swarm.listen or P2PMODEL_SWARM_LISTEN: 'here' is not an address"),
-        ({"P2PMODEL_CONFIG": "none.toml"}, "there is no settings file none.toml"),
+        ({"P2PMODEL_CONFIG": "/none.toml"}, "there is no settings file /none.toml"),
     ],
 )
 def test_settings_that_make_no_sense_exit_with_2_and_are_named(cli: CommandLine, env: dict[str, str], words: str):

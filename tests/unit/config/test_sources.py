@@ -242,7 +242,9 @@ def test_a_mirrors_token_may_be_in_a_file_of_its_own(tmp_path: Path):
 
 def test_a_token_in_a_settings_file_that_others_can_read_is_refused(tmp_path: Path):
     toml = "[[mirrors]]\nname = 'x'\nendpoint = 'http://x'\ntoken = 'open'\n"
-    with pytest.raises(InvalidInput, match=r"others can read the settings file .*which holds a secret; chmod 600"):
+    with pytest.raises(
+        InvalidInput, match=r"others can read the settings file .*which holds a secret \(token\); chmod 600"
+    ):
         load(tmp_path, toml)
     (tmp_path / "p2pmodel.toml").chmod(0o600)
     assert load(tmp_path, toml).mirrors[0].token
@@ -272,7 +274,7 @@ def test_a_webhook_is_a_secret(tmp_path: Path):
     assert settings.watch.webhook
     assert settings.watch.webhook.get_secret_value() == url
     assert "hush" not in repr(settings)
-    with pytest.raises(InvalidInput, match="which holds a secret") as caught:
+    with pytest.raises(InvalidInput, match=r"which holds a secret \(webhook\)") as caught:
         load(tmp_path, f"[watch]\nwebhook = '{url}'")
     assert "hush" not in str(caught.value)
     with pytest.raises(InvalidInput, match="'hooks' is not an http") as caught:
@@ -301,3 +303,28 @@ def test_many_wrong_settings_stay_one_line(tmp_path: Path):
     with pytest.raises(InvalidInput, match=r"; 40 more; see") as caught:
         load(tmp_path, "".join(f"wrong{n} = {n}\n" for n in range(50)))
     assert str(caught.value).count("there is no such setting") == 10
+
+
+def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    toml = "cache_dir = 'hub'\nstate_dir = '~/state'\n[client]\nca_file = 'ca.pem'\nkey = '/etc/key'\n"
+    mirror = "[[mirrors]]\nname = 'x'\nendpoint = 'http://x'\nca_file = '../x.pem'\n"
+    settings = load(tmp_path, toml + mirror)
+    assert (settings.cache_dir, settings.state_dir) == (tmp_path / "hub", tmp_path / "state")
+    assert (settings.client.ca_file, settings.client.key) == (tmp_path / "ca.pem", Path("/etc/key"))
+    assert settings.mirrors[0].ca_file == tmp_path / "../x.pem"
+
+
+def test_the_variable_names_no_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "p2pmodel.toml").write_text("offline = true")
+    monkeypatch.chdir(tmp_path)
+    for value, said in (
+        ("p2pmodel.toml", "depends on the current folder"),
+        ("/none.toml", "there is no settings file"),
+    ):
+        with patch.dict(os.environ, {"HOME": str(tmp_path), "P2PMODEL_CONFIG": value}, clear=True):
+            with pytest.raises(InvalidInput, match=said):
+                load_settings()
+    with patch.dict(os.environ, {"HOME": str(tmp_path), "P2PMODEL_CONFIG": "~/p2pmodel.toml"}, clear=True):
+        assert load_settings().offline

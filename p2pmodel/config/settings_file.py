@@ -1,0 +1,78 @@
+"""The settings file: which one it is, and its values.
+
+Nothing in it depends on the current folder, which may be another's: relative paths are relative to the file.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr
+
+from p2pmodel.config.mirrors import user_home
+from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.core.names import printable
+from p2pmodel.core.own_files import opened, others_can_read, text_of
+from p2pmodel.errors import InvalidInput
+
+FILE_VARIABLE = "P2PMODEL_CONFIG"
+"""Names the settings file where `--config` does not."""
+
+_WHAT = "settings file"
+
+
+def settings_file(named: Path | None) -> Path | None:
+    """The file `named` by `--config`, else by P2PMODEL_CONFIG, else the one below the home directory if it exists.
+
+    Raises InvalidInput for a named file that does not exist, and for a relative path in the variable: it would name
+    another file after each change of the current folder.
+    """
+    variable = os.environ.get(FILE_VARIABLE)
+    if named is None and variable:
+        named = Path(variable).expanduser()
+        if not named.is_absolute():
+            raise InvalidInput(
+                f"{FILE_VARIABLE}={printable(variable)} depends on the current folder", hint="set an absolute path"
+            )
+    if named is not None and not named.exists():
+        raise InvalidInput(f"there is no settings file {printable(str(named))}")
+    usual = user_home() / ".config/p2pmodel/p2pmodel.toml"
+    return named or (usual if usual.is_file() else None)
+
+
+def read_settings_file(file: Path) -> dict[str, Any]:
+    """The values in `file`, its paths made absolute. Raises InvalidInput for a file that is not to be trusted."""
+    with opened(file, _WHAT) as descriptor:
+        status = os.fstat(descriptor)
+        text = text_of(descriptor, file, _WHAT)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"the {_WHAT} {printable(str(file))} cannot be read: {error}") from None
+    folder = file.absolute().parent
+    for table, key, kinds in list(_given(Settings, values)):
+        if SecretStr in kinds and others_can_read(status.st_mode, status.st_uid):
+            raise InvalidInput(
+                f"others can read the {_WHAT} {printable(str(file))}, which holds a secret ({key})",
+                hint=f"chmod 600 {printable(str(file))}",
+            )
+        if Path in kinds and isinstance(table[key], str):
+            table[key] = str(folder / Path(table[key]).expanduser())
+    return values
+
+
+def _given(model: type[BaseModel], values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, tuple[Any, ...]]]:
+    """Each setting in `values`: its table, its key, and the types that it may have."""
+    for key, field in model.model_fields.items():
+        value, kind = values.get(key), field.annotation
+        if key == "mirrors":
+            for mirror in value if isinstance(value, list) else ():
+                if isinstance(mirror, dict):
+                    yield from _given(MirrorSettings, mirror)
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            if isinstance(value, dict):
+                yield from _given(kind, value)
+        elif value is not None:
+            yield values, key, (kind, *get_args(kind))
