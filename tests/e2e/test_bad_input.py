@@ -108,7 +108,7 @@ def test_settings_that_make_no_sense_exit_with_2_and_are_named(cli: CommandLine,
         (b"[swarm", "p2pmodel.toml cannot be read: "),
         (b"\xff", "p2pmodel.toml cannot be read: "),
         (b"color = 1", "/.config/p2pmodel/p2pmodel.toml); see docs/reference/settings.md"),
-        (b"swarm = 1", "setting swarm: expected a table"),
+        (b"watch = 1", "setting watch: expected a table"),
         (b"[[mirrors]]\nname = 'x'", "setting mirrors.0.endpoint: it is missing"),
     ],
 )

@@ -323,8 +323,8 @@ def test_the_variable_names_no_file_of_the_current_folder(tmp_path: Path, monkey
         ("p2pmodel.toml", "depends on the current folder"),
         ("/none.toml", "there is no settings file"),
     ):
-        with patch.dict(os.environ, {"HOME": str(tmp_path), "P2PMODEL_CONFIG": value}, clear=True):
-            with pytest.raises(InvalidInput, match=said):
-                load_settings()
+        env = {"HOME": str(tmp_path), "P2PMODEL_CONFIG": value}
+        with patch.dict(os.environ, env, clear=True), pytest.raises(InvalidInput, match=said):
+            load_settings()
     with patch.dict(os.environ, {"HOME": str(tmp_path), "P2PMODEL_CONFIG": "~/p2pmodel.toml"}, clear=True):
         assert load_settings().offline

@@ -1,6 +1,7 @@
 """Private files: closed to other users from the moment they are made, whatever the umask is."""
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.core import private_files
 from p2pmodel.core.private_files import (
     LEFTOVER_AFTER,
     append_private,
@@ -114,3 +116,18 @@ def test_old_temporary_files_are_removed(tmp_path: Path, age: float, stays: bool
     remove_leftovers(tmp_path, clock=lambda: now)
     assert (left.exists(), other.exists()) == (stays, True)
     remove_leftovers(tmp_path / "absent")
+
+
+def test_state_is_made_by_this_module_alone() -> None:
+    """Below the cache the store has its own rules; the engine in memory writes into the cache, too."""
+    package = Path(private_files.__file__).parents[1]
+    plain = re.compile(r"\.mkdir\(|makedirs|write_bytes\(|write_text\(|\.touch\(\)|open\(\"[wax]|mkstemp|NamedTemp")
+    in_cache = {"node/fetch/publisher.py", "node/snapshot/inventory.py"}
+    allowed = in_cache | {"core/private_files.py", "cli/mirrors/bench.py"}
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if not path.is_relative_to(package / "store") and not path.is_relative_to(package / "swarm/memory")
+        if plain.search(path.read_text())
+    }
+    assert found <= allowed
