@@ -24,7 +24,9 @@ class FetchReport:
     def plain(self) -> dict[str, Any]:
         """As one JSON object."""
         progress = dataclasses.asdict(self.progress)
-        sources = {key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones")}
+        sources = {
+            key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones", "exception")
+        }
         return {
             "path": str(self.path),
             "repo": self.repo,
@@ -43,4 +45,5 @@ class FetchReport:
         came = progress.from_peers + progress.from_mirrors
         if not came:
             return f"{human(progress.total)} were in the cache already, verified in {timings.verify:.2f} s"
-        return f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
+        line = f"downloaded {human(came)} in {timings.download:.2f} s, then verified in {timings.verify:.2f} s"
+        return f"{line}; {progress.exception}" if progress.exception else line

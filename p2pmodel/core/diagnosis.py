@@ -21,9 +21,11 @@ Bound = Literal[
     "link",
     "mirrors",
     "no peers",
+    "cut off",
     "seeder",
 ]
-"""`limit`: the configured download limit; `link`: this machine's link; `seeder`: the uplinks of the peers."""
+"""`limit`: the configured download limit; `link`: this machine's link; `seeder`: the uplinks of the peers; `cut
+off`: the node takes from mirrors what it should get from its peers."""
 
 FULL = 0.85
 """Share of a known bound from which it counts as reached."""
@@ -107,8 +109,15 @@ def _while_bytes_come(
     if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
         return "disk", "this machine waits for its disk", "a faster disk for the cache", None
     if view.progress.phase == "mirroring" or mirrors > rate / 2:
-        return "mirrors", "the bytes come from mirrors", "add a mirror, or seed it from a node", around.mirrors
+        return *_by_mirrors(view.progress.exception), around.mirrors
     if not view.progress.peers:
         missing = view.progress.waiting_for or "peers (none is connected)"
         return "no peers", f"it waits for {missing}", "start a seeder, or configure the coordinator of one", None
     return "seeder", "the peers send no faster", "more peers with the snapshot, or a faster seeder", around.link
+
+
+def _by_mirrors(exception: str) -> tuple[Bound, str, str]:
+    if exception:
+        advice = "check that the nodes reach each other's swarm.listen, and that no firewall is between them"
+        return "cut off", f"{exception}: the rest comes from the mirrors", advice
+    return "mirrors", "the bytes come from mirrors", "add a mirror, or seed it from a node"

@@ -79,7 +79,8 @@ class PiecesView:
 
 @dataclass(frozen=True, slots=True)
 class CatalogView:
-    """A snapshot's swarm according to the coordinators. `origin_bytes`: bytes that all peers took from mirrors."""
+    """A snapshot's swarm according to the coordinators. `origin_bytes`: bytes that all peers took from mirrors
+    under leases. `cut_off`: nodes that got nothing from their peers, and took the rest from mirrors without leases."""
 
     repo: str
     commit: str
@@ -88,6 +89,7 @@ class CatalogView:
     seeders: int
     leechers: int
     origin_bytes: int
+    cut_off: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def engine_of(settings: Settings) -> Engine:
             upload_limit=settings.swarm.upload_limit,
             download_limit=settings.swarm.download_limit,
             zone=settings.swarm.zone,
+            peer_timeout=settings.swarm.peer_timeout,
         )
     )
 

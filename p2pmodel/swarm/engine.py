@@ -234,5 +234,7 @@ class EngineSettings:
     upload_limit: int = 0
     download_limit: int = 0
     zone: str = ""
+    peer_timeout: float = 10.0
+    """Seconds after which a peer that delivers nothing counts as gone for what it owes."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Session settings by libtorrent name, for benchmarks."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from p2pmodel.coordinator.client.catalog import list_torrents
+from p2pmodel.coordinator.cut_off import MAX_CUT_OFF
 from p2pmodel.core.names import RepoId, is_commit, printable
 from p2pmodel.core.views import CatalogView
 from p2pmodel.errors import P2PModelError
@@ -62,12 +63,13 @@ def _view(plain: Mapping[str, Any]) -> CatalogView | None:
     """A coordinator's JSON as a view; None if it is malformed."""
     try:
         repo, commit, names = plain["repo"], plain["commit"], plain["revisions"]
-        counts = [plain[name] for name in ("size", "seeders", "leechers", "origin_bytes")]
+        counts = plain["size"], plain["seeders"], plain["leechers"], plain["origin_bytes"]
         if not (isinstance(repo, str) and isinstance(commit, str) and is_commit(commit)):
             return None
         if not all(type(count) is int and 0 <= count < 1 << 60 for count in counts):
             return None
         revisions = tuple(printable(str(name), 100) for name in names[:10])
-        return CatalogView(str(RepoId(repo)), commit, revisions, *counts)
+        cut_off = tuple(printable(str(name), 64) for name in plain.get("cut_off", ())[:MAX_CUT_OFF])
+        return CatalogView(str(RepoId(repo)), commit, revisions, *counts, cut_off=cut_off)
     except (KeyError, TypeError, P2PModelError):
         return None

@@ -55,7 +55,7 @@ def coordinator_app(
         budget=origin_budget,
         complaints=tracker.complaints,
     )
-    routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes)
+    routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off)
     assemblies = AssemblyRoutes(catalog, budget=origin_budget)
     app.on_shutdown.extend((leases.close, assemblies.close))
     table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [

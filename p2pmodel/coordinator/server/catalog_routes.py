@@ -41,13 +41,15 @@ class CatalogRoutes:
     """Handlers around one catalog.
 
     `counts` returns the number of peers in the swarm of a 20-byte info-hash. `sources` are the seeders from which
-    leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors.
+    leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors,
+    and `cut_off` the names of its nodes that got nothing from their peers.
     """
 
     catalog: Catalog
     counts: Callable[[bytes], Counts]
     sources: Sources
     origin_bytes: Callable[[str], int]
+    cut_off: Callable[[str], list[str]]
 
     async def handle_put(self, request: web.Request) -> web.Response:
         """Publish. 201 with the torrent's JSON."""
@@ -93,6 +95,7 @@ class CatalogRoutes:
             "seeders": max(c.seeders for c in swarms),
             "leechers": max(c.leechers for c in swarms),
             "origin_bytes": self.origin_bytes(publication.info_hash),
+            "cut_off": self.cut_off(publication.info_hash),
         }
 
 

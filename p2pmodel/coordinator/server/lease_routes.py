@@ -4,11 +4,12 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from p2pmodel.coordinator.complaints import ComplaintBox
+from p2pmodel.coordinator.cut_off import CutOffNodes
 from p2pmodel.coordinator.lease_messages import parse_demand
 from p2pmodel.coordinator.leases import Leases
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -16,6 +17,7 @@ from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept
 from p2pmodel.coordinator.sources import Sources
 from p2pmodel.core.layout import piece_length_for
+from p2pmodel.core.names import printable
 
 LATE = 3.0
 """Seconds after the first peer of a swarm after which a new peer finds pieces at others."""
@@ -25,6 +27,7 @@ LATE = 3.0
 class _LeaseSession:
     leases: Leases
     peers: PeerSession
+    cut_off: CutOffNodes = field(default_factory=CutOffNodes)
 
 
 class LeaseRoutes:
@@ -65,6 +68,8 @@ class LeaseRoutes:
             for complaint in demand.complaints:
                 if complaint.piece < publication.piece_count:
                     self._complaints.add(bytes.fromhex(publication.info_hash)[:20], complaint)
+            if demand.cut_off:
+                swarm.cut_off.note(name, printable(request.query.get("node", "?"), 64))
 
         try:
             await swarm.peers.serve(request, socket, receive)
@@ -81,6 +86,11 @@ class LeaseRoutes:
         """Bytes that the peers of a swarm have downloaded from mirrors."""
         swarm = self._swarms.get(info_hash)
         return swarm.leases.origin_bytes if swarm else 0
+
+    def cut_off(self, info_hash: str) -> list[str]:
+        """Names of a swarm's nodes that got nothing from their peers."""
+        swarm = self._swarms.get(info_hash)
+        return swarm.cut_off.names if swarm else []
 
     def _new_swarm(self, publication: Publication) -> _LeaseSession:
         info_hash = publication.info_hash

@@ -13,7 +13,7 @@ from p2pmodel.core.tasks import companions
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.exchange import Exchange
 from p2pmodel.node.assembly.membership import Membership
-from p2pmodel.node.assembly.outcome import AssemblyFailed, AssemblyOutcome, assembled_torrent
+from p2pmodel.node.assembly.outcome import AssemblyFailed, AssemblyOutcome, AssemblySilent, assembled_torrent
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.node.assembly.slice_download import SliceDownload, roots_of
 from p2pmodel.node.assembly.slices import StagedFiles
@@ -48,7 +48,7 @@ class AssemblyDownload:
             return await self._run()
         except AssemblyFailed as reason:
             self._reporter.note(notes.warning("assembly_failed", f"{reason}: downloading from the mirrors alone"))
-        return AssemblyOutcome.of(self._pieces, None)
+            return AssemblyOutcome.of(self._pieces, None, cut_off=isinstance(reason, AssemblySilent))
 
     async def _run(self) -> AssemblyOutcome:
         async with companions() as start:

@@ -10,13 +10,14 @@ from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.tasks import Start
-from p2pmodel.errors import Unavailable
 from p2pmodel.node.assembly.context import AssemblyContext
-from p2pmodel.node.assembly.outcome import AssemblyFailed
+from p2pmodel.node.assembly.outcome import AssemblyFailed, AssemblySilent
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 
 ALONE_FOR = 1.5
 """Seconds without another node after which this one downloads the whole snapshot by itself."""
+PATIENCE = 3
+"""Multiples of `swarm.peer_timeout` in which another node delivers the pieces that are leased to it."""
 LOST_FOR = 5.0
 """Seconds without a coordinator after which the assembly has failed."""
 AHEAD = 2.0
@@ -101,19 +102,24 @@ class Membership:
         return self.pieces.complete and self.peers == 1
 
     def check_progress(self) -> None:
-        """Raise AssemblyFailed if the assembly cannot go on, and Unavailable if the budget for mirrors is used up."""
+        """Raise AssemblyFailed if the assembly cannot go on."""
         now = time.monotonic()
         if self._connection.lost_for(now) > LOST_FOR:
             raise AssemblyFailed("the coordinator is gone")
-        if self.pieces.in_flight or now - self._progressed_at < self._context.settings.stall_timeout:
+        refused = self._connection.grant is not None and self._connection.grant.refused
+        if self.pieces.in_flight or now - self._progressed_at < self._bound(refused=refused):
             return
-        if self._connection.grant and self._connection.grant.refused:
-            raise Unavailable(
-                f"{self._context.manifest.repo} is not complete: its nodes have downloaded what swarm.origin_budget"
-                " allows",
-                hint="raise the coordinator's --origin-budget and run the same command: it resumes",
+        if refused:
+            raise AssemblySilent(
+                "no node delivers the remaining pieces, and the nodes have downloaded what swarm.origin_budget allows"
             )
-        raise AssemblyFailed("no node delivers the remaining pieces")
+        raise AssemblySilent("no node delivers the remaining pieces")
+
+    def _bound(self, *, refused: bool) -> float:
+        """Seconds without progress after which this node downloads the rest by itself. Unless leases are refused, that
+        is after the coordinator has given the leases of a silent node to another."""
+        settings = self._context.settings
+        return min(settings.peer_timeout * (1 if refused else PATIENCE), settings.stall_timeout)
 
     async def others_joined(self) -> None:
         """Return once another node takes part."""

@@ -16,12 +16,17 @@ class AssemblyFailed(Exception):
     """There will be no torrent. The text is the reason."""
 
 
+class AssemblySilent(AssemblyFailed):
+    """Nothing comes from the other nodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class AssemblyOutcome:
     """The end of an assembly at this node; `metainfo` is None without a torrent.
 
     `pulled`: pieces that came from mirrors in this run, `pulled_bytes` together. `exchanged`: pieces that came from
-    other nodes, `exchanged_bytes` together. `complete`: the snapshot is published here.
+    other nodes, `exchanged_bytes` together. `complete`: the snapshot is published here. `cut_off`: nothing comes from
+    the other nodes.
     """
 
     metainfo: Metainfo | None
@@ -30,12 +35,15 @@ class AssemblyOutcome:
     exchanged: frozenset[int] = frozenset()
     exchanged_bytes: int = 0
     complete: bool = False
+    cut_off: bool = False
 
     @classmethod
-    def of(cls, pieces: AssemblyPieces, metainfo: Metainfo | None, *, complete: bool = False) -> "AssemblyOutcome":
+    def of(
+        cls, pieces: AssemblyPieces, metainfo: Metainfo | None, *, complete: bool = False, cut_off: bool = False
+    ) -> "AssemblyOutcome":
         """The outcome with these pieces."""
         exchanged = frozenset(pieces.exchanged)
-        return cls(metainfo, pieces.pulled, pieces.pulled_bytes, exchanged, pieces.size(exchanged), complete)
+        return cls(metainfo, pieces.pulled, pieces.pulled_bytes, exchanged, pieces.size(exchanged), complete, cut_off)
 
 
 async def assembled_torrent(

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
@@ -13,7 +13,7 @@ from p2pmodel.coordinator.client.urls import announce_url, in_zone
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
-from p2pmodel.core.progress import Timings
+from p2pmodel.core.progress import Timings, cut_off
 from p2pmodel.core.views import RateLimits
 from p2pmodel.errors import EntryNotFound, WrongTorrent
 from p2pmodel.http_pool import HttpPool
@@ -25,6 +25,7 @@ from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
+from p2pmodel.node.host_stats import host_name
 from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
 from p2pmodel.node.snapshot.lock import one_at_a_time
@@ -71,9 +72,13 @@ class FetchMonitor(Reporter):
         self._began = time.monotonic()
         self._clock = PhaseClock("finding")
         self.latest = Progress("finding")
+        self.exception = ""
+        """Set in all progress from now on, if not empty: `Progress.exception`."""
 
     def progress(self, progress: Progress) -> None:
         """Keep `progress`, and pass it on."""
+        if self.exception:
+            progress = replace(progress, exception=self.exception)
         self.latest = progress
         self._clock.enter(progress.phase)
         self._reporter.progress(progress)
@@ -255,6 +260,8 @@ class FetchRun:
                 http=self._job.http,
             )
             outcome = await AssemblyDownload(context).run()
+        if outcome.cut_off:
+            self._job.monitor.exception = cut_off(host_name())
         if outcome.metainfo and not (outcome.complete and not self._job.serves):
             await self._from_swarm(outcome.metainfo, outcome)
         elif outcome.complete:

@@ -4,6 +4,7 @@ A setting without a figure has no measured effect by itself; it is set for the s
 """
 
 import ipaddress
+import math
 import resource
 from typing import Any
 
@@ -16,6 +17,8 @@ MAX_CONNECTIONS = 2000
 """Connections to peers, of all torrents together."""
 RESOLVER_CACHE_SECONDS = 30
 """Seconds for which the address of a tracker's name is kept."""
+SILENT = 3
+"""Multiples of the peer timeout after which a peer that sends nothing at all is disconnected."""
 STOP_ANNOUNCE_SECONDS = 2
 """Seconds that leaving a swarm waits for a tracker."""
 
@@ -36,6 +39,7 @@ def session_settings(settings: EngineSettings, alert_mask: int, peer_id: str) ->
         # Client name for peers; libtorrent's own name if empty.
         "handshake_client_version": client_name(settings.zone) if settings.zone else "",
     }
+    pack |= _timeouts(settings.peer_timeout)
     return pack | _NETWORK | {"connections_limit": _connections()} | _TRANSFER | _DISK | dict(settings.extra)
 
 
@@ -43,6 +47,18 @@ def _connections() -> int:
     """Connections to peers at most: half of the open files, since HTTP connections and files need the rest."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, files // 2))
+
+
+def _timeouts(seconds: float) -> dict[str, Any]:
+    owed = max(math.ceil(seconds), 2)
+    return {
+        # Seconds after which the blocks of a stalled peer are requested elsewhere.
+        "piece_timeout": owed,
+        "request_timeout": owed,
+        # Seconds without any message after which a peer is disconnected; it counts no longer as one that has pieces.
+        # p2pmodel sends a keep-alive after half of that, other clients after a minute or two: they connect again.
+        "peer_timeout": SILENT * owed,
+    }
 
 
 def _host(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -104,9 +120,6 @@ _TRANSFER: dict[str, Any] = {
     # A `have` for a piece that the peer has is redundant. Each one makes libtorrent scan all files of a v2 torrent
     # (bt_peer_connection::on_have, hash_picker::pick_hashes): most of its CPU time for thousands of files.
     "send_redundant_have": False,
-    # Seconds after which the blocks of a stalled peer are requested elsewhere.
-    "piece_timeout": 10,
-    "request_timeout": 20,
     # Our requests wait behind the pieces in our own send buffer. So it holds a tenth of a second (factor: percent of a
     # second's bytes), at least one block, and at most what 10 Gbit/s need (with aio_threads: 540 -> 630-670 MB/s, one
     # to one, loopback). With two seconds and at least 1 MiB a request took as long as request_queue_time. Some nodes

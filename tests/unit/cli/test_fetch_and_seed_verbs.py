@@ -68,6 +68,7 @@ def test_fetch_prints_one_object(snapshot: Path) -> None:
         "from_peers": 0,
         "from_mirrors": 0,
         "from_other_zones": None,
+        "exception": "",
     }
 
 

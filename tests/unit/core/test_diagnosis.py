@@ -51,6 +51,15 @@ def test_hashing_is_bound_by_cores_or_the_disk(phase: Phase):
     assert bound(view(phase=phase), HostBounds(disk_pressure=80.0)).bound == "disk"
 
 
+def test_a_node_without_its_peers_is_cut_off():
+    found = bound(view(exception="node gpu017 cannot reach its peers"), mirrors=10 * MB)
+    assert (found.bound, found.what) == (
+        "cut off",
+        "node gpu017 cannot reach its peers: the rest comes from the mirrors",
+    )
+    assert bound(view(exception="node gpu017 cannot reach its peers"), peers=10 * MB).bound != "cut off"
+
+
 def test_a_lookup_or_another_process_is_the_bound():
     assert bound(view(phase="finding", waiting_for="the other p2pmodel process")).what.endswith(
         "the other p2pmodel process"

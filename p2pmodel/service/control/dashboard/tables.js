@@ -51,7 +51,10 @@ export async function swarms() {
     cell(swarm.repo, "", `${swarm.revisions.join(", ") || swarm.commit.slice(0, 8)} · ${bytes(swarm.size)}`),
     cell(swarm.seeders, "figure"),
     cell(swarm.leechers, "figure"),
-    cell(swarm.size ? `${(swarm.origin_bytes / swarm.size).toFixed(2)} copies` : "–", "figure"),
+    cell(
+      swarm.size ? `${(swarm.origin_bytes / swarm.size).toFixed(2)} copies` : "–", "figure",
+      swarm.cut_off.length ? `beyond that: ${swarm.cut_off.join(", ")}, without peers` : "",
+    ),
   )));
   byId("swarms").hidden = !found.length;
 }

@@ -19,8 +19,9 @@ GOOD = {
     "seeders": 1,
     "leechers": 2,
     "origin_bytes": 3,
+    "cut_off": ["gpu\x1b017"],
 }
-VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3)
+VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3, ("gpu?017",))
 
 
 class Coordinator:

@@ -277,7 +277,14 @@ async def test_a_torrent_is_served_as_it_was_published() -> None:
         assert status == 201
         info_hash = parse(raw).info_hash
         expected = {"repo": "org/tiny", "commit": COMMIT, "revisions": ["main", "v1"], "format": "v2", "private": False}
-        expected |= {"info_hash": info_hash, "seeders": 0, "leechers": 0, "files": len(SMALL), "origin_bytes": 0}
+        expected |= {
+            "info_hash": info_hash,
+            "seeders": 0,
+            "leechers": 0,
+            "files": len(SMALL),
+            "origin_bytes": 0,
+            "cut_off": [],
+        }
         expected |= {"size": sum(map(len, SMALL.values()))}
         assert answer == expected
         for path in ("/catalog?repo=org/tiny", f"/catalog/torrents/{info_hash.upper()}.torrent"):

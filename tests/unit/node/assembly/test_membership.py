@@ -12,11 +12,10 @@ from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.core.bitfield import bits_of
-from p2pmodel.errors import Unavailable
 from p2pmodel.node.assembly import membership
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.membership import ALONE_FOR, LOST_FOR, Membership
-from p2pmodel.node.assembly.outcome import AssemblyFailed
+from p2pmodel.node.assembly.outcome import AssemblyFailed, AssemblySilent
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin
@@ -168,7 +167,7 @@ async def test_an_assembly_without_progress_fails(member: Member) -> None:
     member.membership.check_progress()
     member.clock.now += STALL + 1
     member.receive(message(left=8, refused=True))
-    with pytest.raises(Unavailable, match=r"swarm\.origin_budget"):
+    with pytest.raises(AssemblySilent, match=r"swarm\.origin_budget"):
         member.membership.check_progress()
 
 

@@ -41,6 +41,13 @@ def test_a_name_is_no_address() -> None:
         session_settings(EngineSettings("localhost"), ALERTS, PEER_ID)
 
 
+@pytest.mark.parametrize(("seconds", "owed"), [(0.1, 2), (2.5, 3), (10.0, 10)])
+def test_a_peer_that_owes_and_delivers_nothing_is_left_after_the_peer_timeout(seconds: float, owed: int) -> None:
+    pack = session_settings(EngineSettings(peer_timeout=seconds), ALERTS, PEER_ID)
+    assert (pack["request_timeout"], pack["piece_timeout"], pack["peer_timeout"]) == (owed, owed, 3 * owed)
+    assert lt.session(pack).get_settings()["peer_timeout"] == 3 * owed
+
+
 def test_a_benchmark_may_set_anything() -> None:
     assert session_settings(EngineSettings(extra={"request_queue_time": 9}), ALERTS, PEER_ID)["request_queue_time"] == 9
 
