@@ -21,7 +21,7 @@ GOOD = {
     "origin_bytes": 3,
     "cut_off": ["gpu\x1b017"],
 }
-VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3, ("gpu?017",))
+VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3, ("gpu\N{REPLACEMENT CHARACTER}017",))
 
 
 class Coordinator:

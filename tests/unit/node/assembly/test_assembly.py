@@ -15,7 +15,7 @@ from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.errors import WrongBytes
 from p2pmodel.http.server import serving
 from p2pmodel.node.assembly import assembly, membership
 from p2pmodel.node.fetch import download, fetch
@@ -196,12 +196,15 @@ async def test_a_coordinator_without_assembly(site: Site) -> None:
     assert len(site.alone(2)) == 1
 
 
-async def test_a_spent_budget_ends_it_with_a_hint(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_spent_budget_ends_the_assembly_and_not_the_fetch(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "ALONE_FOR", 60.0)
     async with FakeHub(site.swarm.snapshot) as hub, site.coordinator(budget=0.3):
-        with pytest.raises(Unavailable, match="origin_budget"):
-            await site.fetch(2, hub)
-        assert hub.sent <= 0.6 * SIZE
+        done = await site.fetch(2, hub)
+        assert hub.sent <= 1.1 * SIZE
+    assert done.progress.from_mirrors == SIZE
+    assert "cannot reach its peers" in done.progress.exception
+    (note,) = site.alone(2)
+    assert "swarm.origin_budget" in note
     await assert_nothing_runs()
 
 
