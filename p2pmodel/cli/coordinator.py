@@ -3,25 +3,26 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import click
-from aiohttp import web
 
 from p2pmodel.cli import options
 from p2pmodel.cli.log import log
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
-from p2pmodel.cli.token_files import read_token
-from p2pmodel.config.settings import HttpSettings, Settings
-from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, coordinator_app
+from p2pmodel.cli.token_files import on_each_node
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker
+from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.private_files import private_folder
-from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
-from p2pmodel.http.server import check_exposure, serving
+from p2pmodel.http.server import check_exposure
+from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
 
 DEFAULT_LISTEN = "127.0.0.1:6969"
@@ -29,11 +30,8 @@ DEFAULT_LISTEN = "127.0.0.1:6969"
 
 @click.command()
 @click.option("--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Where to listen.")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    help="File with the token that clients must send; the coordinator's URL is then http://ADDRESS:PORT/TOKEN.",
-)
+@options.public_url
+@options.credentials
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Keep the catalog here, across restarts.")
 @click.option(
@@ -53,7 +51,9 @@ def coordinator(
     *,
     settings: Settings,
     listen: str,
+    public_url: str | None,
     token_file: Path | None,
+    credentials: Credentials,
     insecure_public: bool,
     state_dir: Path | None,
     interval: int,
@@ -65,12 +65,12 @@ def coordinator(
 ) -> None:
     """Serve a coordinator: tracker, catalog of torrents, leases and assembly.
 
-    Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. Seeders publish into the catalog; peers and other
-    programs announce at http://ADDRESS:PORT/announce. With --json one line appears on stdout once it listens.
+    Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. Publishers publish into the catalog; peers and
+    other programs announce at http://ADDRESS:PORT/announce. Without --publish-token-file it makes a token for
+    publishers of the same user on this machine. With --json one line appears on stdout once it listens.
     """
     address = ListenAddress.parse(listen)
-    token = read_token(token_file) if token_file else None
-    check_exposure(address, protected=token is not None, insecure_public=insecure_public)
+    check_exposure(address, protected=credentials.member is not None, insecure_public=insecure_public)
     if state_dir:
         private_folder(state_dir)
         check_writable(state_dir)
@@ -79,32 +79,50 @@ def coordinator(
         tracker = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)
     else:
         tracker = Tracker(interval=interval, full_scrape=full_scrape)
-    app = coordinator_app(tracker, catalog, token=token, origin_budget=origin_budget)
-    server = _serve(address, token, app, catalog, settings.http, as_json=as_json, quiet=quiet)
+    role = CoordinatorRole.of(address, public_url, credentials)
+    ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
+    server = _run(role, tracker, catalog, settings, ready, origin_budget=origin_budget)
     run_service(server, interrupted="the coordinator was stopped")
 
 
-async def _serve(
-    address: ListenAddress,
-    token: str | None,
-    app: web.Application,
+class _ReadyCoordinator:
+    """Prints the coordinator's addresses once it listens."""
+
+    def __init__(self, token_file: Path | None, *, as_json: bool, quiet: bool) -> None:
+        self._token_file = token_file
+        self._as_json = as_json
+        self._quiet = quiet
+
+    def __call__(self, served: ServedCoordinator, announce: str, held: int, notes: tuple[str, ...]) -> None:
+        token_file = str(served.token_file) if served.token_file else None
+        if self._as_json:
+            plain: dict[str, Any] = {"url": served.url, "announce": announce, "catalog": f"{served.url}/catalog"}
+            echo(json.dumps(plain | {"torrents": held, "publish_token_file": token_file}))
+        if self._quiet:
+            return
+        for note in notes:
+            echo(note, err=True)
+        if served.failure:
+            echo(f"no client publishes here without --publish-token-file ({served.failure})", err=True)
+        if token_file:
+            echo(f"publishers on this machine use the token in {token_file}", err=True)
+        echo(f"{on_each_node(self._token_file)}p2pmodel fetch REPO --coordinator {served.url}", err=True)
+        echo(f"coordinator at {served.url} ({held} torrents); interrupt to stop", err=True)
+
+
+async def _run(
+    role: CoordinatorRole,
+    tracker: Tracker,
     catalog: Catalog,
-    http: HttpSettings,
+    settings: Settings,
+    ready: "_ReadyCoordinator",
     *,
-    as_json: bool,
-    quiet: bool,
+    origin_budget: float,
 ) -> None:
     notes = await catalog.load()
-    guard, bounds = RequestGuard.of(http, secured=token is not None), limits.connections(http)
-    async with serving(app, address.host, address.port, guard=guard, limits=bounds, note=log) as base:
-        # The token stays in its file: what is printed here ends up in logs.
-        url = f"{base}/<token>" if token else base
-        held = len(catalog.publications())
-        if as_json:
-            plain = {"url": base, "announce": f"{url}/announce", "catalog": f"{url}/catalog", "torrents": held}
-            echo(json.dumps(plain))
-        if not quiet:
-            for note in notes:
-                echo(note, err=True)
-            echo(f"coordinator at {url} ({held} torrents); interrupt to stop", err=True)
+    address = PublicAddress()
+    app = coordinator_app(tracker, catalog, credentials=role.credentials, origin_budget=origin_budget, address=address)
+    async with serving_coordinator(app, role, address, settings, note=log) as served:
+        announce = announce_url(served.url, role.credentials.member or "")
+        ready(served, announce, len(catalog.publications()), notes)
         await asyncio.Event().wait()

@@ -9,7 +9,8 @@ import click
 
 from p2pmodel.cli import log
 from p2pmodel.cli.console import STYLES, Style
-from p2pmodel.config.settings import Settings
+from p2pmodel.cli.token_files import coordinator_credentials
+from p2pmodel.config.settings import Settings, check_url
 from p2pmodel.config.sources import load_settings
 from p2pmodel.core.names import Reference, printable
 from p2pmodel.core.notes import LEVELS, Level
@@ -167,6 +168,55 @@ def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
     )(verb)
 
 
+def credentials(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options with the token files of a coordinator; the verb receives `token_file` and `credentials`."""
+
+    @click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        help="File with the token of members: they read, announce, ask for leases and assemble; mode 0600.",
+    )
+    @click.option(
+        "--publish-token-file",
+        "publish_token_files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="File with the token of a publisher, named after the file's stem; repeatable, mode 0600.",
+    )
+    @click.option(
+        "--admin-token-file",
+        type=click.Path(path_type=Path),
+        help="File with the token of administrators: they may change what publishers have set; mode 0600.",
+    )
+    @functools.wraps(verb)
+    def wrapped(
+        token_file: Path | None, publish_token_files: tuple[Path, ...], admin_token_file: Path | None, **options: Any
+    ) -> Any:
+        known = coordinator_credentials(token_file, publish_token_files, admin_token_file)
+        return verb(token_file=token_file, credentials=known, **options)
+
+    return wrapped
+
+
+def public_url(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--public-url`; the verb receives `public_url`, checked."""
+
+    @click.option(
+        "--public-url",
+        metavar="URL",
+        help="URL of the coordinator for peers (behind NAT or a proxy; default: --listen).",
+    )
+    @functools.wraps(verb)
+    def wrapped(public_url: str | None, **options: Any) -> Any:
+        try:
+            checked = check_url(public_url) if public_url else None
+        except ValueError as error:
+            raise InvalidInput(f"--public-url: {error}") from None
+        return verb(public_url=checked, **options)
+
+    return wrapped
+
+
 def socket(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--socket`. Goes above `common`."""
     return click.option("--socket", "_set_daemon__socket", metavar="PATH", help="Unix socket of the daemon.")(verb)
@@ -263,12 +313,14 @@ __all__ = [
     "admission",
     "check_output",
     "common",
+    "credentials",
     "duration",
     "endpoint",
     "given",
     "listen",
     "origin",
     "progress",
+    "public_url",
     "reference",
     "server",
     "size",

@@ -10,8 +10,8 @@ from p2pmodel.cli import options
 from p2pmodel.cli.console import ConsoleReporter, reporting
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
-from p2pmodel.cli.token_files import read_token
-from p2pmodel.config.settings import Settings, check_url
+from p2pmodel.cli.token_files import on_each_node
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import DEFAULT_REVISION, Reference
 from p2pmodel.core.private_files import write_output
@@ -20,7 +20,8 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult
-from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddresses
+from p2pmodel.service.roles.coordinator import CoordinatorRole
+from p2pmodel.service.roles.seeder import Seeder, SeederAddresses
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import parse
 
@@ -41,12 +42,8 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command re
 @click.option(
     "--listen", default="127.0.0.1:6969", show_default=True, metavar="ADDRESS:PORT", help="Address of the coordinator."
 )
-@click.option("--public-url", metavar="URL", help="URL of the coordinator for peers (behind NAT, or with 0.0.0.0).")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path),
-    help="File with the token that peers put into the coordinator's URL.",
-)
+@options.public_url
+@options.credentials
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write the v2 .torrent to.")
@@ -85,13 +82,9 @@ def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
 
 def _role(flags: dict[str, Any]) -> CoordinatorRole:
     address = ListenAddress.parse(flags["listen"])
-    token = read_token(flags["token_file"]) if flags["token_file"] else None
-    check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
-    url = flags["public_url"]
-    try:
-        return CoordinatorRole(address, check_url(url) if url else None, token)
-    except ValueError as error:
-        raise InvalidInput(f"--public-url: {error}") from None
+    credentials = flags["credentials"]
+    check_exposure(address, protected=credentials.member is not None, insecure_public=flags["insecure_public"])
+    return CoordinatorRole.of(address, flags["public_url"], credentials)
 
 
 class _ReadyPrinter:
@@ -113,8 +106,7 @@ class _ReadyPrinter:
         if self._flags["output"]:
             write_output(self._flags["output"], raw)
         sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent"] if url else []
-        # A magnet would contain the token, and printed text ends up in logs.
-        magnet = None if self._flags["token_file"] else magnet_of(metainfo, sources=sources)
+        magnet = magnet_of(metainfo, sources=sources)
         if self._flags["as_json"]:
             plain = {
                 "path": str(seeded.path),
@@ -124,6 +116,7 @@ class _ReadyPrinter:
                 "info_hash": metainfo.info_hash,
                 "formats": list(seeded.torrents),
                 "coordinator": url or None,
+                "publish_token_file": str(served.publish_token_file) if served and served.publish_token_file else None,
                 "peer": str(served.peer) if served else None,
                 "magnet": magnet,
                 "from_cache": seeded.from_cache,
@@ -134,7 +127,8 @@ class _ReadyPrinter:
         result(str(seeded.path))
         size = human(seeded.manifest.total_size)
         self._screen.note(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}")
-        if magnet:
-            self._screen.note(magnet)
+        self._screen.note(magnet)
         if url:
-            self._screen.note(f"on each node: p2pmodel fetch {self._name} --coordinator {url}")
+            self._screen.note(
+                f"{on_each_node(self._flags['token_file'])}p2pmodel fetch {self._name} --coordinator {url}"
+            )

@@ -1,9 +1,12 @@
 """Tokens from files and environment variables."""
 
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from p2pmodel.coordinator.server.app import check_token
+from p2pmodel.coordinator.server.credentials import Credentials, check_publisher
+from p2pmodel.coordinator.tokens import check_token
 from p2pmodel.core.names import printable
 from p2pmodel.core.own_files import read_secret
 from p2pmodel.errors import InvalidInput
@@ -12,6 +15,35 @@ from p2pmodel.errors import InvalidInput
 def read_token(path: Path) -> str:
     """The token in `path`, a file that other users can neither read nor change. Raises InvalidInput."""
     return check_token(read_secret(path))
+
+
+def coordinator_credentials(member: Path | None, publishers: Sequence[Path], admin: Path | None) -> Credentials:
+    """The credentials of a coordinator from its token files; the stem of a publisher's file is its name.
+
+    Raises InvalidInput, also if one token stands in two files.
+    """
+    named = [(check_publisher(path.stem), path) for path in publishers]
+    if len(dict(named)) != len(named):
+        raise InvalidInput(
+            "two --publish-token-file have one name", hint="the name before the suffix is the publisher's"
+        )
+    credentials = Credentials(
+        member=read_token(member) if member else None,
+        publishers={name: read_token(path) for name, path in named},
+        admin=read_token(admin) if admin else None,
+    )
+    tokens = [*filter(None, (credentials.member, credentials.admin)), *credentials.publishers.values()]
+    if len(set(tokens)) != len(tokens):
+        raise InvalidInput("one token is in two token files", hint="make each with 'openssl rand -hex 16'")
+    return credentials
+
+
+def on_each_node(token_file: Path | None) -> str:
+    """The beginning of a command line for the nodes of a coordinator, which works on each host as it stands."""
+    if token_file is None:
+        return "on each node: "
+    path = shlex.quote(str(token_file.absolute()))
+    return f"on each node, with a copy of the token file (mode 0600): P2PMODEL_COORDINATOR_TOKEN_FILE={path} "
 
 
 def mirror_token(file: Path | None, env: str | None) -> str | None:

@@ -337,6 +337,10 @@ class Settings(_Section):
     """`[[mirrors]]` tables in the order they are asked; P2PMODEL_ENDPOINTS and HF_ENDPOINT replace them."""
     coordinators: Annotated[tuple[str, ...], NoDecode] = ()
     """Base URLs of coordinators; comma-separated in an environment variable."""
+    coordinator_token_file: Path | None = None
+    """File with the coordinators' token, mode 0600; or with a line `URL TOKEN` for each that has its own."""
+    publish_token_file: Path | None = None
+    """The same with the token of a publisher, for seeders. Coordinators on this machine make one for their user."""
     state_dir: Path | None = None
     """Folder of state that outlives a run; XDG_STATE_HOME/p2pmodel by default."""
     offline: bool = False

@@ -59,11 +59,8 @@ class Source:
         return self.peer
 
     def seen_from(self, coordinator: str) -> str:
-        """The endpoint's URL for peers that reach the coordinator at that URL, which may end in the token."""
-        if not self.endpoint.startswith("/"):
-            return self.endpoint
-        base = coordinator.rstrip("/")
-        return (base.removesuffix(f"/{self.token}") if self.token else base) + self.endpoint
+        """The endpoint's URL for peers that reach the coordinator at that URL."""
+        return coordinator.rstrip("/") + self.endpoint if self.endpoint.startswith("/") else self.endpoint
 
 
 class Sources:

@@ -23,7 +23,7 @@ from p2pmodel.errors import Conflict, Contradicted, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.saved_torrent import saved_torrent
-from p2pmodel.node.seed.offer import keep_offered, torrent_to_offer
+from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.voucher import CACHE
@@ -335,7 +335,7 @@ class ManagedTransfer:
             return
         self._found = ResolvedTarget(found.manifest, metainfo, vouched_by=found.vouched_by or CACHE)
         async with companions() as start:
-            start(keep_offered(self._settings.coordinators, metainfo.raw, self._record.revisions, self._monitor))
+            start(keep_offered(publishes_at(self._settings), metainfo.raw, self._record.revisions, self._monitor))
             await self._fetch().run(self._ready, self._found)
 
     async def _find(self, fetch: Fetch) -> ResolvedTarget:

@@ -10,7 +10,7 @@ from tests.support.schemathesis import Schemathesis, schemathesis
 __all__ = ["schemathesis"]
 
 REPO = "org/model"
-TOKEN = "sesame-sesame"
+TOKEN = "open-sesame-sesame"
 SECONDS = 12
 FORGETTING = ("remove", "cancel", "remove_snapshot")
 """Asked apart: after them there is nothing to ask the others about."""

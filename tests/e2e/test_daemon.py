@@ -249,13 +249,13 @@ def test_without_a_daemon_the_verbs_report_it_in_one_line(nodes: Nodes) -> None:
 
 def test_over_tcp_it_requires_its_token(nodes: Nodes, seeder: str) -> None:
     token = nodes.root / "token"
-    token.write_text("sesame-sesame\n")
+    token.write_text("open-sesame-sesame\n")
     token.chmod(0o600)
     tcp = ("--control-listen", "127.0.0.1:0", "--token-file", token, "--read-only")
     url = daemon(nodes, seeder, *tcp).ready()["url"]
     assert asked(url, "GET", "transfers") == 401
-    assert asked(url, "GET", "transfers", Authorization="Bearer sesame-sesame") == 200
-    assert asked(url, "POST", "transfers", Authorization="Bearer sesame-sesame") == 405
+    assert asked(url, "GET", "transfers", Authorization="Bearer open-sesame-sesame") == 200
+    assert asked(url, "POST", "transfers", Authorization="Bearer open-sesame-sesame") == 405
     assert transfers(nodes) == []
 
 

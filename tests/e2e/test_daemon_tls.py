@@ -16,7 +16,7 @@ __all__ = ["new_hub_python", "old_hub_python"]
 
 REPO = "org/model"
 DEAD = "http://127.0.0.1:9"
-TOKEN = "sesame-sesame"
+TOKEN = "open-sesame-sesame"
 DOWNLOAD = """
 import json, sys
 from huggingface_hub import snapshot_download

@@ -149,7 +149,7 @@ def test_by_keyboard_alone(nodes: Nodes, seeder: str, browser: Browser) -> None:
 
 def test_the_token_is_requested_once_and_read_only_has_no_buttons(nodes: Nodes, seeder: str, browser: Browser) -> None:
     token = nodes.root / "token"
-    token.write_text("sesame-sesame\n")
+    token.write_text("open-sesame-sesame\n")
     token.chmod(0o600)
     running = daemon(
         nodes,
@@ -166,7 +166,7 @@ def test_the_token_is_requested_once_and_read_only_has_no_buttons(nodes: Nodes, 
     shows(browser, "#link", "token required")
     browser.write("#token", "wrong" + ENTER)
     shows(browser, "#login-error", "Wrong token.")
-    browser.write("#token", "sesame-sesame" + ENTER)
+    browser.write("#token", "open-sesame-sesame" + ENTER)
     shows(browser, "#link", "live")
     shows(browser, ".transfer h3", REPO)
     assert browser.run("return [...document.querySelectorAll('.transfer button')].every(b => b.hidden)")

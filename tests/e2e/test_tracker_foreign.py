@@ -16,10 +16,12 @@ import libtorrent as lt
 import pytest
 
 from p2pmodel.coordinator.client.catalog import find
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.publishing import publish
 from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core.names import Reference
 from p2pmodel.swarm.torrents import Format
+from tests.support.coordinators import PUBLISH_TOKEN, token_file
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.foreign_clients import differences, foreign_client
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
@@ -28,20 +30,24 @@ TOKEN = "a-token-of-the-test"
 
 
 @dataclass(frozen=True, slots=True)
-class Coordinator:
+class ForeignTracker:
     process: asyncio.subprocess.Process
-    url: str
-    """Base URL with the token, if any."""
+    client: Coordinator
     said: Mapping[str, Any]
 
     @property
     def announce(self) -> str:
-        return f"{self.url}/announce"
+        return str(self.said["announce"])
 
 
 @asynccontextmanager
-async def coordinator(*options: str, token: str = "", listen: str = "127.0.0.1:0") -> AsyncIterator[Coordinator]:
-    arguments = ["-m", "p2pmodel", "coordinator", "--listen", listen, "--json", *options]
+async def coordinator(
+    folder: Path, *options: str, token: str = "", listen: str = "127.0.0.1:0"
+) -> AsyncIterator[ForeignTracker]:
+    """A coordinator with a publisher, and a member token if `token` is given; its token files lie in `folder`."""
+    files = ["--publish-token-file", str(token_file(folder))]
+    files += ["--token-file", str(token_file(folder, token))] if token else []
+    arguments = ["-m", "p2pmodel", "coordinator", "--listen", listen, "--json", *files, *options]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
     try:
@@ -49,7 +55,7 @@ async def coordinator(*options: str, token: str = "", listen: str = "127.0.0.1:0
         line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
         assert line, (await process.communicate())[1].decode()
         said = json.loads(line)
-        yield Coordinator(process, f"{said['url']}/{token}" if token else said["url"], said)
+        yield ForeignTracker(process, Coordinator(said["url"], token, PUBLISH_TOKEN), said)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -80,16 +86,16 @@ def written(folder: Path, contents: Mapping[str, bytes]) -> Path:
     return folder
 
 
-async def counts(tracker: Coordinator) -> list[tuple[int, int]]:
-    async with aiohttp.ClientSession() as session, session.get(f"{tracker.url}/catalog") as response:
+async def counts(tracker: ForeignTracker) -> list[tuple[int, int]]:
+    async with aiohttp.ClientSession() as session, session.get(f"{tracker.client.url}/catalog") as response:
         return [(t["seeders"], t["leechers"]) for t in (await response.json())["torrents"]]
 
 
 @pytest.mark.parametrize("form", ["v2", "hybrid", "v1"])
 async def test_default_libtorrent_sessions_find_each_other(form: Format, tmp_path: Path) -> None:
-    async with coordinator() as tracker:
+    async with coordinator(tmp_path) as tracker:
         raw = torrent_of(SMALL, form, trackers=(tracker.announce,))
-        await publish(tracker.url, raw, ["main"])
+        await publish(tracker.client, raw, ["main"])
         seeder, leecher = DefaultSession("127.0.0.2"), DefaultSession("127.0.0.3")
         seeding = seeder.add(raw, written(tmp_path / "a", SMALL))
         await eventually(lambda: seeding.status().is_seeding, what="the seeder has checked its files")
@@ -104,9 +110,12 @@ async def test_default_libtorrent_sessions_find_each_other(form: Format, tmp_pat
 
 @pytest.mark.needs("aria2c")
 async def test_aria2_finds_a_default_libtorrent_seeder(tmp_path: Path) -> None:
-    async with coordinator("--registered-only") as tracker, foreign_client("aria2c", tmp_path / "aria2") as aria2:
+    async with (
+        coordinator(tmp_path, "--registered-only") as tracker,
+        foreign_client("aria2c", tmp_path / "aria2") as aria2,
+    ):
         raw = torrent_of(SMALL, "v1", trackers=(tracker.announce,))
-        await publish(tracker.url, raw, ["main"])
+        await publish(tracker.client, raw, ["main"])
         seeder = DefaultSession("127.0.0.1")
         seeding = seeder.add(raw, written(tmp_path / "a", SMALL))
         await eventually(lambda: seeding.status().current_tracker != "", what="the seeder has announced")
@@ -116,21 +125,17 @@ async def test_aria2_finds_a_default_libtorrent_seeder(tmp_path: Path) -> None:
         assert differences(tmp_path / "b" / COMMIT, SMALL) == []
 
 
-async def test_a_token_and_a_registered_torrent_are_required(tmp_path: Path) -> None:
-    token_file = tmp_path / "token"
-    token_file.touch(mode=0o600)
-    await asyncio.to_thread(token_file.write_text, TOKEN)
-    options = ("--registered-only", "--token-file", str(token_file))
-    async with coordinator(*options, token=TOKEN) as tracker:
+async def test_a_key_and_a_registered_torrent_are_required(tmp_path: Path) -> None:
+    async with coordinator(tmp_path, "--registered-only", token=TOKEN) as tracker:
         assert TOKEN not in json.dumps(tracker.said)
-        announce = f"{tracker.said['url']}/announce/{TOKEN}"  # the form that a default client uses on loopback
+        announce = tracker.announce
         known = torrent_of(SMALL, trackers=(announce,))
-        await publish(tracker.url, known, ["main"])
+        await publish(tracker.client, known, ["main"])
         refusals = {}
         for name, raw in {
             "known": known,
             "unknown": torrent_of(SMALL, commit="b" * 40, trackers=(announce,)),
-            "no token": torrent_of(SMALL, trackers=(f"{tracker.said['url']}/announce",)),
+            "no key": torrent_of(SMALL, trackers=(f"{tracker.said['url']}/announce",)),
         }.items():
             session = DefaultSession("127.0.0.1")
             session.session.apply_settings({"alert_mask": lt.alert.category_t.tracker_notification})
@@ -139,7 +144,7 @@ async def test_a_token_and_a_registered_torrent_are_required(tmp_path: Path) -> 
             session.session.remove_torrent(handle)
         assert refusals["known"] is None
         assert "not registered" in refusals["unknown"]
-        assert "token" in refusals["no token"]
+        assert "token" in refusals["no key"]
 
 
 async def tracker_word(session: DefaultSession) -> str | None:
@@ -158,24 +163,18 @@ async def tracker_word(session: DefaultSession) -> str | None:
     return words[0]
 
 
-@pytest.mark.parametrize("place", ["/announce", "/announce/{}", "/{}/announce"])
-async def test_libtorrent_keeps_the_zone_in_a_trackers_url(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", ["", TOKEN])
+async def test_libtorrent_keeps_the_zone_in_a_trackers_url(token: str, tmp_path: Path) -> None:
     """Two zones of two clients: each receives the peers of its own zone and, as a gateway, of the other zone.
 
     The third of a zone receives its own only. The number of peers a client receives shows its assigned zone.
     """
-    token_file = tmp_path / "token"
-    token_file.touch(mode=0o600)
-    await asyncio.to_thread(token_file.write_text, TOKEN)
-    token = TOKEN if "{}" in place else ""
-    async with coordinator(*(("--token-file", str(token_file)) if token else ()), token=token) as tracker:
+    async with coordinator(tmp_path, token=token) as tracker:
         told, sessions = [], []
         for number, zone in enumerate(["a", "a", "b", "b", "a"]):
             session = DefaultSession(f"127.0.0.{2 + number}")
-            session.session.apply_settings(
-                {"alert_mask": lt.alert.category_t.tracker_notification, "ssrf_mitigation": not place.startswith("/{}")}
-            )
-            url = in_zone(tracker.said["url"] + place.format(TOKEN), zone)
+            session.session.apply_settings({"alert_mask": lt.alert.category_t.tracker_notification})
+            url = in_zone(tracker.announce, zone)
             session.add(torrent_of(SMALL, trackers=(url,)), tmp_path / str(number))
             told.append(await peers_told(session))
             sessions.append(session)
@@ -198,17 +197,17 @@ async def peers_told(session: DefaultSession) -> int:
 async def test_the_catalog_outlives_a_kill(tmp_path: Path) -> None:
     options = ("--state-dir", str(tmp_path / "state"))
     raw = torrent_of(SMALL)
-    async with coordinator(*options) as tracker:
-        await publish(tracker.url, raw, ["main"])
+    async with coordinator(tmp_path, *options) as tracker:
+        await publish(tracker.client, raw, ["main"])
         tracker.process.kill()
         await tracker.process.wait()
-    async with coordinator(*options) as tracker:
+    async with coordinator(tmp_path, *options) as tracker:
         assert tracker.said["torrents"] == 1
-        assert (await find(Reference.parse("org/tiny"), [tracker.url], 5)).metainfo.raw == raw
+        assert (await find(Reference.parse("org/tiny"), [tracker.client], 5)).metainfo.raw == raw
 
 
-async def test_a_taken_port_is_one_line() -> None:
-    async with coordinator() as tracker:
+async def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as tracker:
         taken = tracker.said["url"].removeprefix("http://")
         arguments = ["-m", "p2pmodel", "coordinator", "--listen", taken]
         pipe = asyncio.subprocess.PIPE

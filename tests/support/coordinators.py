@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aiohttp import web
 
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
@@ -18,7 +22,11 @@ from tests.support.eventually import PATIENCE
 from tests.support.torrent_files import SMALL, torrent_of
 
 MAIN = Reference.parse("org/tiny@main")
-TOKEN = "s3cret-token"
+TOKEN = "s3cret-token-of-members"
+PUBLISH_TOKEN = "s3cret-token-of-a-publisher"
+ADMIN_TOKEN = "s3cret-token-of-administrators"
+PUBLISHERS = Credentials(publishers={"seeder": PUBLISH_TOKEN})
+"""Reading is open; `client` publishes."""
 RAW = torrent_of(SMALL)
 CLOSED = "http://127.0.0.1:1"
 HOST = "127.0.0.47"
@@ -26,10 +34,26 @@ HOST = "127.0.0.47"
 FOREVER = 2 * PATIENCE
 
 
+def tokens(member: str | None = None) -> Credentials:
+    return Credentials(member, {"seeder": PUBLISH_TOKEN}, ADMIN_TOKEN)
+
+
+def token_file(folder: Path, token: str = PUBLISH_TOKEN) -> Path:
+    """A file with `token` that only this user reads."""
+    path = folder / f"{hashlib.sha256(token.encode()).hexdigest()[:8]}.token"
+    path.touch(mode=0o600)
+    path.write_text(f"{token}\n")
+    return path
+
+
+def client(url: str, *, member: str = "", publish: str = PUBLISH_TOKEN) -> Coordinator:
+    return Coordinator(url, member, publish)
+
+
 @asynccontextmanager
 async def coordinator(token: str | None = None, *, port: int = 0) -> AsyncIterator[tuple[str, Catalog]]:
     catalog = Catalog()
-    async with serving(coordinator_app(Tracker(), catalog, token=token), HOST, port) as base:
+    async with serving(coordinator_app(Tracker(), catalog, credentials=tokens(token)), HOST, port) as base:
         yield base, catalog
 
 

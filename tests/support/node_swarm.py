@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.pace import Pace
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.plan import DownloadPlan
@@ -116,7 +117,7 @@ class Swarm:
             trackers=(TRACKER,),
             peer_timeout=peer_timeout,
             stall_timeout=stall_timeout,
-            coordinators=coordinators,
+            coordinators=tuple(map(Coordinator, coordinators)),
             coordinator_timeout=1.0,
             pace=pace,
         )

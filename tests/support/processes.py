@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -105,12 +106,16 @@ def eventually(met: Callable[[], bool], timeout: float, explain: Callable[[], st
 
 
 class Nodes:
-    """Commands on several nodes below one directory. Commands still running at the end are killed."""
+    """Commands on several nodes below one directory. Commands still running at the end are killed.
+
+    Coordinators and nodes share the token of one publisher, as on a cluster: publishing and assemblies need one.
+    """
 
     def __init__(self, root: Path, stack: ExitStack) -> None:
         self.root = root
         self._stack = stack
         self._hubs = 0
+        self.publish_token = token_file(root / "publisher.token")
 
     def cache(self, node: str) -> Path:
         """The hub cache of `node`."""
@@ -128,9 +133,12 @@ class Nodes:
 
     def start(self, node: str, *args: str | Path, **env: str) -> Running:
         """Start a command; its own process group, so that a test may kill all of it."""
+        publishes = {"P2PMODEL_PUBLISH_TOKEN_FILE": str(self.publish_token)}
+        if args[0] in ("seed", "coordinator") and "--publish-token-file" not in args:
+            args = (*args, "--publish-token-file", self.publish_token)
         process = subprocess.Popen(
             [*P2PMODEL, *map(str, args)],
-            env=environment(self.cache(node), **env),
+            env=environment(self.cache(node), **publishes | env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -193,6 +201,13 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     """Nodes below the test's own directory."""
     with ExitStack() as stack:
         yield Nodes(tmp_path, stack)
+
+
+def token_file(path: Path) -> Path:
+    """A file with a new token that only this user reads."""
+    path.touch(mode=0o600)
+    path.write_text(f"{secrets.token_hex(16)}\n")
+    return path
 
 
 def served(log: Path) -> list[dict[str, Any]]:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import (
     NETWORK_ERRORS,
     reason,
@@ -16,10 +17,9 @@ from p2pmodel.coordinator.client.transport import (
     session,
     unreachable,
 )
-from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.names import Reference
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.errors import BadTorrent, NotFound, P2PModelError, Unavailable
+from p2pmodel.errors import AccessDenied, BadTorrent, NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.swarm.torrents import Format, Metainfo, parse
 
@@ -38,7 +38,25 @@ class CatalogAnswer:
 
     metainfo: Metainfo | None
     reasons: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
+    lacking: tuple[Coordinator, ...] = ()
+
+
+@dataclass(slots=True)
+class _Search:
+    """The coordinators of one search; `reasons` says why each has no torrent."""
+
+    reasons: dict[Coordinator, str]
+    lacking: set[Coordinator] = field(default_factory=set)
+    refused: AccessDenied | None = None
+
+    def failed(self, coordinator: Coordinator, error: P2PModelError) -> None:
+        self.reasons[coordinator] = error.what
+        if isinstance(error, NotFound):
+            self.lacking.add(coordinator)
+        elif isinstance(error, AccessDenied):
+            named = refused(coordinator, error)
+            assert isinstance(named, AccessDenied)
+            self.refused = named
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class _Wanted:
 
 async def find(
     ref: Reference,
-    coordinators: Sequence[str],
+    coordinators: Sequence[Coordinator],
     timeout: float,
     *,
     format: Format = "v2",  # noqa: A002
@@ -60,47 +78,51 @@ async def find(
     """Request the torrent of `ref` from all `coordinators` at once; the first valid one within `timeout` seconds wins.
 
     A valid answer is a v2 or hybrid torrent of that repository, and of that commit if `ref` is pinned. Failures of
-    coordinators raise nothing. `without`: info-hashes of torrents that are not wanted. `http` are connections to share.
+    coordinators raise nothing, except that AccessDenied is raised if no coordinator accepts this node: without one, all
+    nodes would use the slow link. `without`: info-hashes of torrents that are not wanted. `http` are connections to
+    share.
     """
     if not coordinators:
         return CatalogAnswer(None)
-    reasons: dict[str, str] = dict.fromkeys(coordinators, f"no answer within {timeout:g} s")
-    lacking: set[str] = set()
+    search = _Search(dict.fromkeys(coordinators, f"no answer within {timeout:g} s"))
     wanted = _Wanted(ref, format, frozenset(without))
     async with session(timeout, http) as shared:
-        requests = {asyncio.create_task(_request(shared, url, wanted)): url for url in reasons}
+        requests = {asyncio.create_task(_request(shared, each, wanted)): each for each in search.reasons}
         try:
             async with asyncio.timeout(timeout):
-                metainfo = await _first_valid(requests, reasons, lacking)
+                metainfo = await _first_valid(requests, search)
         except TimeoutError:
             metainfo = None
         finally:
             await _cancel(requests)
-    lines = tuple(f"{public_name(url)}: {why}" for url, why in reasons.items())
-    return CatalogAnswer(metainfo, lines, tuple(url for url in reasons if url in lacking))
+    if metainfo is None and search.refused and not search.lacking:
+        raise search.refused
+    lines = tuple(f"{coordinator}: {why}" for coordinator, why in search.reasons.items())
+    return CatalogAnswer(metainfo, lines, tuple(each for each in search.reasons if each in search.lacking))
 
 
-async def list_torrents(url: str, timeout: float) -> list[dict[str, Any]]:
-    """All torrents of the coordinator at `url`, as its JSON describes them, unchecked.
+async def list_torrents(coordinator: Coordinator, timeout: float) -> list[dict[str, Any]]:
+    """All torrents of `coordinator`, as its JSON describes them, unchecked.
 
     Raises Unavailable, AccessDenied, or what else the coordinator answers.
     """
     try:
-        async with session(timeout) as http, http.get(f"{url}/catalog", allow_redirects=False) as response:
+        async with (
+            session(timeout) as http,
+            http.get(f"{coordinator.url}/catalog", headers=coordinator.headers, allow_redirects=False) as response,
+        ):
             if response.status != 200:
-                raise refused(url, await refusal(response))
+                raise refused(coordinator, await refusal(response))
             body = await read_bounded(response, MAX_CATALOG)
     except NETWORK_ERRORS as error:
-        raise unreachable(url, error) from None
+        raise unreachable(coordinator, error) from None
     with contextlib.suppress(ValueError, TypeError, KeyError):
         if body is not None:
             return [each for each in parse_json(body)["torrents"] if isinstance(each, dict)]
-    raise Unavailable(f"coordinator {public_name(url)}: its catalog cannot be read")
+    raise Unavailable(f"coordinator {coordinator}: its catalog cannot be read")
 
 
-async def _first_valid(
-    requests: dict[asyncio.Task[Metainfo], str], reasons: dict[str, str], lacking: set[str]
-) -> Metainfo | None:
+async def _first_valid(requests: dict[asyncio.Task[Metainfo], Coordinator], search: "_Search") -> Metainfo | None:
     pending = set(requests)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -110,18 +132,18 @@ async def _first_valid(
                 return task.result()
             if not isinstance(error, P2PModelError):
                 raise error
-            reasons[requests[task]] = error.what
-            if isinstance(error, NotFound):
-                lacking.add(requests[task])
+            search.failed(requests[task], error)
     return None
 
 
-async def _request(http: aiohttp.ClientSession, url: str, wanted: _Wanted) -> Metainfo:
+async def _request(http: aiohttp.ClientSession, coordinator: Coordinator, wanted: _Wanted) -> Metainfo:
     ref = wanted.ref
     query = [("repo", str(ref.repo)), ("revision", ref.revision), ("format", wanted.format)]
     query += [("except", info_hash) for info_hash in sorted(wanted.without)]
     try:
-        async with http.get(f"{url}/catalog", params=query, allow_redirects=False) as response:
+        async with http.get(
+            f"{coordinator.url}/catalog", params=query, headers=coordinator.headers, allow_redirects=False
+        ) as response:
             if response.status != 200:
                 raise await refusal(response)
             data = await read_bounded(response, MAX_TORRENT)
@@ -142,7 +164,7 @@ def _parsed(data: bytes, wanted: _Wanted) -> Metainfo:
     return metainfo
 
 
-async def _cancel(tasks: dict[asyncio.Task[Metainfo], str]) -> None:
+async def _cancel(tasks: dict[asyncio.Task[Metainfo], Coordinator]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,6 +15,7 @@ from typing import Protocol
 import aiohttp
 
 from p2pmodel import http_pool
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.demand import Grant
 from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
 from p2pmodel.coordinator.sources import Source
@@ -48,7 +49,7 @@ class CoordinatorConnection:
 
     def __init__(
         self,
-        coordinators: Sequence[str],
+        coordinators: Sequence[Coordinator],
         path: str,
         *,
         peer: str,
@@ -63,7 +64,8 @@ class CoordinatorConnection:
         self._parameters = {**query, "peer": peer, "id": secrets.token_hex(8)}
         self._timeout = timeout
         self._message: CoordinatorMessage | None = None
-        self._coordinator = self._address = ""
+        self._coordinator: Coordinator | None = None
+        self._address = ""
         self._since = time.monotonic()
         """Since when this peer is alone, or without a coordinator."""
         self._state_changed = asyncio.Event()
@@ -73,8 +75,8 @@ class CoordinatorConnection:
     # -- what the coordinator sent last ----------------------------------------------------------------------
 
     @property
-    def coordinator(self) -> str:
-        """Base URL of the coordinator that sent the last message; "" before the first one."""
+    def coordinator(self) -> Coordinator | None:
+        """The coordinator that sent the last message; None before the first one."""
         return self._coordinator
 
     @property
@@ -139,7 +141,7 @@ class CoordinatorConnection:
                 self._answered.set()
                 await asyncio.sleep(RECONNECT)
 
-    async def _stay(self, session: aiohttp.ClientSession, coordinator: str, state: PeerState) -> None:
+    async def _stay(self, session: aiohttp.ClientSession, coordinator: Coordinator, state: PeerState) -> None:
         """Be connected to one coordinator until the connection ends."""
         try:
             async with self._connected(session, coordinator) as socket, asyncio.TaskGroup() as group:
@@ -156,12 +158,16 @@ class CoordinatorConnection:
 
     @contextlib.asynccontextmanager
     async def _connected(
-        self, session: aiohttp.ClientSession, coordinator: str
+        self, session: aiohttp.ClientSession, coordinator: Coordinator
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        url = coordinator.rstrip("/") + self._path
+        url = coordinator.url + self._path
         async with asyncio.timeout(self._timeout):
             socket = await session.ws_connect(
-                url, params=self._parameters, heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE
+                url,
+                params=self._parameters,
+                headers=coordinator.headers,
+                heartbeat=10 * HEARTBEAT,
+                max_msg_size=MAX_MESSAGE,
             )
         async with socket:
             yield socket
@@ -177,7 +183,7 @@ class CoordinatorConnection:
                 async with asyncio.timeout(HEARTBEAT):
                     await self._state_changed.wait()
 
-    async def _receive(self, socket: aiohttp.ClientWebSocketResponse, coordinator: str) -> None:
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse, coordinator: Coordinator) -> None:
         patience: float | None = self._timeout  # for the first message: later ones come only with changes
         while (received := await socket.receive(patience)).type is aiohttp.WSMsgType.TEXT:
             message = parse_message(received.data)

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from p2pmodel.coordinator.assembly_messages import assembly_path
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
-from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
@@ -25,45 +25,39 @@ _LAST_RETRY = 60.0
 
 
 async def publish(
-    url: str,
+    coordinator: Coordinator,
     torrent: bytes,
     refs: Sequence[str] = (),
-    token: str | None = None,
     *,
     source: Source | None = None,
     timeout: float = PUBLISH_TIMEOUT,
 ) -> None:
-    """Publish a .torrent at the coordinator `url`, and point the revision names `refs` at its commit.
+    """Publish a .torrent at `coordinator`, and point the revision names `refs` at its commit.
 
     `source` is the endpoint from which leaseholders may download the snapshot.
 
-    Raises AccessDenied, Conflict (the catalog has another torrent of that commit), InvalidInput or BadTorrent
-    (refused), Unavailable.
+    Raises AccessDenied (also for a name that another publisher has set), Conflict (the catalog has another torrent of
+    that commit), InvalidInput or BadTorrent (refused), Unavailable.
     """
-    headers = {"Content-Type": "application/x-bittorrent"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    headers = {"Content-Type": "application/x-bittorrent"} | coordinator.publishing_headers
     if source:
         headers |= source.headers()
     query = [("revision", ref) for ref in refs]
-    try:
-        async with (
-            session(timeout) as http,
-            http.put(
-                f"{url}/catalog", params=query, data=io.BytesIO(torrent), headers=headers, allow_redirects=False
-            ) as response,
-        ):
-            if response.status >= 300:
-                raise refused(url, await refusal(response))
-    except NETWORK_ERRORS as error:
-        raise unreachable(url, error) from None
+    await _put(coordinator, "/catalog", headers, timeout=timeout, query=query, body=torrent, publishing=True)
+
+
+async def publish_source(
+    coordinator: Coordinator, info_hash: str, source: Source, *, timeout: float = PUBLISH_TIMEOUT
+) -> None:
+    """Name an endpoint of a torrent in the catalog. Raises NotFound, AccessDenied, InvalidInput, Unavailable."""
+    headers = coordinator.headers | source.headers()
+    await _put(coordinator, f"/sources/{info_hash}", headers, timeout=timeout)
 
 
 async def keep_published(
-    coordinators: Sequence[str],
+    coordinators: Sequence[Coordinator],
     torrent: bytes,
     refs: Sequence[str] = (),
-    token: str | None = None,
     *,
     source: Source | None = None,
     on_note: Callable[[str], None] = lambda _line: None,
@@ -77,17 +71,17 @@ async def keep_published(
     not at each attempt; `on_published` after each success.
     """
 
-    async def attempt(url: str) -> None:
-        await publish(url, torrent, refs, token, source=source)
+    async def attempt(coordinator: Coordinator) -> None:
+        await publish(coordinator, torrent, refs, source=source)
         on_published()
 
     async with asyncio.TaskGroup() as group:
-        for url in dict.fromkeys(coordinators):
-            group.create_task(_keep(url, partial(attempt, url), on_note, every, sleep))
+        for coordinator in dict.fromkeys(coordinators):
+            group.create_task(repeat(coordinator, partial(attempt, coordinator), on_note, every=every, sleep=sleep))
 
 
 async def report_wrong(
-    coordinators: Sequence[str], digest: str, info_hash: str, timeout: float, http: HttpPool | None = None
+    coordinators: Sequence[Coordinator], digest: str, info_hash: str, timeout: float, http: HttpPool | None = None
 ) -> bool:
     """Report to `coordinators` that the torrent of the assembly `digest` is wrong.
 
@@ -95,23 +89,28 @@ async def report_wrong(
     """
     withdrawn = False
     async with session(timeout, http) as shared:
-        for url in coordinators:
+        for coordinator in coordinators:
             with contextlib.suppress(*NETWORK_ERRORS):
                 query = {"info_hash": info_hash}
                 async with shared.delete(
-                    f"{url}{assembly_path(digest)}", params=query, allow_redirects=False
+                    f"{coordinator.url}{assembly_path(digest)}",
+                    params=query,
+                    headers=coordinator.headers,
+                    allow_redirects=False,
                 ) as response:
                     withdrawn |= response.status == 204
     return withdrawn
 
 
-async def _keep(
-    url: str,
+async def repeat(
+    coordinator: Coordinator,
     attempt: Callable[[], Coroutine[Any, Any, None]],
     on_note: Callable[[str], None],
-    every: float,
-    sleep: Callable[[float], Awaitable[object]],
+    *,
+    every: float = REPUBLISH_EVERY,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
+    """Call `attempt`, which publishes at `coordinator`, as `keep_published` says, until cancelled."""
     backoff, state = Backoff(_FIRST_RETRY, _LAST_RETRY), ""
     while True:
         try:
@@ -122,6 +121,29 @@ async def _keep(
             now, pause = f"not published: {error}", backoff.failed()
         if now != state:
             level = notes.info if now == "published" else notes.warning
-            on_note(level("publish", f"coordinator {public_name(url)}: {now}", coordinator=public_name(url)))
+            on_note(level("publish", f"coordinator {coordinator}: {now}", coordinator=str(coordinator)))
             state = now
         await sleep(pause)
+
+
+async def _put(
+    coordinator: Coordinator,
+    path: str,
+    headers: dict[str, str],
+    *,
+    timeout: float,
+    query: Sequence[tuple[str, str]] = (),
+    body: bytes = b"",
+    publishing: bool = False,
+) -> None:
+    try:
+        async with (
+            session(timeout) as http,
+            http.put(
+                f"{coordinator.url}{path}", params=query, data=io.BytesIO(body), headers=headers, allow_redirects=False
+            ) as response,
+        ):
+            if response.status >= 300:
+                raise refused(coordinator, await refusal(response, publishing=publishing))
+    except NETWORK_ERRORS as error:
+        raise unreachable(coordinator, error) from None

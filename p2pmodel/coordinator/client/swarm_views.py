@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from p2pmodel.coordinator.client.catalog import list_torrents
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.cut_off import MAX_CUT_OFF
 from p2pmodel.core.names import RepoId, is_commit, printable
 from p2pmodel.core.views import CatalogView
@@ -18,10 +19,12 @@ MAX_SWARMS = 200
 
 
 class SwarmViews:
-    """The swarms of the coordinators at `urls`. One that does not answer within `timeout` seconds is left out."""
+    """The swarms of `coordinators`. One that does not answer within `timeout` seconds is left out."""
 
-    def __init__(self, urls: Sequence[str], timeout: float, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._urls = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+    def __init__(
+        self, coordinators: Sequence[Coordinator], timeout: float, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._coordinators = tuple(dict.fromkeys(coordinators))
         self._timeout = timeout
         self._now = now
         self._lock = asyncio.Lock()
@@ -31,15 +34,15 @@ class SwarmViews:
     async def look(self) -> tuple[CatalogView, ...]:
         """All swarms, the busiest first; each snapshot once, however many coordinators have it. Raises nothing."""
         async with self._lock:
-            if self._urls and self._now() - self._asked >= ASK_EVERY:
-                answers = await asyncio.gather(*map(self._ask, self._urls))
+            if self._coordinators and self._now() - self._asked >= ASK_EVERY:
+                answers = await asyncio.gather(*map(self._ask, self._coordinators))
                 self._known = merged(view for views in answers for view in views)
                 self._asked = self._now()
             return self._known
 
-    async def _ask(self, url: str) -> list[CatalogView]:
+    async def _ask(self, coordinator: Coordinator) -> list[CatalogView]:
         try:
-            plain = await list_torrents(url, self._timeout)
+            plain = await list_torrents(coordinator, self._timeout)
         except P2PModelError:
             return []
         return [view for view in map(_view, plain) if view is not None]

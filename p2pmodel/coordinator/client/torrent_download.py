@@ -1,7 +1,9 @@
 """Downloading a .torrent over HTTP, from a coordinator or from any other server."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,19 +32,20 @@ async def download_torrent(
     http: HttpPool | None = None,
     egress: Egress = PUBLIC,
     named: bool = True,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Metainfo:
     """GET a .torrent of bounded size within `timeout` seconds, and parse it.
 
     `stall` bounds the seconds to connect, and between two reads; `http` are connections to share. `egress` is the rule
-    for redirects, and for `url` itself if the user or the settings have not `named` it. Raises NotFound, Unavailable,
-    InvalidInput or BadTorrent.
+    for redirects, and for `url` itself if the user or the settings have not `named` it. `headers` go to that server
+    alone. Raises NotFound, Unavailable, InvalidInput or BadTorrent.
     """
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
     if egress.url_refusal(url) == MALFORMED:
         raise InvalidInput(f"'{shown(url)}' is not a URL")
     try:
         async with asyncio.timeout(timeout):
-            data = await _download(url, http, limits, egress, named=named)
+            data = await _download(url, http, limits, egress, named=named, headers=headers)
     except aiohttp.InvalidURL:
         raise InvalidInput(f"'{shown(url)}' is not a URL") from None
     except Refused as refusal:
@@ -57,27 +60,34 @@ async def download_torrent(
 
 
 async def _download(
-    url: str, http: HttpPool | None, limits: aiohttp.ClientTimeout, egress: Egress, *, named: bool
+    url: str,
+    http: HttpPool | None,
+    limits: aiohttp.ClientTimeout,
+    egress: Egress,
+    *,
+    named: bool,
+    headers: Mapping[str, str],
 ) -> bytes:
     """The body at `url`, after redirects that `egress` admits."""
     place, rule = URL(url), None if named or egress.names(URL(url).host or "") else replace(egress, ourselves=True)
     for _ in range(MAX_REDIRECTS + 1):
         async with (
             session(http, egress=rule, timeout=limits, headers=IDENTITY) as shared,
-            shared.get(place, allow_redirects=False) as response,
+            shared.get(place, headers=headers, allow_redirects=False) as response,
         ):
             if response.status not in REDIRECTS:
                 return await _body(response, url)
             target = target_of(response.url, response.headers.get("Location"))
             assert isinstance(response, PeerResponse)
             if target.origin() != place.origin():
+                headers = {}
                 rule = None if egress.names(target.host or "") else egress.around(response.peer)
             place = target
     raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
 
 def public_path(url: str) -> str:
-    """`url` for messages, without the token that its path or its query may contain."""
+    """`url` for messages, without its path and query, which may contain secrets."""
     name = urlsplit(url).path.rpartition("/")[2]
     return f"{public_name(url)}/.../{printable(name)}"
 

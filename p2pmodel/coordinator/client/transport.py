@@ -6,7 +6,8 @@ from typing import Any
 import aiohttp
 
 from p2pmodel import http_pool
-from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING
 from p2pmodel.core.names import printable
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
@@ -23,25 +24,28 @@ def session(timeout: float, http: HttpPool | None = None) -> aiohttp.ClientSessi
     return http_pool.session(http, timeout=aiohttp.ClientTimeout(total=timeout), headers=IDENTITY)
 
 
-async def refusal(response: aiohttp.ClientResponse) -> P2PModelError:
-    """The error that a refusal stands for: `{"code", "message", "hint"}`, or its status alone."""
+async def refusal(response: aiohttp.ClientResponse, *, publishing: bool = False) -> P2PModelError:
+    """The error that a refusal stands for: `{"code", "message", "hint"}`, or its status alone.
+
+    `publishing`: the request needed the token of a publisher.
+    """
     body = await read_bounded(response, _MAX_MESSAGE)
     plain = _object(body) if body is not None and response.content_type == "application/json" else {}
     message = _text(plain, "message") or f"it answered {response.status} without saying why"
     error = restored(_text(plain, "code"), message, hint=_text(plain, "hint"), status=response.status)
     if isinstance(error, AccessDenied):
-        error.hint = "put its token into the coordinator's URL"
+        error.hint = f"check {PUBLISH_SETTING if publishing else MEMBER_SETTING}"
     return error
 
 
-def refused(url: str, error: P2PModelError) -> P2PModelError:
+def refused(coordinator: Coordinator, error: P2PModelError) -> P2PModelError:
     """`error`, with the coordinator's name in its message."""
-    return restored(error.code, f"coordinator {public_name(url)}: {error.what}", hint=error.hint)
+    return restored(error.code, f"coordinator {coordinator}: {error.what}", hint=error.hint)
 
 
-def unreachable(url: str, error: BaseException) -> Unavailable:
+def unreachable(coordinator: Coordinator, error: BaseException) -> Unavailable:
     """The error for a coordinator that a request did not reach."""
-    return Unavailable(f"coordinator {public_name(url)} cannot be reached: {reason(error)}")
+    return Unavailable(f"coordinator {coordinator} cannot be reached: {reason(error)}")
 
 
 def reason(error: BaseException) -> str:

@@ -1,18 +1,8 @@
-"""URLs of coordinators and trackers. A coordinator's base URL may end in its token."""
+"""URLs of trackers, and names of servers for messages."""
 
 from urllib.parse import quote, urlsplit
 
 from p2pmodel.coordinator.sources import Role
-
-
-def announce_url(coordinator: str) -> str:
-    """The tracker URL of a coordinator, as it stands in a torrent."""
-    return f"{coordinator.rstrip('/')}/announce"
-
-
-def torrent_url(coordinator: str, info_hash: str) -> str:
-    """Where a coordinator serves the .torrent with this info-hash."""
-    return f"{coordinator.rstrip('/')}/catalog/torrents/{info_hash}.torrent"
 
 
 def announcing_as(role: Role, tracker: str) -> str:
@@ -29,7 +19,7 @@ def in_zone(tracker: str, zone: str) -> str:
 
 
 def public_name(url: str) -> str:
-    """Name of a coordinator for messages: its URL without the token that its path may contain."""
+    """Name of a server for messages: its URL without path, query, user and password, which may contain secrets."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -1,15 +1,13 @@
-"""The coordinator as one application: tracker, catalog, leases and assembly, every route behind one token.
+"""The coordinator as one application: tracker, catalog, leases and assembly, every route with the rights it requires.
 
-With a token each path is served below `/<token>`, for torrent clients, which can send nothing else, and for base URLs
-that contain it. A bearer header opens the bare paths as well. Without a token the bare paths are open.
-`/announce/<token>` is for libtorrent clients with default settings on the coordinator's own machine: their SSRF
-mitigation announces to loopback only at paths that begin with `/announce`.
+Clients send a token as `Authorization: Bearer`. Torrent clients, which can send nothing but a URL, announce at
+`/announce/<key>` with an announce key (`coordinator/tokens`). The path begins with `/announce` because libtorrent
+clients with default settings announce to loopback only at such paths.
 """
 
-import hmac
-import re
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -17,34 +15,45 @@ from aiohttp.typedefs import Handler
 from p2pmodel.coordinator.server import tracker as tracker_protocol
 from p2pmodel.coordinator.server.assembly_routes import AssemblyRoutes
 from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.catalog_routes import CatalogRoutes
+from p2pmodel.coordinator.server.catalog_routes import CALLER, CatalogRoutes
+from p2pmodel.coordinator.server.credentials import NO_TOKENS, Caller, Credentials, Rights
 from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Sources
-from p2pmodel.errors import AccessDenied, InvalidInput, P2PModelError
+from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.errors import AccessDenied, P2PModelError
+from p2pmodel.http.access import WRONG_TOKEN
 from p2pmodel.http.error_responses import error_response, json_http_errors
 
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _ASSEMBLY = "/assemblies/{digest:[0-9a-f]{64}}"
 _PARTIAL_TORRENT = _ASSEMBLY + "/{info_hash:[0-9a-f]{64}}.torrent"
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
+
+
+@dataclass(slots=True)
+class PublicAddress:
+    """The base URL at which peers reach a coordinator; "" until it is known. Never taken from a request."""
+
+    url: str = ""
 
 
 def coordinator_app(
     tracker: Tracker,
     catalog: Catalog,
     *,
-    token: str | None = None,
+    credentials: Credentials = NO_TOKENS,
     sources: Sources | None = None,
     origin_budget: float = ORIGIN_BUDGET,
+    address: PublicAddress | None = None,
 ) -> web.Application:
-    """The application. `token` as `check_token` returned it; None: every client that can connect may do everything.
+    """The application. Without `credentials` reading is open, and no client publishes.
 
-    `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors.
+    `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
+    `address` is for the tracker URL of assembled torrents.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors])
     seeders = Sources(time.monotonic) if sources is None else sources
@@ -56,52 +65,71 @@ def coordinator_app(
         complaints=tracker.complaints,
     )
     routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off)
-    assemblies = AssemblyRoutes(catalog, budget=origin_budget)
+    trackers = partial(_trackers, address or PublicAddress(), credentials)
+    assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers)
     app.on_shutdown.extend((leases.close, assemblies.close))
-    table: list[tuple[str, str, Handler, Callable[[P2PModelError], web.Response]]] = [
-        ("GET", "/announce", tracker.handle_announce, tracker_protocol.refusal),
-        ("GET", "/scrape", tracker.handle_scrape, tracker_protocol.refusal),
-        ("GET", "/catalog", routes.handle_get, error_response),
-        ("PUT", "/catalog", routes.handle_put, error_response),
-        ("GET", _TORRENT, routes.handle_get_torrent, error_response),
-        ("DELETE", _TORRENT, routes.handle_delete, error_response),
-        ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, error_response),
-        ("GET", _ASSEMBLY, assemblies.handle, error_response),
-        ("DELETE", _ASSEMBLY, assemblies.handle_delete, error_response),
-        ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, error_response),
-    ]
-    if token:
-        table += [(method, "/{token}" + path, handler, refuse) for method, path, handler, refuse in table]
-        table.append(("GET", "/announce/{token}", tracker.handle_announce, tracker_protocol.refusal))
-    for method, path, handler, refuse in table:
-        app.router.add_route(method, path, _guarded(handler, refuse, token))
+    for method, path, handler, least in (
+        ("GET", "/catalog", routes.handle_get, Rights.NONE),
+        ("PUT", "/catalog", routes.handle_put, Rights.PUBLISHER),
+        ("GET", _TORRENT, routes.handle_get_torrent, Rights.NONE),
+        ("DELETE", _TORRENT, routes.handle_delete, Rights.PUBLISHER),
+        ("PUT", "/sources/{info_hash:[0-9a-f]{40,64}}", routes.handle_put_source, Rights.MEMBER),
+        ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, Rights.NONE),
+        ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
+        ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
+        ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, Rights.NONE),
+    ):
+        app.router.add_route(method, path, _authorized(handler, credentials, least))
+    for path, handler in (("/announce", tracker.handle_announce), ("/scrape", tracker.handle_scrape)):
+        app.router.add_route("GET", path, _tracking(handler, credentials))
+        app.router.add_route("GET", path + "/{key}", _tracking(handler, credentials))
     return app
 
 
-def check_token(text: str) -> str:
-    """Return `text` without surrounding white space if it may stand in a URL's path; raises InvalidInput else."""
-    token = text.strip()
-    if not _TOKEN.fullmatch(token):
-        raise InvalidInput(
-            "the token is not 8 to 128 letters, digits, '-' or '_'", hint="make one with 'openssl rand -hex 16'"
-        )
-    return token
+def _trackers(address: PublicAddress, credentials: Credentials) -> list[str]:
+    return [announce_url(address.url, credentials.member or "")] if address.url else []
 
 
-def _guarded(handler: Handler, refuse: Callable[[P2PModelError], web.Response], token: str | None) -> Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
+def _authorized(handler: Handler, credentials: Credentials, least: Rights) -> Handler:
+    async def authorized(request: web.Request) -> web.StreamResponse:
         try:
-            if token is not None:
-                _authorize(request, token)
+            request[CALLER] = _caller(request, credentials, least)
             return await handler(request)
         except P2PModelError as error:
-            return refuse(error)
+            return error_response(error)
 
-    return guarded
+    return authorized
 
 
-def _authorize(request: web.Request, token: str) -> None:
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    given = request.match_info.get("token") or (credentials.strip() if scheme.lower() == "bearer" else "")
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
-        raise AccessDenied("this coordinator requires its token", hint="use the URL http://HOST:PORT/TOKEN")
+def _tracking(handler: Handler, credentials: Credentials) -> Handler:
+    """Announces and scrapes: with an announce key in the path, or with a token in the header."""
+
+    async def tracking(request: web.Request) -> web.StreamResponse:
+        try:
+            if "key" in request.match_info:
+                _check_key(request, credentials)
+            else:
+                _caller(request, credentials, Rights.NONE)
+            return await handler(request)
+        except P2PModelError as error:
+            return tracker_protocol.refusal(error)
+
+    return tracking
+
+
+def _caller(request: web.Request, credentials: Credentials, least: Rights) -> Caller:
+    """The caller, with at least these rights. A wrong token is marked for the brake."""
+    authorization = request.headers.get("Authorization", "")
+    try:
+        return credentials.authorized(authorization, least)
+    except AccessDenied:
+        request[WRONG_TOKEN] = bool(authorization) and not credentials.knows(authorization)
+        raise
+
+
+def _check_key(request: web.Request, credentials: Credentials) -> None:
+    try:
+        credentials.check_key(request.match_info["key"])
+    except AccessDenied:
+        request[WRONG_TOKEN] = True
+        raise

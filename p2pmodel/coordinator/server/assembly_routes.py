@@ -4,13 +4,13 @@ GET    /assemblies/<digest>?revision=NAME         a WebSocket (`sessions`) with 
 GET    /assemblies/<digest>/<info-hash>.torrent   a partial torrent (`coordinator/partial_torrents`)
 DELETE /assemblies/<digest>?info_hash=HASH        withdraw the assembled torrent: a peer found wrong content
 
-No seeder has confirmed an assembled torrent until one publishes it, so any client of this coordinator may have it
-withdrawn. The snapshot then has no assembly for `BARREN` seconds: a mirror that sends wrong bytes would do so again.
+Any member may have an assembled torrent withdrawn, but none that a publisher has confirmed. The snapshot then has
+no assembly for `BARREN` seconds: a mirror that sends wrong bytes would do so again.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
@@ -24,7 +24,7 @@ from p2pmodel.coordinator.assembly_messages import (
     parse_update,
 )
 from p2pmodel.coordinator.partial_torrents import partial_trees
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
@@ -53,7 +53,13 @@ class _AssemblySession:
     """One assembly, its peers, and the torrents made of it."""
 
     def __init__(
-        self, manifest: Manifest, catalog: Catalog, *, announce: str, budget: float, clock: Callable[[], float]
+        self,
+        manifest: Manifest,
+        catalog: Catalog,
+        *,
+        trackers: Sequence[str],
+        budget: float,
+        clock: Callable[[], float],
     ) -> None:
         self.assembly = Assembly(manifest, budget=budget)
         self.peers = PeerSession(self.assembly, self._update, clock=clock)
@@ -61,7 +67,7 @@ class _AssemblySession:
         self.partial_torrents: dict[str, bytes] = {}
         """By info-hash."""
         self._catalog = catalog
-        self._announce = announce
+        self._trackers = trackers
         self._clock = clock
         self._left = self.assembly.left
         self._looked = clock()
@@ -106,8 +112,8 @@ class _AssemblySession:
     async def _publish(self, fail: Callable[[], None]) -> None:
         """Make the torrent and publish it in the catalog; the peers are informed."""
         try:
-            publication = await asyncio.to_thread(_final_torrent, self.assembly, self._announce)
-            await self._catalog.publish(publication, self.revisions, assembled=True)
+            publication = await asyncio.to_thread(_final_torrent, self.assembly, self._trackers)
+            await self._catalog.publish(publication, self.revisions, by=ASSEMBLY)
         except P2PModelError as error:
             fail()
             await self.peers.close(_ENDED, str(error))
@@ -117,16 +123,27 @@ class _AssemblySession:
 
     async def _write(self, roots: Mapping[int, bytes]) -> None:
         """Make a partial torrent; the peers are informed."""
-        partial = await asyncio.to_thread(_partial_torrent, self.assembly, roots, self._announce)
+        partial = await asyncio.to_thread(_partial_torrent, self.assembly, roots, self._trackers)
         self.partial_torrents[partial.info_hash] = partial.raw
         self.peers.grant_soon()
 
 
 class AssemblyRoutes:
-    """The handlers, and the assemblies that have peers. `budget` as in `Leases`."""
+    """The handlers, and the assemblies that have peers. `budget` as in `Leases`.
 
-    def __init__(self, catalog: Catalog, *, budget: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+    `trackers` returns the tracker URLs of assembled torrents.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        budget: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        trackers: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._catalog = catalog
+        self._trackers = trackers
         self._budget = budget
         self._clock = clock
         self._sessions: dict[str, _AssemblySession] = {}
@@ -149,7 +166,7 @@ class AssemblyRoutes:
         socket = await accept(request, known.peers if known else None, longest=MAX_MANIFEST)
         try:
             manifest = await _manifest(socket, digest)
-            session = self._sessions.get(digest) or self._new_session(digest, manifest, _announce_url(request))
+            session = self._sessions.get(digest) or self._new_session(digest, manifest)
         except InvalidInput as error:
             await refuse(socket, error)
             return socket
@@ -191,8 +208,10 @@ class AssemblyRoutes:
         """Close all connections. For `on_shutdown`."""
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
-    def _new_session(self, digest: str, manifest: Manifest, announce: str) -> _AssemblySession:
-        session = _AssemblySession(manifest, self._catalog, announce=announce, budget=self._budget, clock=self._clock)
+    def _new_session(self, digest: str, manifest: Manifest) -> _AssemblySession:
+        session = _AssemblySession(
+            manifest, self._catalog, trackers=self._trackers(), budget=self._budget, clock=self._clock
+        )
         if not 0 < session.assembly.layout.piece_count <= MAX_PIECES:
             raise InvalidInput(f"{manifest.repo} cannot be a torrent")
         self._sessions[digest] = session
@@ -218,15 +237,9 @@ async def _manifest(socket: web.WebSocketResponse, digest: str) -> Manifest:
     return await asyncio.to_thread(parse_manifest, message.data)
 
 
-def _final_torrent(assembly: Assembly, announce: str) -> Publication:
-    return read_publication(build(assembly.manifest, assembly.trees(), trackers=[announce]))
+def _final_torrent(assembly: Assembly, trackers: Sequence[str]) -> Publication:
+    return read_publication(build(assembly.manifest, assembly.trees(), trackers=trackers))
 
 
-def _partial_torrent(assembly: Assembly, roots: Mapping[int, bytes], announce: str) -> Metainfo:
-    return parse(build(assembly.manifest, partial_trees(assembly.layout, roots), trackers=[announce]))
-
-
-def _announce_url(request: web.Request) -> str:
-    """This coordinator's tracker URL as the peer reaches it; it may contain the token."""
-    base = request.path.partition("/assemblies/")[0]
-    return f"{request.url.origin()}{base}/announce"
+def _partial_torrent(assembly: Assembly, roots: Mapping[int, bytes], trackers: Sequence[str]) -> Metainfo:
+    return parse(build(assembly.manifest, partial_trees(assembly.layout, roots), trackers=trackers))

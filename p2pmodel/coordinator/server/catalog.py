@@ -1,18 +1,26 @@
 """The catalog: which torrent holds `repo@revision`. In memory, with an optional folder that outlives a restart.
 
-A commit has one torrent of each format. Publishing it again replaces everything outside the info dictionary (trackers,
-webseeds); another info-hash is refused until the first is withdrawn. A torrent is served byte for byte as it was
-published. No seeder has confirmed an assembled torrent (`assembly_routes`) until one publishes it.
+A commit has one torrent of each format. Each torrent and each revision name has an owner: the publisher that set it.
+
+1. Only the owner and administrators withdraw a torrent, move a name, or replace what stands outside a torrent's info
+   dictionary (trackers, webseeds). Another publisher of the same torrent changes nothing.
+2. Another info-hash of the same commit is refused until the first is withdrawn.
+3. What members assembled (`assembly_routes`) has no owner: any publisher replaces it, and becomes the owner of the
+   torrent when it publishes the same one. An assembly changes nothing that a publisher has set.
+4. A name stays with its owner when the torrent of its commit is withdrawn by another publisher.
+
+A torrent is served byte for byte as it was published.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.catalog_folder import CatalogFolder, RevisionName
+from p2pmodel.coordinator.server.credentials import LOCAL, MEMBERS, Caller, Rights
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.core.names import Reference, RepoId, check_revision, is_commit
-from p2pmodel.errors import Conflict, InvalidInput, NoSpace, NotFound, RepoNotFound, RevisionNotFound
+from p2pmodel.errors import Conflict, Forbidden, InvalidInput, NoSpace, NotFound, RepoNotFound, RevisionNotFound
 from p2pmodel.swarm.torrents import Format
 
 MAX_BYTES = 1 << 29
@@ -21,7 +29,12 @@ MAX_TORRENTS = 10_000
 MAX_REVISIONS = 1_000
 """Revision names of one repository."""
 
-Refs = Mapping[RepoId, Mapping[str, str]]
+Names = Mapping[RepoId, Mapping[str, RevisionName]]
+
+ITSELF = Caller(Rights.PUBLISHER, LOCAL)
+"""The publisher that runs the coordinator."""
+ASSEMBLY = Caller(Rights.MEMBER, MEMBERS)
+"""The members that assembled a torrent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +53,9 @@ class Catalog:
         self._torrents: dict[_Key, Publication] = {}
         self._by_hash: dict[str, _Key] = {}
         self._announced: dict[bytes, _Key] = {}
-        self._refs: dict[RepoId, dict[str, str]] = {}
-        self._assembled: set[str] = set()
-        """Info-hashes of torrents that were assembled here, and that no seeder has published."""
+        self._owners: dict[str, str] = {}
+        """By info-hash."""
+        self._names: dict[RepoId, dict[str, RevisionName]] = {}
         self._changing = asyncio.Lock()
 
     async def load(self) -> tuple[str, ...]:
@@ -50,49 +63,65 @@ class Catalog:
         if self._folder is None:
             return ()
         stored = await asyncio.to_thread(self._folder.load)
-        for publication in stored.publications:
-            self._put(publication)
-        self._refs = {repo: dict(names) for repo, names in stored.refs.items()}
-        self._assembled = set(stored.assembled)
+        # An owned torrent wins over the one that it was replacing when the process ended.
+        for publication in sorted(stored.publications, key=lambda p: p.info_hash not in stored.owners):
+            if _key(publication) not in self._torrents:
+                self._put(publication, stored.owners.get(publication.info_hash, MEMBERS))
+        self._names = {repo: dict(names) for repo, names in stored.names.items()}
         return stored.notes
 
     async def publish(
-        self, publication: Publication, revisions: Iterable[str] = (), *, assembled: bool = False
-    ) -> None:
-        """Add a torrent and point `revisions` at its commit. `assembled`: no seeder has confirmed it.
+        self, publication: Publication, revisions: Iterable[str] = (), *, by: Caller = ITSELF
+    ) -> Publication:
+        """Add a torrent and point `revisions` at its commit. Returns the torrent that the catalog then serves.
 
-        Raises Conflict for another torrent of the same commit, InvalidInput for a bad revision, NoSpace when the
-        catalog is full, LocalResource when the folder cannot be written; then nothing has changed.
+        Raises Conflict for another torrent of the same commit, Forbidden for a name of another owner, InvalidInput for
+        a bad revision, NoSpace when the catalog is full, LocalResource when the folder cannot be written; then nothing
+        has changed.
         """
-        commit = publication.commit
-        names = {name: commit for name in map(check_revision, revisions) if name != commit}
-        if any(map(is_commit, names)):
-            raise InvalidInput(f"a revision that reads as a commit must be the torrent's own, {commit}")
         async with self._changing:
-            key = self._check(publication)
-            repo_refs = self._refs.get(key.repo, {}) | names
-            if len(repo_refs) > MAX_REVISIONS:
-                raise NoSpace(f"{key.repo} has more than {MAX_REVISIONS} revision names here")
-            refs = {**self._refs, key.repo: repo_refs}
+            key = self._check(publication, by)
+            names = self._names_after(publication, list(map(check_revision, revisions)), by)
+            held = self._torrents.get(key)
+            kept = publication if self._replaces(held, publication, by) else held
+            assert kept is not None
+            owners = {**self._owners, kept.info_hash: self._owner_after(kept, by)}
+            replaced = held if held is not None and held.info_hash != kept.info_hash else None
+            if replaced is not None:
+                del owners[replaced.info_hash]
             if self._folder is not None:
-                await asyncio.to_thread(self._folder.save, publication, refs, assembled=assembled)
-            self._put(publication)
-            self._refs = refs
-            (self._assembled.add if assembled else self._assembled.discard)(publication.info_hash)
+                await asyncio.to_thread(self._folder.save, kept, owners, names, replaced=replaced)
+            if replaced is not None:
+                self._drop(key)
+            self._put(kept, owners[kept.info_hash])
+            self._names = names
+            return kept
 
-    async def withdraw(self, info_hash: str) -> None:
-        """Remove a torrent, and the revision names of a commit that has no other. Raises NotFound, LocalResource."""
+    async def withdraw(self, info_hash: str, *, by: Caller = ITSELF) -> None:
+        """Remove a torrent, and the names of the same owner that no torrent is left for.
+
+        Raises NotFound, Forbidden for a torrent of another owner, LocalResource.
+        """
         async with self._changing:
             publication = self.by_info_hash(info_hash)
-            key = _key(publication)
+            key, owner = _key(publication), self._owners[publication.info_hash]
+            if owner not in (MEMBERS, by.name) and not by.is_administrator:
+                raise Forbidden(
+                    f"{key.repo}@{key.commit} was published by {owner}",
+                    hint="that publisher or an administrator withdraws it",
+                )
             others = any(k.repo == key.repo and k.commit == key.commit and k != key for k in self._torrents)
-            names = {n: c for n, c in self._refs.get(key.repo, {}).items() if others or c != key.commit}
-            refs = {**self._refs, key.repo: names}
+            repo_names = {
+                name: held
+                for name, held in self._names.get(key.repo, {}).items()
+                if others or held.commit != key.commit or not _may_change(held.owner, by)
+            }
+            names = {**self._names, key.repo: repo_names}
+            owners = {each: name for each, name in self._owners.items() if each != publication.info_hash}
             if self._folder is not None:
-                await asyncio.to_thread(self._folder.remove, publication, refs)
+                await asyncio.to_thread(self._folder.remove, publication, owners, names)
             self._drop(key)
-            self._refs = refs
-            self._assembled.discard(publication.info_hash)
+            self._names = names
 
     def find(self, ref: Reference, form: Format = "v2") -> Publication:
         """The torrent of `ref`. Raises RepoNotFound, RevisionNotFound, or NotFound when only the format is missing."""
@@ -113,8 +142,8 @@ class Catalog:
         return self._torrents[key]
 
     def is_assembled(self, info_hash: str) -> bool:
-        """Whether the torrent was assembled here, and no seeder has published it since."""
-        return info_hash in self._assembled
+        """Whether the torrent was assembled here, and no publisher has confirmed it since."""
+        return self._owners.get(info_hash) == MEMBERS
 
     def admits(self, info_hash: bytes) -> bool:
         """Whether the catalog has a torrent that is announced by these 20 bytes."""
@@ -127,32 +156,69 @@ class Catalog:
     def revisions(self, publication: Publication) -> list[str]:
         """Names that point at the torrent's commit, sorted."""
         commit = publication.commit
-        return sorted(n for n, c in self._refs.get(publication.repo, {}).items() if c == commit)
+        return sorted(n for n, held in self._names.get(publication.repo, {}).items() if held.commit == commit)
 
     def _commit(self, ref: Reference) -> str:
-        return self._refs.get(ref.repo, {}).get(ref.revision, ref.revision)
+        held = self._names.get(ref.repo, {}).get(ref.revision)
+        return held.commit if held else ref.revision
 
-    def _check(self, publication: Publication) -> _Key:
+    def _check(self, publication: Publication, by: Caller) -> _Key:
         key = _key(publication)
         held = self._torrents.get(key)
         if held is not None and held.info_hashes != publication.info_hashes:
-            raise Conflict(
-                f"{key.repo}@{key.commit} is published with another info-hash, {held.info_hash}",
-                hint="one of the two was made from other files or by another version; withdraw the wrong one",
-            )
+            owner = self._owners[held.info_hash]
+            if owner != MEMBERS or by.name == MEMBERS:
+                raise Conflict(
+                    f"{key.repo}@{key.commit} is published with another info-hash, {held.info_hash}",
+                    hint="one of the two was made from other files or by another version; its publisher"
+                    f"{f' {owner}' if owner else ''} or an administrator withdraws the wrong one",
+                )
         others = [len(p.raw) for k, p in self._torrents.items() if k != key]
         if sum(others) + len(publication.raw) > self._max_bytes or len(others) >= MAX_TORRENTS:
             raise NoSpace("the catalog is full", hint="withdraw torrents that are not needed")
         return key
 
-    def _put(self, publication: Publication) -> None:
+    def _replaces(self, held: Publication | None, publication: Publication, by: Caller) -> bool:
+        """Whether `publication` takes the place of `held`, the torrent of the same commit and format."""
+        if held is None or held.info_hash != publication.info_hash:
+            return True
+        return _may_change(self._owners[held.info_hash], by)
+
+    def _owner_after(self, publication: Publication, by: Caller) -> str:
+        return self._owners.get(publication.info_hash) or by.name
+
+    def _names_after(
+        self, publication: Publication, revisions: list[str], by: Caller
+    ) -> dict[RepoId, dict[str, RevisionName]]:
+        """All names once `revisions` point at the commit of `publication`."""
+        repo, commit = publication.repo, publication.commit
+        wanted = [name for name in revisions if name != commit]
+        if any(map(is_commit, wanted)):
+            raise InvalidInput(f"a revision that reads as a commit must be the torrent's own, {commit}")
+        names = dict(self._names.get(repo, {}))
+        for name in wanted:
+            held = names.get(name)
+            if held is None or _may_change(held.owner, by):
+                names[name] = RevisionName(commit, by.name)
+            elif held.commit != commit and by.name != MEMBERS:
+                raise Forbidden(
+                    f"{repo}@{name} was set to {held.commit} by {held.owner}",
+                    hint="that publisher or an administrator moves the name",
+                )
+        if len(names) > MAX_REVISIONS:
+            raise NoSpace(f"{repo} has more than {MAX_REVISIONS} revision names here")
+        return {**self._names, repo: names}
+
+    def _put(self, publication: Publication, owner: str) -> None:
         key = _key(publication)
         self._torrents[key] = publication
+        self._owners[publication.info_hash] = owner
         self._by_hash |= dict.fromkeys(publication.info_hashes, key)
         self._announced |= dict.fromkeys(publication.announced, key)
 
     def _drop(self, key: _Key) -> None:
         publication = self._torrents.pop(key)
+        del self._owners[publication.info_hash]
         for info_hash in publication.info_hashes:
             del self._by_hash[info_hash]
         for announced in publication.announced:
@@ -161,3 +227,7 @@ class Catalog:
 
 def _key(publication: Publication) -> _Key:
     return _Key(publication.repo, publication.commit, publication.format)
+
+
+def _may_change(owner: str, by: Caller) -> bool:
+    return owner in (MEMBERS, by.name) or by.is_administrator

@@ -1,6 +1,7 @@
-"""The catalog on disk: `<info-hash>.torrent` files and `refs.json`, each replaced as a whole.
+"""The catalog on disk: `<info-hash>.torrent` files and `catalog.json`, each replaced as a whole.
 
-An empty `<info-hash>.assembled` marks a torrent that was assembled here and that no seeder has published.
+`catalog.json` has the owner of each torrent, and of each revision name the commit and the owner. A torrent without an
+owner there is one that members assembled.
 """
 
 import json
@@ -12,23 +13,30 @@ from typing import Any
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.core.names import RepoId, check_revision, is_commit
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.private_files import FILE_MODE, private_folder, remove_leftovers, write_private
+from p2pmodel.core.private_files import private_folder, remove_leftovers, write_private
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.os_errors import translated
 
-_REFS = "refs.json"
+_RECORD = "catalog.json"
 _SUFFIX = ".torrent"
-_ASSEMBLED = ".assembled"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionName:
+    """What a revision name points at, and the publisher that set it."""
+
+    commit: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCatalog:
-    """Content of a folder. `notes` name the files that could not be used; they are left as they are."""
+    """Content of a folder. `owners` by info-hash. `notes` name the files that could not be used; these stay."""
 
     publications: tuple[Publication, ...]
-    refs: Mapping[RepoId, Mapping[str, str]]
+    owners: Mapping[str, str]
+    names: Mapping[RepoId, Mapping[str, RevisionName]]
     notes: tuple[str, ...]
-    assembled: frozenset[str] = frozenset()
 
 
 class CatalogFolder:
@@ -49,50 +57,69 @@ class CatalogFolder:
                     publications.append(read_publication(file.read_bytes()))
                 except BadTorrent as error:
                     notes.append(f"{file.name} in the catalog folder is not used: {error.what}")
-            assembled = frozenset(file.stem for file in self._path.glob(f"*{_ASSEMBLED}"))
-            return StoredCatalog(tuple(publications), self._load_refs(notes), tuple(notes), assembled)
+            owners, names = self._load_record(notes)
+            return StoredCatalog(tuple(publications), owners, names, tuple(notes))
 
     def save(
-        self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]], *, assembled: bool = False
+        self,
+        publication: Publication,
+        owners: Mapping[str, str],
+        names: Mapping[RepoId, Mapping[str, RevisionName]],
+        *,
+        replaced: Publication | None = None,
     ) -> None:
-        """Write a torrent, then the names: a crash between the two leaves no name without its torrent."""
-        with translated():
-            if assembled:
-                self._mark(publication).touch(FILE_MODE)
-            else:
-                self._mark(publication).unlink(missing_ok=True)
-            self._replace(publication.info_hash + _SUFFIX, publication.raw)
-            self._save_refs(refs)
+        """Write a torrent, then the record: a crash between the two leaves no name without its torrent.
 
-    def remove(self, publication: Publication, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
-        """Write the names, then remove the torrent."""
+        `replaced`: another torrent of the same commit, which is removed.
+        """
         with translated():
-            self._save_refs(refs)
+            write_private(self._path / (publication.info_hash + _SUFFIX), publication.raw)
+            self._save_record(owners, names)
+            if replaced is not None:
+                (self._path / (replaced.info_hash + _SUFFIX)).unlink(missing_ok=True)
+
+    def remove(
+        self,
+        publication: Publication,
+        owners: Mapping[str, str],
+        names: Mapping[RepoId, Mapping[str, RevisionName]],
+    ) -> None:
+        """Write the record, then remove the torrent."""
+        with translated():
+            self._save_record(owners, names)
             (self._path / (publication.info_hash + _SUFFIX)).unlink(missing_ok=True)
-            self._mark(publication).unlink(missing_ok=True)
 
-    def _mark(self, publication: Publication) -> Path:
-        return self._path / (publication.info_hash + _ASSEMBLED)
+    def _save_record(self, owners: Mapping[str, str], names: Mapping[RepoId, Mapping[str, RevisionName]]) -> None:
+        plain = {
+            "torrents": {info_hash: owner for info_hash, owner in sorted(owners.items()) if owner},
+            "names": {
+                str(repo): {name: [held.commit, held.owner] for name, held in sorted(of_repo.items())}
+                for repo, of_repo in sorted(names.items())
+                if of_repo
+            },
+        }
+        write_private(self._path / _RECORD, json.dumps(plain, indent=1).encode())
 
-    def _save_refs(self, refs: Mapping[RepoId, Mapping[str, str]]) -> None:
-        plain = {str(repo): dict(sorted(names.items())) for repo, names in sorted(refs.items()) if names}
-        self._replace(_REFS, json.dumps(plain, indent=1).encode())
-
-    def _load_refs(self, notes: list[str]) -> dict[RepoId, dict[str, str]]:
+    def _load_record(self, notes: list[str]) -> tuple[dict[str, str], dict[RepoId, dict[str, RevisionName]]]:
         try:
-            return _refs(parse_json((self._path / _REFS).read_bytes()))
+            plain = parse_json((self._path / _RECORD).read_bytes())
+            return _owners(plain["torrents"]), _names(plain["names"])
         except FileNotFoundError:
-            return {}
-        except (ValueError, InvalidInput, AttributeError, TypeError):
-            notes.append(f"{_REFS} in the catalog folder is not used: it is malformed")
-            return {}
-
-    def _replace(self, name: str, data: bytes) -> None:
-        write_private(self._path / name, data)
+            return {}, {}
+        except (ValueError, InvalidInput, AttributeError, TypeError, LookupError, RecursionError):
+            notes.append(f"{_RECORD} in the catalog folder is not used: it is malformed")
+            return {}, {}
 
 
-def _refs(plain: Any) -> dict[RepoId, dict[str, str]]:
-    refs = {RepoId(repo): {check_revision(n): c for n, c in names.items()} for repo, names in plain.items()}
-    if not all(is_commit(commit) for names in refs.values() for commit in names.values()):
+def _owners(plain: Any) -> dict[str, str]:
+    return {str(info_hash): str(owner) for info_hash, owner in plain.items()}
+
+
+def _names(plain: Any) -> dict[RepoId, dict[str, RevisionName]]:
+    names = {
+        RepoId(repo): {check_revision(n): RevisionName(commit, str(owner)) for n, (commit, owner) in of_repo.items()}
+        for repo, of_repo in plain.items()
+    }
+    if not all(is_commit(held.commit) for of_repo in names.values() for held in of_repo.values()):
         raise InvalidInput("a revision points at something that is not a commit")
-    return refs
+    return names

@@ -1,7 +1,8 @@
 """The catalog over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
 
 PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; headers may name the endpoint from
-                                                which leaseholders download the snapshot, and its token
+                                                which leaseholders download the snapshot, and the endpoint's token
+PUT    /sources/<info-hash>                     name such an endpoint alone, in the same headers
 GET    /catalog                                 all torrents, as JSON
 GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1
 GET    /catalog/torrents/<info-hash>.torrent
@@ -18,6 +19,7 @@ from aiohttp import web
 from p2pmodel.config.settings import check_url
 from p2pmodel.coordinator.announces import Counts
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.sources import (
     SOURCE_HEADER,
@@ -32,6 +34,8 @@ from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
 
 MEDIA_TYPE = "application/x-bittorrent"
+CALLER = web.RequestKey("caller", Caller)
+"""Key of the request's caller."""
 BODY_TIMEOUT = 60.0
 """Seconds in which a published .torrent must have arrived."""
 
@@ -58,11 +62,20 @@ class CatalogRoutes:
                 body = await request.read()
         except TimeoutError:
             raise Unavailable(f"the .torrent did not arrive within {BODY_TIMEOUT:g} s") from None
-        publication = await asyncio.to_thread(read_publication, body)
-        await self.catalog.publish(publication, request.query.getall("revision", []))
+        sent = await asyncio.to_thread(read_publication, body)
+        publication = await self.catalog.publish(sent, request.query.getall("revision", []), by=request[CALLER])
         if source := _source(request):
             self.sources.add(publication.info_hash, source)
         return web.json_response(self._describe(publication), status=201)
+
+    async def handle_put_source(self, request: web.Request) -> web.Response:
+        """Name a source of a torrent in the catalog. 204."""
+        publication = self.catalog.by_info_hash(request.match_info["info_hash"])
+        source = _source(request)
+        if source is None:
+            raise InvalidInput(f"the request has no header {SOURCE_HEADER}")
+        self.sources.add(publication.info_hash, source)
+        return web.Response(status=204)
 
     async def handle_get(self, request: web.Request) -> web.Response:
         """The torrent of `repo` and `revision`, or the list of all."""
@@ -77,7 +90,7 @@ class CatalogRoutes:
 
     async def handle_delete(self, request: web.Request) -> web.Response:
         """Withdraw a torrent. 204."""
-        await self.catalog.withdraw(request.match_info["info_hash"].lower())
+        await self.catalog.withdraw(request.match_info["info_hash"].lower(), by=request[CALLER])
         return web.Response(status=204)
 
     def _describe(self, publication: Publication) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class AssemblyDownload:
 
     async def _torrent(self) -> Metainfo:
         membership = self._membership
+        assert membership.coordinator is not None  # it sent the info-hash
         return await assembled_torrent(self._context, self._pieces, membership.coordinator, membership.assembled)
 
     # -- pieces of earlier runs ------------------------------------------------------------------------------

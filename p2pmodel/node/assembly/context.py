@@ -6,6 +6,7 @@ from functools import cached_property
 from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.layout import Layout
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.http_pool import HttpPool
@@ -28,7 +29,7 @@ class AssemblyContext:
 
     manifest: Manifest
     refs: tuple[str, ...]
-    coordinators: tuple[str, ...]
+    coordinators: tuple[Coordinator, ...]
     repo: RepoCache
     origin: Origin
     engine: EngineSource

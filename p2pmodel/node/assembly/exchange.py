@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from p2pmodel.coordinator.client.coordinators import headers_for
 from p2pmodel.coordinator.client.torrent_download import download_torrent
-from p2pmodel.coordinator.client.urls import announce_url, in_zone
+from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import LocalResource, P2PModelError
@@ -35,7 +36,12 @@ class Exchange:
         """
         try:
             context = self._context
-            metainfo = await download_torrent(url, stall=context.settings.coordinator_timeout, http=context.http)
+            metainfo = await download_torrent(
+                url,
+                stall=context.settings.coordinator_timeout,
+                http=context.http,
+                headers=headers_for(url, context.coordinators),
+            )
             if not self._context.fits(metainfo):
                 return
             roots = roots_in(self._context.layout, metainfo.trees)
@@ -59,8 +65,13 @@ class Exchange:
             files={metainfo.file_indexes[index]: str(path) for index, path in enumerate(self._paths)},
             have=frozenset(piece for piece, root in roots.items() if self._pieces.has(piece, root)),
             pieces=frozenset(piece for piece in roots if self._pieces.lacks(piece)),
-            trackers=(in_zone(announce_url(self._membership.coordinator), zone),),
+            trackers=tuple(in_zone(url, zone) for url in self._trackers(metainfo)),
         )
+
+    def _trackers(self, metainfo: Metainfo) -> tuple[str, ...]:
+        """The tracker of the coordinator that leads the assembly, and no other that the torrent names."""
+        coordinator = self._membership.coordinator
+        return (coordinator.announce_url,) if coordinator else metainfo.trackers
 
     async def _follow(self, torrent: SwarmTorrent, roots: Mapping[int, bytes], received: set[int]) -> None:
         async for event in torrent.events():

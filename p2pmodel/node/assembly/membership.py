@@ -6,6 +6,7 @@ import time
 from p2pmodel.config.settings import LOOPBACK
 from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_path, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.core.bitfield import bits_of
@@ -67,8 +68,8 @@ class Membership:
     # -- what the coordinator sent ---------------------------------------------------------------------------
 
     @property
-    def coordinator(self) -> str:
-        """Base URL of the coordinator."""
+    def coordinator(self) -> Coordinator | None:
+        """The coordinator; None before its first message."""
         return self._connection.coordinator
 
     @property
@@ -89,9 +90,11 @@ class Membership:
 
     def partial_torrents(self) -> set[str]:
         """URLs of the partial torrents."""
-        message = self._connection.message
-        base = f"{self.coordinator.rstrip('/')}{assembly_path(self._context.digest)}"
-        return {f"{base}/{info_hash}.torrent" for info_hash in message.partial_torrents} if message else set()
+        message, coordinator = self._connection.message, self.coordinator
+        if message is None or coordinator is None:
+            return set()
+        base = f"{coordinator.url}{assembly_path(self._context.digest)}"
+        return {f"{base}/{info_hash}.torrent" for info_hash in message.partial_torrents}
 
     def is_alone(self) -> bool:
         """Whether no other node takes part, or none is needed."""

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.torrent_download import download_torrent
-from p2pmodel.coordinator.client.urls import torrent_url
 from p2pmodel.core.bitfield import pack
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
@@ -47,7 +47,7 @@ class AssemblyOutcome:
 
 
 async def assembled_torrent(
-    context: AssemblyContext, pieces: AssemblyPieces, coordinator: str, info_hash: str
+    context: AssemblyContext, pieces: AssemblyPieces, coordinator: Coordinator, info_hash: str
 ) -> Metainfo:
     """Download the assembled torrent, and record which of its pieces are here, so that they are not checked again.
 
@@ -55,7 +55,10 @@ async def assembled_torrent(
     """
     try:
         metainfo = await download_torrent(
-            torrent_url(coordinator, info_hash), stall=context.settings.coordinator_timeout, http=context.http
+            coordinator.torrent_url(info_hash),
+            stall=context.settings.coordinator_timeout,
+            http=context.http,
+            headers=coordinator.headers,
         )
     except P2PModelError as error:
         raise AssemblyFailed(error.what) from None

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
+from p2pmodel.coordinator.client.coordinators import configured, trackers_with
 from p2pmodel.coordinator.client.publishing import report_wrong
-from p2pmodel.coordinator.client.urls import announce_url, in_zone
+from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
@@ -298,7 +299,7 @@ class FetchRun:
         try:
             await self._transfer(metainfo, await self._engine.started(), assembled)
         except WrongTorrent as error:
-            coordinators = settings.coordinators
+            coordinators = configured(settings)
             name = assembly_digest(manifest_text(metainfo.manifest))
             timeout = settings.swarm.coordinator_timeout
             withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout, self._job.http)
@@ -335,14 +336,15 @@ class FetchRun:
     def _plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None) -> DownloadPlan:
         settings, manifest = self._job.settings, self._manifest
         chosen = set(self._job.selected(manifest))
-        trackers = dict.fromkeys((*map(announce_url, settings.coordinators), *self._found.trackers))
+        coordinators = configured(settings)
+        trackers = trackers_with(self._found.trackers, coordinators)
         return DownloadPlan(
             metainfo=metainfo,
             files=frozenset(i for i, file in enumerate(manifest.files) if file in chosen),
             refs=self._found.refs,
             trackers=tuple(in_zone(url, settings.swarm.zone) for url in trackers),
             peers=self._job.request.peers,
-            coordinators=settings.coordinators,
+            coordinators=coordinators,
             coordinator_timeout=settings.swarm.coordinator_timeout,
             origin_settings=settings.origin,
             zone=settings.swarm.zone,

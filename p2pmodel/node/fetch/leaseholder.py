@@ -135,13 +135,13 @@ class Leaseholder:
 
     async def _introduce_seeders(self) -> None:
         message, coordinator = self._connection.message, self._connection.coordinator
-        if message is None or message is self._introduced:
+        if message is None or coordinator is None or message is self._introduced:
             return
         self._introduced = message
         sources = message.sources
-        self._peers = tuple(filter(None, (source.peer_seen_from(coordinator) for source in sources)))
-        egress = self._egress(coordinator)
-        await self._seeders.update([Endpoint(s.seen_from(coordinator), s.token, s.zone, egress) for s in sources])
+        self._peers = tuple(filter(None, (source.peer_seen_from(coordinator.url) for source in sources)))
+        egress = self._egress(coordinator.url)
+        await self._seeders.update([Endpoint(s.seen_from(coordinator.url), s.token, s.zone, egress) for s in sources])
 
     def _egress(self, coordinator: str) -> Egress:
         """The rule for sources of `coordinator`. The coordinator itself, which the settings name, may be one."""

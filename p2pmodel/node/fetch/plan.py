@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import OriginSettings
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
@@ -31,8 +32,8 @@ class DownloadPlan:
     refs: tuple[str, ...] = ()
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
-    coordinators: tuple[str, ...] = ()
-    """Base URLs of coordinators that may grant leases."""
+    coordinators: tuple[Coordinator, ...] = ()
+    """Coordinators that may grant leases."""
     coordinator_timeout: float = 5.0
     peer_timeout: float = 10.0
     stall_timeout: float = 120.0

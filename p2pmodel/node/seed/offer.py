@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import keep_published, publish
-from p2pmodel.coordinator.client.urls import announce_url, public_name
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.errors import P2PModelError
@@ -18,32 +18,40 @@ from p2pmodel.swarm.torrents import Metainfo, parse
 async def torrent_to_offer(
     repo: RepoCache, manifest: Manifest, settings: Settings, reporter: Reporter
 ) -> Metainfo | None:
-    """Build the torrent of a snapshot from its blobs; None without coordinators, or if the snapshot is incomplete."""
-    if not settings.coordinators or not manifest.total_size:
+    """Build the torrent of a snapshot from its blobs.
+
+    None where this node publishes at no coordinator, or if the snapshot is incomplete.
+    """
+    if not publishes_at(settings) or not manifest.total_size:
         return None
     if await asyncio.to_thread(repo.lacking, manifest.files):
         return None
     torrents = await TorrentBuilder(repo, manifest, reporter).build(
         (),
-        trackers=[announce_url(url) for url in settings.coordinators],
+        trackers=[coordinator.announce_url for coordinator in configured(settings)],
         endpoints=[mirror.endpoint for mirror in settings.mirrors],
     )
     return await asyncio.to_thread(parse, torrents["v2"])
 
 
+def publishes_at(settings: Settings) -> tuple[Coordinator, ...]:
+    """The coordinators of which this node has the token of a publisher."""
+    return tuple(coordinator for coordinator in configured(settings) if coordinator.publish_token)
+
+
 async def keep_offered(
-    coordinators: Sequence[str], torrent: bytes, revisions: Sequence[str], reporter: Reporter
+    coordinators: Sequence[Coordinator], torrent: bytes, revisions: Sequence[str], reporter: Reporter
 ) -> None:
     """Publish `torrent` until cancelled; `revisions` only once: later they may point at another commit."""
-    for url in coordinators:
+    for coordinator in coordinators:
         try:
-            await publish(url, torrent, revisions)
+            await publish(coordinator, torrent, revisions)
         except P2PModelError as error:
             reporter.note(
                 notes.warning(
                     "publish_failed",
-                    f"coordinator {public_name(url)}: not published: {error}",
-                    coordinator=public_name(url),
+                    f"coordinator {coordinator}: not published: {error}",
+                    coordinator=str(coordinator),
                 )
             )
     await keep_published(coordinators, torrent, on_note=reporter.note)

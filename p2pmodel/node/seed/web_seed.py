@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from p2pmodel.coordinator.client.publishing import keep_published
-from p2pmodel.coordinator.client.urls import announce_url, announcing_as
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.publishing import publish, publish_source, repeat
+from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.tasks import companions
+from p2pmodel.errors import NotFound
 from p2pmodel.node.bandwidth import HttpTraffic
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.swarm.engine import SwarmTorrent
@@ -52,7 +54,7 @@ class WebSeedOffer:
         metainfo: Metainfo,
         reporter: Reporter,
         *,
-        coordinators: Sequence[str],
+        coordinators: Sequence[Coordinator],
         trackers: Sequence[str],
     ) -> None:
         self._web_seed = web_seed
@@ -61,7 +63,7 @@ class WebSeedOffer:
         self._reporter = reporter
         self._coordinators = coordinators
         self._trackers = trackers
-        self._published_at: set[str] = set()
+        self._published_at: set[Coordinator] = set()
         self._offering = False
 
     @property
@@ -86,16 +88,21 @@ class WebSeedOffer:
             before, uploaded = uploaded, self._torrent.status().uploaded
             idle = idle + CHECK_EVERY if uploaded == before else 0.0
 
-    async def _publish(self, coordinator: str) -> None:
-        await keep_published(
-            [coordinator],
-            self._metainfo.raw,
-            source=await asyncio.to_thread(self._web_seed.source, coordinator),
-            on_note=self._reporter.note,
-            on_published=partial(self._published, coordinator),
-        )
+    async def _publish(self, coordinator: Coordinator) -> None:
+        source = await asyncio.to_thread(self._web_seed.source, coordinator.url)
+        await repeat(coordinator, partial(self._name_source, coordinator, source), self._reporter.note)
 
-    def _published(self, coordinator: str) -> None:
+    async def _name_source(self, coordinator: Coordinator, source: Source) -> None:
+        """Name the source of the torrent. A publisher publishes the torrent too where the catalog has lost it."""
+        try:
+            await publish_source(coordinator, self._metainfo.info_hash, source)
+        except NotFound:
+            if not coordinator.publish_token:
+                raise
+            await publish(coordinator, self._metainfo.raw, source=source)
+        self._published(coordinator)
+
+    def _published(self, coordinator: Coordinator) -> None:
         """Announce as a source, not before: the tracker lists no source to leaseholders, so only the coordinator can
         name its endpoint."""
         if coordinator not in self._published_at:
@@ -103,5 +110,5 @@ class WebSeedOffer:
             self._torrent.set_trackers(tuple(map(self._with_role, self._trackers)))
 
     def _with_role(self, tracker: str) -> str:
-        is_source = any(tracker.partition("?")[0] == announce_url(url) for url in self._published_at)
+        is_source = any(tracker.partition("?")[0] == each.announce_url for each in self._published_at)
         return announcing_as("source", tracker) if is_source else tracker

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.urls import announce_url, public_name
+from p2pmodel.coordinator.client.coordinators import configured, foreign_trackers
+from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core import notes
 from p2pmodel.core.egress import Egress
 from p2pmodel.node.reporter import Reporter
@@ -20,10 +21,9 @@ RESOLVE_WITHIN = 3.0
 
 async def usable_trackers(trackers: Sequence[str], settings: Settings, reporter: Reporter) -> tuple[str, ...]:
     """The `trackers` that `swarm.foreign_trackers` admits, without those of the coordinators, which are used anyway."""
-    ours = {announce_url(url) for url in settings.coordinators}
-    foreign = [url for url in dict.fromkeys(trackers) if url not in ours]
+    foreign = foreign_trackers(tuple(dict.fromkeys(trackers)), configured(settings))
     if settings.swarm.foreign_trackers != "public":
-        return tuple(foreign) if settings.swarm.foreign_trackers == "any" else ()
+        return foreign if settings.swarm.foreign_trackers == "any" else ()
     admitted = await asyncio.gather(*(_is_admitted(url, settings.origin.egress) for url in foreign))
     for url, usable in zip(foreign, admitted, strict=True):
         if not usable:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from p2pmodel.coordinator.client.catalog import CatalogAnswer, find
+from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
@@ -133,7 +134,7 @@ class ReferenceSearch:
     async def _ask(self, ref: Reference, wrong: Iterable[str] = ()) -> CatalogAnswer:
         settings = self._vouching.settings
         timeout = settings.swarm.coordinator_timeout
-        return await find(ref, settings.coordinators, timeout, without=wrong, http=self._http)
+        return await find(ref, configured(settings), timeout, without=wrong, http=self._http)
 
     async def _from_mirrors_or_cache(self) -> tuple[Manifest, str]:
         if self._vouching.origin is not None:

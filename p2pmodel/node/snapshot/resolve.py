@@ -1,12 +1,13 @@
 """Resolve a fetch target: the snapshot, its torrent if a coordinator, a file or a magnet has one, and its voucher."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured, headers_for, trackers_with
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
-from p2pmodel.coordinator.client.urls import announce_url, torrent_url
 from p2pmodel.core import notes
 from p2pmodel.core.egress import Egress
 from p2pmodel.core.names import Reference
@@ -70,8 +71,13 @@ async def find_torrent(
     elif target.is_magnet:
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers, http=http)
     elif target.is_url:
+        headers = headers_for(target.source, configured(settings))
         metainfo = await download_torrent(
-            target.source, stall=settings.origin.read_timeout, http=http, egress=settings.origin.egress
+            target.source,
+            stall=settings.origin.read_timeout,
+            http=http,
+            egress=settings.origin.egress,
+            headers=headers,
         )
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
@@ -89,12 +95,13 @@ async def _from_magnet(
     *,
     http: HttpPool | None,
 ) -> Metainfo:
-    wanted = parse_magnet(magnet)
-    egress = settings.origin.egress | Egress(hosts=frozenset(map(_host, settings.coordinators)))
-    for source in _sources_of(wanted, settings):
+    wanted, coordinators = parse_magnet(magnet), configured(settings)
+    egress = settings.origin.egress | Egress(hosts=frozenset(_host(each.url) for each in coordinators))
+    for source in _sources_of(wanted, coordinators):
         try:
+            headers = headers_for(source, coordinators)
             metainfo = await download_torrent(
-                source, settings.swarm.coordinator_timeout, http=http, egress=egress, named=False
+                source, settings.swarm.coordinator_timeout, http=http, egress=egress, named=False, headers=headers
             )
         except P2PModelError as error:
             if source in wanted.sources:
@@ -106,7 +113,7 @@ async def _from_magnet(
             notes.warning("magnet_source_failed", f"the magnet's source {public_path(source)} has another torrent")
         )
     trackers = await usable_trackers(wanted.trackers, settings, reporter)
-    link = wanted.joining(tuple(dict.fromkeys((*map(announce_url, settings.coordinators), *trackers))))
+    link = wanted.joining(trackers_with(trackers, coordinators))
     raw = await (await engine.started()).fetch_metainfo(link, peers=peers, timeout=settings.swarm.magnet_timeout)
     return parse(raw)
 
@@ -115,7 +122,7 @@ def _host(url: str) -> str:
     return (urlsplit(url).hostname or "").lower()
 
 
-def _sources_of(magnet: Magnet, settings: Settings) -> list[str]:
-    """URLs that may have the .torrent: those in the magnet, then the catalogs of the coordinators."""
-    catalogs = [torrent_url(base, magnet.info_hash) for base in settings.coordinators]
+def _sources_of(magnet: Magnet, coordinators: Sequence[Coordinator]) -> list[str]:
+    """URLs that may have the .torrent: those in the magnet, then the catalogs of the configured coordinators."""
+    catalogs = [coordinator.torrent_url(magnet.info_hash) for coordinator in coordinators]
     return list(dict.fromkeys((*magnet.sources, *catalogs)))

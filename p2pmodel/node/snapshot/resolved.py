@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -17,7 +18,7 @@ class ResolvedTarget:
     manifest: Manifest
     metainfo: Metainfo | None
     refs: tuple[str, ...] = ()
-    coordinators: tuple[str, ...] = ()
+    coordinators: tuple[Coordinator, ...] = ()
     vouched_by: str = ""
     trackers: tuple[str, ...] = ()
 

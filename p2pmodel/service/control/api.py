@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from p2pmodel import __version__
+from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.swarm_views import SwarmViews
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.connections import PeerConnection, busiest
@@ -52,7 +53,7 @@ class NodeApi:
         self._node = node
         self._hub = hub
         self._cache = node.context.cache
-        self._catalogs = SwarmViews(node.settings.coordinators, node.settings.swarm.coordinator_timeout)
+        self._catalogs = SwarmViews(configured(node.settings), node.settings.swarm.coordinator_timeout)
 
     @property
     def version(self) -> Version:

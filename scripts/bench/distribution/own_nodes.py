@@ -19,7 +19,7 @@ from scripts.bench.distribution.contestants import (
     url_of,
 )
 from scripts.bench.rigs.cluster import Host
-from scripts.bench.rigs.machine import P2PMODEL
+from scripts.bench.rigs.machine import P2PMODEL, publish_token
 from scripts.bench.rigs.programs import Program
 
 _PUBLISHED_AFTER = 1.0
@@ -50,6 +50,7 @@ def _fetch(host: Host) -> list[str]:
 
 def _coordinator(site: RunSite) -> Program:
     listen = ["--listen", f"{site.coordinator.address}:{COORDINATOR_PORT}", "--insecure-public", "--json", "-q"]
+    listen += ["--publish-token-file", str(publish_token(site.place))]
     state = ["--state-dir", str(site.place / "coordinator/state")]
     return site.start(site.coordinator, [*P2PMODEL, "coordinator", *listen, *state])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from scripts.bench.rigs import namespaces
 from scripts.bench.rigs.cluster import Cluster, Host, Link, congestion_control
-from scripts.bench.rigs.machine import HF, P2PMODEL, describe_machine, environment, file_system
+from scripts.bench.rigs.machine import HF, P2PMODEL, describe_machine, environment, file_system, publish_token
 from scripts.bench.rigs.programs import Program, stop_all
 from scripts.bench.rigs.reports import write_json
 from scripts.bench.rigs.snapshots import check_published, import_directory, published_size, write_model
@@ -89,6 +89,7 @@ class EndpointRig:
 
     def _coordinate(self, stack: ExitStack) -> None:
         listen = ["--listen", f"{self._coordinator.address}:{COORDINATOR_PORT}", "--insecure-public"]
+        listen += ["--publish-token-file", str(publish_token(self._place))]
         self._start(self._coordinator, ["coordinator", *listen, "--json", "-q"], "coordinator", stack).first()
 
     def _daemon(self, host: Host, stack: ExitStack) -> Program:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -29,12 +30,30 @@ def file_system(folder: Path) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of a node that keeps all its files in `home`, without any setting of the caller."""
+    """The environment of a node that keeps all its files in `home`, without any setting of the caller.
+
+    Nodes with neighbouring homes share the token of one publisher.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "P2PMODEL_", "XDG_"))}
     quick = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK")
-    # Most rigs have no mirror that could vouch for a torrent.
-    own = {"HOME": str(home), "HF_HOME": str(home), "P2PMODEL_SWARM_TRUST": "coordinator"}
+    own = {
+        "HOME": str(home),
+        "HF_HOME": str(home),
+        "P2PMODEL_PUBLISH_TOKEN_FILE": str(publish_token(home.parent)),
+        # Most rigs have no mirror that could vouch for a torrent.
+        "P2PMODEL_SWARM_TRUST": "coordinator",
+    }
     return inherited | own | dict.fromkeys(quick, "1")
+
+
+def publish_token(place: Path) -> Path:
+    """The file with the token of the publisher in `place`. Coordinators take it as --publish-token-file."""
+    path = place / "publisher.token"
+    if not path.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(f"{secrets.token_hex(16)}\n")
+    return path
 
 
 def spread_folders(folder: Path) -> None:

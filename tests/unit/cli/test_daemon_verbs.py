@@ -55,7 +55,7 @@ def test_invalid_daemon_options_are_refused(cli: CommandLine, options: tuple[str
 
 def test_a_token_that_others_can_read_is_refused(cli: CommandLine):
     token = cli.home / "token"
-    token.write_text("sesame-sesame")
+    token.write_text("open-sesame-sesame")
     token.chmod(0o640)
     said = cli.refuses(2, "daemon", "--control-listen", "127.0.0.1:0", "--token-file", token)
     assert "others can read the token file" in said

@@ -148,16 +148,21 @@ def test_the_command_for_the_nodes_fetches_the_same(
     assert "xs=http" in done.stderr
 
 
-def test_with_a_token_no_magnet_is_shown(cache: HubCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_with_a_token_the_command_names_its_file(
+    cache: HubCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     async def run(self: Seeder, _role: object, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
-        on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969/<token>", ListenAddress("10.0.0.1", 6881)))
+        on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969", ListenAddress("10.0.0.1", 6881)))
 
     monkeypatch.setattr(Seeder, "run", run)
     (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef")
     for flags in ((), ("--json",)):
         done = invoke(seed, "org/model", "--token-file", tmp_path / "token", *flags)
-        assert "magnet:?" not in done.output
+        named = (
+            f"P2PMODEL_COORDINATOR_TOKEN_FILE={tmp_path}/token p2pmodel fetch org/model --coordinator http://10.0.0.1"
+        )
+        assert (named in done.output) == (not flags)
         assert "0123456789abcdef" not in done.output
 
 

@@ -56,11 +56,12 @@ def test_a_published_port_is_reached_from_this_machine_alone(service: dict[str, 
 
 
 def test_tokens_come_from_secret_files(service: dict[str, Any]) -> None:
-    named = re.findall(r"=/run/secrets/(\S+)", " ".join(command(service)))
-    assert sorted(named) == sorted(service["secrets"])
+    variables = [f"{name}={value}" for name, value in service.get("environment", {}).items()]
+    named = re.findall(r"=/run/secrets/(\S+)", " ".join([*command(service), *variables]))
+    assert sorted(set(named)) == sorted(service["secrets"])
     assert all(COMPOSE["secrets"][name]["file"].startswith("./secrets/") for name in named)
-    assert "environment" not in service
-    assert not re.search(r"http", " ".join(command(service)))
+    assert all(re.fullmatch(r"P2PMODEL_\w+_FILE=/run/secrets/\S+", each) for each in variables)
+    assert not re.search(r"http://[\d.:]+/", " ".join(command(service)))
 
 
 def test_it_has_no_privileges_and_writes_to_its_volume_alone(service: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
+from tests.support.coordinators import PUBLISHERS, client, token_file
 from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -182,13 +183,19 @@ async def test_a_transfer_from_mirrors_alone_is_ready_and_not_seeded(machine: Ma
 
 async def test_a_snapshot_from_mirrors_is_offered_if_there_are_coordinators(machine: Machine) -> None:
     async with FakeHub(machine.swarm.snapshot) as hub, coordinator() as url:
-        machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False, coordinators=(url,))
+        publishes = token_file(machine.swarm.root)
+        machine.use(
+            mirrors=(MirrorSettings(name="m", endpoint=hub.url),),
+            offline=False,
+            coordinators=(url,),
+            publish_token_file=publishes,
+        )
         async with machine.running() as node:
             ident = (await node.start(FetchRequest(parse_target("org/model")))).id
             view = await until_state(node, ident, "seeding")
             assert view.completion.from_mirrors > 0
             async with asyncio.timeout(PATIENCE):
-                while (answer := await find(Reference.parse("org/model"), [url], 1.0)).metainfo is None:  # noqa: ASYNC110
+                while (answer := await find(Reference.parse("org/model"), [client(url)], 1.0)).metainfo is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             assert answer.metainfo.info_hash in machine.engine.torrents
             assert answer.metainfo.manifest == machine.swarm.snapshot.manifest
@@ -203,13 +210,13 @@ async def test_a_part_of_a_snapshot_is_not_offered(machine: Machine) -> None:
             ident = (await node.start(FetchRequest(parse_target("org/model"), include=("*.json",)))).id
             await until(node, ident, lambda view: view.state == "ready" and view.progress.phase == "done")
             await asyncio.sleep(0.1)
-            assert (await find(Reference.parse("org/model"), [url], 1.0)).metainfo is None
+            assert (await find(Reference.parse("org/model"), [client(url)], 1.0)).metainfo is None
 
 
 @asynccontextmanager
 async def coordinator() -> AsyncIterator[str]:
     """A real one; its URL."""
-    async with serving(coordinator_app(Tracker(), Catalog()), "127.0.0.1", 0, grace=0.2) as url:
+    async with serving(coordinator_app(Tracker(), Catalog(), credentials=PUBLISHERS), "127.0.0.1", 0, grace=0.2) as url:
         yield url
 
 

@@ -9,25 +9,27 @@ from aiohttp import web
 from p2pmodel.coordinator.client import catalog as catalog_client
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.publishing import publish
+from p2pmodel.coordinator.tokens import MEMBER_SETTING
 from p2pmodel.core.names import Reference
-from tests.support.coordinators import CLOSED, FOREVER, MAIN, RAW, TOKEN, answering, coordinator, torrent
+from p2pmodel.errors import AccessDenied
+from tests.support.coordinators import CLOSED, FOREVER, MAIN, RAW, TOKEN, answering, client, coordinator, torrent
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
 
 async def test_a_published_torrent_is_found() -> None:
     async with coordinator() as (url, catalog):
-        await publish(url, RAW, ["main", "refs/pr/1"])
+        await publish(client(url), RAW, ["main", "refs/pr/1"])
         assert catalog.revisions(catalog.publications()[0]) == ["main", "refs/pr/1"]
         for ref in (MAIN, Reference.parse(f"org/tiny@{COMMIT}"), Reference.parse("org/tiny@refs/pr/1")):
-            assert (await find(ref, [url], 5)).metainfo.raw == RAW
+            assert (await find(ref, [client(url)], 5)).metainfo.raw == RAW
 
 
 async def test_a_format_can_be_requested() -> None:
     async with coordinator() as (url, _):
-        await publish(url, RAW, ["main"])
+        await publish(client(url), RAW, ["main"])
         hybrid = torrent_of(SMALL, "hybrid")
-        await publish(url, hybrid)
-        assert (await find(MAIN, [url], 5, format="hybrid")).metainfo.raw == hybrid
+        await publish(client(url), hybrid)
+        assert (await find(MAIN, [client(url)], 5, format="hybrid")).metainfo.raw == hybrid
 
 
 async def test_without_coordinators() -> None:
@@ -60,7 +62,7 @@ async def test_a_bad_answer_is_noted_and_another_coordinator_used(kind: str) -> 
     answer, reason = BAD[kind]
     delay = 1.0 if kind == "oversize" else 0.1
     async with answering(answer) as bad, answering(torrent(RAW), delay=delay) as good:
-        found = await find(MAIN, [bad, good], 5)
+        found = await find(MAIN, [client(bad), client(good)], 5)
         assert found.metainfo.raw == RAW
         assert found.reasons[0].startswith(f"{bad}: ")
         assert reason in found.reasons[0]
@@ -68,14 +70,14 @@ async def test_a_bad_answer_is_noted_and_another_coordinator_used(kind: str) -> 
 
 async def test_a_pinned_reference_accepts_no_other_commit() -> None:
     async with answering(torrent(RAW)) as url:
-        answer = await find(Reference.parse(f"org/tiny@{'a' * 40}"), [url], 5)
+        answer = await find(Reference.parse(f"org/tiny@{'a' * 40}"), [client(url)], 5)
         assert answer.metainfo is None
         assert answer.reasons == (f"{url}: it answered with a torrent of org/tiny@{COMMIT}",)
 
 
 async def test_every_coordinator_without_an_answer_is_in_the_error() -> None:
     async with coordinator() as (empty, _), coordinator(TOKEN) as (closed, _):
-        answer = await find(MAIN, [empty, closed, CLOSED], 5)
+        answer = await find(MAIN, [client(empty), client(closed, publish=""), client(CLOSED)], 5)
         assert answer.metainfo is None
         assert answer.reasons == (
             f"{empty}: org/tiny is not in this catalog",
@@ -86,8 +88,8 @@ async def test_every_coordinator_without_an_answer_is_in_the_error() -> None:
 
 async def test_a_hanging_coordinator_delays_no_other() -> None:
     async with answering(torrent(RAW), delay=FOREVER) as hanging, answering(torrent(RAW)) as good:
-        assert (await find(MAIN, [hanging, good], FOREVER)).metainfo.raw == RAW
-        answer = await find(MAIN, [hanging], 0.2)
+        assert (await find(MAIN, [client(hanging), client(good)], FOREVER)).metainfo.raw == RAW
+        answer = await find(MAIN, [client(hanging)], 0.2)
         assert answer.metainfo is None
         assert answer.reasons[0] in (
             f"{hanging}: no answer within 0.2 s",
@@ -97,7 +99,7 @@ async def test_a_hanging_coordinator_delays_no_other() -> None:
 
 async def test_cancelling_leaves_no_tasks_behind() -> None:
     async with answering(torrent(RAW), delay=FOREVER) as hanging:
-        task = asyncio.create_task(find(MAIN, [hanging], FOREVER))
+        task = asyncio.create_task(find(MAIN, [client(hanging)], FOREVER))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -107,7 +109,7 @@ async def test_cancelling_leaves_no_tasks_behind() -> None:
 
 async def test_the_first_good_answer_ends_the_others() -> None:
     async with answering(torrent(RAW), delay=FOREVER) as hanging, answering(torrent(RAW)) as good:
-        await find(MAIN, [hanging, good], 30)
+        await find(MAIN, [client(hanging), client(good)], 30)
         assert still_asking() == []
 
 
@@ -116,15 +118,23 @@ def still_asking() -> list[str]:
     return [name for name in names if name == catalog_client._request.__qualname__]
 
 
-async def test_a_token_in_the_url_or_beside_it_opens_and_is_never_shown() -> None:
+async def test_a_token_opens_and_is_never_shown() -> None:
     async with coordinator(TOKEN) as (url, _):
-        await publish(f"{url}/{TOKEN}", RAW, ["main"])
-        await publish(url, RAW, token=TOKEN)
-        assert (await find(MAIN, [f"{url}/{TOKEN}"], 5)).metainfo.raw == RAW
-        answer = await find(Reference.parse("org/none"), [f"{url}/{TOKEN}"], 5)
+        member = client(url, member=TOKEN, publish="")
+        await publish(client(url), RAW, ["main"])
+        assert (await find(MAIN, [member], 5)).metainfo.raw == RAW
+        answer = await find(Reference.parse("org/none"), [member], 5)
         assert answer.reasons == (f"{url}: org/none is not in this catalog",)
+        assert TOKEN not in repr(member)
+
+
+async def test_a_node_that_no_coordinator_accepts_is_refused() -> None:
+    async with coordinator(TOKEN) as (url, _):
+        with pytest.raises(AccessDenied) as caught:
+            await find(MAIN, [client(url, member="wrong-token-of-a-member", publish=""), client(CLOSED)], 5)
+    assert str(caught.value) == f"coordinator {url}: this coordinator requires its token; check {MEMBER_SETTING}"
 
 
 async def test_a_host_that_does_not_exist() -> None:
-    answer = await find(MAIN, ["http://no-such-host.invalid:1"], 5)
+    answer = await find(MAIN, [client("http://no-such-host.invalid:1")], 5)
     assert answer.reasons == ("http://no-such-host.invalid:1: its name does not resolve (DNS)",)

@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.coordinator.client.catalog import list_torrents
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.swarm_views import ASK_EVERY, MAX_SWARMS, SwarmViews, merged
 from p2pmodel.core.views import CatalogView
 from p2pmodel.errors import Unavailable
@@ -24,7 +25,7 @@ GOOD = {
 VIEW = CatalogView("org/model", "a" * 40, ("main",), 10, 1, 2, 3, ("gpu\N{REPLACEMENT CHARACTER}017",))
 
 
-class Coordinator:
+class FakeCoordinator:
     """Gives a fixed answer, and counts requests."""
 
     def __init__(self, answer: object) -> None:
@@ -43,8 +44,8 @@ class Coordinator:
 
 
 async def views_of(answer: object) -> tuple[CatalogView, ...]:
-    async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
-        return await SwarmViews([url], 5.0).look()
+    async with serving(FakeCoordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
+        return await SwarmViews([Coordinator(url)], 5.0).look()
 
 
 async def test_a_swarm_as_reported_by_a_coordinator() -> None:
@@ -77,15 +78,17 @@ async def test_names_are_sanitized() -> None:
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"torrents": 5}', "[" * 100_000, {"torrents": None}])
 async def test_an_invalid_answer_gives_no_views(answer: object) -> None:
     assert await views_of(answer) == ()
-    async with serving(Coordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
+    async with serving(FakeCoordinator(answer).app(), "127.0.0.1", 0, grace=0.2) as url:
         with pytest.raises(Unavailable):
-            await list_torrents(url, 5.0)
+            await list_torrents(Coordinator(url), 5.0)
 
 
 async def test_lookups_within_the_interval_share_one_request() -> None:
-    time, coordinator = 100.0, Coordinator({"torrents": [GOOD]})
+    time, coordinator = 100.0, FakeCoordinator({"torrents": [GOOD]})
     async with serving(coordinator.app(), "127.0.0.1", 0, grace=0.2) as url:
-        catalogs = SwarmViews([url, f"{url}/", "http://127.0.0.1:9"], 5.0, now=lambda: time)
+        catalogs = SwarmViews(
+            [Coordinator(url), Coordinator(url), Coordinator("http://127.0.0.1:9")], 5.0, now=lambda: time
+        )
         for _ in range(3):
             assert await catalogs.look() == (VIEW,)
         assert coordinator.asked == 1

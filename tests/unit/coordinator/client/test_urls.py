@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pmodel.coordinator.client.urls import announce_url, announcing_as, in_zone, public_name
+from p2pmodel.coordinator.client.urls import announcing_as, in_zone, public_name
 
 
 @pytest.mark.parametrize(
@@ -16,10 +16,6 @@ from p2pmodel.coordinator.client.urls import announce_url, announcing_as, in_zon
 )
 def test_a_public_name_holds_no_secret(url: str, name: str) -> None:
     assert public_name(url) == name
-
-
-def test_the_announce_url_of_a_coordinator() -> None:
-    assert announce_url("http://host:6969/token/") == "http://host:6969/token/announce"
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,18 @@ from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_tex
 from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.partial_torrents import roots_in
-from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm.torrents import build, parse
+from tests.support.coordinators import PUBLISH_TOKEN, TOKEN, tokens
 from tests.support.eventually import PATIENCE
 from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import SMALL, manifest_of, torrent_of, trees_of
@@ -41,6 +43,9 @@ DIGEST = f"/assemblies/{assembly_digest(TEXT)}"
 def root(piece: int) -> bytes:
     span = LAYOUT.span_of(piece)
     return TREES[span.path].piece_hash(piece - span.first_piece)
+
+
+PUBLIC = "https://coordinator.test"
 
 
 class Peer:
@@ -87,17 +92,18 @@ class Rig:
 
 
 @asynccontextmanager
-async def coordinator(folder: Path | None = None, token: str | None = None) -> AsyncIterator[Rig]:
+async def coordinator(folder: Path | None = None, address: str = "") -> AsyncIterator[Rig]:
     catalog = Catalog(CatalogFolder(folder) if folder else None)
     await catalog.load()
-    app = coordinator_app(Tracker(), catalog, token=token)
-    async with ClientSession() as session, serving(app, "127.0.0.1", 0, grace=0.5) as base:
-        yield Rig(f"{base}/{token}" if token else base, session, catalog)
+    app = coordinator_app(Tracker(), catalog, credentials=tokens(TOKEN), address=PublicAddress(address))
+    headers = {"Authorization": f"Bearer {PUBLISH_TOKEN}"}
+    async with ClientSession(headers=headers) as session, serving(app, "127.0.0.1", 0, grace=0.5) as base:
+        yield Rig(base, session, catalog)
     await assert_nothing_runs()
 
 
 async def test_all_roots_make_the_torrent_that_a_seeder_would_make() -> None:
-    async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer(revision="v1") as other:
+    async with coordinator(address=PUBLIC) as rig, rig.peer() as one, rig.peer(revision="v1") as other:
         await one.update(want=2)
         mine = (await one.until(lambda answer: answer.grant.pieces)).grant.pieces
         await other.update()
@@ -109,13 +115,13 @@ async def test_all_roots_make_the_torrent_that_a_seeder_would_make() -> None:
         assert {answer.assembled for answer in answers} == {INFO_HASH}
         publication = rig.catalog.by_info_hash(INFO_HASH)
         assert rig.catalog.revisions(publication) == ["main", "v1"]
-        assert parse(publication.raw).trackers == (f"{rig.url}/announce",)
+        assert parse(publication.raw).trackers == (announce_url(PUBLIC, TOKEN),)
         assert parse(publication.raw).trees == TREES
 
 
 async def test_pieces_with_roots_become_a_partial_torrent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partial_torrents, "MIN_BYTES", 1)
-    async with coordinator(token="s3cret-token") as rig, rig.peer() as one, rig.peer() as other:
+    async with coordinator(address=PUBLIC) as rig, rig.peer() as one, rig.peer() as other:
         await one.update()
         await other.update()
         await other.until(lambda answer: answer.grant.peers == 2)
@@ -125,7 +131,7 @@ async def test_pieces_with_roots_become_a_partial_torrent(monkeypatch: pytest.Mo
         async with rig.session.get(f"{rig.url}{DIGEST}/{info_hash}.torrent") as answer:
             partial = parse(await answer.read())
         assert (partial.info_hash, partial.manifest) == (info_hash, MANIFEST)
-        assert partial.trackers == (f"{rig.url}/announce",)
+        assert partial.trackers == (announce_url(PUBLIC, TOKEN),)
         assert roots_in(LAYOUT, partial.trees) == {0: root(0)}
         async with rig.session.get(f"{rig.url}{DIGEST}/{'0' * 64}.torrent") as answer:
             assert answer.status == 404
@@ -175,6 +181,30 @@ async def test_a_wrong_torrent_is_withdrawn_and_its_snapshot_has_no_assembly_for
             assert response.status == 409
 
 
+async def test_without_a_token_no_client_takes_part_or_withdraws() -> None:
+    async with coordinator() as rig, ClientSession() as stranger:
+        assembled = await rig.assemble()
+        for method in ("GET", "DELETE"):
+            async with stranger.request(method, rig.url + DIGEST, params={"info_hash": assembled}) as response:
+                assert response.status == 401
+
+
+async def test_an_assembly_moves_no_name_of_a_publisher() -> None:
+    async with coordinator() as rig:
+        other = read_publication(torrent_of(SMALL, commit="b" * 40))
+        await rig.catalog.publish(other, ["main"])
+        assert await rig.assemble() == INFO_HASH
+        assert rig.catalog.find(Reference(MANIFEST.repo)).commit == other.commit
+
+
+async def test_a_publisher_replaces_what_members_assembled_wrongly() -> None:
+    async with coordinator() as rig:
+        assert await rig.assemble(wrong=0) != INFO_HASH
+        async with rig.session.put(f"{rig.url}/catalog", data=torrent_of(SMALL)) as response:
+            assert response.status == 201
+        assert [each.info_hash for each in rig.catalog.publications()] == [INFO_HASH]
+
+
 async def test_a_torrent_confirmed_by_a_seeder_stays() -> None:
     async with coordinator() as rig:
         assert await rig.assemble() == INFO_HASH
@@ -189,7 +219,7 @@ async def test_a_withdrawn_torrent_can_be_published_again_after_a_restart(tmp_pa
         await rig.assemble()
     async with coordinator(tmp_path) as rig:
         assert await rig.delete(INFO_HASH) == 204
-    assert os.listdir(tmp_path) == ["refs.json"]  # noqa: PTH208
+    assert os.listdir(tmp_path) == ["catalog.json"]  # noqa: PTH208
     async with coordinator(tmp_path) as rig:
         await rig.catalog.publish(read_publication(torrent_of(SMALL)))
         assert await rig.delete(INFO_HASH) == 404

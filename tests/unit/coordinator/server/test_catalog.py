@@ -13,15 +13,17 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from p2pmodel.coordinator.server import catalog as catalog_module
-from p2pmodel.coordinator.server.app import check_token, coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.credentials import Caller, Rights
 from p2pmodel.coordinator.server.publication import MAX_TORRENT, Publication, read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.names import Reference
 from p2pmodel.errors import (
     BadTorrent,
     Conflict,
+    Forbidden,
     InvalidInput,
     LocalResource,
     NoSpace,
@@ -33,11 +35,12 @@ from p2pmodel.errors import (
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.torrents import Format, parse
+from tests.support.coordinators import ADMIN_TOKEN, PUBLISH_TOKEN, TOKEN, tokens
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 
 OTHER = "a" * 40
-TOKEN = "s3cret-token"
 MAIN = Reference.parse("org/tiny")
+OTHER_PUBLISHER = Caller(Rights.PUBLISHER, "other")
 
 
 def publication(form: Format = "v2", **options: object) -> Publication:
@@ -217,20 +220,32 @@ async def test_a_folder_outlives_a_restart(tmp_path: Path) -> None:
     assert again.find(MAIN) == v2
     assert again.find(Reference.parse("org/tiny@dev"), "hybrid") == hybrid
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        [f"{v2.info_hash}.torrent", f"{hybrid.info_hash}.torrent", "refs.json"]
+        [f"{v2.info_hash}.torrent", f"{hybrid.info_hash}.torrent", "catalog.json"]
     )
 
 
-@pytest.mark.parametrize("refs", ["", "[]", "{", '{"org/tiny": {"main": "x"}}', '{"a b": {}}', '{"org/tiny": [1]}'])
-async def test_damaged_files_in_a_folder_are_reported_and_left_alone(tmp_path: Path, refs: str) -> None:
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "[]",
+        "{",
+        "{}",
+        '{"torrents": {}, "names": {"org/tiny": {"main": ["x", "a"]}}}',
+        '{"torrents": {}, "names": {"org/tiny": {"main": "x"}}}',
+        '{"torrents": {}, "names": {"a b": {}}}',
+        '{"torrents": [1], "names": {}}',
+    ],
+)
+async def test_damaged_files_in_a_folder_are_reported_and_left_alone(tmp_path: Path, record: str) -> None:
     catalog = Catalog(CatalogFolder(tmp_path))
     await catalog.publish(publication(), ["main"])
     (tmp_path / "0.torrent").write_bytes(b"cut o")
-    (tmp_path / "refs.json").write_text(refs)
+    (tmp_path / "catalog.json").write_text(record)
     again = Catalog(CatalogFolder(tmp_path))
     first, second = await again.load()
     assert first.startswith("0.torrent in the catalog folder is not used: ")
-    assert second == "refs.json in the catalog folder is not used: it is malformed"
+    assert second == "catalog.json in the catalog folder is not used: it is malformed"
     assert again.find(Reference.parse(f"org/tiny@{COMMIT}")) == publication()
     assert (tmp_path / "0.torrent").exists()
 
@@ -245,22 +260,15 @@ async def test_a_publication_that_cannot_be_stored_is_refused(tmp_path: Path) ->
     assert catalog.publications() == []
 
 
-@pytest.mark.parametrize("text", ["", "short", "has space in it", "slash/slash", "ünïcödetoken", "x" * 129])
-def test_a_token_fits_into_a_path(text: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        check_token(text)
-    assert not text or text not in str(caught.value)
-
-
-def test_a_token_file_may_end_in_a_newline() -> None:
-    assert check_token(f"{TOKEN}\n") == TOKEN
-
-
 @asynccontextmanager
-async def http(token: str | None = None) -> AsyncIterator[tuple[ClientSession, str, Catalog]]:
+async def http(
+    member: str | None = None, *, token: str = PUBLISH_TOKEN
+) -> AsyncIterator[tuple[ClientSession, str, Catalog]]:
+    """A coordinator, and a session that sends `token`."""
     catalog = Catalog()
-    app = coordinator_app(Tracker(admits=catalog.admits), catalog, token=token)
-    async with serving(app, "127.0.0.1", 0) as base, ClientSession() as session:
+    app = coordinator_app(Tracker(admits=catalog.admits), catalog, credentials=tokens(member))
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with serving(app, "127.0.0.1", 0) as base, ClientSession(headers=headers) as session:
         yield session, base, catalog
 
 
@@ -348,19 +356,85 @@ async def test_a_body_too_large_is_refused() -> None:
         assert (status, body["code"]) == (413, "request_entity_too_large")
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/catalog"), ("PUT", "/catalog"), ("DELETE", f"/catalog/torrents/{'0' * 64}.torrent")]
-)
-async def test_every_catalog_route_requires_the_token(method: str, path: str) -> None:
-    async with http(TOKEN) as (session, base, _):
-        wrong = [(path, {}), (f"/{TOKEN}x{path}", {}), (path, {"Authorization": "Bearer wrong"})]
-        for url, headers in [*wrong, (path, {"Authorization": f"Basic {TOKEN}"})]:
-            status, body = await ask(session, method, base + url, headers=headers)
+WITHDRAWAL = f"/catalog/torrents/{'0' * 64}.torrent"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/catalog"), ("PUT", "/catalog"), ("DELETE", WITHDRAWAL)])
+async def test_every_catalog_route_requires_a_token(method: str, path: str) -> None:
+    async with http(TOKEN, token="") as (session, base, _):
+        wrong = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {PUBLISH_TOKEN}"}]
+        for headers in wrong:
+            status, body = await ask(session, method, base + path, headers=headers)
             assert (status, body["code"]) == (401, "access_denied")
             assert TOKEN not in json.dumps(body)
-        for url, headers in [(f"/{TOKEN}{path}", {}), (path, {"Authorization": f"bearer {TOKEN}"})]:
-            async with session.request(method, base + url, headers=headers) as response:
-                assert response.status != 401
+        async with session.request(method, base + path, headers=bearer(PUBLISH_TOKEN)) as response:
+            assert response.status not in (401, 403)
+
+
+@pytest.mark.parametrize("member", [None, TOKEN])
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/catalog"), ("DELETE", WITHDRAWAL)])
+async def test_only_publishers_publish_and_withdraw(member: str | None, method: str, path: str) -> None:
+    async with http(member, token=member or "") as (session, base, catalog):
+        await catalog.publish(publication())
+        status, body = await ask(session, method, base + path, data=torrent_of(SMALL))
+        assert (status, body["code"]) == ((403, "forbidden") if member else (401, "access_denied"))
+        assert catalog.find(Reference.parse(f"org/tiny@{COMMIT}"))
+
+
+async def test_a_publisher_changes_nothing_of_another_and_an_administrator_does() -> None:
+    async with http() as (session, base, catalog):
+        theirs = publication(trackers=("http://t.example/announce",))
+        await catalog.publish(theirs, ["main"], by=OTHER_PUBLISHER)
+        moved = torrent_of(SMALL, commit=OTHER)
+        assert (await ask(session, "PUT", f"{base}/catalog?revision=main", data=moved))[0] == 403
+        assert (await ask(session, "PUT", f"{base}/catalog?revision=main", data=torrent_of(SMALL)))[0] == 201
+        withdrawal = f"{base}/catalog/torrents/{theirs.info_hash}.torrent"
+        assert (await ask(session, "DELETE", withdrawal))[0] == 403
+        assert catalog.find(MAIN) is theirs  # with its own trackers
+        admin = bearer(ADMIN_TOKEN)
+        assert (await ask(session, "PUT", f"{base}/catalog?revision=main", data=moved, headers=admin))[0] == 201
+        assert catalog.find(MAIN).commit == OTHER
+        async with session.delete(withdrawal, headers=admin) as response:
+            assert response.status == 204
+
+
+async def test_owners_outlive_a_restart(tmp_path: Path) -> None:
+    catalog = Catalog(CatalogFolder(tmp_path))
+    await catalog.publish(publication(), ["main"], by=OTHER_PUBLISHER)
+    again = Catalog(CatalogFolder(tmp_path))
+    await again.load()
+    with pytest.raises(Forbidden, match="was published by other"):
+        await again.withdraw(publication().info_hash)
+    with pytest.raises(Forbidden, match=rf"org/tiny@main was set to {COMMIT} by other"):
+        await again.publish(publication(commit=OTHER), ["main"])
+    await again.publish(publication(commit=OTHER), ["main"], by=OTHER_PUBLISHER)
+    await again.withdraw(publication().info_hash, by=OTHER_PUBLISHER)
+
+
+async def test_a_name_stays_with_its_owner_when_another_withdraws_the_torrent() -> None:
+    catalog = Catalog()
+    await catalog.publish(publication(), by=OTHER_PUBLISHER)
+    await catalog.publish(publication(), ["main"])
+    await catalog.withdraw(publication().info_hash, by=OTHER_PUBLISHER)
+    with pytest.raises(Forbidden):
+        await catalog.publish(publication(commit=OTHER), ["main"], by=OTHER_PUBLISHER)
+
+
+async def test_what_members_assembled_is_replaced_by_any_publisher(tmp_path: Path) -> None:
+    catalog, wrong, right = Catalog(CatalogFolder(tmp_path)), publication(piece_length=16384), publication()
+    await catalog.publish(wrong, ["main"], by=ASSEMBLY)
+    assert catalog.is_assembled(wrong.info_hash)
+    await catalog.publish(right, ["main"], by=OTHER_PUBLISHER)
+    assert (catalog.find(MAIN), catalog.is_assembled(right.info_hash)) == (right, False)
+    with pytest.raises(Conflict):
+        await catalog.publish(wrong, by=ASSEMBLY)
+    again = Catalog(CatalogFolder(tmp_path))
+    await again.load()
+    assert again.publications() == [right]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 async def test_concurrent_publications_are_stored_one_after_the_other(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode
+from tests.support.coordinators import TOKEN, tokens
 from tests.support.eventually import PATIENCE
 from tests.support.node_swarm import assert_nothing_runs
 from tests.support.torrent_files import SMALL, torrent_of
 
-TOKEN = "s3cret-token"
 PUBLICATION = read_publication(torrent_of(SMALL, piece_length=16 << 10))
 COUNT = PUBLICATION.piece_count
 HASH = PUBLICATION.info_hash
@@ -82,9 +82,9 @@ class Rig:
 async def coordinator(token: str | None = None, *, budget: float = 0.0, grace: float = 0.5) -> AsyncIterator[Rig]:
     catalog, sources = Catalog(), Sources(time.monotonic)
     await catalog.publish(PUBLICATION)
-    app = coordinator_app(Tracker(), catalog, token=token, sources=sources, origin_budget=budget)
+    app = coordinator_app(Tracker(), catalog, credentials=tokens(token), sources=sources, origin_budget=budget)
     async with ClientSession() as session, serving(app, "127.0.0.1", 0, grace=grace) as base:
-        yield Rig(f"{base}/{token}" if token else base, session, sources)
+        yield Rig(base, session, sources)
 
 
 async def test_peers_share_scarce_pieces_and_receive_the_seeders() -> None:
@@ -136,10 +136,6 @@ async def test_a_change_of_the_peer_count_alone_sends_no_message() -> None:
 
 async def test_a_token_is_needed() -> None:
     async with coordinator(TOKEN) as rig:
-        async with rig.peer() as peer:
-            await peer.update(0)
-            await peer.granted(0)
-        rig.url = rig.url.removesuffix(f"/{TOKEN}")
         assert await rig.refused(f"/leases/{HASH}") == (401, "this coordinator requires its token")
         rig.session.headers["Authorization"] = f"Bearer {TOKEN}"
         async with rig.peer() as peer:

@@ -12,9 +12,11 @@ from p2pmodel.coordinator.announces import Counts
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.tokens import announce_key
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode
+from tests.support.coordinators import PUBLISH_TOKEN, TOKEN, tokens
 
 HASH = bytes(range(230, 250))
 
@@ -121,14 +123,23 @@ async def test_a_refusal_is_an_answer_with_a_reason(session: ClientSession) -> N
         assert (status, answer) == (200, {b"failure reason": b"a scrape must name its info_hash"})
 
 
-async def test_the_token_is_part_of_the_path(session: ClientSession) -> None:
-    async with serving(coordinator_app(tracker(), Catalog(), token="s3cret-token"), "127.0.0.1", 0) as base:
-        wrong = ("/announce", "/wrong-token/announce", "/s3cret-tokenX/announce", "/announce/wrong-token")
-        for path in (*wrong, "/s3cret-token/scrape"):
+async def test_the_announce_key_is_part_of_the_path(session: ClientSession) -> None:
+    async with serving(coordinator_app(tracker(), Catalog(), credentials=tokens(TOKEN)), "127.0.0.1", 0) as base:
+        key, publishers = announce_key(TOKEN), announce_key(PUBLISH_TOKEN)
+        wrong = ("/announce", "/announce/wrong", f"/announce/{TOKEN}", f"/announce/{key}x", "/scrape")
+        for path in (*wrong, f"/scrape/{key}"):
             status, answer = await get(session, f"{base}{path}?{announce(port=1)}")
             assert status == 200
             assert (b"failure reason" in answer) == (path in wrong)
-        _, answer = await get(session, f"{base}/s3cret-token/announce?{announce('b', port=2)}")
+        _, answer = await get(session, f"{base}/announce/{key}?{announce('b', port=2)}")
         assert answer[b"peers"] == b""
-        _, answer = await get(session, f"{base}/announce/s3cret-token?{announce('c', port=3)}")
+        _, answer = await get(session, f"{base}/announce/{publishers}?{announce('c', port=3)}")
         assert answer[b"peers"] == bytes([127, 0, 0, 1, 0, 2])
+
+
+async def test_an_announce_key_opens_the_tracker_alone(session: ClientSession) -> None:
+    key = announce_key(TOKEN)
+    async with serving(coordinator_app(tracker(), Catalog(), credentials=tokens(TOKEN)), "127.0.0.1", 0) as base:
+        for path in ("/catalog", f"/leases/{'0' * 64}", f"/assemblies/{'0' * 64}", "/announce"):
+            async with session.get(base + path, headers={"Authorization": f"Bearer {key}"}) as response:
+                assert response.status == 401 or b"failure reason" in await response.read()

@@ -24,6 +24,7 @@ from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
+from tests.support.coordinators import PUBLISHERS, token_file
 from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -50,7 +51,7 @@ class Site:
 
     @asynccontextmanager
     async def coordinator(self, *, budget: float = 1.05) -> AsyncIterator[None]:
-        app = coordinator_app(Tracker(), self.catalog, origin_budget=budget)
+        app = coordinator_app(Tracker(), self.catalog, credentials=PUBLISHERS, origin_budget=budget)
         async with serving(app, "127.0.0.1", 0, grace=0.2) as self.url:
             yield
 
@@ -62,6 +63,7 @@ class Site:
             cache_dir=self.cache(number).root,
             mirrors=(MirrorSettings(name="hub", endpoint=hub.url),),
             coordinators=(self.url,),
+            publish_token_file=token_file(self.swarm.root),
             origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=1),
             swarm=without_mirrors(listen=f"127.0.0.{number}:0", peer_timeout=1, stall_timeout=2, coordinator_timeout=2),
         )

@@ -9,6 +9,7 @@ import pytest
 from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.coordinator.assembly_messages import parse_update
 from p2pmodel.coordinator.client import connection
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.core.bitfield import bits_of
@@ -25,7 +26,8 @@ from p2pmodel.swarm.torrents import parse
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.torrent_files import torrent_of
 
-URL = "http://c.test/t0ken"
+URL = "http://c.test"
+COORDINATOR = Coordinator(URL)
 MANIFEST = snapshot_of({"a.bin": bytes(1_000_000), "b.json": b"{}"}).manifest
 STALL = 20.0
 
@@ -50,7 +52,7 @@ class Member:
         self.context = AssemblyContext(
             MANIFEST,
             ("main",),
-            (URL,),
+            (COORDINATOR,),
             repo=HubCache(root).repo(MANIFEST.repo),
             origin=cast("Origin", None),
             engine=no_engine,
@@ -62,7 +64,7 @@ class Member:
 
     def receive(self, message: CoordinatorMessage | None) -> None:
         link = self.membership._connection
-        link._coordinator = URL
+        link._coordinator = COORDINATOR
         link._update(message)
         self.membership._take_message()
 
@@ -136,7 +138,7 @@ async def test_the_torrents_are_those_of_the_coordinator(member: Member) -> None
     assert member.membership.assembled == ""
     member.receive(message(assembled="ef"))
     member.receive(None)
-    assert (member.membership.assembled, member.membership.coordinator) == ("ef", URL)
+    assert (member.membership.assembled, member.membership.coordinator) == ("ef", COORDINATOR)
 
 
 async def test_a_granted_number_that_no_piece_has_is_ignored(member: Member) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.connection import CoordinatorConnection, PeerState
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.demand import Complaint, Demand, Grant
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage
 from p2pmodel.coordinator.sources import Source
@@ -21,7 +22,7 @@ from p2pmodel.node.fetch.seeders import Endpoint
 from tests.support.eventually import eventually
 from tests.support.node_swarm import assert_nothing_runs
 
-URL = "http://c.test/t0ken"
+URL = "http://c.test"
 SEEDER = Source("/source", "t0ken", "10.0.0.9:6881", "rack-1")
 WAITING = Demand(7, from_seeders=False, want=0)
 CROWD = CoordinatorMessage(Grant((1,), peers=3), (SEEDER,))
@@ -47,7 +48,7 @@ class FakeConnection(CoordinatorConnection):
 
     def receive(self, message: CoordinatorMessage | None) -> None:
         if message is not None:
-            self._coordinator = URL
+            self._coordinator = Coordinator(URL)
         self._update(message)
 
 

@@ -20,6 +20,7 @@ from p2pmodel.node.seed import web_seed as module
 from p2pmodel.node.seed.web_seed import WebSeedOffer
 from p2pmodel.swarm.engine import SwarmStatus
 from p2pmodel.swarm.metainfo import Metainfo
+from tests.support.coordinators import PUBLISHERS, client
 from tests.support.eventually import eventually
 from tests.support.node_swarm import Swarm, assert_nothing_runs
 
@@ -74,8 +75,8 @@ class Node:
             self.torrent,  # type: ignore[arg-type]
             metainfo,
             Reporter(),
-            coordinators=coordinators,
-            trackers=[*(f"{url}/announce{zone}" for url in coordinators), FOREIGN],
+            coordinators=list(map(client, coordinators)),
+            trackers=[*(f"{client(url).announce_url}{zone}" for url in coordinators), FOREIGN],
         )
 
     @asynccontextmanager
@@ -95,7 +96,7 @@ def metainfo(tmp_path: Path) -> Metainfo:
 @asynccontextmanager
 async def coordinator() -> AsyncIterator[tuple[str, Sources]]:
     sources = Sources(time.monotonic)
-    app = coordinator_app(Tracker(), Catalog(), sources=sources)
+    app = coordinator_app(Tracker(), Catalog(), credentials=PUBLISHERS, sources=sources)
     async with serving(app, "127.0.0.1", 0, grace=0.2) as url:
         yield url, sources
 
@@ -107,8 +108,8 @@ async def test_the_coordinator_receives_the_source_before_the_trackers(metainfo:
             await eventually(lambda: bool(node.torrent.trackers), what="it is a source")
             assert sources.of(metainfo.info_hash) == (SOURCE,)
             # A tracker of another coordinator, which has no source, must continue to list this node as a peer.
-            source = f"{url}/announce?zone=a&role=source"
-            assert node.torrent.trackers == (source, f"{CLOSED}/announce?zone=a", FOREIGN)
+            source = f"{client(url).announce_url}?zone=a&role=source"
+            assert node.torrent.trackers == (source, f"{client(CLOSED).announce_url}?zone=a", FOREIGN)
             assert node.web_seed.offered == [metainfo.manifest]
             assert node.offer.sent == 5
     await assert_nothing_runs()

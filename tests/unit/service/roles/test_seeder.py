@@ -12,19 +12,25 @@ from aiohttp import ClientSession
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.coordinator.client.catalog import find
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured
+from p2pmodel.coordinator.client.publishing import publish as publish_torrent
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.names import Reference
-from p2pmodel.errors import LocalResource, Unavailable
+from p2pmodel.errors import AccessDenied, LocalResource, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult
 from p2pmodel.service.roles import seeder as role
-from p2pmodel.service.roles.seeder import CoordinatorRole, Seeder, SeederAddresses
+from p2pmodel.service.roles.coordinator import CoordinatorRole
+from p2pmodel.service.roles.seeder import Seeder, SeederAddresses
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
+from tests.support.coordinators import PUBLISHERS, TOKEN, client, token_file
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -34,6 +40,7 @@ from tests.support.stored import publish
 MAIN = Reference.parse("org/model")
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 CLOSED = "http://127.0.0.1:1"
+SOURCE_TOKEN = "t0ken-of-the-source"
 
 
 class Site:
@@ -50,6 +57,8 @@ class Site:
             cache_dir=self.cache.root,
             mirrors=(MirrorSettings(name="m", endpoint="http://m.test"),),
             coordinators=coordinators,
+            publish_token_file=token_file(self.cache.root),
+            state_dir=self.cache.root.parent / "state",
             offline=True,
         )
         return Seeder(SeedRequest(ref), settings, self.heard.reporter)
@@ -60,7 +69,8 @@ class Site:
     ) -> AsyncIterator[tuple[SeedResult, SeederAddresses]]:
         ready: asyncio.Future[tuple[SeedResult, SeederAddresses]] = asyncio.get_running_loop().create_future()
         work = self.seeder(*coordinators).run(
-            CoordinatorRole(LOOPBACK, public_url, token), lambda seeded, served: ready.set_result((seeded, served))
+            CoordinatorRole.of(LOOPBACK, public_url, Credentials(token)),
+            lambda seeded, served: ready.set_result((seeded, served)),
         )
         task = asyncio.create_task(work)
         try:
@@ -83,71 +93,92 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @asynccontextmanager
 async def coordinator() -> AsyncIterator[str]:
-    async with serving(coordinator_app(Tracker(), Catalog()), "127.0.0.1", 0) as base:
+    async with serving(coordinator_app(Tracker(), Catalog(), credentials=PUBLISHERS), "127.0.0.1", 0) as base:
         yield base
 
 
 async def test_once_ready_catalog_tracker_and_peer_are_there(site: Site) -> None:
     async with site.running() as (seeded, served):
-        answer = await find(MAIN, [served.coordinator], 5)
+        answer = await find(MAIN, [Coordinator(served.coordinator)], 5)
         assert answer.metainfo.raw == seeded.torrents["v2"]
         pinned = Reference.parse(f"org/model@{seeded.manifest.commit}")
-        assert (await find(pinned, [served.coordinator], 5)).metainfo.raw == answer.metainfo.raw
+        assert (await find(pinned, [Coordinator(served.coordinator)], 5)).metainfo.raw == answer.metainfo.raw
         assert (served.peer.host, served.peer.port) in site.swarm.network.engines
         site.swarm.metainfo = parse(seeded.torrents["v2"])
         assert site.swarm.metainfo.trackers == (f"{served.coordinator}/announce",)
         assert site.swarm.metainfo.webseeds == ("http://m.test/org/model/resolve/",)
     assert site.swarm.network.engines == {}
-    assert not (await find(MAIN, [served.coordinator], 1)).metainfo
+    assert not (await find(MAIN, [Coordinator(served.coordinator)], 1)).metainfo
     await assert_nothing_runs()
 
 
 async def test_it_publishes_to_the_other_coordinators_too(site: Site) -> None:
     async with coordinator() as other, site.running(other, CLOSED) as (seeded, served):
         metainfo = parse(seeded.torrents["v2"])
-        assert metainfo.trackers == tuple(f"{url}/announce" for url in (served.coordinator, other, CLOSED))
+        assert metainfo.trackers == (
+            f"{served.coordinator}/announce",
+            client(other).announce_url,
+            client(CLOSED).announce_url,
+        )
         await eventually(lambda: len(site.heard.notes) == 2, what="both coordinators were tried")
-        assert (await find(MAIN, [other], 5)).metainfo.raw == seeded.torrents["v2"]
+        assert (await find(MAIN, [Coordinator(other)], 5)).metainfo.raw == seeded.torrents["v2"]
     assert f"coordinator {other}: published" in site.heard.notes
     assert any(note.startswith(f"coordinator {CLOSED}: not published") for note in site.heard.notes)
 
 
-async def test_a_token_is_part_of_the_url_but_never_shown(site: Site) -> None:
-    async with site.running(token="s3cret-token-of-ours") as (seeded, served):
-        assert served.coordinator.endswith("/<token>")
-        base = served.coordinator.removesuffix("/<token>")
-        assert not (await find(MAIN, [base], 5)).metainfo
-        assert (await find(MAIN, [f"{base}/s3cret-token-of-ours"], 5)).metainfo.raw == seeded.torrents["v2"]
-        assert parse(seeded.torrents["v2"]).trackers == (f"{base}/s3cret-token-of-ours/announce",)
-    assert "s3cret" not in " ".join(site.heard.notes)
+async def test_a_token_is_in_no_url_and_never_shown(site: Site) -> None:
+    async with site.running(token=TOKEN) as (seeded, served):
+        with pytest.raises(AccessDenied):
+            await find(MAIN, [Coordinator(served.coordinator)], 5)
+        assert (await find(MAIN, [Coordinator(served.coordinator, TOKEN)], 5)).metainfo.raw == seeded.torrents["v2"]
+        assert parse(seeded.torrents["v2"]).trackers == (announce_url(served.coordinator, TOKEN),)
+        assert TOKEN.encode() not in seeded.torrents["v2"]
+    assert TOKEN not in " ".join(site.heard.notes)
 
 
-@pytest.mark.parametrize("token", [None, "s3cret-token-of-ours"])
-async def test_leaseholders_can_pull_only_the_seeded_snapshot(site: Site, token: str | None) -> None:
+async def test_other_commands_of_its_user_publish_at_its_coordinator(site: Site) -> None:
+    async with site.running(token=TOKEN) as (seeded, served):
+        (found,) = configured(
+            Settings(
+                cache_dir=site.cache.root,
+                mirrors=(),
+                coordinators=(served.coordinator,),
+                state_dir=site.cache.root.parent / "state",
+            )
+        )
+        await publish_torrent(found, seeded.torrents["v2"], ["main"])
+        assert (found.local, served.publish_token_file is not None) == (True, True)
+    assert not served.publish_token_file.exists()
+
+
+async def test_leaseholders_can_pull_only_the_seeded_snapshot(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     other = snapshot_of({"config.json": b"other"}, repo="org/other")
     publish(site.cache, other)
-    async with site.running(token=token) as (seeded, served), ClientSession() as session:
-        base = served.coordinator.removesuffix("/<token>") + role.SOURCE
+    monkeypatch.setattr(role.secrets, "token_urlsafe", lambda _size: SOURCE_TOKEN)
+    async with site.running(token=TOKEN) as (seeded, served), ClientSession() as session:
+        base = served.coordinator + role.SOURCE
         path = f"/org/model/resolve/{seeded.manifest.commit}/config.json"
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Authorization": f"Bearer {SOURCE_TOKEN}"}
         async with session.get(base + path, headers=headers) as response:
             assert (response.status, await response.read()) == (200, CONTENTS["config.json"])
         async with session.get(f"{base}/org/other/resolve/{other.commit}/config.json", headers=headers) as response:
             assert response.status == 404
-        async with session.get(base + path) as response:
-            assert response.status == (401 if token else 200)
+        for wrong in ({}, {"Authorization": f"Bearer {TOKEN}"}):
+            async with session.get(base + path, headers=wrong) as response:
+                assert response.status == 401
 
 
-async def test_other_coordinators_receive_the_source(site: Site) -> None:
+async def test_other_coordinators_receive_the_source(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role.secrets, "token_urlsafe", lambda _size: SOURCE_TOKEN)
     sources = Sources(time.monotonic)
-    app = coordinator_app(Tracker(), Catalog(), sources=sources)
+    app = coordinator_app(Tracker(), Catalog(), credentials=PUBLISHERS, sources=sources)
     async with (
         serving(app, "127.0.0.1", 0) as other,
-        site.running(other, token="s3cret-token-of-ours", public_url="https://seeder.test") as (seeded, served),
+        site.running(other, token=TOKEN, public_url="https://seeder.test") as (seeded, served),
     ):
         info_hash = parse(seeded.torrents["v2"]).info_hash
         await eventually(lambda: bool(sources.of(info_hash)), what="the source is known")
-        known = Source(f"https://seeder.test{role.SOURCE}", "s3cret-token-of-ours", str(served.peer))
+        known = Source(f"https://seeder.test{role.SOURCE}", SOURCE_TOKEN, str(served.peer))
         assert sources.of(info_hash) == (known,)
 
 
@@ -172,8 +203,8 @@ async def test_a_taken_port_fails_before_the_work_begins(site: Site, monkeypatch
 async def test_build_publishes_and_ends(site: Site) -> None:
     async with coordinator() as url:
         seeded = await site.seeder(url).build()
-        assert (await find(MAIN, [url], 5)).metainfo.raw == seeded.torrents["v2"]
-    assert parse(seeded.torrents["v2"]).trackers == (f"{url}/announce",)
+        assert (await find(MAIN, [Coordinator(url)], 5)).metainfo.raw == seeded.torrents["v2"]
+    assert parse(seeded.torrents["v2"]).trackers == (client(url).announce_url,)
     assert (await site.seeder().build()).trackers == ()
     await assert_nothing_runs()
 
@@ -187,8 +218,8 @@ async def test_a_pinned_commit_gets_no_name(site: Site) -> None:
     pinned = Reference.parse(f"org/model@{snapshot_of(CONTENTS).commit}")
     async with coordinator() as url:
         await site.seeder(url, ref=pinned).build()
-        assert not (await find(MAIN, [url], 5)).metainfo
-        assert (await find(pinned, [url], 5)).metainfo
+        assert not (await find(MAIN, [Coordinator(url)], 5)).metainfo
+        assert (await find(pinned, [Coordinator(url)], 5)).metainfo
 
 
 async def test_no_announce_is_sent_when_mirroring_fails(tmp_path: Path, site: Site) -> None:

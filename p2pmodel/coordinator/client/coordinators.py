@@ -1,0 +1,103 @@
+"""The coordinators that a node uses, each with the tokens that go to it alone."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.coordinator.token_files import local_token_file, read_tokens
+from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """A coordinator at the base URL `url`.
+
+    `member_token` reads, announces, asks for leases and assembles; `publish_token` does that and publishes. `local`:
+    the latter was made by a coordinator of this user on this machine, and changes when that starts again.
+    """
+
+    url: str
+    member_token: str = field(default="", repr=False)
+    publish_token: str = field(default="", repr=False)
+    local: bool = False
+
+    def __str__(self) -> str:
+        return public_name(self.url)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """HTTP headers of a member."""
+        return _bearer(self.member_token or self.publish_token)
+
+    @property
+    def publishing_headers(self) -> dict[str, str]:
+        """HTTP headers of a publisher."""
+        return _bearer(self.publish_token or self.member_token)
+
+    @property
+    def announce_url(self) -> str:
+        """The tracker URL. It contains no token."""
+        return announce_url(self.url, self.member_token or ("" if self.local else self.publish_token))
+
+    def torrent_url(self, info_hash: str) -> str:
+        """Where the coordinator serves the .torrent with this info-hash."""
+        return f"{self.url}/catalog/torrents/{info_hash}.torrent"
+
+    def serves(self, url: str) -> bool:
+        """Whether `url` is one of the coordinator's."""
+        return url.startswith(f"{self.url}/")
+
+
+def configured(settings: Settings) -> tuple[Coordinator, ...]:
+    """The coordinators of the settings with their tokens, read anew: a token may be replaced while a node runs.
+
+    Raises InvalidInput for a token file that cannot be used.
+    """
+    if not settings.coordinators:
+        return ()
+    member = read_tokens(settings.coordinator_token_file) if settings.coordinator_token_file else {}
+    publish = read_tokens(settings.publish_token_file) if settings.publish_token_file else {}
+    return tuple(_with_tokens(url, member, publish, settings.state_dir) for url in dict.fromkeys(settings.coordinators))
+
+
+def headers_for(url: str, coordinators: Iterable[Coordinator]) -> dict[str, str]:
+    """The headers of a member if `url` belongs to one of `coordinators`; none else."""
+    return next((coordinator.headers for coordinator in coordinators if coordinator.serves(url)), {})
+
+
+def trackers_with(trackers: Sequence[str], coordinators: Sequence[Coordinator]) -> tuple[str, ...]:
+    """The trackers of `coordinators` with this node's own announce keys, and other `trackers` of a torrent."""
+    own = (coordinator.announce_url for coordinator in coordinators)
+    return tuple(dict.fromkeys((*own, *foreign_trackers(trackers, coordinators))))
+
+
+def foreign_trackers(trackers: Sequence[str], coordinators: Sequence[Coordinator]) -> tuple[str, ...]:
+    """Those of `trackers` that do not belong to one of `coordinators`, whatever their announce keys are."""
+    return tuple(t for t in trackers if not any(t.startswith(f"{each.url}/announce") for each in coordinators))
+
+
+def _with_tokens(url: str, member: dict[str, str], publish: dict[str, str], state_dir: Path | None) -> Coordinator:
+    own = member.get(url, member.get("", ""))
+    given = publish.get(url, publish.get("", ""))
+    if given or state_dir is None:
+        return Coordinator(url, own, given)
+    found = _local_token(url, state_dir)
+    return Coordinator(url, own, found, local=bool(found))
+
+
+def _local_token(url: str, state_dir: Path) -> str:
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    path = local_token_file(state_dir, host, parts.port or 80)
+    try:
+        return read_tokens(path).get("", "") if path.exists() else ""
+    except InvalidInput:
+        return ""
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}

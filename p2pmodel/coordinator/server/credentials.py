@@ -1,0 +1,115 @@
+"""The credentials of a coordinator: a token each for members, for every publisher, and for administrators.
+
+Members read, announce, ask for leases and assemble. A publisher may also publish torrents, and withdraw or move what
+it has set itself. An administrator may do everything. Without a member token reading, announces and leases are open;
+what changes the catalog always requires a token.
+"""
+
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING, announce_key
+from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput
+
+MEMBERS = ""
+"""The owner of what members assembled: any publisher may replace it."""
+LOCAL = "(local)"
+"""The publisher that runs the coordinator itself."""
+ADMINISTRATOR = "(administrator)"
+
+_PUBLISHER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Rights(IntEnum):
+    """What a caller may do; each includes those below it."""
+
+    NONE = 0
+    MEMBER = 1
+    PUBLISHER = 2
+    ADMINISTRATOR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The client of a request. `name` is the owner of what it publishes."""
+
+    rights: Rights
+    name: str = MEMBERS
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether it may change what others have set."""
+        return self.rights is Rights.ADMINISTRATOR
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The tokens of one coordinator; `publishers` by the publisher's name."""
+
+    member: str | None = field(default=None, repr=False)
+    publishers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    admin: str | None = field(default=None, repr=False)
+
+    def authorized(self, authorization: str, least: Rights) -> Caller:
+        """The caller that sent this Authorization header. Raises AccessDenied, or Forbidden for too few rights.
+
+        `least`: the rights that the request requires; reading requires none where there is no member token.
+        """
+        caller = self._caller(authorization)
+        needed = Rights.MEMBER if least is Rights.NONE and self.member is not None else least
+        if caller.rights >= needed:
+            return caller
+        publishes = needed >= Rights.PUBLISHER
+        setting = PUBLISH_SETTING if publishes else MEMBER_SETTING
+        if caller.rights is Rights.NONE:
+            what = (
+                "publishing here requires a publisher's token" if publishes else "this coordinator requires its token"
+            )
+            raise AccessDenied(what, hint=f"set {setting}")
+        raise Forbidden("the token of a member does not publish or withdraw torrents", hint=f"set {setting}")
+
+    def knows(self, authorization: str) -> bool:
+        """Whether this Authorization header has one of the tokens."""
+        return self._caller(authorization).rights > Rights.NONE
+
+    def check_key(self, key: str) -> None:
+        """Raise AccessDenied if the announce key of a tracker URL is not that of one of the tokens."""
+        if self.member is None:
+            return
+        given = key.encode("utf-8", "replace")
+        matches = [hmac.compare_digest(given, announce_key(token).encode()) for token, _ in self._known()]
+        if True not in matches:
+            raise AccessDenied("the tracker URL has no valid announce key", hint=f"set {MEMBER_SETTING}")
+
+    def _caller(self, authorization: str) -> Caller:
+        scheme, _, text = authorization.partition(" ")
+        given = text.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
+        found = Caller(Rights.NONE)
+        for token, caller in self._known():
+            if hmac.compare_digest(given, token.encode()) and caller.rights > found.rights:
+                found = caller
+        return found
+
+    def _known(self) -> list[tuple[str, Caller]]:
+        known = [(token, Caller(Rights.PUBLISHER, name)) for name, token in self.publishers.items()]
+        if self.member is not None:
+            known.append((self.member, Caller(Rights.MEMBER)))
+        if self.admin is not None:
+            known.append((self.admin, Caller(Rights.ADMINISTRATOR, ADMINISTRATOR)))
+        return known
+
+
+NO_TOKENS = Credentials()
+"""Reading is open, and no client publishes."""
+
+
+def check_publisher(name: str) -> str:
+    """Return the name of a publisher, or raise InvalidInput."""
+    if not _PUBLISHER.fullmatch(name):
+        raise InvalidInput(
+            "the name of a publisher has 1 to 64 letters, digits, '.', '_' or '-'", hint="rename its token file"
+        )
+    return name

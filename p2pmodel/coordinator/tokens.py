@@ -1,0 +1,45 @@
+"""Tokens of a coordinator, and the announce key that stands in tracker URLs in place of one.
+
+Torrents are stored, published and passed on, and their clients send nothing but the tracker's URL. So the URL contains
+a key that is derived from the token, cannot be turned back into it, and opens the tracker alone.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+
+from p2pmodel.errors import InvalidInput
+
+MEMBER_SETTING = "coordinator_token_file (P2PMODEL_COORDINATOR_TOKEN_FILE)"
+PUBLISH_SETTING = "publish_token_file (P2PMODEL_PUBLISH_TOKEN_FILE)"
+"""The settings that name a node's token files, as messages show them."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_KEY_LENGTH = 32
+
+
+def check_token(text: str) -> str:
+    """Return `text` without surrounding white space if it is a token; raises InvalidInput else."""
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):
+        raise InvalidInput(
+            "the token is not 16 to 128 letters, digits, '-' or '_'", hint="make one with 'openssl rand -hex 16'"
+        )
+    return token
+
+
+def new_token() -> str:
+    """A random token."""
+    return secrets.token_hex(16)
+
+
+def announce_key(token: str) -> str:
+    """The announce key of `token`, 32 hexadecimal digits."""
+    return hmac.new(token.encode(), b"announce key", hashlib.sha256).hexdigest()[:_KEY_LENGTH]
+
+
+def announce_url(coordinator: str, token: str) -> str:
+    """The tracker URL of the coordinator at the base URL `coordinator`; `token` is "" where it requires none."""
+    base = f"{coordinator.rstrip('/')}/announce"
+    return f"{base}/{announce_key(token)}" if token else base

@@ -1,0 +1,85 @@
+"""The coordinator role: its server, its credentials, and the publish token for other commands of its user."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.server.app import PublicAddress
+from p2pmodel.coordinator.server.credentials import LOCAL, NO_TOKENS, Credentials
+from p2pmodel.coordinator.token_files import kept_token, local_token_file
+from p2pmodel.coordinator.tokens import new_token
+from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.http import limits
+from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.server import serving
+from p2pmodel.service.roles.own_address import reachable_url
+
+
+@dataclass(frozen=True, slots=True)
+class ServedCoordinator:
+    """The base URL for peers, and the file with the publish token that was made.
+
+    None where publishers are given, or the file could not be written.
+    """
+
+    url: str
+    token_file: Path | None
+    failure: str = ""
+    """Why the file could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorRole:
+    """A coordinator to be served: its address, the URL that other machines use, and its credentials."""
+
+    listen: ListenAddress
+    public_url: str | None = None
+    credentials: Credentials = NO_TOKENS
+
+    @classmethod
+    def of(cls, listen: ListenAddress, public_url: str | None, credentials: Credentials) -> "CoordinatorRole":
+        """The role with a new token for publishers of this user, unless publishers are given."""
+        publishers = credentials.publishers or {LOCAL: new_token()}
+        return cls(listen, public_url, replace(credentials, publishers=publishers))
+
+
+@asynccontextmanager
+async def serving_coordinator(
+    app: web.Application,
+    role: CoordinatorRole,
+    address: PublicAddress,
+    settings: Settings,
+    *,
+    note: Callable[[str], None],
+) -> AsyncIterator[ServedCoordinator]:
+    """Serve `app` as `role` says while the context lasts, and set `address`.
+
+    A token that was made for publishers of this user is kept in a file of the state folder meanwhile.
+    """
+    http, secured = settings.http, role.credentials.member is not None
+    guard = RequestGuard.of(http, secured=secured, forms=True, url=role.public_url)
+    server = serving(
+        *(app, role.listen.host, role.listen.port), guard=guard, limits=limits.connections(http), note=note
+    )
+    async with server as bound:
+        address.url = role.public_url or reachable_url(bound)
+        token = role.credentials.publishers.get(LOCAL, "")
+        paths = _token_files(bound, address.url, settings.state_dir) if token and settings.state_dir else []
+        with kept_token(paths, token) as failure:
+            yield ServedCoordinator(address.url, paths[0] if paths and not failure else None, failure)
+
+
+def _token_files(bound: str, url: str, state_dir: Path) -> list[Path]:
+    """Where commands of this machine look, by the address in the URL that they are given."""
+    parts = urlsplit(bound)
+    port = parts.port or 80
+    listener = ListenAddress(parts.hostname or "", port)
+    hosts = [listener.host]
+    if listener.unspecified:
+        hosts = ["127.0.0.1", "::1", urlsplit(url).hostname or ""]
+    return [local_token_file(state_dir, host, port) for host in hosts if host]
