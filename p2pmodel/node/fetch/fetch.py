@@ -15,8 +15,9 @@ from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress import Timings, cut_off
+from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
-from p2pmodel.errors import EntryNotFound, WrongTorrent
+from p2pmodel.errors import EntryNotFound, LocalResource, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.assembly.assembly import AssemblyDownload
 from p2pmodel.node.assembly.context import AssemblyContext
@@ -38,9 +39,12 @@ from p2pmodel.node.snapshot.voucher import Vouching
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.growing_file import GrowingFiles
+from p2pmodel.store.snapshot_list import check_snapshot
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 
+LOOK_EVERY = 5.0
+"""Seconds between two comparisons of the seeded files with the records."""
 RECONNECT_WITHIN = 5.0
 """Seconds in which the nodes of an assembly are connected again in the swarm of its torrent."""
 
@@ -329,9 +333,24 @@ class FetchRun:
                 await transfer.download()
             self._ready()
             if job.serves:
-                await transfer.seed(seconds=job.request.seed_seconds, ratio=job.request.seed_ratio)
+                async with companions() as start:
+                    if job.context is None:  # a node looks at the files of all its transfers
+                        start(self._fail_in_doubt())
+                    await transfer.seed(seconds=job.request.seed_seconds, ratio=job.request.seed_ratio)
             elif assembled is not None:
                 await transfer.hand_on()
+
+    async def _fail_in_doubt(self) -> None:
+        """Fail when files are damaged, missing or changed: they must not be served."""
+        repo, commit, files = self._repo, self._manifest.commit, self._job.selected(self._manifest)
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            found = await asyncio.to_thread(check_snapshot, repo, commit, files)
+            if not found.sound:
+                raise LocalResource(
+                    f"{found}: {repo.repo}@{commit} is no longer seeded",
+                    hint="run the same command again: it downloads what is wrong",
+                )
 
     def _plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None) -> DownloadPlan:
         settings, manifest = self._job.settings, self._manifest

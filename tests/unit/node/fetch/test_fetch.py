@@ -246,6 +246,22 @@ async def test_it_serves_until_the_requested_ratio(node: Node) -> None:
     await assert_nothing_runs()
 
 
+async def test_damaged_files_are_served_no_longer(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "LOOK_EVERY", 0.05)
+    async with node.swarm.engine(PLACE) as seeder:
+        await node.swarm.seed(seeder)
+        serving = asyncio.create_task(node.fetch(seed_ratio=1.0))
+        await eventually(lambda: bool(node.ready), what="it is ready")
+        repo = node.cache.repo(node.swarm.metainfo.manifest.repo)
+        file = node.swarm.snapshot.file("nested/other.bin")
+        repo.blob_path(file).write_bytes(bytes(file.size))
+        with pytest.raises(LocalResource, match=r"1 file changed since verified.*is no longer seeded"):
+            await asyncio.wait_for(serving, PATIENCE)
+        await node.fetch()
+    assert node.published() == CONTENTS
+    await assert_nothing_runs()
+
+
 async def test_serving_without_a_swarm_gives_a_note(node: Node) -> None:
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
