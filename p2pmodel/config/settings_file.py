@@ -53,7 +53,7 @@ def read_settings_file(file: Path) -> dict[str, Any]:
         raise InvalidInput(f"the {_WHAT} {printable(str(file))} cannot be read: {error}") from None
     folder = file.absolute().parent
     for table, key, kinds in list(_given(Settings, values)):
-        if SecretStr in kinds and others_can_read(status.st_mode, status.st_uid):
+        if SecretStr in kinds and others_can_read(status):
             raise InvalidInput(
                 f"others can read the {_WHAT} {printable(str(file))}, which holds a secret ({key})",
                 hint=f"chmod 600 {printable(str(file))}",

@@ -63,10 +63,10 @@ def read_secret(path: Path, what: str = "token file") -> str:
     return read_own(path, what, secret=True).strip()
 
 
-def others_can_read(mode: int, owner: int) -> bool:
-    """Whether users besides its `owner` can read a file of `mode`; the group that root gave its file does not count."""
-    from_root = owner == 0 != os.geteuid()
-    return bool(mode & (stat.S_IROTH if from_root else stat.S_IRGRP | stat.S_IROTH))
+def others_can_read(status: os.stat_result) -> bool:
+    """Whether users besides its owner can read a file; the group that root chose for its own file does not count."""
+    chosen = status.st_uid == 0 and (os.geteuid() != 0 or status.st_gid != os.getegid())
+    return bool(status.st_mode & (stat.S_IROTH if chosen else stat.S_IRGRP | stat.S_IROTH))
 
 
 def _judge(status: os.stat_result, path: Path, what: str, *, secret: bool) -> None:
@@ -82,7 +82,7 @@ def _judge(status: os.stat_result, path: Path, what: str, *, secret: bool) -> No
         )
     if status.st_mode & _OTHERS_WRITE:
         raise InvalidInput(f"others can change the {what} {shown}", hint=f"chmod go-w {shown}")
-    if secret and others_can_read(status.st_mode, status.st_uid):
+    if secret and others_can_read(status):
         raise InvalidInput(f"others can read the {what} {shown}", hint=f"chmod 600 {shown}")
 
 

@@ -94,8 +94,21 @@ def test_only_short_text_is_read(file: Path) -> None:
         read_secret(file)
 
 
-def test_a_group_may_read_a_file_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert not others_can_read(0o640, 0)
-    assert others_can_read(0o644, 0)
-    assert others_can_read(0o640, 1000)
+@pytest.mark.parametrize(
+    ("reader", "owner", "mode", "others"),
+    [
+        ((1000, 1000), (0, 0), 0o640, False),
+        ((1000, 1000), (0, 0), 0o644, True),
+        ((1000, 1000), (1000, 1000), 0o640, True),
+        ((0, 0), (0, 0), 0o640, True),
+        ((0, 0), (0, 1000), 0o640, False),
+        ((0, 0), (0, 1000), 0o604, True),
+        ((0, 0), (0, 0), 0o600, False),
+    ],
+)
+def test_the_group_that_root_chose_may_read(
+    monkeypatch: pytest.MonkeyPatch, reader: tuple[int, int], owner: tuple[int, int], mode: int, others: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: reader[0])
+    monkeypatch.setattr(os, "getegid", lambda: reader[1])
+    assert others_can_read(os.stat_result((mode, 0, 0, 1, *owner, 0, 0, 0, 0))) == others
