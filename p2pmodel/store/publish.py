@@ -1,33 +1,35 @@
 """Publication of verified files as a snapshot that every client of the cache sees: blobs, links, tree, refs last."""
 
 import asyncio
+import errno
+import os
+import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import named, translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import link_atomic, put, sync
+from p2pmodel.store.files.disk import link_atomic, naming, put, sync
 from p2pmodel.store.files.folder import Folder
+from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
+
+CHUNK = MIB
 
 _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This file is a cache directory tag created by p2pmodel.
 # For information about cache directory tags, see:
 #\thttps://bford.info/cachedir/
 """
-
-
-@translated()
-def make_blobs_folder(repo: RepoCache) -> None:
-    """Make the folder of `RepoCache.blob_path`."""
-    with repo.opened("blobs", make=True):
-        pass
 
 
 @asynccontextmanager
@@ -87,12 +89,58 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
             staged.unlink()
             return repo.blob_path(file)
         with repo.opened("blobs", make=True) as blobs:
-            blobs.take(staged, file.etag)
+            name_blob(blobs, file, staged)
             blobs.sync()
     finally:
         repo.cache.locks.release(repo.repo, file)
     repo.mark_verified([file])
     return repo.blob_path(file)
+
+
+def name_blob(blobs: Folder, file: ManifestFile, staged: Path) -> None:
+    """Move `staged`, which is verified and synced, to its name in the folder `blobs`. Raises OSError, IntegrityError.
+
+    The name never has other content: the file is renamed, or on another device copied beside it and hashed before.
+    """
+    try:
+        blobs.take(staged, file.etag)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_blob(blobs, file, staged)
+        staged.unlink()
+
+
+def _copy_blob(blobs: Folder, file: ManifestFile, staged: Path) -> None:
+    # Clients do not read files with this ending, and 'hf cache prune' removes them.
+    fresh = f"{file.etag}.{secrets.token_hex(4)}.incomplete"
+    descriptor = blobs.open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        with naming(blobs.path / fresh), os.fdopen(descriptor, "r+b") as copy:
+            with os.fdopen(open_regular(staged), "rb") as original:
+                shutil.copyfileobj(original, copy, CHUNK)
+            copy.flush()
+            os.fsync(copy.fileno())
+            _check_copy(copy, file)
+        blobs.rename(fresh, file.etag)
+    except BaseException:
+        blobs.remove(fresh)
+        raise
+
+
+def _check_copy(copy: BinaryIO, file: ManifestFile) -> None:
+    hasher = file.hasher()
+    copy.seek(0)
+    while data := copy.read(CHUNK):
+        hasher.update(data)
+    if hasher.hexdigest() != file.etag:
+        raise IntegrityError(f"a copy of {file.path} on this disk differs from it", hint="check the disk")
+
+
+def needs_copies(repo: RepoCache) -> bool:
+    """Whether the blobs lie on another device than the unfinished files: publishing then copies each file."""
+    with repo.opened("blobs", make=True) as blobs:
+        return os.fstat(blobs.descriptor).st_dev != repo.made_private.stat().st_dev
 
 
 @translated()

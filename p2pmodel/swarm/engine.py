@@ -20,7 +20,8 @@ class AddTorrent:
     """A torrent to join, and the paths of its files.
 
     `files` maps the torrent's file index (pad files are counted as in libtorrent) to a path, absolute or relative to
-    `save_path`; the default is the file's own path below the torrent's name. Empty files are not created. `have`: the
+    `save_path`; the default is the file's own path below the torrent's name. A path may be a link; it is followed anew
+    each time the file is opened. Empty files are not created. `have`: the
     verified pieces on disk, which are neither hashed nor downloaded again; all other content of the files is ignored
     and overwritten. `wanted`: the file indexes to download (None: all), `pieces`: of these the pieces to download
     (None: all). All `trackers` receive announces; trackers and web seeds in the torrent itself are not used.
@@ -56,13 +57,13 @@ class SwarmStatus:
     """Addresses of peers that presumably sent bad blocks, by all bans so far: an engine may ban an honest peer that
     completed a piece together with a bad one."""
     from_other_zones: int | None = None
-    """Payload bytes from peers of another zone than ours, or of none; None if we have no zone. As of the last `durable`
-    or `rename`."""
+    """Payload bytes from peers of another zone than ours, or of none; None if we have no zone. As of the last
+    `durable`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PieceVerified:
-    """A piece passed its hash check. It may not be readable from disk before the next `flush` or `rename`."""
+    """A piece passed its hash check. It may not be readable from disk before the next `flush`."""
 
     piece: int
 
@@ -149,11 +150,6 @@ class SwarmTorrent(Protocol):
     async def flush(self) -> None:
         """Return when every piece verified before the call is readable from its file. Raises NoSpace or LocalResource
         after a DiskFailed."""
-
-    async def rename(self, files: Mapping[int, Path]) -> None:
-        """Move files of the torrent, and replace files at their new paths. On return each file is at its path, contains
-        every byte verified before the call, and is served from there. Raises LocalResource if one cannot be moved; the
-        others are moved."""
 
     def set_sequential(self, on: bool) -> None:
         """Download pieces in their order, or rarest first (the default)."""

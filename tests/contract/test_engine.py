@@ -317,40 +317,27 @@ def read_piece(node: Node, piece: int) -> bytes:
         return file.read(place.length)
 
 
-async def test_rename_is_a_fence_and_replaces_what_is_there(swarm: Swarm) -> None:
+async def test_a_link_that_is_turned_is_followed_while_it_is_served(swarm: Swarm) -> None:
+    """As the node publishes a staged file: it moves the file, and turns the link that the engine opens."""
     seeder = await swarm.node(CONTENTS)
     peer = await swarm.node()
-    events = peer.torrent.events()
-    name = "model-1.safetensors"
-    target = swarm.folder / "blobs" / "etag"
-    target.parent.mkdir()
-    target.write_bytes(b"old")
+    for number, name in enumerate(NAMES):
+        link = peer.path(name)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(swarm.folder / f"staged-{number}")
     peer.torrent.connect(*seeder.engine.address)
-    waiting = set(pieces_of(name))
-    while waiting:
-        event = await peer.event(PieceVerified, events)
-        assert isinstance(event, PieceVerified)
-        waiting.discard(event.piece)
-    await peer.torrent.rename({peer.index(name): target})
-    assert target.read_bytes() == CONTENTS[name]
-    assert not peer.path(name).exists()
     await peer.complete()
+    for name in NAMES:
+        link, blob = peer.path(name), swarm.folder / f"blob-{name.replace('/', '-')}"
+        link.readlink().rename(blob)
+        fresh = link.with_name("fresh")
+        fresh.symlink_to(blob)
+        fresh.replace(link)
+        assert blob.read_bytes() == CONTENTS[name]
     await seeder.torrent.remove()
     other = await swarm.node(peers=(peer.engine.address,))
     await other.complete()
     assert other.holds(*NAMES)
-
-
-async def test_a_file_that_cannot_be_moved_stays_and_is_served(swarm: Swarm) -> None:
-    seeder = await swarm.node(CONTENTS)
-    taken, moved, other = swarm.folder / "folder", swarm.folder / "moved", "model-2.safetensors"
-    taken.mkdir()
-    with pytest.raises(LocalResource):
-        await seeder.torrent.rename({seeder.index("model-1.safetensors"): taken, seeder.index(other): moved})
-    assert seeder.holds("model-1.safetensors")
-    assert moved.read_bytes() == CONTENTS[other]
-    peer = await swarm.node(peers=(seeder.engine.address,))
-    await peer.complete()
 
 
 async def test_fed_pieces_are_checked_stored_and_served(swarm: Swarm) -> None:

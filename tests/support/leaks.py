@@ -29,7 +29,7 @@ LIBRARY_FILES = ("/dev/urandom", "/dev/random", "/dev/null", "anon_inode:[perf_e
 """Opened once, when first needed, and kept: by OpenSSL, numpy and torch."""
 
 
-CACHE_FOLDER = re.compile(r"/\.p2pmodel(-[0-9]+)?( \(deleted\))?$")
+CACHE_FOLDER = re.compile(r"\.p2pmodel(-[0-9]+)?( \(deleted\))?$")
 """Open for as long as the objects of their cache live. pytest keeps the values of fixtures until after this check."""
 
 

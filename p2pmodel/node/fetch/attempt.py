@@ -12,7 +12,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, Protocol
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
@@ -23,7 +24,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.bitfield import bits_of
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.progress import cut_off
-from p2pmodel.core.tasks import Start
+from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
 from p2pmodel.node.fetch.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
@@ -40,7 +41,10 @@ from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.origin.origin import Origin
+from p2pmodel.os_errors import translated
+from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.files.space import check_space
+from p2pmodel.store.publish import needs_copies
 from p2pmodel.swarm.engine import (
     AddTorrent,
     DiskFailed,
@@ -102,6 +106,7 @@ class Attempt:
         *,
         torrent: SwarmTorrent,
         inventory: Inventory,
+        links: FileLinks,
         feed: PieceFeed,
         orphans: OrphanStrategy,
         leases: Leaseholder | NoLeases,
@@ -113,6 +118,7 @@ class Attempt:
         self._stats = context.stats
         self._observer = observer
         self._inventory = inventory
+        self._links = links
         self._feed = feed
         self._orphans = orphans
         self._leases = leases
@@ -136,6 +142,7 @@ class Attempt:
             context.metainfo,
             torrent,
             inventory,
+            links=links,
             observer=self,
             missing=self._stats.missing,
         )
@@ -167,7 +174,10 @@ class Attempt:
         try:
             await self._context.record.save(self.torrent)
         finally:
-            await self.torrent.remove()
+            try:
+                await self.torrent.remove()
+            finally:
+                await in_the_end(asyncio.to_thread(self._links.remove))
 
     def status(self) -> SwarmStatus:
         """The torrent in the swarm."""
@@ -291,9 +301,14 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     observer.enter("checking")
     inventory = await _check(context)
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
-    await asyncio.to_thread(check_space, context.repo.folder, stats.size(stats.missing))
+    await asyncio.to_thread(_check_space, context, stats.size(stats.missing))
     leases = await _ask_for_leases(context, seeders, start)
-    torrent = await context.engine.add(_add_request(context, inventory, shuns_seeders=leases.shuns_seeders))
+    links = await in_thread(partial(_links_to, context, inventory), FileLinks.remove)
+    try:
+        torrent = await context.engine.add(_add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders))
+    except BaseException:
+        await in_the_end(asyncio.to_thread(links.remove))
+        raise
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
     rules = OrphanRules(grace=plan.peer_timeout, limit=plan.mirror_pieces)
     pieces = OrphanPieces(context.metainfo.layout.piece_count, context.engine.peer_id, rules, time.monotonic())
@@ -319,6 +334,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         observer,
         torrent=torrent,
         inventory=inventory,
+        links=links,
         feed=feed,
         orphans=orphans,
         leases=leases,
@@ -376,12 +392,34 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
     return leaseholder
 
 
-def _add_request(context: DownloadContext, inventory: Inventory, *, shuns_seeders: bool) -> AddTorrent:
+@translated()
+def _check_space(context: DownloadContext, needed: int) -> None:
+    check_space(context.repo.folder, needed)
+    if needed and needs_copies(context.repo):
+        check_space(context.repo.folder / "blobs", needed)
+
+
+def _links_to(context: DownloadContext, inventory: Inventory) -> FileLinks:
+    links = FileLinks(context.repo)
+    with ExitStack() as undo:
+        undo.callback(links.remove)
+        for index, path in enumerate(inventory.paths):
+            if index in inventory.complete:
+                links.lead_to_blob(index, context.metainfo.manifest.files[index])
+            else:
+                links.lead_to(index, path)
+        undo.pop_all()
+    return links
+
+
+def _add_request(
+    context: DownloadContext, inventory: Inventory, links: FileLinks, *, shuns_seeders: bool
+) -> AddTorrent:
     plan, metainfo = context.plan, context.metainfo
     return AddTorrent(
         metainfo=metainfo.raw,
         save_path=context.repo.folder,
-        files={metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)},
+        files={index: str(links.path(i)) for i, index in enumerate(metainfo.file_indexes)},
         have=inventory.have,
         wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
         trackers=tuple(announcing_as("leaseholder", t) for t in plan.trackers) if shuns_seeders else plan.trackers,

@@ -5,7 +5,7 @@ Files are hashed while their pieces arrive, so that little is left to do after t
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Protocol
 
 from p2pmodel.core.layout import MIB, FileSpan
 from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.tasks import companions
+from p2pmodel.core.tasks import companions, in_the_end
 from p2pmodel.errors import WrongTorrent
 from p2pmodel.node.snapshot.inventory import Inventory, recover
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.files.growing_digest import GrowingDigest
-from p2pmodel.store.publish import make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
+from p2pmodel.store.publish import name_blob, publish_blob, publish_snapshot, some_blob_locks
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
@@ -64,6 +66,7 @@ class Publisher:
         torrent: SwarmTorrent,
         inventory: Inventory,
         *,
+        links: FileLinks,
         observer: PublishObserver,
         missing: AbstractSet[int] = frozenset(),
     ) -> None:
@@ -73,6 +76,7 @@ class Publisher:
         self._metainfo = metainfo
         self._torrent = torrent
         self._inventory = inventory
+        self._links = links
         self._ahead = HashAhead(metainfo, inventory, missing)
         self._whole: asyncio.Queue[int] = asyncio.Queue()
         self._queued: set[int] = set()
@@ -144,7 +148,6 @@ class Publisher:
             if found != self._file(index).etag:
                 await self._explain(index, self._file(index), self._inventory.paths[index], found)
             self._observer.file_verified(index)
-        await asyncio.to_thread(make_blobs_folder, self._repo)
         waiting = set(indexes)
         while waiting:
             waiting -= await self._name_some(sorted(waiting))
@@ -155,11 +158,20 @@ class Publisher:
         files = {index: self._file(index) for index in indexes}
         async with some_blob_locks(self._repo, list(files.values())) as held:
             ours = {index: file for index, file in files.items() if file in held}
-            await self._torrent.rename(
-                {self._metainfo.file_indexes[index]: self._repo.blob_path(file) for index, file in ours.items()}
-            )
+            await in_the_end(asyncio.to_thread(self._name, ours))
         await asyncio.to_thread(self._repo.mark_verified, ours.values())
         return set(ours)
+
+    @translated()
+    def _name(self, files: Mapping[int, ManifestFile]) -> None:
+        """Turn staged files into blobs while the engine serves them: its links lead to the open file meanwhile."""
+        with self._repo.opened("blobs", make=True) as blobs:
+            for index, file in files.items():
+                staged = self._inventory.paths[index]
+                self._links.hold(index, staged)
+                name_blob(blobs, file, staged)
+                self._links.lead_to_blob(index, file)
+            blobs.sync()
 
     async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
         """Raise DamagedFile if this disk damaged the staged file, WrongTorrent if the pieces are right."""

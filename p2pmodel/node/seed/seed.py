@@ -7,7 +7,7 @@ Two steps, because the trackers' addresses go into the torrents: the caller star
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
-from p2pmodel.core.tasks import companions
+from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
@@ -33,6 +33,7 @@ from p2pmodel.node.snapshot.voucher import Vouching, confirmed
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent, TrackerWarned
@@ -147,8 +148,10 @@ class SeedRun:
         manifest, repo = seeded.manifest, self._cache.repo(seeded.manifest.repo)
         async with AsyncExitStack() as stack:
             torrents: list[SwarmTorrent] = []
+            links = await in_thread(partial(self._links_to, manifest), FileLinks.remove)
+            stack.push_async_callback(asyncio.to_thread, links.remove)
             for form in seeded.torrents:
-                torrents.append(await self._add(engine, seeded, form))
+                torrents.append(await self._add(engine, seeded, form, links))
                 stack.push_async_callback(torrents[-1].remove)
             async with companions() as start:
                 checks = PieceChecks(repo, await asyncio.to_thread(parse, seeded.torrents["v2"]), self._reporter.note)
@@ -204,17 +207,24 @@ class SeedRun:
         endpoints = [mirror.endpoint for mirror in self._settings.mirrors]
         return [e for e in endpoints if self._request.directory is None or e != OFFICIAL_ENDPOINT]
 
-    async def _add(self, engine: Engine, seeded: SeedResult, form: Format) -> SwarmTorrent:
+    def _links_to(self, manifest: Manifest) -> FileLinks:
+        repo = self._cache.repo(manifest.repo)
+        links = FileLinks(repo)
+        with ExitStack() as undo:
+            undo.callback(links.remove)
+            for number, file in enumerate(manifest.files):
+                if repo.blob(file) is None:
+                    raise LocalResource(
+                        f"the blob of {file.path} is no longer in {repo.folder}", hint="run the command again"
+                    )
+                links.lead_to_blob(number, file)
+            undo.pop_all()
+        return links
+
+    async def _add(self, engine: Engine, seeded: SeedResult, form: Format, links: FileLinks) -> SwarmTorrent:
         repo = self._cache.repo(seeded.manifest.repo)
         layout, zone = layout_of(seeded.manifest), self._settings.swarm.zone
-        files = {}
-        for index, file in zip(file_indexes(layout, form), seeded.manifest.files, strict=True):
-            blob = await asyncio.to_thread(repo.blob, file)
-            if blob is None:
-                raise LocalResource(
-                    f"the blob of {file.path} is no longer in {repo.folder}", hint="run the command again"
-                )
-            files[index] = str(blob)
+        files = {index: str(links.path(number)) for number, index in enumerate(file_indexes(layout, form))}
         piece_count = v1_piece_count(layout, padded=False) if form == "v1" else layout.piece_count
         return await engine.add(
             AddTorrent(

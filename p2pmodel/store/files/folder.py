@@ -99,7 +99,15 @@ class Folder:
 
     def take(self, source: Path, name: str) -> None:
         """Move `source`, a path that no other user can change, to `name`, which is replaced."""
-        os.replace(source, name, dst_dir_fd=self.descriptor)
+        try:
+            os.replace(source, name, dst_dir_fd=self.descriptor)
+        except OSError as error:
+            error.filename = str(self.path / name)
+            raise
+
+    def rename(self, name: str, other: str) -> None:
+        """Rename `name` to `other` in this directory, which is replaced."""
+        os.replace(name, other, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
 
     def remove(self, name: str) -> None:
         """Remove `name`, a file or link, if it exists."""

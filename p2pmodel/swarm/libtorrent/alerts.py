@@ -79,21 +79,6 @@ class Available:
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed:
-    """A file was moved, with all bytes verified before."""
-
-    file: int
-
-
-@dataclass(frozen=True, slots=True)
-class RenameFailed:
-    """A file could not be moved."""
-
-    file: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Flushed:
     """The queued writes of a torrent are done."""
 
@@ -138,8 +123,6 @@ Notice = (
     | ListenFailed
     | Ticked
     | Available
-    | Renamed
-    | RenameFailed
     | Flushed
     | Described
     | Exported
@@ -208,8 +191,6 @@ READERS: Mapping[type, _Reader] = {
     lt.tracker_warning_alert: lambda a: TrackerWarned(a.url, str(a.message())),
     lt.tracker_announce_alert: _leaving,
     lt.piece_availability_alert: lambda a: Available(tuple(a.piece_availability)),
-    lt.file_renamed_alert: lambda a: Renamed(int(a.index)),
-    lt.file_rename_failed_alert: lambda a: RenameFailed(int(a.index), str(a.error.message())),
     lt.cache_flushed_alert: lambda _: Flushed(),
     lt.metadata_received_alert: lambda _: Described(),
     lt.save_resume_data_alert: _exported,

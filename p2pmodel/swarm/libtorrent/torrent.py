@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from p2pmodel.swarm.libtorrent.alerts import Handle
 from p2pmodel.swarm.libtorrent.connections import connections_of
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.session_settings import STOP_ANNOUNCE_SECONDS
-from p2pmodel.swarm.libtorrent.torrent_state import Ask, Move, TorrentState, Verdict
+from p2pmodel.swarm.libtorrent.torrent_state import Ask, TorrentState, Verdict
 from p2pmodel.swarm.torrents import Metainfo, parse
 from p2pmodel.swarm.zones import ZoneTraffic
 
@@ -45,7 +45,7 @@ def _passes(metainfo: Metainfo, request: AddTorrent, piece: int) -> bool:
 
 
 ANSWER_SECONDS = 30.0
-"""Timeout of a rename, a flush or a fed piece, which need the disk."""
+"""Timeout of a flush or a fed piece, which need the disk."""
 ECHO_SECONDS = 5.0
 """Timeout of requests that need no disk."""
 FED_UNFLUSHED = 128 << 20
@@ -162,20 +162,6 @@ class LibtorrentTorrent:
             await self._flush_cache()
         self._state.raise_failure()  # the alert of a failed write precedes that of the flush
         self._state.flushed(passed)
-
-    async def rename(self, files: Mapping[int, Path]) -> None:
-        handle = self._live()
-        await self._count_zones()
-        paths = {file: str(path) for file, path in files.items()}
-        posts = ((Move(file), partial(handle.rename_file, file, path)) for file, path in paths.items())
-        async with self._fence():
-            answers = await self._state.replies.ask_all(posts, timeout=ANSWER_SECONDS, what="move files")
-        moved = {
-            file: path for (file, path), answer in zip(paths.items(), answers, strict=True) if not answer.exception()
-        }
-        self._request = replace(self._request, files={**self._request.files, **moved})
-        for answer in answers:
-            answer.result()
 
     def set_sequential(self, on: bool) -> None:
         handle = self._live()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from p2pmodel.errors import LocalResource
 from p2pmodel.swarm import engine
 from p2pmodel.swarm.events import EventStream
 from p2pmodel.swarm.libtorrent import alerts
@@ -61,13 +60,6 @@ class Verdict:
     piece: int
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Key of the rename of a file."""
-
-    file: int
-
-
 _NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -104,8 +96,6 @@ class TorrentState:
             alerts.Leaving: self._on_leaving,
             alerts.Ticked: self._on_ticked,
             alerts.Available: self._on_available,
-            alerts.Renamed: self._on_renamed,
-            alerts.RenameFailed: self._on_rename_failed,
             alerts.Flushed: lambda _: self.replies.answer(Ask.FLUSH),
             alerts.Echo: lambda _: self.replies.answer(Ask.ECHO),
             alerts.TorrentRemoved: lambda _: self.replies.answer(Ask.REMOVE),
@@ -207,9 +197,3 @@ class TorrentState:
     def _on_available(self, notice: alerts.Available) -> None:
         if notice.peers:
             self._availability = notice.peers
-
-    def _on_renamed(self, notice: alerts.Renamed) -> None:
-        self.replies.answer(Move(notice.file))
-
-    def _on_rename_failed(self, notice: alerts.RenameFailed) -> None:
-        self.replies.refuse(Move(notice.file), LocalResource(f"a file cannot be moved: {notice.message}"))

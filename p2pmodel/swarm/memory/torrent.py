@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 import errno
-import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.errors import Unavailable
-from p2pmodel.os_errors import translate
 from p2pmodel.swarm.engine import (
     AddTorrent,
     DiskFailed,
@@ -116,19 +114,6 @@ class MemoryTorrent:
             self._check_live()
             self._raise_failure()
 
-    async def rename(self, files: Mapping[int, Path]) -> None:
-        async with self._disk:
-            self._check_live()
-            failure: OSError | None = None
-            for file, path in files.items():
-                try:
-                    await asyncio.to_thread(_move, self._paths[file], path)
-                    self._paths[file] = path
-                except OSError as error:
-                    failure = failure or error
-        if failure:
-            raise translate(failure) from failure
-
     def set_sequential(self, on: bool) -> None:
         self._check_live()
         self._in_order = on
@@ -229,7 +214,7 @@ class MemoryTorrent:
         """The bytes of `piece` for a peer, right or wrong; None if they cannot be read."""
         try:
             async with self._disk:
-                path, offset, length = self._place(piece)  # under the lock: files may be renamed
+                path, offset, length = self._place(piece)
                 data = await asyncio.to_thread(_read, path, offset, length)
         except OSError as error:
             self._fail(error)
@@ -294,11 +279,3 @@ def _write(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b" if path.exists() else "w+b") as file:
         file.seek(offset)
         file.write(data)
-
-
-def _move(source: Path, target: Path) -> None:
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.exists():
-        shutil.move(source, target)

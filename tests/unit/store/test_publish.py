@@ -1,6 +1,7 @@
 """Publication: order, atomicity, locks, and existing entries."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavail
 from p2pmodel.store import publish as module
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.publish import blob_lock, make_blobs_folder, publish_blob, publish_snapshot, some_blob_locks
+from p2pmodel.store.publish import blob_lock, publish_blob, publish_snapshot, some_blob_locks
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import CONTENTS, move_to_shared_store, publish, stage
 
@@ -95,7 +96,7 @@ def test_a_verified_blob_stays(repo: RepoCache, snapshot: HubSnapshot) -> None:
 @pytest.mark.parametrize("there", [b"short", b"\0" * len(CONTENTS[WEIGHTS])])
 def test_an_unverified_blob_is_replaced(repo: RepoCache, snapshot: HubSnapshot, there: bytes) -> None:
     file, path = staged(repo, snapshot)
-    make_blobs_folder(repo)
+    repo.blob_path(file).parent.mkdir()
     repo.blob_path(file).write_bytes(there)
     assert publish_blob(repo, file, path).read_bytes() == CONTENTS[WEIGHTS]
 
@@ -340,3 +341,73 @@ def test_two_publishers_of_one_snapshot_both_succeed(tmp_path: Path, snapshot: H
     assert len(done) == 4
     assert repo.missing(snapshot.manifest.files) == []
     assert all(repo.is_verified(f) for f in snapshot.manifest.files)
+
+
+def across_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Folder, _source: Path, name: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(folder.path / name))
+
+    monkeypatch.setattr(Folder, "take", refuse)
+
+
+def test_across_devices_a_copy_is_hashed_before_it_gets_the_name(
+    repo: RepoCache, snapshot: HubSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, path = staged(repo, snapshot)
+    across_devices(monkeypatch)
+    rename, seen = Folder.rename, []
+
+    def watched(folder: Folder, name: str, other: str) -> None:
+        seen.append((other, (folder.path / name).read_bytes(), (folder.path / other).exists()))
+        rename(folder, name, other)
+
+    monkeypatch.setattr(Folder, "rename", watched)
+    assert publish_blob(repo, file, path).read_bytes() == CONTENTS[WEIGHTS]
+    assert seen == [(file.etag, CONTENTS[WEIGHTS], False)]
+    assert not path.exists()
+    assert [blob.name for blob in repo.blob_path(file).parent.iterdir()] == [file.etag]
+
+
+@pytest.mark.parametrize("step", ["fsync", "copyfileobj", "_check_copy"])
+def test_a_copy_that_fails_is_removed(
+    repo: RepoCache, snapshot: HubSnapshot, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    file, path = staged(repo, snapshot)
+    across_devices(monkeypatch)
+
+    def crash(*_args: object) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    place = {"fsync": module.os, "copyfileobj": module.shutil, "_check_copy": module}[step]
+    monkeypatch.setattr(module, "sync", lambda _path: None)
+    monkeypatch.setattr(place, step, crash)
+    with pytest.raises(LocalResource, match="the disk is broken"):
+        publish_blob(repo, file, path)
+    assert list(repo.blob_path(file).parent.iterdir()) == []
+    assert path.read_bytes() == CONTENTS[WEIGHTS]
+
+
+def test_a_copy_with_other_bytes_gets_no_name(
+    repo: RepoCache, snapshot: HubSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, path = staged(repo, snapshot)
+    across_devices(monkeypatch)
+    monkeypatch.setattr(module.shutil, "copyfileobj", lambda _from, copy, _size: copy.write(bytes(file.size)))
+    with pytest.raises(IntegrityError, match="check the disk"):
+        publish_blob(repo, file, path)
+    assert list(repo.blob_path(file).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["blobs", "snapshots", "refs", "trees"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make links of another user")
+def test_a_planted_folder_is_refused_and_not_written_to(
+    repo: RepoCache, snapshot: HubSnapshot, tmp_path: Path, place: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    repo.folder.mkdir(parents=True)
+    (repo.folder / place).symlink_to(elsewhere)
+    os.chown(repo.folder / place, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(LocalResource, match=f"{repo.folder / place}; remove it: another user of the cache"):
+        publish(repo.cache, snapshot)
+    assert list(elsewhere.iterdir()) == []

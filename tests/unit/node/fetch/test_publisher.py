@@ -14,6 +14,7 @@ from p2pmodel.errors import IntegrityError
 from p2pmodel.node.fetch.publisher import BATCH, DamagedFile, Publisher
 from p2pmodel.node.snapshot.inventory import take_inventory
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import AddTorrent
 from p2pmodel.swarm.memory.torrent import MemoryTorrent
@@ -40,18 +41,11 @@ class WatchedTorrent:
     def __init__(self, torrent: MemoryTorrent) -> None:
         self._torrent = torrent
         self.flushes = 0
-        self.renames = 0
-        self.renamed: list[int] = []
 
     async def flush(self) -> None:
         self.flushes += 1
         await asyncio.sleep(0)
         await self._torrent.flush()
-
-    async def rename(self, files: Mapping[int, Path]) -> None:
-        self.renamed += files
-        self.renames += 1
-        await self._torrent.rename(files)
 
 
 class Desk:
@@ -96,11 +90,24 @@ class Desk:
         metainfo, repo = self.swarm.metainfo, self.repo
         every = frozenset(range(metainfo.layout.piece_count))
         inventory = take_inventory(repo, self.staging, metainfo, known=every)
-        files = {metainfo.file_indexes[i]: str(path) for i, path in enumerate(inventory.paths)}
+        links = FileLinks(repo)
+        for index, path in enumerate(inventory.paths):
+            links.lead_to(index, path)
+        files = {at: str(links.path(index)) for index, at in enumerate(metainfo.file_indexes)}
         async with self.swarm.engine() as engine:
             torrent = await engine.add(AddTorrent(metainfo.raw, repo.folder, files, inventory.have))
             watched = WatchedTorrent(torrent)
-            yield Publisher(repo, self.staging, metainfo, watched, inventory, observer=self), watched  # type: ignore[arg-type]
+            publisher = Publisher(
+                repo,
+                self.staging,
+                metainfo,
+                watched,  # type: ignore[arg-type]
+                inventory,
+                links=links,
+                observer=self,
+            )
+            yield publisher, watched
+            links.remove()
         await assert_nothing_runs()
 
     async def publish(self, files: frozenset[int] | None = None) -> WatchedTorrent:
@@ -135,9 +142,7 @@ async def test_many_small_files_share_flushes(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {f"{n:04}.json": b"%d" % n for n in range(count)})
     desk.stage()
     torrent = await desk.publish()
-    assert len(torrent.renamed) == count
     assert torrent.flushes <= count / BATCH + (os.cpu_count() or 1)
-    assert torrent.renames <= count / BATCH + (os.cpu_count() or 1)
     assert len(desk.swarm.published()) == count
 
 
@@ -163,7 +168,6 @@ async def test_blobs_of_the_cache_need_no_flush(desk: Desk) -> None:
     publish(desk.swarm.cache(), desk.swarm.snapshot, refs=())
     torrent = await desk.publish()
     assert torrent.flushes == 0
-    assert torrent.renamed == []
     assert desk.swarm.published() == CONTENTS
 
 
@@ -178,7 +182,7 @@ async def test_a_file_is_fenced_before_it_gets_its_name(desk: Desk) -> None:
         publisher.file_is_whole(*wanted)
         publisher.file_is_whole(*wanted)
         await asyncio.wait_for(publishing, PATIENCE)
-        assert (torrent.flushes, len(torrent.renamed)) == (1, 1)
+        assert torrent.flushes == 1
     assert desk.swarm.published() == {"model.safetensors": WEIGHTS}
 
 

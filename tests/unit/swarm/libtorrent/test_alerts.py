@@ -49,8 +49,6 @@ URL = "http://t/announce"
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.stopped), alerts.Leaving(URL)),
         (lt.tracker_announce_alert, Fake(url=URL, event=lt.event_t.started), None),
         (lt.piece_availability_alert, Fake(piece_availability=[1, 0]), alerts.Available((1, 0))),
-        (lt.file_renamed_alert, Fake(index=2), alerts.Renamed(2)),
-        (lt.file_rename_failed_alert, Fake(index=2, error=error(1)), alerts.RenameFailed(2, "it broke")),
         (lt.cache_flushed_alert, Fake(), alerts.Flushed()),
         (lt.metadata_received_alert, Fake(), alerts.Described()),
         (lt.save_resume_data_failed_alert, Fake(), alerts.Exported(None)),

@@ -1,0 +1,120 @@
+"""Links by which the engine opens the files of one torrent, in the private folder.
+
+The engine opens a file by its path, again and again. No other user can change a link of ours, and we turn it in one
+step: so a staged file becomes a blob while the engine serves it, and the engine moves nothing.
+"""
+
+import fcntl
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.os_errors import DESCRIPTORS, translated
+from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.folder import Folder
+from p2pmodel.store.files.regular import open_regular
+
+YOUNG = 60.0
+"""Seconds in which a folder of links may not have its lock yet."""
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class FileLinks:
+    """The links of one torrent in one engine, by the index of each file in the manifest. Blocks: call in a thread.
+
+    A link to a blob leads to the file that is opened now, or through the open folder of the blobs if no other user can
+    write there: a link that another user puts in the blob's place later is not followed.
+    """
+
+    @translated()
+    def __init__(self, repo: RepoCache) -> None:
+        self._repo = repo
+        links = repo.made_private / "links"
+        links.mkdir(exist_ok=True)
+        _remove_abandoned(links)
+        self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._parent = Folder.open(links)
+        self._folder = self._parent.enter(self._name, make=True)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._blobs: Folder | None = None
+        self._held: dict[int, int] = {}
+
+    def path(self, index: int) -> Path:
+        """The path that the engine uses for file `index`."""
+        return self._folder.anchor / str(index)
+
+    @translated()
+    def lead_to(self, index: int, path: Path) -> None:
+        """Lead to `path`, which no other user can change. It need not exist."""
+        self._turn(index, path, None)
+
+    @translated()
+    def hold(self, index: int, path: Path) -> None:
+        """Lead to the file that is at `path` now, wherever it is moved."""
+        self._turn_to_open(index, open_regular(path))
+
+    @translated()
+    def lead_to_blob(self, index: int, file: ManifestFile) -> None:
+        """Lead to the blob of `file`, which is in the cache."""
+        blob = self._repo.open_blob(file)
+        with blob:
+            folder = self._safe_blobs()
+            status = folder.status(file.etag) if folder else None
+            if folder and status and stat.S_ISREG(status.st_mode):
+                self._turn(index, folder.anchor / file.etag, None)
+            else:
+                self._turn_to_open(index, os.dup(blob.fileno()))
+
+    def remove(self) -> None:
+        """Remove all links. The engine must not use them any more."""
+        with suppress(OSError):
+            self._parent.remove_tree(self._name)
+        for descriptor in self._held.values():
+            os.close(descriptor)
+        self._held.clear()
+        for folder in (self._parent, self._folder, self._blobs):
+            if folder:
+                folder.close()
+
+    def _turn_to_open(self, index: int, descriptor: int) -> None:
+        self._turn(index, DESCRIPTORS / str(descriptor), descriptor)
+
+    def _turn(self, index: int, target: Path, descriptor: int | None) -> None:
+        """Replace a link in one step. `descriptor`: the open file that it leads to, closed after the next turn."""
+        fresh = f"new-{index}"
+        os.symlink(target, fresh, dir_fd=self._folder.descriptor)
+        self._folder.rename(fresh, str(index))
+        before = self._held.pop(index, None)
+        if before is not None:
+            os.close(before)
+        if descriptor is not None:
+            self._held[index] = descriptor
+
+    def _safe_blobs(self) -> Folder | None:
+        """The folder of the blobs, open, if no other user can write to it."""
+        if self._blobs is None:
+            with Folder.open(self._repo.cache.root) as root:
+                self._blobs = root.enter(self._repo.folder.name, "blobs")
+        status = os.fstat(self._blobs.descriptor)
+        safe = status.st_uid in (0, os.geteuid()) and not status.st_mode & _OTHERS_WRITE
+        return self._blobs if safe else None
+
+
+def _remove_abandoned(links: Path) -> None:
+    """Remove the links of processes that were killed: no process holds the lock of their folder."""
+    with Folder.open(links) as parent:
+        for name in parent.names():
+            try:
+                with parent.enter(name) as folder:
+                    if abs(time.time() - os.fstat(folder.descriptor).st_mtime) < YOUNG:
+                        continue
+                    fcntl.flock(folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    parent.remove_tree(name)
+            except OSError:  # in use, or no way to tell
+                continue
