@@ -22,7 +22,7 @@ from p2pmodel.store.files.disk import temporary
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.files.space import check_directory, check_space, check_writable
+from p2pmodel.store.files.space import check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.verify import adoptable
@@ -90,8 +90,7 @@ def import_directory(
     """
     repo = cache.repo(ref.repo)
     sources = scan_directory(source)
-    check_directory(cache.root)
-    check_writable(repo.made_private)
+    check_writable(cache.root)
     with _import_folder(repo) as folder:
         if not _can_clone(sources, folder):
             check_space(folder, sum(s.size for s in sources))
