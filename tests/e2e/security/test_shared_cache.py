@@ -1,4 +1,4 @@
-"""A cache that every user of the machine may write to: what user `nobody` plants there is not followed or believed."""
+"""A cache that every user of the machine may write to: what another user plants there is not followed or believed."""
 
 import hashlib
 import json
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run an 
 
 REPO = "org/model"
 FOLDER = "models--org--model"
-NOBODY = 65534
+STRANGER = 65534
 DEAD = "http://127.0.0.1:9"
 PROFILE = "export PATH=/usr/bin\n"
 SIZES = {"config.json": 30, "a.safetensors": 3_000_001, "b.safetensors": 2_000_000}
 
 
 class Attacker:
-    """User `nobody` with a shell, in a cache that is open to all users."""
+    """Another user with a shell, in a cache that is open to all users."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,7 +47,7 @@ class Attacker:
         texts = {name: str(value) for name, value in names.items()}
         texts |= {"PATH": os.environ["PATH"], "victim": str(self.victim), "repo": FOLDER}
         done = subprocess.run(
-            ["sh", "-euc", script], cwd=self.cache, env=texts, user=NOBODY, group=NOBODY, extra_groups=[], check=False
+            ["sh", "-euc", script], cwd=self.cache, env=texts, user=STRANGER, group=STRANGER, extra_groups=[], check=False
         )
         return done.returncode
 
