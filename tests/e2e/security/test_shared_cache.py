@@ -47,7 +47,13 @@ class Attacker:
         texts = {name: str(value) for name, value in names.items()}
         texts |= {"PATH": os.environ["PATH"], "victim": str(self.victim), "repo": FOLDER}
         done = subprocess.run(
-            ["sh", "-euc", script], cwd=self.cache, env=texts, user=STRANGER, group=STRANGER, extra_groups=[], check=False
+            ["sh", "-euc", script],
+            cwd=self.cache,
+            env=texts,
+            user=STRANGER,
+            group=STRANGER,
+            extra_groups=[],
+            check=False,
         )
         return done.returncode
 
