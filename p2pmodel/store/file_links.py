@@ -9,10 +9,13 @@ import os
 import secrets
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
 from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import DESCRIPTORS, translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.folder import Folder
@@ -45,6 +48,20 @@ class FileLinks:
         self._blobs: Folder | None = None
         self._held: dict[int, int] = {}
 
+    @classmethod
+    def to(cls, repo: RepoCache, places: Iterable[tuple[ManifestFile, Path | None]]) -> Self:
+        """Links to all files of a torrent: to the staged file at each path, or without one to the blob of the file."""
+        links = cls(repo)
+        with ExitStack() as undo:
+            undo.callback(links.remove)
+            for index, (file, staged) in enumerate(places):
+                if staged is None:
+                    links.lead_to_blob(index, file)
+                else:
+                    links.lead_to(index, staged)
+            undo.pop_all()
+        return links
+
     def path(self, index: int) -> Path:
         """The path that the engine uses for file `index`."""
         return self._folder.anchor / str(index)
@@ -61,8 +78,13 @@ class FileLinks:
 
     @translated()
     def lead_to_blob(self, index: int, file: ManifestFile) -> None:
-        """Lead to the blob of `file`, which is in the cache."""
-        blob = self._repo.open_blob(file)
+        """Lead to the blob of `file`. Raises LocalResource if it is not in the cache."""
+        try:
+            blob = self._repo.open_blob(file)
+        except FileNotFoundError:
+            raise LocalResource(
+                f"the blob of {file.path} is no longer in {self._repo.folder}", hint="run the command again"
+            ) from None
         with blob:
             folder = self._safe_blobs()
             status = folder.status(file.etag) if folder else None

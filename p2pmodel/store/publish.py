@@ -20,6 +20,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import link_atomic, naming, put, sync
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.space import check_space
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
 
@@ -137,10 +138,13 @@ def _check_copy(copy: BinaryIO, file: ManifestFile) -> None:
         raise IntegrityError(f"a copy of {file.path} on this disk differs from it", hint="check the disk")
 
 
-def needs_copies(repo: RepoCache) -> bool:
-    """Whether the blobs lie on another device than the unfinished files: publishing then copies each file."""
+@translated()
+def check_publish_space(repo: RepoCache, needed: int) -> None:
+    """Raise NoSpace unless `needed` bytes can be staged, and copied to the blobs if these are on another device."""
+    check_space(repo.folder, needed)
     with repo.opened("blobs", make=True) as blobs:
-        return os.fstat(blobs.descriptor).st_dev != repo.made_private.stat().st_dev
+        if needed and os.fstat(blobs.descriptor).st_dev != repo.made_private.stat().st_dev:
+            check_space(blobs.path, needed)
 
 
 @translated()

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.leaseholder import Leaseholder
 from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
 from p2pmodel.node.fetch.piece_feed import PieceFeed
+from p2pmodel.node.fetch.piece_order import keep_order
 from p2pmodel.node.fetch.piece_stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
@@ -41,10 +42,8 @@ from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.origin.origin import Origin
-from p2pmodel.os_errors import translated
 from p2pmodel.store.file_links import FileLinks
-from p2pmodel.store.files.space import check_space
-from p2pmodel.store.publish import needs_copies
+from p2pmodel.store.publish import check_publish_space
 from p2pmodel.swarm.engine import (
     AddTorrent,
     DiskFailed,
@@ -62,10 +61,6 @@ from p2pmodel.swarm.engine import (
 STALL_CHECK_EVERY = 0.2
 MOST_BAD = 8
 """Bad pieces of which a banned peer is accused: the last ones before its ban."""
-ORDER_CHECK_EVERY = 0.2
-ALONE_FOR = 0.4
-"""Seconds without another downloader after which pieces are requested in order. Peers that start together are connected
-by then; what they ask of the one seeder before that should differ."""
 
 
 class PhaseObserver(Protocol):
@@ -301,9 +296,10 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     observer.enter("checking")
     inventory = await _check(context)
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
-    await asyncio.to_thread(_check_space, context, stats.size(stats.missing))
+    await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing))
     leases = await _ask_for_leases(context, seeders, start)
-    links = await in_thread(partial(_links_to, context, inventory), FileLinks.remove)
+    places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
+    links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
     try:
         torrent = await context.engine.add(_add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders))
     except BaseException:
@@ -346,22 +342,6 @@ def _received_over_http(origin: Origin | None, seeders: Seeders) -> int:
     return seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
 
 
-async def keep_order(torrent: SwarmTorrent) -> None:
-    """Until cancelled, request pieces in order while all peers are seeds, and rarest first while others download.
-
-    In order, files become whole one after another, and are hashed and written while the rest arrives. But where several
-    nodes download together, one order for all of them leaves no peer with a piece that another lacks.
-    """
-    alone, in_order = 0.0, False
-    while True:
-        await asyncio.sleep(ORDER_CHECK_EVERY)
-        status = torrent.status()
-        alone = alone + ORDER_CHECK_EVERY if 0 < status.peers == status.seeds else 0.0
-        if in_order != (alone >= ALONE_FOR):
-            in_order = not in_order
-            torrent.set_sequential(in_order)
-
-
 async def _check(context: DownloadContext) -> Inventory:
     known = await context.known_pieces()
     with stoppable(context.stats.count_checked) as count:
@@ -390,26 +370,6 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
     )
     await leaseholder.begin(start)
     return leaseholder
-
-
-@translated()
-def _check_space(context: DownloadContext, needed: int) -> None:
-    check_space(context.repo.folder, needed)
-    if needed and needs_copies(context.repo):
-        check_space(context.repo.folder / "blobs", needed)
-
-
-def _links_to(context: DownloadContext, inventory: Inventory) -> FileLinks:
-    links = FileLinks(context.repo)
-    with ExitStack() as undo:
-        undo.callback(links.remove)
-        for index, path in enumerate(inventory.paths):
-            if index in inventory.complete:
-                links.lead_to_blob(index, context.metainfo.manifest.files[index])
-            else:
-                links.lead_to(index, path)
-        undo.pop_all()
-    return links
 
 
 def _add_request(

@@ -7,7 +7,7 @@ Two steps, because the trackers' addresses go into the torrents: the caller star
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,7 +148,8 @@ class SeedRun:
         manifest, repo = seeded.manifest, self._cache.repo(seeded.manifest.repo)
         async with AsyncExitStack() as stack:
             torrents: list[SwarmTorrent] = []
-            links = await in_thread(partial(self._links_to, manifest), FileLinks.remove)
+            blobs = ((file, None) for file in manifest.files)
+            links = await in_thread(partial(FileLinks.to, repo, blobs), FileLinks.remove)
             stack.push_async_callback(asyncio.to_thread, links.remove)
             for form in seeded.torrents:
                 torrents.append(await self._add(engine, seeded, form, links))
@@ -206,20 +207,6 @@ class SeedRun:
         """Endpoints of the mirrors, without the public hub for an imported directory, which the hub does not have."""
         endpoints = [mirror.endpoint for mirror in self._settings.mirrors]
         return [e for e in endpoints if self._request.directory is None or e != OFFICIAL_ENDPOINT]
-
-    def _links_to(self, manifest: Manifest) -> FileLinks:
-        repo = self._cache.repo(manifest.repo)
-        links = FileLinks(repo)
-        with ExitStack() as undo:
-            undo.callback(links.remove)
-            for number, file in enumerate(manifest.files):
-                if repo.blob(file) is None:
-                    raise LocalResource(
-                        f"the blob of {file.path} is no longer in {repo.folder}", hint="run the command again"
-                    )
-                links.lead_to_blob(number, file)
-            undo.pop_all()
-        return links
 
     async def _add(self, engine: Engine, seeded: SeedResult, form: Format, links: FileLinks) -> SwarmTorrent:
         repo = self._cache.repo(seeded.manifest.repo)

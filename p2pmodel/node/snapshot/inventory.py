@@ -31,6 +31,11 @@ class Inventory:
     complete: frozenset[int]
     have: frozenset[int]
 
+    @property
+    def staged(self) -> tuple[Path | None, ...]:
+        """The paths of unfinished files; None for a blob."""
+        return tuple(None if index in self.complete else path for index, path in enumerate(self.paths))
+
 
 def take_inventory(
     repo: RepoCache,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from p2pmodel.node.fetch import attempt
-from p2pmodel.node.fetch.attempt import keep_order
+from p2pmodel.node.fetch import piece_order
+from p2pmodel.node.fetch.piece_order import keep_order
 
 
 @dataclass
@@ -43,8 +43,8 @@ async def play(*scene: Status) -> list[tuple[int, bool]]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt, "ORDER_CHECK_EVERY", 2**-10)
-    monkeypatch.setattr(attempt, "ALONE_FOR", 3 * 2**-10)
+    monkeypatch.setattr(piece_order, "ORDER_CHECK_EVERY", 2**-10)
+    monkeypatch.setattr(piece_order, "ALONE_FOR", 3 * 2**-10)
 
 
 ALONE, TOGETHER, NO_PEERS = Status(1, 1), Status(2, 1), Status()
