@@ -11,6 +11,9 @@ from p2pmodel.core.names import printable
 from p2pmodel.core.own_files import read_secret
 from p2pmodel.errors import InvalidInput
 
+SHORTEST_TOKEN = 16
+"""Characters of a token that a server accepts as its own."""
+
 
 def read_token(path: Path) -> str:
     """The token in `path`, a file that other users can neither read nor change. Raises InvalidInput."""
@@ -46,8 +49,11 @@ def on_each_node(token_file: Path | None) -> str:
     return f"on each node, with a copy of the token file (mode 0600): P2PMODEL_COORDINATOR_TOKEN_FILE={path} "
 
 
-def mirror_token(file: Path | None, env: str | None) -> str | None:
-    """The token of `--token-file` or `--token-env`, None if neither is given. Raises InvalidInput."""
+def mirror_token(file: Path | None, env: str | None, *, shortest: int = 1) -> str | None:
+    """The token of `--token-file` or `--token-env`, None if neither is given.
+
+    Raises InvalidInput, also for a token of fewer than `shortest` characters.
+    """
     if file is not None and env is not None:
         raise InvalidInput("--token-file and --token-env are both given", hint="give one of them")
     if file is not None:
@@ -59,4 +65,8 @@ def mirror_token(file: Path | None, env: str | None) -> str | None:
     token = token.strip()
     if not token or not token.isprintable() or " " in token:
         raise InvalidInput(f"{place} holds no token", hint="a token is one word of printable characters")
+    if len(token) < shortest:
+        raise InvalidInput(
+            f"{place} holds a token of fewer than {shortest} characters", hint="make one with 'openssl rand -hex 16'"
+        )
     return token

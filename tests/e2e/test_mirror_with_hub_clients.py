@@ -31,7 +31,7 @@ FILES = {
     ODD: b"odd name",
     "onnx/deeper/x.bin": b"nested",
 }
-TOKEN = "a-secret-token"
+TOKEN = "a-secret-token-of-a-mirror"
 
 
 @pytest.fixture(scope="module")

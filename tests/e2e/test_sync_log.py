@@ -57,7 +57,7 @@ def test_the_pulls_of_a_mirror_can_be_checked_by_all_clients(nodes: Nodes, model
 def test_a_mirror_with_a_token_requires_it_for_the_log(nodes: Nodes, model: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.touch(mode=0o600)
-    token.write_text("secret")
+    token.write_text("secret-secret-secret")
     endpoint, _ = nodes.mirror("--token-file", str(token))
     assert nodes.run("auditor", "mirror", "log", "verify", f"{endpoint}/sync-log").code == 4
     assert nodes.run("auditor", "mirror", "log", "verify", f"{endpoint}/sync-log", "--token-file", token).code == 0

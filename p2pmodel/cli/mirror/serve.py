@@ -17,7 +17,7 @@ from p2pmodel.cli.mirror.log import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
-from p2pmodel.cli.token_files import mirror_token
+from p2pmodel.cli.token_files import SHORTEST_TOKEN, mirror_token
 from p2pmodel.config.settings import HttpSettings, Settings
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
@@ -101,7 +101,7 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     them while they download. Every client of the mirror can then read what its upstream token can read.
     """
     address = ListenAddress.parse(listen)
-    token = mirror_token(flags["token_file"], flags["token_env"])
+    token = mirror_token(flags["token_file"], flags["token_env"], shortest=SHORTEST_TOKEN)
     check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])

@@ -24,7 +24,7 @@ from p2pmodel.coordinator.sources import Sources
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.errors import AccessDenied, P2PModelError
 from p2pmodel.http.access import WRONG_TOKEN
-from p2pmodel.http.error_responses import error_response, json_http_errors
+from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors, outward
 
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
@@ -55,7 +55,7 @@ def coordinator_app(
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
     `address` is for the tracker URL of assembled torrents.
     """
-    app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors])
+    app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic) if sources is None else sources
     leases = LeaseRoutes(
         catalog,
@@ -96,7 +96,7 @@ def _authorized(handler: Handler, credentials: Credentials, least: Rights) -> Ha
             request[CALLER] = _caller(request, credentials, least)
             return await handler(request)
         except P2PModelError as error:
-            return error_response(error)
+            return error_response(outward(request, error))
 
     return authorized
 
@@ -112,7 +112,7 @@ def _tracking(handler: Handler, credentials: Credentials) -> Handler:
                 _caller(request, credentials, Rights.NONE)
             return await handler(request)
         except P2PModelError as error:
-            return tracker_protocol.refusal(error)
+            return tracker_protocol.refusal(outward(request, error))
 
     return tracking
 
