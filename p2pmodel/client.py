@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
 from p2pmodel.core.connections import PeerConnection
 from p2pmodel.core.diagnosis import Diagnosis
 from p2pmodel.core.names import printable
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.views import (
     LimitsView,
     NodeView,
@@ -31,6 +33,7 @@ from p2pmodel.core.views import (
     TransferView,
 )
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, Unavailable, restored
+from p2pmodel.http_pool import read_bounded
 
 T = TypeVar("T")
 
@@ -39,6 +42,8 @@ START_SECONDS = 300.0
 """Bound on the start of a transfer: it queries coordinators and mirrors, each with its own timeout."""
 SILENCE_SECONDS = 30.0
 MAX_EVENT = 1 << 20
+MAX_ANSWER = 64 << 20
+"""Bytes of the longest answer."""
 _RESUMES = "verified data is kept; the transfer resumes when the daemon runs again"
 
 
@@ -67,9 +72,10 @@ class Client:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=_connector(self._where),
-            headers=_credentials(self._where),
+            headers=_credentials(self._where) | {"Accept-Encoding": "identity"},
             read_bufsize=MAX_EVENT,
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
         return self
 
@@ -172,12 +178,14 @@ class Client:
         path = f"transfers/{ident}/events" if ident else "events"
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=SILENCE_SECONDS)
         try:
-            async with self._session.get(self._url(path), timeout=limits) as response:
+            async with self._session.get(self._url(path), timeout=limits, allow_redirects=False) as response:
                 await _check(response)
                 async for kind, data in _events(response):
                     yield _decode(str, data) if kind == "gone" else _decode(TransferView, data)
                     if ident and kind == "gone":
                         return
+        except (ValueError, HttpProcessingError):
+            raise Conflict("the daemon sent an event that cannot be read") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._lost(error) from None
         raise Unavailable("the daemon has stopped", hint=_RESUMES)
@@ -197,12 +205,21 @@ class Client:
         headers = {"Content-Type": "application/json"} if data else None
         try:
             async with self._session.request(
-                method, self._url(path), data=data, headers=headers, params=query, timeout=limits
+                method,
+                self._url(path),
+                data=data,
+                headers=headers,
+                params=query,
+                timeout=limits,
+                allow_redirects=False,
             ) as response:
                 await _check(response)
-                return _decode(kind, await response.read())
+                answer = await read_bounded(response, MAX_ANSWER)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._lost(error) from None
+        if answer is None:
+            raise Conflict(f"the daemon sent more than {MAX_ANSWER >> 20} MiB")
+        return _decode(kind, answer)
 
     def _url(self, path: str) -> str:
         return f"{self._base}/api/v1/{path}"
@@ -243,9 +260,9 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status == 200:
         return
     try:
-        plain = await response.json()
-        code, message, hint = (str(plain[key]) for key in ("code", "message", "hint"))
-    except (ValueError, KeyError, TypeError, aiohttp.ContentTypeError):
+        plain = parse_json(await read_bounded(response, MAX_EVENT) or b"")
+        code, message, hint = (printable(str(plain[key]), 500) for key in ("code", "message", "hint"))
+    except (ValueError, KeyError, TypeError):
         raise Unavailable(f"the daemon answered HTTP {response.status} without a reason") from None
     raise restored(code, message, hint=hint)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from cachetools import LRUCache
 from yarl import URL
 
@@ -24,7 +25,7 @@ CHUNK_SECONDS = 0.25
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
 _MAX_RESOLVED = 4096
-_NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
 # All characters valid in a URL, and the percent sign: a presigned address must be sent unchanged.
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 

@@ -1,6 +1,7 @@
 """The client of the control API: the daemon's values and errors are returned unchanged."""
 
 import asyncio
+import gzip
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -192,3 +193,34 @@ async def test_an_impossible_socket_path(tmp_path: Path) -> None:
     with pytest.raises(LocalResource):
         async with serving_unix(web.Application(), tmp_path / "file" / "d.sock"):
             pass
+
+
+async def test_an_answer_without_a_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pmodel.client.MAX_ANSWER", 1 << 20)
+    error = await answering(path, web.Response(body=bytes(2 << 20)))
+    assert isinstance(error, Conflict)
+    assert "the daemon sent more than 1 MiB" in str(error)
+    bomb = web.Response(body=gzip.compress(bytes(10 << 20)), headers={"Content-Encoding": "gzip"})
+    assert "unknown response" in str(await answering(path, bomb))
+    deep = web.Response(status=500, text="[" * 100_000, content_type="application/json")
+    assert isinstance(await answering(path, deep), Unavailable)
+
+
+async def test_a_redirect_of_a_daemon_is_not_followed(path: Path) -> None:
+    redirect = web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"})
+    assert "answered HTTP 302" in str(await answering(path, redirect))
+
+
+async def test_an_event_without_a_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"data: " + bytes(4 << 20))
+        return response
+
+    monkeypatch.setattr("p2pmodel.client.MAX_EVENT", 1 << 16)
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", handler)
+    async with serving_unix(app, path, grace=0.2), Client(path) as client:
+        with pytest.raises(Conflict, match="an event that cannot be read"):
+            await anext(client.watch())

@@ -29,6 +29,17 @@ LEAST_PAUSE = 0.02
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
+def _no_redirects() -> aiohttp.TraceConfig:
+    """A WebSocket request follows redirects, which a coordinator does not send."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientError("a redirect")
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(refuse)
+    return tracing
+
+
 class PeerState(Protocol):
     """What a peer sends to its coordinator."""
 
@@ -134,7 +145,7 @@ class CoordinatorConnection:
         `state` is sent when `changed()` was called, and at least every `HEARTBEAT` seconds.
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
-        async with http_pool.session(self._http, timeout=limits) as session:
+        async with http_pool.session(self._http, timeout=limits, trace_configs=[_no_redirects()]) as session:
             while True:
                 for coordinator in self._coordinators:
                     await self._stay(session, coordinator, state)

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from p2pmodel import http_pool
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -14,7 +15,7 @@ from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
 from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.origin.failures import reason_of
 
-NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
+NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
 IDENTITY = {"Accept-Encoding": "identity"}
 _MAX_MESSAGE = 64 << 10
 

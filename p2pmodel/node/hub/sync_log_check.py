@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from p2pmodel.core.urls import names_user, shown
 from p2pmodel.errors import AccessDenied, IntegrityError, InvalidInput, NotFound, Unavailable
+from p2pmodel.http_pool import session
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogHead
 from p2pmodel.store.state.sync_log import verify_log
@@ -30,8 +32,8 @@ async def check_log(where: str, token: str | None = None, *, expect: str | None 
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, read_bufsize=MAX_LINE) as session,
-            session.get(where, headers=headers, allow_redirects=False) as answer,
+            session(None, timeout=timeout, read_bufsize=MAX_LINE, headers={"Accept-Encoding": "identity"}) as http,
+            http.get(where, headers=headers, allow_redirects=False) as answer,
         ):
             _check_status(answer, where)
             return await _check_lines(answer.content, LogCheck(expect))
@@ -50,7 +52,7 @@ async def _check_lines(content: aiohttp.StreamReader, checking: LogCheck) -> Log
     while True:
         try:
             line = await content.readuntil(b"\n")
-        except ValueError:
+        except (ValueError, HttpProcessingError):
             raise IntegrityError(f"line {checking.head.seq + 1} of the sync log is damaged") from None
         if not line:
             return checking.end()

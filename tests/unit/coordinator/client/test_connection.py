@@ -130,6 +130,28 @@ async def test_it_sends_its_demand_and_receives_its_leases() -> None:
     await assert_nothing_runs()
 
 
+async def test_a_redirect_is_not_followed() -> None:
+    async def redirect(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": f"{target}{lease_path(PUBLICATION.info_hash)}"})
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", redirect)
+    reached: list[str] = []
+
+    async def note(socket: web.WebSocketResponse, request: web.Request) -> None:
+        reached.append(request.path)
+        await mute(socket, request)
+
+    async with (
+        serving_sockets(note) as target,
+        serving(app, "127.0.0.1", 0, grace=0.1) as url,
+        Client(url).running() as client,
+    ):
+        await client.connection.answered()
+        assert client.connection.message is None
+    assert reached == []
+
+
 async def test_it_sends_heartbeats_and_sends_changes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
     scarce: list[int] = []
