@@ -70,11 +70,19 @@ class CatalogFolder:
     ) -> None:
         """Write a torrent, then the record: a crash between the two leaves no name without its torrent.
 
-        `replaced`: another torrent of the same commit, which is removed.
+        A torrent that was refused because its record could not be written is not left behind. `replaced`: another
+        torrent of the same commit, which is removed.
         """
+        path = self._path / (publication.info_hash + _SUFFIX)
         with translated():
-            write_private(self._path / (publication.info_hash + _SUFFIX), publication.raw)
-            self._save_record(owners, names)
+            is_new = not path.exists()
+            try:
+                write_private(path, publication.raw)
+                self._save_record(owners, names)
+            except OSError:
+                if is_new:
+                    path.unlink(missing_ok=True)
+                raise
             if replaced is not None:
                 (self._path / (replaced.info_hash + _SUFFIX)).unlink(missing_ok=True)
 

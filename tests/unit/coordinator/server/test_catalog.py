@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -248,6 +249,13 @@ async def test_damaged_files_in_a_folder_are_reported_and_left_alone(tmp_path: P
     assert second == "catalog.json in the catalog folder is not used: it is malformed"
     assert again.find(Reference.parse(f"org/tiny@{COMMIT}")) == publication()
     assert (tmp_path / "0.torrent").exists()
+
+
+async def test_a_refused_publication_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json").mkdir()
+    with pytest.raises(LocalResource):
+        await Catalog(CatalogFolder(tmp_path)).publish(publication(), ["main"])
+    assert os.listdir(tmp_path) == ["catalog.json"]  # noqa: PTH208
 
 
 async def test_a_publication_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
