@@ -19,6 +19,9 @@ from p2pmodel.http.access import WRONG_TOKEN, RequestGuard
 from p2pmodel.http.error_responses import FAILURES, FailureLog, error_response
 from p2pmodel.http.peer_owner import is_own, tcp_owner, unix_owner
 
+OUTER_MIDDLEWARES = web.AppKey("OUTER_MIDDLEWARES", int)
+"""Key of an application for the number of its middlewares that see refused requests, too, such as an access log."""
+
 WRONG_AT_ONCE = 20
 """Wrong tokens of one address before it must wait."""
 SECONDS_EACH = 2.0
@@ -57,7 +60,7 @@ def protect(app: web.Application, guard: RequestGuard | None, note: Callable[[st
     `note` receives log lines.
     """
     app[FAILURES] = FailureLog(note)
-    app.middlewares.insert(0, _Protection(guard, TokenBrake()).handle)
+    app.middlewares.insert(app.get(OUTER_MIDDLEWARES, 0), _Protection(guard, TokenBrake()).handle)
     app.on_response_prepare.append(_add_headers)
 
 

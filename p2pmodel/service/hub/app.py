@@ -34,6 +34,7 @@ from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.file_response import STALL, FileContent, answer
+from p2pmodel.http.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
@@ -105,6 +106,7 @@ def hub_endpoint(
     if relay is not None:
         middlewares.append(relay.models)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app[OUTER_MIDDLEWARES] = 0 if access_log is None else 1
     app[STALL] = http.stall_timeout
     if library is None:
         published = PublishedCache(cache)

@@ -116,6 +116,22 @@ async def test_pages_are_followed_through_the_endpoint(machine: Machine) -> None
         assert [entry["path"] for entry in found] == ["README.md", "data", "data/train.bin", "xet.json"]
 
 
+async def test_a_page_in_a_dataset_is_none_on_the_endpoints_origin(machine: Machine) -> None:
+    pages = snapshot_of({"page.html": b"<script>fetch('/api/v1/transfers')</script>"})
+    async with FakeHub(pages, kind="datasets", faults=["html"]) as hub, endpoint(machine, mirror(hub)) as at:
+        status, headers, _ = await at.ask("datasets/org/model/resolve/main/page.html")
+        assert (status, headers["Content-Type"]) == (200, "text/html"), "as the mirror sent it"
+        assert headers["Content-Disposition"] == "attachment"
+        assert headers["Content-Security-Policy"].startswith("sandbox;")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_refused_request_is_in_the_access_log(machine: Machine) -> None:
+    async with FakeHub(SNAPSHOT, kind="datasets") as hub, endpoint(machine, mirror(hub)) as at:
+        assert (await at.ask(Origin="http://evil.example"))[0] == 403
+        assert [line["status"] for line in map(json.loads, at.log.read_text().splitlines())] == [403]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
