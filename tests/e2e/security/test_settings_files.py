@@ -154,7 +154,7 @@ def test_without_a_umask_state_is_private_all_the_same(nodes: Nodes, model: Path
         nodes.ok("mirror", "mirror", "sync", "org/model", "--endpoint", hub, "-q")
     finally:
         os.umask(before)
-    states = [nodes.root / node / ".local" for node in ("node", "mirror")]
+    states = [nodes.root / node / ".local" for node in ("node", "mirror", "seeder")]
     assert all(path.is_dir() for path in states)
     private = nodes.cache("node") / "models--org--model/.p2pmodel"
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
