@@ -22,7 +22,7 @@ from p2pmodel.core.views import Candidate, State, TransferError, TransferView
 from p2pmodel.errors import Conflict, Contradicted, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
-from p2pmodel.node.saved_torrent import saved_torrent
+from p2pmodel.node.saved_torrent import is_refused, saved_torrent
 from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
@@ -339,6 +339,8 @@ class ManagedTransfer:
             await self._fetch().run(self._ready, self._found)
 
     async def _find(self, fetch: Fetch) -> ResolvedTarget:
+        if await asyncio.to_thread(is_refused, self._found, self._settings):
+            self._found = None
         if self._found is None or self._found.metainfo is None:
             self._found = await self._find_saved(fetch) or self._found or await fetch.find()
         refs = () if self._has_names else self._record.revisions
@@ -346,7 +348,7 @@ class ManagedTransfer:
 
     async def _find_saved(self, fetch: Fetch) -> ResolvedTarget | None:
         """The saved torrent. One that a mirror contradicts counts as none. Raises Unconfirmed."""
-        metainfo = await asyncio.to_thread(saved_torrent, self._record, self._records, self._repo)
+        metainfo = await asyncio.to_thread(saved_torrent, self._record, self._records, self._repo, self._settings)
         try:
             return await fetch.confirm(metainfo) if metainfo is not None else None
         except Contradicted as error:

@@ -16,6 +16,7 @@ from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
 from p2pmodel.origin.download.job import MirrorJob, RangeSink
 from p2pmodel.origin.download.range_read import RangeRead
+from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.lookup import Listing, Lookup
 from p2pmodel.origin.metadata import HubMetadata
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
@@ -57,6 +58,7 @@ class Origin:
         self._settings = settings
         self._clock = clock or Clock()
         self._notes = MirrorNotes(on_note, self._clock)
+        self._suspects = Suspects()
         self._recorded_at = self._clock.now()
 
     def __repr__(self) -> str:
@@ -163,6 +165,19 @@ class Origin:
             await self._record()
         return sources
 
+    def doubts(self, file: ManifestFile) -> bool:
+        """Whether bytes of some mirror for `file` failed the hash of a piece, and `judge` was not called since."""
+        return bool(self._suspects.of(file))
+
+    def judge(self, file: ManifestFile, *, pieces_right: bool) -> None:
+        """The hash of the whole `file` has shown whether the hashes of its pieces, which `read` checked bytes against,
+        are right. If so, mirrors that sent other bytes are quarantined; else they are suspects no longer."""
+        for mirror in self._suspects.take(file):
+            if pieces_right:
+                mirror.corrupted(self._clock.now())
+                line = f"mirror {mirror.name} sent wrong bytes for {file.path}: other bytes than the hub's hash is of"
+                self._notes.add(notes.warning("mirror_refused", line, mirror=mirror.name), "judged", mirror.name)
+
     async def read(
         self,
         manifest: Manifest,
@@ -174,10 +189,13 @@ class Origin:
     ) -> bytes:
         """`length` bytes of `file` from `offset`, from one mirror, that `accept` returns True for.
 
-        `accept` is pure and may run in a thread. After False the mirror is excluded, and the next is asked.
+        `accept` is pure and may run in a thread. After False the next mirror is asked; the mirror is a suspect until
+        `judge` is called.
         Raises as `pull` does.
         """
         if not (offset >= 0 and 0 < length <= file.size - offset):
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
         self._probes.start_due(manifest, file)
-        return await RangeRead(MirrorJob(self._pool, manifest, file), self._clock, offset, length, accept).run()
+        return await RangeRead(
+            MirrorJob(self._pool, manifest, file, suspects=self._suspects), self._clock, offset, length, accept
+        ).run()

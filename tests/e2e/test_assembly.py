@@ -209,7 +209,7 @@ def test_one_corrupt_piece_of_a_mirror_withdraws_the_torrent(nodes: Nodes, model
     for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:3]]]:
         assert done.code == 0, done.err
         (note,) = notes(done)
-        assert "no seeder has confirmed the torrent; downloading from the mirrors alone" in note
+        assert "the torrent is dropped; downloading from the mirrors alone" in note
         cluster.check(done.json["path"])
     assert cluster.torrents() == 0
 

@@ -27,8 +27,10 @@ from p2pmodel.core.progress import cut_off
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
 from p2pmodel.node.fetch.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
 from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.leaseholder import Leaseholder
+from p2pmodel.node.fetch.no_leases import NoLeases
 from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
 from p2pmodel.node.fetch.piece_feed import PieceFeed
 from p2pmodel.node.fetch.piece_order import keep_order
@@ -70,27 +72,6 @@ class PhaseObserver(Protocol):
         """The attempt has reached `phase`."""
 
 
-class NoLeases:
-    """Stands for a `Leaseholder` where nothing is missing or no coordinator is configured."""
-
-    shuns_seeders = False
-
-    def arrived(self, piece: int) -> None:
-        """Nothing to report."""
-
-    def complain(self, piece: int, peer: str) -> None:
-        """Nothing to report to."""
-
-    def complain_of_seeders(self, piece: int) -> None:
-        """Nothing to report to."""
-
-    def hold(self, torrent: SwarmTorrent, feed: PieceFeed) -> None:
-        """Nothing to hold."""
-
-    async def run(self) -> None:
-        """Nothing to follow."""
-
-
 class Attempt:
     """One attempt; `join` makes it. `run` it once, then `follow_events` while it seeds, then `leave`."""
 
@@ -118,6 +99,7 @@ class Attempt:
         self._orphans = orphans
         self._leases = leases
         self._seeders = seeders
+        self._disputes = Disputes(context.plan.judged)
         self._left = False
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
@@ -145,7 +127,7 @@ class Attempt:
     async def run(self, start: Start) -> None:
         """Download and publish every planned file; `start` keeps tasks that end with the attempt.
 
-        Raises DamagedFile, WrongTorrent, or the reason why the pieces cannot be had.
+        Raises DamagedFile, DisputedFile, WrongTorrent, or the reason why the pieces cannot be had.
         """
         with self._readable.written(self._context.plan.files - self._inventory.complete, self._inventory.paths):
             start(self.follow_events())
@@ -211,8 +193,13 @@ class Attempt:
         return self._checks.run()
 
     def file_verified(self, index: int) -> None:
-        """Readers may read file `index` to its end; satisfies `PublishObserver`."""
+        """Readers may read file `index` to its end, and sources that sent other bytes were wrong; satisfies
+        `PublishObserver`."""
         self._readable.verified(index)
+        file = self._context.metainfo.manifest.files[index]
+        self._seeders.judge(file)
+        if self._context.origin is not None:
+            self._context.origin.judge(file, pieces_right=True)
 
     def publishing(self) -> None:
         """All blobs have their names; satisfies `PublishObserver`."""
@@ -256,6 +243,7 @@ class Attempt:
         if piece not in self._stats.missing:
             return
         source = self._source_of(piece)
+        self._disputes.arrived(self._context.metainfo.layout.piece_range(piece).span.index)
         whole = self._stats.arrived(piece, source)
         self.stall.progressed()
         self._leases.arrived(piece)
@@ -285,8 +273,20 @@ class Attempt:
         while True:
             await asyncio.sleep(STALL_CHECK_EVERY)
             missing = len(self._stats.missing)
-            if missing and (error := self.stall.given_up(missing)):
+            error = self.stall.given_up(missing) if missing else None
+            if missing and (disputed := self._disputed(at_once=error is not None)) is not None:
+                raise DisputedFile(disputed)
+            if error is not None:
                 raise error
+
+    def _disputed(self, *, at_once: bool) -> int | None:
+        """The file to judge by one whole copy from the mirrors; `at_once`: nothing else is left to do."""
+        origin, metainfo = self._context.origin, self._context.metainfo
+        if origin is None:
+            return None
+        incomplete = {metainfo.layout.piece_range(piece).span.index for piece in self._stats.missing}
+        suspected = [index for index in sorted(incomplete) if origin.doubts(metainfo.manifest.files[index])]
+        return self._disputes.due(suspected, self._feed.requested_files, time.monotonic(), at_once=at_once)
 
 
 async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start) -> Attempt:

@@ -1,34 +1,34 @@
 """Fetch a snapshot: resolve the target, download it through the swarm or from the mirrors alone, and serve it."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.coordinators import configured, trackers_with
-from p2pmodel.coordinator.client.publishing import report_wrong
 from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
-from p2pmodel.core.progress import Timings, cut_off
+from p2pmodel.core.progress import cut_off
 from p2pmodel.core.tasks import companions
 from p2pmodel.core.views import RateLimits
-from p2pmodel.errors import EntryNotFound, LocalResource, WrongTorrent
+from p2pmodel.errors import EntryNotFound, LocalResource, Unavailable, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.assembly.assembly import AssemblyDownload
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyOutcome
 from p2pmodel.node.backends import FetchOrigin, LazyEngine, OriginRegistry, engine_of
 from p2pmodel.node.bandwidth import SharedLimits
+from p2pmodel.node.fetch.disputes import DisputedFile
 from p2pmodel.node.fetch.download import Download
+from p2pmodel.node.fetch.monitor import FetchMonitor
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
+from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
 from p2pmodel.node.host_stats import host_name
-from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
+from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
@@ -67,44 +67,6 @@ class NodeContext:
         """Make the swarm and HTTP obey `limits` together."""
         upload = self.web_seed.pace if self.web_seed else None
         return SharedLimits(self.engine, limits, upload=upload, download=self.pace)
-
-
-class FetchMonitor(Reporter):
-    """Passes reports on, measures the phases, and keeps the latest progress."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-        self._began = time.monotonic()
-        self._clock = PhaseClock("finding")
-        self.latest = Progress("finding")
-        self.exception = ""
-        """Set in all progress from now on, if not empty: `Progress.exception`."""
-
-    def progress(self, progress: Progress) -> None:
-        """Keep `progress`, and pass it on."""
-        if self.exception:
-            progress = replace(progress, exception=self.exception)
-        self.latest = progress
-        self._clock.enter(progress.phase)
-        self._reporter.progress(progress)
-
-    def note(self, line: str) -> None:
-        """Pass `line` on."""
-        self._reporter.note(line)
-
-    def insight(self, insight: Insight) -> None:
-        """Pass `insight` on."""
-        self._reporter.insight(insight)
-
-    def timings(self) -> Timings:
-        """The seconds spent so far, by phase."""
-        spent = self._clock.seconds
-        return Timings(
-            total=time.monotonic() - self._began,
-            find=spent("finding"),
-            download=spent("downloading", "mirroring"),
-            verify=spent("checking", "verifying", "publishing"),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,30 +260,48 @@ class FetchRun:
             )
 
     async def _from_swarm(self, metainfo: Metainfo, assembled: AssemblyOutcome | None = None) -> None:
-        """`assembled`: the assembly that has just made the torrent."""
-        settings = self._job.settings
+        """`assembled`: the assembly that has just made the torrent. A torrent that proves wrong is replaced by another
+        one, or by the mirrors."""
+        wrong, judged = WrongTorrents(self._job.settings, self._job.monitor, self._job.http), set[int]()
+        while True:
+            try:
+                return await self._transfer(metainfo, await self._engine.started(), assembled, frozenset(judged))
+            except DisputedFile as dispute:
+                judged.add(dispute.index)
+                error = await self._judged(wrong, metainfo, dispute.index)
+            except WrongTorrent as found:
+                error = found
+            if error is None:
+                continue
+            other = await wrong.replacement(metainfo, error)
+            if other is None:
+                break
+            metainfo, assembled, judged = other, None, set()
         try:
-            await self._transfer(metainfo, await self._engine.started(), assembled)
-        except WrongTorrent as error:
-            coordinators = configured(settings)
-            name = assembly_digest(manifest_text(metainfo.manifest))
-            timeout = settings.swarm.coordinator_timeout
-            withdrawn = await report_wrong(coordinators, name, metainfo.info_hash, timeout, self._job.http)
-            if settings.offline or (assembled is None and not withdrawn):
-                raise
-            self._job.monitor.note(
-                notes.warning(
-                    "torrent_wrong",
-                    f"{error.what}: no seeder has confirmed the torrent; downloading from the mirrors alone",
-                    info_hash=metainfo.info_hash,
-                )
-            )
             await self._from_mirrors()
+        except Unavailable:
+            raise error from None
 
-    async def _transfer(self, metainfo: Metainfo, engine: Engine, assembled: AssemblyOutcome | None) -> None:
+    async def _judged(self, wrong: WrongTorrents, metainfo: Metainfo, index: int) -> WrongTorrent | None:
+        """What is wrong with the torrent's file `index`; None if nothing is, or no mirror proves it."""
+        job = self._job
+        origin = await job.mirrors.opened()
+        copy = MirrorCopy(origin, self._repo, self._manifest, job.monitor, growing=job.growing)
+        try:
+            async with self._locked():
+                await wrong.judge(metainfo, index, copy)
+        except WrongTorrent as error:
+            if origin is not None:
+                origin.judge(metainfo.manifest.files[index], pieces_right=False)
+            return error
+        return None
+
+    async def _transfer(
+        self, metainfo: Metainfo, engine: Engine, assembled: AssemblyOutcome | None, judged: frozenset[int]
+    ) -> None:
         job = self._job
         async with Download(
-            self._plan(metainfo, assembled),
+            replace(self._plan(metainfo, assembled), judged=judged),
             engine=engine,
             repo=self._repo,
             origin=await job.mirrors.opened(metainfo),

@@ -111,6 +111,11 @@ class PieceFeed:
         return next((error for _, error in self._refused.values()), self._silence)
 
     @property
+    def requested_files(self) -> frozenset[int]:
+        """Indexes of the files of which pieces are requested."""
+        return frozenset(self._metainfo.layout.piece_range(piece).span.index for piece in self._in_flight)
+
+    @property
     def active(self) -> bool:
         """Whether a request is in flight."""
         return bool(self._in_flight)

@@ -50,6 +50,8 @@ class DownloadPlan:
     """Pieces that this run has fetched from peers before this download."""
     node: str = field(default_factory=host_name)
     """Name of this node, for messages."""
+    judged: frozenset[int] = frozenset()
+    """Files that one whole copy from the mirrors was made of, or should have been, to judge the torrent."""
     connect_within: float | None = None
     """As in `LeaseStrategy`."""
     mirror_pieces: int = 8

@@ -133,6 +133,12 @@ class Seeders:
         finally:
             self._look(origin)
 
+    def judge(self, file: ManifestFile) -> None:
+        """The whole `file` is right: as `Origin.judge`."""
+        for origin in (*self._before, self._origin):
+            if origin is not None:
+                origin.judge(file, pieces_right=True)
+
     def connections(self) -> tuple[PeerConnection, ...]:
         """The seeders in use."""
         return tuple(self._connection(s.name, s.endpoint) for s in self._origin.statuses()) if self._origin else ()

@@ -99,6 +99,18 @@ class MirrorCopy:
         self._enter("done")
         return MirrorCopyResult(self._trees, self._cached, self._pulled)
 
+    async def bring(self, file: ManifestFile) -> FileTree | None:
+        """Download, verify and publish the blob of `file` alone, without the snapshot. Returns its Merkle tree."""
+        if self._origin is None:
+            raise Unavailable(f"no mirror may be asked for {file.path}", hint="unset HF_HUB_OFFLINE")
+        self._total = self._needed = file.size
+        self._sharing[file.etag].append(file.path)
+        async with companions() as start:
+            start(self._report())
+            self._enter("mirroring")
+            await self._pull_all([file])
+        return self._trees.get(file.path)
+
     async def _adopt(self, files: Sequence[ManifestFile]) -> list[ManifestFile]:
         """Count the files in the cache; return the others, one for each distinct content."""
         with stoppable(self._count_checked) as count:

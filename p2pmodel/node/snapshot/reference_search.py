@@ -14,7 +14,7 @@ from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, unconfirmed, voucher_of
+from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, refused_torrents, unconfirmed, voucher_of
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -75,6 +75,8 @@ class ReferenceSearch:
         """A coordinator's word is enough, for names too; mirrors are asked only without a torrent."""
         answer = await self._ask(self._ref)
         if answer.metainfo is not None:
+            answer = await self._torrent_of(answer.metainfo.manifest, answer)
+        if answer.metainfo is not None:
             voucher = await self._vouching.offhand(answer.metainfo.manifest)
             return self._target(answer.metainfo.manifest, answer, voucher)
         self._note_without_torrent(answer)
@@ -108,28 +110,42 @@ class ReferenceSearch:
 
     async def _known_offhand(self, answer: CatalogAnswer) -> ResolvedTarget | None:
         """The coordinators' torrent of a pinned commit, if it needs no mirror's word."""
-        if answer.metainfo is None:
+        if answer.metainfo is None or answer.metainfo.info_hash in await self._refused(answer.metainfo.manifest):
             return None
         voucher = await self._vouching.offhand(answer.metainfo.manifest)
         return self._target(answer.metainfo.manifest, answer, voucher) if voucher else None
 
+    async def torrent_of(self, manifest: Manifest) -> Metainfo | None:
+        """A torrent of exactly `manifest` that the coordinators have, without those that this node refuses."""
+        wrong = await self._refused(manifest)
+        answer = await self._ask(Reference(manifest.repo, manifest.commit), wrong)
+        return (await self._fitting(manifest, answer, wrong)).metainfo
+
     async def _torrent_of(self, manifest: Manifest, first: CatalogAnswer) -> CatalogAnswer:
         """The coordinators' answer with a torrent of exactly `manifest`, or without one. `first` is their answer for
         the name."""
-        answer, wrong = first, set[str]()
-        pinned = Reference(manifest.repo, manifest.commit)
-        if answer.metainfo is None and answer.lacking and not self._ref.pinned:
-            answer = await self._ask(pinned)
+        wrong = await self._refused(manifest)
+        if first.metainfo is None and first.lacking and not self._ref.pinned:
+            first = await self._ask(Reference(manifest.repo, manifest.commit), wrong)
+        return await self._fitting(manifest, first, wrong)
+
+    async def _fitting(self, manifest: Manifest, answer: CatalogAnswer, refused: frozenset[str]) -> CatalogAnswer:
+        wrong = set(refused)
         for _ in range(MAX_CANDIDATES):
             metainfo = answer.metainfo
-            if metainfo is None or not (difference := differing(metainfo.manifest, manifest)):
-                break
-            self._note_contradicted(metainfo, manifest, difference)
-            wrong.add(metainfo.info_hash)
-            answer = await self._ask(pinned, wrong)
-        else:
-            return CatalogAnswer(None, answer.reasons, answer.lacking)
-        return answer
+            if metainfo is None:
+                return answer
+            if metainfo.info_hash not in wrong:
+                if not (difference := differing(metainfo.manifest, manifest)):
+                    return answer
+                self._note_contradicted(metainfo, manifest, difference)
+                wrong.add(metainfo.info_hash)
+            answer = await self._ask(Reference(manifest.repo, manifest.commit), wrong)
+        return CatalogAnswer(None, answer.reasons, answer.lacking)
+
+    async def _refused(self, manifest: Manifest) -> frozenset[str]:
+        refused = refused_torrents(self._vouching.settings)
+        return await asyncio.to_thread(refused.of, Reference(manifest.repo, manifest.commit))
 
     async def _ask(self, ref: Reference, wrong: Iterable[str] = ()) -> CatalogAnswer:
         settings = self._vouching.settings

@@ -22,6 +22,7 @@ from p2pmodel.errors import Contradicted, LocalResource, Offline, P2PModelError,
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.imports.importer import commit_of
+from p2pmodel.store.state.refused_torrents import RefusedTorrents
 from p2pmodel.store.state.vouched_commits import VouchedCommit, VouchedCommits
 
 RECORD = "record"
@@ -94,6 +95,11 @@ class Vouching:
 def vouched_commits(settings: Settings) -> VouchedCommits:
     """The records of this node."""
     return VouchedCommits(settings.state_dir / "vouched" if settings.state_dir else None)
+
+
+def refused_torrents(settings: Settings) -> RefusedTorrents:
+    """The torrents that this node does not use again."""
+    return RefusedTorrents(settings.state_dir / "refused-torrents.json" if settings.state_dir else None)
 
 
 def recorded_voucher(settings: Settings, manifest: Manifest) -> str | None:

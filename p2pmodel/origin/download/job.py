@@ -8,6 +8,7 @@ from typing import Protocol
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
+from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
 from p2pmodel.origin.mirrors.health import Choice, choose, team
 from p2pmodel.origin.mirrors.mirror import Mirror
@@ -57,7 +58,10 @@ class NoMirrorLeft(Exception):
 class MirrorJob:
     """Requests for bytes of one file. Several of them may run concurrently."""
 
-    def __init__(self, pool: MirrorPool, manifest: Manifest, file: ManifestFile) -> None:
+    def __init__(
+        self, pool: MirrorPool, manifest: Manifest, file: ManifestFile, *, suspects: Suspects | None = None
+    ) -> None:
+        self._suspects = suspects or Suspects()
         self.manifest = manifest
         self.file = file
         self._pool = pool
@@ -152,6 +156,17 @@ class MirrorJob:
             notes.warning("mirror_refused", line, mirror=mirror.name), "refused", mirror.name, refusal.reason
         )
 
+    def suspect(self, mirror: Mirror, refusal: Refused) -> None:
+        """Exclude `mirror` from this job, because its bytes fail the hash of a piece. It is not blamed for that yet."""
+        self._refusals[mirror.name] = refusal
+        self._reasons[mirror.name] = refusal.reason
+        mirror.refused(refusal.reason)
+        self._suspects.add(self.file, mirror)
+        line = f"bytes of mirror {mirror.name} for {self.file.path} do not fit the torrent: {refusal.reason}"
+        self._pool.notes.add(
+            notes.warning("mirror_suspected", line, mirror=mirror.name), "suspected", mirror.name, self.file.path
+        )
+
     def failed(self, mirror: Mirror, failure: Failed, *, no_bytes: bool) -> None:
         """A request to `mirror` failed; `no_bytes`: without a byte."""
         now, patience = self._pool.clock.now(), self._pool.settings.patience
@@ -193,6 +208,8 @@ class MirrorJob:
 
     def _choice(self) -> Choice | None:
         now, healths = self._pool.clock.now(), [m.health for m in self.candidates()]
+        suspected = self._suspects.of(self.file)
+        healths = [h for h in healths if h.name not in suspected] or healths
         ranged = [h for h in healths if h.name not in self._rangeless]
         # A mirror without ranges is the last resort: it can neither share a file nor resume one.
         fit = any(not h.demoted(now) and not h.quarantined(now) for h in ranged)

@@ -61,4 +61,4 @@ class RangeRead:
         self._held.clear()
         where = f"{self._start}-{self._end}"
         refusal = Refused(f"bytes {where} fail the hash of their piece", WrongBytes, f"other bytes at {where}")
-        self._job.refuse(mirror, refusal)
+        self._job.suspect(mirror, refusal)

@@ -11,12 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.core.names import Reference
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.backends import LazyEngine
-from p2pmodel.node.fetch import fetch
+from p2pmodel.node.fetch import disputes, fetch
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.node.snapshot.voucher import refused_torrents
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
@@ -65,6 +67,12 @@ class Node:
         trees = trees_of(CONTENTS, layout_of(manifest).piece_length)
         url = webseed_url(endpoint, manifest)
         self.swarm.metainfo = parse(build(manifest, trees, trackers=[TRACKER], webseeds=[url]))
+
+    def invent_roots(self) -> None:
+        """Let the torrent have the right files, and the piece hashes of other ones."""
+        manifest = self.swarm.metainfo.manifest
+        other = {path: bytes(byte ^ 1 for byte in data) for path, data in CONTENTS.items()}
+        self.swarm.metainfo = parse(build(manifest, trees_of(other, layout_of(manifest).piece_length)))
 
     def published(self, commit: str = "") -> dict[str, bytes]:
         folder = self.cache.repo(self.swarm.metainfo.manifest.repo).snapshot(commit or self.swarm.snapshot.commit)
@@ -314,3 +322,36 @@ async def test_an_engine_with_concurrent_requests_starts_once() -> None:
         on_demand = LazyEngine(engine, stack)
         assert await asyncio.gather(on_demand.started(), on_demand.started()) == [engine, engine]
         assert engine.starts == 1
+
+
+async def test_invented_piece_roots_blame_no_mirror_and_do_not_end_the_fetch(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(disputes, "JUDGE_AFTER", 0.2)
+    node.invent_roots()
+    async with FakeHub(node.swarm.snapshot) as hub:
+        node.use(hub, state_dir=tmp_path / "state")
+        done = await node.fetch()
+        again = await node.fetch("org/model")
+    assert node.published() == CONTENTS
+    assert done.progress.from_mirrors
+    assert any("the torrent is dropped" in note for note in node.heard.notes)
+    assert not any("sent wrong bytes" in note for note in node.heard.notes)
+    refused = refused_torrents(node.settings).of(Reference.parse(f"org/model@{node.swarm.snapshot.commit}"))
+    assert refused == {node.swarm.metainfo.info_hash}
+    assert again.progress.from_cache == again.progress.total
+    await assert_nothing_runs()
+
+
+async def test_a_wrong_mirror_is_blamed_once_the_whole_file_is_right(node: Node) -> None:
+    async with (
+        FakeHub(node.swarm.snapshot, faults=["flip@model.safetensors"]) as bad,
+        FakeHub(node.swarm.snapshot) as good,
+    ):
+        node.use(
+            MirrorSettings(name="bad", endpoint=bad.url), MirrorSettings(name="good", endpoint=good.url, priority=1)
+        )
+        await node.fetch()
+    assert node.published() == CONTENTS
+    assert any(note.startswith("mirror bad sent wrong bytes for ") for note in node.heard.notes)
+    await assert_nothing_runs()
