@@ -1,4 +1,4 @@
-"""Mirrors whose bytes failed the hash of a piece: suspects until the hash of the whole file shows what was wrong.
+"""Mirrors with bytes that failed the hash of a piece: suspects until the hash of the whole file shows what was wrong.
 
 The hash of a piece comes with a torrent, and a torrent may be invented. Only the hash of the whole file is the hub's.
 """
