@@ -1,4 +1,4 @@
-"""Torrents with content that failed the hashes of the hub: they are not used again for a while.
+"""Torrents with content that failed the hashes of the hub: they are not used again for a while."""
 
 import json
 import time
