@@ -1,5 +1,7 @@
 """Client requests forwarded to fake hubs: order of the mirrors, tokens, and answers."""
 
+import asyncio
+
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings
@@ -188,6 +190,40 @@ async def test_a_listing_is_gone_on_with_at_the_same_place(snapshot: HubSnapshot
         hub = dataset(snapshot, page=2, prefix=prefix)
         async with hub, open_origin(hub) as origin, origin.relay(asked(path)) as relayed:
             assert relayed.following == "/api/datasets/org/model/tree/main?recursive=true&cursor=2"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"ETag: \xff\xfe",
+        b"Content-Disposition: \xed\xa0\x80",
+        b'Link: <http://[::1/api/x>; rel="next"',
+        b'Link: </elsewhere>; rel="next"',
+        b"Content-Length: 99999999999999999999999",
+        b"Content-Encoding: br",
+    ],
+)
+async def test_a_response_with_a_malformed_header_is_taken_from_the_next_mirror(
+    snapshot: HubSnapshot, open_origin: OpenOrigin, header: bytes
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + header + b"\r\n\r\nbody")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, dataset(snapshot) as good:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with open_origin(url, good) as origin:
+            status, _, body = await answer(origin, asked())
+    assert (status, body) == (200, snapshot.contents[WEIGHTS])
+
+
+async def test_a_redirect_into_a_private_network_is_not_followed(
+    snapshot: HubSnapshot, open_origin: OpenOrigin
+) -> None:
+    hub = dataset(snapshot, "redirect", redirect_to="http://169.254.169.254")
+    async with hub, dataset(snapshot) as good, open_origin(hub, good) as origin:
+        assert (await answer(origin, asked()))[2] == snapshot.contents[WEIGHTS]
 
 
 def test_only_the_official_hub_takes_client_tokens_by_default() -> None:
