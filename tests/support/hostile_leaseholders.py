@@ -19,10 +19,11 @@ GARBAGE = ("", "{}", "[1", '{"scarce": "!"}', json.dumps({"scarce": EVERYTHING, 
 
 
 @asynccontextmanager
-async def hostile_leaseholders(url: str, count: int, *, manifest: str = "") -> AsyncIterator[None]:
+async def hostile_leaseholders(url: str, count: int, *, manifest: str = "", token: str = "") -> AsyncIterator[None]:
     """`count` such clients of the WebSocket at `url`, all of which have been there; the first message is `manifest`."""
     arrived = asyncio.Semaphore(0)
-    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with aiohttp.ClientSession(headers=headers) as session, asyncio.TaskGroup() as group:
         clients = [group.create_task(_haunt(session, url, manifest, n, arrived)) for n in range(count)]
         async with asyncio.timeout(PATIENCE):
             for _ in clients:
