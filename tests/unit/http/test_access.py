@@ -3,6 +3,8 @@
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.addresses import ListenAddress
@@ -99,6 +101,16 @@ def test_forms_change_nothing(kind: str) -> None:
     assert status(RequestGuard(forms=True), method="POST", Content_Type=kind) == 200
     assert status(RequestGuard(forms=True), method="POST", Content_Type=kind, Sec_Fetch_Site="none") == 415
     assert status(RequestGuard(), method="POST", Content_Type="application/json") == 200
+
+
+@given(host=st.text(), origin=st.none() | st.text(), site=st.none() | st.text(), kind=st.text(), secured=st.booleans())
+def test_any_header_is_decided(host: str, origin: str | None, site: str | None, kind: str, secured: bool) -> None:
+    values = {"Origin": origin, "Sec_Fetch_Site": site, "Content_Type": kind}
+    headers = {name: value for name, value in values.items() if value is not None}
+    decided = status(RequestGuard(secured=secured), method="PUT", host=host, **headers)
+    assert decided in (200, 403, 415)
+    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        assert decided == 403
 
 
 def test_local_users_are_admitted_by_a_credential_or_by_the_setting() -> None:
