@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -266,7 +266,7 @@ class RepoCache:
         return None if blob is None else fingerprint(blob)
 
     def is_verified(self, file: ManifestFile) -> bool:
-        """Whether the blob of `file` was verified before and has not changed since (size, mtime, inode)."""
+        """Whether the blob of `file` was verified before and has not changed since (size, times, inode)."""
         return self.state_of(file, self.fingerprint(file)) is BlobState.VERIFIED
 
     @translated()
@@ -274,6 +274,11 @@ class RepoCache:
         """Record that the blobs of `files`, as they are now, have the right hash."""
         found = {file.etag: self.fingerprint(file) for file in files}
         self._verified.add({etag: now for etag, now in found.items() if now is not None})
+
+    @translated()
+    def record_verified(self, found: Mapping[str, Fingerprint]) -> None:
+        """Record that the blobs with these fingerprints, by etag, have the right hash."""
+        self._verified.add(found)
 
     @translated()
     def record_check(self, file: ManifestFile, found: Fingerprint, *, right: bool) -> None:

@@ -23,6 +23,7 @@ from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.space import check_space
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
+from p2pmodel.store.state.verified_blobs import Fingerprint, fingerprint_of
 
 CHUNK = MIB
 
@@ -90,40 +91,44 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
             staged.unlink()
             return repo.blob_path(file)
         with repo.opened("blobs", make=True) as blobs:
-            name_blob(blobs, file, staged)
+            found = name_blob(blobs, file, staged)
             blobs.sync()
     finally:
         repo.cache.locks.release(repo.repo, file)
-    repo.mark_verified([file])
+    repo.record_verified({file.etag: found})
     return repo.blob_path(file)
 
 
-def name_blob(blobs: Folder, file: ManifestFile, staged: Path) -> None:
+def name_blob(blobs: Folder, file: ManifestFile, staged: Path) -> Fingerprint:
     """Move `staged`, which is verified and synced, to its name in the folder `blobs`. Raises OSError, IntegrityError.
 
     The name never has other content: the file is renamed, or on another device copied beside it and hashed before.
+    Returns its fingerprint, not that of what another user may put there a moment later.
     """
-    try:
-        blobs.take(staged, file.etag)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy_blob(blobs, file, staged)
-        staged.unlink()
+    with os.fdopen(open_regular(staged), "rb") as content:
+        try:
+            blobs.take(staged, file.etag)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            found = _copy_blob(blobs, file, content)
+            staged.unlink()
+            return found
+        return fingerprint_of(os.fstat(content.fileno()))
 
 
-def _copy_blob(blobs: Folder, file: ManifestFile, staged: Path) -> None:
+def _copy_blob(blobs: Folder, file: ManifestFile, content: BinaryIO) -> Fingerprint:
     # Clients do not read files with this ending, and 'hf cache prune' removes them.
     fresh = f"{file.etag}.{secrets.token_hex(4)}.incomplete"
     descriptor = blobs.open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         with naming(blobs.path / fresh), os.fdopen(descriptor, "r+b") as copy:
-            with os.fdopen(open_regular(staged), "rb") as original:
-                shutil.copyfileobj(original, copy, CHUNK)
+            shutil.copyfileobj(content, copy, CHUNK)
             copy.flush()
             os.fsync(copy.fileno())
             _check_copy(copy, file)
-        blobs.rename(fresh, file.etag)
+            blobs.rename(fresh, file.etag)
+            return fingerprint_of(os.fstat(copy.fileno()))
     except BaseException:
         blobs.remove(fresh)
         raise

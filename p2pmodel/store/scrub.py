@@ -9,12 +9,14 @@ import asyncio
 import errno
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from p2pmodel.config.settings import StoreSettings
 from p2pmodel.core import notes
@@ -22,6 +24,7 @@ from p2pmodel.core.layout import MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.private_files import FILE_MODE, make_folders, write_private
+from p2pmodel.core.tasks import in_thread
 from p2pmodel.core.views import ScrubView
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import translate, translated
@@ -30,7 +33,7 @@ from p2pmodel.store.files.disk import read_json
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.snapshot_list import snapshots
-from p2pmodel.store.state.verified_blobs import BlobState, fingerprint
+from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
 
 DAY = 86400.0
 LOOK_EVERY = 60.0
@@ -189,9 +192,16 @@ class Scrubber:
     async def _check(self, item: ScrubItem) -> None:
         """Read one blob and record the result. A blob that vanishes meanwhile is left to others."""
         repo, file = item.repo, item.file
-        blob = await asyncio.to_thread(repo.blob, file)
-        found = fingerprint(blob) if blob is not None else None
-        if blob is None or found is None:
+        try:
+            blob = await in_thread(partial(repo.open_blob, file), BinaryIO.close)
+        except OSError:
+            return
+        with blob:
+            await self._check_open(repo, file, blob.fileno())
+
+    async def _check_open(self, repo: RepoCache, file: ManifestFile, blob: int) -> None:
+        found = fingerprint_of(os.fstat(blob))
+        if found[0] != file.size:
             return
         try:
             right = await self._digest(blob, file) == file.etag
@@ -213,7 +223,7 @@ class Scrubber:
                 )
             )
 
-    async def _digest(self, blob: Path, file: ManifestFile) -> str:
+    async def _digest(self, blob: int, file: ManifestFile) -> str:
         hasher, data = file.hasher(), chunks(blob, 0, file.size, spare_cache=True)
         block = min(STEP, self._pace.block)
         while size := await asyncio.to_thread(_step, data, hasher.update, block):

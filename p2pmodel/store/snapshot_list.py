@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pmodel.core.manifest import Manifest, ManifestFile
 from p2pmodel.core.names import RepoId
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.regular import is_regular
+from p2pmodel.store.manifests import linked_blob
 from p2pmodel.store.state.verified_blobs import BlobState
 
 _DOUBTED = (BlobState.CHANGED, BlobState.DAMAGED)
@@ -87,7 +90,7 @@ def check_snapshot(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) 
     found: dict[BlobState, list[str]] = {state: [] for state in BlobState}
     for file in wanted:
         state = states[file.etag]
-        linked = not state.usable or (folder / file.path).is_file()
+        linked = not state.usable or _shows(repo, folder / file.path, file)
         found[state if linked else BlobState.MISSING].append(file.path)
     return SnapshotCheck(
         missing=tuple(found[BlobState.MISSING]),
@@ -95,3 +98,9 @@ def check_snapshot(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) 
         damaged=tuple(found[BlobState.DAMAGED]),
         removed=bool(wanted) and not folder.is_dir(),
     )
+
+
+def _shows(repo: RepoCache, entry: Path, file: ManifestFile) -> bool:
+    """Whether the `entry` of a snapshot is a link to the blob of `file`; or a file, where clients cannot make links."""
+    blob = linked_blob(entry, repo.folder / "blobs")
+    return is_regular(entry) if blob is None else blob.name == file.etag

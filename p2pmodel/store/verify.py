@@ -1,5 +1,7 @@
 """Verification of the cache's blobs against the hub's hashes."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
-from p2pmodel.store.state.verified_blobs import BlobState, fingerprint
+from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,18 @@ def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> st
 def rehash(repo: RepoCache, file: ManifestFile, on_bytes: Count = ignore) -> bool:
     """Whether the blob of `file` has the right hash, by reading it. The result is recorded: no server of this machine
     sends a blob that is recorded as damaged."""
-    blob = repo.blob(file)
-    found = None if blob is None else fingerprint(blob)
-    if blob is None or found is None:
+    try:
+        blob = repo.open_blob(file)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
         return False
-    right = digest_of(blob, file, on_bytes) == file.etag
-    repo.record_check(file, found, right=right)
+    with blob:
+        status = os.fstat(blob.fileno())
+        if status.st_size != file.size:
+            return False
+        right = digest_of(blob.fileno(), file, on_bytes) == file.etag
+    repo.record_check(file, fingerprint_of(status), right=right)
     return right
 
 
@@ -87,10 +95,10 @@ def adoptable(repo: RepoCache, file: ManifestFile, on_bytes: Count = ignore) -> 
 
 
 @translated()
-def digest_of(path: Path, file: ManifestFile, on_bytes: Callable[[int], None] = ignore) -> str:
-    """The hub's hash, in hex, of `path` as the content of `file`; another size gives another hash."""
+def digest_of(path: Path | int, file: ManifestFile, on_bytes: Callable[[int], None] = ignore) -> str:
+    """The hub's hash, in hex, of `path`, or of an open file, as the content of `file`; another size gives another."""
     hasher = file.hasher()
-    for data in chunks(path, 0, path.stat().st_size):
+    for data in chunks(path, 0, os.stat(path).st_size):  # noqa: PTH116 - of a descriptor, too
         hasher.update(data)
         on_bytes(len(data))
     return hasher.hexdigest()

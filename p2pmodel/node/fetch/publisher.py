@@ -159,19 +159,20 @@ class Publisher:
         async with some_blob_locks(self._repo, list(files.values())) as held:
             ours = {index: file for index, file in files.items() if file in held}
             await in_the_end(asyncio.to_thread(self._name, ours))
-        await asyncio.to_thread(self._repo.mark_verified, ours.values())
         return set(ours)
 
     @translated()
     def _name(self, files: Mapping[int, ManifestFile]) -> None:
         """Turn staged files into blobs while the engine serves them: its links lead to the open file meanwhile."""
+        found = {}
         with self._repo.opened("blobs", make=True) as blobs:
             for index, file in files.items():
                 staged = self._inventory.paths[index]
                 self._links.hold(index, staged)
-                name_blob(blobs, file, staged)
+                found[file.etag] = name_blob(blobs, file, staged)
                 self._links.lead_to_blob(index, file)
             blobs.sync()
+        self._repo.record_verified(found)
 
     async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
         """Raise DamagedFile if this disk damaged the staged file, WrongTorrent if the pieces are right."""

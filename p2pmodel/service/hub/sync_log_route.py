@@ -1,6 +1,7 @@
 """GET /sync-log: the files that this mirror synced, with time, sources and sha256, for every client of the mirror."""
 
 import asyncio
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -8,6 +9,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from p2pmodel.os_errors import translated
+from p2pmodel.store.files.regular import open_regular
 
 _CHUNK = 256 << 10
 
@@ -40,6 +42,6 @@ def sync_log_route(path: Path) -> web.RouteDef:
 @translated()
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return os.fdopen(open_regular(path), "rb")
     except FileNotFoundError:
         return BytesIO()

@@ -10,7 +10,7 @@ from p2pmodel.core.layout import BLOCK, MIB
 from p2pmodel.core.manifest import ManifestFile
 from p2pmodel.core.merkle import HASH, FileTree, leaves, power_of_two, reduce, tree_of
 from p2pmodel.errors import IntegrityError
-from p2pmodel.os_errors import translated
+from p2pmodel.os_errors import DESCRIPTORS, named, translated
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.v1_pieces import v1_pieces
@@ -209,15 +209,15 @@ def _segments(
             yield _Segment(file, path, first, min(step, pieces - first), layers[file.path])
 
 
-def chunks(path: Path, offset: int, length: int, *, spare_cache: bool = False) -> Iterator[memoryview]:
-    """`length` bytes of a file from `offset`, in chunks of CHUNK bytes but for the last.
+def chunks(path: Path | int, offset: int, length: int, *, spare_cache: bool = False) -> Iterator[memoryview]:
+    """`length` bytes of a file, or of an open file, from `offset`, in chunks of CHUNK bytes but for the last.
 
     Every chunk is the same buffer: use it before requesting the next. IntegrityError if the file ends early. With
     `spare_cache` what was read leaves the page cache: other files stay in it.
     """
     # Not mmap: another process may truncate a cache's file, and that would be a SIGBUS instead of an error.
     buffer = memoryview(bytearray(min(CHUNK, length)))
-    descriptor = open_regular(path)
+    descriptor = os.dup(path) if isinstance(path, int) else open_regular(path)
     try:
         end = offset + length
         while offset < end:
@@ -231,10 +231,11 @@ def chunks(path: Path, offset: int, length: int, *, spare_cache: bool = False) -
         os.close(descriptor)
 
 
-def _fill(descriptor: int, data: memoryview, offset: int, path: Path) -> None:
+def _fill(descriptor: int, data: memoryview, offset: int, path: Path | int) -> None:
     filled = 0
     while filled < len(data):
         count = os.preadv(descriptor, [data[filled:]], offset + filled)
         if not count:
-            raise IntegrityError(f"{path} became shorter while it was read")
+            shown = named(str(DESCRIPTORS / str(path)) if isinstance(path, int) else str(path))
+            raise IntegrityError(f"{shown} became shorter while it was read")
         filled += count

@@ -411,3 +411,20 @@ def test_a_planted_folder_is_refused_and_not_written_to(
     with pytest.raises(LocalResource, match=f"{repo.folder / place}; remove it: another user of the cache"):
         publish(repo.cache, snapshot)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_file_that_takes_the_place_of_a_blob_at_once_does_not_count_as_verified(
+    repo: RepoCache, snapshot: HubSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, path = staged(repo, snapshot)
+    real = Folder.sync
+
+    def swapped(folder: Folder) -> None:
+        real(folder)
+        if folder.path.name == "blobs":
+            (folder.path / "wrong").write_bytes(bytes(file.size))
+            (folder.path / "wrong").replace(folder.path / file.etag)
+
+    monkeypatch.setattr(Folder, "sync", swapped)
+    publish_blob(repo, file, path)
+    assert not repo.is_verified(file)

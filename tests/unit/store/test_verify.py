@@ -2,15 +2,18 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import RepoId
 from p2pmodel.errors import LocalResource
+from p2pmodel.store import verify as module
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.verify import digest_of, sealed_digest, verify
+from p2pmodel.store.verify import digest_of, rehash, sealed_digest, verify
 from tests.support.hub_layout import write_snapshot
 from tests.support.stored import CONTENTS, publish
 
@@ -106,3 +109,27 @@ def test_digests_are_the_hubs(repo: RepoCache, tmp_path: Path) -> None:
         digest_of(tmp_path / "absent", weights)
     with pytest.raises(LocalResource, match="no such file"):
         sealed_digest(tmp_path / "absent", weights)
+
+
+def test_what_is_recorded_is_the_file_that_was_read(repo: RepoCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user may swap whole folders while a blob is hashed: that changes no time of the wrong blob."""
+    manifest = publish(repo.cache)
+    weights = next(file for file in manifest.files if file.path == WEIGHTS)
+    blobs, right = repo.blob_path(weights).parent, repo.folder / "right"
+    shutil.copytree(blobs, right)
+    (blobs / weights.etag).write_bytes(bytes(weights.size))
+    repo.forget_verified(weights)
+    real = module.digest_of
+
+    def swapping(*given: Any) -> str:
+        blobs.rename(repo.folder / "wrong")
+        right.rename(blobs)
+        try:
+            return real(*given)
+        finally:
+            blobs.rename(right)
+            (repo.folder / "wrong").rename(blobs)
+
+    monkeypatch.setattr(module, "digest_of", swapping)
+    assert not rehash(repo, weights)
+    assert not repo.is_verified(weights)
