@@ -6,6 +6,7 @@ from pathlib import Path
 
 from p2pmodel.core.own_files import opened
 from p2pmodel.errors import InvalidInput
+from p2pmodel.os_errors import DESCRIPTORS
 
 
 @cache
@@ -61,4 +62,4 @@ def _trust(context: ssl.SSLContext, ca_file: Path, name: str) -> None:
 
 def _path_of(descriptor: int) -> str:
     """The path under which OpenSSL reads the file that was judged."""
-    return f"/dev/fd/{descriptor}"
+    return str(DESCRIPTORS / str(descriptor))

@@ -1,8 +1,11 @@
 """Settings and secrets come from this user's own files alone, and state is this user's alone."""
 
+import json
 import os
 import stat
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -130,6 +133,58 @@ def test_a_token_file_that_others_can_read_is_refused(nodes: Nodes, tmp_path: Pa
     done = nodes.run("server", *verb, "--token-file", token, *listen)
     assert done.code == 2
     assert f"others can read the token file {token}; chmod 600 {token}" in done.err
+
+
+LOCAL_USER = """
+import json, os, socket, sys
+def tried(path):
+    try:
+        return os.open(path, os.O_RDONLY) >= 0
+    except OSError:
+        return False
+def connects(path):
+    try:
+        socket.socket(socket.AF_UNIX).connect(path)
+        return True
+    except OSError:
+        return False
+print(json.dumps([path for path in sys.argv[1:] if tried(path) or connects(path)]))
+"""
+
+
+@ROOT_ONLY
+@pytest.mark.needs("setpriv")
+def test_another_user_of_the_machine_opens_nothing_of_a_daemon(nodes: Nodes, model: Path) -> None:
+    hub, _ = nodes.hub(model)
+    before = os.umask(0)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            opened, control = opened_by_another_user(nodes, Path(folder), hub)
+    finally:
+        os.umask(before)
+    assert opened == [control]
+
+
+def opened_by_another_user(nodes: Nodes, root: Path, hub: str) -> tuple[list[str], str]:
+    """What user 65534 can open of a daemon below `root`, and the one file that all may open."""
+    root.chmod(0o755)
+    config = root / "p2pmodel.toml"
+    config.touch(mode=0o600)
+    config.write_text(f"[[mirrors]]\nname = 'hub'\nendpoint = '{hub}'\ntoken = '{SECRET}'\n")
+    options = ("--swarm-listen", "127.0.0.11:0", "--hub-listen", "off", "--config", config, "--json")
+    where = {"P2PMODEL_STATE_DIR": str(root / "state"), "HF_HUB_CACHE": str(root / "hub")}
+    daemon = nodes.start("node", "daemon", *options, **where)
+    socket = Path(daemon.ready()["socket"])
+    nodes.ok("node", "fetch", "org/model", "-q", "--socket", socket, **where)
+    repo = root / "hub/models--org--model"
+    [control] = repo.glob("snapshots/*/config.json")
+    private = [config, socket, root / "state", *(root / "state").rglob("*"), *(repo / ".p2pmodel").rglob("*")]
+    assert socket in private[2:]
+    as_another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", LOCAL_USER]
+    command = [*as_another, *map(str, [*private, repo / ".p2pmodel", control])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
+    daemon.stop()
+    return json.loads(done.stdout), str(control)
 
 
 def open_to_others(folder: Path) -> list[str]:
