@@ -44,30 +44,30 @@ async def _haunt(
             async with session.ws_connect(url, params=query) as socket:
                 if manifest:
                     await socket.send_str(manifest)
-                await socket.send_str(_demand(dice))
+                await socket.send_str(_demand(number))
                 if not visit:
                     arrived.release()
-                await _lease(socket, dice, turns, garbage=number % 10 == 0)
+                await _lease(socket, number, dice, turns)
         await asyncio.sleep(TURN)
 
 
-async def _lease(socket: aiohttp.ClientWebSocketResponse, dice: random.Random, turns: int, *, garbage: bool) -> None:
+async def _lease(socket: aiohttp.ClientWebSocketResponse, number: int, dice: random.Random, turns: int) -> None:
     for _ in range(turns):
-        await socket.send_str(_demand(dice))
+        await socket.send_str(_demand(number))
         await asyncio.sleep(TURN)
-        if garbage:
+        if number % 10 == 0:
             await socket.send_str(dice.choice(GARBAGE))
 
 
-def _demand(dice: random.Random) -> str:
-    """A state that asks for everything."""
+def _demand(number: int) -> str:
+    """A state that asks for everything and stays as it is: what is leased to it comes from nowhere."""
     return json.dumps(
         {
             "scarce": EVERYTHING,
-            "from_seeders": bool(dice.getrandbits(1)),
+            "from_seeders": number % 3 > 0,
             "want": 1 << 40,
-            "origin_bytes": dice.choice([0, 1 << 60]),
-            "leased": dice.choice(["", EVERYTHING]),
+            "origin_bytes": 1 << 60 if number % 5 == 1 else 0,
+            "leased": EVERYTHING if number % 7 == 1 else "",
             "cut_off": True,
         }
     )

@@ -177,7 +177,7 @@ class Attempt:
     @property
     def exception(self) -> str:
         """How this node deviates from the swarm's rules for mirrors, and why; "" if it does not."""
-        return cut_off(self._context.plan.node) if self._feed.beyond_leases else ""
+        return cut_off(self._context.plan.node) if self._feed.cut_off else ""
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The seeders that pieces are pulled from, and the connected peers."""
@@ -249,7 +249,7 @@ class Attempt:
         self._leases.arrived(piece)
         if self.exception and not self._told:
             self._told = True
-            text = f"{self.exception}: it downloads from the mirrors, beyond the leases of the swarm"
+            text = f"{self.exception}: it downloads from the mirrors what they should send"
             self._context.reporter.note(notes.warning("cut_off", text, node=self._context.plan.node))
         if source != "mirrors":
             self._orphans.progressed(time.monotonic())

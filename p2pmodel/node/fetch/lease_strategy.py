@@ -40,6 +40,11 @@ class LeaseStrategy:
         """Whether the coordinator leases no more pieces from mirrors, because the swarm's budget is spent."""
         return self._grant is not None and self._grant.refused
 
+    @property
+    def has_others(self) -> bool:
+        """Whether the coordinator serves other peers of the swarm, too."""
+        return self._grant is not None and self._grant.peers > 1
+
     def take(self, grant: Grant | None, *, late: bool) -> None:
         """Replace the grant (None: no coordinator); `late`: peers that may have the pieces must connect first."""
         self._grant, self._late = grant, late

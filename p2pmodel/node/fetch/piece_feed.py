@@ -84,6 +84,9 @@ class PieceFeed:
         self._leases = leases
         self._clock = clock
         self._received = received
+        self._alone_since = time.monotonic()
+        self._was_alone = False
+        """Whether none of the other peers under leases was connected for as long as the clock allows."""
         self._leased = False
         """Whether a coordinator grants leases."""
         self._on_bad_piece = on_bad_piece
@@ -131,6 +134,11 @@ class PieceFeed:
         return self._leases.refused and not self._uses_seeders and not self.goes_round
 
     @property
+    def cut_off(self) -> bool:
+        """Whether mirrors sent pieces that the peers should have sent: without leases, or while none was connected."""
+        return self.beyond_leases > 0 or (self._was_alone and bool(self.from_mirrors))
+
+    @property
     def goes_round(self) -> bool:
         """Whether sources are asked without leases, because neither peers nor leases deliver."""
         return self._leased and self._is_silent(time.monotonic())
@@ -143,7 +151,7 @@ class PieceFeed:
 
     def demand(self) -> Demand:
         """The demand to send to the coordinator."""
-        demand = replace(self._leases.demand(self._state()), cut_off=self.beyond_leases > 0)
+        demand = replace(self._leases.demand(self._state()), cut_off=self.cut_off)
         return replace(demand, want=0, leased=0) if self.goes_round else demand
 
     def rejected(self, piece: int) -> None:
@@ -187,6 +195,10 @@ class PieceFeed:
 
     def _look_at_deliveries(self, now: float, status: SwarmStatus) -> None:
         self._clock.received(status.downloaded - status.wasted, self._received(), now)
+        if status.peers or not self._leases.has_others:
+            self._alone_since = now
+        elif now - self._alone_since >= self._clock.bound:
+            self._was_alone = True
 
     def _state(self) -> FeedState:
         now, spans = time.monotonic(), self._metainfo.layout.spans

@@ -39,6 +39,7 @@ class FakeTorrent:
 
     def __init__(self) -> None:
         self.availability: tuple[int, ...] = ()
+        self.downloaded = 0
         self.met: list[PeerConnection] = []
         self.fed: list[int] = []
         self.data: dict[int, bytes] = {}
@@ -46,7 +47,7 @@ class FakeTorrent:
         """What the next calls for a piece answer or raise."""
 
     def status(self) -> SwarmStatus:
-        return SwarmStatus(frozenset(), self.availability, len(self.availability), 0, 0, 0, 0, 0, 0)
+        return SwarmStatus(frozenset(), self.availability, len(self.availability), 0, self.downloaded, 0, 0, 0, 0)
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         return tuple(self.met)
@@ -313,6 +314,53 @@ async def test_without_a_lease_no_piece_is_pulled_until_the_coordinator_is_lost(
         assert rig.origin.asked == []
         rig.feed.take(None)
         await rig.until_fed()
+
+
+async def test_where_neither_peers_nor_leases_deliver_sources_are_asked_without_leases(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, grace=60.0, bound=0.2)
+    rig.torrent.availability = (1,) * PIECES
+    rig.grant()
+    assert not rig.feed.goes_round
+    async with rig.running():
+        await rig.until_fed()
+        assert rig.feed.goes_round
+        demand = rig.feed.demand()
+    assert (demand.want, demand.leased, demand.cut_off) == (0, 0, True)
+    assert (rig.feed.origin_bytes, rig.feed.beyond_leases) == (0, sum(map(len, FILES.values())))
+
+
+async def test_a_peer_that_delivers_again_ends_that(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, grace=60.0, bound=0.2)
+    rig.origin.open.clear()
+    rig.torrent.availability = (1,) * PIECES
+    rig.grant()
+    async with rig.running():
+        await rig.until(lambda: rig.origin.at_once > 0, "it goes round the peer")
+        rig.torrent.downloaded = 1 << 20
+        await rig.until(lambda: not rig.feed.active, "what the peer has is not pulled any more")
+
+
+async def test_a_seeder_is_asked_before_the_mirrors_also_without_leases(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, grace=60.0, bound=0.2, seeders=True)
+    rig.grant()
+    async with rig.running():
+        await rig.until_fed()
+    assert rig.origin.asked == []
+    assert not rig.feed.demand().cut_off
+
+
+async def test_a_node_without_a_connection_to_the_other_peers_is_cut_off(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, bound=0.2)
+    async with rig.running():
+        rig.grant(*range(PIECES - 1), peers=3)
+        await rig.until_fed(range(PIECES - 1))
+        await rig.until(lambda: rig.feed.demand().cut_off, "no peer is connected")
+    alone = Rig(tmp_path / "alone", bound=0.2)
+    async with alone.running():
+        alone.grant(*range(PIECES - 1), peers=1)
+        await alone.until_fed(range(PIECES - 1))
+        await asyncio.sleep(0.3)
+        assert not alone.feed.cut_off
 
 
 async def test_seeders_are_used_before_mirrors(rig: Rig) -> None:
