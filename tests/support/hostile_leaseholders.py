@@ -66,7 +66,7 @@ def _demand(number: int) -> str:
             "scarce": EVERYTHING,
             "from_seeders": number % 3 > 0,
             "want": 1 << 40,
-            "origin_bytes": 1 << 60 if number % 5 == 1 else 0,
+            "origin_bytes": 1 << 60 if number == 1 else 0,
             "leased": EVERYTHING if number % 7 == 1 else "",
             "cut_off": True,
         }
