@@ -2,11 +2,16 @@
 
 A source is as good as the bytes that come from it, whatever its connection says. After `bound` seconds in which all
 sources together delivered less than `LEAST` bytes, the transfer goes round its peers and leases: it joins the seeders
-in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again.
+in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again. It begins
+earlier each time: peers that deliver only what this node has pulled for them would make it wait for most of the time.
 """
 
 LEAST = 16 << 10
 """Bytes within the bound below which nothing was delivered: one block of a peer."""
+
+
+LEAST_SHARE = 1 / 4
+"""Share of the bound that is waited for at least."""
 
 
 class DeliveryClock:
@@ -15,12 +20,15 @@ class DeliveryClock:
     def __init__(self, bound: float, now: float) -> None:
         self.bound = bound
         self._since = now
+        self._patience = bound
         self._swarm = self._http = 0
 
     def received(self, swarm: int, http: int, now: float) -> None:
         """Peers have sent `swarm` bytes so far, seeders and mirrors `http` bytes over HTTP."""
         delivered = swarm - self._swarm >= LEAST or (http - self._http >= LEAST and not self.is_silent(now))
         if delivered:
+            if self.is_silent(now):
+                self._patience = max(self._patience / 2, LEAST_SHARE * self.bound)
             self._since = now
         if delivered or swarm < self._swarm:
             self._swarm = swarm
@@ -29,4 +37,4 @@ class DeliveryClock:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing was delivered within the bound."""
-        return now - self._since >= self.bound
+        return now - self._since >= self._patience

@@ -39,6 +39,17 @@ def test_once_silent_only_peers_end_it() -> None:
     assert not clock.is_silent(13.0)
 
 
+def test_the_next_silence_is_noticed_earlier() -> None:
+    clock, now, waits = DeliveryClock(8.0, now=0.0), 0.0, []
+    for number in range(1, 7):
+        since = now
+        while not clock.is_silent(now):
+            now += 0.25
+        waits.append(now - since)
+        clock.received(number * LEAST, 0, now)
+    assert waits == [8.0, 4.0, 2.0, 2.0, 2.0, 2.0]
+
+
 def test_counts_that_begin_anew_are_followed() -> None:
     clock = DeliveryClock(10.0, now=0.0)
     clock.received(100 * LEAST, 100 * LEAST, 1.0)
