@@ -31,6 +31,10 @@ def model(tmp_path: Path) -> Path:
     return source
 
 
+def token(nodes: Nodes) -> str:
+    return nodes.publish_token.read_text().strip()
+
+
 def fetch_two(nodes: Nodes, model: Path, coordinator: str, endpoint: str) -> list[dict[str, Any]]:
     """Two honest nodes at once; what they report, with the right bytes."""
     where = (REPO, "--coordinator", coordinator, "--endpoint", endpoint)
@@ -50,7 +54,9 @@ def test_fetches_end_where_a_seeder_is_healthy(nodes: Nodes, model: Path) -> Non
     nodes.ok("mirror", "import", model, REPO)
     endpoint, log = nodes.mirror()
     seeder = nodes.seed(model, "--as", REPO).ready()
-    with in_thread(hostile_leaseholders(f"{seeder['coordinator']}/leases/{seeder['info_hash']}", COUNT)):
+    with in_thread(
+        hostile_leaseholders(f"{seeder['coordinator']}/leases/{seeder['info_hash']}", COUNT, token=token(nodes))
+    ):
         for done in fetch_two(nodes, model, seeder["coordinator"], endpoint):
             assert done["from_peers"] == SIZE, "a healthy seeder is enough"
     assert not [entry for entry in served(log) if ".safetensors" in entry["path"] and entry["bytes"]]
@@ -61,7 +67,9 @@ def test_fetches_end_where_only_the_mirror_has_the_snapshot(nodes: Nodes, model:
     endpoint, _ = nodes.mirror()
     coordinator = nodes.start("coordinator", "coordinator", "--listen", "127.0.0.4:0", "--json", "-q").ready()
     made = nodes.ok("builder", "seed", model, "--as", REPO, "--once", "--coordinator", coordinator["url"], "--json")
-    with in_thread(hostile_leaseholders(f"{coordinator['url']}/leases/{made.json['info_hash']}", COUNT)):
+    with in_thread(
+        hostile_leaseholders(f"{coordinator['url']}/leases/{made.json['info_hash']}", COUNT, token=token(nodes))
+    ):
         fetch_two(nodes, model, coordinator["url"], endpoint)
 
 
@@ -73,5 +81,5 @@ def test_a_cold_cluster_assembles(nodes: Nodes, model: Path) -> None:
     nodes.ok("mirror", "torrent", "create", REPO, "-o", torrent)
     manifest = manifest_text(parse(torrent.read_bytes()).manifest)
     url = f"{coordinator['url']}/assemblies/{assembly_digest(manifest)}"
-    with in_thread(hostile_leaseholders(url, COUNT, manifest=manifest)):
+    with in_thread(hostile_leaseholders(url, COUNT, token=token(nodes), manifest=manifest)):
         fetch_two(nodes, model, coordinator["url"], endpoint)
