@@ -83,7 +83,7 @@ async def keep_published(
 async def report_wrong(
     coordinators: Sequence[Coordinator], digest: str, info_hash: str, timeout: float, http: HttpPool | None = None
 ) -> bool:
-    """Report to `coordinators` that the torrent of the assembly `digest` is wrong.
+    """Report to `coordinators` that a torrent is wrong, which may be that of the assembly `digest`.
 
     Returns whether one of them had assembled it, and has withdrawn it. Failures of coordinators are ignored.
     """
@@ -91,7 +91,9 @@ async def report_wrong(
     async with session(timeout, http) as shared:
         for coordinator in coordinators:
             with contextlib.suppress(*NETWORK_ERRORS):
-                query = {"info_hash": info_hash}
+                report, query = f"{coordinator.url}/reports/{info_hash}", {"info_hash": info_hash}
+                async with shared.put(report, headers=coordinator.headers, allow_redirects=False):
+                    pass
                 async with shared.delete(
                     f"{coordinator.url}{assembly_path(digest)}",
                     params=query,

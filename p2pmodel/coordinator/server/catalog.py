@@ -1,10 +1,13 @@
 """The catalog: which torrent holds `repo@revision`. In memory, with an optional folder that outlives a restart.
 
-A commit has one torrent of each format. Each torrent and each revision name has an owner: the publisher that set it.
+A commit has at most `MAX_CANDIDATES` torrents of each format, by different publishers: one of them may be invented.
+Each torrent and each revision name has an owner: the publisher that set it.
 
 1. Only the owner and administrators withdraw a torrent, move a name, or replace what stands outside a torrent's info
    dictionary (trackers, webseeds). Another publisher of the same torrent changes nothing.
-2. Another info-hash of the same commit is refused until the first is withdrawn.
+2. Another info-hash of the same commit by the same publisher is refused until the first is withdrawn, or is reported
+   as wrong. Torrents of publishers come before those that members assembled, then those with fewer reports, then the
+   older ones. Where all places are taken, the one with most reports is replaced.
 3. What members assembled (`assembly_routes`) has no owner: any publisher replaces it, and becomes the owner of the
    torrent when it publishes the same one. An assembly changes nothing that a publisher has set.
 4. A name stays with its owner when the torrent of its commit is withdrawn by another publisher.
@@ -13,7 +16,7 @@ A torrent is served byte for byte as it was published.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder, RevisionName
@@ -26,6 +29,10 @@ from p2pmodel.swarm.torrents import Format
 MAX_BYTES = 1 << 29
 """Bytes of all torrents together."""
 MAX_TORRENTS = 10_000
+MAX_CANDIDATES = 4
+"""Torrents of one commit and format."""
+MAX_REPORTS = 64
+"""Addresses that are remembered to have reported one torrent."""
 MAX_REVISIONS = 1_000
 """Revision names of one repository."""
 
@@ -42,6 +49,12 @@ class _Key:
     repo: RepoId
     commit: str
     format: Format
+    info_hash: str
+
+    @property
+    def snapshot(self) -> tuple[RepoId, str, Format]:
+        """What rival torrents have in common."""
+        return self.repo, self.commit, self.format
 
 
 class Catalog:
@@ -55,6 +68,8 @@ class Catalog:
         self._announced: dict[bytes, _Key] = {}
         self._owners: dict[str, str] = {}
         """By info-hash."""
+        self._reports: dict[str, set[str]] = {}
+        """By info-hash, the addresses that reported wrong content."""
         self._names: dict[RepoId, dict[str, RevisionName]] = {}
         self._changing = asyncio.Lock()
 
@@ -65,8 +80,9 @@ class Catalog:
         stored = await asyncio.to_thread(self._folder.load)
         # An owned torrent wins over the one that it was replacing when the process ended.
         for publication in sorted(stored.publications, key=lambda p: p.info_hash not in stored.owners):
-            if _key(publication) not in self._torrents:
-                self._put(publication, stored.owners.get(publication.info_hash, MEMBERS))
+            owner, snapshot = stored.owners.get(publication.info_hash, MEMBERS), _key(publication).snapshot
+            if owner != MEMBERS or all(key.snapshot != snapshot for key in self._torrents):
+                self._put(publication, owner)
         self._names = {repo: dict(names) for repo, names in stored.names.items()}
         return stored.notes
 
@@ -80,19 +96,17 @@ class Catalog:
         has changed.
         """
         async with self._changing:
-            key = self._check(publication, by)
+            key, replaced = self._check(publication, by)
             names = self._names_after(publication, list(map(check_revision, revisions)), by)
             held = self._torrents.get(key)
-            kept = publication if self._replaces(held, publication, by) else held
-            assert kept is not None
+            kept = publication if held is None or _may_change(self._owners[held.info_hash], by) else held
             owners = {**self._owners, kept.info_hash: self._owner_after(kept, by)}
-            replaced = held if held is not None and held.info_hash != kept.info_hash else None
             if replaced is not None:
                 del owners[replaced.info_hash]
             if self._folder is not None:
                 await asyncio.to_thread(self._folder.save, kept, owners, names, replaced=replaced)
             if replaced is not None:
-                self._drop(key)
+                self._drop(_key(replaced))
             self._put(kept, owners[kept.info_hash])
             self._names = names
             return kept
@@ -123,11 +137,22 @@ class Catalog:
             self._drop(key)
             self._names = names
 
-    def find(self, ref: Reference, form: Format = "v2") -> Publication:
-        """The torrent of `ref`. Raises RepoNotFound, RevisionNotFound, or NotFound when only the format is missing."""
-        formats = {k.format: k for k in self._torrents if k.repo == ref.repo and k.commit == self._commit(ref)}
+    def report(self, info_hash: str, reporter: str) -> None:
+        """Note that the client at the address `reporter` found wrong content in a torrent. Raises NotFound."""
+        reports = self._reports.setdefault(self.by_info_hash(info_hash).info_hash, set())
+        if len(reports) < MAX_REPORTS:
+            reports.add(reporter)
+
+    def find(self, ref: Reference, form: Format = "v2", *, without: Collection[str] = ()) -> Publication:
+        """The first torrent of `ref` with an info-hash that is not in `without`. Raises RepoNotFound, RevisionNotFound,
+        or NotFound when only the format is missing, or all are in `without`."""
+        found = [k for k in self._torrents if k.repo == ref.repo and k.commit == self._commit(ref)]
+        fitting = [key for key in found if key.format == form and key.info_hash not in without]
+        if fitting:
+            return self._torrents[min(fitting, key=self._rank)]
+        formats = {key.format for key in found}
         if form in formats:
-            return self._torrents[formats[form]]
+            raise NotFound(f"there is no other torrent of {ref} in this catalog")
         if formats:
             raise NotFound(f"{ref} is not published as {form}", hint=f"ask for format={' or '.join(sorted(formats))}")
         if all(k.repo != ref.repo for k in self._torrents):
@@ -151,7 +176,9 @@ class Catalog:
 
     def publications(self) -> list[Publication]:
         """All torrents, sorted by repository and commit."""
-        return [self._torrents[k] for k in sorted(self._torrents, key=lambda k: (k.repo, k.commit, k.format))]
+        return [
+            self._torrents[k] for k in sorted(self._torrents, key=lambda k: (k.repo, k.commit, k.format, self._rank(k)))
+        ]
 
     def revisions(self, publication: Publication) -> list[str]:
         """Names that point at the torrent's commit, sorted."""
@@ -162,27 +189,39 @@ class Catalog:
         held = self._names.get(ref.repo, {}).get(ref.revision)
         return held.commit if held else ref.revision
 
-    def _check(self, publication: Publication, by: Caller) -> _Key:
+    def _rank(self, key: _Key) -> tuple[bool, int]:
+        """The place of a torrent among its rivals; those of one rank keep the order of their publication."""
+        return self._owners[key.info_hash] == MEMBERS, len(self._reports.get(key.info_hash, ()))
+
+    def _check(self, publication: Publication, by: Caller) -> tuple[_Key, Publication | None]:
+        """Its key, and the rival that it replaces. Raises Conflict or NoSpace."""
         key = _key(publication)
-        held = self._torrents.get(key)
-        if held is not None and held.info_hashes != publication.info_hashes:
-            owner = self._owners[held.info_hash]
-            if owner != MEMBERS or by.name == MEMBERS:
-                raise Conflict(
-                    f"{key.repo}@{key.commit} is published with another info-hash, {held.info_hash}",
-                    hint="one of the two was made from other files or by another version; its publisher"
-                    f"{f' {owner}' if owner else ''} or an administrator withdraws the wrong one",
-                )
-        others = [len(p.raw) for k, p in self._torrents.items() if k != key]
+        rivals = [k for k in self._torrents if k.snapshot == key.snapshot and k != key]
+        replaced = self._replaced(key, rivals, by) if rivals else None
+        others = [len(p.raw) for k, p in self._torrents.items() if k not in (key, replaced)]
         if sum(others) + len(publication.raw) > self._max_bytes or len(others) >= MAX_TORRENTS:
             raise NoSpace("the catalog is full", hint="withdraw torrents that are not needed")
-        return key
+        return key, self._torrents[replaced] if replaced else None
 
-    def _replaces(self, held: Publication | None, publication: Publication, by: Caller) -> bool:
-        """Whether `publication` takes the place of `held`, the torrent of the same commit and format."""
-        if held is None or held.info_hash != publication.info_hash:
-            return True
-        return _may_change(self._owners[held.info_hash], by)
+    def _replaced(self, key: _Key, rivals: list[_Key], by: Caller) -> _Key | None:
+        """The rival that a torrent takes the place of; None if there is room beside all. Raises Conflict."""
+        assembled = [rival for rival in rivals if self._owners[rival.info_hash] == MEMBERS]
+        if assembled and by.name != MEMBERS:
+            return assembled[0]
+        held = next(
+            (r for r in rivals if self._owners[r.info_hash] == by.name and not self._reports.get(r.info_hash)), None
+        )
+        last = max(rivals, key=self._rank)
+        is_full = len(rivals) >= MAX_CANDIDATES and key not in self._torrents
+        if by.name == MEMBERS or held is not None or (is_full and not self._reports.get(last.info_hash)):
+            rival = held or last
+            owner = self._owners[rival.info_hash]
+            raise Conflict(
+                f"{key.repo}@{key.commit} is published with another info-hash, {rival.info_hash}",
+                hint="one of the two was made from other files or by another version; its publisher"
+                f"{f' {owner}' if owner else ''} or an administrator withdraws the wrong one",
+            )
+        return last if is_full else None
 
     def _owner_after(self, publication: Publication, by: Caller) -> str:
         return self._owners.get(publication.info_hash) or by.name
@@ -219,6 +258,7 @@ class Catalog:
     def _drop(self, key: _Key) -> None:
         publication = self._torrents.pop(key)
         del self._owners[publication.info_hash]
+        self._reports.pop(publication.info_hash, None)
         for info_hash in publication.info_hashes:
             del self._by_hash[info_hash]
         for announced in publication.announced:
@@ -226,7 +266,7 @@ class Catalog:
 
 
 def _key(publication: Publication) -> _Key:
-    return _Key(publication.repo, publication.commit, publication.format)
+    return _Key(publication.repo, publication.commit, publication.format, publication.info_hash)
 
 
 def _may_change(owner: str, by: Caller) -> bool:

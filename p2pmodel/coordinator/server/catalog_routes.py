@@ -3,8 +3,9 @@
 PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; headers may name the endpoint from
                                                 which leaseholders download the snapshot, and the endpoint's token
 PUT    /sources/<info-hash>                     name such an endpoint alone, in the same headers
+PUT    /reports/<info-hash>                     report that the content of a torrent is wrong
 GET    /catalog                                 all torrents, as JSON
-GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1
+GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1&except=<info-hash>
 GET    /catalog/torrents/<info-hash>.torrent
 DELETE /catalog/torrents/<info-hash>.torrent    withdraw it
 """
@@ -77,12 +78,18 @@ class CatalogRoutes:
         self.sources.add(publication.info_hash, source)
         return web.Response(status=204)
 
+    async def handle_put_report(self, request: web.Request) -> web.Response:
+        """Note that the client found wrong content in a torrent. 204."""
+        self.catalog.report(request.match_info["info_hash"], request.remote or "")
+        return web.Response(status=204)
+
     async def handle_get(self, request: web.Request) -> web.Response:
         """The torrent of `repo` and `revision`, or the list of all."""
         if "repo" not in request.query:
             return web.json_response({"torrents": [self._describe(p) for p in self.catalog.publications()]})
         ref = Reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
-        return _torrent(self.catalog.find(ref, _format(request.query.get("format", "v2"))))
+        without = frozenset(request.query.getall("except", []))
+        return _torrent(self.catalog.find(ref, _format(request.query.get("format", "v2")), without=without))
 
     async def handle_get_torrent(self, request: web.Request) -> web.Response:
         """A torrent by info-hash."""

@@ -170,6 +170,39 @@ async def test_another_torrent_of_the_same_commit_is_refused_until_the_first_is_
     assert not catalog.admits(first.announced[0])
 
 
+async def test_other_publishers_torrents_of_a_commit_are_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "MAX_CANDIDATES", 2)
+    catalog, first, second = Catalog(), publication(), publication(piece_length=16384)
+    await catalog.publish(first, ["main"])
+    await catalog.publish(second, by=OTHER_PUBLISHER)
+    assert catalog.find(MAIN) is first
+    assert catalog.find(MAIN, without={first.info_hash}) is second
+    with pytest.raises(NotFound, match="no other torrent"):
+        catalog.find(MAIN, without={first.info_hash, second.info_hash})
+    catalog.report(first.info_hash, "10.0.0.1")
+    assert catalog.find(MAIN) is second
+    catalog.report(second.info_hash, "10.0.0.1")
+    catalog.report(second.info_hash, "10.0.0.2")
+    assert catalog.find(MAIN) is first
+
+
+async def test_a_reported_torrent_gives_its_place_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "MAX_CANDIDATES", 2)
+    catalog, third = Catalog(), publication(piece_length=1 << 16)
+    first, second = publication(), publication(piece_length=16384)
+    await catalog.publish(first, ["main"])
+    await catalog.publish(second, by=OTHER_PUBLISHER)
+    stranger = Caller(Rights.PUBLISHER, "third")
+    with pytest.raises(Conflict):
+        await catalog.publish(third, by=stranger)
+    catalog.report(first.info_hash, "10.0.0.1")
+    await catalog.publish(third, by=stranger)
+    assert [p.info_hash for p in catalog.publications()] == [second.info_hash, third.info_hash]
+    catalog.report(third.info_hash, "10.0.0.1")
+    with pytest.raises(NotFound):
+        catalog.report(first.info_hash, "10.0.0.1")
+
+
 async def test_withdrawing_keeps_names_as_long_as_the_commit_has_a_torrent() -> None:
     catalog, v2, v1 = Catalog(), publication(), publication("v1")
     await catalog.publish(v2, ["main"])
