@@ -10,6 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -126,6 +127,7 @@ def is_bearer(authorization: str, token: str) -> bool:
     return right and scheme.lower() == "bearer"
 
 
+@lru_cache(maxsize=1024)
 def _name(host: str) -> str | None:
     """The host of the Host header without its port; None if it is malformed."""
     try:
@@ -136,6 +138,7 @@ def _name(host: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def _is_ip(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

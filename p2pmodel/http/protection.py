@@ -72,20 +72,22 @@ class _Protection:
 
     @web.middleware
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        address = neighbourhood(request.remote or "")
         try:
             await self._check(request)
-            presents = "Authorization" in request.headers or "key" in request.match_info
-            wait = self._brake.delay(address) if presents else 0.0
-            if wait:
-                raise TooManyRequests("too many wrong tokens from one address", retry_after=math.ceil(wait))
+            if "Authorization" in request.headers or "key" in request.match_info:
+                self._check_brake(request)
         except P2PModelError as error:
             return _refusal(error)
         try:
             return await handler(request)
         finally:
             if request.get(WRONG_TOKEN):
-                self._brake.wrong(address)
+                self._brake.wrong(neighbourhood(request.remote or ""))
+
+    def _check_brake(self, request: web.Request) -> None:
+        wait = self._brake.delay(neighbourhood(request.remote or ""))
+        if wait:
+            raise TooManyRequests("too many wrong tokens from one address", retry_after=math.ceil(wait))
 
     async def _check(self, request: web.Request) -> None:
         guard, transport = self._guard, request.transport
