@@ -110,7 +110,9 @@ def _note(view: TransferView) -> str:
     if view.error:
         return view.error.message
     if view.doubted:
-        return f"{view.doubted} doubted files: {view.progress.phase}"
+        # A transfer that has just been stopped still has the phase of before.
+        phase = "checking" if view.progress.phase in ("seeding", "done") else view.progress.phase
+        return f"{view.doubted} {'file' if view.doubted == 1 else 'files'} doubted: {phase}"
     state = f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
     return f"{state} (vouched by {view.vouched_by})" if view.vouched_by else state
 

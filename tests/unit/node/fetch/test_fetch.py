@@ -20,6 +20,7 @@ from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.node.snapshot.voucher import refused_torrents
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.verify import rehash
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
 from tests.support.eventually import PATIENCE, eventually
@@ -268,6 +269,23 @@ async def test_damaged_files_are_served_no_longer(node: Node, monkeypatch: pytes
         await node.fetch()
     assert node.published() == CONTENTS
     await assert_nothing_runs()
+
+
+async def test_a_pinned_commit_with_a_damaged_blob_is_repaired(node: Node) -> None:
+    async with FakeHub(node.swarm.snapshot) as hub:
+        node.use(hub)
+        target = f"org/model@{node.swarm.snapshot.commit}"
+        await node.fetch(target)
+        repo, file = node.cache.repo(node.swarm.metainfo.manifest.repo), node.swarm.snapshot.file("nested/other.bin")
+        damaged = bytearray(CONTENTS["nested/other.bin"])
+        damaged[0] ^= 1
+        repo.blob_path(file).write_bytes(damaged)
+        assert not rehash(repo, file)
+        inode, sent = repo.blob_path(file).stat().st_ino, hub.sent
+        done = await node.fetch(target)
+        assert hub.sent - sent == done.progress.from_mirrors == file.size
+    assert node.published() == CONTENTS
+    assert repo.blob_path(file).stat().st_ino != inode
 
 
 async def test_serving_without_a_swarm_gives_a_note(node: Node) -> None:
