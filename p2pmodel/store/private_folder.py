@@ -33,7 +33,8 @@ class PrivateFolder:
         self._root = root
         self._repo = repo
         self._lock = threading.Lock()
-        self._opened: list[Folder] = []
+        self._place = f"{root / repo}/"
+        self._opened: list[tuple[Folder, Path, str]] = []
         """The last is in use. Unfinished files may be open in the others, which were moved or removed."""
 
     @property
@@ -41,7 +42,7 @@ class PrivateFolder:
         """Its path for reading; a path that does not exist if there is no such folder."""
         with self._lock:
             try:
-                return self._open(make=False).anchor
+                return self._open(make=False)
             except (OSError, LocalResource):
                 return ABSENT
 
@@ -49,26 +50,28 @@ class PrivateFolder:
     def made(self) -> Path:
         """Its path for writing; made if missing. Raises OSError, and LocalResource if it is not safe to use."""
         with self._lock:
-            return self._open(make=True).anchor
+            return self._open(make=True)
 
     @property
     def tmp(self) -> Path:
         """A folder in it for files that are about to be moved to their places."""
         return self.made / "tmp"
 
-    def _open(self, *, make: bool) -> Folder:
-        if self._opened and _same(self._opened[-1], self._root / self._repo):
-            return self._opened[-1]
+    def _open(self, *, make: bool) -> Path:
+        if self._opened:
+            folder, path, place = self._opened[-1]
+            if _same(folder, place):
+                return path
         with Folder.open(self._root, make=make) as root, root.enter(self._repo, make=make) as repo:
             found = _own(repo, make=make)
-        self._opened.append(found)
-        return found
+        self._opened.append((found, found.anchor, self._place + found.path.name))
+        return self._opened[-1][1]
 
 
-def _same(opened: Folder, parent: Path) -> bool:
-    """Whether the directory still has its name."""
+def _same(opened: Folder, place: str) -> bool:
+    """Whether the directory is still at `place`."""
     try:
-        return os.path.samestat(os.fstat(opened.descriptor), os.lstat(parent / opened.path.name))
+        return os.path.samestat(os.fstat(opened.descriptor), os.lstat(place))
     except OSError:
         return False
 

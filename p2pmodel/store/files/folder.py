@@ -20,12 +20,13 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
 class Folder:
-    """An open directory; `path` is where it was, for messages. Close it, use it as a context, or drop it."""
+    """An open directory. Close it, use it as a context, or drop it."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
-        """Use `open`, or `enter` of another folder."""
+    def __init__(self, descriptor: int, path: Path, names: tuple[str, ...] = ()) -> None:
+        """Use `open`, or `enter` of another folder. `names` lead from `path` to this directory."""
         self.descriptor = descriptor
-        self.path = path
+        self._path = path
+        self._names = names
 
     @classmethod
     def open(cls, path: Path, *, make: bool = False) -> Self:
@@ -51,6 +52,11 @@ class Folder:
             os.close(descriptor)
 
     @property
+    def path(self) -> Path:
+        """Where this directory was when it was opened."""
+        return self._path.joinpath(*self._names)
+
+    @property
     def anchor(self) -> Path:
         """A path of this directory that is right while it is open, also after it was moved."""
         return DESCRIPTORS / str(self.descriptor)
@@ -60,15 +66,23 @@ class Folder:
 
         A link is followed only if this user or root owns it. Raises OSError for any other link, and for a file.
         """
-        current = Folder(os.dup(self.descriptor), self.path)
+        current = Folder(os.dup(self.descriptor), self._path, self._names)
         for name in names:
             with current as outer:
-                current = Folder(_descend(outer, name, make=make, mode=mode), outer.path / name)
+                current = outer.inner(_descend(outer, name, make=make, mode=mode), name)
         return current
+
+    def inner(self, descriptor: int, name: str) -> "Folder":
+        """The directory `name` of this one, which was opened as `descriptor`."""
+        return Folder(descriptor, self._path, (*self._names, name))
 
     def open_file(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
         """A descriptor of the regular file `name`; OSError for a link or anything else."""
-        return open_regular(name, flags, mode, dir_fd=self.descriptor, shown=str(self.path / name))
+        try:
+            return open_regular(name, flags, mode, dir_fd=self.descriptor)
+        except OSError as error:
+            error.filename = str(self.path / name)
+            raise
 
     def read(self, name: str, limit: int = MAX_RECORD) -> bytes:
         """The content of the regular file `name`."""

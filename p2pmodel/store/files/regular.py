@@ -13,21 +13,15 @@ MAX_RECORD = 256 * MIB
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def open_regular(
-    path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o666, *, dir_fd: int | None = None, shown: str = ""
-) -> int:
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o666, *, dir_fd: int | None = None) -> int:
     """A descriptor of the regular file `path`, relative to the open directory `dir_fd`.
 
-    Raises OSError, with `shown` as the path, for a link and for everything else that is not a regular file.
+    Raises OSError for a link, and for everything else that is not a regular file.
     """
-    try:
-        descriptor = os.open(path, flags | _SAFE, mode, dir_fd=dir_fd)
-    except OSError as error:
-        error.filename = shown or str(path)
-        raise
+    descriptor = os.open(path, flags | _SAFE, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.ELOOP, "not a regular file", shown or str(path))
+        raise OSError(errno.ELOOP, "not a regular file", str(path))
     return descriptor
 
 
