@@ -17,6 +17,7 @@ EXIT_CODES = {
     errors.P2PModelError: 1,
     errors.InvalidInput: 2,
     errors.TooSlow: 2,
+    errors.UnsupportedContent: 2,
     errors.NotFound: 3,
     errors.RepoNotFound: 3,
     errors.RevisionNotFound: 3,
