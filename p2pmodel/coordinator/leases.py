@@ -46,6 +46,8 @@ OVERDUE = 8.0
 """Multiples of the usual time after which a lease is given to another peer, too."""
 OVERDUE_AT_LEAST = 20.0
 """Seconds before which no lease of a peer that delivers is overdue."""
+SLOW_LINK = 100_000
+"""Bytes a second that the first piece of a peer comes with at least."""
 LOOK_AT_QUIET = 0.5
 """Seconds between two counts of leases that are probably not used."""
 SHARE_OF_THE_UNPROVEN = 2
@@ -72,6 +74,8 @@ class Leases:
         self._mean = size / max(piece_count, 1)
         self._longest = longest or -(-size // max(piece_count, 1))
         self._budget = OriginBudget(size, self._mean, budget)
+        self._first = self._mean / SLOW_LINK
+        """Seconds that the first piece of a peer may take: how long others take is not known yet."""
         self._slow = slow
         self._peers: dict[str, LeasePeer] = {}
         """The peer that got a lease longest ago comes first."""
@@ -363,7 +367,7 @@ class Leases:
 
     def _overdue(self, peer: LeasePeer) -> float:
         """Seconds after which a lease of this peer ends without a delivery."""
-        least = OVERDUE_AT_LEAST if peer.record.proven else PROVE_WITHIN
+        least = OVERDUE_AT_LEAST if peer.record.proven else max(PROVE_WITHIN, self._first)
         return max(least, OVERDUE * self._window.usual)
 
     def _lapse(self, name: str, peer: LeasePeer, pieces: Sequence[int], now: float) -> None:
@@ -376,6 +380,6 @@ class Leases:
 
     def _count_quiet(self, now: float) -> None:
         """Count the leases for seeders that their peers probably do not use."""
-        late = now - max(QUIET, SLOW * self._window.usual)
+        late = now - max(QUIET, self._first, SLOW * self._window.usual)
         holders = (self._peers[name] for name in self._unproven)
         self._quiet = sum(since < late for p in holders if p.demand.from_seeders for since in p.leased.values())

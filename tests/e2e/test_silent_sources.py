@@ -72,14 +72,6 @@ def test_the_only_peer_is_stopped_and_the_mirror_is_asked(
     assert check(model, fetch)["from_mirrors"]
 
 
-def test_a_seeder_that_is_also_the_coordinator_is_stopped(nodes: Nodes, model: Path, endpoint: str) -> None:
-    seeder = nodes.seed(model, "--as", REPO, "--upload-limit", str(RATE))
-    url = str(seeder.ready()["coordinator"])
-    fetch = nodes.fetch("peer", REPO, "--coordinator", url, "--endpoint", endpoint, address="127.0.0.11", **QUICK)
-    stop_midway(seeder, fetch)
-    assert check(model, fetch)["from_mirrors"]
-
-
 def test_all_peers_are_stopped(nodes: Nodes, model: Path, endpoint: str) -> None:
     url = coordinator(nodes)
     seeder = nodes.seed(model, "--as", REPO, "--coordinator", url, "--upload-limit", str(RATE))

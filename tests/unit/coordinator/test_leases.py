@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from p2pmodel.coordinator.delivery_record import PROVE_WITHIN
 from p2pmodel.coordinator.demand import Demand, Grant
 from p2pmodel.coordinator.lease_peer import OUT_FOR, SILENCE
-from p2pmodel.coordinator.leases import OVERDUE, OVERDUE_AT_LEAST, SLOW, Leases
+from p2pmodel.coordinator.leases import OVERDUE, OVERDUE_AT_LEAST, SLOW, SLOW_LINK, Leases
 from p2pmodel.core.bitfield import bits_of, pieces_of
 
 PIECES = 32
@@ -742,6 +742,15 @@ def test_a_peer_that_never_delivers_gets_fewer_leases_then_none_and_comes_back_w
     assert set(held[int(PROVE_WITHIN) + 2 :]) <= {0, 1}
     leases.update("idle", far(EVERYTHING ^ 1, want=64), now)
     assert len(leases.grant(now)["idle"].pieces) > 1
+
+
+def test_the_first_piece_of_a_slow_link_may_take_long() -> None:
+    leases = Leases(4, 4 * 30 * SLOW_LINK)
+    for now in (0.0, PROVE_WITHIN + 1, 29.0, 31.0):
+        for name in ("slow", "other"):
+            leases.update(name, far(bits_of([0])), now)
+        holder = "slow" if now < 30 else "other"
+        assert leases.grant(now)[holder].pieces == (0,)
 
 
 def test_deliveries_that_reach_no_other_peer_are_none() -> None:
