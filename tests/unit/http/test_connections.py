@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.errors import InvalidInput
-from p2pmodel.http.connections import ConnectionLimits
+from p2pmodel.http.connections import ConnectionLimits, RejectedConnections
 from p2pmodel.http.server import serving, serving_unix
 from p2pmodel.tls import client_context, server_context
 from tests.support.certificates import authority, issued
@@ -167,6 +167,15 @@ async def test_the_total_is_limited_too() -> None:
         await first.send(request("/"))
         await first.answer()
         assert (await full.ask(source="127.0.0.2")).status == 503
+
+
+def test_rejected_connections_are_one_line_a_minute() -> None:
+    notes: list[str] = []
+    times = iter((0.0, 1.0, 59.0, 60.0, 61.0, 500.0))
+    rejected = RejectedConnections(notes.append, lambda: next(times))
+    for _ in range(6):
+        rejected.add("10.0.0.7")
+    assert [note.split(",")[0] for note in notes] == [f"connections refused: {count}" for count in (1, 3, 2)]
 
 
 async def test_a_handshake_that_never_ends_counts_until_its_timeout(tmp_path: Path) -> None:
