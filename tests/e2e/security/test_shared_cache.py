@@ -183,11 +183,16 @@ def test_a_folder_that_is_swapped_during_a_fetch_catches_nothing(
         """
         umask 0
         mkdir -p away/staging/$commit away/tmp away/links
-        mv $repo/.p2pmodel $repo/moved
         for index in 0 1 2; do for etag in $config $a $b; do
             ln -s $victim away/staging/$commit/$index-$etag.part
         done; done
-        ln -s $(pwd)/away $repo/.p2pmodel
+        ln -s $(pwd)/away planted
+        turn=0
+        until [ -L $repo/.p2pmodel ]; do  # the fetch may make its folder again between the two moves
+            turn=$((turn + 1))
+            mv -T $repo/.p2pmodel $repo/moved-$turn || true
+            mv -T planted $repo/.p2pmodel || true
+        done
         """,
         commit=commit,
         **{name[0] if name != "config.json" else "config": etag for name, etag in etags(nodes).items()},
