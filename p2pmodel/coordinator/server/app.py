@@ -74,7 +74,7 @@ def coordinator_app(
         ("GET", _TORRENT, routes.handle_get_torrent, Rights.NONE),
         ("DELETE", _TORRENT, routes.handle_delete, Rights.PUBLISHER),
         ("PUT", "/sources/{info_hash:[0-9a-f]{40,64}}", routes.handle_put_source, Rights.MEMBER),
-        ("PUT", "/reports/{info_hash:[0-9a-f]{40,64}}", routes.handle_put_report, Rights.MEMBER),
+        ("PUT", "/reports/{info_hash:[0-9a-f]{40,64}}", routes.handle_put_report, Rights.NONE),
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, Rights.NONE),
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
