@@ -17,7 +17,7 @@ from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordi
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.credentials import Credentials
-from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker
+from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.private_files import private_folder
@@ -74,11 +74,10 @@ def coordinator(
     if state_dir:
         private_folder(state_dir)
         check_writable(state_dir)
-    catalog = Catalog(CatalogFolder(state_dir) if state_dir else None)
-    if registered_only:
-        tracker = Tracker(interval=interval, full_scrape=full_scrape, admits=catalog.admits)
-    else:
-        tracker = Tracker(interval=interval, full_scrape=full_scrape)
+    folder, most = CatalogFolder(state_dir) if state_dir else None, settings.quotas.torrents_per_publisher
+    catalog = Catalog(folder, max_owner=most)
+    admits = catalog.admits if registered_only else anything
+    tracker = Tracker(interval=interval, full_scrape=full_scrape, admits=admits, settings=settings.tracker)
     role = CoordinatorRole.of(address, public_url, credentials)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
     server = _run(role, tracker, catalog, settings, ready, origin_budget=origin_budget)
@@ -121,7 +120,14 @@ async def _run(
 ) -> None:
     notes = await catalog.load()
     address = PublicAddress()
-    app = coordinator_app(tracker, catalog, credentials=role.credentials, origin_budget=origin_budget, address=address)
+    app = coordinator_app(
+        tracker,
+        catalog,
+        credentials=role.credentials,
+        origin_budget=origin_budget,
+        address=address,
+        quotas=settings.quotas,
+    )
     async with serving_coordinator(app, role, address, settings, note=log) as served:
         announce = announce_url(served.url, role.credentials.member or "")
         ready(served, announce, len(catalog.publications()), notes)

@@ -3,6 +3,7 @@
 docs/reference/settings.md is generated from these models and their attribute docstrings.
 """
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -308,6 +309,38 @@ class HttpSettings(_Section):
         return self.tls_client_ca is not None
 
 
+class TrackerSettings(_Section):
+    """The tracker of a coordinator: `p2pmodel coordinator`, and the one in `p2pmodel seed`."""
+
+    ip_from: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks in which clients may announce another address than their own with `ip=`; comma-separated."""
+    peers_per_address: int = Field(default=8192, ge=1)
+    """Places of clients from one address in all swarms together; further clients get peers and are not listed."""
+
+    @field_validator("ip_from", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return split_list(value, ",")
+
+    @field_validator("ip_from")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(text)) for text in value)
+
+
+class QuotaSettings(_Section):
+    """What one client may take of a coordinator. An address is an IPv4 address or an IPv6 /64."""
+
+    assemblies_per_address: int = Field(default=64, ge=1)
+    """Assemblies in progress that one address began, of 256 in all."""
+    messages_per_second: float = Field(default=100.0, gt=0)
+    """Messages/s that are read from one peer under leases or in an assembly; faster peers are read more slowly."""
+    sources_per_address: int = Field(default=16, ge=1)
+    """Sources of one torrent from one address, of 64 in all."""
+    torrents_per_publisher: int = Field(default=5000, ge=1)
+    """Torrents of one publisher in the catalog, of 10,000 in all; the same for all assembled torrents together."""
+
+
 class ClientSettings(_Section):
     """The daemon that commands talk to, if not the one of this machine."""
 
@@ -355,6 +388,8 @@ class Settings(_Section):
     watch: WatchSettings = WatchSettings()
     daemon: DaemonSettings = DaemonSettings()
     http: HttpSettings = HttpSettings()
+    tracker: TrackerSettings = TrackerSettings()
+    quotas: QuotaSettings = QuotaSettings()
     client: ClientSettings = ClientSettings()
 
     @field_validator("coordinators", mode="before")

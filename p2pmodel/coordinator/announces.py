@@ -7,6 +7,7 @@ each address family; a swarm without peers is dropped.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -87,8 +88,8 @@ class TrackedSwarms:
     """The peers of every swarm. `interval` is the seconds between announces that the tracker requests of clients.
 
     A client that announces in that interval is dropped two intervals after its last announce; one that is slower, or
-    new, after twice the slow pace. `max_peers` bounds all swarms together, `max_swarm` each one: a client beyond that
-    gets peers but is not listed.
+    new, after twice the slow pace. `max_peers` bounds all swarms together, `max_swarm` each one, `max_address` the
+    clients of one address (IPv6: /64) in all swarms: a client beyond that gets peers but is not listed.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class TrackedSwarms:
         interval: float = 30.0,
         max_peers: int = 65_536,
         max_swarm: int = 16_384,
+        max_address: int = 8_192,
     ) -> None:
         self._clock = clock
         self._rng = rng
@@ -107,6 +109,9 @@ class TrackedSwarms:
         self._zone_rules = ZoneRules(patience=2.5 * interval, silence=1.5 * interval)
         self._max_peers = max_peers
         self._max_swarm = max_swarm
+        self._max_address = max_address
+        self._places: Counter[bytes] = Counter()
+        """Endpoints of each address in all swarms."""
         self._swarms: dict[bytes, _TrackedSwarm] = {}
         self._peers = 0
         self._next_sweep = clock() + _SWEEP_ALL
@@ -123,7 +128,7 @@ class TrackedSwarms:
         was = swarm.entry(identity)
         if request.event == "stopped":
             swarm.drop(identity, now)
-        elif was or self._has_room(swarm, before):
+        elif was or self._has_room(swarm, before, host):
             entry = _merge(was, request, endpoint, now, self._deadline(was, request, now))
             swarm.put(identity, entry, request, stalled=self._is_stalled(was, request, now))
         self._peers += len(swarm) - before
@@ -157,10 +162,15 @@ class TrackedSwarms:
         swarm = self._swarms.get(info_hash)
         if swarm is not None:
             self._sweep(info_hash, swarm, now)
-        return self._swarms.setdefault(info_hash, swarm or _TrackedSwarm(PeerSets(self._rng, rules=self._zone_rules)))
+        return self._swarms.setdefault(info_hash, swarm or self._new_swarm())
 
-    def _has_room(self, swarm: "_TrackedSwarm", before: int) -> bool:
-        return len(swarm) < self._max_swarm and self._peers - before + len(swarm) < self._max_peers
+    def _new_swarm(self) -> "_TrackedSwarm":
+        return _TrackedSwarm(PeerSets(self._rng, rules=self._zone_rules), self._places)
+
+    def _has_room(self, swarm: "_TrackedSwarm", before: int, host: bytes) -> bool:
+        if len(swarm) >= self._max_swarm or self._places[_place(host)] >= self._max_address:
+            return False
+        return self._peers - before + len(swarm) < self._max_peers
 
     def _deadline(self, was: _ListedPeer | None, request: Announce, now: float) -> float:
         # An event may come at any time; only regular announces show a client's interval.
@@ -186,11 +196,12 @@ class TrackedSwarms:
 
 
 class _TrackedSwarm:
-    """The clients of one torrent, by identity, and the client of each endpoint."""
+    """The clients of one torrent, by identity, and the client of each endpoint. `places`: as in `TrackedSwarms`."""
 
-    __slots__ = ("_completed", "_earliest", "_endpoints", "_listed", "_seeders", "_sets")
+    __slots__ = ("_completed", "_earliest", "_endpoints", "_listed", "_places", "_seeders", "_sets")
 
-    def __init__(self, sets: PeerSets) -> None:
+    def __init__(self, sets: PeerSets, places: Counter[bytes]) -> None:
+        self._places = places
         self._sets = sets
         self._listed: dict[bytes, _ListedPeer] = {}
         self._endpoints: dict[bytes, bytes] = {}
@@ -222,6 +233,7 @@ class _TrackedSwarm:
         self._listed[identity] = entry
         for endpoint in entry.peer.endpoints:
             self._endpoints[endpoint] = identity
+            self._places[_place(endpoint[:-2])] += 1
         self._seeders += entry.seeding
         self._earliest = min(self._earliest, entry.deadline)
         self._completed += request.event == "completed"
@@ -255,6 +267,15 @@ class _TrackedSwarm:
             self._seeders -= entry.seeding
             for endpoint in entry.peer.endpoints:
                 del self._endpoints[endpoint]
+                place = _place(endpoint[:-2])
+                self._places[place] -= 1
+                if not self._places[place]:
+                    del self._places[place]
+
+
+def _place(host: bytes) -> bytes:
+    """What counts as one address: an IPv4 address, or an IPv6 /64."""
+    return host[:8] if len(host) == 16 and not is_loopback(host) else host
 
 
 def _exclude_each_other(one: Role, other: Role) -> bool:

@@ -1,5 +1,6 @@
 """Sources of a coordinator: the seeders from which leaseholders download over HTTP."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -63,28 +64,51 @@ class Source:
         return coordinator.rstrip("/") + self.endpoint if self.endpoint.startswith("/") else self.endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    source: Source
+    expires: float
+    by: str
+
+
 class Sources:
     """Seeders by info-hash; a seeder that does not publish again within `ttl` seconds is dropped."""
 
-    def __init__(self, clock: Callable[[], float], *, ttl: float = 150.0) -> None:
+    def __init__(self, clock: Callable[[], float], *, ttl: float = 150.0, max_address: int = MAX_SOURCES) -> None:
         self._clock = clock
         self._ttl = ttl
-        self._known: dict[str, dict[str, tuple[Source, float]]] = {}
+        self._max_address = max_address
+        self._known: dict[str, dict[str, _Entry]] = {}
 
-    def add(self, info_hash: str, source: Source, *, for_ever: bool = False) -> None:
-        """Add a seeder, or renew it. Beyond MAX_SOURCES the one that expires first is dropped."""
+    def add(
+        self, info_hash: str, source: Source, *, by: str = "", trusted: bool = False, for_ever: bool = False
+    ) -> None:
+        """Add a seeder that the address `by` names, or renew it.
+
+        Beyond MAX_SOURCES, or the most of one address, the address with the most seeders loses the one that expires
+        first. An endpoint stays with the address that named it first, until it expires or a `trusted` client names it.
+        """
         known = self._known.setdefault(info_hash, {})
-        known.pop(source.endpoint, None)
-        known[source.endpoint] = source, float("inf") if for_ever else self._clock() + self._ttl
-        while len(known) > MAX_SOURCES:
-            del known[min(known, key=lambda endpoint: known[endpoint][1])]
+        held = known.get(source.endpoint)
+        if held is not None and held.by != by and held.expires > self._clock() and not trusted:
+            return
+        known[source.endpoint] = _Entry(source, float("inf") if for_ever else self._clock() + self._ttl, by)
+        counts = Counter(entry.by for entry in known.values())
+        if counts[by] > self._max_address:
+            self._drop(known, by)
+        elif len(known) > MAX_SOURCES:
+            self._drop(known, max(counts, key=lambda address: counts[address]))
+
+    def _drop(self, known: "dict[str, _Entry]", by: str) -> None:
+        named = [endpoint for endpoint, entry in known.items() if entry.by == by]
+        del known[min(named, key=lambda endpoint: known[endpoint].expires)]
 
     def of(self, info_hash: str) -> tuple[Source, ...]:
         """The seeders of a torrent, sorted by endpoint."""
         now = self._clock()
-        known = {endpoint: entry for endpoint, entry in self._known.get(info_hash, {}).items() if entry[1] > now}
+        known = {endpoint: entry for endpoint, entry in self._known.get(info_hash, {}).items() if entry.expires > now}
         if known:
             self._known[info_hash] = known
         else:
             self._known.pop(info_hash, None)
-        return tuple(known[endpoint][0] for endpoint in sorted(known))
+        return tuple(known[endpoint].source for endpoint in sorted(known))

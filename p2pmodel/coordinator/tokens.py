@@ -15,6 +15,9 @@ MEMBER_SETTING = "coordinator_token_file (P2PMODEL_COORDINATOR_TOKEN_FILE)"
 PUBLISH_SETTING = "publish_token_file (P2PMODEL_PUBLISH_TOKEN_FILE)"
 """The settings that name a node's token files, as messages show them."""
 
+WRONG_KEY = "the tracker URL has no valid announce key"
+"""Why a tracker refuses an announce."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _KEY_LENGTH = 32
 

@@ -131,10 +131,13 @@ class Nodes:
         assert done.code == 0, f"{args}: exit {done.code}\n{done.out}\n{done.err}"
         return done
 
-    def start(self, node: str, *args: str | Path, **env: str) -> Running:
-        """Start a command; its own process group, so that a test may kill all of it."""
+    def start(self, node: str, *args: str | Path, publishers: bool = True, **env: str) -> Running:
+        """Start a command; its own process group, so that a test may kill all of it.
+
+        `publishers`: a coordinator gets the token of the publisher.
+        """
         publishes = {"P2PMODEL_PUBLISH_TOKEN_FILE": str(self.publish_token)}
-        if args[0] in ("seed", "coordinator") and "--publish-token-file" not in args:
+        if publishers and args[0] in ("seed", "coordinator") and "--publish-token-file" not in args:
             args = (*args, "--publish-token-file", self.publish_token)
         process = subprocess.Popen(
             [*P2PMODEL, *map(str, args)],
@@ -146,6 +149,10 @@ class Nodes:
         )
         self._stack.callback(_kill, process)
         return Running(process)
+
+    def until(self, met: Callable[[], bool], what: str) -> None:
+        """Wait until `met()`."""
+        eventually(met, PATIENCE, lambda: what)
 
     def mirror(
         self, *options: str, node: str = "mirror", address: str = "127.0.0.2:0", log: str = "mirror.log"

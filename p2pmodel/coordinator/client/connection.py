@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.demand import Grant
 from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
 from p2pmodel.coordinator.sources import Source
+from p2pmodel.coordinator.tokens import MEMBER_SETTING
+from p2pmodel.core import notes
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http_pool import HttpPool
 
@@ -54,7 +56,8 @@ class CoordinatorConnection:
     """A connection to the first of `coordinators` that accepts this peer, at `path` below its base URL.
 
     `peer` is this peer's address in the swarm, `query` further parameters of the URL, `timeout` the seconds in which
-    a coordinator must accept the connection and send its first message, `http` connections to share. All times are
+    a coordinator must accept the connection and send its first message, `http` connections to share. `on_note` is
+    called once for a coordinator that refuses this peer. All times are
     `time.monotonic()`.
     """
 
@@ -67,7 +70,10 @@ class CoordinatorConnection:
         timeout: float,
         query: Mapping[str, str] = MappingProxyType({}),
         http: HttpPool | None = None,
+        on_note: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        self._on_note = on_note
+        self._refused: set[Coordinator] = set()
         self._coordinators = coordinators
         self._path = path
         self._http = http
@@ -159,6 +165,8 @@ class CoordinatorConnection:
                 sending = group.create_task(self._send(socket, state))
                 await self._receive(socket, coordinator)
                 sending.cancel()
+        except* aiohttp.WSServerHandshakeError as errors:
+            self._note_refusal(coordinator, errors)
         except* _NETWORK_ERRORS:
             pass
         except* InvalidInput:  # a malformed message: the next coordinator is tried
@@ -166,6 +174,18 @@ class CoordinatorConnection:
         finally:
             if coordinator == self._coordinator:
                 self._update(None)
+
+    def _note_refusal(
+        self, coordinator: Coordinator, errors: "BaseExceptionGroup[aiohttp.WSServerHandshakeError]"
+    ) -> None:
+        """Note once that the coordinator does not accept this node's token."""
+        refused = any(
+            isinstance(e, aiohttp.WSServerHandshakeError) and e.status in (401, 403) for e in errors.exceptions
+        )
+        if refused and coordinator not in self._refused:
+            self._refused.add(coordinator)
+            text = f"coordinator {coordinator} gives no leases: it does not accept the token; check {MEMBER_SETTING}"
+            self._on_note(notes.warning("leases_refused", text, coordinator=str(coordinator)))
 
     @contextlib.asynccontextmanager
     async def _connected(

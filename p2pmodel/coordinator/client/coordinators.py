@@ -16,32 +16,37 @@ from p2pmodel.errors import InvalidInput
 class Coordinator:
     """A coordinator at the base URL `url`.
 
-    `member_token` reads, announces, asks for leases and assembles; `publish_token` does that and publishes. `local`:
-    the latter was made by a coordinator of this user on this machine, and changes when that starts again.
+    `member_token` reads, announces, asks for leases and assembles; `publish_token` does that and publishes. Without the
+    latter, a coordinator of this user on this machine keeps one in `local_file`, and replaces it whenever it starts.
     """
 
     url: str
     member_token: str = field(default="", repr=False)
     publish_token: str = field(default="", repr=False)
-    local: bool = False
+    local_file: Path | None = None
 
     def __str__(self) -> str:
         return public_name(self.url)
 
     @property
+    def publisher(self) -> str:
+        """The token of a publisher, as it is now; "" without one."""
+        return self.publish_token or (_token_in(self.local_file) if self.local_file else "")
+
+    @property
     def headers(self) -> dict[str, str]:
         """HTTP headers of a member."""
-        return _bearer(self.member_token or self.publish_token)
+        return _bearer(self.member_token or self.publisher)
 
     @property
     def publishing_headers(self) -> dict[str, str]:
         """HTTP headers of a publisher."""
-        return _bearer(self.publish_token or self.member_token)
+        return _bearer(self.publisher or self.member_token)
 
     @property
     def announce_url(self) -> str:
-        """The tracker URL. It contains no token."""
-        return announce_url(self.url, self.member_token or ("" if self.local else self.publish_token))
+        """The tracker URL. It contains no token, and stays the same when the coordinator starts again."""
+        return announce_url(self.url, self.member_token or self.publish_token)
 
     def torrent_url(self, info_hash: str) -> str:
         """Where the coordinator serves the .torrent with this info-hash."""
@@ -83,19 +88,16 @@ def foreign_trackers(trackers: Sequence[str], coordinators: Sequence[Coordinator
 def _with_tokens(url: str, member: dict[str, str], publish: dict[str, str], state_dir: Path | None) -> Coordinator:
     own = member.get(url, member.get("", ""))
     given = publish.get(url, publish.get("", ""))
-    if given or state_dir is None:
-        return Coordinator(url, own, given)
-    found = _local_token(url, state_dir)
-    return Coordinator(url, own, found, local=bool(found))
-
-
-def _local_token(url: str, state_dir: Path) -> str:
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-    path = local_token_file(state_dir, host, parts.port or 80)
+    local = local_token_file(state_dir, host, parts.port or 80) if state_dir and not given else None
+    return Coordinator(url, own, given, local)
+
+
+def _token_in(path: Path) -> str:
     try:
         return read_tokens(path).get("", "") if path.exists() else ""
-    except InvalidInput:
+    except (InvalidInput, OSError):
         return ""
 
 

@@ -13,12 +13,15 @@ from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refus
 from p2pmodel.coordinator.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
-from p2pmodel.errors import P2PModelError
+from p2pmodel.errors import AccessDenied, P2PModelError
 from p2pmodel.http_pool import HttpPool
 
 PUBLISH_TIMEOUT = 30.0
 REPUBLISH_EVERY = 60.0
 """Seconds after which a seeder publishes again, for a coordinator that lost its catalog."""
+
+REFUSALS = 2
+"""Refused attempts after which a strict publisher gives up: a coordinator that starts has its tokens a moment later."""
 
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
@@ -64,11 +67,13 @@ async def keep_published(
     on_published: Callable[[], None] = lambda: None,
     every: float = REPUBLISH_EVERY,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    strict: bool = False,
 ) -> None:
     """Publish at every coordinator now and every `every` seconds, until cancelled.
 
     After a failure the next attempt follows in 1 to 60 seconds. `on_note` is called when a coordinator's state changes,
-    not at each attempt; `on_published` after each success.
+    not at each attempt; `on_published` after each success. `strict`: raise AccessDenied if a coordinator
+    refuses the first attempts for want of rights.
     """
 
     async def attempt(coordinator: Coordinator) -> None:
@@ -77,7 +82,9 @@ async def keep_published(
 
     async with asyncio.TaskGroup() as group:
         for coordinator in dict.fromkeys(coordinators):
-            group.create_task(repeat(coordinator, partial(attempt, coordinator), on_note, every=every, sleep=sleep))
+            group.create_task(
+                repeat(coordinator, partial(attempt, coordinator), on_note, every=every, sleep=sleep, strict=strict)
+            )
 
 
 async def report_wrong(
@@ -111,15 +118,19 @@ async def repeat(
     *,
     every: float = REPUBLISH_EVERY,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    strict: bool = False,
 ) -> None:
     """Call `attempt`, which publishes at `coordinator`, as `keep_published` says, until cancelled."""
-    backoff, state = Backoff(_FIRST_RETRY, _LAST_RETRY), ""
+    backoff, state, refusals = Backoff(_FIRST_RETRY, _LAST_RETRY), "", 0
     while True:
         try:
             await attempt()
-            now, pause = "published", every
+            now, pause, strict = "published", every, False
             backoff.succeeded()
         except P2PModelError as error:
+            refusals += isinstance(error, AccessDenied)
+            if strict and refusals == REFUSALS:
+                raise
             now, pause = f"not published: {error}", backoff.failed()
         if now != state:
             level = notes.info if now == "published" else notes.warning

@@ -12,8 +12,9 @@ from functools import partial
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from p2pmodel.config.settings import QuotaSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
-from p2pmodel.coordinator.server.assembly_routes import AssemblyRoutes
+from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_routes import CALLER, CatalogRoutes
 from p2pmodel.coordinator.server.credentials import NO_TOKENS, Caller, Credentials, Rights
@@ -49,24 +50,26 @@ def coordinator_app(
     sources: Sources | None = None,
     origin_budget: float = ORIGIN_BUDGET,
     address: PublicAddress | None = None,
+    quotas: QuotaSettings = DEFAULT_QUOTAS,
 ) -> web.Application:
     """The application. Without `credentials` reading is open, and no client publishes.
 
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
-    `address` is for the tracker URL of assembled torrents.
+    `address` is for the tracker URL of assembled torrents. `quotas` does not bound the catalog, which has its own.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
-    seeders = Sources(time.monotonic) if sources is None else sources
+    seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
     leases = LeaseRoutes(
         catalog,
         seeders,
         is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
         budget=origin_budget,
         complaints=tracker.complaints,
+        messages_per_second=quotas.messages_per_second,
     )
     routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off)
     trackers = partial(_trackers, address or PublicAddress(), credentials)
-    assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers)
+    assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas)
     app.on_shutdown.extend((leases.close, assemblies.close))
     for method, path, handler, least in (
         ("GET", "/catalog", routes.handle_get, Rights.NONE),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
 
+from p2pmodel.config.settings import QuotaSettings
 from p2pmodel.coordinator.assembly import Assembly
 from p2pmodel.coordinator.assembly_messages import (
     MAX_MANIFEST,
@@ -28,9 +29,10 @@ from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
+from p2pmodel.core.addresses import neighbourhood
 from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.names import Reference, check_revision, is_commit
-from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError
+from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError, TooManyRequests
 from p2pmodel.swarm.metainfo import MAX_PIECES
 from p2pmodel.swarm.torrents import Metainfo, build, parse
 
@@ -45,6 +47,7 @@ MANIFEST_TIMEOUT = 30.0
 MAX_ASSEMBLIES = 256
 LOOK_EVERY = 1.0
 """Seconds between looks at the catalog, and between messages about the number of pieces left."""
+DEFAULT_QUOTAS = QuotaSettings()
 _ENDED = 1011
 """WebSocket close code: the server cannot continue."""
 
@@ -60,10 +63,13 @@ class _AssemblySession:
         trackers: Sequence[str],
         budget: float,
         clock: Callable[[], float],
+        messages_per_second: float,
     ) -> None:
         self.assembly = Assembly(manifest, budget=budget)
-        self.peers = PeerSession(self.assembly, self._update, clock=clock)
+        self.peers = PeerSession(self.assembly, self._update, clock=clock, messages_per_second=messages_per_second)
         self.revisions: set[str] = set()
+        self.founder = ""
+        """The address of the peer that began it."""
         self.partial_torrents: dict[str, bytes] = {}
         """By info-hash."""
         self._catalog = catalog
@@ -141,7 +147,9 @@ class AssemblyRoutes:
         budget: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         trackers: Callable[[], Sequence[str]] = tuple,
+        quotas: QuotaSettings = DEFAULT_QUOTAS,
     ) -> None:
+        self._quotas = quotas
         self._catalog = catalog
         self._trackers = trackers
         self._budget = budget
@@ -161,12 +169,12 @@ class AssemblyRoutes:
                 "a torrent of this snapshot failed verification and was withdrawn", hint="download from the mirrors"
             )
         known = self._sessions.get(digest)
-        if known is None and len(self._sessions) >= MAX_ASSEMBLIES:
-            raise InvalidInput(f"there are {MAX_ASSEMBLIES} assemblies already")
+        founder = neighbourhood(request.remote or "")
+        self._check_room(known, founder)
         socket = await accept(request, known.peers if known else None, longest=MAX_MANIFEST)
         try:
             manifest = await _manifest(socket, digest)
-            session = self._sessions.get(digest) or self._new_session(digest, manifest)
+            session = self._sessions.get(digest) or self._new_session(digest, manifest, founder)
         except InvalidInput as error:
             await refuse(socket, error)
             return socket
@@ -208,12 +216,28 @@ class AssemblyRoutes:
         """Close all connections. For `on_shutdown`."""
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
-    def _new_session(self, digest: str, manifest: Manifest) -> _AssemblySession:
+    def _check_room(self, known: _AssemblySession | None, founder: str) -> None:
+        if known is not None:
+            return
+        if len(self._sessions) >= MAX_ASSEMBLIES:
+            raise InvalidInput(f"there are {MAX_ASSEMBLIES} assemblies already")
+        most = self._quotas.assemblies_per_address
+        if sum(session.founder == founder for session in self._sessions.values()) >= most:
+            raise TooManyRequests(f"this address has begun {most} assemblies already", retry_after=10)
+
+    def _new_session(self, digest: str, manifest: Manifest, founder: str) -> _AssemblySession:
+        self._check_room(None, founder)
         session = _AssemblySession(
-            manifest, self._catalog, trackers=self._trackers(), budget=self._budget, clock=self._clock
+            manifest,
+            self._catalog,
+            trackers=self._trackers(),
+            budget=self._budget,
+            clock=self._clock,
+            messages_per_second=self._quotas.messages_per_second,
         )
         if not 0 < session.assembly.layout.piece_count <= MAX_PIECES:
             raise InvalidInput(f"{manifest.repo} cannot be a torrent")
+        session.founder = founder
         self._sessions[digest] = session
         return session
 

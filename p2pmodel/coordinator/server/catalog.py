@@ -58,10 +58,16 @@ class _Key:
 
 
 class Catalog:
-    """Torrents by repository, commit and format; revision names that point at commits."""
+    """Torrents by repository, commit and format; revision names that point at commits.
 
-    def __init__(self, folder: CatalogFolder | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    `max_owner` bounds the torrents of one publisher, and of all members together.
+    """
+
+    def __init__(
+        self, folder: CatalogFolder | None = None, *, max_bytes: int = MAX_BYTES, max_owner: int = MAX_TORRENTS
+    ) -> None:
         self._folder = folder
+        self._max_owner = max_owner
         self._max_bytes = max_bytes
         self._torrents: dict[_Key, Publication] = {}
         self._by_hash: dict[str, _Key] = {}
@@ -201,6 +207,11 @@ class Catalog:
         others = [len(p.raw) for k, p in self._torrents.items() if k not in (key, replaced)]
         if sum(others) + len(publication.raw) > self._max_bytes or len(others) >= MAX_TORRENTS:
             raise NoSpace("the catalog is full", hint="withdraw torrents that are not needed")
+        if key not in self._torrents and sum(owner == by.name for owner in self._owners.values()) >= self._max_owner:
+            raise NoSpace(
+                f"the catalog has {self._max_owner} torrents of {by.name or 'members'}, as many as it may",
+                hint="withdraw torrents that are not needed, or raise quotas.torrents_per_publisher",
+            )
         return key, self._torrents[replaced] if replaced else None
 
     def _replaced(self, key: _Key, rivals: list[_Key], by: Caller) -> _Key | None:

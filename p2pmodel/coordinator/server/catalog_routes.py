@@ -30,6 +30,7 @@ from p2pmodel.coordinator.sources import (
     Source,
     Sources,
 )
+from p2pmodel.core.addresses import neighbourhood
 from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
@@ -66,7 +67,8 @@ class CatalogRoutes:
         sent = await asyncio.to_thread(read_publication, body)
         publication = await self.catalog.publish(sent, request.query.getall("revision", []), by=request[CALLER])
         if source := _source(request):
-            self.sources.add(publication.info_hash, source)
+            address = neighbourhood(request.remote or "")
+            self.sources.add(publication.info_hash, source, by=address, trusted=True)
         return web.json_response(self._describe(publication), status=201)
 
     async def handle_put_source(self, request: web.Request) -> web.Response:
@@ -75,7 +77,7 @@ class CatalogRoutes:
         source = _source(request)
         if source is None:
             raise InvalidInput(f"the request has no header {SOURCE_HEADER}")
-        self.sources.add(publication.info_hash, source)
+        self.sources.add(publication.info_hash, source, by=neighbourhood(request.remote or ""))
         return web.Response(status=204)
 
     async def handle_put_report(self, request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING, announce_key
+from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING, WRONG_KEY, announce_key
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput
 
 MEMBERS = ""
@@ -82,7 +82,7 @@ class Credentials:
         given = key.encode("utf-8", "replace")
         matches = [hmac.compare_digest(given, announce_key(token).encode()) for token, _ in self._known()]
         if True not in matches:
-            raise AccessDenied("the tracker URL has no valid announce key", hint=f"set {MEMBER_SETTING}")
+            raise AccessDenied(WRONG_KEY, hint=f"set {MEMBER_SETTING}")
 
     def _caller(self, authorization: str) -> Caller:
         scheme, _, text = authorization.partition(" ")

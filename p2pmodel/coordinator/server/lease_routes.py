@@ -46,6 +46,7 @@ class LeaseRoutes:
         budget: float = 0.0,
         complaints: ComplaintBox | None = None,
         clock: Callable[[], float] = time.monotonic,
+        messages_per_second: float = math.inf,
     ) -> None:
         self._catalog = catalog
         self._sources = sources
@@ -53,6 +54,7 @@ class LeaseRoutes:
         self._budget = budget
         self._complaints = complaints or ComplaintBox(clock)
         self._clock = clock
+        self._messages_per_second = messages_per_second
         self._swarms: dict[str, _LeaseSession] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -101,6 +103,6 @@ class LeaseRoutes:
 
         longest = piece_length_for(publication.size)
         leases = Leases(publication.piece_count, publication.size, budget=self._budget, longest=longest)
-        peers = PeerSession(leases, update, clock=self._clock)
+        peers = PeerSession(leases, update, clock=self._clock, messages_per_second=self._messages_per_second)
         swarm = self._swarms[info_hash] = _LeaseSession(leases, peers)
         return swarm

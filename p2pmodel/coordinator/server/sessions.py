@@ -26,6 +26,8 @@ GATHER_A_PEER = 1e-6
 """Seconds more for each peer of the session: granting looks at all peers, 0.1 us each."""
 SEND_TIMEOUT = 5.0
 """Seconds in which a peer must take a message."""
+BURST = 5.0
+"""Seconds of messages that a peer may send at once after a silence."""
 MAX_PEERS = 10_000
 """Most peers of one session."""
 
@@ -77,7 +79,10 @@ class SessionUpdate:
 
 
 class PeerSession:
-    """The peers of one swarm or assembly. `update` returns what all of them are sent at that moment."""
+    """The peers of one swarm or assembly. `update` returns what all of them are sent at that moment.
+
+    `messages_per_second`: a peer that sends more messages is read more slowly.
+    """
 
     def __init__(
         self,
@@ -85,7 +90,9 @@ class PeerSession:
         update: Callable[[], SessionUpdate],
         *,
         clock: Callable[[], float] = time.monotonic,
+        messages_per_second: float = math.inf,
     ) -> None:
+        self._message_gap = 1 / messages_per_second
         self._granting = granting
         self._update = update
         self._clock = clock
@@ -148,7 +155,12 @@ class PeerSession:
             self._soon = None
 
     async def _receive_all(self, name: str, peer: SessionPeer, receive: Callable[[str, str], None]) -> None:
+        due = self._clock()
         async for message in peer.socket:
+            # What is not read fills the connection's window, and the peer waits.
+            due = max(due, self._clock() - BURST) + self._message_gap
+            if (early := due - self._clock()) > 0:
+                await asyncio.sleep(early)
             if message.type is not WSMsgType.TEXT or self._peers.get(name) is not peer:
                 break
             try:

@@ -5,10 +5,11 @@ catalog does not have, and a restart without a stored catalog does not split swa
 (`TrackedSwarms`); access is controlled by the coordinator's token.
 
 A peer is listed under the address its announce came from. With several peers on one machine that is right as long as
-each binds its own 127.0.0.x. An `ip=` parameter counts only in an announce from loopback: it lets a seeder on the
-tracker's machine give the address at which other machines reach it.
+each binds its own 127.0.0.x. An `ip=` parameter counts only in an announce from the networks that the settings name: a
+client that announces through a proxy gives its own address with it.
 """
 
+import ipaddress
 import random
 import time
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from functools import lru_cache
 
 from aiohttp import web
 
+from p2pmodel.config.settings import TrackerSettings
 from p2pmodel.coordinator import tracker_codec as codec
-from p2pmodel.coordinator.announces import Counts, TrackedSwarms, is_loopback
+from p2pmodel.coordinator.announces import Counts, TrackedSwarms
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError
 
@@ -25,7 +27,11 @@ INTERVAL = 30
 MIN_INTERVAL = 5
 
 
-def _anything(info_hash: bytes) -> bool:  # noqa: ARG001
+DEFAULTS = TrackerSettings()
+
+
+def anything(info_hash: bytes) -> bool:  # noqa: ARG001
+    """Admit every torrent."""
     return True
 
 
@@ -41,10 +47,17 @@ class Tracker:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         interval: int = INTERVAL,
-        admits: Callable[[bytes], bool] = _anything,
+        admits: Callable[[bytes], bool] = anything,
         full_scrape: bool = False,
+        settings: TrackerSettings = DEFAULTS,
     ) -> None:
-        self._swarms = TrackedSwarms(clock, rng or random.Random(), interval=interval)  # noqa: S311  spreads load, no secret
+        self._swarms = TrackedSwarms(
+            clock,
+            rng or random.Random(),  # noqa: S311  spreads load, no secret
+            interval=interval,
+            max_address=settings.peers_per_address,
+        )
+        self._ip_from = tuple(map(ipaddress.ip_network, settings.ip_from))
         self._interval = interval
         self._min_interval = min(MIN_INTERVAL, interval)
         self._admits = admits
@@ -61,7 +74,7 @@ class Tracker:
         if not self._admits(request.announce.info_hash):
             raise NotFound("this torrent is not registered with this tracker")
         host = _packed(source)
-        if request.claimed is not None and is_loopback(host):
+        if request.claimed is not None and self._may_claim(host):
             host = request.claimed
         answer = self._swarms.announce(request.announce, host)
         bad = self.complaints.about(request.announce.info_hash, host)
@@ -73,6 +86,9 @@ class Tracker:
             host=host,
             warning=warning_text(bad) if bad else "",
         )
+
+    def _may_claim(self, host: bytes) -> bool:
+        return bool(self._ip_from) and any(ipaddress.ip_address(host) in network for network in self._ip_from)
 
     def scrape(self, query: str) -> bytes:
         """Answer a scrape. Raises InvalidInput, and AccessDenied for a full scrape that is not allowed."""

@@ -52,6 +52,7 @@ class Membership:
             timeout=settings.coordinator_timeout,
             query={"revision": refs[0]} if refs else {},
             http=context.http,
+            on_note=context.reporter.note,
         )
         self._last: CoordinatorMessage | None = None
         self._progressed_at = time.monotonic()

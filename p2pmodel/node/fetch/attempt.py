@@ -40,6 +40,7 @@ from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.readable_files import ReadableFiles
 from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.fetch.stall import StallClock
+from p2pmodel.node.refused_announces import RefusedAnnounces
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
@@ -103,6 +104,7 @@ class Attempt:
         self._left = False
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
+        self._refused_announces = RefusedAnnounces(context.reporter.note)
         self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
         self._told = False
         """Whether the exception was noted."""
@@ -234,6 +236,7 @@ class Attempt:
                 raise event.error(f", {needed} bytes still to come")
             case TrackerFailed(url, message):
                 self.stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
+                self._refused_announces.failed(url, message)
             case TrackerWarned(_, message):
                 self._checks.warned(message)
             case TrackerAnswered(url):
@@ -361,6 +364,7 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
         timeout=plan.coordinator_timeout,
         query={"node": plan.node},
         http=plan.http,
+        on_note=context.reporter.note,
     )
     leaseholder = Leaseholder(
         connection,

@@ -36,7 +36,7 @@ async def torrent_to_offer(
 
 def publishes_at(settings: Settings) -> tuple[Coordinator, ...]:
     """The coordinators of which this node has the token of a publisher."""
-    return tuple(coordinator for coordinator in configured(settings) if coordinator.publish_token)
+    return tuple(coordinator for coordinator in configured(settings) if coordinator.publisher)
 
 
 async def keep_offered(

@@ -21,6 +21,7 @@ from p2pmodel.core.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
+from p2pmodel.node.refused_announces import RefusedAnnounces
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
@@ -36,7 +37,7 @@ from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
-from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent, TrackerWarned
+from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent, TrackerFailed, TrackerWarned
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
 from p2pmodel.swarm.torrents import parse
@@ -158,7 +159,7 @@ class SeedRun:
                 checks = PieceChecks(repo, await asyncio.to_thread(parse, seeded.torrents["v2"]), self._reporter.note)
                 start(checks.run())
                 for torrent in torrents:
-                    start(_follow(torrent, checks))
+                    start(_follow(torrent, checks, RefusedAnnounces(self._reporter.note)))
                 on_serving()
                 next_look = time.monotonic() + LOOK_EVERY
                 while True:
@@ -243,11 +244,13 @@ def _ignore() -> None:
     """Serving again is no news."""
 
 
-async def _follow(torrent: SwarmTorrent, checks: PieceChecks) -> None:
+async def _follow(torrent: SwarmTorrent, checks: PieceChecks, refused: RefusedAnnounces) -> None:
     """Check what peers complain about, and fail with the disk. Only v2 swarms have leaseholders that complain."""
     async for event in torrent.events():
         if isinstance(event, TrackerWarned):
             checks.warned(event.message)
+        if isinstance(event, TrackerFailed):
+            refused.failed(event.url, event.message)
         if isinstance(event, DiskFailed):
             raise LocalResource(
                 f"cannot read {event.path}: {event.message}", hint="run 'p2pmodel verify' to find damaged files"

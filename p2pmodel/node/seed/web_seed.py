@@ -97,7 +97,7 @@ class WebSeedOffer:
         try:
             await publish_source(coordinator, self._metainfo.info_hash, source)
         except NotFound:
-            if not coordinator.publish_token:
+            if not coordinator.publisher:
                 raise
             await publish(coordinator, self._metainfo.raw, source=source)
         self._published(coordinator)

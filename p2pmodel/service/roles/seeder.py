@@ -72,19 +72,22 @@ class Seeder:
 
     async def run(self, role: CoordinatorRole, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
         """Seed until cancelled; `on_ready` is called once everything is served."""
-        catalog, sources = Catalog(), Sources(time.monotonic)
+        quotas = self._settings.quotas
+        catalog = Catalog(max_owner=quotas.torrents_per_publisher)
+        sources = Sources(time.monotonic, max_address=quotas.sources_per_address)
         cache = HubCache(self._settings.cache_dir)
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
             app = coordinator_app(
-                Tracker(),
+                Tracker(settings=self._settings.tracker),
                 catalog,
                 credentials=role.credentials,
                 sources=sources,
                 origin_budget=swarm.origin_budget,
                 address=address,
+                quotas=quotas,
             )
             app.add_subapp(SOURCE, _source(cache, library, sent, pace, token=token, http=self._settings.http))
             coordinator = await stack.enter_async_context(
@@ -107,7 +110,14 @@ class Seeder:
                 start(self._scrub(cache))
                 for raw in seeded.torrents.values():
                     start(
-                        keep_published(self._coordinators, raw, self._refs, source=source, on_note=self._reporter.note)
+                        keep_published(
+                            self._coordinators,
+                            raw,
+                            self._refs,
+                            source=source,
+                            on_note=self._reporter.note,
+                            strict=True,
+                        )
                     )
                 served = SeederAddresses(coordinator.url, ListenAddress(*engine.address), coordinator.token_file)
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), sent)

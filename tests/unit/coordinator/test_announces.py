@@ -107,6 +107,19 @@ def test_a_stop_from_a_stranger_lists_no_client(rig: Rig) -> None:
     assert rig.swarms.info_hashes() == ()
 
 
+def test_one_address_takes_a_bounded_number_of_places_in_all_swarms() -> None:
+    rig = Rig(max_address=3)
+    hoarder = bytes([10, 9, 9, 9])
+    for number in range(1, 6):
+        rig.announce(number, host=hoarder, port=6000 + number, info_hash=bytes([number % 2]) * 20)
+    assert sum(rig.swarms.counts(bytes([n]) * 20).leechers for n in (0, 1)) == 3
+    rig.announce(7)
+    assert 7 in numbers(rig.announce(8))
+    rig.announce(1, host=hoarder, port=6001, info_hash=bytes([1]) * 20, event="stopped")
+    rig.announce(5, host=hoarder, port=6005, info_hash=bytes([1]) * 20)
+    assert sum(rig.swarms.counts(bytes([n]) * 20).leechers for n in (0, 1)) == 3
+
+
 def test_a_seeder_gets_leechers_before_seeders(rig: Rig) -> None:
     for number in range(1, 11):
         rig.announce(number, left=0)

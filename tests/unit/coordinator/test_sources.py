@@ -97,3 +97,23 @@ def test_of_too_many_seeders_the_oldest_is_removed(sources: Sources, clock: Cloc
 def test_the_peer_address_of_a_seeder_on_all_interfaces_is_that_of_its_url(peer: str, expected: str) -> None:
     assert Source("/source", "t", peer).peer_seen_from("http://10.0.0.1:6969") == expected
     assert Source("http://10.0.0.1:1/source", "t", peer).peer_seen_from("http://elsewhere:6969") == expected
+
+
+def test_one_address_names_a_bounded_number_of_seeders(clock: Clock) -> None:
+    sources = Sources(clock, ttl=TTL, max_address=2)
+    sources.add(HASH, Source("http://honest.test"), by="10.0.0.1")
+    for number in range(5):
+        sources.add(HASH, Source(f"http://s{number}.test"), by="10.0.0.9")
+        clock.now += 0.1
+    assert [each.endpoint for each in sources.of(HASH)] == ["http://honest.test", "http://s3.test", "http://s4.test"]
+
+
+def test_an_endpoint_stays_with_the_address_that_named_it(sources: Sources, clock: Clock) -> None:
+    sources.add(HASH, Source("http://a.test", "right"), by="10.0.0.1")
+    sources.add(HASH, Source("http://a.test", "wrong"), by="10.0.0.9")
+    assert sources.of(HASH) == (Source("http://a.test", "right"),)
+    sources.add(HASH, Source("http://a.test", "new"), by="10.0.0.2", trusted=True)
+    assert sources.of(HASH) == (Source("http://a.test", "new"),)
+    clock.now += TTL
+    sources.add(HASH, Source("http://a.test", "later"), by="10.0.0.9")
+    assert sources.of(HASH) == (Source("http://a.test", "later"),)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
+from p2pmodel.config.settings import QuotaSettings
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text, update_text
@@ -95,7 +96,13 @@ class Rig:
 async def coordinator(folder: Path | None = None, address: str = "") -> AsyncIterator[Rig]:
     catalog = Catalog(CatalogFolder(folder) if folder else None)
     await catalog.load()
-    app = coordinator_app(Tracker(), catalog, credentials=tokens(TOKEN), address=PublicAddress(address))
+    app = coordinator_app(
+        Tracker(),
+        catalog,
+        credentials=tokens(TOKEN),
+        address=PublicAddress(address),
+        quotas=QuotaSettings(assemblies_per_address=1),
+    )
     headers = {"Authorization": f"Bearer {PUBLISH_TOKEN}"}
     async with ClientSession(headers=headers) as session, serving(app, "127.0.0.1", 0, grace=0.5) as base:
         yield Rig(base, session, catalog)
@@ -187,6 +194,14 @@ async def test_without_a_token_no_client_takes_part_or_withdraws() -> None:
         for method in ("GET", "DELETE"):
             async with stranger.request(method, rig.url + DIGEST, params={"info_hash": assembled}) as response:
                 assert response.status == 401
+
+
+async def test_one_address_begins_a_bounded_number_of_assemblies() -> None:
+    async with coordinator() as rig, rig.peer() as peer:
+        await peer.update()
+        await peer.until(lambda answer: answer.grant.pieces)
+        async with rig.session.get(f"{rig.url}/assemblies/{'0' * 64}") as response:
+            assert response.status == 429
 
 
 async def test_an_assembly_moves_no_name_of_a_publisher() -> None:

@@ -474,6 +474,15 @@ async def test_what_members_assembled_is_replaced_by_any_publisher(tmp_path: Pat
     assert again.publications() == [right]
 
 
+async def test_one_publisher_publishes_a_bounded_number_of_torrents() -> None:
+    catalog = Catalog(max_owner=1)
+    await catalog.publish(publication(), by=OTHER_PUBLISHER)
+    with pytest.raises(NoSpace, match="1 torrents of other"):
+        await catalog.publish(publication(commit=OTHER), by=OTHER_PUBLISHER)
+    await catalog.publish(publication(), ["main"], by=OTHER_PUBLISHER)
+    await catalog.publish(publication(commit=OTHER))
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
+from p2pmodel.config.settings import TrackerSettings
 from p2pmodel.coordinator.announces import Counts
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -58,11 +59,20 @@ def test_a_peer_is_listed_where_its_announce_came_from() -> None:
     )
 
 
-def test_a_loopback_peer_may_announce_its_public_address() -> None:
-    t = tracker()
-    answer = plain(t.announce(announce("a", more="&ip=10.9.9.9"), "127.0.0.1"))
-    assert answer[b"external ip"] == bytes([10, 9, 9, 9])
-    assert plain(t.announce(announce("c"), "10.0.0.3"))[b"peers"] == bytes([10, 9, 9, 9, 0x1A, 0xE1])
+@pytest.mark.parametrize("source", ["127.0.0.1", "10.0.0.3", "::1"])
+def test_no_client_may_announce_another_address_by_default(source: str) -> None:
+    claimed = plain(tracker().announce(announce("a", more="&ip=203.0.113.9"), source))
+    assert claimed[b"external ip"] == plain(tracker().announce(announce("a"), source))[b"external ip"]
+
+
+def test_clients_in_named_networks_may_announce_another_address() -> None:
+    t = Tracker(clock=lambda: 0.0, settings=TrackerSettings(ip_from=("10.1.0.0/16",)))
+    t.announce(announce("a", more="&ip=203.0.113.9"), "10.1.0.1")
+    t.announce(announce("b", port=2, more="&ip=203.0.113.8"), "10.2.0.1")
+    peers = plain(t.announce(announce("c"), "10.0.0.3"))[b"peers"]
+    assert isinstance(peers, bytes)
+    assert bytes([203, 0, 113, 9]) in peers
+    assert bytes([203, 0, 113, 8]) not in peers
 
 
 def test_an_announce_needs_an_address() -> None:

@@ -147,8 +147,8 @@ async def test_other_commands_of_its_user_publish_at_its_coordinator(site: Site)
             )
         )
         await publish_torrent(found, seeded.torrents["v2"], ["main"])
-        assert (found.local, served.publish_token_file is not None) == (True, True)
-    assert not served.publish_token_file.exists()
+        assert found.local_file == served.publish_token_file
+    assert found.publisher == ""
 
 
 async def test_leaseholders_can_pull_only_the_seeded_snapshot(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,23 @@
+"""Coordinators that do not accept this node's announce key: noted once each, for they have another token."""
+
+from collections.abc import Callable
+
+from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.coordinator.tokens import MEMBER_SETTING, WRONG_KEY
+from p2pmodel.core import notes
+
+
+class RefusedAnnounces:
+    """Watches failed announces for such refusals."""
+
+    def __init__(self, on_note: Callable[[str], None]) -> None:
+        self._on_note = on_note
+        self._noted: set[str] = set()
+
+    def failed(self, tracker: str, message: str) -> None:
+        """Take a failed announce to the URL `tracker`, with the tracker's reason."""
+        name = public_name(tracker)
+        if WRONG_KEY in message and name not in self._noted:
+            self._noted.add(name)
+            text = f"coordinator {name} refuses announces: {WRONG_KEY}; check {MEMBER_SETTING}"
+            self._on_note(notes.warning("announce_refused", text, coordinator=name))
