@@ -3,19 +3,19 @@
 docs/reference/settings.md is generated from these models and their attribute docstrings.
 """
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from p2pmodel.config.coordinator_settings import QuotaSettings, TrackerSettings
 from p2pmodel.config.schedules import Schedule
+from p2pmodel.config.section import ByteCount, Section, split_list
 from p2pmodel.core.addresses import ListenAddress
 from p2pmodel.core.egress import Egress
-from p2pmodel.core.sizes import parse_size
 from p2pmodel.core.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 
@@ -29,28 +29,7 @@ LOOPBACK = "127.0.0.1:0"
 _ZONE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 
-def split_list(value: Any, separator: str) -> Any:
-    """The parts of a text such as an environment variable holds; what is no text stays as it is."""
-    return tuple(part.strip() for part in value.split(separator) if part.strip()) if isinstance(value, str) else value
-
-
-def _bytes(value: Any) -> Any:
-    """A text such as `500GB` or `64MiB` as a number of bytes; what is no text stays as it is."""
-    try:
-        return parse_size(value) if isinstance(value, str) else value
-    except InvalidInput as error:
-        raise ValueError(str(error)) from None
-
-
-ByteCount = Annotated[int, BeforeValidator(_bytes)]
-"""A number of bytes; a text may have a unit (`core/sizes`)."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MirrorSettings(_Section):
+class MirrorSettings(Section):
     """One HTTP mirror: a hub-compatible endpoint, possibly with a path prefix."""
 
     name: str
@@ -104,7 +83,7 @@ class MirrorSettings(_Section):
         return self.endpoint == OFFICIAL_ENDPOINT if self.client_tokens is None else self.client_tokens
 
 
-class OriginSettings(_Section):
+class OriginSettings(Section):
     """Downloads from the mirrors."""
 
     part_size: int = Field(default=16 << 20, ge=1 << 16)
@@ -137,7 +116,7 @@ class OriginSettings(_Section):
         return Egress.parse(self.allowed_networks)
 
 
-class SwarmSettings(_Section):
+class SwarmSettings(Section):
     """This node as a peer."""
 
     listen: str | None = None
@@ -186,7 +165,7 @@ class SwarmSettings(_Section):
             raise ValueError(str(error)) from None
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """The cache. Long-lived processes read its files again and compare them with their hashes."""
 
     scrub_rate: int = Field(default=20_000_000, ge=0)
@@ -195,7 +174,7 @@ class StoreSettings(_Section):
     """Days from the end of one pass over all files to the begin of the next; 0: never."""
 
 
-class WatchSettings(_Section):
+class WatchSettings(Section):
     """Alarms of `p2pmodel mirrors watch`."""
 
     interval: float = Field(default=30.0, ge=0.1)
@@ -229,7 +208,7 @@ class WatchSettings(_Section):
             raise ValueError(str(error)) from None
 
 
-class DaemonSettings(_Section):
+class DaemonSettings(Section):
     """The daemon of a node."""
 
     socket: Path | None = None
@@ -266,7 +245,7 @@ class DaemonSettings(_Section):
         return value
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     """Access to the HTTP addresses of all servers, their limits, and TLS for the daemon's."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -309,39 +288,7 @@ class HttpSettings(_Section):
         return self.tls_client_ca is not None
 
 
-class TrackerSettings(_Section):
-    """The tracker of a coordinator: `p2pmodel coordinator`, and the one in `p2pmodel seed`."""
-
-    ip_from: Annotated[tuple[str, ...], NoDecode] = ()
-    """Networks in which clients may announce another address than their own with `ip=`; comma-separated."""
-    peers_per_address: int = Field(default=8192, ge=1)
-    """Places of clients from one address in all swarms together; further clients get peers and are not listed."""
-
-    @field_validator("ip_from", mode="before")
-    @classmethod
-    def _split_networks(cls, value: Any) -> Any:
-        return split_list(value, ",")
-
-    @field_validator("ip_from")
-    @classmethod
-    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_network(text)) for text in value)
-
-
-class QuotaSettings(_Section):
-    """What one client may take of a coordinator. An address is an IPv4 address or an IPv6 /64."""
-
-    assemblies_per_address: int = Field(default=64, ge=1)
-    """Assemblies in progress that one address began, of 256 in all."""
-    messages_per_second: float = Field(default=100.0, gt=0)
-    """Messages/s that are read from one peer under leases or in an assembly; faster peers are read more slowly."""
-    sources_per_address: int = Field(default=16, ge=1)
-    """Sources of one torrent from one address, of 64 in all."""
-    torrents_per_publisher: int = Field(default=5000, ge=1)
-    """Torrents of one publisher in the catalog, of 10,000 in all; the same for all assembled torrents together."""
-
-
-class ClientSettings(_Section):
+class ClientSettings(Section):
     """The daemon that commands talk to, if not the one of this machine."""
 
     server: str | None = None
@@ -361,7 +308,7 @@ class ClientSettings(_Section):
         return None if value is None else check_url(value, instead="set client.token_file")
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings of one run."""
 
     cache_dir: Path

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
 
-from p2pmodel.config.settings import QuotaSettings
+from p2pmodel.config.coordinator_settings import QuotaSettings
 from p2pmodel.coordinator.assembly import Assembly
 from p2pmodel.coordinator.assembly_messages import (
     MAX_MANIFEST,

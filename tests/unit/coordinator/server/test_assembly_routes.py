@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
-from p2pmodel.config.settings import QuotaSettings
+from p2pmodel.config.coordinator_settings import QuotaSettings
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.assembly import assembly_layout
 from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text, update_text
