@@ -169,11 +169,12 @@ def test_the_path_goes_to_stdout_although_the_terminal_shows_a_progress_bar(node
         text=True,
     )
     os.close(slave)
-    shown = b""
+    parts = []
     with suppress(OSError):  # EIO at the end
-        while more := os.read(terminal, 1 << 16):
-            shown += more
+        while part := os.read(terminal, 1 << 16):
+            parts.append(part)
     os.close(terminal)
+    shown = b"".join(parts).decode()
     assert_same(model, Path(done.stdout.strip()))
-    assert b"100%" in shown
+    assert "100%" in shown
     assert done.stdout.strip() not in shown
