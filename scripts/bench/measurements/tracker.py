@@ -76,7 +76,9 @@ def measure(tracker: Program, port: int, requests: Sequence[bytes], connections:
 def run(options: argparse.Namespace, cores: Sequence[int], stack: ExitStack) -> dict[str, object]:
     """All announces; the figures."""
     command = [*P2PMODEL, "coordinator", "--listen", "127.0.0.1:0", "--json", "-q"]
-    tracker = Program(command, stack)
+    # The peers announce from loopback, each with an address of its own in `ip=`.
+    env = os.environ | {"P2PMODEL_TRACKER_IP_FROM": "127.0.0.0/8"}
+    tracker = Program(command, stack, env=env)
     os.sched_setaffinity(tracker.pid, {cores[0]})
     port = int(tracker.first()["url"].rpartition(":")[2])
     os.sched_setaffinity(0, set(cores[1:] or cores))
