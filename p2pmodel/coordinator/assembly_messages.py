@@ -1,7 +1,8 @@
 """Messages about an assembly between a peer and its coordinator, as JSON text.
 
-A peer first sends the manifest; its hash is the assembly's digest. Then it sends its `Demand`, as leaseholders do, with
-the roots of its pieces that it has not sent on this connection. The coordinator sends `CoordinatorMessage`s.
+A peer first sends the manifest, in parts; its hash is the assembly's digest. Then it sends its `Demand`, as
+leaseholders do, with the roots of its pieces that it has not sent on this connection. The coordinator sends
+`CoordinatorMessage`s.
 """
 
 import base64
@@ -16,8 +17,10 @@ from p2pmodel.core.manifest import Manifest
 from p2pmodel.core.merkle import HASH
 from p2pmodel.errors import IntegrityError, InvalidInput
 
-MAX_MANIFEST = 32 << 20
-"""Bytes of the longest manifest: 200,000 files."""
+MAX_MANIFEST = 16 << 20
+"""Bytes of the longest manifest: 100,000 files."""
+PART = 256 << 10
+"""Characters of the manifest in one message. The first shorter message, which may be empty, is the last one."""
 MAX_ROOTS = 8192
 """Roots in one message: 350 kB of base64."""
 
@@ -30,6 +33,11 @@ def assembly_path(digest: str) -> str:
 def manifest_text(manifest: Manifest) -> str:
     """The canonical JSON text of `manifest`."""
     return json.dumps(manifest.to_dict(), sort_keys=True, separators=(",", ":"))
+
+
+def in_parts(text: str) -> list[str]:
+    """The canonical text of a manifest as the messages that a peer sends."""
+    return [text[start : start + PART] for start in range(0, len(text) + 1, PART)]
 
 
 def parse_manifest(text: str) -> Manifest:

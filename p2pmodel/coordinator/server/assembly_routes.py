@@ -19,6 +19,7 @@ from p2pmodel.config.coordinator_settings import QuotaSettings
 from p2pmodel.coordinator.assembly import Assembly
 from p2pmodel.coordinator.assembly_messages import (
     MAX_MANIFEST,
+    PART,
     assembly_digest,
     manifest_text,
     parse_manifest,
@@ -27,6 +28,7 @@ from p2pmodel.coordinator.assembly_messages import (
 from p2pmodel.coordinator.partial_torrents import partial_trees
 from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
+from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
 from p2pmodel.core.addresses import neighbourhood
@@ -154,6 +156,7 @@ class AssemblyRoutes:
         self._trackers = trackers
         self._budget = budget
         self._clock = clock
+        self._turns = ManifestTurns()
         self._sessions: dict[str, _AssemblySession] = {}
         self._barren: TLRUCache[str, float] = TLRUCache(
             MAX_BARREN, ttu=lambda _, seconds, now: now + seconds, timer=clock
@@ -171,9 +174,10 @@ class AssemblyRoutes:
         known = self._sessions.get(digest)
         founder = neighbourhood(request.remote or "")
         self._check_room(known, founder)
-        socket = await accept(request, known.peers if known else None, longest=MAX_MANIFEST)
+        socket = await accept(request, known.peers if known else None)
         try:
-            manifest = await _manifest(socket, digest)
+            async with self._turns.of(founder):
+                manifest = await _manifest(socket, digest)
             session = self._sessions.get(digest) or self._new_session(digest, manifest, founder)
         except InvalidInput as error:
             await refuse(socket, error)
@@ -251,14 +255,22 @@ def _end(_digest: str, seconds: float, now: float) -> float:
 
 
 async def _manifest(socket: web.WebSocketResponse, digest: str) -> Manifest:
-    """Receive the manifest, the first message. Raises InvalidInput."""
+    """Receive the manifest, in the first messages. Raises InvalidInput."""
+    wrong = InvalidInput("the first messages are not the manifest that the address names")
+    parts: list[str] = []
     try:
-        message = await socket.receive(MANIFEST_TIMEOUT)
+        async with asyncio.timeout(MANIFEST_TIMEOUT):
+            while not parts or len(parts[-1]) == PART:
+                message = await socket.receive()
+                if message.type is not WSMsgType.TEXT or len(message.data) > PART or len(parts) > MAX_MANIFEST // PART:
+                    raise wrong
+                parts.append(message.data)
     except TimeoutError:
         raise InvalidInput("the manifest did not come") from None
-    if message.type is not WSMsgType.TEXT or assembly_digest(message.data) != digest:
-        raise InvalidInput("the first message is not the manifest that the address names")
-    return await asyncio.to_thread(parse_manifest, message.data)
+    text = "".join(parts)
+    if assembly_digest(text) != digest:
+        raise wrong
+    return await asyncio.to_thread(parse_manifest, text)
 
 
 def _final_torrent(assembly: Assembly, trackers: Sequence[str]) -> Publication:

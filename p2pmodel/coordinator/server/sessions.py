@@ -186,13 +186,11 @@ class PeerSession:
                 peer.changed.set()
 
 
-async def accept(
-    request: web.Request, session: PeerSession | None, *, longest: int = MAX_MESSAGE
-) -> web.WebSocketResponse:
-    """Accept the connection of a peer that joins `session`; `longest` bounds its messages, in bytes."""
+async def accept(request: web.Request, session: PeerSession | None) -> web.WebSocketResponse:
+    """Accept the connection of a peer that joins `session`."""
     if session is not None and len(session) >= MAX_PEERS:
         raise InvalidInput(f"this swarm has {MAX_PEERS} peers already")
-    socket = web.WebSocketResponse(heartbeat=10 * HEARTBEAT, max_msg_size=longest, timeout=SEND_TIMEOUT)
+    socket = web.WebSocketResponse(heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE, timeout=SEND_TIMEOUT)
     await socket.prepare(request)
     return socket
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from p2pmodel.config.settings import LOOPBACK
-from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_path, update_text
+from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_path, in_parts, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.demand import Demand
@@ -170,7 +170,7 @@ class Membership:
     def opening(self) -> list[str]:
         """The manifest, which begins each connection."""
         self.pieces.resend_all()
-        return [self._context.text]
+        return in_parts(self._context.text)
 
     def message(self) -> str:
         """The demand, and roots that were not sent on this connection."""

@@ -25,8 +25,8 @@ class AssemblyOutcome:
     """The end of an assembly at this node; `metainfo` is None without a torrent.
 
     `pulled`: pieces that came from mirrors in this run, `pulled_bytes` together. `exchanged`: pieces that came from
-    other nodes, `exchanged_bytes` together. `complete`: the snapshot is published here. `cut_off`: nothing comes from
-    the other nodes.
+    other nodes, if they are here; `exchanged_bytes`: of those known to have come. `complete`: the snapshot is published
+    here. `cut_off`: nothing comes from the other nodes.
     """
 
     metainfo: Metainfo | None
@@ -42,8 +42,8 @@ class AssemblyOutcome:
         cls, pieces: AssemblyPieces, metainfo: Metainfo | None, *, complete: bool = False, cut_off: bool = False
     ) -> "AssemblyOutcome":
         """The outcome with these pieces."""
-        exchanged = frozenset(pieces.exchanged)
-        return cls(metainfo, pieces.pulled, pieces.pulled_bytes, exchanged, pieces.size(exchanged), complete, cut_off)
+        from_others, size = pieces.from_others, pieces.size(pieces.exchanged)
+        return cls(metainfo, pieces.pulled, pieces.pulled_bytes, from_others, size, complete, cut_off)
 
 
 async def assembled_torrent(

@@ -56,6 +56,14 @@ class AssemblyPieces:
         """Pieces that came from mirrors."""
         return frozenset(self.here - self.before - self.exchanged)
 
+    @property
+    def from_others(self) -> frozenset[int]:
+        """Pieces that other nodes sent, if they are here: they were not here before, nor came from mirrors.
+
+        More than `exchanged`: the swarm of a partial torrent may write a piece while this node leaves it.
+        """
+        return frozenset(range(self._layout.piece_count)) - self.before - self.pulled
+
     def lacks(self, piece: int) -> bool:
         """Whether `piece` is neither here nor being downloaded."""
         return piece not in self.here and piece not in self.in_flight

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.assembly_messages import (
+    PART,
     assembly_digest,
+    in_parts,
     manifest_text,
     parse_manifest,
     parse_update,
@@ -33,6 +35,13 @@ def test_a_manifest_there_and_back_has_one_name() -> None:
     assert again == manifest
     assert assembly_digest(manifest_text(again)) == assembly_digest(manifest_text(manifest))
     assert assembly_digest(manifest_text(manifest)) != assembly_digest(manifest_text(manifest_of(SMALL, private=True)))
+
+
+@pytest.mark.parametrize("length", [0, 1, PART - 1, PART, PART + 1, 3 * PART])
+def test_the_first_short_part_is_the_last(length: int) -> None:
+    parts = in_parts("x" * length)
+    assert "".join(parts) == "x" * length
+    assert [len(part) == PART for part in parts] == [True] * (len(parts) - 1) + [False]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"files": 3}', '{"repo": "../x", "commit": "y", "files": []}'])

@@ -1,5 +1,6 @@
 """Assemblies over real WebSockets: which peers may take part, which torrent results, how a wrong one is withdrawn."""
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,13 +13,21 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgTy
 from p2pmodel.config.coordinator_settings import QuotaSettings
 from p2pmodel.coordinator import partial_torrents
 from p2pmodel.coordinator.assembly import assembly_layout
-from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text, update_text
+from p2pmodel.coordinator.assembly_messages import (
+    MAX_MANIFEST,
+    PART,
+    assembly_digest,
+    in_parts,
+    manifest_text,
+    update_text,
+)
 from p2pmodel.coordinator.demand import Demand
 from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
@@ -174,6 +183,45 @@ async def test_the_manifest_must_be_that_of_the_address(text: str) -> None:
     async with coordinator() as rig, rig.peer(text) as peer:
         message = await peer.socket.receive(PATIENCE)
         assert (message.type, message.data) == (WSMsgType.CLOSE, WSCloseCode.UNSUPPORTED_DATA)
+
+
+async def test_a_long_manifest_comes_in_parts_and_has_a_bound() -> None:
+    files = {f"{number:06}": b"" for number in range(4000)} | SMALL
+    manifest = manifest_of(files)
+    parts = in_parts(manifest_text(manifest))
+    assert len(parts) > 1
+    path = f"/assemblies/{assembly_digest(manifest_text(manifest))}"
+    async with coordinator() as rig, rig.session.ws_connect(rig.url + path) as socket:
+        for part in parts:
+            await socket.send_str(part)
+        peer = Peer(socket)
+        await peer.update()
+        assert (await peer.until(lambda answer: answer.left)).left
+    async with coordinator() as rig, rig.session.ws_connect(rig.url + DIGEST) as socket:
+        for _ in range(MAX_MANIFEST // PART + 1):
+            await socket.send_str("x" * PART)
+        message = await socket.receive(PATIENCE)
+        assert (message.type, message.data) == (WSMsgType.CLOSE, WSCloseCode.UNSUPPORTED_DATA)
+
+
+async def test_one_address_leaves_turns_to_others() -> None:
+    turns = ManifestTurns()
+    order: list[str] = []
+
+    async def take(address: str, name: str) -> None:
+        async with turns.of(address):
+            order.append(name)
+            await held.wait()
+
+    held = asyncio.Event()
+    tasks = [asyncio.create_task(take("10.0.0.1", f"first {n}")) for n in range(20)]
+    tasks += [asyncio.create_task(take(f"10.0.1.{n}", f"other {n}")) for n in range(6)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sorted(order) == ["first 0", "first 1", *(f"other {n}" for n in range(6))]
+    held.set()
+    await asyncio.gather(*tasks)
+    assert len(order) == 26
 
 
 async def test_a_wrong_torrent_is_withdrawn_and_its_snapshot_has_no_assembly_for_a_while() -> None:

@@ -36,6 +36,7 @@ def test_each_piece_counts_once_for_its_first_source(held: AssemblyPieces, metai
     held.receive(pulled, b"another root of a piece that is here")
     held.add([exchanged])
     assert (held.before, held.pulled, held.exchanged) == ({cached}, {pulled}, {exchanged})
+    assert held.from_others == set(pieces[2:]), "also what a swarm writes while this node leaves it"
     assert held.pulled_bytes == held.size([pulled])
     assert set(pieces_of(held.missing)) == set(pieces[3:])
     assert held.roots == {exchanged: b"root"}
