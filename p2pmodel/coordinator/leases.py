@@ -253,12 +253,21 @@ class Leases:
             self._give(name, peer, now, most=1 if is_slow else None)
             if not self._has_room:
                 return
+        if self._awaits_deliveries:
+            return
         slow.sort(key=lambda entry: entry[1].record.lapses)
-        for name, peer in slow if not any(self._outstanding.values()) else ():
-            self._give(name, peer, now)
+        for name, peer in slow:
+            if not peer.record.is_barred(now) or not any(self._outstanding.values()):
+                self._give(name, peer, now)
+
+    @property
+    def _awaits_deliveries(self) -> bool:
+        """Whether peers that deliver hold leases: there is no need to ask others."""
+        return sum(self._outstanding.values()) > sum(len(self._peers[name].leased) for name in self._unproven)
 
     def _is_slow(self, peer: LeasePeer) -> bool:
-        return peer.took > self._slow * self._window.usual or self._is_late(peer)
+        usual = self._window.usual  # 0: no piece has come, so a time says nothing of a peer
+        return (usual > 0 and peer.took > self._slow * usual) or self._is_late(peer)
 
     def _is_late(self, peer: LeasePeer) -> bool:
         """Whether others would wait at the end for this peer: with few deliveries, its longest time is assumed."""

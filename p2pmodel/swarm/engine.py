@@ -5,6 +5,7 @@ from one event loop and never block it. Every awaitable is bounded by the engine
 the engine does not respond.
 """
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,9 @@ class DiskFailed:
     full: bool
 
     def error(self, more: str = "") -> LocalResource:
-        """The error that explains it to the user; of a full disk with `more`."""
-        return disk_full(self.path, more) if self.full else disk_failed(self.path, self.message)
+        """The error that explains it to the user; of a full disk with `more`. Blocks for a moment."""
+        path = os.path.realpath(self.path) if self.path else ""  # the engine opens files through links
+        return disk_full(path, more) if self.full else disk_failed(path, self.message)
 
 
 @dataclass(frozen=True, slots=True)

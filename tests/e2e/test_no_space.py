@@ -15,8 +15,8 @@ __all__ = ["disk"]
 REPO = "org/model"
 SIZES = {"a.safetensors": 6_000_000, "b.safetensors": 5_000_000, "config.json": 100}
 TOTAL = sum(SIZES.values())
-UNRECORDED = 3_000_000
-"""Bytes that a full disk may cost: what arrived last, and was not recorded or not written yet."""
+UNRECORDED = 4_000_000
+"""Bytes that a full disk may cost: what arrived last, and was not recorded or not written yet, on a slow machine."""
 UNREACHABLE = "http://127.0.0.1:9"
 
 NewDisk = Callable[[Path, str], Disk]
@@ -86,6 +86,7 @@ def test_a_disk_that_fills_up_midway_loses_no_verified_bytes(
     assert running.wait().code == 0, running.err
     kept = max(json.loads(line)["from_cache"] for line in running.err if '"phase"' in line)
     assert kept >= had - UNRECORDED
+    assert kept > 0
     assert sent(log) - before <= TOTAL - kept
     assert nodes.run("node", "verify", REPO).code == 0
 

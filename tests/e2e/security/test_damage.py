@@ -138,8 +138,12 @@ def test_a_snapshot_that_another_program_removed_is_not_ready(nodes: Nodes, mode
     assert isinstance(content_at(ready), bytes)
     shutil.rmtree(nodes.cache("node") / "models--org--model")
     assert content_at(ready) == 503
-    [figure] = re.findall(r"^p2pmodel_snapshot_ready\{.*\} (.*)$", str(content_at(metrics), "ascii"), re.MULTILINE)
-    assert float(figure) == 0
+    pattern = re.compile(r"^p2pmodel_snapshot_ready\{.*\} (.*)$", re.MULTILINE)
+
+    def figures() -> list[str]:
+        return pattern.findall(str(content_at(metrics), "ascii"))
+
+    eventually(lambda: [float(each) for each in figures()] == [0.0], PATIENCE, lambda: str(figures()))
     view = one(nodes)
     assert (view["state"], view["complete"]) == ("failed", False)
     assert "another program removed" in view["error"]["message"]
