@@ -6,10 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Self
 
+from cachetools import LRUCache
+
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.core import notes
 from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference
+from p2pmodel.core.names import Reference, RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
@@ -29,6 +31,8 @@ from p2pmodel.origin.relay.request import RelayRequest
 from p2pmodel.origin.requests import RangeRequests
 from p2pmodel.origin.sessions import MirrorSessions
 
+MAX_LISTED = 1000
+"""Commits of which the listing mirror is remembered."""
 _RECORD_EVERY = 30.0
 
 
@@ -60,6 +64,8 @@ class Origin:
         self._notes = MirrorNotes(on_note, self._clock)
         self._suspects = Suspects()
         self._recorded_at = self._clock.now()
+        self._listed_by: LRUCache[tuple[RepoId, str], str] = LRUCache(MAX_LISTED)
+        """The mirror that listed a commit last."""
 
     def __repr__(self) -> str:
         return f"Origin({list(self._mirrors)!r})"
@@ -131,7 +137,14 @@ class Origin:
     async def listing(self, ref: Reference) -> Listing:
         """As `manifest`, with the name of the mirror."""
         mirrors = in_order(self._mirrors, self._clock.now())
-        return await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).listing(ref)
+        found = await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).listing(ref)
+        self._listed_by[found.manifest.repo, found.manifest.commit] = found.mirror
+        return found
+
+    def voucher(self, manifest: Manifest) -> str:
+        """What listed the files of `manifest`: `mirror NAME`, or `record` if a mirror did so in an earlier run."""
+        name = self._listed_by.get((manifest.repo, manifest.commit))
+        return f"mirror {name}" if name else "record"
 
     def relay(self, request: RelayRequest) -> AbstractAsyncContextManager[RelayAnswer]:
         """Forward a client's request to the mirrors: see `Relay.open`."""

@@ -42,6 +42,7 @@ def test_the_pulls_of_a_mirror_can_be_checked_by_all_clients(nodes: Nodes, model
         p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in model.iterdir()
     }
     assert {tuple(line["sources"]) for line in lines} == {(hub.removeprefix("http://"),)}
+    assert {line["vouched_by"] for line in lines} == {f"mirror {hub.removeprefix('http://')}"}
     assert nodes.ok("auditor", "mirror", "log", "verify", log, "--expect", first["head"], "--json").json["lines"] == 2
     assert nodes.ok("mirror", "mirror", "log", "verify", "--json").json["lines"] == 2, "the node's own, by default"
     copy = tmp_path / "copy.jsonl"

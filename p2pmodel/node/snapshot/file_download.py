@@ -41,7 +41,7 @@ async def download_file(
             sources = await origin.pull(manifest, file, GrowingFileSink(partial, writer), on_bytes=on_bytes)
             writer.verified()
             if log is not None:
-                await asyncio.to_thread(log.record, manifest, file, path, sources)
+                await asyncio.to_thread(log.record, manifest, file, path, sources, origin.voucher(manifest))
             tree = await asyncio.to_thread(lambda: partial.tree)
         await asyncio.to_thread(publish)
     return tree

@@ -23,6 +23,8 @@ class LogEntry:
     """One file as it was synced at `time` (UTC, ISO 8601), with its sha256 and its etag on the hub.
 
     `sources` are the names of the mirrors that sent its bytes, except bytes that an earlier, stopped run downloaded.
+    `vouched_by`: what listed the file with this etag for the commit, as `mirror NAME`; `record`: a mirror did so in an
+    earlier run.
     """
 
     time: str
@@ -33,6 +35,7 @@ class LogEntry:
     etag: str
     sha256: str
     sources: Sequence[str]
+    vouched_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,14 @@ class SyncLog:
             _head(descriptor)
 
     @translated()
-    def record(self, manifest: Manifest, file: ManifestFile, content: Path, sources: Sequence[str]) -> None:
+    def record(
+        self, manifest: Manifest, file: ManifestFile, content: Path, sources: Sequence[str], vouched_by: str
+    ) -> None:
         """Append that `file`, verified at `content`, was synced now from `sources`. Durable on return."""
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         sha256 = file.sha256 or _sha256(content)
-        entry = LogEntry(now, str(manifest.repo), manifest.commit, file.path, file.size, file.etag, sha256, sources)
+        of_file = (file.path, file.size, file.etag, sha256)
+        entry = LogEntry(now, str(manifest.repo), manifest.commit, *of_file, sources, vouched_by)
         make_folders(self.path.parent)
         with self._opened() as descriptor:
             line, _ = append(_head(descriptor), entry)

@@ -76,6 +76,7 @@ async def test_the_log_contains_moved_refs_only(job: Job) -> None:
     assert first == {path: hashlib.sha256(data).hexdigest() for path, data in OLD.contents.items()}
     assert [e["path"] for e in entries if e["commit"] == NEW.commit] == ["b.safetensors"]
     assert {tuple(e["sources"]) for e in entries} == {("up",)}
+    assert {e["vouched_by"] for e in entries} == {"mirror up"}
     assert verify_log(job.log.path).seq == 4
 
 

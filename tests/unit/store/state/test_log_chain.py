@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from p2pmodel.errors import IntegrityError
 from p2pmodel.store.state.log_chain import GENESIS, LogCheck, LogEntry, LogHead, append, check, head_of
 
-ENTRY = LogEntry("2026-11-22T00:00:00.000+00:00", "org/m", "0" * 40, "a/\u00e9.bin", 5, "e" * 64, "e" * 64, ["up"])
+ENTRY = LogEntry(
+    "2026-11-22T00:00:00.000+00:00", "org/m", "0" * 40, "a/\u00e9.bin", 5, "e" * 64, "e" * 64, ["up"], "mirror up"
+)
 
 
 def log_of(count: int) -> list[bytes]:

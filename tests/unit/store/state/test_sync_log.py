@@ -28,27 +28,28 @@ def log(tmp_path: Path) -> SyncLog:
 
 
 def test_the_recorded_fields(log: SyncLog, content: Path) -> None:
-    log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["official"])
-    log.record(MANIFEST, SNAPSHOT.file("model.safetensors"), content, [])
+    log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["official"], "mirror official")
+    log.record(MANIFEST, SNAPSHOT.file("model.safetensors"), content, [], "record")
     small, weights = (json.loads(line) for line in log.path.read_text().splitlines())
     assert small["time"] == "2001-09-09T01:46:40.000+00:00"
     assert (small["repo"], small["commit"], small["path"]) == ("org/model", SNAPSHOT.commit, "config.json")
     assert small["sha256"] == hashlib.sha256(b"{}").hexdigest(), "git's own hash vouches for less"
     assert weights["sha256"] == weights["etag"] == SNAPSHOT.file("model.safetensors").sha256
     assert (small["sources"], weights["sources"]) == (["official"], [])
+    assert (small["vouched_by"], weights["vouched_by"]) == ("mirror official", "record")
     assert verify_log(log.path).seq == 2
 
 
 def test_several_write_at_once(log: SyncLog, content: Path) -> None:
     file = SNAPSHOT.file("config.json")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: SyncLog(log.path).record(MANIFEST, file, content, ["m"]), range(40)))
+        list(pool.map(lambda _: SyncLog(log.path).record(MANIFEST, file, content, ["m"], "mirror m"), range(40)))
     assert verify_log(log.path).seq == 40
 
 
 def test_a_line_that_a_crash_tore_is_taken_off(log: SyncLog, content: Path) -> None:
     for _ in range(2):
-        log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"])
+        log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"], "mirror m")
     whole = log.path.read_bytes()
     for cut in (1, 50, len(whole) // 2 - 1):
         log.path.write_bytes(whole[:-cut])
@@ -56,7 +57,7 @@ def test_a_line_that_a_crash_tore_is_taken_off(log: SyncLog, content: Path) -> N
             verify_log(log.path)
         log.check_end()
         assert verify_log(log.path).seq == 1
-        log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"])
+        log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"], "mirror m")
         assert log.path.read_bytes() == whole
 
 
@@ -71,7 +72,7 @@ def test_a_first_line_that_was_torn(log: SyncLog) -> None:
 def test_a_log_that_is_none_is_left_alone(log: SyncLog, content: Path, wrong: bytes) -> None:
     log.path.parent.mkdir()
     log.path.write_bytes(wrong)
-    for attempt in (log.check_end, lambda: log.record(MANIFEST, SNAPSHOT.file("config.json"), content, [])):
+    for attempt in (log.check_end, lambda: log.record(MANIFEST, SNAPSHOT.file("config.json"), content, [], "record")):
         with pytest.raises(IntegrityError, match="sync log"):
             attempt()
     assert log.path.read_bytes() == wrong
@@ -80,7 +81,7 @@ def test_a_log_that_is_none_is_left_alone(log: SyncLog, content: Path, wrong: by
 def test_written_lines_are_never_rewritten(log: SyncLog, content: Path) -> None:
     before = b""
     for _ in range(5):
-        log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"])
+        log.record(MANIFEST, SNAPSHOT.file("config.json"), content, ["m"], "mirror m")
         now = log.path.read_bytes()
         assert now.startswith(before)
         before = now
