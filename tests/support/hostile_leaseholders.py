@@ -19,11 +19,17 @@ GARBAGE = ("", "{}", "[1", '{"scarce": "!"}', json.dumps({"scarce": EVERYTHING, 
 
 
 @asynccontextmanager
-async def hostile_leaseholders(url: str, count: int, *, manifest: str = "", token: str = "") -> AsyncIterator[None]:
-    """`count` such clients of the WebSocket at `url`, all of which have been there; the first message is `manifest`."""
+async def hostile_leaseholders(
+    url: str, count: int, *, manifest: str = "", token: str = "", source: str = ""
+) -> AsyncIterator[None]:
+    """`count` such clients of the WebSocket at `url`, all of which have been there; the first message is `manifest`.
+
+    They connect from the address `source`; without one, from that of honest nodes on this machine.
+    """
     arrived = asyncio.Semaphore(0)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with aiohttp.ClientSession(headers=headers) as session, asyncio.TaskGroup() as group:
+    connector = aiohttp.TCPConnector(limit=0, local_addr=(source, 0) if source else None)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session, asyncio.TaskGroup() as group:
         clients = [group.create_task(_haunt(session, url, manifest, n, arrived)) for n in range(count)]
         async with asyncio.timeout(PATIENCE):
             for _ in clients:

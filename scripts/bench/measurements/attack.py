@@ -222,7 +222,7 @@ async def attackers(cluster: ClusterUnderAttack, address: tuple[str, int]) -> As
     url = f"{cluster.url}/leases/{cluster.seeded['info_hash']}"
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hostile_mirror(address))
-        await stack.enter_async_context(hostile_leaseholders(url, LEASEHOLDERS, token=token))
+        await stack.enter_async_context(hostile_leaseholders(url, LEASEHOLDERS, token=token, source=HOSTILE))
         task = asyncio.ensure_future(stranger(cluster))
         try:
             yield
