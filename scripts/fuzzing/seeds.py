@@ -91,7 +91,8 @@ def log_lines() -> list[bytes]:
     """A sync log."""
     head, lines = LogHead(), b""
     for number in range(3):
-        entry = LogEntry("2026-01-01T00:00:00Z", "org/tiny", COMMIT, f"{number}.bin", number, "ab", SHA256, ("hub",))
+        of_file = (f"{number}.bin", number, "ab", SHA256)
+        entry = LogEntry("2026-01-01T00:00:00Z", "org/tiny", COMMIT, *of_file, ("hub",), "mirror hub")
         line, head = append(head, entry)
         lines += line
     return [lines, lines.splitlines(keepends=True)[-1]]
