@@ -18,11 +18,11 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.diagnosis import Diagnosis
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.views import (
+from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.views import (
     LimitsView,
     NodeView,
     RateLimits,

@@ -8,8 +8,8 @@ from typing import Any, Self
 import aiohttp
 from aiohttp.connector import Connection
 
-from p2pmodel.core.egress import Egress
-from p2pmodel.core.listeners import is_own
+from p2pmodel.core.network.egress import Egress
+from p2pmodel.core.network.listeners import is_own
 
 DNS_SECONDS = 60
 """Seconds for which a resolved address is used."""

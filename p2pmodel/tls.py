@@ -4,7 +4,7 @@ import ssl
 from functools import cache
 from pathlib import Path
 
-from p2pmodel.core.own_files import opened
+from p2pmodel.core.files.own_files import opened
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import DESCRIPTORS
 

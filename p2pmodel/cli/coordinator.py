@@ -19,8 +19,8 @@ from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
 from p2pmodel.coordinator.tokens import announce_url
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.private_files import private_folder
+from p2pmodel.core.files.private_files import private_folder
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable

@@ -14,7 +14,7 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure

@@ -10,9 +10,9 @@ from p2pmodel.cli.console import ConsoleReporter
 from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import RepoId, transfer_id
-from p2pmodel.core.progress import Progress, Timings
-from p2pmodel.core.views import TransferView
+from p2pmodel.core.content.names import RepoId, transfer_id
+from p2pmodel.core.progress.progress import Progress, Timings
+from p2pmodel.core.progress.views import TransferView
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.snapshot.target import TorrentTarget

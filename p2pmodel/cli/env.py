@@ -12,7 +12,7 @@ from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.views import NodeView
+from p2pmodel.core.progress.views import NodeView
 from p2pmodel.errors import Unavailable
 
 READ_SECONDS = 60

@@ -16,7 +16,7 @@ from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import together

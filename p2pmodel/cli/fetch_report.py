@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.core.progress import Progress, Timings
+from p2pmodel.core.progress.progress import Progress, Timings
 from p2pmodel.core.sizes import human
 
 

@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.notes import LEVELS, Level, Note
 
 MAX_LINE = 2000

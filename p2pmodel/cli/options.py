@@ -12,7 +12,7 @@ from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.settings import Settings, check_url
 from p2pmodel.config.sources import load_settings
-from p2pmodel.core.names import Reference, printable
+from p2pmodel.core.content.names import Reference, printable
 from p2pmodel.core.notes import LEVELS, Level
 from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput

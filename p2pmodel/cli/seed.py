@@ -12,9 +12,9 @@ from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import DEFAULT_REVISION, Reference
-from p2pmodel.core.private_files import write_output
+from p2pmodel.core.content.names import DEFAULT_REVISION, Reference
+from p2pmodel.core.files.private_files import write_output
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure

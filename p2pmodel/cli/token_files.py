@@ -7,8 +7,8 @@ from pathlib import Path
 
 from p2pmodel.coordinator.server.credentials import Credentials, check_publisher
 from p2pmodel.coordinator.tokens import check_token
-from p2pmodel.core.names import printable
-from p2pmodel.core.own_files import read_secret
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.own_files import read_secret
 from p2pmodel.errors import InvalidInput
 
 SHORTEST_TOKEN = 16

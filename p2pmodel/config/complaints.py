@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from p2pmodel.config.settings import MirrorSettings, Settings
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
 
 PREFIX = "P2PMODEL_"

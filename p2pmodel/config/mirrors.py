@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from p2pmodel.config.section import split_list
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, check_url
-from p2pmodel.core.names import printable
-from p2pmodel.core.own_files import read_own, read_secret
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.own_files import read_own, read_secret
 from p2pmodel.errors import InvalidInput
 
 TRUE = {"1", "ON", "YES", "TRUE"}

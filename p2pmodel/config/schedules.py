@@ -7,7 +7,7 @@ the day it begins on.
 import re
 from dataclasses import dataclass, field
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.sizes import parse_size
 from p2pmodel.errors import InvalidInput
 

@@ -14,9 +14,9 @@ from pydantic_settings import NoDecode
 from p2pmodel.config.coordinator_settings import QuotaSettings, TrackerSettings
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.section import ByteCount, Section, split_list
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.egress import Egress
-from p2pmodel.core.urls import names_user, shown
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.egress import Egress
+from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"

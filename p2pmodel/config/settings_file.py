@@ -13,8 +13,8 @@ from pydantic import BaseModel, SecretStr
 
 from p2pmodel.config.mirrors import user_home
 from p2pmodel.config.settings import MirrorSettings, Settings
-from p2pmodel.core.names import printable
-from p2pmodel.core.own_files import opened, others_can_read, text_of
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.own_files import opened, others_can_read, text_of
 from p2pmodel.errors import InvalidInput
 
 FILE_VARIABLE = "P2PMODEL_CONFIG"

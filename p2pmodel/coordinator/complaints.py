@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 from cachetools import TTLCache
 
-from p2pmodel.coordinator.demand import Complaint
-from p2pmodel.coordinator.tracker_codec import pack_address
+from p2pmodel.coordinator.leases.demand import Complaint
+from p2pmodel.coordinator.tracker.codec import pack_address
 
 KEPT = 600.0
 """Seconds for which a complaint is passed on."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from p2pmodel.config.settings import check_url
 from p2pmodel.coordinator.tokens import check_token
-from p2pmodel.core.names import printable
-from p2pmodel.core.own_files import read_secret
-from p2pmodel.core.private_files import make_folders, write_private
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.own_files import read_secret
+from p2pmodel.core.files.private_files import make_folders, write_private
 from p2pmodel.errors import InvalidInput
 
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from p2pmodel.config.settings import HttpSettings
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, Forbidden, UnsupportedContent
 
 WRONG_TOKEN = web.RequestKey("WRONG_TOKEN", bool)

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from p2pmodel.core.private_files import append_private
+from p2pmodel.core.files.private_files import append_private
 
 SENT = web.RequestKey("SENT", int)
 """Key of a request for the body bytes sent so far, set by handlers that write the body themselves."""

@@ -19,7 +19,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from p2pmodel.core.addresses import neighbourhood
+from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.core.notes import warning
 from p2pmodel.http.error_responses import http_error_response, status_response
 

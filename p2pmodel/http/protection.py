@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from cachetools import LRUCache
 
-from p2pmodel.core.addresses import is_loopback, neighbourhood
+from p2pmodel.core.network.addresses import is_loopback, neighbourhood
 from p2pmodel.errors import Forbidden, P2PModelError, TooManyRequests
 from p2pmodel.http.access import WRONG_TOKEN, RequestGuard
 from p2pmodel.http.error_responses import FAILURES, FailureLog, error_response

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.listeners import listening
-from p2pmodel.core.private_files import FILE_MODE, make_folders
+from p2pmodel.core.files.private_files import FILE_MODE, make_folders
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.listeners import listening
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.connections import ConnectionLimits, LimitedServer

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from safetensors import SafetensorError
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
 from p2pmodel.os_errors import translate
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.optional_imports import check_device_name

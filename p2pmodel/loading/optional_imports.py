@@ -5,7 +5,7 @@ import importlib.util
 import re
 from types import ModuleType
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput, LocalResource
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "PIL")

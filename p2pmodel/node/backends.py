@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Self
 
 from p2pmodel.config.settings import LOOPBACK, MirrorSettings, Settings
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.egress import PUBLIC, Egress
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.http_pool import HttpPool

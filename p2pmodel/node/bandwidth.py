@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pmodel.core.views import RateLimits
+from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.swarm.engine import Engine, Rates
 
 SHARE_EVERY = 1.0

@@ -4,7 +4,7 @@ import re
 import socket
 from pathlib import Path
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 
 _SOME = re.compile(r"^some avg10=(\d+\.\d+)", re.MULTILINE)
 

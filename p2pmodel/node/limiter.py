@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from p2pmodel.config.schedules import Schedule
-from p2pmodel.core.views import LimitsView, RateLimits
+from p2pmodel.core.progress.views import LimitsView, RateLimits
 
 CHECK_EVERY = 10.0
 """Seconds between two reads of the clock: it may be set, and a suspended machine sleeps longer."""

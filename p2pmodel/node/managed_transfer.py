@@ -13,12 +13,12 @@ from typing import TypeVar
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.manifest import Manifest, Selection
-from p2pmodel.core.names import Reference
-from p2pmodel.core.progress import Pieces, Progress, Timings
+from p2pmodel.core.content.manifest import Manifest, Selection
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.progress import Pieces, Progress, Timings
+from p2pmodel.core.progress.views import Candidate, State, TransferError, TransferView
 from p2pmodel.core.tasks import companions
-from p2pmodel.core.views import Candidate, State, TransferError, TransferView
 from p2pmodel.errors import Conflict, Contradicted, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult

@@ -17,13 +17,13 @@ from typing import Any, Self
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.manifest import Selection
-from p2pmodel.core.names import Reference, RepoId, printable, transfer_id
-from p2pmodel.core.private_files import FILE_MODE, private_folder
-from p2pmodel.core.progress import Pieces
+from p2pmodel.core.content.manifest import Selection
+from p2pmodel.core.content.names import Reference, RepoId, printable, transfer_id
+from p2pmodel.core.files.private_files import FILE_MODE, private_folder
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.progress import Pieces
+from p2pmodel.core.progress.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.core.tasks import Version
-from p2pmodel.core.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected
 from p2pmodel.node.fetch.request import FetchRequest

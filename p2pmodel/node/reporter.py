@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.progress import Phase, Pieces, Progress
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.progress import Phase, Pieces, Progress
 from p2pmodel.errors import Interrupted
 
 

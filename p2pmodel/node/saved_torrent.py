@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.voucher import refused_torrents

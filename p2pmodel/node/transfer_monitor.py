@@ -4,9 +4,9 @@ from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.notes import Note
-from p2pmodel.core.progress import Pieces, Progress
+from p2pmodel.core.progress.progress import Pieces, Progress
 from p2pmodel.node.reporter import Insight, Reporter
 
 NOTES = 20

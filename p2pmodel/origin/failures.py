@@ -9,7 +9,7 @@ from datetime import datetime
 
 import aiohttp
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import (
     BY_STATUS,
     EntryNotFound,

@@ -8,8 +8,8 @@ from typing import Any
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from p2pmodel.core.manifest import ManifestFile, lfs_pointer_oid
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.manifest import ManifestFile, lfs_pointer_oid
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import IntegrityError, Unavailable
 from p2pmodel.origin.failures import Refused
 

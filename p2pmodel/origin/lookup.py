@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import AccessDenied, IntegrityError, P2PModelError, RepoNotFound, Unavailable
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused

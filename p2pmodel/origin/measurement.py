@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused

@@ -15,8 +15,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from p2pmodel.config.settings import OriginSettings
-from p2pmodel.core.manifest import MAX_FILES, Manifest, ManifestFile
-from p2pmodel.core.names import Reference, is_commit, printable
+from p2pmodel.core.content.manifest import MAX_FILES, Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference, is_commit, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.clock import Clock

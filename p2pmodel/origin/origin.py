@@ -10,8 +10,8 @@ from cachetools import LRUCache
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock

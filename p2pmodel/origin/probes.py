@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.origin.download.job import MirrorJob
 from p2pmodel.origin.mirrors.health import State
 from p2pmodel.origin.mirrors.mirror import Mirror, compare

@@ -10,7 +10,7 @@ from aiohttp.http import HttpProcessingError
 from cachetools import LRUCache
 from yarl import URL
 
-from p2pmodel.core.egress import PUBLIC, Egress
+from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.clock import Clock

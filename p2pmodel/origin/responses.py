@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import is_commit, printable
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import is_commit, printable
 from p2pmodel.errors import AccessDenied, EntryNotFound, GatedRepo, NotFound, WrongBytes
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused, status_failure
 from p2pmodel.origin.headers import content_range, whole_number

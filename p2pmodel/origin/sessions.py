@@ -10,7 +10,7 @@ from yarl import URL
 
 from p2pmodel import __version__
 from p2pmodel.config.settings import OriginSettings
-from p2pmodel.core.egress import Egress
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.http_pool import HttpPool, session
 
 CHUNK = 1 << 20

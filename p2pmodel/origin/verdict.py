@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import (
     AccessDenied,
     EntryNotFound,

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import COMMIT, RepoId, check_revision, is_commit
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import names_in

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.os_errors import translated

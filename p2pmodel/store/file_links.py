@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import DESCRIPTORS, translated
 from p2pmodel.store.cache import RepoCache

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 from weakref import WeakValueDictionary
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.tasks import Version, in_thread
 from p2pmodel.errors import Unavailable
 from p2pmodel.os_errors import translated

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import Unavailable
 from p2pmodel.store.files.folder import Folder
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer_oid
-from p2pmodel.core.names import COMMIT, RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, lfs_pointer_oid
+from p2pmodel.core.content.names import COMMIT, RepoId
 from p2pmodel.errors import P2PModelError
 from p2pmodel.store.files.disk import put, read_json, write_atomic
 from p2pmodel.store.files.folder import Folder

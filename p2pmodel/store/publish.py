@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import check_revision, is_commit
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import named, translated
 from p2pmodel.store.cache import RepoCache

@@ -1,6 +1,6 @@
 """Files that a pull-through mirror downloads one by one: from the partial file to the blob and the snapshot."""
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.partial_file import remove_record

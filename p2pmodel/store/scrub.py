@@ -20,12 +20,12 @@ from typing import Any, BinaryIO
 
 from p2pmodel.config.settings import StoreSettings
 from p2pmodel.core import notes
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.files.private_files import FILE_MODE, make_folders, write_private
 from p2pmodel.core.pace import Pace
-from p2pmodel.core.private_files import FILE_MODE, make_folders, write_private
+from p2pmodel.core.progress.views import ScrubView
 from p2pmodel.core.tasks import in_thread
-from p2pmodel.core.views import ScrubView
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.cache import HubCache, RepoCache

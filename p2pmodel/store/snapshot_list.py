@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.regular import is_regular

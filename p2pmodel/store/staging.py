@@ -4,8 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.private_files import remove_leftovers
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.files.private_files import remove_leftovers
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
 from p2pmodel.store.files.regular import read_regular

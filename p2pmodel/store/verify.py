@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import sync

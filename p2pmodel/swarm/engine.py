@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import disk_failed, disk_full
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from p2pmodel.core.layout import Layout
+from p2pmodel.core.content.layout import Layout
 from p2pmodel.swarm.bencode import Encodable
 
 Format = Literal["v2", "hybrid", "v1"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from p2pmodel.core import merkle
-from p2pmodel.core.layout import BLOCK, MIB, Layout, piece_length_for
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.merkle import FileTree
+from p2pmodel.core.content import merkle
+from p2pmodel.core.content.layout import BLOCK, MIB, Layout, piece_length_for
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.swarm.file_list import Format
 
 MAX_TORRENT_SIZE: Final = 64 * MIB

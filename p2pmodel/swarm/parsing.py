@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from p2pmodel.core import merkle
-from p2pmodel.core.layout import Layout
-from p2pmodel.core.manifest import Manifest, check_path, path_key
-from p2pmodel.core.merkle import HASH, FileTree
-from p2pmodel.core.names import printable
+from p2pmodel.core.content import merkle
+from p2pmodel.core.content.layout import Layout
+from p2pmodel.core.content.manifest import Manifest, check_path, path_key
+from p2pmodel.core.content.merkle import HASH, FileTree
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_indexes, file_list, v1_piece_count

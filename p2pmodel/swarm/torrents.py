@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.core.layout import Layout
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.merkle import HASH, FileTree
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.layout import Layout
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.merkle import HASH, FileTree
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count

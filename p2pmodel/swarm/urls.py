@@ -2,8 +2,8 @@
 
 from urllib.parse import urlsplit
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.urls import names_user, shown
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.file_list import Format
 

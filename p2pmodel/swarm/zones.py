@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from p2pmodel import __version__
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection
 
 _ZONE = re.compile(rb"(p2pmodel/\S+) zone=([A-Za-z0-9._-]{1,64})")
 

@@ -5,11 +5,11 @@ import json
 from functools import cache
 from typing import Any
 
-from p2pmodel.coordinator.assembly_messages import manifest_text, update_text
-from p2pmodel.coordinator.demand import Demand, Grant
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text, message_text
-from p2pmodel.coordinator.sources import Source
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.coordinator.assembly.messages import manifest_text, update_text
+from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage, demand_text, message_text
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.store.state.log_chain import LogEntry, LogHead, append
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.torrents import Metainfo, parse

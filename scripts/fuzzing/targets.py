@@ -14,20 +14,20 @@ from yarl import URL
 
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import MirrorSettings, check_url
-from p2pmodel.coordinator.assembly import Assembly
-from p2pmodel.coordinator.assembly_messages import parse_manifest, parse_update
+from p2pmodel.coordinator.assembly.assembly import Assembly
+from p2pmodel.coordinator.assembly.messages import parse_manifest, parse_update
 from p2pmodel.coordinator.client.swarm_views import _view
 from p2pmodel.coordinator.client.transport import _object
-from p2pmodel.coordinator.lease_messages import parse_demand, parse_message
-from p2pmodel.coordinator.leases import Leases
+from p2pmodel.coordinator.leases.leases import Leases
+from p2pmodel.coordinator.leases.messages import parse_demand, parse_message
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.publication import read_publication
-from p2pmodel.coordinator.tracker_codec import parse_announce, parse_scrape
-from p2pmodel.core.addresses import ListenAddress, neighbourhood
-from p2pmodel.core.bitfield import unpack
-from p2pmodel.core.egress import PUBLIC, Egress
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.coordinator.tracker.codec import parse_announce, parse_scrape
+from p2pmodel.core.content.bitfield import unpack
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress, neighbourhood
+from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.http.ranges import RangeNotSatisfiable, not_modified, parse_range, range_applies
 from p2pmodel.node.snapshot.target import parse_target

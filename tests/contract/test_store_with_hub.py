@@ -21,8 +21,8 @@ from huggingface_hub._tree_cache import read_tree_cache
 from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.imports.importer import import_directory
 from p2pmodel.store.manifests import tree_json

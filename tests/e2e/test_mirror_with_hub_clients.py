@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.imports.importer import import_directory
 from tests.support.eventually import PATIENCE

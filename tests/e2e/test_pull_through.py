@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.cache import HubCache
 from tests.support.processes import PATIENCE, Nodes, eventually, served
 

@@ -19,7 +19,7 @@ from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.publishing import publish
 from p2pmodel.coordinator.client.urls import in_zone
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.swarm.torrents import Format
 from tests.support.coordinators import PUBLISH_TOKEN, token_file
 from tests.support.eventually import PATIENCE, eventually

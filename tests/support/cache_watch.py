@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from p2pmodel.core.manifest import git_blob_hasher
-from p2pmodel.core.names import COMMIT
+from p2pmodel.core.content.manifest import git_blob_hasher
+from p2pmodel.core.content.names import COMMIT
 from tests.support.eventually import PATIENCE
 
 _EVERY = 0.005

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pmodel.core.layout import BLOCK
+from p2pmodel.core.content.layout import BLOCK
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings
 from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
 from p2pmodel.swarm.torrents import Metainfo, parse

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
+from p2pmodel.core.content.names import RepoId
 
 LFS_SUFFIXES = (".safetensors", ".bin")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
+from p2pmodel.core.content.names import RepoId
 
 LFS_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.gguf", "*.h5", "*.onnx")
 LFS_FROM = 10 << 20

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 
 
 class MemorySink:

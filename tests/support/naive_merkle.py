@@ -3,8 +3,8 @@
 import hashlib
 from math import log2
 
-from p2pmodel.core.layout import BLOCK
-from p2pmodel.core.merkle import HASH, FileTree
+from p2pmodel.core.content.layout import BLOCK
+from p2pmodel.core.content.merkle import HASH, FileTree
 
 
 def naive_levels(data: bytes) -> list[list[bytes]]:

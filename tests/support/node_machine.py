@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import OriginSettings, Settings
-from p2pmodel.core.views import State, TransferView
+from p2pmodel.core.progress.views import State, TransferView
 from p2pmodel.node.fetch.fetch import NodeContext
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of

@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
-from p2pmodel.core.merkle import FileTree, piece_hash, tree_of
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
+from p2pmodel.core.content.merkle import FileTree, piece_hash, tree_of
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.swarm.file_list import Format
 from p2pmodel.swarm.torrents import build, layout_of
 

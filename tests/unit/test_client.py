@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.client import Client, NoDaemon
-from p2pmodel.core.views import LimitsView, RateLimits, TransferView
+from p2pmodel.core.progress.views import LimitsView, RateLimits, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.http.server import serving_unix
 from p2pmodel.node.node import Node

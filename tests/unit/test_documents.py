@@ -10,10 +10,10 @@ import click
 import pytest
 
 from p2pmodel.cli.verbs import verbs
-from p2pmodel.coordinator.announces import Announce
-from p2pmodel.coordinator.demand import Demand, Grant
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage
-from p2pmodel.coordinator.sources import Source
+from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage
+from p2pmodel.coordinator.tracker.announces import Announce
+from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.store.state.log_chain import LogEntry
 
 ROOT = Path(__file__).parents[2]

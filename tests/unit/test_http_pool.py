@@ -5,8 +5,8 @@ import gzip
 import pytest
 from aiohttp import ClientConnectorError, ClientTimeout, ThreadedResolver, web
 
-from p2pmodel.core.egress import PUBLIC, Egress
-from p2pmodel.core.listeners import listening
+from p2pmodel.core.network.egress import PUBLIC, Egress
+from p2pmodel.core.network.listeners import listening
 from p2pmodel.http_pool import ForbiddenAddress, HttpPool, PeerResponse, read_bounded, session
 
 

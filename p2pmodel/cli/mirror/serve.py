@@ -19,7 +19,7 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import SHORTEST_TOKEN, mirror_token
 from p2pmodel.config.settings import HttpSettings, Settings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput

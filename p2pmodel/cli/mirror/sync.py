@@ -11,7 +11,7 @@ from p2pmodel.cli.console import Style, reporting
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import Reference, printable
+from p2pmodel.core.content.names import Reference, printable
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission

@@ -15,7 +15,7 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.node.measure.bench import MirrorBench, MirrorBenchResult

@@ -12,7 +12,7 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.measure.mirrors import measurement, online, sample_of
 from p2pmodel.origin.measurement import ProbeReading

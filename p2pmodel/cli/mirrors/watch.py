@@ -10,8 +10,8 @@ from p2pmodel.cli.log import log
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard

@@ -10,7 +10,7 @@ from p2pmodel.cli.console import Style, reporting
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.store.cache import HubCache
 

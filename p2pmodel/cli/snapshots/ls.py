@@ -9,8 +9,8 @@ from p2pmodel.cli import options
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.table import aligned
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.progress.views import SnapshotView
 from p2pmodel.core.sizes import human
-from p2pmodel.core.views import SnapshotView
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.snapshot_list import snapshots
 

@@ -12,9 +12,9 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.progress.views import RemovedSnapshot
 from p2pmodel.core.sizes import human
-from p2pmodel.core.views import RemovedSnapshot
 from p2pmodel.errors import NotFound
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.lock import one_at_a_time

@@ -11,9 +11,9 @@ from p2pmodel.cli.console import Style, reporting
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.layout import KIB
-from p2pmodel.core.names import Reference
-from p2pmodel.core.private_files import write_output
+from p2pmodel.core.content.layout import KIB
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.files.private_files import write_output
 from p2pmodel.core.sizes import human
 from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.node.snapshot.voucher import recorded_voucher

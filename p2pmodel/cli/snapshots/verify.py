@@ -12,8 +12,8 @@ from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, P2PModelError, RevisionNotFound
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.node.snapshot.voucher import recorded_voucher

@@ -6,7 +6,7 @@ from p2pmodel.cli import options
 from p2pmodel.cli.transfers.daemon_client import command_each
 from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.views import TransferView
+from p2pmodel.core.progress.views import TransferView
 
 
 @click.command()

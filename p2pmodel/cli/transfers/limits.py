@@ -10,8 +10,8 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.progress.views import LimitsView, RateLimits
 from p2pmodel.core.sizes import human
-from p2pmodel.core.views import LimitsView, RateLimits
 
 
 @click.command()

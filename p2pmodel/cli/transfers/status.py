@@ -12,9 +12,9 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, rate
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.views import ScrubView, TransferView
 from p2pmodel.core.sizes import duration, human
-from p2pmodel.core.views import ScrubView, TransferView
 from p2pmodel.errors import InvalidInput
 
 

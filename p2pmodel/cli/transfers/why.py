@@ -10,7 +10,7 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.diagnosis import Diagnosis
+from p2pmodel.core.progress.diagnosis import Diagnosis
 from p2pmodel.core.sizes import human
 
 

@@ -17,7 +17,7 @@ from p2pmodel.coordinator.client.transport import (
     session,
     unreachable,
 )
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import AccessDenied, BadTorrent, NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool, read_bounded

@@ -16,10 +16,10 @@ import aiohttp
 
 from p2pmodel import http_pool
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.demand import Grant
-from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
-from p2pmodel.coordinator.sources import Source
+from p2pmodel.coordinator.leases.demand import Grant
+from p2pmodel.coordinator.leases.messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
 from p2pmodel.coordinator.tokens import MEMBER_SETTING
+from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http_pool import HttpPool

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from p2pmodel.coordinator.assembly_messages import assembly_path
+from p2pmodel.coordinator.assembly.messages import assembly_path
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
-from p2pmodel.coordinator.sources import Source
+from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.errors import AccessDenied, P2PModelError

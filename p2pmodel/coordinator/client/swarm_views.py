@@ -7,9 +7,9 @@ from typing import Any
 
 from p2pmodel.coordinator.client.catalog import list_torrents
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.cut_off import MAX_CUT_OFF
-from p2pmodel.core.names import RepoId, is_commit, printable
-from p2pmodel.core.views import CatalogView
+from p2pmodel.coordinator.leases.cut_off import MAX_CUT_OFF
+from p2pmodel.core.content.names import RepoId, is_commit, printable
+from p2pmodel.core.progress.views import CatalogView
 from p2pmodel.errors import P2PModelError
 
 ASK_EVERY = 4.0

@@ -11,9 +11,9 @@ from yarl import URL
 
 from p2pmodel.coordinator.client.transport import IDENTITY, NETWORK_ERRORS
 from p2pmodel.coordinator.client.urls import public_name
-from p2pmodel.core.egress import MALFORMED, PUBLIC, Egress
-from p2pmodel.core.names import printable
-from p2pmodel.core.urls import shown
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.egress import MALFORMED, PUBLIC, Egress
+from p2pmodel.core.network.urls import shown
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable
 from p2pmodel.http_pool import HttpPool, PeerResponse, read_bounded, session
 from p2pmodel.origin.failures import Refused, forbidden_in, reason_of

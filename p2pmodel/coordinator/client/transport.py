@@ -9,7 +9,7 @@ from aiohttp.http import HttpProcessingError
 from p2pmodel import http_pool
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
 from p2pmodel.http_pool import HttpPool, read_bounded

@@ -2,7 +2,7 @@
 
 from urllib.parse import quote, urlsplit
 
-from p2pmodel.coordinator.sources import Role
+from p2pmodel.coordinator.tracker.sources import Role
 
 
 def announcing_as(role: Role, tracker: str) -> str:

@@ -21,8 +21,8 @@ from p2pmodel.coordinator.server.credentials import NO_TOKENS, Caller, Credentia
 from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Sources
 from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.errors import AccessDenied, P2PModelError
 from p2pmodel.http.access import WRONG_TOKEN
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors, outward

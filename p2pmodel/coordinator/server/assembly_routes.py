@@ -16,8 +16,8 @@ from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
 
 from p2pmodel.config.coordinator_settings import QuotaSettings
-from p2pmodel.coordinator.assembly import Assembly
-from p2pmodel.coordinator.assembly_messages import (
+from p2pmodel.coordinator.assembly.assembly import Assembly
+from p2pmodel.coordinator.assembly.messages import (
     MAX_MANIFEST,
     PART,
     assembly_digest,
@@ -25,15 +25,15 @@ from p2pmodel.coordinator.assembly_messages import (
     parse_manifest,
     parse_update,
 )
-from p2pmodel.coordinator.partial_torrents import partial_trees
+from p2pmodel.coordinator.assembly.partial_torrents import partial_trees
 from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
 from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
-from p2pmodel.core.addresses import neighbourhood
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference, check_revision, is_commit
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, check_revision, is_commit
+from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError, TooManyRequests
 from p2pmodel.swarm.metainfo import MAX_PIECES
 from p2pmodel.swarm.torrents import Metainfo, build, parse

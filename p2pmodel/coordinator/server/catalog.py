@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder, RevisionName
 from p2pmodel.coordinator.server.credentials import LOCAL, MEMBERS, Caller, Rights
 from p2pmodel.coordinator.server.publication import Publication
-from p2pmodel.core.names import Reference, RepoId, check_revision, is_commit
+from p2pmodel.core.content.names import Reference, RepoId, check_revision, is_commit
 from p2pmodel.errors import Conflict, Forbidden, InvalidInput, NoSpace, NotFound, RepoNotFound, RevisionNotFound
 from p2pmodel.swarm.torrents import Format
 

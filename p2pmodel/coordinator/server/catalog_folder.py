@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.coordinator.server.publication import Publication, read_publication
-from p2pmodel.core.names import RepoId, check_revision, is_commit
+from p2pmodel.core.content.names import RepoId, check_revision, is_commit
+from p2pmodel.core.files.private_files import private_folder, remove_leftovers, write_private
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.private_files import private_folder, remove_leftovers, write_private
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.os_errors import translated
 

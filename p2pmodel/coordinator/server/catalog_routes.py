@@ -18,11 +18,11 @@ from typing import Any, get_args
 from aiohttp import web
 
 from p2pmodel.config.settings import check_url
-from p2pmodel.coordinator.announces import Counts
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.coordinator.server.publication import Publication, read_publication
-from p2pmodel.coordinator.sources import (
+from p2pmodel.coordinator.tracker.announces import Counts
+from p2pmodel.coordinator.tracker.sources import (
     SOURCE_HEADER,
     SOURCE_PEER_HEADER,
     SOURCE_TOKEN_HEADER,
@@ -30,8 +30,8 @@ from p2pmodel.coordinator.sources import (
     Source,
     Sources,
 )
-from p2pmodel.core.addresses import neighbourhood
-from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from p2pmodel.coordinator.complaints import ComplaintBox
-from p2pmodel.coordinator.cut_off import CutOffNodes
-from p2pmodel.coordinator.lease_messages import parse_demand
-from p2pmodel.coordinator.leases import Leases
+from p2pmodel.coordinator.leases.cut_off import CutOffNodes
+from p2pmodel.coordinator.leases.leases import Leases
+from p2pmodel.coordinator.leases.messages import parse_demand
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept
-from p2pmodel.coordinator.sources import Sources
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.names import printable
+from p2pmodel.coordinator.tracker.sources import Sources
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.names import printable
 
 LATE = 3.0
 """Seconds after the first peer of a swarm after which a new peer finds pieces at others."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2pmodel.core.layout import Layout
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.layout import Layout
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, file_list, v1_piece_count

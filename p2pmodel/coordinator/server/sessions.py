@@ -14,10 +14,10 @@ from typing import Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from p2pmodel.coordinator.demand import Grant
-from p2pmodel.coordinator.lease_messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, message_text
-from p2pmodel.coordinator.sources import Source
-from p2pmodel.core.names import printable
+from p2pmodel.coordinator.leases.demand import Grant
+from p2pmodel.coordinator.leases.messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, message_text
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
 
 GATHER = 0.01

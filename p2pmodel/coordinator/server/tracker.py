@@ -18,9 +18,9 @@ from functools import lru_cache
 from aiohttp import web
 
 from p2pmodel.config.coordinator_settings import TrackerSettings
-from p2pmodel.coordinator import tracker_codec as codec
-from p2pmodel.coordinator.announces import Counts, TrackedSwarms
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
+from p2pmodel.coordinator.tracker import codec
+from p2pmodel.coordinator.tracker.announces import Counts, TrackedSwarms
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError
 
 INTERVAL = 30

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from p2pmodel.config.settings import SwarmSettings
-from p2pmodel.coordinator.assembly import assembly_layout
-from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
+from p2pmodel.coordinator.assembly.assembly import assembly_layout
+from p2pmodel.coordinator.assembly.messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.core.layout import Layout
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.layout import Layout
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from p2pmodel.coordinator.assembly.partial_torrents import roots_in
 from p2pmodel.coordinator.client.coordinators import headers_for
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.client.urls import in_zone
-from p2pmodel.coordinator.partial_torrents import roots_in
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext

@@ -4,12 +4,12 @@ import asyncio
 import time
 
 from p2pmodel.config.settings import LOOPBACK
-from p2pmodel.coordinator.assembly_messages import MAX_ROOTS, assembly_path, in_parts, update_text
+from p2pmodel.coordinator.assembly.messages import MAX_ROOTS, assembly_path, in_parts, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.demand import Demand
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage
-from p2pmodel.core.bitfield import bits_of
+from p2pmodel.coordinator.leases.demand import Demand
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage
+from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.tasks import Start
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyFailed, AssemblySilent

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.torrent_download import download_torrent
-from p2pmodel.core.bitfield import pack
+from p2pmodel.core.content.bitfield import pack
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.piece_state import AssemblyPieces

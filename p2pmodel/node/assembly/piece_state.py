@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from itertools import islice
 
-from p2pmodel.core.bitfield import bits_of
-from p2pmodel.core.layout import Layout
+from p2pmodel.core.content.bitfield import bits_of
+from p2pmodel.core.content.layout import Layout
 from p2pmodel.core.pace import Rate
 from p2pmodel.swarm.torrents import Metainfo
 

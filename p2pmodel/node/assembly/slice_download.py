@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from p2pmodel.core.layout import Layout
-from p2pmodel.core.merkle import piece_hash
+from p2pmodel.core.content.layout import Layout
+from p2pmodel.core.content.merkle import piece_hash
 from p2pmodel.core.tasks import Start
 from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext

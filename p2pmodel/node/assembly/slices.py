@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.tasks import in_thread
 from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.staging import Staging

@@ -18,27 +18,27 @@ from typing import Any, Protocol
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.urls import announcing_as, public_name
-from p2pmodel.coordinator.demand import Demand
-from p2pmodel.coordinator.lease_messages import lease_path
+from p2pmodel.coordinator.leases.demand import Demand
+from p2pmodel.coordinator.leases.messages import lease_path
 from p2pmodel.core import notes
-from p2pmodel.core.bitfield import bits_of
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.progress import cut_off
+from p2pmodel.core.content.bitfield import bits_of
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.progress import cut_off
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
-from p2pmodel.node.fetch.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
-from p2pmodel.node.fetch.lease_strategy import LeaseStrategy
-from p2pmodel.node.fetch.leaseholder import Leaseholder
-from p2pmodel.node.fetch.no_leases import NoLeases
-from p2pmodel.node.fetch.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
-from p2pmodel.node.fetch.piece_feed import PieceFeed
-from p2pmodel.node.fetch.piece_order import keep_order
-from p2pmodel.node.fetch.piece_stats import PieceSource
+from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.pieces.feed import PieceFeed
+from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
+from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder
+from p2pmodel.node.fetch.pieces.no_leases import NoLeases
+from p2pmodel.node.fetch.pieces.order import keep_order
+from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
+from p2pmodel.node.fetch.pieces.readable_files import ReadableFiles
+from p2pmodel.node.fetch.pieces.seeders import Seeders
+from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
-from p2pmodel.node.fetch.readable_files import ReadableFiles
-from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.fetch.stall import StallClock
 from p2pmodel.node.refused_announces import RefusedAnnounces
 from p2pmodel.node.reporter import Phase, stoppable

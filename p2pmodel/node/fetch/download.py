@@ -9,17 +9,17 @@ import time
 from typing import Self
 
 from p2pmodel.core import notes
-from p2pmodel.core.bitfield import pack
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.content.bitfield import pack
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.pace import Rate
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.fetch.attempt import Attempt, join
-from p2pmodel.node.fetch.have_record import HaveRecord
-from p2pmodel.node.fetch.piece_stats import PieceStats
+from p2pmodel.node.fetch.pieces.have_record import HaveRecord
+from p2pmodel.node.fetch.pieces.seeders import Seeders
+from p2pmodel.node.fetch.pieces.stats import PieceStats
 from p2pmodel.node.fetch.plan import DownloadContext, DownloadPlan
 from p2pmodel.node.fetch.publisher import DamagedFile
-from p2pmodel.node.fetch.seeders import Seeders
 from p2pmodel.node.reporter import Phase, Pieces, Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed, WebSeedOffer
 from p2pmodel.origin.origin import Origin

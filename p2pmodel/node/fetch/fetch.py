@@ -9,11 +9,11 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured, trackers_with
 from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
-from p2pmodel.core.progress import cut_off
+from p2pmodel.core.progress.progress import cut_off
+from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.core.tasks import companions
-from p2pmodel.core.views import RateLimits
 from p2pmodel.errors import EntryNotFound, LocalResource, Unavailable, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.assembly.assembly import AssemblyDownload

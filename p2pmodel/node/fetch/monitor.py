@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from p2pmodel.core.progress import Timings
+from p2pmodel.core.progress.progress import Timings
 from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
 
 

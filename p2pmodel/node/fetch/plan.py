@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
-from p2pmodel.node.fetch.have_record import HaveRecord
-from p2pmodel.node.fetch.piece_stats import PieceStats
+from p2pmodel.node.fetch.pieces.have_record import HaveRecord
+from p2pmodel.node.fetch.pieces.stats import PieceStats
 from p2pmodel.node.host_stats import host_name
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pmodel.core.layout import MIB, FileSpan
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import MIB, FileSpan
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.tasks import companions, in_the_end
 from p2pmodel.errors import WrongTorrent
 from p2pmodel.node.snapshot.inventory import Inventory, recover

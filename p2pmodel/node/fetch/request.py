@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest, Selection
-from p2pmodel.core.progress import Progress, Timings
+from p2pmodel.core.content.manifest import Manifest, Selection
+from p2pmodel.core.progress.progress import Progress, Timings
 from p2pmodel.node.snapshot.target import Target
 
 FOR_EVER = math.inf

@@ -3,7 +3,7 @@
 import time
 
 from p2pmodel.errors import P2PModelError, Unavailable
-from p2pmodel.node.fetch.piece_feed import PieceFeed
+from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.swarm.engine import SwarmTorrent
 

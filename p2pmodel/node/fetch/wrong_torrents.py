@@ -4,11 +4,11 @@ import asyncio
 from contextlib import suppress
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
+from p2pmodel.coordinator.assembly.messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.publishing import report_wrong
 from p2pmodel.core import notes
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import LocalResource, P2PModelError, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 
 
 @dataclass(frozen=True, slots=True)

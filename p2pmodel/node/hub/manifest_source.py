@@ -5,8 +5,8 @@ from typing import Self
 from urllib.parse import quote
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import DEFAULT_REVISION, Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Offline, P2PModelError
 from p2pmodel.node.reporter import Reporter

@@ -17,11 +17,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Self
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
-from p2pmodel.core.names import Reference, RepoId, transfer_id
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, Selection
+from p2pmodel.core.content.names import Reference, RepoId, transfer_id
+from p2pmodel.core.progress.views import TransferView
 from p2pmodel.core.tasks import SingleFlight
-from p2pmodel.core.views import TransferView
 from p2pmodel.errors import NotFound, NotYet, P2PModelError, Unavailable, restored
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.hub.manifest_source import ManifestSource

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from typing import Self
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import RepoNotFound
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.cache_budget import CacheBudget

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import IntegrityError, NotYet, P2PModelError, Unavailable
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import BlobKey, RepoCache

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter

@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
-from p2pmodel.core.urls import names_user, shown
+from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import AccessDenied, IntegrityError, InvalidInput, NotFound, Unavailable
 from p2pmodel.http_pool import session
 from p2pmodel.origin.failures import reason_of

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.store.state.withheld_models import WithheldModels
 

@@ -16,8 +16,8 @@ from typing import Protocol
 from cachetools import LRUCache, TTLCache
 
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.errors import IntegrityError, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.reporter import Reporter

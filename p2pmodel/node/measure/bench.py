@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pmodel.config.settings import MirrorSettings, Settings
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import AccessDenied, EntryNotFound, IntegrityError, InvalidInput, NotFound, Unavailable
 from p2pmodel.origin.mirrors.throughput import BenchRun, window_rates
 from p2pmodel.origin.origin import Origin

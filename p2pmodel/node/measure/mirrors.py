@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.measure.bench import chosen
 from p2pmodel.origin.measurement import MirrorMeasurement

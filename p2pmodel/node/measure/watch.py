@@ -9,8 +9,8 @@ from typing import Protocol
 
 from p2pmodel.config.settings import Settings, WatchSettings
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.measure.mirrors import measurement, sample_of
 from p2pmodel.origin.measurement import ProbeReading

@@ -7,7 +7,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder

@@ -16,8 +16,8 @@ from typing import Protocol
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
 from p2pmodel.coordinator.client.urls import announcing_as, in_zone
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError

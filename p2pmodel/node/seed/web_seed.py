@@ -13,8 +13,8 @@ from typing import Protocol
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.publishing import publish, publish_source, repeat
 from p2pmodel.coordinator.client.urls import announcing_as
-from p2pmodel.coordinator.sources import Source
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import NotFound
 from p2pmodel.node.bandwidth import HttpTraffic

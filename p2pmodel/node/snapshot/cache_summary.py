@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pmodel.core.manifest import Selection
+from p2pmodel.core.content.manifest import Selection
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import free_bytes

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.merkle import FileTree
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.core.tasks import in_thread
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.files.parallel import Count, ignore

@@ -12,7 +12,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured, foreign_trackers
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core import notes
-from p2pmodel.core.egress import Egress
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.node.reporter import Reporter
 
 RESOLVE_WITHIN = 3.0

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.layout import FileSpan, Layout
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.layout import FileSpan, Layout
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.imports.directory_scan import scan_directory

@@ -5,9 +5,9 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.merkle import FileTree
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.core.pace import Rate
 from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Unavailable

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from p2pmodel.coordinator.complaints import pieces_in
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import P2PModelError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache

@@ -7,9 +7,9 @@ from typing import Any
 from p2pmodel.coordinator.client.catalog import CatalogAnswer, find
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
-from p2pmodel.core.progress import Progress
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.progress.progress import Progress
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter

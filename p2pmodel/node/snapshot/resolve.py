@@ -9,8 +9,8 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured, headers_for, trackers_with
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.core import notes
-from p2pmodel.core.egress import Egress
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter

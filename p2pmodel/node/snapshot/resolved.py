@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.swarm.torrents import Metainfo
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from p2pmodel.core.names import Reference
-from p2pmodel.core.urls import names_user, shown
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.magnet import parse_magnet
 

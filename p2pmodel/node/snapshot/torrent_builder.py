@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.merkle import FileTree
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.merkle import FileTree
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import BadTorrent, EntryNotFound, IntegrityError, RevisionNotFound
 from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import HubCache, RepoCache

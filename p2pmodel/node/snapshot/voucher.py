@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Contradicted, LocalResource, Offline, P2PModelError, Unconfirmed
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from p2pmodel.core import notes
-from p2pmodel.core.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
 from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused

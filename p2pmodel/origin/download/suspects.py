@@ -5,7 +5,7 @@ The hash of a piece comes with a torrent, and a torrent may be invented. Only th
 
 from collections import defaultdict
 
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.origin.mirrors.mirror import Mirror
 
 

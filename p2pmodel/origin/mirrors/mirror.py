@@ -15,8 +15,8 @@ from aiohttp import BasicAuth
 from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.egress import Egress
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.pace import Pace
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.estimates import Meter, Quality

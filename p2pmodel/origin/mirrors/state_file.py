@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pmodel.core.files.private_files import make_folders, private_folder, remove_leftovers, write_private
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.private_files import make_folders, private_folder, remove_leftovers, write_private
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.mirrors.estimates import Estimate, Quality
 from p2pmodel.origin.mirrors.mirror import Mirror

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import aiohttp
 
-from p2pmodel.core.manifest import git_blob_hasher
+from p2pmodel.core.content.manifest import git_blob_hasher
 from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.headers import ContentRange, content_range, whole_number

@@ -11,7 +11,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from p2pmodel.core import notes
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, Unavailable
 from p2pmodel.origin.failures import Failed, Refused, status_failure
 from p2pmodel.origin.mirrors.mirror import Mirror

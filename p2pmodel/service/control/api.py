@@ -10,12 +10,11 @@ from contextlib import suppress
 from p2pmodel import __version__
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.swarm_views import SwarmViews
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.connections import PeerConnection, busiest
-from p2pmodel.core.diagnosis import Diagnosis, HostBounds, explain
-from p2pmodel.core.names import Reference
-from p2pmodel.core.tasks import Version
-from p2pmodel.core.views import (
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.connections import PeerConnection, busiest
+from p2pmodel.core.progress.diagnosis import Diagnosis, HostBounds, explain
+from p2pmodel.core.progress.views import (
     CatalogView,
     LimitsView,
     NodeView,
@@ -29,6 +28,7 @@ from p2pmodel.core.views import (
     TransferView,
     matching,
 )
+from p2pmodel.core.tasks import Version
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.host_stats import disk_pressure, link_speed

@@ -11,9 +11,9 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from p2pmodel.config.settings import HttpSettings
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.diagnosis import Diagnosis
-from p2pmodel.core.views import (
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.views import (
     CatalogView,
     LimitsView,
     NodeView,

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from p2pmodel.core.views import LimitsView, NodeView, ScrubView, State, TransferView
+from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, State, TransferView
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
 from p2pmodel.origin.mirrors.health import State as MirrorState

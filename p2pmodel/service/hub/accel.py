@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.ranges import not_modified
 from p2pmodel.service.hub.published_snapshots import PublishedSnapshot

@@ -28,7 +28,7 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from p2pmodel.config.settings import HttpSettings
-from p2pmodel.core.names import DEFAULT_REVISION, printable
+from p2pmodel.core.content.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits

@@ -8,8 +8,8 @@ from typing import BinaryIO, Protocol
 
 from cachetools import LRUCache
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import (
     IntegrityError,
     InvalidInput,

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from p2pmodel.core.manifest import Manifest, ManifestFile, lfs_pointer
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, lfs_pointer
 
 Entry = dict[str, Any]
 

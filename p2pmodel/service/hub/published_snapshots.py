@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from cachetools import TTLCache
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import DEFAULT_REVISION, RepoId, check_revision, is_commit, printable
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import DEFAULT_REVISION, RepoId, check_revision, is_commit, printable
 from p2pmodel.errors import InvalidInput, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of

@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from yarl import URL
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, RepoNotFound
 from p2pmodel.http.access_log import SENT
 from p2pmodel.http.file_response import STALL

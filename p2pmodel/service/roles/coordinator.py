@@ -13,7 +13,7 @@ from p2pmodel.coordinator.server.app import PublicAddress
 from p2pmodel.coordinator.server.credentials import LOCAL, NO_TOKENS, Credentials
 from p2pmodel.coordinator.token_files import kept_token, local_token_file
 from p2pmodel.coordinator.tokens import new_token
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import serving

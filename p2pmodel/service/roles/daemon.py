@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.files.private_files import private_folder
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
-from p2pmodel.core.private_files import private_folder
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import check_not_running, serving, serving_unix

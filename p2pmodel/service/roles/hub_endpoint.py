@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node.local_address import local_address
 
 _ANYWHERE = "http://192.0.2.1"

@@ -16,12 +16,12 @@ from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.coordinator.tokens import announce_url
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.coordinator.tracker.sources import Source, Sources
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.core.tasks import companions
-from p2pmodel.core.views import RateLimits
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.bandwidth import SharedLimits

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.sources import Source
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard

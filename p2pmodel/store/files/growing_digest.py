@@ -4,8 +4,8 @@ import os
 import threading
 from pathlib import Path
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from p2pmodel.core.layout import BLOCK, MIB
-from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.merkle import HASH, FileTree, leaves, power_of_two, reduce, tree_of
+from p2pmodel.core.content.layout import BLOCK, MIB
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.content.merkle import HASH, FileTree, leaves, power_of_two, reduce, tree_of
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import DESCRIPTORS, named, translated
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from p2pmodel.core.layout import MIB
+from p2pmodel.core.content.layout import MIB
 
 T = TypeVar("T")
 Count = Callable[[int], None]

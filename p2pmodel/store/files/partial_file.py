@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.merkle import FileTree
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import boot_id, naming, read_json, write_atomic

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from p2pmodel.core.layout import MIB
+from p2pmodel.core.content.layout import MIB
 
 MAX_RECORD = 256 * MIB
 """Bytes of the largest record that is read: the tree of a snapshot with a million files."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from p2pmodel.core.layout import MIB
+from p2pmodel.core.content.layout import MIB
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.parallel import Count, ignore, in_parallel

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import check_path
-from p2pmodel.core.names import COMMIT, printable
+from p2pmodel.core.content.manifest import check_path
+from p2pmodel.core.content.names import COMMIT, printable
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
 from p2pmodel.store.manifests import linked_blob

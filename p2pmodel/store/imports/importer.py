@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from p2pmodel.core.layout import MIB
-from p2pmodel.core.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from p2pmodel.core.names import Reference
-from p2pmodel.core.private_files import make_folders, write_private
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.files.private_files import make_folders, write_private
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import read_json
 

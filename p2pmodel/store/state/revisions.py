@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import COMMIT, is_commit
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import COMMIT, is_commit
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import read_json, write_atomic

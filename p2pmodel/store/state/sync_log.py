@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.private_files import FILE_MODE, make_folders
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.files.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.regular import open_regular

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.core.manifest import Selection
-from p2pmodel.core.names import COMMIT, RepoId, check_revision, transfer_id
-from p2pmodel.core.private_files import make_folders, remove_leftovers, write_private
+from p2pmodel.core.content.manifest import Selection
+from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, transfer_id
+from p2pmodel.core.files.private_files import make_folders, remove_leftovers, write_private
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import read_json

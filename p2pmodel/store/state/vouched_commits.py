@@ -9,9 +9,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import RepoId
-from p2pmodel.core.private_files import make_folders, write_private
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.files.private_files import make_folders, write_private
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import read_json
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import read_json, write_atomic
 

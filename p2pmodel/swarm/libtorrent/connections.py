@@ -4,9 +4,9 @@ from typing import Any
 
 import libtorrent as lt
 
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.swarm.zones import program_of, zone_of
 
 _Info = lt.peer_info

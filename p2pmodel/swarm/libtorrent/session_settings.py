@@ -8,7 +8,7 @@ import math
 import resource
 from typing import Any
 
-from p2pmodel.core.layout import KIB, MIB
+from p2pmodel.core.content.layout import KIB, MIB
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.engine import EngineSettings
 from p2pmodel.swarm.zones import client_name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import libtorrent as lt
 
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, Event, Rates, SwarmStatus
 from p2pmodel.swarm.libtorrent.add_params import parameters

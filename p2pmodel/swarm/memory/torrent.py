@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.errors import Unavailable
 from p2pmodel.swarm.engine import (
     AddTorrent,

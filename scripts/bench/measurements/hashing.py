@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from p2pmodel.core.layout import MIB, piece_length_for
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import MIB, piece_length_for
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.parallel import default_jobs
 from scripts.bench.rigs.baseline import bare_sha256_pass

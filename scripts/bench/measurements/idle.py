@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.merkle import FileTree, tree_of
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.merkle import FileTree, tree_of
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from p2pmodel.core.layout import Layout, piece_length_for
+from p2pmodel.core.content.layout import Layout, piece_length_for
 from scripts.bench.commands.swarm import SLOWER
 from scripts.bench.distribution.bound import Goodput
 from scripts.bench.distribution.kills import Kill

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pmodel.coordinator.client.connection import LEAST_PAUSE
-from p2pmodel.coordinator.demand import Demand
-from p2pmodel.coordinator.lease_messages import HEARTBEAT
-from p2pmodel.coordinator.leases import Leases
+from p2pmodel.coordinator.leases.demand import Demand
+from p2pmodel.coordinator.leases.leases import Leases
+from p2pmodel.coordinator.leases.messages import HEARTBEAT
 from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER
-from p2pmodel.core.bitfield import bits_of
+from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.pace import Rate
-from p2pmodel.node.fetch.lease_strategy import AHEAD, MOST_LEASED
+from p2pmodel.node.fetch.pieces.lease_strategy import AHEAD, MOST_LEASED
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pmodel.coordinator.leases import Leases
+from p2pmodel.coordinator.leases.leases import Leases
 from scripts.bench.simulation.case import Case
 from scripts.bench.simulation.connections import Connections
 from scripts.bench.simulation.coordination import Coordination

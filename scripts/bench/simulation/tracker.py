@@ -3,7 +3,7 @@
 import heapq
 import random
 
-from p2pmodel.coordinator.announces import Announce, Event, Role, TrackedSwarms
+from p2pmodel.coordinator.tracker.announces import Announce, Event, Role, TrackedSwarms
 
 INTERVAL = 30.0
 _HASH = b"simulated-info-hash!"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.coordinator.assembly_messages import assembly_digest, manifest_text
+from p2pmodel.coordinator.assembly.messages import assembly_digest, manifest_text
 from p2pmodel.swarm.torrents import parse
 from tests.support.hostile_leaseholders import hostile_leaseholders
 from tests.support.in_thread import in_thread

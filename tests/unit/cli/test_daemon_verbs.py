@@ -9,10 +9,10 @@ from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.cli.transfers.daemon_client import chosen
 from p2pmodel.cli.transfers.status import peer_table, table
 from p2pmodel.cli.transfers.why import words
-from p2pmodel.core.connections import PeerConnection
-from p2pmodel.core.diagnosis import Diagnosis
-from p2pmodel.core.progress import Progress, Timings
-from p2pmodel.core.views import TransferError, TransferView
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.progress import Progress, Timings
+from p2pmodel.core.progress.views import TransferError, TransferView
 from p2pmodel.errors import InvalidInput, NotFound
 from tests.support.command_line import CommandLine
 

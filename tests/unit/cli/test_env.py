@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.cli.env import variables_of
-from p2pmodel.core.views import NodeView
+from p2pmodel.core.progress.views import NodeView
 from p2pmodel.errors import Unavailable
 
 URL = "http://127.0.0.1:8092"

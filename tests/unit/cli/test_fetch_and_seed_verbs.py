@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from p2pmodel.cli.fetch import fetch
 from p2pmodel.cli.seed import seed
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import EntryNotFound, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.seed.seed import SeedResult
 from p2pmodel.service.roles.seeder import Seeder, SeederAddresses

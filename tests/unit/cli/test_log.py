@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from p2pmodel.cli import log
-from p2pmodel.core.names import printable
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.notes import debug, info, warning
 
 

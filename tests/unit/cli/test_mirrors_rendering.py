@@ -8,8 +8,8 @@ import pytest
 
 from p2pmodel.cli.mirrors.bench import as_csv, check_plot, report, table
 from p2pmodel.cli.table import aligned
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.node.measure.bench import MirrorBenchResult, chosen
 from p2pmodel.origin.mirrors.throughput import BenchRun

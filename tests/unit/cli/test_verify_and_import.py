@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.cli import main
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.cache import HubCache
 from tests.support.stored import CONTENTS, publish
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.complaints import KEPT, MOST_PEERS, MOST_PIECES, ComplaintBox, pieces_in, warning_text
-from p2pmodel.coordinator.demand import Complaint
+from p2pmodel.coordinator.leases.demand import Complaint
 
 HASH = bytes(20)
 HOST = bytes([10, 0, 0, 1])

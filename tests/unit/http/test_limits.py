@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from p2pmodel.config.settings import HttpSettings, MirrorSettings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http import event_streams
 from p2pmodel.http.limits import connections
 from p2pmodel.http.server import serving, serving_unix

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.addresses import neighbourhood
+from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.http.limits import BURST_SECONDS, RequestRates
 
 

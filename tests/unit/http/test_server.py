@@ -7,7 +7,7 @@ import socket
 import pytest
 from aiohttp import ClientError, ClientSession, web
 
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.server import check_exposure, serving
 from tests.support.eventually import PATIENCE

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from p2pmodel.core.views import RateLimits
+from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.node import bandwidth
 from p2pmodel.node.bandwidth import SharedLimits
 from p2pmodel.swarm.engine import Rates

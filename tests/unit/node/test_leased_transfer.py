@@ -13,18 +13,19 @@ import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.coordinator.client import connection
-from p2pmodel.coordinator.demand import Demand
-from p2pmodel.coordinator.lease_messages import demand_text, lease_path
+from p2pmodel.coordinator.leases.demand import Demand
+from p2pmodel.coordinator.leases.messages import demand_text, lease_path
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node.fetch import lease_strategy, leaseholder, piece_feed, seeders
 from p2pmodel.node.fetch.download import Download
+from p2pmodel.node.fetch.pieces import feed as piece_feed
+from p2pmodel.node.fetch.pieces import lease_strategy, leaseholder, seeders
 from p2pmodel.origin.origin import Origin
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub

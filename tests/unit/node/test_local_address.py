@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import Settings, SwarmSettings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node import local_address as module
 from p2pmodel.node.local_address import free_port, local_address, with_peer_address
 

@@ -12,8 +12,8 @@ from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.names import Reference, RepoId
-from p2pmodel.core.views import LimitsView, RateLimits
+from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.core.progress.views import LimitsView, RateLimits
 from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node import managed_transfer

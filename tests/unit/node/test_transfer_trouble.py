@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.bitfield import unpack
+from p2pmodel.core.content.bitfield import unpack
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
-from p2pmodel.node.fetch import download, have_record, stall
+from p2pmodel.node.fetch import download, stall
+from p2pmodel.node.fetch.pieces import have_record
 from p2pmodel.swarm.memory import torrent
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs

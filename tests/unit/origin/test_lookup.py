@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, Unavailable
 from p2pmodel.origin import json_body, metadata
 from tests.support.eventually import eventually

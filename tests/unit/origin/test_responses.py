@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import (
     AccessDenied,
     EntryNotFound,

@@ -3,7 +3,7 @@
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput, Unavailable
 from tests.support.certificates import authority
 from tests.support.fake_hub import FakeHub

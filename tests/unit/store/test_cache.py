@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.publish import publish_blob

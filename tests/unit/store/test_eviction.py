@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import NoSpace, Unavailable
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
 from p2pmodel.store.eviction import make_room

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.store import file_links as module
 from p2pmodel.store.cache import HubCache, RepoCache

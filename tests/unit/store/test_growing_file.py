@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from p2pmodel.core.layout import MIB
+from p2pmodel.core.content.layout import MIB
 from p2pmodel.errors import NotYet, Unavailable
 from p2pmodel.store import growing_file
 from p2pmodel.store.cache import HubCache

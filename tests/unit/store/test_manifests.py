@@ -8,8 +8,8 @@ from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.manifests import read_manifest, record_tree, tree_json
 from tests.support.hub_layout import write_snapshot

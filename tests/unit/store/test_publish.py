@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.store import publish as module
 from p2pmodel.store.cache import HubCache, RepoCache

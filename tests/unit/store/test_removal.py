@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import NotFound
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.removal import remove_snapshot

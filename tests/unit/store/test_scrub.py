@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import StoreSettings
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.store import scrub
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.locks import take_lock

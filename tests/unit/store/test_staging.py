@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core import private_files
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.files import private_files
 from p2pmodel.errors import LocalResource
 from p2pmodel.store import staging as module
 from p2pmodel.store.cache import HubCache

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.store import verify as module
 from p2pmodel.store.cache import HubCache, RepoCache

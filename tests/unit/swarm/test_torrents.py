@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.core.layout import GB, piece_length_for
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.merkle import HASH, FileTree
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.layout import GB, piece_length_for
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.merkle import HASH, FileTree
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import Format

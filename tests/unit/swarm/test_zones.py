@@ -3,7 +3,7 @@
 import pytest
 
 from p2pmodel import __version__
-from p2pmodel.core.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.swarm.zones import ZoneTraffic, client_name, program_of, zone_of
 
 A, B = "10.0.0.1:1", "10.0.0.2:2"

@@ -10,7 +10,7 @@ from p2pmodel.coordinator.client import catalog as catalog_client
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.publishing import publish
 from p2pmodel.coordinator.tokens import MEMBER_SETTING
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import AccessDenied
 from tests.support.coordinators import CLOSED, FOREVER, MAIN, RAW, TOKEN, answering, client, coordinator, torrent
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of

@@ -12,8 +12,8 @@ from aiohttp import web
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.demand import Demand, Grant
-from p2pmodel.coordinator.lease_messages import (
+from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.coordinator.leases.messages import (
     CoordinatorMessage,
     demand_text,
     lease_path,
@@ -24,7 +24,7 @@ from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Sources
+from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.core.tasks import companions
 from p2pmodel.http.server import serving
 from tests.support.eventually import PATIENCE, eventually

@@ -12,7 +12,7 @@ from p2pmodel.coordinator.client.publishing import keep_published, publish, publ
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Source, Sources
+from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.errors import (
     AccessDenied,
     BadTorrent,

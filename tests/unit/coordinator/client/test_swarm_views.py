@@ -8,7 +8,7 @@ from aiohttp import web
 from p2pmodel.coordinator.client.catalog import list_torrents
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.swarm_views import ASK_EVERY, MAX_SWARMS, SwarmViews, merged
-from p2pmodel.core.views import CatalogView
+from p2pmodel.core.progress.views import CatalogView
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
 

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
 from p2pmodel.config.coordinator_settings import QuotaSettings
-from p2pmodel.coordinator import partial_torrents
-from p2pmodel.coordinator.assembly import assembly_layout
-from p2pmodel.coordinator.assembly_messages import (
+from p2pmodel.coordinator.assembly import partial_torrents
+from p2pmodel.coordinator.assembly.assembly import assembly_layout
+from p2pmodel.coordinator.assembly.messages import (
     MAX_MANIFEST,
     PART,
     assembly_digest,
@@ -21,9 +21,9 @@ from p2pmodel.coordinator.assembly_messages import (
     manifest_text,
     update_text,
 )
-from p2pmodel.coordinator.demand import Demand
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, parse_message
-from p2pmodel.coordinator.partial_torrents import roots_in
+from p2pmodel.coordinator.assembly.partial_torrents import roots_in
+from p2pmodel.coordinator.leases.demand import Demand
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
@@ -31,8 +31,8 @@ from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
-from p2pmodel.core.bitfield import bits_of
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.bitfield import bits_of
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm.torrents import build, parse

@@ -20,7 +20,7 @@ from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.credentials import Caller, Rights
 from p2pmodel.coordinator.server.publication import MAX_TORRENT, Publication, read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import (
     BadTorrent,
     Conflict,

@@ -9,17 +9,17 @@ from urllib.parse import quote_from_bytes
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
-from p2pmodel.coordinator import leases
 from p2pmodel.coordinator.complaints import pieces_in
-from p2pmodel.coordinator.demand import Complaint, Demand
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage, demand_text, parse_message
+from p2pmodel.coordinator.leases import leases
+from p2pmodel.coordinator.leases.demand import Complaint, Demand
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage, demand_text, parse_message
 from p2pmodel.coordinator.server import sessions
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Source, Sources
-from p2pmodel.core.bitfield import bits_of
+from p2pmodel.coordinator.tracker.sources import Source, Sources
+from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode
 from tests.support.coordinators import TOKEN, tokens

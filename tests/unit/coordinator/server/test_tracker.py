@@ -9,11 +9,11 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from p2pmodel.config.coordinator_settings import TrackerSettings
-from p2pmodel.coordinator.announces import Counts
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_key
+from p2pmodel.coordinator.tracker.announces import Counts
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode

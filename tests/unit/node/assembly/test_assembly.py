@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
-from p2pmodel.coordinator import partial_torrents
+from p2pmodel.coordinator.assembly import partial_torrents
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker

@@ -7,12 +7,12 @@ from typing import cast
 import pytest
 
 from p2pmodel.config.settings import SwarmSettings
-from p2pmodel.coordinator.assembly_messages import parse_update
+from p2pmodel.coordinator.assembly.messages import parse_update
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.demand import Demand, Grant
-from p2pmodel.coordinator.lease_messages import CoordinatorMessage
-from p2pmodel.core.bitfield import bits_of
+from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage
+from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.node.assembly import membership
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.membership import ALONE_FOR, LOST_FOR, Membership

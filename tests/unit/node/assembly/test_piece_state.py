@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.bitfield import pieces_of
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.bitfield import pieces_of
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
 from p2pmodel.swarm.torrents import Metainfo
 from tests.support.hub_snapshot import snapshot_of

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
-from p2pmodel.core.bitfield import pack
-from p2pmodel.core.progress import Pieces
+from p2pmodel.core.content.bitfield import pack
+from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.errors import IntegrityError, Unavailable
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.torrents import build, layout_of, parse

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.backends import LazyEngine
 from p2pmodel.node.fetch import disputes, fetch

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.node.hub.admission import Admission
 
 

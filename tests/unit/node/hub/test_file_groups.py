@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.manifest import Manifest, ManifestFile, Selection
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest, ManifestFile, Selection
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.node.hub.on_demand import LARGE, group_of
 
 

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.manifest import Manifest, ManifestFile
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import NotYet, P2PModelError, Unavailable
 from p2pmodel.node.hub import on_demand
 from p2pmodel.node.hub.on_demand import LARGE, HubContent

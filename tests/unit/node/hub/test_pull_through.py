@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.store.cache import HubCache

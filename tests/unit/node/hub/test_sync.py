@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, RepoNotFound, Unavailable
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.sync import MirrorSync, SyncResult

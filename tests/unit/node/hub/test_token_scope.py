@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.hub.token_scope import CHECK_EVERY, TokenScope
 from p2pmodel.store.state.withheld_models import WithheldModels

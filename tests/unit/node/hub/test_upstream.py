@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference, RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import AccessDenied, P2PModelError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.node.hub import upstream
 from p2pmodel.node.hub.upstream import FAILURE_KEPT, UpstreamRevisions

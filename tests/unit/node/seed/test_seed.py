@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, MirrorSettings, OriginSettings, Settings, SwarmSettings
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.seed import seed

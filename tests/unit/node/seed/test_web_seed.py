@@ -11,8 +11,8 @@ import pytest
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Source, Sources
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.coordinator.tracker.sources import Source, Sources
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.pace import Pace
 from p2pmodel.http.server import serving
 from p2pmodel.node.reporter import Reporter

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, RevisionNotFound
 from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot.torrent_builder import create_torrent

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.layout import FileSpan, piece_length_for
+from p2pmodel.core.content.layout import FileSpan, piece_length_for
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.snapshot.inventory import adopt, recover, salvage, take_inventory
 from p2pmodel.store.cache import RepoCache

@@ -25,7 +25,7 @@ COMMIT = "c" * 40
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache

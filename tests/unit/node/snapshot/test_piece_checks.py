@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.coordinator.complaints import warning_text
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.node.snapshot import piece_checks
 from p2pmodel.node.snapshot.piece_checks import MOST_A_MINUTE, PieceChecks
 from p2pmodel.store.cache import RepoCache

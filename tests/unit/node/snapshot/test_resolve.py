@@ -15,7 +15,7 @@ from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.layout import piece_length_for
-from p2pmodel.core.manifest import Manifest
+from p2pmodel.core.content.layout import piece_length_for
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import EntryNotFound
 from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Contradicted, P2PModelError, Unconfirmed
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget

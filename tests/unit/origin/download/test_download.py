@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.origin import requests
 from p2pmodel.origin.failures import Refused

@@ -17,7 +17,7 @@ from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.bitfield import unpack
+from p2pmodel.core.content.bitfield import unpack
 from p2pmodel.http import event_streams
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.server import serving

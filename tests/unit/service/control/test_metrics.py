@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from p2pmodel.core.progress import Progress
-from p2pmodel.core.views import LimitsView, NodeView, ScrubView, TransferView
+from p2pmodel.core.progress.progress import Progress
+from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, TransferView
 from p2pmodel.http.server import serving
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary

@@ -16,8 +16,8 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
 
 from p2pmodel.config.settings import HttpSettings
-from p2pmodel.core.manifest import Manifest
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.access_log import AccessLog

@@ -12,8 +12,8 @@ from aiohttp import ClientPayloadError, ClientSession
 from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import RepoId
+from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node.hub import token_scope
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from tests.support.fake_hub import FakeHub

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from p2pmodel.config.settings import HttpSettings, MirrorSettings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from tests.support.fake_hub import FakeHub
 from tests.support.http_junk import drawn

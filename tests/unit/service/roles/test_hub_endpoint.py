@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.service.roles import hub_endpoint
 from p2pmodel.service.roles.hub_endpoint import HubRole, check_mirrors, serving_hub

@@ -18,10 +18,10 @@ from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.sources import Source, Sources
 from p2pmodel.coordinator.tokens import announce_url
-from p2pmodel.core.addresses import ListenAddress
-from p2pmodel.core.names import Reference
+from p2pmodel.coordinator.tracker.sources import Source, Sources
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, LocalResource, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult

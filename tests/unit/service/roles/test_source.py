@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from p2pmodel.config.settings import Settings, SwarmSettings
-from p2pmodel.core.addresses import ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.store.files import growing_digest
 from p2pmodel.store.files.growing_digest import GrowingDigest

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.core.layout import BLOCK, MIB
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import BLOCK, MIB
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import IntegrityError, LocalResource
 from p2pmodel.store.files import hashing as module
 from p2pmodel.store.files.hashing import StreamingHasher, chunks, hash_snapshot

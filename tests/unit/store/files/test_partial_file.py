@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.core.layout import BLOCK, MIB
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.layout import BLOCK, MIB
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.store.files import partial_file as module
 from p2pmodel.store.files.partial_file import PartialFile
@@ -321,7 +321,7 @@ async def test_a_file_cut_behind_our_back_is_noticed(path: Path) -> None:
 CHILD = """
 import random, sys
 from pathlib import Path
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.store.files import partial_file
 partial_file.RECORD_EVERY = 50_000
 data = random.Random(5).randbytes(3_000_000)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.core.layout import BLOCK
+from p2pmodel.core.content.layout import BLOCK
 from p2pmodel.errors import IntegrityError
 from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.v1_pieces import v1_pieces

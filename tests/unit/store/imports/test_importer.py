@@ -11,8 +11,8 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.manifest import ManifestFile
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, NoSpace
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files import space

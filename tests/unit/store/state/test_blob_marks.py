@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.manifest import ManifestFile
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.store.private_folder import PrivateFolder
 from p2pmodel.store.state.blob_marks import BlobMarks
 

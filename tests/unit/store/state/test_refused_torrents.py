@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.names import Reference
+from p2pmodel.core.content.names import Reference
 from p2pmodel.store.state import refused_torrents
 from p2pmodel.store.state.refused_torrents import KEPT, RefusedTorrents
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.manifest import Selection
-from p2pmodel.core.names import RepoId, transfer_id
+from p2pmodel.core.content.manifest import Selection
+from p2pmodel.core.content.names import RepoId, transfer_id
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 

@@ -3,7 +3,7 @@
 import libtorrent as lt
 import pytest
 
-from p2pmodel.core.layout import BLOCK
+from p2pmodel.core.content.layout import BLOCK
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.engine import EngineSettings
 from p2pmodel.swarm.libtorrent.session_settings import session_settings

@@ -1,0 +1,1 @@
+"""A cold cluster makes a torrent together: rounds, messages, partial torrents."""

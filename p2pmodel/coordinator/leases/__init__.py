@@ -1,0 +1,1 @@
+"""Which peer pulls which piece from the origin, and within which budget."""

@@ -1,0 +1,143 @@
+"""Messages about leases between a peer and its coordinator, as JSON text.
+
+A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` seconds. The coordinator sends a
+`CoordinatorMessage` whenever that changes. Both are whole states, not differences: a lost or late message does no harm.
+"""
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from p2pmodel.coordinator.leases.demand import Complaint, Demand, Grant
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.plain_json import parse_json
+from p2pmodel.errors import InvalidInput
+
+HEARTBEAT = 1.0
+"""Longest time between two messages of a peer, in seconds."""
+MOST_COMPLAINTS = 16
+"""Complaints in one message; further ones are ignored."""
+MAX_MESSAGE = 1 << 20
+"""Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
+
+_INFO_HASH = re.compile(r"[0-9a-f]{64}")
+_SOURCE = tuple(field.name for field in fields(Source))
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorMessage:
+    """A coordinator's message to one peer: its grant, and the seeders.
+
+    `late`: other peers came before and have pieces, so this peer connects to them before it uses its grant. In an
+    assembly, `assembled` is the torrent's info-hash once it exists, `left` the number of pieces without a root, and
+    `partial_torrents` the info-hashes of the partial torrents.
+    """
+
+    grant: Grant
+    sources: tuple[Source, ...] = ()
+    late: bool = False
+    assembled: str = ""
+    left: int = 0
+    partial_torrents: tuple[str, ...] = ()
+
+
+def lease_path(info_hash: str) -> str:
+    """Path of a swarm's leases below a coordinator's base URL."""
+    return f"/leases/{info_hash}"
+
+
+def demand_text(demand: Demand, piece_count: int) -> str:
+    """`demand` as a message."""
+    return json.dumps(plain_demand(demand, piece_count), separators=(",", ":"))
+
+
+def plain_demand(demand: Demand, piece_count: int) -> dict[str, Any]:
+    """`demand` as values for JSON."""
+    plain = asdict(demand)
+    for name in ("scarce", "leased"):
+        field = plain[name].to_bytes(-(-piece_count // 8), "little")
+        plain[name] = base64.b64encode(field).decode()
+    return plain
+
+
+def parse_demand(text: str) -> Demand:
+    """The reverse of `demand_text`. Raises InvalidInput."""
+    return demand_of(object_of(text))
+
+
+def demand_of(plain: dict[str, Any]) -> Demand:
+    """The reverse of `plain_demand`. Raises InvalidInput."""
+    try:
+        return Demand(
+            scarce=_bits(plain["scarce"]),
+            from_seeders=bool(plain["from_seeders"]),
+            want=_count(plain["want"]),
+            origin_bytes=_count(plain["origin_bytes"]),
+            leased=_bits(plain.get("leased", "")),
+            complaints=tuple(Complaint(_count(c["piece"]), str(c["peer"])) for c in plain.get("complaints", ()))[
+                -MOST_COMPLAINTS:
+            ],
+            cut_off=bool(plain.get("cut_off", False)),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"the message is not a peer's demand: {error!r}") from None
+
+
+def message_text(message: CoordinatorMessage) -> str:
+    """`message` as JSON text."""
+    return json.dumps(asdict(message), separators=(",", ":"))
+
+
+def parse_message(text: str) -> CoordinatorMessage:
+    """The reverse of `message_text`. Raises InvalidInput."""
+    plain = object_of(text)
+    try:
+        grant = plain["grant"]
+        return CoordinatorMessage(
+            Grant(
+                pieces=tuple(map(_count, grant["pieces"])),
+                peers=_count(grant["peers"]),
+                origin_bytes=_count(grant["origin_bytes"]),
+                refused=bool(grant["refused"]),
+            ),
+            tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
+            late=bool(plain["late"]),
+            assembled=_info_hash(plain["assembled"]) if plain.get("assembled") else "",
+            left=_count(plain.get("left", 0)),
+            partial_torrents=tuple(map(_info_hash, plain.get("partial_torrents", ()))),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"the message holds no grant: {error!r}") from None
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """Parse `text` as a JSON object. Raises InvalidInput."""
+    try:
+        plain = parse_json(text)
+    except ValueError:
+        plain = None
+    if not isinstance(plain, dict):
+        raise InvalidInput("the message is not a JSON object")
+    return plain
+
+
+def _bits(text: str) -> int:
+    try:
+        return int.from_bytes(base64.b64decode(text, validate=True), "little")
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _info_hash(value: Any) -> str:
+    if not isinstance(value, str) or not _INFO_HASH.fullmatch(value):
+        raise ValueError(f"{value!r} is not an info-hash")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is not a count")
+    return value

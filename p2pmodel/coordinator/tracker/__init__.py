@@ -1,0 +1,1 @@
+"""Announces, peer lists and the connections the tracker suggests."""

@@ -1,0 +1,114 @@
+"""Sources of a coordinator: the seeders from which leaseholders download over HTTP."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput
+
+Role = Literal["", "source", "leaseholder"]
+"""`source`: a seeder from which leaseholders download over HTTP, under leases. The tracker does not list the two to
+each other: what a leaseholder downloads from the seeder without a lease, others would download, too."""
+
+SOURCE_HEADER = "P2PModel-Source"
+"""In a PUT /catalog: endpoint of the seeder that publishes."""
+SOURCE_TOKEN_HEADER = "P2PModel-Source-Token"  # noqa: S105 - the name of a header
+SOURCE_PEER_HEADER = "P2PModel-Source-Peer"
+SOURCE_ZONE_HEADER = "P2PModel-Source-Zone"
+MAX_SOURCES = 64
+"""Most seeders of one torrent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A seeder of one snapshot.
+
+    `endpoint` serves it as a hub does and requires `token`; a seeder that is its own coordinator gives a path. `peer`
+    is its address in the swarm, as ADDRESS:PORT, and `zone` its rack or site.
+    """
+
+    endpoint: str
+    token: str = ""
+    peer: str = ""
+    zone: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """HTTP headers for a PUT /catalog."""
+        return {
+            SOURCE_HEADER: self.endpoint,
+            SOURCE_TOKEN_HEADER: self.token,
+            SOURCE_PEER_HEADER: self.peer,
+            SOURCE_ZONE_HEADER: self.zone,
+        }
+
+    def peer_seen_from(self, coordinator: str) -> str:
+        """The seeder's address for peers that reach the coordinator at that URL; "" if it has none.
+
+        A seeder that listens on all addresses has no single address; the one at which it serves HTTP is used then.
+        """
+        try:
+            address = ListenAddress.parse(self.peer)
+            host = urlsplit(self.seen_from(coordinator)).hostname
+        except (InvalidInput, ValueError):
+            return ""
+        there = ListenAddress(host, address.port) if host else address
+        if address.unspecified or (address.loopback and not there.loopback):
+            return str(there)
+        return self.peer
+
+    def seen_from(self, coordinator: str) -> str:
+        """The endpoint's URL for peers that reach the coordinator at that URL."""
+        return coordinator.rstrip("/") + self.endpoint if self.endpoint.startswith("/") else self.endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    source: Source
+    expires: float
+    by: str
+
+
+class Sources:
+    """Seeders by info-hash; a seeder that does not publish again within `ttl` seconds is dropped."""
+
+    def __init__(self, clock: Callable[[], float], *, ttl: float = 150.0, max_address: int = MAX_SOURCES) -> None:
+        self._clock = clock
+        self._ttl = ttl
+        self._max_address = max_address
+        self._known: dict[str, dict[str, _Entry]] = {}
+
+    def add(
+        self, info_hash: str, source: Source, *, by: str = "", trusted: bool = False, for_ever: bool = False
+    ) -> None:
+        """Add a seeder that the address `by` names, or renew it.
+
+        Beyond MAX_SOURCES, or the most of one address, the address with the most seeders loses the one that expires
+        first. An endpoint stays with the address that named it first, until it expires or a `trusted` client names it.
+        """
+        known = self._known.setdefault(info_hash, {})
+        held = known.get(source.endpoint)
+        if held is not None and held.by != by and held.expires > self._clock() and not trusted:
+            return
+        known[source.endpoint] = _Entry(source, float("inf") if for_ever else self._clock() + self._ttl, by)
+        counts = Counter(entry.by for entry in known.values())
+        if counts[by] > self._max_address:
+            self._drop(known, by)
+        elif len(known) > MAX_SOURCES:
+            self._drop(known, max(counts, key=lambda address: counts[address]))
+
+    def _drop(self, known: "dict[str, _Entry]", by: str) -> None:
+        named = [endpoint for endpoint, entry in known.items() if entry.by == by]
+        del known[min(named, key=lambda endpoint: known[endpoint].expires)]
+
+    def of(self, info_hash: str) -> tuple[Source, ...]:
+        """The seeders of a torrent, sorted by endpoint."""
+        now = self._clock()
+        known = {endpoint: entry for endpoint, entry in self._known.get(info_hash, {}).items() if entry.expires > now}
+        if known:
+            self._known[info_hash] = known
+        else:
+            self._known.pop(info_hash, None)
+        return tuple(known[endpoint].source for endpoint in sorted(known))

@@ -1,0 +1,1 @@
+"""What a snapshot consists of: names, manifest, file layout, piece hashes, bitfields."""

@@ -1,0 +1,1 @@
+"""Files that other users must not read or replace."""

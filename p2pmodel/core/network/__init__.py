@@ -1,0 +1,1 @@
+"""Addresses, URLs and the rules which of them may be contacted."""

@@ -1,0 +1,67 @@
+"""Network addresses: parsing of ADDRESS:PORT, and grouping of clients by address."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from p2pmodel.core.content.names import printable
+from p2pmodel.errors import InvalidInput
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s\[\]:/]+):(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where a server listens. `host`: a name or an IP address without brackets; port 0: any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ListenAddress":
+        """Parse `ADDRESS:PORT`, with brackets around an IPv6 address. Raises InvalidInput."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 0xFFFF:
+            raise InvalidInput(
+                f"'{printable(text)}' is not an address with its port", hint="write ADDRESS:PORT, as in 127.0.0.1:8090"
+            )
+        return cls(match["host"].strip("[]"), int(match["port"]))
+
+    @property
+    def unspecified(self) -> bool:
+        """Whether it is the wildcard address."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect. A name other than `localhost` does not count as loopback."""
+        return is_loopback(self.host) or self.host.lower() == "localhost"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `address` is an IP address of this machine's loopback, also one of IPv4 mapped into IPv6."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
+    return (mapped or known).is_loopback
+
+
+def neighbourhood(address: str) -> str:
+    """The key of a remote `address` for limits per client: for IPv6 the /64, which is usually one host's."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(known, ipaddress.IPv4Address):
+        return str(known)
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(known if known.is_loopback else ipaddress.ip_network((known, 64), strict=False))

@@ -1,0 +1,1 @@
+"""How far a transfer is: counts, rates, views for users, and what limits it."""

@@ -1,0 +1,123 @@
+"""Diagnosis of a transfer: what bounds it now, and what would help. Pure, from two views of it and the host's bounds.
+
+The bounds are tried in the order of `Bound`, and the first that applies is the result: a queued transfer gains nothing
+from a quicker disk.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pmodel.core.progress.views import TransferView
+
+Bound = Literal[
+    "failed",
+    "paused",
+    "queue",
+    "nothing",
+    "lookup",
+    "hash",
+    "disk",
+    "limit",
+    "link",
+    "mirrors",
+    "no peers",
+    "cut off",
+    "seeder",
+]
+"""`limit`: the configured download limit; `link`: this machine's link; `seeder`: the uplinks of the peers; `cut
+off`: the node takes from mirrors what it should get from its peers."""
+
+FULL = 0.85
+"""Share of a known bound from which it counts as reached."""
+DISK_PRESSURE = 40.0
+"""Percent of the time with a process waiting for the disk, from which the disk counts as the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostBounds:
+    """Bytes a second: the download `limit` (0: none), the speed of this machine's `link` and of the `mirrors` together;
+    `disk_pressure` in percent. None where it is not known. `others`: what other transfers of the node receive, within
+    the same limit and link."""
+
+    limit: int = 0
+    link: float | None = None
+    mirrors: float | None = None
+    disk_pressure: float | None = None
+    others: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The `bound`, described by `what`, and the `advice` that would help. `rate`: bytes a second now; `capacity`: the
+    bound's; `ratio`: rate by capacity. None where unknown."""
+
+    transfer: str
+    repo: str
+    bound: Bound
+    what: str
+    advice: str
+    rate: float = 0.0
+    capacity: float | None = None
+    ratio: float | None = None
+
+
+def explain(before: TransferView, now: TransferView, seconds: float, around: HostBounds) -> Diagnosis:
+    """What bounds a transfer, from its views `before` and `now`, `seconds` apart."""
+    standing = _at_rest(now) or _at_work(now, around)
+    if standing is not None:
+        return Diagnosis(now.id, now.repo, *standing)
+    mirrors = max(0, now.progress.from_mirrors - before.progress.from_mirrors) / seconds
+    # Received bytes: verified pieces come in lumps, on a slow link seconds apart.
+    rate = float(now.progress.download_rate)
+    bound, what, advice, capacity = _while_bytes_come(now, rate, mirrors, around)
+    used = rate + around.others if bound in ("limit", "link") else rate
+    return Diagnosis(now.id, now.repo, bound, what, advice, rate, capacity, used / capacity if capacity else None)
+
+
+def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
+    if view.state == "failed" and view.error:
+        return "failed", view.error.message, view.error.hint or "correct that, then run 'p2pmodel resume'"
+    if view.state == "paused":
+        return "paused", "it is paused", "run 'p2pmodel resume'"
+    if view.complete:
+        return "nothing", "it is complete", ""
+    if view.state == "queued":
+        return "queue", "other transfers use all download slots", "raise its priority, or daemon.max_active"
+    return None
+
+
+def _at_work(view: TransferView, around: HostBounds) -> tuple[Bound, str, str] | None:
+    phase = view.progress.phase
+    if phase == "finding":
+        source = view.progress.waiting_for or "the coordinators and the mirrors"
+        return "lookup", f"it waits for {source}", "check that a coordinator or a mirror answers"
+    if phase in ("checking", "hashing", "verifying", "publishing"):
+        if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
+            return "disk", f"{phase} waits for the disk", "a faster disk for the cache"
+        return "hash", f"{phase}: this machine hashes files", "more or faster cores"
+    return None
+
+
+def _while_bytes_come(
+    view: TransferView, rate: float, mirrors: float, around: HostBounds
+) -> tuple[Bound, str, str, float | None]:
+    together = rate + around.others
+    if around.limit and together >= FULL * around.limit:
+        return "limit", "the download limit is reached", "raise it with 'p2pmodel limits --download'", around.limit
+    if around.link and together >= FULL * around.link:
+        return "link", "this machine's link is full", "nothing: this is the maximum", around.link
+    if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
+        return "disk", "this machine waits for its disk", "a faster disk for the cache", None
+    if view.progress.phase == "mirroring" or mirrors > rate / 2:
+        return *_by_mirrors(view.progress.exception), around.mirrors
+    if not view.progress.peers:
+        missing = view.progress.waiting_for or "peers (none is connected)"
+        return "no peers", f"it waits for {missing}", "start a seeder, or configure the coordinator of one", None
+    return "seeder", "the peers send no faster", "more peers with the snapshot, or a faster seeder", around.link
+
+
+def _by_mirrors(exception: str) -> tuple[Bound, str, str]:
+    if exception:
+        advice = "check that the nodes reach each other's swarm.listen, and that no firewall is between them"
+        return "cut off", f"{exception}: the rest comes from the mirrors", advice
+    return "mirrors", "the bytes come from mirrors", "add a mirror, or seed it from a node"

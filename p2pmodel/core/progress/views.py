@@ -1,0 +1,211 @@
+"""Objects of the control API, for the node and its clients: transfers, snapshots, limits, swarms."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.progress.progress import Progress, Timings
+
+State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
+"""`queued`: waits for other transfers; `active`: downloads; `seeding`: complete and in the swarm; `ready`: complete, in
+no swarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferError:
+    """Why a transfer failed: code, message and hint as in the error tree."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """One transfer at one moment."""
+
+    id: str
+    repo: str
+    commit: str
+    revisions: tuple[str, ...]
+    """Names that point to the commit, now or when it is complete."""
+    state: State
+    complete: bool
+    """Whether all requested files are verified and visible at `path`, and unchanged since they were verified."""
+    priority: int
+    added: float
+    """Seconds since 1970."""
+    path: str
+    size: int
+    """Bytes of the whole snapshot; 0 while unknown."""
+    progress: Progress
+    completion: Progress | None = None
+    """Progress at the end of the download; None if the snapshot was complete when the node started."""
+    timings: Timings | None = None
+    """Duration of the download; None as for `completion`."""
+    error: TransferError | None = None
+    notes: tuple[str, ...] = ()
+    """The last notes about it."""
+    note_count: int = 0
+    """Number of notes so far."""
+    rate: int = 0
+    """Bytes a second that arrive from all sources, over the last seconds."""
+    eta: float | None = None
+    """Seconds until the last byte at this `rate`; None while no byte comes."""
+    doubted: int = 0
+    """Number of files that are missing, damaged, or changed since they were verified. The transfer checks them and
+    downloads what is wrong."""
+    engine_ready: bool = False
+    """Whether an inference engine reported that it serves the model."""
+    vouched_by: str = ""
+    """The voucher of the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesView:
+    """Where the pieces of a transfer are: bitfields, most significant bit first, in base64. `from_cache` and
+    `from_mirrors` are parts of `have`, the rest came from peers. `availability`: in base64, a byte a piece, how many
+    connected peers have it (255: or more). `count` is 0 while it is in no swarm."""
+
+    transfer: str
+    count: int
+    have: str = ""
+    from_cache: str = ""
+    from_mirrors: str = ""
+    availability: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogView:
+    """A snapshot's swarm according to the coordinators. `origin_bytes`: bytes that all peers took from mirrors
+    under leases. `cut_off`: nodes that got nothing from their peers, and took the rest from mirrors without leases."""
+
+    repo: str
+    commit: str
+    revisions: tuple[str, ...]
+    size: int
+    seeders: int
+    leechers: int
+    origin_bytes: int
+    cut_off: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a snapshot (or, with an empty `model`, the node) is ready; `reason` if not."""
+
+    model: str
+    ready: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotView:
+    """A snapshot in the cache. `size`: bytes of the whole snapshot; `missing`: number of absent files; `doubted`:
+    number of files that are damaged, or have changed since they were verified."""
+
+    repo: str
+    commit: str
+    revisions: tuple[str, ...]
+    path: str
+    size: int
+    files: int
+    missing: int
+    doubted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """Bytes a second to all peers, and from all sources (peers, seeders, mirrors), together; 0: no limit."""
+
+    upload: int = 0
+    download: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsView:
+    """Configured limits, and the limits in force now by the schedules. Bytes a second; 0: no limit. The schedules are
+    as configured."""
+
+    upload: int
+    download: int
+    upload_now: int
+    download_now: int
+    upload_schedule: tuple[str, ...] = ()
+    download_schedule: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A running node: version, cache, ADDRESS:PORT for peers, and the URL of its hub endpoint, if any."""
+
+    version: str
+    cache_dir: str
+    peer_address: str
+    pid: int
+    hub: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmView:
+    """Peers of one transfer: their number, rates in bytes a second (HTTP sources included), total bytes, and the
+    busiest connections."""
+
+    transfer: str
+    repo: str
+    peers: int
+    download_rate: int
+    upload_rate: int
+    downloaded: int
+    uploaded: int
+    connections: tuple[PeerConnection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubView:
+    """The background check of the cache. `running`: a pass over all blobs is under way, which has read `done` of
+    `total` bytes. `ended`: the end of the last complete pass, seconds since 1970. Since the node started it has `read`
+    so many bytes and `found` so many damaged blobs."""
+
+    enabled: bool = False
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    ended: float | None = None
+    read: int = 0
+    found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedSnapshot:
+    """A snapshot was removed from the cache; `freed`: bytes of deleted blobs."""
+
+    repo: str
+    commit: str
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A transfer that may run; `order`: time of its request."""
+
+    id: str
+    priority: int
+    order: float
+
+
+def to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
+    """Ids of the at most `bound` transfers that run: highest priority first, then the earliest request.
+
+    A running transfer stops for one of higher priority, and resumes later.
+    """
+    ordered = sorted(candidates, key=lambda c: (-c.priority, c.order, c.id))
+    return frozenset(candidate.id for candidate in ordered[:bound])
+
+
+def matching(views: Iterable[TransferView], ref: Reference) -> list[TransferView]:
+    """The transfers that `ref` denotes: by commit, or by a revision name of theirs."""
+    of_repo = [view for view in views if view.repo == str(ref.repo)]
+    return [view for view in of_repo if view.commit == ref.revision or ref.revision in view.revisions]

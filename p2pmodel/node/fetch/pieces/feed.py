@@ -1,0 +1,290 @@
+"""Pull pieces from scarce sources by HTTP ranges, verify them, and hand them to the engine.
+
+A `LeaseStrategy` chooses the pieces while a coordinator grants leases, an `OrphanStrategy` otherwise: without a
+coordinator, and while neither peers nor leases deliver anything (`DeliveryClock`). Seeders are asked before mirrors.
+
+libtorrent's own web seed client is never used with a mirror. After one HTTP error it gives a file up for good. It
+ignores Retry-After, and cannot leave chosen pieces to other peers.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Protocol
+
+from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.pace import Rate
+from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
+from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanStrategy
+from p2pmodel.node.fetch.pieces.strategy import FeedState, PieceStrategy
+from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
+from p2pmodel.swarm.torrents import Metainfo
+
+TICK = 0.5
+"""Seconds between two choices at most."""
+RETRY_AFTER = 10.0
+"""Seconds for which a mirror failure pauses all pieces, or those of the file that failed."""
+
+
+class PieceReader(Protocol):
+    """A scarce source: mirrors (`Origin`) or seeders (`Seeders`)."""
+
+    async def read(
+        self, manifest: Manifest, file: ManifestFile, offset: int, length: int, *, accept: Callable[[bytes], bool]
+    ) -> bytes:
+        """As `Origin.read`."""
+
+
+class SeederReader(PieceReader, Protocol):
+    """Seeders; asked before mirrors while they are `usable`."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request is likely to succeed."""
+
+
+class PieceFeed:
+    """Pulls pieces for one torrent until cancelled.
+
+    `missing` is a live view of the missing pieces; `received` returns the bytes that came over HTTP so far;
+    `origin_bytes` came from mirrors before this began. Without any source it does nothing.
+
+    When no mirror answers, all of them are paused for a while. When all have a file wrong, or refuse access to it, only
+    that file is paused. The transfer decides whether a failure ends it.
+    """
+
+    def __init__(
+        self,
+        torrent: SwarmTorrent,
+        metainfo: Metainfo,
+        missing: AbstractSet[int],
+        *,
+        origin: PieceReader | None,
+        seeders: SeederReader | None,
+        orphans: OrphanStrategy,
+        leases: LeaseStrategy,
+        clock: DeliveryClock,
+        received: Callable[[], int] = lambda: 0,
+        origin_bytes: int = 0,
+        on_bad_piece: Callable[[int], None] = lambda _piece: None,
+    ) -> None:
+        self._torrent = torrent
+        self._metainfo = metainfo
+        self._missing = missing
+        self._origin = origin
+        self._seeders = seeders
+        self._orphans = orphans
+        self._leases = leases
+        self._clock = clock
+        self._received = received
+        self._alone_since = time.monotonic()
+        self._was_alone = False
+        """Whether none of the other peers under leases was connected for as long as the clock allows."""
+        self._leased = False
+        """Whether a coordinator grants leases."""
+        self._on_bad_piece = on_bad_piece
+        self._strategy: PieceStrategy = orphans
+        self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._paused_until = 0.0
+        self._silence: Unavailable | None = None
+        self._refused: dict[int, tuple[float, P2PModelError]] = {}
+        """By file: until when it is paused, and why."""
+        self._changed = asyncio.Event()
+        self._rate = Rate()
+        self.fed: set[int] = set()
+        """Pieces handed to the engine, and not rejected by it."""
+        self.from_mirrors: set[int] = set()
+        """Those of them that came from mirrors."""
+        self.from_seeders: set[int] = set()
+        self.origin_bytes = origin_bytes
+        """Bytes of pieces that came from mirrors, those of `beyond_leases` left out."""
+        self.beyond_leases = 0
+        """Bytes of pieces that came from mirrors without leases, although a coordinator grants some."""
+
+    @property
+    def failure(self) -> P2PModelError | None:
+        """The last failure of the mirrors, for all files or for one; None after a success."""
+        return next((error for _, error in self._refused.values()), self._silence)
+
+    @property
+    def requested_files(self) -> frozenset[int]:
+        """Indexes of the files of which pieces are requested."""
+        return frozenset(self._metainfo.layout.piece_range(piece).span.index for piece in self._in_flight)
+
+    @property
+    def active(self) -> bool:
+        """Whether a request is in flight."""
+        return bool(self._in_flight)
+
+    @property
+    def asks_from(self) -> float:
+        """When (`time.monotonic()`) scarce sources are asked at the latest; in the past if there are none."""
+        return self._leases.connected_at if self._has_source else -math.inf
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the swarm's budget for the mirrors is spent, and no seeder is usable."""
+        return self._leases.refused and not self._uses_seeders and not self.goes_round
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether mirrors sent pieces that the peers should have sent: without leases, or while none was connected."""
+        return self.beyond_leases > 0 or (self._was_alone and bool(self.from_mirrors))
+
+    @property
+    def goes_round(self) -> bool:
+        """Whether sources are asked without leases, because neither peers nor leases deliver."""
+        return self._leased and self._is_silent(time.monotonic())
+
+    def take(self, grant: Grant | None, *, late: bool = False) -> None:
+        """Pull the pieces of `grant` from now on (None: orphans); `late` as in `LeaseStrategy.take`."""
+        self._leases.take(grant, late=late)
+        self._leased = grant is not None
+        self._changed.set()
+
+    def demand(self) -> Demand:
+        """The demand to send to the coordinator."""
+        demand = replace(self._leases.demand(self._state()), cut_off=self.cut_off)
+        return replace(demand, want=0, leased=0) if self.goes_round else demand
+
+    def rejected(self, piece: int) -> None:
+        """The engine rejected `piece`: it may be pulled again."""
+        self.fed.discard(piece)
+
+    async def run(self) -> None:
+        """Pull until cancelled; no request outlives this call."""
+        if not self._has_source:
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._changed.clear()
+                    await self._strategy.prepare(time.monotonic())
+                    state = self._state()
+                    self._strategy = self._orphans if state.silent or not self._leased else self._leases
+                    self._stop_needless_pulls(state)
+                    self._start_pulls(group, state)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._pause()):
+                            await self._changed.wait()
+        finally:
+            self._in_flight.clear()
+
+    def _pause(self) -> float:
+        """Seconds until the next choice, unless a change wakes the feed earlier."""
+        return TICK if self._strategy.refills_at_once or not self._in_flight else TICK / 10
+
+    @property
+    def _has_source(self) -> bool:
+        return self._origin is not None or self._seeders is not None
+
+    @property
+    def _uses_seeders(self) -> bool:
+        return self._seeders is not None and self._seeders.usable
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether nothing is delivered. Before `asks_from` peers only connect."""
+        return now >= self.asks_from + self._clock.bound and self._clock.is_silent(now)
+
+    def _look_at_deliveries(self, now: float, status: SwarmStatus) -> None:
+        self._clock.received(status.downloaded - status.wasted, self._received(), now)
+        if status.peers or not self._leases.has_others:
+            self._alone_since = now
+        elif now - self._alone_since >= self._clock.bound:
+            self._was_alone = True
+
+    def _state(self) -> FeedState:
+        now, spans = time.monotonic(), self._metainfo.layout.spans
+        status = self._torrent.status()
+        self._look_at_deliveries(now, status)
+        return FeedState(
+            now=now,
+            missing=self._missing - self.fed,
+            refused={p for index, (until, _) in self._refused.items() if now < until for p in spans[index].pieces},
+            availability=status.availability,
+            in_flight=frozenset(self._in_flight),
+            from_seeders=self._uses_seeders,
+            mirrors_usable=self._origin is not None and now >= self._paused_until,
+            origin_bytes=self.origin_bytes,
+            rate=self._rate.value(),
+            silent=self._is_silent(now),
+        )
+
+    def _stop_needless_pulls(self, state: FeedState) -> None:
+        for piece in self._orphans.needless(state, state.in_flight - self.fed):
+            self._in_flight[piece].cancel()
+
+    def _start_pulls(self, group: asyncio.TaskGroup, state: FeedState) -> None:
+        chosen = self._strategy.choose(state)
+        for piece in chosen if state.can_pull else ():
+            self._in_flight[piece] = group.create_task(self._pull(piece))
+
+    async def _pull(self, piece: int) -> None:
+        place = self._metainfo.layout.piece_range(piece)
+        source: PieceReader | None = self._seeders if self._uses_seeders else self._origin
+        try:
+            if source is not None:
+                await self._pull_from(source, piece)
+            self._silence = None
+            self._refused.pop(place.span.index, None)
+        except P2PModelError as error:
+            if source is self._origin or self._origin is None:  # else mirrors are asked next
+                self._note_failure(place.span.index, error)
+        finally:
+            self._in_flight.pop(piece, None)
+            if self._strategy.refills_at_once:
+                self._changed.set()
+
+    def _note_failure(self, file: int, error: P2PModelError) -> None:
+        until = time.monotonic() + RETRY_AFTER
+        if isinstance(error, Unavailable):
+            self._silence, self._paused_until = error, until
+        else:
+            self._refused[file] = until, error
+
+    async def _pull_from(self, source: PieceReader, piece: int) -> None:
+        beyond_leases = self.goes_round
+        data = await self._read(source, piece)
+        if source is self._origin:
+            self.from_mirrors.add(piece)
+            if beyond_leases:
+                self.beyond_leases += len(data)
+            else:
+                self.origin_bytes += len(data)
+        else:
+            self.from_seeders.add(piece)
+        self._rate.add(len(data))
+        if piece in self._missing:
+            await self._feed(piece, data)
+
+    async def _read(self, source: PieceReader, piece: int) -> bytes:
+        place, failed = self._metainfo.layout.piece_range(piece), False
+
+        def accept(received: bytes) -> bool:
+            nonlocal failed
+            right = self._metainfo.accepts(piece, received)
+            failed = failed or not right
+            return right
+
+        file = self._metainfo.manifest.files[place.span.index]
+        try:
+            return await source.read(self._metainfo.manifest, file, place.offset, place.length, accept=accept)
+        finally:
+            if failed and source is self._seeders:
+                self._on_bad_piece(piece)
+
+    async def _feed(self, piece: int, data: bytes) -> None:
+        taken = False
+        self.fed.add(piece)
+        try:
+            taken = await self._torrent.feed(piece, data)
+        finally:
+            if not taken:
+                self.fed.discard(piece)

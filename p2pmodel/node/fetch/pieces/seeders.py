@@ -1,0 +1,200 @@
+"""The seeders that leased pieces are pulled from over HTTP: mirrors inside the cluster."""
+
+import hashlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Self
+
+from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
+from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.network.egress import PUBLIC, Egress
+from p2pmodel.core.pace import Pace, Rate
+from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.http_pool import HttpPool
+from p2pmodel.origin.mirrors.mirror import GivenMirror
+from p2pmodel.origin.origin import Origin
+
+AGAIN_AFTER = 5.0
+"""Seconds for which seeders are not used after a failure."""
+PATIENCE = 1.0
+"""Seconds for which a failed request is repeated: seeders are close, and mirrors can replace them."""
+SILENCE = 3.0
+"""Seconds without a byte, or a connection, after which a request to a seeder has failed."""
+MAX_CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """HTTP endpoint of a seeder, its token, and its rack or site. `egress` is the rule for its address."""
+
+    url: str
+    token: str = ""
+    zone: str = ""
+    egress: Egress = PUBLIC
+
+
+class Seeders:
+    """The seeders that coordinators list. `identity` differs between peers, so that they begin with different seeders.
+
+    `pace` limits the bytes from all of them, together with its other users. `http` are connections to share.
+    """
+
+    def __init__(
+        self,
+        settings: OriginSettings,
+        identity: str,
+        on_note: Callable[[str], None],
+        *,
+        pace: Pace | None = None,
+        http: HttpPool | None = None,
+    ) -> None:
+        self._pace = pace
+        self._http = http
+        self._settings = settings.model_copy(
+            update={"state_dir": None, "patience": PATIENCE, "connect_timeout": SILENCE, "read_timeout": SILENCE}
+        )
+        self._identity = identity
+        self._on_note = on_note
+        self._stack = AsyncExitStack()
+        self._known: frozenset[Endpoint] = frozenset()
+        self._zones: dict[str, str] = {}
+        """By the seeder's name."""
+        self._origin: Origin | None = None
+        self._before: list[Origin] = []
+        self._away_until = 0.0
+        self._seen: Counter[str] = Counter()
+        self._rates: defaultdict[str, Rate] = defaultdict(Rate)
+        """By name: bytes received until the last look, and the recent rate."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def egress(self) -> Egress:
+        """The rule of the settings for addresses that others give."""
+        return self._settings.egress
+
+    @property
+    def usable(self) -> bool:
+        """Whether seeders should be asked now."""
+        return self._origin is not None and time.monotonic() >= self._away_until
+
+    async def update(self, endpoints: Sequence[Endpoint]) -> None:
+        """Replace the seeders.
+
+        An empty list is ignored: a seeder may exist although no coordinator lists it. So are endpoints that a request
+        cannot be sent to.
+        """
+        by_url = {endpoint.url: endpoint for endpoint in endpoints if _askable(endpoint)}
+        if not by_url or frozenset(by_url.values()) == self._known:
+            return
+        self._known, self._away_until = frozenset(by_url.values()), 0.0
+        self._zones |= {_name(endpoint): endpoint.zone for endpoint in by_url.values()}
+        if self._origin is not None:
+            self._before.append(self._origin)
+        self._seen.clear()
+        # Reads from the previous seeders go on: these are closed at the end.
+        self._origin = await self._stack.enter_async_context(
+            Origin(
+                [self._mirror(e) for e in by_url.values()],
+                self._settings,
+                on_note=self._on_note,
+                pace=self._pace,
+                http=self._http,
+            )
+        )
+
+    async def read(
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        offset: int,
+        length: int,
+        *,
+        accept: Callable[[bytes], bool],
+    ) -> bytes:
+        """As `Origin.read`; after a failure the seeders are not `usable` for a while."""
+        origin = self._origin
+        if origin is None:
+            raise Unavailable("no seeder is known")
+        try:
+            return await origin.read(manifest, file, offset, length, accept=accept)
+        except P2PModelError:
+            self._away_until = time.monotonic() + AGAIN_AFTER
+            raise
+        finally:
+            self._look(origin)
+
+    def judge(self, file: ManifestFile) -> None:
+        """The whole `file` is right: as `Origin.judge`."""
+        for origin in (*self._before, self._origin):
+            if origin is not None:
+                origin.judge(file, pieces_right=True)
+
+    def connections(self) -> tuple[PeerConnection, ...]:
+        """The seeders in use."""
+        return tuple(self._connection(s.name, s.endpoint) for s in self._origin.statuses()) if self._origin else ()
+
+    def _connection(self, name: str, url: str) -> PeerConnection:
+        return PeerConnection(
+            public_name(url),
+            "seeder",
+            zone=self._zones[name],
+            download_rate=self._rates[name].value(),
+            downloaded=self._seen[name],
+        )
+
+    def _look(self, origin: Origin) -> None:
+        if origin is not self._origin:
+            return
+        for name, received in origin.bytes_by_mirror.items():
+            if received > self._seen[name]:
+                self._rates[name].add(received - self._seen[name])
+                self._seen[name] = received
+
+    @property
+    def received(self) -> int:
+        """Bytes from all seeders so far."""
+        return sum(count for origin in self._origins for count in origin.bytes_by_mirror.values())
+
+    def bytes_from_outside(self, zone: str) -> int:
+        """Bytes from seeders of other zones."""
+        counts = (entry for origin in self._origins for entry in origin.bytes_by_mirror.items())
+        return sum(count for name, count in counts if self._zones[name] != zone)
+
+    @property
+    def _origins(self) -> list[Origin]:
+        return [*self._before, self._origin] if self._origin else []
+
+    def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
+        turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
+        return GivenMirror.model_validate(
+            {
+                "egress": endpoint.egress,
+                "name": _name(endpoint),
+                "endpoint": endpoint.url,
+                "token": endpoint.token or None,
+                "priority": int.from_bytes(turn[:4], "big"),
+                "max_connections": MAX_CONNECTIONS,
+            }
+        )
+
+
+def _askable(endpoint: Endpoint) -> bool:
+    """Whether its URL and token are valid in a request."""
+    with suppress(ValueError):
+        check_url(endpoint.url)
+        return f"{endpoint.url}{endpoint.token}".isprintable() and endpoint.token.isascii()
+    return False
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"seeder {endpoint.url}"

@@ -1,0 +1,144 @@
+"""Repository ids, revisions and references, held against huggingface_hub's own rules."""
+
+from pathlib import PurePosixPath
+
+import pytest
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from p2pmodel.core.content.names import Reference, RepoId, check_revision, is_commit, printable
+from p2pmodel.errors import InvalidInput
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NAME = st.from_regex(r"[A-Za-z0-9_]{1,5}([.-]?[A-Za-z0-9_]{1,5}){0,3}", fullmatch=True).filter(
+    lambda name: not name.endswith(".git")
+)
+REPO = st.one_of(NAME, st.tuples(NAME, NAME).map("/".join))
+REVISION = st.sampled_from(["main", "v1.0", "refs/pr/1", "feature/a-b", COMMIT, "größe", "1"])
+
+
+@given(REPO, REVISION)
+def test_every_spelling_of_a_reference_means_the_same(repo: str, revision: str) -> None:
+    expected = Reference(RepoId(repo), revision)
+    spellings = [f"{repo}@{revision}", f"hf://{repo}@{revision}", f"hf://models/{repo}@{revision}"]
+    # `models` is also a name an organisation could have.
+    for spelling in spellings:
+        assert Reference.parse(spelling) == expected or repo.startswith("models/")
+    assert Reference.parse(repo, revision=revision) == expected
+    assert Reference.parse(str(expected), revision=revision) == expected
+    assert Reference.parse(repo) == Reference(RepoId(repo), "main")
+
+
+@given(st.text(st.characters(), max_size=60))
+@example("")
+@example("@")
+@example("a@")
+@example("@main")
+@example("a/b/c")
+@example("a@b@c")
+@example("hf://")
+@example("hf://models/")
+@example("org/name@refs/../../x")
+@example("org/name@\ud800")
+@example("org/name\n")
+@example("org/name@main\n")
+def test_any_text_is_a_reference_or_an_input_error(text: str) -> None:
+    try:
+        found = Reference.parse(text)
+    except InvalidInput:
+        return
+    assert Reference.parse(str(found)) == found
+    validate_repo_id(str(found.repo))
+    str(found).encode()
+
+
+@given(st.text("ab._-/@~^:.\\ \x00é\ud800", max_size=30))
+def test_an_accepted_revision_stays_below_refs(revision: str) -> None:
+    try:
+        check_revision(revision)
+    except InvalidInput:
+        return
+    path = PurePosixPath("refs") / revision
+    assert ".." not in path.parts
+    assert path.parts[0] == "refs"
+    assert str(path) == f"refs/{revision}"
+    assert not path.name.endswith(".lock")
+    path.as_posix().encode()
+
+
+@given(REPO)
+def test_cache_folders_are_those_of_the_hub_and_lead_back(repo: str) -> None:
+    folder = RepoId(repo).cache_folder
+    assert folder == repo_folder_name(repo_id=repo, repo_type="model")
+    assert RepoId.from_cache_folder(folder) == RepoId(repo)
+
+
+@pytest.mark.parametrize(
+    "folder", ["datasets--org--name", "models--", "models", "", "models--a--b--c", "models--../x", ".locks"]
+)
+def test_other_folders_are_no_repositories(folder: str) -> None:
+    with pytest.raises(InvalidInput):
+        RepoId.from_cache_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        "",
+        "/",
+        "a/",
+        "/a",
+        "a//b",
+        "a/b/c",
+        "..",
+        "a/..",
+        "-a",
+        "a-",
+        ".a",
+        "a.",
+        "a--b",
+        "a..b",
+        "a b",
+        "a\nb",
+        "ä",
+        "a.git",
+        "x" * 97,
+    ],
+)
+def test_names_refused_by_the_hub_are_refused(repo: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a repository id"):
+        RepoId(repo)
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["", "/a", "a/", "a//b", "../a", "a/../b", "a/.b", ".a", "a.", "a b", "a\nb", "a\x00b", "a~1", "a^", "a:b", "a?b",
+     "a*b", "a[b", "a\\b", "a%2fb", "a#b", "a@{1}", "x.lock", "x.lock/y", "-x", "x" * 256, "a\ud800"],
+)  # fmt: skip
+def test_unsafe_revisions_are_refused(revision: str) -> None:
+    with pytest.raises(InvalidInput, match="is not a revision"):
+        check_revision(revision)
+
+
+def test_a_flag_that_contradicts_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="disagree"):
+        Reference.parse("a/b@v1", revision="v2")
+    with pytest.raises(InvalidInput, match="empty revision"):
+        Reference.parse("a/b@")
+
+
+def test_only_a_full_commit_is_pinned() -> None:
+    assert is_commit(COMMIT)
+    assert Reference.parse(f"a/b@{COMMIT}").pinned
+    assert not Reference.parse(f"a/b@{COMMIT[:39]}").pinned
+    assert not is_commit(COMMIT.upper())
+
+
+@given(st.text(st.characters()), st.integers(1, 50))
+def test_printable_is_one_bounded_line(text: str, limit: int) -> None:
+    shown = printable(text, limit)
+    assert len(shown) <= limit
+    assert shown.isprintable()
+    shown.encode()

@@ -1,0 +1,58 @@
+"""When the sources of a transfer count as silent."""
+
+from p2pmodel.node.fetch.pieces.delivery_clock import LEAST, DeliveryClock
+
+
+def test_sources_are_silent_after_the_bound() -> None:
+    clock = DeliveryClock(10.0, now=5.0)
+    assert not clock.is_silent(14.9)
+    assert clock.is_silent(15.0)
+
+
+def test_bytes_of_any_source_postpone_that() -> None:
+    clock = DeliveryClock(10.0, now=0.0)
+    clock.received(LEAST, 0, 6.0)
+    clock.received(LEAST, LEAST, 12.0)
+    assert not clock.is_silent(21.9)
+    assert clock.is_silent(22.0)
+
+
+def test_a_trickle_below_a_block_does_not() -> None:
+    clock = DeliveryClock(10.0, now=0.0)
+    for second in range(10):
+        clock.received(second, second, float(second))
+    assert clock.is_silent(10.0)
+
+
+def test_small_amounts_add_up() -> None:
+    clock = DeliveryClock(10.0, now=0.0)
+    for second in range(9):
+        clock.received(second * LEAST // 8, 0, float(second))
+    assert not clock.is_silent(17.9)
+
+
+def test_once_silent_only_peers_end_it() -> None:
+    clock = DeliveryClock(10.0, now=0.0)
+    clock.received(0, 100 * LEAST, 10.0)
+    assert clock.is_silent(11.0)
+    clock.received(LEAST, 100 * LEAST, 12.0)
+    assert not clock.is_silent(13.0)
+
+
+def test_the_next_silence_is_noticed_earlier() -> None:
+    clock, now, waits = DeliveryClock(8.0, now=0.0), 0.0, []
+    for number in range(1, 7):
+        since = now
+        while not clock.is_silent(now):
+            now += 0.25
+        waits.append(now - since)
+        clock.received(number * LEAST, 0, now)
+    assert waits == [8.0, 4.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def test_counts_that_begin_anew_are_followed() -> None:
+    clock = DeliveryClock(10.0, now=0.0)
+    clock.received(100 * LEAST, 100 * LEAST, 1.0)
+    clock.received(0, 0, 2.0)
+    clock.received(LEAST, 0, 9.0)
+    assert not clock.is_silent(18.0)

@@ -1,0 +1,100 @@
+"""When received pieces are saved, and which of them are restored."""
+
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.errors import Unavailable
+from p2pmodel.node.fetch.pieces.have_record import LATEST, SHARE, UNSAVED, HaveRecord
+from p2pmodel.node.fetch.pieces.stats import PieceStats
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.node_swarm import Swarm
+
+
+class Disk:
+    """A torrent on a disk that takes `seconds` to write, and its record."""
+
+    def __init__(self, folder: Path) -> None:
+        swarm = Swarm(folder, snapshot_of({"model.bin": bytes(2 * UNSAVED)}))
+        self.now, self.seconds, self.fails = 100.0, 0.0, False
+        self.arrived: set[int] = set()
+        self.stats = PieceStats(swarm.metainfo, frozenset({0}))
+        self.stats.begin(frozenset(), mirrored=frozenset(), exchanged=frozenset())
+        staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
+        self.record = HaveRecord(staging, swarm.metainfo, self.stats, lambda: self.now)
+        self.record.begin(frozenset())
+
+    async def durable(self) -> frozenset[int]:
+        self.now += self.seconds
+        if self.fails:
+            raise Unavailable("the disk takes its time")
+        return frozenset(self.arrived)
+
+    def arrive(self, count: int = 1) -> None:
+        for piece in sorted(self.stats.missing)[:count]:
+            self.arrived.add(piece)
+            self.stats.arrived(piece, "peers")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+async def test_saved_pieces_are_restored(disk: Disk) -> None:
+    disk.arrive(3)
+    assert await disk.record.load() == frozenset()
+    await disk.record.save(disk)
+    assert disk.record.durable == disk.arrived == await disk.record.load()
+
+
+async def test_an_unchanged_record_is_not_saved_again(disk: Disk) -> None:
+    assert not disk.record.due
+    disk.arrive()
+    assert disk.record.due
+    await disk.record.save(disk)
+    disk.now += LATEST
+    assert not disk.record.due
+
+
+async def test_saves_take_their_share_of_the_time(disk: Disk) -> None:
+    disk.seconds = SHARE * LATEST / 2
+    disk.arrive()
+    await disk.record.save(disk)
+    ended = disk.now
+    disk.arrive()
+    disk.now = ended + LATEST / 2 - 0.01
+    assert not disk.record.due
+    disk.now = ended + LATEST / 2 + 0.01
+    assert disk.record.due
+
+
+async def test_a_slow_save_puts_the_next_off_for_a_while_only(disk: Disk) -> None:
+    disk.seconds = 60
+    disk.arrive()
+    await disk.record.save(disk)
+    disk.arrive()
+    disk.now += LATEST
+    assert disk.record.due
+
+
+async def test_much_that_is_unsaved_does_not_wait(disk: Disk) -> None:
+    disk.seconds = 60
+    disk.arrive()
+    await disk.record.save(disk)
+    saved = disk.stats.done
+    while disk.stats.done - saved < UNSAVED:
+        assert not disk.record.due
+        disk.arrive()
+    assert disk.record.due
+
+
+async def test_after_a_failure_it_is_tried_again_though_not_at_once(disk: Disk) -> None:
+    disk.seconds, disk.fails = 30, True
+    disk.arrive()
+    with pytest.raises(Unavailable):
+        await disk.record.save(disk)
+    assert not disk.record.due
+    disk.now += LATEST
+    assert disk.record.due
+    assert disk.record.durable == frozenset()

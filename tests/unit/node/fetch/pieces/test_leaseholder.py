@@ -1,0 +1,265 @@
+"""Between a coordinator and a feed: what is passed on, and when the seeders are joined in the swarm."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from p2pmodel.coordinator.client import connection
+from p2pmodel.coordinator.client.connection import CoordinatorConnection, PeerState
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.leases.demand import Complaint, Demand, Grant
+from p2pmodel.coordinator.leases.messages import CoordinatorMessage
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.network.egress import PUBLIC
+from p2pmodel.core.tasks import companions
+from p2pmodel.node.fetch.pieces import leaseholder
+from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder
+from p2pmodel.node.fetch.pieces.seeders import Endpoint
+from tests.support.eventually import eventually
+from tests.support.node_swarm import assert_nothing_runs
+
+URL = "http://c.test"
+SEEDER = Source("/source", "t0ken", "10.0.0.9:6881", "rack-1")
+WAITING = Demand(7, from_seeders=False, want=0)
+CROWD = CoordinatorMessage(Grant((1,), peers=3), (SEEDER,))
+ALONE = CoordinatorMessage(Grant((1,), peers=1), (SEEDER,))
+
+
+class FakeConnection(CoordinatorConnection):
+    """A connection with the test as its coordinator."""
+
+    def __init__(self) -> None:
+        super().__init__((URL,), "/leases/x", peer="10.0.0.1:6881", timeout=5)
+        self.changes = 0
+        self.answer = asyncio.Event()
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    async def answered(self) -> None:
+        await self.answer.wait()
+
+    async def run(self, _state: PeerState) -> None:
+        await asyncio.Event().wait()
+
+    def receive(self, message: CoordinatorMessage | None) -> None:
+        if message is not None:
+            self._coordinator = Coordinator(URL)
+        self._update(message)
+
+
+class FakeSeeders:
+    egress = PUBLIC
+
+    def __init__(self) -> None:
+        self.known: list[Endpoint] = []
+
+    async def update(self, endpoints: list[Endpoint]) -> None:
+        self.known = endpoints
+
+
+class FakeFeed:
+    goes_round = False
+
+    def __init__(self) -> None:
+        self.grants: list[tuple[Grant | None, bool]] = []
+
+    def take(self, grant: Grant | None, *, late: bool = False) -> None:
+        self.grants.append((grant, late))
+
+    def demand(self) -> Demand:
+        return Demand(3, from_seeders=True)
+
+
+class FakeTorrent:
+    def __init__(self) -> None:
+        self.joined: list[tuple[str, int]] = []
+
+    def connect(self, host: str, port: int) -> None:
+        self.joined.append((host, port))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Rig:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.seeders, self.feed, self.torrent = FakeSeeders(), FakeFeed(), FakeTorrent()
+        self.connection = FakeConnection()
+        self.holder = Leaseholder(self.connection, self.seeders, piece_count=8, waiting=WAITING)  # type: ignore[arg-type]
+
+    async def send(self, message: CoordinatorMessage | None) -> None:
+        self.connection.receive(message)
+        for _ in range(3):  # the holder follows in a task of its own
+            await asyncio.sleep(0)
+
+    async def begin(
+        self, start: Callable[[Coroutine[Any, Any, None]], None], message: CoordinatorMessage | None
+    ) -> None:
+        if message:
+            self.connection.receive(message)
+        self.connection.answer.set()
+        await self.holder.begin(start)
+
+    @asynccontextmanager
+    async def running(self, message: CoordinatorMessage | None) -> AsyncIterator[None]:
+        """A transfer with `message` as the coordinator's first message."""
+        async with companions() as start:
+            await self.begin(start, message)
+            self.holder.hold(self.torrent, self.feed)  # type: ignore[arg-type]
+            start(self.holder.run())
+            await asyncio.sleep(0)
+            yield
+
+    async def look(self) -> None:
+        """Let it look around a few times."""
+        await asyncio.sleep(10 * leaseholder.LOOK_EVERY)
+
+    async def joins(self, *peers: tuple[str, int]) -> None:
+        await eventually(partial(self._has_joined, peers), what=f"{peers} are joined")
+
+    def _has_joined(self, peers: tuple[tuple[str, int], ...]) -> bool:
+        return self.torrent.joined == list(peers)
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    clock = Clock()
+    monkeypatch.setattr(leaseholder, "time", clock)
+    monkeypatch.setattr(connection, "time", clock)
+    monkeypatch.setattr(leaseholder, "LOOK_EVERY", 0.005)
+    return Rig(clock)
+
+
+async def test_before_the_feed_starts_the_demand_has_the_missing_pieces_and_waits(rig: Rig) -> None:
+    assert rig.holder.demand() == WAITING
+    async with rig.running(CROWD):
+        assert rig.holder.demand() == Demand(3, from_seeders=True)
+        assert rig.connection.changes >= 1
+
+
+async def test_seeders_have_urls_relative_to_the_coordinator_after_the_start(rig: Rig) -> None:
+    async with companions() as start:
+        await rig.begin(start, CROWD)
+        assert rig.holder.shuns_seeders
+        (source,) = rig.seeders.known
+        assert (source.url, source.token, source.zone) == ("http://c.test/source", "t0ken", "rack-1")
+        assert source.egress.names("c.test")
+        assert not source.egress.refusal("10.0.0.1")
+        assert source.egress.refusal("127.0.0.1")
+    await assert_nothing_runs()
+
+
+async def test_without_a_coordinator_there_are_no_leases(rig: Rig) -> None:
+    async with rig.running(None):
+        assert not rig.holder.shuns_seeders
+        assert rig.feed.grants == [(None, False)]
+        assert rig.seeders.known == []
+
+
+async def test_without_seeders_of_the_coordinator_other_seeders_are_not_shunned(rig: Rig) -> None:
+    async with rig.running(CoordinatorMessage(Grant((1,), peers=2))):
+        assert not rig.holder.shuns_seeders
+
+
+async def test_the_feed_receives_every_grant_and_the_loss_of_the_coordinator(rig: Rig) -> None:
+    late = CoordinatorMessage(Grant((4, 5)), late=True)
+    async with rig.running(CROWD):
+        await rig.send(late)
+        await rig.send(None)
+    assert rig.feed.grants == [(CROWD.grant, False), (late.grant, True), (None, False)]
+
+
+async def test_a_leased_piece_that_is_complete_changes_the_demand(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        before = rig.connection.changes
+        rig.holder.arrived(0)
+        assert rig.connection.changes == before
+        rig.holder.arrived(1)
+        assert rig.connection.changes == before + 1
+
+
+async def test_in_a_crowd_the_seeders_are_never_joined(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.clock.now += 1000
+        await rig.look()
+        assert rig.torrent.joined == []
+
+
+async def test_where_nothing_is_delivered_the_seeders_are_joined(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.feed.goes_round = True
+        await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_a_node_alone_connects_to_each_seeder_once_after_a_while(rig: Rig) -> None:
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR - 0.05
+        await rig.look()
+        assert rig.torrent.joined == []
+        rig.clock.now += 0.1
+        await rig.joins(("10.0.0.9", 6881))
+        await rig.send(
+            CoordinatorMessage(Grant(), (SEEDER, Source("http://x.test", peer="[fd00::1]:7"), Source("http://y.test")))
+        )
+        await rig.joins(("10.0.0.9", 6881), ("fd00::1", 7))
+
+
+async def test_a_node_that_was_in_a_crowd_waits_again(rig: Rig) -> None:
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR - 0.1
+        await rig.send(CROWD)
+        await rig.send(ALONE)
+        rig.clock.now += leaseholder.ALONE_FOR - 0.1
+        await rig.look()
+        assert rig.torrent.joined == []
+        rig.clock.now += 0.2
+        await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_after_the_loss_of_the_coordinator_the_last_seeders_are_joined(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        rig.clock.now += 1000
+        await rig.send(None)
+        rig.clock.now += leaseholder.LOST_FOR - 0.1
+        await rig.look()
+        assert rig.torrent.joined == []
+        rig.clock.now += 0.2
+        await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_a_coordinator_that_returns_in_time_prevents_that(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        await rig.send(None)
+        rig.clock.now += leaseholder.LOST_FOR - 0.1
+        await rig.send(CROWD)
+        rig.clock.now += leaseholder.LOST_FOR
+        await rig.look()
+        assert rig.torrent.joined == []
+
+
+@pytest.mark.parametrize("peer", ["nonsense", "10.0.0.9", "10.0.0.9:99999", ":1", "seeder.test:6881", "256.1.1.1:4"])
+async def test_invalid_addresses_are_ignored(rig: Rig, peer: str) -> None:
+    async with rig.running(CoordinatorMessage(Grant(), (Source("http://x.test", peer=peer), SEEDER))):
+        rig.clock.now += leaseholder.ALONE_FOR + 0.1
+        await rig.joins(("10.0.0.9", 6881))
+
+
+async def test_bad_pieces_are_reported_with_the_demand(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        before = rig.connection.changes
+        for _ in range(2):
+            rig.holder.complain(3, "10.0.0.7")
+        rig.holder.complain_of_seeders(4)
+        assert rig.holder.demand().complaints == (Complaint(3, "10.0.0.7"), Complaint(4, "10.0.0.9"))
+        assert rig.connection.changes == before + 2

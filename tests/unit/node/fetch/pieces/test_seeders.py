@@ -1,0 +1,183 @@
+"""Seeders as scarce sources: their order, their tokens, and the effect of a failure."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from p2pmodel.config.settings import OriginSettings
+from p2pmodel.core.network.egress import PUBLIC
+from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
+from p2pmodel.node.fetch.pieces import seeders as module
+from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
+from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import snapshot_of
+
+SNAPSHOT = snapshot_of({"model.safetensors": bytes(range(256)) * 4096})
+FILE = SNAPSHOT.file("model.safetensors")
+NEAR = PUBLIC.in_cluster("127.0.0.1")
+
+
+def endpoint(url: str, token: str = "", zone: str = "") -> Endpoint:
+    """A source of a coordinator on this machine."""
+    return Endpoint(url, token, zone, NEAR)
+
+
+CLOSED = endpoint("http://127.0.0.1:1")
+SIZE = 5000
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 1.5)
+    monkeypatch.setattr(module, "AGAIN_AFTER", 0.2)
+
+
+@asynccontextmanager
+async def seeders(identity: str = "me", **options: int) -> AsyncIterator[Seeders]:
+    async with Seeders(OriginSettings(), identity, lambda _: None, **options) as found:
+        yield found
+
+
+async def read(source: Seeders, offset: int = 1000) -> bytes:
+    expected = SNAPSHOT.contents["model.safetensors"][offset : offset + SIZE]
+    data = await source.read(SNAPSHOT.manifest, FILE, offset, SIZE, accept=lambda data: data == expected)
+    assert data == expected
+    return data
+
+
+async def test_there_are_no_seeders_at_first() -> None:
+    async with seeders() as found:
+        assert not found.usable
+        with pytest.raises(Unavailable, match="no seeder is known"):
+            await read(found)
+        await found.update([])
+        assert not found.usable
+
+
+async def test_a_seeder_receives_its_own_token() -> None:
+    async with FakeHub(SNAPSHOT, token="t0ken") as hub, seeders() as found:
+        await found.update([endpoint(hub.url, "t0ken")])
+        assert found.usable
+        await read(found)
+        assert {request.token for request in hub.requests} == {"t0ken"}
+
+
+@pytest.mark.parametrize("fault", ["status:503", "status:404", "status:403", "flip"])
+async def test_after_a_failure_seeders_are_paused(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeHub(SNAPSHOT, faults=[fault]) as hub, seeders() as found:
+        await found.update([endpoint(hub.url)])
+        with pytest.raises(P2PModelError):
+            await read(found)
+        assert not found.usable
+        now = time.monotonic() + module.AGAIN_AFTER
+        monkeypatch.setattr(module.time, "monotonic", lambda: now)
+        assert found.usable
+
+
+async def test_another_seeder_replaces_an_unreachable_one() -> None:
+    async with FakeHub(SNAPSHOT) as hub, seeders() as found:
+        await found.update([CLOSED, endpoint(hub.url)])
+        for offset in range(5):
+            await read(found, offset)
+        assert found.usable
+
+
+async def test_each_seeder_is_listed_with_the_bytes_it_sent() -> None:
+    async with FakeHub(SNAPSHOT) as hub, FakeHub(SNAPSHOT) as other, seeders() as found:
+        assert found.connections() == ()
+        await found.update([endpoint(f"{hub.url}/", "t0ken", "rack-1")])
+        await read(found)
+        [seeder] = found.connections()
+        assert (seeder.address, seeder.kind, seeder.zone, seeder.downloaded) == (hub.url, "seeder", "rack-1", SIZE)
+        await found.update([endpoint(hub.url), endpoint(other.url)])
+        assert [(each.zone, each.downloaded) for each in found.connections()] == [("", 0), ("", 0)]
+
+
+async def test_new_seeders_end_a_pause_and_known_ones_do_not() -> None:
+    async with FakeHub(SNAPSHOT) as hub, seeders() as found:
+        await found.update([CLOSED])
+        with pytest.raises(P2PModelError):
+            await read(found)
+        await found.update([CLOSED])
+        assert not found.usable
+        await found.update([endpoint(hub.url), CLOSED])
+        assert found.usable
+        await read(found)
+        await found.update([])
+        await read(found)
+
+
+async def test_a_read_continues_after_an_update() -> None:
+    async with FakeHub(SNAPSHOT, rate=20_000) as slow, FakeHub(SNAPSHOT) as quick, seeders() as found:
+        await found.update([endpoint(slow.url)])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read(found))
+            await asyncio.sleep(0.05)
+            await found.update([endpoint(quick.url)])
+            await read(found)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        endpoint(""),
+        endpoint("/source"),
+        endpoint("ftp://x.test"),
+        endpoint("http://[::1"),
+        endpoint("http://x.test", "a\nb: c"),
+        endpoint("http://x.test", "tökén"),
+        endpoint("http://\ud800.test"),
+    ],
+)
+async def test_invalid_endpoints_are_ignored(nonsense: Endpoint) -> None:
+    async with FakeHub(SNAPSHOT) as hub, seeders() as found:
+        await found.update([nonsense])
+        assert not found.usable
+        await found.update([nonsense, endpoint(hub.url)])
+        await read(found)
+
+
+async def test_a_duplicate_seeder_counts_once() -> None:
+    async with FakeHub(SNAPSHOT) as hub, seeders() as found:
+        await found.update([endpoint(hub.url, "a"), endpoint(hub.url, "b", "rack-1")])
+        await read(found)
+        assert found.bytes_from_outside("rack-1") == 0
+
+
+async def test_peers_begin_with_different_seeders() -> None:
+    async with FakeHub(SNAPSHOT) as one, FakeHub(SNAPSHOT) as other:
+        for number in range(12):
+            async with seeders(f"10.0.0.{number}:6881") as found:
+                await found.update([endpoint(one.url), endpoint(other.url)])
+                await read(found)
+        assert one.sent > 0
+        assert other.sent > 0
+
+
+async def test_bytes_from_other_zones_are_counted_over_all_seeders_so_far() -> None:
+    async with FakeHub(SNAPSHOT) as near, FakeHub(SNAPSHOT) as away, seeders() as found:
+        await found.update([endpoint(near.url, zone="rack-1")])
+        await read(found)
+        await found.update([endpoint(away.url, zone="rack-2")])
+        await read(found)
+        await read(found)
+        assert found.bytes_from_outside("rack-1") == 2 * SIZE
+        assert found.bytes_from_outside("rack-2") == SIZE
+
+
+async def test_a_corrupt_seeder_is_named() -> None:
+    async with FakeHub(SNAPSHOT, faults=["flip"]) as hub, seeders() as found:
+        await found.update([endpoint(hub.url)])
+        with pytest.raises((WrongBytes, Unavailable), match=f"seeder {hub.url}"):
+            await read(found)
+
+
+async def test_a_source_on_loopback_of_a_coordinator_elsewhere_is_not_asked() -> None:
+    async with FakeHub(SNAPSHOT) as hub, seeders() as found:
+        await found.update([Endpoint(hub.url, egress=PUBLIC.in_cluster("10.0.0.1"))])
+        with pytest.raises(Unavailable, match=r"it leads to 127\.0\.0\.1, a loopback address"):
+            await read(found)
+        assert hub.requests == []
