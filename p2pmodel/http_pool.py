@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from aiohttp.connector import Connection
 
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.network.listeners import is_own
+from p2pmodel.core.network.proxies import Proxy
 
 DNS_SECONDS = 60
 """Seconds for which a resolved address is used."""
@@ -55,6 +57,8 @@ class PeerResponse(aiohttp.ClientResponse):
     """A response that knows the network address of its server or proxy."""
 
     peer = ""
+    proxy = ""
+    """Host and port of the proxy that the request went through, for messages; "" without one."""
 
     async def start(self, connection: Connection) -> "PeerResponse":
         """As in aiohttp. A response without a body has lost its connection after this."""
@@ -62,6 +66,20 @@ class PeerResponse(aiohttp.ClientResponse):
         self.peer = str(where[0]) if where else ""
         await super().start(connection)
         return self
+
+
+def through(proxy: Proxy | None, url: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of a request to `url` with `headers` through `proxy`. Its credentials are no part of a URL, and go
+    to the proxy alone: over a tunnel in the request that opens it."""
+    if proxy is None:
+        return {"headers": dict(headers)}
+    tunnel = url.startswith("https:")
+    own = {} if tunnel else proxy.headers
+    return {
+        "headers": {**headers, **own},
+        "proxy": proxy.url,
+        "proxy_headers": proxy.headers if tunnel else None,
+    }
 
 
 async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | None:

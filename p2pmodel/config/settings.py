@@ -16,6 +16,7 @@ from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.section import ByteCount, Section, split_list
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import Egress
+from p2pmodel.core.network.proxies import DirectHosts, Proxies
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 
@@ -97,10 +98,18 @@ class OriginSettings(Section):
     allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts and networks (10.0.0.0/8) that are not public, and that redirects, magnets and torrents may lead to;
     comma-separated in an environment variable."""
+    http_proxy: SecretStr | None = Field(default=None, repr=False)
+    """HTTP proxy for `http://` URLs of mirrors, redirects, web seeds, .torrent files and webhooks. `HTTP_PROXY` and
+    `ALL_PROXY` are those of other programs."""
+    https_proxy: SecretStr | None = Field(default=None, repr=False)
+    """The same for `https://` URLs."""
+    no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
+    """What needs no proxy: hosts with their subdomains, addresses, networks (10.0.0.0/8), each for all ports or as
+    `HOST:PORT`; `*`: everything."""
     state_dir: Path | None = None
     """Folder of the mirrors' measured state; None: kept in memory. Always that of `state_dir`."""
 
-    @field_validator("allowed_networks", mode="before")
+    @field_validator("allowed_networks", "no_proxy", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         return split_list(value, ",")
@@ -114,6 +123,13 @@ class OriginSettings(Section):
     def egress(self) -> Egress:
         """The rule for addresses that others give."""
         return Egress.parse(self.allowed_networks)
+
+    @property
+    def proxies(self) -> Proxies:
+        """The rule for the proxy of each URL."""
+        given = {"http": self.http_proxy, "https": self.https_proxy}
+        by_scheme = {scheme: proxy.get_secret_value() for scheme, proxy in given.items() if proxy}
+        return Proxies(by_scheme, DirectHosts.parse(self.no_proxy))
 
 
 class SwarmSettings(Section):

@@ -1,7 +1,8 @@
 """The layers settings are read from, once: defaults < settings file < environment < flags.
 
 Every setting `section.key` has the environment variable `P2PMODEL_SECTION_KEY`. The variables of the Hugging Face
-clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS; `mirrors` reads the others.
+clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS; `mirrors` reads the others. So do
+HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 """
 
 import os
@@ -24,6 +25,7 @@ from p2pmodel.config.mirrors import TRUE, hf_home, mirrors_in_order, user_home
 from p2pmodel.config.section import split_list
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.settings_file import read_settings_file, settings_file
+from p2pmodel.core.network.proxies import proxies_of
 from p2pmodel.errors import InvalidInput
 
 
@@ -86,7 +88,7 @@ def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            below = (_of_hub_clients(), of_file, _default_folders())
+            below = (_of_other_programs(), of_file, _default_folders())
             return (init_settings, env_settings, *(InitSettingsSource(settings_cls, values) for values in below))
 
         @model_validator(mode="before")
@@ -103,14 +105,19 @@ def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
     return Layers
 
 
-def _of_hub_clients() -> dict[str, Any]:
-    """What the variables of the Hugging Face clients set."""
+def _of_other_programs() -> dict[str, Any]:
+    """What the variables that are not of this program set."""
     env = os.environ
     values: dict[str, Any] = {"cache_dir": env["HF_HUB_CACHE"]} if env.get("HF_HUB_CACHE") else {}
     if "HF_HUB_OFFLINE" in env:
         values["offline"] = env["HF_HUB_OFFLINE"].upper() in TRUE
     if "HF_HUB_DISABLE_PROGRESS_BARS" in env:
         values["progress"] = env["HF_HUB_DISABLE_PROGRESS_BARS"].upper() not in TRUE
+    proxies, direct = proxies_of(env)
+    for scheme, proxy in proxies.items():
+        _set(values, f"origin.{scheme}_proxy", proxy)
+    if direct:
+        _set(values, "origin.no_proxy", direct)
     return values
 
 

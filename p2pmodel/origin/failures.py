@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +31,8 @@ _KINDS: dict[tuple[type[Exception], ...], str] = {
 
 _RETRYABLE = frozenset({408, 409, 421, 423, 425, 429})
 _NOT_IMPLEMENTED = 501
+PROXY_LOGIN = 407
+_PROXY_LOGIN = ": it requires a user name and a password"
 
 _BY_CODE: dict[str, type[P2PModelError]] = {
     "GatedRepo": GatedRepo,
@@ -75,6 +78,18 @@ def forbidden(refusal: str) -> Refused:
     return Refused(f"it leads to {refusal} (see the setting origin.allowed_networks)", Unavailable)
 
 
+@contextmanager
+def naming(proxy: str) -> Iterator[None]:
+    """Name the `proxy` ("": none) in the failures of the block: an answer may be its own."""
+    try:
+        yield
+    except (Failed, Refused) as failure:
+        begin = f"by proxy {proxy}: "
+        if proxy and not failure.reason.startswith(begin):
+            failure.reason = begin + failure.reason
+        raise
+
+
 def retryable(status: int) -> bool:
     """Whether the same request may succeed later. 501 is final: the server has no such function."""
     return status in _RETRYABLE or (status >= 500 and status != _NOT_IMPLEMENTED)
@@ -82,12 +97,20 @@ def retryable(status: int) -> bool:
 
 def status_failure(status: int, headers: Mapping[str, str], now: datetime) -> Failed | Refused:
     """What an HTTP status that is no success means, with the hub's X-Error-Code and Retry-After."""
+    if status == PROXY_LOGIN:
+        return Refused(f"HTTP {status}{_PROXY_LOGIN}", Unavailable)
     if retryable(status):
         return Failed(f"HTTP {status}", wait=retry_after(headers, now), status=status)
     code = headers.get("X-Error-Code", "")
     if code in _BY_CODE:
         return Refused(f"HTTP {status} ({code})", _BY_CODE[code])
     return Refused(f"HTTP {status}", BY_STATUS.get(status, Unavailable))
+
+
+def refused_by_proxy(error: BaseException) -> Refused | None:
+    """The failure that stands for `error`, if a proxy will never open the connection."""
+    final = isinstance(error, aiohttp.ClientHttpProxyError) and not retryable(error.status)
+    return Refused(reason_of(error), Unavailable) if final else None
 
 
 def failure_of(error: BaseException) -> Failed:
@@ -110,6 +133,8 @@ def reason_of(error: BaseException) -> str:
             return "its name does not resolve (DNS)"
         if isinstance(link, ConnectionRefusedError):
             return "connection refused"
+        if isinstance(link, aiohttp.ClientHttpProxyError):
+            return f"it refuses the connection (HTTP {link.status}){_PROXY_LOGIN if link.status == PROXY_LOGIN else ''}"
     return next((text for link in chain if (text := _plain(link))), f"{type(error).__name__}")
 
 

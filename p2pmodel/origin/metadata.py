@@ -20,7 +20,7 @@ from p2pmodel.core.content.names import Reference, is_commit, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.failures import Failed, Refused, status_failure
+from p2pmodel.origin.failures import Failed, Refused, naming, status_failure
 from p2pmodel.origin.json_body import parsed
 from p2pmodel.origin.listing import ModelInfo, following, model_info, tree_page
 from p2pmodel.origin.mirrors.mirror import Mirror
@@ -123,10 +123,11 @@ class _Question:
     async def _ask(self, path: str, parse: Callable[[object], T]) -> tuple[T, int, str | None]:
         """What `parse` finds in the body, its size, and the next page."""
         async with _within(self._limit), self._opened(path) as response:
-            if response.status != 200:
-                raise _from_status(response, has_token=self._mirror.has_token, tree=parse is tree_page)
-            onward = following(response.headers, response.url)
-            found, size = await parsed(response, parse)
+            with naming(response.proxy):
+                if response.status != 200:
+                    raise _from_status(response, has_token=self._mirror.has_token, tree=parse is tree_page)
+                onward = following(response.headers, response.url)
+                found, size = await parsed(response, parse)
             return found, size, onward
 
     @asynccontextmanager

@@ -71,6 +71,10 @@ class Origin:
         return f"Origin({list(self._mirrors)!r})"
 
     async def __aenter__(self) -> Self:
+        proxies = self._settings.proxies
+        for mirror in self._mirrors:
+            if not mirror.direct:
+                proxies.of(mirror.settings.endpoint)  # a proxy that cannot be used is an error of the settings
         self._sessions = MirrorSessions(self._settings, self._http)
         if self._settings.state_dir:
             await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)

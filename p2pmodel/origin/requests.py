@@ -11,13 +11,14 @@ from cachetools import LRUCache
 from yarl import URL
 
 from p2pmodel.core.network.egress import PUBLIC, Egress
-from p2pmodel.errors import Unavailable, WrongBytes
-from p2pmodel.http_pool import PeerResponse
+from p2pmodel.core.network.proxies import Proxy
+from p2pmodel.errors import InvalidInput, Unavailable, WrongBytes
+from p2pmodel.http_pool import PeerResponse, through
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.failures import Failed, Refused, failure_of, forbidden, forbidden_in
+from p2pmodel.origin.failures import Failed, Refused, failure_of, forbidden, forbidden_in, naming, refused_by_proxy
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
-from p2pmodel.origin.sessions import CHUNK, ConnectTiming, MirrorSessions, proxy_for
+from p2pmodel.origin.sessions import CHUNK, ConnectTiming, MirrorSessions
 
 CHUNK_SECONDS = 0.25
 """Seconds after which an incomplete chunk is passed on, so that kill -9 on a slow link loses little."""
@@ -68,9 +69,10 @@ class RangeRequests:
         """
         response = await self._open(mirror, wanted)
         try:
-            judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
-            async for chunk in self._body(mirror, response, wanted):
-                yield chunk
+            with naming(response.proxy):
+                judge(response.status, response.headers, wanted, now=self._clock.date(), has_token=mirror.has_token)
+                async for chunk in self._body(mirror, response, wanted):
+                    yield chunk
         finally:
             # Returns the connection to the pool after a complete body, closes it otherwise.
             response.release()
@@ -113,7 +115,7 @@ class RangeRequests:
     def redirected(self, mirror: Mirror, response: PeerResponse) -> Place:
         """Where the redirect `response` of a request to `mirror` leads. Raises Refused."""
         url = target_of(response.url, response.headers.get("Location"))
-        sender = "" if proxy_for(response.url) else response.peer
+        sender = "" if response.proxy else response.peer
         return Place(url, mirror.egress_of(url, sender, self._egress))
 
     def _remember(self, key: _Resolved, place: Place, response: PeerResponse) -> None:
@@ -130,7 +132,7 @@ class RangeRequests:
     ) -> PeerResponse:
         """Send one request; a redirect is returned, not followed. Raises Failed, or Refused for a forbidden address."""
         timing = ConnectTiming()
-        url, proxy = place.url, proxy_for(place.url)
+        url, proxy = place.url, self._proxy(mirror, place.url)
         if place.egress is not None and (refusal := place.egress.url_refusal(str(url))):
             raise forbidden(refusal)
         began = time.monotonic()
@@ -139,20 +141,28 @@ class RangeRequests:
             response = await self._sessions.under(None if proxy else place.egress).request(
                 method,
                 url,
-                headers=headers,
                 data=body,
                 allow_redirects=False,
-                proxy=proxy,
                 ssl=mirror.tls(url),
                 trace_request_ctx=timing,
+                **through(proxy, str(url), headers),
             )
         except _NETWORK_ERRORS as error:
-            raise forbidden_in(error) or failure_of(error) from error
+            with naming(proxy.name if proxy else ""):
+                raise forbidden_in(error) or refused_by_proxy(error) or failure_of(error) from error
         assert isinstance(response, PeerResponse)
+        response.proxy = proxy.name if proxy else ""
         connecting = timing.connected - timing.began
         first_byte = time.monotonic() - began - connecting
         mirror.responded(connecting if timing.connected else None, first_byte, self._clock.now())
         return response
+
+    def _proxy(self, mirror: Mirror, url: URL) -> Proxy | None:
+        """The proxy for `url`. Raises Refused for one that cannot be used."""
+        try:
+            return None if mirror.direct else self._sessions.proxies.of(str(url))
+        except InvalidInput as error:
+            raise Refused(str(error), Unavailable) from None
 
     async def _body(
         self, mirror: Mirror, response: aiohttp.ClientResponse, wanted: ExpectedRange

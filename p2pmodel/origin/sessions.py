@@ -3,10 +3,8 @@
 import time
 from types import SimpleNamespace
 from typing import Self
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from yarl import URL
 
 from p2pmodel import __version__
 from p2pmodel.config.settings import OriginSettings
@@ -34,6 +32,7 @@ class MirrorSessions:
     def __init__(self, settings: OriginSettings, pool: HttpPool | None = None) -> None:
         self._settings = settings
         self._pool = pool
+        self.proxies = settings.proxies
         self._open: dict[Egress | None, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
@@ -69,14 +68,6 @@ class MirrorSessions:
             trace_configs=[_tracing()],
             headers={"Accept-Encoding": "identity", "User-Agent": f"p2pmodel/{__version__}"},
         )
-
-
-def proxy_for(url: URL) -> str | None:
-    """The proxy for `url` from the environment (HTTPS_PROXY, NO_PROXY, ...); None without one."""
-    proxies = getproxies()
-    if not proxies or proxy_bypass(url.host or ""):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")
 
 
 def _tracing() -> aiohttp.TraceConfig:

@@ -66,12 +66,15 @@ _OTHERS = {
     "XDG_RUNTIME_DIR": "Folder of the default `daemon.socket`.",
 }
 """Environment variables that set no key by themselves."""
-_OF_HUB_CLIENTS = {
+_OF_OTHER_PROGRAMS = {
     "cache_dir": ["HF_HUB_CACHE"],
     "offline": ["HF_HUB_OFFLINE"],
     "progress": ["HF_HUB_DISABLE_PROGRESS_BARS"],
+    "origin.http_proxy": ["HTTP_PROXY", "ALL_PROXY"],
+    "origin.https_proxy": ["HTTPS_PROXY", "ALL_PROXY"],
+    "origin.no_proxy": ["NO_PROXY"],
 }
-"""The variables of Hugging Face clients that set a key."""
+"""The variables of other programs that set a key."""
 
 _HOME = "/home/user"
 _HEADER = ("key", "type", "default", "environment", "meaning")
@@ -101,7 +104,7 @@ def all_keys() -> list[tuple[str, FieldInfo, str]]:
 
 def variables_of(key: str) -> list[str]:
     """The environment variables that set `key`."""
-    return [*([] if key == "mirrors" else [variable_of(key)]), *_OF_HUB_CLIENTS.get(key, [])]
+    return [*([] if key == "mirrors" else [variable_of(key)]), *_OF_OTHER_PROGRAMS.get(key, [])]
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo, str]]:

@@ -47,7 +47,8 @@ def verify(
     token = mirror_token(token_file, token_env)
     if expect is not None and not re.fullmatch("[0-9a-f]{64}", expect):
         raise InvalidInput("--expect needs a hash of 64 hex digits", hint="use the hash that this command prints")
-    head = run_interruptible(check_log(place, token, expect=expect), interrupted="interrupted")
+    check = check_log(place, token, expect=expect, proxies=settings.origin.proxies)
+    head = run_interruptible(check, interrupted="interrupted")
     echo(json.dumps({"lines": head.seq, "head": head.hash}) if as_json else head.hash)
     if not quiet and not as_json:
         echo(f"{head.seq} lines, none changed", err=True)

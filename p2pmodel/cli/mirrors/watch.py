@@ -92,7 +92,8 @@ class _WatchCommand:
         self._as_json = as_json
         self._quiet = quiet
         webhook = settings.watch.webhook
-        self._webhook = Webhook(webhook.get_secret_value(), self._say) if webhook else None
+        proxies = settings.origin.proxies
+        self._webhook = Webhook(webhook.get_secret_value(), self._say, proxies=proxies) if webhook else None
         self._watching = MirrorWatch(settings, ref, self)
 
     async def once(self) -> int:

@@ -9,6 +9,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.coordinator.token_files import local_token_file, read_tokens
 from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.core.network.proxies import DIRECT, Proxies
 from p2pmodel.errors import InvalidInput
 
 
@@ -72,6 +73,11 @@ def configured(settings: Settings) -> tuple[Coordinator, ...]:
 def headers_for(url: str, coordinators: Iterable[Coordinator]) -> dict[str, str]:
     """The headers of a member if `url` belongs to one of `coordinators`; none else."""
     return next((coordinator.headers for coordinator in coordinators if coordinator.serves(url)), {})
+
+
+def proxies_for(url: str, coordinators: Iterable[Coordinator], proxies: Proxies) -> Proxies:
+    """The rule for the proxy of `url`: none if it belongs to one of `coordinators`, else `proxies`."""
+    return DIRECT if any(coordinator.serves(url) for coordinator in coordinators) else proxies
 
 
 def trackers_with(trackers: Sequence[str], coordinators: Sequence[Coordinator]) -> tuple[str, ...]:

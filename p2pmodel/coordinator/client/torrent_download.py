@@ -1,7 +1,8 @@
 """Downloading a .torrent over HTTP, from a coordinator or from any other server."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -13,10 +14,11 @@ from p2pmodel.coordinator.client.transport import IDENTITY, NETWORK_ERRORS
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.egress import MALFORMED, PUBLIC, Egress
+from p2pmodel.core.network.proxies import DIRECT, Proxies, Proxy
 from p2pmodel.core.network.urls import shown
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable
-from p2pmodel.http_pool import HttpPool, PeerResponse, read_bounded, session
-from p2pmodel.origin.failures import Refused, forbidden_in, reason_of
+from p2pmodel.http_pool import HttpPool, PeerResponse, read_bounded, session, through
+from p2pmodel.origin.failures import Refused, forbidden, forbidden_in, reason_of
 from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, target_of
 from p2pmodel.swarm.metainfo import MAX_TORRENT_SIZE
 from p2pmodel.swarm.torrents import Metainfo, parse
@@ -33,19 +35,21 @@ async def download_torrent(
     egress: Egress = PUBLIC,
     named: bool = True,
     headers: Mapping[str, str] = MappingProxyType({}),
+    proxies: Proxies = DIRECT,
 ) -> Metainfo:
     """GET a .torrent of bounded size within `timeout` seconds, and parse it.
 
     `stall` bounds the seconds to connect, and between two reads; `http` are connections to share. `egress` is the rule
     for redirects, and for `url` itself if the user or the settings have not `named` it. `headers` go to that server
-    alone. Raises NotFound, Unavailable, InvalidInput or BadTorrent.
+    alone. `proxies` is the rule for servers outside the cluster. Raises NotFound, Unavailable, InvalidInput or
+    BadTorrent.
     """
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
     if egress.url_refusal(url) == MALFORMED:
         raise InvalidInput(f"'{shown(url)}' is not a URL")
     try:
         async with asyncio.timeout(timeout):
-            data = await _download(url, http, limits, egress, named=named, headers=headers)
+            data = await _download(url, http, limits, egress, named=named, headers=headers, proxies=proxies)
     except aiohttp.InvalidURL:
         raise InvalidInput(f"'{shown(url)}' is not a URL") from None
     except Refused as refusal:
@@ -67,23 +71,41 @@ async def _download(
     *,
     named: bool,
     headers: Mapping[str, str],
+    proxies: Proxies,
 ) -> bytes:
     """The body at `url`, after redirects that `egress` admits."""
     place, rule = URL(url), None if named or egress.names(URL(url).host or "") else replace(egress, ourselves=True)
     for _ in range(MAX_REDIRECTS + 1):
+        proxy = proxies.of(str(place))
+        if rule is not None and (refusal := rule.url_refusal(str(place))):
+            raise forbidden(refusal)
         async with (
-            session(http, egress=rule, timeout=limits, headers=IDENTITY) as shared,
-            shared.get(place, headers=headers, allow_redirects=False) as response,
+            session(http, egress=None if proxy else rule, timeout=limits, headers=IDENTITY) as shared,
+            _opened(shared, place, headers, proxy) as response,
         ):
             if response.status not in REDIRECTS:
                 return await _body(response, url)
             target = target_of(response.url, response.headers.get("Location"))
-            assert isinstance(response, PeerResponse)
             if target.origin() != place.origin():
                 headers = {}
-                rule = None if egress.names(target.host or "") else egress.around(response.peer)
+                rule = None if egress.names(target.host or "") else egress.around("" if proxy else response.peer)
             place = target
     raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
+
+
+@asynccontextmanager
+async def _opened(
+    http: aiohttp.ClientSession, place: URL, headers: Mapping[str, str], proxy: Proxy | None
+) -> AsyncIterator[PeerResponse]:
+    """The response of one GET. Its failures name the proxy."""
+    try:
+        async with http.get(place, allow_redirects=False, **through(proxy, str(place), headers)) as response:
+            assert isinstance(response, PeerResponse)
+            yield response
+    except NETWORK_ERRORS as error:
+        if proxy is None or isinstance(error, aiohttp.InvalidURL):
+            raise
+        raise Refused(f"by proxy {proxy.name}: {reason_of(error)}", Unavailable) from None
 
 
 def public_path(url: str) -> str:

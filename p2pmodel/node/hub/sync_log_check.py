@@ -6,9 +6,10 @@ from pathlib import Path
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
+from p2pmodel.core.network.proxies import DIRECT, Proxies
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import AccessDenied, IntegrityError, InvalidInput, NotFound, Unavailable
-from p2pmodel.http_pool import session
+from p2pmodel.http_pool import session, through
 from p2pmodel.origin.failures import reason_of
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogHead
 from p2pmodel.store.state.sync_log import verify_log
@@ -16,8 +17,11 @@ from p2pmodel.store.state.sync_log import verify_log
 ANSWER_WITHIN = 30.0
 
 
-async def check_log(where: str, token: str | None = None, *, expect: str | None = None) -> LogHead:
+async def check_log(
+    where: str, token: str | None = None, *, expect: str | None = None, proxies: Proxies = DIRECT
+) -> LogHead:
     """Check every line of the log at `where`, a file or the URL of `/sync-log`; one line must have the hash `expect`.
+    `proxies`: the rule for the proxy.
 
     Raises IntegrityError for the first wrong line; LocalResource, Unavailable, NotFound or AccessDenied if
     it cannot be read.
@@ -30,22 +34,24 @@ async def check_log(where: str, token: str | None = None, *, expect: str | None 
         )
     timeout = aiohttp.ClientTimeout(total=None, connect=ANSWER_WITHIN, sock_read=ANSWER_WITHIN)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    proxy = proxies.of(where)
+    by = f" by proxy {proxy.name}" if proxy else ""
     try:
         async with (
             session(None, timeout=timeout, read_bufsize=MAX_LINE, headers={"Accept-Encoding": "identity"}) as http,
-            http.get(where, headers=headers, allow_redirects=False) as answer,
+            http.get(where, allow_redirects=False, **through(proxy, where, headers)) as answer,
         ):
-            _check_status(answer, where)
+            _check_status(answer, where, by)
             return await _check_lines(answer.content, LogCheck(expect))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unavailable(f"{shown(where)} cannot be read: {reason_of(error)}") from None
+        raise Unavailable(f"{shown(where)} cannot be read{by}: {reason_of(error)}") from None
 
 
-def _check_status(answer: aiohttp.ClientResponse, where: str) -> None:
+def _check_status(answer: aiohttp.ClientResponse, where: str, by: str) -> None:
     if answer.status in (401, 403):
         raise AccessDenied(f"{shown(where)} needs a token", hint="give --token-file or --token-env")
     if answer.status != 200:
-        raise NotFound(f"no sync log at {shown(where)} (HTTP {answer.status})")
+        raise NotFound(f"no sync log at {shown(where)} (HTTP {answer.status}{by})")
 
 
 async def _check_lines(content: aiohttp.StreamReader, checking: LogCheck) -> LogHead:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.coordinators import Coordinator, configured, headers_for, trackers_with
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured, headers_for, proxies_for, trackers_with
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import Reference
@@ -71,13 +71,14 @@ async def find_torrent(
     elif target.is_magnet:
         metainfo = await _from_magnet(target.source, settings, engine, reporter, peers, http=http)
     elif target.is_url:
-        headers = headers_for(target.source, configured(settings))
+        coordinators = configured(settings)
         metainfo = await download_torrent(
             target.source,
             stall=settings.origin.read_timeout,
             http=http,
             egress=settings.origin.egress,
-            headers=headers,
+            headers=headers_for(target.source, coordinators),
+            proxies=proxies_for(target.source, coordinators, settings.origin.proxies),
         )
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
@@ -99,9 +100,14 @@ async def _from_magnet(
     egress = settings.origin.egress | Egress(hosts=frozenset(_host(each.url) for each in coordinators))
     for source in _sources_of(wanted, coordinators):
         try:
-            headers = headers_for(source, coordinators)
             metainfo = await download_torrent(
-                source, settings.swarm.coordinator_timeout, http=http, egress=egress, named=False, headers=headers
+                source,
+                settings.swarm.coordinator_timeout,
+                http=http,
+                egress=egress,
+                named=False,
+                headers=headers_for(source, coordinators),
+                proxies=proxies_for(source, coordinators, settings.origin.proxies),
             )
         except P2PModelError as error:
             if source in wanted.sources:

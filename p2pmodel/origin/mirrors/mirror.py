@@ -63,6 +63,8 @@ class GivenMirror(MirrorSettings):
 
     egress: Egress
     """The rule for its address."""
+    direct: bool = False
+    """Whether no proxy is used for it: a source inside the cluster."""
 
 
 class Mirror:
@@ -84,6 +86,8 @@ class Mirror:
         self._endpoint = URL(settings.endpoint)
         self._redirects = Egress.parse(settings.redirects)
         given = settings.egress if isinstance(settings, GivenMirror) else None
+        self.direct = isinstance(settings, GivenMirror) and settings.direct
+        """Whether its requests never go through a proxy."""
         self.egress = None if given is None or given.names(self._endpoint.host or "") else given
         """The rule for its own address; None if the settings name it."""
         self._trust = context_with(settings.ca_file) if settings.ca_file else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, Unavailable
-from p2pmodel.origin.failures import Failed, Refused, status_failure
+from p2pmodel.origin.failures import Failed, Refused, naming, status_failure
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool
 from p2pmodel.origin.relay.answer import RelayAnswer, RelayResponse
@@ -127,8 +127,9 @@ class Relay:
             with ExitStack() as unwanted:
                 unwanted.callback(response.close)
                 if http.status not in REDIRECTS or response.answers_head:
-                    self._check(response, request)
-                    check(response)
+                    with naming(http.proxy):
+                        self._check(response, request)
+                        check(response)
                     unwanted.pop_all()
                     return response
                 place = requests.redirected(mirror, http)

@@ -9,7 +9,9 @@ import aiohttp
 
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import doubled
-from p2pmodel.origin.failures import retryable
+from p2pmodel.core.network.proxies import DIRECT, Proxies
+from p2pmodel.http_pool import through
+from p2pmodel.origin.failures import reason_of, retryable
 
 _TRIES = 3
 _PAUSE = 0.5
@@ -21,11 +23,15 @@ _DRAIN = 5.0
 class Webhook:
     """Tries to post each message up to three times. `async with` starts it; its end waits 5 s for queued messages.
 
-    `on_note` receives a line when a message is lost. The line has only the host of the URL, which may hold a secret.
+    `proxies` is the rule for the proxy; raises InvalidInput for one that cannot be used. `on_note` receives a line when
+    a message is lost. The line has only the host of the URL, which may hold a secret.
     """
 
-    def __init__(self, url: str, on_note: Callable[[str], None], *, pause: float = _PAUSE) -> None:
+    def __init__(
+        self, url: str, on_note: Callable[[str], None], *, pause: float = _PAUSE, proxies: Proxies = DIRECT
+    ) -> None:
         self._url = url
+        self._proxy = proxies.of(url)
         self._host = urlsplit(url).hostname or "?"
         self._on_note = on_note
         self._pause = pause
@@ -44,7 +50,7 @@ class Webhook:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar()
         )
         self._worker = asyncio.ensure_future(self._work())
         return self
@@ -78,16 +84,19 @@ class Webhook:
             if number:
                 await asyncio.sleep(doubled(self._pause, number, _TIMEOUT))
             try:
-                async with self._session.post(self._url, json=message, allow_redirects=False) as answer:
+                sent = through(self._proxy, self._url, {})
+                async with self._session.post(self._url, json=message, allow_redirects=False, **sent) as answer:
                     status = answer.status
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                reason = type(error).__name__
+                reason = reason_of(error)
                 continue
             if 200 <= status < 300:
                 return
             reason = f"HTTP {status}"
             if not retryable(status):
                 break
+        if self._proxy is not None:
+            reason = f"by proxy {self._proxy.name}: {reason}"
         self._on_note(
             notes.warning(
                 "webhook_failed", f"a message to the webhook at {self._host} failed: {reason}", host=self._host

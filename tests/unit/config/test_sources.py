@@ -328,3 +328,14 @@ def test_the_variable_names_no_file_of_the_current_folder(tmp_path: Path, monkey
             load_settings()
     with patch.dict(os.environ, {"HOME": str(tmp_path), "P2PMODEL_CONFIG": "~/p2pmodel.toml"}, clear=True):
         assert load_settings().offline
+
+
+def test_proxies_come_from_the_variables_of_other_programs_below_the_own_ones(tmp_path: Path):
+    env = {"HTTP_PROXY": "http://a:1", "ALL_PROXY": "http://me:secret@b:2", "NO_PROXY": "10.0.0.0/8, hub.corp"}
+    settings = load(tmp_path, **env)
+    assert "secret" not in repr(settings)
+    found = [settings.origin.proxies.of(url) for url in ("http://h/", "https://h/", "http://10.1.1.1/")]
+    assert [proxy and proxy.name for proxy in found] == ["a:1", "b:2", None]
+    own = load(tmp_path, **env, P2PMODEL_ORIGIN_HTTP_PROXY="c:3").origin.proxies.of("http://h/")
+    assert own is not None
+    assert own.name == "c:3"

@@ -179,6 +179,7 @@ class Seeders:
         return GivenMirror.model_validate(
             {
                 "egress": endpoint.egress,
+                "direct": True,
                 "name": _name(endpoint),
                 "endpoint": endpoint.url,
                 "token": endpoint.token or None,

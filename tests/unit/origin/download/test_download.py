@@ -206,17 +206,6 @@ def test_presigned_addresses_are_not_changed(location, target):
     assert str(target_of(URL("http://hub/a/b"), location)) == target
 
 
-async def test_a_proxy_from_the_environment_is_used(snapshot, open_origin, monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    async with FakeHub(snapshot) as hub, open_origin(hub, patience=1) as origin:
-        with pytest.raises(Unavailable, match="connection refused"):
-            await pull(origin, snapshot, "config.json")
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        await pull(origin, snapshot, "config.json")
-
-
 async def test_a_stall_is_detected_once_for_all_files(snapshot, open_origin):
     async with (
         FakeHub(snapshot, faults=["stall"]) as dead,
