@@ -36,4 +36,4 @@ def _signals_as_they_were() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-pytest_plugins = ["tests.support.command_line", "tests.support.processes"]
+pytest_plugins = ["tests.support.command_line", "tests.support.processes", "tests.support.ssh_hosts"]

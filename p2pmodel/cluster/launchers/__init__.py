@@ -1,0 +1,1 @@
+"""Implementations of the launcher: ssh, Slurm, and a twin in memory."""

@@ -1,0 +1,124 @@
+"""Shell scripts for services on a host: POSIX sh, without a tool beyond coreutils, setsid and, if it runs, systemd.
+
+A service has a folder below the state folder with its command (`command`), its process group (`pid`) or unit
+(`unit`), and its log (`log`). A user's systemd that runs and keeps services after the logout starts it as a unit, which
+restarts it; else it is a process group of its own.
+"""
+
+import hashlib
+import shlex
+
+from p2pmodel.cluster.launcher import ServiceSpec
+
+LOOK = r"""
+state=${P2PMODEL_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/p2pmodel}
+socket=${P2PMODEL_DAEMON_SOCKET:-${XDG_RUNTIME_DIR:-$state}/p2pmodel.sock}
+printf 'state %s\nsocket %s\nmachine %s\ntime %s\n' "$state" "$socket" "$(uname -m)" "$(date +%s.%N)"
+for found in "$(command -v p2pmodel)" "$HOME/.local/bin/p2pmodel"; do
+  [ -x "$found" ] && { printf 'p2pmodel %s\n' "$found"; break; }
+done
+printf 'python %s\n' "$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
+"""
+"""Prints a `key value` line for each fact of a host."""
+
+LOG_BYTES = 2000
+
+_RUNS = """
+born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+alive() {
+  [ -s unit ] && { systemctl --user -q is-active "$(cat unit)"; return; }
+  [ -s pid ] && read -r leader birth <pid && [ -n "$birth" ] && [ "$(born "$leader")" = "$birth" ]
+}
+"""
+# A process id may be reused; its time of birth, in ticks since the machine started, tells.
+
+_STATE = """
+cd {folder} 2>/dev/null || exit 3
+{runs}
+alive || {{ tail -c {bytes} log 2>/dev/null; exit 3; }}
+[ -z {digest} ] || [ "$(cat command 2>/dev/null)" = {digest} ] || exit 4
+tail -c {bytes} log 2>/dev/null
+exit 0
+"""
+
+_START = """
+umask 077
+mkdir -p {folder} && cd {folder} || exit 1
+{runs}
+if alive; then [ "$(cat command)" = {digest} ] && exit 3; exit 4; fi
+rm -f unit pid started
+printf '%s' {digest} >command
+if [ -d /run/systemd/system ] && systemctl --user is-system-running 2>/dev/null | grep -Eq 'running|degraded' \
+    && [ "$(loginctl show-user "$(id -un)" -p Linger --value 2>/dev/null || echo yes)" != no ]; then
+  systemctl --user reset-failed {unit} 2>/dev/null
+  systemd-run --user --unit={unit} --collect -q -p Restart=on-failure -p RestartSec=2 \
+    -p "StandardOutput=append:$PWD/log" -p "StandardError=append:$PWD/log" {setenv} -- {command} || exit 1
+  printf '%s' {unit} >unit
+else
+  {export} setsid nohup sh -c 'echo $$ >started; exec "$@"' p2pmodel {command} </dev/null >>log 2>&1 &
+  n=0; while [ ! -s started ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
+  echo "$(cat started) $(born "$(cat started)")" >pid
+fi
+exit 0
+"""
+
+_STOP = """
+cd {folder} 2>/dev/null || exit 3
+{runs}
+alive || exit 3
+if [ -s unit ]; then systemctl --user stop "$(cat unit)"; rm -f unit; exit 0; fi
+kill -TERM "$leader"
+n=0; while alive && [ $n -lt {tenths} ]; do sleep 0.1; n=$((n+1)); done
+kill -KILL -- "-$leader" 2>/dev/null
+rm -f pid started command
+exit 0
+"""
+
+WRITE = """
+umask 077
+mkdir -p "$(dirname "$1")" && cat >"$1.new" && mv -f "$1.new" "$1"
+"""
+"""Writes stdin to the file that the first argument names."""
+
+STARTED, ABSENT, OTHER = 0, 3, 4
+"""Exit codes of the scripts: done; not there, or for a start already there; there with another command."""
+STOP_TENTHS = 100
+"""Tenths of a second from SIGTERM to SIGKILL."""
+
+
+def state(folder: str, service: ServiceSpec | str) -> str:
+    """Prints the end of the log; exits with 0 if the service runs, ABSENT if not, OTHER with another command."""
+    digest = _digest(service) if isinstance(service, ServiceSpec) else ""
+    return _STATE.format(
+        folder=shlex.quote(_of(folder, service)), runs=_RUNS, bytes=LOG_BYTES, digest=shlex.quote(digest)
+    )
+
+
+def start(folder: str, service: ServiceSpec) -> str:
+    """Exits with STARTED, ABSENT if it runs already, OTHER if it runs with another command."""
+    export = " ".join(f"{name}={shlex.quote(value)}" for name, value in service.environment.items())
+    setenv = " ".join(f"--setenv={name}={shlex.quote(value)}" for name, value in service.environment.items())
+    return _START.format(
+        folder=shlex.quote(_of(folder, service)),
+        runs=_RUNS,
+        digest=shlex.quote(_digest(service)),
+        unit=f"p2pmodel-{service.name}",
+        command=shlex.join(service.command),
+        export=export,
+        setenv=setenv,
+    )
+
+
+def stop(folder: str, name: str) -> str:
+    """Exits with 0, or ABSENT if it does not run."""
+    return _STOP.format(folder=shlex.quote(_of(folder, name)), runs=_RUNS, tenths=STOP_TENTHS)
+
+
+def _of(folder: str, service: ServiceSpec | str) -> str:
+    name = service if isinstance(service, str) else service.name
+    return f"{folder}/services/{name}"
+
+
+def _digest(service: ServiceSpec) -> str:
+    text = shlex.join([*service.command, *(f"{name}={value}" for name, value in sorted(service.environment.items()))])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
