@@ -9,6 +9,7 @@ from p2pmodel.coordinator.server.credentials import Credentials, check_publisher
 from p2pmodel.coordinator.tokens import check_token
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.own_files import read_secret
+from p2pmodel.core.network.tokens import plain_token
 from p2pmodel.errors import InvalidInput
 
 SHORTEST_TOKEN = 16
@@ -17,7 +18,7 @@ SHORTEST_TOKEN = 16
 
 def read_token(path: Path) -> str:
     """The token in `path`, a file that other users can neither read nor change. Raises InvalidInput."""
-    return check_token(read_secret(path))
+    return check_token(*read_secret(path))
 
 
 def coordinator_credentials(member: Path | None, publishers: Sequence[Path], admin: Path | None) -> Credentials:
@@ -57,16 +58,11 @@ def mirror_token(file: Path | None, env: str | None, *, shortest: int = 1) -> st
     if file is not None and env is not None:
         raise InvalidInput("--token-file and --token-env are both given", hint="give one of them")
     if file is not None:
-        token, place = read_secret(file), f"the token file {printable(str(file))}"
+        text, place = read_secret(file)
+    elif env is not None and env not in os.environ:
+        raise InvalidInput(f"the environment variable {printable(env)} is not set", hint="set it to the token")
     elif env is not None:
-        token, place = os.environ.get(env, ""), f"the environment variable {printable(env)}"
+        text, place = os.environ[env], f"the environment variable {printable(env)}"
     else:
         return None
-    token = token.strip()
-    if not token or not token.isprintable() or " " in token:
-        raise InvalidInput(f"{place} holds no token", hint="a token is one word of printable characters")
-    if len(token) < shortest:
-        raise InvalidInput(
-            f"{place} holds a token of fewer than {shortest} characters", hint="make one with 'openssl rand -hex 16'"
-        )
-    return token
+    return plain_token(text, place, shortest=shortest)

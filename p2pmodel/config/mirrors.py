@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from p2pmodel.config.section import split_list
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, check_url
 from p2pmodel.core.content.names import printable
-from p2pmodel.core.files.own_files import read_own, read_secret
+from p2pmodel.core.files.own_files import named, read_own, read_secret
+from p2pmodel.core.network.tokens import plain_password, plain_token
 from p2pmodel.errors import InvalidInput
 
 TRUE = {"1", "ON", "YES", "TRUE"}
@@ -92,21 +93,29 @@ def _attach_token(mirror: dict[str, Any]) -> None:
     """A mirror's own `token_env` or `token_file`. HF_TOKEN (or the hub's token file) goes to the official hub and to
     HF_ENDPOINT alone: a user cannot have meant it for another mirror."""
     endpoint = str(mirror.get("endpoint", "")).rstrip("/")
-    if mirror.get("token_env"):
-        token = os.environ.get(_token_variable(str(mirror["token_env"])))
+    token: str | None = None
+    if isinstance(mirror.get("token"), str):
+        token = _checked(mirror, mirror["token"], f"setting mirrors: the token of {printable(str(mirror.get('name')))}")
+    elif mirror.get("token_env"):
+        variable = _token_variable(str(mirror["token_env"]))
+        if variable in os.environ:
+            token = _checked(mirror, os.environ[variable], f"the environment variable {variable} (token_env)")
     elif mirror.get("token_file"):
-        token = read_secret(Path(str(mirror["token_file"])))
+        token = _checked(mirror, *read_secret(Path(str(mirror["token_file"]))))
     elif endpoint in (OFFICIAL_ENDPOINT, os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")):
         token = _hub_token()
-    else:
-        token = None
-    if token and "token" not in mirror:
+    if token:
         mirror["token"] = token
+
+
+def _checked(mirror: dict[str, Any], text: str, place: str) -> str:
+    """The token in `text`, or the password of a mirror with a user name."""
+    return plain_password(text, place) if mirror.get("username") else plain_token(text, place)
 
 
 def _hub_token() -> str | None:
     if os.environ.get("HF_TOKEN"):
-        return os.environ["HF_TOKEN"].strip()
+        return plain_token(os.environ["HF_TOKEN"], "the environment variable HF_TOKEN")
     if os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in TRUE:
         return None
     path = Path(os.environ["HF_TOKEN_PATH"]) if os.environ.get("HF_TOKEN_PATH") else hf_home() / "token"
@@ -114,7 +123,8 @@ def _hub_token() -> str | None:
     if not os.access(path, os.R_OK):
         return None
     try:
-        return read_own(path, "token file").strip() or None
+        text = read_own(path, "token file")
+        return plain_token(text, named(path)) if text.strip() else None
     except InvalidInput as error:
         raise InvalidInput(error.what, hint=f"{error.hint}, or set HF_HUB_DISABLE_IMPLICIT_TOKEN=1") from None
 

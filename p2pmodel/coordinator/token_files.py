@@ -7,7 +7,6 @@ from pathlib import Path
 
 from p2pmodel.config.settings import check_url
 from p2pmodel.coordinator.tokens import check_token
-from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.own_files import read_secret
 from p2pmodel.core.files.private_files import make_folders, write_private
 from p2pmodel.errors import InvalidInput
@@ -18,18 +17,17 @@ def read_tokens(path: Path) -> dict[str, str]:
 
     Raises InvalidInput for a file that cannot be used.
     """
-    lines = [line.split() for line in read_secret(path).splitlines() if line.strip()]
-    if len(lines) == 1 and len(lines[0]) == 1:
-        return {"": check_token(lines[0][0])}
+    text, place = read_secret(path)
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    if len(lines) < 2 and not text.lstrip().startswith(("http://", "https://")):
+        return {"": check_token(text, place)}
     try:
-        tokens = {check_url(url): check_token(token) for url, token in lines}
+        tokens = {check_url(url): check_token(token, place) for url, token in lines}
     except ValueError:
-        tokens = {}
-    if not tokens:
         raise InvalidInput(
-            f"the token file {printable(str(path))} is malformed",
+            f"{place} is malformed",
             hint="it holds one token, or a line 'URL TOKEN' for each coordinator",
-        )
+        ) from None
     return tokens
 
 

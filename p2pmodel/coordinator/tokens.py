@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 
+from p2pmodel.core.network.tokens import plain_token
 from p2pmodel.errors import InvalidInput
 
 MEMBER_SETTING = "coordinator_token_file (P2PMODEL_COORDINATOR_TOKEN_FILE)"
@@ -22,12 +23,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _KEY_LENGTH = 32
 
 
-def check_token(text: str) -> str:
-    """Return `text` without surrounding white space if it is a token; raises InvalidInput else."""
-    token = text.strip()
+def check_token(text: str, place: str) -> str:
+    """The token in `text`, as `plain_token` finds it. `place` names where it is from. Raises InvalidInput."""
+    token = plain_token(text, place)
     if not _TOKEN.fullmatch(token):
         raise InvalidInput(
-            "the token is not 16 to 128 letters, digits, '-' or '_'", hint="make one with 'openssl rand -hex 16'"
+            f"{place} holds a token that is not 16 to 128 letters, digits, '-' or '_'",
+            hint="make one with 'openssl rand -hex 16'",
         )
     return token
 

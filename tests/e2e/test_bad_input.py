@@ -62,7 +62,7 @@ HASH = "ab" * 32
         (("mirror", "serve", "--listen", "[::]:0"), "is reachable from other machines, and no token is set"),
         (("mirror", "serve", "--listen", "127.0.0.1:99999"), "is not an address with its port"),
         (("mirror", "serve", "--token-file", "none"), "the token file none cannot be read: No such file"),
-        (("mirror", "serve", "--token-env", "NONE"), "the environment variable NONE holds no token"),
+        (("mirror", "serve", "--token-env", "NONE"), "the environment variable NONE is not set"),
         (("coordinator", "--listen", "0.0.0.0:0"), "is reachable from other machines, and no token is set"),
         (("torrent", "create", "org/x", "--tracker", "here"), "'here' is not"),
         (("torrent", "create", "org/x", "-o", "."), "the output . is a directory; name a file in it"),

@@ -58,9 +58,14 @@ def text_of(descriptor: int, path: Path, what: str) -> str:
         raise _unreadable(path, what, "it is not UTF-8 text") from None
 
 
-def read_secret(path: Path, what: str = "token file") -> str:
-    """The text of a file that other users cannot read, without the white space around it. Raises InvalidInput."""
-    return read_own(path, what, secret=True).strip()
+def read_secret(path: Path, what: str = "token file") -> tuple[str, str]:
+    """The text of a file that other users cannot read, and the file's name for messages. Raises InvalidInput."""
+    return read_own(path, what, secret=True), named(path, what)
+
+
+def named(path: Path, what: str = "token file") -> str:
+    """The name of a file for messages."""
+    return f"the {what} {printable(str(path))}"
 
 
 def others_can_read(status: os.stat_result) -> bool:

@@ -339,3 +339,43 @@ def test_proxies_come_from_the_variables_of_other_programs_below_the_own_ones(tm
     own = load(tmp_path, **env, P2PMODEL_ORIGIN_HTTP_PROXY="c:3").origin.proxies.of("http://h/")
     assert own is not None
     assert own.name == "c:3"
+
+
+NEAR = "[[mirrors]]\nname = 'near'\nendpoint = 'http://near'\n"
+
+
+def test_every_token_is_trimmed_and_named_where_it_is_wrong(tmp_path: Path):
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    places = {
+        "the environment variable P2PMODEL_X_TOKEN": (f"{NEAR}token_env = 'P2PMODEL_X_TOKEN'", "P2PMODEL_X_TOKEN"),
+        f"the token file {secret}": (f"{NEAR}token_file = '{secret}'", ""),
+        "the environment variable HF_TOKEN": ("", "HF_TOKEN"),
+    }
+    for place, (toml, variable) in places.items():
+        for text, right in (("Bearer hf_right\n", True), ("hf_ri\nght", False), ("hf_r\u00efght", False)):
+            secret.write_text(text)
+            env = {variable: text} if variable else {}
+            if right:
+                token = load(tmp_path, toml, **env).mirrors[0].token
+                assert token
+                assert token.get_secret_value() == "hf_right"
+                continue
+            with pytest.raises(InvalidInput, match=f"^{place}.* holds no token") as caught:
+                load(tmp_path, toml, **env)
+            assert text not in str(caught.value)
+
+
+def test_an_empty_variable_of_a_mirror_is_an_error_and_an_absent_one_is_no_token(tmp_path: Path):
+    toml = f"{NEAR}token_env = 'P2PMODEL_X_TOKEN'"
+    with pytest.raises(InvalidInput, match=r"the environment variable P2PMODEL_X_TOKEN \(token_env\) is empty"):
+        load(tmp_path, toml, P2PMODEL_X_TOKEN="")
+    assert load(tmp_path, toml).mirrors[0].token is None
+    assert load(tmp_path, "", HF_TOKEN="").mirrors[0].token is None, "as for the hub's own clients"
+
+
+def test_the_password_of_a_mirror_with_a_user_name_may_have_spaces(tmp_path: Path):
+    toml = f"{NEAR}username = 'me'\ntoken_env = 'P2PMODEL_X_TOKEN'"
+    token = load(tmp_path, toml, P2PMODEL_X_TOKEN="two words\n").mirrors[0].token
+    assert token
+    assert token.get_secret_value() == "two words"

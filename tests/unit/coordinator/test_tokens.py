@@ -16,16 +16,17 @@ from tests.support.coordinators import TOKEN
 )
 def test_a_token_is_long_and_has_few_kinds_of_characters(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        check_token(text)
+        check_token(text, "the file x")
     assert not text or text not in str(caught.value)
+    assert str(caught.value).startswith("the file x ")
 
 
 def test_a_token_file_may_end_in_a_newline() -> None:
-    assert check_token(f"{TOKEN}\n") == TOKEN
+    assert check_token(f"{TOKEN}\n", "the file x") == TOKEN
 
 
 def test_new_tokens_differ_and_are_tokens() -> None:
-    assert check_token(new_token()) != check_token(new_token())
+    assert check_token(new_token(), "x") != check_token(new_token(), "x")
 
 
 def test_a_tracker_url_has_a_key_that_is_no_token() -> None:

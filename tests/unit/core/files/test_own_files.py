@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_an_own_file_is_read(file: Path) -> None:
-    assert read_secret(file) == "secret"
+    assert read_secret(file) == (" secret\n", f"the token file {file}")
     file.chmod(0o644)
     assert read_own(file, "settings file") == " secret\n"
 
