@@ -38,6 +38,18 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None = None) 
     return context
 
 
+def renew(context: ssl.SSLContext, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+    """Let a context of `server_context` use what the files contain now, for new connections.
+
+    Authorities of clients are added; those that are gone from the file are trusted until a restart. Raises
+    InvalidInput, and leaves the context as it is.
+    """
+    server_context(certificate, key, client_ca)
+    _present(context, certificate, key)
+    if client_ca is not None:
+        _trust(context, client_ca, "tls_client_ca")
+
+
 def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     """Load `certificate` into `context`. Raises InvalidInput for files that are unreadable, not PEM, or do not match.
     The key must have no pass phrase, and other users must not be able to read it."""

@@ -81,7 +81,7 @@ def coordinator(
     role = CoordinatorRole.of(address, public_url, credentials)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
     server = _run(role, tracker, catalog, settings, ready, origin_budget=origin_budget)
-    run_service(server, interrupted="the coordinator was stopped")
+    run_service(server, interrupted="the coordinator was stopped", reload=options.reload(settings, role.credentials))
 
 
 class _ReadyCoordinator:

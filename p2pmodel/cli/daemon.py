@@ -17,11 +17,13 @@ from p2pmodel.config.settings import OFF, HttpSettings, Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
+from p2pmodel.http.access import ServerToken
 from p2pmodel.http.server import check_exposure
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
 from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
-from p2pmodel.tls import server_context
+from p2pmodel.service.roles.reload import Reload
+from p2pmodel.tls import renew, server_context
 
 INTERRUPTED = "stopped; the next start resumes every transfer"
 
@@ -74,8 +76,9 @@ def daemon(
             "--token-file and --read-only need --control-listen",
             hint="--token-file also applies to a --hub-listen address that is not loopback",
         )
-    token = read_token(token_file) if token_file else None
-    tls = _tls(settings.http, used=control_listen is not None or hub_listen is not None)
+    reload = options.reload(settings)
+    token = _token(token_file, reload)
+    tls = _tls(settings.http, reload, used=control_listen is not None or hub_listen is not None)
     access = _TcpAccess(token, tls, protected=token is not None or settings.http.asks_for_certificates)
     hub = _hub(settings, hub_listen, access, access_log)
     tcp = _tcp(control_listen, access, read_only=read_only)
@@ -90,7 +93,16 @@ def daemon(
         if where.hub:
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
-    run_service(Daemon(with_peer_address(settings), tcp, log, hub).run(ready), interrupted=INTERRUPTED)
+    node = Daemon(with_peer_address(settings), tcp, log, hub, reload=reload)
+    run_service(node.run(ready), interrupted=INTERRUPTED, reload=reload)
+
+
+def _token(file: Path | None, reload: Reload) -> ServerToken | None:
+    if file is None:
+        return None
+    token = ServerToken(read_token(file))
+    reload.file("token file", lambda: token.replace(read_token(file)))
+    return token
 
 
 def _hub_listen(settings: Settings) -> ListenAddress | None:
@@ -102,18 +114,20 @@ def _hub_listen(settings: Settings) -> ListenAddress | None:
 class _TcpAccess:
     """Access over TCP. `protected`: clients on other machines must present the token or a certificate."""
 
-    token: str | None
+    token: ServerToken | None
     tls: ssl.SSLContext | None
     protected: bool
 
 
-def _tls(http: HttpSettings, *, used: bool) -> ssl.SSLContext | None:
+def _tls(http: HttpSettings, reload: Reload, *, used: bool) -> ssl.SSLContext | None:
     """The TLS context for the configured addresses. The default address of the hub endpoint stays plain HTTP."""
     if http.tls_certificate is None or http.tls_key is None:
         if http.tls_certificate or http.tls_key or http.tls_client_ca:
             raise InvalidInput("TLS needs a certificate and its key", hint="give --tls-cert and --tls-key")
         return None
-    context = server_context(http.tls_certificate, http.tls_key, http.tls_client_ca)
+    files = http.tls_certificate, http.tls_key, http.tls_client_ca
+    context = server_context(*files)
+    reload.file("TLS certificate", lambda: renew(context, *files))
     if not used:
         raise InvalidInput("--tls-cert needs --control-listen or --hub-listen", hint="give the address to serve")
     return context

@@ -12,11 +12,16 @@ from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.settings import Settings, check_url
 from p2pmodel.config.sources import load_settings
+from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.core.content.names import Reference, printable
 from p2pmodel.core.notes import LEVELS, Level
 from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission
+from p2pmodel.service.roles.reload import Reload
+
+_READ = "p2pmodel.read_settings"
+_READ_CREDENTIALS = "p2pmodel.read_credentials"
 
 
 def common(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,11 +49,26 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         level = log_level or ("error" if quiet else "debug" if verbose else None)
         flags = {"cache_dir": cache_dir, "log_level": level} | options.pop("flags", {})
-        settings = load_settings(config=config, flags=flags | _setting_flags(options))
+        read = functools.partial(load_settings, config=config, flags=flags | _setting_flags(options))
+        settings = read()
+        click.get_current_context().meta[_READ] = read
         log.configure(settings.log_level)
         return verb(settings=settings, quiet=quiet, **options)
 
     return wrapped
+
+
+def reload(settings: Settings, credentials: Credentials | None = None) -> Reload:
+    """The reloads of the running verb, which is a server with `settings`; the log's level is part of them.
+
+    `credentials`: those of the coordinator that it serves, which change with their token files.
+    """
+    meta = click.get_current_context().meta
+    reloads = Reload(settings, meta[_READ], log.log)
+    reloads.setting("log_level", apply=lambda now: log.configure(now.log_level))
+    if credentials is not None:
+        reloads.file("token files", lambda: credentials.change(meta[_READ_CREDENTIALS]()))
+    return reloads
 
 
 def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,8 +212,9 @@ def credentials(verb: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         token_file: Path | None, publish_token_files: tuple[Path, ...], admin_token_file: Path | None, **options: Any
     ) -> Any:
-        known = coordinator_credentials(token_file, publish_token_files, admin_token_file)
-        return verb(token_file=token_file, credentials=known, **options)
+        read = functools.partial(coordinator_credentials, token_file, publish_token_files, admin_token_file)
+        click.get_current_context().meta[_READ_CREDENTIALS] = read
+        return verb(token_file=token_file, credentials=read(), **options)
 
     return wrapped
 
@@ -322,6 +343,7 @@ __all__ = [
     "progress",
     "public_url",
     "reference",
+    "reload",
     "server",
     "size",
     "socket",

@@ -60,12 +60,13 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     options.check_output(flags["output"])
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
         role = _role(flags)
-        seeder = Seeder(request, with_peer_address(settings, role.listen), screen)
+        reload = options.reload(settings, role.credentials)
+        seeder = Seeder(request, with_peer_address(settings, role.listen), screen, reload=reload)
         show = _ReadyPrinter(request.ref, flags, screen)
         if flags["once"]:
             show(run_interruptible(seeder.build(), interrupted="interrupted; the same command resumes"), None)
             return
-        run_service(seeder.run(role, show), interrupted=INTERRUPTED)
+        run_service(seeder.run(role, show), interrupted=INTERRUPTED, reload=reload)
 
 
 def _request(source: str, flags: dict[str, Any]) -> SeedRequest:

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from p2pmodel.core.tasks import companions
 from p2pmodel.errors import Interrupted, P2PModelError
+from p2pmodel.service.roles.reload import Reload
 
 T = TypeVar("T")
 
@@ -24,14 +26,15 @@ def run_interruptible(verb: Coroutine[Any, Any, T], *, interrupted: str) -> T:
     return _SignalRun(interrupted, success=()).run(verb)
 
 
-def run_service(service: Coroutine[Any, Any, None], *, interrupted: str) -> None:
+def run_service(service: Coroutine[Any, Any, None], *, interrupted: str, reload: Reload) -> None:
     """Run `service` until a signal. Returns after SIGTERM, which is how services are stopped.
 
+    SIGHUP reloads; after the terminal of the process has gone it stops the service as SIGTERM does.
     Raises Interrupted(`interrupted`) after SIGINT (Ctrl-C).
     """
     run = _SignalRun(interrupted, success=(signal.SIGTERM,))
     try:
-        run.run(service)
+        run.run(run.reloading(service, reload))
     except Interrupted:
         if run.stopped_by not in run.success:
             raise
@@ -60,6 +63,30 @@ class _SignalRun:
             self._overdue.cancel()
             for number, handler in self._before.items():
                 signal.signal(number, handler)
+
+    async def reloading(self, service: Coroutine[Any, Any, None], reload: Reload) -> None:
+        """Run `service`, and reload at each SIGHUP."""
+        loop, terminals, task = (
+            asyncio.get_running_loop(),
+            [fd for fd in range(3) if os.isatty(fd)],
+            asyncio.current_task(),
+        )
+        assert task is not None
+
+        def hang_up() -> None:
+            if any(map(_is_gone, terminals)):
+                self._stop(signal.SIGTERM, task)
+            else:
+                reload.request()
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        try:
+            async with companions() as start:
+                start(reload.run())
+                await service
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the process has ended: a late one must not kill it
 
     async def _watched(self, verb: Coroutine[Any, Any, T]) -> T:
         loop = asyncio.get_running_loop()
@@ -92,3 +119,11 @@ class _SignalRun:
             os._exit(0)
         os.write(2, f"p2pmodel: {self._interrupted}\n".encode())
         os._exit(Interrupted.exit_code)
+
+
+def _is_gone(terminal: int) -> bool:
+    try:
+        os.tcgetpgrp(terminal)
+    except OSError:
+        return True
+    return False

@@ -110,7 +110,26 @@ class RequestGuard:
             )
 
 
-def check_bearer(request: web.Request, token: str) -> None:
+class ServerToken:
+    """The token of a running server, which a reload replaces."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "ServerToken()"
+
+    @property
+    def value(self) -> str:
+        """The token that clients must send now."""
+        return self._value
+
+    def replace(self, value: str) -> None:
+        """Require `value` from the next request on."""
+        self._value = value
+
+
+def check_bearer(request: web.Request, token: str | ServerToken) -> None:
     """Raise AccessDenied unless the request presents `token`. A wrong token is marked for the brake."""
     given = request.headers.get("Authorization")
     if given is not None and is_bearer(given, token):
@@ -120,10 +139,11 @@ def check_bearer(request: web.Request, token: str) -> None:
     raise AccessDenied("this node requires its token", hint="send 'Authorization: Bearer TOKEN'")
 
 
-def is_bearer(authorization: str, token: str) -> bool:
+def is_bearer(authorization: str, token: str | ServerToken) -> bool:
     """Whether the header `authorization` presents `token`. Takes the same time for every wrong token."""
     scheme, _, given = authorization.partition(" ")
-    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+    value = token.value if isinstance(token, ServerToken) else token
+    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), value.encode())
     return right and scheme.lower() == "bearer"
 
 

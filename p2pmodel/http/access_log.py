@@ -1,6 +1,7 @@
 """The access log: one JSON object a line for each request."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,12 +14,16 @@ from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.core.files.private_files import append_private
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether log rotation has moved the file."""
+
 SENT = web.RequestKey("SENT", int)
 """Key of a request for the body bytes sent so far, set by handlers that write the body themselves."""
 
 
 class AccessLog:
     """Appends to `path`; each line is written whole and at once, so the file can be read while the server runs.
+    After log rotation it continues in a new file.
 
     A new file has mode 0600: the lines name clients and what they read.
 
@@ -28,8 +33,10 @@ class AccessLog:
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
         self._file: TextIO = append_private(path)
         self._clock = clock
+        self._look_at = 0.0
 
     def close(self) -> None:
         """Close the file; do not log afterwards."""
@@ -62,7 +69,21 @@ class AccessLog:
         # In the event loop on purpose: writing a line to the page cache takes less time than a switch to a thread.
         # A full disk loses lines, not requests; the rest of the buffer is written with the next line.
         with suppress(OSError):
+            self._follow_rotation()
             self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+    def _follow_rotation(self) -> None:
+        """Continue in a new file if the one before was moved away or removed."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == os.fstat(self._file.fileno()).st_ino:
+                return
+        file = append_private(self._path)
+        self._file.close()
+        self._file = file
 
 
 async def _write_out(request: web.Request, response: web.StreamResponse) -> None:

@@ -66,6 +66,11 @@ class Limiter:
         self._base = base
         self.apply()
 
+    def reschedule(self, upload: Schedule, download: Schedule) -> None:
+        """Replace the schedules."""
+        self._upload, self._download = upload, download
+        self.apply()
+
     def apply(self) -> bool:
         """Apply the limits for this time. Returns whether they have changed."""
         now = self._clock.now()

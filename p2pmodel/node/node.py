@@ -63,14 +63,10 @@ class Node:
         self.log = note
         self._records = TransferRecords(folder / "transfers")
         self._transfers: dict[str, ManagedTransfer] = {}
-        limits = RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
+        limits = _limits(settings)
         self._shared = context.shared(limits)
-        self._limiter = Limiter(
-            self._shared,
-            limits,
-            Schedule.parse(settings.daemon.upload_schedule),
-            Schedule.parse(settings.daemon.download_schedule),
-        )
+        self._limiter = Limiter(self._shared, limits, *_schedules(settings))
+        self._max_active = settings.daemon.max_active
         self._watch = SnapshotWatch(self._check_files)
         self._scrubber = Scrubber(context.cache, settings.store, (settings.state_dir or folder) / "scrub", note=note)
         self._companions: list[asyncio.Task[None]] = []
@@ -242,6 +238,22 @@ class Node:
         self._limiter.change(limits)
         return self._limiter.view()
 
+    # -- settings that change while it runs --------------------------------------------------------------------
+
+    def change_limits(self, settings: Settings) -> None:
+        """Apply the rate limits and the schedules of `settings`."""
+        self._limiter.change(_limits(settings))
+        self._limiter.reschedule(*_schedules(settings))
+
+    def change_max_active(self, settings: Settings) -> None:
+        """Apply the number of transfers that download at a time."""
+        self._max_active = settings.daemon.max_active
+        self.transfer_settled()
+
+    def change_scrub(self, settings: Settings) -> None:
+        """Apply the settings of the background check."""
+        self._scrubber.change(settings.store)
+
     # -- events of the transfers (TransferObserver; `log` is the other one) ------------------------------------
 
     def transfer_changed(self) -> None:
@@ -254,9 +266,7 @@ class Node:
         if not self._open:
             return
         eligible = [transfer for transfer in self._transfers.values() if transfer.eligible]
-        chosen = to_run(
-            (each.candidate for each in eligible if not each.record.complete), self.settings.daemon.max_active
-        )
+        chosen = to_run((each.candidate for each in eligible if not each.record.complete), self._max_active)
         for transfer in self._transfers.values():
             if transfer.eligible and (transfer.record.complete or transfer.record.id in chosen):
                 transfer.start()
@@ -362,3 +372,11 @@ class Node:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _limits(settings: Settings) -> RateLimits:
+    return RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
+
+
+def _schedules(settings: Settings) -> tuple[Schedule, Schedule]:
+    return Schedule.parse(settings.daemon.upload_schedule), Schedule.parse(settings.daemon.download_schedule)

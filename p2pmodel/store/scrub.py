@@ -115,9 +115,9 @@ class Scrubber:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._cache = cache
-        self._interval = settings.scrub_interval * DAY
-        self._enabled = bool(settings.scrub_rate and settings.scrub_interval)
-        self._pace = Pace(settings.scrub_rate)
+        self._pace = Pace()
+        self._enabled = asyncio.Event()
+        self.change(settings)
         self._records = ScrubRecords(folder, cache)
         self._note = note
         self._clock = clock
@@ -127,11 +127,20 @@ class Scrubber:
         self._read = 0
         self._found = 0
 
+    def change(self, settings: StoreSettings) -> None:
+        """Scrub as `settings` say from now on. A pass under way pauses while they turn it off."""
+        self._interval = settings.scrub_interval * DAY
+        if settings.scrub_rate and settings.scrub_interval:
+            self._pace.change(settings.scrub_rate)
+            self._enabled.set()
+        else:
+            self._enabled.clear()
+
     def view(self) -> ScrubView:
         """The figures now."""
         record = self._record
         return ScrubView(
-            enabled=self._enabled,
+            enabled=self._enabled.is_set(),
             running=record.began is not None,
             done=record.done,
             total=self._total if record.began is not None else 0,
@@ -141,9 +150,8 @@ class Scrubber:
         )
 
     async def run(self) -> None:
-        """Scrub until cancelled, unless the settings turn it off. An error interrupts a pass; it is continued later."""
-        if not self._enabled:
-            return
+        """Scrub until cancelled, while the settings turn it on. An error interrupts a pass; it is continued later."""
+        await self._enabled.wait()
         async with AsyncExitStack() as stack:
             await self._alone(stack)
             self._record = await asyncio.to_thread(self._records.load, self._clock())
@@ -153,7 +161,8 @@ class Scrubber:
                     await self.work()
                 except P2PModelError as error:
                     self._note(notes.error("scrub_failed", f"the background check of the cache stopped: {error}"))
-                await asyncio.sleep(min(LOOK_EVERY, self._interval))
+                await asyncio.sleep(min(LOOK_EVERY, self._interval or LOOK_EVERY))
+                await self._enabled.wait()
 
     async def work(self) -> None:
         """Read the blobs that have changed since they were verified; and all, if that is due."""
@@ -180,6 +189,7 @@ class Scrubber:
             for item in items:
                 if item.key <= self._record.position:
                     continue
+                await self._enabled.wait()
                 done = self._record.done
                 if item.state in (BlobState.VERIFIED, BlobState.UNKNOWN):
                     await self._check(item)

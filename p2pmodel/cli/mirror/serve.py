@@ -24,13 +24,14 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.access import RequestGuard, ServerToken
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import NoteReporter, Reporter
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.roles.reload import SCRUB, Reload
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_directory, check_writable
 from p2pmodel.store.scrub import Scrubber
@@ -101,7 +102,8 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     them while they download. Every client of the mirror can then read what its upstream token can read.
     """
     address = ListenAddress.parse(listen)
-    token = mirror_token(flags["token_file"], flags["token_env"], shortest=SHORTEST_TOKEN)
+    reload = options.reload(settings)
+    token = _token(flags["token_file"], flags["token_env"], reload)
     check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
@@ -124,8 +126,22 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
         server = _HttpServer(app, address, guard, settings.http)
         scrubber = _scrubber(cache, settings)
+        reload.setting(*SCRUB, apply=lambda now: scrubber.change(now.store))
         work = _serve(server, upstream, scrubber, announce, as_json=flags["as_json"])
-        run_service(work, interrupted="the mirror was stopped")
+        run_service(work, interrupted="the mirror was stopped", reload=reload)
+
+
+def _token(file: Path | None, env: str | None, reload: Reload) -> ServerToken | None:
+    value = mirror_token(file, env, shortest=SHORTEST_TOKEN)
+    if value is None:
+        return None
+    token = ServerToken(value)
+
+    def again() -> None:
+        token.replace(mirror_token(file, env, shortest=SHORTEST_TOKEN) or token.value)
+
+    reload.file("token", again)
+    return token
 
 
 def _pace(rate: int | None, *, accel: str | None) -> Pace | None:

@@ -73,7 +73,7 @@ def sync(
         elif every < 1:
             raise InvalidInput("--every must be at least one second", hint="for example --every 6h")
         else:
-            run_service(syncing.every(every, listed), interrupted=INTERRUPTED)
+            run_service(syncing.every(every, listed), interrupted=INTERRUPTED, reload=options.reload(settings))
 
 
 def _listed(repos: tuple[str, ...], list_file: Path | None) -> Callable[[], Sequence[Reference]]:

@@ -78,7 +78,7 @@ def watch(
         check_exposure(address, protected=False, insecure_public=insecure_public)
     watch = _WatchCommand(settings, ref, as_json=as_json, quiet=quiet)
     if not once:
-        run_service(watch.run(address), interrupted=INTERRUPTED)
+        run_service(watch.run(address), interrupted=INTERRUPTED, reload=options.reload(settings))
     elif raised := run_interruptible(watch.once(), interrupted=INTERRUPTED):
         raise P2PModelError(f"{raised} {'alarm is' if raised == 1 else 'alarms are'} raised")
 

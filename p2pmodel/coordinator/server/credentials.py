@@ -45,13 +45,24 @@ class Caller:
         return self.rights is Rights.ADMINISTRATOR
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credentials:
-    """The tokens of one coordinator; `publishers` by the publisher's name."""
+    """The tokens of one coordinator; `publishers` by the publisher's name. A reload replaces them."""
 
     member: str | None = field(default=None, repr=False)
     publishers: Mapping[str, str] = field(default_factory=dict, repr=False)
     admin: str | None = field(default=None, repr=False)
+
+    def change(self, now: "Credentials") -> None:
+        """Require the tokens of `now` from the next request on.
+
+        The publisher of the coordinator's own user stays. A coordinator with a member token never loses it: its routes
+        were admitted to other machines because of it.
+        """
+        local = {name: token for name, token in self.publishers.items() if name == LOCAL}
+        self.member = now.member or self.member
+        self.publishers = now.publishers or local
+        self.admin = now.admin
 
     def authorized(self, authorization: str, least: Rights) -> Caller:
         """The caller that sent this Authorization header. Raises AccessDenied, or Forbidden for too few rights.

@@ -35,7 +35,7 @@ from p2pmodel.errors import (
     Unavailable,
 )
 from p2pmodel.http import limits
-from p2pmodel.http.access import check_bearer
+from p2pmodel.http.access import ServerToken, check_bearer
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
@@ -53,7 +53,7 @@ B = TypeVar("B", bound=BaseModel)
 
 def control_app(
     api: NodeApi,
-    token: str | None = None,
+    token: str | ServerToken | None = None,
     *,
     read_only: bool = False,
     public: Collection[str] = (),
@@ -296,7 +296,7 @@ def _query(request: web.Request, name: str) -> str:
     return value
 
 
-def _token_check(token: str | None, public: Collection[str]) -> list[Middleware]:
+def _token_check(token: str | ServerToken | None, public: Collection[str]) -> list[Middleware]:
     if token is None:
         return []
     expected = token

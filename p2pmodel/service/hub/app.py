@@ -32,6 +32,7 @@ from p2pmodel.core.content.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
+from p2pmodel.http.access import ServerToken
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.file_response import STALL, FileContent, answer
 from p2pmodel.http.protection import OUTER_MIDDLEWARES
@@ -79,7 +80,7 @@ _REFUSED = [
 def hub_endpoint(
     cache: HubCache,
     *,
-    token: str | None = None,
+    token: str | ServerToken | None = None,
     access_log: AccessLog | None = None,
     pace: Pace | None = None,
     upstream: ContentSupply | None = None,

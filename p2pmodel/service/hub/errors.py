@@ -13,7 +13,7 @@ from p2pmodel.errors import (
     RevisionNotFound,
     TooManyRequests,
 )
-from p2pmodel.http.access import WRONG_TOKEN, is_bearer
+from p2pmodel.http.access import WRONG_TOKEN, ServerToken, is_bearer
 from p2pmodel.http.error_responses import error_middleware
 
 RETRY_AFTER = 5
@@ -61,7 +61,7 @@ def _respond(error: P2PModelError) -> web.Response:
 _translated = error_middleware(_respond)
 
 
-def bearer(token: str) -> Middleware:
+def bearer(token: str | ServerToken) -> Middleware:
     """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
 
     Without a token the answer is the hub's for private repositories: the client raises RepositoryNotFoundError, with

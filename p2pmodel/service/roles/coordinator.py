@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from aiohttp import web
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import PublicAddress
-from p2pmodel.coordinator.server.credentials import LOCAL, NO_TOKENS, Credentials
+from p2pmodel.coordinator.server.credentials import LOCAL, Credentials
 from p2pmodel.coordinator.token_files import kept_token, local_token_file
 from p2pmodel.coordinator.tokens import new_token
 from p2pmodel.core.network.addresses import ListenAddress
@@ -39,7 +39,7 @@ class CoordinatorRole:
 
     listen: ListenAddress
     public_url: str | None = None
-    credentials: Credentials = NO_TOKENS
+    credentials: Credentials = field(default_factory=Credentials)
 
     @classmethod
     def of(cls, listen: ListenAddress, public_url: str | None, credentials: Credentials) -> "CoordinatorRole":

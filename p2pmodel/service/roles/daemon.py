@@ -16,7 +16,7 @@ from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.access import RequestGuard, ServerToken
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.fetch import NodeContext
@@ -26,6 +26,7 @@ from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.control.metrics import HEALTH, add_observation
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
+from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.service.roles.source import serving_source
 from p2pmodel.service.roles.systemd import notify
 from p2pmodel.store.cache import HubCache
@@ -41,7 +42,7 @@ class TcpRole:
     """The TCP address of the control API in addition to the unix socket, with its access rules."""
 
     listen: ListenAddress
-    token: str | None = None
+    token: ServerToken | None = None
     read_only: bool = False
     tls: ssl.SSLContext | None = None
     """None: plain HTTP."""
@@ -62,8 +63,15 @@ class Daemon:
     """One run of `p2pmodel daemon`. `note` receives the events for the log."""
 
     def __init__(
-        self, settings: Settings, tcp: TcpRole | None, note: Callable[[str], None], hub: HubRole | None = None
+        self,
+        settings: Settings,
+        tcp: TcpRole | None,
+        note: Callable[[str], None],
+        hub: HubRole | None = None,
+        *,
+        reload: Reload | None = None,
     ) -> None:
+        self._reload = reload
         self._settings = settings
         self._hub = hub
         self._tcp = tcp
@@ -87,6 +95,7 @@ class Daemon:
             web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
+            self._follow_settings(node)
             hub = await self._serve_hub(node, stack)
             api = NodeApi(node, hub)
             app = control_app(api, http=settings.http.unpaced)
@@ -98,6 +107,14 @@ class Daemon:
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
+
+    def _follow_settings(self, node: Node) -> None:
+        if self._reload is None:
+            return
+        schedules = ("daemon.upload_schedule", "daemon.download_schedule")
+        self._reload.setting(*LIMITS, *schedules, apply=node.change_limits)
+        self._reload.setting("daemon.max_active", apply=node.change_max_active)
+        self._reload.setting(*SCRUB, apply=node.change_scrub)
 
     async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
         if self._hub is None:

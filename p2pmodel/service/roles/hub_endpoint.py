@@ -17,7 +17,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.access import RequestGuard, ServerToken
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import serving
 from p2pmodel.node.hub.on_demand import HubContent
@@ -41,7 +41,7 @@ class HubRole:
     """
 
     listen: ListenAddress | None = None
-    token: str | None = field(default=None, repr=False)
+    token: str | ServerToken | None = field(default=None, repr=False)
     access_log: Path | None = None
     tls: ssl.SSLContext | None = None
     """None: plain HTTP."""

@@ -31,6 +31,7 @@ from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.roles.coordinator import CoordinatorRole, serving_coordinator
+from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
 
@@ -53,7 +54,10 @@ class SeederAddresses:
 class Seeder:
     """One run of `p2pmodel seed`. The snapshot's torrents name this coordinator and the configured ones."""
 
-    def __init__(self, request: SeedRequest, settings: Settings, reporter: Reporter) -> None:
+    def __init__(
+        self, request: SeedRequest, settings: Settings, reporter: Reporter, *, reload: Reload | None = None
+    ) -> None:
+        self._reload = reload
         self._request = request
         self._settings = settings
         self._reporter = reporter
@@ -106,7 +110,9 @@ class Seeder:
             source = Source(coordinator.url + SOURCE, token, peer, zone)
             async with companions() as start:
                 rates = RateLimits(swarm.upload_limit, swarm.download_limit)
-                start(SharedLimits(engine, rates, upload=pace).run())
+                shared = SharedLimits(engine, rates, upload=pace)
+                self._follow_settings(shared)
+                start(shared.run())
                 start(self._scrub(cache))
                 for raw in seeded.torrents.values():
                     start(
@@ -122,10 +128,20 @@ class Seeder:
                 served = SeederAddresses(coordinator.url, ListenAddress(*engine.address), coordinator.token_file)
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), sent)
 
+    def _follow_settings(self, shared: SharedLimits) -> None:
+        if self._reload is not None:
+            self._reload.setting(
+                *LIMITS,
+                apply=lambda now: shared.change(upload=now.swarm.upload_limit, download=now.swarm.download_limit),
+            )
+
     async def _scrub(self, cache: HubCache) -> None:
         if self._settings.state_dir is not None:
             folder = self._settings.state_dir / "scrub"
-            await Scrubber(cache, self._settings.store, folder, note=self._reporter.note).run()
+            scrubber = Scrubber(cache, self._settings.store, folder, note=self._reporter.note)
+            if self._reload is not None:
+                self._reload.setting(*SCRUB, apply=lambda now: scrubber.change(now.store))
+            await scrubber.run()
 
 
 def _source(

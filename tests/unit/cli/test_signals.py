@@ -1,5 +1,6 @@
 """Signals: the first stops a verb cleanly, a second at once; a verb that does not stop is ended after a bound."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from tests.support.eventually import PATIENCE
 PRELUDE = """
 import asyncio, sys, time
 from p2pmodel.cli import signals, verbs
+from p2pmodel.config.sources import load_settings
 from p2pmodel.errors import Unavailable
+from p2pmodel.service.roles.reload import Reload
 
 async def wait():
     print("ready", flush=True)
@@ -43,6 +46,13 @@ async def failing():
         await wait()
     finally:
         raise Unavailable("the clean-up failed")
+
+def reloads():
+    def read():
+        print("read again", flush=True)
+        return settings
+    settings = load_settings()
+    return Reload(settings, read, lambda note: print(note, file=sys.stderr, flush=True))
 
 signals.STOP_WITHIN = 600.0
 """
@@ -77,7 +87,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 RUNS = "verb = lambda: signals.run_interruptible({}(), interrupted='stopped; it resumes')"
-SERVES = "verb = lambda: signals.run_service({}(), interrupted='stopped; it resumes')"
+SERVES = "verb = lambda: signals.run_service({}(), interrupted='stopped; it resumes', reload=reloads())"
 INTERRUPTED = "p2pmodel: stopped; it resumes\n"
 
 
@@ -152,3 +162,32 @@ def verb():
 """
     with started(code) as process:
         assert ended(process) == (0, "", "")
+
+
+def test_a_hangup_reloads_a_service() -> None:
+    with started(SERVES.format("wait")) as process:
+        assert process.stdout
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert process.stdout.readline() == "read again\n"
+        process.send_signal(signal.SIGTERM)
+        code, _, err = ended(process)
+    assert code == 0
+    assert "reloaded: settings" in err
+
+
+def test_a_service_ends_with_its_terminal() -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", PRELUDE + SERVES.format("wait") + MAIN]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout
+            os.close(theirs)
+            assert process.stdout.readline() == "ready\n"
+            os.close(ours)
+            process.send_signal(signal.SIGHUP)  # which the kernel sends to the processes of a lost terminal
+            assert ended(process)[0] == 0
+        finally:
+            process.kill()

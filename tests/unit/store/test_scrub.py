@@ -166,9 +166,14 @@ async def test_one_process_at_a_time_scrubs_a_cache(machine: Machine) -> None:
 @pytest.mark.parametrize("settings", [StoreSettings(scrub_rate=0), StoreSettings(scrub_interval=0)])
 async def test_it_can_be_turned_off(machine: Machine, settings: StoreSettings) -> None:
     scrubber = machine.scrubber(settings)
-    await scrubber.run()
+    running = asyncio.create_task(scrubber.run())
+    await asyncio.sleep(0)
     assert not scrubber.view().enabled
     assert not machine.folder.exists()
+    scrubber.change(FAST)
+    assert scrubber.view().enabled
+    await eventually(machine.folder.exists, what="the folder of its record")
+    running.cancel()
 
 
 async def test_its_rate_is_bounded(machine: Machine, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
