@@ -1,0 +1,68 @@
+"""What a scenario may take at most: seconds and copies from the mirrors. Pure.
+
+Seconds: what the same setting took undisturbed, two peer timeouts for each moment at which something fails, and what
+the sources that are left need for the rest: the bytes that the slowest surviving peer lacked when the fault came, as
+many times as there are peers that may have to get them alone, at the rate of the slowest such source.
+"""
+
+from dataclasses import dataclass
+
+from scripts.bench.rigs.cluster import Link
+from scripts.soaking.scenario import Scenario, Setting
+
+PEER_TIMEOUT = 4.0
+"""Setting of all nodes, for the timeouts of the peers and of the mirrors."""
+THROTTLED = 20_000
+"""Bytes per second of a throttled machine."""
+LINKS = {
+    "coordinator": Link.of_mbit(100),
+    "mirror": Link.of_mbit(24),
+    "seeder": Link.of_mbit(32),
+    "peer": Link.of_mbit(48),
+}
+HEADERS = 1.1
+"""Bytes on a link for a byte of content."""
+BUDGET = 1.05
+WASTE = 0.35
+"""Copies in requests that were cut off: a mirror has sent up to half a MiB more than the peer read. With two mirrors
+undisturbed peers cut requests off, too, when the second one takes over half of a range (0.03 to 0.3 copies)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Seconds for all peers, and copies of the snapshot that the mirrors may send."""
+
+    seconds: float
+    copies: float
+    needed: float
+    """The part of `seconds` that the remaining sources need."""
+
+
+def bounds(scenario: Scenario, undisturbed: float, lacked: float) -> Bounds:
+    """The bounds of `scenario`, if the slowest surviving peer lacked the share `lacked` when the first fault came."""
+    setting = scenario.setting
+    sources = [LINKS["mirror"].up] if setting.mirrors > 1 or not scenario.hits("mirror") else []
+    sources += [LINKS["seeder"].up] if setting.begin != "cold" and not scenario.hits("seeder") else []
+    alone = setting.peers if apart(scenario) else 1
+    needed = HEADERS * lacked * setting.size * alone / min(sources) if scenario.faults else 0.0
+    seconds = undisturbed + 2 * PEER_TIMEOUT * scenario.moments + needed
+    return Bounds(seconds, _copies(scenario), needed)
+
+
+def apart(scenario: Scenario) -> bool:
+    """Whether peers may have to get everything without each other: walls between them, or no coordinator."""
+    return _walled(scenario.setting) or scenario.hits("coordinator")
+
+
+def _walled(setting: Setting) -> bool:
+    return setting.topology in ("nat", "firewall", "multihomed")
+
+
+def _copies(scenario: Scenario) -> float:
+    setting = scenario.setting
+    if apart(scenario):
+        return setting.peers + WASTE
+    if not scenario.faults:
+        return BUDGET + WASTE if setting.begin == "cold" else 0.0
+    # Pieces that went with a peer are taken again: at most one more copy.
+    return BUDGET + WASTE + (1.0 if scenario.hits("peer") else 0.0)
