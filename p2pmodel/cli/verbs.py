@@ -19,6 +19,7 @@ _VERBS = {
         "Serve the coordinator: tracker, catalog of torrents, leases.",
     ),
     "daemon": ("p2pmodel.cli.daemon:daemon", "Run this machine's node: downloads, seeding, hub endpoint."),
+    "doctor": ("p2pmodel.cli.doctor:doctor", "Check this machine, and what a snapshot needs on it."),
     "env": ("p2pmodel.cli.env:env", "Print the environment for Hugging Face clients of the daemon."),
     "fetch": ("p2pmodel.cli.fetch:fetch", "Download a snapshot into the Hugging Face cache; optionally load it."),
     "import": (
