@@ -33,7 +33,7 @@ from p2pmodel.core.progress.views import (
     TransferView,
 )
 from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, Unavailable, restored
-from p2pmodel.http_pool import read_bounded
+from p2pmodel.http_pool import read_bounded, sent_events
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ class Client:
         try:
             async with self._session.get(self._url(path), timeout=limits, allow_redirects=False) as response:
                 await _check(response)
-                async for kind, data in _events(response):
+                async for kind, data in sent_events(response):
                     yield _decode(str, data) if kind == "gone" else _decode(TransferView, data)
                     if ident and kind == "gone":
                         return
@@ -275,12 +275,3 @@ def _decode(kind: type[T], data: bytes) -> T:
             f"the daemon sent an unknown response: {printable(data[:60].decode(errors='replace'))}",
             hint="restart the daemon, so that both have the same version",
         ) from None
-
-
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, bytes]]:
-    kind = ""
-    async for line in response.content:
-        if line.startswith(b"event: "):
-            kind = line[7:].strip().decode()
-        elif line.startswith(b"data: "):
-            yield kind, line[6:].strip()

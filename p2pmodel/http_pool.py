@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,6 +90,16 @@ async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes | 
         if len(data) > limit:
             return None
     return bytes(data)
+
+
+async def sent_events(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, bytes]]:
+    """Kind and data of each server-sent event, as `http/event_streams` sends them."""
+    kind = ""
+    async for line in response.content:
+        if line.startswith(b"event: "):
+            kind = line[7:].strip().decode()
+        elif line.startswith(b"data: "):
+            yield kind, line[6:].strip()
 
 
 def session(pool: HttpPool | None, *, egress: Egress | None = None, **options: Any) -> aiohttp.ClientSession:

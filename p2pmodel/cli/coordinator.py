@@ -17,6 +17,8 @@ from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordi
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.credentials import Credentials
+from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
+from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.files.private_files import private_folder
@@ -33,7 +35,7 @@ DEFAULT_LISTEN = "127.0.0.1:6969"
 @options.public_url
 @options.credentials
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
-@click.option("--state-dir", type=click.Path(path_type=Path), help="Keep the catalog here, across restarts.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Keep catalog and roll-outs here.")
 @click.option(
     "--interval", type=click.IntRange(5, 3600), default=INTERVAL, show_default=True, help="Seconds between announces."
 )
@@ -63,7 +65,7 @@ def coordinator(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Serve a coordinator: tracker, catalog of torrents, leases and assembly.
+    """Serve a coordinator: tracker, catalog of torrents, leases, assembly and roll-outs.
 
     Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. Publishers publish into the catalog; peers and
     other programs announce at http://ADDRESS:PORT/announce. Without --publish-token-file it makes a token for
@@ -74,14 +76,20 @@ def coordinator(
     if state_dir:
         private_folder(state_dir)
         check_writable(state_dir)
-    folder, most = CatalogFolder(state_dir) if state_dir else None, settings.quotas.torrents_per_publisher
-    catalog = Catalog(folder, max_owner=most)
+    catalog, rollouts = _kept(state_dir, settings)
     admits = catalog.admits if registered_only else anything
     tracker = Tracker(interval=interval, full_scrape=full_scrape, admits=admits, settings=settings.tracker)
     role = CoordinatorRole.of(address, public_url, credentials)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
-    server = _run(role, tracker, catalog, settings, ready, origin_budget=origin_budget)
+    server = _run(role, tracker, catalog, settings, ready, rollouts=rollouts, origin_budget=origin_budget)
     run_service(server, interrupted="the coordinator was stopped", reload=options.reload(settings, role.credentials))
+
+
+def _kept(state_dir: Path | None, settings: Settings) -> tuple[Catalog, Rollouts]:
+    """What a coordinator keeps in its folder, if it has one."""
+    folder = CatalogFolder(state_dir) if state_dir else None
+    catalog = Catalog(folder, max_owner=settings.quotas.torrents_per_publisher)
+    return catalog, Rollouts(RolloutFolder(state_dir / "rollouts") if state_dir else None, note=log)
 
 
 class _ReadyCoordinator:
@@ -116,9 +124,10 @@ async def _run(
     settings: Settings,
     ready: "_ReadyCoordinator",
     *,
+    rollouts: Rollouts,
     origin_budget: float,
 ) -> None:
-    notes = await catalog.load()
+    notes = (*await catalog.load(), *await rollouts.load())
     address = PublicAddress()
     app = coordinator_app(
         tracker,
@@ -127,6 +136,7 @@ async def _run(
         origin_budget=origin_budget,
         address=address,
         quotas=settings.quotas,
+        rollouts=rollouts,
     )
     async with serving_coordinator(app, role, address, settings, note=log) as served:
         announce = announce_url(served.url, role.credentials.member or "")

@@ -16,16 +16,20 @@ from p2pmodel.errors import Unavailable
 HEARTBEAT = 5.0
 """Seconds of silence after which a comment is sent, to notice a disconnected client."""
 PAUSE = 0.1
-"""Seconds between two updates at least."""
+"""Default of the seconds between two updates."""
 MOST = 100
 """Bound on concurrent streams."""
 
 
 class EventStreams:
-    """The streams of one application. A stream ends when its client disconnects, its last key is gone, or `close`."""
+    """The streams of one application. A stream ends when its client disconnects, its last key is gone, or `close`.
 
-    def __init__(self, version: Version) -> None:
+    `pause`: seconds between two updates at least.
+    """
+
+    def __init__(self, version: Version, *, pause: float = PAUSE) -> None:
         self._version = version
+        self._pause = pause
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(
@@ -76,7 +80,7 @@ class EventStreams:
             if not (now or forever):
                 return
             await self._version.beyond(version, timeout=max(0.0, written + HEARTBEAT - clock()))
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
 
 
 def _event(kind: str, data: object) -> bytes:

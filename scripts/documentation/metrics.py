@@ -7,6 +7,10 @@ from aiohttp.test_utils import make_mocked_request
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pmodel.coordinator.rollout.nodes import NodeReport
+from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec
+from p2pmodel.coordinator.server.rollouts.metrics import rollout_exposition
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.service.control.metrics import exposition
 from p2pmodel.service.watch.metrics import WatchMetrics
 from scripts.documentation.markdown import code, page, table
@@ -14,12 +18,17 @@ from scripts.documentation.samples import sample_of
 
 _INTRO = "Prometheus collects them from `/metrics`. Counters and sizes are in bytes, times in seconds."
 _DAEMON = "At the daemon's TCP address and on its socket."
+_COORDINATOR = "At the coordinator's address, with the token of a member."
 _WATCH = "At the address of `--metrics` (setting `watch.metrics`)."
 
 
 def text() -> str:
     """The page."""
-    sections = (("p2pmodel daemon", _DAEMON, _of_daemon()), ("p2pmodel mirrors watch", _WATCH, _of_watch()))
+    sections = (
+        ("p2pmodel daemon", _DAEMON, _of_daemon()),
+        ("p2pmodel coordinator", _COORDINATOR, _of_coordinator()),
+        ("p2pmodel mirrors watch", _WATCH, _of_watch()),
+    )
     blocks = []
     for title, where, exposed in sections:
         rows = [row for family in text_string_to_metric_families(exposed) for row in _rows(family)]
@@ -37,6 +46,12 @@ def _rows(family: Metric) -> list[tuple[str, str, str, str]]:
 def _of_daemon() -> str:
     (argument,) = (kind for name, kind in get_type_hints(exposition).items() if name != "return")
     return exposition(sample_of(argument)).decode()
+
+
+def _of_coordinator() -> str:
+    rollout = Rollout("x", RolloutSpec(RepoId("x"), "0" * 40, ("x",)), "", began=0.0, began_wall=0.0)
+    rollout.take("x", NodeReport("files_ready"), 1.0, 1.0)
+    return rollout_exposition([rollout.view(1.0)]).decode()
 
 
 def _of_watch() -> str:

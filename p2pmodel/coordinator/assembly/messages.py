@@ -13,6 +13,7 @@ from typing import Any
 
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import demand_of, object_of, plain_demand
+from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.merkle import HASH
 from p2pmodel.errors import IntegrityError, InvalidInput
@@ -53,14 +54,19 @@ def assembly_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def update_text(demand: Demand, piece_count: int, roots: Mapping[int, bytes]) -> str:
-    """`demand` and `roots`, by piece, as a message."""
-    return json.dumps(plain_demand(demand, piece_count) | {"roots": _runs(roots)}, separators=(",", ":"))
+def update_text(demand: Demand, piece_count: int, roots: Mapping[int, bytes], report: NodeReport | None = None) -> str:
+    """`demand` and `roots`, by piece, as a message; `report`: the state of the node, for roll-outs."""
+    plain = plain_demand(demand, piece_count, report) | {"roots": _runs(roots)}
+    return json.dumps(plain, separators=(",", ":"))
 
 
 def parse_update(text: str) -> tuple[Demand, dict[int, bytes]]:
     """The reverse of `update_text`. Raises InvalidInput. A truncated root is returned: `Assembly` ignores it."""
-    plain = object_of(text)
+    return update_of(object_of(text))
+
+
+def update_of(plain: dict[str, Any]) -> tuple[Demand, dict[int, bytes]]:
+    """As `parse_update`, from the object in the message."""
     return demand_of(plain), _roots(plain.get("roots", {}))
 
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from p2pmodel.coordinator.leases.demand import Complaint, Demand, Grant
+from p2pmodel.coordinator.rollout.messages import report_plain
+from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
@@ -49,18 +51,18 @@ def lease_path(info_hash: str) -> str:
     return f"/leases/{info_hash}"
 
 
-def demand_text(demand: Demand, piece_count: int) -> str:
-    """`demand` as a message."""
-    return json.dumps(plain_demand(demand, piece_count), separators=(",", ":"))
+def demand_text(demand: Demand, piece_count: int, report: NodeReport | None = None) -> str:
+    """`demand` as a message; `report`: the state of the node, for roll-outs."""
+    return json.dumps(plain_demand(demand, piece_count, report), separators=(",", ":"))
 
 
-def plain_demand(demand: Demand, piece_count: int) -> dict[str, Any]:
-    """`demand` as values for JSON."""
+def plain_demand(demand: Demand, piece_count: int, report: NodeReport | None = None) -> dict[str, Any]:
+    """`demand` and `report` as values for JSON."""
     plain = asdict(demand)
     for name in ("scarce", "leased"):
         field = plain[name].to_bytes(-(-piece_count // 8), "little")
         plain[name] = base64.b64encode(field).decode()
-    return plain
+    return plain if report is None else plain | {"report": report_plain(report)}
 
 
 def parse_demand(text: str) -> Demand:

@@ -163,9 +163,13 @@ class Rollout:
         """Whether it takes reports."""
         return self.state == "open"
 
+    def node(self, name: str) -> RolloutNode | None:
+        """A node under any of its names; None if nothing is known of it."""
+        return self._nodes.get(self._known_as(name))
+
     def lists(self, name: str) -> bool:
         """Whether the node is one of those that it expects."""
-        node = self._nodes.get(self._known_as(name))
+        node = self.node(name)
         return node is not None and node.listed
 
     def view(self, now: float) -> RolloutView:

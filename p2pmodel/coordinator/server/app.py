@@ -1,4 +1,6 @@
-"""The coordinator as one application: tracker, catalog, leases and assembly, every route with the rights it requires.
+"""The coordinator as one application: every route, with the rights it requires.
+
+It consists of tracker, catalog, leases, assembly and roll-outs.
 
 Clients send a token as `Authorization: Bearer`. Torrent clients, which can send nothing but a URL, announce at
 `/announce/<key>` with an announce key (`coordinator/tokens`). The path begins with `/announce` because libtorrent
@@ -20,6 +22,9 @@ from p2pmodel.coordinator.server.catalog_routes import CALLER, CatalogRoutes
 from p2pmodel.coordinator.server.credentials import NO_TOKENS, Caller, Credentials, Rights
 from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
+from p2pmodel.coordinator.server.rollouts.metrics import metrics_handler
+from p2pmodel.coordinator.server.rollouts.registry import Rollouts
+from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.coordinator.tracker.sources import Sources
@@ -51,17 +56,21 @@ def coordinator_app(
     origin_budget: float = ORIGIN_BUDGET,
     address: PublicAddress | None = None,
     quotas: QuotaSettings = DEFAULT_QUOTAS,
+    rollouts: Rollouts | None = None,
 ) -> web.Application:
     """The application. Without `credentials` reading is open, and no client publishes.
 
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
     `address` is for the tracker URL of assembled torrents. `quotas` does not bound the catalog, which has its own.
+    `rollouts` are loaded already; without them they are in memory alone.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
+    rollouts = Rollouts() if rollouts is None else rollouts
     leases = LeaseRoutes(
         catalog,
         seeders,
+        rollouts=rollouts,
         is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
         budget=origin_budget,
         complaints=tracker.complaints,
@@ -69,8 +78,10 @@ def coordinator_app(
     )
     routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off)
     trackers = partial(_trackers, address or PublicAddress(), credentials)
-    assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas)
-    app.on_shutdown.extend((leases.close, assemblies.close))
+    assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas, rollouts=rollouts)
+    rolling = RolloutRoutes(rollouts)
+    app.cleanup_ctx.append(rolling.run)
+    app.on_shutdown.extend((leases.close, assemblies.close, rolling.close))
     for method, path, handler, least in (
         ("GET", "/catalog", routes.handle_get, Rights.NONE),
         ("PUT", "/catalog", routes.handle_put, Rights.PUBLISHER),
@@ -82,6 +93,8 @@ def coordinator_app(
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
         ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, Rights.NONE),
+        ("GET", "/metrics", metrics_handler(rollouts), Rights.NONE),
+        *rolling.table(),
     ):
         app.router.add_route(method, path, _authorized(handler, credentials, least))
     for path, handler in (("/announce", tracker.handle_announce), ("/scrape", tracker.handle_scrape)):

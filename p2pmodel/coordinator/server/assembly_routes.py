@@ -11,6 +11,7 @@ no assembly for `BARREN` seconds: a mirror that sends wrong bytes would do so ag
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
@@ -23,13 +24,16 @@ from p2pmodel.coordinator.assembly.messages import (
     assembly_digest,
     manifest_text,
     parse_manifest,
-    parse_update,
+    update_of,
 )
 from p2pmodel.coordinator.assembly.partial_torrents import partial_trees
+from p2pmodel.coordinator.leases.messages import object_of
 from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
 from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.publication import Publication, read_publication
+from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
+from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, check_revision, is_commit
@@ -85,9 +89,9 @@ class _AssemblySession:
         held = self._held()
         self._assembled = held.info_hash if held else ""
 
-    def receive(self, name: str, text: str, address: str, fail: Callable[[], None]) -> None:
+    def receive(self, name: str, plain: dict[str, Any], address: str, fail: Callable[[], None]) -> None:
         """Take a message of the peer `name` at `address`. `fail` is called if the torrent cannot be published."""
-        demand, roots = parse_update(text)
+        demand, roots = update_of(plain)
         self.assembly.update(name, demand, roots, self._clock(), address=address)
         loop = asyncio.get_running_loop()
         if not self.assembly.left and not self._assembled and self._publishing is None:
@@ -150,7 +154,9 @@ class AssemblyRoutes:
         clock: Callable[[], float] = time.monotonic,
         trackers: Callable[[], Sequence[str]] = tuple,
         quotas: QuotaSettings = DEFAULT_QUOTAS,
+        rollouts: Rollouts | None = None,
     ) -> None:
+        self._rollouts = rollouts or Rollouts()
         self._quotas = quotas
         self._catalog = catalog
         self._trackers = trackers
@@ -188,8 +194,15 @@ class AssemblyRoutes:
             self._barren[digest] = NOT_AT_ONCE
 
         address = request.remote or ""
+        numbers = NodeNumbers(self._rollouts, request, manifest.repo, manifest.commit)
+
+        def receive(name: str, text: str) -> None:
+            plain = object_of(text)
+            session.receive(name, plain, address, fail)
+            numbers.take(plain)
+
         try:
-            await session.peers.serve(request, socket, lambda name, text: session.receive(name, text, address, fail))
+            await session.peers.serve(request, socket, receive)
         finally:
             if not len(session.peers) and self._sessions.get(digest) is session:
                 del self._sessions[digest]

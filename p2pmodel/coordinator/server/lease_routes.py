@@ -11,9 +11,11 @@ from aiohttp import web
 from p2pmodel.coordinator.complaints import ComplaintBox
 from p2pmodel.coordinator.leases.cut_off import CutOffNodes
 from p2pmodel.coordinator.leases.leases import Leases
-from p2pmodel.coordinator.leases.messages import parse_demand
+from p2pmodel.coordinator.leases.messages import demand_of, object_of
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import Publication
+from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
+from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.core.content.layout import piece_length_for
@@ -34,7 +36,7 @@ class LeaseRoutes:
     """The handler, and the leases of every swarm that has peers.
 
     `is_held(info_hash)` returns whether a peer other than its sources has all of a torrent; `budget` as in `Leases`.
-    `complaints` takes what peers report about others.
+    `complaints` takes what peers report about others, `rollouts` what they report about themselves.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class LeaseRoutes:
         complaints: ComplaintBox | None = None,
         clock: Callable[[], float] = time.monotonic,
         messages_per_second: float = math.inf,
+        rollouts: Rollouts | None = None,
     ) -> None:
+        self._rollouts = rollouts or Rollouts()
         self._catalog = catalog
         self._sources = sources
         self._is_held = is_held
@@ -63,9 +67,12 @@ class LeaseRoutes:
         known = self._swarms.get(publication.info_hash)
         socket = await accept(request, known.peers if known else None)
         swarm = self._swarms.get(publication.info_hash) or self._new_swarm(publication)
+        numbers = NodeNumbers(self._rollouts, request, publication.repo, publication.commit)
 
         def receive(name: str, text: str) -> None:
-            demand = parse_demand(text)
+            plain = object_of(text)
+            demand = demand_of(plain)
+            numbers.take(plain)
             swarm.leases.update(name, demand, self._clock(), address=request.remote or "")
             for complaint in demand.complaints:
                 if complaint.piece < publication.piece_count:

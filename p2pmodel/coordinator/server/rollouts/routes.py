@@ -1,0 +1,165 @@
+"""Roll-outs over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
+
+POST   /rollouts                     begin one (201), or find the open one of the same terms (200)
+GET    /rollouts                     all, without their nodes
+GET    /rollouts/<id>                one, with its nodes and its report
+GET    /rollouts/<id>/events         server-sent events at each change
+DELETE /rollouts/<id>                end it
+POST   /rollouts/reports             a node's own reports on snapshots
+POST   /rollouts/<id>/nodes/<name>   a report on behalf of a node
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from p2pmodel.coordinator.rollout.messages import (
+    MAX_REPORT,
+    MAX_REPORTS,
+    MAX_SPEC,
+    head_plain,
+    node_plain,
+    parsed_object,
+    report_of,
+    rollout_id,
+    spec_of,
+    view_plain,
+)
+from p2pmodel.coordinator.rollout.nodes import RolloutNode, check_node_name
+from p2pmodel.coordinator.rollout.report import report_json, rollout_report
+from p2pmodel.coordinator.rollout.rollout import RolloutView
+from p2pmodel.coordinator.server.catalog_routes import CALLER
+from p2pmodel.coordinator.server.credentials import Rights
+from p2pmodel.coordinator.server.rollouts.registry import Rollouts
+from p2pmodel.core.content.names import RepoId, is_commit
+from p2pmodel.errors import InvalidInput, TooSlow
+from p2pmodel.http.event_streams import EventStreams
+
+BODY_TIMEOUT = 30.0
+"""Seconds in which the body of a request must have arrived."""
+PAUSE = 0.5
+"""Seconds between two events at least."""
+HEAD = "rollout"
+"""Key of the roll-out itself in its event stream; it comes after the nodes that changed with it."""
+
+_ROLLOUT = "/rollouts/{id:[0-9a-f]{4,32}}"
+
+
+class RolloutRoutes:
+    """The handlers around the roll-outs of one coordinator."""
+
+    def __init__(self, rollouts: Rollouts) -> None:
+        self._rollouts = rollouts
+        self._streams = EventStreams(rollouts.version, pause=PAUSE)
+
+    def table(self) -> list[tuple[str, str, Handler, Rights]]:
+        """Method, path, handler, and the least rights of the caller."""
+        return [
+            ("POST", "/rollouts", self.handle_create, Rights.PUBLISHER),
+            ("GET", "/rollouts", self.handle_list, Rights.NONE),
+            ("POST", "/rollouts/reports", self.handle_reports, Rights.NONE),
+            ("GET", _ROLLOUT, self.handle_get, Rights.NONE),
+            ("DELETE", _ROLLOUT, self.handle_end, Rights.PUBLISHER),
+            ("GET", _ROLLOUT + "/events", self.handle_events, Rights.NONE),
+            ("POST", _ROLLOUT + "/nodes/{name}", self.handle_report_on_behalf, Rights.NONE),
+        ]
+
+    async def run(self, _app: web.Application) -> Any:
+        """Run the roll-outs as long as the application. For `cleanup_ctx`."""
+        task = asyncio.create_task(self._rollouts.run())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await self._rollouts.close()
+
+    async def close(self, _app: web.Application) -> None:
+        """End the event streams. For `on_shutdown`."""
+        await self._streams.close()
+
+    async def handle_create(self, request: web.Request) -> web.Response:
+        """Begin a roll-out. 201 with its JSON, or 200 with that of the open one of the same terms."""
+        spec = spec_of(await _body(request, MAX_SPEC))
+        view, is_new = await self._rollouts.create(spec, request[CALLER])
+        return web.json_response(_whole(view), status=201 if is_new else 200)
+
+    async def handle_list(self, _request: web.Request) -> web.Response:
+        """All roll-outs, the latest first, each with its report."""
+        plain = [head_plain(view) | {"report": report_json(rollout_report(view))} for view in self._rollouts.views()]
+        return web.json_response({"rollouts": plain})
+
+    async def handle_get(self, request: web.Request) -> web.Response:
+        """One roll-out."""
+        return web.json_response(_whole(self._rollouts.view(request.match_info["id"])))
+
+    async def handle_end(self, request: web.Request) -> web.Response:
+        """End a roll-out. Returns its last state."""
+        return web.json_response(_whole(await self._rollouts.end(request.match_info["id"], request[CALLER])))
+
+    async def handle_events(self, request: web.Request) -> web.StreamResponse:
+        """Stream a roll-out: each node, and the roll-out itself, whenever it changes."""
+        ident = rollout_id(request.match_info["id"])
+        self._rollouts.view(ident)
+        return await self._streams.serve(request, _Changes(lambda: self._rollouts.view(ident)).states, forever=True)
+
+    async def handle_reports(self, request: web.Request) -> web.Response:
+        """Take a node's own reports. Returns the roll-outs that they went to."""
+        plain = await _body(request, MAX_REPORT)
+        name, reports = check_node_name(str(plain.get("node", ""))), plain.get("reports")
+        if not isinstance(reports, list) or len(reports) > MAX_REPORTS:
+            raise InvalidInput(f"'reports' is a list of at most {MAX_REPORTS} reports")
+        parsed = [(*_snapshot(each), report_of(each.get("report"))) for each in reports]
+        open_rollouts = []
+        for repo, commit, report in parsed:
+            if self._rollouts.is_open(repo, commit):
+                ids = await self._rollouts.report(name, repo, commit, report)
+                open_rollouts.append({"repo": str(repo), "commit": commit, "rollouts": ids})
+        return web.json_response({"open": open_rollouts})
+
+    async def handle_report_on_behalf(self, request: web.Request) -> web.Response:
+        """Take a report on behalf of a node. Returns the roll-out without its nodes."""
+        report = report_of(await _body(request, MAX_REPORT))
+        view = await self._rollouts.report_on_behalf(request.match_info["id"], request.match_info["name"], report)
+        return web.json_response(head_plain(view))
+
+
+@dataclass(slots=True)
+class _Changes:
+    """The states of one event stream. Nodes are frozen, so the JSON of one that has not changed is used again."""
+
+    view: Callable[[], RolloutView]
+    known: dict[str, tuple[RolloutNode, dict[str, Any]]] = field(default_factory=dict)
+
+    def states(self) -> Mapping[str, object]:
+        view = self.view()
+        for node in view.nodes:
+            before = self.known.get(node.name)
+            if before is None or before[0] is not node:
+                self.known[node.name] = node, {"node": node_plain(node)}
+        states: dict[str, object] = {f"node {name}": plain for name, (_, plain) in self.known.items()}
+        return states | {HEAD: {HEAD: head_plain(view)}}
+
+
+def _whole(view: RolloutView) -> dict[str, Any]:
+    return view_plain(view) | {"report": report_json(rollout_report(view))}
+
+
+def _snapshot(plain: Any) -> tuple[RepoId, str]:
+    repo, commit = (plain.get("repo"), plain.get("commit")) if isinstance(plain, dict) else ("", "")
+    if not isinstance(repo, str) or not isinstance(commit, str) or not is_commit(commit):
+        raise InvalidInput("a report names no repository and commit")
+    return RepoId(repo), commit
+
+
+async def _body(request: web.Request, limit: int) -> dict[str, Any]:
+    if (request.content_length or 0) > limit:
+        raise InvalidInput(f"the body is longer than {limit} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            data = await request.read()
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
+    return parsed_object(data, limit)
