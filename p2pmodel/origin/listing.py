@@ -9,8 +9,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from p2pmodel.core.content.manifest import ManifestFile, lfs_pointer_oid
-from p2pmodel.core.content.names import printable
-from p2pmodel.errors import IntegrityError, Unavailable
+from p2pmodel.core.content.names import RepoId, printable
+from p2pmodel.errors import IntegrityError, InvalidInput, Unavailable
 from p2pmodel.origin.failures import Refused
 
 MAX_CUT = 1000
@@ -18,6 +18,7 @@ MAX_CUT = 1000
 
 _NEXT = re.compile(r'<([^<>]{1,8190})>\s*;\s*rel="?next"?')
 _API = "/api/"
+_MODELS = "/api/models/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class ModelInfo:
 
     commit: str
     private: bool
+    name: str
+    """The repository's id at the hub, which may be another spelling or a newer name; "" if it gives none."""
     paths: frozenset[str]
     files: tuple[ManifestFile, ...]
 
@@ -50,7 +53,9 @@ def model_info(plain: object) -> ModelInfo:
     paths = frozenset(_text(each["rfilename"]) for each in siblings)
     sized = [each for each in siblings if each.get("size") is not None]
     files = tuple(_file(_text(e["rfilename"]), e["size"], e.get("blobId"), _sha256(e, "sha256")) for e in sized)
-    return ModelInfo(_text(info["sha"]), bool(info.get("private") or info.get("gated")), paths, files)
+    name = info.get("id")
+    private = bool(info.get("private") or info.get("gated"))
+    return ModelInfo(_text(info["sha"]), private, name if isinstance(name, str) else "", paths, files)
 
 
 def tree_page(plain: object) -> TreePage:
@@ -61,6 +66,20 @@ def tree_page(plain: object) -> TreePage:
         frozenset(_text(entry["path"]) for entry in entries),
         tuple(_file(_text(e["path"]), e.get("size"), e.get("oid"), _sha256(e, "oid")) for e in files),
     )
+
+
+def canonical(asked: RepoId, name: str, page: URL) -> RepoId:
+    """The id under which the hub knows the repository `asked`; its information, at `page`, has the id `name`.
+
+    Another spelling is taken as it is. Another name is only one if a redirect has led to it: a mirror may serve a copy
+    under an id of its own.
+    """
+    try:
+        known = RepoId(name)
+    except InvalidInput:
+        return asked
+    led_to = page.path.lower().partition(_MODELS)[2].partition("/revision/")[0]
+    return known if known.is_spelling_of(asked) or led_to == known.folded else asked
 
 
 def following(headers: CIMultiDictProxy[str], page: URL) -> str | None:

@@ -14,15 +14,17 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import quote
 
+from yarl import URL
+
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core.content.manifest import MAX_FILES, Manifest, ManifestFile
-from p2pmodel.core.content.names import Reference, is_commit, printable
+from p2pmodel.core.content.names import Reference, RepoId, is_commit, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.http_pool import PeerResponse
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, naming, status_failure
 from p2pmodel.origin.json_body import parsed
-from p2pmodel.origin.listing import ModelInfo, following, model_info, tree_page
+from p2pmodel.origin.listing import ModelInfo, canonical, following, model_info, tree_page
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, RangeRequests, mirror_place
 
@@ -62,6 +64,8 @@ class _Question:
         self._mirror = mirror
         self._ref = ref
         self._limit = limit
+        self._repo = ref.repo
+        """The repository as the mirror names it."""
         self._model = f"/api/models/{ref.repo}"
 
     async def manifest(self) -> Manifest:
@@ -80,11 +84,12 @@ class _Question:
             files = await self._tree(info.commit)
         if files is None:
             files = await self._files_of_info()
-        return await asyncio.to_thread(_manifest, ref, info, files)
+        return await asyncio.to_thread(_manifest, self._repo, info, files)
 
     async def _info(self, query: str = "") -> ModelInfo:
         path = f"{self._model}/revision/{quote(self._ref.revision, safe='')}{query}"
-        info, _, _ = await self._ask(path, model_info)
+        info, _, _, page = await self._ask(path, model_info)
+        self._repo = canonical(self._ref.repo, info.name, page)
         if not is_commit(info.commit):
             raise Refused(f"'{printable(info.commit, 40)}' is not a commit id", IntegrityError)
         if self._ref.pinned and info.commit != self._ref.revision:
@@ -108,7 +113,7 @@ class _Question:
         while path is not None:
             asked.add(path)
             try:
-                page, size, path = await self._ask(path, tree_page)
+                page, size, path, _ = await self._ask(path, tree_page)
             except _NoTree:
                 if len(asked) > 1:
                     raise Refused("its listing ends early", Unavailable) from None
@@ -120,15 +125,15 @@ class _Question:
             _check_bounds(len(asked), len(known), total, repeats=repeats)
         return tuple(files)
 
-    async def _ask(self, path: str, parse: Callable[[object], T]) -> tuple[T, int, str | None]:
-        """What `parse` finds in the body, its size, and the next page."""
+    async def _ask(self, path: str, parse: Callable[[object], T]) -> tuple[T, int, str | None, URL]:
+        """What `parse` finds in the body, its size, the next page, and the URL after redirects."""
         async with _within(self._limit), self._opened(path) as response:
             with naming(response.proxy):
                 if response.status != 200:
                     raise _from_status(response, has_token=self._mirror.has_token, tree=parse is tree_page)
                 onward = following(response.headers, response.url)
                 found, size = await parsed(response, parse)
-            return found, size, onward
+            return found, size, onward, response.url
 
     @asynccontextmanager
     async def _opened(self, path: str) -> AsyncIterator[PeerResponse]:
@@ -151,12 +156,12 @@ class _NoTree(Exception):
     """The mirror does not serve this listing."""
 
 
-def _manifest(ref: Reference, info: ModelInfo, files: tuple[ManifestFile, ...]) -> Manifest:
+def _manifest(repo: RepoId, info: ModelInfo, files: tuple[ManifestFile, ...]) -> Manifest:
     missing = info.paths - {file.path for file in files}
     if missing:
         raise Refused(f"its listing lacks {printable(min(missing))}, which the model has", IntegrityError)
     try:
-        return Manifest(ref.repo, info.commit, files, private=info.private)
+        return Manifest(repo, info.commit, files, private=info.private)
     except IntegrityError as error:
         raise Refused(str(error), IntegrityError) from None
 

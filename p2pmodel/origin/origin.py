@@ -142,6 +142,12 @@ class Origin:
         """As `manifest`, with the name of the mirror."""
         mirrors = in_order(self._mirrors, self._clock.now())
         found = await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).listing(ref)
+        name = found.manifest.repo
+        if name != ref.repo:
+            line = f"{ref.repo} is called {name} by mirror {found.mirror}: it is kept under that name"
+            self._notes.add(
+                notes.info("repository_renamed", line, repo=str(name), asked=str(ref.repo)), "renamed", line
+            )
         self._listed_by[found.manifest.repo, found.manifest.commit] = found.mirror
         return found
 

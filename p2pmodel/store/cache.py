@@ -52,6 +52,21 @@ class HubCache:
         return self._repos.setdefault(repo, RepoCache(self, repo))
 
     @translated()
+    def held(self, repo: RepoId) -> "RepoCache | None":
+        """The part of the cache for `repo`, in the spelling in which it is here; None if it is not. Blocks."""
+        folder = repo.cache_folder
+        if (self.root / folder).is_dir():
+            return self.repo(repo)
+        for name in names_in(self.root):
+            if name.lower() == folder.lower() and name.startswith("models--"):
+                return self.repo(RepoId.from_cache_folder(name))
+        return None
+
+    def known(self, repo: RepoId) -> "RepoCache":
+        """As `held`, or the part for `repo` as it is spelled if there is nothing yet. Blocks."""
+        return self.held(repo) or self.repo(repo)
+
+    @translated()
     def repos(self) -> list[RepoId]:
         """Repositories with at least one snapshot, sorted."""
         found = []

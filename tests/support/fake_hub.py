@@ -48,7 +48,8 @@ class FakeHub:
     """Serves one snapshot at its commit, at `refs` and at the repository's default revision.
 
     `kind`: models, datasets or spaces. `token`: the only bearer token it accepts (for a private repository). `xet`:
-    announces a chunk store that no client may contact. `page`: entries on a page of the tree.
+    announces a chunk store that no client may contact.
+    `also`: other spellings and older names, which redirect. `page`: entries on a page of the tree.
     `sizes=False`: siblings come without sizes. `requests`: the requests received, in order; `faults` may be changed
     while it runs. `api_faults`: whether faults of status and time also strike the metadata routes. `rate`: bytes a
     second over all connections together; 0 is as fast as it can.
@@ -74,6 +75,7 @@ class FakeHub:
         now: Callable[[], float] = time.monotonic,
         kind: str = "models",
         xet: bool = False,
+        also: Sequence[str] = (),
     ) -> None:
         self.snapshot = snapshot
         self.faults: list[Fault] = [parse_fault(text) for text in faults]
@@ -95,6 +97,7 @@ class FakeHub:
         self._now = now
         self._kind = kind
         self._xet = xet
+        self._also = also
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._record])
@@ -219,6 +222,9 @@ class FakeHub:
         return web.json_response(listed)
 
     async def _unknown(self, request: web.Request) -> web.Response:
+        for name in self._also:
+            if f"/{name}/" in f"{request.path}/":
+                raise web.HTTPTemporaryRedirect(request.path_qs.replace(f"/{name}", f"/{self.snapshot.repo}", 1))
         # As the hub answers: 401 to strangers, whether the repository is private or missing.
         raise _error(401 if self._token and not self._authorized(request) else 404, "RepoNotFound")
 
@@ -411,6 +417,7 @@ async def _serve(options: argparse.Namespace) -> None:
         kind=options.kind,
         gated=options.gated,
         xet=options.xet,
+        also=options.also,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -435,6 +442,7 @@ def main() -> None:
     parser.add_argument("--gated", action="store_true", help="it is listed without a token, its files need the token")
     parser.add_argument("--kind", default="models", help="models, datasets or spaces")
     parser.add_argument("--xet", action="store_true", help="the headers name a chunk store")
+    parser.add_argument("--also", action="append", default=[], help="another name that redirects; repeatable")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

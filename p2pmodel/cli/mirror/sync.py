@@ -100,7 +100,7 @@ def _read(path: Path) -> list[Reference]:
 
 def _plain(done: SyncResult) -> dict[str, object]:
     return {
-        "repo": str(done.ref.repo),
+        "repo": str(done.manifest.repo),
         "revision": done.ref.revision,
         "commit": done.manifest.commit,
         "before": done.before,

@@ -52,10 +52,10 @@ async def _remove(settings: Settings, ref: Reference) -> RemovedSnapshot:
 
 
 async def _remove_here(cache: HubCache, ref: Reference) -> RemovedSnapshot:
-    repo = cache.repo(ref.repo)
+    repo = await asyncio.to_thread(cache.known, ref.repo)
     commit = repo.resolve(ref.revision)
     if commit is None:
         raise NotFound(f"{ref} is not in this cache", hint="list its snapshots with 'p2pmodel ls'")
     async with one_at_a_time(repo, commit, Reporter()):
         freed = await asyncio.to_thread(remove_snapshot, repo, commit)
-    return RemovedSnapshot(str(ref.repo), commit, freed)
+    return RemovedSnapshot(str(repo.repo), commit, freed)

@@ -35,7 +35,7 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     snapshot's path. If files are missing or corrupt, prints one line for each and exits with code 5; from then on this
     machine serves no corrupt file. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
     """
-    repo = HubCache(settings.cache_dir).repo(ref.repo)
+    repo = HubCache(settings.cache_dir).known(ref.repo)
     manifest = _manifest(repo, ref)
     vouched_by = recorded_voucher(settings, manifest)
     with reporting(style, quiet=quiet) as reporter:

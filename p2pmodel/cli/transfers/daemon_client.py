@@ -11,7 +11,7 @@ from p2pmodel.cli.token_files import read_token
 from p2pmodel.client import Client, Server
 from p2pmodel.config.settings import ClientSettings, Settings
 from p2pmodel.core.content.names import Reference
-from p2pmodel.core.progress.views import TransferView, matching
+from p2pmodel.core.progress.views import TransferView, matching, of_repository
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.tls import client_context
 
@@ -44,7 +44,7 @@ def server(named: ClientSettings) -> Server | None:
 def chosen(views: Iterable[TransferView], repo: str) -> tuple[TransferView, ...]:
     """The transfers of REPO, or of REPO@REV. Raises NotFound if there are none."""
     ref = Reference.parse(repo)
-    of_repo = [view for view in views if view.repo == str(ref.repo)]
+    of_repo = of_repository(views, ref.repo)
     found = matching(of_repo, ref) if "@" in repo else of_repo
     if not found:
         raise NotFound(f"the daemon has no transfer of {repo}", hint="list its transfers with 'p2pmodel status'")

@@ -159,7 +159,7 @@ def _parsed(data: bytes, wanted: _Wanted) -> Metainfo:
     if metainfo.info_hash in wanted.without:
         raise NotFound("it has no other torrent of that commit")
     manifest = metainfo.manifest
-    if manifest.repo != ref.repo or (ref.pinned and manifest.commit != ref.revision):
+    if not manifest.repo.is_spelling_of(ref.repo) or (ref.pinned and manifest.commit != ref.revision):
         raise BadTorrent(f"it answered with a torrent of {manifest.repo}@{manifest.commit}")
     return metainfo
 

@@ -152,7 +152,9 @@ class Catalog:
     def find(self, ref: Reference, form: Format = "v2", *, without: Collection[str] = ()) -> Publication:
         """The first torrent of `ref` with an info-hash that is not in `without`. Raises RepoNotFound, RevisionNotFound,
         or NotFound when only the format is missing, or all are in `without`."""
-        found = [k for k in self._torrents if k.repo == ref.repo and k.commit == self._commit(ref)]
+        repo = self._spelling(ref.repo)
+        commit = self._commit(Reference(repo, ref.revision))
+        found = [k for k in self._torrents if k.repo == repo and k.commit == commit]
         fitting = [key for key in found if key.format == form and key.info_hash not in without]
         if fitting:
             return self._torrents[min(fitting, key=self._rank)]
@@ -161,7 +163,7 @@ class Catalog:
             raise NotFound(f"there is no other torrent of {ref} in this catalog")
         if formats:
             raise NotFound(f"{ref} is not published as {form}", hint=f"ask for format={' or '.join(sorted(formats))}")
-        if all(k.repo != ref.repo for k in self._torrents):
+        if all(k.repo != repo for k in self._torrents):
             raise RepoNotFound(f"{ref.repo} is not in this catalog", hint="seed it, or fetch it from the mirrors")
         raise RevisionNotFound(f"{ref} is not in this catalog", hint="seed it, or fetch it from the mirrors")
 
@@ -190,6 +192,11 @@ class Catalog:
         """Names that point at the torrent's commit, sorted."""
         commit = publication.commit
         return sorted(n for n, held in self._names.get(publication.repo, {}).items() if held.commit == commit)
+
+    def _spelling(self, repo: RepoId) -> RepoId:
+        """`repo` as the catalog spells it; a spelling of its own counts first."""
+        held = {k.repo for k in self._torrents}
+        return repo if repo in held else min((each for each in held if each.is_spelling_of(repo)), default=repo)
 
     def _commit(self, ref: Reference) -> str:
         held = self._names.get(ref.repo, {}).get(ref.revision)

@@ -33,6 +33,15 @@ class RepoId:
     def __str__(self) -> str:
         return self.value
 
+    def is_spelling_of(self, other: "RepoId") -> bool:
+        """Whether the hub takes both for one repository: it does not distinguish upper and lower case."""
+        return self.folded == other.folded
+
+    @property
+    def folded(self) -> str:
+        """The same for all spellings of one repository."""
+        return self.value.lower()
+
     @property
     def cache_folder(self) -> str:
         """Folder of this repository in the hub cache: `models--org--name`."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Progress, Timings
 
@@ -205,7 +205,12 @@ def to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
     return frozenset(candidate.id for candidate in ordered[:bound])
 
 
+def of_repository(views: Iterable[TransferView], repo: RepoId) -> list[TransferView]:
+    """The transfers of `repo`, in whichever spelling."""
+    return [view for view in views if view.repo.lower() == repo.folded]
+
+
 def matching(views: Iterable[TransferView], ref: Reference) -> list[TransferView]:
     """The transfers that `ref` denotes: by commit, or by a revision name of theirs."""
-    of_repo = [view for view in views if view.repo == str(ref.repo)]
+    of_repo = of_repository(views, ref.repo)
     return [view for view in of_repo if view.commit == ref.revision or ref.revision in view.revisions]

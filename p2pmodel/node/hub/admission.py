@@ -9,15 +9,23 @@ from p2pmodel.core.content.names import RepoId
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Repositories that match any of `allow` (all, when empty) and none of `deny`; fnmatch patterns, `Qwen/*`."""
+    """Repositories that match any of `allow` (all, when empty) and none of `deny`; fnmatch patterns, `Qwen/*`.
+
+    Upper and lower case are the same, as for the hub. A repository may be requested by an older name: see `admits`.
+    """
 
     allow: Sequence[str] = ()
     deny: Sequence[str] = ()
 
-    def admits(self, repo: RepoId) -> bool:
-        """Whether the lists admit `repo`."""
+    def denies(self, asked: RepoId) -> bool:
+        """Whether `asked` is refused by this name already, before its name at the hub is known."""
+        return _matches(self.deny, asked)
 
-        def matches(patterns: Sequence[str]) -> bool:
-            return any(fnmatchcase(repo.value, pattern) for pattern in patterns)
+    def admits(self, repo: RepoId, asked: RepoId | None = None) -> bool:
+        """Whether the lists admit the repository that the hub calls `repo`, requested as `asked`."""
+        denied = self.denies(repo) or (asked is not None and self.denies(asked))
+        return not denied and (not self.allow or _matches(self.allow, repo))
 
-        return (not self.allow or matches(self.allow)) and not matches(self.deny)
+
+def _matches(patterns: Sequence[str], repo: RepoId) -> bool:
+    return any(fnmatchcase(repo.folded, pattern.lower()) for pattern in patterns)

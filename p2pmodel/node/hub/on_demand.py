@@ -106,7 +106,7 @@ class HubContent:
                 raise
             return known.manifest
 
-    def check(self, repo: RepoId) -> None:
+    def check(self, repo: RepoId, asked: RepoId) -> None:
         """Every repository is admitted."""
 
     def repo(self, manifest: Manifest) -> RepoCache:

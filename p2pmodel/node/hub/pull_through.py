@@ -65,7 +65,7 @@ class PullThrough:
         self._rules = rules
         self._log = log
         self._linger = linger
-        self._upstream = UpstreamRevisions(cache, self.origin, reporter, ttl=metadata_ttl)
+        self._upstream = UpstreamRevisions(cache, self.origin, reporter, ttl=metadata_ttl, admit=self.check)
         self._downloads = SharedDownloads(self._download, reporter)
         self._budget = CacheBudget(cache, max_bytes, reporter)
 
@@ -86,13 +86,16 @@ class PullThrough:
     async def manifest(self, ref: Reference) -> Manifest:
         """The manifest of `ref` upstream, or the last known one. Raises what upstream answers, and RepoNotFound for
         repositories that the rules do not admit."""
-        self.check(ref.repo)
-        return await self._upstream.manifest(ref)
+        if self._rules.denies(ref.repo):
+            raise _not_admitted(ref.repo)
+        manifest = await self._upstream.manifest(ref)
+        self.check(manifest.repo, ref.repo)
+        return manifest
 
-    def check(self, repo: RepoId) -> None:
-        """Raise RepoNotFound unless the rules admit `repo`, also if it is in the cache."""
-        if not self._rules.admits(repo):
-            raise RepoNotFound(f"this mirror does not admit {repo}")
+    def check(self, repo: RepoId, asked: RepoId) -> None:
+        """Raise RepoNotFound unless the rules admit `repo`, requested as `asked`, also if it is in the cache."""
+        if not self._rules.admits(repo, asked):
+            raise _not_admitted(asked)
 
     def repo(self, manifest: Manifest) -> RepoCache:
         """Where the files of `manifest` go."""
@@ -137,3 +140,7 @@ class PullThrough:
     def _check_space(self, shared: SharedDownload) -> None:
         staged = allocated(shared.repo.partial_path(shared.file))
         check_space(shared.repo.folder, max(0, shared.file.size - staged))
+
+
+def _not_admitted(asked: RepoId) -> RepoNotFound:
+    return RepoNotFound(f"this mirror does not admit {asked}")

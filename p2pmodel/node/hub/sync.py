@@ -9,7 +9,7 @@ from pathlib import Path
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
@@ -86,12 +86,14 @@ class MirrorSync:
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
 
     async def _sync(self, ref: Reference, origin: Origin) -> SyncResult:
-        if not self._rules.admits(ref.repo):
-            raise InvalidInput(f"this mirror does not admit {ref.repo}", hint="see --allow, --deny")
         began = time.monotonic()
+        if self._rules.denies(ref.repo):
+            raise self._not_admitted(ref.repo)
         manifest = await origin.manifest(ref)
+        if not self._rules.admits(manifest.repo, ref.repo):
+            raise self._not_admitted(manifest.repo)
         checked = time.time()
-        repo = self._cache.repo(ref.repo)
+        repo = self._cache.repo(manifest.repo)
         before = await asyncio.to_thread(repo.resolve, ref.revision)
         refs = () if ref.pinned else (ref.revision,)
         async with one_at_a_time(repo, manifest.commit, self._reporter):
@@ -100,6 +102,10 @@ class MirrorSync:
         await asyncio.to_thread(record_revision, repo, manifest, ref.revision, checked)
         path = repo.snapshot(manifest.commit)
         return SyncResult(ref, manifest, path, before, done.from_mirrors, done.from_cache, time.monotonic() - began)
+
+    @staticmethod
+    def _not_admitted(repo: RepoId) -> InvalidInput:
+        return InvalidInput(f"this mirror does not admit {repo}", hint="see --allow, --deny")
 
 
 def _summary(failures: Sequence[tuple[Reference, P2PModelError]], total: int) -> P2PModelError:

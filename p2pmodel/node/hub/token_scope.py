@@ -32,8 +32,9 @@ class TokenScope:
         self._withheld = withheld
         self._opens = opens
         self._now = now
-        self._checks: SingleFlight[RepoId, None] = SingleFlight()
-        self._checked: dict[RepoId, float] = {}
+        self._checks: SingleFlight[str, None] = SingleFlight()
+        self._checked: dict[str, float] = {}
+        """By repository, whatever its spelling."""
 
     async def close(self) -> None:
         """Cancel running checks."""
@@ -41,16 +42,16 @@ class TokenScope:
 
     async def withholds(self, repo: RepoId) -> bool:
         """Whether `repo` is served only to clients with a token for it."""
-        if self._withheld.covers(repo) and self._now() - self._checked.get(repo, float("-inf")) >= CHECK_EVERY:
-            self._checked[repo] = self._now()
+        if self._withheld.covers(repo) and self._now() - self._checked.get(repo.folded, float("-inf")) >= CHECK_EVERY:
+            self._checked[repo.folded] = self._now()
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
-                    await self._checks.join(repo, lambda: self._check(repo))
+                    await self._checks.join(repo.folded, lambda: self._check(repo))
         return self._withheld.covers(repo)
 
     async def withhold(self, repo: RepoId) -> None:
         """A client's token opened `repo`, and the node's did not. Durable on return."""
-        self._checked[repo] = self._now()
+        self._checked[repo.folded] = self._now()
         await asyncio.to_thread(self._withheld.add, repo)
 
     async def _check(self, repo: RepoId) -> None:

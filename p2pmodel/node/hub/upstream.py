@@ -35,6 +35,11 @@ FAILURE_KEPT = 10.0
 
 _KEEP_MANIFESTS = 64
 _KEEP_FAILURES = 1024
+_KEEP_NAMES = 1024
+
+
+def _anything(_repo: RepoId, _asked: RepoId) -> None:
+    """Every repository is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class RevisionSource(Protocol):
 
 
 class UpstreamRevisions:
-    """Manifests of references, from the cache's records or from `origin`."""
+    """Manifests of references, from the cache's records or from `origin`.
+
+    `admit(repo, asked)` raises for a repository that is not to be kept, which was requested as `asked`.
+    """
 
     def __init__(
         self,
@@ -63,6 +71,7 @@ class UpstreamRevisions:
         reporter: Reporter,
         *,
         ttl: float = METADATA_TTL,
+        admit: Callable[[RepoId, RepoId], None] = _anything,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,6 +79,9 @@ class UpstreamRevisions:
         self._origin = origin
         self._reporter = reporter
         self._ttl = ttl
+        self._admit = admit
+        self._names: LRUCache[RepoId, RepoId] = LRUCache(_KEEP_NAMES)
+        """The names of repositories upstream, by other names that were requested."""
         self._clock = clock
         self._requests: SingleFlight[Reference, Manifest] = SingleFlight()
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
@@ -83,6 +95,7 @@ class UpstreamRevisions:
 
     async def manifest(self, ref: Reference) -> Manifest:
         """The manifest of `ref`. Raises as `Origin.manifest` if the cache has no record of it."""
+        ref = Reference(self._names.get(ref.repo, ref.repo), ref.revision)
         known = self._known(ref.repo, ref.revision)
         if known is not None:
             return known
@@ -119,15 +132,18 @@ class UpstreamRevisions:
                 )
             raise
         self._failures.pop(ref, None)
-        await asyncio.to_thread(record_revision, self._cache.repo(ref.repo), manifest, ref.revision, self._clock())
+        self._admit(manifest.repo, ref.repo)
+        if manifest.repo != ref.repo:
+            self._names[ref.repo] = manifest.repo
+        await asyncio.to_thread(record_revision, self._cache.repo(manifest.repo), manifest, ref.revision, self._clock())
         self._keep(manifest)
         return manifest
 
     def _cached(self, ref: Reference) -> _CachedRevision | None:
         # The cache keeps an object for every repository requested of it: names invented by clients must not get there.
-        if not (self._cache.root / ref.repo.cache_folder).is_dir():
+        repo = self._cache.held(ref.repo)
+        if repo is None:
             return None
-        repo = self._cache.repo(ref.repo)
         if ref.pinned:
             manifest = self._recorded(repo, ref.revision)
             return _CachedRevision(manifest, 0.0) if manifest else None

@@ -81,6 +81,8 @@ class ReferenceSearch:
             return self._target(answer.metainfo.manifest, answer, voucher)
         self._note_without_torrent(answer)
         manifest, voucher = await self._from_mirrors_or_cache()
+        if not manifest.repo.is_spelling_of(self._ref.repo):  # the coordinators know it by its newer name
+            answer = await self._torrent_of(manifest, answer)
         return self._target(manifest, answer, voucher)
 
     async def _by_mirrors(self) -> ResolvedTarget:
@@ -125,7 +127,8 @@ class ReferenceSearch:
         """The coordinators' answer with a torrent of exactly `manifest`, or without one. `first` is their answer for
         the name."""
         wrong = await self._refused(manifest)
-        if first.metainfo is None and first.lacking and not self._ref.pinned:
+        asked = self._ref.pinned and manifest.repo.is_spelling_of(self._ref.repo)
+        if first.metainfo is None and first.lacking and not asked:
             first = await self._ask(Reference(manifest.repo, manifest.commit), wrong)
         return await self._fitting(manifest, first, wrong)
 
@@ -201,7 +204,7 @@ async def _cancel(*tasks: "asyncio.Future[Any] | None") -> None:
 
 def held_manifest(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:
     """The cached manifest of `ref`; if `whole`, only if all its blobs are here and none is damaged."""
-    repo = cache.repo(ref.repo)
+    repo = cache.known(ref.repo)
     commit = repo.resolve(ref.revision)
     manifest = repo.manifest(commit) if commit else None
     return None if manifest is None or (whole and repo.lacking(manifest.files)) else manifest

@@ -129,7 +129,7 @@ async def create_torrent(
         check_url(url, TRACKER_SCHEMES, "tracker")
     for url in endpoints:
         check_url(url, WEB_SCHEMES, "endpoint")
-    repo = cache.repo(ref.repo)
+    repo = await asyncio.to_thread(cache.known, ref.repo)
     commit = await asyncio.to_thread(repo.resolve, ref.revision)
     manifest = await asyncio.to_thread(repo.manifest, commit) if commit else None
     if manifest is None:

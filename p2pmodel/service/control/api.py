@@ -10,7 +10,7 @@ from contextlib import suppress
 from p2pmodel import __version__
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.swarm_views import SwarmViews
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection, busiest
 from p2pmodel.core.progress.diagnosis import Diagnosis, HostBounds, explain
@@ -147,7 +147,8 @@ class NodeApi:
         commit = views[0].commit if views else await asyncio.to_thread(self._resolve, reference)
         if commit is None:
             raise NotFound(f"{reference} is not in this cache", hint="list its snapshots with 'p2pmodel ls'")
-        return await self._remove(Reference(reference.repo, commit))
+        repo = RepoId(views[0].repo) if views else (await asyncio.to_thread(self._cache.known, reference.repo)).repo
+        return await self._remove(Reference(repo, commit))
 
     async def swarms(self) -> tuple[SwarmView, ...]:
         """The number of peers of each transfer, and its busiest connections."""
@@ -194,7 +195,8 @@ class NodeApi:
         if views and not views[0].complete:
             return Readiness(str(ref), ready=False, reason=_why_not(views[0]))
         selections = self._node.selections(views[0].id) if views else ()
-        reason = await asyncio.to_thread(unready, self._cache.repo(ref.repo), commit, selections)
+        repo = await asyncio.to_thread(self._cache.known, ref.repo)
+        reason = await asyncio.to_thread(unready, repo, commit, selections)
         return Readiness(str(ref), not reason, reason)
 
     def scrub(self) -> ScrubView:
@@ -224,7 +226,7 @@ class NodeApi:
         return RemovedSnapshot(str(ref.repo), ref.revision, freed)
 
     def _resolve(self, ref: Reference) -> str | None:
-        return self._cache.repo(ref.repo).resolve(ref.revision)
+        return self._cache.known(ref.repo).resolve(ref.revision)
 
     def _snapshot(self, held: CachedSnapshot) -> SnapshotView:
         return SnapshotView(

@@ -98,7 +98,8 @@ class SeededLibrary(CacheLibrary):
     async def refs(self, repo: str) -> dict[str, str]:
         """As `Library`."""
         refs = await super().refs(repo)
-        return {name: commit for name, commit in refs.items() if (RepoId(repo), commit) in self.seeded}
+        held = await asyncio.to_thread(self._published.held, RepoId(repo))
+        return {name: commit for name, commit in refs.items() if (held, commit) in self.seeded}
 
 
 class ContentSupply(Protocol):
@@ -107,8 +108,8 @@ class ContentSupply(Protocol):
     async def manifest(self, ref: Reference) -> Manifest:
         """The manifest of `ref`. Raises as `Library.snapshot`."""
 
-    def check(self, repo: RepoId) -> None:
-        """Raise RepoNotFound unless `repo` is admitted."""
+    def check(self, repo: RepoId, asked: RepoId) -> None:
+        """Raise RepoNotFound unless `repo`, requested as `asked`, is admitted."""
 
     def cache_hit(self, manifest: Manifest, file: ManifestFile) -> None:
         """`file`, which is in the cache, was requested as part of `manifest`. Blocks."""
@@ -146,7 +147,8 @@ class UpstreamLibrary:
     async def refs(self, repo: str) -> dict[str, str]:
         """As `Library`: the refs in the cache; if there are none, upstream's main."""
         reference = _reference(repo, "main")
-        self._upstream.check(reference.repo)
+        held = await asyncio.to_thread(self._published.held, reference.repo)
+        self._upstream.check(held, reference.repo)
         try:
             return await asyncio.to_thread(self._published.refs, repo)
         except NotFound:

@@ -76,7 +76,7 @@ class PublishedCache:
             return recent
         cache = self._repo(repo_id)
         commit = _resolve(cache, revision)
-        recent = self._recent(repo_id, commit) if commit else None
+        recent = self._recent(cache.repo, commit) if commit else None
         if recent is not None:
             return recent
         manifest = cache.manifest(commit) if commit else None
@@ -91,9 +91,13 @@ class PublishedCache:
         """Ref names of `repo` and the commits they point to. Raises RepoNotFound."""
         return self._repo(_repo_id(repo)).refs()
 
+    def held(self, repo: RepoId) -> RepoId:
+        """`repo` in the spelling in which the cache has it; as it is if the cache has none."""
+        return self._cache.known(repo).repo
+
     def _repo(self, repo: RepoId) -> RepoCache:
         # The cache keeps an object for every repository requested of it: names invented by clients must not get there.
-        cache = self._cache.repo(repo) if (self._cache.root / repo.cache_folder).is_dir() else None
+        cache = self._cache.held(repo)
         if cache is None or not cache.commits():
             raise RepoNotFound(f"{repo} is not in this mirror's cache")
         return cache

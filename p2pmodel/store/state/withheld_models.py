@@ -9,28 +9,28 @@ from p2pmodel.store.files.disk import read_json, write_atomic
 
 
 class WithheldModels:
-    """Their names, in the file `path`. Tokens are not recorded."""
+    """Their names, in the file `path`, in lower case: the hub takes all spellings for one. Tokens are not recorded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         listed = read_json(path)
         self._names: set[str] = (
-            {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+            {name.lower() for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
         )
 
     def covers(self, repo: RepoId) -> bool:
         """Whether `repo` is withheld."""
-        return repo.value in self._names
+        return repo.folded in self._names
 
     def add(self, repo: RepoId) -> None:
         """Withhold `repo`. Durable on return. Blocks."""
         if not self.covers(repo):
-            self._write(self._names | {repo.value})
+            self._write(self._names | {repo.folded})
 
     def drop(self, repo: RepoId) -> None:
         """Stop withholding `repo`: the node itself may read it now. Blocks."""
         if self.covers(repo):
-            self._write(self._names - {repo.value})
+            self._write(self._names - {repo.folded})
 
     @translated()
     def _write(self, names: set[str]) -> None:

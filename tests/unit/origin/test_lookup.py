@@ -5,10 +5,12 @@ import socket
 
 import pytest
 from pydantic import SecretStr
+from yarl import URL
 
 from p2pmodel.config.settings import MirrorSettings
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
+from p2pmodel.origin.listing import canonical
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 
@@ -205,3 +207,32 @@ async def test_a_mirror_that_answers_with_another_commit(snapshot, open_origin):
     async with FakeHub(snapshot, refs=[pinned]) as hub, open_origin(hub) as origin:
         with pytest.raises(IntegrityError, match="it answers with commit"):
             await origin.manifest(Reference.parse(f"org/model@{pinned}"))
+
+
+async def test_a_repository_has_the_name_that_the_hub_gives_it(open_origin, notes):
+    snapshot = snapshot_of({"config.json": b"{}"}, repo="Org/Model")
+    async with FakeHub(snapshot, also=("org/model", "old/name")) as hub, open_origin(hub) as origin:
+        for asked in ("Org/Model", "org/model", "old/name", f"old/name@{snapshot.commit}"):
+            found = await origin.manifest(Reference.parse(asked))
+            assert (str(found.repo), found.commit) == ("Org/Model", snapshot.commit)
+    assert notes == [
+        "org/model is called Org/Model by mirror a: it is kept under that name",
+        "old/name is called Org/Model by mirror a: it is kept under that name",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "page", "name"),
+    [
+        ("org/model", "Org/Model", "/api/models/org/model/revision/main", "Org/Model"),
+        ("old/name", "org/model", "/hf/api/models/org/model/revision/main", "org/model"),
+        ("old/name", "org/model", "/api/models/old/name/revision/main", "old/name"),
+        ("old/name", "old", "/api/models/old/name/revision/main", "old/name"),
+        ("org/model", "../../x", "/api/models/org/model", "org/model"),
+        ("org/model", "", "/api/models/org/model", "org/model"),
+        ("gpt2", "openai-community/gpt2", "/api/models/openai-community/gpt2", "openai-community/gpt2"),
+    ],
+)
+def test_another_name_counts_only_after_a_redirect_to_it(asked: str, given: str, page: str, name: str):
+    found = canonical(RepoId(asked), given, URL(f"http://hub{page}"))
+    assert str(found) == name

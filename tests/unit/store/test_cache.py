@@ -145,3 +145,15 @@ def test_a_verified_blob_stays_verified_in_the_next_run_until_it_changes(cache: 
     blob = repo.blob_path(file)
     os.utime(blob, ns=(0, blob.stat().st_mtime_ns + 1))
     assert not repo.is_verified(file)
+
+
+def test_a_repository_is_found_in_another_spelling(cache: HubCache) -> None:
+    assert cache.held(RepoId("ORG/Model")) is None
+    assert cache.known(RepoId("ORG/Model")).repo == RepoId("ORG/Model")
+    publish(cache, refs=["main"])
+    held = cache.held(RepoId("ORG/Model"))
+    assert held is cache.repo(REPO)
+    (cache.root / "models--ORG--Model").mkdir()
+    exact = cache.held(RepoId("ORG/Model"))
+    assert exact is not None
+    assert exact.repo == RepoId("ORG/Model"), "its own spelling counts first"

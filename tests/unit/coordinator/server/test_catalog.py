@@ -115,6 +115,15 @@ async def test_a_torrent_is_found_by_name_commit_and_hash() -> None:
     assert catalog.revisions(found) == ["main", "refs/pr/1"]
 
 
+async def test_a_torrent_is_found_by_every_spelling_of_its_repository() -> None:
+    catalog, tiny = Catalog(), publication()
+    await catalog.publish(tiny, ["main"])
+    for name in ("ORG/Tiny@main", f"Org/tiny@{COMMIT}"):
+        assert catalog.find(Reference.parse(name)) is tiny
+    with pytest.raises(RevisionNotFound):
+        catalog.find(Reference.parse("ORG/Tiny@other"))
+
+
 async def test_each_format_is_found_under_its_name() -> None:
     catalog = Catalog()
     published = {form: publication(form) for form in ("v2", "hybrid", "v1")}

@@ -10,7 +10,9 @@ import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.core.content.manifest import ManifestFile
-from p2pmodel.errors import NoSpace, P2PModelError, Unavailable, WrongBytes
+from p2pmodel.core.content.names import Reference
+from p2pmodel.errors import NoSpace, P2PModelError, RepoNotFound, Unavailable, WrongBytes
+from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import HOLD_BACK
@@ -243,3 +245,43 @@ async def test_a_file_larger_than_the_cache_evicts_no_file(tmp_path: Path) -> No
             with pytest.raises(NoSpace, match="--max-cache-bytes"):
                 await tier.read()
             assert tier.blob(SNAPSHOT.file("config.json")) == b"{}"
+
+
+def folders(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.glob("models--*"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "admitted"),
+    [
+        (Admission(), True),
+        (Admission(deny=("Org/Model",)), False),
+        (Admission(deny=("OLD/model",)), False),
+        (Admission(allow=("ORG/*",)), True),
+        (Admission(allow=("old/*",)), False),
+    ],
+)
+async def test_rules_judge_the_name_at_the_hub(tmp_path: Path, rules: Admission, admitted: bool):
+    names = ("ORG/model", "old/model")
+    async with FakeHub(SNAPSHOT, also=names) as hub:
+        settings = Settings(cache_dir=tmp_path, mirrors=(MirrorSettings(name="m", endpoint=hub.url),), origin=PATIENT)
+        async with PullThrough(HubCache(tmp_path), settings, RecordingReporter(), rules=rules) as through:
+            for _ in range(2):
+                if admitted:
+                    assert (await through.manifest(Reference.parse("old/model"))).repo == SNAPSHOT.manifest.repo
+                else:
+                    with pytest.raises(RepoNotFound, match="does not admit old/model"):
+                        await through.manifest(Reference.parse("old/model"))
+    assert folders(tmp_path) == (["models--org--model"] if admitted else [])
+
+
+async def test_all_spellings_are_one_repository_also_while_upstream_is_away(tmp_path: Path):
+    settings = Settings(cache_dir=tmp_path, mirrors=(), origin=PATIENT)
+    async with FakeHub(SNAPSHOT, also=("ORG/Model", "old/model")) as hub:
+        settings = settings.model_copy(update={"mirrors": (MirrorSettings(name="m", endpoint=hub.url),)})
+        async with PullThrough(HubCache(tmp_path), settings, RecordingReporter(), metadata_ttl=0) as through:
+            for name in ("ORG/Model", "old/model", "org/model"):
+                assert (await through.manifest(Reference.parse(name))).repo == SNAPSHOT.manifest.repo
+    assert folders(tmp_path) == ["models--org--model"]
+    async with PullThrough(HubCache(tmp_path), settings, RecordingReporter(), metadata_ttl=0) as through:
+        assert (await through.manifest(Reference.parse("ORG/Model"))).commit == SNAPSHOT.commit

@@ -126,6 +126,17 @@ async def test_without_a_torrent_the_mirrors_are_used_and_a_note_reports_it(sear
     assert note.endswith("downloading from the mirrors alone")
 
 
+@pytest.mark.parametrize("trust", ["coordinator", "mirrors"])
+async def test_every_spelling_finds_the_same_torrent(search: Search, trust: str) -> None:
+    search.trust = trust
+    async with search.coordinator("main") as url, FakeHub(search.swarm.snapshot, also=("ORG/Model", "old/m")) as hub:
+        for name in ("ORG/Model", "old/m", f"old/m@{search.swarm.snapshot.commit}"):
+            found = await search.reference(Reference.parse(name), url, mirror=hub.url)
+            assert found.manifest == search.swarm.metainfo.manifest
+            assert found.metainfo is not None
+            assert found.metainfo.raw == search.swarm.metainfo.raw
+
+
 async def test_a_configuration_without_coordinators_gives_no_note(search: Search) -> None:
     async with FakeHub(search.swarm.snapshot) as hub:
         assert (await search.reference(MAIN, mirror=hub.url)).metainfo is None
