@@ -19,6 +19,7 @@ from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.service.roles.reload import Reload
+from p2pmodel.tls import context_with
 
 _READ = "p2pmodel.read_settings"
 _READ_CREDENTIALS = "p2pmodel.read_credentials"
@@ -66,6 +67,7 @@ def reload(settings: Settings, credentials: Credentials | None = None) -> Reload
     meta = click.get_current_context().meta
     reloads = Reload(settings, meta[_READ], log.log)
     reloads.setting("log_level", apply=lambda now: log.configure(now.log_level))
+    reloads.file("certificate authorities", context_with.cache_clear)
     if credentials is not None:
         reloads.file("token files", lambda: credentials.change(meta[_READ_CREDENTIALS]()))
     return reloads

@@ -337,6 +337,9 @@ class Settings(Section):
     """File with the coordinators' token, mode 0600; or with a line `URL TOKEN` for each that has its own."""
     publish_token_file: Path | None = None
     """The same with the token of a publisher, for seeders. Coordinators on this machine make one for their user."""
+    coordinator_ca_file: Path | None = None
+    """PEM file of certificate authorities trusted for coordinators and their seeders over https, besides the system's;
+    announces use it, too."""
     state_dir: Path | None = None
     """Folder of state that outlives a run; XDG_STATE_HOME/p2pmodel by default."""
     offline: bool = False

@@ -35,6 +35,7 @@ def engine_of(settings: Settings) -> Engine:
             download_limit=settings.swarm.download_limit,
             zone=settings.swarm.zone,
             peer_timeout=settings.swarm.peer_timeout,
+            ca_file=settings.coordinator_ca_file,
         )
     )
 

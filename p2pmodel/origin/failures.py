@@ -23,6 +23,8 @@ from p2pmodel.errors import (
 from p2pmodel.http_pool import ForbiddenAddress
 from p2pmodel.origin.headers import retry_after
 
+UNTRUSTED = "certificate not trusted"
+"""Begin of the reason for a certificate of an unknown authority, or of another host."""
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _KINDS: dict[tuple[type[Exception], ...], str] = {
     (FileNotFoundError,): "its certificate cannot be checked: SSL_CERT_FILE names no file",
@@ -143,7 +145,7 @@ def _certificate(error: ssl.SSLCertVerificationError) -> str:
         return "certificate not yet valid: check the clock"
     if error.verify_code == _EXPIRED:
         return "certificate expired: check the clock, or renew it"
-    return f"certificate not trusted ({printable(error.verify_message or 'verification failed', 80)})"
+    return f"{UNTRUSTED} ({printable(error.verify_message or 'verification failed', 80)})"
 
 
 def _plain(error: BaseException) -> str:

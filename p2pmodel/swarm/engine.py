@@ -234,5 +234,7 @@ class EngineSettings:
     zone: str = ""
     peer_timeout: float = 10.0
     """Seconds after which a peer that delivers nothing counts as gone for what it owes."""
+    ca_file: Path | None = None
+    """PEM file of authorities trusted for trackers over https, besides the system's."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Session settings by libtorrent name, for benchmarks."""

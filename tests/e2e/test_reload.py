@@ -83,7 +83,7 @@ def test_a_mirror_takes_a_new_token_and_its_access_log_survives_rotation(nodes: 
     url = f"{mirror.ready()['endpoint']}/api/models/org/none"
     assert status(url, OLD) == 404
     token.write_text(NEW)
-    reload(mirror, "reloaded: settings, token")
+    reload(mirror, "reloaded: settings, certificate authorities, token")
     log.rename(tmp_path / "access.jsonl.1")
     eventually(lambda: status(url, NEW) == 404 and log.exists(), PATIENCE)
     assert log.read_text().count("\n") >= 1

@@ -1,12 +1,16 @@
-"""A TLS server with a certificate that a client must reject."""
+"""TLS servers: one with a certificate that a client must reject, and one before a plain server."""
 
+import asyncio
+import queue
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.support.eventually import PATIENCE
 
@@ -70,3 +74,39 @@ def tls_server(cert: Path, key: Path) -> Iterator[str]:
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             thread.join(PATIENCE)
+
+
+@contextmanager
+def tls_front(context: ssl.SSLContext, target: str) -> Iterator[str]:
+    """Forward TLS connections to the plain server at the URL `target`, as a proxy does; yields the https URL."""
+    where = urlsplit(target)
+    ports: queue.Queue[int] = queue.Queue()
+    ends: queue.Queue[Callable[[], object]] = queue.Queue()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):
+            inner, outer = await asyncio.open_connection(where.hostname, where.port)
+            await asyncio.gather(pump(reader, outer), pump(inner, writer))
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context) as server:
+            ports.put(server.sockets[0].getsockname()[1])
+            ends.put(partial(asyncio.get_running_loop().call_soon_threadsafe, over.set))
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{ports.get(timeout=PATIENCE)}"
+    finally:
+        ends.get(timeout=PATIENCE)()
+        thread.join(PATIENCE)

@@ -109,7 +109,9 @@ async def list_torrents(coordinator: Coordinator, timeout: float) -> list[dict[s
     try:
         async with (
             session(timeout) as http,
-            http.get(f"{coordinator.url}/catalog", headers=coordinator.headers, allow_redirects=False) as response,
+            http.get(
+                f"{coordinator.url}/catalog", headers=coordinator.headers, ssl=coordinator.tls, allow_redirects=False
+            ) as response,
         ):
             if response.status != 200:
                 raise refused(coordinator, await refusal(response))
@@ -142,7 +144,11 @@ async def _request(http: aiohttp.ClientSession, coordinator: Coordinator, wanted
     query += [("except", info_hash) for info_hash in sorted(wanted.without)]
     try:
         async with http.get(
-            f"{coordinator.url}/catalog", params=query, headers=coordinator.headers, allow_redirects=False
+            f"{coordinator.url}/catalog",
+            params=query,
+            headers=coordinator.headers,
+            ssl=coordinator.tls,
+            allow_redirects=False,
         ) as response:
             if response.status != 200:
                 raise await refusal(response)

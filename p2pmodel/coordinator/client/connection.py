@@ -197,6 +197,7 @@ class CoordinatorConnection:
                 url,
                 params=self._parameters,
                 headers=coordinator.headers,
+                ssl=coordinator.tls,
                 heartbeat=10 * HEARTBEAT,
                 max_msg_size=MAX_MESSAGE,
             )

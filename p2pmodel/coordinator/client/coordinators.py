@@ -1,6 +1,7 @@
 """The coordinators that a node uses, each with the tokens that go to it alone."""
 
-from collections.abc import Iterable, Sequence
+import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,8 +10,8 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.coordinator.token_files import local_token_file, read_tokens
 from p2pmodel.coordinator.tokens import announce_url
-from p2pmodel.core.network.proxies import DIRECT, Proxies
 from p2pmodel.errors import InvalidInput
+from p2pmodel.tls import context_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,16 @@ class Coordinator:
     member_token: str = field(default="", repr=False)
     publish_token: str = field(default="", repr=False)
     local_file: Path | None = None
+    ca_file: Path | None = None
+    """PEM file of authorities trusted besides the system's."""
 
     def __str__(self) -> str:
         return public_name(self.url)
+
+    @property
+    def tls(self) -> ssl.SSLContext | bool:
+        """The TLS context of requests over https. Raises InvalidInput for an unusable `ca_file`."""
+        return context_with(self.ca_file) if self.ca_file else True
 
     @property
     def publisher(self) -> str:
@@ -67,17 +75,7 @@ def configured(settings: Settings) -> tuple[Coordinator, ...]:
         return ()
     member = read_tokens(settings.coordinator_token_file) if settings.coordinator_token_file else {}
     publish = read_tokens(settings.publish_token_file) if settings.publish_token_file else {}
-    return tuple(_with_tokens(url, member, publish, settings.state_dir) for url in dict.fromkeys(settings.coordinators))
-
-
-def headers_for(url: str, coordinators: Iterable[Coordinator]) -> dict[str, str]:
-    """The headers of a member if `url` belongs to one of `coordinators`; none else."""
-    return next((coordinator.headers for coordinator in coordinators if coordinator.serves(url)), {})
-
-
-def proxies_for(url: str, coordinators: Iterable[Coordinator], proxies: Proxies) -> Proxies:
-    """The rule for the proxy of `url`: none if it belongs to one of `coordinators`, else `proxies`."""
-    return DIRECT if any(coordinator.serves(url) for coordinator in coordinators) else proxies
+    return tuple(_configured(url, member, publish, settings) for url in dict.fromkeys(settings.coordinators))
 
 
 def trackers_with(trackers: Sequence[str], coordinators: Sequence[Coordinator]) -> tuple[str, ...]:
@@ -91,13 +89,16 @@ def foreign_trackers(trackers: Sequence[str], coordinators: Sequence[Coordinator
     return tuple(t for t in trackers if not any(t.startswith(f"{each.url}/announce") for each in coordinators))
 
 
-def _with_tokens(url: str, member: dict[str, str], publish: dict[str, str], state_dir: Path | None) -> Coordinator:
+def _configured(url: str, member: dict[str, str], publish: dict[str, str], settings: Settings) -> Coordinator:
+    state_dir = settings.state_dir
     own = member.get(url, member.get("", ""))
     given = publish.get(url, publish.get("", ""))
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     local = local_token_file(state_dir, host, parts.port or 80) if state_dir and not given else None
-    return Coordinator(url, own, given, local)
+    found = Coordinator(url, own, given, local, settings.coordinator_ca_file)
+    _ = found.tls  # an unusable file is an error before any request
+    return found
 
 
 def _token_in(path: Path) -> str:

@@ -99,12 +99,13 @@ async def report_wrong(
         for coordinator in coordinators:
             with contextlib.suppress(*NETWORK_ERRORS):
                 report, query = f"{coordinator.url}/reports/{info_hash}", {"info_hash": info_hash}
-                async with shared.put(report, headers=coordinator.headers, allow_redirects=False):
+                async with shared.put(report, headers=coordinator.headers, ssl=coordinator.tls, allow_redirects=False):
                     pass
                 async with shared.delete(
                     f"{coordinator.url}{assembly_path(digest)}",
                     params=query,
                     headers=coordinator.headers,
+                    ssl=coordinator.tls,
                     allow_redirects=False,
                 ) as response:
                     withdrawn |= response.status == 204
@@ -153,7 +154,12 @@ async def _put(
         async with (
             session(timeout) as http,
             http.put(
-                f"{coordinator.url}{path}", params=query, data=io.BytesIO(body), headers=headers, allow_redirects=False
+                f"{coordinator.url}{path}",
+                params=query,
+                data=io.BytesIO(body),
+                headers=headers,
+                ssl=coordinator.tls,
+                allow_redirects=False,
             ) as response,
         ):
             if response.status >= 300:

@@ -1,15 +1,16 @@
 """Downloading a .torrent over HTTP, from a coordinator or from any other server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import IDENTITY, NETWORK_ERRORS
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.content.names import printable
@@ -34,22 +35,22 @@ async def download_torrent(
     http: HttpPool | None = None,
     egress: Egress = PUBLIC,
     named: bool = True,
-    headers: Mapping[str, str] = MappingProxyType({}),
+    coordinators: Sequence[Coordinator] = (),
     proxies: Proxies = DIRECT,
 ) -> Metainfo:
     """GET a .torrent of bounded size within `timeout` seconds, and parse it.
 
     `stall` bounds the seconds to connect, and between two reads; `http` are connections to share. `egress` is the rule
-    for redirects, and for `url` itself if the user or the settings have not `named` it. `headers` go to that server
-    alone. `proxies` is the rule for servers outside the cluster. Raises NotFound, Unavailable, InvalidInput or
-    BadTorrent.
+    for redirects, and for `url` itself if the user or the settings have not `named` it. A URL of one of `coordinators`
+    is requested with its token and authorities, and without a proxy; `proxies` is the rule for all others. Raises
+    NotFound, Unavailable, InvalidInput or BadTorrent.
     """
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=stall, sock_read=stall)
     if egress.url_refusal(url) == MALFORMED:
         raise InvalidInput(f"'{shown(url)}' is not a URL")
     try:
         async with asyncio.timeout(timeout):
-            data = await _download(url, http, limits, egress, named=named, headers=headers, proxies=proxies)
+            data = await _download(url, http, limits, egress, named=named, access=_access(url, coordinators, proxies))
     except aiohttp.InvalidURL:
         raise InvalidInput(f"'{shown(url)}' is not a URL") from None
     except Refused as refusal:
@@ -63,6 +64,20 @@ async def download_torrent(
     return await asyncio.to_thread(parse, data)
 
 
+@dataclass(frozen=True, slots=True)
+class _ServerAccess:
+    """What requests to one server have: its credentials, its authorities, and the rule for proxies."""
+
+    proxies: Proxies
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | bool = True
+
+
+def _access(url: str, coordinators: Sequence[Coordinator], proxies: Proxies) -> _ServerAccess:
+    own = next((each for each in coordinators if each.serves(url)), None)
+    return _ServerAccess(DIRECT, own.headers, own.tls) if own else _ServerAccess(proxies)
+
+
 async def _download(
     url: str,
     http: HttpPool | None,
@@ -70,24 +85,23 @@ async def _download(
     egress: Egress,
     *,
     named: bool,
-    headers: Mapping[str, str],
-    proxies: Proxies,
+    access: "_ServerAccess",
 ) -> bytes:
     """The body at `url`, after redirects that `egress` admits."""
     place, rule = URL(url), None if named or egress.names(URL(url).host or "") else replace(egress, ourselves=True)
     for _ in range(MAX_REDIRECTS + 1):
-        proxy = proxies.of(str(place))
+        proxy = access.proxies.of(str(place))
         if rule is not None and (refusal := rule.url_refusal(str(place))):
             raise forbidden(refusal)
         async with (
             session(http, egress=None if proxy else rule, timeout=limits, headers=IDENTITY) as shared,
-            _opened(shared, place, headers, proxy) as response,
+            _opened(shared, place, access, proxy) as response,
         ):
             if response.status not in REDIRECTS:
                 return await _body(response, url)
             target = target_of(response.url, response.headers.get("Location"))
             if target.origin() != place.origin():
-                headers = {}
+                access = replace(access, headers={}, tls=True)
                 rule = None if egress.names(target.host or "") else egress.around("" if proxy else response.peer)
             place = target
     raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
@@ -95,11 +109,12 @@ async def _download(
 
 @asynccontextmanager
 async def _opened(
-    http: aiohttp.ClientSession, place: URL, headers: Mapping[str, str], proxy: Proxy | None
+    http: aiohttp.ClientSession, place: URL, access: _ServerAccess, proxy: Proxy | None
 ) -> AsyncIterator[PeerResponse]:
     """The response of one GET. Its failures name the proxy."""
     try:
-        async with http.get(place, allow_redirects=False, **through(proxy, str(place), headers)) as response:
+        options = through(proxy, str(place), access.headers)
+        async with http.get(place, allow_redirects=False, ssl=access.tls, **options) as response:
             assert isinstance(response, PeerResponse)
             yield response
     except NETWORK_ERRORS as error:

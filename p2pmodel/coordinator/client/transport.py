@@ -13,9 +13,10 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable, restored
 from p2pmodel.http_pool import HttpPool, read_bounded
-from p2pmodel.origin.failures import reason_of
+from p2pmodel.origin.failures import UNTRUSTED, reason_of
 
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
+CA_SETTING = "coordinator_ca_file"
 IDENTITY = {"Accept-Encoding": "identity"}
 _MAX_MESSAGE = 64 << 10
 
@@ -51,7 +52,10 @@ def unreachable(coordinator: Coordinator, error: BaseException) -> Unavailable:
 
 def reason(error: BaseException) -> str:
     """One of `NETWORK_ERRORS` in a few words."""
-    return "its URL is malformed" if isinstance(error, aiohttp.InvalidURL) else reason_of(error)
+    if isinstance(error, aiohttp.InvalidURL):
+        return "its URL is malformed"
+    why = reason_of(error)
+    return f"{why}: name its authority in {CA_SETTING}" if why.startswith(UNTRUSTED) else why
 
 
 def _object(body: bytes) -> dict[str, Any]:

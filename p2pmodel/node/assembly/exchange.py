@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2pmodel.coordinator.assembly.partial_torrents import roots_in
-from p2pmodel.coordinator.client.coordinators import headers_for
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.client.urls import in_zone
 from p2pmodel.core.tasks import in_the_end
@@ -40,7 +39,7 @@ class Exchange:
                 url,
                 stall=context.settings.coordinator_timeout,
                 http=context.http,
-                headers=headers_for(url, context.coordinators),
+                coordinators=context.coordinators,
             )
             if not self._context.fits(metainfo):
                 return

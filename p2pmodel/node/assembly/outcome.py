@@ -58,7 +58,7 @@ async def assembled_torrent(
             coordinator.torrent_url(info_hash),
             stall=context.settings.coordinator_timeout,
             http=context.http,
-            headers=coordinator.headers,
+            coordinators=(coordinator,),
         )
     except P2PModelError as error:
         raise AssemblyFailed(error.what) from None

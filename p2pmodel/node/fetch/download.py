@@ -174,7 +174,12 @@ class Download:
     async def _try(self) -> None:
         plan, identity = self._plan, self._context.identity
         async with (
-            Seeders(plan.origin_settings, identity, self._reporter.note, pace=plan.pace, http=plan.http) as seeders,
+            Seeders(
+                *(plan.origin_settings, identity, self._reporter.note),
+                pace=plan.pace,
+                http=plan.http,
+                ca_file=next((each.ca_file for each in plan.coordinators), None),
+            ) as seeders,
             companions() as start,
         ):
             start(self._report())

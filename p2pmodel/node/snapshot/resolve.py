@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.coordinators import Coordinator, configured, headers_for, proxies_for, trackers_with
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured, trackers_with
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import Reference
@@ -77,8 +77,8 @@ async def find_torrent(
             stall=settings.origin.read_timeout,
             http=http,
             egress=settings.origin.egress,
-            headers=headers_for(target.source, coordinators),
-            proxies=proxies_for(target.source, coordinators, settings.origin.proxies),
+            coordinators=coordinators,
+            proxies=settings.origin.proxies,
         )
     else:
         metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
@@ -106,8 +106,8 @@ async def _from_magnet(
                 http=http,
                 egress=egress,
                 named=False,
-                headers=headers_for(source, coordinators),
-                proxies=proxies_for(source, coordinators, settings.origin.proxies),
+                coordinators=coordinators,
+                proxies=settings.origin.proxies,
             )
         except P2PModelError as error:
             if source in wanted.sources:

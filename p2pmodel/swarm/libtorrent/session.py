@@ -18,6 +18,7 @@ from p2pmodel.swarm.libtorrent.alerts import (
     TorrentRemoved,
 )
 from p2pmodel.swarm.libtorrent.session_settings import session_settings
+from p2pmodel.swarm.libtorrent.tracker_trust import trusting
 from p2pmodel.swarm.peer_ids import new_peer_id
 
 START_SECONDS = 10.0
@@ -33,7 +34,8 @@ class Session:
         self._listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         self.peer_id = new_peer_id()
         pack = session_settings(settings, ALERT_MASK, self.peer_id)
-        self._session: lt.session | None = lt.session(pack)
+        with trusting(settings.ca_file):
+            self._session: lt.session | None = lt.session(pack)
         _limit_all_addresses(self._session)
         self._pump = AlertPump(self._session, self._dispatch)
 

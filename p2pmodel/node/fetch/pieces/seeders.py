@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
@@ -42,6 +43,7 @@ class Seeders:
     """The seeders that coordinators list. `identity` differs between peers, so that they begin with different seeders.
 
     `pace` limits the bytes from all of them, together with its other users. `http` are connections to share.
+    `ca_file` has authorities trusted besides the system's.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Seeders:
         *,
         pace: Pace | None = None,
         http: HttpPool | None = None,
+        ca_file: Path | None = None,
     ) -> None:
+        self._ca_file = ca_file
         self._pace = pace
         self._http = http
         self._settings = settings.model_copy(
@@ -185,6 +189,7 @@ class Seeders:
                 "token": endpoint.token or None,
                 "priority": int.from_bytes(turn[:4], "big"),
                 "max_connections": MAX_CONNECTIONS,
+                "ca_file": self._ca_file,
             }
         )
 
