@@ -45,7 +45,7 @@ async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
             node = await client.node()
     except (NoDaemon, AccessDenied):
         return False
-    if Path(node.cache_dir) != HubCache(settings.cache_dir).root:
+    if Path(node.cache_dir) != HubCache(settings.cache_dir, settings.state_dir).root:
         screen.note(f"the daemon uses another cache ({node.cache_dir}): fetching without it")
         return False
     given = options.given(*NODE_OPTIONS, "--seed-ratio")

@@ -231,6 +231,8 @@ class DaemonSettings(Section):
     """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `state_dir`."""
     max_active: int = Field(default=3, ge=1, le=100)
     """Number of transfers that download at a time; further ones wait. Complete transfers keep serving."""
+    serve_cached: bool = True
+    """Serve the whole snapshots that are in the cache when the daemon starts, if there are coordinators."""
     hub_listen: str | None = None
     """Address of the hub endpoint, ADDRESS:PORT or `off`; None: 127.0.0.1:8092, unless that is in use."""
     upload_schedule: Annotated[tuple[str, ...], NoDecode] = ()

@@ -25,6 +25,7 @@ from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.core.progress.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.core.tasks import Version
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
+from p2pmodel.node.cached_snapshots import CachedSnapshots, record_of
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.limiter import Limiter
@@ -36,6 +37,7 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.locks import take_lock
 from p2pmodel.store.removal import remove_snapshot
 from p2pmodel.store.scrub import Scrubber
+from p2pmodel.store.snapshot_list import CachedSnapshot
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 
 STOP_SECONDS = 5.0
@@ -69,6 +71,7 @@ class Node:
         self._max_active = settings.daemon.max_active
         self._watch = SnapshotWatch(self._check_files)
         self._scrubber = Scrubber(context.cache, settings.store, (settings.state_dir or folder) / "scrub", note=note)
+        self._cached = CachedSnapshots(context.cache, settings, self._scrubber, self._serve_cached, log=note)
         self._companions: list[asyncio.Task[None]] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By transfer: commands about one transfer run one after another."""
@@ -88,7 +91,7 @@ class Node:
         await self._check_files()
         self._open = True
         works = self._limiter.run(self._limits_changed), self._shared.run(), self._watch.run(), self._scrubber.run()
-        self._companions = [asyncio.create_task(work) for work in works]
+        self._companions = [asyncio.create_task(work) for work in (*works, self._cached.run())]
         self.transfer_settled()
         return self
 
@@ -308,10 +311,21 @@ class Node:
             trackers=found.trackers,
             added=time.time(),
         )
+        return await self._add(record)
+
+    async def _add(self, record: TransferRecord) -> ManagedTransfer:
         transfer = self._managed(record, saved=False)
         await transfer.save()
         self._transfers[record.id] = transfer
         return transfer
+
+    async def _serve_cached(self, found: CachedSnapshot) -> None:
+        """Serve a whole snapshot of the cache that is no transfer yet. Its refs stay as they are."""
+        ident = transfer_id(found.repo, found.commit)
+        async with self._turns[ident]:
+            if self._open and ident not in self._transfers:
+                await self._add(record_of(found, [each.record for each in self._transfers.values()]))
+        self.transfer_settled()
 
     async def _take_names(self, transfer: ManagedTransfer) -> None:
         """A name points at one commit of its repository: the one that was resolved last."""

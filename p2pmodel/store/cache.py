@@ -1,24 +1,26 @@
 """A Hugging Face hub cache directory and the repositories in it, laid out as huggingface_hub lays them out."""
 
 import errno
+import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, is_commit
-from p2pmodel.errors import InvalidInput
-from p2pmodel.os_errors import translated
+from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError
+from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import is_regular
+from p2pmodel.store.files.space import CHOOSE_ANOTHER, check_writable
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
-from p2pmodel.store.private_folder import PrivateFolder
+from p2pmodel.store.private_folder import PrivateFolder, is_writable
 from p2pmodel.store.staging import Staging
 from p2pmodel.store.state.blob_marks import BlobMarks
 from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
@@ -31,25 +33,54 @@ SHARED_STORE = "blobs"
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
+OnUnreadable = Callable[[RepoId, P2PModelError], None]
+"""Gets a repository that cannot be read, and the reason. In a shared cache it may be another user's."""
+
 CORRUPT_FOR = 24 * 3600.0
 """Seconds after corruption in which a client may still hold wrong bytes and resume behind them."""
+
+
+@contextmanager
+def passing_over(repo: RepoId, on_unreadable: OnUnreadable | None) -> Iterator[None]:
+    """Report a failure to read `repo` to `on_unreadable`, if given, instead of raising it."""
+    try:
+        yield
+    except (OSError, LocalResource) as error:
+        if on_unreadable is not None:
+            on_unreadable(repo, translate(error))
 
 
 class HubCache:
     """One hub cache directory, e.g. ~/.cache/huggingface/hub. One object per directory and process: it owns the locks.
 
-    The constructor does not touch the disk. An OSError is raised as LocalResource.
+    `state_dir` is the node's folder of state: it takes what cannot be written to the cache. The constructor does not
+    touch the disk. An OSError is raised as LocalResource.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, state_dir: Path | None = None) -> None:
         # Absolute, with its links unresolved: users see snapshot paths.
         self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100
+        digest = hashlib.sha256(bytes(self.root)).hexdigest()[:16]
+        self.state = state_dir / "caches" / digest if state_dir else None
         self.locks = BlobLocks(self.root / ".locks")
         self._repos: dict[RepoId, RepoCache] = {}
 
     def repo(self, repo: RepoId) -> "RepoCache":
         """The part of the cache for `repo`, also if there is nothing yet."""
         return self._repos.setdefault(repo, RepoCache(self, repo))
+
+    @property
+    def writable(self) -> bool:
+        """Whether this user can write to it, or make it."""
+        return is_writable(self.root)
+
+    def check_usable(self) -> bool:
+        """Whether it can be written to. Raises LocalResource if it can be neither written to nor read."""
+        there = self.root.is_dir() and os.access(self.root, os.R_OK | os.X_OK, effective_ids=True)
+        if there and not self.writable:
+            return False
+        check_writable(self.root)
+        return True
 
     @translated()
     def held(self, repo: RepoId) -> "RepoCache | None":
@@ -67,16 +98,18 @@ class HubCache:
         return self.held(repo) or self.repo(repo)
 
     @translated()
-    def repos(self) -> list[RepoId]:
-        """Repositories with at least one snapshot, sorted."""
+    def repos(self, on_unreadable: OnUnreadable | None = None) -> list[RepoId]:
+        """Repositories with at least one snapshot, sorted. Those that cannot be read go to `on_unreadable`."""
         found = []
         for name in names_in(self.root):
             try:
                 repo = RepoId.from_cache_folder(name)
             except InvalidInput:
                 continue
-            if repo.cache_folder == name and self.repo(repo).commits():
-                found.append(repo)
+            if repo.cache_folder == name:
+                with passing_over(repo, on_unreadable):
+                    if self.repo(repo).commits():
+                        found.append(repo)
         return sorted(found)
 
 
@@ -91,7 +124,8 @@ class RepoCache:
         self.cache = cache
         self.repo = repo
         self.folder = cache.root / repo.cache_folder
-        self._private = PrivateFolder(cache.root, repo.cache_folder)
+        instead = cache.state / repo.cache_folder if cache.state else None
+        self._private = PrivateFolder(cache.root, repo.cache_folder, instead)
         self.served = BlobMarks(self._private, "last-served")
         """The blobs that a pull-through mirror downloaded, and when each was last served."""
         self._corrupt = BlobMarks(self._private, "corrupt")
@@ -103,9 +137,29 @@ class RepoCache:
         return self._private.existing
 
     @property
+    def private_places(self) -> tuple[Path, ...]:
+        """The private folders for reading, the one for writing first."""
+        return self._private.places
+
+    @property
     def made_private(self) -> Path:
         """The private folder, for writing. Raises OSError, and LocalResource if it is not safe to use."""
         return self._private.made
+
+    @property
+    def writable(self) -> bool:
+        """Whether this user can write to the repository's part of the cache."""
+        return self._private.writable
+
+    @translated()
+    def require_writable(self) -> None:
+        """Raise LocalResource unless this user can write to the repository's part of the cache."""
+        place = self.folder if self.folder.exists() else self.cache.root
+        if self.writable and place == self.folder:
+            place = self.tmp
+        check_writable(place)
+        if not self.writable:
+            raise LocalResource(f"cannot write to {place}", hint=CHOOSE_ANOTHER)
 
     @property
     def tmp(self) -> Path:
@@ -172,12 +226,13 @@ class RepoCache:
 
         `private` is known only for snapshots that p2pmodel downloaded or imported.
         """
-        return read_manifest(self.repo, self.folder, self.private, commit)
+        return read_manifest(self.repo, self.folder, self.private_places, commit)
 
     def listed_by_a_hub(self, commit: str) -> bool:
         """Whether `manifest(commit)` is the list of a hub, not merely of the files in the cache."""
         name = f"{commit}.json"
-        return (self.private / "manifests" / name).is_file() or is_regular(self.folder / "trees" / name)
+        recorded = any((place / "manifests" / name).is_file() for place in self.private_places)
+        return recorded or is_regular(self.folder / "trees" / name)
 
     def snapshot(self, commit: str) -> Path:
         """Where the snapshot folder of `commit` is, or would be."""

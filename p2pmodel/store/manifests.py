@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ TREE_FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def read_manifest(repo: RepoId, folder: Path, private: Path, commit: str) -> Manifest | None:
+def read_manifest(repo: RepoId, folder: Path, private: Sequence[Path], commit: str) -> Manifest | None:
     """The manifest of `commit` in the repository's cache `folder`, from the best readable source.
 
-    The own record in `private` first: trees/ lack `private`. A damaged source counts as absent. None if there is no
-    source.
+    The own records first, in the folders `private`: trees/ lack `private`. A damaged source counts as absent. None if
+    there is no source.
     """
     sources: tuple[tuple[Callable[[RepoId, Path, str], Manifest | None], Path], ...] = (
-        (_recorded, private),
+        *((_recorded, place) for place in private),
         (_from_tree, folder),
         (_from_links, folder),
     )

@@ -3,14 +3,20 @@
 It belongs to this user with mode 0700, so that no other user of a shared cache can plant anything in it. It is opened
 once and used through its descriptor: other users with write access to the repository's folder may rename it, or put a
 link in its place.
+
+Where this user cannot write to it, or cannot make it, a folder of the node's own state takes its place for writing: a
+cache on a read-only mount is verified, served and seeded from as any other.
 """
 
+import errno
 import os
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import DESCRIPTORS
 from p2pmodel.store.files.disk import temporary
@@ -20,26 +26,32 @@ NAME = ".p2pmodel"
 ABSENT = DESCRIPTORS / "absent"
 """Does not exist, and cannot be made."""
 
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
 _FORBIDDEN = stat.S_IWGRP | stat.S_IWOTH
 
 
 class PrivateFolder:
     """`.p2pmodel` in the folder `repo` of the cache `root`; where another user has that, `.p2pmodel-<uid>`.
 
-    Its paths lead through the open directory. They are right as long as this object lives.
+    `instead` is the folder for writing where the cache cannot be written to; without one, writing fails there. Paths in
+    the cache lead through the open directory. They are right as long as this object lives.
     """
 
-    def __init__(self, root: Path, repo: str) -> None:
+    def __init__(self, root: Path, repo: str, instead: Path | None = None) -> None:
         self._root = root
         self._repo = repo
+        self._instead = instead
         self._lock = threading.Lock()
         self._place = f"{root / repo}/"
+        self._refused = False
+        """Whether the file system has refused a write that the modes would allow."""
         self._opened: list[tuple[Folder, Path, str]] = []
         """The last is in use. Unfinished files may be open in the others, which were moved or removed."""
 
     @property
     def existing(self) -> Path:
-        """Its path for reading; a path that does not exist if there is no such folder."""
+        """Its path in the cache, for reading; a path that does not exist if there is no such folder."""
         with self._lock:
             try:
                 return self._open(make=False)
@@ -50,7 +62,29 @@ class PrivateFolder:
     def made(self) -> Path:
         """Its path for writing; made if missing. Raises OSError, and LocalResource if it is not safe to use."""
         with self._lock:
-            return self._open(make=True)
+            if self._instead is not None and not self._is_writable():
+                return self._made_instead(self._instead)
+            try:
+                return self._open(make=True)
+            except OSError as error:
+                if self._instead is None or error.errno not in READ_ONLY:
+                    raise
+                self._refused = True
+                return self._made_instead(self._instead)
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The paths for reading, the one for writing first. They need not exist."""
+        in_cache = self.existing
+        if self._instead is None:
+            return (in_cache,)
+        return (in_cache, self._instead) if self.writable else (self._instead, in_cache)
+
+    @property
+    def writable(self) -> bool:
+        """Whether it can be written to in the cache."""
+        with self._lock:
+            return self._is_writable()
 
     @property
     def tmp(self) -> Path:
@@ -66,6 +100,26 @@ class PrivateFolder:
             found = _own(repo, make=make)
         self._opened.append((found, found.anchor, self._place + found.path.name))
         return self._opened[-1][1]
+
+    def _is_writable(self) -> bool:
+        if self._refused:
+            return False
+        try:
+            folder = self._open(make=False)
+        except (OSError, LocalResource):
+            folder = self._root / self._repo
+        return is_writable(folder)
+
+    @staticmethod
+    def _made_instead(folder: Path) -> Path:
+        private_folder(folder)
+        return folder
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether this user may make files in `folder`, or in the folder above it that exists."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    return os.access(there, os.W_OK | os.X_OK, effective_ids=True)
 
 
 def _same(opened: Folder, place: str) -> bool:
@@ -95,7 +149,8 @@ def _own(repo: Folder, *, make: bool) -> Folder:
             reason = "other users may write to it"
         else:
             if stat.S_IMODE(status.st_mode) & 0o077:
-                os.fchmod(folder.descriptor, 0o700)
+                with suppress(OSError):  # a read-only mount, or a file system with one mode for all files
+                    os.fchmod(folder.descriptor, 0o700)
             return folder
         folder.close()
         refused = refused or _unusable(repo, name, reason)

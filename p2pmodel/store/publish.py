@@ -23,6 +23,7 @@ from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.space import check_space
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
+from p2pmodel.store.snapshot_list import is_visible
 from p2pmodel.store.state.verified_blobs import Fingerprint, fingerprint_of
 
 CHUNK = MIB
@@ -145,7 +146,11 @@ def _check_copy(copy: BinaryIO, file: ManifestFile) -> None:
 
 @translated()
 def check_publish_space(repo: RepoCache, needed: int) -> None:
-    """Raise NoSpace unless `needed` bytes can be staged, and copied to the blobs if these are on another device."""
+    """Raise LocalResource unless files can be published, and NoSpace unless `needed` bytes can be staged, and copied to
+    the blobs if these are on another device. Without `needed` bytes there may be nothing to publish."""
+    if not needed and not repo.writable:
+        return
+    repo.require_writable()
     check_space(repo.folder, needed)
     with repo.opened("blobs", make=True) as blobs:
         if needed and os.fstat(blobs.descriptor).st_dev != repo.made_private.stat().st_dev:
@@ -159,9 +164,12 @@ def publish_snapshot(
     """Make `files` of `manifest` (their blobs are in the cache) visible as a snapshot; returns its folder.
 
     `files` may be a part of the manifest; the recorded tree lists all files, so that the hub's client detects missing
-    ones. Every step is atomic, and a reader that follows a ref finds its snapshot.
+    ones. Every step is atomic, and a reader that follows a ref finds its snapshot. In a cache that cannot be written to
+    nothing is done for files that are visible; refs stay as they are.
     """
     present = list(files)
+    if not repo.writable and is_visible(repo, manifest.commit, present):
+        return repo.snapshot(manifest.commit)
     for absent in repo.missing(present):
         raise IntegrityError(
             f"the blob of {absent.path} is not in {repo.folder}",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -176,6 +176,16 @@ class Scrubber:
         if record.began is None:
             self._record = replace(record, began=now)
         await self._pass(items)
+
+    async def check(self, repo: RepoCache, files: Iterable[ManifestFile]) -> None:
+        """Read those of `files` that were not checked before, at the same rate. Nothing where that is turned off."""
+        if not self._enabled.is_set():
+            return
+        wanted = list(files)
+        states = await asyncio.to_thread(repo.states, wanted)
+        for file in {file.etag: file for file in wanted}.values():
+            if states[file.etag] is BlobState.UNKNOWN:
+                await self._check(ScrubItem(repo, file, BlobState.UNKNOWN))
 
     async def _alone(self, stack: AsyncExitStack) -> None:
         await asyncio.to_thread(self._records.make)

@@ -7,7 +7,7 @@ from pathlib import Path
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.os_errors import translated
-from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.cache import HubCache, OnUnreadable, RepoCache, passing_over
 from p2pmodel.store.files.regular import is_regular
 from p2pmodel.store.manifests import linked_blob
 from p2pmodel.store.state.verified_blobs import BlobState
@@ -28,19 +28,28 @@ class CachedSnapshot:
     doubted: tuple[ManifestFile, ...] = ()
 
 
-def snapshots(cache: HubCache) -> Iterator[CachedSnapshot]:
-    """Every snapshot with a known manifest, sorted by repository. Contents are not read. Blocks."""
-    for name in cache.repos():
-        repo = cache.repo(name)
-        refs = repo.refs()
-        for commit in repo.commits():
-            manifest = repo.manifest(commit)
-            if manifest is not None:
-                names = tuple(sorted(ref for ref, target in refs.items() if target == commit))
-                states = repo.states(manifest.files)
-                missing = [file for file in manifest.files if states[file.etag] is BlobState.MISSING]
-                doubted = [file for file in manifest.files if states[file.etag] in _DOUBTED]
-                yield CachedSnapshot(name, commit, names, manifest, tuple(missing), tuple(doubted))
+def snapshots(cache: HubCache, on_unreadable: OnUnreadable | None = None) -> Iterator[CachedSnapshot]:
+    """Every snapshot with a known manifest, sorted by repository. Contents are not read. Blocks.
+
+    Repositories that cannot be read are passed over, and go to `on_unreadable`.
+    """
+    for name in cache.repos(on_unreadable):
+        found: list[CachedSnapshot] = []
+        with passing_over(name, on_unreadable):
+            found = list(_snapshots_of(cache.repo(name)))
+        yield from found
+
+
+def _snapshots_of(repo: RepoCache) -> Iterator[CachedSnapshot]:
+    refs = repo.refs()
+    for commit in repo.commits():
+        manifest = repo.manifest(commit)
+        if manifest is not None:
+            names = tuple(sorted(ref for ref, target in refs.items() if target == commit))
+            states = repo.states(manifest.files)
+            missing = [file for file in manifest.files if states[file.etag] is BlobState.MISSING]
+            doubted = [file for file in manifest.files if states[file.etag] in _DOUBTED]
+            yield CachedSnapshot(repo.repo, commit, names, manifest, tuple(missing), tuple(doubted))
 
 
 @translated()

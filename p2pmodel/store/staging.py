@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from p2pmodel.core.content.manifest import ManifestFile
@@ -66,18 +67,18 @@ class Staging:
 
     def load_metainfo(self) -> bytes | None:
         """The .torrent last saved for this commit."""
-        try:
-            return read_regular(self._private.existing / "torrents" / self._torrent)
-        except OSError:
-            return None
+        for place in self._private.places:
+            with suppress(OSError):
+                return read_regular(place / "torrents" / self._torrent)
+        return None
 
     @translated()
     def clear(self) -> None:
-        """Remove the staged files and the piece records."""
-        try:
-            shutil.rmtree(self._folder)
-        except FileNotFoundError:
+        """Remove the staged files and the piece records, unless the cache cannot be written to."""
+        if not self._private.writable:
             return
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
 
     @property
     def _folder(self) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import sync
@@ -24,11 +25,13 @@ class VerifyReport:
     """No blob, or no link to it at the file's path in the snapshot."""
     corrupt: tuple[ManifestFile, ...]
     """The blob's size or hash is wrong."""
+    unreadable: tuple[ManifestFile, ...] = ()
+    """This user may not read the blob."""
 
     @property
     def whole(self) -> bool:
         """Whether every file is present and right."""
-        return not self.missing and not self.corrupt
+        return not (self.missing or self.corrupt or self.unreadable)
 
 
 def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, jobs: int | None = None) -> VerifyReport:
@@ -48,7 +51,7 @@ def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, job
     def files_in(result: str) -> tuple[ManifestFile, ...]:
         return tuple(f for f in manifest.files if state[f.path] == result)
 
-    return VerifyReport(files_in("ok"), files_in("missing"), files_in("corrupt"))
+    return VerifyReport(*map(files_in, ("ok", "missing", "corrupt", "unreadable")))
 
 
 def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> str:
@@ -58,8 +61,13 @@ def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> st
     if blob is None:
         repo.forget_verified(file)
         return "missing"
-    if not rehash(repo, file, count):
-        return "corrupt"
+    try:
+        if not rehash(repo, file, count):
+            return "corrupt"
+    except LocalResource as error:
+        if isinstance(error.__cause__, PermissionError):
+            return "unreadable"
+        raise
     link = repo.snapshot(commit) / file.path
     return "ok" if link.exists() and link.samefile(blob) else "missing"
 

@@ -1,4 +1,4 @@
-"""Small private disks, for behaviour that only a full or read-only disk shows."""
+"""Small private disks and read-only mounts, for behaviour that only a full or read-only disk shows."""
 
 import os
 import subprocess
@@ -47,5 +47,22 @@ def disk() -> Iterator[Callable[[Path, str], Disk]]:
                 (pytest.fail if STRICT else pytest.skip)(f"cannot mount a small disk: {done.stderr.strip()}")
             mounted.callback(subprocess.run, ["umount", "--lazy", path], check=True)
             return Disk(path)
+
+        yield mount
+
+
+@pytest.fixture
+def read_only() -> Iterator[Callable[[Path], None]]:
+    """`read_only(folder)` makes a folder a read-only bind mount of itself. Skips where that is not permitted."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a folder")
+    with ExitStack() as mounted:
+
+        def mount(folder: Path) -> None:
+            done = subprocess.run(["mount", "--bind", folder, folder], check=False, capture_output=True, text=True)
+            if done.returncode:
+                (pytest.fail if STRICT else pytest.skip)(f"cannot mount a folder: {done.stderr.strip()}")
+            mounted.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True, capture_output=True)
 
         yield mount

@@ -107,7 +107,7 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
-    cache = HubCache(settings.cache_dir)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
     sync_log = options.sync_log_path(settings, flags["sync_log"])
     upstream = _pull_through(cache, settings, address, SyncLog(sync_log), flags)
     log = AccessLog(flags["log_path"]) if flags["log_path"] else None

@@ -34,7 +34,7 @@ def import_dir(
     the same files gets the same snapshot and the same torrent; a REV of 40 hex digits is used as the commit id.
     .git and .cache/huggingface are left out. DIR may be a snapshot folder of another hub cache.
     """
-    cache = HubCache(settings.cache_dir)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
     with reporting(style, quiet=quiet) as reporter:
         manifest = run_interruptible(
             import_snapshot(cache, source, ref, reporter, private=private), interrupted=INTERRUPTED

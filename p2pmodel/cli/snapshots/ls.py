@@ -9,9 +9,11 @@ from p2pmodel.cli import options
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.table import aligned
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.progress.views import SnapshotView
 from p2pmodel.core.sizes import human
-from p2pmodel.store.cache import HubCache
+from p2pmodel.errors import P2PModelError
+from p2pmodel.store.cache import HubCache, OnUnreadable
 from p2pmodel.store.snapshot_list import snapshots
 
 
@@ -19,16 +21,27 @@ from p2pmodel.store.snapshot_list import snapshots
 @options.socket
 @options.common
 def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
-    """List the snapshots in the cache."""
-    views = _listed(HubCache(settings.cache_dir))
+    """List the snapshots in the cache.
+
+    A repository that this user cannot read is named on stderr; the exit code is 0.
+    """
+    unreadable: dict[str, str] = {}
+
+    def pass_over(repo: RepoId, reason: P2PModelError) -> None:
+        unreadable[str(repo)] = str(reason)
+
+    views = _listed(HubCache(settings.cache_dir, settings.state_dir), pass_over)
     if as_json:
-        echo(json.dumps({"snapshots": [dataclasses.asdict(view) for view in views]}))
+        plain = {"snapshots": [dataclasses.asdict(view) for view in views]}
+        echo(json.dumps(plain | ({"unreadable": unreadable} if unreadable else {})))
     else:
         header = ("REPO", "COMMIT", "NAMES", "SIZE", "FILES", "STATE")
         echo(aligned(header, [_row(view) for view in views]))
+    for repo, reason in unreadable.items():
+        echo(f"not listed: {repo}: {reason}", err=True)
 
 
-def _listed(cache: HubCache) -> list[SnapshotView]:
+def _listed(cache: HubCache, on_unreadable: OnUnreadable) -> list[SnapshotView]:
     return [
         SnapshotView(
             str(held.repo),
@@ -40,7 +53,7 @@ def _listed(cache: HubCache) -> list[SnapshotView]:
             len(held.missing),
             len(held.doubted),
         )
-        for held in snapshots(cache)
+        for held in snapshots(cache, on_unreadable)
     ]
 
 

@@ -40,7 +40,7 @@ def rm(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
 
 
 async def _remove(settings: Settings, ref: Reference) -> RemovedSnapshot:
-    cache = HubCache(settings.cache_dir)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
     try:
         if settings.daemon.socket is not None:
             async with Client(settings.daemon.socket) as client:

@@ -67,7 +67,7 @@ def create(
     with reporting(style, quiet=quiet) as reporter:
         created = run_interruptible(
             create_torrent(
-                HubCache(settings.cache_dir),
+                HubCache(settings.cache_dir, settings.state_dir),
                 ref,
                 format=form,
                 trackers=trackers,

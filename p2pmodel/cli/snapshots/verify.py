@@ -14,7 +14,7 @@ from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
-from p2pmodel.errors import IntegrityError, P2PModelError, RevisionNotFound
+from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, RevisionNotFound
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
@@ -35,7 +35,7 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     snapshot's path. If files are missing or corrupt, prints one line for each and exits with code 5; from then on this
     machine serves no corrupt file. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
     """
-    repo = HubCache(settings.cache_dir).known(ref.repo)
+    repo = HubCache(settings.cache_dir, settings.state_dir).known(ref.repo)
     manifest = _manifest(repo, ref)
     vouched_by = recorded_voucher(settings, manifest)
     with reporting(style, quiet=quiet) as reporter:
@@ -46,9 +46,18 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
         if not as_json:
             result(str(repo.snapshot(manifest.commit)))
         return
-    for word, files in (("missing", report.missing), ("corrupt", report.corrupt)):
+    for word, files in (
+        ("missing", report.missing),
+        ("corrupt", report.corrupt),
+        ("unreadable", report.unreadable),
+    ):
         for file in files:
             echo(f"{word}: {file.path}", err=True)
+    if report.unreadable and not (report.missing or report.corrupt):
+        raise LocalResource(
+            f"{len(report.unreadable)} of {len(manifest.files)} files of {ref.repo}@{manifest.commit} cannot be read",
+            hint="check their owner and mode",
+        )
     repaired = run_interruptible(_daemon_repairs(settings, manifest), interrupted=INTERRUPTED)
     raise IntegrityError(
         f"{len(report.missing)} files missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
@@ -65,7 +74,7 @@ async def _daemon_repairs(settings: Settings, manifest: Manifest) -> bool:
         return False
     with suppress(P2PModelError):
         async with Client(socket) as client:
-            of_cache = Path((await client.node()).cache_dir) == HubCache(settings.cache_dir).root
+            of_cache = Path((await client.node()).cache_dir) == HubCache(settings.cache_dir, settings.state_dir).root
             running = [view for view in await client.transfers() if view.state not in ("paused", "failed")]
             return of_cache and (str(manifest.repo), manifest.commit) in [(v.repo, v.commit) for v in running]
     return False
@@ -90,4 +99,5 @@ def _plain(repo: RepoCache, manifest: Manifest, report: VerifyReport) -> dict[st
         "ok": len(report.ok),
         "missing": [f.path for f in report.missing],
         "corrupt": [f.path for f in report.corrupt],
+        "unreadable": [f.path for f in report.unreadable],
     }

@@ -51,7 +51,7 @@ class Doctor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._cache = HubCache(settings.cache_dir)
+        self._cache = HubCache(settings.cache_dir, settings.state_dir)
 
     async def run(self, request: DoctorRequest) -> Diagnosed:
         """Check this node. A reference that no source knows is a failed check."""
@@ -150,7 +150,7 @@ def _ahead(response: aiohttp.ClientResponse, now: float) -> float | None:
 
 async def manifest_of(ref: Reference, settings: Settings) -> Manifest:
     """The manifest of `ref`, from the coordinators, the mirrors or the cache. Raises the best of their errors."""
-    cache = HubCache(settings.cache_dir)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
     async with AsyncExitStack() as stack:
         mirrors = Origin(settings.mirrors, settings.origin)
         origin = None if settings.offline else await stack.enter_async_context(mirrors)

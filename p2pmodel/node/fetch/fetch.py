@@ -37,7 +37,6 @@ from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.voucher import Vouching
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshot_list import check_snapshot
 from p2pmodel.swarm.engine import Engine
@@ -127,7 +126,7 @@ class Fetch:
             settings,
             monitor,
             context,
-            context.cache if context else HubCache(settings.cache_dir),
+            context.cache if context else HubCache(settings.cache_dir, settings.state_dir),
             context.growing if context else GrowingFiles(),
             FetchOrigin(settings, registry, monitor, http, pace),
             http,
@@ -139,7 +138,7 @@ class Fetch:
 
         `found` is the result of `find`, if known.
         """
-        await asyncio.to_thread(check_writable, self._job.settings.cache_dir)
+        await asyncio.to_thread(self._job.cache.check_usable)
         self._job.monitor.progress(Progress("finding"))
         async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             engine = self._job.engine(stack)
@@ -203,12 +202,27 @@ class FetchRun:
 
     async def run(self) -> None:
         """Fetch, report the snapshot as ready, and serve it."""
+        writable = await self._is_writable()
         if self._found.metainfo is not None:
             await self._from_swarm(self._found.metainfo)
-        elif self._found.coordinators and self._job.may_assemble:
+        elif self._found.coordinators and self._job.may_assemble and writable:
             await self._by_assembly()
         else:
             await self._from_mirrors()
+
+    async def _is_writable(self) -> bool:
+        """Whether the cache can be written to. Raises LocalResource if it must be: files of the snapshot are missing.
+        A complete snapshot is only read."""
+        repo, commit = self._repo, self._manifest.commit
+        if await asyncio.to_thread(repo.lacking, self._job.selected(self._manifest)):
+            await asyncio.to_thread(repo.require_writable)
+        if repo.writable:
+            return True
+        for name in self._found.refs:
+            if (held := await asyncio.to_thread(repo.resolve, name)) != commit:
+                text = f"{name} stays at {held or 'no commit'} in this cache, which cannot be written to"
+                self._job.monitor.note(notes.warning("ref_not_set", f"{text}; it should be {commit}", ref=name))
+        return False
 
     async def _by_assembly(self) -> None:
         origin = await self._job.mirrors.opened()

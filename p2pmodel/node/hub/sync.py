@@ -52,7 +52,7 @@ class MirrorSync:
         self._reporter = reporter
         self._on_synced = on_synced
         self._rules = rules
-        self._cache = HubCache(settings.cache_dir)
+        self._cache = HubCache(settings.cache_dir, settings.state_dir)
 
     async def once(self, refs: Sequence[Reference]) -> None:
         """Sync all of `refs`, one after the other. Raises at the end if some failed."""

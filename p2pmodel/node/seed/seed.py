@@ -35,7 +35,6 @@ from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.file_links import FileLinks
-from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent, TrackerFailed, TrackerWarned
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
@@ -83,11 +82,11 @@ class SeedRun:
         self._request = request
         self._settings = settings
         self._reporter = reporter
-        self._cache = HubCache(settings.cache_dir)
+        self._cache = HubCache(settings.cache_dir, settings.state_dir)
 
     async def prepare(self, trackers: Sequence[str]) -> SeedResult:
         """Mirror or import the snapshot, verify it, and build its torrents with `trackers` and the mirrors in them."""
-        await asyncio.to_thread(check_writable, self._settings.cache_dir)
+        await asyncio.to_thread(self._cache.check_usable)
         self._reporter.progress(Progress("finding"))
         async with AsyncExitStack() as stack:
             origin = await self._opened_origin(stack)

@@ -90,6 +90,8 @@ class MirrorCopy:
                     f"{len(absent)} files of {self._manifest.repo} are not in this cache, and no mirror may be asked",
                     hint="unset HF_HUB_OFFLINE",
                 )
+            if absent:
+                await asyncio.to_thread(self._repo.require_writable)
             self._needed = sum(file.size for file in absent)
             self._enter("mirroring" if self._needed else "verifying")
             await self._pull_all(absent)

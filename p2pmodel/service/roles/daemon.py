@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.core import notes
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
@@ -86,11 +87,11 @@ class Daemon:
         check_not_running(path)
         for each in (settings.state_dir, folder):
             await asyncio.to_thread(private_folder, each)
-        for each in (settings.cache_dir, folder):
-            await asyncio.to_thread(check_writable, each)
+        await asyncio.to_thread(check_writable, folder)
+        await asyncio.to_thread(self._check_cache)
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
-            cache, peer = HubCache(settings.cache_dir), ListenAddress(*engine.address)
+            cache, peer = HubCache(settings.cache_dir, settings.state_dir), ListenAddress(*engine.address)
             source = serving_source(cache, peer, settings, grace=HUB_GRACE, note=self._note)
             web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
@@ -115,6 +116,12 @@ class Daemon:
         self._reload.setting(*LIMITS, *schedules, apply=node.change_limits)
         self._reload.setting("daemon.max_active", apply=node.change_max_active)
         self._reload.setting(*SCRUB, apply=node.change_scrub)
+
+    def _check_cache(self) -> None:
+        cache = HubCache(self._settings.cache_dir, self._settings.state_dir)
+        if not cache.check_usable():
+            text = f"{cache.root} cannot be written to: its snapshots are served, and nothing is downloaded to it"
+            self._note(notes.warning("cache_read_only", text))
 
     async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
         if self._hub is None:

@@ -79,7 +79,7 @@ class Seeder:
         quotas = self._settings.quotas
         catalog = Catalog(max_owner=quotas.torrents_per_publisher)
         sources = Sources(time.monotonic, max_address=quotas.sources_per_address)
-        cache = HubCache(self._settings.cache_dir)
+        cache = HubCache(self._settings.cache_dir, self._settings.state_dir)
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()

@@ -8,6 +8,8 @@ from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.files.disk import temporary
 
+CHOOSE_ANOTHER = "check its owner and mode, or choose another directory"
+
 BLOCK = 512
 """Bytes per unit of `st_blocks`."""
 
@@ -39,9 +41,7 @@ def check_writable(folder: Path) -> None:
         if isinstance(known, NoSpace):
             raise known from error
         check_directory(folder)
-        raise LocalResource(
-            f"cannot write to {folder}: {error.strerror}", hint="check its owner and mode, or choose another directory"
-        ) from error
+        raise LocalResource(f"cannot write to {folder}: {error.strerror}", hint=CHOOSE_ANOTHER) from error
 
 
 @translated()

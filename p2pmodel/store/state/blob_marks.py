@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.os_errors import translated
@@ -36,7 +37,11 @@ class BlobMarks:
 
         A time in the future, from before the clock was set back, counts as now from the first look on.
         """
-        path, now = self._private.existing / self._name / etag, self._clock()
+        times = (self._time(place / self._name / etag) for place in self._private.places)
+        return max((at for at in times if at is not None), default=None)
+
+    def _time(self, path: Path) -> float | None:
+        now = self._clock()
         try:
             at = path.stat().st_mtime
         except OSError:

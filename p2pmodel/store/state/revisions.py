@@ -29,16 +29,18 @@ class KnownRevision:
 
 def known_revision(repo: RepoCache, revision: str) -> KnownRevision | None:
     """The record of `revision`; None if there is none, or it is unreadable."""
-    known = _read(_path(repo.private, revision))
-    return known if known is not None and known.revision == revision else None
+    found = (_read(_path(place, revision)) for place in repo.private_places)
+    return next((known for known in found if known is not None and known.revision == revision), None)
 
 
 @translated()
 def revisions_at(repo: RepoCache, commit: str) -> list[str]:
     """Revisions that point at `commit` according to the records; sorted."""
-    folder = repo.private / "revisions"
-    found = [_read(path) for path in folder.glob("*.json")] if folder.is_dir() else []
-    return sorted(known.revision for known in found if known is not None and known.commit == commit)
+    found: dict[str, KnownRevision] = {}
+    for place in reversed(repo.private_places):
+        records = map(_read, (place / "revisions").glob("*.json"))
+        found |= {known.revision: known for known in records if known is not None}
+    return sorted(known.revision for known in found.values() if known.commit == commit)
 
 
 @translated()
@@ -53,7 +55,7 @@ def record_revision(repo: RepoCache, manifest: Manifest, revision: str, checked:
         return
     record = {"revision": revision, "commit": manifest.commit, "checked": checked}
     write_atomic(_path(repo.made_private, revision), json.dumps(record).encode(), via=repo.tmp)
-    if repo.has_snapshot(manifest.commit):
+    if repo.writable and repo.has_snapshot(manifest.commit):
         point_ref(repo, revision, manifest.commit)
 
 

@@ -5,10 +5,12 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from p2pmodel.core.plain_json import parse_json
+from p2pmodel.errors import LocalResource
 from p2pmodel.store.private_folder import PrivateFolder
 
 Fingerprint = tuple[int, int, int, int]
@@ -36,21 +38,39 @@ class BlobState(Enum):
         return self in (BlobState.VERIFIED, BlobState.UNKNOWN)
 
 
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """The last check of a blob: its fingerprint then, and whether its content was right."""
+
+    found: Fingerprint
+    right: bool
+
+    def state(self, now: Fingerprint) -> BlobState:
+        if self.found[:3] != now[:3]:
+            return BlobState.CHANGED
+        if not self.right:
+            return BlobState.DAMAGED
+        return BlobState.VERIFIED if self.found == now else BlobState.UNKNOWN
+
+
 class VerifiedBlobs:
     """A journal of JSON lines, `{"etag", "size", "mtime_ns", "inode", "ctime_ns"}`, of which the last line of an etag
     counts. The line of a damaged blob also has `"damaged": true`. It lies in the private folder, where no other user
     can add lines.
 
     An append is cheap for thousands of files, several processes may append at once, and an incomplete line from a crash
-    is skipped. The loss of the journal costs only hashing.
+    is skipped. The loss of the journal costs only hashing: where no place can be written to, the checks of this process
+    are kept in memory.
+
+    Where the cache cannot be written to, there is a second journal in the place for writing. The journal for writing
+    goes before the other one, if it knows the blob as it is now.
     """
 
     def __init__(self, private: PrivateFolder) -> None:
         self._private = private
         self._lock = threading.Lock()
-        self._known: dict[str, Fingerprint] = {}
-        self._damaged: set[str] = set()
-        self._read = 0
+        self._journals: dict[Path, _Journal] = {}
+        self._unwritten: dict[str, _Check] = {}
 
     def holds(self, etag: str, blob: Path) -> bool:
         """Whether the hash of `blob`, as it is now, was found to be `etag`."""
@@ -59,65 +79,72 @@ class VerifiedBlobs:
     def states(self, found: Mapping[str, Fingerprint | None]) -> dict[str, BlobState]:
         """The state of each blob by etag; `found` has their present fingerprints, None for a missing one."""
         with self._lock:
-            self._catch_up()
-            return {etag: self._state(etag, now) for etag, now in found.items()}
+            known = self._known()
+            return {etag: _state(known, etag, now) for etag, now in found.items()}
 
     def add(self, found: Mapping[str, Fingerprint]) -> None:
         """Record that the blobs with these fingerprints have the hash that is their etag."""
-        with self._lock:
-            self._catch_up()
-            self._append({etag: now for etag, now in found.items() if not self._is_recorded(etag, now)})
+        self._record({etag: _Check(now, right=True) for etag, now in found.items()})
 
     def add_damaged(self, found: Mapping[str, Fingerprint]) -> None:
         """Record that the blobs with these fingerprints are damaged."""
-        with self._lock:
-            self._catch_up()
-            fresh = {etag: now for etag, now in found.items() if not self._is_recorded(etag, now, damaged=True)}
-            self._append(fresh, damaged=True)
+        self._record({etag: _Check(now, right=False) for etag, now in found.items()})
 
     def forget(self, etag: str) -> None:
         """Remove the record of `etag`: its blob was removed."""
         with self._lock:
-            self._catch_up()
-            if self._known.get(etag, _NONE) != _NONE:
-                self._append({etag: _NONE})
+            if any(etag in checks for checks in self._known()):
+                self._append({etag: _Check(_NONE, right=True)})
 
-    def _state(self, etag: str, now: Fingerprint | None) -> BlobState:
-        recorded = self._known.get(etag, _NONE)
-        if now is None:
-            return BlobState.MISSING
-        if recorded == _NONE:
-            return BlobState.UNKNOWN
-        if recorded[:3] != now[:3]:
-            return BlobState.CHANGED
-        if etag in self._damaged:
-            return BlobState.DAMAGED
-        return BlobState.VERIFIED if recorded == now else BlobState.UNKNOWN
+    def _record(self, checks: Mapping[str, _Check]) -> None:
+        with self._lock:
+            known = self._known()
+            self._append({etag: check for etag, check in checks.items() if _latest(known, etag, check.found) != check})
 
-    def _is_recorded(self, etag: str, now: Fingerprint, *, damaged: bool = False) -> bool:
-        return self._known.get(etag) == now and (etag in self._damaged) == damaged
-
-    def _append(self, found: Mapping[str, Fingerprint], *, damaged: bool = False) -> None:
-        if not found:
+    def _append(self, checks: Mapping[str, _Check]) -> None:
+        if not checks:
             return
-        lines = "".join(f"{_line(etag, now, damaged=damaged)}\n" for etag, now in found.items())
-        descriptor = os.open(self._private.made / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        lines = "".join(f"{_line(etag, check)}\n" for etag, check in checks.items())
+        try:
+            descriptor = os.open(self._private.made / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except (OSError, LocalResource):
+            if self._private.writable:
+                raise
+            self._unwritten |= checks
+            return
         try:
             # The leading newline ends a line that a crash left incomplete.
             os.write(descriptor, f"\n{lines}".encode())
         finally:
             os.close(descriptor)
 
-    def _catch_up(self) -> None:
-        """Read the lines that this or another process has appended since."""
+    def _known(self) -> list[dict[str, _Check]]:
+        """The checks that this and other processes have recorded, the journal for writing first."""
+        found = [self._unwritten]
+        for place in self._private.places:
+            journal = self._journals.setdefault(place, _Journal())
+            journal.catch_up(place / JOURNAL)
+            found.append(journal.checks)
+        return found
+
+
+class _Journal:
+    """What is read of one journal."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, _Check] = {}
+        self._read = 0
+
+    def catch_up(self, path: Path) -> None:
+        """Read the lines that were appended since."""
         try:
-            with (self._private.existing / JOURNAL).open("rb") as journal:
+            with path.open("rb") as journal:
                 if os.fstat(journal.fileno()).st_size < self._read:
-                    self._known, self._damaged, self._read = {}, set(), 0
+                    self.checks, self._read = {}, 0
                 journal.seek(self._read)
                 data = journal.read()
         except OSError:
-            self._known, self._damaged, self._read = {}, set(), 0
+            self.checks, self._read = {}, 0
             return
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
@@ -131,12 +158,27 @@ class VerifiedBlobs:
             etag = str(entry["etag"])
         except (ValueError, TypeError, KeyError):
             return
-        self._known[etag] = found
-        (self._damaged.add if entry.get("damaged") is True else self._damaged.discard)(etag)
+        if found == _NONE:
+            self.checks.pop(etag, None)
+        else:
+            self.checks[etag] = _Check(found, entry.get("damaged") is not True)
 
 
-def _line(etag: str, found: Fingerprint, *, damaged: bool) -> str:
-    size, mtime_ns, inode, ctime_ns = found
+def _latest(known: list[dict[str, _Check]], etag: str, now: Fingerprint) -> _Check | None:
+    """The check that counts for a blob with the fingerprint `now`."""
+    checks = [checks[etag] for checks in known if etag in checks]
+    return next((check for check in checks if check.found == now), checks[0] if checks else None)
+
+
+def _state(known: list[dict[str, _Check]], etag: str, now: Fingerprint | None) -> BlobState:
+    if now is None:
+        return BlobState.MISSING
+    check = _latest(known, etag, now)
+    return check.state(now) if check else BlobState.UNKNOWN
+
+
+def _line(etag: str, check: _Check) -> str:
+    size, mtime_ns, inode, ctime_ns = check.found
     plain: dict[str, object] = {
         "etag": etag,
         "size": size,
@@ -144,7 +186,7 @@ def _line(etag: str, found: Fingerprint, *, damaged: bool) -> str:
         "inode": inode,
         "ctime_ns": ctime_ns,
     }
-    return json.dumps(plain | ({"damaged": True} if damaged else {}))
+    return json.dumps(plain | ({} if check.right else {"damaged": True}))
 
 
 def fingerprint(blob: Path) -> Fingerprint | None:

@@ -73,7 +73,7 @@ def test_json_is_one_object(p2pmodel: Command, source: Path) -> None:
     report = json.loads(p2pmodel("verify", "org/model", "--revision", "v1", "--json").out)
     assert report == {
         "repo": "org/model", "commit": done["commit"], "path": done["path"], "size": done["size"],
-        "ok": len(CONTENTS), "missing": [], "corrupt": [], "vouched_by": None,
+        "ok": len(CONTENTS), "missing": [], "corrupt": [], "unreadable": [], "vouched_by": None,
     }  # fmt: skip
 
 

@@ -151,5 +151,5 @@ def test_any_json_in_a_tree_is_harmless(tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("repo")
     (folder / "trees").mkdir()
     (folder / "trees" / f"{'1' * 40}.json").write_text(json.dumps({"format_version": 1, "files": plain}))
-    found = read_manifest(REPO, folder, folder / ".p2pmodel", "1" * 40)
+    found = read_manifest(REPO, folder, [folder / ".p2pmodel"], "1" * 40)
     assert found is None or not found.files
