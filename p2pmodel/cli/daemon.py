@@ -50,6 +50,7 @@ INTERRUPTED = "stopped; the next start resumes every transfer"
 )
 @options.tls
 @options.local_users
+@options.endpoint_url
 @options.socket
 @options.listen
 @options.origin

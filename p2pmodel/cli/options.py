@@ -240,6 +240,16 @@ def public_url(verb: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def endpoint_url(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--public-url` of a hub endpoint. Goes above `common`."""
+    return click.option(
+        "--public-url",
+        "_set_http__public_url",
+        metavar="URL",
+        help="URL of the hub endpoint for clients of a reverse proxy, with its path.",
+    )(verb)
+
+
 def socket(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--socket`. Goes above `common`."""
     return click.option("--socket", "_set_daemon__socket", metavar="PATH", help="Unix socket of the daemon.")(verb)
@@ -339,6 +349,7 @@ __all__ = [
     "credentials",
     "duration",
     "endpoint",
+    "endpoint_url",
     "given",
     "listen",
     "origin",

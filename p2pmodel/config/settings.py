@@ -99,13 +99,11 @@ class OriginSettings(Section):
     """Hosts and networks (10.0.0.0/8) that are not public, and that redirects, magnets and torrents may lead to;
     comma-separated in an environment variable."""
     http_proxy: SecretStr | None = Field(default=None, repr=False)
-    """HTTP proxy for `http://` URLs of mirrors, redirects, web seeds, .torrent files and webhooks. `HTTP_PROXY` and
-    `ALL_PROXY` are those of other programs."""
+    """HTTP proxy for `http://` URLs of mirrors, redirects, web seeds, .torrent files and webhooks."""
     https_proxy: SecretStr | None = Field(default=None, repr=False)
     """The same for `https://` URLs."""
     no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
-    """What needs no proxy: hosts with their subdomains, addresses, networks (10.0.0.0/8), each for all ports or as
-    `HOST:PORT`; `*`: everything."""
+    """Hosts with their subdomains, addresses and networks without a proxy, also as `HOST:PORT`; `*`: everything."""
     state_dir: Path | None = None
     """Folder of the mirrors' measured state; None: kept in memory. Always that of `state_dir`."""
 
@@ -268,6 +266,9 @@ class HttpSettings(Section):
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """DNS names of these servers in addition to the machine's own; comma-separated in an environment variable."""
+    public_url: str | None = None
+    """URL of a mirror or a daemon's hub endpoint for clients of a reverse proxy, with its path; None: as requested, or
+    as X-Forwarded-Proto, -Host and -Prefix of a proxy on this machine say."""
     allow_local_users: bool = False
     """Admit all users of this machine over loopback, not only the server's own user and root."""
 
@@ -294,6 +295,11 @@ class HttpSettings(Section):
     @classmethod
     def _split_hosts(cls, value: Any) -> Any:
         return split_list(value, ",")
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        return None if value is None else check_url(value)
 
     @property
     def unpaced(self) -> "HttpSettings":

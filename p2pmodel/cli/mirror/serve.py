@@ -91,12 +91,14 @@ mirror.add_command(mirror_log, "log")
 @options.admission
 @options.upstream
 @options.local_users
+@options.endpoint_url
 @options.common
 def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     """Serve every snapshot of the cache to clients that set HF_ENDPOINT, to web seed clients and to p2pmodel.
 
-    Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. With --json the line {"endpoint": URL} appears
-    on stdout once it listens; otherwise the URL is printed on stderr. New snapshots are served without a restart.
+    Runs until stopped: exit code 0 after SIGTERM, 130 after SIGINT. With --json the line {"endpoint": URL, "listen":
+    URL} appears on stdout once it listens; otherwise the URL is printed on stderr. New snapshots are served without a
+    restart.
 
     With --upstream it is a pull-through mirror: it downloads missing files from upstream, each file once, and serves
     them while they download. Every client of the mirror can then read what its upstream token can read.
@@ -122,7 +124,9 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
             accel=flags["accel"],
             http=settings.http.unpaced,
         )
-        guard = RequestGuard.of(settings.http, secured=token is not None, forms=True, own_user=True)
+        guard = RequestGuard.of(
+            settings.http, secured=token is not None, forms=True, own_user=True, url=settings.http.public_url
+        )
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
         server = _HttpServer(app, address, guard, settings.http)
         scrubber = _scrubber(cache, settings)
@@ -193,10 +197,11 @@ class _HttpServer:
 async def _serve(
     server: _HttpServer, upstream: PullThrough | None, scrubber: Scrubber, announce: str, *, as_json: bool
 ) -> None:
-    async with upstream or nullcontext(), server.running() as base, companions() as start:
+    async with upstream or nullcontext(), server.running() as bound, companions() as start:
+        base = server.http.public_url or bound
         start(scrubber.run())
         if as_json:
-            echo(json.dumps({"endpoint": base}))
+            echo(json.dumps({"endpoint": base, "listen": bound}))
         elif announce:
             echo(f"{announce} at {base} (set HF_ENDPOINT={base})", err=True)
         await asyncio.Event().wait()

@@ -39,6 +39,7 @@ from p2pmodel.http.access import ServerToken, check_bearer
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
+from p2pmodel.http.public_url import public_base
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
@@ -185,8 +186,8 @@ class _ControlHandlers:
     async def close(self, _app: web.Application) -> None:
         await self._streams.close()
 
-    async def openapi(self, _request: web.Request) -> web.Response:
-        return web.json_response(self.document)
+    async def openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(self.document | {"servers": [{"url": public_base(request)}]})
 
     async def node(self, _request: web.Request) -> web.Response:
         return _answer(self._api.node())

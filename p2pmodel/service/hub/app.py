@@ -25,7 +25,6 @@ from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from yarl import URL
 
 from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.content.names import DEFAULT_REVISION, printable
@@ -36,6 +35,7 @@ from p2pmodel.http.access import ServerToken
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.file_response import STALL, FileContent, answer
 from p2pmodel.http.protection import OUTER_MIDDLEWARES
+from p2pmodel.http.public_url import PUBLIC_URL, public_url
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
@@ -109,6 +109,8 @@ def hub_endpoint(
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[OUTER_MIDDLEWARES] = 0 if access_log is None else 1
     app[STALL] = http.stall_timeout
+    if http.public_url:
+        app[PUBLIC_URL] = http.public_url
     if library is None:
         published = PublishedCache(cache)
         library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
@@ -191,15 +193,6 @@ class _HubHandlers:
                 if delegated is not None:
                     return delegated
             return await answer(request, content, pace=self._pace)
-
-
-def public_url(request: web.Request) -> URL:
-    """The URL that the client used: a proxy may terminate TLS. A client that forges the header affects only itself."""
-    try:
-        url = request.url
-    except ValueError:
-        raise InvalidInput("invalid Host header") from None
-    return url.with_scheme("https") if request.headers.get("X-Forwarded-Proto") == "https" else url
 
 
 def _flag(request: web.Request, name: str) -> bool:

@@ -15,18 +15,17 @@ from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from yarl import URL
 
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, RepoNotFound
 from p2pmodel.http.access_log import SENT
 from p2pmodel.http.file_response import STALL
+from p2pmodel.http.public_url import public_base
 from p2pmodel.http.ranges import RangeNotSatisfiable, parse_range
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
 from p2pmodel.origin.relay.request import RelayRequest
-from p2pmodel.service.hub.app import public_url
 
 SHORT = 1 << 20
 """Longest range, in bytes, for which a client waits."""
@@ -149,8 +148,7 @@ def _model(request: web.Request) -> RepoId | None:
 def _headers(request: web.Request, relayed: RelayAnswer) -> dict[str, str]:
     headers = dict(relayed.headers)
     if relayed.following is not None:
-        following = public_url(request).origin().join(URL(relayed.following, encoded=True))
-        headers["Link"] = f'<{following}>; rel="next"'
+        headers["Link"] = f'<{public_base(request)}{relayed.following}>; rel="next"'
     return headers
 
 

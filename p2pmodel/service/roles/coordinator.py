@@ -16,6 +16,7 @@ from p2pmodel.coordinator.tokens import new_token
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.public_url import PUBLIC_URL
 from p2pmodel.http.server import serving
 from p2pmodel.service.roles.own_address import reachable_url
 
@@ -62,6 +63,8 @@ async def serving_coordinator(
     A token that was made for publishers of this user is kept in a file of the state folder meanwhile.
     """
     http, secured = settings.http, role.credentials.member is not None
+    if role.public_url:
+        app[PUBLIC_URL] = role.public_url
     guard = RequestGuard.of(http, secured=secured, forms=True, url=role.public_url)
     server = serving(
         *(app, role.listen.host, role.listen.port), guard=guard, limits=limits.connections(http), note=note

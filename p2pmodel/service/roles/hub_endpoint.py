@@ -80,7 +80,7 @@ async def serving_hub(
         )
         try:
             secured = role.token is not None or (role.tls is not None and http.asks_for_certificates)
-            guard = RequestGuard.of(http, secured=secured, forms=True, own_user=True)
+            guard = RequestGuard.of(http, secured=secured, forms=True, own_user=True, url=http.public_url)
             bounds = limits.connections(http)
             server = serving(
                 app, listen.host, listen.port, guard=guard, grace=grace, limits=bounds, tls=role.tls, note=note

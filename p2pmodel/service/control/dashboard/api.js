@@ -1,6 +1,8 @@
 // The control API of the node that this page came from. The token stays in this tab.
 
 const KEY = "p2pmodel-token";
+// Beside this file, so that it holds below a path of a reverse proxy, too.
+const API = new URL("../api/v1/", import.meta.url);
 const SILENCE = 20000; // The node sends something every 5 s.
 
 export class ApiError extends Error {
@@ -20,7 +22,7 @@ function headers({ body }) {
 }
 
 async function request(path, options) {
-  const response = await fetch(`/api/v1/${path}`, { ...options, headers: headers(options), cache: "no-store" });
+  const response = await fetch(new URL(path, API), { ...options, headers: headers(options), cache: "no-store" });
   if (response.ok) return response;
   const reason = await response.json().catch(() => ({}));
   throw new ApiError(response.status, reason.message || `the node answered HTTP ${response.status}`);

@@ -55,7 +55,7 @@ def test_every_file_is_served() -> None:
 
 def test_the_page_calls_only_its_node_and_has_no_inline_code() -> None:
     page = (FOLDER / "index.html").read_text()
-    assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) <= set(PAGE)
+    assert {f"/{path}" for path in re.findall(r'(?:src|href)="([^"#]+)"', page)} <= set(PAGE), "relative, for prefixes"
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", page)
     for path in FOLDER.iterdir():
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", path.read_text()), path.name
