@@ -23,9 +23,10 @@ LINKS = {
 HEADERS = 1.1
 """Bytes on a link for a byte of content."""
 BUDGET = 1.05
-WASTE = 0.35
-"""Copies in requests that were cut off: a mirror has sent up to half a MiB more than the peer read. With two mirrors
-undisturbed peers cut requests off, too, when the second one takes over half of a range (0.03 to 0.3 copies)."""
+WASTE = 0.4
+"""Copies in requests that were cut off: a mirror has sent some 100 kB more than the peer read. With two mirrors
+undisturbed peers cut requests off, too, when the other mirror takes over a part of a range: in snapshots this small
+that is up to 0.4 of each copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,8 @@ def _walled(setting: Setting) -> bool:
 
 def _copies(scenario: Scenario) -> float:
     setting = scenario.setting
-    if apart(scenario):
-        return setting.peers + WASTE
-    if not scenario.faults:
-        return BUDGET + WASTE if setting.begin == "cold" else 0.0
+    if not scenario.faults and setting.begin != "cold" and not _walled(setting):
+        return 0.0
     # Pieces that went with a peer are taken again: at most one more copy.
-    return BUDGET + WASTE + (1.0 if scenario.hits("peer") else 0.0)
+    copies = setting.peers if apart(scenario) else BUDGET + (1.0 if scenario.hits("peer") else 0.0)
+    return copies * (1 + WASTE) if setting.mirrors > 1 else copies + WASTE
