@@ -151,7 +151,7 @@ class SwarmSettings(Section):
     magnet_timeout: float = Field(default=60.0, gt=0)
     """Seconds to wait for the metadata of a magnet link from peers."""
     peer_timeout: float = Field(default=10.0, gt=0)
-    """Seconds after which sources that deliver nothing count as gone: the seeders and mirrors are asked instead."""
+    """Seconds after which sources that deliver nothing or a trickle count as gone: seeders and mirrors are asked."""
     stall_timeout: float = Field(default=120.0, gt=0)
     """Seconds without any progress after which a fetch gives up."""
     upload_limit: ByteCount = Field(default=0, ge=0)

@@ -48,6 +48,8 @@ class Pace:
 
     def __init__(self, rate: int | None = None, *, within: "Pace | None" = None) -> None:
         self._rate = _bounded(rate)
+        self.limit = rate or 0
+        """Bytes a second of all traffic that the rate is a share of, or the rate itself; 0: no bound."""
         self._within = within
         self._level, self._as_of = 0.0, time.monotonic()
         self._changed = asyncio.Event()
@@ -60,8 +62,9 @@ class Pace:
         own = max(_SMALLEST_BLOCK, self._rate // _BLOCKS) if self._rate else _UNLIMITED_BLOCK
         return min(own, self._within.block) if self._within else own
 
-    def change(self, rate: int | None) -> None:
-        """Set the rate, also for calls that wait now."""
+    def change(self, rate: int | None, *, of: int = 0) -> None:
+        """Set the rate, also for calls that wait now. `of`: the limit that the rate is a share of."""
+        self.limit = of or rate or 0
         self._rise()
         self._rate = _bounded(rate)
         self._changed.set()

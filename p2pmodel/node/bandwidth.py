@@ -40,8 +40,8 @@ class HttpTraffic(Protocol):
     def passed(self) -> int:
         """Bytes so far."""
 
-    def change(self, rate: int) -> None:
-        """Use at most this rate from now on, bytes/s (0: no limit)."""
+    def change(self, rate: int, *, of: int = 0) -> None:
+        """Use at most this rate from now on, bytes/s (0: no limit), a share `of` the whole limit."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class _Direction:
             return False
         self.peers = peers
         if self.http is not None:
-            self.http.change(http)
+            self.http.change(http, of=self.limit)
         return True
 
 

@@ -321,7 +321,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         seeders=None if isinstance(leases, NoLeases) else seeders,
         orphans=orphans,
         leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
-        clock=DeliveryClock(plan.peer_timeout, time.monotonic()),
+        clock=DeliveryClock(plan.peer_timeout, time.monotonic(), lambda: plan.pace.limit if plan.pace else 0),
         received=lambda: _received_over_http(context.origin, seeders),
         origin_bytes=stats.size(plan.mirrored),
         on_bad_piece=leases.complain_of_seeders,

@@ -35,7 +35,7 @@ class Http:
         self.passed = 0
         self.rate: int | None = None
 
-    def change(self, rate: int) -> None:
+    def change(self, rate: int, *, of: int = 0) -> None:
         self.rate = rate
 
     def work(self) -> None:

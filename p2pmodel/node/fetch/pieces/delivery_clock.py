@@ -1,13 +1,20 @@
 """Whether the sources of a transfer deliver. Pure: times in seconds are passed in.
 
 A source is as good as the bytes that come from it, whatever its connection says. After `bound` seconds in which all
-sources together delivered less than `LEAST` bytes, the transfer goes round its peers and leases: it joins the seeders
-in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again. It begins
-earlier each time: peers that deliver only what this node has pulled for them would make it wait for most of the time.
+sources together delivered less than `TRICKLE` bytes a second, the transfer goes round its peers and leases: it joins
+the seeders in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again.
+It begins earlier each time: peers that deliver only what this node has pulled for them would make it wait for most of
+the time.
 """
 
+from collections.abc import Callable
+
 LEAST = 16 << 10
-"""Bytes within the bound below which nothing was delivered: one block of a peer."""
+"""Bytes below which nothing was delivered, whatever the limit: one block of a peer."""
+TRICKLE = 50_000
+"""Bytes a second below which nothing worth waiting for is delivered: 1 GB would take five hours."""
+OF_THE_LIMIT = 8
+"""A download limit divided by this may be what this transfer gets of it: less is no sign of slow sources."""
 
 
 LEAST_SHARE = 1 / 4
@@ -15,17 +22,20 @@ LEAST_SHARE = 1 / 4
 
 
 class DeliveryClock:
-    """Measures how long nothing was delivered. `bound` as above, in seconds; it starts at `now`."""
+    """Measures how long nothing was delivered. `bound` as above, in seconds; it starts at `now`. `limit` returns the
+    download limit in bytes a second; 0: none."""
 
-    def __init__(self, bound: float, now: float) -> None:
+    def __init__(self, bound: float, now: float, limit: Callable[[], int] = int) -> None:
         self.bound = bound
+        self._limit = limit
         self._since = now
         self._patience = bound
         self._swarm = self._http = 0
 
     def received(self, swarm: int, http: int, now: float) -> None:
         """Peers have sent `swarm` bytes so far, seeders and mirrors `http` bytes over HTTP."""
-        delivered = swarm - self._swarm >= LEAST or (http - self._http >= LEAST and not self.is_silent(now))
+        least = self._least()
+        delivered = swarm - self._swarm >= least or (http - self._http >= least and not self.is_silent(now))
         if delivered:
             if self.is_silent(now):
                 self._patience = max(self._patience / 2, LEAST_SHARE * self.bound)
@@ -38,3 +48,8 @@ class DeliveryClock:
     def is_silent(self, now: float) -> bool:
         """Whether nothing was delivered within the bound."""
         return now - self._since >= self._patience
+
+    def _least(self) -> int:
+        """Bytes within that time that count as delivered."""
+        rate = min(TRICKLE, self._limit() // OF_THE_LIMIT or TRICKLE)
+        return max(LEAST, int(rate * self._patience))

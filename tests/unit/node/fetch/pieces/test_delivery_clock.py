@@ -1,6 +1,10 @@
 """When the sources of a transfer count as silent."""
 
-from p2pmodel.node.fetch.pieces.delivery_clock import LEAST, DeliveryClock
+from p2pmodel.node.fetch.pieces.delivery_clock import LEAST as BLOCK
+from p2pmodel.node.fetch.pieces.delivery_clock import OF_THE_LIMIT, TRICKLE, DeliveryClock
+
+LEAST = 10 * TRICKLE
+"""What counts within ten seconds."""
 
 
 def test_sources_are_silent_after_the_bound() -> None:
@@ -17,11 +21,31 @@ def test_bytes_of_any_source_postpone_that() -> None:
     assert clock.is_silent(22.0)
 
 
-def test_a_trickle_below_a_block_does_not() -> None:
+def test_a_trickle_does_not() -> None:
     clock = DeliveryClock(10.0, now=0.0)
     for second in range(10):
-        clock.received(second, second, float(second))
+        clock.received(second * TRICKLE // 2, second * TRICKLE // 2, float(second))
     assert clock.is_silent(10.0)
+
+
+def test_a_trickle_is_noticed_as_early_as_silence_the_next_time() -> None:
+    clock, received, silent = DeliveryClock(8.0, now=0.0), 0, 0.0
+    for tick in range(4 * 60):
+        received += TRICKLE // 2 // 4
+        clock.received(received, 0, tick / 4)
+        silent += clock.is_silent(tick / 4) / 4
+    assert silent >= 60 * 0.4
+
+
+def test_a_download_limit_is_no_trickle() -> None:
+    limit = 2 * TRICKLE
+    clock = DeliveryClock(10.0, now=0.0, limit=lambda: limit)
+    clock.received(10 * limit // OF_THE_LIMIT, 0, 9.0)
+    assert not clock.is_silent(18.9)
+    limit = 1000
+    clock.received(10 * 2 * TRICKLE // OF_THE_LIMIT + BLOCK, 0, 18.5)
+    assert not clock.is_silent(28.4)
+    assert clock.is_silent(28.5)
 
 
 def test_small_amounts_add_up() -> None:
@@ -46,7 +70,7 @@ def test_the_next_silence_is_noticed_earlier() -> None:
         while not clock.is_silent(now):
             now += 0.25
         waits.append(now - since)
-        clock.received(number * LEAST, 0, now)
+        clock.received(number * 8 * TRICKLE, 0, now)
     assert waits == [8.0, 4.0, 2.0, 2.0, 2.0, 2.0]
 
 
