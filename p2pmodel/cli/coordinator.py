@@ -32,6 +32,7 @@ DEFAULT_LISTEN = "127.0.0.1:6969"
 
 @click.command()
 @click.option("--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Where to listen.")
+@options.advertise
 @options.public_url
 @options.credentials
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
@@ -103,7 +104,12 @@ class _ReadyCoordinator:
     def __call__(self, served: ServedCoordinator, announce: str, held: int, notes: tuple[str, ...]) -> None:
         token_file = str(served.token_file) if served.token_file else None
         if self._as_json:
-            plain: dict[str, Any] = {"url": served.url, "announce": announce, "catalog": f"{served.url}/catalog"}
+            plain: dict[str, Any] = {
+                "url": served.url,
+                "urls": served.urls,
+                "announce": announce,
+                "catalog": f"{served.url}/catalog",
+            }
             echo(json.dumps(plain | {"torrents": held, "publish_token_file": token_file}))
         if self._quiet:
             return
@@ -114,7 +120,7 @@ class _ReadyCoordinator:
         if token_file:
             echo(f"publishers on this machine use the token in {token_file}", err=True)
         echo(f"{on_each_node(self._token_file)}p2pmodel fetch REPO --coordinator {served.url}", err=True)
-        echo(f"coordinator at {served.url} ({held} torrents); interrupt to stop", err=True)
+        echo(f"coordinator at {', '.join(served.urls)} ({held} torrents); interrupt to stop", err=True)
 
 
 async def _run(

@@ -85,12 +85,13 @@ def daemon(
     tcp = _tcp(control_listen, access, read_only=read_only)
 
     def ready(where: DaemonAddresses) -> None:
-        plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peer)}
+        plain: dict[str, Any] = {"socket": str(where.socket), "url": where.url, "peer": str(where.peers[0])}
+        plain["peers"] = [str(peer) for peer in where.peers]
         plain["hub"] = where.hub
         if as_json:
             echo(json.dumps(plain))
         addresses = f"{where.socket} and {where.url}" if where.url else str(where.socket)
-        log(info("daemon_ready", f"ready at {addresses}; peers connect to {where.peer}", **plain))
+        log(info("daemon_ready", f"ready at {addresses}; peers connect to {', '.join(plain['peers'])}", **plain))
         if where.hub:
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 

@@ -23,6 +23,7 @@ NODE_OPTIONS = (
     "--endpoint",
     "--coordinator",
     "--swarm-listen",
+    "--advertise",
     "--zone",
     "--upload-limit",
     "--download-limit",

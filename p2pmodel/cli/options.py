@@ -10,7 +10,8 @@ import click
 from p2pmodel.cli import log
 from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
-from p2pmodel.config.settings import Settings, check_url
+from p2pmodel.config.checks import check_url
+from p2pmodel.config.settings import Settings
 from p2pmodel.config.sources import load_settings
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.core.content.names import Reference, printable
@@ -163,12 +164,19 @@ def size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int
 
 
 def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--swarm-listen`, `--zone`, `--upload-limit` and `--download-limit`. Goes above `common`."""
+    """Add `--swarm-listen`, `--advertise`, `--zone`, `--upload-limit` and `--download-limit`. Goes above `common`."""
     verb = click.option(
         "--zone",
         "_set_swarm__zone",
         metavar="NAME",
         help="Zone (rack or site) of this node; peers of the same zone are preferred.",
+    )(verb)
+    verb = click.option(
+        "--advertise",
+        "_set_swarm__advertise",
+        multiple=True,
+        metavar="ADDRESS[:PORT]",
+        help="Address by which peers reach this node (NAT, container, another network); repeatable.",
     )(verb)
     verb = click.option(
         "--swarm-listen",
@@ -187,6 +195,17 @@ def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
         "_set_swarm__download_limit",
         metavar="SIZE",
         help="Download limit for all sources together, bytes/s or as in 20MB.",
+    )(verb)
+
+
+def advertise(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--advertise` (repeatable) of a command that serves HTTP. Goes above `common`."""
+    return click.option(
+        "--advertise",
+        "_set_http__advertise",
+        multiple=True,
+        metavar="ADDRESS[:PORT]",
+        help="Address by which clients reach it (NAT, container, proxy); repeatable (default: that of --listen).",
     )(verb)
 
 
@@ -344,6 +363,7 @@ def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
 __all__ = [
     "Settings",
     "admission",
+    "advertise",
     "check_output",
     "common",
     "credentials",

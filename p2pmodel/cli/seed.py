@@ -102,11 +102,11 @@ class _ReadyPrinter:
 
     def _print(self, seeded: SeedResult, served: SeederAddresses | None) -> None:
         raw = seeded.torrents["v2"]
-        url = served.coordinator if served else ""
+        urls = served.coordinators if served else ()
         metainfo = parse(raw)
         if self._flags["output"]:
             write_output(self._flags["output"], raw)
-        sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent"] if url else []
+        sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent" for url in urls]
         magnet = magnet_of(metainfo, sources=sources)
         if self._flags["as_json"]:
             plain = {
@@ -116,7 +116,8 @@ class _ReadyPrinter:
                 "size": seeded.manifest.total_size,
                 "info_hash": metainfo.info_hash,
                 "formats": list(seeded.torrents),
-                "coordinator": url or None,
+                "coordinator": urls[0] if urls else None,
+                "coordinators": urls,
                 "publish_token_file": str(served.publish_token_file) if served and served.publish_token_file else None,
                 "peer": str(served.peer) if served else None,
                 "magnet": magnet,
@@ -129,7 +130,7 @@ class _ReadyPrinter:
         size = human(seeded.manifest.total_size)
         self._screen.note(f"{seeded.manifest.repo}@{seeded.manifest.commit}, {size}, {metainfo.info_hash}")
         self._screen.note(magnet)
-        if url:
+        for url in urls:
             self._screen.note(
                 f"{on_each_node(self._flags['token_file'])}p2pmodel fetch {self._name} --coordinator {url}"
             )

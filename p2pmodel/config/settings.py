@@ -6,18 +6,18 @@ docs/reference/settings.md is generated from these models and their attribute do
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from p2pmodel.config.checks import check_advertised, check_networks, check_url
 from p2pmodel.config.coordinator_settings import QuotaSettings, TrackerSettings
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.section import ByteCount, Section, split_list
-from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.config.watch_settings import WatchSettings
+from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.network.proxies import DirectHosts, Proxies
-from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
@@ -137,6 +137,10 @@ class SwarmSettings(Section):
     """Address for peers, ADDRESS:PORT; port 0 takes a free one. None: the local address of the route to the first
     coordinator on another machine, port 6881 or, where that is taken, a free one; loopback without such a coordinator.
     """
+    advertise: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses by which peers reach this node, ADDRESS or ADDRESS:PORT, behind NAT, in a container, or on another
+    network than the coordinator's; comma-separated in an environment variable. Empty: the address of each announce.
+    Another address than that of the announce needs the coordinator's member token, or its `tracker.ip_from`."""
     source_port: int | None = Field(default=None, ge=0, le=0xFFFF)
     """Port of a daemon's HTTP source for leaseholders, on the host of `listen`. None: 6882 or, where that is taken or
     on loopback, a free one."""
@@ -163,6 +167,21 @@ class SwarmSettings(Section):
     zone: str = ""
     """Rack or site of this node. Trackers return mainly peers of the same zone."""
 
+    @field_validator("advertise", mode="before")
+    @classmethod
+    def _split_advertise(cls, value: Any) -> Any:
+        return split_list(value, ",")
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_advertised(value, names=False)
+
+    @property
+    def advertised(self) -> tuple[AdvertisedAddress, ...]:
+        """`advertise`, parsed."""
+        return tuple(map(AdvertisedAddress.parse, self.advertise))
+
     @field_validator("zone")
     @classmethod
     def _check_zone(cls, value: str) -> str:
@@ -186,40 +205,6 @@ class StoreSettings(Section):
     """Rate at which files are read again, bytes/s; 0: never."""
     scrub_interval: float = Field(default=7.0, ge=0)
     """Days from the end of one pass over all files to the begin of the next; 0: never."""
-
-
-class WatchSettings(Section):
-    """Alarms of `p2pmodel mirrors watch`."""
-
-    interval: float = Field(default=30.0, ge=0.1)
-    """Seconds between two probes of a mirror."""
-    max_latency_ms: float = Field(default=100.0, gt=0)
-    """Connect time above which a mirror is slow, milliseconds."""
-    min_mbps: float = Field(default=50.0, ge=0)
-    """Speed below which a mirror is slow, MB/s."""
-    min_samples: int = Field(default=5, ge=1, le=1000)
-    """Number of probes of which an alarm evaluates the median; no alarm before that many."""
-    webhook: SecretStr | None = Field(default=None, repr=False)
-    """URL to which each alarm and each recovery is posted. It may contain a secret, and is not shown."""
-    metrics: str | None = None
-    """Address of the Prometheus metrics, ADDRESS:PORT; port 0 takes a free one."""
-
-    @field_validator("webhook")
-    @classmethod
-    def _check_webhook(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            # Path, query and fragment may hold a secret, so the message has none of them.
-            base = re.match(r"(\w+://)?[^/?#]*", value.get_secret_value())
-            check_url(base[0] if base else "", instead="a secret may be in its path or query")
-        return value
-
-    @field_validator("metrics")
-    @classmethod
-    def _check_metrics(cls, value: str | None) -> str | None:
-        try:
-            return None if value is None else str(ListenAddress.parse(value))
-        except InvalidInput as error:
-            raise ValueError(str(error)) from None
 
 
 class DaemonSettings(Section):
@@ -271,6 +256,10 @@ class HttpSettings(Section):
     as X-Forwarded-Proto, -Host and -Prefix of a proxy on this machine say."""
     allow_local_users: bool = False
     """Admit all users of this machine over loopback, not only the server's own user and root."""
+    advertise: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses or names by which clients reach a coordinator or mirror, ADDRESS or ADDRESS:PORT; the first one stands
+    in its URLs. Empty: the address that it listens on; on all addresses, those of this machine. Comma-separated in an
+    environment variable."""
 
     tls_certificate: Path | None = None
     """PEM file with the server certificate and its chain; None: plain HTTP."""
@@ -300,6 +289,16 @@ class HttpSettings(Section):
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
         return None if value is None else check_url(value)
+
+    @field_validator("advertise", mode="before")
+    @classmethod
+    def _split_advertise(cls, value: Any) -> Any:
+        return split_list(value, ",")
+
+    @field_validator("advertise")
+    @classmethod
+    def _check_advertise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_advertised(value, names=True)
 
     @property
     def unpaced(self) -> "HttpSettings":
@@ -375,26 +374,3 @@ class Settings(Section):
     @classmethod
     def _check_coordinators(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_url(url) for url in value)
-
-
-def check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a list of hosts and networks, or raise ValueError."""
-    try:
-        Egress.parse(value)
-    except InvalidInput as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-def check_url(value: str, *, instead: str = "a secret belongs into a token file") -> str:
-    """Return an http(s) URL without trailing slash, or raise ValueError. `instead`: where user and password belong."""
-    try:
-        parts = urlsplit(value)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        port_ok = False
-    if not port_ok or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"'{shown(value)}' is not an http:// or https:// URL")
-    if names_user(value):
-        raise ValueError(f"'{shown(value)}' contains a user name or password: {instead}")
-    return value.rstrip("/")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from p2pmodel.config.settings import check_url
+from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.tokens import check_token
 from p2pmodel.core.files.own_files import read_secret
 from p2pmodel.core.files.private_files import make_folders, write_private

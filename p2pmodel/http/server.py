@@ -41,6 +41,9 @@ def check_exposure(address: ListenAddress, *, protected: bool, insecure_public: 
         )
 
 
+EVERY_ADDRESS = "::"
+"""The wildcard address of IPv6, which stands for that of IPv4, too, as for other programs on Linux."""
+
 NO_LIMITS = ConnectionLimits()
 """No connection limits; only the timeouts apply."""
 
@@ -76,6 +79,8 @@ async def serving(
     try:
         try:
             await web.TCPSite(runner, host, port).start()
+            if host == EVERY_ADDRESS:  # asyncio binds it for IPv6 alone
+                await web.TCPSite(runner, "0.0.0.0", runner.addresses[0][1]).start()  # noqa: S104
         except (OSError, OverflowError) as error:
             raise _bind_error(error, host, port) from error
         bound = runner.addresses[0]

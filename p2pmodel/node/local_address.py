@@ -1,18 +1,21 @@
-"""The addresses by which other machines reach this node: those of the routes to its coordinators."""
+"""The addresses by which other machines reach this node: as advertised, or those of its routes and interfaces."""
 
 import errno
 import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from p2pmodel.config.settings import Settings
-from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.config.settings import Settings, SwarmSettings
+from p2pmodel.core.network.addresses import ListenAddress, is_reachable
+from p2pmodel.core.network.interfaces import host_addresses
 
 PEER_PORT = 6881
 """Port for peers; where it is taken, any free one."""
 SOURCE_PORT = 6882
 """Port of a daemon's HTTP source for leaseholders; where it is taken, any free one."""
 _LOOPBACK = "127.0.0.1"
+_ANYWHERE = ("http://192.0.2.1", "http://[2001:db8::1]")
+"""Addresses of no machine (RFC 5737, 3849): the route to them is the default route."""
 
 
 def local_address(url: str) -> str | None:
@@ -26,6 +29,30 @@ def local_address(url: str) -> str | None:
             return str(probe.getsockname()[0])
     except (OSError, ValueError):
         return None
+
+
+def reachable_hosts(host: str) -> tuple[str, ...]:
+    """The addresses by which other machines reach a listener at `host`; for a wildcard address at least one.
+
+    Of each family the address of the default route; without such a route all of the family. The wildcard of IPv6
+    stands for both families.
+    """
+    if not ListenAddress(host, 0).unspecified:
+        return (host,)
+    mine, found = host_addresses(), list[str]()
+    for six, anywhere in enumerate(_ANYWHERE[: 2 if ":" in host else 1]):
+        default = local_address(anywhere)
+        family = (
+            [default] if default and is_reachable(default) else [each for each in mine if (":" in each) == bool(six)]
+        )
+        found.extend(family)
+    return tuple(dict.fromkeys(found)) or (_LOOPBACK,)
+
+
+def peer_addresses(swarm: SwarmSettings, bound: ListenAddress) -> tuple[ListenAddress, ...]:
+    """Where peers reach the node that listens for them at `bound`: as advertised, else by its own addresses."""
+    advertised = tuple(each.at(bound.port) for each in swarm.advertised)
+    return advertised or tuple(ListenAddress(host, bound.port) for host in reachable_hosts(bound.host))
 
 
 def with_peer_address(settings: Settings, own: ListenAddress | None = None) -> Settings:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from p2pmodel.cli.mirror.sync import sync
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import SHORTEST_TOKEN, mirror_token
-from p2pmodel.config.settings import HttpSettings, Settings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
@@ -31,6 +32,7 @@ from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import NoteReporter, Reporter
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import SCRUB, Reload
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_directory, check_writable
@@ -87,6 +89,7 @@ mirror.add_command(mirror_log, "log")
     metavar="PREFIX",
     help="Behind nginx only: send blobs by X-Accel-Redirect to PREFIX (see scripts/deploy/nginx.conf).",
 )
+@options.advertise
 @options.sync_log
 @options.admission
 @options.upstream
@@ -128,7 +131,7 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
             settings.http, secured=token is not None, forms=True, own_user=True, url=settings.http.public_url
         )
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
-        server = _HttpServer(app, address, guard, settings.http)
+        server = _HttpServer(app, address, guard, settings)
         scrubber = _scrubber(cache, settings)
         reload.setting(*SCRUB, apply=lambda now: scrubber.change(now.store))
         work = _serve(server, upstream, scrubber, announce, as_json=flags["as_json"])
@@ -186,24 +189,27 @@ class _HttpServer:
     app: web.Application
     address: ListenAddress
     guard: RequestGuard
-    http: HttpSettings
+    settings: Settings
 
-    def running(self) -> AbstractAsyncContextManager[str]:
-        """Serve while the context lasts; yields the URL."""
-        bounds = limits.connections(self.http)
-        return serving(self.app, self.address.host, self.address.port, guard=self.guard, limits=bounds, note=log_note)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
+        """Serve while the context lasts; yields the URL that it listens on, and those by which clients reach it, the
+        preferred one first."""
+        bounds, host, port = limits.connections(self.settings.http), self.address.host, self.address.port
+        async with serving(self.app, host, port, guard=self.guard, limits=bounds, note=log_note) as bound:
+            public = self.settings.http.public_url
+            yield bound, (public,) if public else await asyncio.to_thread(reachable_urls, bound, self.settings)
 
 
 async def _serve(
     server: _HttpServer, upstream: PullThrough | None, scrubber: Scrubber, announce: str, *, as_json: bool
 ) -> None:
-    async with upstream or nullcontext(), server.running() as bound, companions() as start:
-        base = server.http.public_url or bound
+    async with upstream or nullcontext(), server.running() as (bound, urls), companions() as start:
         start(scrubber.run())
         if as_json:
-            echo(json.dumps({"endpoint": base, "listen": bound}))
+            echo(json.dumps({"endpoint": urls[0], "endpoints": urls, "listen": bound}))
         elif announce:
-            echo(f"{announce} at {base} (set HF_ENDPOINT={base})", err=True)
+            echo(f"{announce} at {', '.join(urls)} (set HF_ENDPOINT={urls[0]})", err=True)
         await asyncio.Event().wait()
 
 

@@ -1,5 +1,6 @@
 """`p2pmodel mirrors watch`: periodic probes of the mirrors, with alarms on stderr, in Prometheus and to a webhook."""
 
+import asyncio
 import json
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
@@ -19,6 +20,7 @@ from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.measure.mirrors import online
 from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
 from p2pmodel.origin.measurement import ProbeReading
+from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.watch.metrics import METRICS, WatchMetrics
 from p2pmodel.service.watch.webhook import Webhook
 
@@ -88,7 +90,7 @@ class _WatchCommand:
 
     def __init__(self, settings: Settings, ref: Reference | None, *, as_json: bool, quiet: bool) -> None:
         self._metrics = WatchMetrics()
-        self._http = settings.http
+        self._settings = settings
         self._as_json = as_json
         self._quiet = quiet
         webhook = settings.watch.webhook
@@ -110,7 +112,8 @@ class _WatchCommand:
                 await stack.enter_async_context(self._webhook)
             url = None
             if address:
-                url = f"{await stack.enter_async_context(self._serving(address))}{METRICS}"
+                bound = await stack.enter_async_context(self._serving(address))
+                url = f"{(await asyncio.to_thread(reachable_urls, bound, self._settings))[0]}{METRICS}"
                 self.note(f"metrics at {url}")
             if self._as_json:
                 echo(json.dumps({"metrics": url}))
@@ -118,7 +121,8 @@ class _WatchCommand:
 
     def _serving(self, address: ListenAddress) -> AbstractAsyncContextManager[str]:
         """The server of the metrics. They are no secret, and to read them changes nothing."""
-        guard, bounds = RequestGuard.of(self._http, secured=False, public=(METRICS,)), limits.connections(self._http)
+        http = self._settings.http
+        guard, bounds = RequestGuard.of(http, secured=False, public=(METRICS,)), limits.connections(http)
         return serving(self._metrics.app(), address.host, address.port, guard=guard, limits=bounds, note=log)
 
     def probed(self, readings: list[ProbeReading]) -> None:

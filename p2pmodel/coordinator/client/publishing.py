@@ -62,7 +62,7 @@ async def keep_published(
     torrent: bytes,
     refs: Sequence[str] = (),
     *,
-    source: Source | None = None,
+    source: Callable[[Coordinator], Source] | None = None,
     on_note: Callable[[str], None] = lambda _line: None,
     on_published: Callable[[], None] = lambda: None,
     every: float = REPUBLISH_EVERY,
@@ -72,12 +72,14 @@ async def keep_published(
     """Publish at every coordinator now and every `every` seconds, until cancelled.
 
     After a failure the next attempt follows in 1 to 60 seconds. `on_note` is called when a coordinator's state changes,
-    not at each attempt; `on_published` after each success. `strict`: raise AccessDenied if a coordinator
+    not at each attempt; `on_published` after each success. `source` returns the endpoint for the clients of a
+    coordinator, in a thread: it may block. `strict`: raise AccessDenied if a coordinator
     refuses the first attempts for want of rights.
     """
 
     async def attempt(coordinator: Coordinator) -> None:
-        await publish(coordinator, torrent, refs, source=source)
+        named = await asyncio.to_thread(source, coordinator) if source else None
+        await publish(coordinator, torrent, refs, source=named)
         on_published()
 
     async with asyncio.TaskGroup() as group:

@@ -1,5 +1,6 @@
 """URLs of trackers, and names of servers for messages."""
 
+from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
 from p2pmodel.coordinator.tracker.sources import Role
@@ -16,6 +17,19 @@ def in_zone(tracker: str, zone: str) -> str:
         return tracker
     base, _, query = tracker.partition("?")
     return f"{base}?zone={quote(zone, safe='')}" + (f"&{query}" if query else "")
+
+
+def advertising(tracker: str, addresses: Iterable[str]) -> str:
+    """A tracker's URL that lists the client at `addresses`, each ADDRESS or ADDRESS:PORT."""
+    for address in addresses:
+        if tracker.startswith(("http://", "https://")):
+            tracker = f"{tracker}{'&' if '?' in tracker else '?'}address={quote(address, safe='')}"
+    return tracker
+
+
+def as_peer(tracker: str, zone: str, addresses: Iterable[str] = ()) -> str:
+    """`tracker` as a node of `zone` announces to it, reached at `addresses` (none: where it announces from)."""
+    return advertising(in_zone(tracker, zone), addresses)
 
 
 def public_name(url: str) -> str:

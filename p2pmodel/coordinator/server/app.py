@@ -127,6 +127,7 @@ def _tracking(handler: Handler, credentials: Credentials) -> Handler:
                 _check_key(request, credentials)
             else:
                 _caller(request, credentials, Rights.NONE)
+            request[tracker_protocol.MEMBER] = credentials.member is not None
             return await handler(request)
         except P2PModelError as error:
             return tracker_protocol.refusal(outward(request, error))

@@ -14,10 +14,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from p2pmodel.config.settings import check_url
+from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.coordinator.server.publication import Publication, read_publication
@@ -30,14 +31,15 @@ from p2pmodel.coordinator.tracker.sources import (
     Source,
     Sources,
 )
-from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId
-from p2pmodel.core.network.addresses import neighbourhood
+from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId, printable
+from p2pmodel.core.network.addresses import is_ip, is_loopback, is_reachable, neighbourhood
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
 
 MEDIA_TYPE = "application/x-bittorrent"
 CALLER = web.RequestKey("caller", Caller)
 """Key of the request's caller."""
+ADVERTISE = "set swarm.advertise (--advertise) at that node"
 BODY_TIMEOUT = 60.0
 """Seconds in which a published .torrent must have arrived."""
 
@@ -130,6 +132,9 @@ def _source(request: web.Request) -> Source | None:
         checked = check_url(endpoint)
     except ValueError as error:
         raise InvalidInput(f"{SOURCE_HEADER}: {error}") from None
+    host = urlsplit(checked).hostname or ""
+    if is_ip(host) and not is_reachable(host) and not (is_loopback(host) and is_loopback(request.remote or "")):
+        raise InvalidInput(f"no other machine reaches a source at {printable(endpoint)}", hint=ADVERTISE)
     values = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
     return Source(checked, *values)
 

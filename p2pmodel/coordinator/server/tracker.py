@@ -6,7 +6,9 @@ catalog does not have, and a restart without a stored catalog does not split swa
 
 A peer is listed under the address its announce came from. With several peers on one machine that is right as long as
 each binds its own 127.0.0.x. An `ip=` parameter counts only in an announce from the networks that the settings name: a
-client that announces through a proxy gives its own address with it.
+client that announces through a proxy gives its own address with it. Nodes advertise addresses with `address=`: a port
+of the address that they announce from is theirs to give; another address needs those networks, or the right of a
+member that the coordinator knows by its token.
 """
 
 import ipaddress
@@ -20,6 +22,7 @@ from aiohttp import web
 from p2pmodel.config.coordinator_settings import TrackerSettings
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
 from p2pmodel.coordinator.tracker import codec
+from p2pmodel.coordinator.tracker.announce_texts import not_admitted
 from p2pmodel.coordinator.tracker.announces import Counts, TrackedSwarms
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError
 
@@ -28,6 +31,9 @@ MIN_INTERVAL = 5
 
 
 DEFAULTS = TrackerSettings()
+
+MEMBER = web.RequestKey("MEMBER", bool)
+"""Key of an announce of a client that has shown that it is a member."""
 
 
 def anything(info_hash: bytes) -> bool:  # noqa: ARG001
@@ -65,8 +71,9 @@ class Tracker:
         self.complaints = ComplaintBox(clock)
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
 
-    def announce(self, query: str, source: str) -> bytes:
-        """Answer the announce with raw query string `query` from the IP address `source`.
+    def announce(self, query: str, source: str, *, member: bool = False) -> bytes:
+        """Answer the announce with raw query string `query` from the IP address `source`. `member`: its client is one,
+        by a token.
 
         Raises InvalidInput for a malformed query and NotFound for an info-hash that is not admitted.
         """
@@ -74,17 +81,22 @@ class Tracker:
         if not self._admits(request.announce.info_hash):
             raise NotFound("this torrent is not registered with this tracker")
         host = _packed(source)
-        if request.claimed is not None and self._may_claim(host):
+        may_claim = self._may_claim(host)
+        if request.claimed is not None and may_claim:
             host = request.claimed
-        answer = self._swarms.announce(request.announce, host)
-        bad = self.complaints.about(request.announce.info_hash, host)
+        advertised = tuple(e for e in request.advertised if member or may_claim or e[:-2] == host)
+        answer = self._swarms.announce(request.announce, host, advertised)
+        warnings = _warnings(request, advertised)
+        places = {host, *(endpoint[:-2] for endpoint in advertised)}
+        if bad := {piece for place in places for piece in self.complaints.about(request.announce.info_hash, place)}:
+            warnings.append(warning_text(sorted(bad)))
         return codec.announce_response(
             request,
             answer,
             interval=self._interval,
             min_interval=self._min_interval,
             host=host,
-            warning=warning_text(bad) if bad else "",
+            warning="; ".join(warnings),
         )
 
     def _may_claim(self, host: bytes) -> bool:
@@ -108,7 +120,8 @@ class Tracker:
 
     async def handle_announce(self, request: web.Request) -> web.Response:
         """GET /announce."""
-        return _answer(self.announce(request.rel_url.raw_query_string, request.remote or ""))
+        query, member = request.rel_url.raw_query_string, request.get(MEMBER, False)
+        return _answer(self.announce(query, request.remote or "", member=member))
 
     async def handle_scrape(self, request: web.Request) -> web.Response:
         """GET /scrape."""
@@ -118,6 +131,11 @@ class Tracker:
 def refusal(error: P2PModelError) -> web.Response:
     """A refusal in the tracker protocol: status 200, the reason in the body."""
     return _answer(codec.failure_response(str(error)))
+
+
+def _warnings(request: codec.AnnounceQuery, admitted: tuple[bytes, ...]) -> list[str]:
+    refused = [codec.endpoint_text(each) for each in request.advertised if each not in admitted]
+    return [not_admitted(refused)] if refused else []
 
 
 def _answer(body: bytes) -> web.Response:

@@ -2,8 +2,11 @@
 
 `PeerSets` decides which peers are listed to a peer.
 
-Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm, with at most one endpoint of
-each address family; a swarm without peers is dropped.
+Invariants: an endpoint is listed once in a swarm; a client is listed once in a swarm, with at most MOST_ENDPOINTS
+endpoints; a swarm without peers is dropped.
+
+A client that listens on several addresses announces from each of them, with the same port. An announce from another
+address and another port means that the client has moved.
 """
 
 import random
@@ -21,6 +24,9 @@ Event = Literal["", "started", "stopped", "completed", "paused"]
 SLOW_PACE = 300.0
 """Longest seconds between announces of clients that ignore the tracker's interval (libtorrent's, and so qBittorrent's
 and Deluge's, default min_announce_interval)."""
+
+MOST_ENDPOINTS = 8
+"""Most endpoints of one client."""
 
 _SWEEP_ALL = 60.0
 _UNKNOWN = 1 << 64
@@ -82,6 +88,8 @@ class _ListedPeer:
     seen: float
     deadline: float
     role: Role = ""
+    heard: tuple[float, ...] = ()
+    """When each endpoint of `peer` was announced last."""
 
 
 class TrackedSwarms:
@@ -116,20 +124,27 @@ class TrackedSwarms:
         self._peers = 0
         self._next_sweep = clock() + _SWEEP_ALL
 
-    def announce(self, request: Announce, host: bytes) -> AnnounceAnswer:
-        """Take the announce of the client at `host` (packed address, 4 or 16 bytes), and answer it."""
+    def announce(self, request: Announce, host: bytes, advertised: tuple[bytes, ...] = ()) -> AnnounceAnswer:
+        """Take the announce of the client at `host` (packed address, 4 or 16 bytes), and answer it.
+
+        The client is listed at the endpoints `advertised`, or else at `host` and its port.
+        """
         now = self._clock()
         swarm = self._swarm(request.info_hash, now)
         before = len(swarm)
-        endpoint = host + request.port.to_bytes(2, "big")
+        endpoints = advertised[:MOST_ENDPOINTS] or (host + request.port.to_bytes(2, "big"),)
         # Without a key nothing proves that a client moved: its address is then part of its identity.
         identity = request.peer_id + (b"key" + request.key if request.key else b"at" + host)
-        swarm.make_way(identity, endpoint, now)
+        for endpoint in endpoints:
+            swarm.make_way(identity, endpoint, now)
         was = swarm.entry(identity)
         if request.event == "stopped":
             swarm.drop(identity, now)
         elif was or self._has_room(swarm, before, host):
-            entry = _merge(was, request, endpoint, now, self._deadline(was, request, now))
+            listed = dict.fromkeys(endpoints, now)
+            if was and not advertised:
+                listed = _others(was, endpoints[0], now - self._interval / 2) | listed
+            entry = _merge(was, request, listed, now, self._deadline(was, request, now))
             swarm.put(identity, entry, request, stalled=self._is_stalled(was, request, now))
         self._peers += len(swarm) - before
         counts = swarm.counts()
@@ -282,13 +297,25 @@ def _exclude_each_other(one: Role, other: Role) -> bool:
     return {one, other} == {"source", "leaseholder"}
 
 
-def _merge(was: _ListedPeer | None, request: Announce, endpoint: bytes, now: float, deadline: float) -> _ListedPeer:
-    """The client's new entry: its endpoint of this family is replaced, that of the other family stays (BEP 7)."""
-    others = tuple(e for e in was.peer.endpoints if len(e) != len(endpoint)) if was else ()
-    peer = TrackedPeer(request.peer_id, (*others, endpoint))
+def _others(was: _ListedPeer, endpoint: bytes, since: float) -> dict[bytes, float]:
+    """The client's other endpoints that are still its own: those of the other family (BEP 7), and those of the same
+    port that it announced `since` then."""
+    kept = {
+        other: heard
+        for other, heard in zip(was.peer.endpoints, was.heard, strict=True)
+        if other != endpoint and (len(other) != len(endpoint) or (other[-2:] == endpoint[-2:] and heard >= since))
+    }
+    return dict(list(kept.items())[1 - MOST_ENDPOINTS :])
+
+
+def _merge(
+    was: _ListedPeer | None, request: Announce, endpoints: dict[bytes, float], now: float, deadline: float
+) -> _ListedPeer:
+    """The client's new entry, with `endpoints` and when each was announced."""
+    peer = TrackedPeer(request.peer_id, tuple(endpoints))
     left = _UNKNOWN if request.left is None else request.left
     same = was.peer if was and was.peer == peer else peer
-    return _ListedPeer(same, request.seeding, left, now, deadline, request.role)
+    return _ListedPeer(same, request.seeding, left, now, deadline, request.role, tuple(endpoints.values()))
 
 
 def is_loopback(host: bytes) -> bool:
@@ -296,9 +323,14 @@ def is_loopback(host: bytes) -> bool:
     return host[0] == 127 if len(host) in (4, 6) else host[:16] == b"\0" * 15 + b"\1"
 
 
+def is_link_local(host: bytes) -> bool:
+    """Whether a packed address (or the endpoint that starts with it) is valid on one link only."""
+    return host[:2] == b"\xa9\xfe" if len(host) in (4, 6) else host[0] == 0xFE and host[1] & 0xC0 == 0x80
+
+
 def _outside(peers: Iterable[TrackedPeer]) -> Iterable[TrackedPeer]:
-    """`peers` without loopback addresses, which a client on another machine cannot reach."""
+    """`peers` without loopback and link-local addresses, which a client on another machine cannot reach."""
     for peer in peers:
-        endpoints = tuple(e for e in peer.endpoints if not is_loopback(e))
+        endpoints = tuple(e for e in peer.endpoints if not (is_loopback(e) or is_link_local(e)))
         if endpoints:
             yield peer if len(endpoints) == len(peer.endpoints) else TrackedPeer(peer.peer_id, endpoints)

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from p2pmodel.coordinator.tracker.announces import Announce, AnnounceAnswer, Counts, Event, TrackedPeer
 from p2pmodel.coordinator.tracker.sources import Role
+from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.bencode import Encodable
@@ -41,12 +42,14 @@ _ROLES: Mapping[bytes, Role] = {b"source": "source", b"leaseholder": "leaseholde
 
 @dataclass(frozen=True, slots=True)
 class AnnounceQuery:
-    """An announce, and the form of its answer. `claimed` is the packed address of an `ip=` parameter, if any."""
+    """An announce, and the form of its answer. `claimed` is the packed address of an `ip=` parameter, if any;
+    `advertised` are the endpoints of `address=` parameters, which p2pmodel sends."""
 
     announce: Announce
     compact: bool
     no_peer_id: bool
     claimed: bytes | None = None
+    advertised: tuple[bytes, ...] = ()
 
 
 def parse_announce(query: str) -> AnnounceQuery:
@@ -72,6 +75,7 @@ def parse_announce(query: str) -> AnnounceQuery:
         compact=first.get(b"compact") != b"0",
         no_peer_id=first.get(b"no_peer_id") == b"1",
         claimed=_claimed(first.get(b"ip", b"")),
+        advertised=_advertised(fields.get(b"address", []), announce.port),
     )
 
 
@@ -128,6 +132,12 @@ def pack_address(text: str) -> bytes:
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).packed
+
+
+def endpoint_text(endpoint: bytes) -> str:
+    """A packed address with its port as ADDRESS:PORT."""
+    host, port = ipaddress.ip_address(endpoint[:-2]), int.from_bytes(endpoint[-2:], "big")
+    return str(ListenAddress(str(host), port))
 
 
 def _fields(query: str) -> dict[bytes, list[bytes]]:
@@ -187,6 +197,17 @@ def _claimed(value: bytes) -> bytes | None:
         return pack_address(value.decode("ascii"))
     except ValueError:
         return None  # BEP 3 allows a host name here; it is ignored
+
+
+def _advertised(values: Iterable[bytes], port: int) -> tuple[bytes, ...]:
+    found = []
+    for value in values:
+        try:
+            address = AdvertisedAddress.parse(value.decode("ascii"))
+            found.append(pack_address(address.host) + (address.port or port).to_bytes(2, "big"))
+        except (InvalidInput, ValueError):
+            raise InvalidInput("address must be an IP address that other machines reach, or ADDRESS:PORT") from None
+    return tuple(dict.fromkeys(found))
 
 
 def _compact(peers: Iterable[TrackedPeer], size: int) -> bytes:

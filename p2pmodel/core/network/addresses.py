@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
 
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_ADVERTISE_HINT = "give the address, and the port if it is another one, by which other machines reach this one"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s\[\]:/]+):(?P<port>\d{1,5})")
 
 
@@ -42,6 +44,57 @@ class ListenAddress:
     def loopback(self) -> bool:
         """Whether only this machine can connect. A name other than `localhost` does not count as loopback."""
         return is_loopback(self.host) or self.host.lower() == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertisedAddress:
+    """An address by which other machines reach this one. `port` is None where the listener's own port is right."""
+
+    host: str
+    port: int | None = None
+
+    def __str__(self) -> str:
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return shown if self.port is None else f"{shown}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "AdvertisedAddress":
+        """Parse `ADDRESS` or `ADDRESS:PORT`. Raises InvalidInput, also for an address that no other machine reaches."""
+        bare = text.strip("[]") if text.startswith("[") == text.endswith("]") else text
+        if ":" in bare and not is_ip(bare):
+            parsed = ListenAddress.parse(text)
+            host, port = parsed.host, parsed.port or None
+        else:
+            host, port = bare, None
+        if not _HOST.fullmatch(host) and not is_ip(host):
+            raise InvalidInput(f"'{printable(text)}' is not ADDRESS or ADDRESS:PORT", hint=_ADVERTISE_HINT)
+        if is_ip(host) and not is_reachable(host):
+            raise InvalidInput(f"no other machine reaches this one at {printable(text)}", hint=_ADVERTISE_HINT)
+        return cls(host, port)
+
+    def at(self, port: int) -> ListenAddress:
+        """The address of a listener that has the port `port` on this machine."""
+        return ListenAddress(self.host, self.port or port)
+
+
+def is_ip(text: str) -> bool:
+    """Whether `text` is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_reachable(address: str) -> bool:
+    """Whether other machines may reach the IP address `address`: no wildcard, loopback, link-local or multicast one."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
+    plain = mapped or known
+    return not (plain.is_unspecified or plain.is_loopback or plain.is_link_local or plain.is_multicast)
 
 
 def is_loopback(address: str) -> bool:

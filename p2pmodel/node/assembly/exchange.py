@@ -5,7 +5,7 @@ from pathlib import Path
 
 from p2pmodel.coordinator.assembly.partial_torrents import roots_in
 from p2pmodel.coordinator.client.torrent_download import download_torrent
-from p2pmodel.coordinator.client.urls import in_zone
+from p2pmodel.coordinator.client.urls import as_peer
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
@@ -57,14 +57,14 @@ class Exchange:
             await in_the_end(self._leave(torrent, received))
 
     def _request(self, metainfo: Metainfo, roots: Mapping[int, bytes]) -> AddTorrent:
-        zone = self._context.settings.zone
+        swarm = self._context.settings
         return AddTorrent(
             metainfo=metainfo.raw,
             save_path=self._context.repo.folder,
             files={metainfo.file_indexes[index]: str(path) for index, path in enumerate(self._paths)},
             have=frozenset(piece for piece, root in roots.items() if self._pieces.has(piece, root)),
             pieces=frozenset(piece for piece in roots if self._pieces.lacks(piece)),
-            trackers=tuple(in_zone(url, zone) for url in self._trackers(metainfo)),
+            trackers=tuple(as_peer(url, swarm.zone, swarm.advertise) for url in self._trackers(metainfo)),
         )
 
     def _trackers(self, metainfo: Metainfo) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import cut_off
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
+from p2pmodel.node.announce_trouble import AnnounceTrouble
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
@@ -40,7 +41,6 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.refused_announces import RefusedAnnounces
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
@@ -104,7 +104,7 @@ class Attempt:
         self._left = False
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
-        self._refused_announces = RefusedAnnounces(context.reporter.note)
+        self._announce_trouble = AnnounceTrouble(context.reporter.note)
         self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
         self._told = False
         """Whether the exception was noted."""
@@ -236,9 +236,10 @@ class Attempt:
                 raise event.error(f", {needed} bytes still to come")
             case TrackerFailed(url, message):
                 self.stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
-                self._refused_announces.failed(url, message)
-            case TrackerWarned(_, message):
+                self._announce_trouble.failed(url, message)
+            case TrackerWarned(url, message):
                 self._checks.warned(message)
+                self._announce_trouble.warned(url, message)
             case TrackerAnswered(url):
                 self.stall.silent_trackers.pop(url, None)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured, trackers_with
-from p2pmodel.coordinator.client.urls import in_zone
+from p2pmodel.coordinator.client.urls import as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
@@ -355,7 +355,7 @@ class FetchRun:
             metainfo=metainfo,
             files=frozenset(i for i, file in enumerate(manifest.files) if file in chosen),
             refs=self._found.refs,
-            trackers=tuple(in_zone(url, settings.swarm.zone) for url in trackers),
+            trackers=tuple(as_peer(url, settings.swarm.zone, settings.swarm.advertise) for url in trackers),
             peers=self._job.request.peers,
             coordinators=coordinators,
             coordinator_timeout=settings.swarm.coordinator_timeout,

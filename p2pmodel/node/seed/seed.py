@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
-from p2pmodel.coordinator.client.urls import announcing_as, in_zone
+from p2pmodel.coordinator.client.urls import announcing_as, as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
-from p2pmodel.node.refused_announces import RefusedAnnounces
+from p2pmodel.node.announce_trouble import AnnounceTrouble
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
@@ -158,7 +158,7 @@ class SeedRun:
                 checks = PieceChecks(repo, await asyncio.to_thread(parse, seeded.torrents["v2"]), self._reporter.note)
                 start(checks.run())
                 for torrent in torrents:
-                    start(_follow(torrent, checks, RefusedAnnounces(self._reporter.note)))
+                    start(_follow(torrent, checks, AnnounceTrouble(self._reporter.note)))
                 on_serving()
                 next_look = time.monotonic() + LOOK_EVERY
                 while True:
@@ -210,16 +210,17 @@ class SeedRun:
 
     async def _add(self, engine: Engine, seeded: SeedResult, form: Format, links: FileLinks) -> SwarmTorrent:
         repo = self._cache.repo(seeded.manifest.repo)
-        layout, zone = layout_of(seeded.manifest), self._settings.swarm.zone
+        layout, swarm = layout_of(seeded.manifest), self._settings.swarm
         files = {index: str(links.path(number)) for number, index in enumerate(file_indexes(layout, form))}
         piece_count = v1_piece_count(layout, padded=False) if form == "v1" else layout.piece_count
+        trackers = (as_peer(url, swarm.zone, swarm.advertise) for url in seeded.trackers)
         return await engine.add(
             AddTorrent(
                 metainfo=seeded.torrents[form],
                 save_path=repo.folder,
                 files=files,
                 have=frozenset(range(piece_count)),
-                trackers=tuple(announcing_as("source", in_zone(u, zone)) for u in seeded.trackers),
+                trackers=tuple(announcing_as("source", url) for url in trackers),
             )
         )
 
@@ -243,13 +244,14 @@ def _ignore() -> None:
     """Serving again is no news."""
 
 
-async def _follow(torrent: SwarmTorrent, checks: PieceChecks, refused: RefusedAnnounces) -> None:
+async def _follow(torrent: SwarmTorrent, checks: PieceChecks, trouble: AnnounceTrouble) -> None:
     """Check what peers complain about, and fail with the disk. Only v2 swarms have leaseholders that complain."""
     async for event in torrent.events():
         if isinstance(event, TrackerWarned):
             checks.warned(event.message)
+            trouble.warned(event.url, event.message)
         if isinstance(event, TrackerFailed):
-            refused.failed(event.url, event.message)
+            trouble.failed(event.url, event.message)
         if isinstance(event, DiskFailed):
             raise LocalResource(
                 f"cannot read {event.path}: {event.message}", hint="run 'p2pmodel verify' to find damaged files"

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import is_ip, is_reachable
 from p2pmodel.errors import BadTorrent, EntryNotFound, IntegrityError, RevisionNotFound
 from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import HubCache, RepoCache
@@ -47,7 +49,8 @@ class TorrentBuilder:
         built: dict[Format, bytes] = {}
         for form in _distinct("v2", *formats):
             pieces = await self._v1_pieces(form) if form != "v2" else None
-            webseeds = [webseed_url(endpoint, self._manifest, form) for endpoint in endpoints]
+            shared = _for_others(endpoints, trackers)
+            webseeds = [webseed_url(endpoint, self._manifest, form) for endpoint in shared]
             built[form] = build(
                 self._manifest, trees, format=form, v1_pieces=pieces, trackers=trackers, webseeds=webseeds
             )
@@ -158,6 +161,18 @@ async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> Non
     largest_first = sorted(manifest.files, key=lambda f: -f.size)
     with reported(reporter, "checking", manifest.total_size) as count:
         await asyncio.to_thread(in_parallel, largest_first, work, default_jobs(), count)
+
+
+def _for_others(endpoints: Sequence[str], trackers: Sequence[str]) -> list[str]:
+    """The `endpoints` that clients of the torrent reach: none on loopback, unless all its trackers are there, too."""
+    if all(_is_local(url) for url in trackers):
+        return list(endpoints)
+    return [url for url in endpoints if not _is_local(url)]
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or (is_ip(host) and not is_reachable(host))
 
 
 def _distinct(*formats: Format) -> list[Format]:

@@ -47,10 +47,12 @@ MOST_OF_EACH = 20
 
 
 class NodeApi:
-    """The operations on one node; `hub` is the URL of its hub endpoint."""
+    """The operations on one node; `hub` is the URL of its hub endpoint, `peer` where peers reach it ("": at the
+    engine's address)."""
 
-    def __init__(self, node: Node, hub: str | None = None) -> None:
+    def __init__(self, node: Node, hub: str | None = None, peer: str = "") -> None:
         self._node = node
+        self._peer = peer
         self._hub = hub
         self._cache = node.context.cache
         self._catalogs = SwarmViews(configured(node.settings), node.settings.swarm.coordinator_timeout)
@@ -62,7 +64,7 @@ class NodeApi:
 
     def node(self) -> NodeView:
         """The node itself."""
-        address = str(ListenAddress(*self._node.context.engine.address))
+        address = self._peer or str(ListenAddress(*self._node.context.engine.address))
         return NodeView(__version__, str(self._cache.root), address, os.getpid(), self._hub)
 
     async def look(self) -> None:

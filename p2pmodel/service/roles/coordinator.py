@@ -1,6 +1,7 @@
 """The coordinator role: its server, its credentials, and the publish token for other commands of its user."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,20 +19,25 @@ from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.public_url import PUBLIC_URL
 from p2pmodel.http.server import serving
-from p2pmodel.service.roles.own_address import reachable_url
+from p2pmodel.service.roles.own_address import reachable_urls
 
 
 @dataclass(frozen=True, slots=True)
 class ServedCoordinator:
-    """The base URL for peers, and the file with the publish token that was made.
+    """The base URLs for peers, the preferred one first, and the file with the publish token that was made.
 
     None where publishers are given, or the file could not be written.
     """
 
-    url: str
+    urls: tuple[str, ...]
     token_file: Path | None
     failure: str = ""
     """Why the file could not be written."""
+
+    @property
+    def url(self) -> str:
+        """The preferred base URL."""
+        return self.urls[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +76,20 @@ async def serving_coordinator(
         *(app, role.listen.host, role.listen.port), guard=guard, limits=limits.connections(http), note=note
     )
     async with server as bound:
-        address.url = role.public_url or reachable_url(bound)
+        urls = (role.public_url,) if role.public_url else await asyncio.to_thread(reachable_urls, bound, settings)
+        address.url = urls[0]
         token = role.credentials.publishers.get(LOCAL, "")
-        paths = _token_files(bound, address.url, settings.state_dir) if token and settings.state_dir else []
+        paths = _token_files(bound, urls, settings.state_dir) if token and settings.state_dir else []
         with kept_token(paths, token) as failure:
-            yield ServedCoordinator(address.url, paths[0] if paths and not failure else None, failure)
+            yield ServedCoordinator(urls, paths[0] if paths and not failure else None, failure)
 
 
-def _token_files(bound: str, url: str, state_dir: Path) -> list[Path]:
+def _token_files(bound: str, urls: Sequence[str], state_dir: Path) -> list[Path]:
     """Where commands of this machine look, by the address in the URL that they are given."""
     parts = urlsplit(bound)
     port = parts.port or 80
     listener = ListenAddress(parts.hostname or "", port)
     hosts = [listener.host]
     if listener.unspecified:
-        hosts = ["127.0.0.1", "::1", urlsplit(url).hostname or ""]
+        hosts = ["127.0.0.1", "::1", *(urlsplit(url).hostname or "" for url in urls)]
     return [local_token_file(state_dir, host, port) for host in hosts if host]

@@ -21,12 +21,14 @@ from p2pmodel.http.access import RequestGuard, ServerToken
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.fetch import NodeContext
+from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.control.metrics import HEALTH, add_observation
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
+from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.service.roles.source import serving_source
 from p2pmodel.service.roles.systemd import notify
@@ -51,11 +53,12 @@ class TcpRole:
 
 @dataclass(frozen=True, slots=True)
 class DaemonAddresses:
-    """The addresses of a running daemon: unix socket, control API over TCP (None: not served), and for peers."""
+    """The addresses of a running daemon as others reach it: unix socket, control API over TCP (None: not served), and
+    for peers."""
 
     socket: Path
     url: str | None
-    peer: ListenAddress
+    peers: tuple[ListenAddress, ...]
     hub: str | None = None
     """URL of the hub endpoint."""
 
@@ -98,13 +101,14 @@ class Daemon:
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
             self._follow_settings(node)
             hub = await self._serve_hub(node, stack)
-            api = NodeApi(node, hub)
+            peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
+            api = NodeApi(node, hub, str(peers[0]))
             app = control_app(api, http=settings.http.unpaced)
             add_observation(app, api)
             bounds = limits.connections(settings.http)
             await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds, note=self._note))
             url = await self._serve_tcp(api, stack)
-            on_ready(DaemonAddresses(path, url, ListenAddress(*engine.address), hub))
+            on_ready(DaemonAddresses(path, url, peers, hub))
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
@@ -126,7 +130,8 @@ class Daemon:
     async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
         if self._hub is None:
             return None
-        return await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE))
+        url = await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE))
+        return await self._reachable(url) if url else None
 
     async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
         tcp = self._tcp
@@ -148,4 +153,7 @@ class Daemon:
             tls=tcp.tls,
             note=self._note,
         )
-        return await stack.enter_async_context(server)
+        return await self._reachable(await stack.enter_async_context(server))
+
+    async def _reachable(self, bound: str) -> str:
+        return (await asyncio.to_thread(reachable_urls, bound, self._settings))[0]

@@ -1,19 +1,25 @@
-"""The URL of a listener of this machine as other machines reach it."""
+"""The URLs of a listener of this machine as other machines reach it."""
 
 from urllib.parse import urlsplit
 
-from p2pmodel.core.network.addresses import ListenAddress
-from p2pmodel.node.local_address import local_address
-
-_ANYWHERE = "http://192.0.2.1"
-"""An address of no machine (RFC 5737): the route to it is the default route."""
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
+from p2pmodel.node.local_address import reachable_hosts
 
 
-def reachable_url(bound: str) -> str:
-    """The base URL `bound` of a listener; for one on all addresses, with the address of the default route."""
+def reachable_urls(bound: str, settings: Settings) -> tuple[str, ...]:
+    """The base URLs of the listener with the base URL `bound`, the preferred one first.
+
+    They are those of `http.advertise`, also for a listener on loopback: a proxy or a forwarded port is in front of it
+    then. Else they have the hosts of `swarm.advertise`, else the host that it listens on; on all addresses, those of
+    this machine. May block for a moment.
+    """
     parts = urlsplit(bound)
-    address = ListenAddress(parts.hostname or "", parts.port or 80)
-    if not address.unspecified:
-        return bound
-    host = local_address(_ANYWHERE) or ("127.0.0.1" if ":" not in address.host else "::1")
-    return f"{parts.scheme}://{ListenAddress(host, address.port)}"
+    port, host = parts.port or 80, parts.hostname or ""
+    if settings.http.advertise:
+        addresses = [each.at(port) for each in map(AdvertisedAddress.parse, settings.http.advertise)]
+    elif settings.swarm.advertise and not ListenAddress(host, port).loopback:
+        addresses = [ListenAddress(each.host, port) for each in settings.swarm.advertised]
+    else:
+        addresses = [ListenAddress(each, port) for each in reachable_hosts(host)]
+    return tuple(f"{parts.scheme}://{address}" for address in addresses)

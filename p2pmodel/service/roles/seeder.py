@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from p2pmodel.config.settings import HttpSettings, Settings
-from p2pmodel.coordinator.client.coordinators import configured
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -25,6 +26,7 @@ from p2pmodel.core.tasks import companions
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.bandwidth import SharedLimits
+from p2pmodel.node.local_address import local_address, peer_addresses
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.service.hub.app import hub_endpoint
@@ -41,14 +43,19 @@ SOURCE = "/source"
 
 @dataclass(frozen=True, slots=True)
 class SeederAddresses:
-    """The addresses of a running seeder: its coordinator's URL, and its address for peers.
+    """The addresses of a running seeder: its coordinator's URLs, the preferred one first, and its address for peers.
 
     `publish_token_file` is the file with the token that the coordinator made for other seeders of this user.
     """
 
-    coordinator: str
+    coordinators: tuple[str, ...]
     peer: ListenAddress
     publish_token_file: Path | None = None
+
+    @property
+    def coordinator(self) -> str:
+        """The preferred URL of its coordinator."""
+        return self.coordinators[0]
 
 
 class Seeder:
@@ -99,15 +106,16 @@ class Seeder:
             )
             # Before the mirroring, which may take hours: the engine's port may be taken.
             engine = await stack.enter_async_context(engine_of(self._settings))
-            own_tracker = announce_url(coordinator.url, role.credentials.member or "")
-            seeded = await self._seeding.prepare([own_tracker, *(each.announce_url for each in self._coordinators)])
+            own = [announce_url(url, role.credentials.member or "") for url in coordinator.urls]
+            seeded = await self._seeding.prepare([*own, *(each.announce_url for each in self._coordinators)])
             library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
-            peer, zone = str(ListenAddress(*engine.address)), swarm.zone
+            bound, zone = ListenAddress(*engine.address), swarm.zone
+            peer = next((each.at(bound.port) for each in swarm.advertised), bound)
             for raw in seeded.torrents.values():
                 publication = read_publication(raw)
                 await catalog.publish(publication, self._refs)
-                sources.add(publication.info_hash, Source(SOURCE, token, peer, zone), for_ever=True)
-            source = Source(coordinator.url + SOURCE, token, peer, zone)
+                sources.add(publication.info_hash, Source(SOURCE, token, str(peer), zone), for_ever=True)
+            source = _OwnSource(coordinator.urls, role.listen, token=token, peer=peer, zone=zone)
             async with companions() as start:
                 rates = RateLimits(swarm.upload_limit, swarm.download_limit)
                 shared = SharedLimits(engine, rates, upload=pace)
@@ -120,12 +128,13 @@ class Seeder:
                             self._coordinators,
                             raw,
                             self._refs,
-                            source=source,
+                            source=source.seen_from,
                             on_note=self._reporter.note,
                             strict=True,
                         )
                     )
-                served = SeederAddresses(coordinator.url, ListenAddress(*engine.address), coordinator.token_file)
+                shown = peer_addresses(swarm, bound)[0]
+                served = SeederAddresses(coordinator.urls, shown, coordinator.token_file)
                 await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), sent)
 
     def _follow_settings(self, shared: SharedLimits) -> None:
@@ -142,6 +151,28 @@ class Seeder:
             if self._reload is not None:
                 self._reload.setting(*SCRUB, apply=lambda now: scrubber.change(now.store))
             await scrubber.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnSource:
+    """The source of this seeder. `urls` are its coordinator's base URLs, `listen` what that listens on."""
+
+    urls: tuple[str, ...]
+    listen: ListenAddress
+    token: str
+    peer: ListenAddress
+    zone: str
+
+    def seen_from(self, coordinator: Coordinator) -> Source:
+        """The source for clients of another coordinator. A listener on all addresses is reached at this machine's
+        address of the route to it, if that is one of `urls`. Blocks."""
+        url, peer = self.urls[0], self.peer
+        near = local_address(coordinator.url) if self.listen.unspecified or peer.unspecified else None
+        if near and self.listen.unspecified:
+            url = next((each for each in self.urls if urlsplit(each).hostname == near), url)
+        if peer.unspecified:
+            peer = ListenAddress(near or urlsplit(url).hostname or peer.host, peer.port)
+        return Source(url + SOURCE, self.token, str(peer), self.zone)
 
 
 def _source(

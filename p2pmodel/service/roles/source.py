@@ -1,20 +1,20 @@
 """The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
-from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address
+from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address, reachable_hosts
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
@@ -34,6 +34,7 @@ class WebSeedLibrary:
         token: str,
         peer: ListenAddress,
         zone: str,
+        advertised: Sequence[AdvertisedAddress] = (),
     ) -> None:
         self._library = library
         self.pace = pace
@@ -41,6 +42,7 @@ class WebSeedLibrary:
         self._token = token
         self._peer = peer
         self._zone = zone
+        self._advertised = advertised
         self._sent = sent
 
     @contextmanager
@@ -58,15 +60,15 @@ class WebSeedLibrary:
         return self._sent.of(str(manifest.repo), manifest.commit)
 
     def source(self, coordinator: str) -> Source:
-        """As `WebSeed.source`. A node that listens on all addresses gives its local address of the route to
-        `coordinator`."""
-        peer = self._peer
-        if not peer.unspecified:
+        """As `WebSeed.source`. A node that advertises no address and listens on all gives its local address of the
+        route to `coordinator`."""
+        peer = next((each.at(self._peer.port) for each in self._advertised), self._peer)
+        if peer == self._peer and not peer.unspecified:
             return Source(self._url, self._token, str(peer), self._zone)
-        host = local_address(coordinator) or peer.host
-        port = urlsplit(self._url).port or 0
-        url = f"http://{ListenAddress(host, port)}"
-        return Source(url, self._token, str(ListenAddress(host, peer.port)), self._zone)
+        if peer.unspecified:
+            peer = ListenAddress(local_address(coordinator) or reachable_hosts(peer.host)[0], peer.port)
+        url = f"http://{ListenAddress(peer.host, urlsplit(self._url).port or 0)}"
+        return Source(url, self._token, str(peer), self._zone)
 
 
 @asynccontextmanager
@@ -83,4 +85,6 @@ async def serving_source(
     port = free_port(peer.host, SOURCE_PORT) if swarm.source_port is None else swarm.source_port
     guard, bounds = RequestGuard.of(http, secured=True, forms=True), limits.connections(http)
     async with serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, note=note) as url:
-        yield WebSeedLibrary(library, pace, sent, url=url, token=token, peer=peer, zone=swarm.zone)
+        yield WebSeedLibrary(
+            library, pace, sent, url=url, token=token, peer=peer, zone=swarm.zone, advertised=swarm.advertised
+        )

@@ -29,6 +29,9 @@ Handle = lt.torrent_handle
 _NO_SPACE = {28, 122}
 """ENOSPC and EDQUOT in libtorrent's system category."""
 
+_ANNOUNCE_SKIPPED = 180
+"""libtorrent's error code of an announce that is not sent."""
+
 ALERT_MASK = (
     lt.alert_category.error
     | lt.alert_category.peer
@@ -153,7 +156,9 @@ def _disk_failed(alert: Any) -> DiskFailed:
     return DiskFailed(path, str(alert.error.message()), full)
 
 
-def _tracker_failed(alert: Any) -> TrackerFailed:
+def _tracker_failed(alert: Any) -> TrackerFailed | None:
+    if str(alert.error.category().name()) == "libtorrent" and alert.error.value() == _ANNOUNCE_SKIPPED:
+        return None  # from an address without a route to the tracker; those of other addresses are sent
     return TrackerFailed(alert.url, str(alert.failure_reason() or alert.error.message()))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import libtorrent as lt
 
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import LocalResource, Unavailable
 from p2pmodel.swarm.engine import EngineSettings
 from p2pmodel.swarm.libtorrent.alerts import (
@@ -30,6 +31,7 @@ class Session:
     """One libtorrent session, from `start` to `stop`."""
 
     def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
         self._listeners: dict[Handle, Listener] = {}
         self._listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         self.peer_id = new_peer_id()
@@ -49,7 +51,7 @@ class Session:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Address and port for peers."""
+        """Address and port for peers. A wildcard address stays one: the engine then listens on each of the host's."""
         return self._listening.result()
 
     def join(self, params: lt.add_torrent_params, listener: Listener) -> Handle:
@@ -100,7 +102,8 @@ class Session:
         if self._listening.done():
             return
         if isinstance(notice, Listening):
-            self._listening.set_result((notice.address, notice.port))
+            wildcard = ListenAddress(self._settings.host, 0).unspecified
+            self._listening.set_result((self._settings.host if wildcard else notice.address, notice.port))
         elif isinstance(notice, ListenFailed):
             self._listening.set_exception(_listen_error(notice))
 

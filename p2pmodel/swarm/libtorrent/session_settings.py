@@ -6,6 +6,7 @@ A setting without a figure has no measured effect by itself; it is set for the s
 import ipaddress
 import math
 import resource
+import socket
 from typing import Any
 
 from p2pmodel.core.content.layout import KIB, MIB
@@ -26,9 +27,8 @@ STOP_ANNOUNCE_SECONDS = 2
 def session_settings(settings: EngineSettings, alert_mask: int, peer_id: str) -> Any:
     """libtorrent's settings pack for `settings`. Raises InvalidInput if the host is no IP address."""
     host = _host(settings.host)
-    bracketed = f"[{host}]" if host.version == 6 else str(host)
     pack: dict[str, Any] = {
-        "listen_interfaces": f"{bracketed}:{settings.port}",
+        "listen_interfaces": _interfaces(host, settings.port),
         # Connect from the listen address, so that a node has one address for peers and trackers.
         "outgoing_interfaces": "" if host.is_unspecified else str(host),
         "upload_rate_limit": settings.upload_limit,
@@ -61,11 +61,27 @@ def _timeouts(seconds: float) -> dict[str, Any]:
     }
 
 
+def _interfaces(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
+    """The addresses to listen on; `[::]` stands for those of IPv4, too, as for other programs on Linux.
+
+    On a wildcard address libtorrent listens on each address of the host, with port 0 on each at another port: so one
+    free port is taken here.
+    """
+    if host.is_unspecified and port == 0:
+        with socket.socket(socket.AF_INET6 if host.version == 6 else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((str(host), 0))
+            port = probe.getsockname()[1]
+    bracketed = f"[{host}]" if host.version == 6 else str(host)
+    both = host.is_unspecified and host.version == 6
+    return f"{bracketed}:{port},0.0.0.0:{port}" if both else f"{bracketed}:{port}"
+
+
 def _host(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         return ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidInput(f"cannot listen on '{text}': it is not an IP address", hint="use 0.0.0.0 for all") from None
+        hint = "give an address of this machine, or 0.0.0.0 or [::] for all of them"
+        raise InvalidInput(f"cannot listen on '{text}': it is not an IP address", hint=hint) from None
 
 
 _NETWORK: dict[str, Any] = {

@@ -138,7 +138,7 @@ def test_the_command_for_the_nodes_fetches_the_same(
     cache: HubCache, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], name: str
 ) -> None:
     async def run(self: Seeder, _role: object, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
-        on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969", ListenAddress("10.0.0.1", 6881)))
+        on_ready(await self.build(), SeederAddresses(("http://10.0.0.1:6969",), ListenAddress("10.0.0.1", 6881)))
 
     monkeypatch.setattr(Seeder, "run", run)
     inline = [option for option in options if option.startswith("@")]
@@ -152,7 +152,7 @@ def test_with_a_token_the_command_names_its_file(
     cache: HubCache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async def run(self: Seeder, _role: object, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
-        on_ready(await self.build(), SeederAddresses("http://10.0.0.1:6969", ListenAddress("10.0.0.1", 6881)))
+        on_ready(await self.build(), SeederAddresses(("http://10.0.0.1:6969",), ListenAddress("10.0.0.1", 6881)))
 
     monkeypatch.setattr(Seeder, "run", run)
     (tmp_path / "token").touch(mode=0o600)

@@ -8,7 +8,7 @@ import pytest
 from p2pmodel.config.settings import Settings, SwarmSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node import local_address as module
-from p2pmodel.node.local_address import free_port, local_address, with_peer_address
+from p2pmodel.node.local_address import free_port, local_address, peer_addresses, reachable_hosts, with_peer_address
 
 
 def settings(*coordinators: str, listen: str | None = None) -> Settings:
@@ -21,6 +21,7 @@ ROUTES = {"http://10.0.0.1:6969": "10.0.0.7", "http://127.0.0.1:6969": "127.0.0.
 @pytest.fixture(autouse=True)
 def routes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "local_address", ROUTES.get)
+    monkeypatch.setattr(module, "host_addresses", lambda: ("10.0.0.7", "10.1.0.7", "fd00::7"))
     monkeypatch.setattr(module, "free_port", lambda host, port: 0 if ListenAddress(host, 0).loopback else port)
 
 
@@ -49,6 +50,40 @@ def test_a_configured_address_stays() -> None:
 )
 def test_beside_an_own_coordinator_it_is_the_same_host(own: str, expected: str) -> None:
     assert with_peer_address(settings(), ListenAddress.parse(own)).swarm.listen == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("10.0.0.9", ("10.0.0.9",)),
+        ("127.0.0.1", ("127.0.0.1",)),
+        ("0.0.0.0", ("10.0.0.7", "10.1.0.7")),
+        ("::", ("10.0.0.7", "10.1.0.7", "fd00::7")),
+    ],
+)
+def test_a_listener_on_all_addresses_is_reached_at_those_of_the_machine(host: str, expected: tuple[str, ...]) -> None:
+    assert reachable_hosts(host) == expected
+
+
+def test_the_address_of_the_default_route_stands_for_its_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "local_address", {"http://192.0.2.1": "10.1.0.7", "http://[2001:db8::1]": "::1"}.get)
+    assert reachable_hosts("::") == ("10.1.0.7", "fd00::7")
+    monkeypatch.setattr(module, "host_addresses", tuple)
+    monkeypatch.setattr(module, "local_address", lambda _: None)
+    assert reachable_hosts("0.0.0.0") == ("127.0.0.1",), "a machine without a network"
+
+
+def test_peers_are_told_the_advertised_addresses() -> None:
+    bound = ListenAddress("0.0.0.0", 6881)
+    assert list(map(str, peer_addresses(SwarmSettings(), bound))) == ["10.0.0.7:6881", "10.1.0.7:6881"]
+    swarm = SwarmSettings(advertise=("203.0.113.7:7777", "fd00::9"))
+    assert list(map(str, peer_addresses(swarm, bound))) == ["203.0.113.7:7777", "[fd00::9]:6881"]
+
+
+@pytest.mark.parametrize("wrong", ["0.0.0.0", "127.0.0.1:80", "fe80::1", "169.254.1.1", "::", "a b", "name.test"])
+def test_an_address_that_no_peer_reaches_is_not_advertised(wrong: str) -> None:
+    with pytest.raises(ValueError, match="advertise"):
+        SwarmSettings(advertise=(wrong,))
 
 
 def test_a_route_is_found_without_a_packet() -> None:

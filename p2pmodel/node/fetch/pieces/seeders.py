@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, check_url
+from p2pmodel.config.checks import check_url
+from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.connections import PeerConnection

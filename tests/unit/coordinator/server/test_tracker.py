@@ -75,6 +75,33 @@ def test_clients_in_named_networks_may_announce_another_address() -> None:
     assert bytes([203, 0, 113, 8]) not in peers
 
 
+ADVERTISING = announce("a", more="&address=203.0.113.9%3A7000&address=10.1.0.1%3A7001")
+REMOTE, OWN = bytes([203, 0, 113, 9, 0x1B, 0x58]), bytes([10, 1, 0, 1, 0x1B, 0x59])
+
+
+@pytest.mark.parametrize(
+    ("ip_from", "member", "listed"),
+    [((), False, {OWN}), ((), True, {REMOTE, OWN}), (("10.1.0.0/16",), False, {REMOTE, OWN})],
+)
+def test_a_client_advertises_ports_of_its_own_address_and_others_by_right(
+    ip_from: tuple[str, ...], member: bool, listed: set[bytes]
+) -> None:
+    t = Tracker(clock=lambda: 0.0, settings=TrackerSettings(ip_from=ip_from))
+    answer = plain(t.announce(ADVERTISING, "10.1.0.1", member=member))
+    peers = plain(t.announce(announce("c"), "10.0.0.3"))[b"peers"]
+    assert isinstance(peers, bytes)
+    assert {peers[at : at + 6] for at in range(0, len(peers), 6)} == listed
+    warning = answer.get(b"warning message", b"")
+    assert isinstance(warning, bytes)
+    assert (b"203.0.113.9:7000" in warning) == (REMOTE not in listed)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0:7", "fe80::1", "name.test", "", "10.0.0.1:99999"])
+def test_no_client_advertises_an_address_that_others_cannot_reach(address: str) -> None:
+    with pytest.raises(InvalidInput, match="address must be"):
+        tracker().announce(announce(more=f"&address={address}"), "10.0.0.1", member=True)
+
+
 def test_an_announce_needs_an_address() -> None:
     with pytest.raises(InvalidInput, match=r"^an announce must come from an IP address$"):
         tracker().announce(announce(), "")

@@ -24,6 +24,8 @@ from tests.support.recording_reporter import RecordingReporter
 from tests.support.torrent_files import trees_of, v1_pieces_of
 
 MAIN = Reference.parse("org/model")
+NEAR = "http://127.0.0.1:1/announce"
+"""On loopback, as the mirror: it can stand in the torrent as a web seed."""
 
 
 class Node:
@@ -44,7 +46,7 @@ class Node:
 
     async def prepare(self, *mirrors: str, offline: bool = False, **request: object) -> SeedResult:
         self.seen.clear()
-        seeded = await self.seeding(*mirrors, offline=offline, **request).prepare([TRACKER])
+        seeded = await self.seeding(*mirrors, offline=offline, **request).prepare([NEAR])
         await asyncio.sleep(0)
         return seeded
 
@@ -70,7 +72,7 @@ def expected(snapshot: HubSnapshot, endpoint: str, form: Format = "v2") -> bytes
     pieces = v1_pieces_of(CONTENTS, manifest, length, form)
     webseeds = [webseed_url(endpoint, manifest, form)]
     return build(
-        manifest, trees_of(CONTENTS, length), format=form, v1_pieces=pieces, trackers=[TRACKER], webseeds=webseeds
+        manifest, trees_of(CONTENTS, length), format=form, v1_pieces=pieces, trackers=[NEAR], webseeds=webseeds
     )
 
 
@@ -129,11 +131,11 @@ async def test_a_zone_is_sent_to_the_trackers_and_stays_out_of_the_torrent(node:
         mirror = MirrorSettings(name="m0", endpoint=hub.url)
         settings = Settings(cache_dir=node.cache.root, mirrors=(mirror,), swarm=SwarmSettings(zone="rack-1"))
         seeding = SeedRun(SeedRequest(MAIN), settings, Reporter())
-        seeded = await seeding.prepare([TRACKER])
+        seeded = await seeding.prepare([NEAR])
         serving = asyncio.create_task(seeding.serve(seeded, engine, lambda: None))
         await eventually(lambda: bool(engine.torrents), what="it is served")
         (torrent,) = engine.torrents.values()
-        assert torrent.trackers == (f"{TRACKER}?zone=rack-1&role=source",)
+        assert torrent.trackers == (f"{NEAR}?zone=rack-1&role=source",)
         assert seeded.torrents == plain.torrents
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
@@ -209,7 +211,7 @@ class Service:
 @pytest.fixture
 async def seeded(node: Node, snapshot: HubSnapshot) -> SeedResult:
     async with FakeHub(snapshot) as hub:
-        return await node.prepare(hub.url)
+        return await node.seeding(hub.url).prepare([TRACKER])
 
 
 @pytest.fixture

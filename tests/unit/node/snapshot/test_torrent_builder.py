@@ -162,3 +162,15 @@ async def test_hashing_ends_soon_after_a_cancel(tmp_path: Path) -> None:
         await building
     await asyncio.get_running_loop().shutdown_default_executor()
     assert 0 < seen[-1].done < size
+
+
+@pytest.mark.parametrize(
+    ("tracker", "kept"),
+    [(TRACKER, ["http://m.test"]), ("http://127.0.0.1:1/announce", ["http://127.0.0.1:8090", "http://m.test"])],
+)
+async def test_a_torrent_for_other_machines_has_no_web_seed_on_loopback(
+    bench: Bench, tracker: str, kept: list[str]
+) -> None:
+    endpoints = ["http://127.0.0.1:8090", "http://m.test"]
+    built = await bench.builder().build((), trackers=[tracker], endpoints=endpoints)
+    assert parse(built["v2"]).webseeds == tuple(webseed_url(endpoint, bench.manifest) for endpoint in kept)

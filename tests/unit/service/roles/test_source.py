@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 
 from p2pmodel.config.settings import Settings, SwarmSettings
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.node.local_address import reachable_hosts
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
@@ -56,13 +57,13 @@ async def test_the_source_has_the_nodes_peer_address_and_zone(source: WebSeedLib
     assert at.endpoint.startswith("http://127.0.0.2:")
 
 
-@pytest.mark.parametrize(
-    ("coordinator", "host"), [("http://127.0.0.5:9/t0ken", "127.0.0.1"), ("http://[:9", "0.0.0.0")]
-)
+@pytest.mark.parametrize("coordinator", ["http://127.0.0.5:9/t0ken", "http://[:9"])
 async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinator(
-    tmp_path: Path, coordinator: str, host: str
+    tmp_path: Path, coordinator: str
 ) -> None:
-    if host != "0.0.0.0":  # by the machine's own view
+    host = reachable_hosts("0.0.0.0")[0]
+    assert host != "0.0.0.0"
+    if coordinator != "http://[:9":  # by the machine's own view
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("127.0.0.5", 9))
             host = probe.getsockname()[0]
@@ -72,6 +73,15 @@ async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinat
         at = source.source(coordinator)
     assert at.peer == f"{host}:7001"
     assert at.endpoint.startswith(f"http://{host}:")
+
+
+async def test_an_advertised_address_replaces_the_nodes_own(tmp_path: Path) -> None:
+    advertising = settings(tmp_path, advertise=("203.0.113.7:7777", "fd00::7"), source_port=0)
+    async with serving_source(HubCache(tmp_path), PEER, advertising, grace=0.2, note=print) as source:
+        at = source.source("http://127.0.0.5:9")
+    assert at.peer == "203.0.113.7:7777"
+    assert at.endpoint.startswith("http://203.0.113.7:")
+    assert not at.endpoint.endswith(":7777"), "that is the port for peers"
 
 
 async def test_its_limit_changes_while_it_runs(source: WebSeedLibrary) -> None:

@@ -1,0 +1,43 @@
+"""Checks of values that several settings share. They raise ValueError, which names the setting."""
+
+from urllib.parse import urlsplit
+
+from p2pmodel.core.network.addresses import AdvertisedAddress, is_reachable
+from p2pmodel.core.network.egress import Egress
+from p2pmodel.core.network.urls import names_user, shown
+from p2pmodel.errors import InvalidInput
+
+
+def check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a list of hosts and networks, or raise ValueError."""
+    try:
+        Egress.parse(value)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def check_advertised(value: tuple[str, ...], *, names: bool) -> tuple[str, ...]:
+    """Return a list of advertised addresses, or raise ValueError. `names`: DNS names are possible."""
+    for text in value:
+        try:
+            host = AdvertisedAddress.parse(text).host
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+        if not names and not is_reachable(host):
+            raise ValueError(f"'{text}' is not an IP address: trackers list no names")
+    return value
+
+
+def check_url(value: str, *, instead: str = "a secret belongs into a token file") -> str:
+    """Return an http(s) URL without trailing slash, or raise ValueError. `instead`: where user and password belong."""
+    try:
+        parts = urlsplit(value)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        port_ok = False
+    if not port_ok or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"'{shown(value)}' is not an http:// or https:// URL")
+    if names_user(value):
+        raise ValueError(f"'{shown(value)}' contains a user name or password: {instead}")
+    return value.rstrip("/")

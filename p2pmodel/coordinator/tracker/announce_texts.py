@@ -1,0 +1,24 @@
+"""What a tracker says about an announce, in its failures and warnings, and nodes pass on to their users."""
+
+from collections.abc import Iterable
+
+from p2pmodel.coordinator.tokens import MEMBER_SETTING, WRONG_KEY
+
+NOT_ADMITTED = "this tracker does not admit the advertised address"
+"""The client advertises an address that it does not announce from, and has no right to."""
+
+ADVICE = {
+    WRONG_KEY: f"check {MEMBER_SETTING}",
+    NOT_ADMITTED: "the coordinator needs a member token, or this node's network in tracker.ip_from",
+}
+"""Each text, and what helps."""
+
+
+def not_admitted(addresses: Iterable[str]) -> str:
+    """The warning to a client that advertises `addresses`."""
+    return f"{NOT_ADMITTED} {', '.join(addresses)}"
+
+
+def advice_in(message: str) -> tuple[str, str] | None:
+    """The text of `ADVICE` in a tracker's `message`, and the advice; None for other messages."""
+    return next(((text, advice) for text, advice in ADVICE.items() if text in message), None)
