@@ -13,6 +13,8 @@ import click
 from p2pmodel.cli import daemon_fetch, options
 from p2pmodel.cli.console import ConsoleReporter, reporting
 from p2pmodel.cli.fetch_report import FetchReport
+from p2pmodel.cli.hub_options import HubCommand, hub_options
+from p2pmodel.cli.local_copy import LocalCopy, doubt_cached_files
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
@@ -32,11 +34,9 @@ INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
 LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel pause' stops it)"
 
 
-@click.command()
+@click.command(cls=HubCommand)
 @click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Download only matching files; repeatable.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Skip matching files; repeatable.")
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
 @click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")
 @click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Seed until RATIO copies are sent.")
@@ -54,6 +54,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
 )
+@hub_options
 @options.socket
 @options.listen
 @options.origin
@@ -74,6 +75,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         seed_ratio=flags["seed_ratio"],
         peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
     )
+    local = LocalCopy.of(settings, request, flags)
     wants_load = flags["load"] or flags["prompt"] is not None
     if wants_load or flags["image"] is not None:
         from p2pmodel.cli.prompt import check  # noqa: PLC0415 - needed only to load a model
@@ -84,9 +86,11 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         if flags["dry_run"]:
             _show_plan(_fetch(request, settings, screen), screen, as_json=flags["as_json"])
             return
+        if flags["force_download"]:
+            run_interruptible(doubt_cached_files(settings, request.target, screen), interrupted=INTERRUPTED)
         # The answer streams to the same terminal, so the progress bar ends before it.
         aside = partial(_closed, stack) if wants_load else screen.aside
-        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside)
+        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local)
         if not flags["no_daemon"] and run_interruptible(
             daemon_fetch.usable(settings, screen), interrupted="interrupted"
         ):
@@ -95,8 +99,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
                     daemon_fetch.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON
                 )
             )
-            if wants_load:
-                ready.load(partial(_report_engine, settings, ready))
+            ready.finish(partial(_report_engine, settings, ready))
             return
         _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
@@ -129,30 +132,30 @@ def _closed(stack: ExitStack) -> Iterator[None]:
 
 
 def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
-    meanwhile = serves and ready.wants_load
+    meanwhile = serves and ready.has_more
     try:
-        work = _load_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
+        work = _finish_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
         run_interruptible(work, interrupted=INTERRUPTED)
     except Interrupted:
         # Stopped while seeding a complete snapshot: the fetch itself succeeded.
         if not ready.complete:
             raise
-    if ready.wants_load and not meanwhile:
-        ready.load()
+    if not meanwhile:
+        ready.finish()
 
 
-async def _load_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
+async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
     complete = asyncio.Event()
 
     def on_ready(fetched: FetchResult) -> None:
         ready(_report(fetched))
         complete.set()
 
-    async def load() -> None:
+    async def finish() -> None:
         await complete.wait()
-        await asyncio.to_thread(ready.load)
+        await asyncio.to_thread(ready.finish)
 
-    await together([fetching.run(on_ready), load()])
+    await together([fetching.run(on_ready), finish()])
 
 
 def _report(fetched: FetchResult) -> FetchReport:
@@ -169,7 +172,7 @@ def _report(fetched: FetchResult) -> FetchReport:
 
 
 class _ReadyHandler:
-    """Prints the snapshot's path as soon as the snapshot is complete, and loads the model."""
+    """Prints the snapshot's path as soon as the snapshot is complete, copies its files and loads the model."""
 
     def __init__(
         self,
@@ -178,7 +181,9 @@ class _ReadyHandler:
         *,
         wants_load: bool,
         aside: Callable[[], AbstractContextManager[None]],
+        local: LocalCopy,
     ) -> None:
+        self._local = local
         self.wants_load = wants_load
         self.complete = False
         """Whether everything except seeding is done."""
@@ -189,9 +194,26 @@ class _ReadyHandler:
 
     def __call__(self, report: FetchReport) -> None:
         self.report = report
-        self.complete = not self.wants_load
-        with self._aside():
-            self._print(report)
+        self.complete = not self.has_more
+        if not self._local.wanted:
+            with self._aside():
+                self._print(report)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is work after the fetch."""
+        return self.wants_load or self._local.wanted
+
+    def finish(self, on_engine: Callable[..., None] = _report_to_none) -> None:
+        """Copy the files and load the model, as the command line says. Blocks."""
+        assert self.report is not None
+        if self._local.wanted:
+            report = self._local.placed(self.report)
+            with self._aside():
+                self._print(report)
+        if self.wants_load:
+            self.load(on_engine)
+        self.complete = True
 
     def _print(self, report: FetchReport) -> None:
         if self._flags["as_json"]:

@@ -1,6 +1,5 @@
 """Import of a plain directory as a snapshot, with a commit id that depends on its content alone."""
 
-import fcntl
 import fnmatch
 import hashlib
 import os
@@ -18,10 +17,10 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.clones import clone
 from p2pmodel.store.files.disk import temporary
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
-from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.space import check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
 from p2pmodel.store.publish import publish_blob, publish_snapshot
@@ -65,10 +64,6 @@ def _matches(path: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(path, form) for form in (whole, whole.replace("**/", "")))
 
 
-_FICLONE = 0x40049409
-"""ioctl of Linux that lets two files share their blocks until one is written to (btrfs, XFS)."""
-
-
 @translated()
 def import_directory(
     cache: HubCache,
@@ -92,7 +87,7 @@ def import_directory(
     sources = scan_directory(source)
     check_writable(cache.root)
     with _import_folder(repo) as folder:
-        if not _can_clone(sources, folder):
+        if not _canclone(sources, folder):
             check_space(folder, sum(s.size for s in sources))
         intake = _Intake(repo, folder, _patterns(sources))
         in_parallel(sorted(sources, key=lambda s: -s.size), intake.take, jobs or default_jobs(), on_bytes)
@@ -206,28 +201,18 @@ def _import_folder(repo: RepoCache) -> Iterator[Path]:
         lock.release()
 
 
-def _can_clone(sources: Sequence[SourceFile], folder: Path) -> bool:
+def _canclone(sources: Sequence[SourceFile], folder: Path) -> bool:
     largest = max(sources, key=lambda s: s.size)
     probe = temporary(folder)
     try:
-        return _clone(largest.real, probe)
+        return clone(largest.real, probe)
     finally:
         probe.unlink(missing_ok=True)
 
 
-def _clone(source: Path, target: Path) -> bool:
-    """Make `target` share the blocks of `source`; False if the file system does not support it."""
-    with os.fdopen(open_regular(source), "rb") as original, target.open("wb") as copy:
-        try:
-            fcntl.ioctl(copy, _FICLONE, original.fileno())
-        except OSError:
-            return False
-        return True
-
-
 def _copying(source: SourceFile, staged: Path) -> Iterator[memoryview]:
     """The content of `source` in chunks, each after it was copied to `staged`."""
-    if _clone(source.real, staged):
+    if clone(source.real, staged):
         yield from chunks(staged, 0, source.size)
         return
     with staged.open("wb", buffering=0) as copy:

@@ -224,7 +224,7 @@ def test_files_are_cloned_if_possible(cache: HubCache, source: Path, monkeypatch
         shutil.copyfile(given, made)
         return True
 
-    monkeypatch.setattr(module, "_clone", clone)
+    monkeypatch.setattr(module, "clone", clone)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _path: (1, 1, 0))
     manifest = import_directory(cache, source, REF)
     assert verify(cache.repo(REF.repo), manifest).whole
@@ -234,7 +234,7 @@ def test_too_little_space_is_an_error_before_any_copy(
     cache: HubCache, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage(source))(10, 10, 0)
-    monkeypatch.setattr(module, "_clone", lambda _given, _made: False)
+    monkeypatch.setattr(module, "clone", lambda _given, _made: False)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _path: usage)
     with pytest.raises(NoSpace, match=r"has 0 bytes free, 219.2 kB are needed"):
         import_directory(cache, source, REF)
