@@ -12,16 +12,16 @@ from typing import TypeVar
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
-from p2pmodel.core.backoff import Backoff
 from p2pmodel.core.content.manifest import Manifest, Selection
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Pieces, Progress, Timings
 from p2pmodel.core.progress.views import Candidate, State, TransferError, TransferView
 from p2pmodel.core.tasks import companions
-from p2pmodel.errors import Conflict, Contradicted, P2PModelError, Unavailable
+from p2pmodel.errors import Conflict, Contradicted, P2PModelError
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
+from p2pmodel.node.retries import TransferRetry
 from p2pmodel.node.saved_torrent import is_refused, saved_torrent
 from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
@@ -32,10 +32,6 @@ from p2pmodel.os_errors import translate
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 
 T = TypeVar("T")
-
-FIRST_RETRY = 30.0
-"""Seconds after which a transfer without any source is tried again by itself; doubles with each further try."""
-LAST_RETRY = 600.0
 
 
 class ManagedTransfer:
@@ -64,8 +60,7 @@ class ManagedTransfer:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._closed = False
-        self._retry_timer: asyncio.TimerHandle | None = None
-        self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+        self._next_try = TransferRetry(self._repo, self._try_again)
         self._rests = False
         """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
         self._doubt = SnapshotDoubt()
@@ -171,12 +166,12 @@ class ManagedTransfer:
         """Stop, for good."""
         self._closed = True
         self.stop()
-        self._cancel_retry()
+        self._next_try.cancel()
         self.set_engine_ready(ready=False)
 
     def retry(self) -> None:
         """Forget the error that ended it."""
-        self._cancel_retry()
+        self._next_try.cancel()
         self._error = None
         self._rests = False
 
@@ -364,7 +359,7 @@ class ManagedTransfer:
         self._record = replace(self._record, complete=True)
         self._doubt.clear()
         self._has_names = True
-        self._backoff.succeeded()
+        self._next_try.succeeded()
         self._observer.transfer_settled()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -374,20 +369,15 @@ class ManagedTransfer:
         if not task.cancelled() and (error := task.exception()) is not None:
             # An error of any kind ends this transfer, but not the node and its other transfers.
             self._error = translate(error)
+            files = self._found.manifest.select_any(self._record.selections) if self._found else ()
+            then = "" if self._closed else self._next_try.failed(self._error, self._record.commit, files)
             repo = str(self._record.repo)
-            self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}", repo=repo))
-        if isinstance(self._error, Unavailable) and not self._closed:
-            self._retry_timer = asyncio.get_running_loop().call_later(self._backoff.failed(), self._try_again)
+            self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}{then}", repo=repo))
         self._observer.transfer_settled()
 
     def _try_again(self) -> None:
         self.retry()
         self._observer.transfer_settled()
-
-    def _cancel_retry(self) -> None:
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
-            self._retry_timer = None
 
 
 def _joined(before: tuple[T, ...], more: Sequence[T]) -> tuple[T, ...]:

@@ -10,6 +10,7 @@ from p2pmodel.core.files.private_files import remove_leftovers
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
 from p2pmodel.store.files.regular import read_regular
+from p2pmodel.store.files.space import allocated
 from p2pmodel.store.private_folder import PrivateFolder
 
 
@@ -32,6 +33,11 @@ class Staging:
     def names(self) -> frozenset[str]:
         """Names of the staged files and their records."""
         return frozenset(names_in(self._folder))
+
+    @translated()
+    def size(self) -> int:
+        """Bytes that the staged files occupy."""
+        return sum(allocated(self._folder / name) for name in names_in(self._folder))
 
     @translated()
     def lock_path(self) -> Path:

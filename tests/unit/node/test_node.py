@@ -2,8 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,20 +17,21 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import LimitsView, RateLimits
 from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node import managed_transfer
+from p2pmodel.node import retries
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
 from tests.support.coordinators import PUBLISHERS, client, token_file
+from tests.support.disks import Disk, disk
 from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS, Swarm, without_mirrors
 
-__all__ = ["machine"]
+__all__ = ["disk", "machine"]
 
 
 async def test_a_snapshot_is_downloaded_and_served_to_others(machine: Machine) -> None:
@@ -288,7 +290,7 @@ async def test_a_failed_transfer_has_its_error_and_the_others_continue(machine: 
 
 
 async def test_a_transfer_without_sources_is_retried(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(managed_transfer, "FIRST_RETRY", 0.3)
+    monkeypatch.setattr(retries, "FIRST_RETRY", 0.3)
     machine.use(swarm=without_mirrors(peer_timeout=0.1, stall_timeout=0.3))
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
@@ -301,13 +303,32 @@ async def test_a_transfer_without_sources_is_retried(machine: Machine, monkeypat
 
 
 async def test_a_fault_of_this_machine_is_not_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(managed_transfer, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(retries, "FIRST_RETRY", 0.01)
     machine.settings.cache_dir.write_text("a file")
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
         await until_state(node, ident, "failed")
         await asyncio.sleep(0.1)
         assert node.transfer(ident).error.code == "local_resource"
+
+
+async def test_a_transfer_that_lacks_space_goes_on_once_there_is_some(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, disk: Callable[[Path, str], Disk]
+) -> None:
+    monkeypatch.setattr(retries, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(retries, "LOOK_EVERY", 0.02)
+    small = disk(machine.settings.cache_dir, "96k")
+    await machine.seeder()
+    async with machine.running() as node:
+        ident = (await node.start(torrent(machine.swarm))).id
+        await until_state(node, ident, "failed")
+        assert node.transfer(ident).error.code == "no_space"
+        await asyncio.sleep(0.2)
+        assert sum("failed" in note for note in machine.notes) == 1, "it was tried again without space"
+        assert any("goes on by itself once there is space" in note for note in machine.notes)
+        small.remount("size=20m")
+        await until_state(node, ident, "seeding")
+        assert machine.published() == CONTENTS
 
 
 async def test_a_cancelled_transfer_is_removed_and_its_files_stay(machine: Machine) -> None:
