@@ -19,11 +19,11 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import Reference, RepoId, printable, transfer_id
-from p2pmodel.core.files.private_files import FILE_MODE, private_folder
+from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.core.progress.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
-from p2pmodel.core.tasks import Version
+from p2pmodel.core.tasks import Version, in_thread
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.cached_snapshots import CachedSnapshots, record_of
 from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected
@@ -34,7 +34,7 @@ from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
 from p2pmodel.os_errors import translated
-from p2pmodel.store.locks import take_lock
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.removal import remove_snapshot
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.snapshot_list import CachedSnapshot
@@ -81,7 +81,7 @@ class Node:
 
     async def __aenter__(self) -> Self:
         with ExitStack() as stack:
-            stack.callback(self._take_lock())
+            stack.callback(await in_thread(self._take_lock, lambda release: release()))
             records, notes = await asyncio.to_thread(self._records.load)
             self._lock = stack.pop_all()
         for line in notes:
@@ -283,11 +283,11 @@ class Node:
     @translated()
     def _take_lock(self) -> Callable[[], None]:
         private_folder(self.folder)
-        lock = take_lock(self.folder / "lock", FILE_MODE)
+        search = LockSearch(self.folder / "lock")
+        lock = search.wait(say=lambda text: self.log(notes.info("lock_wait", text)))
         if lock is None:
-            raise LocalResource(
-                f"another daemon keeps its transfers in {self.folder}", hint="stop it, or set another state_dir"
-            )
+            what = f"another daemon keeps its transfers in {self.folder} ({search.holder or 'another process'})"
+            raise LocalResource(what, hint="stop it, or set another state_dir")
         return lock.release
 
     def _find(self, ident: str) -> ManagedTransfer:

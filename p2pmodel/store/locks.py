@@ -1,6 +1,5 @@
 """The lock files of blobs, which huggingface_hub takes for each download."""
 
-import errno
 import fcntl
 import os
 import threading
@@ -11,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import SoftFileLock, Timeout
 
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import Unavailable
 from p2pmodel.store.files.folder import Folder
+from p2pmodel.store.files.regular import read_regular
+from p2pmodel.store.process_locks import NO_LOCKS, TAKEN, holder_in
 
 PATIENCE = 60.0
 """Seconds to wait for a client that holds a blob's lock."""
@@ -25,7 +26,6 @@ POLL = 0.05
 
 _MODE = 0o664
 """As in huggingface_hub: several users may share a cache."""
-_TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 
 
 class HeldLock(Protocol):
@@ -91,10 +91,13 @@ class BlobLocks:
 
     def busy(self, repo: RepoId, file: ManifestFile, patience: float) -> Unavailable:
         """The error after `patience` seconds without the lock."""
-        return Unavailable(
-            f"another process has held {self._path(repo, file)} for {patience:.0f} seconds",
-            hint="let its download finish or stop it, then run the same command: it resumes",
-        )
+        path = self._path(repo, file)
+        soft, process = _soft_holder(path), _flock_holder(path)
+        holder = soft or (f"process {process}" if process else "another process")
+        hint = "let its download finish or stop it, then run the same command: it resumes"
+        if soft:
+            hint = f"if that process has ended, remove the file; otherwise {hint}"
+        return Unavailable(f"{holder} has held {path} for {patience:.0f} seconds", hint=hint)
 
     def _path(self, repo: RepoId, file: ManifestFile) -> Path:
         return self._folder / repo.cache_folder / f"{file.etag}.lock"
@@ -118,12 +121,12 @@ def take_lock(path: Path, mode: int = _MODE, *, below: Path | None = None) -> He
         if os.fstat(descriptor).st_nlink:  # else it was removed meanwhile, and locks no name
             return _Flock(descriptor)
     except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOTSUP):
+        if error.errno in NO_LOCKS:
             if created:
                 path.unlink()  # if it stayed, others would take it for a soft lock
             os.close(descriptor)
             return _soft_lock(path)
-        if error.errno not in _TAKEN:
+        if error.errno not in TAKEN:
             os.close(descriptor)
             raise
     os.close(descriptor)
@@ -155,13 +158,29 @@ def _opened(folder: Folder, name: str, mode: int) -> tuple[int, bool]:
 def _soft_lock(path: Path) -> HeldLock | None:
     """On a file system without flock, huggingface_hub uses a lock that is held while its file exists."""
     # Not thread-local: an event loop takes it in one thread and may release it in another.
-    for kind in (FileLock, SoftFileLock):  # some versions of FileLock turn into SoftFileLock by themselves
-        lock: BaseFileLock = kind(path, mode=_MODE, thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return None
-        except NotImplementedError:
-            continue
-        return lock
-    return None
+    lock = SoftFileLock(path, mode=_MODE, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _soft_holder(path: Path) -> str:
+    """The holder that a soft lock names; "" for a lock file that names none, as those of flock."""
+    try:
+        return str(holder) if (holder := holder_in(read_regular(path, 1024).decode(errors="replace"))) else ""
+    except OSError:
+        return ""
+
+
+def _flock_holder(path: Path) -> int:
+    """The process of this machine that holds the flock of `path`, according to the kernel; 0 if it knows none."""
+    with suppress(OSError, ValueError, IndexError):
+        status = path.lstat()
+        place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5] == place:
+                return int(fields[4])
+    return 0

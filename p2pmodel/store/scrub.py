@@ -22,7 +22,7 @@ from p2pmodel.config.settings import StoreSettings
 from p2pmodel.core import notes
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import ManifestFile
-from p2pmodel.core.files.private_files import FILE_MODE, make_folders, write_private
+from p2pmodel.core.files.private_files import make_folders, write_private
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress.views import ScrubView
 from p2pmodel.core.tasks import in_thread
@@ -31,7 +31,7 @@ from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.disk import read_json
 from p2pmodel.store.files.hashing import chunks
-from p2pmodel.store.locks import take_lock
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.snapshot_list import snapshots
 from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
 
@@ -189,7 +189,8 @@ class Scrubber:
 
     async def _alone(self, stack: AsyncExitStack) -> None:
         await asyncio.to_thread(self._records.make)
-        while (lock := take_lock(self._records.folder / "lock", FILE_MODE)) is None:  # noqa: ASYNC110 - another process has it
+        search = LockSearch(self._records.folder / "lock")
+        while (lock := search.take()) is None:  # noqa: ASYNC110 - another process has it
             await asyncio.sleep(LOOK_EVERY)
         stack.callback(lock.release)
 

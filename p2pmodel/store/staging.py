@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.files.private_files import remove_leftovers
 from p2pmodel.os_errors import translated
-from p2pmodel.store.files.disk import boot_id, names_in, read_json, write_atomic
+from p2pmodel.store.files.disk import boot_id, copy_sparse, names_in, read_json, temporary, write_atomic
 from p2pmodel.store.files.regular import read_regular
 from p2pmodel.store.files.space import allocated
 from p2pmodel.store.private_folder import PrivateFolder
@@ -47,6 +47,14 @@ class Staging:
         """
         remove_leftovers(self._private.tmp, "")
         return self._made("locks") / f"{self._commit}.lock"
+
+    @translated()
+    def detach(self) -> None:
+        """Replace each staged file by a copy: a process that was passed over may still write to the open file."""
+        for name in names_in(self._folder):
+            if name.endswith(".part"):
+                copy_sparse(self._folder / name, fresh := temporary(self._private.tmp))
+                fresh.replace(self._folder / name)
 
     @translated()
     def save_have(self, info_hash: str, field: bytes) -> None:

@@ -66,3 +66,19 @@ def read_only() -> Iterator[Callable[[Path], None]]:
             subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True, capture_output=True)
 
         yield mount
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """One directory, mounted twice by bindfs: as on two machines with a network disk, flock of one does not lock out
+    the other."""
+    shared, hosts = tmp_path / "shared", (tmp_path / "host-a", tmp_path / "host-b")
+    with ExitStack() as mounted:
+        shared.mkdir()
+        for host in hosts:
+            host.mkdir()
+            done = subprocess.run(["bindfs", shared, host], check=False, capture_output=True, text=True)
+            if done.returncode:
+                (pytest.fail if STRICT else pytest.skip)(f"cannot mount with bindfs: {done.stderr.strip()}")
+            mounted.callback(subprocess.run, ["fusermount3", "-u", "-z", host], check=True)
+        yield hosts

@@ -9,7 +9,9 @@ from typing import Any
 
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.files.regular import read_regular
+from p2pmodel.store.files.regular import open_regular, read_regular
+
+_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -81,6 +83,26 @@ def _replace_by_link(folder: Folder, name: str, target: str, via: Path) -> None:
         folder.take(fresh, name)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy the data of the regular file `source` to `target`, which is made; holes stay holes."""
+    with os.fdopen(open_regular(source), "rb") as original, target.open("xb") as copy:
+        size = os.fstat(original.fileno()).st_size
+        os.truncate(copy.fileno(), size)
+        offset = 0
+        while offset < size:
+            try:
+                offset = os.lseek(original.fileno(), offset, os.SEEK_DATA)
+            except OSError:  # ENXIO: no data after offset
+                return
+            end = os.lseek(original.fileno(), offset, os.SEEK_HOLE)
+            os.lseek(original.fileno(), offset, os.SEEK_SET)
+            os.lseek(copy.fileno(), offset, os.SEEK_SET)
+            while offset < end and (data := os.read(original.fileno(), min(_BLOCK, end - offset))):
+                os.write(copy.fileno(), data)
+                offset += len(data)
+            offset = max(offset, end)
 
 
 def names_in(folder: Path) -> list[str]:

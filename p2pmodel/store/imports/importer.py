@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
 from p2pmodel.core.content.names import Reference
@@ -23,6 +21,7 @@ from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.space import check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.verify import adoptable
 
@@ -187,11 +186,12 @@ def _blob_sizes(repo: RepoCache) -> frozenset[int]:
 def _import_folder(repo: RepoCache) -> Iterator[Path]:
     """A folder for this import alone; the remains of an earlier, killed import are removed first."""
     folder = repo.made_private / "import"
-    lock = FileLock(folder.with_name("import.lock"), thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LocalResource(f"another import of {repo.repo} is running", hint="wait for it to finish") from None
+    search = LockSearch(folder.with_name("import.lock"))
+    lock = search.wait()
+    if lock is None:
+        raise LocalResource(
+            f"another import of {repo.repo} is running: {search.waits_for()}", hint="wait for it to finish"
+        )
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

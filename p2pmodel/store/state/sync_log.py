@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.files.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.process_locks import process_lock
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
 
 _LOCK_PATIENCE = 30.0
@@ -52,7 +51,7 @@ class SyncLog:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        with FileLock(f"{self.path}.lock", timeout=_LOCK_PATIENCE, mode=FILE_MODE):
+        with process_lock(self.path.with_name(f"{self.path.name}.lock"), _LOCK_PATIENCE):
             descriptor = open_regular(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, FILE_MODE)
             try:
                 yield descriptor

@@ -9,12 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, SoftFileLock, Timeout
 
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import Unavailable
-from p2pmodel.store import locks as module
 from p2pmodel.store.locks import BlobLocks
 
 REPO = RepoId("org/model")
@@ -101,21 +100,30 @@ def test_a_lock_file_that_was_removed_meanwhile_gives_no_lock(tmp_path: Path, mo
     locks.release(REPO, FILE)
 
 
-def test_without_flock_a_soft_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoFlock(FileLock):  # type: ignore[misc, valid-type]
-        def _acquire(self) -> None:
-            raise NotImplementedError("use SoftFileLock instead")
-
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_without_flock_a_soft_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def missing(_descriptor: int, _how: int) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module, "FileLock", NoFlock)
     monkeypatch.setattr(fcntl, "flock", missing)
     locks = BlobLocks(tmp_path)
     locks.acquire(REPO, FILE, 0)
     path = tmp_path / "models--org--model" / f"{FILE.etag}.lock"
     assert path.exists()
-    assert not BlobLocks(tmp_path).try_acquire(REPO, FILE)
+    with pytest.raises(Timeout):
+        SoftFileLock(path, thread_local=False).acquire(timeout=0)
+    others = BlobLocks(tmp_path)
+    assert not others.try_acquire(REPO, FILE)
+    with pytest.raises(Unavailable, match=rf"process {os.getpid()} on \S+ has held .*lock for 0 seconds; if that"):
+        others.acquire(REPO, FILE, 0)
     assert path.exists()
     locks.release(REPO, FILE)
     assert not path.exists()
+
+
+def test_the_process_that_holds_a_lock_is_named(tmp_path: Path) -> None:
+    ours, theirs = BlobLocks(tmp_path), BlobLocks(tmp_path)
+    ours.acquire(REPO, FILE, 0)
+    with pytest.raises(Unavailable, match=f"^process {os.getpid()} has held .*{FILE.etag}.lock"):
+        theirs.acquire(REPO, FILE, 0)
+    ours.release(REPO, FILE)

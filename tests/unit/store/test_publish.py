@@ -115,7 +115,7 @@ def test_the_shared_store_is_never_written_to(repo: RepoCache, snapshot: HubSnap
 
 def test_the_wait_for_a_client_that_downloads_the_blob_is_bounded(repo: RepoCache, snapshot: HubSnapshot) -> None:
     file, path = staged(repo, snapshot)
-    with hub_lock(repo, file), pytest.raises(Unavailable, match=rf"another process has held .*{file.etag}.lock"):
+    with hub_lock(repo, file), pytest.raises(Unavailable, match=rf"process {os.getpid()} has held .*{file.etag}.lock"):
         publish_blob(repo, file, path, patience=0.1)
     assert path.exists()
     with hub_lock(repo, file) as lock:

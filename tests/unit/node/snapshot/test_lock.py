@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
-from p2pmodel.errors import LocalResource
+from p2pmodel.errors import LocalResource, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot import lock
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.store import process_locks
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.process_locks import host_name
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -65,9 +67,11 @@ async def test_the_second_task_waits_and_reports_it_once(repo: RepoCache) -> Non
         order.append("first")
     await waiting
     assert order == ["first", "second"]
-    assert second.notes == ["another p2pmodel on this machine is fetching org/model; waiting for it"]
+    holder = f"process {os.getpid()} on {host_name()}"
+    path = repo.folder / ".p2pmodel" / "locks" / f"{COMMIT}.lock"
+    assert second.notes == [f"waiting for {path}, held by {holder}: it works on org/model, too"]
     assert second.latest is not None
-    assert second.latest.waiting_for == "the other p2pmodel process"
+    assert second.latest.waiting_for == holder
     assert first.notes == []
 
 
@@ -112,6 +116,56 @@ async def test_a_killed_holder_gives_the_lock_up(repo: RepoCache) -> None:
         holder.kill()
         await holder.wait()
     await asyncio.wait_for(waiting, PATIENCE)
+
+
+async def test_a_wait_has_an_end_with_a_typed_error(repo: RepoCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0.05)
+    async with one_at_a_time(repo, COMMIT, Heard().reporter):
+        with pytest.raises(Unavailable, match=f"process {os.getpid()} on .* has held .*{COMMIT}.lock for"):
+            async with one_at_a_time(repo, COMMIT, Heard().reporter):
+                raise AssertionError("the lock was taken")
+
+
+def foreign(repo: RepoCache) -> Path:
+    record = repo.staging(COMMIT).lock_path().with_name(f"{COMMIT}.holder.lock")
+    record.write_text("17\nnode-07\nanother-kernel 1 2\nf00d\n")
+    return record
+
+
+async def test_the_staged_files_of_a_machine_that_was_passed_over_are_copied(
+    repo: RepoCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_locks, "EXPIRES_AFTER", 0.05)
+    foreign(repo)
+    file, heard = snapshot_of(CONTENTS).manifest.files[0], Heard()
+    staged = repo.staging(COMMIT).path_of(0, file)
+    with staged.open("wb") as theirs:
+        theirs.truncate(1 << 20)
+        theirs.seek(1 << 19)
+        theirs.write(b"right")
+        theirs.flush()
+        async with one_at_a_time(repo, COMMIT, heard.reporter):
+            theirs.seek(0)
+            theirs.write(b"late and wrong")
+            theirs.flush()
+            found = staged.read_bytes()
+    assert (len(found), found.strip(b"\0")) == (1 << 20, b"right")
+    assert staged.stat().st_blocks * 512 < 1 << 20
+    assert "held by process 17 on node-07" in heard.notes[0]
+    assert "process 17 on node-07 has given no sign of life" in heard.notes[1]
+
+
+async def test_a_process_that_was_passed_over_stops(repo: RepoCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_locks, "RENEW_EVERY", 0.01)
+    monkeypatch.setattr(lock, "LOOK_EVERY", 0.01)
+
+    async def work() -> None:
+        async with one_at_a_time(repo, COMMIT, Heard().reporter):
+            foreign(repo)
+            await asyncio.sleep(PATIENCE)
+
+    with pytest.raises(Unavailable, match=r"another machine has taken .* while this process stood still"):
+        await work()
 
 
 async def test_a_folder_that_cannot_be_made_is_named(repo: RepoCache) -> None:
