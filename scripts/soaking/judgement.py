@@ -32,7 +32,7 @@ class Verdict:
         took = "never" if slowest is None else f"{slowest:.1f} s"
         origin = f"{self.copies:.2f} of {self.bounds.copies:.2f} copies"
         end = "FAILED: " + "; ".join(self.faults) if self.faults else "ok"
-        late = " (too late to matter)" if self.outcome.late_faults else ""
+        late = " (too late to matter)" if self.outcome.late_faults == len(self.scenario.faults) > 0 else ""
         return f"{self.scenario.name:>6}  {self.scenario}{late}: {took} of {self.bounds.seconds:.1f}, {origin}: {end}"
 
 

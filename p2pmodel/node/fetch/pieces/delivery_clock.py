@@ -34,7 +34,7 @@ class DeliveryClock:
 
     def received(self, swarm: int, http: int, now: float) -> None:
         """Peers have sent `swarm` bytes so far, seeders and mirrors `http` bytes over HTTP."""
-        least = self._least()
+        least = self.least(self._patience)
         delivered = swarm - self._swarm >= least or (http - self._http >= least and not self.is_silent(now))
         if delivered:
             if self.is_silent(now):
@@ -49,7 +49,7 @@ class DeliveryClock:
         """Whether nothing was delivered within the bound."""
         return now - self._since >= self._patience
 
-    def _least(self) -> int:
-        """Bytes within that time that count as delivered."""
+    def least(self, seconds: float) -> int:
+        """Bytes within `seconds` that count as delivered."""
         rate = min(TRICKLE, self._limit() // OF_THE_LIMIT or TRICKLE)
-        return max(LEAST, int(rate * self._patience))
+        return max(LEAST, int(rate * seconds))

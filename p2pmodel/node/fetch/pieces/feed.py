@@ -23,6 +23,7 @@ from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanStrategy
+from p2pmodel.node.fetch.pieces.seeder_trial import SeederTrial
 from p2pmodel.node.fetch.pieces.strategy import FeedState, PieceStrategy
 from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
@@ -48,6 +49,10 @@ class SeederReader(PieceReader, Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request is likely to succeed."""
+
+    @property
+    def received(self) -> int:
+        """Bytes from all seeders so far."""
 
 
 class PieceFeed:
@@ -83,6 +88,7 @@ class PieceFeed:
         self._orphans = orphans
         self._leases = leases
         self._clock = clock
+        self._trial = SeederTrial(clock)
         self._received = received
         self._alone_since = time.monotonic()
         self._was_alone = False
@@ -92,6 +98,8 @@ class PieceFeed:
         self._on_bad_piece = on_bad_piece
         self._strategy: PieceStrategy = orphans
         self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._asked_of_seeders: set[int] = set()
+        """Those of them that are pulled from seeders."""
         self._paused_until = 0.0
         self._silence: Unavailable | None = None
         self._refused: dict[int, tuple[float, P2PModelError]] = {}
@@ -187,7 +195,12 @@ class PieceFeed:
 
     @property
     def _uses_seeders(self) -> bool:
-        return self._seeders is not None and self._seeders.usable
+        if self._seeders is None or not self._seeders.usable:
+            return False
+        return not (self._trial.failed and self._mirrors_usable(time.monotonic()))
+
+    def _mirrors_usable(self, now: float) -> bool:
+        return self._origin is not None and now >= self._paused_until
 
     def _is_silent(self, now: float) -> bool:
         """Whether nothing is delivered. Before `asks_from` peers only connect."""
@@ -195,6 +208,8 @@ class PieceFeed:
 
     def _look_at_deliveries(self, now: float, status: SwarmStatus) -> None:
         self._clock.received(status.downloaded - status.wasted, self._received(), now)
+        if self._seeders is not None:
+            self._trial.look(self._seeders.received, now, silent=self._is_silent(now))
         if status.peers or not self._leases.has_others:
             self._alone_since = now
         elif now - self._alone_since >= self._clock.bound:
@@ -211,14 +226,15 @@ class PieceFeed:
             availability=status.availability,
             in_flight=frozenset(self._in_flight),
             from_seeders=self._uses_seeders,
-            mirrors_usable=self._origin is not None and now >= self._paused_until,
+            mirrors_usable=self._mirrors_usable(now),
             origin_bytes=self.origin_bytes,
             rate=self._rate.value(),
             silent=self._is_silent(now),
         )
 
     def _stop_needless_pulls(self, state: FeedState) -> None:
-        for piece in self._orphans.needless(state, state.in_flight - self.fed):
+        too_slow = set() if state.from_seeders or not state.silent else self._asked_of_seeders
+        for piece in {*self._orphans.needless(state, state.in_flight - self.fed), *too_slow}:
             self._in_flight[piece].cancel()
 
     def _start_pulls(self, group: asyncio.TaskGroup, state: FeedState) -> None:
@@ -229,6 +245,8 @@ class PieceFeed:
     async def _pull(self, piece: int) -> None:
         place = self._metainfo.layout.piece_range(piece)
         source: PieceReader | None = self._seeders if self._uses_seeders else self._origin
+        if source is self._seeders:
+            self._asked_of_seeders.add(piece)
         try:
             if source is not None:
                 await self._pull_from(source, piece)
@@ -239,6 +257,7 @@ class PieceFeed:
                 self._note_failure(place.span.index, error)
         finally:
             self._in_flight.pop(piece, None)
+            self._asked_of_seeders.discard(piece)
             if self._strategy.refills_at_once:
                 self._changed.set()
 

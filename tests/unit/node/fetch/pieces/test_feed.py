@@ -104,6 +104,7 @@ class FakeSeeders(FakeOrigin):
     def __init__(self, *, usable: bool) -> None:
         super().__init__()
         self.usable = usable
+        self.received = 0
 
 
 class Missing(AbstractSet[int]):
@@ -348,6 +349,30 @@ async def test_a_seeder_is_asked_before_the_mirrors_also_without_leases(tmp_path
         await rig.until_fed()
     assert rig.origin.asked == []
     assert not rig.feed.demand().cut_off
+
+
+async def test_mirrors_take_over_from_a_seeder_that_delivers_nothing_or_a_trickle(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, grace=60.0, bound=0.2, seeders=True)
+    rig.seeders.open.clear()
+    rig.grant()
+    async with rig.running():
+        await rig.until_fed()
+    assert rig.seeders.asked
+    assert rig.feed.from_mirrors == set(range(PIECES))
+    assert rig.seeders.at_once == 0
+
+
+async def test_a_trickle_of_the_only_source_goes_on(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, grace=60.0, bound=0.2, seeders=True, mirrors=False)
+    rig.seeders.open.clear()
+    rig.grant()
+    async with rig.running():
+        await rig.until(lambda: rig.feed.goes_round and rig.feed.active, "the seeders are asked without leases")
+        await asyncio.sleep(0.5)
+        asked = len(rig.seeders.asked)
+        assert rig.seeders.at_once == asked
+        rig.seeders.open.set()
+        await rig.until_fed()
 
 
 async def test_a_node_without_a_connection_to_the_other_peers_is_cut_off(tmp_path: Path) -> None:
