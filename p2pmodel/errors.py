@@ -46,6 +46,13 @@ class UnsupportedContent(InvalidInput):
     http_status = 415
 
 
+class UpgradeRequired(InvalidInput):
+    """A request for a WebSocket came without its upgrade headers."""
+
+    code = "upgrade_required"
+    http_status = 426
+
+
 class NotFound(P2PModelError):
     """No source has this repository, revision, file or torrent."""
 

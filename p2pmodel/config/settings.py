@@ -3,6 +3,7 @@
 docs/reference/settings.md is generated from these models and their attribute docstrings.
 """
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -256,6 +257,10 @@ class HttpSettings(Section):
     as X-Forwarded-Proto, -Host and -Prefix of a proxy on this machine say."""
     allow_local_users: bool = False
     """Admit all users of this machine over loopback, not only the server's own user and root."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks of reverse proxies, as 10.0.0.1 or 10.1.0.0/16. The client of a request from there is the right-most
+    address in X-Forwarded-For or Forwarded that is not in them; each must append its client to one of these headers.
+    Comma-separated in an environment variable."""
     advertise: Annotated[tuple[str, ...], NoDecode] = ()
     """Addresses or names by which clients reach a coordinator or mirror, ADDRESS or ADDRESS:PORT; the first one stands
     in its URLs. Empty: the address that it listens on; on all addresses, those of this machine. Comma-separated in an
@@ -280,10 +285,15 @@ class HttpSettings(Section):
     stall_timeout: float = Field(default=120.0, ge=0.1)
     """Seconds without the client reading after which its connection is closed."""
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_hosts(cls, value: Any) -> Any:
         return split_list(value, ",")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(text)) for text in value)
 
     @field_validator("public_url")
     @classmethod

@@ -22,6 +22,7 @@ from aiohttp.http_exceptions import LineTooLong
 from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.core.notes import warning
 from p2pmodel.http.error_responses import http_error_response, status_response
+from p2pmodel.http.forwarded import NO_PROXIES, THROUGH_PROXY, TrustedProxies
 
 _CLOSE_SECONDS = 10.0
 """Bound on a TLS shutdown."""
@@ -40,7 +41,8 @@ _REJECTION = (
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Limits of one server. `most`: connections in all; `most_each`: from one address (None: no limit).
+    """Limits of one server. `most`: connections in all; `most_each`: from one address (None: no limit). Connections of
+    `proxies` are those of many clients: there `most_each` bounds the requests of one client at a time.
 
     In seconds, `header`: for the TLS handshake and for the header of a request; `stall`: close a connection after this
     long without the client reading.
@@ -50,6 +52,11 @@ class ConnectionLimits:
     most_each: int | None = None
     header: float = 15.0
     stall: float = 120.0
+    proxies: TrustedProxies = NO_PROXIES
+
+
+OVERFLOW = web.RequestKey("OVERFLOW", bool)
+"""Key of a request of a client that has as many requests in progress through proxies as it may."""
 
 
 class _ConnectionCounts:
@@ -116,6 +123,8 @@ class LimitedServer(web.Server):
         self.limits = limits
         self.tls = tls
         self.counts = _ConnectionCounts(limits)
+        self.proxied = _ConnectionCounts(ConnectionLimits(None, limits.most_each))
+        """The requests in progress of clients of trusted proxies."""
         self.rejected = RejectedConnections(note)
         self.handshakes: set[asyncio.Task[None]] = set()
 
@@ -131,8 +140,13 @@ class LimitedServer(web.Server):
         await super().shutdown(timeout)
 
     def _made(self, message: Any, payload: Any, protocol: web.RequestHandler, writer: Any, task: Any) -> Any:
-        cast("_LimitedConnection", protocol).request_began()
-        return self._factory(message, payload, protocol, writer, task)
+        connection = cast("_LimitedConnection", protocol)
+        connection.request_began()
+        request = self._factory(message, payload, protocol, writer, task)
+        client = self.limits.proxies.client(request.remote or "", request.headers)
+        if client is None or not isinstance(request, web.Request):
+            return request
+        return connection.request_through_proxy(request.clone(remote=client))
 
 
 class _LimitedConnection(web.RequestHandler):
@@ -147,11 +161,15 @@ class _LimitedConnection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self._answering = False
         self._line: asyncio.Transport | None = None
+        self._client: str | None = None
+        """The client of a trusted proxy, during its request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         address = neighbourhood(peer[0]) if isinstance(peer, tuple) else ""
+        if address and self._server.limits.proxies.trusts(peer[0]):
+            address = ""
         if not self._server.counts.enter(address):
             self._server.rejected.add(address)
             self._reject(self._line)
@@ -177,6 +195,7 @@ class _LimitedConnection(web.RequestHandler):
         self._line = None
         self._stop_waiting()
         self._leave()
+        self._end_request()
         self._forget_rejection()
         task = self._task_handler
         super().connection_lost(exc)
@@ -188,6 +207,17 @@ class _LimitedConnection(web.RequestHandler):
         self._answering = True
         self._stop_waiting()
 
+    def request_through_proxy(self, request: web.Request) -> web.Request:
+        """Count `request`, of a client of a trusted proxy, until its end."""
+        request[THROUGH_PROXY] = True
+        address = neighbourhood(request.remote or "")
+        if self._server.proxied.enter(address):
+            self._client = address
+        else:
+            self._server.rejected.add(address)
+            request[OVERFLOW] = True
+        return request
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
@@ -197,6 +227,7 @@ class _LimitedConnection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._answering = False
+            self._end_request()
 
     def handle_error(
         self,
@@ -257,6 +288,11 @@ class _LimitedConnection(web.RequestHandler):
         if self._address is not None:
             self._server.counts.leave(self._address)
             self._address = None
+
+    def _end_request(self) -> None:
+        if self._client is not None:
+            self._server.proxied.leave(self._client)
+            self._client = None
 
     def _forget_rejection(self) -> None:
         if self._reading_rejection:

@@ -14,6 +14,7 @@ from p2pmodel.config.settings import HttpSettings
 from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.errors import InvalidInput, TooManyRequests, TooSlow
 from p2pmodel.http.connections import ConnectionLimits
+from p2pmodel.http.forwarded import TrustedProxies
 
 BURST_SECONDS = 2.0
 _ROUNDING = 1e-9
@@ -55,6 +56,7 @@ def connections(http: HttpSettings) -> ConnectionLimits:
         min(http.max_connections_per_address, max(1, most // 4)),
         http.header_timeout,
         http.stall_timeout,
+        TrustedProxies.parse(http.trusted_proxies),
     )
 
 

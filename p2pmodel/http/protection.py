@@ -16,7 +16,9 @@ from cachetools import LRUCache
 from p2pmodel.core.network.addresses import is_loopback, neighbourhood
 from p2pmodel.errors import Forbidden, P2PModelError, TooManyRequests
 from p2pmodel.http.access import WRONG_TOKEN, RequestGuard
+from p2pmodel.http.connections import OVERFLOW
 from p2pmodel.http.error_responses import FAILURES, FailureLog, error_response
+from p2pmodel.http.forwarded import THROUGH_PROXY
 from p2pmodel.http.peer_owner import is_own, tcp_owner, unix_owner
 
 OUTER_MIDDLEWARES = web.AppKey("OUTER_MIDDLEWARES", int)
@@ -33,6 +35,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
+_LATER = 5
+"""Seconds until a client with too many requests tries again."""
 _PASSIVE = ("application/json", "application/octet-stream", "text/plain", "text/event-stream")
 """Content types that a browser does not run. Pages of the server itself have a policy of their own."""
 
@@ -73,6 +77,8 @@ class _Protection:
     @web.middleware
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            if request.get(OVERFLOW):
+                raise TooManyRequests("too many requests of one client at a time", retry_after=_LATER)
             await self._check(request)
             if "Authorization" in request.headers or "key" in request.match_info:
                 self._check_brake(request)
@@ -95,6 +101,8 @@ class _Protection:
             guard.check(request.method, request.path, request.headers)
         if transport is None or (guard is not None and not guard.own_user):
             return
+        if request.get(THROUGH_PROXY) and not is_loopback(request.remote or ""):
+            return  # the client is another machine
         own = self._own.get(transport)
         if own is None:
             self._own[transport] = own = await _is_own(transport)

@@ -2,7 +2,7 @@
 
 Behind a reverse proxy it has another scheme, host and path than the request that arrives. The setting
 `http.public_url` says what it is. Without it the headers X-Forwarded-Proto, -Host and -Prefix do, if they are of a
-proxy on this machine; of other clients they are ignored.
+proxy on this machine or in `http.trusted_proxies`; of other clients they are ignored.
 """
 
 import re
@@ -12,6 +12,7 @@ from yarl import URL
 
 from p2pmodel.core.network.addresses import is_loopback
 from p2pmodel.errors import InvalidInput
+from p2pmodel.http.forwarded import THROUGH_PROXY
 
 PUBLIC_URL = web.AppKey("PUBLIC_URL", str)
 """The URL that is configured, without a slash at its end."""
@@ -56,5 +57,7 @@ def _first(request: web.Request, header: str) -> str:
 
 
 def _is_of_near_proxy(request: web.Request) -> bool:
+    if request.get(THROUGH_PROXY):
+        return True
     peer = request.transport.get_extra_info("peername") if request.transport else None
     return isinstance(peer, tuple) and is_loopback(str(peer[0]))

@@ -50,6 +50,11 @@ class Hosts(Nodes):
     def inside(self, node: str, command: list[str]) -> list[str]:
         return namespaces.inside(self.name(node), command)
 
+    def on_exit(self, process: subprocess.Popen[bytes]) -> None:
+        """End `process` with the test."""
+        self._stack.callback(process.wait)
+        self._stack.callback(process.terminate)
+
     def firewall(self, host: str, rules: str) -> None:
         """Filter what arrives at `host` by `rules` of nftables; "" admits all."""
         chain = "type filter hook input priority 0; policy accept;"

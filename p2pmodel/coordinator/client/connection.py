@@ -17,7 +17,13 @@ import aiohttp
 from p2pmodel import http_pool
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.leases.demand import Grant
-from p2pmodel.coordinator.leases.messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, parse_message
+from p2pmodel.coordinator.leases.messages import (
+    HEARTBEAT,
+    MAX_MESSAGE,
+    NGINX_UPGRADE,
+    CoordinatorMessage,
+    parse_message,
+)
 from p2pmodel.coordinator.tokens import MEMBER_SETTING
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core import notes
@@ -28,6 +34,10 @@ RECONNECT = 2.0
 """Seconds until the coordinators are tried again after none accepted, or a connection broke."""
 LEAST_PAUSE = 0.02
 """Seconds between messages about changes: several pieces may come at once."""
+_NO_TOKEN = f"it does not accept the token; check {MEMBER_SETTING}"
+_NO_WEBSOCKET = f"a proxy in front of it passes on no WebSocket; nginx needs: {NGINX_UPGRADE}"
+_REFUSALS = {401: _NO_TOKEN, 403: _NO_TOKEN, 426: _NO_WEBSOCKET}
+"""Why a coordinator refuses connections, by the status of its answer."""
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -178,13 +188,12 @@ class CoordinatorConnection:
     def _note_refusal(
         self, coordinator: Coordinator, errors: "BaseExceptionGroup[aiohttp.WSServerHandshakeError]"
     ) -> None:
-        """Note once that the coordinator does not accept this node's token."""
-        refused = any(
-            isinstance(e, aiohttp.WSServerHandshakeError) and e.status in (401, 403) for e in errors.exceptions
-        )
-        if refused and coordinator not in self._refused:
+        """Note once that the coordinator does not accept this node's token, or that a proxy lets no WebSocket pass."""
+        statuses = {e.status for e in errors.exceptions if isinstance(e, aiohttp.WSServerHandshakeError)}
+        why = next((reason for status, reason in _REFUSALS.items() if status in statuses), "")
+        if why and coordinator not in self._refused:
             self._refused.add(coordinator)
-            text = f"coordinator {coordinator} gives no leases: it does not accept the token; check {MEMBER_SETTING}"
+            text = f"coordinator {coordinator} gives no leases: {why}"
             self._on_note(notes.warning("leases_refused", text, coordinator=str(coordinator)))
 
     @contextlib.asynccontextmanager

@@ -18,6 +18,12 @@ from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
 
+NO_UPGRADE = "the request has no upgrade to a WebSocket"
+NGINX_UPGRADE = (
+    'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; '
+    "proxy_read_timeout 1h;"
+)
+"""What lets nginx pass on the WebSocket of a peer."""
 HEARTBEAT = 1.0
 """Longest time between two messages of a peer, in seconds."""
 MOST_COMPLAINTS = 16

@@ -27,10 +27,11 @@ from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY
 from p2pmodel.coordinator.tracker.sources import Sources
-from p2pmodel.errors import AccessDenied, P2PModelError
+from p2pmodel.errors import AccessDenied, P2PModelError, UpgradeRequired
 from p2pmodel.http.access import WRONG_TOKEN
-from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors, outward
+from p2pmodel.http.error_responses import FAILURES, error_middleware, error_response, json_http_errors, outward
 
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
@@ -113,6 +114,7 @@ def _authorized(handler: Handler, credentials: Credentials, least: Rights) -> Ha
             request[CALLER] = _caller(request, credentials, least)
             return await handler(request)
         except P2PModelError as error:
+            _log_proxy(request, error)
             return error_response(outward(request, error))
 
     return authorized
@@ -130,9 +132,17 @@ def _tracking(handler: Handler, credentials: Credentials) -> Handler:
             request[tracker_protocol.MEMBER] = credentials.member is not None
             return await handler(request)
         except P2PModelError as error:
+            _log_proxy(request, error)
             return tracker_protocol.refusal(outward(request, error))
 
     return tracking
+
+
+def _log_proxy(request: web.Request, error: P2PModelError) -> None:
+    """Log an error that the operator of a proxy in front of this coordinator can mend."""
+    log = request.config_dict.get(FAILURES)
+    if log is not None and (isinstance(error, UpgradeRequired) or UNTRUSTED_PROXY in error.what):
+        log.add(error)
 
 
 def _caller(request: web.Request, credentials: Credentials, least: Rights) -> Caller:

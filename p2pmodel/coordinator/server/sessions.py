@@ -15,10 +15,17 @@ from typing import Protocol
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from p2pmodel.coordinator.leases.demand import Grant
-from p2pmodel.coordinator.leases.messages import HEARTBEAT, MAX_MESSAGE, CoordinatorMessage, message_text
+from p2pmodel.coordinator.leases.messages import (
+    HEARTBEAT,
+    MAX_MESSAGE,
+    NGINX_UPGRADE,
+    NO_UPGRADE,
+    CoordinatorMessage,
+    message_text,
+)
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.names import printable
-from p2pmodel.errors import InvalidInput
+from p2pmodel.errors import InvalidInput, UpgradeRequired
 
 GATHER = 0.01
 """Seconds in which messages of several peers are collected before anything is granted."""
@@ -187,10 +194,12 @@ class PeerSession:
 
 
 async def accept(request: web.Request, session: PeerSession | None) -> web.WebSocketResponse:
-    """Accept the connection of a peer that joins `session`."""
+    """Accept the connection of a peer that joins `session`. Raises UpgradeRequired where it is no WebSocket."""
     if session is not None and len(session) >= MAX_PEERS:
         raise InvalidInput(f"this swarm has {MAX_PEERS} peers already")
     socket = web.WebSocketResponse(heartbeat=10 * HEARTBEAT, max_msg_size=MAX_MESSAGE, timeout=SEND_TIMEOUT)
+    if not socket.can_prepare(request):
+        raise UpgradeRequired(NO_UPGRADE, hint=f"a proxy must pass it on; for nginx: {NGINX_UPGRADE}")
     await socket.prepare(request)
     return socket
 

@@ -22,9 +22,10 @@ from aiohttp import web
 from p2pmodel.config.coordinator_settings import TrackerSettings
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
 from p2pmodel.coordinator.tracker import codec
-from p2pmodel.coordinator.tracker.announce_texts import not_admitted
+from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY, not_admitted
 from p2pmodel.coordinator.tracker.announces import Counts, TrackedSwarms
-from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, P2PModelError
+from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, P2PModelError
+from p2pmodel.http.forwarded import is_forwarded
 
 INTERVAL = 30
 MIN_INTERVAL = 5
@@ -71,9 +72,9 @@ class Tracker:
         self.complaints = ComplaintBox(clock)
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
 
-    def announce(self, query: str, source: str, *, member: bool = False) -> bytes:
+    def announce(self, query: str, source: str, *, member: bool = False, forwarded: bool = False) -> bytes:
         """Answer the announce with raw query string `query` from the IP address `source`. `member`: its client is one,
-        by a token.
+        by a token. `forwarded`: the address is that of an unknown proxy, and no peer is there.
 
         Raises InvalidInput for a malformed query and NotFound for an info-hash that is not admitted.
         """
@@ -84,7 +85,10 @@ class Tracker:
         may_claim = self._may_claim(host)
         if request.claimed is not None and may_claim:
             host = request.claimed
-        advertised = tuple(e for e in request.advertised if member or may_claim or e[:-2] == host)
+        claims = may_claim and request.claimed is not None
+        advertised = tuple(e for e in request.advertised if member or may_claim or (e[:-2] == host and not forwarded))
+        if forwarded and not advertised and not claims:
+            raise Forbidden(f"{UNTRUSTED_PROXY} ({source})", hint=f"set http.trusted_proxies to {source} there")
         answer = self._swarms.announce(request.announce, host, advertised)
         warnings = _warnings(request, advertised)
         places = {host, *(endpoint[:-2] for endpoint in advertised)}
@@ -121,7 +125,8 @@ class Tracker:
     async def handle_announce(self, request: web.Request) -> web.Response:
         """GET /announce."""
         query, member = request.rel_url.raw_query_string, request.get(MEMBER, False)
-        return _answer(self.announce(query, request.remote or "", member=member))
+        forwarded = is_forwarded(request)
+        return _answer(self.announce(query, request.remote or "", member=member, forwarded=forwarded))
 
     async def handle_scrape(self, request: web.Request) -> web.Response:
         """GET /scrape."""

@@ -7,7 +7,11 @@ from p2pmodel.coordinator.tokens import MEMBER_SETTING, WRONG_KEY
 NOT_ADMITTED = "this tracker does not admit the advertised address"
 """The client advertises an address that it does not announce from, and has no right to."""
 
+UNTRUSTED_PROXY = "an announce through a proxy that http.trusted_proxies does not name"
+"""The tracker sees the proxy's address alone, at which no peer is reached."""
+
 ADVICE = {
+    UNTRUSTED_PROXY: "set http.trusted_proxies of the coordinator to the proxy's address",
     WRONG_KEY: f"check {MEMBER_SETTING}",
     NOT_ADMITTED: "the coordinator needs a member token, or this node's network in tracker.ip_from",
 }

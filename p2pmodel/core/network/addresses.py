@@ -77,6 +77,20 @@ class AdvertisedAddress:
         return ListenAddress(self.host, self.port or port)
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parsed_address(text: str) -> Address | None:
+    """The IP address `text`, without a zone; one of IPv4 mapped into IPv6 as IPv4. None if it is none."""
+    try:
+        known = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
+    return mapped or known
+
+
 def is_ip(text: str) -> bool:
     """Whether `text` is an IP address."""
     try:

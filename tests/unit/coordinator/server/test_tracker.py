@@ -14,7 +14,7 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_key
 from p2pmodel.coordinator.tracker.announces import Counts
-from p2pmodel.errors import AccessDenied, InvalidInput, NotFound
+from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode
 from tests.support.coordinators import PUBLISH_TOKEN, TOKEN, tokens
@@ -94,6 +94,27 @@ def test_a_client_advertises_ports_of_its_own_address_and_others_by_right(
     warning = answer.get(b"warning message", b"")
     assert isinstance(warning, bytes)
     assert (b"203.0.113.9:7000" in warning) == (REMOTE not in listed)
+
+
+async def test_an_announce_through_an_unknown_proxy_is_refused_and_logged() -> None:
+    logged: list[str] = []
+    app = coordinator_app(tracker(), Catalog())
+    async with serving(app, "127.0.0.1", 0, note=logged.append) as base, ClientSession() as session:
+        for _ in range(2):
+            url = URL(f"{base}/announce?{announce()}", encoded=True)
+            async with session.get(url, headers={"X-Forwarded-For": "10.0.0.7"}) as response:
+                reason = plain(await response.read())[b"failure reason"]
+        assert isinstance(reason, bytes)
+        assert b"set http.trusted_proxies to 127.0.0.1" in reason
+    assert len([line for line in logged if "http.trusted_proxies" in line]) == 1
+
+
+def test_through_an_unknown_proxy_a_client_advertises_its_address_where_the_settings_allow_it() -> None:
+    t = Tracker(clock=lambda: 0.0, settings=TrackerSettings(ip_from=("10.1.0.0/16",)))
+    t.announce(announce("a", more="&address=203.0.113.9%3A7000"), "10.1.0.1", forwarded=True)
+    assert plain(t.announce(announce("c"), "10.0.0.3"))[b"peers"] == REMOTE
+    with pytest.raises(Forbidden, match="an announce through a proxy"):
+        t.announce(announce("b", more="&address=10.2.0.1%3A7000"), "10.2.0.1", forwarded=True)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0:7", "fe80::1", "name.test", "", "10.0.0.1:99999"])
