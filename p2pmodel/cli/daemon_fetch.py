@@ -8,12 +8,13 @@ from pathlib import Path
 from p2pmodel.cli import options
 from p2pmodel.cli.console import ConsoleReporter
 from p2pmodel.cli.fetch_report import FetchReport
+from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import RepoId, transfer_id
 from p2pmodel.core.progress.progress import Progress, Timings
 from p2pmodel.core.progress.views import TransferView
-from p2pmodel.errors import AccessDenied, Conflict, P2PModelError, restored
+from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, restored
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.store.cache import HubCache
@@ -37,7 +38,14 @@ ENGINE_SECONDS = 900.0
 
 
 async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
-    """Whether a daemon runs on this cache and can do all that the command line asks for."""
+    """Whether the daemon of the settings can do all that the command line asks for: the one at `client.server`, else
+    one that runs on this cache. Raises InvalidInput for options that a remote daemon does not take."""
+    if settings.client.server is not None:
+        if given := options.given(*NODE_OPTIONS, "--seed-ratio"):
+            raise InvalidInput(
+                f"{', '.join(given)} cannot be set with --server", hint="set it where that daemon starts"
+            )
+        return True
     path = settings.daemon.socket
     if path is None or not path.is_socket():
         return False
@@ -60,10 +68,9 @@ async def fetch(
     settings: Settings, request: FetchRequest, screen: ConsoleReporter, priority: int | None = None
 ) -> FetchReport:
     """Have the daemon download `request`, and show its progress. Raises the error of a transfer that fails."""
-    assert settings.daemon.socket is not None
     began = time.monotonic()
     screen.progress(Progress("finding"))
-    async with Client(settings.daemon.socket) as client:
+    async with connected(settings) as client:
         view = await client.start(
             _wire(request),
             include=request.include,

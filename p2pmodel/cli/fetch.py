@@ -22,7 +22,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import together
-from p2pmodel.errors import Interrupted
+from p2pmodel.errors import Interrupted, InvalidInput
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.snapshot.target import parse_target
@@ -55,7 +55,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
 )
 @hub_options
-@options.socket
+@options.server
 @options.listen
 @options.origin
 @options.common
@@ -65,7 +65,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
 
     Looks up a torrent at the coordinators and joins its swarm; without a torrent, or without peers, downloads the
     files from the mirrors. Every byte is verified. The same command resumes an interrupted download. If this machine's
-    daemon runs ('p2pmodel daemon'), the daemon downloads the snapshot and then seeds it.
+    daemon runs ('p2pmodel daemon'), the daemon downloads the snapshot and then seeds it; with --server that one does.
     """
     request = FetchRequest(
         target=parse_target(target, revision),
@@ -88,6 +88,11 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             return
         if flags["force_download"]:
             run_interruptible(doubt_cached_files(settings, request.target, screen), interrupted=INTERRUPTED)
+        if local.elsewhere and (local.folder or wants_load or flags["force_download"]):
+            raise InvalidInput(
+                "with --server the files stay on that machine",
+                hint="give --load, --local-dir and --force-download there, or leave --server out",
+            )
         # The answer streams to the same terminal, so the progress bar ends before it.
         aside = partial(_closed, stack) if wants_load else screen.aside
         ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local)

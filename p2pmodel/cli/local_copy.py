@@ -25,6 +25,8 @@ class LocalCopy:
     request: FetchRequest
     filenames: tuple[str, ...]
     folder: Path | None
+    elsewhere: bool
+    """Whether a daemon on another machine has the files."""
 
     @classmethod
     def of(cls, settings: Settings, request: FetchRequest, flags: dict[str, Any]) -> Self:
@@ -33,12 +35,13 @@ class LocalCopy:
         if folder is not None:
             folder = folder.expanduser().absolute()
             LocalFolder(folder).check()
-        return cls(settings, request, flags["filenames"], folder)
+        elsewhere = settings.client.server is not None and not flags["no_daemon"]
+        return cls(settings, request, flags["filenames"], folder, elsewhere)
 
     @property
     def wanted(self) -> bool:
-        """Whether anything is to be done."""
-        return bool(self.filenames or self.folder)
+        """Whether anything is to be done on this machine."""
+        return bool(self.filenames or self.folder) and not self.elsewhere
 
     def placed(self, report: FetchReport) -> FetchReport:
         """Copy the files; returns the report with the path to print: of the only file that was named, or the folder.

@@ -11,6 +11,7 @@ from p2pmodel.cli import log
 from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.checks import check_url
+from p2pmodel.config.provenance import SettingValue, settings_values
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.sources import load_settings
 from p2pmodel.coordinator.server.credentials import Credentials
@@ -58,6 +59,12 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
         return verb(settings=settings, quiet=quiet, **options)
 
     return wrapped
+
+
+def values(settings: Settings) -> list[SettingValue]:
+    """The settings of the running verb, each with its source."""
+    read = click.get_current_context().meta[_READ]
+    return settings_values(settings, **read.keywords)
 
 
 def reload(settings: Settings, credentials: Credentials | None = None) -> Reload:
@@ -384,4 +391,5 @@ __all__ = [
     "sync_log_path",
     "tls",
     "upstream",
+    "values",
 ]

@@ -14,6 +14,7 @@ from p2pmodel.os_errors import translate
 
 _VERBS = {
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
+    "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),
     "coordinator": (
         "p2pmodel.cli.coordinator:coordinator",
         "Serve the coordinator: tracker, catalog of torrents, leases.",

@@ -53,6 +53,14 @@ def test_verbs_control_a_remote_daemon(nodes: Nodes, pair: tuple[Path, Path], to
         "P2PMODEL_CLIENT_TOKEN_FILE": str(token),
     }
     assert nodes.ok("near", "limits", "--json", **env).json["upload"] == 5_000_000
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    nodes.ok("far", "import", source, REPO)
+    fetched = nodes.ok("near", "fetch", REPO, *known, "--json").json
+    assert Path(fetched["path"], "config.json").read_text() == "{}"
+    assert not nodes.cache("near").exists()
+    assert "stay on that machine" in nodes.run("near", "fetch", REPO, *known, "--local-dir", tmp_path / "d").err
     for options, code, said in (
         (("--server", url, "--server-token-file", token), 6, "certificate"),
         (("--server", url, "--ca-file", pair[0]), 4, "token"),
