@@ -203,6 +203,13 @@ class NoSpace(LocalResource):
     http_status = 507
 
 
+class PartialCluster(P2PModelError):
+    """Fewer hosts of a roll-out are ready than it needs; those that are stay ready."""
+
+    code = "partial_cluster"
+    exit_code = 8
+
+
 class Interrupted(P2PModelError):
     """The user stopped the command; verified bytes stay."""
 

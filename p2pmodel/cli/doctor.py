@@ -1,6 +1,8 @@
 """`p2pmodel doctor`: check this machine, and what a snapshot needs on it, before anything moves."""
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import click
@@ -10,10 +12,11 @@ from p2pmodel.cli import options
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned
-from p2pmodel.cluster.preflight.checks import Diagnosed, words
-from p2pmodel.cluster.preflight.doctor import Doctor, DoctorRequest, plain, read_manifest
+from p2pmodel.cluster.preflight.checks import Diagnosed, DoctorCheck, words
+from p2pmodel.cluster.preflight.doctor import Doctor, DoctorRequest, plain, reached, read_manifest
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 
 
@@ -24,6 +27,9 @@ from p2pmodel.errors import InvalidInput, LocalResource
 @click.option("--measure", is_flag=True, help="Read a few MiB from each mirror for the estimate; models above 1 GiB.")
 @click.option(
     "--manifest", type=click.File("r"), metavar="FILE|-", help="Manifest of the snapshot, instead of asking for REPO."
+)
+@click.option(
+    "--reach", multiple=True, metavar="ADDRESS:PORT", help="Only check that this machine connects there; repeatable."
 )
 @click.option("--expect-version", default=__version__, metavar="VERSION", help="Version that this node needs.")
 @options.listen
@@ -36,15 +42,39 @@ def doctor(settings: Settings, repo: str | None, **flags: Any) -> None:
     With REPO also whether the snapshot fits, and how long it takes at least. Downloads nothing of a model. Exits with 7
     if a check fails; warnings alone are no failure. With --json one object on stdout.
     """
+    if flags["reach"]:
+        _reach(repo, flags)
+        return
     request = _request(repo, flags)
     found = run_interruptible(Doctor(settings).run(request), interrupted="interrupted")
     if flags["as_json"]:
         echo(json.dumps(plain(found)))
     else:
         _show(found)
-    if not found.passed:
-        failed = "; ".join(check.line for check in found.failed)
-        raise LocalResource(f"{len(found.failed)} of {len(found.checks)} checks failed: {failed}")
+    _judge(found.checks)
+
+
+def _reach(repo: str | None, flags: dict[str, Any]) -> None:
+    if repo or flags["manifest"]:
+        raise InvalidInput("--reach checks connections alone", hint="leave the REPO out")
+    addresses = [ListenAddress.parse(text) for text in flags["reach"]]
+    checks = run_interruptible(reached(addresses), interrupted="interrupted")
+    if flags["as_json"]:
+        echo(json.dumps({"checks": [dataclasses.asdict(check) for check in checks]}))
+    else:
+        echo(_table(checks))
+    _judge(checks)
+
+
+def _judge(checks: Sequence[DoctorCheck]) -> None:
+    failed = [check.line for check in checks if check.outcome == "failed"]
+    if failed:
+        raise LocalResource(f"{len(failed)} of {len(checks)} checks failed: {'; '.join(failed)}")
+
+
+def _table(checks: Sequence[DoctorCheck]) -> str:
+    rows = [(check.name, check.outcome, "; ".join(filter(None, (check.found, check.hint)))) for check in checks]
+    return aligned(("CHECK", "RESULT", "FOUND"), rows)
 
 
 def _request(repo: str | None, flags: dict[str, Any]) -> DoctorRequest:
@@ -64,10 +94,7 @@ def _request(repo: str | None, flags: dict[str, Any]) -> DoctorRequest:
 
 
 def _show(found: Diagnosed) -> None:
-    rows = [
-        (check.name, check.outcome, check.found + (f"; {check.hint}" if check.hint else "")) for check in found.checks
-    ]
-    echo(aligned(("CHECK", "RESULT", "FOUND"), rows))
+    echo(_table(found.checks))
     if text := words(found):
         assert found.need is not None
         echo(f"\n{found.need.repo}@{found.need.commit[:12]}: {text}")

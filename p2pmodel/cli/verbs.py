@@ -13,6 +13,7 @@ from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
+    "bootstrap": ("p2pmodel.cli.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
     "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),
     "coordinator": (
@@ -73,7 +74,7 @@ def verbs() -> None:
 
     stdout carries the result (a path, or one JSON object with --json); everything else goes to stderr.
     Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 access, 5 integrity, 6 no answer in time,
-    7 this machine (disk, port), 130 interrupted.
+    7 this machine (disk, port), 8 a part of the hosts only, 130 interrupted.
     """
 
 

@@ -71,10 +71,11 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Whether a service that a launcher started runs. `same`: with the command and environment that were asked for.
-    `log`: the end of what it has printed."""
+    """Whether a service runs. `known`: a launcher has started it, and none has stopped it since; `same`: with the
+    command and environment that were asked for. `log`: the end of what it has printed."""
 
     running: bool
+    known: bool = False
     same: bool = True
     log: str = ""
 

@@ -71,7 +71,10 @@ class ScriptedHost:
         """See RemoteHost."""
         done = await self._run(["sh", "-c", scripts.state(await self._folder(), service)])
         log = done.out.decode(errors="replace")
-        return ServiceState(done.code in (0, scripts.OTHER), same=done.code != scripts.OTHER, log=log)
+        running = done.code in (0, scripts.OTHER)
+        return ServiceState(
+            running, known=running or done.code == scripts.ENDED, same=done.code != scripts.OTHER, log=log
+        )
 
     async def stop(self, name: str) -> bool:
         """See RemoteHost."""

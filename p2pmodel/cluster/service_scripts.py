@@ -35,7 +35,7 @@ alive() {
 _STATE = """
 cd {folder} 2>/dev/null || exit 3
 {runs}
-alive || {{ tail -c {bytes} log 2>/dev/null; exit 3; }}
+alive || {{ tail -c {bytes} log 2>/dev/null; [ -s command ] && exit 5; exit 3; }}
 [ -z {digest} ] || [ "$(cat command 2>/dev/null)" = {digest} ] || exit 4
 tail -c {bytes} log 2>/dev/null
 exit 0
@@ -65,8 +65,8 @@ exit 0
 _STOP = """
 cd {folder} 2>/dev/null || exit 3
 {runs}
-alive || exit 3
-if [ -s unit ]; then systemctl --user stop "$(cat unit)"; rm -f unit; exit 0; fi
+alive || {{ rm -f command; exit 3; }}
+if [ -s unit ]; then systemctl --user stop "$(cat unit)"; rm -f unit command; exit 0; fi
 kill -TERM "$leader"
 n=0; while alive && [ $n -lt {tenths} ]; do sleep 0.1; n=$((n+1)); done
 kill -KILL -- "-$leader" 2>/dev/null
@@ -80,14 +80,15 @@ mkdir -p "$(dirname "$1")" && cat >"$1.new" && mv -f "$1.new" "$1"
 """
 """Writes stdin to the file that the first argument names."""
 
-STARTED, ABSENT, OTHER = 0, 3, 4
-"""Exit codes of the scripts: done; not there, or for a start already there; there with another command."""
+STARTED, ABSENT, OTHER, ENDED = 0, 3, 4, 5
+"""Exit codes of the scripts: done; not there, or for a start already there; there with another command; ended by
+itself."""
 STOP_TENTHS = 100
 """Tenths of a second from SIGTERM to SIGKILL."""
 
 
 def state(folder: str, service: ServiceSpec | str) -> str:
-    """Prints the end of the log; exits with 0 if the service runs, ABSENT if not, OTHER with another command."""
+    """Prints the end of the log. Exits with 0 if it runs, ABSENT or ENDED if not, OTHER with another command."""
     digest = _digest(service) if isinstance(service, ServiceSpec) else ""
     return _STATE.format(
         folder=shlex.quote(_of(folder, service)), runs=_RUNS, bytes=LOG_BYTES, digest=shlex.quote(digest)

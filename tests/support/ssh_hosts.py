@@ -119,7 +119,7 @@ def host_environment(home: Path) -> dict[str, str]:
     """The environment of commands on a host: this checkout's package, and no mirror."""
     folder = Path(sys.executable).parent
     paths = {"PATH": f"{folder}:{os.environ.get('PATH', '/usr/bin:/bin')}", "PYTHONPATH": str(ROOT)}
-    return {"HOME": str(home), "HF_HOME": str(home / "hf"), "PYTHONDONTWRITEBYTECODE": "1", **paths, **NO_MIRROR}
+    return {"HOME": str(home), "HF_HOME": str(home / "hf"), **paths, **NO_MIRROR}
 
 
 def make_key(path: Path) -> Path:

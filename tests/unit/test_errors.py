@@ -16,7 +16,7 @@ def tree(root: type[P2PModelError]) -> list[type[P2PModelError]]:
 def test_every_error_has_an_exit_code_and_a_code_of_its_own():
     kinds = [kind for kind in tree(P2PModelError) if kind.__module__ == errors.__name__]
     assert len({kind.code for kind in kinds}) == len(kinds)
-    assert all(1 <= kind.exit_code <= 7 or kind.exit_code == 130 for kind in kinds)
+    assert all(1 <= kind.exit_code <= 8 or kind.exit_code == 130 for kind in kinds)
     assert all(400 <= kind.http_status < 600 for kind in kinds)
 
 

@@ -112,6 +112,12 @@ class MemoryHost:
     services: dict[str, ServiceSpec] = field(default_factory=dict)
     p2pmodel: tuple[str, ...] = ("p2pmodel",)
     clock: float = 0.0
+    _ended: set[str] = field(default_factory=set)
+
+    def ended(self, name: str) -> None:
+        """The service has ended by itself."""
+        del self.services[name]
+        self._ended.add(name)
 
     async def look(self) -> HostLook:
         """See RemoteHost."""
@@ -142,6 +148,7 @@ class MemoryHost:
         if running not in (None, service):
             raise Conflict(f"{self.name} runs the {service.name} of another roll-out")
         self.services[service.name] = service
+        self._ended.discard(service.name)
         return running is None
 
     async def state(self, service: ServiceSpec | str) -> ServiceState:
@@ -149,11 +156,13 @@ class MemoryHost:
         await self._reached()
         name = service if isinstance(service, str) else service.name
         running = self.services.get(name)
-        return ServiceState(running is not None, same=isinstance(service, str) or running == service)
+        known = running is not None or name in self._ended
+        return ServiceState(running is not None, known=known, same=isinstance(service, str) or running == service)
 
     async def stop(self, name: str) -> bool:
         """See RemoteHost."""
         await self._reached()
+        self._ended.discard(name)
         return self.services.pop(name, None) is not None
 
     @asynccontextmanager

@@ -6,6 +6,7 @@ without a passphrase. The control API is reached through the connection, at the 
 """
 
 import asyncio
+import os
 import shlex
 import socket
 import tempfile
@@ -212,4 +213,4 @@ def _of_network(error: BaseException) -> str:
         return f"no answer within {CONNECT_SECONDS:g} s"
     if isinstance(error, socket.gaierror):
         return "its name cannot be resolved"
-    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else ""
+    return os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else ""

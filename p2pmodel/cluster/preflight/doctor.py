@@ -4,7 +4,9 @@ import asyncio
 import dataclasses
 import email.utils
 import json
+import os
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,13 +15,14 @@ import aiohttp
 from p2pmodel import __version__
 from p2pmodel.client import Client
 from p2pmodel.cluster.preflight import machine
-from p2pmodel.cluster.preflight.checks import Diagnosed, diagnosed
+from p2pmodel.cluster.preflight.checks import Diagnosed, DoctorCheck, diagnosed
 from p2pmodel.cluster.preflight.facts import DaemonFact, NodeFacts, SnapshotNeed, SourceFact
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, reason, refusal, session
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, P2PModelError
 from p2pmodel.node.host_stats import host_name, link_speed
 from p2pmodel.node.measure.bench import chosen
@@ -30,6 +33,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import free_bytes
 
+REACH_SECONDS = 5.0
 MEASURED_FROM = 1 << 30
 """Bytes of a snapshot from which on the mirrors' rate is measured: the sample of a few MiB is then no burden."""
 
@@ -44,6 +48,25 @@ class DoctorRequest:
     load: bool = False
     measure: bool = False
     version: str = __version__
+
+
+async def reached(addresses: Sequence[ListenAddress]) -> tuple[DoctorCheck, ...]:
+    """Whether this machine connects to each of `addresses`."""
+
+    async def one(address: ListenAddress) -> DoctorCheck:
+        try:
+            async with asyncio.timeout(REACH_SECONDS):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+        except TimeoutError:
+            found = f"{address}: no answer within {REACH_SECONDS:g} s"
+        except OSError as error:
+            found = f"{address}: {os.strerror(error.errno).lower() if error.errno else error}"
+        else:
+            writer.close()
+            return DoctorCheck("reach", "ok", str(address))
+        return DoctorCheck("reach", "failed", found, "open that port between the machines")
+
+    return tuple(await asyncio.gather(*map(one, addresses)))
 
 
 class Doctor:

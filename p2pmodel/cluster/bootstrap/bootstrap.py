@@ -1,0 +1,178 @@
+"""One bootstrap: preflight everywhere, then coordinator, daemons, seeders, and the fetch on every host at once.
+
+1. A host that fails at any step takes no further part; the others go on.
+2. Nothing is started before the preflight has been shown.
+3. What runs is reused, what is ready stays as it is: a second run changes nothing.
+4. A cancelled run leaves the hosts working.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from p2pmodel.client import NoDaemon
+from p2pmodel.cluster.bootstrap.fan_out import FanOut, Step
+from p2pmodel.cluster.bootstrap.node_steps import DAEMON, DAEMON_SECONDS, DOCTOR_SECONDS, NodeSteps, last_line
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
+from p2pmodel.cluster.bootstrap.reach import check_reach
+from p2pmodel.cluster.bootstrap.rollout_link import RolloutLink
+from p2pmodel.cluster.bootstrap.roster import HostEntry, Roster
+from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices
+from p2pmodel.cluster.launcher import HostUnreachable, Launcher, RemoteHost
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.core.sizes import duration, human
+from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
+
+START_SECONDS = 330.0
+"""Bound on the start of a fetch: longer than the daemon's own bound."""
+LOOK_SECONDS = 60.0
+_PAUSE = 0.5
+SILENT_SECONDS = 20.0
+"""A host that does not answer for so long has failed; a daemon that is restarted answers again before."""
+
+
+class BootstrapScreen(Protocol):
+    """Shows a bootstrap."""
+
+    def stage(self, text: str) -> None:
+        """What happens now."""
+
+    def preflight(self, roster: Roster) -> None:
+        """The preflight of all hosts."""
+
+    def progress(self, roster: Roster) -> None:
+        """How far the hosts are; called every second or so."""
+
+
+class Bootstrap:
+    """One run of a plan on the hosts that `launcher` reaches."""
+
+    def __init__(
+        self, plan: BootstrapPlan, launcher: Launcher, screen: BootstrapScreen, given: Coordinator | None = None
+    ) -> None:
+        self._plan = plan
+        self._screen = screen
+        self._fan_out = FanOut(launcher, plan.fanout)
+        self._steps = NodeSteps(plan)
+        self._services = ClusterServices(plan, self._fan_out, given)
+        self._silent_since: dict[str, float] = {}
+        self.roster = Roster.of(plan.hosts)
+
+    async def examine(self) -> Roster:
+        """The preflight everywhere; starts and changes nothing."""
+        self._screen.stage(f"preflight of {len(self.roster.entries)} hosts")
+        entries = self.roster.entries.values()
+        await self._fan_out.each(entries, self._steps.examine, within=DOCTOR_SECONDS, what="the preflight")
+        self._screen.preflight(self.roster)
+        return self.roster
+
+    async def run(self) -> Roster:
+        """Preflight, start and follow until all hosts are ready or have failed, or the time is over."""
+        deadline = time.monotonic() + self._plan.timeout
+        await self.examine()
+        if self.roster.at("passed"):
+            async with AsyncExitStack() as stack:
+                await self._start(deadline, stack)
+                await self._follow(deadline)
+                await self._rollout.tell(self.roster.entries.values())
+        if self._plan.load:
+            self._screen.stage("loading")
+            ready = self.roster.at("ready")
+            await self._fan_out.each(ready, self._steps.load, within=self._plan.timeout, what="the load")
+        return self.roster
+
+    async def _start(self, deadline: float, stack: AsyncExitStack) -> None:
+        self._screen.stage("starting the coordinator")
+        await self._services.start_coordinator()
+        coordinator = self._services.coordinator
+        self._steps.coordinator_url, self._steps.member_token = coordinator.url, coordinator.member_token
+        self._rollout = await stack.enter_async_context(RolloutLink(self._plan, coordinator, self.roster.notes.append))
+        await self._rollout.tell(self.roster.entries.values())
+        self._screen.stage(f"starting daemons; the coordinator is {coordinator}")
+        await self._each(self.roster.at("passed"), self._steps.start_daemon, DAEMON_SECONDS * 2, "the daemon's start")
+        await check_reach(self._plan, self._fan_out, self.roster)
+        hosts = self.roster.at("starting")
+        if self._plan.seeders and hosts and not self.roster.at("ready") and not await self._services.has_torrent():
+            seeders = [entry.name for entry in hosts[: self._plan.seeders]]
+            self._screen.stage(f"mirroring on {', '.join(seeders)}")
+            await self._services.seed_from(seeders, deadline, self._screen.stage)
+        self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
+        await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")
+
+    async def _follow(self, deadline: float) -> None:
+        """Each host is followed on its own: one with a slow link delays the news of no other."""
+        following = [asyncio.create_task(self._follow_one(entry)) for entry in self.roster.at("fetching")]
+        try:
+            while (fetching := self.roster.at("fetching")) and time.monotonic() < deadline:
+                self._screen.progress(self.roster)
+                for entry in fetching:
+                    self._hear(entry)
+                await asyncio.sleep(_PAUSE)
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+        for entry in self.roster.at("fetching"):
+            entry.failed(_late(entry, self._plan.timeout))
+        self._screen.progress(self.roster)
+
+    async def _follow_one(self, entry: HostEntry) -> None:
+        while entry.stage == "fetching":
+            began = time.monotonic()
+            if self._rollout.node(entry.name) is None:
+                await self._each([entry], self._look, LOOK_SECONDS, "a look at the fetch")
+            # Many looks take the launcher's core for a while: leave it as much time for the rest.
+            await asyncio.sleep(max(1.0, time.monotonic() - began))
+
+    async def _each(self, entries: Iterable[HostEntry], step: Step, within: float, what: str) -> None:
+        await self._fan_out.each(entries, step, within=within, what=what)
+
+    def _hear(self, entry: HostEntry) -> None:
+        """Take what the coordinator has heard of the host lately."""
+        node = self._rollout.node(entry.name)
+        try:
+            if node is not None:
+                self._steps.heard(entry, node)
+        except P2PModelError as error:
+            entry.failed(error)
+
+    async def _look(self, host: RemoteHost, entry: HostEntry) -> None:
+        try:
+            await self._steps.follow(host, entry)
+        except (NoDaemon, HostUnreachable) as error:
+            if isinstance(error, NoDaemon):
+                await self._check_daemon(host)
+            since = self._silent_since.setdefault(entry.name, time.monotonic())
+            if time.monotonic() - since > SILENT_SECONDS:
+                raise
+        else:
+            self._silent_since.pop(entry.name, None)
+
+    async def _check_daemon(self, host: RemoteHost) -> None:
+        """Raise LocalResource if the daemon that this bootstrap started has ended, and nothing starts it again."""
+        state = await host.state(DAEMON)
+        if state.known and not state.running:
+            text = f"{host.name}: its daemon ended: {last_line(state.log)}"
+            raise LocalResource(text, hint="run the same command again: it resumes")
+
+
+async def take_down(plan: BootstrapPlan, launcher: Launcher) -> Roster:
+    """Stop what bootstraps have started on the hosts, and the coordinator. Files stay."""
+    hosts = dict.fromkeys([*plan.hosts, *filter(None, [plan.coordinator.host])])
+    roster = Roster.of(hosts)
+
+    async def stop(host: RemoteHost, entry: HostEntry) -> None:
+        for name in (SEEDER, DAEMON, COORDINATOR):
+            await host.stop(name)
+        entry.stage = "ready"
+
+    await FanOut(launcher, plan.fanout).each(roster.entries.values(), stop, within=LOOK_SECONDS, what="the stop")
+    return roster
+
+
+def _late(entry: HostEntry, timeout: float) -> P2PModelError:
+    now = entry.progress
+    text = f"{entry.name}: not ready within {duration(timeout)}: {entry.share:.0%} at {human(now.rate)}/s, {now.told}"
+    return Unavailable(text, hint="it goes on; the same command follows it")

@@ -1,0 +1,215 @@
+"""The steps on one host: look, preflight, start of the daemon, start of the fetch, and a look at its progress."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from p2pmodel import __version__
+from p2pmodel.client import NoDaemon
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
+from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress
+from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
+from p2pmodel.cluster.preflight.checks import DoctorCheck
+from p2pmodel.coordinator.rollout.nodes import RolloutNode
+from p2pmodel.core.content.names import printable, transfer_id
+from p2pmodel.core.plain_json import parse_json
+from p2pmodel.core.progress.views import TransferView
+from p2pmodel.errors import Conflict, LocalResource, P2PModelError, Unavailable, restored
+
+DOCTOR_SECONDS = 120.0
+DAEMON_SECONDS = 60.0
+"""From the start of a daemon until it answers."""
+NOT_FOUND = 127
+DAEMON = "daemon"
+_PAUSE = 0.25
+_CHECKS = TypeAdapter(tuple[DoctorCheck, ...])
+
+
+class NodeSteps:
+    """The steps of one plan. `coordinators`: where nodes find the coordinator, once that is known."""
+
+    def __init__(self, plan: BootstrapPlan) -> None:
+        self._plan = plan
+        self._ident = transfer_id(plan.ref.repo, plan.manifest.commit)
+        self._manifest = json.dumps(plan.manifest.to_dict()).encode()
+        self.coordinator_url = ""
+        self.member_token = ""
+        self._began = 0.0
+
+    async def examine(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Look at the host. Where its daemon has the snapshot, it is ready; else run the preflight there."""
+        look = entry.look = await host.look()
+        try:
+            async with host.control(look.socket) as daemon:
+                if await self._is_ready(daemon, entry):
+                    return
+        except NoDaemon:
+            pass
+        await self._preflight(host, entry, look)
+
+    async def _is_ready(self, daemon: DaemonControl, entry: HostEntry) -> bool:
+        node = await daemon.node()
+        entry.peer = node.peer_address
+        view = await self._view(daemon)
+        if node.version != __version__ or view is None or not view.complete:
+            return False
+        entry.stage, entry.progress, entry.seconds = "ready", HostProgress.of_transfer(view), 0.0
+        return True
+
+    async def _preflight(self, host: RemoteHost, entry: HostEntry, look: HostLook) -> None:
+        options = ["--manifest", "-", "--json", "--expect-version", __version__, "--socket", look.socket]
+        options += ["--load"] if self._plan.load else []
+        done = await self._run(host, look, ["doctor", *options], stdin=self._manifest, timeout=DOCTOR_SECONDS)
+        found = _doctored(host.name, done)
+        entry.checks = found.checks
+        entry.estimate, entry.missing = found.seconds, found.missing
+        failed = [check.line for check in entry.checks if check.outcome == "failed"]
+        if failed:
+            raise LocalResource(f"{host.name}: {'; '.join(failed)}")
+        entry.stage = "passed"
+
+    async def start_daemon(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Start the daemon, unless one runs, and wait until it answers."""
+        assert entry.look is not None
+        entry.stage = "starting"
+        look = entry.look
+        try:
+            async with host.control(look.socket) as daemon:
+                entry.peer = (await daemon.node()).peer_address
+                return
+        except NoDaemon:
+            pass
+        token = f"{look.state_dir}/cluster/member.token"
+        if self.member_token:
+            await host.write(token, f"{self.member_token}\n".encode())
+        await host.start(self._daemon(look, token))
+        async with asyncio.timeout(DAEMON_SECONDS):
+            await self._until_it_answers(host, entry)
+
+    def _daemon(self, look: HostLook, token: str) -> ServiceSpec:
+        environment = {**self._plan.environment, "P2PMODEL_COORDINATORS": self.coordinator_url}
+        if self.member_token:
+            environment["P2PMODEL_COORDINATOR_TOKEN_FILE"] = token
+        return ServiceSpec(DAEMON, (*self._command(look), "daemon", "--socket", look.socket), environment)
+
+    async def _until_it_answers(self, host: RemoteHost, entry: HostEntry) -> None:
+        assert entry.look is not None
+        while True:
+            try:
+                async with host.control(entry.look.socket) as daemon:
+                    entry.peer = (await daemon.node()).peer_address
+                    return
+            except NoDaemon:
+                state = await host.state(DAEMON)
+                if not state.running:
+                    raise LocalResource(f"{host.name}: its daemon ended: {last_line(state.log)}") from None
+            await asyncio.sleep(_PAUSE)
+
+    async def start_fetch(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Have the daemon fetch the snapshot. Raises Conflict if the revision means another commit there."""
+        assert entry.look is not None
+        self._began = self._began or time.monotonic()
+        async with host.control(entry.look.socket) as daemon:
+            view = await daemon.start(str(self._plan.ref))
+        if view.commit != self._plan.manifest.commit:
+            raise Conflict(
+                f"{host.name}: {self._plan.ref} is {view.commit[:12]} there, not {self._plan.manifest.commit[:12]}",
+                hint="the revision has moved: run the command again, or name the commit",
+            )
+        entry.stage = "fetching"
+        self._seen(entry, view)
+
+    async def follow(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Take a look at the progress of the fetch. Raises the error of a fetch that failed."""
+        assert entry.look is not None
+        async with host.control(entry.look.socket) as daemon:
+            view = await self._view(daemon)
+        if view is None:
+            raise Conflict(f"{host.name}: the fetch was cancelled there", hint="run the same command again")
+        self._seen(entry, view)
+
+    async def load(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Load the model there, from its cache."""
+        assert entry.look is not None
+        command = ["fetch", str(self._plan.ref), "--load", "--json", "-q", "--socket", entry.look.socket]
+        done = await self._run(host, entry.look, command, timeout=self._plan.timeout)
+        if done.code:
+            raise P2PModelError(f"{host.name}: the model was not loaded: {done.reason}")
+        entry.stage = "loaded"
+
+    async def _run(
+        self, host: RemoteHost, look: HostLook, arguments: Sequence[str], *, stdin: bytes = b"", timeout: float
+    ) -> Completed:
+        environment = [f"{name}={value}" for name, value in self._plan.environment.items()]
+        prefix = ["env", *environment] if environment else []
+        done = await host.run([*prefix, *self._command(look), *arguments], stdin=stdin, timeout=timeout)
+        if done.code == NOT_FOUND:
+            raise LocalResource(f"{host.name}: {_MISSING}: {done.reason}", hint=_INSTALL)
+        return done
+
+    def _command(self, look: HostLook) -> tuple[str, ...]:
+        command = self._plan.command or look.p2pmodel
+        if not command:
+            raise LocalResource(_MISSING, hint=_INSTALL)
+        return command
+
+    async def _view(self, daemon: DaemonControl) -> TransferView | None:
+        return next((view for view in await daemon.transfers() if view.id == self._ident), None)
+
+    def _seen(self, entry: HostEntry, view: TransferView) -> None:
+        entry.progress = HostProgress.of_transfer(view)
+        if view.complete:
+            self._ready(entry)
+        elif view.error:
+            error = view.error
+            raise restored(error.code, f"{entry.name}: {error.message}", hint=error.hint)
+
+    def heard(self, entry: HostEntry, node: RolloutNode) -> None:
+        """Take what the host has reported to the coordinator. Raises the error of a fetch that failed."""
+        entry.progress = HostProgress.of_node(node)
+        if node.ready("files"):
+            self._ready(entry)
+        elif node.phase == "failed" and node.failure:
+            failure = node.failure
+            raise restored(failure.code, f"{entry.name}: {failure.message}", hint=failure.hint)
+
+    def _ready(self, entry: HostEntry) -> None:
+        entry.stage = "ready"
+        entry.seconds = time.monotonic() - self._began
+
+
+_MISSING = "p2pmodel is not installed there"
+_INSTALL = "install it, carry it along with --install, or name it with --command"
+
+
+class _Doctored:
+    def __init__(self, checks: tuple[DoctorCheck, ...], seconds: float | None, missing: int) -> None:
+        self.checks = checks
+        self.seconds = seconds
+        self.missing = missing
+
+
+def _doctored(name: str, done: Completed) -> _Doctored:
+    """What `p2pmodel doctor --json` printed; a host is not trusted to print anything sensible."""
+    try:
+        plain: Any = parse_json(done.out)
+        checks = tuple(_clean(check) for check in _CHECKS.validate_python(plain["checks"]))
+        seconds = None if plain["seconds"] is None else float(plain["seconds"])
+        need = plain["snapshot"] or {"missing": 0, "staged": 0}
+        return _Doctored(checks, seconds, max(0, int(need["missing"]) - int(need["staged"])))
+    except (ValueError, KeyError, TypeError, ValidationError):
+        raise Unavailable(f"{name}: p2pmodel doctor fails there: {printable(done.reason, 300)}") from None
+
+
+def _clean(check: DoctorCheck) -> DoctorCheck:
+    return DoctorCheck(printable(check.name), check.outcome, printable(check.found, 500), printable(check.hint, 300))
+
+
+def last_line(log: str) -> str:
+    """The last line of a log that says something."""
+    lines = [line for line in log.strip().splitlines() if line.strip()]
+    return printable(lines[-1], 300) if lines else "it printed nothing"

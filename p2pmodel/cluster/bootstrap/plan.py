@@ -1,0 +1,66 @@
+"""What one bootstrap is to do: hosts, snapshot, services, and when it has succeeded. Pure values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2pmodel.config.checks import check_url
+from p2pmodel.coordinator.rollout.rollout import ALL, MinReady
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
+from p2pmodel.errors import InvalidInput
+
+COORDINATOR_PORT = 6969
+SEEDER_PORT = 6970
+"""Port of a seeder's HTTP source for leaseholders."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorPlace:
+    """Where the coordinator is: at a URL, where it runs already, or on a host, where it is started."""
+
+    host: str = ""
+    url: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "CoordinatorPlace":
+        """`http://HOST:PORT`, or the name of a host. Raises InvalidInput."""
+        if "://" not in text:
+            return cls(host=text)
+        try:
+            return cls(url=check_url(text))
+        except ValueError as error:
+            raise InvalidInput(f"--coordinator: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapPlan:
+    """One bootstrap. `environment`: settings of the nodes, without secrets; `command`: p2pmodel on the hosts, empty to
+    find it there; `seeders`: how many hosts mirror the snapshot first."""
+
+    ref: Reference
+    manifest: Manifest
+    hosts: tuple[str, ...]
+    coordinator: CoordinatorPlace
+    seeders: int = 1
+    fanout: int = 32
+    min_ready: MinReady = ALL
+    timeout: float = 1800.0
+    load: bool = False
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.needed > len(self.hosts):
+            raise InvalidInput(
+                f"{self.min_ready} hosts cannot be ready of {len(self.hosts)}", hint="choose a smaller --min-ready"
+            )
+
+    @property
+    def needed(self) -> int:
+        """The number of hosts that must be ready."""
+        return self.min_ready.count(len(self.hosts))
+
+    def plain(self) -> dict[str, Any]:
+        """The snapshot and its size, for the report."""
+        return {"repo": str(self.ref.repo), "commit": self.manifest.commit, "size": self.manifest.total_size}

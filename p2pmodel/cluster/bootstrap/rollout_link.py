@@ -1,0 +1,108 @@
+"""The roll-out at the coordinator, as one bootstrap uses it: it begins it, tells what only a launcher knows, and hears.
+
+A coordinator that does not take part costs no roll-out: the hosts are then asked one by one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
+from p2pmodel.cluster.bootstrap.roster import HostEntry, Stage
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.rollouts import RolloutClient
+from p2pmodel.coordinator.rollout.nodes import (
+    SILENCE,
+    NodeFailure,
+    NodePhase,
+    NodeReport,
+    PreflightCheck,
+    RolloutNode,
+)
+from p2pmodel.coordinator.rollout.rollout import RolloutSpec, RolloutView
+from p2pmodel.errors import P2PModelError
+from p2pmodel.http_pool import HttpPool
+
+AT_ONCE = 16
+_PHASES: dict[Stage, NodePhase] = {
+    "waiting": "expected",
+    "passed": "preflight",
+    "starting": "starting",
+    "failed": "failed",
+}
+
+
+class RolloutLink:
+    """A roll-out while the context lasts; `note` gets a line if the coordinator does not take part."""
+
+    def __init__(self, plan: BootstrapPlan, coordinator: Coordinator, note: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._note = note
+        self._http = HttpPool()
+        self._client = RolloutClient(coordinator, http=self._http)
+        self._view: RolloutView | None = None
+        self._seen = 0.0
+        self._watch: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def __aenter__(self) -> Self:
+        plan = self._plan
+        await self._http.__aenter__()
+        try:
+            spec = RolloutSpec(
+                repo=plan.ref.repo,
+                commit=plan.manifest.commit,
+                nodes=plan.hosts,
+                gates=("files", "loaded") if plan.load else ("files",),
+                deadline=max(1.0, plan.timeout),
+                min_ready=plan.min_ready,
+            )
+            self._take(await self._client.create(spec))
+        except P2PModelError as error:
+            self._note(f"the coordinator keeps no record of this roll-out: {error}")
+        else:
+            self._watch = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._http.__aexit__(kind, error, traceback)
+
+    async def tell(self, entries: Iterable[HostEntry]) -> None:
+        """Report on behalf of hosts that have not begun, or have failed."""
+        known = [(entry, phase) for entry in entries if (phase := _PHASES.get(entry.stage))]
+        if self._view is not None:
+            await asyncio.gather(*(self._told(self._view.id, entry, phase) for entry, phase in known))
+
+    def node(self, name: str) -> RolloutNode | None:
+        """What the coordinator knows of a host that has reported to it lately; None else."""
+        view = self._view
+        found = next((node for node in view.nodes if node.name == name), None) if view else None
+        if view is None or found is None or found.heard is None:
+            return None
+        now = view.elapsed + asyncio.get_running_loop().time() - self._seen
+        return found if now - found.heard < SILENCE or found.ready("files") else None
+
+    async def _follow(self) -> None:
+        assert self._view is not None
+        with suppress(P2PModelError):  # the hosts are asked one by one then
+            async for view in self._client.watch(self._view.id):
+                self._take(view)
+
+    def _take(self, view: RolloutView) -> None:
+        self._view, self._seen = view, asyncio.get_running_loop().time()
+
+    async def _told(self, ident: str, entry: HostEntry, phase: NodePhase) -> None:
+        checks = tuple(PreflightCheck(c.name, c.outcome != "failed", c.found) for c in entry.checks)
+        error = entry.failure
+        failure = NodeFailure(error.code, error.what, error.hint) if error else None
+        report = NodeReport(phase, failure=failure, preflight=checks or None)
+        async with self._turns:
+            with suppress(P2PModelError):  # a roll-out that is over, or a coordinator that is gone
+                await self._client.report(ident, entry.name, report)

@@ -1,0 +1,159 @@
+"""The coordinator and the seeders of a bootstrap: reused where they run, started where not."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+
+from p2pmodel.cluster.bootstrap.fan_out import FanOut
+from p2pmodel.cluster.bootstrap.node_steps import last_line
+from p2pmodel.cluster.bootstrap.plan import COORDINATOR_PORT, SEEDER_PORT, BootstrapPlan
+from p2pmodel.cluster.launcher import HostLook, RemoteHost, ServiceSpec
+from p2pmodel.coordinator.client.catalog import find, list_torrents
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.tokens import check_token, new_token
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.sizes import human
+from p2pmodel.errors import AccessDenied, LocalResource, P2PModelError, Unavailable
+
+COORDINATOR, SEEDER = "coordinator", "seed"
+STEP_SECONDS = 60.0
+CALL_SECONDS = 5.0
+_PAUSE = 0.25
+_SEED_PAUSE = 1.0
+
+
+class ClusterServices:
+    """Starts or finds the coordinator of a plan, and its seeders. `given`: the coordinator of the settings, for a plan
+    that names a URL."""
+
+    def __init__(self, plan: BootstrapPlan, fan_out: FanOut, given: Coordinator | None) -> None:
+        self._plan = plan
+        self._fan_out = fan_out
+        self.coordinator = given or Coordinator("")
+
+    async def start_coordinator(self) -> None:
+        """The coordinator answers afterwards. Raises Unavailable or LocalResource with the end of its log."""
+        place = self._plan.coordinator
+        log = ""
+        if place.host:
+            await self._fan_out.on(place.host, self._coordinator_on, within=STEP_SECONDS, what="the coordinator")
+        deadline = time.monotonic() + STEP_SECONDS
+        while True:
+            try:
+                await list_torrents(self.coordinator, CALL_SECONDS)
+            except AccessDenied:
+                raise
+            except P2PModelError as error:
+                if place.host:
+                    log = await self._log(place.host, COORDINATOR)
+                if time.monotonic() > deadline or log:
+                    raise Unavailable(f"{error.what}{f' ({log})' if log else ''}", hint=_UNREACHED) from None
+            else:
+                return
+            await asyncio.sleep(_PAUSE)
+
+    async def _coordinator_on(self, host: RemoteHost) -> None:
+        look = await host.look()
+        folder = f"{look.state_dir}/cluster"
+        member, publisher = [await _kept_token(host, f"{folder}/{name}.token") for name in ("member", "bootstrap")]
+        address = ListenAddress(look.address or host.name, COORDINATOR_PORT)
+        listen = ["--listen", str(address), "--token-file", f"{folder}/member.token"]
+        tokens = ["--publish-token-file", f"{folder}/bootstrap.token", "--state-dir", f"{look.state_dir}/coordinator"]
+        command = (*self._command(look, host.name), "coordinator", *listen, *tokens)
+        await host.start(ServiceSpec(COORDINATOR, command, self._plan.environment))
+        self.coordinator = Coordinator(f"http://{address}", member, publisher)
+
+    async def has_torrent(self) -> bool:
+        """Whether the coordinator has the torrent of the snapshot."""
+        ref = Reference(self._plan.ref.repo, self._plan.manifest.commit)
+        return (await find(ref, [self.coordinator], CALL_SECONDS)).metainfo is not None
+
+    async def seed_from(self, hosts: list[str], deadline: float, show: Callable[[str], None]) -> None:
+        """Start a seeder on each of `hosts`, and wait until the torrent is in the catalog.
+
+        Raises Unavailable when no seeder is left, or at the `deadline`.
+        """
+        for name in hosts:
+            await self._fan_out.on(name, self._seeder_on, within=STEP_SECONDS, what="the seeder")
+        while not await self.has_torrent():
+            logs = [await self._log(name, SEEDER) for name in hosts]
+            lines = {name: await self._progress(name) for name in hosts}
+            if all(logs):
+                raise Unavailable(f"no seeder is left: {hosts[0]}: {logs[0]}", hint="run the same command again")
+            if time.monotonic() > deadline:
+                raise Unavailable("the seeder has not mirrored the snapshot in time", hint="--timeout is too short")
+            show("; ".join(f"{name}: {line}" for name, line in lines.items()))
+            await asyncio.sleep(_SEED_PAUSE)
+
+    async def _seeder_on(self, host: RemoteHost) -> None:
+        look = await host.look()
+        folder = f"{look.state_dir}/cluster"
+        await host.write(f"{folder}/member.token", f"{self.coordinator.member_token}\n".encode())
+        await host.write(f"{folder}/seeder.token", f"{self.coordinator.publisher}\n".encode())
+        address = ListenAddress(look.address or host.name, SEEDER_PORT)
+        environment = {
+            **self._plan.environment,
+            "P2PMODEL_COORDINATORS": self.coordinator.url,
+            "P2PMODEL_COORDINATOR_TOKEN_FILE": f"{folder}/member.token",
+            "P2PMODEL_PUBLISH_TOKEN_FILE": f"{folder}/seeder.token",
+        }
+        options = ("--listen", str(address), "--token-file", f"{folder}/member.token", "--progress", "json")
+        command = (*self._command(look, host.name), "seed", str(self._plan.ref), *options)
+        await host.start(ServiceSpec(SEEDER, command, environment))
+
+    async def _log(self, name: str, service: str) -> str:
+        """The last line of a service that has ended; "" while it runs."""
+        found = ""
+
+        async def look(host: RemoteHost) -> None:
+            nonlocal found
+            state = await host.state(service)
+            found = "" if state.running else last_line(state.log)
+
+        await self._fan_out.on(name, look, within=STEP_SECONDS, what=f"a look at the {service}")
+        return found
+
+    async def _progress(self, name: str) -> str:
+        """How far a seeder is, from its log."""
+        log = ""
+
+        async def look(host: RemoteHost) -> None:
+            nonlocal log
+            log = (await host.state(SEEDER)).log
+
+        await self._fan_out.on(name, look, within=STEP_SECONDS, what="a look at the seeder")
+        return seeder_progress(log)
+
+    def _command(self, look: HostLook, name: str) -> tuple[str, ...]:
+        command = self._plan.command or look.p2pmodel
+        if not command:
+            raise LocalResource(f"{name}: p2pmodel is not installed there", hint="install it, or use --install")
+        return command
+
+
+_UNREACHED = "check that this machine reaches it, or name another host with --coordinator"
+
+
+async def _kept_token(host: RemoteHost, path: str) -> str:
+    """The token in the file on the host, or a new one that is written there: a running coordinator keeps its own."""
+    done = await host.run(["cat", path])
+    if done.code == 0:
+        return check_token(done.out.decode(errors="replace"), path)
+    token = new_token()
+    await host.write(path, f"{token}\n".encode())
+    return token
+
+
+def seeder_progress(log: str) -> str:
+    """The last progress in the log of a seeder, in words."""
+    for line in reversed(log.splitlines()):
+        try:
+            plain = json.loads(line)
+            phase, done, total, rate = (plain[key] for key in ("phase", "done", "total", "download_rate"))
+            share = f" {done * 100 // total}% of {human(total)}" if total else ""
+            return f"{phase}{share}" + (f", {human(rate)}/s" if rate else "")
+        except (ValueError, KeyError, TypeError):
+            continue
+    return "starting"

@@ -1,0 +1,210 @@
+"""A bootstrap over the twin of the launchers: faults of single hosts, reuse, and what is never done."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from p2pmodel import __version__
+from p2pmodel.cluster.bootstrap import report
+from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, take_down
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
+from p2pmodel.cluster.bootstrap.roster import Roster
+from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable
+from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.rollouts import RolloutClient
+from p2pmodel.coordinator.rollout.rollout import MinReady
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import Credentials
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.errors import InvalidInput, P2PModelError
+from p2pmodel.http.server import serving
+
+COMMIT = "c" * 40
+REF = Reference(RepoId("org/model"), COMMIT)
+MANIFEST = Manifest(REF.repo, COMMIT, (ManifestFile("model.safetensors", 1000, "a" * 40, "b" * 64),))
+MEMBER, PUBLISHER = "m" * 16, "p" * 16
+
+
+def doctor(outcome: str = "ok", name: str = "disk") -> Callable[[Sequence[str], bytes], Completed]:
+    def program(command: Sequence[str], _stdin: bytes) -> Completed:
+        assert command[1] == "doctor"
+        checks = [{"name": name, "outcome": outcome, "found": "10 GB free", "hint": ""}]
+        plain = {
+            "passed": outcome == "ok",
+            "seconds": 1.0,
+            "snapshot": {"missing": 1000, "staged": 0},
+            "checks": checks,
+        }
+        return Completed(0 if outcome == "ok" else 7, json.dumps(plain).encode(), b"")
+
+    return program
+
+
+def host(name: str, outcome: str = "ok") -> MemoryHost:
+    found = MemoryHost(name)
+    found.programs["p2pmodel"] = doctor(outcome)
+    return found
+
+
+class Told:
+    """A screen that keeps the stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.examined = ""
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def preflight(self, roster: Roster) -> None:
+        self.examined = self.stages[-1]
+
+    def progress(self, roster: Roster) -> None: ...
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[Coordinator]:
+    credentials = Credentials(member=MEMBER, publishers={"bootstrap": PUBLISHER})
+    async with serving(coordinator_app(Tracker(), Catalog(), credentials=credentials), "127.0.0.1", 0) as url:
+        yield Coordinator(url, MEMBER, PUBLISHER)
+
+
+def plan_of(launcher: MemoryLauncher, coordinator: Coordinator, **changes: object) -> BootstrapPlan:
+    given = {"seeders": 0, "timeout": 60.0, **changes}
+    return BootstrapPlan(REF, MANIFEST, tuple(launcher.hosts), CoordinatorPlace(url=coordinator.url), **given)
+
+
+async def run(
+    launcher: MemoryLauncher, coordinator: Coordinator, **changes: object
+) -> tuple[BootstrapPlan, Roster, Told]:
+    plan, screen = plan_of(launcher, coordinator, **changes), Told()
+    roster = await asyncio.wait_for(Bootstrap(plan, launcher, screen, coordinator).run(), 60)
+    return plan, roster, screen
+
+
+async def test_all_hosts_become_ready_and_a_second_run_changes_nothing(coordinator: Coordinator) -> None:
+    launcher = MemoryLauncher(*(host(f"gpu{n}") for n in range(5)))
+    plan, roster, screen = await run(launcher, coordinator, fanout=2)
+    assert [entry.stage for entry in roster.entries.values()] == ["ready"] * 5
+    assert launcher.most <= 2
+    assert report.verdict(plan, roster, "") is None
+    token = launcher.hosts["gpu0"].files["/state/cluster/member.token"]
+    assert token.decode().strip() == MEMBER
+    service = launcher.hosts["gpu0"].services["daemon"]
+    assert MEMBER not in " ".join([*service.command, *service.environment.values()])
+    view = (await RolloutClient(coordinator).all())[0]
+    assert (view.spec.commit, view.spec.min_ready) == (COMMIT, plan.min_ready)
+
+    before = [dict(each.services) for each in launcher.hosts.values()]
+    connections = len(launcher.connections)
+    plan, again, screen = await run(launcher, coordinator)
+    assert len(launcher.connections) == connections + 5  # one look at each, and nothing else
+    assert [dict(each.services) for each in launcher.hosts.values()] == before
+    assert screen.stages == ["preflight of 5 hosts"]
+    assert report.plain(plan, again, 0.1, ",".join)["changed"] is False
+    assert "nothing to do" in report.words(plan, again, 0.1)[0]
+
+
+async def test_hosts_that_fail_leave_the_others_alone_and_are_named(coordinator: Coordinator) -> None:
+    down, strange, full, bare = host("down"), host("strange"), host("full", "failed"), MemoryHost("bare")
+    down.failure = HostUnreachable("down: ssh cannot connect: connection refused")
+    strange.failure = HostRefused("strange: its ssh host key is not the one in known_hosts")
+    launcher = MemoryLauncher(host("good1"), down, strange, full, bare, host("good2"))
+    plan, roster, _ = await run(launcher, coordinator, min_ready=MinReady.parse("90%"))
+    assert [entry.name for entry in roster.done] == ["good1", "good2"]
+    found = report.plain(plan, roster, 1.0, ",".join)
+    assert found["failed"] == "down,strange,full,bare"
+    assert found["nodes"]["full"]["reason"].startswith("disk: 10 GB free")
+    assert "not installed" in found["nodes"]["bare"]["reason"]
+    assert "daemon" not in full.services
+    error = report.verdict(plan, roster, "")
+    assert error is not None
+    assert (error.exit_code, error.what) == (8, "2 of 6 hosts are ready, 6 are needed")
+    assert report.verdict(plan_of(launcher, coordinator, min_ready=MinReady.parse("2")), roster, "") is None
+    view = await RolloutClient(coordinator).read((await RolloutClient(coordinator).all())[0].id)
+    failures = {node.name: node.failure.message for node in view.nodes if node.failure}
+    assert "connection refused" in failures["down"]
+    assert sorted(failures) == ["bare", "down", "full", "strange"]
+
+
+async def test_nothing_starts_before_the_preflight_is_shown_and_a_dry_run_starts_nothing(
+    coordinator: Coordinator,
+) -> None:
+    launcher = MemoryLauncher(host("gpu1"), host("gpu2", "failed"))
+    plan, screen = plan_of(launcher, coordinator), Told()
+    roster = await Bootstrap(plan, launcher, screen, coordinator).examine()
+    assert screen.examined == "preflight of 2 hosts"
+    assert all(not each.services and not each.files for each in launcher.hosts.values())
+    assert [entry.stage for entry in roster.entries.values()] == ["passed", "failed"]
+    assert await RolloutClient(coordinator).all() == []
+
+
+async def test_a_daemon_that_ends_fails_its_host_at_once(coordinator: Coordinator) -> None:
+    victim = host("gpu1")
+    victim.daemon.rounds = 10**9
+    launcher = MemoryLauncher(victim, host("gpu2"))
+
+    async def kill() -> None:
+        async with asyncio.timeout(60):
+            while not victim.services or not await victim.daemon.transfers():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        victim.ended("daemon")
+
+    (_, roster, _), _ = await asyncio.gather(run(launcher, coordinator), kill())
+    assert [entry.name for entry in roster.done] == ["gpu2"]
+    assert "its daemon ended" in str(roster.failed[0].failure)
+
+
+async def test_hosts_that_are_late_say_how_far_they_are(coordinator: Coordinator) -> None:
+    slow = host("gpu1")
+    slow.daemon.rounds = 1000
+    plan, roster, _ = await run(MemoryLauncher(slow), coordinator, timeout=2.0)
+    assert "not ready within 2 s" in str(roster.failed[0].failure)
+    assert report.verdict(plan, roster, "") is not None
+
+
+async def test_a_host_with_another_version_fails_its_preflight(coordinator: Coordinator) -> None:
+    seen: list[Sequence[str]] = []
+
+    def program(command: Sequence[str], stdin: bytes) -> Completed:
+        seen.append(command)
+        assert Manifest.from_dict(json.loads(stdin)) == MANIFEST
+        return doctor("failed", "version")(command, stdin)
+
+    old = MemoryHost("gpu1", programs={"p2pmodel": program})
+    _, roster, _ = await run(MemoryLauncher(old), coordinator)
+    assert [entry.name for entry in roster.failed] == ["gpu1"]
+    assert __version__ in seen[0]
+
+
+@pytest.mark.parametrize("out", [b"", b"{}", b"[]", b'{"checks": 3}', b"\xff"])
+async def test_what_a_host_prints_is_not_trusted(coordinator: Coordinator, out: bytes) -> None:
+    odd = MemoryHost("gpu1", programs={"p2pmodel": lambda _command, _stdin: Completed(1, out, b"no \x1b[31mspace\n")})
+    _, roster, _ = await run(MemoryLauncher(odd), coordinator)
+    error = roster.failed[0].failure
+    assert isinstance(error, P2PModelError)
+    assert "p2pmodel doctor fails there" in error.what
+    assert error.what.isprintable()
+
+
+async def test_take_down_stops_services_and_is_idempotent(coordinator: Coordinator) -> None:
+    launcher = MemoryLauncher(host("gpu1"), host("gpu2"))
+    plan, _, _ = await run(launcher, coordinator)
+    launcher.hosts["gpu2"].failure = HostUnreachable("gpu2: ssh cannot connect")
+    for _ in range(2):
+        roster = await take_down(plan, launcher)
+        assert ([e.name for e in roster.done], [e.name for e in roster.failed]) == (["gpu1"], ["gpu2"])
+    assert launcher.hosts["gpu1"].services == {}
+
+
+def test_the_place_of_the_coordinator_is_a_host_or_a_url() -> None:
+    assert CoordinatorPlace.parse("gpu001") == CoordinatorPlace(host="gpu001")
+    assert CoordinatorPlace.parse("http://10.0.0.1:6969/").url == "http://10.0.0.1:6969"
+    with pytest.raises(InvalidInput, match="--coordinator"):
+        CoordinatorPlace.parse("http://user:secret@10.0.0.1")
