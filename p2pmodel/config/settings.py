@@ -213,6 +213,9 @@ class DaemonSettings(Section):
 
     socket: Path | None = None
     """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `state_dir`."""
+    socket_group: str | None = None
+    """Group (name or number) with full access to the socket, besides this process's user and root. Its folder must be
+    open to the group."""
     max_active: int = Field(default=3, ge=1, le=100)
     """Number of transfers that download at a time; further ones wait. Complete transfers keep serving."""
     serve_cached: bool = True

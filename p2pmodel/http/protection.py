@@ -58,18 +58,21 @@ class TokenBrake:
         self._until[address] = max(self._until.get(address, 0.0), self._clock()) + SECONDS_EACH
 
 
-def protect(app: web.Application, guard: RequestGuard | None, note: Callable[[str], None]) -> None:
+def protect(
+    app: web.Application, guard: RequestGuard | None, note: Callable[[str], None], *, open_to_group: bool = False
+) -> None:
     """Apply `guard` (None: a unix socket, which only this process's user and root may use) to all requests to `app`.
 
-    `note` receives log lines.
+    `open_to_group`: the mode of the socket admits a group, too. `note` receives log lines.
     """
     app[FAILURES] = FailureLog(note)
-    app.middlewares.insert(app.get(OUTER_MIDDLEWARES, 0), _Protection(guard, TokenBrake()).handle)
+    app.middlewares.insert(app.get(OUTER_MIDDLEWARES, 0), _Protection(guard, TokenBrake(), open_to_group).handle)
     app.on_response_prepare.append(_add_headers)
 
 
 class _Protection:
-    def __init__(self, guard: RequestGuard | None, brake: TokenBrake) -> None:
+    def __init__(self, guard: RequestGuard | None, brake: TokenBrake, open_to_group: bool) -> None:
+        self._open_to_group = open_to_group
         self._guard = guard
         self._brake = brake
         self._own: WeakKeyDictionary[asyncio.BaseTransport, bool] = WeakKeyDictionary()
@@ -99,7 +102,7 @@ class _Protection:
         guard, transport = self._guard, request.transport
         if guard is not None:
             guard.check(request.method, request.path, request.headers)
-        if transport is None or (guard is not None and not guard.own_user):
+        if transport is None or self._open_to_group or (guard is not None and not guard.own_user):
             return
         if request.get(THROUGH_PROXY) and not is_loopback(request.remote or ""):
             return  # the client is another machine

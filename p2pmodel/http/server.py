@@ -1,6 +1,7 @@
 """aiohttp applications on a TCP address or unix socket: exposure check, errors of binding, bounded shutdown."""
 
 import errno
+import grp
 import os
 import socket
 import ssl
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.private_files import FILE_MODE, make_folders
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.listeners import listening
@@ -21,6 +23,8 @@ from p2pmodel.os_errors import translate
 
 MAX_BODY = 4 << 20
 """Bound on a request body in bytes, for `web.Application(client_max_size=MAX_BODY)`."""
+
+_GROUP_MODE = 0o660
 
 MAX_HEADER = 8190
 """Bound on the request line and on a header field in bytes."""
@@ -97,17 +101,20 @@ async def serving_unix(
     *,
     grace: float = 2.0,
     limits: ConnectionLimits = NO_LIMITS,
+    group: str | None = None,
     note: Callable[[str], None] = _ignore,
 ) -> AsyncIterator[None]:
     """As `serving`, on the unix socket `path` of mode 0600, for this process's user and root. Creates its directory.
 
-    A stale socket is replaced. Raises LocalResource if a process listens on it, or it cannot be created.
+    With `group` its members may use it, too: mode 0660. A stale socket is replaced. Raises InvalidInput for an unknown
+    group, LocalResource if a process listens on it, or it cannot be created.
     """
-    protect(app, None, note)
+    admitted = _group_id(group) if group is not None else None
+    protect(app, None, note, open_to_group=admitted is not None)
     runner = _Runner(app, grace, limits, note)
     await runner.setup()
     try:
-        with closing(_unix_listener(path)) as listener:
+        with closing(_unix_listener(path, admitted)) as listener:
             await web.SockSite(runner, listener.dup()).start()
         try:
             yield
@@ -137,7 +144,14 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _unix_listener(path: Path) -> socket.socket:
+def _group_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise InvalidInput(f"setting daemon.socket_group: there is no group {printable(name)}") from None
+
+
+def _unix_listener(path: Path, group: int | None) -> socket.socket:
     check_not_running(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -147,6 +161,9 @@ def _unix_listener(path: Path) -> socket.socket:
         # Before it is bound: the file in the folder is made with this mode.
         os.fchmod(listener.fileno(), FILE_MODE)
         listener.bind(str(path))
+        if group is not None:
+            os.chown(path, -1, group)
+            path.chmod(_GROUP_MODE)
     except OSError as error:
         listener.close()
         raise _socket_error(error, path) from error

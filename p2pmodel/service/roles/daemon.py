@@ -7,9 +7,11 @@ bounded: first the servers (3 s at most), then the transfers leave their swarms 
 import asyncio
 import ssl
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+from aiohttp import web
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
@@ -105,13 +107,16 @@ class Daemon:
             api = NodeApi(node, hub, str(peers[0]))
             app = control_app(api, http=settings.http.unpaced)
             add_observation(app, api)
-            bounds = limits.connections(settings.http)
-            await stack.enter_async_context(serving_unix(app, path, grace=GRACE, limits=bounds, note=self._note))
+            await stack.enter_async_context(self._unix(app, path))
             url = await self._serve_tcp(api, stack)
             on_ready(DaemonAddresses(path, url, peers, hub))
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
+
+    def _unix(self, app: web.Application, path: Path) -> AbstractAsyncContextManager[None]:
+        bounds, group = limits.connections(self._settings.http), self._settings.daemon.socket_group
+        return serving_unix(app, path, grace=GRACE, limits=bounds, group=group, note=self._note)
 
     def _follow_settings(self, node: Node) -> None:
         if self._reload is None:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from p2pmodel.errors import InvalidInput
 from p2pmodel.http import peer_owner
 from p2pmodel.http.access import RequestGuard, check_bearer
 from p2pmodel.http.error_responses import error_middleware, error_response
@@ -199,3 +200,19 @@ async def test_an_owner_that_cannot_be_found_is_refused(
         http.get(url) as answer,
     ):
         assert answer.status == 403
+
+
+@as_another_user
+@pytest.mark.needs("curl")
+async def test_members_of_the_group_may_use_the_socket() -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "d.sock"
+        path.parent.chmod(0o755)
+        for group, status in ((str(ANOTHER), "200"), ("0", "000")):
+            async with serving_unix(app(), path, grace=0.1, group=group):
+                assert path.stat().st_mode & 0o777 == 0o660
+                answer = await asyncio.to_thread(ask, "http://localhost/", "--unix-socket", path)
+            assert answer.endswith(status)
+        with pytest.raises(InvalidInput, match="there is no group no-such-group"):
+            async with serving_unix(app(), path, grace=0.1, group="no-such-group"):
+                pass
