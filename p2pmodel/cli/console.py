@@ -17,7 +17,7 @@ from rich.text import Text
 from p2pmodel.cli import log
 from p2pmodel.cli.output import echo, visible
 from p2pmodel.core.notes import Note
-from p2pmodel.core.sizes import duration, human
+from p2pmodel.core.sizes import counted, duration, human
 from p2pmodel.node.reporter import Progress, Reporter
 
 Style = Literal["auto", "bar", "plain", "json", "none"]
@@ -45,7 +45,7 @@ def describe(progress: Progress) -> str:
     if progress.eta is not None:
         parts.append(f"{duration(progress.eta)} left")
     if progress.peers:
-        parts.append("1 peer" if progress.peers == 1 else f"{progress.peers} peers")
+        parts.append(counted(progress.peers, "peer"))
     if progress.uploaded:
         parts.append(f"sent {human(progress.uploaded)}")
     if progress.waiting_for:

@@ -23,6 +23,7 @@ from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.sizes import counted
 from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
@@ -120,7 +121,7 @@ class _ReadyCoordinator:
         if token_file:
             echo(f"publishers on this machine use the token in {token_file}", err=True)
         echo(f"{on_each_node(self._token_file)}p2pmodel fetch REPO --coordinator {served.url}", err=True)
-        echo(f"coordinator at {', '.join(served.urls)} ({held} torrents); interrupt to stop", err=True)
+        echo(f"coordinator at {', '.join(served.urls)} ({counted(held, 'torrent')}); interrupt to stop", err=True)
 
 
 async def _run(

@@ -20,7 +20,7 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
-from p2pmodel.core.sizes import human
+from p2pmodel.core.sizes import counted, human
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted, InvalidInput
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
@@ -268,4 +268,4 @@ def _show_plan(fetching: "Fetch", screen: ConsoleReporter, *, as_json: bool) -> 
     with screen.aside():
         for file in absent:
             echo(f"{human(file.size):>10}  {file.path}")
-        screen.note(f"{len(absent)} files, {human(needed)} to download of {manifest.repo}@{manifest.commit}")
+        screen.note(f"{counted(len(absent), 'file')}, {human(needed)} to download of {manifest.repo}@{manifest.commit}")

@@ -30,6 +30,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 peer`, `2 peers`; `many` if that is not `one` with an s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def parse_size(text: str) -> int:
     """Bytes of `500GB`, `1.5 TB`, `64MiB` or a plain number. Raises InvalidInput."""
     return round(_amount(text, _SIZES, "a size", "write 500GB, 64MiB or a number of bytes"))

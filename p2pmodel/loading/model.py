@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.sizes import counted
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.optional_imports import check_device_name
@@ -117,6 +118,6 @@ def _check_filled(snapshot: Path, report: Mapping[str, Any]) -> None:
     for wrong, what in ((set(report["missing_keys"]), "lack"), (shapes, "have another shape for")):
         if wrong:
             raise IntegrityError(
-                f"the weights in {snapshot} {what} {len(wrong)} tensors, {min(wrong)} for one",
+                f"the weights in {snapshot} {what} {counted(len(wrong), 'tensor')}, {min(wrong)} for one",
                 hint="config.json, the index and the shards differ; check them with 'p2pmodel verify'",
             )

@@ -3,30 +3,48 @@
 import asyncio
 from typing import get_type_hints
 
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec
-from p2pmodel.coordinator.server.rollouts.metrics import rollout_exposition
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
+from p2pmodel.coordinator.server.rollouts.metrics import RolloutCollector
+from p2pmodel.coordinator.server.rollouts.registry import Rollouts
+from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.service.control.metrics import exposition
+from p2pmodel.http.exposition import Families, exposition
+from p2pmodel.http.traffic import Traffic
+from p2pmodel.node.snapshot.cache_summary import CacheSummary
+from p2pmodel.origin.mirrors.mirror import MirrorStatus
+from p2pmodel.service.control.metrics import NodeCollector, NodeSnapshot
+from p2pmodel.service.metric_families import of_cache, of_mirrors
 from p2pmodel.service.watch.metrics import WatchMetrics
 from scripts.documentation.markdown import code, page, table
 from scripts.documentation.samples import sample_of
 
 _INTRO = "Prometheus collects them from `/metrics`. Counters and sizes are in bytes, times in seconds."
 _DAEMON = "At the daemon's TCP address and on its socket."
-_COORDINATOR = "At the coordinator's address, with the token of a member."
+_EVERY = (
+    "`GET /healthz` needs no token; `GET /metrics` needs that of the server. `server` is `hub` (a hub endpoint), "
+    "`control` and `socket` (the control API), `source` (for leaseholders) or `coordinator`."
+)
+_MIRROR = "At the mirror's address; those of mirrors with `--upstream` only."
+_COORDINATOR = "At the coordinator's address, with the token of a member if it has one."
 _WATCH = "At the address of `--metrics` (setting `watch.metrics`)."
 
 
 def text() -> str:
     """The page."""
     sections = (
+        ("Every server", _EVERY, _of_every_server()),
         ("p2pmodel daemon", _DAEMON, _of_daemon()),
-        ("p2pmodel coordinator", _COORDINATOR, _of_coordinator()),
+        ("p2pmodel mirror serve", _MIRROR, _of_mirror()),
+        ("p2pmodel coordinator, p2pmodel seed", _COORDINATOR, _of_coordinator()),
         ("p2pmodel mirrors watch", _WATCH, _of_watch()),
     )
     blocks = []
@@ -43,15 +61,40 @@ def _rows(family: Metric) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _of_every_server() -> str:
+    traffic = Traffic()
+    app = traffic.watch(web.Application(), "x")
+    request = make_mocked_request("GET", "/x", app=app)
+    asyncio.run(app.middlewares[0](request, _answered))
+    return exposition([traffic]).decode()
+
+
+async def _answered(_request: web.Request) -> web.StreamResponse:
+    return web.Response()
+
+
 def _of_daemon() -> str:
-    (argument,) = (kind for name, kind in get_type_hints(exposition).items() if name != "return")
-    return exposition(sample_of(argument)).decode()
+    return _alone([NodeCollector(sample_of(NodeSnapshot))])
+
+
+def _of_mirror() -> str:
+    return _alone([Families((*of_cache(sample_of(CacheSummary)), *of_mirrors([sample_of(MirrorStatus)], {})))])
 
 
 def _of_coordinator() -> str:
     rollout = Rollout("x", RolloutSpec(RepoId("x"), "0" * 40, ("x",)), "", began=0.0, began_wall=0.0)
     rollout.take("x", NodeReport("files_ready"), 1.0, 1.0)
-    return rollout_exposition([rollout.view(1.0)]).decode()
+    metrics = CoordinatorMetrics(Tracker(), Catalog(), Rollouts(), Traffic())
+    catalog, _, _ = asyncio.run(metrics.collect())
+    return _alone([catalog, RolloutCollector([rollout.view(1.0)])])
+
+
+def _alone(collectors: list[Collector]) -> str:
+    """The metrics of `collectors`, without those of every server."""
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return generate_latest(registry).decode()
 
 
 def _of_watch() -> str:
@@ -59,6 +102,4 @@ def _of_watch() -> str:
     readings = get_type_hints(WatchMetrics.observe)["readings"]
     (reading,) = readings.__args__
     metrics.observe([sample_of(reading)])
-    (route,) = (route for route in metrics.app().router.routes() if route.method == "GET")
-    answer = asyncio.run(route.handler(make_mocked_request("GET", "/metrics")))  # type: ignore[arg-type]
-    return bytes(answer.body).decode()  # type: ignore[attr-defined]
+    return _alone([metrics])

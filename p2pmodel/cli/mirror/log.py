@@ -11,6 +11,7 @@ from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.sizes import counted
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.sync_log_check import check_log
 
@@ -51,4 +52,4 @@ def verify(
     head = run_interruptible(check, interrupted="interrupted")
     echo(json.dumps({"lines": head.seq, "head": head.hash}) if as_json else head.hash)
     if not quiet and not as_json:
-        echo(f"{head.seq} lines, none changed", err=True)
+        echo(f"{counted(head.seq, 'line')}, none changed", err=True)

@@ -28,10 +28,12 @@ from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard, ServerToken
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import check_exposure, serving
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import NoteReporter, Reporter
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.metrics import EndpointMetrics
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import SCRUB, Reload
 from p2pmodel.store.cache import HubCache
@@ -126,7 +128,9 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
             sync_log=sync_log,
             accel=flags["accel"],
             http=settings.http.unpaced,
+            collecting=EndpointMetrics(cache, upstream.origin if upstream else None, traffic := Traffic()).collect,
         )
+        traffic.watch(app, "hub")
         guard = RequestGuard.of(
             settings.http, secured=token is not None, forms=True, own_user=True, url=settings.http.public_url
         )

@@ -16,12 +16,13 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.exposition import HEALTH, METRICS
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.measure.mirrors import online
 from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
 from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.service.roles.own_address import reachable_urls
-from p2pmodel.service.watch.metrics import METRICS, WatchMetrics
+from p2pmodel.service.watch.metrics import WatchMetrics
 from p2pmodel.service.watch.webhook import Webhook
 
 INTERRUPTED = "the watch was stopped"
@@ -122,7 +123,7 @@ class _WatchCommand:
     def _serving(self, address: ListenAddress) -> AbstractAsyncContextManager[str]:
         """The server of the metrics. They are no secret, and to read them changes nothing."""
         http = self._settings.http
-        guard, bounds = RequestGuard.of(http, secured=False, public=(METRICS,)), limits.connections(http)
+        guard, bounds = RequestGuard.of(http, secured=False, public=(METRICS, HEALTH)), limits.connections(http)
         return serving(self._metrics.app(), address.host, address.port, guard=guard, limits=bounds, note=log)
 
     def probed(self, readings: list[ProbeReading]) -> None:

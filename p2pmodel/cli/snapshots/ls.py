@@ -11,7 +11,7 @@ from p2pmodel.cli.table import aligned
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.progress.views import SnapshotView
-from p2pmodel.core.sizes import human
+from p2pmodel.core.sizes import counted, human
 from p2pmodel.errors import P2PModelError
 from p2pmodel.store.cache import HubCache, OnUnreadable
 from p2pmodel.store.snapshot_list import snapshots
@@ -58,6 +58,6 @@ def _listed(cache: HubCache, on_unreadable: OnUnreadable) -> list[SnapshotView]:
 
 
 def _row(view: SnapshotView) -> tuple[str, ...]:
-    state = f"{view.missing} files missing" if view.missing else "complete"
-    state = f"{view.doubted} files doubted" if view.doubted else state
+    state = f"{counted(view.missing, 'file')} missing" if view.missing else "complete"
+    state = f"{counted(view.doubted, 'file')} doubted" if view.doubted else state
     return view.repo, view.commit[:8], ", ".join(view.revisions) or "-", human(view.size), str(view.files), state

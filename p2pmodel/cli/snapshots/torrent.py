@@ -14,7 +14,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.layout import KIB
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
-from p2pmodel.core.sizes import human
+from p2pmodel.core.sizes import counted, human
 from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache
@@ -95,7 +95,7 @@ def show(file: Path, *, as_json: bool) -> None:
         echo(json.dumps(plain))
         return
     files = plain.pop("files")
-    plain["size"] = f"{human(plain['size'])} in {len(files)} files"
+    plain["size"] = f"{human(plain['size'])} in {counted(len(files), 'file')}"
     plain["piece_length"] = f"{plain['piece_length'] // KIB} KiB"
     for key, value in plain.items():
         for line in value if isinstance(value, list) else [value]:

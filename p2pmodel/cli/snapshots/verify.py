@@ -14,6 +14,7 @@ from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, RevisionNotFound
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.node.snapshot.voucher import recorded_voucher
@@ -60,7 +61,7 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
         )
     repaired = run_interruptible(_daemon_repairs(settings, manifest), interrupted=INTERRUPTED)
     raise IntegrityError(
-        f"{len(report.missing)} files missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
+        f"{counted(len(report.missing), 'file')} missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
         f"{ref.repo}@{manifest.commit}",
         hint="the daemon repairs it" if repaired else f"repair it with 'p2pmodel fetch {ref}'",
     )

@@ -21,8 +21,8 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_routes import CALLER, CatalogRoutes
 from p2pmodel.coordinator.server.credentials import NO_TOKENS, Caller, Credentials, Rights
 from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
+from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
-from p2pmodel.coordinator.server.rollouts.metrics import metrics_handler
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
 from p2pmodel.coordinator.server.tracker import Tracker
@@ -32,6 +32,8 @@ from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.errors import AccessDenied, P2PModelError, UpgradeRequired
 from p2pmodel.http.access import WRONG_TOKEN
 from p2pmodel.http.error_responses import FAILURES, error_middleware, error_response, json_http_errors, outward
+from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
+from p2pmodel.http.traffic import Traffic
 
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
@@ -81,6 +83,7 @@ def coordinator_app(
     trackers = partial(_trackers, address or PublicAddress(), credentials)
     assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas, rollouts=rollouts)
     rolling = RolloutRoutes(rollouts)
+    metrics = CoordinatorMetrics(tracker, catalog, rollouts, traffic := Traffic())
     app.cleanup_ctx.append(rolling.run)
     app.on_shutdown.extend((leases.close, assemblies.close, rolling.close))
     for method, path, handler, least in (
@@ -94,14 +97,15 @@ def coordinator_app(
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
         ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, Rights.NONE),
-        ("GET", "/metrics", metrics_handler(rollouts), Rights.NONE),
+        ("GET", METRICS, metrics_handler(metrics.collect), Rights.NONE),
         *rolling.table(),
     ):
         app.router.add_route(method, path, _authorized(handler, credentials, least))
     for path, handler in (("/announce", tracker.handle_announce), ("/scrape", tracker.handle_scrape)):
         app.router.add_route("GET", path, _tracking(handler, credentials))
         app.router.add_route("GET", path + "/{key}", _tracking(handler, credentials))
-    return app
+    app.router.add_get(HEALTH, handle_health)
+    return traffic.watch(app, "coordinator")
 
 
 def _trackers(address: PublicAddress, credentials: Credentials) -> list[str]:

@@ -118,6 +118,11 @@ class Tracker:
         """Number of seeders and leechers of the torrent with this 20-byte info-hash."""
         return self._swarms.counts(info_hash)
 
+    def totals(self) -> tuple[int, Counts]:
+        """The number of swarms, and the peers of all."""
+        each = [self.counts(info_hash) for info_hash in self._swarms.info_hashes()]
+        return len(each), Counts(sum(c.seeders for c in each), sum(c.leechers for c in each))
+
     def is_held(self, info_hash: bytes) -> bool:
         """Whether a peer other than its sources has all of it."""
         return self._swarms.is_held(info_hash)

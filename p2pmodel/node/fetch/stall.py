@@ -2,6 +2,7 @@
 
 import time
 
+from p2pmodel.core.sizes import counted
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.plan import DownloadPlan
@@ -39,7 +40,8 @@ class StallClock:
         if failure and not isinstance(failure, Unavailable):
             return failure  # a mirror with wrong bytes or without access: that is what to fix
         return Unavailable(
-            f"no source for {missing} pieces of {self._plan.metainfo.manifest.repo}: waited for {self._obstacles()}",
+            f"no source for {counted(missing, 'piece')} of {self._plan.metainfo.manifest.repo}: "
+            f"waited for {self._obstacles()}",
             hint="start a seeder or a mirror and run the same command: it resumes",
         )
 

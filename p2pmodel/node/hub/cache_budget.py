@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from p2pmodel.core import notes
-from p2pmodel.core.sizes import human
+from p2pmodel.core.sizes import counted, human
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import BlobKey, HubCache
 from p2pmodel.store.eviction import make_room
@@ -47,7 +47,7 @@ class CacheBudget:
             self._reporter.note(
                 notes.info(
                     "files_evicted",
-                    f"evicted {len(gone)} files of {repos} ({size}), served longest ago",
+                    f"evicted {counted(len(gone), 'file')} of {repos} ({size}), served longest ago",
                     files=len(gone),
                 )
             )

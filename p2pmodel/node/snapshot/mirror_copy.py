@@ -9,6 +9,7 @@ from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.core.pace import Rate
+from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.reporter import Phase, Progress, Reporter, stoppable
@@ -87,7 +88,7 @@ class MirrorCopy:
             absent = await self._adopt(files)
             if absent and self._origin is None:
                 raise Unavailable(
-                    f"{len(absent)} files of {self._manifest.repo} are not in this cache, and no mirror may be asked",
+                    f"this cache lacks {counted(len(absent), 'file')} of {self._manifest.repo}; no mirror may be asked",
                     hint="unset HF_HUB_OFFLINE",
                 )
             if absent:

@@ -10,6 +10,7 @@ Read-only. It never redirects, has no Xet, and lets no client complete a file th
     GET HEAD  /{id}/resolve/{rev}/{path}               one Range
     any       /api/datasets/..., /datasets/..., and of spaces     501: models only, unless there is a `relay`
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
+    GET       /healthz /metrics                        health, without a token; metrics of a mirror
     GET       /sync-log                                files synced from upstream, in hash-chained JSON lines
 """
 
@@ -33,6 +34,7 @@ from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access import ServerToken
 from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.exposition import HEALTH, METRICS, Collecting, handle_health, metrics_handler
 from p2pmodel.http.file_response import STALL, FileContent, answer
 from p2pmodel.http.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.public_url import PUBLIC_URL, public_url
@@ -89,6 +91,7 @@ def hub_endpoint(
     accel: str | None = None,
     relay: RequestRelay | None = None,
     http: HttpSettings = limits.UNPACED,
+    collecting: Collecting | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
@@ -96,13 +99,14 @@ def hub_endpoint(
     files over all connections. `upstream`, which uses the same cache, downloads missing files. `sync_log` is served as
     /sync-log. `accel` is the path at which nginx, before this server, has the cache: nginx then sends the blobs.
     `relay` wraps the model routes and has all others. `http` limits the rate of requests and the time for their bodies.
+    `collecting` has the metrics that it serves, if any.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
         middlewares.append(access_log.middleware())
     middlewares += [errors, *limits.rate(http)]
     if token is not None:
-        middlewares.append(bearer(token))
+        middlewares.append(bearer(token, public=(HEALTH,)))
     middlewares.append(limits.body(http.body_timeout))
     if relay is not None:
         middlewares.append(relay.models)
@@ -114,6 +118,9 @@ def hub_endpoint(
     if library is None:
         published = PublishedCache(cache)
         library = UpstreamLibrary(upstream, published) if upstream is not None else CacheLibrary(published)
+    app.router.add_get(HEALTH, handle_health)
+    if collecting is not None:
+        app.router.add_get(METRICS, metrics_handler(collecting))
     if sync_log is not None:
         app.add_routes([sync_log_route(sync_log)])
     app.add_routes(_HubHandlers(library, pace, Accel(accel, cache.root) if accel else None).routes())

@@ -1,5 +1,6 @@
 """Error answers that hub clients understand (X-Error-Code, X-Error-Message), and the token check."""
 
+from collections.abc import Collection
 from http import HTTPStatus
 
 from aiohttp import web
@@ -61,8 +62,9 @@ def _respond(error: P2PModelError) -> web.Response:
 _translated = error_middleware(_respond)
 
 
-def bearer(token: str | ServerToken) -> Middleware:
+def bearer(token: str | ServerToken, *, public: Collection[str] = ()) -> Middleware:
     """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
+    Paths in `public` need no token.
 
     Without a token the answer is the hub's for private repositories: the client raises RepositoryNotFoundError, with
     the advice to log in. With a wrong token it is the hub's for invalid credentials.
@@ -71,6 +73,8 @@ def bearer(token: str | ServerToken) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization")
+        if request.path in public:
+            return await handler(request)
         if given is None:
             return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
         if not is_bearer(given, token):

@@ -20,7 +20,9 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard, ServerToken
+from p2pmodel.http.exposition import HEALTH
 from p2pmodel.http.server import check_not_running, serving, serving_unix
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.fetch import NodeContext
 from p2pmodel.node.local_address import peer_addresses
@@ -28,7 +30,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
-from p2pmodel.service.control.metrics import HEALTH, add_observation
+from p2pmodel.service.control.metrics import add_observation
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
@@ -82,6 +84,7 @@ class Daemon:
         self._hub = hub
         self._tcp = tcp
         self._note = note
+        self._traffic = Traffic()
 
     async def run(self, on_ready: Callable[[DaemonAddresses], None]) -> None:
         """Run the node until cancelled; `on_ready` is called once clients can connect."""
@@ -97,7 +100,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir, settings.state_dir), ListenAddress(*engine.address)
-            source = serving_source(cache, peer, settings, grace=HUB_GRACE, note=self._note)
+            source = serving_source(cache, peer, settings, grace=HUB_GRACE, note=self._note, traffic=self._traffic)
             web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
@@ -106,7 +109,7 @@ class Daemon:
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
             api = NodeApi(node, hub, str(peers[0]))
             app = control_app(api, http=settings.http.unpaced)
-            add_observation(app, api)
+            add_observation(self._traffic.watch(app, "socket"), api, self._traffic)
             await stack.enter_async_context(self._unix(app, path))
             url = await self._serve_tcp(api, stack)
             on_ready(DaemonAddresses(path, url, peers, hub))
@@ -135,7 +138,7 @@ class Daemon:
     async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
         if self._hub is None:
             return None
-        url = await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE))
+        url = await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE, self._traffic))
         return await self._reachable(url) if url else None
 
     async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
@@ -147,7 +150,7 @@ class Daemon:
         secured = tcp.token is not None or (tcp.tls is not None and http.asks_for_certificates)
         guard = RequestGuard.of(http, secured=secured, public=public, own_user=True)
         app = control_app(api, tcp.token, read_only=tcp.read_only, public=public, http=http)
-        add_observation(app, api)
+        add_observation(self._traffic.watch(app, "control"), api, self._traffic)
         add_dashboard(app)
         bounds = limits.connections(http)
         server = serving(

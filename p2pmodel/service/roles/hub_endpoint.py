@@ -20,6 +20,7 @@ from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard, ServerToken
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import serving
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.on_demand import HubContent
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.node.node import Node
@@ -60,9 +61,12 @@ def check_mirrors(settings: Settings, role: HubRole) -> None:
 
 @asynccontextmanager
 async def serving_hub(
-    node: Node, role: HubRole, note: Callable[[str], None], grace: float
+    node: Node, role: HubRole, note: Callable[[str], None], grace: float, traffic: Traffic
 ) -> AsyncIterator[str | None]:
-    """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken."""
+    """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken.
+
+    `traffic` counts its requests.
+    """
     async with AsyncExitStack() as stack:
         on_demand = await stack.enter_async_context(HubContent(node, NoteReporter(note)))
         log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
@@ -78,6 +82,7 @@ async def serving_hub(
             http=http,
             relay=MirrorRelay(on_demand.manifests, rights, guarded=role.token is not None),
         )
+        traffic.watch(app, "hub")
         try:
             secured = role.token is not None or (role.tls is not None and http.asks_for_certificates)
             guard = RequestGuard.of(http, secured=secured, forms=True, own_user=True, url=http.public_url)

@@ -14,6 +14,7 @@ from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address, reachable_hosts
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
@@ -73,7 +74,13 @@ class WebSeedLibrary:
 
 @asynccontextmanager
 async def serving_source(
-    cache: HubCache, peer: ListenAddress, settings: Settings, *, grace: float, note: Callable[[str], None]
+    cache: HubCache,
+    peer: ListenAddress,
+    settings: Settings,
+    *,
+    grace: float,
+    note: Callable[[str], None],
+    traffic: Traffic,
 ) -> AsyncIterator[WebSeedLibrary]:
     """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`."""
     token = secrets.token_urlsafe(24)
@@ -81,6 +88,7 @@ async def serving_source(
     http = settings.http
     app = hub_endpoint(cache, token=token, library=library, pace=pace, http=http.unpaced)
     app.middlewares.insert(0, sent.middleware())
+    traffic.watch(app, "source")
     swarm = settings.swarm
     port = free_port(peer.host, SOURCE_PORT) if swarm.source_port is None else swarm.source_port
     guard, bounds = RequestGuard.of(http, secured=True, forms=True), limits.connections(http)

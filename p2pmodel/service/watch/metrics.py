@@ -1,19 +1,21 @@
-"""The Prometheus metrics of `p2pmodel mirrors watch`, served at `GET /metrics`."""
+"""The Prometheus metrics of `p2pmodel mirrors watch`, served at `GET /metrics`, with its health at `GET /healthz`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import Metric as MetricFamily
+from prometheus_client.registry import Collector
 
+from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.node.measure.watch import WatchEvent
 from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.alarms import Metric
 
-METRICS = "/metrics"
 _PREFIX = "p2pmodel_mirror_"
 
 
-class WatchMetrics:
+class WatchMetrics(Collector):
     """Gauges of the last probe of each mirror; values that the probe did not measure are absent."""
 
     def __init__(self) -> None:
@@ -52,11 +54,18 @@ class WatchMetrics:
     def app(self) -> web.Application:
         """The application that serves the metrics."""
         app = web.Application()
-        app.router.add_get(METRICS, self._answer)
+        app.router.add_get(METRICS, metrics_handler(self._collecting))
+        app.router.add_get(HEALTH, handle_health)
         return app
 
-    async def _answer(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def collect(self) -> Iterator[MetricFamily]:
+        """The metrics now, without the samples `_created`, which say when a label was seen first."""
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+    async def _collecting(self) -> Iterable[Collector]:
+        return (self,)
 
 
 def _shown(gauge: Gauge) -> set[tuple[str, ...]]:

@@ -77,7 +77,7 @@ def test_a_dry_run_lists_the_files_to_download(cache: HubCache, snapshot: Path) 
     blob.unlink()
     listed = invoke(fetch, "org/model", "--dry-run")
     assert listed.stdout == "  22 bytes  config.json\n"
-    assert f"1 files, 22 bytes to download of org/model@{snapshot.name}" in listed.stderr
+    assert f"1 file, 22 bytes to download of org/model@{snapshot.name}" in listed.stderr
     assert json.loads(invoke(fetch, "org/model", "--dry-run", "--json").stdout) == {
         "repo": "org/model",
         "commit": snapshot.name,

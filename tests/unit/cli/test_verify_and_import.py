@@ -90,7 +90,7 @@ def test_verify_names_every_bad_file_and_exits_with_5(p2pmodel: Command) -> None
     assert done.err.splitlines() == [
         "missing: config.json",
         "corrupt: model-00001.safetensors",
-        f"p2pmodel: 1 files missing, 1 corrupt of 4 in org/model@{manifest.commit}; {hint}",
+        f"p2pmodel: 1 file missing, 1 corrupt of 4 in org/model@{manifest.commit}; {hint}",
     ]
     plain = p2pmodel("verify", "org/model", "--json")
     assert plain.code == 5

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.core.sizes import duration, human, parse_duration, parse_size
+from p2pmodel.core.sizes import counted, duration, human, parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 
 
@@ -42,3 +42,8 @@ def test_formatted_sizes_can_be_parsed(size: int) -> None:
 )
 def test_a_duration_has_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_one_is_not_many():
+    assert [counted(n, "peer") for n in (0, 1, 2)] == ["0 peers", "1 peer", "2 peers"]
+    assert counted(2, "entry", "entries") == "2 entries"

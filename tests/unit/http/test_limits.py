@@ -13,6 +13,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http import event_streams
 from p2pmodel.http.limits import connections
 from p2pmodel.http.server import serving, serving_unix
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
@@ -65,7 +66,7 @@ async def faces(machine: Machine, request: pytest.FixtureRequest) -> AsyncIterat
         machine.use(mirrors=(MirrorSettings(name="hub", endpoint=hub.url),), offline=False, http=http)
         node = await stack.enter_async_context(machine.running())
         role = HubRole(ListenAddress("127.0.0.1", 0))
-        endpoint = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1))
+        endpoint = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1, Traffic()))
         app = control_app(NodeApi(node), http=http)
         control = await stack.enter_async_context(serving(app, "127.0.0.1", 0, grace=0.1, limits=connections(http)))
         assert endpoint is not None

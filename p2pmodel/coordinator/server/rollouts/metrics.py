@@ -1,4 +1,4 @@
-"""The Prometheus metrics of a coordinator (`GET /metrics`): its roll-outs.
+"""The Prometheus metrics of a coordinator about its roll-outs.
 
 Nothing is counted here: each scrape reads the roll-outs. Label values come from bounded sets: the open roll-outs, the
 latest `MOST_OVER` that are over, phases and gates.
@@ -7,15 +7,11 @@ latest `MOST_OVER` that are over, phases and gates.
 from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from p2pmodel.coordinator.rollout.report import GateReport, RolloutReport, rollout_report
 from p2pmodel.coordinator.rollout.rollout import RolloutState, RolloutView
-from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 
 MOST_OVER = 5
 _ROLLOUT = ["rollout", "repo"]
@@ -37,24 +33,9 @@ _TIMES: tuple[tuple[str, Callable[[GateReport], float | None]], ...] = (
 )
 
 
-def metrics_handler(rollouts: Rollouts) -> Handler:
-    """The handler of `GET /metrics`."""
+class RolloutCollector(Collector):
+    """The metrics of `views`, the latest first."""
 
-    async def metrics(_request: web.Request) -> web.Response:
-        body = rollout_exposition(rollouts.views())
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    return metrics
-
-
-def rollout_exposition(views: Sequence[RolloutView]) -> bytes:
-    """`views`, the latest first, in the text format of Prometheus."""
-    registry = CollectorRegistry()
-    registry.register(_RolloutCollector(views))
-    return generate_latest(registry)
-
-
-class _RolloutCollector(Collector):
     def __init__(self, views: Sequence[RolloutView]) -> None:
         over = [view for view in views if not view.open][:MOST_OVER]
         shown = [view for view in views if view.open or view in over]
@@ -62,6 +43,7 @@ class _RolloutCollector(Collector):
         self._reports = [(view, rollout_report(view)) for view in shown]
 
     def collect(self) -> Iterator[Metric]:
+        """The metrics."""
         states = _family("rollouts", "Roll-outs by state.", ["state"])
         for state in get_args(RolloutState):
             states.add_metric([state], sum(view.state == state for view in self._views))

@@ -171,7 +171,7 @@ async def test_if_all_mirrors_are_corrupt_the_error_names_mirror_and_hash(job: J
 
 async def test_offline_the_missing_files_are_reported(job: Job) -> None:
     publish(job.cache, job.snapshot, paths=["model.safetensors"], refs=())
-    with pytest.raises(Unavailable, match=r"3 files of org/model are not in this cache.*HF_HUB_OFFLINE"):
+    with pytest.raises(Unavailable, match=r"this cache lacks 3 files of org/model; .*HF_HUB_OFFLINE"):
         await job.run()
     assert job.repo.refs() == {}
 

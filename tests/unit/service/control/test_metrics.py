@@ -10,14 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2pmodel.core.progress.progress import Progress
 from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, TransferView
+from p2pmodel.http.exposition import HEALTH, exposition
 from p2pmodel.http.server import serving
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
 from p2pmodel.origin.mirrors.health import State as MirrorState
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
-from p2pmodel.service.control.metrics import HEALTH, MOST, NodeSnapshot, _named, add_observation, exposition
+from p2pmodel.service.control.metrics import MOST, NodeCollector, NodeSnapshot, add_observation
+from p2pmodel.service.metric_families import by_label
 from p2pmodel.store.cache import HubCache
 from tests.support.node_machine import Machine, machine, torrent, until_state
 
@@ -66,7 +69,7 @@ def name(metric: str, labels: dict[str, str]) -> str:
 
 
 def test_every_figure_of_a_transfer() -> None:
-    found = figures(exposition(SEEN))
+    found = figures(exposition([NodeCollector(SEEN)]))
     of = {key.removesuffix(" repo=org/model"): value for key, value in found.items() if key.endswith(" repo=org/model")}
     assert of == {
         "p2pmodel_snapshot_ready": 0,
@@ -90,7 +93,7 @@ def test_every_figure_of_a_transfer() -> None:
 
 
 def test_every_figure_of_the_mirrors_the_cache_and_the_limits() -> None:
-    found = figures(exposition(SEEN))
+    found = figures(exposition([NodeCollector(SEEN)]))
     assert found["p2pmodel_mirror_state mirror=official state=slow"] == 1
     assert found["p2pmodel_mirror_state mirror=official state=quarantined"] == 0
     assert found["p2pmodel_mirror_up mirror=official"] == 1
@@ -107,13 +110,14 @@ def test_every_figure_of_the_mirrors_the_cache_and_the_limits() -> None:
 
 @pytest.mark.parametrize("state", MirrorState)
 def test_a_mirror_is_up_while_it_is_used(state: MirrorState) -> None:
-    found = figures(exposition(replace(SEEN, mirrors=(replace(MIRROR, state=state),))))
-    assert found["p2pmodel_mirror_up mirror=official"] == (state not in (MirrorState.FAILING, MirrorState.QUARANTINED))
+    found = figures(exposition([NodeCollector(replace(SEEN, mirrors=(replace(MIRROR, state=state),)))]))
+    up = {MirrorState.UNUSED: None, MirrorState.FAILING: 0, MirrorState.QUARANTINED: 0}.get(state, 1)
+    assert found.get("p2pmodel_mirror_up mirror=official") == up, "of a mirror that was not asked nothing is known"
 
 
 def test_unknown_values_are_absent() -> None:
     view = replace(VIEW, eta=None, progress=Progress("finding"))
-    found = figures(exposition(replace(SEEN, transfers=(view,))))
+    found = figures(exposition([NodeCollector(replace(SEEN, transfers=(view,)))]))
     assert "p2pmodel_transfer_eta_seconds repo=org/model" not in found
     assert "p2pmodel_transfer_origin_ratio repo=org/model" not in found
 
@@ -123,12 +127,12 @@ def test_labels_are_bounded() -> None:
         replace(VIEW, repo=f"org/m{number}", added=float(number), complete=number % 2 == 1)
         for number in range(3 * MOST)
     )
-    found = figures(exposition(replace(SEEN, transfers=views)))
+    found = figures(exposition([NodeCollector(replace(SEEN, transfers=views))]))
     shown = {key for key in found if key.startswith("p2pmodel_snapshot_ready")}
     assert len(shown) == MOST
     assert all(found[key] == 0 for key in shown), "those that are on their way go first"
     assert found["p2pmodel_transfers state=active"] == 3 * MOST
-    counters = _named(
+    counters = by_label(
         [
             ("official", MirrorCounters(1)),
             ("webseed http://a", MirrorCounters(2)),
@@ -141,7 +145,7 @@ def test_labels_are_bounded() -> None:
 
 def test_a_name_from_outside_cannot_break_the_format() -> None:
     nasty = 'a"} 1\np2pmodel_x{y="\\'
-    found = figures(exposition(replace(SEEN, mirrors=(replace(MIRROR, name=nasty),), counters={})))
+    found = figures(exposition([NodeCollector(replace(SEEN, mirrors=(replace(MIRROR, name=nasty),), counters={}))]))
     assert found[f"p2pmodel_mirror_connect_seconds mirror={nasty}"] == 0.05
 
 
@@ -164,7 +168,7 @@ class Watched:
 
 def application(node: Node, token: str | None = None) -> web.Application:
     app = control_app(NodeApi(node), token, public=(HEALTH,))
-    add_observation(app, NodeApi(node))
+    add_observation(app, NodeApi(node), Traffic())
     return app
 
 

@@ -14,6 +14,7 @@ from yarl import URL
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub import token_scope
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from tests.support.fake_hub import FakeHub
@@ -68,7 +69,7 @@ async def endpoint(machine: Machine, *mirrors: MirrorSettings, token: str | None
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(machine.running())
         role = HubRole(ListenAddress("127.0.0.1", 0), token, machine.root / "access.jsonl")
-        url = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1))
+        url = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1, Traffic()))
         http = await stack.enter_async_context(ClientSession())
         assert url is not None
         assert role.access_log is not None

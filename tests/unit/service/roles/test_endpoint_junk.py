@@ -16,6 +16,7 @@ import pytest
 
 from p2pmodel.config.settings import HttpSettings, MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from tests.support.fake_hub import FakeHub
 from tests.support.http_junk import drawn
@@ -44,7 +45,7 @@ async def endpoint(machine: Machine, *, token: str | None = None, mirror: bool =
         machine.use(mirrors=(MirrorSettings(name="hub", endpoint=url),), offline=False, http=QUICK)
         node = await stack.enter_async_context(machine.running())
         role = HubRole(ListenAddress("127.0.0.1", 0), token, machine.root / "access.jsonl")
-        found = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1))
+        found = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1, Traffic()))
         assert found is not None
         yield found
 

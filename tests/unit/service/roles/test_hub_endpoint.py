@@ -11,6 +11,7 @@ from aiohttp import ClientSession
 from p2pmodel.config.settings import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.service.roles import hub_endpoint
 from p2pmodel.service.roles.hub_endpoint import HubRole, check_mirrors, serving_hub
 from tests.support.fake_hub import FakeHub
@@ -46,7 +47,7 @@ async def endpoint(machine: Machine, token: str | None = None) -> AsyncIterator[
         machine.use(mirrors=(mirror,), offline=False)
         node = await stack.enter_async_context(machine.running())
         role = HubRole(ANYWHERE, token, machine.root / "access.jsonl")
-        url = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1))
+        url = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1, Traffic()))
         http = await stack.enter_async_context(ClientSession())
         assert url is not None
         assert role.access_log is not None
@@ -98,11 +99,11 @@ async def test_the_default_address_may_be_taken(machine: Machine, monkeypatch: p
         machine.root = machine.root / "other"
         machine.use(cache_dir=machine.root / "hub")
         async with machine.running() as node:
-            async with serving_hub(node, HubRole(), machine.notes.append, 0.1) as url:
+            async with serving_hub(node, HubRole(), machine.notes.append, 0.1, Traffic()) as url:
                 assert url is None
             assert "set daemon.hub_listen to another address" in machine.notes[-1]
             with pytest.raises(LocalResource, match="in use"):
-                async with serving_hub(node, HubRole(taken), machine.notes.append, 0.1):
+                async with serving_hub(node, HubRole(taken), machine.notes.append, 0.1, Traffic()):
                     pass
 
 

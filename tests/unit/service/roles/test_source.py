@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 
 from p2pmodel.config.settings import Settings, SwarmSettings
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import reachable_hosts
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
 from p2pmodel.store.cache import HubCache
@@ -29,7 +30,9 @@ def settings(cache_dir: Path, **swarm: Any) -> Settings:
 async def source(tmp_path: Path) -> AsyncIterator[WebSeedLibrary]:
     cache = HubCache(tmp_path)
     publish(cache, SNAPSHOT)
-    async with serving_source(cache, PEER, settings(tmp_path, zone="rack1"), grace=0.2, note=print) as served:
+    async with serving_source(
+        cache, PEER, settings(tmp_path, zone="rack1"), grace=0.2, note=print, traffic=Traffic()
+    ) as served:
         yield served
 
 
@@ -68,7 +71,9 @@ async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinat
             probe.connect(("127.0.0.5", 9))
             host = probe.getsockname()[0]
     everywhere = ListenAddress("127.0.0.1", 7001)
-    async with serving_source(HubCache(tmp_path), everywhere, settings(tmp_path), grace=0.2, note=print) as source:
+    async with serving_source(
+        HubCache(tmp_path), everywhere, settings(tmp_path), grace=0.2, note=print, traffic=Traffic()
+    ) as source:
         source._peer = ListenAddress("0.0.0.0", 7001)  # without listening there
         at = source.source(coordinator)
     assert at.peer == f"{host}:7001"
@@ -77,7 +82,9 @@ async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinat
 
 async def test_an_advertised_address_replaces_the_nodes_own(tmp_path: Path) -> None:
     advertising = settings(tmp_path, advertise=("203.0.113.7:7777", "fd00::7"), source_port=0)
-    async with serving_source(HubCache(tmp_path), PEER, advertising, grace=0.2, note=print) as source:
+    async with serving_source(
+        HubCache(tmp_path), PEER, advertising, grace=0.2, note=print, traffic=Traffic()
+    ) as source:
         at = source.source("http://127.0.0.5:9")
     assert at.peer == "203.0.113.7:7777"
     assert at.endpoint.startswith("http://203.0.113.7:")
