@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pmodel.cli import daemon_fetch, options
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.console import ConsoleReporter, reporting
 from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.cli.hub_options import HubCommand, hub_options
@@ -35,7 +36,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 
 
 @click.command(cls=HubCommand)
-@click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET")
+@click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET", shell_complete=repositories)
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
 @click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")

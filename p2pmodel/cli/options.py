@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import log
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.checks import check_url
@@ -332,7 +333,7 @@ def given(*names: str) -> list[str]:
 def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument `REPO[@REV]` and `--revision`; the verb receives `ref`."""
 
-    @click.argument("repo", metavar="REPO[@REV]")
+    @click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
     @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
     @functools.wraps(verb)
     def wrapped(repo: str, revision: str | None, **options: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.console import ConsoleReporter, reporting
 from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
@@ -29,7 +30,7 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command re
 
 
 @click.command()
-@click.argument("source", metavar="REPO[@REV]|DIR")
+@click.argument("source", metavar="REPO[@REV]|DIR", shell_complete=repositories)
 @click.option("--as", "name", metavar="REPO[@REV]", help="Name of the snapshot if the source is a directory.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
 @click.option(

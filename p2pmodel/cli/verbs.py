@@ -24,6 +24,7 @@ _VERBS = {
     "doctor": ("p2pmodel.cli.doctor:doctor", "Check this machine, and what a snapshot needs on it."),
     "env": ("p2pmodel.cli.env:env", "Print the environment for Hugging Face clients of the daemon."),
     "fetch": ("p2pmodel.cli.fetch:fetch", "Download a snapshot into the Hugging Face cache; optionally load it."),
+    "help": ("p2pmodel.cli.help:help_command", "Print the help of a command or a topic."),
     "import": (
         "p2pmodel.cli.snapshots.import_dir:import_dir",
         "Import a directory into the cache as a snapshot.",

@@ -76,11 +76,11 @@ def complaint(error: ValidationError | None, given: GivenSettings) -> InvalidInp
 def _line(error: Mapping[str, Any], given: GivenSettings) -> str:
     parts = [str(part) for part in error["loc"]]
     key, variable = ".".join(parts), variable_of(".".join(parts))
-    names = f"{key} or {variable}" if key in _keys() or _is_set(variable) else key
+    names = f"{key} or {variable}" if key in setting_keys() or _is_set(variable) else key
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     meaning = _MEANINGS.get(error["type"], said)
     if error["type"] == "extra_forbidden":
-        near = _mirror_keys() if parts[0] == "mirrors" else _keys()
+        near = _mirror_keys() if parts[0] == "mirrors" else setting_keys()
         meaning += _meant(parts[-1] if parts[0] == "mirrors" else key, near)
     return f"setting {printable(names)}: {meaning}{given.place(parts)}"
 
@@ -94,7 +94,7 @@ def _unknown_variables() -> list[str]:
         rest = name.upper().removeprefix(PREFIX)
         if name.upper() == rest or rest in known or rest.startswith((*sections, _TESTS)) or rest.endswith(_FREE):
             continue
-        near = [variable_of(key).removeprefix(PREFIX) for key in _keys()]
+        near = [variable_of(key).removeprefix(PREFIX) for key in setting_keys()]
         found.append(f"variable {printable(name)}: there is no such setting{_meant(rest, near, PREFIX)}")
     return found
 
@@ -104,7 +104,7 @@ def _meant(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f", {prefix}{near[0]} is the nearest" if near else ""
 
 
-def _keys() -> list[str]:
+def setting_keys() -> list[str]:
     """Every key of a setting that has a variable."""
     keys = []
     for name, field in Settings.model_fields.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.client import Client, NoDaemon
@@ -23,7 +24,7 @@ from p2pmodel.store.removal import remove_snapshot
 
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
 @options.socket
 @options.common
 def rm(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.transfers.daemon_client import command_each
 from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
@@ -10,7 +11,7 @@ from p2pmodel.core.progress.views import TransferView
 
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
 @options.server
 @options.common
 def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
@@ -19,7 +20,7 @@ def pause(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
 
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
 @options.server
 @options.common
 def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
@@ -28,7 +29,7 @@ def resume(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None
 
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
 @options.server
 @options.common
 def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
@@ -37,7 +38,7 @@ def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None
 
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
 @click.option(
     "--for",
     "seconds",

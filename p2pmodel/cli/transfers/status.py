@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.table import aligned, rate
@@ -19,7 +20,7 @@ from p2pmodel.errors import InvalidInput
 
 
 @click.command()
-@click.argument("repo", metavar="[REPO[@REV]]", required=False)
+@click.argument("repo", metavar="[REPO[@REV]]", required=False, shell_complete=repositories)
 @click.option("--watch", is_flag=True, help="Print a line for each change until interrupted.")
 @click.option("--peers", is_flag=True, help="Show the connected peers of each transfer, busiest first.")
 @options.server

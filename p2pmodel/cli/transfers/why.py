@@ -6,6 +6,7 @@ import json
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
@@ -15,7 +16,7 @@ from p2pmodel.core.sizes import human
 
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REV]")
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
 @options.server
 @options.common
 def why(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
