@@ -370,7 +370,7 @@ class ManagedTransfer:
             # An error of any kind ends this transfer, but not the node and its other transfers.
             self._error = translate(error)
             files = self._found.manifest.select_any(self._record.selections) if self._found else ()
-            then = "" if self._closed else self._next_try.failed(self._error, self._record.commit, files)
+            then = "" if self._closed else self._next_try.failed(self._error, files)
             repo = str(self._record.repo)
             self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}{then}", repo=repo))
         self._observer.transfer_settled()

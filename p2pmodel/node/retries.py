@@ -27,11 +27,11 @@ class TransferRetry:
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._task: asyncio.Task[None] | None = None
 
-    def failed(self, error: P2PModelError, commit: str, files: Iterable[ManifestFile]) -> str:
+    def failed(self, error: P2PModelError, files: Iterable[ManifestFile]) -> str:
         """The transfer of `files` has failed. It is tried again if it may succeed by itself; returns when, in words."""
         self.cancel()
         if isinstance(error, NoSpace):
-            self._task = asyncio.create_task(self._once_there_is_space(commit, list(files)))
+            self._task = asyncio.create_task(self._once_there_is_space(list(files)))
             return "; it goes on by itself once there is space"
         if isinstance(error, Unavailable):
             pause = self._backoff.failed()
@@ -53,19 +53,20 @@ class TransferRetry:
         await asyncio.sleep(seconds)
         self._due()
 
-    async def _once_there_is_space(self, commit: str, files: list[ManifestFile]) -> None:
+    async def _once_there_is_space(self, files: list[ManifestFile]) -> None:
         """A quota may forbid what the disk has free: hence the pause."""
         earliest = time.monotonic() + self._backoff.failed()
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if time.monotonic() >= earliest and await asyncio.to_thread(self._has_space, commit, files):
+            if time.monotonic() >= earliest and await asyncio.to_thread(self._has_space, files):
                 break
         self._due()
 
-    def _has_space(self, commit: str, files: list[ManifestFile]) -> bool:
+    def _has_space(self, files: list[ManifestFile]) -> bool:
         try:
-            lacking = sum(file.size for file in self._repo.lacking(files)) - self._repo.staging(commit).size()
-            return free_bytes(self._repo.folder) >= max(lacking, 1)
+            lacking = self._repo.lacking(files)
+            needed = sum(file.size for file in lacking) - self._repo.staged.size_of(lacking)
+            return free_bytes(self._repo.folder) >= max(needed, 1)
         except (OSError, P2PModelError):
             return False
 

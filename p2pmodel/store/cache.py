@@ -21,7 +21,7 @@ from p2pmodel.store.files.space import CHOOSE_ANOTHER, check_writable
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.private_folder import PrivateFolder, is_writable
-from p2pmodel.store.staging import Staging
+from p2pmodel.store.staging import StagedContents, Staging
 from p2pmodel.store.state.blob_marks import BlobMarks
 from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
 
@@ -126,6 +126,8 @@ class RepoCache:
         self.folder = cache.root / repo.cache_folder
         instead = cache.state / repo.cache_folder if cache.state else None
         self._private = PrivateFolder(cache.root, repo.cache_folder, instead)
+        self.staged = StagedContents(self._private)
+        """The unfinished files, by content."""
         self.served = BlobMarks(self._private, "last-served")
         """The blobs that a pull-through mirror downloaded, and when each was last served."""
         self._corrupt = BlobMarks(self._private, "corrupt")
@@ -293,13 +295,8 @@ class RepoCache:
         return [file for file in files if self.blob(file) is None]
 
     def staging(self, commit: str) -> Staging:
-        """The staging area of `commit`."""
-        return Staging(self._private, commit)
-
-    def partial_path(self, file: ManifestFile) -> Path:
-        """Where a pull-through mirror assembles `file`. By content, not by commit: any commit with the same content
-        resumes it."""
-        return self.made_private / "partial" / f"{file.etag}.part"
+        """What the download of `commit` keeps in the private folder."""
+        return Staging(self._private, self.staged, commit)
 
     def mark_corrupt(self, file: ManifestFile) -> None:
         """Clients may have read wrong bytes of `file`, and may request the rest later. Blocks."""

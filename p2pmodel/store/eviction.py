@@ -1,14 +1,13 @@
 """Eviction of the files that a mirror served longest ago, to keep its cache within a size.
 
-Only files that a pull-through mirror downloaded are evicted: they can be downloaded again. Imported and fetched files
-stay, and count. Refs go first, then the links of the snapshots, then the blob: a reader never finds a part missing.
+Only files that a pull-through mirror downloaded are evicted, and unfinished files that no process downloads: they can
+be downloaded again. Imported and fetched files stay, and count. Refs go first, then the links of the snapshots, then
+the blob: a reader never finds a part missing.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.sizes import human
@@ -16,20 +15,18 @@ from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
 from p2pmodel.store.files.disk import names_in
-from p2pmodel.store.files.partial_file import remove_record
-from p2pmodel.store.files.space import allocated
 from p2pmodel.store.snapshot_links import links_of, remove_refs
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Content on disk; `served` is None unless a pull-through mirror downloaded it."""
+    """Content on disk; `served` is None unless a pull-through mirror downloaded it, or it is unfinished."""
 
     repo: RepoCache
     etag: str
-    path: Path
     size: int
     served: float | None
+    unfinished: bool = False
 
     @property
     def key(self) -> BlobKey:
@@ -62,10 +59,9 @@ def make_room(
     for item in sorted(idle, key=lambda item: item.served or 0.0):
         if total <= budget:
             break
-        if not in_use(item.key):
-            _remove(item)
-            evicted.append((item.repo.repo, item.etag, item.size))
-            total -= item.size
+        if not in_use(item.key) and (freed := _remove(item)):
+            evicted.append((item.repo.repo, item.etag, freed))
+            total -= freed
     return evicted
 
 
@@ -76,11 +72,8 @@ def _items(cache: HubCache) -> Iterator[_Item]:
         except InvalidInput:
             continue
         yield from _blobs(repo)
-        for part in (repo.private / "partial").glob("*.part"):
-            with suppress(FileNotFoundError):
-                yield _Item(repo, part.stem, part, allocated(part), part.stat().st_mtime)
-        for staged in (repo.private / "staging").glob("*/*.part"):
-            yield _Item(repo, staged.name, staged, allocated(staged), None)
+        for etag, staged in repo.staged.held().items():
+            yield _Item(repo, etag, staged.size, staged.written, unfinished=True)
 
 
 def _blobs(repo: RepoCache) -> Iterator[_Item]:
@@ -92,18 +85,18 @@ def _blobs(repo: RepoCache) -> Iterator[_Item]:
                 # A link leads into the hub's shared store, which other programs own.
                 if entry.is_file(follow_symlinks=False):
                     size = entry.stat(follow_symlinks=False).st_size
-                    yield _Item(repo, entry.name, folder.path / entry.name, size, repo.served.time(entry.name))
+                    yield _Item(repo, entry.name, size, repo.served.time(entry.name))
 
 
-def _remove(item: _Item) -> None:
-    if item.path.suffix == ".part":
-        remove_record(item.path)
-        item.path.unlink(missing_ok=True)
-    else:
-        _remove_links(item.repo, item.etag)
-        with item.repo.opened("blobs") as blobs:
-            blobs.remove(item.etag)
+def _remove(item: _Item) -> int:
+    """The bytes that this freed; 0 for an unfinished file that another process downloads."""
+    if item.unfinished:
+        return item.repo.staged.remove([item.etag])
+    _remove_links(item.repo, item.etag)
+    with item.repo.opened("blobs") as blobs:
+        blobs.remove(item.etag)
     item.repo.served.remove(item.etag)
+    return item.size
 
 
 def _remove_links(repo: RepoCache, etag: str) -> None:

@@ -19,6 +19,7 @@ from p2pmodel.os_errors import named, translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import link_atomic, naming, put, sync
 from p2pmodel.store.files.folder import Folder
+from p2pmodel.store.files.range_record import remove_record
 from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.space import check_space
 from p2pmodel.store.locks import PATIENCE, POLL
@@ -77,7 +78,7 @@ async def _take_free(repo: RepoCache, files: Sequence[ManifestFile]) -> list[Man
 
 @translated()
 def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience: float = PATIENCE) -> Path:
-    """Move `staged`, which the caller has verified, to its place among the blobs.
+    """Move `staged`, which the caller has verified, to its place among the blobs, and remove its record.
 
     An existing blob stays if it is verified. Any other file of that name is replaced, never written to: it may be a
     link into the hub's shared store. Raises Unavailable if another process holds the lock for `patience` seconds.
@@ -90,12 +91,14 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
     try:
         if repo.is_verified(file):
             staged.unlink()
+            remove_record(staged)
             return repo.blob_path(file)
         with repo.opened("blobs", make=True) as blobs:
             found = name_blob(blobs, file, staged)
             blobs.sync()
     finally:
         repo.cache.locks.release(repo.repo, file)
+    remove_record(staged)
     repo.record_verified({file.etag: found})
     return repo.blob_path(file)
 

@@ -3,18 +3,15 @@
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.partial_file import remove_record
 from p2pmodel.store.manifests import linked_blob
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.state.revisions import revisions_at
 
 
 def publish_pulled(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
-    """Publish `file`, which is assembled at `RepoCache.partial_path` and verified, as a blob and in the snapshot."""
-    partial = repo.partial_path(file)
-    publish_blob(repo, file, partial)
+    """Publish `file`, which is assembled at its staged path and verified, as a blob and in the snapshot."""
+    publish_blob(repo, file, repo.staged.path_of(file))
     repo.served.set(file)
-    remove_record(partial)
     add_to_snapshot(repo, manifest, file)
 
 

@@ -3,45 +3,71 @@
 A reader never finds a part missing. A blob in the hub's shared store stays; only the link to it goes.
 """
 
-import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import NotFound
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.space import BLOCK
 from p2pmodel.store.snapshot_links import links_of, remove_refs
+from p2pmodel.store.staging import unfinished_commits
 
 
 @translated()
 def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = frozenset()) -> int:
-    """Remove snapshot `commit` and its staged files; returns the removed bytes of blobs.
+    """Remove snapshot `commit`, complete or not, and its staged files; returns the removed bytes.
 
-    Blobs with etags in `needed` stay: snapshots that are being downloaded need them and have no links yet.
+    Contents with etags in `needed` stay: snapshots that are being downloaded need them and have no links yet. So do
+    those of other downloads that have begun, and staged files that another process is writing.
 
     Raises NotFound if the cache has nothing of it. No fetch of it may be running.
     """
-    staged = repo.private / "staging" / commit
-    if not repo.has_snapshot(commit) and not staged.is_dir():
+    listed = _listed(repo, commit)
+    if not repo.has_snapshot(commit) and not _is_unfinished(repo, commit, listed):
         raise NotFound(f"{repo.repo}@{commit} is not in this cache", hint="'p2pmodel ls' lists the snapshots")
     remove_refs(repo, commit)
-    own_blobs = _blobs_of(repo, commit)
+    linked = _blobs_of(repo, commit)
     with repo.listed("snapshots") as snapshots:
         if snapshots:
             snapshots.remove_tree(commit)
+    repo.staging(commit).forget()
+    kept = {blob for other in repo.commits() for blob in _blobs_of(repo, other)} | needed
+    for other in unfinished_commits(repo.private):
+        kept |= _listed(repo, other).keys()
+    present = repo.etags() - linked - kept
+    unlinked = [file for etag, file in listed.items() if etag in present]
+    freed = _remove_blobs(repo, linked - kept) + _remove_blobs(repo, _abandoned(repo, unlinked))
+    freed += repo.staged.remove(listed.keys() - kept)
     _remove_records(repo, commit)
-    if staged.is_dir():
-        shutil.rmtree(staged)
-    needed_by_others = {blob for other in repo.commits() for blob in _blobs_of(repo, other)}
-    freed = _remove_blobs(repo, own_blobs - needed_by_others - needed)
     if not repo.commits() and not _in_use(repo):
         with Folder.open(repo.cache.root) as root:
             root.remove_tree(repo.folder.name)
     return freed
+
+
+def _listed(repo: RepoCache, commit: str) -> dict[str, ManifestFile]:
+    """All files of a snapshot by etag, also those that it does not link to yet."""
+    manifest = repo.manifest(commit)
+    return {file.etag: file for file in manifest.files} if manifest else {}
+
+
+def _is_unfinished(repo: RepoCache, commit: str, listed: Mapping[str, ManifestFile]) -> bool:
+    return repo.staging(commit).refs() is not None or bool(listed.keys() & repo.staged.held().keys())
+
+
+def _abandoned(repo: RepoCache, files: Iterable[ManifestFile]) -> Iterator[str]:
+    """Etags of those `files` of which no client holds the lock: a client that has just downloaded a blob links it
+    next."""
+    for file in files:
+        if repo.cache.locks.try_acquire(repo.repo, file):
+            try:
+                yield file.etag
+            finally:
+                repo.cache.locks.release(repo.repo, file)
 
 
 def _blobs_of(repo: RepoCache, commit: str) -> set[str]:
@@ -73,4 +99,4 @@ def _remove_blobs(repo: RepoCache, etags: Iterable[str]) -> int:
 
 def _in_use(repo: RepoCache) -> bool:
     """Whether there are blobs of a running client, or staged files."""
-    return bool(repo.etags() or names_in(repo.private / "staging") or names_in(repo.private / "partial"))
+    return bool(repo.etags() or repo.staged.held() or unfinished_commits(repo.private))

@@ -24,6 +24,7 @@ from huggingface_hub.file_download import repo_folder_name
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.range_set import RangeSet
 from p2pmodel.store.imports.importer import import_directory
 from p2pmodel.store.manifests import tree_json
 from p2pmodel.store.verify import verify
@@ -117,8 +118,10 @@ def test_a_part_of_a_snapshot_is_reported_as_incomplete(cache: HubCache, repo: R
 def test_an_incomplete_snapshot_is_invisible_to_the_hub_library(cache: HubCache, repo: RepoCache) -> None:
     publish(cache)
     upcoming = snapshot_of({"next.bin": b"n" * 1000}).manifest
-    repo.staging(upcoming.commit).path_of(0, upcoming.files[0]).write_bytes(b"half")
-    repo.staging(upcoming.commit).save_have("ab" * 32, b"\x80")
+    repo.staging(upcoming.commit).begin(upcoming, ["main"])
+    staged = repo.staged.path_of(upcoming.files[0])
+    staged.write_bytes(b"half")
+    repo.staged.record_checked(staged, upcoming.files[0], "ab" * 32, RangeSet([(0, 4)]))
     found = scan_cache_dir(cache.root)
     assert found.warnings == []
     assert found.incomplete_files == frozenset()

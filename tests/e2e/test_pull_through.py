@@ -88,7 +88,7 @@ def test_a_fetch_through_two_tiers_and_again_without_the_hub(nodes: Nodes, model
 def test_an_edge_that_was_killed_midway_resumes(nodes: Nodes, model: Path) -> None:
     hub, log = nodes.hub(model, "slow:1500000@*.safetensors")
     edge, pid = edge_of(nodes, hub, node="edge", address="127.0.0.3")
-    part = nodes.cache("edge") / "models--org--model" / ".p2pmodel" / "partial"
+    part = nodes.cache("edge") / "models--org--model" / ".p2pmodel" / "staging"
 
     async def leave_early() -> None:
         async with ClientSession() as http, http.get(f"{edge}/{FILE}") as answer:

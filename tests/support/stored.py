@@ -19,7 +19,8 @@ CONTENTS = {
 
 def stage(repo: RepoCache, manifest: Manifest, file: ManifestFile, data: bytes) -> Path:
     """Write `data` where the node assembles `file`."""
-    path = repo.staging(manifest.commit).path_of(manifest.files.index(file), file)
+    repo.staged.list(manifest)
+    path = repo.staged.path_of(file)
     path.write_bytes(data)
     return path
 
@@ -40,7 +41,6 @@ def publish(
         if repo.blob(file) is None:
             publish_blob(repo, file, stage(repo, manifest, file, bytes(given.contents[file.path])))
     publish_snapshot(repo, manifest, wanted, refs)
-    repo.staging(manifest.commit).clear()
     return manifest
 
 

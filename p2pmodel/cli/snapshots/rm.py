@@ -20,6 +20,7 @@ from p2pmodel.errors import NotFound
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.store.removal import remove_snapshot
 
 
@@ -54,7 +55,7 @@ async def _remove(settings: Settings, ref: Reference) -> RemovedSnapshot:
 
 async def _remove_here(cache: HubCache, ref: Reference) -> RemovedSnapshot:
     repo = await asyncio.to_thread(cache.known, ref.repo)
-    commit = repo.resolve(ref.revision)
+    commit = await asyncio.to_thread(find_commit, repo, ref.revision)
     if commit is None:
         raise NotFound(f"{ref} is not in this cache", hint="list its snapshots with 'p2pmodel ls'")
     async with one_at_a_time(repo, commit, Reporter()):

@@ -19,6 +19,7 @@ from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, Revisi
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.store.verify import VerifyReport
 
 INTERRUPTED = "interrupted; nothing was changed: run the same command again"
@@ -82,7 +83,7 @@ async def _daemon_repairs(settings: Settings, manifest: Manifest) -> bool:
 
 
 def _manifest(repo: RepoCache, ref: Reference) -> Manifest:
-    commit = repo.resolve(ref.revision)
+    commit = find_commit(repo, ref.revision)
     manifest = repo.manifest(commit) if commit else None
     if manifest is None:
         raise RevisionNotFound(

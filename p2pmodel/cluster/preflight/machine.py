@@ -15,7 +15,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.local_address import PEER_PORT, SOURCE_PORT, local_address
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.files.space import allocated, check_writable
+from p2pmodel.store.files.space import check_writable
 
 GPU_SECONDS = 20.0
 _SHA_FLAGS = {"sha_ni", "sha2"}
@@ -25,17 +25,14 @@ _NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=
 def need_of(cache: HubCache, manifest: Manifest) -> SnapshotNeed:
     """What `cache` lacks of the snapshot; each content counts once."""
     repo = cache.repo(manifest.repo)
-    staging = repo.staging(manifest.commit)
-    index = {file.path: number for number, file in enumerate(manifest.files)}
     lacking = list({file.etag: file for file in repo.lacking(manifest.files)}.values())
-    staged = [min(file.size, allocated(staging.path_of(index[file.path], file))) for file in lacking]
     weights = sum(file.size for file in manifest.files if file.path.endswith(WEIGHTS))
     return SnapshotNeed(
         str(manifest.repo),
         manifest.commit,
         manifest.total_size,
         sum(file.size for file in lacking),
-        sum(staged),
+        repo.staged.size_of(lacking),
         weights,
     )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from p2pmodel.errors import InvalidInput
@@ -14,6 +15,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _REVISION = re.compile(
     r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[^\s\x00-\x1f\x7f~^:?*\[\\%#/.-][^\s\x00-\x1f\x7f~^:?*\[\\%#]{0,254}"
 )
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
 _MAX_ID = 96
 _HINT = "write ORG/NAME, ORG/NAME@REVISION or hf://ORG/NAME@REVISION"
 
@@ -97,6 +99,21 @@ class Reference:
 def is_commit(revision: str) -> bool:
     """Whether `revision` is a full 40-hex commit id."""
     return COMMIT.fullmatch(revision) is not None
+
+
+def abbreviates(revision: str) -> bool:
+    """Whether `revision` may be the beginning of a commit: 7 hex digits or more, as git and the hub show them."""
+    return _ABBREVIATED.fullmatch(revision) is not None
+
+
+def one_commit(what: str, commits: Iterable[str]) -> str:
+    """The only one of `commits`, at least one, that `what` means. Raises InvalidInput for several."""
+    first, *others = sorted(commits)
+    if others:
+        raise InvalidInput(
+            f"{what} is ambiguous: it may be {', '.join((first, *others))}", hint="write more digits of the commit"
+        )
+    return first
 
 
 def check_revision(revision: str) -> str:

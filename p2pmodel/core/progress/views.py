@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.core.content.names import Reference, RepoId, abbreviates, one_commit
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Progress, Timings
 
@@ -104,7 +104,9 @@ class Readiness:
 @dataclass(frozen=True, slots=True)
 class SnapshotView:
     """A snapshot in the cache. `size`: bytes of the whole snapshot; `missing`: number of absent files; `doubted`:
-    number of files that are damaged, or have changed since they were verified."""
+    number of files that are damaged, or have changed since they were verified; `staged`: bytes of unfinished files.
+
+    `partial`: its download has not ended, and no other program sees it; `held` of its bytes are here."""
 
     repo: str
     commit: str
@@ -114,6 +116,9 @@ class SnapshotView:
     files: int
     missing: int
     doubted: int = 0
+    staged: int = 0
+    partial: bool = False
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,7 @@ class ScrubView:
 
 @dataclass(frozen=True, slots=True)
 class RemovedSnapshot:
-    """A snapshot was removed from the cache; `freed`: bytes of deleted blobs."""
+    """A snapshot was removed from the cache; `freed`: bytes that its blobs and unfinished files occupied."""
 
     repo: str
     commit: str
@@ -211,6 +216,15 @@ def of_repository(views: Iterable[TransferView], repo: RepoId) -> list[TransferV
 
 
 def matching(views: Iterable[TransferView], ref: Reference) -> list[TransferView]:
-    """The transfers that `ref` denotes: by commit, or by a revision name of theirs."""
+    """The transfers that `ref` denotes: by commit, by a revision name of theirs, or by the beginning of a commit.
+
+    Raises InvalidInput where several commits begin so.
+    """
     of_repo = of_repository(views, ref.repo)
-    return [view for view in of_repo if view.commit == ref.revision or ref.revision in view.revisions]
+    exact = [view for view in of_repo if view.commit == ref.revision or ref.revision in view.revisions]
+    if exact or not abbreviates(ref.revision):
+        return exact
+    fitting = [view for view in of_repo if view.commit.startswith(ref.revision)]
+    if fitting:
+        one_commit(str(ref), {view.commit for view in fitting})
+    return fitting

@@ -74,7 +74,7 @@ class AssemblyDownload:
         """Download granted slices and exchange pieces. True once there is a torrent, False after a while alone."""
         context, membership = self._context, self._membership
         length = context.layout.piece_length
-        async with StagedFiles(context.staging, self._manifest, length) as staged, companions() as start:
+        async with StagedFiles(context.repo.staged, self._manifest, length) as staged, companions() as start:
             start(self._hash_inventory(inventory))
             slices = SliceDownload(context, membership, staged)
             exchange, joined = Exchange(context, membership, staged, inventory.paths), set[str]()

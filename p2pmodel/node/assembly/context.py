@@ -14,7 +14,6 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
-from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -57,8 +56,3 @@ class AssemblyContext:
     def digest(self) -> str:
         """Identifies the assembly at its coordinator."""
         return assembly_digest(self.text)
-
-    @cached_property
-    def staging(self) -> Staging:
-        """Where incomplete files are stored."""
-        return self.repo.staging(self.manifest.commit)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.torrent_download import download_torrent
-from p2pmodel.core.content.bitfield import pack
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.piece_state import AssemblyPieces
+from p2pmodel.node.snapshot.piece_record import PieceRecord
 from p2pmodel.swarm.torrents import Metainfo
 
 
@@ -64,6 +64,6 @@ async def assembled_torrent(
         raise AssemblyFailed(error.what) from None
     if not context.fits(metainfo) or metainfo.info_hash != info_hash:
         raise AssemblyFailed("the coordinator made another torrent than that of the snapshot")
-    have = pack(pieces.matching(metainfo), context.layout.piece_count)
-    await asyncio.to_thread(context.staging.save_have, metainfo.info_hash, have)
+    have = pieces.matching(metainfo)
+    await asyncio.to_thread(PieceRecord(context.repo.staged, metainfo).save, have, have)
     return metainfo

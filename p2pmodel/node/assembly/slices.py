@@ -4,12 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Self
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.tasks import in_thread
 from p2pmodel.store.files.partial_file import PartialFile
-from p2pmodel.store.staging import Staging
+from p2pmodel.store.staging import StagedContents
 
 MOST_OPEN = 64
 """Unused files that stay open."""
@@ -61,10 +62,11 @@ class Slice:
 class StagedFiles:
     """The partial files of one snapshot, each opened once for all users. `async with` closes them."""
 
-    def __init__(self, staging: Staging, manifest: Manifest, piece_length: int) -> None:
-        self._staging = staging
+    def __init__(self, contents: StagedContents, manifest: Manifest, piece_length: int) -> None:
+        self._contents = contents
         self._manifest = manifest
         self._piece_length = piece_length
+        self._paths: tuple[Path, ...] = ()
         self._open: dict[int, PartialFile] = {}
         """The file that was used last comes last."""
         self._users: Counter[int] = Counter()
@@ -96,7 +98,8 @@ class StagedFiles:
         file = self._manifest.files[index]
 
         def opened() -> PartialFile:
-            return PartialFile.open(self._staging.path_of(index, file), file, self._piece_length)
+            self._paths = self._paths or self._contents.paths_of(self._manifest.files)
+            return PartialFile.open(self._paths[index], file, self._piece_length)
 
         return await in_thread(opened, PartialFile.close)
 

@@ -350,7 +350,7 @@ async def _check(context: DownloadContext) -> Inventory:
     known = await context.known_pieces()
     with stoppable(context.stats.count_checked) as count:
         return await asyncio.to_thread(
-            take_inventory, context.repo, context.staging, context.metainfo, known=known, on_bytes=count
+            take_inventory, context.repo, context.metainfo, known=known, wanted=context.plan.files, on_bytes=count
         )
 
 

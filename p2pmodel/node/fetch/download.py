@@ -66,7 +66,7 @@ class Download:
             growing or GrowingFiles(),
             staging,
             self._stats,
-            HaveRecord(staging, plan.metainfo, self._stats),
+            HaveRecord(repo.staged, plan.metainfo, self._stats),
             own_id=secrets.token_hex(4),
         )
         self._plan = plan

@@ -30,7 +30,7 @@ from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
 from p2pmodel.node.host_stats import host_name
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.seed.web_seed import WebSeed
-from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
@@ -227,7 +227,7 @@ class FetchRun:
     async def _by_assembly(self) -> None:
         origin = await self._job.mirrors.opened()
         assert origin is not None
-        async with self._locked():
+        async with self._downloading(self._manifest.files):
             context = AssemblyContext(
                 self._manifest,
                 self._found.refs,
@@ -253,7 +253,7 @@ class FetchRun:
     async def _from_mirrors(self, before: AssemblyOutcome | None = None) -> None:
         files = self._job.selected(self._manifest)
         origin = await self._job.mirrors.opened()
-        async with self._locked():
+        async with self._downloading(files):
             copy = MirrorCopy(
                 origin,
                 self._repo,
@@ -302,7 +302,7 @@ class FetchRun:
         origin = await job.mirrors.opened()
         copy = MirrorCopy(origin, self._repo, self._manifest, job.monitor, growing=job.growing)
         try:
-            async with self._locked():
+            async with self._downloading(job.selected(self._manifest)):
                 await wrong.judge(metainfo, index, copy)
         except WrongTorrent as error:
             if origin is not None:
@@ -323,7 +323,7 @@ class FetchRun:
             growing=job.growing,
             web_seed=job.context.web_seed if job.context else None,
         ) as transfer:
-            async with self._locked():
+            async with self._downloading(job.selected(self._manifest)):
                 await transfer.download()
             self._ready()
             if job.serves:
@@ -370,8 +370,8 @@ class FetchRun:
             connect_within=RECONNECT_WITHIN if assembled else None,
         )
 
-    def _locked(self) -> AbstractAsyncContextManager[None]:
-        return one_at_a_time(self._repo, self._manifest.commit, self._job.monitor)
+    def _downloading(self, files: Sequence[ManifestFile]) -> AbstractAsyncContextManager[None]:
+        return downloading(self._repo, self._manifest, files, self._found.refs, self._job.monitor)
 
     def _ready(self) -> None:
         path, monitor = self._repo.snapshot(self._manifest.commit), self._job.monitor

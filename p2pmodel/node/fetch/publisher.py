@@ -20,6 +20,7 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.files.growing_digest import GrowingDigest
+from p2pmodel.store.files.range_record import remove_record
 from p2pmodel.store.publish import name_blob, publish_blob, publish_snapshot, some_blob_locks
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import SwarmTorrent
@@ -106,7 +107,6 @@ class Publisher:
         await asyncio.to_thread(publish_snapshot, self._repo, manifest, present, refs)
         if self._all_pieces_checked(files):
             await asyncio.to_thread(self._staging.save_metainfo, self._metainfo.raw)
-        await asyncio.to_thread(self._staging.clear)
 
     def _all_pieces_checked(self, files: frozenset[int]) -> bool:
         """Whether every tree of the torrent was compared with the content. That of an adopted blob was not: its hash is
@@ -170,6 +170,7 @@ class Publisher:
                 staged = self._inventory.paths[index]
                 self._links.hold(index, staged)
                 found[file.etag] = name_blob(blobs, file, staged)
+                remove_record(staged)
                 self._links.lead_to_blob(index, file)
             blobs.sync()
         self._repo.record_verified(found)

@@ -19,6 +19,7 @@ from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import METADATA_TTL, UpstreamRevisions
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.file_download import download_file
+from p2pmodel.node.snapshot.lock import owning
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import allocated, check_space
@@ -124,21 +125,22 @@ class PullThrough:
 
     async def _download(self, shared: SharedDownload) -> None:
         repo, file = shared.repo, shared.file
-        async with blob_lock(repo, file, patience=LOCK_PATIENCE):
+        async with owning(repo, file, patience=LOCK_PATIENCE), blob_lock(repo, file, patience=LOCK_PATIENCE):
             if await asyncio.to_thread(repo.usable, file) is None:
                 await self._budget.make(self._downloads.sizes())
                 await asyncio.to_thread(self._check_space, shared)
+                await asyncio.to_thread(repo.staged.list, shared.manifest)
                 await download_file(
                     self.origin,
                     shared.manifest,
                     shared.growing,
-                    repo.partial_path(file),
+                    repo.staged.path_of(file),
                     publish=lambda: publish_pulled(repo, shared.manifest, file),
                     log=self._log,
                 )
 
     def _check_space(self, shared: SharedDownload) -> None:
-        staged = allocated(shared.repo.partial_path(shared.file))
+        staged = allocated(shared.repo.staged.path_of(shared.file))
         check_space(shared.repo.folder, max(0, shared.file.size - staged))
 
 

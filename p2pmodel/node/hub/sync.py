@@ -13,7 +13,7 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
@@ -96,7 +96,7 @@ class MirrorSync:
         repo = self._cache.repo(manifest.repo)
         before = await asyncio.to_thread(repo.resolve, ref.revision)
         refs = () if ref.pinned else (ref.revision,)
-        async with one_at_a_time(repo, manifest.commit, self._reporter):
+        async with downloading(repo, manifest, manifest.files, refs, self._reporter):
             copy = MirrorCopy(origin, repo, manifest, self._reporter, log=self._log)
             done = await copy.run(manifest.files, refs)
         await asyncio.to_thread(record_revision, repo, manifest, ref.revision, checked)

@@ -25,7 +25,7 @@ from p2pmodel.node.announce_trouble import AnnounceTrouble
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
-from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
@@ -92,7 +92,7 @@ class SeedRun:
             origin = await self._opened_origin(stack)
             manifest = await self._manifest(origin)
             repo = self._cache.repo(manifest.repo)
-            async with one_at_a_time(repo, manifest.commit, self._reporter):
+            async with downloading(repo, manifest, manifest.files, self._refs(), self._reporter):
                 source = origin if self._request.directory is None else None
                 mirrored = await MirrorCopy(source, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
@@ -117,7 +117,8 @@ class SeedRun:
             return
         async with AsyncExitStack() as stack:
             origin = await self._opened_origin(stack)
-            await stack.enter_async_context(one_at_a_time(repo, manifest.commit, self._reporter))
+            owned = downloading(repo, manifest, manifest.files, (), self._reporter)
+            await stack.enter_async_context(owned)
             await MirrorCopy(origin, repo, manifest, self._reporter).run(manifest.files, ())
 
     async def serve(

@@ -11,7 +11,6 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded
 from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.staging import Staging
 from p2pmodel.store.verify import adoptable
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -39,10 +38,10 @@ class Inventory:
 
 def take_inventory(
     repo: RepoCache,
-    staging: Staging,
     metainfo: Metainfo,
     *,
     known: frozenset[int],
+    wanted: frozenset[int] | None = None,
     on_bytes: Count = ignore,
     jobs: int | None = None,
 ) -> Inventory:
@@ -50,7 +49,8 @@ def take_inventory(
 
     A blob that this store verified before is trusted; any other blob is hashed once. The right pieces of a damaged one
     are copied to its staged file: clients may have mapped the blob, so nothing is written into it. Staged files are
-    hashed where they have data, except the pieces in `known` (recorded as durable by an earlier run).
+    hashed where they have data, except the pieces in `known` (recorded as durable by an earlier run). Only those of the
+    files `wanted` (None: all) are looked at: another download may own the others.
     """
 
     def staged_pieces(span: FileSpan, staged: Path, count: Count) -> frozenset[int]:
@@ -61,9 +61,9 @@ def take_inventory(
 
     return _inventory(
         repo,
-        staging,
         metainfo.manifest,
         metainfo.layout,
+        wanted=wanted,
         staged_pieces=staged_pieces,
         salvaged_pieces=salvaged_pieces,
         on_bytes=on_bytes,
@@ -76,26 +76,26 @@ def take_recorded_inventory(repo: RepoCache, manifest: Manifest, layout: Layout,
 
     def staged_pieces(span: FileSpan, staged: Path, _count: Count) -> frozenset[int]:
         ranges = recorded(staged, manifest.files[span.index])
-        return frozenset(piece for start, end in ranges for piece in _pieces_within(layout, span, start, end))
+        return frozenset(piece for start, end in ranges for piece in pieces_within(layout, span, start, end))
 
-    return _inventory(
-        repo, repo.staging(manifest.commit), manifest, layout, staged_pieces=staged_pieces, on_bytes=on_bytes
-    )
+    return _inventory(repo, manifest, layout, wanted=None, staged_pieces=staged_pieces, on_bytes=on_bytes)
 
 
 def _inventory(
     repo: RepoCache,
-    staging: Staging,
     manifest: Manifest,
     layout: Layout,
     *,
+    wanted: frozenset[int] | None,
     staged_pieces: StagedPieces,
     salvaged_pieces: SalvagedPieces | None = None,
     on_bytes: Count,
     jobs: int | None = None,
 ) -> Inventory:
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
-    etags, names = repo.etags(), staging.names()  # listed once: no system call for each of thousands of absent files
+    paths = repo.staged.paths_of(manifest.files)
+    # Listed once: no system call for each of thousands of absent files.
+    etags, names = repo.etags(), repo.staged.names()
 
     def examine(span: FileSpan, count: Count) -> None:
         file = manifest.files[span.index]
@@ -103,9 +103,11 @@ def _inventory(
         if blob is not None:
             found[span.index] = blob, True, frozenset(span.pieces)
             return
-        staged = staging.path_of(span.index, file)
+        staged = paths[span.index]
         pieces = frozenset[int]()
-        if staged.name in names:
+        if wanted is not None and span.index not in wanted:
+            pass
+        elif staged.name in names:
             pieces = staged_pieces(span, staged, count)
         elif salvaged_pieces is not None and (damaged := repo.blob(file)) is not None:
             pieces = salvaged_pieces(span, damaged, staged, count)
@@ -194,7 +196,7 @@ def _pieces_with_data(descriptor: int, span: FileSpan, metainfo: Metainfo, size:
         offset = end
 
 
-def _pieces_within(layout: Layout, span: FileSpan, start: int, end: int) -> range:
+def pieces_within(layout: Layout, span: FileSpan, start: int, end: int) -> range:
     """Pieces of `span` that lie wholly in its bytes `start` to `end`."""
     first = span.first_piece + -(-start // layout.piece_length)
     last = span.first_piece + (span.piece_count if end >= span.size else end // layout.piece_length)

@@ -64,8 +64,6 @@ class MirrorCopy:
         self._repo = repo
         self._manifest = manifest
         self._reporter = reporter
-        self._staging = repo.staging(manifest.commit)
-        self._index = {file.path: index for index, file in enumerate(manifest.files)}
         self._trees: dict[str, FileTree] = {}
         self._phase: Phase = "checking"
         self._total = 0
@@ -98,7 +96,6 @@ class MirrorCopy:
             await self._pull_all(absent)
         self._enter("publishing")
         await asyncio.to_thread(publish_snapshot, self._repo, self._manifest, files, refs)
-        await asyncio.to_thread(self._staging.clear)
         self._enter("done")
         return MirrorCopyResult(self._trees, self._cached, self._pulled)
 
@@ -141,13 +138,13 @@ class MirrorCopy:
 
     def _check_space(self, files: Sequence[ManifestFile]) -> None:
         """Check the space for bytes not staged yet: an earlier run may have filled the disk."""
-        staged = [allocated(self._staging.path_of(self._index[file.path], file)) for file in files]
+        staged = [allocated(self._repo.staged.path_of(file)) for file in files]
         needed = sum(max(0, file.size - held) for file, held in zip(files, staged, strict=True))
         check_space(self._repo.folder, needed)
 
     async def _pull(self, file: ManifestFile) -> None:
         assert self._origin is not None
-        staged = await asyncio.to_thread(self._staging.path_of, self._index[file.path], file)
+        staged = await asyncio.to_thread(self._repo.staged.path_of, file)
         tree = await download_file(
             self._origin,
             self._manifest,

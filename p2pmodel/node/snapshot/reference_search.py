@@ -16,6 +16,7 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, refused_torrents, unconfirmed, voucher_of
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.commit_lookup import expanded
 from p2pmodel.swarm.torrents import Metainfo
 
 MAX_CANDIDATES = 4
@@ -205,6 +206,6 @@ async def _cancel(*tasks: "asyncio.Future[Any] | None") -> None:
 def held_manifest(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:
     """The cached manifest of `ref`; if `whole`, only if all its blobs are here and none is damaged."""
     repo = cache.known(ref.repo)
-    commit = repo.resolve(ref.revision)
+    commit = repo.resolve(ref.revision) or expanded(repo, ref.revision)
     manifest = repo.manifest(commit) if commit else None
     return None if manifest is None or (whole and repo.lacking(manifest.files)) else manifest

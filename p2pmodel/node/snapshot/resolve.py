@@ -9,7 +9,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured, trackers_with
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
 from p2pmodel.core import notes
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, abbreviates
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http_pool import HttpPool
@@ -21,6 +21,7 @@ from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.torrents import Metainfo, parse, read_torrent
@@ -44,11 +45,20 @@ async def find_reference(
     For a commit that is complete here no request is made, unless its swarm is needed `to_serve` it. `to_share`: without
     a torrent, this node would take part in an assembly. `http` are connections to share.
     """
+    if abbreviates(ref.revision):
+        ref = await asyncio.to_thread(_unabbreviated, ref, cache)
     if ref.pinned and not to_serve:
         held = await asyncio.to_thread(held_manifest, ref, cache, whole=True)
         if held is not None:
             return ResolvedTarget(held, None, vouched_by=CACHE)
     return await ReferenceSearch(ref, Vouching(settings, origin), cache, reporter, to_share=to_share, http=http).run()
+
+
+def _unabbreviated(ref: Reference, cache: HubCache) -> Reference:
+    """`ref` with the whole commit, if its beginning is that of a commit in the cache. The hub knows such names, too."""
+    repo = cache.repo(ref.repo)
+    commit = None if repo.resolve(ref.revision) else find_commit(repo, ref.revision)
+    return Reference(ref.repo, commit) if commit else ref
 
 
 async def find_torrent(

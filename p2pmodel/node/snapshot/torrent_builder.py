@@ -14,6 +14,7 @@ from p2pmodel.core.network.addresses import is_ip, is_reachable
 from p2pmodel.errors import BadTorrent, EntryNotFound, IntegrityError, RevisionNotFound
 from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
 from p2pmodel.store.files.v1_pieces import v1_pieces
@@ -133,7 +134,7 @@ async def create_torrent(
     for url in endpoints:
         check_url(url, WEB_SCHEMES, "endpoint")
     repo = await asyncio.to_thread(cache.known, ref.repo)
-    commit = await asyncio.to_thread(repo.resolve, ref.revision)
+    commit = await asyncio.to_thread(find_commit, repo, ref.revision)
     manifest = await asyncio.to_thread(repo.manifest, commit) if commit else None
     if manifest is None:
         raise RevisionNotFound(f"{ref} is not in the cache {cache.root}", hint=f"run 'p2pmodel fetch {ref}' first")

@@ -36,9 +36,10 @@ from p2pmodel.node.measure.mirrors import measurement
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary, summarize, unready
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
+from p2pmodel.node.snapshot_views import listed
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
-from p2pmodel.store.snapshot_list import CachedSnapshot, snapshots
+from p2pmodel.store.commit_lookup import find_commit
 
 DIAGNOSIS_SECONDS = 1.0
 MOST_OTHERS = 50
@@ -139,8 +140,7 @@ class NodeApi:
 
     async def snapshots(self) -> tuple[SnapshotView, ...]:
         """The snapshots in the cache."""
-        held = await asyncio.to_thread(lambda: list(snapshots(self._cache)))
-        return tuple(self._snapshot(each) for each in held)
+        return tuple(await asyncio.to_thread(listed, self._cache))
 
     async def remove_snapshot(self, ref: str) -> RemovedSnapshot:
         """Remove the snapshot `ref` (REPO@REV) from the cache. Raises NotFound, InvalidInput."""
@@ -228,19 +228,7 @@ class NodeApi:
         return RemovedSnapshot(str(ref.repo), ref.revision, freed)
 
     def _resolve(self, ref: Reference) -> str | None:
-        return self._cache.known(ref.repo).resolve(ref.revision)
-
-    def _snapshot(self, held: CachedSnapshot) -> SnapshotView:
-        return SnapshotView(
-            repo=str(held.repo),
-            commit=held.commit,
-            revisions=held.refs,
-            path=str(self._cache.repo(held.repo).snapshot(held.commit)),
-            size=held.manifest.total_size,
-            files=len(held.manifest.files),
-            missing=len(held.missing),
-            doubted=len(held.doubted),
-        )
+        return find_commit(self._cache.known(ref.repo), ref.revision)
 
 
 def _why_not(view: TransferView) -> str:

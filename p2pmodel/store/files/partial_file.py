@@ -8,20 +8,20 @@ Invariants, to re-check when editing:
 """
 
 import asyncio
-import json
 import os
 import threading
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
-from p2pmodel.store.files.disk import boot_id, naming, read_json, write_atomic
+from p2pmodel.store.files.disk import naming
 from p2pmodel.store.files.hashing import StreamingHasher
+from p2pmodel.store.files.range_record import read_record, record_path, write_record
 from p2pmodel.store.files.range_set import RangeSet
 from p2pmodel.store.files.regular import open_regular
 
@@ -67,7 +67,7 @@ class PartialFile:
         """Open `path`, with the ranges that an earlier run recorded. Blocks: call in a thread."""
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
-        return cls(path, file, piece_length, descriptor, _recorded(path, file, os.fstat(descriptor).st_size))
+        return cls(path, file, piece_length, descriptor, read_record(path, file, os.fstat(descriptor).st_size))
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,13 +202,7 @@ class PartialFile:
             if sync:
                 os.fdatasync(self._descriptor)
                 self._synced = done
-            record = {
-                "etag": self._file.etag,
-                "boot": boot_id(),
-                "done": list(done),
-                "synced": list(self._synced),
-            }
-            write_atomic(_sidecar(self.path), json.dumps(record).encode(), via=self.path.parent, durable=sync)
+            write_record(self.path, self._file, done, self._synced, durable=sync)
 
     def _hash_some(self, budget: int) -> None:
         """Hash up to `budget` more bytes, unless another write is hashing. Every write pays for twice its own length,
@@ -254,7 +248,7 @@ class PartialFile:
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
             # Removed before new bytes are written there: a kill -9 from here on costs progress, never correctness.
-            _sidecar(self.path).unlink(missing_ok=True)
+            record_path(self.path).unlink(missing_ok=True)
             for ranges in (self._done, self._synced, self._claimed):
                 ranges.remove(start, end)
             if self._hasher.hashed > start:
@@ -267,7 +261,7 @@ class PartialFile:
             self._state.wait_for(lambda: not self._writing)
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
-            _sidecar(self.path).unlink(missing_ok=True)
+            record_path(self.path).unlink(missing_ok=True)
             os.ftruncate(self._descriptor, 0)
             self._done, self._synced, self._claimed = RangeSet(), RangeSet(), RangeSet()
             self._unrecorded = self._unsynced = 0
@@ -278,36 +272,9 @@ class PartialFile:
 def recorded(path: Path, file: ManifestFile) -> list[tuple[int, int]]:
     """(start, end) of the ranges of `file` that an earlier run wrote into `path` and that certainly exist."""
     try:
-        return list(_recorded(path, file, path.stat().st_size))
+        return list(read_record(path, file, path.stat().st_size))
     except FileNotFoundError:
         return []
-
-
-@translated()
-def remove_record(path: Path) -> None:
-    """Remove the record of the partial file `path`, which is published or removed."""
-    _sidecar(path).unlink(missing_ok=True)
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f"{path.name}.ranges")
-
-
-def _recorded(path: Path, file: ManifestFile, present: int) -> RangeSet:
-    """The ranges an earlier run recorded for this content, as far as `present` bytes of file can contain them."""
-    record = read_json(_sidecar(path))
-    if not isinstance(record, dict) or record.get("etag") != file.etag:
-        return RangeSet()
-    ranges = _ranges(record.get("done" if record.get("boot") == boot_id() else "synced"))
-    return ranges if ranges.end() <= min(present, file.size) else RangeSet()
-
-
-def _ranges(plain: Any) -> RangeSet:
-    try:
-        ranges = RangeSet((int(start), int(end)) for start, end in plain)
-    except (TypeError, ValueError):
-        return RangeSet()
-    return ranges if ranges.start() >= 0 else RangeSet()
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:

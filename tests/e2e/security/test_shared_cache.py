@@ -117,10 +117,10 @@ def test_planted_files_are_replaced_and_not_followed(
     attacker.plant(
         """
         umask 0
-        mkdir -p $repo/blobs $repo/refs $repo/snapshots/$commit $repo/trees $repo/.p2pmodel/staging/$commit .locks/$repo
-        for index in 0 1 2; do for etag in $config $a $b; do
-            ln -s $victim $repo/.p2pmodel/staging/$commit/$index-$etag.part
-        done; done
+        mkdir -p $repo/blobs $repo/refs $repo/snapshots/$commit $repo/trees $repo/.p2pmodel/staging .locks/$repo
+        for etag in $config $a $b; do
+            ln -s $victim $repo/.p2pmodel/staging/$etag.part
+        done
         mkfifo $repo/refs/main $repo/blobs/$a $repo/blobs/$b.incomplete $repo/trees/$commit.json
         head -c 2000000 /dev/zero > $repo/blobs/$b
         printf '{"etag": "%s", "size": 2000000, "mtime_ns": %s, "inode": %s, "ctime_ns": %s}\\n' $b \\
@@ -182,10 +182,10 @@ def test_a_folder_that_is_swapped_during_a_fetch_catches_nothing(
     attacker.plant(
         """
         umask 0
-        mkdir -p away/staging/$commit away/tmp away/links
-        for index in 0 1 2; do for etag in $config $a $b; do
-            ln -s $victim away/staging/$commit/$index-$etag.part
-        done; done
+        mkdir -p away/staging away/tmp away/links
+        for etag in $config $a $b; do
+            ln -s $victim away/staging/$etag.part
+        done
         ln -s $(pwd)/away planted
         turn=0
         until [ -L $repo/.p2pmodel ]; do  # the fetch may make its folder again between the two moves

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.content.bitfield import unpack
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
 from p2pmodel.node.fetch import download, stall
 from p2pmodel.node.fetch.pieces import have_record
+from p2pmodel.node.snapshot.piece_record import PieceRecord
+from p2pmodel.store.files.range_set import RangeSet
 from p2pmodel.swarm.memory import torrent
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
@@ -56,8 +57,8 @@ async def test_a_failing_disk_ends_the_transfer_and_received_bytes_stay(
                     async with swarm.transfer(engine) as transferring:
                         await transferring.download()
         assert not swarm.published()
-        staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
-        assert any(staging.load_have(swarm.metainfo.info_hash) or b""), "what is durable was not recorded"
+        staged = swarm.cache().repo(swarm.metainfo.manifest.repo).staged
+        assert PieceRecord(staged, swarm.metainfo).load(), "what is durable was not recorded"
         async with swarm.engine() as engine, swarm.transfer(engine) as transferring:
             await transferring.download()
             assert transferring.progress().from_cache > 0
@@ -135,10 +136,12 @@ async def test_a_disk_that_damages_every_download_is_given_up(swarm: Swarm, monk
     await assert_nothing_runs()
 
 
-@pytest.mark.parametrize("record", [b"\xff", b"\xff" * 2, b""])
-async def test_a_record_that_does_not_fit_the_torrent_is_ignored(swarm: Swarm, record: bytes) -> None:
-    staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
-    staging.save_have(swarm.metainfo.info_hash, record)
+@pytest.mark.parametrize("root", ["", "ab" * 32])
+async def test_a_record_of_other_checks_is_not_trusted(swarm: Swarm, root: str) -> None:
+    staged, file = swarm.cache().repo(swarm.metainfo.manifest.repo).staged, swarm.snapshot.file("model.safetensors")
+    path = staged.path_of(file)
+    path.write_bytes(b"?" * file.size)
+    staged.record_checked(path, file, root, RangeSet([(0, file.size)]))
     async with swarm.engine(SEEDER) as seeder, swarm.engine() as engine:
         await swarm.seed(seeder)
         async with swarm.transfer(engine) as transferring:
@@ -150,20 +153,17 @@ async def test_a_record_that_does_not_fit_the_torrent_is_ignored(swarm: Swarm, r
 async def test_durable_pieces_are_recorded_during_the_transfer(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(have_record, "SAVE_EVERY", 0.02)
     metainfo = swarm.metainfo
-    staging = swarm.cache().repo(metainfo.manifest.repo).staging(metainfo.manifest.commit)
-    good = {p for span in metainfo.layout.spans if "safetensors" not in span.path for p in span.pieces}
+    record = PieceRecord(swarm.cache().repo(metainfo.manifest.repo).staged, metainfo)
+    half = CONTENTS["model.safetensors"][:384_000].ljust(768_000, b"\0")
+    good = {p for span in metainfo.layout.spans if "safetensors" in span.path for p in list(span.pieces)[:3]}
 
-    def recorded() -> frozenset[int]:
-        field = staging.load_have(metainfo.info_hash)
-        return unpack(field, metainfo.layout.piece_count) if field else frozenset()
-
-    only_small = dict(CONTENTS) | dict.fromkeys(("model.safetensors", "copy.safetensors"), bytes(768_000))
+    halves = dict(CONTENTS) | dict.fromkeys(("model.safetensors", "copy.safetensors"), half)
     async with swarm.engine() as engine, swarm.engine(SEEDER) as seeder, swarm.engine(LIAR) as second:
-        await swarm.seed(seeder, only_small)
+        await swarm.seed(seeder, halves)
         async with swarm.transfer(engine, stall_timeout=9) as transferring:
             downloading = asyncio.create_task(transferring.download())
-            await eventually(lambda: bool(recorded()), what="some pieces are recorded")
-            assert recorded() <= good
+            await eventually(lambda: bool(record.load()), what="some pieces are recorded")
+            assert record.load() <= good
             await swarm.seed(second)
             await asyncio.wait_for(downloading, PATIENCE)
     assert swarm.published() == CONTENTS

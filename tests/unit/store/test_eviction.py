@@ -12,7 +12,7 @@ from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
 from p2pmodel.store.eviction import make_room
 from p2pmodel.store.files.folder import Folder
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
-from tests.support.stored import move_to_shared_store, publish
+from tests.support.stored import move_to_shared_store, publish, stage
 
 OLD = snapshot_of({"a/same.bin": b"s" * 100, "gone.bin": b"g" * 100})
 NEW = snapshot_of({"a/same.bin": b"s" * 100, "new.bin": b"n" * 100})
@@ -106,8 +106,7 @@ def test_a_growing_file_counts_with_its_full_size(cache: HubCache) -> None:
     pulled(cache, OLD, at=1)
     repo = cache.repo(OLD.manifest.repo)
     growing = NEW.file("new.bin")
-    path = repo.partial_path(growing)
-    path.parent.mkdir()
+    path = repo.staged.path_of(growing)
     path.write_bytes(b"n" * 10)
     assert make(cache, 299, {(repo.repo, growing.etag): 100}) == 100
     assert path.exists()
@@ -116,8 +115,7 @@ def test_a_growing_file_counts_with_its_full_size(cache: HubCache) -> None:
 def test_an_abandoned_pull_is_evicted_in_its_turn(cache: HubCache) -> None:
     pulled(cache, OLD, at=10**10)
     repo = cache.repo(OLD.manifest.repo)
-    path = repo.partial_path(NEW.file("new.bin"))
-    path.parent.mkdir()
+    path = repo.staged.path_of(NEW.file("new.bin"))
     path.write_bytes(b"n" * 100)
     record = path.with_name(f"{path.name}.ranges")
     record.touch()
@@ -125,6 +123,17 @@ def test_an_abandoned_pull_is_evicted_in_its_turn(cache: HubCache) -> None:
     assert not path.exists()
     assert not record.exists()
     assert held(repo) == {"same.bin", "gone.bin"}
+
+
+def test_an_unfinished_file_that_another_process_writes_stays(cache: HubCache) -> None:
+    pulled(cache, OLD, at=10**10)
+    repo = cache.repo(OLD.manifest.repo)
+    path = stage(repo, NEW.manifest, NEW.file("new.bin"), b"n" * 100)
+    owned = repo.staged.claim([NEW.file("new.bin")])
+    assert owned is not None
+    assert make(cache, 4096 + 100) == 100, "it counts"
+    assert path.exists()
+    owned.release()
 
 
 def test_the_hubs_shared_store_is_not_ours(cache: HubCache) -> None:

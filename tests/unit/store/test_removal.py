@@ -58,7 +58,7 @@ def test_a_blob_that_a_transfer_needs_stays(cache: HubCache):
 def test_staged_files_are_removed_too(cache: HubCache):
     repo, file = cache.repo(OLD.manifest.repo), OLD.manifest.files[0]
     stage(repo, OLD.manifest, file, b"part")
-    assert remove_snapshot(repo, OLD.commit) == 0
+    assert remove_snapshot(repo, OLD.commit) > 0
     assert not repo.folder.exists()
 
 

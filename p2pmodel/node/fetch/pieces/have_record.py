@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from p2pmodel.core.content.bitfield import pack, unpack
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.fetch.pieces.stats import PieceStats
-from p2pmodel.store.staging import Staging
+from p2pmodel.node.snapshot.piece_record import PieceRecord
+from p2pmodel.store.staging import StagedContents
 from p2pmodel.swarm.torrents import Metainfo
 
 SAVE_EVERY = 0.25
@@ -37,11 +37,14 @@ class HaveRecord:
     """The record of one transfer; `clock` counts seconds."""
 
     def __init__(
-        self, staging: Staging, metainfo: Metainfo, stats: PieceStats, clock: Callable[[], float] = time.monotonic
+        self,
+        contents: StagedContents,
+        metainfo: Metainfo,
+        stats: PieceStats,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._staging = staging
-        self._info_hash = metainfo.info_hash
-        self._count = metainfo.layout.piece_count
+        self._pieces = PieceRecord(contents, metainfo)
+        self._recorded: frozenset[int] = frozenset()
         self._stats = stats
         self._clock = clock
         self._saved = 0
@@ -50,12 +53,9 @@ class HaveRecord:
         """Pieces that are right and can be read from their files, as of the last save."""
 
     async def load(self) -> frozenset[int]:
-        """Pieces that an earlier run recorded; none if its record does not fit the torrent."""
-        field = await asyncio.to_thread(self._staging.load_have, self._info_hash)
-        try:
-            return unpack(field, self._count) if field else frozenset()
-        except ValueError:
-            return frozenset()
+        """Pieces that an earlier run recorded, of this torrent or of another one with the same contents."""
+        self._recorded = await asyncio.to_thread(self._pieces.load)
+        return self._recorded
 
     def begin(self, have: frozenset[int]) -> None:
         """An attempt begins with `have` on disk, which the stats count already."""
@@ -81,10 +81,10 @@ class HaveRecord:
             return
         began, done = self._clock(), self._stats.done
         try:
-            self.durable = await torrent.durable()
-            field = pack(self.durable, self._count)
-            await asyncio.to_thread(self._staging.save_have, self._info_hash, field)
-            self._saved = done
+            self.durable = durable = await torrent.durable()
+            changed = durable ^ self._recorded
+            await asyncio.to_thread(self._pieces.save, durable, changed)
+            self._recorded, self._saved = durable, done
         finally:
             ended = self._clock()
             self._rests_until = ended + min((ended - began) / SHARE, LATEST)

@@ -28,7 +28,7 @@ LAYOUT = assembly_layout(MANIFEST)
 
 
 def staged_files(cache: HubCache) -> StagedFiles:
-    return StagedFiles(cache.repo(MANIFEST.repo).staging(MANIFEST.commit), MANIFEST, PIECE)
+    return StagedFiles(cache.repo(MANIFEST.repo).staged, MANIFEST, PIECE)
 
 
 async def test_a_slice_lacks_only_its_own_bytes(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_a_record_of_more_bytes_than_present_is_ignored(tmp_path: Path) ->
     cache = HubCache(tmp_path)
     async with staged_files(cache) as staged, staged.using(0) as partial:
         await partial.write(0, CONTENTS["a.safetensors"][: 2 * PIECE])
-    path = cache.repo(MANIFEST.repo).staging(MANIFEST.commit).path_of(0, MANIFEST.files[0])
+    path = cache.repo(MANIFEST.repo).staged.path_of(MANIFEST.files[0])
     path.write_bytes(b"short")
     assert take_recorded_inventory(cache.repo(MANIFEST.repo), MANIFEST, LAYOUT).have == frozenset()
 

@@ -8,6 +8,7 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings
 from p2pmodel.core.content.bitfield import pack
 from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.errors import IntegrityError, Unavailable
+from p2pmodel.node.snapshot.piece_record import PieceRecord
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.torrents import build, layout_of, parse
 from tests.support.eventually import PATIENCE
@@ -69,9 +70,9 @@ async def test_a_damaged_blob_is_not_adopted_but_replaced(swarm: Swarm):
 async def test_staged_pieces_are_found_again_without_a_record(swarm: Swarm):
     staged_bytes = 512 << 10
     file = swarm.snapshot.file("model.safetensors")
-    index = swarm.metainfo.manifest.files.index(file)
-    staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
-    staging.path_of(index, file).write_bytes(CONTENTS["model.safetensors"][:staged_bytes])
+    swarm.cache().repo(swarm.metainfo.manifest.repo).staged.path_of(file).write_bytes(
+        CONTENTS["model.safetensors"][:staged_bytes]
+    )
     async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
         await swarm.seed(seeder)
         async with swarm.transfer(engine) as transfer:
@@ -83,12 +84,12 @@ async def test_staged_pieces_are_found_again_without_a_record(swarm: Swarm):
 async def test_a_wrong_record_of_staged_bytes_costs_only_those_bytes(swarm: Swarm):
     file = swarm.snapshot.file("model.safetensors")
     index = swarm.metainfo.manifest.files.index(file)
-    staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
+    staged = swarm.cache().repo(swarm.metainfo.manifest.repo).staged
     content = bytearray(CONTENTS["model.safetensors"])
     content[5] ^= 1
-    staging.path_of(index, file).write_bytes(content)
+    staged.paths_of(swarm.metainfo.manifest.files)[index].write_bytes(content)
     span = swarm.metainfo.layout.spans[index]
-    staging.save_have(swarm.metainfo.info_hash, pack(span.pieces, swarm.metainfo.layout.piece_count))
+    PieceRecord(staged, swarm.metainfo).save(span.pieces, span.pieces)
     async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
         await swarm.seed(seeder)
         async with swarm.transfer(engine) as transfer:

@@ -13,6 +13,7 @@ from filelock import FileLock
 from p2pmodel.errors import IntegrityError
 from p2pmodel.node.fetch.publisher import BATCH, DamagedFile, Publisher
 from p2pmodel.node.snapshot.inventory import take_inventory
+from p2pmodel.node.snapshot.piece_record import PieceRecord
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.staging import Staging
@@ -83,13 +84,13 @@ class Desk:
                 content = bytearray(self.swarm.snapshot.contents[file.path])
                 if file.path == damage:
                     content[-1] ^= 1
-                self.staging.path_of(index, file).write_bytes(content)
+                self.repo.staged.paths_of(self.swarm.metainfo.manifest.files)[index].write_bytes(content)
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[tuple[Publisher, WatchedTorrent]]:
         metainfo, repo = self.swarm.metainfo, self.repo
         every = frozenset(range(metainfo.layout.piece_count))
-        inventory = take_inventory(repo, self.staging, metainfo, known=every)
+        inventory = take_inventory(repo, metainfo, known=every)
         links = FileLinks(repo)
         for index, path in enumerate(inventory.paths):
             links.lead_to(index, path)
@@ -126,7 +127,8 @@ def desk(tmp_path: Path) -> Desk:
 
 async def test_everything_is_published_and_the_staging_area_is_left_empty(desk: Desk) -> None:
     desk.stage()
-    desk.staging.save_have(desk.swarm.metainfo.info_hash, b"a record of pieces")
+    every = range(desk.swarm.metainfo.layout.piece_count)
+    PieceRecord(desk.repo.staged, desk.swarm.metainfo).save(every, every)
     await desk.publish()
     assert desk.swarm.published() == CONTENTS
     assert desk.ended_with == [{}], "a ref was there before the last blob"
@@ -201,7 +203,7 @@ async def test_a_torrent_that_contradicts_the_hub_has_an_error_of_its_own(desk: 
     manifest = desk.swarm.metainfo.manifest
     desk.swarm.metainfo = parse(build(manifest, trees_of(wrong, desk.swarm.metainfo.layout.piece_length)))
     file = desk.swarm.snapshot.file("config.json")
-    desk.staging.path_of(*desk.indexes("config.json"), file).write_bytes(b"[]")
+    desk.repo.staged.path_of(file).write_bytes(b"[]")
     with pytest.raises(IntegrityError, match=rf"config\.json hash to .*, but its manifest says {file.etag}"):
         await desk.publish()
     assert desk.swarm.published() == {}

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import NoSpace, P2PModelError, RepoNotFound, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.growing_file import HOLD_BACK
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
@@ -162,6 +164,18 @@ async def test_a_download_without_clients_stops_and_is_resumed(tmp_path: Path) -
         hub.faults.clear()
         assert await tier.read() == WEIGHTS
         assert hub.sent - before < MODEL.size - HOLD_BACK // 16
+
+
+async def test_bytes_of_another_commit_are_not_downloaded_again(tmp_path: Path) -> None:
+    moved, half = snapshot_of(CONTENTS | {"config.json": b"{ }"}), 2 * HOLD_BACK
+    async with FakeHub(moved) as hub, Tier(tmp_path, hub).through as through:
+        repo = through.repo(moved.manifest)
+        async with PartialFile.open(repo.staged.path_of(MODEL), MODEL, piece_length_for(0)) as partial:
+            await partial.write(0, WEIGHTS[:half])
+        async with through.reader(moved.manifest, MODEL):
+            await eventually(lambda: repo.blob(MODEL) is not None, what="the blob is published")
+        assert hub.sent == MODEL.size - half
+    assert (repo.snapshot(moved.commit) / MODEL.path).read_bytes() == WEIGHTS
 
 
 async def test_a_client_that_returns_in_time_keeps_the_download_running(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def pieces(span: FileSpan, *numbers: int) -> frozenset[int]:
 
 
 def test_an_empty_cache_has_no_pieces(swarm: Swarm, repo: RepoCache) -> None:
-    found = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
+    found = take_inventory(repo, swarm.metainfo, known=frozenset())
     assert found.have == found.complete == frozenset()
     assert len(set(found.paths)) == len(FILES)
 
@@ -53,9 +53,7 @@ def test_blobs_are_found_in_place_and_hashed_once(swarm: Swarm, repo: RepoCache)
         repo.forget_verified(file)
     for expected in (2 * len(WEIGHTS), 0):
         counts: list[int] = []
-        found = take_inventory(
-            repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset(), on_bytes=counts.append, jobs=2
-        )
+        found = take_inventory(repo, swarm.metainfo, known=frozenset(), on_bytes=counts.append, jobs=2)
         indexes = {path: i for i, path in enumerate(sorted(FILES))}
         assert found.complete == {indexes[p] for p in ("empty.txt", "model.safetensors", "same.safetensors")}
         assert found.paths[indexes["model.safetensors"]] == repo.blob(swarm.snapshot.file("model.safetensors"))
@@ -67,7 +65,7 @@ def test_only_right_pieces_of_a_staged_file_count(swarm: Swarm, repo: RepoCache,
     content = bytearray(WEIGHTS)
     content[2 * PIECE + 7] ^= 1
     staged(swarm, repo, bytes(content))
-    found = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
+    found = take_inventory(repo, swarm.metainfo, known=frozenset())
     assert found.have == pieces(span, 0, 1, 3, 4, 5)
     assert found.complete == frozenset()
 
@@ -144,7 +142,7 @@ def test_a_count_that_raises_ends_the_pass(swarm: Swarm, repo: RepoCache, throug
         if through == "adopt":
             adopt(repo, files, stop)
         else:
-            take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset(), on_bytes=stop)
+            take_inventory(repo, swarm.metainfo, known=frozenset(), on_bytes=stop)
 
     with pytest.raises(Interrupted):
         run()
@@ -158,13 +156,13 @@ def test_the_right_pieces_of_a_damaged_blob_are_copied_and_the_blob_stays(
     damaged = bytearray(WEIGHTS)
     damaged[2 * PIECE] ^= 1
     blob.write_bytes(damaged)
-    found = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
+    found = take_inventory(repo, swarm.metainfo, known=frozenset())
     assert span.index not in found.complete
     assert found.have.intersection(span.pieces) == pieces(span, 0, 1, 3, 4, 5)
     assert found.paths[span.index] != blob
     assert found.paths[span.index].read_bytes()[:PIECE] == WEIGHTS[:PIECE]
     assert blob.read_bytes() == damaged
-    again = take_inventory(repo, repo.staging(swarm.snapshot.commit), swarm.metainfo, known=frozenset())
+    again = take_inventory(repo, swarm.metainfo, known=frozenset())
     assert again.have == found.have
 
 

@@ -3,26 +3,32 @@
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
-from p2pmodel.errors import LocalResource, Unavailable
+from p2pmodel.errors import LocalResource, NoSpace, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot import lock
-from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot.lock import downloading, one_at_a_time, owning
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store import process_locks
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.process_locks import host_name
+from p2pmodel.store.publish import publish_blob
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, Heard, assert_nothing_runs
+from tests.support.stored import stage
 
 COMMIT = "c" * 40
+OLD = snapshot_of(CONTENTS | {"README.md": b"old"}).manifest
+NEW = snapshot_of(CONTENTS | {"README.md": b"new"}).manifest
+WEIGHTS = [file for file in OLD.files if file.path != "README.md"]
 
 HOLDER = """
 import asyncio, sys
@@ -136,15 +142,16 @@ async def test_the_staged_files_of_a_machine_that_was_passed_over_are_copied(
     repo: RepoCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_locks, "EXPIRES_AFTER", 0.05)
-    foreign(repo)
-    file, heard = snapshot_of(CONTENTS).manifest.files[0], Heard()
-    staged = repo.staging(COMMIT).path_of(0, file)
+    foreign(repo).rename(repo.made_private / "locks" / "contents.holder.lock")
+    heard = Heard()
+    staged = repo.staged.path_of(WEIGHTS[0])
+    repo.staged.list(OLD)
     with staged.open("wb") as theirs:
         theirs.truncate(1 << 20)
         theirs.seek(1 << 19)
         theirs.write(b"right")
         theirs.flush()
-        async with one_at_a_time(repo, COMMIT, heard.reporter):
+        async with downloading(repo, OLD, WEIGHTS[:1], [], heard.reporter):
             theirs.seek(0)
             theirs.write(b"late and wrong")
             theirs.flush()
@@ -196,3 +203,65 @@ async def test_two_fetches_download_once(tmp_path: Path) -> None:
     assert first.progress.from_mirrors == sum(distinct.values())
     assert second.progress.from_cache == second.progress.total == snapshot.manifest.total_size
     assert sorted(len(h.notes) for h in heard) == [0, 1]
+
+
+async def test_a_snapshot_waits_while_another_downloads_its_contents(repo: RepoCache) -> None:
+    heard, order = Heard(), list[str]()
+
+    async def other() -> None:
+        async with downloading(repo, NEW, NEW.files, ["main"], heard.reporter):
+            order.append("second")
+
+    async with downloading(repo, OLD, OLD.files, ["main"], Heard().reporter):
+        waiting = asyncio.create_task(other())
+        await eventually(lambda: bool(heard.notes), what="the second says that it waits")
+        order.append("first")
+    await waiting
+    assert order == ["first", "second"]
+    assert heard.notes == ["waiting for another download of this process: it downloads org/model, too"]
+    assert heard.latest is not None
+    assert heard.latest.waiting_for == "another download of the same files"
+    await assert_nothing_runs()
+
+
+async def test_a_snapshot_does_not_wait_for_contents_that_it_lacks_not(repo: RepoCache) -> None:
+    readme = next(file for file in NEW.files if file.path == "README.md")
+    heard = Heard()
+    async with (
+        downloading(repo, OLD, WEIGHTS, [], heard.reporter),
+        downloading(repo, NEW, [readme], [], heard.reporter),
+    ):
+        pass
+    for file in WEIGHTS:
+        publish_blob(repo, file, stage(repo, OLD, file, CONTENTS[file.path]))
+    async with (
+        downloading(repo, OLD, WEIGHTS, [], heard.reporter),
+        downloading(repo, NEW, NEW.files, [], heard.reporter),
+    ):
+        pass
+    assert heard.notes == []
+
+
+async def test_the_mark_of_a_download_goes_with_its_end_alone(repo: RepoCache) -> None:
+    with suppress(NoSpace):
+        async with downloading(repo, OLD, WEIGHTS[:1], ["main"], Heard().reporter):
+            stage(repo, OLD, WEIGHTS[0], b"a part")
+            raise NoSpace("the disk is full")
+    assert repo.staging(OLD.commit).refs() == ("main",)
+    assert repo.staged.held().keys() == {WEIGHTS[0].etag}
+    async with downloading(repo, OLD, WEIGHTS[:1], ["main"], Heard().reporter):
+        staged = stage(repo, OLD, WEIGHTS[0], CONTENTS[WEIGHTS[0].path])
+        copy = staged.with_name(f"{WEIGHTS[0].etag}.1.part")
+        copy.write_bytes(b"a part")
+        publish_blob(repo, WEIGHTS[0], staged)
+    assert repo.staging(OLD.commit).refs() is None
+    assert not copy.exists()
+
+
+async def test_one_file_of_another_owner_is_waited_for_with_a_bound(repo: RepoCache) -> None:
+    async with owning(repo, WEIGHTS[0], patience=0):
+        with pytest.raises(Unavailable, match="another download of"):
+            async with owning(repo, WEIGHTS[0], patience=0.05):
+                pass
+        async with owning(repo, WEIGHTS[-1], patience=0):
+            pass

@@ -15,12 +15,14 @@ from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot import mirror_copy
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
+from p2pmodel.node.snapshot.piece_record import PieceRecord
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.files.partial_file import PartialFile
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
-from tests.support.node_swarm import assert_nothing_runs
+from tests.support.node_swarm import Swarm, assert_nothing_runs
 from tests.support.recording_reporter import RecordingReporter
 from tests.support.stored import publish
 from tests.support.torrent_files import trees_of
@@ -234,3 +236,30 @@ def test_the_rate_is_a_mean_over_the_last_seconds() -> None:
     assert rate.value() == 0
     rate.add(300)
     assert rate.value() == 100
+
+
+async def test_bytes_of_another_commit_with_the_same_content_are_not_pulled_again(job: Job) -> None:
+    moved = snapshot_of(CONTENTS | {"config.json": b'{"a": 2}'})
+    file, half = job.snapshot.file("model.safetensors"), 450_000
+    async with PartialFile.open(job.repo.staged.path_of(file), file, piece_length_for(0)) as partial:
+        await partial.write(0, WEIGHTS[:half])
+    job.manifest = moved.manifest
+    async with FakeHub(moved) as hub:
+        done = await job.run(hub)
+        assert hub.sent == len(WEIGHTS) - half + 300_001 + 8
+    assert done.from_mirrors == hub.sent
+    assert job.published() == dict(moved.contents)
+
+
+async def test_pieces_that_came_from_peers_are_not_pulled_again(job: Job, tmp_path: Path) -> None:
+    metainfo = Swarm(tmp_path, job.snapshot).metainfo
+    index = job.manifest.files.index(job.snapshot.file("copy.safetensors"))
+    pieces = [*metainfo.layout.spans[index].pieces][:3]
+    path = job.repo.staged.paths_of(job.manifest.files)[index]
+    had = len(pieces) * metainfo.layout.piece_length
+    path.write_bytes(WEIGHTS[:had])
+    PieceRecord(job.repo.staged, metainfo).save(pieces, pieces)
+    async with FakeHub(job.snapshot) as hub:
+        await job.run(hub)
+        assert hub.sent == len(WEIGHTS) - had + 300_001 + 8
+    assert job.published() == CONTENTS

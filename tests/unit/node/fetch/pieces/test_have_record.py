@@ -7,6 +7,7 @@ import pytest
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.fetch.pieces.have_record import LATEST, SHARE, UNSAVED, HaveRecord
 from p2pmodel.node.fetch.pieces.stats import PieceStats
+from p2pmodel.node.snapshot.piece_record import PieceRecord
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm
 
@@ -20,8 +21,10 @@ class Disk:
         self.arrived: set[int] = set()
         self.stats = PieceStats(swarm.metainfo, frozenset({0}))
         self.stats.begin(frozenset(), mirrored=frozenset(), exchanged=frozenset())
-        staging = swarm.cache().repo(swarm.metainfo.manifest.repo).staging(swarm.metainfo.manifest.commit)
-        self.record = HaveRecord(staging, swarm.metainfo, self.stats, lambda: self.now)
+        self.contents = contents = swarm.cache().repo(swarm.metainfo.manifest.repo).staged
+        self.path = contents.path_of(swarm.metainfo.manifest.files[0])
+        self.path.write_bytes(bytes(2 * UNSAVED))
+        self.record = HaveRecord(contents, swarm.metainfo, self.stats, lambda: self.now)
         self.record.begin(frozenset())
 
     async def durable(self) -> frozenset[int]:
@@ -98,3 +101,22 @@ async def test_after_a_failure_it_is_tried_again_though_not_at_once(disk: Disk) 
     disk.now += LATEST
     assert disk.record.due
     assert disk.record.durable == frozenset()
+
+
+async def test_another_torrent_with_the_same_content_is_given_its_pieces(disk: Disk, tmp_path: Path) -> None:
+    disk.arrive(5)
+    await disk.record.save(disk)
+    contents = {"model.bin": bytes(2 * UNSAVED), "config.json": b"{}"}
+    moved = Swarm(tmp_path / "moved", snapshot_of(contents)).metainfo
+    first = moved.layout.spans[1].first_piece
+    assert first == 1
+    assert PieceRecord(disk.contents, moved).load() == {first + piece for piece in disk.arrived}
+    other = Swarm(tmp_path / "other", snapshot_of({"model.bin": b"other".ljust(2 * UNSAVED)})).metainfo
+    assert PieceRecord(disk.contents, other).load() == frozenset()
+
+
+async def test_no_record_is_made_of_a_file_that_is_published(disk: Disk) -> None:
+    disk.path.unlink()
+    disk.arrive(2)
+    await disk.record.save(disk)
+    assert disk.contents.names() == frozenset()
