@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.bootstrap_kubernetes import KUBERNETES, kubernetes, options_kubernetes, refuse_for_hosts
 from p2pmodel.cli.bootstrap_screen import screen_of
 from p2pmodel.cli.console import Style
 from p2pmodel.cli.output import echo
@@ -38,7 +39,7 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
 
 @click.command()
 @options.reference
-@click.option("--hosts", "hosts_text", required=True, metavar="SET|@FILE", help="Hosts, as in gpu[001-100].")
+@click.option("--hosts", "hosts_text", required=True, metavar="SET|@FILE|k8s", help="Hosts, as in gpu[1-9]; or k8s.")
 @click.option("--limit", metavar="SET|@FILE", help="Only these of the hosts, as in --limit @failed.txt.")
 @click.option(
     "--coordinator",
@@ -74,6 +75,7 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
     show_default=True,
     help="File for the hosts that failed, for --limit.",
 )
+@options_kubernetes
 @click.option("--command", metavar="COMMAND", help="Command for p2pmodel on the hosts (default: found on their PATH).")
 @click.option("--node-state-dir", metavar="PATH", help="State folder on the hosts (default: that of their user).")
 @click.option(
@@ -91,9 +93,13 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
     Hosts are reached by ssh, with the user's own configuration, agent and known hosts. What runs is reused, and a
     second run changes nothing. --endpoint, --cache-dir and --trust go to the hosts, too. Exits with 0 when --min-ready
     hosts are ready, and with 8 when only a part is; the others are named with their reasons. Ctrl-C leaves the hosts
-    working.
+    working. With --hosts k8s it prints manifests for Kubernetes.
     """
     check_installed()
+    if flags["hosts_text"] == KUBERNETES:
+        kubernetes(settings, ref, flags)
+        return
+    refuse_for_hosts()
     from p2pmodel.cluster.launchers.ssh import SshLauncher  # noqa: PLC0415 - of the extra
 
     hosts, place = _hosts(flags)

@@ -39,6 +39,10 @@ _VERBS = {
     "rm": ("p2pmodel.cli.snapshots.rm:rm", "Remove a snapshot from the cache."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, build its torrent, and seed it."),
     "status": ("p2pmodel.cli.transfers.status:status", "Show the transfers of the daemon."),
+    "storage-initializer": (
+        "p2pmodel.cli.storage_initializer:storage_initializer",
+        "Bring a model into a folder, as KServe asks.",
+    ),
     "torrent": ("p2pmodel.cli.snapshots.torrent:torrent", "Create a .torrent of a snapshot, or show one."),
     "verify": ("p2pmodel.cli.snapshots.verify:verify", "Hash every file of a snapshot in the cache again."),
     "why": ("p2pmodel.cli.transfers.why:why", "Show what limits the rate of a transfer, with advice."),

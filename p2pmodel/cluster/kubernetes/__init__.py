@@ -1,0 +1,1 @@
+"""Kubernetes: the manifests of a cluster, printed for kubectl."""

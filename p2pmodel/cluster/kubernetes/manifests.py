@@ -1,0 +1,246 @@
+"""The Kubernetes objects of a roll-out as plain values: coordinator, Service, DaemonSet, pods that wait for a model.
+
+- Pods of the DaemonSet keep the cache on the node (hostPath), so that it outlives them; other pods mount it read-only.
+- A pod is ready when the daemon has verified all files of the model: the probe asks /readyz at the daemon's socket, so
+  that no port is opened for it.
+- No object needs a right at the API server, so there is no RBAC, and no pod gets a service account token.
+- Tokens come from a Secret, as files. They stand in no manifest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2pmodel.core.content.names import Reference
+
+USER = 10001
+"""The user of the image."""
+NAME, COORDINATOR = "p2pmodel", "p2pmodel-coordinator"
+SECRET, MEMBER, PUBLISHER = "p2pmodel-tokens", "member", "publisher"
+COORDINATOR_PORT, PEER_PORT, SOURCE_PORT = 6969, 6881, 6882
+HOME = "/var/lib/p2pmodel"
+SOCKET = "/run/p2pmodel/p2pmodel.sock"
+CACHE = "/var/lib/p2pmodel"
+"""Folder on each node."""
+_TOKENS = "/run/secrets/p2pmodel"
+_HUB = f"{HOME}/hub"
+
+Object = dict[str, Any]
+
+PROBE = (
+    "import http.client,socket,sys;"
+    "c=http.client.HTTPConnection('localhost',timeout=4);"
+    "c.sock=socket.socket(socket.AF_UNIX);c.sock.settimeout(4);c.sock.connect(sys.argv[1]);"
+    "c.request('GET',sys.argv[2]);sys.exit(c.getresponse().status!=200)"
+)
+"""Exits with 0 if the path of the second argument is answered with 200 at the socket of the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesPlan:
+    """What to run: the image, the model, the folder of the cache on each node, and labels of the nodes. `tolerate`:
+    also on nodes with taints for GPUs; `endpoints`: mirrors; `trust`: as the setting `swarm.trust`."""
+
+    ref: Reference
+    image: str
+    namespace: str = "default"
+    cache: str = CACHE
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerate: bool = True
+    endpoints: tuple[str, ...] = ()
+    trust: str = "mirrors"
+
+    @property
+    def coordinator_url(self) -> str:
+        """The coordinator's URL inside the cluster."""
+        return f"http://{COORDINATOR}.{self.namespace}.svc:{COORDINATOR_PORT}"
+
+
+def objects(plan: KubernetesPlan) -> list[Object]:
+    """Coordinator, its Service, and the DaemonSet, in the order to apply them."""
+    return [_service(plan), _coordinator(plan), _daemons(plan)]
+
+
+def waiting_pod(plan: KubernetesPlan) -> Object:
+    """A pod that starts with the model on its node: its init container fetches what is missing there."""
+    fetch = _container(plan, "model", ["fetch", str(plan.ref), "--socket", SOCKET, "--quiet"])
+    fetch["volumeMounts"] += [{"name": "socket", "mountPath": "/run/p2pmodel"}]
+    engine = {
+        "name": "engine",
+        "image": "IMAGE-OF-THE-ENGINE",
+        "env": [{"name": "HF_HUB_CACHE", "value": _HUB}, {"name": "HF_HUB_OFFLINE", "value": "1"}],
+        "volumeMounts": [{"name": "home", "mountPath": HOME, "readOnly": True}],
+    }
+    spec = _pod(plan, [engine], initial=[fetch])
+    spec["volumes"].append(_socket_volume(plan))
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(plan, "model-user"), "spec": spec}
+
+
+def storage_container(plan: KubernetesPlan) -> Object:
+    """KServe's ClusterStorageContainer: models of `hf://` URIs come through the swarm."""
+    container = {
+        "name": "storage-initializer",
+        "image": plan.image,
+        "command": ["p2pmodel", "storage-initializer"],
+        "env": [
+            {"name": "P2PMODEL_COORDINATORS", "value": plan.coordinator_url},
+            {"name": "P2PMODEL_SWARM_TRUST", "value": plan.trust},
+            {"name": "COORDINATOR_TOKEN", "valueFrom": {"secretKeyRef": {"name": SECRET, "key": MEMBER}}},
+        ],
+        "resources": _resources("1", "1Gi"),
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ClusterStorageContainer",
+        "metadata": {"name": NAME},
+        "spec": {"container": container, "supportedUriFormats": [{"prefix": "hf://"}]},
+    }
+
+
+def _service(plan: KubernetesPlan) -> Object:
+    # Headless: its name leads to the coordinator itself, which sees the peers' own addresses.
+    spec = {
+        "clusterIP": "None",
+        "selector": {"app": COORDINATOR},
+        "ports": [{"name": "http", "port": COORDINATOR_PORT, "targetPort": "http"}],
+    }
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(plan, COORDINATOR), "spec": spec}
+
+
+def _coordinator(plan: KubernetesPlan) -> Object:
+    arguments = ["coordinator", f"--listen=0.0.0.0:{COORDINATOR_PORT}", f"--public-url={plan.coordinator_url}"]
+    arguments += [f"--token-file={_TOKENS}/{MEMBER}", f"--publish-token-file={_TOKENS}/{PUBLISHER}"]
+    container = _container(plan, "coordinator", [*arguments, f"--state-dir={HOME}/catalog"])
+    container["ports"] = [{"name": "http", "containerPort": COORDINATOR_PORT}]
+    container["readinessProbe"] = {"tcpSocket": {"port": "http"}, "periodSeconds": 5}
+    container["resources"] = _resources("250m", "256Mi")
+    pod = _pod(plan, [container], home={"emptyDir": {}})
+    template = {"metadata": {"labels": {"app": COORDINATOR}}, "spec": pod}
+    spec = {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": {"app": COORDINATOR}},
+        "template": template,
+    }
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _metadata(plan, COORDINATOR), "spec": spec}
+
+
+def _daemons(plan: KubernetesPlan) -> Object:
+    daemon = _container(plan, "daemon", ["daemon", "--socket", SOCKET])
+    daemon["env"].append({"name": "P2PMODEL_SWARM_LISTEN", "value": f"$(POD_IP):{PEER_PORT}"})
+    daemon["env"].insert(0, {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+    daemon["ports"] = [
+        {"name": "peers", "containerPort": PEER_PORT},
+        {"name": "source", "containerPort": SOURCE_PORT},
+    ]
+    path = f"/readyz?model={plan.ref}"
+    daemon["readinessProbe"] = _asking(path, period=5, failures=1)
+    daemon["livenessProbe"] = _asking("/healthz", period=20, failures=6)
+    daemon["resources"] = _resources("1", "1Gi")
+    # Again and again until it succeeds: a mirror may be away for an hour. Then it waits for its end.
+    script = 'until p2pmodel fetch "$1" --socket "$2" --quiet; do sleep 15; done; exec sleep infinity'
+    fetch = _container(plan, "fetch", [])
+    fetch["command"] = ["sh", "-c", script, "fetch", str(plan.ref), SOCKET]
+    fetch["resources"] = _resources("100m", "256Mi")
+    for container in (daemon, fetch):
+        container["volumeMounts"].append({"name": "socket", "mountPath": "/run/p2pmodel"})
+    pod = _pod(plan, [daemon, fetch], initial=[_owner(plan)])
+    pod["volumes"].append(_socket_volume(plan))
+    if plan.node_selector:
+        pod["nodeSelector"] = dict(plan.node_selector)
+    if plan.tolerate:
+        pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    spec = {
+        "selector": {"matchLabels": {"app": NAME}},
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+        "template": {"metadata": {"labels": {"app": NAME}}, "spec": pod},
+    }
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": _metadata(plan, NAME), "spec": spec}
+
+
+def _owner(plan: KubernetesPlan) -> Object:
+    """The first container on a node: the folders that the kubelet made belong to root."""
+    script = (
+        f"install -d -o {USER} -g {USER} {HOME} {HOME}/hub {HOME}/state && install -d -o {USER} -g {USER} /run/p2pmodel"
+    )
+    return {
+        "name": "owner",
+        "image": plan.image,
+        "command": ["sh", "-c", script],
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsNonRoot": False,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": ["CHOWN", "FOWNER", "DAC_OVERRIDE"]},
+        },
+        "resources": _resources("50m", "32Mi"),
+        "volumeMounts": [{"name": "home", "mountPath": HOME}, {"name": "socket", "mountPath": "/run/p2pmodel"}],
+    }
+
+
+def _container(plan: KubernetesPlan, name: str, arguments: Sequence[str]) -> Object:
+    environment = {
+        "P2PMODEL_COORDINATORS": plan.coordinator_url,
+        "P2PMODEL_COORDINATOR_TOKEN_FILE": f"{_TOKENS}/{MEMBER}",
+        "P2PMODEL_SWARM_TRUST": plan.trust,
+        **({"P2PMODEL_ENDPOINTS": ",".join(plan.endpoints)} if plan.endpoints else {}),
+    }
+    return {
+        "name": name,
+        "image": plan.image,
+        "args": list(arguments),
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": _resources("100m", "256Mi"),
+        "volumeMounts": [
+            {"name": "home", "mountPath": HOME},
+            {"name": "tokens", "mountPath": _TOKENS, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+        ],
+    }
+
+
+def _pod(
+    plan: KubernetesPlan, containers: list[Object], *, initial: Sequence[Object] = (), home: Object | None = None
+) -> Object:
+    on_node = {"hostPath": {"path": plan.cache, "type": "DirectoryOrCreate"}}
+    pod: Object = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": True, "fsGroup": USER},
+        "containers": containers,
+        "volumes": [
+            {"name": "home", **(home or on_node)},
+            {"name": "tokens", "secret": {"secretName": SECRET, "defaultMode": 0o440}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    return pod | ({"initContainers": list(initial)} if initial else {})
+
+
+def _socket_volume(plan: KubernetesPlan) -> Object:
+    path = {"path": f"{plan.cache}-run", "type": "DirectoryOrCreate"}
+    return {"name": "socket", "hostPath": path}
+
+
+def _asking(path: str, *, period: int, failures: int) -> Object:
+    command = ["python3", "-IS", "-c", PROBE, SOCKET, path]
+    return {
+        "exec": {"command": command},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _metadata(plan: KubernetesPlan, name: str) -> Object:
+    return {"name": name, "namespace": plan.namespace, "labels": {"app": name, "app.kubernetes.io/part-of": NAME}}
+
+
+def _resources(cpu: str, memory: str) -> Object:
+    return {"requests": {"cpu": cpu, "memory": memory}}
