@@ -2,7 +2,8 @@
 
 Seconds: what the same setting took undisturbed, two peer timeouts for each moment at which something fails, and what
 the sources that are left need for the rest: the bytes that the slowest surviving peer lacked when the fault came, as
-many times as there are peers that may have to get them alone, at the rate of the slowest such source.
+many times as there are peers that may have to get them alone, at the rate of the slowest such source. On a busy
+machine, where the undisturbed run took longer than the links explain, that takes longer by the same factor.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ LINKS = {
     "seeder": Link.of_mbit(32),
     "peer": Link.of_mbit(48),
 }
+START = 2.5
+"""Seconds that the programs take to start, and to find each other."""
 HEADERS = 1.1
 """Bytes on a link for a byte of content."""
 BUDGET = 1.05
@@ -46,8 +49,15 @@ def bounds(scenario: Scenario, undisturbed: float, lacked: float) -> Bounds:
     sources += [LINKS["seeder"].up] if setting.begin != "cold" and not scenario.hits("seeder") else []
     alone = setting.peers if apart(scenario) else 1
     needed = HEADERS * lacked * setting.size * alone / min(sources) if scenario.faults else 0.0
+    needed *= max(1.0, undisturbed / _explained(setting))
     seconds = undisturbed + 2 * PEER_TIMEOUT * scenario.moments + needed
     return Bounds(seconds, _copies(scenario), needed)
+
+
+def _explained(setting: Setting) -> float:
+    """Seconds of an undisturbed run on a machine that is not busy."""
+    alone = setting.peers if _walled(setting) else 1
+    return START + HEADERS * setting.size * alone / min(LINKS["mirror"].up, LINKS["seeder"].up)
 
 
 def apart(scenario: Scenario) -> bool:

@@ -11,6 +11,7 @@ from scripts.bench.rigs.machine import P2PMODEL, environment, publish_token
 from scripts.bench.rigs.programs import Program
 from scripts.soaking.bounds import PEER_TIMEOUT, THROTTLED
 from scripts.soaking.network import COORDINATOR_NAME, Machine, Network, in_url
+from scripts.soaking.proxy import PROXY_PORT, Proxy
 from scripts.soaking.scenario import Fault, Scenario
 from scripts.soaking.snapshot import REPO, Snapshot
 
@@ -54,6 +55,8 @@ class Fleet:
         self.programs[coordinator.name] = self._coordinator(self._network.coordinator.address)
         for program in self.programs.values():
             program.first()
+        if self._scenario.setting.topology == "nginx":
+            self.programs["nginx"] = Proxy(coordinator, COORDINATOR_PORT, self._place).start(self._stack)
         if seeder := self._network.seeder:
             self.programs[seeder.name] = self._seeder(seeder)
             self.programs[seeder.name].first()
@@ -118,11 +121,16 @@ class Fleet:
     def _coordinator(self, address: str) -> Program:
         machine = self._network.coordinator
         listen = f"{in_url(address)}:{COORDINATOR_PORT}"
+        public_url = f"http://{COORDINATOR_NAME}:{COORDINATOR_PORT}"
+        env = {}
         if self._scenario.setting.topology == "multihomed":
             listen = f"0.0.0.0:{COORDINATOR_PORT}"
-        options = ["--listen", listen, "--public-url", f"http://{COORDINATOR_NAME}:{COORDINATOR_PORT}"]
+        if self._scenario.setting.topology == "nginx":
+            listen, public_url = f"127.0.0.1:{COORDINATOR_PORT}", self._coordinator_url(machine)
+            env = {"P2PMODEL_HTTP_TRUSTED_PROXIES": "127.0.0.1"}
+        options = ["--listen", listen, "--public-url", public_url]
         options += ["--insecure-public", "--publish-token-file", str(publish_token(self._place))]
-        return self._start(machine, ["coordinator", *options, "--state-dir", str(self._place / "state")])
+        return self._start(machine, ["coordinator", *options, "--state-dir", str(self._place / "state")], env)
 
     def _seeder(self, machine: Machine) -> Program:
         cache = self._place / machine.name / "hub"
@@ -148,6 +156,8 @@ class Fleet:
         host = COORDINATOR_NAME
         if self._scenario.setting.topology != "moving":
             host = in_url(self._network.coordinator.seen_from(machine))
+        if self._scenario.setting.topology == "nginx":
+            return f"http://{host}:{PROXY_PORT}/p2p"
         return f"http://{host}:{COORDINATOR_PORT}"
 
     @staticmethod

@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ _ROUTER_NUMBER, _MOVED_NUMBER = 254, 200
 _UNFILTERED = "net.bridge.bridge-nf-call-iptables=0"
 _FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _SLOW_BURST = 16 << 10
+_PACKAGES = {"nft": "nftables", "nginx": "nginx-light"}
 _tags = count()
 
 
@@ -31,12 +33,8 @@ def unavailable() -> str:
     """The reason why this machine cannot have such a rig; "" if it can."""
     if reason := namespaces.unavailable():
         return reason
-    done = subprocess.run(["nft", "list", "ruleset"], check=False, capture_output=True) if _has_nft() else None
-    return "" if done is not None and done.returncode == 0 else "it needs nft (Debian: nftables)"
-
-
-def _has_nft() -> bool:
-    return subprocess.run(["which", "nft"], check=False, capture_output=True).returncode == 0
+    missing = [package for program, package in _PACKAGES.items() if not shutil.which(program)]
+    return f"it needs the Debian packages {' and '.join(missing)}" if missing else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _PUBLISHED_AFTER = 0.5
 _LEAST_WAIT, _WAIT_FACTOR = 20.0, 1.5
 _MOST_UNDISTURBED = 90.0
 _TICK = 0.01
+_STOP_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Run:
             self._watch(fleet, network, survivors)
             self._note_ends(fleet, survivors)
             running = [*fleet.programs.values(), *fleet.gone]
-            stop_all(running)
+            stop_all(running, _STOP_SECONDS)
             self._note_exits(fleet)
             self._outcome.mirror_bytes = sum(fleet.mirror_bytes().values())
             self._outcome.late_faults = len(self._pending)

@@ -6,7 +6,7 @@ from typing import Literal
 Topology = Literal["flat", "routed", "nat", "firewall", "multihomed", "ipv6", "moving", "nginx"]
 """`routed`: two networks with a router; `nat`: the same, one behind masquerading; `firewall`: two racks that reach the
 coordinator and the mirrors, but not each other; `multihomed`: servers in two networks without a route between them;
-`moving`: the coordinator has a name; `nginx`: nginx in front of the coordinator."""
+`moving`: the coordinator has a name; `nginx`: nginx in front of the coordinator, on its machine."""
 Begin = Literal["seeder", "holder", "cold"]
 """Where the snapshot is besides the mirrors: at a seeder, at one complete peer, or nowhere."""
 Role = Literal["peer", "seeder", "mirror", "coordinator"]

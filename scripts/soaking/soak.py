@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench.rigs.machine import describe_machine
-from scripts.soaking.generation import SKIPPED, scenario_of, setting_of
+from scripts.soaking.generation import scenario_of, setting_of
 from scripts.soaking.judgement import Verdict, judge
 from scripts.soaking.network import unavailable
 from scripts.soaking.run import Outcome, Run, limit_of, undisturbed_limit
@@ -71,8 +71,6 @@ class Soak:
             print(f"no scenario can run here: {reason}")
             return 2
         print(f"seed {self._seed}; {describe_machine()}", flush=True)
-        for topology, reason in SKIPPED.items():
-            print(f"left out: {topology}: {reason}")
         with ExitStack() as stack:
             for number in (signal.SIGINT, signal.SIGTERM):
                 stack.callback(signal.signal, number, signal.signal(number, self._end_early))

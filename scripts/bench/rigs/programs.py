@@ -146,12 +146,12 @@ class Program:
                 self.lines.append((time.monotonic(), line))
 
 
-def stop_all(programs: Iterable[Program]) -> None:
+def stop_all(programs: Iterable[Program], seconds: float = STOP_SECONDS) -> None:
     """End programs together: SIGTERM, and SIGKILL for those that do not end in time."""
     running = list(programs)
     for program in running:
         program.signal(signal.SIGTERM)
         program.signal(signal.SIGCONT)
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + seconds
     for program in running:
         program.wait(deadline)
