@@ -1,35 +1,25 @@
 """How many leases a peer may hold: that follows from what it has delivered, never from what it says of itself. Pure.
 
-1. A peer that has delivered nothing holds few leases, and all such peers of one address together hold a bounded number.
+1. A peer that has delivered nothing holds few leases. The number grows with what it delivers.
 2. After leases that lapse without a delivery a peer gets one lease at a time, and none for a time that doubles.
    A delivery, a late one too, ends that.
 3. A delivery that reaches no other peer is no delivery. A peer with many such deliveries counts as one that delivers
    nothing.
-4. Leases lost to connections that come and go shrink the number for new peers of their address.
 """
 
 from dataclasses import dataclass
 
 UNPROVEN = 64
-"""Leases of a peer before its first delivery, and that many more than twice what it delivered later."""
+"""Most leases of a peer before its first delivery."""
+LEAST, GROWTH = 2, 2
+"""Leases that a peer may hold once it delivers, and that many more for each piece that it has delivered."""
 PROVE_WITHIN = 10.0
 """Seconds after which a lease of a peer that has delivered nothing is given to another peer."""
-QUIET = 2.0
-"""Seconds after which such a lease does not keep others from seeders."""
-LEAST = 2
-"""Leases that each of them may hold, however many there are."""
 BARRED_FOR = 10.0
 """Seconds without leases after the first lapse; twice as long after each further one."""
 MOST_DOUBLINGS = 5
 IN_VAIN = 0.125
 """Share of deliveries that reached no other peer from which a peer counts as one that delivers nothing."""
-MOST_OF_ADDRESS = 256
-"""Leases of all peers of one address together that have delivered nothing."""
-LEAST_OF_ADDRESS = 4
-LOSSES = 4
-"""Leases lost to departed peers of an address after which `MOST_OF_ADDRESS` is halved for it."""
-MOST_ADDRESSES = 10_000
-"""Most addresses with losses that are remembered."""
 
 
 @dataclass(slots=True)
@@ -48,10 +38,11 @@ class DeliveryRecord:
         """Whether it delivers."""
         return self.delivered > 0 and not self.lapses
 
-    @property
-    def most(self) -> int:
-        """Leases that it may hold."""
-        return 1 if self.lapses else UNPROVEN + 2 * self.delivered
+    def most(self, share: int) -> int:
+        """Leases that it may hold, if `share` is its share of the pieces: a part of an equal one."""
+        if self.lapses:
+            return 1
+        return max(min(share, UNPROVEN), LEAST + GROWTH * self.delivered if self.delivered else 1)
 
     def is_barred(self, now: float) -> bool:
         """Whether it gets no lease now, as long as others can take it."""
@@ -75,38 +66,3 @@ class DeliveryRecord:
         self.in_vain += 1
         if self.in_vain > IN_VAIN * self.delivered and not self.is_barred(now):
             self.lapse(now)
-
-
-class AddressShares:
-    """Leases of peers without a delivery, by address."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, int] = {}
-        self._losses: dict[str, int] = {}
-
-    def room(self, address: str) -> int:
-        """Leases that such peers of `address` may get in addition."""
-        most = MOST_OF_ADDRESS >> min(self._losses.get(address, 0) // LOSSES, MOST_OF_ADDRESS.bit_length())
-        return max(most, LEAST_OF_ADDRESS) - self._held.get(address, 0)
-
-    def change(self, address: str, by: int) -> None:
-        """They hold that many more."""
-        if held := self._held.get(address, 0) + by:
-            self._held[address] = held
-        else:
-            self._held.pop(address, None)
-
-    def lose(self, address: str) -> None:
-        """Such a peer of `address` has left with leases."""
-        if address in self._losses or len(self._losses) < MOST_ADDRESSES:
-            self._losses[address] = self._losses.get(address, 0) + 1
-
-    def prove(self, address: str) -> None:
-        """A peer of `address` has made its first delivery."""
-        if address in self._losses:
-            self._losses[address] //= 2
-
-    def clear(self) -> None:
-        """No peer is left."""
-        self._held.clear()
-        self._losses.clear()

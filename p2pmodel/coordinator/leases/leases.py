@@ -16,27 +16,30 @@ get it from that peer. So a source sends each piece about once, and always sends
    peer's own download rate does not decide, since it depends on which peer gets the leases: one that got some more at
    first was the quickest then, and got all of them.
 6. A lease ends with its holder's connection, after `SILENCE` seconds without a message, or when it is overdue; then
-   another peer gets the piece. A peer that delivers nothing gets fewer, then none (`coordinator/delivery_record`).
-7. Bytes from mirrors are counted against the swarm's budget before they are leased (`coordinator/origin_budget`).
+   another peer gets the piece. Peers that lease and do not deliver are doubtful: they get few leases, none of the last
+   pieces, and then none (`lease_counts`, `seats`, `delivery_record`).
+7. A peer for which no piece is free takes over a lease that is late (`late_leases`).
+8. Bytes from mirrors are counted against the swarm's budget before they are leased (`origin_budget`).
 
 Pure: time in seconds is passed in. Sets of pieces are integers, bit p for piece p: a swarm has up to a million pieces
 and a thousand peers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from types import MappingProxyType
 
-from p2pmodel.coordinator.leases.delivery_record import LEAST, PROVE_WITHIN, QUIET, AddressShares
+from p2pmodel.coordinator.leases.delivery_record import PROVE_WITHIN
 from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.coordinator.leases.grant_table import GrantTable
+from p2pmodel.coordinator.leases.late_leases import late_leases
+from p2pmodel.coordinator.leases.lease_counts import LeaseCounts
 from p2pmodel.coordinator.leases.origin_budget import OriginBudget
 from p2pmodel.coordinator.leases.peer import OUT_FOR, SILENCE, LeasePeer
-from p2pmodel.coordinator.leases.piece_window import PieceWindow
+from p2pmodel.coordinator.leases.seats import SLOW, Seats
+from p2pmodel.coordinator.leases.turns import NamedPeer, by_address, by_leases
 from p2pmodel.core.content.bitfield import bits_of, pieces_of
 
-SLOW = 3.0
-"""How many times longer than usual a peer's leases may take."""
 FEW = 3.0
 """A peer that delivered this many times fewer pieces than the mean has delivered few."""
 PROBATION = 5.0
@@ -49,11 +52,9 @@ OVERDUE_AT_LEAST = 20.0
 SLOW_LINK = 100_000
 """Bytes a second that the first piece of a peer comes with at least."""
 LOOK_AT_QUIET = 0.5
-"""Seconds between two counts of leases that are probably not used."""
-SHARE_OF_THE_UNPROVEN = 2
-"""A peer that has delivered nothing gets at most an equal share of the free pieces, divided by this."""
-MOST_LAPSED = 4096
-"""Leases that ended without a delivery and are remembered, by peer."""
+"""Seconds between two counts of quiet leases."""
+MOST_ADOPTED = 16
+"""Leases that a new peer may report."""
 
 
 class Leases:
@@ -64,7 +65,7 @@ class Leases:
     than usual a peer's leases may take (infinity: all peers are served, where each has its own link to the source).
 
     A message of one peer among ten thousand must not cost a look at all of them, so totals over all peers are stored
-    and updated with what they are made of: `_taken`, `_outstanding`, `_unproven`, `_next_expiry` and `_grants`.
+    and updated with what they are made of: `_taken`, `_counts`, `_next_expiry` and `_grants`.
     """
 
     def __init__(
@@ -74,23 +75,17 @@ class Leases:
         self._mean = size / max(piece_count, 1)
         self._longest = longest or -(-size // max(piece_count, 1))
         self._budget = OriginBudget(size, self._mean, budget)
-        self._first = self._mean / SLOW_LINK
-        """Seconds that the first piece of a peer may take: how long others take is not known yet."""
         self._slow = slow
         self._peers: dict[str, LeasePeer] = {}
         """The peer that got a lease longest ago comes first."""
-        self._window = PieceWindow()
-        self._shares = AddressShares()
-        self._unproven: set[str] = set()
-        """Peers that have delivered nothing, or nothing lately, and hold leases."""
+        self._counts = LeaseCounts()
+        self._seats = Seats(self._counts, self._mean / SLOW_LINK)
         self._delivered_by: dict[int, str] = {}
         """The peer that delivered a piece last, by piece; it may have left."""
+        self._disputed: dict[int, str] = {}
+        """The same of pieces that were leased again: they have not reached all peers."""
         self._taken = 0
         """Leased now, or delivered lately by a peer that is still present: no piece is both, or twice."""
-        self._outstanding = {True: 0, False: 0}
-        """Leases of peers that download from seeders, and of those that do not."""
-        self._quiet = 0
-        """Leases for seeders that their peers probably do not use."""
         self._on_mirrors = 0
         """Peers that do not download from seeders."""
         self._delivered_count = 0
@@ -99,11 +94,7 @@ class Leases:
         """Pieces that any peer has ever delivered."""
         self._next_expiry = 0.0
         """Until then nothing expires; at most `SILENCE` from now while any peer is present."""
-        self._grants: dict[str, Grant] = {}
-        self._changed: set[str] = set()
-        """Peers with a grant that differs from the last one computed."""
-        self._common = (0, 0, False)
-        """The part that all grants share."""
+        self._grants = GrantTable()
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -121,22 +112,20 @@ class Leases:
             peer = self._add(name, demand, now, address or name)
         before = peer.demand
         lost_seeders = before.from_seeders and not demand.from_seeders
-        self._replace_demand(peer, demand)
+        self._on_mirrors += before.from_seeders - demand.from_seeders
+        peer.demand = demand
         peer.seen = now
-        late = self._late(name, peer)
-        done = [piece for piece in peer.leased if not demand.scarce >> piece & 1]
-        for piece in done:
-            self._took(peer, now - peer.leased[piece], now)
+        done = {piece: since for piece, since in peer.leased.items() if not demand.scarce >> piece & 1}
+        late = self._late(name, peer, from_mirrors=not before.from_seeders)
+        self._counts.note(peer)
         if done:
-            self._end(name, done)
+            self._end(name, list(done))
             delivered = bits_of(done)
             peer.delivered.append((now, delivered))
             self._taken |= delivered
             self._delivered |= delivered
-        for piece in late:
-            self._took(peer, now - peer.lapsed.pop(piece), now)
-        if done or late:
-            self._count_delivered(name, peer, done + late, from_mirrors=not before.from_seeders)
+        if came := done | late:
+            self._count_delivered(name, peer, came, now, from_mirrors=not before.from_seeders)
         self._budget.declare(peer.origin, demand.origin_bytes)
         if lost_seeders or not demand.want:
             self._end(name, list(peer.leased))  # the budget decides anew whether mirrors may deliver them
@@ -145,18 +134,20 @@ class Leases:
         """Remove a peer that has gone; its leases are free."""
         if peer := self._peers.get(name):
             if peer.leased and not peer.record.proven:
-                self._shares.lose(peer.address)
+                self._counts.lose(peer.address)
             self._end(name, list(peer.leased))
             for _, pieces in peer.delivered:
                 self._taken &= ~pieces
             del self._peers[name]
+            self._counts.leave(peer)
             self._on_mirrors -= not peer.demand.from_seeders
             self._delivered_count -= peer.count
             self._budget.leave(name, peer.origin)
         if not self._peers:
             self._budget.restart()
-            self._shares.clear()
             self._delivered_by.clear()
+            self._disputed.clear()
+            self._counts.clear()
 
     def grant(self, now: float) -> Mapping[str, Grant]:
         """Give all leases that can be given. Returns every peer's grant, by name, as a view that the next call changes.
@@ -165,9 +156,8 @@ class Leases:
         """
         if now >= self._next_expiry:
             self._expire(now)
-        if self._has_room:
-            self._share_out(now)
-        return self._current_grants()
+        self._share_out(now)
+        return self._grants.current(self._peers, self._budget.spent, refused=not self._affords(1))
 
     # -- peers -----------------------------------------------------------------------------------------------
 
@@ -177,101 +167,124 @@ class Leases:
         self._next_expiry = min(self._next_expiry, now + SILENCE)
         origin = self._budget.enter(name, demand.origin_bytes)
         peer = self._peers[name] = LeasePeer(demand, now, address, origin)
+        self._counts.enter(peer)
         reported = demand.leased & self._all & ~self._taken
-        most = max(self._may_hold(peer, reported.bit_count()), 0)
+        most = min(max(self._counts.may_hold(peer, reported.bit_count(), len(self._peers)), 0), MOST_ADOPTED)
         self._begin(name, bits_of(islice(pieces_of(reported), most)), now)
         return peer
 
-    def _late(self, name: str, peer: LeasePeer) -> list[int]:
+    def _late(self, name: str, peer: LeasePeer, *, from_mirrors: bool) -> dict[int, float]:
         """Pieces that it delivered after its lease had ended, before any other peer."""
-        come = [piece for piece in peer.lapsed if not peer.demand.scarce >> piece & 1]
-        for piece in come:
-            if self._delivered_by.get(piece, name) != name:
-                del peer.lapsed[piece]
-        return [piece for piece in come if piece in peer.lapsed]
+        come = peer.pop_late()
+        first = {piece: since for piece, since in come.items() if self._delivered_by.get(piece, name) == name}
+        if from_mirrors:  # it may have downloaded the others, too
+            self._budget.delivered(peer.origin, (len(come) - len(first)) * self._longest)
+        return first
 
-    def _took(self, peer: LeasePeer, seconds: float, now: float) -> None:
-        self._window.took(seconds, len(self._peers))
-        peer.note(seconds, now)
-
-    def _count_delivered(self, name: str, peer: LeasePeer, pieces: Sequence[int], *, from_mirrors: bool) -> None:
+    def _count_delivered(
+        self, name: str, peer: LeasePeer, came: Mapping[int, float], now: float, *, from_mirrors: bool
+    ) -> None:
         if not peer.count:
-            self._shares.prove(peer.address)
-        peer.record.deliver(len(pieces))
-        self._delivered_count += len(pieces)
-        self._delivered_by |= dict.fromkeys(pieces, name)
+            self._counts.prove(peer.address)
+        for piece, since in came.items():
+            self._seats.took(now - since, now)
+            peer.note(now - since, now)
+            self._refute(self._disputed.pop(piece, name), name, now)
+        peer.record.deliver(len(came))
+        self._delivered_count += len(came)
+        self._delivered_by |= dict.fromkeys(came, name)
         if from_mirrors:
-            self._budget.delivered(peer.origin, len(pieces) * self._longest)
-        self._note_record(name, peer)
+            self._budget.delivered(peer.origin, len(came) * self._longest)
+        self._counts.note(peer)
 
-    def _note_record(self, name: str, peer: LeasePeer) -> None:
-        """Bring the totals of peers that deliver nothing up to date with this one."""
-        shared = 0 if peer.record.proven else len(peer.leased)
-        self._shares.change(peer.address, shared - peer.shared)
-        peer.shared = shared
-        if shared:
-            self._unproven.add(name)
-        else:
-            self._unproven.discard(name)
-
-    def _may_hold(self, peer: LeasePeer, free: int) -> int:
-        """Leases that it may get in addition, with `free` pieces that no peer downloads."""
-        most = peer.record.most
-        if peer.record.proven:
-            return most - len(peer.leased)
-        if len(self._peers) > 1:
-            most = min(most, max(free // (SHARE_OF_THE_UNPROVEN * len(self._peers)), LEAST))
-        return min(most - len(peer.leased), self._shares.room(peer.address))
-
-    def _replace_demand(self, peer: LeasePeer, demand: Demand) -> None:
-        before, peer.demand = peer.demand, demand
-        if before.from_seeders != demand.from_seeders:
-            self._on_mirrors += before.from_seeders - demand.from_seeders
-            self._outstanding[before.from_seeders] -= len(peer.leased)
-            self._outstanding[demand.from_seeders] += len(peer.leased)
-
-    def _current_grants(self) -> Mapping[str, Grant]:
-        common = len(self._peers), self._budget.spent, not self._affords(1)
-        names = self._changed if common == self._common else self._peers.keys() | self._changed
-        for name in names:
-            if peer := self._peers.get(name):
-                self._grants[name] = Grant(tuple(peer.leased), *common)
-            else:
-                self._grants.pop(name, None)
-        self._changed, self._common = set(), common
-        return MappingProxyType(self._grants)
+    def _refute(self, deliverer: str, name: str, now: float) -> None:
+        """`name` has to download a piece that another peer has delivered: it never arrived."""
+        if deliverer != name and (peer := self._peers.get(deliverer)):
+            peer.record.deliver_in_vain(now)
+            self._counts.note(peer)
 
     # -- leases ----------------------------------------------------------------------------------------------
 
     def _share_out(self, now: float) -> None:
-        slow = []
-        for name, peer in self._in_turn():
+        if not self._has_room(doubtful=False) and not self._has_room(doubtful=True):
+            return
+        peers = list(self._peers.items())
+        slow: list[NamedPeer] = []
+        idle = self._serve_good((entry for entry in peers if entry[1].waits and not entry[1].doubtful), slow, now)
+        delivering = self._counts.delivering > 0 or any(peer.record.proven for _, peer in idle)
+        if self._counts.peers["doubtful"]:
+            doubtful = [entry for entry in peers if entry[1].waits and entry[1].doubtful]
+            idle += self._serve_doubtful(doubtful, slow, now, last_too=not delivering)
+        if not self._counts.delivering:
+            slow.sort(key=lambda entry: entry[1].record.lapses)
+            for name, peer in slow:
+                if not peer.record.is_barred(now) or not self._counts.any_out:
+                    self._give(name, peer, now)
+        if delivering:
+            idle = [entry for entry in idle if entry[1].record.proven]
+        if idle:
+            self._take_over(idle, now, delivering=delivering)
+
+    def _serve_good(self, waiting: Iterable[NamedPeer], slow: list[NamedPeer], now: float) -> list[NamedPeer]:
+        """Serve peers of good standing, and put the slow ones aside. Returns those for which no piece is free."""
+        idle = []
+        for name, peer in by_leases(waiting):
             is_slow = self._is_slow(peer)
-            if peer.record.is_barred(now) or (is_slow and not self._is_worth_a_try(peer, now)):
+            if is_slow and not self._is_worth_a_try(peer, now):
                 slow.append((name, peer))
                 continue
             self._give(name, peer, now, most=1 if is_slow else None)
-            if not self._has_room:
-                return
-        if self._awaits_deliveries:
-            return
-        slow.sort(key=lambda entry: entry[1].record.lapses)
-        for name, peer in slow:
-            if not peer.record.is_barred(now) or not any(self._outstanding.values()):
-                self._give(name, peer, now)
+            if not self._has_room(doubtful=False):
+                return []
+            if not is_slow and peer.waits and not peer.demand.scarce & ~self._taken:
+                idle.append((name, peer))
+        return idle
 
-    @property
-    def _awaits_deliveries(self) -> bool:
-        """Whether peers that deliver hold leases: there is no need to ask others."""
-        return sum(self._outstanding.values()) > sum(len(self._peers[name].leased) for name in self._unproven)
+    def _serve_doubtful(
+        self, waiting: Iterable[NamedPeer], slow: list[NamedPeer], now: float, *, last_too: bool
+    ) -> list[NamedPeer]:
+        """The same for doubtful peers; `last_too`: the last pieces are for them, too."""
+        idle, ready = [], []
+        for name, peer in waiting:
+            if peer.record.is_barred(now) or (self._is_slow(peer) and not self._is_worth_a_try(peer, now)):
+                slow.append((name, peer))
+            elif last_too or self._rest() > self._seats.patience:
+                ready.append((name, peer))
+        for name, peer in by_address(ready, self._counts.unproven_at):
+            self._give(name, peer, now, most=len(peer.leased) + 1)
+            if not self._has_room(doubtful=True):
+                return []
+            if peer.waits and not peer.demand.scarce & ~self._taken:
+                idle.append((name, peer))
+        return idle
+
+    def _take_over(self, idle: Iterable[NamedPeer], now: float, *, delivering: bool) -> None:
+        """Give late leases to peers for which no piece is free."""
+        late = late_leases(self._peers, self._seats, now, delivering=delivering)
+        pieces = bits_of(late)
+        for name, peer in idle if pieces else ():
+            mine = pieces & peer.demand.scarce & ~bits_of(peer.leased)
+            room = self._room_of(peer, 0)
+            while mine and room > 0:
+                lowest = mine & -mine
+                mine ^= lowest
+                piece = lowest.bit_length() - 1
+                holder = self._peers[late[piece]]
+                if peer.demand.from_seeders or self._affords(int(holder.demand.from_seeders)):
+                    pieces ^= lowest
+                    room -= 1
+                    holder.note(now - holder.leased[piece], now)
+                    self._forfeit(late[piece], [piece])
+                    self._begin(name, lowest, now)
+                    self._move_to_end(name)
 
     def _is_slow(self, peer: LeasePeer) -> bool:
-        usual = self._window.usual  # 0: no piece has come, so a time says nothing of a peer
+        usual = self._seats.usual  # 0: no piece has come, so a time says nothing of a peer
         return (usual > 0 and peer.took > self._slow * usual) or self._is_late(peer)
 
     def _is_late(self, peer: LeasePeer) -> bool:
         """Whether others would wait at the end for this peer: with few deliveries, its longest time is assumed."""
-        few = peer.longest > 0 and FEW * peer.count * len(self._peers) < self._delivered_count
+        few = peer.longest > 0 and FEW * peer.count * self._good_peers < self._delivered_count
         return few and self._slow < float("inf") and self._rest() <= self._slow * peer.longest
 
     def _is_worth_a_try(self, peer: LeasePeer, now: float) -> bool:
@@ -282,37 +295,33 @@ class Leases:
     def _rest(self) -> float:
         """Estimated seconds until all pieces are leased."""
         untouched = (self._all & ~self._taken & ~self._delivered).bit_count()
-        return untouched * self._window.usual / max(sum(self._outstanding.values()), 1)
+        return untouched * self._seats.usual / max(self._counts.delivering, 1)
 
     @property
-    def _has_room(self) -> bool:
-        """Whether any peer could get a lease."""
+    def _good_peers(self) -> int:
+        return self._counts.peers["proven"] + self._counts.peers["new"]
+
+    def _has_room(self, *, doubtful: bool) -> bool:
+        """Whether a doubtful peer, or another, could get a lease."""
         untaken = (self._all & ~self._taken).bit_count()
-        return untaken > 0 and (self._room_at_seeders(untaken) > 0 or (self._on_mirrors > 0 and self._affords(1)))
+        if not untaken and not self._counts.any_out:
+            return False
+        if doubtful and not self._counts.peers["doubtful"]:
+            return False
+        return self._seats.room(untaken, doubtful=doubtful) > 0 or (self._on_mirrors > 0 and self._affords(0))
 
-    def _room_at_seeders(self, free: int) -> int:
-        """Leases for seeders that may be given, with `free` pieces. Those that are probably not used do not count, and
-        as long as no piece has come, as many again are tried: the more such peers, the longer all others would wait."""
-        idle = self._quiet if self._window.usual else 2 * self._quiet
-        return self._window.size(free) + idle - self._outstanding[True]
-
-    def _in_turn(self) -> Iterator[tuple[str, LeasePeer]]:
-        """Peers that wait for leases: those with the fewest first, then those that have waited longest."""
-        others: dict[int, list[tuple[str, LeasePeer]]] = {}
-        for name, peer in list(self._peers.items()):
-            if peer.waits and peer.leased:
-                others.setdefault(len(peer.leased), []).append((name, peer))
-            elif peer.waits:
-                yield name, peer
-        for count in sorted(others):
-            yield from others[count]
+    def _room_of(self, peer: LeasePeer, free: int) -> int:
+        """Leases that the peer can get in addition, with `free` pieces that no peer downloads."""
+        room = min(peer.demand.want - len(peer.leased), self._counts.may_hold(peer, free, len(self._peers)))
+        if peer.demand.from_seeders:
+            room = min(room, self._seats.room(free, doubtful=peer.doubtful))
+        return room
 
     def _give(self, name: str, peer: LeasePeer, now: float, *, most: int | None = None) -> None:
         free = peer.demand.scarce & ~self._taken
-        count = free.bit_count()
-        room = min((peer.demand.want if most is None else most) - len(peer.leased), self._may_hold(peer, count))
-        if peer.demand.from_seeders:
-            room = min(room, self._room_at_seeders(count))
+        room = self._room_of(peer, free.bit_count())
+        if most is not None:
+            room = min(room, most - len(peer.leased))
         given = 0
         while free and room > 0 and (peer.demand.from_seeders or self._affords(1 + given.bit_count())):
             lowest = free & -free
@@ -326,21 +335,22 @@ class Leases:
         begun = list(pieces_of(pieces))
         peer.leased |= dict.fromkeys(begun, now)
         self._taken |= pieces
-        self._outstanding[peer.demand.from_seeders] += len(begun)
-        self._changed.add(name)
+        self._grants.changed(name)
         for piece in begun:
             peer.lapsed.pop(piece, None)
-            self._refute(piece, name, now)
-        self._note_record(name, peer)
+            self._dispute(piece, name, now)
+        self._counts.note(peer)
 
-    def _refute(self, piece: int, name: str, now: float) -> None:
-        """`name` lacks a piece that another present peer has delivered."""
+    def _dispute(self, piece: int, name: str, now: float) -> None:
+        """`name` says that it lacks a piece that another present peer has delivered. That counts if `name` delivers."""
         deliverer = self._delivered_by.pop(piece, name)
         if deliverer != name and (peer := self._peers.get(deliverer)):
-            peer.record.deliver_in_vain(now)
             if not peer.demand.from_seeders:
                 self._budget.taken_in_vain(self._mean)
-            self._note_record(deliverer, peer)
+            if self._peers[name].record.proven:
+                self._refute(deliverer, name, now)
+            else:
+                self._disputed[piece] = deliverer
 
     def _end(self, name: str, pieces: Sequence[int]) -> None:
         """End this peer's leases of `pieces`."""
@@ -348,16 +358,17 @@ class Leases:
         for piece in pieces:
             del peer.leased[piece]
         self._taken &= ~bits_of(pieces)
-        self._outstanding[peer.demand.from_seeders] -= len(pieces)
-        self._changed.add(name)
-        self._note_record(name, peer)
+        self._grants.changed(name)
+        self._counts.note(peer)
 
     def _move_to_end(self, name: str) -> None:
         self._peers[name] = self._peers.pop(name)
 
     def _affords(self, more: int) -> bool:
         """Whether `more` pieces can come from mirrors, beside those that are on their way."""
-        return self._budget.affords((self._outstanding[False] + more) * self._mean)
+        return self._budget.affords((self._counts.for_mirrors + more) * self._mean)
+
+    # -- time ------------------------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
         for name in [name for name, peer in self._peers.items() if now - peer.seen > SILENCE]:
@@ -367,28 +378,23 @@ class Leases:
                 self._taken &= ~peer.delivered.pop(0)[1]
             overdue = self._overdue(peer)
             if late := [piece for piece, since in peer.leased.items() if now - since > overdue]:
-                self._lapse(name, peer, late, now)
+                if not peer.record.proven:
+                    self._counts.lose(peer.address)
+                peer.record.lapse(now)
+                self._forfeit(name, late)
+                self._move_to_end(name)
                 peer.note(overdue, now)
-        self._count_quiet(now)
+        self._seats.look(self._peers.values(), now)
         self._next_expiry = min((peer.earliest_expiry for peer in self._peers.values()), default=float("inf"))
-        if self._unproven:
+        if self._counts.any_out:
             self._next_expiry = min(self._next_expiry, now + LOOK_AT_QUIET)
 
     def _overdue(self, peer: LeasePeer) -> float:
         """Seconds after which a lease of this peer ends without a delivery."""
-        least = OVERDUE_AT_LEAST if peer.record.proven else max(PROVE_WITHIN, self._first)
-        return max(least, OVERDUE * self._window.usual)
+        least = OVERDUE_AT_LEAST if peer.record.proven else max(PROVE_WITHIN, self._seats.first)
+        return max(least, OVERDUE * self._seats.usual)
 
-    def _lapse(self, name: str, peer: LeasePeer, pieces: Sequence[int], now: float) -> None:
-        peer.lapsed |= {piece: peer.leased[piece] for piece in pieces}
-        while len(peer.lapsed) > MOST_LAPSED:
-            del peer.lapsed[next(iter(peer.lapsed))]
-        peer.record.lapse(now)
+    def _forfeit(self, name: str, pieces: Sequence[int]) -> None:
+        """End leases of which no delivery has come. A late one counts."""
+        self._peers[name].forfeit(pieces)
         self._end(name, pieces)
-        self._move_to_end(name)
-
-    def _count_quiet(self, now: float) -> None:
-        """Count the leases for seeders that their peers probably do not use."""
-        late = now - max(QUIET, self._first, SLOW * self._window.usual)
-        holders = (self._peers[name] for name in self._unproven)
-        self._quiet = sum(since < late for p in holders if p.demand.from_seeders for since in p.leased.values())

@@ -1,15 +1,24 @@
 """One peer of `coordinator/leases`: its demand, its leases, and what it has delivered. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from p2pmodel.coordinator.leases.delivery_record import PROVE_WITHIN, DeliveryRecord
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.origin_budget import OriginCount
 
+Standing = Literal["proven", "new", "doubtful"]
+"""Whether a peer delivers; `LeaseCounts` distinguishes the others."""
+
 SILENCE = 5.0
 """Seconds without a message after which a peer counts as gone."""
 OUT_FOR = 30.0
 """Seconds for which a delivered piece is left to spread."""
+
+
+MOST_LAPSED = 4096
+"""Leases that ended without a delivery and are remembered, by peer."""
 
 
 @dataclass(slots=True)
@@ -23,8 +32,8 @@ class LeasePeer:
     record: DeliveryRecord = field(default_factory=DeliveryRecord)
     lapsed: dict[int, float] = field(default_factory=dict)
     """When each lease began that ended without a delivery, by piece: it may come late."""
-    shared: int = 0
-    """Its leases that count for its address."""
+    counted: tuple[bool, Standing, int] = (False, "new", 0)
+    """What `LeaseCounts` has of it: whether its leases are for seeders, its standing, and their number."""
     leased: dict[int, float] = field(default_factory=dict)
     """When each lease began, by piece."""
     delivered: list[tuple[float, int]] = field(default_factory=list)
@@ -46,6 +55,24 @@ class LeasePeer:
         self.took = (self.took + seconds) / 2 if self.took else seconds
         self.longest = max(self.longest, seconds)
         self.tried = now
+
+    def forfeit(self, pieces: Iterable[int]) -> None:
+        """Leases of `pieces` end without a delivery."""
+        self.lapsed |= {piece: self.leased[piece] for piece in pieces}
+        while len(self.lapsed) > MOST_LAPSED:
+            del self.lapsed[next(iter(self.lapsed))]
+
+    def pop_late(self) -> dict[int, float]:
+        """Forget the lapsed leases of which the piece is there by now; returns when each began."""
+        come = {piece: since for piece, since in self.lapsed.items() if not self.demand.scarce >> piece & 1}
+        for piece in come:
+            del self.lapsed[piece]
+        return come
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it, or its address, holds leases and does not deliver."""
+        return self.counted[1] == "doubtful"
 
     @property
     def waits(self) -> bool:

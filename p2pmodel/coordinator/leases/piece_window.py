@@ -21,6 +21,9 @@ class PieceWindow:
     NEIGHBOURS = 51
     OF_THE_REST = 2
 
+    FIRST = 64
+    """Pieces that may be requested before the first one has come."""
+
     def __init__(self) -> None:
         self._size = float(self.LEAST)
         self._best = float("inf")

@@ -21,5 +21,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--size-mb", type=int, default=48, help="size of the snapshot (default: 48)")
     add("--mb-s", type=float, default=4.0, help="rate of the seeder and of the mirror, MB/s (default: 4)")
     add("--runs", type=int, default=3, help="runs of each kind, of which the medians are printed (default: 3)")
+    add("--same-address", action="store_true", help="the leaseholders connect from the honest nodes' address")
     add("--json", type=Path, metavar="FILE", help="write all figures to this file")
     return parser.parse_args(arguments)

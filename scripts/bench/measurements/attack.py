@@ -216,13 +216,15 @@ async def stranger(cluster: ClusterUnderAttack) -> None:
 
 
 @asynccontextmanager
-async def attackers(cluster: ClusterUnderAttack, address: tuple[str, int]) -> AsyncIterator[None]:
+async def attackers(
+    cluster: ClusterUnderAttack, address: tuple[str, int], leaseholders_from: str
+) -> AsyncIterator[None]:
     """All attackers that are connections of this process."""
     token = cluster.tokens.member.read_text()
     url = f"{cluster.url}/leases/{cluster.seeded['info_hash']}"
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(hostile_mirror(address))
-        await stack.enter_async_context(hostile_leaseholders(url, LEASEHOLDERS, token=token, source=HOSTILE))
+        await stack.enter_async_context(hostile_leaseholders(url, LEASEHOLDERS, token=token, source=leaseholders_from))
         task = asyncio.ensure_future(stranger(cluster))
         try:
             yield
@@ -271,7 +273,8 @@ def main(options: argparse.Namespace) -> None:
         quiet = [cluster.fetch(f"quiet{run}") for run in range(options.runs)]
         with socket.create_server((HOSTILE, 0)) as probe:
             address = probe.getsockname()[:2]
-        with in_thread(attackers(cluster, address)), idle_connections(cluster), corrupt_peer(cluster):
+        source = "" if options.same_address else HOSTILE
+        with in_thread(attackers(cluster, address, source)), idle_connections(cluster), corrupt_peer(cluster):
             hostile = f"http://{address[0]}:{address[1]}"
             attacked = [cluster.fetch(f"attacked{run}", hostile) for run in range(options.runs)]
         report = _report(cluster, quiet, attacked)

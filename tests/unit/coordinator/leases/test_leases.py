@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from p2pmodel.coordinator.leases.delivery_record import PROVE_WITHIN
 from p2pmodel.coordinator.leases.demand import Demand, Grant
-from p2pmodel.coordinator.leases.leases import OVERDUE, OVERDUE_AT_LEAST, SLOW, SLOW_LINK, Leases
+from p2pmodel.coordinator.leases.leases import OVERDUE, OVERDUE_AT_LEAST, SLOW_LINK, Leases
 from p2pmodel.coordinator.leases.peer import OUT_FOR, SILENCE
+from p2pmodel.coordinator.leases.seats import LATE_AT_LEAST, SLOW
 from p2pmodel.core.content.bitfield import bits_of, pieces_of
 
 PIECES = 32
@@ -53,7 +54,7 @@ def test_each_gets_another_piece_from_the_first_on() -> None:
 
 def test_only_pieces_scarce_for_a_peer_are_leased_to_it() -> None:
     leases = new()
-    leases.update("a", far(bits_of([5, 7]), want=9), 0.0)
+    leases.update("a", far(bits_of(range(5, 21, 2)), want=2), 0.0)
     leases.update("b", far(0, want=9), 0.0)
     assert pieces(leases.grant(0.0)) == {"a": [5, 7], "b": []}
 
@@ -490,7 +491,7 @@ class Cluster:
         for piece, name in held:
             was, since = before.get(piece, (name, self.now))
             stolen = was != name and was in grants and was in self.nodes
-            assert not stolen or self.now - since > PROVE_WITHIN, f"{piece} was taken from {was}"
+            assert not stolen or self.now - since > LATE_AT_LEAST, f"{piece} was taken from {was}"
             self.holders[piece] = name, (since if was == name else self.now)
         for name, node in self.nodes.items():
             if name in grants and not node.mute:
@@ -768,6 +769,9 @@ def test_deliveries_that_reach_no_other_peer_are_none() -> None:
         leases.update("a", far(want=PIECES), now)
         leases.grant(now)
         now += 1.0
-    assert len(leases.grant(now)["a"].pieces) == PIECES // 4
+    held = leases.grant(now)["a"].pieces
+    assert len(held) == PIECES // 4
+    leases.update("a", far(EVERYTHING & ~bits_of(held), want=PIECES), now)
+    leases.grant(now)
     leases.update("liar", far(want=PIECES), now)
     assert len(leases.grant(now)["liar"].pieces) <= 1
