@@ -50,5 +50,6 @@ def variables_of(node: NodeView, *, here: bool = True) -> dict[str, str]:
         "HF_ENDPOINT": node.hub,
         **shared,
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",  # `hf` asks PyPI for a newer version of itself, past the endpoint
         "HF_HUB_DOWNLOAD_TIMEOUT": str(READ_SECONDS),
     }

@@ -59,6 +59,7 @@ _OTHERS = {
     "HF_TOKEN_PATH": "File with that token, if `HF_TOKEN` is not set (`HF_HOME/token`).",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1: do not read that file.",
     "HF_HOME": "Folder of the hub cache and the token (`XDG_CACHE_HOME/huggingface`).",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "Set by `p2pmodel env` for clients: `hf` would ask PyPI for newer versions.",
     "HF_HUB_DISABLE_XET": "Set by `p2pmodel env` for clients: Xet bypasses the endpoint.",
     "HF_HUB_DOWNLOAD_TIMEOUT": "Set by `p2pmodel env` for clients: the next piece of a file may take a while.",
     "XDG_CACHE_HOME": "Default folder of `HF_HOME` (`~/.cache`).",

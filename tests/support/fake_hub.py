@@ -418,6 +418,7 @@ async def _serve(options: argparse.Namespace) -> None:
         gated=options.gated,
         xet=options.xet,
         also=options.also,
+        redirect_to=options.redirect_to,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -443,6 +444,7 @@ def main() -> None:
     parser.add_argument("--kind", default="models", help="models, datasets or spaces")
     parser.add_argument("--xet", action="store_true", help="the headers name a chunk store")
     parser.add_argument("--also", action="append", default=[], help="another name that redirects; repeatable")
+    parser.add_argument("--redirect-to", default="", help="URL of the host that redirects lead to")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

@@ -167,26 +167,16 @@ class Nodes:
         return str(running.ready()["endpoint"]), path
 
     def hub(
-        self, directory: Path, *faults: str, repo: str = "org/model", options: Sequence[str] = ()
+        self, directory: Path, *faults: str, repo: str = "org/model", options: Sequence[str] = (), node: str = "hub"
     ) -> tuple[str, Path]:
-        """Serve the files of `directory` as a hub with `faults` (see hub_faults) and more `options` of fake_hub.
-        Returns its endpoint and the path of its request log."""
+        """Serve the files of `directory` on `node` as a hub with `faults` (see hub_faults) and more `options` of
+        fake_hub. Returns its endpoint and the path of its request log."""
         self._hubs += 1
         log = self.root / f"hub-{self._hubs}.log"
         options = [*options, *(arg for fault in faults for arg in ("--fault", fault))]
+        program = ("-m", "tests.support.fake_hub", "--repo", repo)
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.support.fake_hub",
-                "--dir",
-                directory,
-                "--repo",
-                repo,
-                "--log",
-                log,
-                *options,
-            ],
+            self.inside(node, [sys.executable, *program, "--dir", str(directory), "--log", str(log), *options]),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

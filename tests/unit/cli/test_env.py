@@ -18,6 +18,7 @@ def node(cache: Path, hub: str | None = URL) -> NodeView:
 def test_the_cache_is_named_if_it_is_writable(tmp_path: Path) -> None:
     told = variables_of(node(tmp_path))
     assert (told["HF_ENDPOINT"], told["HF_HUB_CACHE"], told["HF_HUB_DISABLE_XET"]) == (URL, str(tmp_path), "1")
+    assert told["HF_HUB_DISABLE_UPDATE_CHECK"] == "1", "`hf` asks PyPI otherwise"
     assert "HF_HUB_CACHE" not in variables_of(node(tmp_path / "of-somebody-else"))
 
 
