@@ -23,6 +23,8 @@ from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.progress.diagnosis import Diagnosis
 from p2pmodel.core.progress.views import (
+    SERVING,
+    EngineState,
     LimitsView,
     NodeView,
     RateLimits,
@@ -135,9 +137,9 @@ class Client:
         """Set the queue priority of a transfer; higher first."""
         return await self._call(TransferView, "PATCH", f"transfers/{ident}", body={"priority": priority})
 
-    async def engine(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
-        """Report whether an inference engine serves the model. `seconds`: expiry of the report (None: never)."""
-        body = {"ready": ready, "seconds": seconds}
+    async def engine(self, ident: str, state: EngineState, *, seconds: float | None = None) -> TransferView:
+        """Report what an inference engine does with the model. `seconds`: expiry of the report (None: never)."""
+        body = {"ready": state in SERVING, "seconds": seconds} | ({} if state == "none" else {"state": state})
         return await self._call(TransferView, "PUT", f"transfers/{ident}/engine", body=body)
 
     async def snapshots(self) -> tuple[SnapshotView, ...]:

@@ -11,6 +11,7 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.log import log
 from p2pmodel.cli.output import echo
+from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
@@ -52,6 +53,7 @@ INTERRUPTED = "stopped; the next start resumes every transfer"
 @options.local_users
 @options.endpoint_url
 @options.socket
+@node_name
 @options.listen
 @options.origin
 @options.common

@@ -13,7 +13,7 @@ from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import RepoId, transfer_id
 from p2pmodel.core.progress.progress import Progress, Timings
-from p2pmodel.core.progress.views import TransferView
+from p2pmodel.core.progress.views import EngineState, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, restored
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.snapshot.target import TorrentTarget
@@ -23,6 +23,7 @@ from p2pmodel.swarm.torrents import read_torrent
 NODE_OPTIONS = (
     "--endpoint",
     "--coordinator",
+    "--node-name",
     "--swarm-listen",
     "--advertise",
     "--zone",
@@ -87,13 +88,13 @@ async def fetch(
     return _reported(view, timings, view.completion or view.progress)
 
 
-async def report_engine(settings: Settings, repo: str, commit: str, *, loaded: bool) -> None:
-    """Report to the daemon whether the model is on the device. Errors are ignored: the daemon may have stopped."""
+async def report_engine(settings: Settings, repo: str, commit: str, state: EngineState) -> None:
+    """Report to the daemon what has become of the model. Errors are ignored: the daemon may have stopped."""
     assert settings.daemon.socket is not None
     with suppress(P2PModelError):
         async with Client(settings.daemon.socket) as client:
             ident = transfer_id(RepoId(repo), commit)
-            await client.engine(ident, ready=loaded, seconds=ENGINE_SECONDS if loaded else None)
+            await client.engine(ident, state, seconds=None if state == "none" else ENGINE_SECONDS)
 
 
 def _wire(request: FetchRequest) -> str | bytes:

@@ -17,15 +17,18 @@ from p2pmodel.cli.fetch_report import FetchReport
 from p2pmodel.cli.hub_options import HubCommand, hub_options
 from p2pmodel.cli.local_copy import LocalCopy, doubt_cached_files
 from p2pmodel.cli.output import echo, result
+from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
+from p2pmodel.core.progress.views import EngineState
 from p2pmodel.core.sizes import counted, human
 from p2pmodel.core.tasks import together
-from p2pmodel.errors import Interrupted, InvalidInput
+from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.local_address import with_peer_address
+from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.snapshot.target import parse_target
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 )
 @hub_options
 @options.server
+@node_name
 @options.listen
 @options.origin
 @options.common
@@ -122,13 +126,19 @@ def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -
     return Fetch(request, placed, screen)
 
 
-def _report_engine(settings: Settings, ready: "_ReadyHandler", *, loaded: bool) -> None:
+def _report_engine(
+    settings: Settings, ready: "_ReadyHandler", state: EngineState, _error: P2PModelError | None = None
+) -> None:
     assert ready.report is not None
-    report = daemon_fetch.report_engine(settings, ready.report.repo, ready.report.commit, loaded=loaded)
+    report = daemon_fetch.report_engine(settings, ready.report.repo, ready.report.commit, state)
     run_interruptible(report, interrupted="interrupted")
 
 
-def _report_to_none(*, loaded: bool) -> None: ...
+def _report_to_coordinators(rollout: FetchRollout, state: EngineState, error: P2PModelError | None = None) -> None:
+    """Report the model of a fetch that has ended. The first token is not held up: it is reported after the last."""
+    rollout.engine(state, error)
+    if state != "answered":
+        run_interruptible(rollout.report_engine(last=state in ("none", "failed")), interrupted="interrupted")
 
 
 @contextmanager
@@ -147,7 +157,8 @@ def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
         if not ready.complete:
             raise
     if not meanwhile:
-        ready.finish()
+        assert fetching.rollout is not None
+        ready.finish(partial(_report_to_coordinators, fetching.rollout))
 
 
 async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
@@ -159,7 +170,9 @@ async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> No
 
     async def finish() -> None:
         await complete.wait()
-        await asyncio.to_thread(ready.finish)
+        assert fetching.rollout is not None
+        loop, note = asyncio.get_running_loop(), fetching.rollout.engine
+        await asyncio.to_thread(ready.finish, lambda *state: loop.call_soon_threadsafe(note, *state))
 
     await together([fetching.run(on_ready), finish()])
 
@@ -210,7 +223,7 @@ class _ReadyHandler:
         """Whether there is work after the fetch."""
         return self.wants_load or self._local.wanted
 
-    def finish(self, on_engine: Callable[..., None] = _report_to_none) -> None:
+    def finish(self, on_engine: Callable[..., object]) -> None:
         """Copy the files and load the model, as the command line says. Blocks."""
         assert self.report is not None
         if self._local.wanted:
@@ -232,15 +245,16 @@ class _ReadyHandler:
         else:
             self._note(str(report.path))  # stdout carries the answer
 
-    def load(self, on_engine: Callable[..., None] = _report_to_none) -> None:
+    def load(self, on_engine: Callable[..., object]) -> None:
         """Load the snapshot, answer the prompt, and print how long each step took.
 
-        `on_engine` is called with `loaded`: whether the model is on the device.
+        `on_engine` is called with what becomes of the model, and with the error if it is "failed".
         """
         from p2pmodel.cli.prompt import load_and_answer  # noqa: PLC0415 - imports torch
 
         assert self.report is not None
         as_json = self._flags["as_json"]
+        outcome: tuple[object, ...] = ("none",)
         try:
             loading = load_and_answer(
                 self.report.path,
@@ -250,10 +264,13 @@ class _ReadyHandler:
                 max_new_tokens=self._flags["max_new_tokens"],
                 as_json=as_json,
                 quiet=self._flags["quiet"],
-                on_loaded=partial(on_engine, loaded=True),
+                on_engine=on_engine,
             )
+        except P2PModelError as error:
+            outcome = "failed", error
+            raise
         finally:
-            on_engine(loaded=False)
+            on_engine(*outcome)
         if as_json:
             echo(json.dumps(self.report.plain() | {"loading": loading}))
         self.complete = True

@@ -10,6 +10,7 @@ import click
 from p2pmodel.cli import log
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.console import STYLES, Style
+from p2pmodel.cli.rollout.options import coordinator
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.provenance import SettingValue, settings_values
@@ -98,9 +99,7 @@ def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes above `common`."""
-    return click.option(
-        "--coordinator", "_set_coordinators", multiple=True, metavar="URL", help="URL of a coordinator; repeatable."
-    )(endpoint(verb))
+    return coordinator(endpoint(verb))
 
 
 def endpoint(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pmodel.cli.output import echo
+from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
 
@@ -38,20 +40,22 @@ def load_and_answer(
     max_new_tokens: int = 256,
     as_json: bool = False,
     quiet: bool = False,
-    on_loaded: Callable[[], None] = lambda: None,
+    on_engine: Callable[[EngineState], object] = lambda _state: None,
 ) -> dict[str, Any]:
     """Load `snapshot`, answer `prompt` (None: only load) and return the measurements, ready for JSON.
 
-    `on_loaded` is called once the model is on the device. The answer streams to stdout unless `as_json`; reasoning and
-    timings go to stderr unless `quiet`. Imports torch and transformers. Raises the errors of `p2pmodel.loading`.
+    `on_engine` is called with what becomes of the model; it is "answered" at the first token. The answer streams to
+    stdout unless `as_json`; reasoning and timings go to stderr unless `quiet`. Imports torch and transformers. Raises
+    the errors of `p2pmodel.loading`.
     """
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
     optional_imports.require()
     from p2pmodel.loading.model import load  # noqa: PLC0415
 
+    on_engine("loading")
     loaded = load(snapshot, device=device)
-    on_loaded()
+    on_engine("loaded")
     report: dict[str, Any] = {
         "architecture": loaded.architecture,
         "device": loaded.device,
@@ -63,16 +67,16 @@ def load_and_answer(
         echo(f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s", err=True)
     if prompt is None:
         return report
-    answer = _answer(loaded, prompt, image, max_new_tokens=max_new_tokens, as_json=as_json, quiet=quiet)
+    screen = _AnswerScreen(partial(on_engine, "answered"), as_json=as_json, quiet=quiet)
+    answer = _answer(loaded, prompt, image, screen, max_new_tokens=max_new_tokens, quiet=quiet)
     return report | {"answer": answer}
 
 
 def _answer(
-    loaded: "LoadedModel", prompt: str, image: Path | None, *, max_new_tokens: int, as_json: bool, quiet: bool
+    loaded: "LoadedModel", prompt: str, image: Path | None, screen: "_AnswerScreen", *, max_new_tokens: int, quiet: bool
 ) -> dict[str, Any]:
     from p2pmodel.loading.chat import answer  # noqa: PLC0415
 
-    screen = _AnswerScreen(as_json=as_json, quiet=quiet)
     found = answer(loaded, prompt, image, max_new_tokens=max_new_tokens, on_text=screen.show)
     screen.end()
     if not quiet:
@@ -84,14 +88,21 @@ def _answer(
 
 
 class _AnswerScreen:
-    """Streams the answer to stdout and the reasoning to stderr, each starting on a line of its own."""
+    """Streams the answer to stdout and the reasoning to stderr, each starting on a line of its own.
 
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+    `on_first` is called at the first text of either.
+    """
+
+    def __init__(self, on_first: Callable[[], object] = lambda: None, *, as_json: bool, quiet: bool) -> None:
+        self._on_first: Callable[[], object] | None = on_first
         self._shown = {False: not as_json, True: not quiet}
         self._open: bool | None = None
         """Which of the two streams (True: reasoning) has an unfinished line; None: neither."""
 
     def show(self, thinking: bool, text: str) -> None:
+        if self._on_first is not None:
+            self._on_first()
+            self._on_first = None
         if not self._shown[thinking]:
             return
         if self._open is not thinking:

@@ -36,6 +36,7 @@ _VERBS = {
     "pause": ("p2pmodel.cli.transfers.commands:pause", "Pause a transfer of the daemon."),
     "ready": ("p2pmodel.cli.transfers.commands:ready", "Report to the daemon that an inference engine serves a model."),
     "resume": ("p2pmodel.cli.transfers.commands:resume", "Resume a transfer of the daemon."),
+    "rollout": ("p2pmodel.cli.rollout.commands:rollout", "Show, watch and end the roll-outs of a cluster."),
     "rm": ("p2pmodel.cli.snapshots.rm:rm", "Remove a snapshot from the cache."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, build its torrent, and seed it."),
     "status": ("p2pmodel.cli.transfers.status:status", "Show the transfers of the daemon."),

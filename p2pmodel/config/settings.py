@@ -16,6 +16,7 @@ from p2pmodel.config.coordinator_settings import QuotaSettings, TrackerSettings
 from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.section import ByteCount, Section, split_list
 from p2pmodel.config.watch_settings import WatchSettings
+from p2pmodel.core.content.names import check_node_name
 from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.network.proxies import DirectHosts, Proxies
@@ -362,6 +363,8 @@ class Settings(Section):
     announces use it, too."""
     state_dir: Path | None = None
     """Folder of state that outlives a run; XDG_STATE_HOME/p2pmodel by default."""
+    node_name: str | None = None
+    """Name of this node in roll-outs and messages; None: the host name without its domain."""
     offline: bool = False
     """Ask no mirror; HF_HUB_OFFLINE sets it."""
     progress: bool = True
@@ -377,6 +380,14 @@ class Settings(Section):
     tracker: TrackerSettings = TrackerSettings()
     quotas: QuotaSettings = QuotaSettings()
     client: ClientSettings = ClientSettings()
+
+    @field_validator("node_name")
+    @classmethod
+    def _check_node_name(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else check_node_name(value)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("coordinators", mode="before")
     @classmethod

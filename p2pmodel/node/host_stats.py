@@ -14,6 +14,11 @@ def host_name() -> str:
     return printable(socket.gethostname().partition(".")[0] or "?", 64)
 
 
+def node_name(given: str | None) -> str:
+    """The name of this node: `given` by the settings, else the host name, made a plain one."""
+    return given or re.sub(r"[^A-Za-z0-9.-]", "-", host_name()).strip(".-") or "node"
+
+
 def link_speed(root: Path = Path("/sys/class/net")) -> float | None:
     """Bytes/s of the fastest link that is up; virtual links report no speed."""
     speeds = [_number(device / "speed") for device in _devices(root) if _text(device / "operstate") == "up"]

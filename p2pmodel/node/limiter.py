@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from p2pmodel.config.schedules import Schedule
+from p2pmodel.core import notes
 from p2pmodel.core.progress.views import LimitsView, RateLimits
 
 CHECK_EVERY = 10.0
@@ -90,3 +91,9 @@ class Limiter:
             if self.apply():
                 on_change(self.view())
             await self._clock.sleep(CHECK_EVERY)
+
+
+def limits_note(limits: LimitsView) -> str:
+    """The note for the log when another window applies."""
+    text = f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)"
+    return notes.info("limits_changed", text, upload=limits.upload_now, download=limits.download_now)

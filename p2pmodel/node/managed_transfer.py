@@ -16,10 +16,11 @@ from p2pmodel.core.content.manifest import Manifest, Selection
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Pieces, Progress, Timings
-from p2pmodel.core.progress.views import Candidate, State, TransferError, TransferView
+from p2pmodel.core.progress.views import SERVING, Candidate, EngineState, State, TransferError, TransferView
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import Conflict, Contradicted, P2PModelError
-from p2pmodel.node.fetch.fetch import Fetch, NodeContext
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.retries import TransferRetry
 from p2pmodel.node.saved_torrent import is_refused, saved_torrent
@@ -68,7 +69,7 @@ class ManagedTransfer:
         """Whether its refs were pointed at it. By now they may point at another commit."""
         self._completion: Progress | None = None
         self._timings: Timings | None = None
-        self._engine_ready = False
+        self._engine: EngineState = "none"
         self._engine_lapses: asyncio.TimerHandle | None = None
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -131,7 +132,8 @@ class ManagedTransfer:
             note_count=self._monitor.note_count,
             rate=progress.download_rate,
             eta=progress.eta,
-            engine_ready=self._engine_ready,
+            engine_ready=self._engine in SERVING,
+            engine=self._engine,
             vouched_by=self._found.vouched_by if self._found else "",
         )
 
@@ -167,7 +169,7 @@ class ManagedTransfer:
         self._closed = True
         self.stop()
         self._next_try.cancel()
-        self.set_engine_ready(ready=False)
+        self.set_engine("none")
 
     def retry(self) -> None:
         """Forget the error that ended it."""
@@ -255,12 +257,12 @@ class ManagedTransfer:
             self.stop()  # once complete, it would point the name at its own commit
         return True
 
-    def set_engine_ready(self, *, ready: bool, seconds: float | None = None) -> None:
-        """Record whether an inference engine serves the model; after `seconds` it no longer counts (None: no limit).
+    def set_engine(self, state: EngineState, seconds: float | None = None) -> None:
+        """Record what an inference engine reports; after `seconds` it no longer counts (None: no limit).
 
         Raises Conflict for a model that is not complete here.
         """
-        if ready and not self.complete:
+        if state != "none" and not self.complete:
             raise Conflict(
                 f"{self._record.repo} is not complete here: no engine can serve it",
                 hint="report the engine once the transfer is complete",
@@ -268,10 +270,10 @@ class ManagedTransfer:
         if self._engine_lapses is not None:
             self._engine_lapses.cancel()
             self._engine_lapses = None
-        self._engine_ready = ready
-        if ready and seconds is not None:
+        self._engine = state
+        if state != "none" and seconds is not None:
             loop = asyncio.get_running_loop()
-            self._engine_lapses = loop.call_later(seconds, lambda: self.set_engine_ready(ready=False))
+            self._engine_lapses = loop.call_later(seconds, self.set_engine, "none")
         self._observer.transfer_changed()
 
     async def save(self) -> None:

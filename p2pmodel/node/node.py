@@ -22,15 +22,17 @@ from p2pmodel.core.content.names import Reference, RepoId, printable, transfer_i
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Pieces
-from p2pmodel.core.progress.views import LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
+from p2pmodel.core.progress.views import EngineState, LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.core.tasks import Version, in_thread
 from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.node.cached_snapshots import CachedSnapshots, record_of
-from p2pmodel.node.fetch.fetch import Fetch, NodeContext, selected
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.job import NodeContext, selected
 from p2pmodel.node.fetch.request import FetchRequest
-from p2pmodel.node.limiter import Limiter
+from p2pmodel.node.limiter import Limiter, limits_note
 from p2pmodel.node.managed_transfer import ManagedTransfer
 from p2pmodel.node.reporter import NoteReporter
+from p2pmodel.node.rollout.node_rollouts import NodeRollouts
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
 from p2pmodel.os_errors import translated
@@ -72,6 +74,7 @@ class Node:
         self._watch = SnapshotWatch(self._check_files)
         self._scrubber = Scrubber(context.cache, settings.store, (settings.state_dir or folder) / "scrub", note=note)
         self._cached = CachedSnapshots(context.cache, settings, self._scrubber, self._serve_cached, log=note)
+        self._rollouts = NodeRollouts(settings, self.version, self.transfers, self._limiter.view)
         self._companions: list[asyncio.Task[None]] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By transfer: commands about one transfer run one after another."""
@@ -90,8 +93,9 @@ class Node:
             self._transfers[record.id] = self._managed(record, saved=True)
         await self._check_files()
         self._open = True
-        works = self._limiter.run(self._limits_changed), self._shared.run(), self._watch.run(), self._scrubber.run()
-        self._companions = [asyncio.create_task(work) for work in (*works, self._cached.run())]
+        works = self._shared.run(), self._watch.run(), self._scrubber.run(), self._cached.run(), self._rollouts.run()
+        following = self._limiter.run(lambda limits: self.log(limits_note(limits)))
+        self._companions = [asyncio.create_task(work) for work in (following, *works)]
         self.transfer_settled()
         return self
 
@@ -184,6 +188,7 @@ class Node:
         await self._take_names(transfer)
         for line in notes:
             transfer.note(line)
+        self._rollouts.ask(transfer.record.repo, transfer.record.commit)
         self.transfer_settled()
         return transfer.view()
 
@@ -206,10 +211,11 @@ class Node:
             transfer.prioritise(priority)
         return transfer.view()
 
-    def set_engine_ready(self, ident: str, *, ready: bool, seconds: float | None = None) -> TransferView:
-        """As `ManagedTransfer.set_engine_ready`; forgotten when the node ends. Raises NotFound, Conflict."""
+    def set_engine(self, ident: str, state: EngineState, seconds: float | None = None) -> TransferView:
+        """As `ManagedTransfer.set_engine`; forgotten when the node ends. Raises NotFound, Conflict."""
         transfer = self._find(ident)
-        transfer.set_engine_ready(ready=ready, seconds=seconds)
+        transfer.set_engine(state, seconds)
+        self._rollouts.update(transfer.view())  # at once: the next report of the engine may follow soon
         return transfer.view()
 
     async def cancel(self, ident: str) -> None:
@@ -371,16 +377,6 @@ class Node:
                     await transfer.save()
         except P2PModelError as error:
             self.log(notes.error("record_failed", f"cannot record a transfer: {error}"))
-
-    def _limits_changed(self, limits: LimitsView) -> None:
-        self.log(
-            notes.info(
-                "limits_changed",
-                f"limits by the time of day: {limits.upload_now} B/s up, {limits.download_now} B/s down (0: none)",
-                upload=limits.upload_now,
-                download=limits.download_now,
-            )
-        )
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -10,7 +10,7 @@ import pytest
 
 from p2pmodel.config.settings import OriginSettings, Settings
 from p2pmodel.core.progress.views import State, TransferView
-from p2pmodel.node.fetch.fetch import NodeContext
+from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target

@@ -51,7 +51,7 @@ async def test_every_call(machine: Machine, node: Node, client: Client) -> None:
     assert (await client.pause(begun.id)).state == "paused"
     assert (await client.resume(begun.id)).state in ("ready", "seeding")
     assert (await client.prioritise(begun.id, -1)).priority == -1
-    assert (await client.engine(begun.id, ready=True, seconds=9.0)).engine_ready
+    assert (await client.engine(begun.id, "loaded", seconds=9.0)).engine_ready
     assert [s.repo for s in await client.snapshots()] == ["org/model"]
     [swarm] = await client.peers()
     assert (swarm.transfer, swarm.connections) == (begun.id, await client.connections(begun.id))

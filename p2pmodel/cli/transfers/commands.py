@@ -7,7 +7,16 @@ from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.transfers.daemon_client import command_each
 from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.progress.views import TransferView
+from p2pmodel.core.progress.views import EngineState, TransferView
+from p2pmodel.errors import InvalidInput
+
+_ENGINE_STATES: dict[str, tuple[EngineState, str]] = {
+    "loaded": ("loaded", "served by an engine:"),
+    "off": ("none", "no longer served by an engine:"),
+    "loading": ("loading", "an engine loads"),
+    "answered": ("answered", "an engine has answered with"),
+    "failed": ("failed", "an engine could not load"),
+}
 
 
 @click.command()
@@ -47,16 +56,22 @@ def cancel(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None
     help="Expire after this time unless renewed (default: until --off or a restart of the daemon).",
 )
 @click.option("--off", is_flag=True, help="Report that the engine no longer serves the model.")
+@click.option("--loading", is_flag=True, help="Report that the engine loads the model.")
+@click.option("--answered", is_flag=True, help="Report that the engine has answered a request.")
+@click.option("--failed", is_flag=True, help="Report that the engine could not load the model.")
 @options.socket
 @options.common
-def ready(*, settings: Settings, repo: str, seconds: float | None, off: bool, as_json: bool, quiet: bool) -> None:
-    """Report that an inference engine on this machine serves REPO, for the metric `engine_ready`.
+def ready(*, settings: Settings, repo: str, seconds: float | None, as_json: bool, quiet: bool, **flags: bool) -> None:
+    """Report that an inference engine on this machine serves REPO, for the metric `engine_ready` and for roll-outs.
 
     Start and health hooks of inference engines call it.
     """
+    given = [flag for flag, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        raise InvalidInput(f"--{given[0]} and --{given[1]} exclude each other", hint="give one of them")
+    state, done = _ENGINE_STATES[given[0] if given else "loaded"]
 
     async def report(client: Client, ident: str) -> TransferView:
-        return await client.engine(ident, ready=not off, seconds=None if off else seconds)
+        return await client.engine(ident, state, seconds=None if state == "none" else seconds)
 
-    done = "no longer served by an engine:" if off else "served by an engine:"
     command_each(settings, repo, report, done, as_json=as_json, quiet=quiet)

@@ -21,8 +21,9 @@ from p2pmodel.coordinator.rollout.messages import (
     spec_plain,
     view_of,
 )
-from p2pmodel.coordinator.rollout.nodes import NodeReport, RolloutNode, check_node_name
+from p2pmodel.coordinator.rollout.nodes import NodeReport, RolloutNode
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec, RolloutView
+from p2pmodel.core.content.names import check_node_name
 from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool, read_bounded, sent_events
 
@@ -132,6 +133,7 @@ class RolloutClient:
                     f"{self._coordinator.url}/rollouts/{ident}/events",
                     headers=self._coordinator.headers,
                     timeout=limits,
+                    ssl=self._coordinator.tls,
                     allow_redirects=False,
                 ) as response,
             ):
@@ -158,7 +160,12 @@ class RolloutClient:
             async with (
                 session(self._timeout, self._http) as http,
                 http.request(
-                    method, f"{self._coordinator.url}{path}", data=data, headers=headers, allow_redirects=False
+                    method,
+                    f"{self._coordinator.url}{path}",
+                    data=data,
+                    headers=headers,
+                    ssl=self._coordinator.tls,
+                    allow_redirects=False,
                 ) as response,
             ):
                 if response.status not in (200, 201):

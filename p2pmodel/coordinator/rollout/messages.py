@@ -20,10 +20,9 @@ from p2pmodel.coordinator.rollout.nodes import (
     NodeReport,
     PreflightCheck,
     RolloutNode,
-    check_node_name,
 )
 from p2pmodel.coordinator.rollout.rollout import MAX_NODES, MinReady, RolloutSpec, RolloutState, RolloutView
-from p2pmodel.core.content.names import RepoId, printable
+from p2pmodel.core.content.names import RepoId, check_node_name, printable
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
 
@@ -51,7 +50,9 @@ def report_plain(report: NodeReport) -> dict[str, Any]:
     if report.ages:
         plain["ages"] = {gate: round(age, 3) for gate, age in report.ages.items()}
     if report.bytes is not None:
-        plain |= {"total": report.total, "bytes": asdict(report.bytes), "rate": report.rate, "why": report.why}
+        plain |= {"total": report.total, "bytes": asdict(report.bytes), "rate": report.rate}
+    if report.why is not None:
+        plain["why"] = report.why
     if report.failure is not None:
         plain["error"] = asdict(report.failure)
     if report.preflight is not None:
@@ -167,14 +168,15 @@ def _read(what: str, read: Callable[[], T]) -> T:
 
 def _report(plain: Any) -> NodeReport:
     _check_version(plain)
-    has_numbers, error, preflight = "bytes" in plain, plain.get("error"), plain.get("preflight")
+    has_numbers, why = "bytes" in plain, plain.get("why")
+    error, preflight = plain.get("error"), plain.get("preflight")
     return NodeReport(
         phase=_phase(plain["phase"]),
         ages={_gate(gate): _seconds(age) for gate, age in dict(plain.get("ages", {})).items()},
         total=_count(plain.get("total", 0)),
         bytes=_bytes(plain["bytes"]) if has_numbers else None,
         rate=_count(plain.get("rate", 0)),
-        why=_text(plain.get("why", "")),
+        why=None if why is None else _text(why),
         failure=None if error is None else _failure(error),
         preflight=None if preflight is None else _checks(preflight),
     )

@@ -4,17 +4,14 @@ Invariants, to re-check when editing:
 1. A gate that a node has passed keeps the time of the first passing.
 2. A report on behalf of a node (by a launcher) never moves the phase back, except to try a failed node again, and it
    fails a node only while the node itself is silent.
-3. What comes with a demand for leases changes numbers alone, and moves a node at most to `downloading`.
+3. A node that has all files is as far as its gates: a command that loads a model and ends has loaded it.
+4. What comes with a demand for leases changes numbers alone, and moves a node at most to `downloading`.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, get_args
-
-from p2pmodel.core.content.names import printable
-from p2pmodel.errors import InvalidInput
 
 NodePhase = Literal[
     "expected",
@@ -41,7 +38,6 @@ SILENCE = 15.0
 """Seconds without a report of the node itself after which a launcher may report that it has failed."""
 
 _RANK = {phase: rank for rank, phase in enumerate(PHASES)} | {"failed": -1}
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ class NodeReport:
     """Bytes of the requested files; 0 while unknown."""
     bytes: NodeBytes | None = None
     rate: int = 0
-    why: str = ""
+    why: str | None = None
     failure: NodeFailure | None = None
     preflight: tuple[PreflightCheck, ...] | None = None
 
@@ -149,9 +145,10 @@ class RolloutMoment:
 def told_by_node(node: RolloutNode, report: NodeReport, at: RolloutMoment) -> RolloutNode:
     """`node` after a report of its own."""
     failed = report.phase == "failed"
+    changed = _with_content(node, report, at)
     return replace(
-        _with_content(node, report, at),
-        phase=report.phase,
+        changed,
+        phase=_furthest(report.phase, changed.gates),
         failure=(report.failure or NodeFailure("failed", "it failed without saying why")) if failed else None,
         heard=at.seconds,
     )
@@ -178,14 +175,10 @@ def told_with_demand(node: RolloutNode, report: NodeReport, at: RolloutMoment) -
     return changed
 
 
-def check_node_name(name: str) -> str:
-    """Return the name of a node, or raise InvalidInput."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(
-            f"'{printable(name, 70)}' is not the name of a node",
-            hint="use 1 to 64 letters, digits, '.', '_' or '-', as in a host name",
-        )
-    return name
+def _furthest(phase: NodePhase, gates: Iterable[Gate]) -> NodePhase:
+    if _RANK[phase] < _RANK["files_ready"]:
+        return phase
+    return max((phase, *(PASSED_IN[gate] for gate in gates)), key=_RANK.__getitem__)
 
 
 def _with_content(node: RolloutNode, report: NodeReport, at: RolloutMoment) -> RolloutNode:
@@ -202,4 +195,5 @@ def _with_content(node: RolloutNode, report: NodeReport, at: RolloutMoment) -> R
 def _numbers(node: RolloutNode, report: NodeReport) -> RolloutNode:
     if report.bytes is None:
         return node
-    return replace(node, total=report.total or node.total, bytes=report.bytes, rate=report.rate, why=report.why)
+    changed = replace(node, total=report.total or node.total, bytes=report.bytes, rate=report.rate)
+    return replace(changed, why=node.why if report.why is None else report.why)

@@ -15,10 +15,9 @@ from p2pmodel.coordinator.rollout.nodes import (
     NodeReport,
     RolloutMoment,
     RolloutNode,
-    check_node_name,
     told_by_node,
 )
-from p2pmodel.core.content.names import RepoId, is_commit, printable
+from p2pmodel.core.content.names import RepoId, check_node_name, is_commit, printable
 from p2pmodel.errors import Conflict, InvalidInput
 
 RolloutState = Literal["open", "complete", "late", "ended"]

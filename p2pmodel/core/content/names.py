@@ -16,6 +16,7 @@ _REVISION = re.compile(
     r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[^\s\x00-\x1f\x7f~^:?*\[\\%#/.-][^\s\x00-\x1f\x7f~^:?*\[\\%#]{0,254}"
 )
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
+_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MAX_ID = 96
 _HINT = "write ORG/NAME, ORG/NAME@REVISION or hf://ORG/NAME@REVISION"
 
@@ -125,6 +126,16 @@ def check_revision(revision: str) -> str:
             hint="use a branch, a tag, refs/pr/N or a 40-hex commit",
         )
     return revision
+
+
+def check_node_name(name: str) -> str:
+    """Return the name of a node, or raise InvalidInput."""
+    if not _NODE.fullmatch(name):
+        raise InvalidInput(
+            f"'{printable(name, 70)}' is not the name of a node",
+            hint="use 1 to 64 letters, digits, '.', '_' or '-', as in a host name",
+        )
+    return name
 
 
 def printable(text: str, limit: int = 120) -> str:

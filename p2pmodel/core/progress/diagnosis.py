@@ -7,6 +7,7 @@ from a quicker disk.
 from dataclasses import dataclass
 from typing import Literal
 
+from p2pmodel.core.progress.progress import Progress
 from p2pmodel.core.progress.views import TransferView
 
 Bound = Literal[
@@ -63,15 +64,25 @@ class Diagnosis:
 
 def explain(before: TransferView, now: TransferView, seconds: float, around: HostBounds) -> Diagnosis:
     """What bounds a transfer, from its views `before` and `now`, `seconds` apart."""
-    standing = _at_rest(now) or _at_work(now, around)
+    standing = _at_rest(now)
     if standing is not None:
         return Diagnosis(now.id, now.repo, *standing)
-    mirrors = max(0, now.progress.from_mirrors - before.progress.from_mirrors) / seconds
+    return explain_progress(before.progress, now.progress, seconds, around, transfer=now.id, repo=now.repo)
+
+
+def explain_progress(
+    before: Progress, now: Progress, seconds: float, around: HostBounds, *, transfer: str = "", repo: str = ""
+) -> Diagnosis:
+    """What bounds a transfer that runs, from its progress `before` and `now`, `seconds` apart."""
+    at_work = _at_work(now, around)
+    if at_work is not None:
+        return Diagnosis(transfer, repo, *at_work)
+    mirrors = max(0, now.from_mirrors - before.from_mirrors) / seconds
     # Received bytes: verified pieces come in lumps, on a slow link seconds apart.
-    rate = float(now.progress.download_rate)
+    rate = float(now.download_rate)
     bound, what, advice, capacity = _while_bytes_come(now, rate, mirrors, around)
     used = rate + around.others if bound in ("limit", "link") else rate
-    return Diagnosis(now.id, now.repo, bound, what, advice, rate, capacity, used / capacity if capacity else None)
+    return Diagnosis(transfer, repo, bound, what, advice, rate, capacity, used / capacity if capacity else None)
 
 
 def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
@@ -86,10 +97,10 @@ def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
     return None
 
 
-def _at_work(view: TransferView, around: HostBounds) -> tuple[Bound, str, str] | None:
-    phase = view.progress.phase
+def _at_work(progress: Progress, around: HostBounds) -> tuple[Bound, str, str] | None:
+    phase = progress.phase
     if phase == "finding":
-        source = view.progress.waiting_for or "the coordinators and the mirrors"
+        source = progress.waiting_for or "the coordinators and the mirrors"
         return "lookup", f"it waits for {source}", "check that a coordinator or a mirror answers"
     if phase in ("checking", "hashing", "verifying", "publishing"):
         if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
@@ -99,7 +110,7 @@ def _at_work(view: TransferView, around: HostBounds) -> tuple[Bound, str, str] |
 
 
 def _while_bytes_come(
-    view: TransferView, rate: float, mirrors: float, around: HostBounds
+    progress: Progress, rate: float, mirrors: float, around: HostBounds
 ) -> tuple[Bound, str, str, float | None]:
     together = rate + around.others
     if around.limit and together >= FULL * around.limit:
@@ -108,10 +119,10 @@ def _while_bytes_come(
         return "link", "this machine's link is full", "nothing: this is the maximum", around.link
     if (around.disk_pressure or 0.0) >= DISK_PRESSURE:
         return "disk", "this machine waits for its disk", "a faster disk for the cache", None
-    if view.progress.phase == "mirroring" or mirrors > rate / 2:
-        return *_by_mirrors(view.progress.exception), around.mirrors
-    if not view.progress.peers:
-        missing = view.progress.waiting_for or "peers (none is connected)"
+    if progress.phase == "mirroring" or mirrors > rate / 2:
+        return *_by_mirrors(progress.exception), around.mirrors
+    if not progress.peers:
+        missing = progress.waiting_for or "peers (none is connected)"
         return "no peers", f"it waits for {missing}", "start a seeder, or configure the coordinator of one", None
     return "seeder", "the peers send no faster", "more peers with the snapshot, or a faster seeder", around.link
 

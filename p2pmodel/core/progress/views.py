@@ -12,6 +12,11 @@ State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
 """`queued`: waits for other transfers; `active`: downloads; `seeding`: complete and in the swarm; `ready`: complete, in
 no swarm."""
 
+EngineState = Literal["none", "loading", "loaded", "answered", "failed"]
+"""What an inference engine reports of a model: on its way to the device, on it, the first answer given, or that it
+cannot be loaded."""
+SERVING: tuple[EngineState, ...] = ("loaded", "answered")
+
 
 @dataclass(frozen=True, slots=True)
 class TransferError:
@@ -59,6 +64,8 @@ class TransferView:
     downloads what is wrong."""
     engine_ready: bool = False
     """Whether an inference engine reported that it serves the model."""
+    engine: EngineState = "none"
+    """The same, more exactly."""
     vouched_by: str = ""
     """The voucher of the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
 

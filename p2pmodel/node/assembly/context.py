@@ -1,5 +1,6 @@
 """The parts that one assembly of a snapshot is made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -7,6 +8,7 @@ from p2pmodel.config.settings import SwarmSettings
 from p2pmodel.coordinator.assembly.assembly import assembly_layout
 from p2pmodel.coordinator.assembly.messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.content.layout import Layout
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.http_pool import HttpPool
@@ -37,6 +39,10 @@ class AssemblyContext:
     growing: GrowingFiles = field(default_factory=GrowingFiles)
     http: HttpPool | None = None
     """Connections that all steps share."""
+    node: str = ""
+    """Name of this node."""
+    numbers: Callable[[], NodeReport | None] = lambda: None
+    """What goes with each demand, for roll-outs."""
 
     @cached_property
     def layout(self) -> Layout:

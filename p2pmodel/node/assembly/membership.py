@@ -50,7 +50,7 @@ class Membership:
             assembly_path(context.digest),
             peer=settings.listen or LOOPBACK,
             timeout=settings.coordinator_timeout,
-            query={"revision": refs[0]} if refs else {},
+            query={"node": context.node} | ({"revision": refs[0]} if refs else {}),
             http=context.http,
             on_note=context.reporter.note,
         )
@@ -177,7 +177,7 @@ class Membership:
         roots = self.pieces.take_unsent(MAX_ROOTS)
         if self.pieces.has_unsent:
             self.send_state()
-        return update_text(self._demand(), self._context.layout.piece_count, roots)
+        return update_text(self._demand(), self._context.layout.piece_count, roots, self._context.numbers())
 
     def _demand(self) -> Demand:
         pulled = self.pieces.pulled_bytes

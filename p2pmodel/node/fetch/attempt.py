@@ -372,6 +372,7 @@ async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Sta
         seeders,
         piece_count=context.metainfo.layout.piece_count,
         waiting=Demand(bits_of(missing), from_seeders=False, want=0),
+        numbers=plan.numbers,
     )
     await leaseholder.begin(start)
     return leaseholder

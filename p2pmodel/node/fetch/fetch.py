@@ -3,33 +3,31 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured, trackers_with
 from p2pmodel.coordinator.client.urls import as_peer
 from p2pmodel.core import notes
-from p2pmodel.core.content.manifest import Manifest, ManifestFile, Selection
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress.progress import cut_off
-from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.core.tasks import companions
-from p2pmodel.errors import EntryNotFound, LocalResource, Unavailable, WrongTorrent
+from p2pmodel.errors import LocalResource, Unavailable, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.assembly.assembly import AssemblyDownload
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyOutcome
-from p2pmodel.node.backends import FetchOrigin, LazyEngine, OriginRegistry, engine_of
-from p2pmodel.node.bandwidth import SharedLimits
+from p2pmodel.node.backends import FetchOrigin, LazyEngine, OriginRegistry
 from p2pmodel.node.fetch.disputes import DisputedFile
 from p2pmodel.node.fetch.download import Download
+from p2pmodel.node.fetch.job import FetchJob, NodeContext
 from p2pmodel.node.fetch.monitor import FetchMonitor
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
-from p2pmodel.node.host_stats import host_name
 from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.node.seed.web_seed import WebSeed
+from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
@@ -46,69 +44,6 @@ LOOK_EVERY = 5.0
 """Seconds between two comparisons of the seeded files with the records."""
 RECONNECT_WITHIN = 5.0
 """Seconds in which the nodes of an assembly are connected again in the swarm of its torrent."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeContext:
-    """What all fetches of one long-lived node share: a running engine, the cache, and the files that grow."""
-
-    engine: Engine
-    cache: HubCache
-    growing: GrowingFiles = field(default_factory=GrowingFiles)
-    origins: OriginRegistry = field(default_factory=OriginRegistry)
-    """The open origins of its fetches, for inspection."""
-    pace: Pace = field(default_factory=Pace)
-    """Rate limit of what all its fetches together pull from mirrors and seeders over HTTP."""
-    web_seed: WebSeed | None = None
-    """Serves complete snapshots to leaseholders over HTTP."""
-
-    def shared(self, limits: RateLimits) -> SharedLimits:
-        """Make the swarm and HTTP obey `limits` together."""
-        upload = self.web_seed.pace if self.web_seed else None
-        return SharedLimits(self.engine, limits, upload=upload, download=self.pace)
-
-
-@dataclass(frozen=True, slots=True)
-class FetchJob:
-    """A request and its surroundings.
-
-    `context` is that of the node that runs the fetch; without one, the fetch starts an engine when it needs one.
-    """
-
-    request: FetchRequest
-    settings: Settings
-    monitor: FetchMonitor
-    context: NodeContext | None
-    cache: HubCache
-    growing: GrowingFiles
-    mirrors: FetchOrigin
-    http: HttpPool
-    """The connections to mirrors, seeders and coordinators."""
-    pace: Pace
-    """Rate limit of what comes over HTTP, from mirrors and seeders."""
-
-    @property
-    def serves(self) -> bool:
-        """Whether the snapshot is served after the fetch."""
-        return bool(self.request.seed_seconds or self.request.seed_ratio)
-
-    @property
-    def may_assemble(self) -> bool:
-        """Whether this node would take part in an assembly: it needs all files of the snapshot for that."""
-        return not (self.settings.offline or self.request.include or self.request.exclude)
-
-    def engine(self, stack: AsyncExitStack) -> LazyEngine:
-        """The engine of the node, or one that ends with `stack`."""
-        if self.context:
-            return LazyEngine(self.context.engine, None)
-        engine, swarm = engine_of(self.settings), self.settings.swarm
-        limits = RateLimits(swarm.upload_limit, swarm.download_limit)
-        return LazyEngine(engine, stack, SharedLimits(engine, limits, download=self.pace))
-
-    def selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
-        """The files to fetch. Raises EntryNotFound if the request selects none."""
-        request = self.request
-        return selected(manifest, (Selection(request.include, request.exclude), *request.also))
 
 
 class Fetch:
@@ -142,7 +77,16 @@ class Fetch:
         self._job.monitor.progress(Progress("finding"))
         async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             engine = self._job.engine(stack)
-            await FetchRun(self._job, found or await self._find(engine), engine, on_ready).run()
+            target = found or await self._find(engine)
+            if self._job.context is None:  # a node reports all its transfers
+                rollout = self._job.monitor.join_rollouts(self._job.settings, target.manifest)
+                await stack.enter_async_context(rollout.reporting(self._job.http))
+            await FetchRun(self._job, target, engine, on_ready).run()
+
+    @property
+    def rollout(self) -> FetchRollout | None:
+        """Its part in roll-outs; None before the target is resolved."""
+        return self._job.monitor.rollout
 
     async def find(self) -> ResolvedTarget:
         """Resolve the request's target."""
@@ -239,10 +183,12 @@ class FetchRun:
                 reporter=self._job.monitor,
                 growing=self._job.growing,
                 http=self._job.http,
+                node=self._job.node,
+                numbers=self._job.monitor.numbers,
             )
             outcome = await AssemblyDownload(context).run()
         if outcome.cut_off:
-            self._job.monitor.exception = cut_off(host_name())
+            self._job.monitor.exception = cut_off(self._job.node)
         if outcome.metainfo and not (outcome.complete and not self._job.serves):
             await self._from_swarm(outcome.metainfo, outcome)
         elif outcome.complete:
@@ -368,6 +314,8 @@ class FetchRun:
             mirrored=assembled.pulled if assembled else frozenset(),
             exchanged=assembled.exchanged if assembled else frozenset(),
             connect_within=RECONNECT_WITHIN if assembled else None,
+            node=self._job.node,
+            numbers=self._job.monitor.numbers,
         )
 
     def _downloading(self, files: Sequence[ManifestFile]) -> AbstractAsyncContextManager[None]:
@@ -375,14 +323,6 @@ class FetchRun:
 
     def _ready(self) -> None:
         path, monitor = self._repo.snapshot(self._manifest.commit), self._job.monitor
+        if monitor.rollout is not None:
+            monitor.rollout.ready()
         self._on_ready(FetchResult(self._manifest, path, monitor.timings(), monitor.latest, self._found.vouched_by))
-
-
-def selected(manifest: Manifest, selections: Sequence[Selection]) -> tuple[ManifestFile, ...]:
-    """Files that any of `selections` takes. Raises EntryNotFound if there are none."""
-    files = manifest.select_any(selections)
-    if not files and (manifest.files or any(selection.include for selection in selections)):
-        raise EntryNotFound(
-            f"no file of {manifest.repo} matches --include/--exclude", hint="check the patterns with --dry-run"
-        )
-    return files

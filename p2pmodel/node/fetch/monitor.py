@@ -3,8 +3,13 @@
 import time
 from dataclasses import replace
 
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.rollout.nodes import NodeReport
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.progress.progress import Timings
 from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
+from p2pmodel.node.rollout.fetch_rollout import FetchRollout
+from p2pmodel.node.rollout.own_state import numbers_of
 
 
 class FetchMonitor(Reporter):
@@ -17,6 +22,8 @@ class FetchMonitor(Reporter):
         self.latest = Progress("finding")
         self.exception = ""
         """Set in all progress from now on, if not empty: `Progress.exception`."""
+        self.rollout: FetchRollout | None = None
+        """Its part in roll-outs; it receives the progress, too."""
 
     def progress(self, progress: Progress) -> None:
         """Keep `progress`, and pass it on."""
@@ -25,6 +32,8 @@ class FetchMonitor(Reporter):
         self.latest = progress
         self._clock.enter(progress.phase)
         self._reporter.progress(progress)
+        if self.rollout is not None:
+            self.rollout.progress(progress)
 
     def note(self, line: str) -> None:
         """Pass `line` on."""
@@ -33,6 +42,15 @@ class FetchMonitor(Reporter):
     def insight(self, insight: Insight) -> None:
         """Pass `insight` on."""
         self._reporter.insight(insight)
+
+    def join_rollouts(self, settings: Settings, manifest: Manifest) -> FetchRollout:
+        """Report to roll-outs from now on, too."""
+        self.rollout = FetchRollout(settings, manifest.repo, manifest.commit, self.note)
+        return self.rollout
+
+    def numbers(self) -> NodeReport | None:
+        """What goes with a demand for leases."""
+        return numbers_of(self.latest)
 
     def timings(self) -> Timings:
         """The seconds spent so far, by phase."""

@@ -1,9 +1,11 @@
 """What one download fetches, and what its attempts share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
@@ -50,6 +52,8 @@ class DownloadPlan:
     """Pieces that this run has fetched from peers before this download."""
     node: str = field(default_factory=host_name)
     """Name of this node, for messages."""
+    numbers: Callable[[], NodeReport | None] = lambda: None
+    """What goes with each demand for leases, for roll-outs."""
     judged: frozenset[int] = frozenset()
     """Files that one whole copy from the mirrors was made of, or should have been, to judge the torrent."""
     connect_within: float | None = None

@@ -116,8 +116,8 @@ class NodeApi:
         return await self._node.prioritise(ident, body.priority)
 
     def engine(self, ident: str, body: EngineBody) -> TransferView:
-        """Record the report of an inference engine. Raises NotFound, Conflict."""
-        return self._node.set_engine_ready(ident, ready=body.ready, seconds=body.seconds)
+        """Record the report of an inference engine. Raises InvalidInput, NotFound, Conflict."""
+        return self._node.set_engine(ident, body.engine, body.seconds)
 
     async def pause(self, ident: str) -> TransferView:
         """Stop downloading and seeding a transfer until it is resumed. Raises NotFound."""

@@ -1,8 +1,11 @@
 """The request bodies of the control API."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from p2pmodel.core.progress.views import SERVING, EngineState
+from p2pmodel.errors import InvalidInput
 
 _Patterns = Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=1000)]
 
@@ -39,6 +42,18 @@ class EngineBody(_Body):
         le=30 * 86400,
         description="Seconds after which the report expires unless renewed; absent: until the node restarts.",
     )
+    state: Literal["loading", "loaded", "answered", "failed"] | None = Field(
+        default=None,
+        description="`loading` or `failed` while not ready; `loaded` (default), or `answered` after a first answer.",
+    )
+
+    @property
+    def engine(self) -> EngineState:
+        """What the engine reports. Raises InvalidInput if `ready` and `state` contradict each other."""
+        state: EngineState = self.state or ("loaded" if self.ready else "none")
+        if self.ready != (state in SERVING):
+            raise InvalidInput(f"an engine in the state '{state}' is {'not ' if self.ready else ''}ready")
+        return state
 
 
 class LimitsBody(_Body):

@@ -24,7 +24,7 @@ from p2pmodel.http.exposition import HEALTH
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.backends import engine_of
-from p2pmodel.node.fetch.fetch import NodeContext
+from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi

@@ -55,15 +55,15 @@ async def test_the_readiness_of_an_engine_holds_until_changed_or_expired(machine
     async with machine.running() as node:
         ident = (await node.start(torrent(machine.swarm))).id
         with pytest.raises(Conflict, match="is not complete here"):
-            node.set_engine_ready(ident, ready=True)
+            node.set_engine(ident, "loaded")
         await until_state(node, ident, "seeding")
-        assert node.set_engine_ready(ident, ready=True, seconds=0.05).engine_ready
-        assert node.set_engine_ready(ident, ready=True, seconds=60).engine_ready
+        assert node.set_engine(ident, "loaded", seconds=0.05).engine_ready
+        assert node.set_engine(ident, "loaded", seconds=60).engine_ready
         version = node.version.value
-        assert node.set_engine_ready(ident, ready=True, seconds=0.05).engine_ready
+        assert node.set_engine(ident, "loaded", seconds=0.05).engine_ready
         assert node.version.value > version
         await until(node, ident, lambda view: not view.engine_ready)
-        node.set_engine_ready(ident, ready=True)
+        node.set_engine(ident, "loaded")
     async with machine.running() as node:
         await until_state(node, ident, "seeding")
         assert not node.transfer(ident).engine_ready

@@ -15,7 +15,6 @@ from contextlib import suppress
 
 from p2pmodel.coordinator.rollout.nodes import (
     NodeReport,
-    check_node_name,
     told_by_node,
     told_on_behalf,
     told_with_demand,
@@ -24,7 +23,7 @@ from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec, RolloutVi
 from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.core import notes
-from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.names import RepoId, check_node_name
 from p2pmodel.core.tasks import Version
 from p2pmodel.errors import Forbidden, NotFound, P2PModelError, TooManyRequests
 

@@ -29,13 +29,13 @@ from p2pmodel.coordinator.rollout.messages import (
     spec_of,
     view_plain,
 )
-from p2pmodel.coordinator.rollout.nodes import RolloutNode, check_node_name
+from p2pmodel.coordinator.rollout.nodes import RolloutNode
 from p2pmodel.coordinator.rollout.report import report_json, rollout_report
 from p2pmodel.coordinator.rollout.rollout import RolloutView
 from p2pmodel.coordinator.server.catalog_routes import CALLER
 from p2pmodel.coordinator.server.credentials import Rights
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
-from p2pmodel.core.content.names import RepoId, is_commit
+from p2pmodel.core.content.names import RepoId, check_node_name, is_commit
 from p2pmodel.errors import InvalidInput, TooSlow
 from p2pmodel.http.event_streams import EventStreams
 

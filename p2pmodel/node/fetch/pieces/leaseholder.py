@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.leases.demand import Complaint, Demand
 from p2pmodel.coordinator.leases.messages import MOST_COMPLAINTS, CoordinatorMessage, demand_text
+from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.tasks import companions
@@ -34,11 +35,19 @@ class Leaseholder:
     """Passes a coordinator's grants to a transfer's feed, and the feed's demand to the coordinator.
 
     Call `begin`, then `hold` with the torrent and its feed, then `run`. `waiting` is the demand before there is a feed.
+    `numbers` returns what goes with each demand, for roll-outs.
     """
 
     def __init__(
-        self, connection: CoordinatorConnection, seeders: Seeders, *, piece_count: int, waiting: Demand
+        self,
+        connection: CoordinatorConnection,
+        seeders: Seeders,
+        *,
+        piece_count: int,
+        waiting: Demand,
+        numbers: Callable[[], NodeReport | None] = lambda: None,
     ) -> None:
+        self._numbers = numbers
         self._connection = connection
         self._seeders = seeders
         self._piece_count = piece_count
@@ -111,7 +120,7 @@ class Leaseholder:
 
     def message(self) -> str:
         """The demand, as text."""
-        return demand_text(self.demand(), self._piece_count)
+        return demand_text(self.demand(), self._piece_count, self._numbers())
 
     def demand(self) -> Demand:
         """The feed's demand, or the one before there is a feed."""

@@ -18,11 +18,11 @@ from p2pmodel.coordinator.rollout.nodes import (
     PreflightCheck,
     RolloutMoment,
     RolloutNode,
-    check_node_name,
     told_by_node,
     told_on_behalf,
     told_with_demand,
 )
+from p2pmodel.core.content.names import check_node_name
 from p2pmodel.errors import InvalidInput
 
 NODE = RolloutNode("gpu001")
@@ -49,6 +49,13 @@ def test_a_gate_keeps_the_time_of_its_first_passing() -> None:
     node = told_by_node(NODE, NodeReport("files_ready"), at(7))
     again = told_by_node(told_by_node(node, NodeReport("downloading"), at(8)), NodeReport("files_ready"), at(9))
     assert again.gates["files"].seconds == 7
+
+
+def test_a_node_that_has_loaded_the_model_and_ended_has_loaded_it() -> None:
+    node = told_by_node(NODE, NodeReport("loading"), at(1))
+    assert told_by_node(node, NodeReport("files_ready"), at(2)).phase == "files_ready"
+    node = told_by_node(node, NodeReport("files_ready", {"loaded": 1.0}), at(3))
+    assert node.phase == "loaded"
 
 
 def test_a_node_that_downloads_again_is_not_ready() -> None:

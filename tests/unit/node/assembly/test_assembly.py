@@ -18,7 +18,7 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.errors import WrongBytes
 from p2pmodel.http.server import serving
 from p2pmodel.node.assembly import assembly, membership
-from p2pmodel.node.fetch import download, fetch
+from p2pmodel.node.fetch import download, job
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
@@ -86,7 +86,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     swarm = Swarm(tmp_path, snapshot_of(CONTENTS))
-    monkeypatch.setattr(fetch, "engine_of", lambda settings: swarm.engine(settings.swarm.listen.partition(":")[0]))
+    monkeypatch.setattr(job, "engine_of", lambda settings: swarm.engine(settings.swarm.listen.partition(":")[0]))
     monkeypatch.setattr(assembly, "LOOK_EVERY", 0.05)
     monkeypatch.setattr(membership, "LOST_FOR", 0.5)
     monkeypatch.setattr(download, "HANDED_ON_AFTER", 0.3)

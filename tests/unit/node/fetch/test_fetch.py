@@ -14,7 +14,7 @@ from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.backends import LazyEngine
-from p2pmodel.node.fetch import disputes, fetch
+from p2pmodel.node.fetch import disputes, fetch, job
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
@@ -89,7 +89,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         origin=OriginSettings(connect_timeout=1, read_timeout=1, patience=2),
         swarm=without_mirrors(peer_timeout=0.1, stall_timeout=1.0, coordinator_timeout=1.0),
     )
-    monkeypatch.setattr(fetch, "engine_of", lambda settings: swarm.engine(zone=settings.swarm.zone))
+    monkeypatch.setattr(job, "engine_of", lambda settings: swarm.engine(zone=settings.swarm.zone))
     return Node(swarm, settings)
 
 
@@ -98,7 +98,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, swarm: Swarm) -> None:
         async def __aenter__(self) -> None:
             raise AssertionError("an engine was started")
 
-    monkeypatch.setattr(fetch, "engine_of", lambda _settings: Refusing())
+    monkeypatch.setattr(job, "engine_of", lambda _settings: Refusing())
 
 
 CHOICES = [

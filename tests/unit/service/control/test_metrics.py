@@ -193,7 +193,7 @@ async def test_a_scrape_matches_the_node(watched: Watched, machine: Machine) -> 
     assert found["p2pmodel_snapshot_ready repo=org/model"] == 1
     assert found["p2pmodel_transfer_verified_bytes_total repo=org/model source=peer"] == size
     assert found["p2pmodel_engine_ready repo=org/model"] == 0
-    watched.node.set_engine_ready(ident, ready=True)
+    watched.node.set_engine(ident, "loaded")
     assert figures((await watched.get("/metrics"))[1])["p2pmodel_engine_ready repo=org/model"] == 1
     blobs = {file.etag: file.size for file in machine.swarm.metainfo.manifest.files}
     assert found["p2pmodel_cache_bytes"] == sum(blobs.values()) < size

@@ -1,0 +1,1 @@
+"""This node's part in roll-outs: what it reports to its coordinators, and when."""
