@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.merkle import FileTree
-from p2pmodel.core.tasks import in_thread
+from p2pmodel.core.tasks import in_the_end, in_thread
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.files.parallel import Count, ignore
 from p2pmodel.store.files.partial_file import PartialFile
@@ -43,5 +43,10 @@ async def download_file(
             if log is not None:
                 await asyncio.to_thread(log.record, manifest, file, path, sources, origin.voucher(manifest))
             tree = await asyncio.to_thread(lambda: partial.tree)
-        await asyncio.to_thread(publish)
+        # A thread cannot be cancelled: the next step, which looks at the files, must not begin before its end.
+        await in_the_end(_in_a_thread(publish))
     return tree
+
+
+async def _in_a_thread(publish: Callable[[], object]) -> None:
+    await asyncio.to_thread(publish)
