@@ -17,6 +17,7 @@ from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordi
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.credentials import Credentials
+from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
@@ -80,7 +81,13 @@ def coordinator(
         check_writable(state_dir)
     catalog, rollouts = _kept(state_dir, settings)
     admits = catalog.admits if registered_only else anything
-    tracker = Tracker(interval=interval, full_scrape=full_scrape, admits=admits, settings=settings.tracker)
+    tracker = Tracker(
+        interval=interval,
+        full_scrape=full_scrape,
+        admits=admits,
+        settings=settings.tracker,
+        probes=ConnectionProbes(),
+    )
     role = CoordinatorRole.of(address, public_url, credentials)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
     server = _run(role, tracker, catalog, settings, ready, rollouts=rollouts, origin_budget=origin_budget)

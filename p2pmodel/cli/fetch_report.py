@@ -24,9 +24,8 @@ class FetchReport:
     def plain(self) -> dict[str, Any]:
         """As one JSON object."""
         progress = dataclasses.asdict(self.progress)
-        sources = {
-            key: progress[key] for key in ("from_cache", "from_peers", "from_mirrors", "from_other_zones", "exception")
-        }
+        shown = ("from_cache", "from_peers", "from_mirrors", "from_other_zones", "exception", "unreachable")
+        sources = {key: progress[key] for key in shown}
         return {
             "path": str(self.path),
             "repo": self.repo,

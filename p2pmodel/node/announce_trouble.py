@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from p2pmodel.coordinator.client.transport import CA_SETTING
 from p2pmodel.coordinator.client.urls import public_name
-from p2pmodel.coordinator.tracker.announce_texts import advice_in
+from p2pmodel.coordinator.tracker.announce_texts import UNREACHABLE, advice_in
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import printable
 
@@ -17,6 +17,21 @@ class AnnounceTrouble:
     def __init__(self, on_note: Callable[[str], None]) -> None:
         self._on_note = on_note
         self._noted: set[tuple[str, str]] = set()
+        self._warned: dict[str, str] = {}
+        self._unreachable: dict[str, str] = {}
+
+    @property
+    def unreachable(self) -> str:
+        """That peers cannot connect to this node, by the last answer of a tracker that says so."""
+        return next(iter(self._unreachable.values()), "")
+
+    def answered(self, tracker: str) -> None:
+        """Take a tracker's answer; its warnings came before."""
+        warning = self._warned.pop(tracker, "")
+        if warning:
+            self._unreachable[tracker] = warning
+        else:
+            self._unreachable.pop(tracker, None)
 
     def failed(self, tracker: str, message: str) -> None:
         """Take a failed announce to the URL `tracker`, with the tracker's reason."""
@@ -29,6 +44,9 @@ class AnnounceTrouble:
 
     def warned(self, tracker: str, message: str) -> None:
         """Take a warning in the answer to an announce."""
+        if UNREACHABLE in message:
+            said = printable(message[message.index(UNREACHABLE) :].partition(";")[0], 200)
+            self._warned[tracker] = said.replace("this client", "this node")
         self._note("announce_warning", "warns", tracker, message)
 
     def _note(self, event: str, what: str, tracker: str, message: str) -> None:

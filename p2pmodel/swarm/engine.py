@@ -84,6 +84,14 @@ class PeerBanned:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerUnreachable:
+    """No connection to the peer at `address`, ADDRESS:PORT, could be made."""
+
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiskFailed:
     """A read or write failed, and the torrent stopped; `resume` retries. `full`: no space left."""
 
@@ -121,7 +129,16 @@ class TrackerWarned:
     message: str
 
 
-Event = PieceVerified | PieceRejected | PeerBanned | DiskFailed | TrackerAnswered | TrackerFailed | TrackerWarned
+Event = (
+    PieceVerified
+    | PieceRejected
+    | PeerBanned
+    | PeerUnreachable
+    | DiskFailed
+    | TrackerAnswered
+    | TrackerFailed
+    | TrackerWarned
+)
 
 
 class SwarmTorrent(Protocol):

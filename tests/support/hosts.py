@@ -58,7 +58,7 @@ class Hosts(Nodes):
     def firewall(self, host: str, rules: str) -> None:
         """Filter what arrives at `host` by `rules` of nftables; "" admits all."""
         chain = "type filter hook input priority 0; policy accept;"
-        table = f"flush ruleset\ntable inet test {{ chain arriving {{ {chain} {rules} }} }}\n"
+        table = f"flush ruleset\ntable inet test {{\n chain arriving {{\n {chain}\n {rules}\n }}\n}}\n"
         command = namespaces.inside(self.name(host), ["nft", "-f", "-"])
         subprocess.run(command, input=table, text=True, check=True)
 

@@ -115,7 +115,8 @@ def _note(view: TransferView) -> str:
         phase = "checking" if view.progress.phase in ("seeding", "done") else view.progress.phase
         return f"{view.doubted} {'file' if view.doubted == 1 else 'files'} doubted: {phase}"
     state = f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
-    return f"{state} (vouched by {view.vouched_by})" if view.vouched_by else state
+    state = f"{state} (vouched by {view.vouched_by})" if view.vouched_by else state
+    return f"{state}; {view.progress.unreachable}" if view.progress.unreachable else state
 
 
 def _json(state: TransferView | str) -> str:

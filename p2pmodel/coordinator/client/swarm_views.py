@@ -73,6 +73,7 @@ def _view(plain: Mapping[str, Any]) -> CatalogView | None:
             return None
         revisions = tuple(printable(str(name), 100) for name in names[:10])
         cut_off = tuple(printable(str(name), 64) for name in plain.get("cut_off", ())[:MAX_CUT_OFF])
-        return CatalogView(str(RepoId(repo)), commit, revisions, *counts, cut_off=cut_off)
+        unreachable = tuple(printable(str(text), 120) for text in plain.get("unreachable", ())[:MAX_CUT_OFF])
+        return CatalogView(str(RepoId(repo)), commit, revisions, *counts, cut_off=cut_off, unreachable=unreachable)
     except (KeyError, TypeError, P2PModelError):
         return None

@@ -79,7 +79,7 @@ def coordinator_app(
         complaints=tracker.complaints,
         messages_per_second=quotas.messages_per_second,
     )
-    routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off)
+    routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off, tracker.unreachable)
     trackers = partial(_trackers, address or PublicAddress(), credentials)
     assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas, rollouts=rollouts)
     rolling = RolloutRoutes(rollouts)

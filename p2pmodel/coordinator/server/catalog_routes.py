@@ -50,7 +50,8 @@ class CatalogRoutes:
 
     `counts` returns the number of peers in the swarm of a 20-byte info-hash. `sources` are the seeders from which
     leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors,
-    and `cut_off` the names of its nodes that got nothing from their peers.
+    `cut_off` the names of its nodes that got nothing from their peers, and `unreachable` the addresses at which no peer
+    can connect to its clients.
     """
 
     catalog: Catalog
@@ -58,6 +59,7 @@ class CatalogRoutes:
     sources: Sources
     origin_bytes: Callable[[str], int]
     cut_off: Callable[[str], list[str]]
+    unreachable: Callable[[bytes], list[str]] = lambda _: []
 
     async def handle_put(self, request: web.Request) -> web.Response:
         """Publish. 201 with the torrent's JSON."""
@@ -120,6 +122,7 @@ class CatalogRoutes:
             "leechers": max(c.leechers for c in swarms),
             "origin_bytes": self.origin_bytes(publication.info_hash),
             "cut_off": self.cut_off(publication.info_hash),
+            "unreachable": [each for announced in publication.announced for each in self.unreachable(announced)],
         }
 
 

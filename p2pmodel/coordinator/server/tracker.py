@@ -15,20 +15,29 @@ import ipaddress
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from aiohttp import web
+from cachetools import TTLCache
 
 from p2pmodel.config.coordinator_settings import TrackerSettings
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
+from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.tracker import codec
-from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY, not_admitted
-from p2pmodel.coordinator.tracker.announces import Counts, TrackedSwarms
+from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY, not_admitted, unreachable
+from p2pmodel.coordinator.tracker.announces import MOST_ENDPOINTS, Counts, TrackedSwarms
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, P2PModelError
 from p2pmodel.http.forwarded import is_forwarded
 
 INTERVAL = 30
 MIN_INTERVAL = 5
+_SOON = 10
+"""Seconds between announces of a client that no other can connect to, that is alone, and of a source."""
+_ENDED_FOR = 600.0
+"""Seconds for which a source that could not be used is none; it names itself again every minute."""
+_MOST_KNOWN = 16_384
 
 
 DEFAULTS = TrackerSettings()
@@ -46,6 +55,7 @@ class Tracker:
     """Announces and scrapes in, bencoded answers out. Intervals in seconds.
 
     `admits` returns whether a 20-byte info-hash may be announced; `full_scrape` allows a scrape of every swarm.
+    `probes` try whether peers can connect to a client.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class Tracker:
         admits: Callable[[bytes], bool] = anything,
         full_scrape: bool = False,
         settings: TrackerSettings = DEFAULTS,
+        probes: ConnectionProbes | None = None,
     ) -> None:
         self._swarms = TrackedSwarms(
             clock,
@@ -71,6 +82,10 @@ class Tracker:
         self._full_scrape = full_scrape
         self.complaints = ComplaintBox(clock)
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
+        self.probes = probes
+        self._unreachable: TTLCache[tuple[bytes, bytes], str] = TTLCache(_MOST_KNOWN, 2 * interval, timer=clock)
+        self._ended_sources: TTLCache[tuple[bytes, bytes], None] = TTLCache(_MOST_KNOWN, _ENDED_FOR, timer=clock)
+        """Clients that are treated as no sources, whatever they announce."""
 
     def announce(self, query: str, source: str, *, member: bool = False, forwarded: bool = False) -> bytes:
         """Answer the announce with raw query string `query` from the IP address `source`. `member`: its client is one,
@@ -89,19 +104,65 @@ class Tracker:
         advertised = tuple(e for e in request.advertised if member or may_claim or (e[:-2] == host and not forwarded))
         if forwarded and not advertised and not claims:
             raise Forbidden(f"{UNTRUSTED_PROXY} ({source})", hint=f"set http.trusted_proxies to {source} there")
-        answer = self._swarms.announce(request.announce, host, advertised)
+        endpoints = advertised or (host + request.announce.port.to_bytes(2, "big"),)
+        announce, info_hash = request.announce, request.announce.info_hash
+        if announce.role == "source" and any((info_hash, each) in self._ended_sources for each in endpoints):
+            announce = replace(announce, role="")
+        answer = self._swarms.announce(announce, host, advertised)
         warnings = _warnings(request, advertised)
+        failures = [(each, found) for each in endpoints if (found := self._unreachable.get((info_hash, each)))]
+        warnings += [unreachable(codec.endpoint_text(each), failure) for each, failure in failures]
         places = {host, *(endpoint[:-2] for endpoint in advertised)}
-        if bad := {piece for place in places for piece in self.complaints.about(request.announce.info_hash, place)}:
+        if bad := {piece for place in places for piece in self.complaints.about(info_hash, place)}:
             warnings.append(warning_text(sorted(bad)))
+        alone = not answer.peers and not announce.seeding
+        soon = bool(failures) or alone or request.announce.role == "source"
         return codec.announce_response(
             request,
             answer,
-            interval=self._interval,
+            # A client that others cannot find or connect to must find them, soon.
+            interval=min(self._interval, _SOON) if soon else self._interval,
             min_interval=self._min_interval,
             host=host,
             warning="; ".join(warnings),
         )
+
+    async def probe(self, query: str, source: str, *, forwarded: bool = False) -> None:
+        """Try to connect to the client of an announce, at the addresses that belong to its IP address `source`.
+        Raises as `announce`."""
+        request = codec.parse_announce(query)
+        host, info_hash = _packed(source), request.announce.info_hash
+        may_claim = self._may_claim(host)
+        if self.probes is None or request.announce.event == "stopped" or not self._admits(info_hash):
+            return
+        own = [e for e in request.advertised if may_claim or (e[:-2] == host and not forwarded)]
+        if not own and not request.advertised and not forwarded:
+            own = [
+                (request.claimed if request.claimed and may_claim else host) + request.announce.port.to_bytes(2, "big")
+            ]
+        for endpoint in own[:MOST_ENDPOINTS]:
+            address = ListenAddress(str(ipaddress.ip_address(endpoint[:-2])), int.from_bytes(endpoint[-2:], "big"))
+            failure = await self.probes.failure(address, source)
+            if failure:
+                self._unreachable[info_hash, endpoint] = failure
+            else:
+                self._unreachable.pop((info_hash, endpoint), None)
+
+    def unreachable(self, info_hash: bytes) -> list[str]:
+        """Addresses of the swarm's clients to which the tracker could not connect, with the reasons."""
+        known = ((key, failure) for key, failure in self._unreachable.items() if key[0] == info_hash)
+        return sorted(f"{codec.endpoint_text(endpoint)} ({failure})" for (_, endpoint), failure in known)
+
+    def source_ended(self, info_hash: bytes, peer: str) -> None:
+        """Leaseholders cannot use the client at `peer`, ADDRESS:PORT, as a source: it is an ordinary peer now."""
+        if endpoint := _endpoint(peer):
+            self._ended_sources[info_hash, endpoint] = None
+            self._swarms.end_role(info_hash, endpoint)
+
+    def source_began(self, info_hash: bytes, peer: str) -> None:
+        """The client at `peer` is a source again, as it announces."""
+        if endpoint := _endpoint(peer):
+            self._ended_sources.pop((info_hash, endpoint), None)
 
     def _may_claim(self, host: bytes) -> bool:
         return bool(self._ip_from) and any(ipaddress.ip_address(host) in network for network in self._ip_from)
@@ -131,6 +192,7 @@ class Tracker:
         """GET /announce."""
         query, member = request.rel_url.raw_query_string, request.get(MEMBER, False)
         forwarded = is_forwarded(request)
+        await self.probe(query, request.remote or "", forwarded=forwarded)
         return _answer(self.announce(query, request.remote or "", member=member, forwarded=forwarded))
 
     async def handle_scrape(self, request: web.Request) -> web.Response:
@@ -146,6 +208,14 @@ def refusal(error: P2PModelError) -> web.Response:
 def _warnings(request: codec.AnnounceQuery, admitted: tuple[bytes, ...]) -> list[str]:
     refused = [codec.endpoint_text(each) for each in request.advertised if each not in admitted]
     return [not_admitted(refused)] if refused else []
+
+
+def _endpoint(peer: str) -> bytes | None:
+    try:
+        address = ListenAddress.parse(peer)
+        return codec.pack_address(address.host) + address.port.to_bytes(2, "big")
+    except (InvalidInput, ValueError):
+        return None  # it has no address in the swarm
 
 
 def _answer(body: bytes) -> web.Response:

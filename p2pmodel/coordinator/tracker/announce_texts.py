@@ -10,7 +10,12 @@ NOT_ADMITTED = "this tracker does not admit the advertised address"
 UNTRUSTED_PROXY = "an announce through a proxy that http.trusted_proxies does not name"
 """The tracker sees the proxy's address alone, at which no peer is reached."""
 
+UNREACHABLE = "peers cannot connect to this client at"
+"""The tracker tried to connect, and could not."""
+
 ADVICE = {
+    UNREACHABLE: "open that TCP port to the other nodes, or set swarm.advertise (--advertise); until then this node "
+    "exchanges only with nodes that it connects to",
     UNTRUSTED_PROXY: "set http.trusted_proxies of the coordinator to the proxy's address",
     WRONG_KEY: f"check {MEMBER_SETTING}",
     NOT_ADMITTED: "the coordinator needs a member token, or this node's network in tracker.ip_from",
@@ -21,6 +26,11 @@ ADVICE = {
 def not_admitted(addresses: Iterable[str]) -> str:
     """The warning to a client that advertises `addresses`."""
     return f"{NOT_ADMITTED} {', '.join(addresses)}"
+
+
+def unreachable(address: str, failure: str) -> str:
+    """The warning to a client that listens at `address`."""
+    return f"{UNREACHABLE} {address} ({failure})"
 
 
 def advice_in(message: str) -> tuple[str, str] | None:

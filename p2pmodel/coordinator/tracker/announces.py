@@ -12,7 +12,7 @@ address and another port means that the client has moved.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from p2pmodel.coordinator.tracker.peer_sets import PeerRecord, PeerSets, ZoneRules
@@ -153,6 +153,12 @@ class TrackedSwarms:
             del self._swarms[request.info_hash]
         return AnnounceAnswer(counts, peers if is_loopback(host) else tuple(_outside(peers)))
 
+    def end_role(self, info_hash: bytes, endpoint: bytes) -> None:
+        """The client at `endpoint` has no role any more."""
+        swarm = self._swarms.get(info_hash)
+        if swarm is not None:
+            swarm.end_role(endpoint)
+
     def counts(self, info_hash: bytes) -> Counts:
         """Counts of one swarm; zeros for an unknown one."""
         swarm = self._swarms.get(info_hash)
@@ -232,6 +238,11 @@ class _TrackedSwarm:
 
     def is_held(self) -> bool:
         return any(entry.seeding and entry.role != "source" for entry in self._listed.values())
+
+    def end_role(self, endpoint: bytes) -> None:
+        identity = self._endpoints.get(endpoint)
+        if identity is not None:
+            self._listed[identity] = replace(self._listed[identity], role="")
 
     def entry(self, identity: bytes) -> _ListedPeer | None:
         return self._listed.get(identity)

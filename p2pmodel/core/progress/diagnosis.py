@@ -22,12 +22,14 @@ Bound = Literal[
     "link",
     "mirrors",
     "no peers",
+    "unreachable",
     "cut off",
     "seeder",
 ]
 """`limit`: the configured download limit; `link`: this machine's link; `seeder`: the uplinks of the peers; `cut
-off`: the node takes from mirrors what it should get from its peers."""
+off`: the node takes from mirrors what it should get from its peers; `unreachable`: no connections between them."""
 
+_OPEN = "open the port for peers between the nodes, or choose swarm.listen and swarm.advertise so that they reach it"
 FULL = 0.85
 """Share of a known bound from which it counts as reached."""
 DISK_PRESSURE = 40.0
@@ -122,9 +124,15 @@ def _while_bytes_come(
     if progress.phase == "mirroring" or mirrors > rate / 2:
         return *_by_mirrors(progress.exception), around.mirrors
     if not progress.peers:
-        missing = progress.waiting_for or "peers (none is connected)"
-        return "no peers", f"it waits for {missing}", "start a seeder, or configure the coordinator of one", None
+        return *_without_peers(progress), None
     return "seeder", "the peers send no faster", "more peers with the snapshot, or a faster seeder", around.link
+
+
+def _without_peers(progress: Progress) -> tuple[Bound, str, str]:
+    if progress.unreachable:
+        return "unreachable", progress.unreachable, _OPEN
+    missing = progress.waiting_for or "peers (none is connected)"
+    return "no peers", f"it waits for {missing}", "start a seeder, or configure the coordinator of one"
 
 
 def _by_mirrors(exception: str) -> tuple[Bound, str, str]:

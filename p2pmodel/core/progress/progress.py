@@ -35,6 +35,8 @@ class Progress:
     """Part of `from_peers`: bytes from seeders over HTTP (web seeds)."""
     exception: str = ""
     """How this node took more from mirrors than its swarm's rules allow, and why; empty if it did not."""
+    unreachable: str = ""
+    """Which peers cannot connect to this node, or it to them; empty if there is no such trouble."""
 
     @property
     def eta(self) -> float | None:

@@ -87,7 +87,8 @@ class PiecesView:
 @dataclass(frozen=True, slots=True)
 class CatalogView:
     """A snapshot's swarm according to the coordinators. `origin_bytes`: bytes that all peers took from mirrors
-    under leases. `cut_off`: nodes that got nothing from their peers, and took the rest from mirrors without leases."""
+    under leases. `cut_off`: nodes that got nothing from their peers, and took the rest from mirrors without leases.
+    `unreachable`: addresses at which the coordinator could not connect to a node, with the reasons."""
 
     repo: str
     commit: str
@@ -97,6 +98,7 @@ class CatalogView:
     leechers: int
     origin_bytes: int
     cut_off: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
-from p2pmodel.coordinator.client.urls import announcing_as, public_name
+from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import lease_path
 from p2pmodel.core import notes
@@ -26,7 +26,6 @@ from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import cut_off
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
-from p2pmodel.node.announce_trouble import AnnounceTrouble
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
@@ -41,6 +40,7 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
+from p2pmodel.node.fetch.swarm_trouble import SwarmTrouble
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
@@ -56,9 +56,6 @@ from p2pmodel.swarm.engine import (
     PieceVerified,
     SwarmStatus,
     SwarmTorrent,
-    TrackerAnswered,
-    TrackerFailed,
-    TrackerWarned,
 )
 
 STALL_CHECK_EVERY = 0.2
@@ -104,8 +101,10 @@ class Attempt:
         self._left = False
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
-        self._announce_trouble = AnnounceTrouble(context.reporter.note)
         self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
+        self._trouble = SwarmTrouble(
+            self.stall, self._checks, context.reporter.note, connected=lambda: self.status().peers
+        )
         self._told = False
         """Whether the exception was noted."""
         self._readable = ReadableFiles(
@@ -181,6 +180,11 @@ class Attempt:
         """How this node deviates from the swarm's rules for mirrors, and why; "" if it does not."""
         return cut_off(self._context.plan.node) if self._feed.cut_off else ""
 
+    @property
+    def unreachable(self) -> str:
+        """Which peers cannot connect to this node, or it to them; "" without such trouble."""
+        return self._trouble.unreachable(missing=bool(self._stats.missing))
+
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The seeders that pieces are pulled from, and the connected peers."""
         seeders = self._seeders.connections() if self._stats.missing else ()
@@ -234,14 +238,8 @@ class Attempt:
             case DiskFailed():
                 needed = self._stats.size(self._stats.missing)
                 raise event.error(f", {needed} bytes still to come")
-            case TrackerFailed(url, message):
-                self.stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
-                self._announce_trouble.failed(url, message)
-            case TrackerWarned(url, message):
-                self._checks.warned(message)
-                self._announce_trouble.warned(url, message)
-            case TrackerAnswered(url):
-                self.stall.silent_trackers.pop(url, None)
+            case _:
+                self._trouble.handle(event)
 
     def _piece_arrived(self, piece: int) -> None:
         if piece not in self._stats.missing:
@@ -277,6 +275,8 @@ class Attempt:
         while True:
             await asyncio.sleep(STALL_CHECK_EVERY)
             missing = len(self._stats.missing)
+            if missing:
+                self._trouble.look()
             error = self.stall.given_up(missing) if missing else None
             if missing and (disputed := self._disputed(at_once=error is not None)) is not None:
                 raise DisputedFile(disputed)

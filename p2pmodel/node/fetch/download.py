@@ -147,6 +147,7 @@ class Download:
             waiting_for=attempt.stall.reason() if attempt and waits else "",
             rejected=stats.rejected,
             exception=attempt.exception if attempt else "",
+            unreachable=attempt.unreachable if attempt else "",
         )
 
     def pieces(self) -> Pieces:

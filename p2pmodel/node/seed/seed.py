@@ -36,7 +36,15 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
-from p2pmodel.swarm.engine import AddTorrent, DiskFailed, Engine, SwarmTorrent, TrackerFailed, TrackerWarned
+from p2pmodel.swarm.engine import (
+    AddTorrent,
+    DiskFailed,
+    Engine,
+    SwarmTorrent,
+    TrackerAnswered,
+    TrackerFailed,
+    TrackerWarned,
+)
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
 from p2pmodel.swarm.torrents import parse
@@ -251,6 +259,8 @@ async def _follow(torrent: SwarmTorrent, checks: PieceChecks, trouble: AnnounceT
         if isinstance(event, TrackerWarned):
             checks.warned(event.message)
             trouble.warned(event.url, event.message)
+        if isinstance(event, TrackerAnswered):
+            trouble.answered(event.url)
         if isinstance(event, TrackerFailed):
             trouble.failed(event.url, event.message)
         if isinstance(event, DiskFailed):

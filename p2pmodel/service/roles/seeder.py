@@ -15,6 +15,7 @@ from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
@@ -92,7 +93,7 @@ class Seeder:
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
             app = coordinator_app(
-                Tracker(settings=self._settings.tracker),
+                Tracker(settings=self._settings.tracker, probes=ConnectionProbes()),
                 catalog,
                 credentials=role.credentials,
                 sources=sources,

@@ -13,10 +13,12 @@ from typing import Any
 
 import libtorrent as lt
 
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.swarm.engine import (
     DiskFailed,
     Event,
     PeerBanned,
+    PeerUnreachable,
     PieceRejected,
     PieceVerified,
     TrackerAnswered,
@@ -29,11 +31,13 @@ Handle = lt.torrent_handle
 _NO_SPACE = {28, 122}
 """ENOSPC and EDQUOT in libtorrent's system category."""
 
+_CONNECT_TIMEOUT = "timed out"
 _ANNOUNCE_SKIPPED = 180
 """libtorrent's error code of an announce that is not sent."""
 
 ALERT_MASK = (
     lt.alert_category.error
+    | lt.alert_category.connect
     | lt.alert_category.peer
     | lt.alert_category.status
     | lt.alert_category.storage
@@ -183,12 +187,21 @@ def _leaving(alert: Any) -> Leaving | None:
     return Leaving(alert.url) if alert.event == lt.event_t.stopped else None
 
 
+def _peer_unreachable(alert: Any) -> PeerUnreachable | None:
+    if alert.op != lt.operation_t.connect:
+        return None
+    code = alert.error
+    reason = _CONNECT_TIMEOUT if code.category().name() == "libtorrent" else str(code.message())
+    return PeerUnreachable(str(ListenAddress(str(alert.endpoint[0]), int(alert.endpoint[1]))), reason)
+
+
 _Reader = Callable[[Any], Notice | None]
 
 READERS: Mapping[type, _Reader] = {
     lt.piece_finished_alert: lambda a: PieceVerified(int(a.piece_index)),
     lt.hash_failed_alert: lambda a: PieceRejected(int(a.piece_index)),
     lt.peer_ban_alert: lambda a: PeerBanned(str(a.endpoint[0])),
+    lt.peer_disconnected_alert: _peer_unreachable,
     lt.file_error_alert: _disk_failed,
     lt.torrent_error_alert: _disk_failed,
     lt.tracker_reply_alert: lambda a: TrackerAnswered(a.url, int(a.num_peers)),

@@ -89,6 +89,7 @@ class TorrentState:
             engine.PieceVerified: self._on_verified,
             engine.PieceRejected: self._on_rejected,
             engine.PeerBanned: self._on_banned,
+            engine.PeerUnreachable: self.events.put,
             engine.DiskFailed: self._on_disk_failed,
             engine.TrackerAnswered: self._on_tracker,
             engine.TrackerFailed: self._on_tracker,

@@ -104,7 +104,7 @@ def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixt
     assert progress == {
         "phase": "downloading", "total": 10, "done": 5, "from_cache": 0, "from_peers": 0, "from_mirrors": 0,
         "from_other_zones": None, "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
-        "rejected": 0, "from_seeders": 0, "eta": None, "exception": "",
+        "rejected": 0, "from_seeders": 0, "eta": None, "exception": "", "unreachable": "",
     }  # fmt: skip
     assert note == {"note": 'a mirror "lied"', "event": "note", "level": "info"}
 

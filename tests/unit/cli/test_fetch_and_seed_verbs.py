@@ -69,6 +69,7 @@ def test_fetch_prints_one_object(snapshot: Path) -> None:
         "from_mirrors": 0,
         "from_other_zones": None,
         "exception": "",
+        "unreachable": "",
     }
 
 

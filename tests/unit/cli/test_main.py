@@ -18,6 +18,7 @@ EXIT_CODES = {
     errors.InvalidInput: 2,
     errors.TooSlow: 2,
     errors.UnsupportedContent: 2,
+    errors.UpgradeRequired: 2,
     errors.NotFound: 3,
     errors.RepoNotFound: 3,
     errors.RevisionNotFound: 3,

@@ -54,6 +54,7 @@ export async function swarms() {
     cell(
       swarm.size ? `${(swarm.origin_bytes / swarm.size).toFixed(2)} copies` : "–", "figure",
       swarm.cut_off.length ? `beyond that: ${swarm.cut_off.join(", ")}, without peers` : "",
+      swarm.unreachable.length ? `unreachable: ${swarm.unreachable.join(", ")}` : "",
     ),
   )));
   byId("swarms").hidden = !found.length;

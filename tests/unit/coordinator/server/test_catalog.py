@@ -342,6 +342,7 @@ async def test_a_torrent_is_served_as_it_was_published() -> None:
             "files": len(SMALL),
             "origin_bytes": 0,
             "cut_off": [],
+            "unreachable": [],
         }
         expected |= {"size": sum(map(len, SMALL.values()))}
         assert answer == expected

@@ -11,6 +11,7 @@ from yarl import URL
 from p2pmodel.config.coordinator_settings import TrackerSettings
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_key
 from p2pmodel.coordinator.tracker.announces import Counts
@@ -43,7 +44,9 @@ def plain(body: bytes) -> dict[bytes, bencode.Bencoded]:
 
 
 def test_answers_contain_the_intervals_and_the_minimum_is_never_longer() -> None:
-    answer = plain(tracker().announce(announce(), "10.0.0.1"))
+    t = tracker()
+    assert plain(t.announce(announce("b"), "10.0.0.2"))[b"interval"] == 10, "it is alone, and looks again soon"
+    answer = plain(t.announce(announce(), "10.0.0.1"))
     assert (answer[b"interval"], answer[b"min interval"]) == (30, 5)
     answer = plain(tracker(interval=3).announce(announce(), "10.0.0.1"))
     assert (answer[b"interval"], answer[b"min interval"]) == (3, 3)
@@ -201,3 +204,31 @@ async def test_an_announce_key_opens_the_tracker_alone(session: ClientSession) -
         for path in ("/catalog", f"/leases/{'0' * 64}", f"/assemblies/{'0' * 64}", "/announce"):
             async with session.get(base + path, headers={"Authorization": f"Bearer {key}"}) as response:
                 assert response.status == 401 or b"failure reason" in await response.read()
+
+
+@pytest.mark.parametrize(
+    ("more", "forwarded", "tried"),
+    [
+        ("", False, ["10.1.0.1:6881"]),
+        ("&ip=203.0.113.9", False, ["10.1.0.1:6881"]),
+        ("&address=203.0.113.9", False, []),
+        ("&address=203.0.113.9&address=10.1.0.1%3A7000", False, ["10.1.0.1:7000"]),
+        ("", True, []),
+        ("&event=stopped", False, []),
+    ],
+)
+async def test_a_client_makes_the_tracker_connect_to_the_clients_own_address_alone(
+    more: str, forwarded: bool, tried: list[str]
+) -> None:
+    seen: list[str] = []
+
+    async def connect(host: str, port: int) -> str:
+        seen.append(f"{host}:{port}")
+        return "timed out"
+
+    t = Tracker(clock=lambda: 0.0, probes=ConnectionProbes(lambda: 0.0, connect))
+    await t.probe(announce(more=more), "10.1.0.1", forwarded=forwarded)
+    assert seen == tried
+    warning = plain(t.announce(announce(more=more), "10.1.0.1", member=True)).get(b"warning message", b"")
+    assert (f"cannot connect to this client at {tried[0]} (timed out)".encode() if tried else b"") in warning  # type: ignore[operator]
+    assert t.unreachable(HASH) == [f"{each} (timed out)" for each in tried]

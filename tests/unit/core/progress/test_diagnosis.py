@@ -60,6 +60,15 @@ def test_a_node_without_its_peers_is_cut_off():
     assert bound(view(exception="node gpu017 cannot reach its peers"), peers=10 * MB).bound != "cut off"
 
 
+def test_a_firewall_is_told_from_a_swarm_without_peers():
+    text = "this node cannot connect to any of its peers (10.0.0.4:6881: timed out)"
+    found = bound(view(unreachable=text))
+    assert (found.bound, found.what) == ("unreachable", text)
+    assert "swarm.advertise" in found.advice
+    assert bound(view()).bound == "no peers"
+    assert bound(view(peers=2, unreachable=text)).bound == "seeder"
+
+
 def test_a_lookup_or_another_process_is_the_bound():
     assert bound(view(phase="finding", waiting_for="the other p2pmodel process")).what.endswith(
         "the other p2pmodel process"

@@ -1,0 +1,61 @@
+"""Trouble of one attempt in its swarm: trackers that do not answer or warn, and peers without a connection."""
+
+import time
+from collections.abc import Callable
+
+from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.core import notes
+from p2pmodel.node.announce_trouble import AnnounceTrouble
+from p2pmodel.node.fetch.contacts import ADVICE, PeerContacts
+from p2pmodel.node.fetch.stall import StallClock
+from p2pmodel.node.snapshot.piece_checks import PieceChecks
+from p2pmodel.swarm.engine import Event, PeerUnreachable, TrackerAnswered, TrackerFailed, TrackerWarned
+
+
+class SwarmTrouble:
+    """Takes the events, and states once each what the user can mend. `connected` returns the number of peers."""
+
+    def __init__(
+        self,
+        stall: StallClock,
+        checks: PieceChecks,
+        on_note: Callable[[str], None],
+        *,
+        connected: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stall = stall
+        self._checks = checks
+        self._on_note = on_note
+        self._connected = connected
+        self._clock = clock
+        self._announces = AnnounceTrouble(on_note)
+        self._contacts = PeerContacts()
+        self._noted = False
+
+    def handle(self, event: Event) -> None:
+        """Take an event about trackers or connections; others are ignored."""
+        match event:
+            case TrackerFailed(url, message):
+                self._stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
+                self._announces.failed(url, message)
+            case TrackerWarned(url, message):
+                self._checks.warned(message)
+                self._announces.warned(url, message)
+            case TrackerAnswered(url):
+                self._stall.silent_trackers.pop(url, None)
+                self._announces.answered(url)
+            case PeerUnreachable(address, reason):
+                self._contacts.failed(address, reason, self._clock())
+
+    def unreachable(self, *, missing: bool) -> str:
+        """Which peers cannot connect to this node, or it to them while pieces are `missing`; "" without trouble."""
+        out = self._contacts.unreachable(self._connected(), self._clock()) if missing else ""
+        return "; ".join(filter(None, (out, self._announces.unreachable)))
+
+    def look(self) -> None:
+        """Note once that this node cannot connect to its peers."""
+        found = "" if self._noted else self._contacts.unreachable(self._connected(), self._clock())
+        if found:
+            self._noted = True
+            self._on_note(notes.warning("peers_unreachable", f"{found}; {ADVICE}"))
