@@ -35,6 +35,7 @@ from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.rollout.node_rollouts import NodeRollouts
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
+from p2pmodel.node.waiting_clients import WaitingClients
 from p2pmodel.os_errors import translated
 from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.removal import remove_snapshot
@@ -63,6 +64,7 @@ class Node:
         self.context = context
         self.settings = settings
         self.version = Version()
+        self.clients = WaitingClients(self.transfer_settled)
         self.folder = folder
         self.log = note
         self._records = TransferRecords(folder / "transfers")
@@ -275,7 +277,8 @@ class Node:
         if not self._open:
             return
         eligible = [transfer for transfer in self._transfers.values() if transfer.eligible]
-        chosen = to_run((each.candidate for each in eligible if not each.record.complete), self._max_active)
+        incomplete = (self.clients.seen(each.candidate) for each in eligible if not each.record.complete)
+        chosen = to_run(incomplete, self._max_active)
         for transfer in self._transfers.values():
             if transfer.eligible and (transfer.record.complete or transfer.record.id in chosen):
                 transfer.start()

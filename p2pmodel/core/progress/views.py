@@ -203,19 +203,21 @@ class RemovedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A transfer that may run; `order`: time of its request."""
+    """A transfer that may run; `order`: time of its request; `awaited`: a client of the hub endpoint waits for it."""
 
     id: str
     priority: int
     order: float
+    awaited: bool = False
 
 
 def to_run(candidates: Iterable[Candidate], bound: int) -> frozenset[str]:
-    """Ids of the at most `bound` transfers that run: highest priority first, then the earliest request.
+    """Ids of the at most `bound` transfers that run: highest priority first, then those that a client waits for, then
+    the earliest request.
 
-    A running transfer stops for one of higher priority, and resumes later.
+    A running transfer stops for one that goes first, and resumes later.
     """
-    ordered = sorted(candidates, key=lambda c: (-c.priority, c.order, c.id))
+    ordered = sorted(candidates, key=lambda c: (-c.priority, not c.awaited, c.order, c.id))
     return frozenset(candidate.id for candidate in ordered[:bound])
 
 

@@ -6,6 +6,8 @@ Invariants, to re-check when editing:
    same cache waits for the lock, finds the blob, and requests no byte.
 2. Every lock is released: when the blob is there, when the transfer fails, pauses or is cancelled, and on closing.
 3. A transfer that the user has paused stays paused, whatever clients request.
+4. A file that a client waits for does not wait for the transfers of others: its own transfer goes first, and a small
+   file comes past the queue.
 """
 
 import asyncio
@@ -26,6 +28,7 @@ from p2pmodel.errors import NotFound, NotYet, P2PModelError, Unavailable, restor
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
+from p2pmodel.node.hub.small_files import SmallFiles
 from p2pmodel.node.hub.upstream import UpstreamRevisions
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
@@ -81,6 +84,7 @@ class HubContent:
         self._requested: set[tuple[str, Selection]] = set()
         """Transfer ids, each with a selection that was requested of the transfer."""
         self._downloads = SharedDownloads(self._download, reporter)
+        self._small_files = SmallFiles(self.manifests.origin, node.version)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -154,8 +158,11 @@ class HubContent:
         return self._downloads.start(manifest, self._node.context.growing.file(repo, file), release)
 
     async def _download(self, shared: SharedDownload) -> None:
-        await self._start(shared)
-        await self._published(shared)
+        with self._node.clients.waiting(_transfer_of(shared)):
+            await self._start(shared)
+            if shared.file.size <= LARGE:
+                await self._small_files.bring(shared, lambda: self._view(_transfer_of(shared)))
+            await self._published(shared)
 
     async def _start(self, shared: SharedDownload) -> None:
         """Request the file, and the others of its group, of the node's transfer of this snapshot."""

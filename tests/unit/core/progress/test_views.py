@@ -33,3 +33,8 @@ def test_the_most_urgent_run_up_to_the_bound(candidates, bound):
 @given(CANDIDATES, st.integers(1, 5))
 def test_the_order_of_the_candidates_does_not_matter(candidates, bound):
     assert to_run(candidates, bound) == to_run(reversed(candidates), bound)
+
+
+def test_what_a_client_waits_for_goes_first_within_its_priority() -> None:
+    waiting = [Candidate("early", 0, 1.0), Candidate("awaited", 0, 9.0, awaited=True), Candidate("urgent", 1, 8.0)]
+    assert to_run(waiting, 2) == {"urgent", "awaited"}

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.settings import DaemonSettings, MirrorSettings
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import NotYet, P2PModelError, Unavailable
@@ -14,6 +14,8 @@ from p2pmodel.node.hub import on_demand
 from p2pmodel.node.hub.on_demand import LARGE, HubContent
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.voucher import CACHE
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import HOLD_BACK
 from p2pmodel.store.locks import HeldLock, take_lock
@@ -21,7 +23,7 @@ from p2pmodel.swarm.memory.torrent import MemoryTorrent
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
-from tests.support.node_machine import SEEDER, Machine, machine, torrent, until_state
+from tests.support.node_machine import SEEDER, Machine, machine, other_swarm, torrent, until_state
 from tests.support.node_swarm import Swarm
 from tests.support.recording_reporter import RecordingReporter
 
@@ -30,6 +32,7 @@ __all__ = ["machine"]
 WEIGHTS = bytes(range(256)) * (3 << 12)
 SMALL = snapshot_of({"config.json": b"{}", "model.safetensors": WEIGHTS})
 MAIN = Reference.parse("org/model")
+LONG = bytes(range(256)) * (LARGE // 256 + 1)
 
 
 class Desk:
@@ -252,3 +255,41 @@ async def test_pieces_that_a_client_waits_for_go_first(machine: Machine, monkeyp
         rest = begins + late // layout.piece_length
         await eventually(lambda: rest in wishes, what="a wish for the rest")
         reading.cancel()
+
+
+@asynccontextmanager
+async def behind_another(machine: Machine, *faults: str) -> AsyncIterator[Desk]:
+    """A desk of which the node's only place is taken by a transfer that gets no bytes."""
+    machine.use(daemon=DaemonSettings(max_active=1))
+    async with desk(machine, snapshot_of({"config.json": b"{}", "model.safetensors": LONG}), *faults) as at:
+        swarm = other_swarm(machine, 1)
+        found = ResolvedTarget(swarm.metainfo.manifest, swarm.metainfo, vouched_by=CACHE)
+        view = await at.node.start(torrent(swarm), found=found, priority=5)
+        await until_state(at.node, view.id, "active")
+        yield at
+
+
+async def test_a_small_file_does_not_wait_in_the_queue(machine: Machine) -> None:
+    async with behind_another(machine) as at:
+        assert await at.read("config.json") == b"{}"
+        await eventually(lambda: at.here("config.json"), what="it is published")
+        assert [view.state for view in at.node.transfers() if view.repo == "org/model"] == ["queued"]
+        assert at.pulled() == {"config.json"}
+
+
+async def test_a_small_file_that_no_mirror_has_is_left_to_its_transfer(machine: Machine) -> None:
+    async with behind_another(machine, "status:404@config.json") as at:
+        await at.asked.expect(at.manifest, at.file("config.json"))
+        await eventually(lambda: "config.json" in at.pulled(), what="it was asked for")
+        at.hub.faults.clear()
+        [blocking] = [view for view in at.node.transfers() if view.repo != "org/model"]
+        await at.node.cancel(blocking.id)
+        assert await at.read("config.json") == b"{}"
+
+
+async def test_a_large_file_goes_before_transfers_that_no_client_waits_for(machine: Machine) -> None:
+    async with behind_another(machine) as at:
+        [blocking] = at.node.transfers()
+        await at.node.prioritise(blocking.id, 0)
+        assert await at.read("model.safetensors") == LONG
+        await until_state(at.node, blocking.id, "active")
