@@ -36,15 +36,17 @@ class ExpectedRange:
 
 
 def check_identity(headers: Mapping[str, str], wanted: ExpectedRange) -> None:
-    """Raise Refused if the headers name another commit than the requested one, or another hash of the file. A mirror
-    that names neither is checked by the hash of its bytes."""
+    """Raise Refused if the headers name another commit than the requested one, or another hash of the hub's. A mirror
+    that names neither is checked by the hash of its bytes.
+
+    A mere ETag proves nothing: each server makes it as it likes, many from a hash of the content that is not the hub's.
+    """
     commit = headers.get("X-Repo-Commit")
     if commit and commit != wanted.manifest.commit:
         got = f"commit {commit}" if is_commit(commit) else f"commit '{printable(commit, 40)}'"
         raise Refused(f"stale, it serves {got}", WrongBytes, got)
-    # Storage behind a redirect has its own etags; only a hub's ETag is the hub's hash.
-    found = hub_hash(headers.get("X-Linked-Etag") or (headers.get("ETag", "") if commit else ""))
-    if found and found != wanted.file.etag:
+    found = hub_hash(headers.get("X-Linked-Etag", ""))
+    if found and len(found) == len(wanted.file.etag) and found != wanted.file.etag:
         raise Refused(f"stale, its file has the hash {found}", WrongBytes, f"hash {found}")
 
 

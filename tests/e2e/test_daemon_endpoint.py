@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -57,6 +58,10 @@ def test_a_cold_node_pulls_from_the_mirror_and_the_next_one_from_it(
         assert running.stop().code == 0
 
 
+def states(nodes: Nodes, node: str) -> dict[str, str]:
+    return {each["repo"]: each["state"] for each in nodes.ok(node, "status", "--json").json["transfers"]}
+
+
 def state(nodes: Nodes, node: str) -> str:
     [transfer] = nodes.ok(node, "status", "--json").json["transfers"]
     return str(transfer["state"])
@@ -68,6 +73,22 @@ def test_a_client_with_its_own_cache_reads_a_growing_file(nodes: Nodes, model: P
     running = daemon(nodes, "node", "127.0.0.11", "--coordinator", str(seeder), "--endpoint", DEAD)
     theirs = apart(nodes, "elsewhere", running)
     assert contents(Path(theirs.script(DOWNLOAD, REPO))) == contents(model)
+
+
+def test_a_small_file_does_not_wait_behind_whole_models(nodes: Nodes, model: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "config.json").write_text('{"small": 1}')
+    (small / "model.safetensors").write_bytes(bytes(SIZE))
+    slow, _ = nodes.hub(model, "slow:100000@*.safetensors", repo="org/big")
+    hub, _ = nodes.hub(small, repo=REPO)
+    config = tmp_path / "p2pmodel.toml"
+    config.write_text("".join(f'[[mirrors]]\nname = "{n}"\nendpoint = "{url}"\n' for n, url in enumerate((slow, hub))))
+    running = daemon(nodes, "node", "127.0.0.11", "--max-active", "1", "--config", config)
+    with urlopen(f"{running.ready()['hub']}/org/big/resolve/main/model-0.safetensors") as whole:
+        assert whole.read(1)
+        apart(nodes, "elsewhere", running).hf("download", REPO, "config.json")
+        assert states(nodes, "node") == {"org/big": "active", REPO: "queued"}
 
 
 def test_only_requested_files_of_a_repository_are_downloaded(nodes: Nodes, model: Path) -> None:

@@ -23,16 +23,19 @@ HOLD_BACK = 16 << 10
 
 
 class TailCheck:
-    """Check of one file of `size` bytes, taken in order. `etag`: the hub's hash, a sha256 or a git blob id."""
+    """Check of one file of `size` bytes, taken in order. `etag`: the hub's hash, a sha256 or a git blob id; a mirror
+    may give the sha1 of the content instead."""
 
     def __init__(self, etag: str, size: int) -> None:
         self._etag = etag
-        self._hash = hashlib.sha256() if len(etag) == 64 else git_blob_hasher(size)
+        sha1 = hashlib.sha1(usedforsecurity=False)
+        self._hashes = (hashlib.sha256(),) if len(etag) == 64 else (git_blob_hasher(size), sha1)
         self._held = b""
 
     def take(self, block: bytes) -> bytes:
         """Add `block`; the bytes that may be sent now."""
-        self._hash.update(block)
+        for each in self._hashes:
+            each.update(block)
         held = self._held + block
         cut = max(0, len(held) - HOLD_BACK)
         self._held = held[cut:]
@@ -40,9 +43,9 @@ class TailCheck:
 
     def rest(self, source: str, path: str) -> bytes:
         """The end of the file, after all bytes. Raises WrongBytes, naming `source` and `path`."""
-        got = self._hash.hexdigest()
-        if got != self._etag:
-            raise WrongBytes(source, path, f"hash {self._etag}", f"hash {got}")
+        got = [each.hexdigest() for each in self._hashes]
+        if self._etag not in got:
+            raise WrongBytes(source, path, f"hash {self._etag}", f"hash {got[0]}")
         return self._held
 
 

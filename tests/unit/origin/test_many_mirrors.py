@@ -1,6 +1,7 @@
 """Several mirrors as one source: selection, division of the work, and tracing of wrong bytes."""
 
 import asyncio
+import hashlib
 import time
 
 import pytest
@@ -211,3 +212,19 @@ async def test_on_trial_a_mirror_gets_one_request_at_a_time(snapshot, open_origi
         await pull(origin, snapshot)
         assert most == 1
         assert states(origin)["a"] is State.HEALTHY
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha1", "md5"])
+async def test_a_mirror_with_etags_of_its_own_is_judged_by_its_bytes(snapshot, open_origin, notes, kind):
+    class Own(FakeHub):
+        def _headers(self, path):
+            headers = super()._headers(path)
+            del headers["X-Linked-Etag"]
+            return headers | {"ETag": f'"{hashlib.new(kind, self.snapshot.contents[path]).hexdigest()}"'}
+
+    async with Own(snapshot) as own, open_origin(own) as origin:
+        await pull(origin, snapshot)
+        for path in snapshot.contents:
+            await pull(origin, snapshot, path)
+        assert states(origin) == {"a": State.HEALTHY}
+    assert notes == []

@@ -1,3 +1,4 @@
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
@@ -129,6 +130,21 @@ def test_the_commit_is_checked_if_a_header_names_it():
     check_identity({"X-Repo-Commit": COMMIT}, PART)
     with pytest.raises(Refused):
         check_identity({"X-Repo-Commit": "d" * 40}, PART)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha1", "md5"])
+def test_an_etag_of_another_kind_is_no_proof_against_the_bytes(kind):
+    etag = f'"{hashlib.new(kind, b"the content").hexdigest()}"'
+    for wanted in (PART, WHOLE):
+        check_identity({"X-Repo-Commit": COMMIT, "ETag": etag}, wanted)
+        if len(etag) - 2 != len(wanted.file.etag):
+            check_identity({"X-Repo-Commit": COMMIT, "X-Linked-Etag": etag}, wanted)
+
+
+def test_another_hash_of_the_hub_means_another_file():
+    other = "a" * len(PART.file.etag)
+    with pytest.raises(Refused, match=f"stale, its file has the hash {other}"):
+        check_identity({"X-Linked-Etag": f'"{other}"'}, PART)
 
 
 @pytest.mark.parametrize("status", [408, 409, 421, 423, 425, 429, 500, 502, 503, 504, 599])
