@@ -22,6 +22,7 @@ from p2pmodel.cluster.bootstrap.roster import Roster
 from p2pmodel.cluster.extra import check_installed
 from p2pmodel.cluster.host_names import check_host
 from p2pmodel.cluster.launcher import Launcher
+from p2pmodel.cluster.package import carried
 from p2pmodel.cluster.preflight.doctor import manifest_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
@@ -77,6 +78,12 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
 )
 @options_kubernetes
 @click.option("--command", metavar="COMMAND", help="Command for p2pmodel on the hosts (default: found on their PATH).")
+@click.option(
+    "--install",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Carry p2pmodel to the hosts: wheels, or a tree of 'pip install --target'.",
+)
 @click.option("--node-state-dir", metavar="PATH", help="State folder on the hosts (default: that of their user).")
 @click.option(
     "--ssh-config", type=click.Path(path_type=Path, exists=True), help="ssh configuration instead of the user's."
@@ -110,7 +117,7 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
         return
     began = time.monotonic()
     with screen_of(style, quiet=flags["quiet"]) as screen:
-        work = _run(settings, plan, launcher, screen, dry_run=flags["dry_run"])
+        work = _run(settings, plan, launcher, screen, flags)
         plan, roster = run_interruptible(work, interrupted=_LEFT)
     _report(plan, roster, time.monotonic() - began, flags)
 
@@ -131,16 +138,17 @@ def _hosts(flags: dict[str, Any]) -> _Where:
 
 
 async def _run(
-    settings: Settings, plan: BootstrapPlan, launcher: Launcher, screen: BootstrapScreen, *, dry_run: bool
+    settings: Settings, plan: BootstrapPlan, launcher: Launcher, screen: BootstrapScreen, flags: dict[str, Any]
 ) -> tuple[BootstrapPlan, Roster]:
     """Look the snapshot up, and roll it out. Returns the plan with the manifest."""
     place = plan.coordinator
     given = _given(settings, place)
     screen.stage(f"looking {plan.ref} up")
     own = settings.model_copy(update={"coordinators": (place.url,)}) if place.url else settings
-    plan = dataclasses.replace(plan, manifest=await manifest_of(plan.ref, own))
+    package = await carried(flags["install"]) if flags["install"] else None
+    plan = dataclasses.replace(plan, manifest=await manifest_of(plan.ref, own), package=package)
     work = Bootstrap(plan, launcher, screen, given)
-    return plan, await (work.examine() if dry_run else work.run())
+    return plan, await (work.examine() if flags["dry_run"] else work.run())
 
 
 def _given(settings: Settings, place: CoordinatorPlace) -> Coordinator | None:
@@ -152,6 +160,8 @@ def _given(settings: Settings, place: CoordinatorPlace) -> Coordinator | None:
 def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, Any]) -> BootstrapPlan:
     """The plan, for a manifest that is not known yet."""
     hosts, place = where
+    if flags["install"] and flags["command"]:
+        raise InvalidInput("--install and --command are both given", hint="give one of them")
     try:
         command = tuple(shlex.split(flags["command"] or ""))
     except ValueError as error:

@@ -21,6 +21,7 @@ from p2pmodel.cluster.bootstrap.rollout_link import RolloutLink
 from p2pmodel.cluster.bootstrap.roster import HostEntry, Roster
 from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices
 from p2pmodel.cluster.launcher import HostUnreachable, Launcher, RemoteHost
+from p2pmodel.cluster.package import INSTALL_SECONDS, told
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.sizes import duration, human
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
@@ -62,9 +63,12 @@ class Bootstrap:
 
     async def examine(self) -> Roster:
         """The preflight everywhere; starts and changes nothing."""
-        self._screen.stage(f"preflight of {len(self.roster.entries)} hosts")
+        package = self._plan.package
+        carrying = f", with p2pmodel carried there ({told(package)})" if package else ""
+        self._screen.stage(f"preflight of {len(self.roster.entries)} hosts{carrying}")
         entries = self.roster.entries.values()
-        await self._fan_out.each(entries, self._steps.examine, within=DOCTOR_SECONDS, what="the preflight")
+        within = DOCTOR_SECONDS + (INSTALL_SECONDS if package else 0.0)
+        await self._fan_out.each(entries, self._steps.examine, within=within, what="the preflight")
         self._screen.preflight(self.roster)
         return self.roster
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2pmodel import __version__
 from p2pmodel.client import NoDaemon
-from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
+from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan
 from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress
 from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
 from p2pmodel.cluster.preflight.checks import DoctorCheck
@@ -86,15 +86,15 @@ class NodeSteps:
         token = f"{look.state_dir}/cluster/member.token"
         if self.member_token:
             await host.write(token, f"{self.member_token}\n".encode())
-        await host.start(self._daemon(look, token))
+        await host.start(self._daemon(await self._plan.command_on(host, look), look, token))
         async with asyncio.timeout(DAEMON_SECONDS):
             await self._until_it_answers(host, entry)
 
-    def _daemon(self, look: HostLook, token: str) -> ServiceSpec:
+    def _daemon(self, command: tuple[str, ...], look: HostLook, token: str) -> ServiceSpec:
         environment = {**self._plan.environment, "P2PMODEL_COORDINATORS": self.coordinator_url}
         if self.member_token:
             environment["P2PMODEL_COORDINATOR_TOKEN_FILE"] = token
-        return ServiceSpec(DAEMON, (*self._command(look), "daemon", "--socket", look.socket), environment)
+        return ServiceSpec(DAEMON, (*command, "daemon", "--socket", look.socket), environment)
 
     async def _until_it_answers(self, host: RemoteHost, entry: HostEntry) -> None:
         assert entry.look is not None
@@ -146,16 +146,11 @@ class NodeSteps:
     ) -> Completed:
         environment = [f"{name}={value}" for name, value in self._plan.environment.items()]
         prefix = ["env", *environment] if environment else []
-        done = await host.run([*prefix, *self._command(look), *arguments], stdin=stdin, timeout=timeout)
+        command = await self._plan.command_on(host, look)
+        done = await host.run([*prefix, *command, *arguments], stdin=stdin, timeout=timeout)
         if done.code == NOT_FOUND:
-            raise LocalResource(f"{host.name}: {_MISSING}: {done.reason}", hint=_INSTALL)
+            raise LocalResource(f"{host.name}: {MISSING}: {done.reason}", hint=INSTALL)
         return done
-
-    def _command(self, look: HostLook) -> tuple[str, ...]:
-        command = self._plan.command or look.p2pmodel
-        if not command:
-            raise LocalResource(_MISSING, hint=_INSTALL)
-        return command
 
     async def _view(self, daemon: DaemonControl) -> TransferView | None:
         return next((view for view in await daemon.transfers() if view.id == self._ident), None)
@@ -180,10 +175,6 @@ class NodeSteps:
     def _ready(self, entry: HostEntry) -> None:
         entry.stage = "ready"
         entry.seconds = time.monotonic() - self._began
-
-
-_MISSING = "p2pmodel is not installed there"
-_INSTALL = "install it, carry it along with --install, or name it with --command"
 
 
 class _Doctored:

@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from p2pmodel.cluster.launcher import HostLook, RemoteHost
+from p2pmodel.cluster.package import CarriedPackage
 from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.rollout.rollout import ALL, MinReady
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
-from p2pmodel.errors import InvalidInput
+from p2pmodel.errors import InvalidInput, LocalResource
 
 COORDINATOR_PORT = 6969
 SEEDER_PORT = 6970
 """Port of a seeder's HTTP source for leaseholders."""
+
+MISSING = "p2pmodel is not installed there"
+INSTALL = "install it, carry it along with --install, or name it with --command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class BootstrapPlan:
     timeout: float = 1800.0
     load: bool = False
     command: tuple[str, ...] = ()
+    package: CarriedPackage | None = None
+    """What to install on the hosts."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +67,16 @@ class BootstrapPlan:
     def needed(self) -> int:
         """The number of hosts that must be ready."""
         return self.min_ready.count(len(self.hosts))
+
+    async def command_on(self, host: RemoteHost, look: HostLook) -> tuple[str, ...]:
+        """The command for p2pmodel on a host, which gets the package before. Raises LocalResource without one."""
+        if self.package is not None:
+            await self.package.onto(host, look)
+            return self.package.command(look)
+        command = self.command or look.p2pmodel
+        if not command:
+            raise LocalResource(f"{host.name}: {MISSING}", hint=INSTALL)
+        return command
 
     def plain(self) -> dict[str, Any]:
         """The snapshot and its size, for the report."""

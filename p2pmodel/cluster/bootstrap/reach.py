@@ -23,7 +23,7 @@ async def check_reach(plan: BootstrapPlan, fan_out: FanOut, roster: Roster) -> N
 
     async def connect(host: RemoteHost) -> None:
         look = await host.look()
-        command = [*(plan.command or look.p2pmodel), "doctor", "--json"]
+        command = [*(await plan.command_on(host, look)), "doctor", "--json"]
         done = await host.run([*command, *(f"--reach={peer}" for peer in others)], timeout=REACH_SECONDS)
         for check in parse_json(done.out)["checks"]:
             peer = str(check["found"]).partition(": ")[0]

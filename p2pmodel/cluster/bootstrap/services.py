@@ -8,14 +8,14 @@ from collections.abc import Callable
 from p2pmodel.cluster.bootstrap.fan_out import FanOut
 from p2pmodel.cluster.bootstrap.node_steps import last_line
 from p2pmodel.cluster.bootstrap.plan import COORDINATOR_PORT, SEEDER_PORT, BootstrapPlan
-from p2pmodel.cluster.launcher import HostLook, RemoteHost, ServiceSpec
+from p2pmodel.cluster.launcher import RemoteHost, ServiceSpec
 from p2pmodel.coordinator.client.catalog import find, list_torrents
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.tokens import check_token, new_token
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
-from p2pmodel.errors import AccessDenied, LocalResource, P2PModelError, Unavailable
+from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
 
 COORDINATOR, SEEDER = "coordinator", "seed"
 STEP_SECONDS = 60.0
@@ -61,7 +61,7 @@ class ClusterServices:
         address = ListenAddress(look.address or host.name, COORDINATOR_PORT)
         listen = ["--listen", str(address), "--token-file", f"{folder}/member.token"]
         tokens = ["--publish-token-file", f"{folder}/bootstrap.token", "--state-dir", f"{look.state_dir}/coordinator"]
-        command = (*self._command(look, host.name), "coordinator", *listen, *tokens)
+        command = (*(await self._plan.command_on(host, look)), "coordinator", *listen, *tokens)
         await host.start(ServiceSpec(COORDINATOR, command, self._plan.environment))
         self.coordinator = Coordinator(f"http://{address}", member, publisher)
 
@@ -100,7 +100,7 @@ class ClusterServices:
             "P2PMODEL_PUBLISH_TOKEN_FILE": f"{folder}/seeder.token",
         }
         options = ("--listen", str(address), "--token-file", f"{folder}/member.token", "--progress", "json")
-        command = (*self._command(look, host.name), "seed", str(self._plan.ref), *options)
+        command = (*(await self._plan.command_on(host, look)), "seed", str(self._plan.ref), *options)
         await host.start(ServiceSpec(SEEDER, command, environment))
 
     async def _log(self, name: str, service: str) -> str:
@@ -125,12 +125,6 @@ class ClusterServices:
 
         await self._fan_out.on(name, look, within=STEP_SECONDS, what="a look at the seeder")
         return seeder_progress(log)
-
-    def _command(self, look: HostLook, name: str) -> tuple[str, ...]:
-        command = self._plan.command or look.p2pmodel
-        if not command:
-            raise LocalResource(f"{name}: p2pmodel is not installed there", hint="install it, or use --install")
-        return command
 
 
 _UNREACHED = "check that this machine reaches it, or name another host with --coordinator"
