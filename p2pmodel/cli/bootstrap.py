@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.errors import InvalidInput, PartialCluster
 
+SLURM = "slurm"
 _LEFT = "interrupted; the hosts go on: the same command follows them, with --down it ends them"
 
 _Where = tuple[tuple[str, ...], CoordinatorPlace]
@@ -40,7 +42,7 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
 
 @click.command()
 @options.reference
-@click.option("--hosts", "hosts_text", required=True, metavar="SET|@FILE|k8s", help="Hosts, as in gpu[1-9]; or k8s.")
+@click.option("--hosts", "hosts_text", required=True, metavar="SET|@FILE|slurm|k8s", help="Hosts, as in gpu[1-9].")
 @click.option("--limit", metavar="SET|@FILE", help="Only these of the hosts, as in --limit @failed.txt.")
 @click.option(
     "--coordinator",
@@ -100,18 +102,16 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
     Hosts are reached by ssh, with the user's own configuration, agent and known hosts. What runs is reused, and a
     second run changes nothing. --endpoint, --cache-dir and --trust go to the hosts, too. Exits with 0 when --min-ready
     hosts are ready, and with 8 when only a part is; the others are named with their reasons. Ctrl-C leaves the hosts
-    working. With --hosts k8s it prints manifests for Kubernetes.
+    working. --hosts slurm takes the nodes of the allocation that it runs in; --hosts k8s prints manifests.
     """
     check_installed()
     if flags["hosts_text"] == KUBERNETES:
         kubernetes(settings, ref, flags)
         return
     refuse_for_hosts()
-    from p2pmodel.cluster.launchers.ssh import SshLauncher  # noqa: PLC0415 - of the extra
-
+    launcher = _launcher(flags)
     hosts, place = _hosts(flags)
     plan = _plan(settings, ref, (hosts, place), flags)
-    launcher = SshLauncher(flags["ssh_config"], state_dir=flags["node_state_dir"])
     if flags["down"]:
         _taken_down(run_interruptible(take_down(plan, launcher), interrupted="interrupted"), flags)
         return
@@ -120,6 +120,18 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
         work = _run(settings, plan, launcher, screen, flags)
         plan, roster = run_interruptible(work, interrupted=_LEFT)
     _report(plan, roster, time.monotonic() - began, flags)
+
+
+def _launcher(flags: dict[str, Any]) -> Launcher:
+    """The launcher for the hosts; for Slurm `hosts_text` and `node_state_dir` become those of the allocation."""
+    from p2pmodel.cluster.launchers import slurm  # noqa: PLC0415 - of the extra, as ssh
+    from p2pmodel.cluster.launchers.ssh import SshLauncher  # noqa: PLC0415
+
+    if flags["hosts_text"] != SLURM:
+        return SshLauncher(flags["ssh_config"], state_dir=flags["node_state_dir"])
+    job, flags["hosts_text"] = slurm.allocation(os.environ)
+    flags["node_state_dir"] = flags["node_state_dir"] or slurm.node_state_dir()
+    return slurm.SlurmLauncher(job, state_dir=flags["node_state_dir"])
 
 
 def _hosts(flags: dict[str, Any]) -> _Where:

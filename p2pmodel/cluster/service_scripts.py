@@ -62,6 +62,17 @@ fi
 exit 0
 """
 
+_FOREGROUND = """
+umask 077
+mkdir -p {folder} && cd {folder} || exit 1
+{runs}
+rm -f unit
+printf '%s' {digest} >command
+exec </dev/null >>log 2>&1
+echo "$$ $(born $$)" >pid
+exec env {export} {command}
+"""
+
 _STOP = """
 cd {folder} 2>/dev/null || exit 3
 {runs}
@@ -76,7 +87,7 @@ exit 0
 
 WRITE = """
 umask 077
-mkdir -p "$(dirname "$1")" && cat >"$1.new" && mv -f "$1.new" "$1"
+mkdir -p "$(dirname "$1")" && [ -O "$(dirname "$1")" ] && cat >"$1.new" && mv -f "$1.new" "$1"
 """
 """Writes stdin to the file that the first argument names."""
 
@@ -107,6 +118,17 @@ def start(folder: str, service: ServiceSpec) -> str:
         command=shlex.join(service.command),
         export=export,
         setenv=setenv,
+    )
+
+
+def foreground(folder: str, service: ServiceSpec) -> str:
+    """Becomes the service; for a launcher that keeps the script running."""
+    return _FOREGROUND.format(
+        folder=shlex.quote(_of(folder, service)),
+        runs=_RUNS,
+        digest=shlex.quote(_digest(service)),
+        command=shlex.join(service.command),
+        export=" ".join(f"{name}={shlex.quote(value)}" for name, value in service.environment.items()),
     )
 
 

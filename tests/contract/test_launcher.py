@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +14,11 @@ import pytest
 from p2pmodel.client import NoDaemon
 from p2pmodel.cluster.launcher import HostUnreachable, Launcher, RemoteHost, ServiceSpec
 from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
+from p2pmodel.cluster.launchers.slurm import SlurmLauncher
 from p2pmodel.cluster.launchers.ssh import SshLauncher
 from p2pmodel.errors import Conflict, Unavailable
+from tests.support.cluster_rig import ClusterRig, unavailable
+from tests.support.slurm_rig import SlurmRig, missing
 from tests.support.ssh_hosts import SshHosts
 
 HOST = "gpu001"
@@ -63,9 +69,52 @@ class MemoryCluster:
         self._host.failure = HostUnreachable("gpu001: the connection broke")
 
 
-@pytest.fixture(params=["memory", "ssh"])
-def cluster(request: pytest.FixtureRequest) -> Cluster:
-    return MemoryCluster() if request.param == "memory" else SshCluster(request.getfixturevalue("ssh_hosts"))
+class SlurmCluster:
+    """One node of a real Slurm; on demand, since it takes Slurm's programs and seconds to start."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, stack: contextlib.ExitStack) -> None:
+        if reason := unavailable() or missing():
+            pytest.skip(reason)
+        rig = ClusterRig(folder, 1, stack)
+        self._slurm = SlurmRig(rig, stack)
+        self._of_node = rig.folder / HOST / "local"
+        self._environment = self._slurm.allocate()
+        for name, value in self._environment.items():
+            monkeypatch.setenv(name, value)
+        # srun is to run beside the controller.
+        enter = f"nsenter --net=/run/netns/{rig.tag}-launcher"
+        for program in ("srun", "scontrol"):
+            wrapper = folder / "bin" / program
+            wrapper.parent.mkdir(exist_ok=True)
+            wrapper.write_text(f'#!/bin/sh\nexec {enter} {shutil.which(program)} "$@"\n')
+            wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+        job = self._environment["SLURM_JOB_ID"]
+        self.launcher = SlurmLauncher(job, state_dir=str(self._slurm.local / "state"))
+
+    def files(self) -> dict[str, bytes]:
+        found = [path for path in self._of_node.rglob("*") if path.is_file()]
+        return {str(self._slurm.local / path.relative_to(self._of_node)): path.read_bytes() for path in found}
+
+    def mode(self, path: str) -> int:
+        return (self._of_node / Path(path).relative_to(self._slurm.local)).stat().st_mode & 0o777
+
+    def broken(self) -> None:
+        self._slurm.cancel(self._environment)
+
+
+ON_DEMAND = ["slurm"] if os.environ.get("P2PMODEL_TEST_SLURM") == "1" else []
+
+
+@pytest.fixture(params=["memory", "ssh", *ON_DEMAND])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "memory":
+            yield MemoryCluster()
+        elif request.param == "ssh":
+            yield SshCluster(request.getfixturevalue("ssh_hosts"))
+        else:
+            yield SlurmCluster(tmp_path / "rig", monkeypatch, stack)
 
 
 @pytest.fixture
@@ -138,4 +187,9 @@ async def test_a_broken_connection_is_an_error_that_names_the_host(host: RemoteH
     with pytest.raises(HostUnreachable, match="gpu001"):
         await host.run(["echo", "x"])
     with pytest.raises(HostUnreachable, match="gpu001"):
-        await asyncio.wait_for(cluster.launcher.connect(HOST).__aenter__(), 60)
+        await asyncio.wait_for(look(cluster), 60)
+
+
+async def look(cluster: Cluster) -> None:
+    async with cluster.launcher.connect(HOST) as connected:
+        await connected.look()

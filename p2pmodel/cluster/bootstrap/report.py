@@ -38,8 +38,10 @@ def words(plan: BootstrapPlan, roster: Roster, seconds: float) -> list[str]:
         middle = times[len(times) // 2]
         line += f", half of them after {duration(middle)}, the last after {duration(times[-1])}"
     mirrors, peers = (sum(_bytes(entry)[source] for entry in done) for source in ("mirrors", "peers"))
-    if mirrors or peers:
-        line += f"; {human(peers)} came from peers, {human(mirrors)} from mirrors"
+    if peers:
+        line += f"; {human(peers)} came from seeders and peers"
+    if mirrors:
+        line += f"; {human(mirrors)} came from mirrors"
     return [*lines, line]
 
 

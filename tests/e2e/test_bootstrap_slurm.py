@@ -1,0 +1,59 @@
+"""`p2pmodel bootstrap --hosts slurm` in an allocation of a real Slurm. On demand: scripts/deploy/try-slurm."""
+
+import json
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster_rig import ClusterRig, unavailable
+from tests.support.processes import PATIENCE, Running
+from tests.support.slurm_rig import SlurmRig, missing
+
+ON_DEMAND = os.environ.get("P2PMODEL_TEST_SLURM") == "1"
+REASON = (unavailable() or missing()) if ON_DEMAND else "it is run by scripts/deploy/try-slurm"
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[tuple[ClusterRig, SlurmRig]]:
+    with ExitStack() as stack:
+        rig = ClusterRig(tmp_path / "rig", 3, stack)
+        yield rig, SlurmRig(rig, stack)
+
+
+def test_a_job_brings_the_model_onto_each_of_its_nodes(slurm: tuple[ClusterRig, SlurmRig], tmp_path: Path) -> None:
+    rig, cluster = slurm
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.safetensors").write_bytes(random.Random(1).randbytes(16 << 20))
+    endpoint, log = rig.hub(source)
+    environment = cluster.allocate()
+    state = ["--node-state-dir", str(cluster.local / "state"), "--cache-dir", str(cluster.local / "hub")]
+
+    def bootstrap(*options: str) -> Running:
+        command = [sys.executable, "-m", "p2pmodel", "bootstrap", "org/model", "--hosts", "slurm", *state, "--json"]
+        python = f"{sys.executable} -m p2pmodel"
+        return rig.start("launcher", [*command, "--command", python, "--progress", "plain", *options], **environment)
+
+    first = bootstrap("--endpoint", endpoint).wait(5 * PATIENCE)
+    sys.stdout.write(first.err)
+    assert first.code == 0, first.err
+    for name in rig.names:
+        blobs = list((rig.folder / name / "local/hub").glob("models--org--model/snapshots/*/model.safetensors"))
+        assert len(blobs) == 1, name
+    sent = sum(json.loads(line)["sent"] for line in log.read_text().splitlines())
+    assert sent <= 1.05 * (16 << 20)
+    again = bootstrap("--endpoint", endpoint).wait(5 * PATIENCE)
+    sys.stdout.write(again.err)
+    assert (again.code, again.json["changed"]) == (0, False), again.err
+    down = bootstrap("--down").wait(5 * PATIENCE)
+    sys.stdout.write(down.err)
+    assert down.code == 0, down.err
+    for name in rig.names:
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in rig.processes(name)]
+        assert not [command for command in commands if b"p2pmodel\0daemon" in command], commands
