@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,10 +14,12 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError
 from p2pmodel.os_errors import translate, translated
+from p2pmodel.store.blob_places import BlobPlaces
 from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import is_regular
 from p2pmodel.store.files.space import CHOOSE_ANOTHER, check_writable
+from p2pmodel.store.link_support import LinkSupport
 from p2pmodel.store.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.private_folder import PrivateFolder, is_writable
@@ -27,9 +29,6 @@ from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, Verified
 
 BlobKey = tuple[RepoId, str]
 """A repository and the etag of one of its files."""
-
-SHARED_STORE = "blobs"
-"""The hub's folder in the cache with contents that several repositories share; their blobs are links into it."""
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
@@ -132,6 +131,12 @@ class RepoCache:
         """The blobs that a pull-through mirror downloaded, and when each was last served."""
         self._corrupt = BlobMarks(self._private, "corrupt")
         self._verified = VerifiedBlobs(self._private)
+        self.places = BlobPlaces(cache.root, self, self._verified)
+        """Where contents lie."""
+        self.naming = threading.Lock()
+        """Held while a blob gets its name and its record: two files of a snapshot may have the same content."""
+        self.links = LinkSupport(self._private)
+        """The kinds of links that its file system has."""
 
     @property
     def private(self) -> Path:
@@ -249,46 +254,30 @@ class RepoCache:
         return self.folder / "blobs" / file.etag
 
     def blob(self, file: ManifestFile) -> Path | None:
-        """The blob of `file`, or the target of its link, if it has the right size. Its content is not read.
+        """The blob of `file`, or the target of its link, if it has the right size; without one a plain file of a
+        snapshot with this content. Its content is not read.
 
         A link counts only if it leads into the hub's shared store.
         """
-        path = self.blob_path(file)
-        try:
-            status = path.lstat()
-            if stat.S_ISLNK(status.st_mode):
-                path = self.cache.root.joinpath(*self._shared(str(path.readlink())))
-                status = path.lstat()
-        except OSError:
-            return None
-        return path if stat.S_ISREG(status.st_mode) and status.st_size == file.size else None
+        place = self.places.find(file)
+        return place.path if place else None
 
     def open_blob(self, file: ManifestFile) -> BinaryIO:
-        """Open the blob of `file`, also in the hub's shared store, to send its bytes to others. Raises OSError.
+        """Open what `blob` finds, to send its bytes to others. Raises OSError.
 
         No other file can be opened in its place, whatever other users do in the cache meanwhile.
         """
-        with self.opened("blobs") as blobs:
-            target = blobs.target(file.etag)
-            if target is None:
-                return os.fdopen(blobs.open_file(file.etag), "rb", buffering=0)
-        *way, name = self._shared(target)
-        with Folder.open(self.cache.root) as root, root.enter(*way) as store:
-            return os.fdopen(store.open_file(name), "rb", buffering=0)
+        return self.places.open(file)
 
-    def _shared(self, target: str) -> tuple[str, ...]:
-        """The names below the cache's root to which the link `target` of a blob leads. OSError if it leads elsewhere
-        than into the shared store."""
-        path = Path(os.path.normpath(self.folder / "blobs" / target))
-        for root in (self.cache.root, Path(os.path.realpath(self.cache.root))):
-            if path.is_relative_to(root / SHARED_STORE):
-                return path.relative_to(root).parts
-        raise OSError(errno.ELOOP, "a link that leaves the cache", str(self.folder / "blobs"))
+    def snapshot_entries(self, commit: str) -> Iterator[tuple[Folder, tuple[str, ...], str]]:
+        """Every entry of a snapshot: its open folder, the folders on the way there, its name."""
+        with self.listed("snapshots", commit) as snapshot:
+            yield from snapshot.walk() if snapshot else ()
 
     @translated()
     def etags(self) -> frozenset[str]:
-        """Names of all blobs, whatever their content."""
-        return frozenset(names_in(self.folder / "blobs"))
+        """Names of all blobs, whatever their content, and of the contents of plain files."""
+        return frozenset(names_in(self.folder / "blobs")) | self.places.plain.etags()
 
     def missing(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
         """Those of `files` without a blob in the cache."""
@@ -321,11 +310,13 @@ class RepoCache:
 
     def states(self, files: Iterable[ManifestFile]) -> dict[str, BlobState]:
         """The states of the blobs of `files` by etag, from their sizes, times and inodes. Contents are not read."""
-        return self._verified.states({file.etag: self.fingerprint(file) for file in files})
+        places = {file.etag: self.places.find(file) for file in files}
+        found = {etag: (place, fingerprint(place.path) if place else None) for etag, place in places.items()}
+        return self.places.states(found)
 
     def state_of(self, file: ManifestFile, found: Fingerprint | None) -> BlobState:
         """The state of a blob of `file` with the fingerprint `found`; None: it is missing."""
-        return self._verified.states({file.etag: found})[file.etag]
+        return self.places.states({file.etag: (self.places.find(file), found)})[file.etag]
 
     def fingerprint(self, file: ManifestFile) -> Fingerprint | None:
         """The fingerprint of the blob of `file` now; None if there is none of the right size."""
@@ -339,18 +330,20 @@ class RepoCache:
     @translated()
     def mark_verified(self, files: Iterable[ManifestFile]) -> None:
         """Record that the blobs of `files`, as they are now, have the right hash."""
-        found = {file.etag: self.fingerprint(file) for file in files}
-        self._verified.add({etag: now for etag, now in found.items() if now is not None})
+        places = [place for file in files if (place := self.places.find(file)) is not None]
+        found = {place.key: fingerprint(place.path) for place in places}
+        self._verified.add({key: now for key, now in found.items() if now is not None})
 
     @translated()
     def record_verified(self, found: Mapping[str, Fingerprint]) -> None:
-        """Record that the blobs with these fingerprints, by etag, have the right hash."""
+        """Record that the blobs with these fingerprints, by their keys, have the right hash."""
         self._verified.add(found)
 
     @translated()
-    def record_check(self, file: ManifestFile, found: Fingerprint, *, right: bool) -> None:
-        """Record the result of hashing the blob of `file`. `found`: its fingerprint before it was read."""
-        (self._verified.add if right else self._verified.add_damaged)({file.etag: found})
+    def record_place(self, key: str, found: Fingerprint, *, right: bool) -> None:
+        """Record the result of hashing the content with this key in the journal. `found`: its fingerprint before it was
+        read."""
+        (self._verified.add if right else self._verified.add_damaged)({key: found})
 
     @translated()
     def forget_verified(self, file: ManifestFile) -> None:

@@ -72,6 +72,7 @@ def _items(cache: HubCache) -> Iterator[_Item]:
         except InvalidInput:
             continue
         yield from _blobs(repo)
+        yield from _plain_files(repo)
         for etag, staged in repo.staged.held().items():
             yield _Item(repo, etag, staged.size, staged.written, unfinished=True)
 
@@ -86,6 +87,14 @@ def _blobs(repo: RepoCache) -> Iterator[_Item]:
                 if entry.is_file(follow_symlinks=False):
                     size = entry.stat(follow_symlinks=False).st_size
                     yield _Item(repo, entry.name, size, repo.served.time(entry.name))
+
+
+def _plain_files(repo: RepoCache) -> Iterator[_Item]:
+    """Contents that are in snapshots alone: each path has a file of its own."""
+    names = frozenset(names_in(repo.folder / "blobs"))
+    for etag in repo.places.plain.etags() - names:
+        for _, size in repo.places.plain.sizes(etag):
+            yield _Item(repo, etag, size, repo.served.time(etag))
 
 
 def _remove(item: _Item) -> int:

@@ -5,6 +5,7 @@ step: so a staged file becomes a blob while the engine serves it, and the engine
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -18,8 +19,10 @@ from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import DESCRIPTORS, translated
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.disk import boot_id
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.process_locks import host_name
 
 YOUNG = 60.0
 """Seconds in which a folder of links may not have its lock yet."""
@@ -37,10 +40,10 @@ class FileLinks:
     @translated()
     def __init__(self, repo: RepoCache) -> None:
         self._repo = repo
-        links = repo.made_private / "links"
+        links = repo.links.folder() / "links"
         links.mkdir(exist_ok=True)
         _remove_abandoned(links)
-        self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._name = f"{_kernel()}-{os.getpid()}-{secrets.token_hex(8)}"
         self._parent = Folder.open(links)
         self._folder = self._parent.enter(self._name, make=True)
         with suppress(OSError):  # a file system without locks
@@ -119,19 +122,38 @@ class FileLinks:
             self._held[index] = descriptor
 
     def _safe_blobs(self) -> Folder | None:
-        """The folder of the blobs, open, if no other user can write to it."""
+        """The folder of the blobs, open, if no other user can write to it, and blobs keep their names there."""
+        if not (self._repo.links.symlinks or self._repo.links.hard):
+            return None
         if self._blobs is None:
-            with Folder.open(self._repo.cache.root) as root:
-                self._blobs = root.enter(self._repo.folder.name, "blobs")
+            try:
+                with Folder.open(self._repo.cache.root) as root:
+                    self._blobs = root.enter(self._repo.folder.name, "blobs")
+            except FileNotFoundError:  # the snapshots have plain files
+                return None
         status = os.fstat(self._blobs.descriptor)
         safe = status.st_uid in (0, os.geteuid()) and not status.st_mode & _OTHERS_WRITE
         return self._blobs if safe else None
 
 
+def _kernel() -> str:
+    """This machine, and its present run."""
+    host = hashlib.sha256(host_name().encode()).hexdigest()[:8]
+    return f"{host}-{hashlib.sha256(boot_id().encode()).hexdigest()[:8]}"
+
+
 def _remove_abandoned(links: Path) -> None:
-    """Remove the links of processes that were killed: no process holds the lock of their folder."""
+    """Remove the links of processes that were killed: no process holds the lock of their folder.
+
+    On a network disk the lock of a process elsewhere may not count here: those of other machines are left to them.
+    """
+    host, _, boot = _kernel().partition("-")
     with Folder.open(links) as parent:
         for name in parent.names():
+            owner = name.split("-")
+            elsewhere = len(owner) == 4 and owner[0] != host
+            if elsewhere or (owner[1:2] == [boot] and Path(f"/proc/{owner[2]}").exists()):
+                continue
             try:
                 with parent.enter(name) as folder:
                     if abs(time.time() - os.fstat(folder.descriptor).st_mtime) < YOUNG:

@@ -80,6 +80,10 @@ class PrivateFolder:
             return (in_cache,)
         return (in_cache, self._instead) if self.writable else (self._instead, in_cache)
 
+    def made_instead(self) -> Path | None:
+        """The folder in the node's own state, made; None without one."""
+        return None if self._instead is None else self._made_instead(self._instead)
+
     @property
     def writable(self) -> bool:
         """Whether it can be written to in the cache."""

@@ -3,31 +3,26 @@
 import asyncio
 import errno
 import os
-import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import named, translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.disk import link_atomic, naming, put, sync
+from p2pmodel.store.files.disk import put, sync
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.range_record import remove_record
 from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.space import check_space
 from p2pmodel.store.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
+from p2pmodel.store.snapshot_files import copies_needed, copy_verified, show_file
 from p2pmodel.store.snapshot_list import is_visible
 from p2pmodel.store.state.verified_blobs import Fingerprint, fingerprint_of
-
-CHUNK = MIB
 
 _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # This file is a cache directory tag created by p2pmodel.
@@ -93,13 +88,13 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
             staged.unlink()
             remove_record(staged)
             return repo.blob_path(file)
-        with repo.opened("blobs", make=True) as blobs:
+        with repo.naming, repo.opened("blobs", make=True) as blobs:
             found = name_blob(blobs, file, staged)
             blobs.sync()
+            repo.record_verified({file.etag: found})
     finally:
         repo.cache.locks.release(repo.repo, file)
     remove_record(staged)
-    repo.record_verified({file.etag: found})
     return repo.blob_path(file)
 
 
@@ -115,46 +110,21 @@ def name_blob(blobs: Folder, file: ManifestFile, staged: Path) -> Fingerprint:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            found = _copy_blob(blobs, file, content)
+            found = copy_verified(blobs, file.etag, file, content)
             staged.unlink()
             return found
         return fingerprint_of(os.fstat(content.fileno()))
 
 
-def _copy_blob(blobs: Folder, file: ManifestFile, content: BinaryIO) -> Fingerprint:
-    # Clients do not read files with this ending, and 'hf cache prune' removes them.
-    fresh = f"{file.etag}.{secrets.token_hex(4)}.incomplete"
-    descriptor = blobs.open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    try:
-        with naming(blobs.path / fresh), os.fdopen(descriptor, "r+b") as copy:
-            shutil.copyfileobj(content, copy, CHUNK)
-            copy.flush()
-            os.fsync(copy.fileno())
-            _check_copy(copy, file)
-            blobs.rename(fresh, file.etag)
-            return fingerprint_of(os.fstat(copy.fileno()))
-    except BaseException:
-        blobs.remove(fresh)
-        raise
-
-
-def _check_copy(copy: BinaryIO, file: ManifestFile) -> None:
-    hasher = file.hasher()
-    copy.seek(0)
-    while data := copy.read(CHUNK):
-        hasher.update(data)
-    if hasher.hexdigest() != file.etag:
-        raise IntegrityError(f"a copy of {file.path} on this disk differs from it", hint="check the disk")
-
-
 @translated()
-def check_publish_space(repo: RepoCache, needed: int) -> None:
-    """Raise LocalResource unless files can be published, and NoSpace unless `needed` bytes can be staged, and copied to
-    the blobs if these are on another device. Without `needed` bytes there may be nothing to publish."""
+def check_publish_space(repo: RepoCache, needed: int, files: Iterable[ManifestFile] = ()) -> None:
+    """Raise LocalResource unless `files` can be published, and NoSpace unless `needed` bytes can be staged, and copied
+    where links are missing or the blobs are on another device. Without `needed` bytes there may be nothing to publish.
+    """
     if not needed and not repo.writable:
         return
     repo.require_writable()
-    check_space(repo.folder, needed)
+    check_space(repo.folder, needed + copies_needed(repo, files))
     with repo.opened("blobs", make=True) as blobs:
         if needed and os.fstat(blobs.descriptor).st_dev != repo.made_private.stat().st_dev:
             check_space(blobs.path, needed)
@@ -171,6 +141,7 @@ def publish_snapshot(
     nothing is done for files that are visible; refs stay as they are.
     """
     present = list(files)
+    repo.places.plain.know(manifest)
     if not repo.writable and is_visible(repo, manifest.commit, present):
         return repo.snapshot(manifest.commit)
     for absent in repo.missing(present):
@@ -186,7 +157,8 @@ def publish_snapshot(
         for way, inside in by_folder.items():
             with snapshot.enter(*way, make=True) as folder:
                 for file in inside:
-                    _link(repo, folder, file)
+                    show_file(repo, manifest.commit, folder, file)
+    repo.places.plain.forget()
     with repo.opened("trees", make=True) as trees:
         record_tree(trees, manifest, via=repo.tmp)
     record_manifest(repo.made_private, manifest)
@@ -199,12 +171,6 @@ def _tag(repo: RepoCache) -> None:
     with Folder.open(repo.cache.root, make=True) as root:
         if root.status("CACHEDIR.TAG") is None:
             put(root, "CACHEDIR.TAG", _CACHEDIR_TAG, via=repo.tmp)
-
-
-def _link(repo: RepoCache, folder: Folder, file: ManifestFile) -> None:
-    *way, name = file.path.split("/")
-    target = "../" * (2 + len(way)) + f"blobs/{file.etag}"
-    link_atomic(folder, name, target, via=repo.tmp)
 
 
 def point_ref(repo: RepoCache, name: str, commit: str) -> None:

@@ -3,8 +3,8 @@
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.manifests import linked_blob
 from p2pmodel.store.publish import publish_blob, publish_snapshot
+from p2pmodel.store.snapshot_list import shows
 from p2pmodel.store.state.revisions import revisions_at
 
 
@@ -18,6 +18,5 @@ def publish_pulled(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> N
 @translated()
 def add_to_snapshot(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
     """Link `file`, which has its blob in the cache, into its snapshot, and point the refs of this commit at it."""
-    linked = linked_blob(repo.snapshot(manifest.commit) / file.path, repo.folder / "blobs")
-    if linked is None or linked.name != file.etag:
+    if not shows(repo, manifest.commit, file):
         publish_snapshot(repo, manifest, [file], revisions_at(repo, manifest.commit))

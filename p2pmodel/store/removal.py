@@ -31,16 +31,18 @@ def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = fro
         raise NotFound(f"{repo.repo}@{commit} is not in this cache", hint="'p2pmodel ls' lists the snapshots")
     remove_refs(repo, commit)
     linked = _blobs_of(repo, commit)
+    plain = _plain_bytes(repo, commit)
     with repo.listed("snapshots") as snapshots:
         if snapshots:
             snapshots.remove_tree(commit)
+    repo.places.plain.forget()
     repo.staging(commit).forget()
     kept = {blob for other in repo.commits() for blob in _blobs_of(repo, other)} | needed
     for other in unfinished_commits(repo.private):
         kept |= _listed(repo, other).keys()
     present = repo.etags() - linked - kept
     unlinked = [file for etag, file in listed.items() if etag in present]
-    freed = _remove_blobs(repo, linked - kept) + _remove_blobs(repo, _abandoned(repo, unlinked))
+    freed = plain + _remove_blobs(repo, linked - kept) + _remove_blobs(repo, _abandoned(repo, unlinked))
     freed += repo.staged.remove(listed.keys() - kept)
     _remove_records(repo, commit)
     if not repo.commits() and not _in_use(repo):
@@ -73,6 +75,12 @@ def _abandoned(repo: RepoCache, files: Iterable[ManifestFile]) -> Iterator[str]:
 def _blobs_of(repo: RepoCache, commit: str) -> set[str]:
     """Etags that the snapshot links to."""
     return {etag for *_, etag in links_of(repo, commit) if etag is not None}
+
+
+def _plain_bytes(repo: RepoCache, commit: str) -> int:
+    """Bytes that the plain files of the snapshot occupy, without those that have another name."""
+    found = (folder.status(name) for folder, _, name in repo.snapshot_entries(commit))
+    return sum(s.st_blocks * BLOCK for s in found if s and stat.S_ISREG(s.st_mode) and s.st_nlink == 1)
 
 
 def _remove_records(repo: RepoCache, commit: str) -> None:

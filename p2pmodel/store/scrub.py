@@ -94,6 +94,8 @@ class ScrubItem:
     repo: RepoCache
     file: ManifestFile
     state: BlobState
+    plain: bool = False
+    """Whether it is a file of a snapshot, without its hash in its name: served only once it was read."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -165,10 +167,11 @@ class Scrubber:
                 await self._enabled.wait()
 
     async def work(self) -> None:
-        """Read the blobs that have changed since they were verified; and all, if that is due."""
+        """Read the blobs that have changed since they were verified, and plain files without a record; and all, if that
+        is due."""
         items = await asyncio.to_thread(self._items)
         for item in items:
-            if item.state is BlobState.CHANGED:
+            if item.state is BlobState.CHANGED or (item.state is BlobState.UNKNOWN and item.plain):
                 await self._check(item)
         record, now = self._record, self._clock()
         if record.began is None and 0 <= now - record.ended < self._interval:
@@ -213,14 +216,17 @@ class Scrubber:
     async def _check(self, item: ScrubItem) -> None:
         """Read one blob and record the result. A blob that vanishes meanwhile is left to others."""
         repo, file = item.repo, item.file
+        place = await asyncio.to_thread(repo.places.find, file)
+        if place is None:
+            return
         try:
-            blob = await in_thread(partial(repo.open_blob, file), BinaryIO.close)
+            blob = await in_thread(partial(repo.places.open_place, place), BinaryIO.close)
         except OSError:
             return
         with blob:
-            await self._check_open(repo, file, blob.fileno())
+            await self._check_open(repo, file, place.key, blob.fileno())
 
-    async def _check_open(self, repo: RepoCache, file: ManifestFile, blob: int) -> None:
+    async def _check_open(self, repo: RepoCache, file: ManifestFile, key: str, blob: int) -> None:
         found = fingerprint_of(os.fstat(blob))
         if found[0] != file.size:
             return
@@ -232,7 +238,7 @@ class Scrubber:
             right = False
         except IntegrityError:
             return  # it became shorter
-        await asyncio.to_thread(repo.record_check, file, found, right=right)
+        await asyncio.to_thread(repo.record_place, key, found, right=right)
         if not right:
             self._found += 1
             self._note(
@@ -260,7 +266,9 @@ class Scrubber:
             states = repo.states(snapshot.manifest.files)
             for file in snapshot.manifest.files:
                 if states[file.etag] is not BlobState.MISSING:
-                    item = ScrubItem(repo, file, states[file.etag])
+                    place = repo.places.find(file)
+                    plain = place is not None and place.plain is not None
+                    item = ScrubItem(repo, file, states[file.etag], plain)
                     found[item.key] = item
         return [found[key] for key in sorted(found)]
 

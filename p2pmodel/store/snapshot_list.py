@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
@@ -99,8 +98,7 @@ def check_snapshot(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) 
     found: dict[BlobState, list[str]] = {state: [] for state in BlobState}
     for file in wanted:
         state = states[file.etag]
-        linked = not state.usable or _shows(repo, folder / file.path, file)
-        found[state if linked else BlobState.MISSING].append(file.path)
+        found[_shown(repo, commit, file) if state.usable else state].append(file.path)
     return SnapshotCheck(
         missing=tuple(found[BlobState.MISSING]),
         changed=tuple(found[BlobState.CHANGED]),
@@ -109,7 +107,20 @@ def check_snapshot(repo: RepoCache, commit: str, files: Iterable[ManifestFile]) 
     )
 
 
-def _shows(repo: RepoCache, entry: Path, file: ManifestFile) -> bool:
-    """Whether the `entry` of a snapshot is a link to the blob of `file`; or a file, where clients cannot make links."""
-    blob = linked_blob(entry, repo.folder / "blobs")
-    return is_regular(entry) if blob is None else blob.name == file.etag
+def shows(repo: RepoCache, commit: str, file: ManifestFile) -> bool:
+    """Whether `file` is visible in the snapshot, and not in doubt there."""
+    return _shown(repo, commit, file).usable
+
+
+def _shown(repo: RepoCache, commit: str, file: ManifestFile) -> BlobState:
+    """The state of the entry of `file` in a snapshot: a link to its blob, or a file in the place of one."""
+    entry = repo.snapshot(commit) / file.path
+    linked = linked_blob(entry, repo.folder / "blobs")
+    if linked is not None:
+        return BlobState.UNKNOWN if linked.name == file.etag else BlobState.MISSING
+    if not is_regular(entry):
+        return BlobState.MISSING
+    place = repo.places.find(file)
+    if place is not None and place.plain is None:
+        return BlobState.UNKNOWN  # the blob's second name, or what the user has put there
+    return repo.places.entry_state(commit, file)

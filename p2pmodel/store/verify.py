@@ -9,6 +9,7 @@ from pathlib import Path
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
+from p2pmodel.store.blob_places import BlobPlace
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
@@ -55,39 +56,59 @@ def verify(repo: RepoCache, manifest: Manifest, *, progress: Count = ignore, job
 
 
 def _judge(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> str:
-    blob = repo.blob(file)
-    if blob is None and repo.blob_path(file).exists():
+    place = repo.places.find(file)
+    if place is None and repo.blob_path(file).exists():
         return "corrupt"
-    if blob is None:
+    if place is None:
         repo.forget_verified(file)
         return "missing"
     try:
-        if not rehash(repo, file, count):
+        if place.plain is not None:
+            return _judge_entry(repo, commit, file, count)
+        if not _rehash_place(repo, file, place, count):
             return "corrupt"
+        entry = repo.snapshot(commit) / file.path
+        # Where there are no links, the snapshot may have a file of its own beside the blob.
+        linked = entry.exists() and (entry.samefile(place.path) or rehash_entry(repo, commit, file))
     except LocalResource as error:
         if isinstance(error.__cause__, PermissionError):
             return "unreadable"
         raise
-    link = repo.snapshot(commit) / file.path
-    return "ok" if link.exists() and link.samefile(blob) else "missing"
+    return "ok" if linked else "missing"
 
 
-@translated()
+def _judge_entry(repo: RepoCache, commit: str, file: ManifestFile, count: Count) -> str:
+    if rehash_entry(repo, commit, file, count):
+        return "ok"
+    return "corrupt" if repo.places.entry(commit, file).path.exists() else "missing"
+
+
 def rehash(repo: RepoCache, file: ManifestFile, on_bytes: Count = ignore) -> bool:
     """Whether the blob of `file` has the right hash, by reading it. The result is recorded: no server of this machine
     sends a blob that is recorded as damaged."""
+    place = repo.places.find(file)
+    return place is not None and _rehash_place(repo, file, place, on_bytes)
+
+
+def rehash_entry(repo: RepoCache, commit: str, file: ManifestFile, on_bytes: Count = ignore) -> bool:
+    """As `rehash`, of the file that is at the path of `file` in a snapshot, in the place of a link."""
+    return _rehash_place(repo, file, repo.places.entry(commit, file), on_bytes)
+
+
+@translated()
+def _rehash_place(repo: RepoCache, file: ManifestFile, place: BlobPlace, on_bytes: Count) -> bool:
     try:
-        blob = repo.open_blob(file)
+        content = repo.places.open_place(place)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
         return False
-    with blob:
-        status = os.fstat(blob.fileno())
+    with content:
+        status = os.fstat(content.fileno())
         if status.st_size != file.size:
             return False
-        right = digest_of(blob.fileno(), file, on_bytes) == file.etag
-    repo.record_check(file, fingerprint_of(status), right=right)
+        right = digest_of(content.fileno(), file, on_bytes) == file.etag
+    repo.record_place(place.key, fingerprint_of(status), right=right)
     return right
 
 

@@ -143,9 +143,13 @@ class Nodes:
         publishes = {"P2PMODEL_PUBLISH_TOKEN_FILE": str(self.publish_token)}
         if publishers and args[0] in ("seed", "coordinator") and "--publish-token-file" not in args:
             args = (*args, "--publish-token-file", self.publish_token)
+        return self.program(node, *P2PMODEL, *map(str, args), **publishes | env)
+
+    def program(self, node: str, *command: str, **env: str) -> Running:
+        """Start another program in the environment of `node`."""
         process = subprocess.Popen(
-            self.inside(node, [*P2PMODEL, *map(str, args)]),
-            env=environment(self.cache(node), **publishes | env),
+            self.inside(node, list(command)),
+            env=environment(self.cache(node), **env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

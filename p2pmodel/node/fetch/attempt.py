@@ -300,7 +300,8 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     observer.enter("checking")
     inventory = await _check(context)
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
-    await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing))
+    files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
+    await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
     leases = await _ask_for_leases(context, seeders, start)
     places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
     links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)

@@ -141,6 +141,7 @@ class FetchRun:
         self._found = found
         self._manifest = found.manifest
         self._repo = job.cache.repo(found.manifest.repo)
+        self._repo.places.plain.know(found.manifest)
         self._engine = engine
         self._on_ready = on_ready
 

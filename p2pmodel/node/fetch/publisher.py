@@ -165,7 +165,7 @@ class Publisher:
     def _name(self, files: Mapping[int, ManifestFile]) -> None:
         """Turn staged files into blobs while the engine serves them: its links lead to the open file meanwhile."""
         found = {}
-        with self._repo.opened("blobs", make=True) as blobs:
+        with self._repo.naming, self._repo.opened("blobs", make=True) as blobs:
             for index, file in files.items():
                 staged = self._inventory.paths[index]
                 self._links.hold(index, staged)
@@ -173,7 +173,7 @@ class Publisher:
                 remove_record(staged)
                 self._links.lead_to_blob(index, file)
             blobs.sync()
-        self._repo.record_verified(found)
+            self._repo.record_verified(found)
 
     async def _explain(self, index: int, file: ManifestFile, staged: Path, found: str) -> None:
         """Raise DamagedFile if this disk damaged the staged file, WrongTorrent if the pieces are right."""

@@ -93,6 +93,7 @@ def _inventory(
     jobs: int | None = None,
 ) -> Inventory:
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
+    repo.places.plain.know(manifest)
     paths = repo.staged.paths_of(manifest.files)
     # Listed once: no system call for each of thousands of absent files.
     etags, names = repo.etags(), repo.staged.names()

@@ -17,9 +17,9 @@ from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.inventory import adopt
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.space import allocated, check_space
+from p2pmodel.store.files.space import allocated
 from p2pmodel.store.growing_file import GrowingFiles
-from p2pmodel.store.publish import publish_blob, publish_snapshot
+from p2pmodel.store.publish import check_publish_space, publish_blob, publish_snapshot
 from p2pmodel.store.state.sync_log import SyncLog
 
 FILES_AT_ONCE = 4
@@ -64,6 +64,9 @@ class MirrorCopy:
         self._repo = repo
         self._manifest = manifest
         self._reporter = reporter
+        self._chosen: Sequence[ManifestFile] = ()
+        """The files that become visible."""
+        self._repo.places.plain.know(manifest)
         self._trees: dict[str, FileTree] = {}
         self._phase: Phase = "checking"
         self._total = 0
@@ -81,6 +84,7 @@ class MirrorCopy:
     async def run(self, files: Sequence[ManifestFile], refs: Sequence[str]) -> MirrorCopyResult:
         """Download, verify and publish `files`, then the snapshot, then `refs`. A failure keeps downloaded bytes."""
         self._total = sum(file.size for file in files)
+        self._chosen = files
         async with companions() as start:
             start(self._report())
             absent = await self._adopt(files)
@@ -140,7 +144,7 @@ class MirrorCopy:
         """Check the space for bytes not staged yet: an earlier run may have filled the disk."""
         staged = [allocated(self._repo.staged.path_of(file)) for file in files]
         needed = sum(max(0, file.size - held) for file, held in zip(files, staged, strict=True))
-        check_space(self._repo.folder, needed)
+        check_publish_space(self._repo, needed, self._chosen)
 
     async def _pull(self, file: ManifestFile) -> None:
         assert self._origin is not None

@@ -33,7 +33,7 @@ class Accel:
 
         Touches the disk: call in a thread.
         """
-        blob = snapshot.cache.blob(file) if file.size >= ACCEL_FROM else None
+        blob = _sendable(snapshot, file) if file.size >= ACCEL_FROM else None
         if blob is None:
             return None
         path, root = blob.resolve(), self._root.resolve()
@@ -44,3 +44,11 @@ class Accel:
             return web.Response(status=304, headers=named)
         named["X-Accel-Redirect"] = self._prefix + quote(path.relative_to(root).as_posix())
         return web.Response(headers=named, content_type="application/octet-stream")
+
+
+def _sendable(snapshot: PublishedSnapshot, file: ManifestFile) -> Path | None:
+    """The file that nginx may send. A plain file without a record is checked first: see `PublishedSnapshot.open`."""
+    place = snapshot.cache.places.find(file)
+    if place is None or (place.plain is not None and not snapshot.cache.is_verified(file)):
+        return None
+    return place.path

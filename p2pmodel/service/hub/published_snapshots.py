@@ -9,11 +9,16 @@ from typing import BinaryIO
 
 from cachetools import TTLCache
 
+from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import DEFAULT_REVISION, RepoId, check_revision, is_commit, printable
 from p2pmodel.errors import InvalidInput, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
+from p2pmodel.store.verify import rehash
+
+CHECKED_AT_ONCE = 64 * MIB
+"""Bytes up to which a plain file is hashed when it is requested; larger ones are hashed in the background."""
 
 _KEEP_SECONDS = 5.0
 _KEEP_SNAPSHOTS = 64
@@ -44,12 +49,24 @@ class PublishedSnapshot:
             raise self._unavailable(file, "is not in the cache of this mirror now")
         status = os.fstat(opened.fileno())
         state = self.cache.state_of(file, fingerprint_of(status))
-        if status.st_size == file.size and state.usable:
+        if state is BlobState.UNKNOWN and file.size <= CHECKED_AT_ONCE and self._is_plain(file):
+            state = BlobState.VERIFIED if rehash(self.cache, file) else BlobState.DAMAGED
+        doubtful = state is BlobState.UNKNOWN and self._is_plain(file)
+        if status.st_size == file.size and state.usable and not doubtful:
             return opened
         opened.close()
         if state is BlobState.DAMAGED:
             raise self._unavailable(file, "is damaged in the cache of this mirror")
+        if doubtful:
+            raise self._unavailable(
+                file, "has no hash in its name, and is not verified yet ('p2pmodel verify' does it)"
+            )
         raise self._unavailable(file, "has changed in the cache of this mirror since it was verified")
+
+    def _is_plain(self, file: ManifestFile) -> bool:
+        """Whether it is a file of a snapshot, of which only its content tells whether it is right."""
+        place = self.cache.places.find(file)
+        return place is not None and place.plain is not None
 
     def _unavailable(self, file: ManifestFile, reason: str) -> Unavailable:
         return Unavailable(f"{printable(file.path)} of {self.manifest.repo} {reason}")

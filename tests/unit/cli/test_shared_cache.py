@@ -105,7 +105,7 @@ def test_damage_that_a_stranger_finds_is_on_its_own_record(cli: CommandLine) -> 
     with stranger():
         line = cli("verify", REPO).err
         assert f"corrupt: {weights.path}" in line
-        assert "1 files doubted" in cli.ok("ls")
+        assert "1 file doubted" in cli.ok("ls")
 
 
 def test_a_repository_that_cannot_be_read_is_named_and_the_others_are_listed(cli: CommandLine) -> None:

@@ -15,6 +15,7 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.store import publish as module
+from p2pmodel.store import snapshot_files
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.publish import blob_lock, publish_blob, publish_snapshot, some_blob_locks
@@ -275,7 +276,7 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, step: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("step", ["link_atomic", "record_tree", "record_manifest"])
+@pytest.mark.parametrize("step", ["show_file", "record_tree", "record_manifest"])
 def test_refs_come_last(repo: RepoCache, snapshot: HubSnapshot, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with failing_at(monkeypatch, step), pytest.raises(LocalResource, match="no space left"):
         publish(repo.cache, snapshot)
@@ -378,7 +379,7 @@ def test_a_copy_that_fails_is_removed(
     def crash(*_args: object) -> None:
         raise OSError(errno.EIO, "the disk is broken")
 
-    place = {"fsync": module.os, "copyfileobj": module.shutil, "_check_copy": module}[step]
+    place = {"fsync": module.os, "copyfileobj": snapshot_files.shutil, "_check_copy": snapshot_files}[step]
     monkeypatch.setattr(module, "sync", lambda _path: None)
     monkeypatch.setattr(place, step, crash)
     with pytest.raises(LocalResource, match="the disk is broken"):
@@ -392,7 +393,7 @@ def test_a_copy_with_other_bytes_gets_no_name(
 ) -> None:
     file, path = staged(repo, snapshot)
     across_devices(monkeypatch)
-    monkeypatch.setattr(module.shutil, "copyfileobj", lambda _from, copy, _size: copy.write(bytes(file.size)))
+    monkeypatch.setattr(snapshot_files.shutil, "copyfileobj", lambda _from, copy, _size: copy.write(bytes(file.size)))
     with pytest.raises(IntegrityError, match="check the disk"):
         publish_blob(repo, file, path)
     assert list(repo.blob_path(file).parent.iterdir()) == []
