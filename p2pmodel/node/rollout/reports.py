@@ -109,14 +109,18 @@ class RolloutReports:
         `may_be_open`: a roll-out was open lately; then after `LAST_WORDS` seconds. `on_wait` is called before a long
         wait.
         """
-        told = asyncio.gather(*map(self._told, self._recipients))
+        # Tasks, not a future of `gather`: nothing would retrieve its cancellation, and asyncio would report that.
+        telling = [asyncio.create_task(self._told(recipient)) for recipient in self._recipients]
+        if not telling:
+            return
         try:
-            done, _ = await asyncio.wait([told], timeout=LAST_CALL)
-            if not done and may_be_open:
+            _, waiting = await asyncio.wait(telling, timeout=LAST_CALL)
+            if waiting and may_be_open:
                 on_wait()
-                await asyncio.wait([told], timeout=LAST_WORDS - LAST_CALL)
+                await asyncio.wait(telling, timeout=LAST_WORDS - LAST_CALL)
         finally:
-            told.cancel()
+            for task in telling:
+                task.cancel()
 
     def _wake(self) -> None:
         for recipient in self._recipients:

@@ -1,6 +1,7 @@
 """What a node sends to its coordinators, and that a coordinator that was away has it in the end."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,6 +117,21 @@ async def test_a_snapshot_that_is_asked_for_again_is_reported_at_once() -> None:
         ident = await cluster.begin("a")
         reports.ask(REPO, COMMIT)
         await cluster.until(lambda: cluster.node(ident).ready("files"))
+
+
+async def test_last_words_that_no_coordinator_takes_leave_nothing_for_asyncio_to_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LAST_CALL", 0.05)
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+    reports = reports_to(CLOSED, CLOSED)
+    reports.update(REPO, COMMIT, standing("files_ready"))
+    await reports.last_words(may_be_open=False, on_wait=lambda: None)
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert reported == []
+    await reports_to().last_words(may_be_open=True, on_wait=lambda: None)
 
 
 @pytest.mark.usefixtures("quick")
