@@ -209,8 +209,13 @@ class Origin:
         length: int,
         *,
         accept: Callable[[bytes], bool],
+        avoided: frozenset[str] = frozenset(),
+        on_mirror: Callable[[str], None] = lambda _: None,
     ) -> bytes:
         """`length` bytes of `file` from `offset`, from one mirror, that `accept` returns True for.
+
+        The mirrors `avoided` are asked only if no other can be. `on_mirror` is called with the name of each that is
+        asked.
 
         `accept` is pure and may run in a thread. After False the next mirror is asked; the mirror is a suspect until
         `judge` is called.
@@ -220,5 +225,10 @@ class Origin:
             raise ValueError(f"bytes {offset}-{offset + length} are outside {file.path} ({file.size} bytes)")
         self._probes.start_due(manifest, file)
         return await RangeRead(
-            MirrorJob(self._pool, manifest, file, suspects=self._suspects), self._clock, offset, length, accept
+            MirrorJob(self._pool, manifest, file, suspects=self._suspects, avoided=avoided),
+            self._clock,
+            offset,
+            length,
+            accept,
+            on_mirror=on_mirror,
         ).run()

@@ -59,9 +59,16 @@ class MirrorJob:
     """Requests for bytes of one file. Several of them may run concurrently."""
 
     def __init__(
-        self, pool: MirrorPool, manifest: Manifest, file: ManifestFile, *, suspects: Suspects | None = None
+        self,
+        pool: MirrorPool,
+        manifest: Manifest,
+        file: ManifestFile,
+        *,
+        suspects: Suspects | None = None,
+        avoided: frozenset[str] = frozenset(),
     ) -> None:
         self._suspects = suspects or Suspects()
+        self._avoided = avoided
         self.manifest = manifest
         self.file = file
         self._pool = pool
@@ -210,6 +217,8 @@ class MirrorJob:
         now, healths = self._pool.clock.now(), [m.health for m in self.candidates()]
         suspected = self._suspects.of(self.file)
         healths = [h for h in healths if h.name not in suspected] or healths
+        if self._avoided:
+            healths = [h for h in healths if h.name not in self._avoided and not h.demoted(now)] or healths
         ranged = [h for h in healths if h.name not in self._rangeless]
         # A mirror without ranges is the last resort: it can neither share a file nor resume one.
         fit = any(not h.demoted(now) and not h.quarantined(now) for h in ranged)

@@ -17,8 +17,18 @@ CHECK_INLINE = 64 << 10
 class RangeRead:
     """One range, all of it from one mirror, so that a failed check names the right one."""
 
-    def __init__(self, job: MirrorJob, clock: Clock, offset: int, length: int, accept: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        job: MirrorJob,
+        clock: Clock,
+        offset: int,
+        length: int,
+        accept: Callable[[bytes], bool],
+        *,
+        on_mirror: Callable[[str], None],
+    ) -> None:
         self._job = job
+        self._on_mirror = on_mirror
         self._clock = clock
         self._start = offset
         self._end = offset + length
@@ -43,6 +53,7 @@ class RangeRead:
     async def _take(self, mirror: Mirror) -> bool:
         if mirror.name != self._source:
             self._source = mirror.name
+            self._on_mirror(mirror.name)
             self._held.clear()
         job = self._job
         start = self._start + sum(map(len, self._held))

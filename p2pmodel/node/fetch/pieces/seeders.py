@@ -1,13 +1,14 @@
 """The seeders that leased pieces are pulled from over HTTP: mirrors inside the cluster."""
 
+import asyncio
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.settings import MirrorSettings, OriginSettings
@@ -18,6 +19,7 @@ from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
+from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
 from p2pmodel.origin.mirrors.mirror import GivenMirror
 from p2pmodel.origin.origin import Origin
 
@@ -28,6 +30,9 @@ PATIENCE = 1.0
 SILENCE = 3.0
 """Seconds without a byte, or a connection, after which a request to a seeder has failed."""
 MAX_CONNECTIONS = 64
+
+BeginRead = Callable[[frozenset[str], Callable[[str], None]], Coroutine[Any, Any, bytes]]
+"""Begins a read; takes the seeders to avoid, and what is called with the name of each that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class Seeders:
         self._origin: Origin | None = None
         self._before: list[Origin] = []
         self._away_until = 0.0
+        self._late = LateSeeders()
         self._seen: Counter[str] = Counter()
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         """By name: bytes received until the last look, and the recent rate."""
@@ -130,13 +136,47 @@ class Seeders:
         origin = self._origin
         if origin is None:
             raise Unavailable("no seeder is known")
+
+        def begin(avoided: frozenset[str], on_mirror: Callable[[str], None]) -> Coroutine[Any, Any, bytes]:
+            return origin.read(manifest, file, offset, length, accept=accept, avoided=avoided, on_mirror=on_mirror)
+
         try:
-            return await origin.read(manifest, file, offset, length, accept=accept)
+            return await self._read(begin, length)
         except P2PModelError:
             self._away_until = time.monotonic() + AGAIN_AFTER
             raise
         finally:
             self._look(origin)
+
+    async def _read(self, begin: BeginRead, length: int) -> bytes:
+        """The bytes of the read that `begin` begins, or, once that is late, of one from another seeder."""
+        avoided, asked = self._late.avoided(time.monotonic()), list[str]()
+        began = {asyncio.ensure_future(begin(avoided, asked.append)): time.monotonic()}
+        (first,) = reads = set(began)
+        try:
+            await asyncio.wait(reads, timeout=self._late.late_after(length))
+            others = avoided | set(asked)
+            if not first.done() and len(others) < len(self._known):
+                second = asyncio.ensure_future(begin(others, lambda _: None))
+                began[second] = time.monotonic()
+                reads.add(second)
+            while reads:
+                ended, reads = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+                right = next((read for read in ended if read.exception() is None), None)
+                if right is not None:
+                    self._note_read(length, began[right], late=asked[-1] if right is not first else "")
+                    if right is first and reads:
+                        self._late.in_vain()
+                    return right.result()
+            return first.result()  # its error
+        finally:
+            await _stop(began)
+
+    def _note_read(self, length: int, began: float, *, late: str) -> None:
+        now = time.monotonic()
+        self._late.read(length, now - began)
+        if late:
+            self._late.overtook(late, now)
 
     def judge(self, file: ManifestFile) -> None:
         """The whole `file` is right: as `Origin.judge`."""
@@ -205,3 +245,10 @@ def _askable(endpoint: Endpoint) -> bool:
 
 def _name(endpoint: Endpoint) -> str:
     return f"seeder {endpoint.url}"
+
+
+async def _stop(reads: "Iterable[asyncio.Future[bytes]]") -> None:
+    """Cancel what still runs, and wait for its end."""
+    for read in reads:
+        read.cancel()
+    await asyncio.gather(*reads, return_exceptions=True)

@@ -1,6 +1,7 @@
 """Seeders as scarce sources: their order, their tokens, and the effect of a failure."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +11,10 @@ import pytest
 from p2pmodel.config.settings import OriginSettings
 from p2pmodel.core.network.egress import PUBLIC
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
+from p2pmodel.node.fetch.pieces import late_seeders
 from p2pmodel.node.fetch.pieces import seeders as module
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 
@@ -118,6 +121,49 @@ async def test_a_read_continues_after_an_update() -> None:
             await asyncio.sleep(0.05)
             await found.update([endpoint(quick.url)])
             await read(found)
+
+
+def beginning_with(first: str, other: str) -> str:
+    """An identity that asks the seeder at the URL `first` before the one at `other`."""
+
+    def turn(identity: str, url: str) -> bytes:
+        return hashlib.sha256(f"{identity} {url}".encode()).digest()[:4]
+
+    return next(i for i in map(str, range(100)) if turn(i, first) < turn(i, other))
+
+
+async def test_another_seeder_is_asked_for_a_late_piece_and_the_late_seeder_is_avoided() -> None:
+    async with (
+        FakeHub(SNAPSHOT, faults=["slow:20"]) as slow,  # 250 seconds for a read
+        FakeHub(SNAPSHOT) as quick,
+        seeders(beginning_with(slow.url, quick.url)) as found,
+        asyncio.timeout(PATIENCE),
+    ):
+        await found.update([endpoint(slow.url), endpoint(quick.url)])
+        await read(found)
+        await read(found)
+        assert len(slow.asked(FILE.path)) == 1
+        assert found.usable
+
+
+async def test_a_late_seeder_is_waited_for_if_the_other_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late_seeders, "AT_LEAST", 0.05)
+    async with (
+        FakeHub(SNAPSHOT, rate=20_000) as slow,
+        FakeHub(SNAPSHOT, faults=["status:404"]) as broken,
+        seeders(beginning_with(slow.url, broken.url)) as found,
+    ):
+        await found.update([endpoint(slow.url), endpoint(broken.url)])
+        await read(found)
+        assert broken.asked(FILE.path)
+
+
+async def test_the_only_seeder_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late_seeders, "AT_LEAST", 0.05)
+    async with FakeHub(SNAPSHOT, rate=20_000) as slow, seeders() as found:
+        await found.update([endpoint(slow.url)])
+        await read(found)
+        assert len(slow.asked(FILE.path)) == 1
 
 
 @pytest.mark.parametrize(
