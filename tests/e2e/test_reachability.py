@@ -46,6 +46,20 @@ def test_nodes_with_a_firewall_between_them_say_so(hosts: Hosts) -> None:
     assert "peers cannot connect" not in "".join(one.err), "the coordinator reaches both"
 
 
+def test_a_holder_that_accepts_no_connections_feeds_a_newcomer(hosts: Hosts) -> None:
+    for number, host in enumerate(("coordinator", "holder", "a"), 1):
+        hosts.add(host, number, 77)
+    hosts.start("coordinator", "coordinator", "--listen", "10.77.0.1:6969", "--insecure-public", "--json").ready()
+    write_snapshot(hosts.cache("holder"), REPO, FILES)
+    listen = ("--listen", "10.77.0.2:6970", "--insecure-public", "--coordinator", URL)
+    holder = hosts.start("holder", "seed", REPO, *listen)
+    waits(holder, f"coordinator {URL}: published")
+    hosts.firewall("holder", CLOSED)
+    done = fetching(hosts, "a").wait()
+    assert done.code == 0, done.err
+    assert done.json["from_peers"] == sum(map(len, FILES.values()))
+
+
 def test_a_node_that_accepts_no_connections_is_told_so(hosts: Hosts) -> None:
     seeder(hosts)
     hosts.add("a", 2, 77)

@@ -25,6 +25,7 @@ from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
+from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY
@@ -70,16 +71,18 @@ def coordinator_app(
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
     rollouts = Rollouts() if rollouts is None else rollouts
+    watch = SourceWatch(seeders, tracker)
     leases = LeaseRoutes(
         catalog,
         seeders,
+        follow_sources=watch.follow,
         rollouts=rollouts,
         is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
         budget=origin_budget,
         complaints=tracker.complaints,
         messages_per_second=quotas.messages_per_second,
     )
-    routes = CatalogRoutes(catalog, tracker.counts, seeders, leases.origin_bytes, leases.cut_off, tracker.unreachable)
+    routes = CatalogRoutes(catalog, tracker.counts, watch, leases.origin_bytes, leases.cut_off, tracker.unreachable)
     trackers = partial(_trackers, address or PublicAddress(), credentials)
     assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas, rollouts=rollouts)
     rolling = RolloutRoutes(rollouts)

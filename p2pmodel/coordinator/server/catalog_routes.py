@@ -22,6 +22,7 @@ from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.coordinator.server.publication import Publication, read_publication
+from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.tracker.announces import Counts
 from p2pmodel.coordinator.tracker.sources import (
     SOURCE_HEADER,
@@ -29,7 +30,6 @@ from p2pmodel.coordinator.tracker.sources import (
     SOURCE_TOKEN_HEADER,
     SOURCE_ZONE_HEADER,
     Source,
-    Sources,
 )
 from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId, printable
 from p2pmodel.core.network.addresses import is_ip, is_loopback, is_reachable, neighbourhood
@@ -56,7 +56,7 @@ class CatalogRoutes:
 
     catalog: Catalog
     counts: Callable[[bytes], Counts]
-    sources: Sources
+    sources: SourceWatch
     origin_bytes: Callable[[str], int]
     cut_off: Callable[[str], list[str]]
     unreachable: Callable[[bytes], list[str]] = lambda _: []
@@ -71,8 +71,7 @@ class CatalogRoutes:
         sent = await asyncio.to_thread(read_publication, body)
         publication = await self.catalog.publish(sent, request.query.getall("revision", []), by=request[CALLER])
         if source := _source(request):
-            address = neighbourhood(request.remote or "")
-            self.sources.add(publication.info_hash, source, by=address, trusted=True)
+            await self._name(request, publication, source, trusted=True)
         return web.json_response(self._describe(publication), status=201)
 
     async def handle_put_source(self, request: web.Request) -> web.Response:
@@ -81,7 +80,7 @@ class CatalogRoutes:
         source = _source(request)
         if source is None:
             raise InvalidInput(f"the request has no header {SOURCE_HEADER}")
-        self.sources.add(publication.info_hash, source, by=neighbourhood(request.remote or ""))
+        await self._name(request, publication, source)
         return web.Response(status=204)
 
     async def handle_put_report(self, request: web.Request) -> web.Response:
@@ -105,6 +104,12 @@ class CatalogRoutes:
         """Withdraw a torrent. 204."""
         await self.catalog.withdraw(request.match_info["info_hash"].lower(), by=request[CALLER])
         return web.Response(status=204)
+
+    async def _name(
+        self, request: web.Request, publication: Publication, source: Source, *, trusted: bool = False
+    ) -> None:
+        client = request.remote or ""
+        await self.sources.add(publication.info_hash, source, client, by=neighbourhood(client), trusted=trusted)
 
     def _describe(self, publication: Publication) -> dict[str, Any]:
         # A hybrid is announced under two hashes, mostly by the same clients: the larger swarm is the better count.

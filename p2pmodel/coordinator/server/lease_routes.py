@@ -3,8 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -25,11 +26,25 @@ LATE = 3.0
 """Seconds after the first peer of a swarm after which a new peer finds pieces at others."""
 
 
+FollowSources = Callable[[str, Callable[[], None]], Coroutine[Any, Any, None]]
+
+
+async def nothing_follows(info_hash: str, changed: Callable[[], None]) -> None:
+    """Watch no sources."""
+
+
 @dataclass(frozen=True, slots=True)
 class _LeaseSession:
     leases: Leases
     peers: PeerSession
     cut_off: CutOffNodes = field(default_factory=CutOffNodes)
+    following: set[asyncio.Task[None]] = field(default_factory=set)
+    """The task that watches the sources, once there is a peer."""
+
+    def end(self) -> None:
+        """Stop what runs for the swarm."""
+        for task in self.following:
+            task.cancel()
 
 
 class LeaseRoutes:
@@ -37,6 +52,7 @@ class LeaseRoutes:
 
     `is_held(info_hash)` returns whether a peer other than its sources has all of a torrent; `budget` as in `Leases`.
     `complaints` takes what peers report about others, `rollouts` what they report about themselves.
+    `follow_sources` runs while a swarm has peers, and calls its second argument when its sources have changed.
     """
 
     def __init__(
@@ -50,8 +66,10 @@ class LeaseRoutes:
         clock: Callable[[], float] = time.monotonic,
         messages_per_second: float = math.inf,
         rollouts: Rollouts | None = None,
+        follow_sources: FollowSources = nothing_follows,
     ) -> None:
         self._rollouts = rollouts or Rollouts()
+        self._follow_sources = follow_sources
         self._catalog = catalog
         self._sources = sources
         self._is_held = is_held
@@ -84,11 +102,14 @@ class LeaseRoutes:
             await swarm.peers.serve(request, socket, receive)
         finally:
             if not len(swarm.peers) and self._swarms.get(publication.info_hash) is swarm:
+                swarm.end()
                 del self._swarms[publication.info_hash]
         return socket
 
     async def close(self, _app: web.Application | None = None) -> None:
         """Close all connections. For `on_shutdown`."""
+        for swarm in self._swarms.values():
+            swarm.end()
         await asyncio.gather(*(swarm.peers.close() for swarm in self._swarms.values()))
 
     def origin_bytes(self, info_hash: str) -> int:
@@ -112,4 +133,5 @@ class LeaseRoutes:
         leases = Leases(publication.piece_count, publication.size, budget=self._budget, longest=longest)
         peers = PeerSession(leases, update, clock=self._clock, messages_per_second=self._messages_per_second)
         swarm = self._swarms[info_hash] = _LeaseSession(leases, peers)
+        swarm.following.add(asyncio.ensure_future(self._follow_sources(info_hash, peers.grant_soon)))
         return swarm

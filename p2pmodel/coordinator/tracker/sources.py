@@ -69,6 +69,7 @@ class _Entry:
     source: Source
     expires: float
     by: str
+    client: str
 
 
 class Sources:
@@ -81,9 +82,16 @@ class Sources:
         self._known: dict[str, dict[str, _Entry]] = {}
 
     def add(
-        self, info_hash: str, source: Source, *, by: str = "", trusted: bool = False, for_ever: bool = False
+        self,
+        info_hash: str,
+        source: Source,
+        *,
+        by: str = "",
+        trusted: bool = False,
+        for_ever: bool = False,
+        client: str = "",
     ) -> None:
-        """Add a seeder that the address `by` names, or renew it.
+        """Add a seeder that the address `by` names, or renew it. `client` is the IP address of a seeder that is at it.
 
         Beyond MAX_SOURCES, or the most of one address, the address with the most seeders loses the one that expires
         first. An endpoint stays with the address that named it first, until it expires or a `trusted` client names it.
@@ -92,7 +100,7 @@ class Sources:
         held = known.get(source.endpoint)
         if held is not None and held.by != by and held.expires > self._clock() and not trusted:
             return
-        known[source.endpoint] = _Entry(source, float("inf") if for_ever else self._clock() + self._ttl, by)
+        known[source.endpoint] = _Entry(source, float("inf") if for_ever else self._clock() + self._ttl, by, client)
         counts = Counter(entry.by for entry in known.values())
         if counts[by] > self._max_address:
             self._drop(known, by)
@@ -102,6 +110,14 @@ class Sources:
     def _drop(self, known: "dict[str, _Entry]", by: str) -> None:
         named = [endpoint for endpoint, entry in known.items() if entry.by == by]
         del known[min(named, key=lambda endpoint: known[endpoint].expires)]
+
+    def drop(self, info_hash: str, endpoint: str) -> None:
+        """Forget the seeder at `endpoint`, until it names itself again."""
+        self._known.get(info_hash, {}).pop(endpoint, None)
+
+    def named(self, info_hash: str) -> list[tuple[Source, str]]:
+        """The seeders of a torrent that are at the address of the client that named them, and that address."""
+        return [(entry.source, entry.client) for entry in self._known.get(info_hash, {}).values() if entry.client]
 
     def of(self, info_hash: str) -> tuple[Source, ...]:
         """The seeders of a torrent, sorted by endpoint."""
