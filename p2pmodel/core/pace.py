@@ -7,6 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 RATE_WINDOW = 3.0
+TRICKLE = 50_000
+"""Bytes a second below which nothing worth waiting for is delivered: 1 GB would take five hours."""
+OF_THE_LIMIT = 8
+"""A limit divided by this may be what one of its users gets of it: less is no sign of a slow source."""
+
+
+def trickle(limit: int) -> int:
+    """Bytes a second below which a source delivers nothing worth waiting for, under a download limit (0: none)."""
+    return min(TRICKLE, limit // OF_THE_LIMIT or TRICKLE)
 
 
 class Rate:
@@ -48,8 +57,7 @@ class Pace:
 
     def __init__(self, rate: int | None = None, *, within: "Pace | None" = None) -> None:
         self._rate = _bounded(rate)
-        self.limit = rate or 0
-        """Bytes a second of all traffic that the rate is a share of, or the rate itself; 0: no bound."""
+        self._limit = rate or 0
         self._within = within
         self._level, self._as_of = 0.0, time.monotonic()
         self._changed = asyncio.Event()
@@ -62,9 +70,15 @@ class Pace:
         own = max(_SMALLEST_BLOCK, self._rate // _BLOCKS) if self._rate else _UNLIMITED_BLOCK
         return min(own, self._within.block) if self._within else own
 
+    @property
+    def limit(self) -> int:
+        """Bytes a second of all traffic that the rate is a share of, or the rate itself; 0: no bound."""
+        bounds = [limit for limit in (self._limit, self._within.limit if self._within else 0) if limit]
+        return min(bounds, default=0)
+
     def change(self, rate: int | None, *, of: int = 0) -> None:
         """Set the rate, also for calls that wait now. `of`: the limit that the rate is a share of."""
-        self.limit = of or rate or 0
+        self._limit = of or rate or 0
         self._rise()
         self._rate = _bounded(rate)
         self._changed.set()

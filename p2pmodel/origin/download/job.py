@@ -87,6 +87,16 @@ class MirrorJob:
         """The mirrors that this job may ask, in priority order."""
         return [m for m in self._pool.mirrors if self._may_ask(m.name)]
 
+    def has_other(self, mirror: Mirror) -> bool:
+        """Whether another mirror may be asked now, before those that only help where no other can."""
+        now = self._pool.clock.now()
+        others = [m.health for m in self.candidates() if m.name != mirror.name and m.name not in self._rangeless]
+        return any(
+            not (h.fallback or h.quarantined(now) or h.demoted(now)) and h.ready_at <= now
+            for h in others
+            if h.name not in self._suspects.of(self.file)
+        )
+
     def ranges_ignored(self, mirror: Mirror) -> bool:
         """Whether `mirror` answered a range with the whole file."""
         return mirror.name in self._rangeless

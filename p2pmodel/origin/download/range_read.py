@@ -1,12 +1,14 @@
 """Download of one range that a check accepts: a piece for the swarm."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from p2pmodel.core.pace import TRICKLE, trickle
 from p2pmodel.errors import WrongBytes
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.job import NO_RANGES, MirrorJob, NoMirrorLeft
-from p2pmodel.origin.failures import Refused
+from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.responses import ExpectedRange
 
@@ -14,8 +16,15 @@ CHECK_INLINE = 64 << 10
 """Bytes at most that are checked without a thread: the check takes 0.1 ms, less than the start of a thread."""
 
 
+WITHIN = 3.0
+"""Seconds in which a mirror must send more than a trickle while a read waits for it and another mirror is ready."""
+
+
 class RangeRead:
-    """One range, all of it from one mirror, so that a failed check names the right one."""
+    """One range, all of it from one mirror, so that a failed check names the right one.
+
+    A mirror that sends a trickle is left for another one; bytes of all its requests count, since they share its link.
+    """
 
     def __init__(
         self,
@@ -57,10 +66,29 @@ class RangeRead:
             self._held.clear()
         job = self._job
         start = self._start + sum(map(len, self._held))
-        whole = await job.attempt(mirror, ExpectedRange(job.manifest, job.file, start, self._end), self._keep)
+        wanted = ExpectedRange(job.manifest, job.file, start, self._end)
+        whole = await self._watched(mirror, job.attempt(mirror, wanted, self._keep))
         if job.ranges_ignored(mirror):
             job.refuse(mirror, NO_RANGES)
         return whole
+
+    async def _watched(self, mirror: Mirror, attempt: Coroutine[Any, Any, bool]) -> bool:
+        """The outcome of `attempt`; False once the mirror has sent no more than a trickle."""
+        request = asyncio.ensure_future(attempt)
+        try:
+            while True:
+                before = mirror.counters.received
+                done, _ = await asyncio.wait([request], timeout=WITHIN)
+                if done:
+                    return request.result()
+                least = trickle(mirror.pace.limit) * WITHIN
+                if mirror.counters.received - before < least and self._job.has_other(mirror):
+                    self._job.failed(mirror, Failed(f"it sends less than {TRICKLE} bytes/s", slow=True), no_bytes=False)
+                    return False
+        finally:
+            if not request.done():
+                request.cancel()
+                await asyncio.wait([request])
 
     async def _keep(self, offset: int, data: bytes) -> bool:  # noqa: ARG002
         self._held.append(data)

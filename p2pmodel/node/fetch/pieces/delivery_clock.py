@@ -1,7 +1,7 @@
 """Whether the sources of a transfer deliver. Pure: times in seconds are passed in.
 
 A source is as good as the bytes that come from it, whatever its connection says. After `bound` seconds in which all
-sources together delivered less than `TRICKLE` bytes a second, the transfer goes round its peers and leases: it joins
+sources together delivered less than a `trickle` (`core/pace`), the transfer goes round its peers and leases: it joins
 the seeders in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again.
 It begins earlier each time: peers that deliver only what this node has pulled for them would make it wait for most of
 the time.
@@ -9,13 +9,10 @@ the time.
 
 from collections.abc import Callable
 
+from p2pmodel.core.pace import trickle
+
 LEAST = 16 << 10
 """Bytes below which nothing was delivered, whatever the limit: one block of a peer."""
-TRICKLE = 50_000
-"""Bytes a second below which nothing worth waiting for is delivered: 1 GB would take five hours."""
-OF_THE_LIMIT = 8
-"""A download limit divided by this may be what this transfer gets of it: less is no sign of slow sources."""
-
 
 LEAST_SHARE = 1 / 4
 """Share of the bound that is waited for at least."""
@@ -51,5 +48,4 @@ class DeliveryClock:
 
     def least(self, seconds: float) -> int:
         """Bytes within `seconds` that count as delivered."""
-        rate = min(TRICKLE, self._limit() // OF_THE_LIMIT or TRICKLE)
-        return max(LEAST, int(rate * seconds))
+        return max(LEAST, int(trickle(self._limit()) * seconds))

@@ -1,8 +1,10 @@
+import asyncio
 import threading
 
 import pytest
 
 from p2pmodel.errors import Unavailable, WrongBytes
+from p2pmodel.origin.download import range_read
 from tests.support.fake_hub import FakeHub
 
 WEIGHTS = "w/model.safetensors"
@@ -77,3 +79,25 @@ async def test_ranges_outside_the_file(snapshot, open_origin, offset, length):
     async with open_origin() as origin:
         with pytest.raises(ValueError, match="outside"):
             await read(origin, snapshot, offset, length)
+
+
+async def test_a_mirror_that_sends_a_trickle_is_left_for_another(snapshot, open_origin, monkeypatch, notes):
+    monkeypatch.setattr(range_read, "WITHIN", 0.2)
+    async with (
+        FakeHub(snapshot, faults=["slow:10000"]) as slow,
+        FakeHub(snapshot) as good,
+        open_origin(slow, good, read_timeout=30.0) as origin,
+    ):
+        await asyncio.gather(read(origin, snapshot), read(origin, snapshot, 500_000))
+        await read(origin, snapshot, 900_000)
+        assert origin.bytes_by_mirror["b"] == 3 * LENGTH
+    assert len(slow.requests) == 2
+    assert any("sends less than" in note for note in notes)
+
+
+async def test_a_trickle_of_the_only_mirror_is_waited_for(snapshot, open_origin, monkeypatch):
+    monkeypatch.setattr(range_read, "WITHIN", 0.1)
+    faults = ["slow:40000"]
+    async with FakeHub(snapshot, faults=faults) as slow, open_origin(slow, read_timeout=30.0) as origin:
+        await read(origin, snapshot, length=30_000)
+    assert len(slow.requests) == 1

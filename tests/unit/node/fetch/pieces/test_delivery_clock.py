@@ -1,7 +1,8 @@
 """When the sources of a transfer count as silent."""
 
+from p2pmodel.core.pace import OF_THE_LIMIT, TRICKLE
 from p2pmodel.node.fetch.pieces.delivery_clock import LEAST as BLOCK
-from p2pmodel.node.fetch.pieces.delivery_clock import OF_THE_LIMIT, TRICKLE, DeliveryClock
+from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 
 LEAST = 10 * TRICKLE
 """What counts within ten seconds."""

@@ -1,6 +1,7 @@
 """When seeders count as too slow while nothing else delivers."""
 
-from p2pmodel.node.fetch.pieces.delivery_clock import TRICKLE, DeliveryClock
+from p2pmodel.core.pace import TRICKLE
+from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.seeder_trial import WITHIN, SeederTrial
 
 
