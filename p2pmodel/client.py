@@ -96,9 +96,11 @@ class Client:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         peers: Sequence[str] = (),
+        names: Sequence[str] = (),
         priority: int | None = None,
     ) -> TransferView:
-        """Start a transfer. `target`: REPO[@REV], a URL, a magnet, or the bytes of a .torrent.
+        """Start a transfer. `target`: REPO[@REV], a URL, a magnet, or the bytes of a .torrent. `names`: refs that will
+        point at the commit.
 
         Returns once the target is resolved to a snapshot.
         """
@@ -107,6 +109,7 @@ class Client:
         )
         body |= {"revision": revision, "priority": priority}
         body |= {"include": list(include), "exclude": list(exclude), "peers": list(peers)}
+        body |= {"names": list(names)} if names else {}
         return await self._call(TransferView, "POST", "transfers", body=body, timeout=START_SECONDS)
 
     async def transfers(self) -> tuple[TransferView, ...]:

@@ -77,6 +77,7 @@ async def fetch(
             include=request.include,
             exclude=request.exclude,
             priority=priority,
+            names=request.names,
             peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
         )
         found = time.monotonic()

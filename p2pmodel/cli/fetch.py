@@ -20,6 +20,7 @@ from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.content.names import check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.core.progress.views import EngineState
@@ -41,6 +42,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.command(cls=HubCommand)
 @click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET", shell_complete=repositories)
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+@click.option("--as-ref", "names", multiple=True, metavar="NAME", help="Name for the commit in the cache; repeatable.")
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
 @click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")
 @click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Seed until RATIO copies are sent.")
@@ -68,6 +70,8 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -> None:
     """Download a snapshot into the Hugging Face cache and print its path.
 
+    A torrent's commit is named main if it is that; --as-ref names it otherwise.
+
     Looks up a torrent at the coordinators and joins its swarm; without a torrent, or without peers, downloads the
     files from the mirrors. Every byte is verified. The same command resumes an interrupted download. If this machine's
     daemon runs ('p2pmodel daemon'), the daemon downloads the snapshot and then seeds it; with --server that one does.
@@ -79,6 +83,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         seed_seconds=flags["seed_time"],
         seed_ratio=flags["seed_ratio"],
         peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
+        names=tuple(map(check_name, flags["names"])),
     )
     local = LocalCopy.of(settings, request, flags)
     wants_load = flags["load"] or flags["prompt"] is not None

@@ -1,5 +1,6 @@
 """The model of a snapshot on a device, loaded by `from_pretrained` of its own class."""
 
+import glob
 import json
 import time
 from collections.abc import Mapping
@@ -16,9 +17,13 @@ from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalRe
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.processor import processor_for
+from p2pmodel.store.snapshot_list import manifest_at
 
 _INDEX = "model.safetensors.index.json"
+_WEIGHTS = ("*.safetensors", "*.bin")
 _FETCH_AGAIN = "run 'p2pmodel fetch' again without --include and --exclude; it resumes"
+_NOT_THERE = "the repository does not have it at this commit: fetch another revision, or ask its publisher"
+_COPY = "put the whole model into that folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def _device(wanted: str | None) -> str:
 
 def _config(snapshot: Path) -> Any:
     if not (snapshot / "config.json").is_file():
-        raise EntryNotFound(f"{snapshot} has no config.json", hint="check that it is a complete transformers model")
+        raise EntryNotFound(f"{snapshot} has no config.json", hint=_why_absent(snapshot, "config.json"))
     with translated(f"reading {snapshot / 'config.json'}"):
         return transformers.AutoConfig.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
 
@@ -101,15 +106,25 @@ def _check_complete(snapshot: Path) -> None:
     """Raise EntryNotFound unless every shard of the index exists; transformers reports that in many lines."""
     index = snapshot / _INDEX
     if not index.is_file():
-        if not any(path.is_file() for suffix in ("safetensors", "bin") for path in snapshot.glob(f"*.{suffix}")):
-            raise EntryNotFound(f"{snapshot} has no weights", hint=_FETCH_AGAIN)
+        if not any(path.is_file() for pattern in _WEIGHTS for path in snapshot.glob(pattern)):
+            raise EntryNotFound(f"{snapshot} has no weights", hint=_why_absent(snapshot, *_WEIGHTS))
         return
     with translated(f"reading {index}"):
         shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
     missing = sorted(name for name in shards if not (snapshot / name).is_file())
     if missing:
         more = f" and {len(missing) - 1} more of {len(shards)} shards" if len(missing) > 1 else ""
-        raise EntryNotFound(f"{snapshot} lacks {printable(missing[0])}{more}", hint=_FETCH_AGAIN)
+        raise EntryNotFound(
+            f"{snapshot} lacks {printable(missing[0])}{more}", hint=_why_absent(snapshot, glob.escape(missing[0]))
+        )
+
+
+def _why_absent(snapshot: Path, *patterns: str) -> str:
+    """What to do about files of these patterns that `snapshot` lacks: it depends on whether the repository has them."""
+    manifest = manifest_at(snapshot)
+    if manifest is None:
+        return _COPY
+    return _FETCH_AGAIN if manifest.select(patterns) else _NOT_THERE
 
 
 def _check_filled(snapshot: Path, report: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from p2pmodel.origin.failures import Refused
 
 TOKEN_HINT = "set HF_TOKEN, or token_env of that mirror in p2pmodel.toml, to a token that may read it"  # noqa: S105
 _RESUME_HINT = "check the network and run the same command again: it resumes"
+_REFUSED_HINT = "correct these mirrors, or name another one: it resumes then"
 
 _SPECIFIC: tuple[type[P2PModelError], ...] = (
     WrongBytes,
@@ -68,7 +69,8 @@ def verdict(
         return kind(f"no mirror gives access to {what} ({every})", hint=hint_for(kind))
     if issubclass(kind, NotFound):
         return kind(f"no mirror has {what} ({every})")
-    return Unavailable(f"no mirror delivers {what} ({every})", hint=_RESUME_HINT)
+    final = not set(names) - set(refusals)
+    return Unavailable(f"no mirror delivers {what} ({every})", hint=_REFUSED_HINT if final else _RESUME_HINT)
 
 
 def _wrong_bytes(file: ManifestFile, corrupt: Mapping[str, Refused]) -> WrongBytes:

@@ -47,6 +47,12 @@ def make_room(
     total = sum(item.size for item in items) + sum(growing.values())
     removable = [item for item in items if item.served is not None]
     fixed = total - sum(item.size for item in removable)
+    if sum(growing.values()) > budget:
+        size = human(sum(growing.values()))
+        raise NoSpace(
+            f"the requested files have {size}, more than the cache's limit of {human(budget)}",
+            hint="raise --max-cache-bytes",
+        )
     if fixed > budget:
         raise NoSpace(
             f"{human(fixed)} must stay in the cache, more than its limit of {human(budget)}",

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
-from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.names import COMMIT, RepoId
+from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, OnUnreadable, RepoCache, passing_over
 from p2pmodel.store.files.regular import is_regular
@@ -49,6 +51,20 @@ def _snapshots_of(repo: RepoCache) -> Iterator[CachedSnapshot]:
             missing = [file for file in manifest.files if states[file.etag] is BlobState.MISSING]
             doubted = [file for file in manifest.files if states[file.etag] in _DOUBTED]
             yield CachedSnapshot(repo.repo, commit, names, manifest, tuple(missing), tuple(doubted))
+
+
+@translated()
+def manifest_at(snapshot: Path) -> Manifest | None:
+    """The list of a hub of the files in this snapshot folder of a cache; None for any other folder, and where only the
+    files that are there are known. Blocks."""
+    commit, folder = snapshot.name, snapshot.parent.parent
+    if not COMMIT.fullmatch(commit) or snapshot.parent.name != "snapshots":
+        return None
+    try:
+        repo = HubCache(folder.parent).repo(RepoId.from_cache_folder(folder.name))
+    except InvalidInput:
+        return None
+    return repo.manifest(commit) if repo.listed_by_a_hub(commit) else None
 
 
 @translated()

@@ -61,10 +61,11 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
             hint="check their owner and mode",
         )
     repaired = run_interruptible(_daemon_repairs(settings, manifest), interrupted=INTERRUPTED)
+    which = f"{ref.repo}@{manifest.commit}"
     raise IntegrityError(
         f"{counted(len(report.missing), 'file')} missing, {len(report.corrupt)} corrupt of {len(manifest.files)} in "
-        f"{ref.repo}@{manifest.commit}",
-        hint="the daemon repairs it" if repaired else f"repair it with 'p2pmodel fetch {ref}'",
+        f"{which}",
+        hint="the daemon repairs it" if repaired else f"repair it with 'p2pmodel fetch {which}'",
     )
 
 

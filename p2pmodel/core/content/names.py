@@ -138,6 +138,13 @@ def check_node_name(name: str) -> str:
     return name
 
 
+def check_name(name: str) -> str:
+    """Return `name` if it can be a ref that points at a commit; else InvalidInput."""
+    if is_commit(name):
+        raise InvalidInput(f"{name} is a commit, not a name for one", hint="use a name such as main or v1.0")
+    return check_revision(name)
+
+
 def printable(text: str, limit: int = 120) -> str:
     """`text` for a one-line message: without control characters, at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

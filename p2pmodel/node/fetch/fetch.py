@@ -10,6 +10,7 @@ from p2pmodel.coordinator.client.coordinators import configured, trackers_with
 from p2pmodel.coordinator.client.urls import as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress.progress import cut_off
 from p2pmodel.core.tasks import companions
@@ -33,6 +34,7 @@ from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.torrent_names import names_of
 from p2pmodel.node.snapshot.voucher import Vouching
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import GrowingFiles
@@ -107,18 +109,24 @@ class Fetch:
         return found.manifest, await asyncio.to_thread(repo.lacking, self._job.selected(found.manifest))
 
     async def _find(self, engine: LazyEngine) -> ResolvedTarget:
-        job = self._job
-        target = job.request.target
+        target, names = self._job.request.target, self._job.request.names
         if isinstance(target, TorrentTarget):
-            return await find_torrent(
-                target,
-                job.settings,
-                engine,
-                await job.mirrors.opened(),
-                job.monitor,
-                peers=job.request.peers,
-                http=job.http,
-            )
+            found = await self._find_torrent(target, engine, named=bool(names))
+        else:
+            found = await self._find_reference(target)
+        return replace(found, refs=tuple(dict.fromkeys((*found.refs, *names))))
+
+    async def _find_torrent(self, target: TorrentTarget, engine: LazyEngine, *, named: bool) -> ResolvedTarget:
+        job, origin = self._job, await self._job.mirrors.opened()
+        peers = job.request.peers
+        found = await find_torrent(target, job.settings, engine, origin, job.monitor, peers=peers, http=job.http)
+        if named:
+            return found
+        names = await names_of(found.manifest, job.settings, job.cache, origin, job.monitor, http=job.http)
+        return replace(found, refs=names)
+
+    async def _find_reference(self, target: Reference) -> ResolvedTarget:
+        job = self._job
         return await find_reference(
             target,
             job.settings,

@@ -16,7 +16,8 @@ class FetchRequest:
     """What to fetch, and how long to serve it afterwards (`seed_seconds`, `seed_ratio`; None: no such bound).
 
     With neither bound the fetch ends when the snapshot is ready; `FOR_EVER` has no end. `also` selects further files.
-    `peers` are connected to beside those that trackers return.
+    `peers` are connected to beside those that trackers return. `names`: refs that will point at the commit, beside the
+    revision of the target.
     """
 
     target: Target
@@ -26,6 +27,7 @@ class FetchRequest:
     seed_seconds: float | None = None
     seed_ratio: float | None = None
     peers: tuple[tuple[str, int], ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from p2pmodel import __version__
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.swarm_views import SwarmViews
-from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.core.content.names import Reference, RepoId, check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection, busiest
 from p2pmodel.core.progress.diagnosis import Diagnosis, HostBounds, explain
@@ -85,7 +85,11 @@ class NodeApi:
         target = _target(body)
         peers = [ListenAddress.parse(peer) for peer in body.peers]
         request = FetchRequest(
-            target, tuple(body.include), tuple(body.exclude), peers=tuple((peer.host, peer.port) for peer in peers)
+            target,
+            tuple(body.include),
+            tuple(body.exclude),
+            peers=tuple((peer.host, peer.port) for peer in peers),
+            names=tuple(map(check_name, body.names)),
         )
         return await self._node.start(request, priority=body.priority)
 

@@ -23,6 +23,7 @@ class StartBody(_Body):
     include: _Patterns = []
     exclude: _Patterns = []
     peers: list[str] = Field(default=[], max_length=100, description="Peers to connect to, as ADDRESS:PORT.")
+    names: list[str] = Field(default=[], max_length=10, description="Refs that will point at the commit.")
     priority: int | None = Field(default=None, ge=-100, le=100, description="Queue priority; higher first (default 0).")
 
 

@@ -136,3 +136,13 @@ def test_status_watches_or_shows_peers(cli: CommandLine) -> None:
 
 def test_an_engine_is_ready_for_some_time(cli: CommandLine) -> None:
     assert "--for" in cli.refuses(2, "ready", "org/model", "--for", "0")
+
+
+def test_transfers_are_chosen_by_the_beginning_of_a_commit() -> None:
+    views = [view(), view(id="2", commit="ab" * 4 + "cd" * 16, revisions=())]
+    assert chosen(views, "org/model@" + "ab" * 6) == (views[0],)
+    assert chosen(views, "org/model@" + "ab" * 4 + "cd") == (views[1],)
+    with pytest.raises(InvalidInput, match=f"ambiguous.*{'ab' * 4 + 'cd' * 16}"):
+        chosen(views, "org/model@" + "ab" * 4)
+    with pytest.raises(NotFound):
+        chosen(views, "org/model@" + "ab" * 3)

@@ -86,7 +86,7 @@ def test_verify_names_every_bad_file_and_exits_with_5(p2pmodel: Command) -> None
     done = p2pmodel("verify", "org/model", "-q")
     assert done.code == 5
     assert done.out == ""
-    hint = "repair it with 'p2pmodel fetch org/model@main'"
+    hint = f"repair it with 'p2pmodel fetch org/model@{manifest.commit}'"
     assert done.err.splitlines() == [
         "missing: config.json",
         "corrupt: model-00001.safetensors",

@@ -8,6 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.model import load
+from p2pmodel.store.cache import HubCache
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.stored import publish
 from tests.support.tiny_models import copy_of
 
 KINDS = ["dense", "moe", "thinking", "text_only"]
@@ -84,13 +87,35 @@ def test_an_available_gpu_is_used(dense: Path) -> None:
 def test_missing_shards_are_named(dense: Path, tmp_path: Path) -> None:
     snapshot = copy_of(dense, tmp_path / "partial")
     (snapshot / "model-00003-of-00005.safetensors").unlink()
-    with pytest.raises(EntryNotFound, match=r"lacks model-00003-of-00005.safetensors; run 'p2pmodel fetch' again"):
+    with pytest.raises(EntryNotFound, match=r"lacks model-00003-of-00005.safetensors; put the whole model into"):
         load(snapshot, device="cpu")
     dangling = snapshot / "model-00002-of-00005.safetensors"
     dangling.unlink()
     dangling.symlink_to("../../blobs/not-there-yet")
     with pytest.raises(EntryNotFound, match=r"lacks model-00002-of-00005.safetensors and 1 more of 5 shards"):
         load(snapshot, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("absent", "message"),
+    [
+        ("model-00005-of-00005.safetensors", "lacks model-00005-of-00005.safetensors"),
+        ("config.json", "has no config.json"),
+    ],
+)
+def test_the_advice_depends_on_whether_the_repository_has_the_file(
+    dense: Path, tmp_path: Path, absent: str, message: str
+) -> None:
+    contents = {path.name: path.read_bytes() for path in dense.iterdir()}
+    whole = snapshot_of(contents)
+    cache = HubCache(tmp_path / "hub")
+    publish(cache, whole, paths=[name for name in contents if name != absent])
+    with pytest.raises(EntryNotFound, match=f"{message}; run 'p2pmodel fetch' again without"):
+        load(cache.repo(whole.manifest.repo).snapshot(whole.commit), device="cpu")
+    lacking = snapshot_of({name: data for name, data in contents.items() if name != absent}, repo="org/lacking")
+    publish(cache, lacking)
+    with pytest.raises(EntryNotFound, match=f"{message}; the repository does not have it"):
+        load(cache.repo(lacking.manifest.repo).snapshot(lacking.commit), device="cpu")
 
 
 def test_no_weights_at_all(text_only: Path, tmp_path: Path) -> None:

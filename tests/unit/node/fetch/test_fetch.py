@@ -373,3 +373,22 @@ async def test_a_wrong_mirror_is_blamed_once_the_whole_file_is_right(node: Node)
     assert node.published() == CONTENTS
     assert any(note.startswith("mirror bad sent wrong bytes for ") for note in node.heard.notes)
     await assert_nothing_runs()
+
+
+async def test_a_commit_gets_the_names_that_it_is_asked_for_and_is_found_by_its_beginning(node: Node) -> None:
+    commit = node.swarm.snapshot.commit
+    async with FakeHub(node.swarm.snapshot) as hub:
+        node.use(hub, offline=False)
+        await node.fetch(f"org/model@{commit}", names=("v1", "stable"))
+    assert node.cache.repo(node.swarm.metainfo.manifest.repo).refs() == {"v1": commit, "stable": commit}
+    node.use(offline=True)
+    found = await node.fetch(f"org/model@{commit[:8]}")
+    assert found.manifest.commit == commit
+    assert node.cache.repo(found.manifest.repo).refs() == {"v1": commit, "stable": commit}
+
+
+async def test_a_torrent_is_named_as_the_mirrors_name_its_commit(node: Node) -> None:
+    async with FakeHub(node.swarm.snapshot) as hub:
+        node.use(hub, offline=False)
+        found = await node.fetch()
+    assert node.cache.repo(found.manifest.repo).refs() == {"main": found.manifest.commit}
