@@ -69,6 +69,13 @@ class ContentClaims:
                 lock, self._lock = self._lock, None
                 lock.release()
 
+    def check(self) -> None:
+        """Raise Unavailable if another machine has passed over this process: it may write the staged files by now."""
+        with self._mutex:
+            lock = self._lock
+        if lock is not None:
+            lock.check()
+
     @property
     def path(self) -> Path:
         """The lock file."""

@@ -104,6 +104,14 @@ class ProcessLock:
         sight = _look(self._record)
         return sight is not None and sight.text == self._mark
 
+    def check(self) -> None:
+        """Raise Unavailable if another process has passed over this one. Before a step that the lock protects: the
+        renewal notices it some seconds later."""
+        sight = _look(self._record)
+        if self.lost.is_set() or (sight is not None and sight.text != self._mark):
+            self.lost.set()
+            raise passed_over(self._record)
+
     def _renew(self) -> None:
         while not self._released.wait(RENEW_EVERY):
             with suppress(OSError):  # the disk does not answer: others see the record expire
@@ -201,6 +209,14 @@ def process_lock(path: Path, patience: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def passed_over(path: Path) -> Unavailable:
+    """The error of a process that another machine has passed over, with the lock file or its record."""
+    return Unavailable(
+        f"another machine has taken {named(str(path))} while this process stood still",
+        hint="run the same command again: it resumes",
+    )
 
 
 @cache

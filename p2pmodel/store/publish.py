@@ -89,6 +89,7 @@ def publish_blob(repo: RepoCache, file: ManifestFile, staged: Path, *, patience:
             remove_record(staged)
             return repo.blob_path(file)
         with repo.naming, repo.opened("blobs", make=True) as blobs:
+            repo.staged.claims.check()
             found = name_blob(blobs, file, staged)
             blobs.sync()
             repo.record_verified({file.etag: found})

@@ -21,8 +21,12 @@ TOTAL = sum(SIZES.values())
 
 NO_SYMLINKS = """
 import errno, os
+real, cache = os.symlink, os.path.realpath(os.environ["HF_HUB_CACHE"])
 def symlink(source, target, *more, **where):
-    raise OSError(errno.EPERM, "Operation not permitted", str(target))
+    folder = f"/proc/self/fd/{where['dir_fd']}" if "dir_fd" in where else os.path.dirname(target)
+    if os.path.realpath(folder).startswith(cache):
+        raise OSError(errno.EPERM, "Operation not permitted", str(target))
+    real(source, target, *more, **where)
 os.symlink = symlink
 """
 
@@ -38,7 +42,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_symlinks(tmp_path: Path) -> dict[str, str]:
-    """The environment of a Python program that finds no symlinks."""
+    """The environment of a Python program that can make no symlinks in its cache."""
     shim = tmp_path / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(NO_SYMLINKS)
@@ -80,7 +84,12 @@ def test_without_symlinks_either_program_uses_what_the_other_has_downloaded(
     assert json.loads(done.out)["from_cache"] == TOTAL
     assert not any(path.is_symlink() for path in nodes.cache("other").rglob("snapshots/*/*"))
     assert sum(entry["sent"] for entry in served(log)) - before < min(SIZES.values()) + 20_000, "metadata alone"
-    nodes.ok("other", "verify", REPO)
+    seeding = nodes.seed(REPO, "--endpoint", endpoint, node="other", **no_symlinks).ready()
+    where = ("--coordinator", seeding["coordinator"], "--endpoint", endpoint)
+    done = nodes.fetch("peer", REPO, *where, "--seed-time", "0.1", **no_symlinks).wait()
+    assert json.loads(done.out)["from_mirrors"] == 0
+    assert contents(nodes.cache("peer")) == expected(source)
+    nodes.ok("peer", "verify", REPO)
 
 
 @pytest.mark.needs("bindfs", "fusermount3")

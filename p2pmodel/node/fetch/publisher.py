@@ -168,6 +168,7 @@ class Publisher:
         with self._repo.naming, self._repo.opened("blobs", make=True) as blobs:
             for index, file in files.items():
                 staged = self._inventory.paths[index]
+                self._repo.staged.claims.check()
                 self._links.hold(index, staged)
                 found[file.etag] = name_blob(blobs, file, staged)
                 remove_record(staged)

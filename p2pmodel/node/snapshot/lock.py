@@ -12,12 +12,11 @@ from pathlib import Path
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.tasks import companions, in_the_end, in_thread
-from p2pmodel.errors import Unavailable
 from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.os_errors import named, translated
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.content_claims import ContentClaim
-from p2pmodel.store.process_locks import EXPIRES_AFTER, LockSearch, ProcessLock
+from p2pmodel.store.process_locks import EXPIRES_AFTER, LockSearch, ProcessLock, passed_over
 from p2pmodel.store.state.verified_blobs import BlobState
 
 RETRY = 0.5
@@ -64,10 +63,7 @@ async def _taken(search: LockSearch, repo: RepoCache, reporter: Reporter) -> Pro
 async def _until_lost(lost: threading.Event, path: Path) -> None:
     while not lost.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(LOOK_EVERY)
-    raise Unavailable(
-        f"another machine has taken {named(str(path))} while this process stood still",
-        hint="run the same command again: it resumes",
-    )
+    raise passed_over(path)
 
 
 def _note(reporter: Reporter, repo: RepoCache, text: str) -> None:

@@ -242,6 +242,20 @@ async def test_a_snapshot_does_not_wait_for_contents_that_it_lacks_not(repo: Rep
     assert heard.notes == []
 
 
+async def test_a_process_that_was_passed_over_publishes_nothing(repo: RepoCache) -> None:
+    """It stood still between its last look at the lock and the rename; another machine has staged other bytes since."""
+
+    async def work() -> None:
+        async with downloading(repo, OLD, WEIGHTS, [], Heard().reporter):
+            staged = stage(repo, OLD, WEIGHTS[0], b"x" * WEIGHTS[0].size)
+            repo.staged.claims.path.with_name("contents.holder.lock").write_text("17\nnode-07\n")
+            await asyncio.to_thread(publish_blob, repo, WEIGHTS[0], staged)
+
+    with pytest.raises(Unavailable, match="while this process stood still"):
+        await work()
+    assert not repo.blob_path(WEIGHTS[0]).exists()
+
+
 async def test_the_mark_of_a_download_goes_with_its_end_alone(repo: RepoCache) -> None:
     with suppress(NoSpace):
         async with downloading(repo, OLD, WEIGHTS[:1], ["main"], Heard().reporter):
