@@ -73,10 +73,11 @@ class HubCache:
         """Whether this user can write to it, or make it."""
         return is_writable(self.root)
 
-    def check_usable(self) -> bool:
-        """Whether it can be written to. Raises LocalResource if it can be neither written to nor read."""
+    def check_usable(self, repo: RepoId | None = None) -> bool:
+        """Whether it can be written to. Raises LocalResource if it can be neither written to nor read, and if it has
+        nothing of `repo` to read."""
         there = self.root.is_dir() and os.access(self.root, os.R_OK | os.X_OK, effective_ids=True)
-        if there and not self.writable:
+        if there and not self.writable and (repo is None or self.held(repo) is not None):
             return False
         check_writable(self.root)
         return True

@@ -193,7 +193,11 @@ class Scrubber:
     async def _alone(self, stack: AsyncExitStack) -> None:
         await asyncio.to_thread(self._records.make)
         search = LockSearch(self._records.folder / "lock")
-        while (lock := search.take()) is None:  # noqa: ASYNC110 - another process has it
+        said = False
+        while (lock := search.take()) is None:
+            if not said:
+                self._note(notes.info("scrub_waits", f"the background check waits for {search.waits_for()}"))
+                said = True
             await asyncio.sleep(LOOK_EVERY)
         stack.callback(lock.release)
 

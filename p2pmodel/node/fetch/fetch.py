@@ -75,7 +75,9 @@ class Fetch:
 
         `found` is the result of `find`, if known.
         """
-        await asyncio.to_thread(self._job.cache.check_usable)
+        wanted = self._job.request.target
+        repo = wanted.repo if isinstance(wanted, Reference) else None
+        await asyncio.to_thread(self._job.cache.check_usable, repo)
         self._job.monitor.progress(Progress("finding"))
         async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             engine = self._job.engine(stack)

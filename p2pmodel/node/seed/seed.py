@@ -94,7 +94,7 @@ class SeedRun:
 
     async def prepare(self, trackers: Sequence[str]) -> SeedResult:
         """Mirror or import the snapshot, verify it, and build its torrents with `trackers` and the mirrors in them."""
-        await asyncio.to_thread(self._cache.check_usable)
+        await asyncio.to_thread(self._cache.check_usable, self._request.ref.repo)
         self._reporter.progress(Progress("finding"))
         async with AsyncExitStack() as stack:
             origin = await self._opened_origin(stack)
