@@ -17,8 +17,8 @@ from p2pmodel.node.assembly.piece_state import AssemblyPieces
 
 ALONE_FOR = 1.5
 """Seconds without another node after which this one downloads the whole snapshot by itself."""
-PATIENCE = 3
-"""Multiples of `swarm.peer_timeout` in which another node delivers the pieces that are leased to it."""
+PATIENCE = 2
+"""Multiples of `swarm.peer_timeout` in which the other nodes deliver: one that is late, or the one that takes over."""
 LOST_FOR = 5.0
 """Seconds without a coordinator after which the assembly has failed."""
 AHEAD = 2.0

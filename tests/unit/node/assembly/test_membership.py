@@ -29,7 +29,7 @@ from tests.support.torrent_files import torrent_of
 URL = "http://c.test"
 COORDINATOR = Coordinator(URL)
 MANIFEST = snapshot_of({"a.bin": bytes(1_000_000), "b.json": b"{}"}).manifest
-STALL = 20.0
+STALL, SILENT = 20.0, 4.0
 
 
 async def no_engine() -> Engine:
@@ -56,7 +56,7 @@ class Member:
             repo=HubCache(root).repo(MANIFEST.repo),
             origin=cast("Origin", None),
             engine=no_engine,
-            settings=SwarmSettings(stall_timeout=STALL),
+            settings=SwarmSettings(peer_timeout=SILENT, stall_timeout=STALL),
             reporter=Reporter(),
         )
         self.pieces = AssemblyPieces(self.context.layout)
@@ -170,6 +170,15 @@ async def test_an_assembly_without_progress_fails(member: Member) -> None:
     member.clock.now += STALL + 1
     member.receive(message(left=8, refused=True))
     with pytest.raises(AssemblySilent, match=r"swarm\.origin_budget"):
+        member.membership.check_progress()
+
+
+async def test_other_nodes_are_waited_for_twice_the_peer_timeout(member: Member) -> None:
+    member.receive(message(left=9))
+    member.clock.now += 2 * SILENT - 0.1
+    member.membership.check_progress()
+    member.clock.now += 0.2
+    with pytest.raises(AssemblySilent):
         member.membership.check_progress()
 
 
