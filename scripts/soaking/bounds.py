@@ -26,10 +26,10 @@ START = 2.5
 HEADERS = 1.1
 """Bytes on a link for a byte of content."""
 BUDGET = 1.05
-WASTE = 0.4
+WASTE = 0.5
 """Copies in requests that were cut off: a mirror has sent some 100 kB more than the peer read. With two mirrors
 undisturbed peers cut requests off, too, when the other mirror takes over a part of a range: in snapshots this small
-that is up to 0.4 of each copy."""
+that is up to 0.45 of each copy."""
 
 
 @dataclass(frozen=True, slots=True)
