@@ -15,6 +15,7 @@ from p2pmodel.cli.bootstrap_kubernetes import KUBERNETES, kubernetes, options_ku
 from p2pmodel.cli.bootstrap_screen import screen_of
 from p2pmodel.cli.console import Style
 from p2pmodel.cli.output import echo
+from p2pmodel.cli.rollout.tables import gate_table
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cluster.bootstrap import report
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, BootstrapScreen, take_down
@@ -27,6 +28,7 @@ from p2pmodel.cluster.package import carried
 from p2pmodel.cluster.preflight.doctor import manifest_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
+from p2pmodel.coordinator.rollout.report import report_json, rollout_report
 from p2pmodel.coordinator.rollout.rollout import MinReady
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
@@ -216,11 +218,15 @@ def _report(plan: BootstrapPlan, roster: Roster, seconds: float, flags: dict[str
         write_output(flags["failed_file"], "".join(f"{name}\n" for name in failed).encode())
         hint = f"mend them, then run it again with --limit @{flags['failed_file']}"
     if flags["as_json"]:
-        echo(json.dumps(report.plain(plan, roster, seconds, folded)))
+        view = roster.rollout
+        record = {"id": view.id, "state": view.state, **report_json(rollout_report(view))} if view else None
+        echo(json.dumps(report.plain(plan, roster, seconds, folded) | {"rollout": record}))
     if not flags["quiet"]:
         shown = report.examined(roster) if flags["dry_run"] else report.words(plan, roster, seconds)
         for line in (*roster.notes, *shown):
             echo(line, err=True)
+        if roster.rollout:
+            echo(f"{gate_table(rollout_report(roster.rollout))}\n(seconds since the roll-out began)", err=True)
     error = report.refused(roster, hint) if flags["dry_run"] else report.verdict(plan, roster, hint)
     if error:
         raise error

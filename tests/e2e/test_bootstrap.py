@@ -85,6 +85,7 @@ def test_a_bootstrap_names_the_hosts_that_fail_and_finishes_them_later(
     rest = rig.bootstrap(*options, "--limit", "@failed.txt").wait(5 * PATIENCE)
     assert rest.code == 0, rest.err
     assert sorted(rest.json["nodes"]) == BAD
+    assert rest.json["rollout"]["gates"][0]["passed"] == len(BAD), rest.json["rollout"]
     touched = [name for name in good if (rig.folder / name / "sshd.log").read_text().count("Accepted") > sessions[name]]
     assert touched in ([], ["gpu001"])  # the coordinator's host is asked for the coordinator
     sent = sum(json.loads(line)["sent"] for line in log.read_text().splitlines())

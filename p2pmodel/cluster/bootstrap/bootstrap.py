@@ -30,8 +30,8 @@ START_SECONDS = 330.0
 """Bound on the start of a fetch: longer than the daemon's own bound."""
 LOOK_SECONDS = 60.0
 _PAUSE = 0.5
-SILENT_SECONDS = 20.0
-"""A host that does not answer for so long has failed; a daemon that is restarted answers again before."""
+SILENT_SECONDS = 90.0
+"""A host that neither ssh reaches nor the coordinator hears of for so long has failed. A full link delays both."""
 
 
 class BootstrapScreen(Protocol):
@@ -58,7 +58,7 @@ class Bootstrap:
         self._fan_out = FanOut(launcher, plan.fanout)
         self._steps = NodeSteps(plan)
         self._services = ClusterServices(plan, self._fan_out, given)
-        self._silent_since: dict[str, float] = {}
+        self._silent: dict[str, tuple[float, P2PModelError]] = {}
         self.roster = Roster.of(plan.hosts)
 
     async def examine(self) -> Roster:
@@ -80,12 +80,17 @@ class Bootstrap:
             async with AsyncExitStack() as stack:
                 await self._start(deadline, stack)
                 await self._follow(deadline)
+                await self._load()
                 await self._rollout.tell(self.roster.entries.values())
-        if self._plan.load:
-            self._screen.stage("loading")
-            ready = self.roster.at("ready")
-            await self._fan_out.each(ready, self._steps.load, within=self._plan.timeout, what="the load")
+                self.roster.rollout = await self._rollout.record()
+        else:
+            await self._load()
         return self.roster
+
+    async def _load(self) -> None:
+        if self._plan.load and (ready := self.roster.at("ready")):
+            self._screen.stage(f"loading on {len(ready)} hosts")
+            await self._fan_out.each(ready, self._steps.load, within=self._plan.timeout, what="the load")
 
     async def _start(self, deadline: float, stack: AsyncExitStack) -> None:
         self._screen.stage("starting the coordinator")
@@ -119,7 +124,8 @@ class Bootstrap:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
         for entry in self.roster.at("fetching"):
-            entry.failed(_late(entry, self._plan.timeout))
+            _, silent = self._silent.get(entry.name, (0.0, None))
+            entry.failed(_late(entry, self._plan.timeout, silent))
         self._screen.progress(self.roster)
 
     async def _follow_one(self, entry: HostEntry) -> None:
@@ -148,11 +154,11 @@ class Bootstrap:
         except (NoDaemon, HostUnreachable) as error:
             if isinstance(error, NoDaemon):
                 await self._check_daemon(host)
-            since = self._silent_since.setdefault(entry.name, time.monotonic())
+            since, _ = self._silent.setdefault(entry.name, (time.monotonic(), error))
             if time.monotonic() - since > SILENT_SECONDS:
                 raise
         else:
-            self._silent_since.pop(entry.name, None)
+            self._silent.pop(entry.name, None)
 
     async def _check_daemon(self, host: RemoteHost) -> None:
         """Raise LocalResource if the daemon that this bootstrap started has ended, and nothing starts it again."""
@@ -176,7 +182,8 @@ async def take_down(plan: BootstrapPlan, launcher: Launcher) -> Roster:
     return roster
 
 
-def _late(entry: HostEntry, timeout: float) -> P2PModelError:
+def _late(entry: HostEntry, timeout: float, silent: P2PModelError | None) -> P2PModelError:
     now = entry.progress
-    text = f"{entry.name}: not ready within {duration(timeout)}: {entry.share:.0%} at {human(now.rate)}/s, {now.told}"
+    what = f"at {human(now.rate)}/s, {now.told}" if silent is None else silent.what.removeprefix(f"{entry.name}: ")
+    text = f"{entry.name}: not ready within {duration(timeout)}: {entry.share:.0%}, {what}"
     return Unavailable(text, hint="it goes on; the same command follows it")

@@ -86,12 +86,13 @@ class NodeSteps:
         token = f"{look.state_dir}/cluster/member.token"
         if self.member_token:
             await host.write(token, f"{self.member_token}\n".encode())
-        await host.start(self._daemon(await self._plan.command_on(host, look), look, token))
+        await host.start(self._daemon(host.name, await self._plan.command_on(host, look), look, token))
         async with asyncio.timeout(DAEMON_SECONDS):
             await self._until_it_answers(host, entry)
 
-    def _daemon(self, command: tuple[str, ...], look: HostLook, token: str) -> ServiceSpec:
+    def _daemon(self, name: str, command: tuple[str, ...], look: HostLook, token: str) -> ServiceSpec:
         environment = {**self._plan.environment, "P2PMODEL_COORDINATORS": self.coordinator_url}
+        environment["P2PMODEL_NODE_NAME"] = name
         if self.member_token:
             environment["P2PMODEL_COORDINATOR_TOKEN_FILE"] = token
         return ServiceSpec(DAEMON, (*command, "daemon", "--socket", look.socket), environment)

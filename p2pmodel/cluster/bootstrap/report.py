@@ -36,7 +36,7 @@ def words(plan: BootstrapPlan, roster: Roster, seconds: float) -> list[str]:
     line = f"{len(done)} of {len(roster.entries)} hosts are ready"
     if times:
         middle = times[len(times) // 2]
-        line += f", half of them after {duration(middle)}, the last after {duration(times[-1])}"
+        line += f"; the fetch took {duration(middle)} on half of them, {duration(times[-1])} on the last"
     mirrors, peers = (sum(_bytes(entry)[source] for entry in done) for source in ("mirrors", "peers"))
     if peers:
         line += f"; {human(peers)} came from seeders and peers"

@@ -27,9 +27,10 @@ from p2pmodel.http_pool import HttpPool
 
 AT_ONCE = 16
 _PHASES: dict[Stage, NodePhase] = {
-    "waiting": "expected",
     "passed": "preflight",
     "starting": "starting",
+    "ready": "files_ready",
+    "loaded": "loaded",
     "failed": "failed",
 }
 
@@ -75,10 +76,22 @@ class RolloutLink:
         await self._http.__aexit__(kind, error, traceback)
 
     async def tell(self, entries: Iterable[HostEntry]) -> None:
-        """Report on behalf of hosts that have not begun, or have failed."""
-        known = [(entry, phase) for entry in entries if (phase := _PHASES.get(entry.stage))]
-        if self._view is not None:
-            await asyncio.gather(*(self._told(self._view.id, entry, phase) for entry, phase in known))
+        """Report on behalf of hosts what they have not reported themselves: that they have not begun, or have failed,
+        or were ready before."""
+        if (view := self._view) is not None:
+            heard = {node.name for node in view.nodes if node.ready(view.spec.last_gate)}
+            known = [(entry, phase) for entry in entries if (phase := _PHASES.get(entry.stage))]
+            late = [(entry, phase) for entry, phase in known if phase == "failed" or entry.name not in heard]
+            await asyncio.gather(*(self._told(view.id, entry, phase) for entry, phase in late))
+
+    async def record(self) -> RolloutView | None:
+        """The coordinator's record now; None if it keeps none."""
+        if self._view is None:
+            return None
+        try:
+            return await self._client.read(self._view.id)
+        except P2PModelError:
+            return self._view
 
     def node(self, name: str) -> RolloutNode | None:
         """What the coordinator knows of a host that has reported to it lately; None else."""

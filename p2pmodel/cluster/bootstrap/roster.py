@@ -7,6 +7,7 @@ from typing import Literal
 from p2pmodel.cluster.launcher import HostLook
 from p2pmodel.cluster.preflight.checks import DoctorCheck
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
+from p2pmodel.coordinator.rollout.rollout import RolloutView
 from p2pmodel.core.progress.views import TransferView
 from p2pmodel.errors import P2PModelError
 
@@ -81,10 +82,12 @@ class HostEntry:
 
 @dataclass
 class Roster:
-    """The hosts in the order of the node set. `notes`: what concerns no host alone."""
+    """The hosts in the order of the node set. `notes`: what concerns no host alone; `rollout`: the coordinator's record
+    at the end, None where it kept none, or nothing had to be done."""
 
     entries: dict[str, HostEntry]
     notes: list[str] = field(default_factory=list)
+    rollout: RolloutView | None = None
 
     @classmethod
     def of(cls, hosts: Iterable[str]) -> "Roster":

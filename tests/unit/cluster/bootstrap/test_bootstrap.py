@@ -98,7 +98,8 @@ async def test_all_hosts_become_ready_and_a_second_run_changes_nothing(coordinat
     assert token.decode().strip() == MEMBER
     service = launcher.hosts["gpu0"].services["daemon"]
     assert MEMBER not in " ".join([*service.command, *service.environment.values()])
-    view = (await RolloutClient(coordinator).all())[0]
+    view = roster.rollout
+    assert view is not None
     assert (view.spec.commit, view.spec.min_ready) == (COMMIT, plan.min_ready)
 
     before = [dict(each.services) for each in launcher.hosts.values()]
@@ -131,6 +132,16 @@ async def test_hosts_that_fail_leave_the_others_alone_and_are_named(coordinator:
     failures = {node.name: node.failure.message for node in view.nodes if node.failure}
     assert "connection refused" in failures["down"]
     assert sorted(failures) == ["bare", "down", "full", "strange"]
+
+
+async def test_the_record_has_hosts_that_were_ready_before(coordinator: Coordinator) -> None:
+    launcher = MemoryLauncher(host("gpu1"), host("gpu2"))
+    await run(MemoryLauncher(launcher.hosts["gpu1"]), coordinator)
+    plan, roster, _ = await run(launcher, coordinator)
+    assert roster.rollout is not None
+    assert [node.ready("files") for node in roster.rollout.nodes] == [True, True]
+    assert roster.rollout.state == "complete"
+    assert plan.needed == 2
 
 
 async def test_nothing_starts_before_the_preflight_is_shown_and_a_dry_run_starts_nothing(

@@ -1,0 +1,24 @@
+"""What a roll-out costs the launcher: real hosts with ssh servers in network namespaces, or simulated ones.
+
+With --simulate the hosts are values of one process, with a real coordinator: it shows the time and memory of the
+launcher itself. Otherwise a snapshot is brought onto --hosts machines, and once more: that run changes nothing.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.bench.commands.options import command_line
+
+BENCHMARK = "scripts.bench.measurements.bootstrap"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of scripts/bench/bootstrap."""
+    parser = command_line("bootstrap", __doc__)
+    add = parser.add_argument
+    add("--hosts", type=int, default=8, help="machines in namespaces (default: 8)")
+    add("--size-mb", type=int, default=256, help="size of the snapshot in MiB (default: 256)")
+    add("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead")
+    add("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    return parser.parse_args(arguments)

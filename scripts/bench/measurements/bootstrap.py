@@ -1,0 +1,122 @@
+"""Roll-outs: seconds, copies from the mirror, and the memory of the launcher."""
+
+import argparse
+import asyncio
+import json
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
+from p2pmodel.cluster.bootstrap.roster import Roster
+from p2pmodel.cluster.launcher import Completed
+from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import Credentials
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.http.server import serving
+from tests.support.cluster_rig import ClusterRig, unavailable
+
+MIB = 1 << 20
+MEMBER, PUBLISHER = "m" * 16, "p" * 16
+LOOKS = 20
+"""Looks after which a simulated host is ready."""
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure, and print the figures."""
+    found = asyncio.run(_simulated(options.simulate)) if options.simulate else _real(options.hosts, options.size_mb)
+    for name, value in found.items():
+        print(f"{name:>28}: {value}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+class _Silent:
+    def stage(self, text: str) -> None:
+        """See BootstrapScreen."""
+
+    def preflight(self, roster: Roster) -> None:
+        """See BootstrapScreen."""
+
+    def progress(self, roster: Roster) -> None:
+        """See BootstrapScreen."""
+
+
+async def _simulated(count: int) -> dict[str, Any]:
+    ref = Reference(RepoId("org/model"), "c" * 40)
+    manifest = Manifest(ref.repo, ref.revision, (ManifestFile("model.safetensors", 1000, "a" * 40, "b" * 64),))
+    hosts = [MemoryHost(f"gpu{number:04d}") for number in range(count)]
+    for host in hosts:
+        host.programs["p2pmodel"] = _doctor
+        host.daemon.rounds = LOOKS
+    launcher = MemoryLauncher(*hosts)
+    credentials = Credentials(member=MEMBER, publishers={"bench": PUBLISHER})
+    async with serving(coordinator_app(Tracker(), Catalog(), credentials=credentials), "127.0.0.1", 0) as url:
+        names, place = tuple(host.name for host in hosts), CoordinatorPlace(url=url)
+        plan = BootstrapPlan(ref, manifest, names, place, seeders=0)
+        coordinator = Coordinator(url, MEMBER, PUBLISHER)
+        first, ready = await _timed(plan, launcher, coordinator)
+        again, _ = await _timed(plan, launcher, coordinator)
+    return {
+        "simulated hosts": count,
+        "ready": ready,
+        "seconds, first run": round(first, 2),
+        "seconds, second run": round(again, 2),
+        "connected at a time": launcher.most,
+        "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
+    }
+
+
+async def _timed(plan: BootstrapPlan, launcher: MemoryLauncher, coordinator: Coordinator) -> tuple[float, int]:
+    began = time.monotonic()
+    roster = await Bootstrap(plan, launcher, _Silent(), coordinator).run()
+    return time.monotonic() - began, len(roster.done)
+
+
+def _doctor(_command: Sequence[str], _stdin: bytes) -> Completed:
+    plain = {"seconds": 1.0, "snapshot": {"missing": 1000, "staged": 0}, "checks": []}
+    return Completed(0, json.dumps(plain).encode(), b"")
+
+
+def _real(count: int, size_mb: int) -> dict[str, Any]:
+    if reason := unavailable():
+        raise SystemExit(f"bootstrap: {reason}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pl")))
+        source = folder / "source"
+        source.mkdir()
+        for number in range(4):
+            (source / f"model-{number}.safetensors").write_bytes(random.Random(number).randbytes(size_mb * MIB // 4))
+        rig = ClusterRig(folder / "rig", count, stack)
+        endpoint, log = rig.hub(source)
+        options = ("--hosts", f"gpu[001-{count:03d}]", "--endpoint", endpoint)
+        preflight = rig.bootstrap(*options, "--dry-run").wait(600)
+        first = rig.bootstrap(*options).wait(1800)
+        print(first.err)
+        again = rig.bootstrap(*options).wait(600)
+        sent = sum(json.loads(line)["sent"] for line in log.read_text().splitlines())
+        down = rig.bootstrap(*options, "--down").wait(600)
+        slowest = max(node["seconds"] for node in first.json["nodes"].values())
+        return {
+            "hosts": count,
+            "snapshot, MiB": size_mb,
+            "exit codes": [preflight.code, first.code, again.code, down.code],
+            "ready": first.json["ready"],
+            "seconds, preflight": round(preflight.json["seconds"], 2),
+            "seconds, first run": round(first.json["seconds"], 2),
+            "of that the fetch": round(slowest, 2),
+            "seconds, second run": round(again.json["seconds"], 2),
+            "second run changed": again.json["changed"],
+            "copies from the mirror": round(sent / (size_mb * MIB), 4),
+        }
