@@ -119,7 +119,15 @@ def state_values() -> dict[str, list[Any]]:
         "revision": [{"revision": "main", "commit": COMMIT, "checked": 1e9}],
         "blob": [{"etag": SHA256, "size": 3, "mtime_ns": 5, "inode": 7, "ctime_ns": 9}],
         "mirrors": [{"version": 1, "mirrors": {"http://m": mirror | {"quarantined_until": 1e9, "reason": "x"}}}],
-        "have": [{"boot": "boot", "have": "ff00"}],
+        "ranges": [
+            {
+                "etag": manifest().files[0].etag,
+                "boot": "boot",
+                "done": [[0, 5], [7, 9]],
+                "synced": [[0, 1]],
+                "root": SHA256,
+            }
+        ],
         "manifest": [manifest().to_dict()],
         "tree": [
             {"format_version": 1, "files": {f.path: {"size": f.size, "blob_id": f.git_oid} for f in manifest().files}}

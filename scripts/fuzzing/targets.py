@@ -24,7 +24,6 @@ from p2pmodel.coordinator.leases.messages import parse_demand, parse_message
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.tracker.codec import parse_announce, parse_scrape
-from p2pmodel.core.content.bitfield import unpack
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress, neighbourhood
@@ -44,6 +43,7 @@ from p2pmodel.origin.requests import target_of
 from p2pmodel.origin.responses import ExpectedRange, judge
 from p2pmodel.service.control.bodies import EngineBody, LimitsBody, StartBody
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.files.range_record import read_record, read_synced, record_path
 from p2pmodel.store.private_folder import PrivateFolder
 from p2pmodel.store.state.log_chain import LogCheck, head_of
 from p2pmodel.store.state.revisions import known_revision
@@ -176,7 +176,7 @@ def _state(folder: Path) -> list[Target]:
         *target("revision", private / "revisions" / _revision_file(), lambda _: known_revision(repo, "main")),
         *target("blob", private / JOURNAL, lambda _: VerifiedBlobs(journal).holds(seeds.SHA256, blob)),
         *target("mirrors", folder / "mirrors" / "mirrors.json", _recall),
-        *target("have", private / "staging" / commit / "x.have", lambda _: _have(repo)),
+        *target("ranges", record_path(blob), lambda _: _ranges(blob)),
         *target("manifest", private / "manifests" / f"{commit}.json", lambda _: repo.manifest(commit)),
         *target("tree", repo.folder / "trees" / f"{commit}.json", lambda _: repo.manifest(commit)),
         *target("withheld", folder / "withheld.json", WithheldModels),
@@ -286,12 +286,11 @@ def _recall(path: Path) -> None:
     mirror.status(0.0)
 
 
-def _have(repo: Any) -> None:
-    field = repo.staging(seeds.COMMIT).load_have("x")
-    try:
-        unpack(field or b"", 9)
-    except ValueError:
-        return
+def _ranges(staged: Path) -> None:
+    file = seeds.manifest().files[0]
+    read_record(staged, file, file.size)
+    read_record(staged, file, file.size, root=seeds.SHA256)
+    read_synced(staged, file)
 
 
 def _check_log(data: bytes) -> None:
