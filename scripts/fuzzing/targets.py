@@ -1,5 +1,6 @@
 """Every parser of input from others."""
 
+import ipaddress
 import random
 import tempfile
 import zlib
@@ -26,9 +27,10 @@ from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.tracker.codec import parse_announce, parse_scrape
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
-from p2pmodel.core.network.addresses import ListenAddress, neighbourhood
+from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress, neighbourhood
 from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.sizes import parse_duration, parse_size
+from p2pmodel.http.forwarded import TrustedProxies
 from p2pmodel.http.ranges import RangeNotSatisfiable, not_modified, parse_range, range_applies
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.origin.clock import Clock
@@ -132,6 +134,7 @@ def _server() -> list[Target]:
     bodies = seeds.control_bodies()
     return [
         Target("range", _range, ["bytes=0-9", "bytes=-5", "bytes=5-", 'W/"ab"', "*"], of_text, (RangeNotSatisfiable,)),
+        Target("forwarded client", _forwarded, ["192.0.2.7, 10.0.0.8:1", 'for="[::1]:80";by=x, for=_a'], of_text),
         Target("control body", _control_body, bodies, of_value, (ValueError,)),
     ]
 
@@ -142,6 +145,7 @@ def _settings() -> list[Target]:
         Target("size and time", lambda t: _each(t, parse_size, parse_duration), ["1.5GB", "72h", "64MiB"], of_text),
         Target("schedule", lambda t: Schedule.parse((t,)), ["mon-fri 08:00-18:00=20MB", "22:00-06:00=0"], of_text),
         Target("address", ListenAddress.parse, ["127.0.0.1:80", "[::1]:0", "host:99999"], of_text),
+        Target("advertised", AdvertisedAddress.parse, ["10.0.0.1", "[fd00::1]:80", "host:99999", "fd00::1"], of_text),
         Target("reference", lambda t: _each(t, Reference.parse, parse_target), references, of_text),
         Target("URL", check_url, ["http://a.example:80/x", "https://[::1]:1/"], of_text, (ValueError,)),
         Target("egress", _egress, ["10.0.0.0/8", "fe80::1%eth0", "http://a.example:80/", "h.internal"], of_text),
@@ -257,6 +261,14 @@ def _inflated(data: bytes) -> None:
     for at in range(0, len(data), 1000):
         for part in inflation.parts(data[at : at + 1000]):
             assert len(part) <= 64 << 10
+
+
+def _forwarded(header: str) -> None:
+    proxies = TrustedProxies.parse(["10.0.0.0/8"])
+    for name in ("X-Forwarded-For", "Forwarded"):
+        found = proxies.client("10.0.0.1", CIMultiDictProxy(CIMultiDict({name: header})))
+        assert found is not None
+        ipaddress.ip_address(found)
 
 
 def _range(header: str) -> None:

@@ -37,6 +37,8 @@ class AssemblyDownload:
         self._reporter = context.reporter
         self._pieces = AssemblyPieces(context.layout)
         self._membership = Membership(context, self._pieces)
+        self._exchange: Exchange | None = None
+        """The exchange with other nodes, once there is one."""
         self._mirroring = False
 
     async def run(self) -> AssemblyOutcome:
@@ -78,6 +80,7 @@ class AssemblyDownload:
             start(self._hash_inventory(inventory))
             slices = SliceDownload(context, membership, staged)
             exchange, joined = Exchange(context, membership, staged, inventory.paths), set[str]()
+            self._exchange = exchange
             while not membership.assembled:
                 membership.changed.clear()
                 draining = membership.drain_if_alone()
@@ -186,4 +189,5 @@ class AssemblyDownload:
             peers=max(membership.peers - 1, 0),
             download_rate=0 if pieces.complete else pieces.arrivals.value(),
             waiting_for="pieces that other nodes download from the mirrors" if waits else "",
+            unreachable=self._exchange.unreachable if self._exchange else "",
         )

@@ -11,6 +11,7 @@ from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.membership import Membership
 from p2pmodel.node.assembly.slices import StagedFiles
+from p2pmodel.node.peer_trouble import PeerTrouble
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, PieceVerified, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -26,6 +27,16 @@ class Exchange:
         self._pieces = membership.pieces
         self._staged = staged
         self._paths = paths
+        self._torrents: list[SwarmTorrent] = []
+        self._trouble = PeerTrouble(context.reporter.note, connected=self._connected)
+
+    @property
+    def unreachable(self) -> str:
+        """Which peers cannot connect to this node, or it to them; "" without such trouble."""
+        return self._trouble.unreachable(missing=bool(self._torrents))
+
+    def _connected(self) -> int:
+        return sum(torrent.status().peers for torrent in self._torrents)
 
     async def take_part(self, url: str) -> None:
         """Stay in the swarm of the partial torrent at `url` until cancelled; then its pieces are on disk and on record.
@@ -51,9 +62,11 @@ class Exchange:
         except P2PModelError:
             return
         received: set[int] = set()
+        self._torrents.append(torrent)
         try:
             await self._follow(torrent, roots, received)
         finally:
+            self._torrents.remove(torrent)
             await in_the_end(self._leave(torrent, received))
 
     def _request(self, metainfo: Metainfo, roots: Mapping[int, bytes]) -> AddTorrent:
@@ -81,6 +94,9 @@ class Exchange:
                     self._pieces.receive(piece, roots[piece])
                 case DiskFailed():
                     raise event.error()
+                case _:
+                    self._trouble.handle(event)
+                    self._trouble.look()
 
     async def _leave(self, torrent: SwarmTorrent, received: set[int]) -> None:
         await torrent.remove()

@@ -40,7 +40,7 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.fetch.swarm_trouble import SwarmTrouble
+from p2pmodel.node.peer_trouble import PeerTrouble
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
@@ -56,6 +56,7 @@ from p2pmodel.swarm.engine import (
     PieceVerified,
     SwarmStatus,
     SwarmTorrent,
+    TrackerWarned,
 )
 
 STALL_CHECK_EVERY = 0.2
@@ -102,9 +103,7 @@ class Attempt:
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
         self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
-        self._trouble = SwarmTrouble(
-            self.stall, self._checks, context.reporter.note, connected=lambda: self.status().peers
-        )
+        self._trouble = PeerTrouble(context.reporter.note, connected=lambda: self.status().peers)
         self._told = False
         """Whether the exception was noted."""
         self._readable = ReadableFiles(
@@ -240,6 +239,9 @@ class Attempt:
                 raise event.error(f", {needed} bytes still to come")
             case _:
                 self._trouble.handle(event)
+                self.stall.heard(event)
+                if isinstance(event, TrackerWarned):
+                    self._checks.warned(event.message)
 
     def _piece_arrived(self, piece: int) -> None:
         if piece not in self._stats.missing:

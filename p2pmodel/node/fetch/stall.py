@@ -2,11 +2,12 @@
 
 import time
 
+from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.plan import DownloadPlan
-from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.engine import Event, SwarmTorrent, TrackerAnswered, TrackerFailed
 
 QUIET = 2.0
 """Seconds without progress after which the progress states what the transfer waits for."""
@@ -23,6 +24,14 @@ class StallClock:
         self.silent_trackers: dict[str, str] = {}
         """By URL, the failure of each tracker that did not answer the last announce."""
         self._last = time.monotonic()
+
+    def heard(self, event: Event) -> None:
+        """Take an event about a tracker; others are ignored."""
+        match event:
+            case TrackerFailed(url, message):
+                self.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
+            case TrackerAnswered(url):
+                self.silent_trackers.pop(url, None)
 
     def progressed(self) -> None:
         """A piece arrived."""

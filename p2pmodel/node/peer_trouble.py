@@ -1,31 +1,24 @@
-"""Trouble of one attempt in its swarm: trackers that do not answer or warn, and peers without a connection."""
+"""Trouble of a node with its peers: what trackers report about its announces, and peers without a connection."""
 
 import time
 from collections.abc import Callable
 
-from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core import notes
 from p2pmodel.node.announce_trouble import AnnounceTrouble
-from p2pmodel.node.fetch.contacts import ADVICE, PeerContacts
-from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.snapshot.piece_checks import PieceChecks
+from p2pmodel.node.contacts import ADVICE, PeerContacts
 from p2pmodel.swarm.engine import Event, PeerUnreachable, TrackerAnswered, TrackerFailed, TrackerWarned
 
 
-class SwarmTrouble:
-    """Takes the events, and states once each what the user can mend. `connected` returns the number of peers."""
+class PeerTrouble:
+    """Takes the events of a torrent, and states once each what the user can mend. `connected`: the number of peers."""
 
     def __init__(
         self,
-        stall: StallClock,
-        checks: PieceChecks,
         on_note: Callable[[str], None],
         *,
         connected: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stall = stall
-        self._checks = checks
         self._on_note = on_note
         self._connected = connected
         self._clock = clock
@@ -37,13 +30,10 @@ class SwarmTrouble:
         """Take an event about trackers or connections; others are ignored."""
         match event:
             case TrackerFailed(url, message):
-                self._stall.silent_trackers[url] = f"tracker {public_name(url)}: {message}"
                 self._announces.failed(url, message)
             case TrackerWarned(url, message):
-                self._checks.warned(message)
                 self._announces.warned(url, message)
             case TrackerAnswered(url):
-                self._stall.silent_trackers.pop(url, None)
                 self._announces.answered(url)
             case PeerUnreachable(address, reason):
                 self._contacts.failed(address, reason, self._clock())

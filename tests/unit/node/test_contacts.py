@@ -1,6 +1,6 @@
 """What a node states about peers to which it cannot connect, and when."""
 
-from p2pmodel.node.fetch.contacts import FORGET, SETTLE, PeerContacts
+from p2pmodel.node.contacts import FORGET, SETTLE, PeerContacts
 
 TIMED_OUT, REFUSED = "timed out", "Connection refused"
 
