@@ -69,6 +69,12 @@ class ContentClaims:
                 lock, self._lock = self._lock, None
                 lock.release()
 
+    def look(self) -> None:
+        """Watch the holder of the lock, as `LockSearch.look`."""
+        with self._mutex:
+            if self._lock is None:
+                self._searched().look()
+
     def check(self) -> None:
         """Raise Unavailable if another machine has passed over this process: it may write the staged files by now."""
         with self._mutex:

@@ -150,6 +150,13 @@ class LockSearch:
         return lock
 
     @translated()
+    def look(self) -> None:
+        """Watch the record of the present holder: it may expire while this process waits for another lock."""
+        sight = _look(self._record)
+        if sight is not None:
+            self._expired(sight)
+
+    @translated()
     def wait(self, patience: float = 0.0, *, say: Callable[[str], None] = lambda _text: None) -> ProcessLock | None:
         """Take the lock; None after `patience` seconds without it, or later as long as its record may expire. `say`
         gets what it waits for, once. Blocks."""

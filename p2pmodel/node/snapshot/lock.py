@@ -51,6 +51,8 @@ async def _taken(search: LockSearch, repo: RepoCache, reporter: Reporter) -> Pro
             lock = search.take()
         if lock is not None:
             return lock
+        # A process that has ended elsewhere has left both its locks: they expire together.
+        await asyncio.to_thread(repo.staged.claims.look)
         if not reported:
             _note(reporter, repo, f"waiting for {search.waits_for()}: it works on {repo.repo}, too")
             reported = True

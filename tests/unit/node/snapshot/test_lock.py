@@ -242,6 +242,19 @@ async def test_a_snapshot_does_not_wait_for_contents_that_it_lacks_not(repo: Rep
     assert heard.notes == []
 
 
+async def test_both_locks_of_a_machine_that_has_ended_expire_together(
+    repo: RepoCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_locks, "EXPIRES_AFTER", 1.0)
+    monkeypatch.setattr(lock, "RETRY", 0.05)
+    for path in (repo.staging(OLD.commit).lock_path(), repo.staged.claims.path):
+        path.with_name(f"{path.stem}.holder.lock").write_text("17\nnode-07\nanother-kernel 1 2\nf00d\n")
+    heard = Heard()
+    async with downloading(repo, OLD, WEIGHTS, [], heard.reporter):
+        pass
+    assert [note.partition(" ")[0] for note in heard.notes] == ["waiting", "process", "process"]
+
+
 async def test_a_process_that_was_passed_over_publishes_nothing(repo: RepoCache) -> None:
     """It stood still between its last look at the lock and the rename; another machine has staged other bytes since."""
 
