@@ -28,6 +28,7 @@ from p2pmodel.core.progress.views import (
     LimitsView,
     NodeView,
     RateLimits,
+    Readiness,
     RemovedSnapshot,
     ScrubView,
     SnapshotView,
@@ -160,6 +161,10 @@ class Client:
     async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
         """The peer connections of a transfer, busiest first."""
         return await self._call(tuple[PeerConnection, ...], "GET", f"transfers/{ident}/peers")
+
+    async def ready(self, model: str) -> Readiness:
+        """Whether all requested files of the snapshot REPO@REV are complete and verified."""
+        return await self._call(Readiness, "GET", "ready", query={"model": model})
 
     async def scrub(self) -> ScrubView:
         """The background check of the node's cache."""

@@ -46,6 +46,7 @@ _VERBS = {
     ),
     "torrent": ("p2pmodel.cli.snapshots.torrent:torrent", "Create a .torrent of a snapshot, or show one."),
     "verify": ("p2pmodel.cli.snapshots.verify:verify", "Hash every file of a snapshot in the cache again."),
+    "wait": ("p2pmodel.cli.snapshots.wait:wait", "Wait until a snapshot is complete and verified here."),
     "why": ("p2pmodel.cli.transfers.why:why", "Show what limits the rate of a transfer, with advice."),
 }
 """`module:command` and summary of each verb; `p2pmodel --help` lists them without importing any."""

@@ -14,7 +14,7 @@ from p2pmodel.node.host_stats import node_name
 from p2pmodel.node.rollout.own_state import standing_of_view
 from p2pmodel.node.rollout.reports import RolloutReports, host_bounds
 
-LOOK_EVERY = 0.25
+LOOK_EVERY = 0.1
 """Seconds between two looks at the transfers at least."""
 
 

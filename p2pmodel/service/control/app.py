@@ -18,6 +18,7 @@ from p2pmodel.core.progress.views import (
     LimitsView,
     NodeView,
     PiecesView,
+    Readiness,
     RemovedSnapshot,
     ScrubView,
     SnapshotView,
@@ -162,6 +163,10 @@ def _cache_routes(on: "_ControlHandlers") -> list[Route]:
             query=("ref",),
             errors=(NotFound,),
         ),
+        Route(
+            *("GET", "/api/v1/ready", on.ready, "Whether the files of REPO@REV are complete and verified", Readiness),
+            query=("model",),
+        ),
         Route("GET", "/api/v1/scrub", on.scrub, "Background check of the cache", ScrubView),
     ]
 
@@ -241,6 +246,9 @@ class _ControlHandlers:
 
     async def remove_snapshot(self, request: web.Request) -> web.Response:
         return _answer(await self._api.remove_snapshot(_query(request, "ref")))
+
+    async def ready(self, request: web.Request) -> web.Response:
+        return _answer(await self._api.ready(_query(request, "model")))
 
     async def peers(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.swarms())
