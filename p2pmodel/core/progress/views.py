@@ -102,6 +102,30 @@ class CatalogView:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutSummary:
+    """A roll-out of a coordinator: of so many `nodes` so many have `passed` the last `gate`; `p50` and `last`: seconds
+    until half and all of them had, None before. `rate` of all nodes together, bytes a second. `origin_copies`: bytes
+    from mirrors by bytes of the model. `slow`: the nodes behind the others, each with its reason. `began`: seconds
+    since 1970."""
+
+    id: str
+    repo: str
+    commit: str
+    state: str
+    began: float
+    elapsed: float
+    gate: str
+    nodes: int
+    passed: int
+    p50: float | None
+    last: float | None
+    rate: int
+    origin_copies: float | None
+    failed: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether a snapshot (or, with an empty `model`, the node) is ready; `reason` if not."""
 

@@ -6,7 +6,7 @@ roll-out may begin later. One that cannot be reached is tried again, so a restar
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -109,18 +109,16 @@ class RolloutReports:
         `may_be_open`: a roll-out was open lately; then after `LAST_WORDS` seconds. `on_wait` is called before a long
         wait.
         """
-        # Tasks, not a future of `gather`: nothing would retrieve its cancellation, and asyncio would report that.
-        telling = [asyncio.create_task(self._told(recipient)) for recipient in self._recipients]
-        if not telling:
-            return
+        told = [asyncio.create_task(self._told(recipient)) for recipient in self._recipients]
         try:
-            _, waiting = await asyncio.wait(telling, timeout=LAST_CALL)
-            if waiting and may_be_open:
+            left = await _left(told, LAST_CALL)
+            if left and may_be_open:
                 on_wait()
-                await asyncio.wait(telling, timeout=LAST_WORDS - LAST_CALL)
+                await _left(left, LAST_WORDS - LAST_CALL)
         finally:
-            for task in telling:
+            for task in told:
                 task.cancel()
+            await asyncio.gather(*told, return_exceptions=True)
 
     def _wake(self) -> None:
         for recipient in self._recipients:
@@ -208,6 +206,11 @@ class _Recipient:
         self.open: frozenset[Snapshot] = frozenset()
         self.changed = asyncio.Event()
         self.sent = asyncio.Event()
+
+
+async def _left(tasks: Collection[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+    """Those of `tasks` that have not ended after `seconds`."""
+    return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
 
 
 def host_bounds(limit: int, others: float = 0.0) -> HostBounds:

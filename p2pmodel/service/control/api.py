@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from p2pmodel import __version__
 from p2pmodel.coordinator.client.coordinators import configured
+from p2pmodel.coordinator.client.rollout_views import RolloutSummaries
 from p2pmodel.coordinator.client.swarm_views import SwarmViews
 from p2pmodel.core.content.names import Reference, RepoId, check_name
 from p2pmodel.core.network.addresses import ListenAddress
@@ -22,6 +23,7 @@ from p2pmodel.core.progress.views import (
     RateLimits,
     Readiness,
     RemovedSnapshot,
+    RolloutSummary,
     ScrubView,
     SnapshotView,
     SwarmView,
@@ -56,7 +58,9 @@ class NodeApi:
         self._peer = peer
         self._hub = hub
         self._cache = node.context.cache
-        self._catalogs = SwarmViews(configured(node.settings), node.settings.swarm.coordinator_timeout)
+        coordinators, timeout = configured(node.settings), node.settings.swarm.coordinator_timeout
+        self._rollouts = RolloutSummaries(coordinators, timeout)
+        self._catalogs = SwarmViews(coordinators, timeout)
 
     @property
     def version(self) -> Version:
@@ -185,6 +189,10 @@ class NodeApi:
     async def catalog(self) -> tuple[CatalogView, ...]:
         """The swarms in the catalogs of the coordinators, busiest first; empty if none of them answers."""
         return await self._catalogs.look()
+
+    async def rollouts(self) -> tuple[RolloutSummary, ...]:
+        """The roll-outs of the coordinators, open and latest first; empty if none of them answers."""
+        return await self._rollouts.look()
 
     async def cache_summary(self) -> CacheSummary:
         """Size, free space and number of snapshots of the cache."""

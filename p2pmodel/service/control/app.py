@@ -20,6 +20,7 @@ from p2pmodel.core.progress.views import (
     PiecesView,
     Readiness,
     RemovedSnapshot,
+    RolloutSummary,
     ScrubView,
     SnapshotView,
     SwarmView,
@@ -177,6 +178,7 @@ def _network_routes(on: "_ControlHandlers") -> list[Route]:
     return [
         Route("GET", "/api/v1/mirrors", on.mirrors, mirrors, tuple[MirrorStatus, ...]),
         Route("GET", "/api/v1/catalog", on.catalog, catalog, tuple[CatalogView, ...]),
+        Route("GET", "/api/v1/rollouts", on.rollouts, "Roll-outs of the coordinators", tuple[RolloutSummary, ...]),
     ]
 
 
@@ -261,6 +263,9 @@ class _ControlHandlers:
 
     async def catalog(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.catalog())
+
+    async def rollouts(self, _request: web.Request) -> web.Response:
+        return _answer(await self._api.rollouts())
 
     async def scrub(self, _request: web.Request) -> web.Response:
         return _answer(self._api.scrub())

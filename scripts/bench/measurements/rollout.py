@@ -80,6 +80,8 @@ class SimulatedNode:
     metainfo: Metainfo
     coordinator: Coordinator
     pool: AddressPool
+    sent: list[int]
+    """One entry for each message of all nodes."""
 
     async def run(self, begin: float, seconds: float) -> None:
         """Download for `seconds`, from `begin` on, and report it."""
@@ -107,18 +109,20 @@ class SimulatedNode:
                 reports.update(manifest.repo, manifest.commit, standing_of_progress(state))
                 demand = Demand(0, from_seeders=True, want=0)
                 await socket.send_str(demand_text(demand, self.metainfo.layout.piece_count, numbers_of(state)))
+                self.sent.append(1)
                 await asyncio.sleep(HEARTBEAT)
         return replace(state, done=total, from_peers=total)
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutCost:
-    """The coordinator's CPU seconds and growth of memory, in bytes, during one run; `events`: states that a watching
-    client got."""
+    """The coordinator's CPU seconds and growth of memory, in bytes, during one run; `messages` over the connections
+    for leases, and `events`: states that a watching client got."""
 
     seconds: float
     cpu: float
     memory: int
+    messages: int
     events: int
     view: RolloutView | None
 
@@ -128,6 +132,7 @@ class RolloutCost:
             "seconds": round(self.seconds, 1),
             "cpu": round(self.cpu, 2),
             "memory": self.memory,
+            "messages": self.messages,
             "events": self.events,
         }
 
@@ -145,15 +150,16 @@ async def measure(
         made = await client.create(RolloutSpec(manifest.repo, manifest.commit, tuple(names), deadline=3600.0))
         watching = asyncio.create_task(_watch(client, made.id))
     cpu, memory, began = program.cost(), program.memory("VmRSS"), time.monotonic()
+    sent: list[int] = []
     async with AsyncExitStack() as stack:
         pools = [await stack.enter_async_context(AddressPool(f"127.0.7.{n + 1}")) for n in range(ADDRESSES)]
-        nodes = (SimulatedNode(name, metainfo, coordinator, pools[n % ADDRESSES]) for n, name in enumerate(names))
+        nodes = (SimulatedNode(name, metainfo, coordinator, pools[n % ADDRESSES], sent) for n, name in enumerate(names))
         await asyncio.gather(*(node.run(random.uniform(0, options.spread), options.seconds) for node in nodes))
         seconds, cpu = time.monotonic() - began, program.cost() - cpu
         grown = program.memory("VmRSS") - memory
     async with asyncio.timeout(WAIT):
         events, view = await watching if watching else (0, None)
-    return RolloutCost(seconds, cpu, grown, events, view)
+    return RolloutCost(seconds, cpu, grown, len(sent), events, view)
 
 
 async def _watch(client: RolloutClient, ident: str) -> tuple[int, RolloutView]:
@@ -212,7 +218,8 @@ def main(options: argparse.Namespace) -> None:
         plain: dict[str, float] = figures[name]  # type: ignore[assignment]
         share = plain["cpu"] / plain["seconds"]
         print(
-            f"{name:8} a roll-out  {plain['cpu']:7.2f} CPU s in {plain['seconds']:6.1f} s ({share:.1%} of a core)   "
+            f"{name:8} a roll-out  {plain['cpu']:7.2f} CPU s in {plain['seconds']:6.1f} s ({share:.1%} of a core), "
+            f"{plain['cpu'] / plain['messages'] * 1e6:.0f} us a message   "
             f"{plain['memory'] / 1e6:6.1f} MB more memory"
         )
     passed, state = figures["passed"], figures["state"]

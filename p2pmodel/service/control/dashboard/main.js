@@ -79,7 +79,7 @@ async function live() {
   }
 }
 
-const refresh = () => Promise.allSettled([tables.mirrors(), limits.refresh(), tables.swarms()]);
+const refresh = () => Promise.allSettled([tables.mirrors(), limits.refresh(), tables.swarms(), tables.rollouts()]);
 
 // A hidden tab sends no requests.
 async function every(time, update) {

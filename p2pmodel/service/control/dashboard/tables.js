@@ -1,7 +1,7 @@
-// The tables of mirrors and swarms, refreshed every few seconds, and the cells and rows of all tables.
+// The tables of mirrors, swarms and roll-outs, refreshed every few seconds, and the cells and rows of all tables.
 
 import { call } from "./api.js";
-import { bytes, milliseconds, rate } from "./units.js";
+import { bytes, duration, milliseconds, rate } from "./units.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -58,6 +58,19 @@ export async function swarms() {
     ),
   )));
   byId("swarms").hidden = !found.length;
+}
+
+export async function rollouts() {
+  const found = await call("rollouts");
+  byId("rollout-rows").replaceChildren(...found.map((each) => row(
+    cell(each.repo, "", `${each.id} · ${each.commit.slice(0, 8)}`),
+    cell(each.state, "", [...each.failed.map((name) => `${name}: failed`), ...each.slow].join(", ")),
+    cell(`${each.passed} of ${each.nodes}`, "figure", each.gate),
+    cell(known(each.p50, duration), "figure"),
+    cell(known(each.last, duration), "figure"),
+    cell(each.origin_copies === null ? "–" : `${each.origin_copies.toFixed(2)} copies`, "figure"),
+  )));
+  byId("rollouts").hidden = !found.length;
 }
 
 export function totals(views) {

@@ -155,6 +155,18 @@ async def test_what_happens_while_the_coordinator_is_away_has_its_own_time() -> 
     assert before - 0.01 <= cluster.node(ident).gates["files"].seconds <= after + on_the_way + 0.01
 
 
+async def test_last_words_to_a_coordinator_that_is_gone_end_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_CALL", 0.05)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+    async with running(reports_to(CLOSED)) as reports:
+        reports.update(REPO, COMMIT, standing("files_ready"))
+        await reports.last_words(may_be_open=False, on_wait=lambda: None)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert failures == []
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_replaced_token_is_read_again() -> None:
     cluster, known = Cluster(tokens(TOKEN)), ["the-old-token-of-members"]

@@ -34,6 +34,8 @@ __all__ = ["machine"]
 
 OPERATIONS = {
     "GET /api/v1/catalog",
+    "GET /api/v1/ready",
+    "GET /api/v1/rollouts",
     "GET /api/v1/transfers/{id}/pieces",
     "DELETE /api/v1/snapshots",
     "DELETE /api/v1/transfers/{id}",
