@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 RATE_WINDOW = 3.0
@@ -40,6 +40,33 @@ class Rate:
             self._counts.popleft()
         passed = min(now - self._began, RATE_WINDOW) if self._began is not None else 0.0
         return int(sum(count for _, count in self._counts) / passed) if passed >= 0.5 else 0
+
+
+class CounterRate:
+    """The rate of a counter that is read every second or so, over the last RATE_WINDOW seconds, or since it began to
+    grow if that is more recent."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._reads: deque[tuple[float, int]] = deque()
+
+    def read(self, count: int) -> None:
+        """The counter is at `count` now. A counter that has become smaller began anew."""
+        now, reads = self._now(), self._reads
+        if reads and (count < reads[-1][1] or reads[0][1] == count):
+            reads.clear()
+        reads.append((now, count))
+        while len(reads) > 2 and reads[1][0] <= now - RATE_WINDOW:
+            reads.popleft()
+
+    def value(self) -> int:
+        """Growth a second between the reads; it falls once no read comes."""
+        if len(self._reads) < 2:
+            return 0
+        (began, first), (ended, last) = self._reads[0], self._reads[-1]
+        now = self._now()
+        passed = (ended if now - ended <= RATE_WINDOW else now) - began
+        return int((last - first) / passed) if passed > 0 else 0
 
 
 _BLOCKS = 8
@@ -86,11 +113,20 @@ class Pace:
 
     async def spend(self, count: int) -> None:
         """After `count` bytes came: return when they are within the rate."""
+        await self.settle(self.take(count))
+
+    def take(self, count: int) -> tuple[int, ...]:
+        """Count `count` bytes that came. Returns what `settle` needs: bytes without a wait after them have used the
+        rate, too."""
         self._rise()
         self.passed += count
-        await self._reach(self.passed)
+        return (self.passed, *(self._within.take(count) if self._within else ()))
+
+    async def settle(self, levels: Sequence[int]) -> None:
+        """Return when the bytes of an earlier `take` are within the rate."""
+        await self._reach(levels[0])
         if self._within:
-            await self._within.spend(count)
+            await self._within.settle(levels[1:])
 
     async def reserve(self, count: int) -> None:
         """Before `count` bytes are sent: return when all earlier bytes are within the rate."""

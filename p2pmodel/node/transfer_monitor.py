@@ -9,6 +9,7 @@ from p2pmodel.core.notes import Note
 from p2pmodel.core.progress.progress import Pieces, Progress
 from p2pmodel.node.reporter import Insight, Reporter
 
+_TOTALS = ("from_peers", "from_mirrors", "from_seeders", "uploaded", "rejected")
 NOTES = 20
 """Notes that are kept of one transfer."""
 
@@ -34,6 +35,7 @@ class TransferMonitor(Reporter):
         self._observer = observer
         self._insight: Insight | None = None
         self._notes: deque[str] = deque(maxlen=NOTES)
+        self._counting = False
         self.latest = Progress("finding")
         """The last progress."""
         self.note_count = 0
@@ -41,10 +43,20 @@ class TransferMonitor(Reporter):
 
     def progress(self, progress: Progress) -> None:
         """Replace the latest progress."""
+        progress = self._counted_up(progress)
         if progress == self.latest:
             return
         self.latest = progress
         self._observer.transfer_changed()
+
+    def _counted_up(self, progress: Progress) -> Progress:
+        """`progress` with totals that never fall while the task runs: each part of a fetch begins to count anew, and
+        counts what was there before only once it has found it."""
+        if not self._counting:
+            self._counting = True
+            return progress
+        before = self.latest
+        return replace(progress, **{name: max(getattr(before, name), getattr(progress, name)) for name in _TOTALS})
 
     def note(self, line: str) -> None:
         """Keep `line`, and log it."""
@@ -60,6 +72,7 @@ class TransferMonitor(Reporter):
     def ended(self) -> None:
         """The transfer's task has ended: nothing moves."""
         self._insight = None
+        self._counting = False
         self.latest = replace(self.latest, peers=0, download_rate=0, upload_rate=0, waiting_for="")
 
     @property

@@ -174,6 +174,8 @@ class RangeRequests:
             block, failure = await next_block(response, mirror.pace.block)
             if block and mirror.received(len(block), self._clock.now()):
                 self._on_rate()
+            # Before a `yield`, which may be the last: a reader that has enough comes back no more.
+            taken = mirror.pace.take(len(block))
             blocks.append(block)
             held += len(block)
             if offset + held > wanted.end:
@@ -186,7 +188,7 @@ class RangeRequests:
                 yielded_at = time.monotonic()
             if not block:
                 break
-            await mirror.pace.spend(len(block))
+            await mirror.pace.settle(taken)
         if failure is None and offset < wanted.end:
             failure = Failed("connection closed before the end")
         if failure is not None:

@@ -180,10 +180,11 @@ class RelayAnswer:
             block, failure = await self._next()
             got += len(block)
             mirror.relayed(len(block))
+            taken = mirror.pace.take(len(block))  # before the `yield`, which may be the last
             ready = check.take(block) if check else block
             if ready:
                 yield ready
-            await mirror.pace.spend(len(block))
+            await mirror.pace.settle(taken)
             if not block and failure is None:
                 if self.length is None or got >= self.length:
                     break

@@ -74,8 +74,6 @@ class Ticked:
     downloaded: int
     uploaded: int
     wasted: int
-    download_rate: int
-    upload_rate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +146,6 @@ def _ticked(status: Any) -> Ticked:
         downloaded=status.total_payload_download,
         uploaded=status.total_payload_upload,
         wasted=status.total_failed_bytes + status.total_redundant_bytes,
-        download_rate=status.download_payload_rate,
-        upload_rate=status.upload_payload_rate,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
+from p2pmodel.core.pace import CounterRate
 from p2pmodel.swarm import engine
 from p2pmodel.swarm.events import EventStream
 from p2pmodel.swarm.libtorrent import alerts
@@ -60,7 +61,7 @@ class Verdict:
     piece: int
 
 
-_NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0, 0, 0)
+_NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0)
 
 
 class TorrentState:
@@ -82,6 +83,8 @@ class TorrentState:
         self._tick = _NOTHING
         self._before = _NOTHING
         """Counters before the last restart."""
+        # libtorrent's own rates need ten seconds to come near the true one.
+        self._down, self._up = CounterRate(), CounterRate()
         self._availability = (0,) * piece_count
         self._bans = Bans(asyncio.get_running_loop().time)
         self._handlers: Mapping[type, Callable[[Any], None]] = {
@@ -118,15 +121,15 @@ class TorrentState:
             downloaded=before.downloaded + tick.downloaded,
             uploaded=before.uploaded + tick.uploaded,
             wasted=before.wasted + tick.wasted,
-            download_rate=tick.download_rate,
-            upload_rate=tick.upload_rate,
+            download_rate=self._down.value(),
+            upload_rate=self._up.value(),
             banned=self._bans.addresses,
         )
 
     @property
     def rates(self) -> engine.Rates:
         """The rates of `status`, without a copy of the pieces."""
-        return engine.Rates(self._tick.upload_rate, self._tick.download_rate)
+        return engine.Rates(self._up.value(), self._down.value())
 
     def restart(self, have: frozenset[int]) -> None:
         """The torrent joins again, with `have` on disk."""
@@ -189,6 +192,8 @@ class TorrentState:
 
     def _on_ticked(self, tick: alerts.Ticked) -> None:
         self._tick = tick
+        self._down.read(tick.downloaded)
+        self._up.read(tick.uploaded)
         if not self._checked:  # the engine has not accepted `have` yet
             return
         for piece in sorted(tick.have - self.have):  # their alerts were lost: the queue was full

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 
-from p2pmodel.core.pace import Pace
+from p2pmodel.core.pace import CounterRate, Pace
 from tests.support.eventually import PATIENCE
 
 
@@ -82,3 +82,37 @@ async def test_a_pace_within_another_obeys_both_and_counts_in_both() -> None:
     assert time.monotonic() - began >= 0.3
     assert (first.passed, second.passed, whole.passed) == (20_000, 20_000, 40_000)
     assert first.block == second.block == whole.block < Pace(1_000_000).block
+
+
+def test_the_rate_of_a_counter_that_is_read_every_second():
+    now = [0.0]
+    rate = CounterRate(lambda: now[0])
+    said = []
+    for count in (0, 0, 0, 1000, 2000, 3000, 4000, 4000, 4000, 4000, 4000):
+        rate.read(count)
+        said.append(rate.value())
+        now[0] += 1.0
+    assert said == [0, 0, 0, 1000, 1000, 1000, 1000, 666, 333, 0, 0], "right from the first second of bytes on"
+
+
+def test_the_rate_of_a_counter_falls_without_reads_and_survives_a_new_beginning():
+    now = [0.0]
+    rate = CounterRate(lambda: now[0])
+    for count in (0, 1000, 2000):
+        rate.read(count)
+        now[0] += 1.0
+    assert rate.value() == 1000
+    now[0] += 8.0
+    assert rate.value() == 181
+    rate.read(10)
+    assert rate.value() == 0
+
+
+async def test_bytes_without_a_wait_have_used_the_rate():
+    shared = Pace(100_000)
+    one, other = Pace(None, within=shared), Pace(None, within=shared)
+    began = time.monotonic()
+    one.take(20_000)
+    assert shared.passed == one.passed == 20_000
+    await other.spend(10_000)
+    assert time.monotonic() - began >= 0.25
