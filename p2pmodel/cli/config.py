@@ -46,4 +46,4 @@ def _rows(value: SettingValue) -> list[tuple[str, ...]]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -27,6 +27,7 @@ from p2pmodel.core.progress.views import EngineState
 from p2pmodel.core.sizes import counted, human
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
+from p2pmodel.loading.formats import OTHER_WEIGHTS
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
@@ -56,6 +57,9 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.option("--load", is_flag=True, help="Load the model once it is complete.")
 @click.option("--prompt", help="Prompt for the loaded model; the answer streams to stdout. Implies --load.")
 @click.option("--image", type=click.Path(path_type=Path), help="Image for the prompt.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="With --load, also take pytorch_model.bin where there are no safetensors."
+)
 @click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
@@ -79,7 +83,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     request = FetchRequest(
         target=parse_target(target, revision),
         include=flags["include"],
-        exclude=flags["exclude"],
+        exclude=flags["exclude"] + _needless(flags),
         seed_seconds=flags["seed_time"],
         seed_ratio=flags["seed_ratio"],
         peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
@@ -117,6 +121,13 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             ready.finish(partial(_report_engine, settings, ready))
             return
         _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+
+
+def _needless(flags: dict[str, Any]) -> tuple[str, ...]:
+    """Patterns of files that loading the model does not use; of none where files are chosen, or not only for that."""
+    chosen = flags["include"] or flags["exclude"] or flags["local_dir"] or flags["allow_pickle"]
+    loads = flags["load"] or flags["prompt"] is not None
+    return OTHER_WEIGHTS if loads and not chosen else ()
 
 
 def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -> "Fetch":
@@ -266,6 +277,7 @@ class _ReadyHandler:
                 prompt=self._flags["prompt"],
                 image=self._flags["image"],
                 device=self._flags["device"],
+                allow_pickle=self._flags["allow_pickle"],
                 max_new_tokens=self._flags["max_new_tokens"],
                 as_json=as_json,
                 quiet=self._flags["quiet"],

@@ -40,13 +40,14 @@ def load_and_answer(
     max_new_tokens: int = 256,
     as_json: bool = False,
     quiet: bool = False,
+    allow_pickle: bool = False,
     on_engine: Callable[[EngineState], object] = lambda _state: None,
 ) -> dict[str, Any]:
     """Load `snapshot`, answer `prompt` (None: only load) and return the measurements, ready for JSON.
 
-    `on_engine` is called with what becomes of the model; it is "answered" at the first token. The answer streams to
-    stdout unless `as_json`; reasoning and timings go to stderr unless `quiet`. Imports torch and transformers. Raises
-    the errors of `p2pmodel.loading`.
+    `allow_pickle` as for `load`. `on_engine` is called with what becomes of the model; it is "answered" at
+    the first token. The answer streams to stdout unless `as_json`; reasoning and timings go to stderr unless `quiet`.
+    Imports torch and transformers. Raises the errors of `p2pmodel.loading`.
     """
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
@@ -54,7 +55,7 @@ def load_and_answer(
     from p2pmodel.loading.model import load  # noqa: PLC0415
 
     on_engine("loading")
-    loaded = load(snapshot, device=device)
+    loaded = load(snapshot, device=device, allow_pickle=allow_pickle)
     on_engine("loaded")
     report: dict[str, Any] = {
         "architecture": loaded.architecture,

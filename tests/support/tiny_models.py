@@ -3,12 +3,14 @@
 Tests must not write into the snapshots; `copy_of` makes a copy that may be broken.
 """
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from scripts.demonstration.tiny_qwen3_vl import build, make_image
 
@@ -51,3 +53,42 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def copy_of(snapshot: Path, target: Path) -> Path:
     shutil.copytree(snapshot, target)
     return target
+
+
+def in_fp8(snapshot: Path, target: Path, block: int = 8) -> Path:
+    """A copy with FP8 projections and fused experts, one scale for each `block` x `block` values, as Qwen's *-FP8."""
+    copy_of(snapshot, target)
+    places: dict[str, str] = {}
+    for shard in sorted(target.glob("*.safetensors")):
+        tensors = load_file(shard)
+        for name, tensor in list(tensors.items()):
+            projection = name.endswith("proj.weight") and "visual" not in name
+            if projection or (".experts." in name and tensor.ndim == 3):
+                tensors[name], tensors[f"{name}_scale_inv"] = _in_fp8(tensor, block)
+        save_file(tensors, shard, metadata={"format": "pt"})
+        places |= dict.fromkeys(tensors, shard.name)
+    (target / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    config = json.loads((target / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "fp8",
+        "fmt": "e4m3",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [block, block],
+        "modules_to_not_convert": ["lm_head", "model.visual"],
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def _in_fp8(weight: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if weight.ndim == 2:
+        quantized, scale = _in_fp8(weight[None], block)
+        return quantized[0], scale[0]
+    experts, rows, columns = weight.shape
+    down, across = -(-rows // block), -(-columns // block)
+    padded = torch.zeros(experts, down * block, across * block)
+    padded[:, :rows, :columns] = weight.float()
+    blocks = padded.view(experts, down, block, across, block)
+    scale = (blocks.abs().amax(dim=(2, 4)) / 448).clamp(min=1e-12).to(torch.bfloat16)
+    quantized = (blocks / scale.float()[:, :, None, :, None]).view(experts, down * block, across * block)
+    return quantized[:, :rows, :columns].contiguous().to(torch.float8_e4m3fn), scale

@@ -32,6 +32,7 @@ EXIT_CODES = {
     errors.WrongBytes: 5,
     errors.WrongTorrent: 5,
     errors.Contradicted: 5,
+    errors.UpgradeRequired: 2,
     errors.Unavailable: 6,
     errors.Unconfirmed: 6,
     errors.NotYet: 6,
@@ -39,6 +40,7 @@ EXIT_CODES = {
     errors.TooManyRequests: 6,
     errors.LocalResource: 7,
     errors.NoSpace: 7,
+    errors.PartialCluster: 8,
     errors.Interrupted: 130,
 }
 

@@ -148,7 +148,7 @@ def test_a_tensor_no_shard_holds_is_not_left_random(dense: Path, tmp_path: Path)
     index = snapshot / "model.safetensors.index.json"
     names = json.loads(index.read_text())["weight_map"]
     edit(index, weight_map={name: shard for name, shard in names.items() if name != lost})
-    with pytest.raises(IntegrityError, match=f"lack 1 tensors, {lost} for one"):
+    with pytest.raises(IntegrityError, match=f"lack 1 tensor, {lost} for one"):
         load(snapshot, device="cpu")
 
 

@@ -1,0 +1,93 @@
+"""Which weights a repository has, and why those of some kinds cannot be loaded here. Pure."""
+
+import fnmatch
+from collections.abc import Collection, Iterable
+
+from p2pmodel.core.content.names import printable
+from p2pmodel.errors import EntryNotFound, InvalidInput, P2PModelError
+
+OTHER_WEIGHTS = (
+    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack", "*.onnx", "*.tflite", "*.gguf"),
+    "consolidated*.safetensors",
+)
+"""Patterns of weights that `load` does not use: formats of other programs, and pickles, which can run code."""
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_PICKLES = ("pytorch_model*.bin",)
+_NOT_THERE = "the repository does not have it at this commit: fetch another revision, or ask its publisher"
+_COPY = "put the whole model into that folder"
+_AGAIN = "run 'p2pmodel fetch' again without --include and --exclude; it resumes"
+
+
+def check_loadable(name: str, here: Collection[str], listed: Collection[str] | None, *, allow_pickle: bool) -> None:
+    """Raise the error that says why the model `name` cannot be loaded; return if it may be possible.
+
+    `here`: the paths of the snapshot's files on this machine; `listed`: those of the whole repository, None for
+    a folder that is not in a cache.
+    """
+    known = set(here) | set(listed or ())
+    if "config.json" not in here:
+        raise _no_config(name, known, listed)
+    if INDEX in here or SINGLE in here or (allow_pickle and _matching(here, _PICKLES)):
+        return
+    raise _no_weights(name, known, listed)
+
+
+def missing_shards(name: str, shards: Iterable[str], here: Collection[str], listed: Collection[str] | None) -> None:
+    """Raise EntryNotFound if shards of the index are not here: because they were not fetched, or the repository lacks
+    them."""
+    missing = sorted(set(shards) - set(here))
+    if not missing:
+        return
+    more = f" and {len(missing) - 1} more of {len(set(shards))} shards" if len(missing) > 1 else ""
+    raise EntryNotFound(f"{name} lacks {printable(missing[0])}{more}", hint=_why_absent(listed, missing[:1]))
+
+
+def _why_absent(listed: Collection[str] | None, patterns: Iterable[str]) -> str:
+    """What to do about files that are not here: it depends on whether the repository has them."""
+    if listed is None:
+        return _COPY
+    return _AGAIN if _matching(listed, patterns) else _NOT_THERE
+
+
+def _no_config(name: str, known: set[str], listed: Collection[str] | None) -> P2PModelError:
+    if "adapter_config.json" in known:
+        return InvalidInput(
+            f"{name} is an adapter (LoRA or the like), not a model",
+            hint="load the base model that its adapter_config.json names; peft then adds the adapter",
+        )
+    if "model_index.json" in known:
+        return InvalidInput(
+            f"{name} is a diffusers pipeline", hint="load it with diffusers; its files are in the cache"
+        )
+    if _matching(known, ("*.gguf",)):
+        return _gguf(name)
+    return EntryNotFound(f"{name} has no config.json", hint=_why_absent(listed, ("config.json",)))
+
+
+def _no_weights(name: str, known: set[str], listed: Collection[str] | None) -> P2PModelError:
+    pickles = _matching(known, _PICKLES)
+    if pickles:
+        return InvalidInput(
+            f"{name} has its weights as pickle only ({printable(pickles[0])}), which can run code",
+            hint="--allow-pickle loads them with torch's restricted reader; prefer a revision with safetensors",
+        )
+    if _matching(known, ("*.gguf",)):
+        return _gguf(name)
+    if _matching(known, ("consolidated*.safetensors",)):
+        return InvalidInput(
+            f"{name} has its weights in Mistral's layout only (consolidated.safetensors)",
+            hint="use an engine that reads it, or a repository in transformers' layout",
+        )
+    return EntryNotFound(f"{name} has no weights", hint=_why_absent(listed, ("*.safetensors",)))
+
+
+def _gguf(name: str) -> InvalidInput:
+    return InvalidInput(
+        f"{name} has its weights as GGUF only", hint="load the files with llama.cpp; --include '*.gguf' fetches them"
+    )
+
+
+def _matching(paths: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    return sorted(path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns))
