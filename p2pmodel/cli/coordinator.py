@@ -86,7 +86,7 @@ def coordinator(
         full_scrape=full_scrape,
         admits=admits,
         settings=settings.tracker,
-        probes=ConnectionProbes(),
+        probes=ConnectionProbes(enabled=settings.tracker.probe_peers),
     )
     role = CoordinatorRole.of(address, public_url, credentials)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)

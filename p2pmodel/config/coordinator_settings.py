@@ -14,6 +14,8 @@ class TrackerSettings(Section):
 
     ip_from: Annotated[tuple[str, ...], NoDecode] = ()
     """Networks in which clients may announce another address than their own with `ip=`; comma-separated."""
+    probe_peers: bool = True
+    """Try whether others can connect to each peer and source, at the address that it announces from."""
     peers_per_address: int = Field(default=8192, ge=1)
     """Places of clients from one address in all swarms together; further clients get peers and are not listed."""
 

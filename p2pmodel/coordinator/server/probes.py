@@ -16,7 +16,7 @@ from p2pmodel.core.network.addresses import ListenAddress, is_loopback, is_reach
 
 PROBE_SECONDS = 1.5
 """Seconds in which a connection must be made."""
-GOOD_FOR = 60.0
+GOOD_FOR = 300.0
 BAD_FOR = 5.0
 """Seconds for which a result is used again."""
 MOST_AT_ONCE = 128
@@ -39,13 +39,16 @@ async def connect(host: str, port: int) -> str:
 
 
 class ConnectionProbes:
-    """The probes of one coordinator, and their recent results."""
+    """The probes of one coordinator, and their recent results. Not `enabled`: every address counts as reachable."""
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         connect: Callable[[str, int], Awaitable[str]] = connect,
+        *,
+        enabled: bool = True,
     ) -> None:
+        self._enabled = enabled
         self._connect = connect
         self._known: TLRUCache[ListenAddress, str] = TLRUCache(
             _MOST_KNOWN, lambda _, failure, now: now + (BAD_FOR if failure else GOOD_FOR), timer=clock
@@ -58,6 +61,8 @@ class ConnectionProbes:
 
         "" if they can, or if it is not known. `again`: a good result of before is not used.
         """
+        if not self._enabled:
+            return ""
         if not is_reachable(address.host) and not (is_loopback(address.host) and is_loopback(source)):
             return ""
         if (known := self._known.get(address)) is not None and (known or not again):

@@ -89,11 +89,13 @@ class Seeder:
         sources = Sources(time.monotonic, max_address=quotas.sources_per_address)
         cache = HubCache(self._settings.cache_dir, self._settings.state_dir)
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
+        tracking = self._settings.tracker
+        tracker = Tracker(settings=tracking, probes=ConnectionProbes(enabled=tracking.probe_peers))
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
             app = coordinator_app(
-                Tracker(settings=self._settings.tracker, probes=ConnectionProbes()),
+                tracker,
                 catalog,
                 credentials=role.credentials,
                 sources=sources,

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, cores: Sequence[int], stack: ExitStack) -> 
     """All announces; the figures."""
     command = [*P2PMODEL, "coordinator", "--listen", "127.0.0.1:0", "--json", "-q"]
     # The peers announce from loopback, each with an address of its own in `ip=`.
-    env = os.environ | {"P2PMODEL_TRACKER_IP_FROM": "127.0.0.0/8"}
+    env = os.environ | {"P2PMODEL_TRACKER_IP_FROM": "127.0.0.0/8", "P2PMODEL_TRACKER_PROBE_PEERS": "false"}
     tracker = Program(command, stack, env=env)
     os.sched_setaffinity(tracker.pid, {cores[0]})
     port = int(tracker.first()["url"].rpartition(":")[2])

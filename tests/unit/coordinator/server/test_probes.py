@@ -65,6 +65,14 @@ async def test_no_client_makes_it_connect_to_the_coordinators_own_machine() -> N
     assert await rig.failure(host="127.0.0.2", source="127.0.0.2") == "refused", "a client of this machine"
 
 
+async def test_they_can_be_turned_off() -> None:
+    rig = Rig()
+    rig.answer = "timed out"
+    off = ConnectionProbes(lambda: 0.0, rig.connect, enabled=False)
+    assert await off.failure(ListenAddress(HOST, 1), HOST) == ""
+    assert rig.tried == []
+
+
 async def test_real_connections(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
