@@ -8,8 +8,12 @@ from typing import Any
 from p2pmodel.coordinator.assembly.messages import manifest_text, update_text
 from p2pmodel.coordinator.leases.demand import Demand, Grant
 from p2pmodel.coordinator.leases.messages import CoordinatorMessage, demand_text, message_text
+from p2pmodel.coordinator.rollout.messages import spec_plain, view_plain
+from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeFailure, NodeReport, PreflightCheck
+from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.state.log_chain import LogEntry, LogHead, append
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.torrents import Metainfo, parse
@@ -55,6 +59,33 @@ def lease_texts() -> list[str]:
     message = CoordinatorMessage(Grant((1, 2), 3, 4), (source,), assembled=SHA256, left=3, partial_torrents=(SHA256,))
     roots = {0: bytes(32), 1: bytes(32), 5: bytes(32)}
     return [demand_text(demand, 9), message_text(message), manifest_text(manifest()), update_text(demand, 9, roots)]
+
+
+def node_report() -> NodeReport:
+    """A report of a node with everything in it."""
+    return NodeReport(
+        "failed",
+        {"files": 3.0},
+        total=100,
+        bytes=NodeBytes(1, 2, 3, 4),
+        rate=5,
+        why="link: it is full",
+        failure=NodeFailure("no_space", "the disk is full", "free some"),
+        preflight=(PreflightCheck("disk", ok=False, detail="1 GB free"),),
+    )
+
+
+def rollout() -> Rollout:
+    """A roll-out that has begun."""
+    spec = RolloutSpec(RepoId("org/tiny"), COMMIT, ("a", "b"), ("files", "loaded"), 60.0)
+    return Rollout("abcd1234", spec, "team", began=0.0, began_wall=1e9)
+
+
+def rollout_values() -> list[Any]:
+    """A request for a roll-out, and the state of one."""
+    begun = rollout()
+    begun.take("a", node_report(), 1.0, 1e9)
+    return [spec_plain(begun.spec), view_plain(begun.view(2.0))]
 
 
 def model_infos() -> list[Any]:

@@ -22,6 +22,9 @@ from p2pmodel.coordinator.client.swarm_views import _view
 from p2pmodel.coordinator.client.transport import _object
 from p2pmodel.coordinator.leases.leases import Leases
 from p2pmodel.coordinator.leases.messages import parse_demand, parse_message
+from p2pmodel.coordinator.rollout.messages import report_of, report_plain, spec_of, view_of, view_plain
+from p2pmodel.coordinator.rollout.nodes import told_by_node, told_on_behalf, told_with_demand
+from p2pmodel.coordinator.rollout.report import rollout_report
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.tracker.codec import parse_announce, parse_scrape
@@ -95,6 +98,8 @@ def _coordinator() -> list[Target]:
         Target("messages as text", _messages, [text for _, text in values], of_text),
         Target("manifest", Manifest.from_dict, [seeds.manifest().to_dict()], of_value),
         Target("announce", lambda q: _each(q, parse_announce, parse_scrape), seeds.announce_queries(), of_text),
+        Target("roll-out report", _rollout_report, [report_plain(seeds.node_report())], of_value),
+        Target("roll-out", lambda v: _each(v, spec_of, view_of), seeds.rollout_values(), of_value),
         Target("catalog answer", _catalog_answer, seeds.catalog_values(), of_value),
         Target("peer's address", neighbourhood, ["10.0.0.1", "fe80::1%eth0", "::ffff:10.0.0.1"], of_text),
     ]
@@ -225,6 +230,16 @@ def _update(value: Any) -> None:
     assembly.grant(3.0)
     assembly.next_partial_torrent()
     assembly.leave("a")
+
+
+def _rollout_report(value: Any) -> None:
+    report = report_of(value)
+    rollout = seeds.rollout()
+    for second, by in enumerate((told_with_demand, told_on_behalf, told_by_node), 1):
+        if rollout.open:
+            rollout.take("a", report, float(second), 1e9, by)
+    rollout_report(rollout.view(9.0))
+    view_of(view_plain(rollout.view(9.0)))
 
 
 def _messages(text: str) -> None:

@@ -93,7 +93,7 @@ class RolloutClient:
         sent = [{"repo": r.repo, "commit": r.commit, "report": report_plain(r.report)} for r in reports]
         answer = await self._call("POST", "/rollouts/reports", {"node": check_node_name(node), "reports": sent})
         try:
-            return frozenset((str(each["repo"]), str(each["commit"])) for each in answer["open"])
+            return frozenset((each["repo"], each["commit"]) for each in answer["open"])
         except (KeyError, TypeError):
             raise Unavailable(f"coordinator {self._coordinator}: its answer cannot be read") from None
 

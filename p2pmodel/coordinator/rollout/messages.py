@@ -152,7 +152,8 @@ def parsed_object(data: bytes | str, limit: int) -> dict[str, Any]:
 def rollout_id(text: Any) -> str:
     """The id of a roll-out. Raises InvalidInput."""
     if not isinstance(text, str) or not 4 <= len(text) <= 32 or set(text) - set("0123456789abcdef"):
-        raise InvalidInput(f"'{printable(str(text), 40)}' is not the id of a roll-out", hint="list them with 'ls'")
+        shown = printable(text, 40) if isinstance(text, str) else "a value that is no text"
+        raise InvalidInput(f"'{shown}' is not the id of a roll-out", hint="'p2pmodel rollout ls' lists them")
     return text
 
 
@@ -184,23 +185,23 @@ def _report(plain: Any) -> NodeReport:
 
 def _spec(plain: Any) -> RolloutSpec:
     _check_version(plain)
-    nodes = plain.get("nodes", [])
+    nodes, min_ready = plain.get("nodes", []), plain.get("min_ready", "100%")
     if not isinstance(nodes, list) or len(nodes) > MAX_NODES:
         raise ValueError(f"'nodes' is a list of at most {MAX_NODES} names")
     return RolloutSpec(
-        repo=RepoId(str(plain["repo"])),
-        commit=str(plain["commit"]),
-        nodes=tuple(map(str, nodes)),
+        repo=RepoId(_string(plain["repo"])),
+        commit=_string(plain["commit"]),
+        nodes=tuple(map(_string, nodes)),
         gates=tuple(_gate(gate) for gate in plain.get("gates", ("files",))[: len(GATES)]),
         deadline=_seconds(plain.get("deadline", 3600.0)),
-        min_ready=MinReady.parse(str(plain.get("min_ready", "100%"))),
+        min_ready=MinReady.parse(min_ready if isinstance(min_ready, str) else str(_count(min_ready))),
     )
 
 
 def _node(plain: Any) -> RolloutNode:
     error, heard = plain["error"], plain["heard"]
     return RolloutNode(
-        name=check_node_name(str(plain["name"])),
+        name=check_node_name(_string(plain["name"])),
         listed=bool(plain["listed"]),
         phase=_phase(plain["phase"]),
         gates={_gate(gate): GateTime(*map(_seconds, times)) for gate, times in plain["gates"].items()},
@@ -236,18 +237,18 @@ def _view(plain: Any, nodes: Sequence[RolloutNode]) -> RolloutView:
 def _check_version(plain: Any) -> None:
     version = plain.get("v", VERSION)
     if version != VERSION:
-        raise InvalidInput(f"version {printable(str(version), 20)} of the message is unknown; known: {VERSION}")
+        raise InvalidInput(f"the version of the message is unknown; known: {VERSION}")
 
 
 def _phase(value: Any) -> NodePhase:
     if value not in PHASES:
-        raise ValueError(f"'{value}' is no phase")
+        raise ValueError("its phase is unknown")
     return cast("NodePhase", value)
 
 
 def _gate(value: Any) -> Gate:
     if value not in GATES:
-        raise ValueError(f"'{value}' is no gate")
+        raise ValueError("a gate is unknown")
     return cast("Gate", value)
 
 
@@ -266,9 +267,14 @@ def _checks(plain: Any) -> tuple[PreflightCheck, ...]:
 
 
 def _text(value: Any, limit: int = _MAX_TEXT) -> str:
+    return printable(_string(value), limit)
+
+
+def _string(value: Any) -> str:
+    # Not str(): a value that is nested deeply has none.
     if not isinstance(value, str):
         raise TypeError("a text is not a string")
-    return printable(value, limit)
+    return value
 
 
 def _count(value: Any) -> int:

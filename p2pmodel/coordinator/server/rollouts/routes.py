@@ -108,7 +108,8 @@ class RolloutRoutes:
     async def handle_reports(self, request: web.Request) -> web.Response:
         """Take a node's own reports. Returns the roll-outs that they went to."""
         plain = await _body(request, MAX_REPORT)
-        name, reports = check_node_name(str(plain.get("node", ""))), plain.get("reports")
+        name, reports = plain.get("node"), plain.get("reports")
+        name = check_node_name(name if isinstance(name, str) else "")
         if not isinstance(reports, list) or len(reports) > MAX_REPORTS:
             raise InvalidInput(f"'reports' is a list of at most {MAX_REPORTS} reports")
         parsed = [(*_snapshot(each), report_of(each.get("report"))) for each in reports]
