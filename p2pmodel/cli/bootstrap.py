@@ -50,7 +50,7 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
     "--coordinator",
     "place",
     metavar="HOST|URL",
-    help="Host to start the coordinator on, or URL of one that runs (default: the first of the hosts).",
+    help="Host to start the coordinator on, or URL of one that runs (default: the first of the hosts that passes).",
 )
 @click.option(
     "--seeders",
@@ -71,6 +71,9 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
     help="Bound on the whole, as in 2h.",
 )
 @click.option("--load", is_flag=True, help="Also load the model on each host, from its cache.")
+@click.option(
+    "--serve-command", default="", metavar="COMMAND", help="Shell command to keep running on each ready host."
+)
 @click.option("--dry-run", is_flag=True, help="Show the preflight of each host, and start nothing.")
 @click.option("--down", is_flag=True, help="End what bootstraps have started on the hosts; files stay.")
 @click.option(
@@ -140,7 +143,7 @@ def _hosts(flags: dict[str, Any]) -> _Where:
     from p2pmodel.cluster.node_sets import folded, parse_hosts  # noqa: PLC0415 - of the extra
 
     hosts = parse_hosts(flags["hosts_text"])
-    place = CoordinatorPlace.parse(flags["place"] or hosts[0])
+    place = CoordinatorPlace.parse(flags["place"]) if flags["place"] else CoordinatorPlace(hosts[0], fixed=False)
     if place.host:
         check_host(place.host)
     if flags["limit"]:
@@ -190,6 +193,7 @@ def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, An
         min_ready=MinReady.parse(flags["min_ready"]),
         timeout=flags["timeout"],
         load=flags["load"],
+        serve=flags["serve_command"],
         command=command,
         environment=_environment(settings, flags),
     )

@@ -14,7 +14,10 @@ from p2pmodel.errors import InvalidInput
 KUBERNETES = "k8s"
 FORMS = ("cluster", "init", "kserve")
 _ONLY_HERE = ("--image", "--namespace", "--node-selector", "--form", "--apply")
-ELSEWHERE = ("--limit", "--coordinator", "--seeders", "--load", "--dry-run", "--down", "--command", "--ssh-config")
+ELSEWHERE = (
+    *("--limit", "--coordinator", "--seeders", "--load", "--serve-command", "--install"),
+    *("--dry-run", "--down", "--command", "--ssh-config"),
+)
 """Options that are for hosts which this machine reaches."""
 
 

@@ -14,7 +14,14 @@ from typing import Protocol
 
 from p2pmodel.client import NoDaemon
 from p2pmodel.cluster.bootstrap.fan_out import FanOut, Step
-from p2pmodel.cluster.bootstrap.node_steps import DAEMON, DAEMON_SECONDS, DOCTOR_SECONDS, NodeSteps, last_line
+from p2pmodel.cluster.bootstrap.node_steps import (
+    DAEMON,
+    DAEMON_SECONDS,
+    DOCTOR_SECONDS,
+    SERVE,
+    NodeSteps,
+    last_line,
+)
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
 from p2pmodel.cluster.bootstrap.reach import check_reach
 from p2pmodel.cluster.bootstrap.rollout_link import RolloutLink
@@ -58,6 +65,7 @@ class Bootstrap:
         self._fan_out = FanOut(launcher, plan.fanout)
         self._steps = NodeSteps(plan)
         self._services = ClusterServices(plan, self._fan_out, given)
+        self._rollout: RolloutLink | None = None
         self._silent: dict[str, tuple[float, P2PModelError]] = {}
         self.roster = Roster.of(plan.hosts)
 
@@ -81,9 +89,11 @@ class Bootstrap:
                 await self._start(deadline, stack)
                 await self._follow(deadline)
                 await self._load()
-                await self._rollout.tell(self.roster.entries.values())
-                self.roster.rollout = await self._rollout.record()
+                if self._rollout is not None:
+                    await self._rollout.tell(self.roster.entries.values())
+                    self.roster.rollout = await self._rollout.record()
         else:
+            await self._follow(deadline)
             await self._load()
         return self.roster
 
@@ -94,31 +104,38 @@ class Bootstrap:
 
     async def _start(self, deadline: float, stack: AsyncExitStack) -> None:
         self._screen.stage("starting the coordinator")
-        await self._services.start_coordinator()
+        await self._services.start_coordinator([entry.name for entry in self.roster.at("passed", "ready")])
+        if self._services.host != self._plan.coordinator.host:
+            host = self._services.host
+            self.roster.notes.append(f"the coordinator is on {host}: name it with --coordinator {host} from now on")
         coordinator = self._services.coordinator
         self._steps.coordinator_url, self._steps.member_token = coordinator.url, coordinator.member_token
         self._rollout = await stack.enter_async_context(RolloutLink(self._plan, coordinator, self.roster.notes.append))
         await self._rollout.tell(self.roster.entries.values())
         self._screen.stage(f"starting daemons; the coordinator is {coordinator}")
         await self._each(self.roster.at("passed"), self._steps.start_daemon, DAEMON_SECONDS * 2, "the daemon's start")
-        await check_reach(self._plan, self._fan_out, self.roster)
+        await check_reach(self._plan, self._services.host, self._fan_out, self.roster)
         hosts = self.roster.at("starting")
         if self._plan.seeders and hosts and not self.roster.at("ready") and not await self._services.has_torrent():
             seeders = [entry.name for entry in hosts[: self._plan.seeders]]
             self._screen.stage(f"mirroring on {', '.join(seeders)}")
-            await self._services.seed_from(seeders, deadline, self._screen.stage)
+            if failure := await self._services.seed_from(seeders, deadline, self._screen.stage):
+                self.roster.notes.append(f"{failure}; the hosts mirror the snapshot together")
         self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
         await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")
 
     async def _follow(self, deadline: float) -> None:
         """Each host is followed on its own: one with a slow link delays the news of no other."""
-        following = [asyncio.create_task(self._follow_one(entry)) for entry in self.roster.at("fetching")]
+        hosts = [entry for entry in self.roster.entries.values() if entry.stage in ("fetching", "ready")]
+        following = [asyncio.create_task(self._follow_one(entry)) for entry in hosts]
         try:
             while (fetching := self.roster.at("fetching")) and time.monotonic() < deadline:
                 self._screen.progress(self.roster)
                 for entry in fetching:
                     self._hear(entry)
                 await asyncio.sleep(_PAUSE)
+            if following and not fetching:  # those that are ready start the plan's command still
+                await asyncio.wait(following, timeout=LOOK_SECONDS)
         finally:
             for task in following:
                 task.cancel()
@@ -131,17 +148,20 @@ class Bootstrap:
     async def _follow_one(self, entry: HostEntry) -> None:
         while entry.stage == "fetching":
             began = time.monotonic()
-            if self._rollout.node(entry.name) is None:
+            if self._rollout is None or self._rollout.node(entry.name) is None:
                 await self._each([entry], self._look, LOOK_SECONDS, "a look at the fetch")
             # Many looks take the launcher's core for a while: leave it as much time for the rest.
-            await asyncio.sleep(max(1.0, time.monotonic() - began))
+            if entry.stage == "fetching":
+                await asyncio.sleep(max(1.0, time.monotonic() - began))
+        if self._plan.serve and entry.stage == "ready":
+            await self._each([entry], self._steps.serve, LOOK_SECONDS, "the start of the command")
 
     async def _each(self, entries: Iterable[HostEntry], step: Step, within: float, what: str) -> None:
         await self._fan_out.each(entries, step, within=within, what=what)
 
     def _hear(self, entry: HostEntry) -> None:
         """Take what the coordinator has heard of the host lately."""
-        node = self._rollout.node(entry.name)
+        node = self._rollout.node(entry.name) if self._rollout else None
         try:
             if node is not None:
                 self._steps.heard(entry, node)
@@ -174,7 +194,7 @@ async def take_down(plan: BootstrapPlan, launcher: Launcher) -> Roster:
     roster = Roster.of(hosts)
 
     async def stop(host: RemoteHost, entry: HostEntry) -> None:
-        for name in (SEEDER, DAEMON, COORDINATOR):
+        for name in (SERVE, SEEDER, DAEMON, COORDINATOR):
             await host.stop(name)
         entry.stage = "ready"
 

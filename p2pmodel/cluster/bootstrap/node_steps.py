@@ -17,14 +17,14 @@ from p2pmodel.cluster.preflight.checks import DoctorCheck
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
 from p2pmodel.core.content.names import printable, transfer_id
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.progress.views import TransferView
+from p2pmodel.core.progress.views import NodeView, TransferView
 from p2pmodel.errors import Conflict, LocalResource, P2PModelError, Unavailable, restored
 
 DOCTOR_SECONDS = 120.0
 DAEMON_SECONDS = 60.0
 """From the start of a daemon until it answers."""
 NOT_FOUND = 127
-DAEMON = "daemon"
+DAEMON, SERVE = "daemon", "serve"
 _PAUSE = 0.25
 _CHECKS = TypeAdapter(tuple[DoctorCheck, ...])
 
@@ -52,8 +52,7 @@ class NodeSteps:
         await self._preflight(host, entry, look)
 
     async def _is_ready(self, daemon: DaemonControl, entry: HostEntry) -> bool:
-        node = await daemon.node()
-        entry.peer = node.peer_address
+        node = await _known(daemon, entry)
         view = await self._view(daemon)
         if node.version != __version__ or view is None or not view.complete:
             return False
@@ -79,7 +78,7 @@ class NodeSteps:
         look = entry.look
         try:
             async with host.control(look.socket) as daemon:
-                entry.peer = (await daemon.node()).peer_address
+                await _known(daemon, entry)
                 return
         except NoDaemon:
             pass
@@ -102,7 +101,7 @@ class NodeSteps:
         while True:
             try:
                 async with host.control(entry.look.socket) as daemon:
-                    entry.peer = (await daemon.node()).peer_address
+                    await _known(daemon, entry)
                     return
             except NoDaemon:
                 state = await host.state(DAEMON)
@@ -142,6 +141,13 @@ class NodeSteps:
             raise P2PModelError(f"{host.name}: the model was not loaded: {done.reason}")
         entry.stage = "loaded"
 
+    async def serve(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Start the plan's command for ready hosts, as a service that keeps running."""
+        # The engine asks no hub: what it needs is here.
+        environment = {"HF_HUB_CACHE": entry.cache_dir, "HF_HUB_OFFLINE": "1"}
+        await host.start(ServiceSpec(SERVE, ("sh", "-c", self._plan.serve), environment))
+        entry.serving = True
+
     async def _run(
         self, host: RemoteHost, look: HostLook, arguments: Sequence[str], *, stdin: bytes = b"", timeout: float
     ) -> Completed:
@@ -176,6 +182,12 @@ class NodeSteps:
     def _ready(self, entry: HostEntry) -> None:
         entry.stage = "ready"
         entry.seconds = time.monotonic() - self._began
+
+
+async def _known(daemon: DaemonControl, entry: HostEntry) -> NodeView:
+    node = await daemon.node()
+    entry.peer, entry.cache_dir = node.peer_address, node.cache_dir
+    return node
 
 
 class _Doctored:

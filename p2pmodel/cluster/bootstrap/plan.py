@@ -22,10 +22,12 @@ INSTALL = "install it, carry it along with --install, or name it with --command"
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorPlace:
-    """Where the coordinator is: at a URL, where it runs already, or on a host, where it is started."""
+    """Where the coordinator is: at a URL, where it runs already, or on a host, where it is started. `fixed`: on no
+    other host."""
 
     host: str = ""
     url: str = ""
+    fixed: bool = True
 
     @classmethod
     def parse(cls, text: str) -> "CoordinatorPlace":
@@ -52,6 +54,8 @@ class BootstrapPlan:
     min_ready: MinReady = ALL
     timeout: float = 1800.0
     load: bool = False
+    serve: str = ""
+    """Shell command to run on each host once its files are ready, and to keep running."""
     command: tuple[str, ...] = ()
     package: CarriedPackage | None = None
     """What to install on the hosts."""

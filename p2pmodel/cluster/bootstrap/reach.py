@@ -12,14 +12,14 @@ from p2pmodel.errors import P2PModelError, Unavailable
 REACH_SECONDS = 120.0
 
 
-async def check_reach(plan: BootstrapPlan, fan_out: FanOut, roster: Roster) -> None:
-    """Connect from the coordinator's host, else from the first one, to each daemon; those not reached have failed."""
+async def check_reach(plan: BootstrapPlan, coordinator: str, fan_out: FanOut, roster: Roster) -> None:
+    """Connect from the coordinator's host ("": from the first one) to each daemon; those not reached have failed."""
     hosts = [entry for entry in roster.at("starting") if entry.peer]
     others = {entry.peer: entry for entry in hosts if not ListenAddress.parse(entry.peer).loopback}
     if not others:
         return
     unreached: dict[str, str] = {}
-    observer = plan.coordinator.host or hosts[0].name
+    observer = coordinator or hosts[0].name
 
     async def connect(host: RemoteHost) -> None:
         look = await host.look()

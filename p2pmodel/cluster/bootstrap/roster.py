@@ -50,7 +50,8 @@ class HostProgress:
 
 @dataclass
 class HostEntry:
-    """One host. `seconds`: from the start of its fetch until it was ready; 0 if it was ready before."""
+    """One host. `seconds`: from the start of its fetch until it was ready; 0 if it was ready before. `serving`: the
+    command that the plan has for ready hosts was started."""
 
     name: str
     stage: Stage = "waiting"
@@ -60,6 +61,8 @@ class HostEntry:
     estimate: float | None = None
     missing: int = 0
     peer: str = ""
+    cache_dir: str = ""
+    serving: bool = False
     progress: HostProgress = HostProgress()
     seconds: float | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from p2pmodel.cluster.bootstrap.fan_out import FanOut
 from p2pmodel.cluster.bootstrap.node_steps import last_line
 from p2pmodel.cluster.bootstrap.plan import COORDINATOR_PORT, SEEDER_PORT, BootstrapPlan
-from p2pmodel.cluster.launcher import RemoteHost, ServiceSpec
+from p2pmodel.cluster.launcher import RemoteHost, ServiceSpec, ServiceState
 from p2pmodel.coordinator.client.catalog import find, list_torrents
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.tokens import check_token, new_token
@@ -32,13 +32,21 @@ class ClusterServices:
         self._plan = plan
         self._fan_out = fan_out
         self.coordinator = given or Coordinator("")
+        self.host = plan.coordinator.host
+        """The coordinator's host; "" for one at a URL."""
 
-    async def start_coordinator(self) -> None:
-        """The coordinator answers afterwards. Raises Unavailable or LocalResource with the end of its log."""
+    async def start_coordinator(self, passed: list[str]) -> None:
+        """The coordinator answers afterwards. Where its host is not fixed, and not one of those that `passed` the
+        preflight, another one has it: one that runs a coordinator already, else the first.
+
+        Raises Unavailable or LocalResource with the end of its log.
+        """
         place = self._plan.coordinator
         log = ""
         if place.host:
-            await self._fan_out.on(place.host, self._coordinator_on, within=STEP_SECONDS, what="the coordinator")
+            if not place.fixed and place.host in self._plan.hosts and place.host not in passed:
+                self.host = await self._other_host(passed)
+            await self._fan_out.on(self.host, self._coordinator_on, within=STEP_SECONDS, what="the coordinator")
         deadline = time.monotonic() + STEP_SECONDS
         while True:
             try:
@@ -47,12 +55,23 @@ class ClusterServices:
                 raise
             except P2PModelError as error:
                 if place.host:
-                    log = await self._log(place.host, COORDINATOR)
+                    log = await self._log(self.host, COORDINATOR)
                 if time.monotonic() > deadline or log:
                     raise Unavailable(f"{error.what}{f' ({log})' if log else ''}", hint=_UNREACHED) from None
             else:
                 return
             await asyncio.sleep(_PAUSE)
+
+    async def _other_host(self, passed: list[str]) -> str:
+        found: list[str] = []
+
+        async def look(host: RemoteHost) -> None:
+            if (await host.state(COORDINATOR)).running:
+                found.append(host.name)
+
+        looks = (self._fan_out.on(name, look, within=STEP_SECONDS, what="a look for a coordinator") for name in passed)
+        await asyncio.gather(*looks, return_exceptions=True)
+        return min(found, key=passed.index) if found else passed[0]
 
     async def _coordinator_on(self, host: RemoteHost) -> None:
         look = await host.look()
@@ -70,22 +89,34 @@ class ClusterServices:
         ref = Reference(self._plan.ref.repo, self._plan.manifest.commit)
         return (await find(ref, [self.coordinator], CALL_SECONDS)).metainfo is not None
 
-    async def seed_from(self, hosts: list[str], deadline: float, show: Callable[[str], None]) -> None:
+    async def seed_from(self, hosts: list[str], deadline: float, show: Callable[[str], None]) -> str:
         """Start a seeder on each of `hosts`, and wait until the torrent is in the catalog.
 
-        Raises Unavailable when no seeder is left, or at the `deadline`.
+        Returns why there is none; "" if there is. Raises Unavailable at the `deadline`.
         """
+        failures: dict[str, str] = {}
         for name in hosts:
-            await self._fan_out.on(name, self._seeder_on, within=STEP_SECONDS, what="the seeder")
-        while not await self.has_torrent():
-            logs = [await self._log(name, SEEDER) for name in hosts]
-            lines = {name: await self._progress(name) for name in hosts}
-            if all(logs):
-                raise Unavailable(f"no seeder is left: {hosts[0]}: {logs[0]}", hint="run the same command again")
+            try:
+                await self._fan_out.on(name, self._seeder_on, within=STEP_SECONDS, what="the seeder")
+            except P2PModelError as error:
+                failures[name] = str(error)
+        while len(failures) < len(hosts) and not await self.has_torrent():
             if time.monotonic() > deadline:
                 raise Unavailable("the seeder has not mirrored the snapshot in time", hint="--timeout is too short")
+            lines = {}
+            for name in [each for each in hosts if each not in failures]:
+                try:
+                    state = await self._state(name, SEEDER)
+                except P2PModelError as error:
+                    lines[name] = str(error)
+                    continue
+                if state.running:
+                    lines[name] = seeder_progress(state.log)
+                else:
+                    failures[name] = f"its seeder ended: {last_line(state.log)}"
             show("; ".join(f"{name}: {line}" for name, line in lines.items()))
             await asyncio.sleep(_SEED_PAUSE)
+        return "" if len(failures) < len(hosts) else "; ".join(f"{name}: {why}" for name, why in failures.items())
 
     async def _seeder_on(self, host: RemoteHost) -> None:
         look = await host.look()
@@ -105,26 +136,17 @@ class ClusterServices:
 
     async def _log(self, name: str, service: str) -> str:
         """The last line of a service that has ended; "" while it runs."""
-        found = ""
+        state = await self._state(name, service)
+        return "" if state.running else last_line(state.log)
+
+    async def _state(self, name: str, service: str) -> ServiceState:
+        found: list[ServiceState] = []
 
         async def look(host: RemoteHost) -> None:
-            nonlocal found
-            state = await host.state(service)
-            found = "" if state.running else last_line(state.log)
+            found.append(await host.state(service))
 
         await self._fan_out.on(name, look, within=STEP_SECONDS, what=f"a look at the {service}")
-        return found
-
-    async def _progress(self, name: str) -> str:
-        """How far a seeder is, from its log."""
-        log = ""
-
-        async def look(host: RemoteHost) -> None:
-            nonlocal log
-            log = (await host.state(SEEDER)).log
-
-        await self._fan_out.on(name, look, within=STEP_SECONDS, what="a look at the seeder")
-        return seeder_progress(log)
+        return found[0]
 
 
 _UNREACHED = "check that this machine reaches it, or name another host with --coordinator"

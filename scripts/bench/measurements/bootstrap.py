@@ -25,6 +25,8 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.http.server import serving
+from scripts.bench.rigs.machine import describe_machine
+from scripts.bench.rigs.reports import write_json
 from tests.support.cluster_rig import ClusterRig, unavailable
 
 MIB = 1 << 20
@@ -38,8 +40,9 @@ def main(options: argparse.Namespace) -> None:
     found = asyncio.run(_simulated(options.simulate)) if options.simulate else _real(options.hosts, options.size_mb)
     for name, value in found.items():
         print(f"{name:>28}: {value}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+    machine = describe_machine()
+    print(machine)
+    write_json(options.json, {"rig": machine, **found})
 
 
 class _Silent:

@@ -134,6 +134,19 @@ async def test_hosts_that_fail_leave_the_others_alone_and_are_named(coordinator:
     assert sorted(failures) == ["bare", "down", "full", "strange"]
 
 
+async def test_a_command_starts_on_each_ready_host_once_and_ends_with_down(coordinator: Coordinator) -> None:
+    launcher = MemoryLauncher(host("gpu1"), host("gpu2", "failed"))
+    for _ in range(2):
+        plan, roster, _ = await run(launcher, coordinator, serve="exec vllm serve org/model")
+        assert [entry.serving for entry in roster.entries.values()] == [True, False]
+    service = launcher.hosts["gpu1"].services["serve"]
+    assert service.command == ("sh", "-c", "exec vllm serve org/model")
+    assert service.environment == {"HF_HUB_CACHE": "/cache", "HF_HUB_OFFLINE": "1"}
+    assert "serve" not in launcher.hosts["gpu2"].services
+    await take_down(plan, launcher)
+    assert launcher.hosts["gpu1"].services == {}
+
+
 async def test_the_record_has_hosts_that_were_ready_before(coordinator: Coordinator) -> None:
     launcher = MemoryLauncher(host("gpu1"), host("gpu2"))
     await run(MemoryLauncher(launcher.hosts["gpu1"]), coordinator)

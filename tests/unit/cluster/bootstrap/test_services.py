@@ -1,8 +1,37 @@
 """The coordinator and the seeders of a bootstrap."""
 
+import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
 
-from p2pmodel.cluster.bootstrap.services import seeder_progress
+import pytest
+
+from p2pmodel.cluster.bootstrap.fan_out import FanOut
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
+from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices, seeder_progress
+from p2pmodel.cluster.launcher import HostUnreachable, ServiceSpec
+from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.http.server import serving
+
+REF = Reference(RepoId("org/model"))
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[Coordinator]:
+    async with serving(coordinator_app(Tracker(), Catalog()), "127.0.0.1", 0) as url:
+        yield Coordinator(url)
+
+
+def services_of(launcher: MemoryLauncher, place: CoordinatorPlace, given: Coordinator | None = None) -> ClusterServices:
+    plan = BootstrapPlan(REF, Manifest(REF.repo, "c" * 40, ()), tuple(launcher.hosts), place)
+    return ClusterServices(plan, FanOut(launcher, 4), given)
 
 
 def test_the_progress_of_a_seeder_is_the_last_in_its_log() -> None:
@@ -14,3 +43,33 @@ def test_the_progress_of_a_seeder_is_the_last_in_its_log() -> None:
     assert seeder_progress("\n".join(lines)) == "mirroring 25% of 20.0 MB, 1.0 MB/s"
     assert seeder_progress('{"phase": "finding", "done": 0, "total": 0, "download_rate": 0}') == "finding"
     assert seeder_progress('"done": 5}\nno json') == "starting"
+
+
+async def test_another_host_has_the_coordinator_where_the_first_does_not_pass() -> None:
+    hosts = [MemoryHost(f"gpu{number}") for number in range(1, 5)]
+    services = services_of(MemoryLauncher(*hosts), CoordinatorPlace("gpu1", fixed=False))
+    assert await services._other_host(["gpu2", "gpu3", "gpu4"]) == "gpu2"
+    await hosts[2].start(ServiceSpec(COORDINATOR, ("p2pmodel", "coordinator")))
+    hosts[1].failure = HostUnreachable("gpu2: gone")
+    assert await services._other_host(["gpu2", "gpu3", "gpu4"]) == "gpu3"
+
+
+async def test_seeders_that_end_or_are_not_reached_are_a_reason_and_no_error(coordinator: Coordinator) -> None:
+    first, second = MemoryHost("gpu1"), MemoryHost("gpu2")
+    second.failure = HostUnreachable("gpu2: ssh cannot connect")
+    services = services_of(MemoryLauncher(first, second), CoordinatorPlace(url=coordinator.url), coordinator)
+    shown: list[str] = []
+
+    async def end() -> None:
+        async with asyncio.timeout(60):
+            while not shown:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        first.ended(SEEDER)
+
+    why, _ = await asyncio.gather(
+        services.seed_from(["gpu1", "gpu2"], time.monotonic() + 60, shown.append),
+        end(),
+    )
+    assert "gpu1: its seeder ended" in why
+    assert "gpu2: ssh cannot connect" in why
+    assert shown[0] == "gpu1: starting"
