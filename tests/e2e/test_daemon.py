@@ -218,11 +218,11 @@ def test_ls_and_rm_use_the_cache_with_and_without_a_daemon(nodes: Nodes, model: 
     nodes.ok("node", "fetch", REPO, "-q")
     listed = nodes.ok("node", "ls").out
     assert [line.split()[0] for line in listed.splitlines()] == ["REPO", REPO, "org/own"]
-    removed = nodes.ok("node", "rm", REPO, "--json").json
+    removed = nodes.ok("node", "rm", REPO, "--yes", "--json").json
     assert removed["freed"] >= SIZE
     assert transfers(nodes) == []
     assert published(nodes) == {}
-    nodes.ok("node", "rm", "org/own")
+    nodes.ok("node", "rm", "org/own", "--yes")
     assert nodes.ok("node", "ls", "--json").json == {"snapshots": []}
     assert nodes.run("node", "rm", REPO).code == 3
 

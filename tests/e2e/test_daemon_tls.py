@@ -60,6 +60,10 @@ def test_verbs_control_a_remote_daemon(nodes: Nodes, pair: tuple[Path, Path], to
     fetched = nodes.ok("near", "fetch", REPO, *known, "--json").json
     assert Path(fetched["path"], "config.json").read_text() == "{}"
     assert not nodes.cache("near").exists()
+    assert REPO in nodes.ok("near", "ls", *known).out
+    assert "would remove" in nodes.ok("near", "rm", REPO, *known, "--dry-run").err
+    assert nodes.ok("near", "rm", REPO, *known, "--yes", "--json").json["repo"] == REPO
+    assert nodes.ok("near", "ls", *known, "--json").json["snapshots"] == []
     assert "stay on that machine" in nodes.run("near", "fetch", REPO, *known, "--local-dir", tmp_path / "d").err
     for options, code, said in (
         (("--server", url, "--server-token-file", token), 6, "certificate"),

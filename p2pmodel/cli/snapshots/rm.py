@@ -3,22 +3,26 @@
 import asyncio
 import dataclasses
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
-from p2pmodel.cli.output import echo
+from p2pmodel.cli.output import echo, visible
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.content.names import Reference
-from p2pmodel.core.progress.views import RemovedSnapshot
+from p2pmodel.core.content.names import Reference, RepoId, abbreviates, one_commit
+from p2pmodel.core.progress.views import RemovedSnapshot, SnapshotView
 from p2pmodel.core.sizes import human
-from p2pmodel.errors import NotFound
+from p2pmodel.errors import Interrupted, InvalidInput, NotFound
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.lock import one_at_a_time
+from p2pmodel.node.snapshot_views import listed
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.store.removal import remove_snapshot
@@ -26,22 +30,74 @@ from p2pmodel.store.removal import remove_snapshot
 
 @click.command()
 @click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
-@options.socket
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and exit.")
+@options.server
 @options.common
-def rm(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:
+def rm(*, settings: Settings, repo: str, yes: bool, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Remove a snapshot from the cache: its refs, its links, and the blobs that no other snapshot uses.
 
-    A daemon that runs on this cache stops seeding it first.
+    Asks first; without a terminal it needs --yes. A daemon that runs on this cache stops seeding it first. With
+    --server the snapshot is removed from the cache of that daemon.
     """
     ref = Reference.parse(repo)
-    removed = run_interruptible(_remove(settings, ref), interrupted="interrupted; run the same command again to finish")
+    view = run_interruptible(_found(settings, ref), interrupted="interrupted; nothing was removed")
+    if dry_run:
+        if as_json:
+            echo(json.dumps({"repo": view.repo, "commit": view.commit, "size": view.size}))
+        elif not quiet:
+            echo(f"would remove {_described(view)}", err=True)
+        return
+    if not yes:
+        _confirm(view)
+    pinned = Reference(RepoId(view.repo), view.commit)
+    removed = run_interruptible(
+        _remove(settings, pinned), interrupted="interrupted; run the same command again to finish"
+    )
     if as_json:
         echo(json.dumps(dataclasses.asdict(removed)))
     elif not quiet:
         echo(f"removed {removed.repo}@{removed.commit}, {human(removed.freed)}", err=True)
 
 
+def _confirm(view: SnapshotView) -> None:
+    if not sys.stdin.isatty():
+        raise InvalidInput("rm asks first, and there is no terminal", hint="give --yes; --dry-run shows what would go")
+    if not click.confirm(visible(f"remove {_described(view)}?"), err=True):
+        raise Interrupted("nothing was removed")
+
+
+def _described(view: SnapshotView) -> str:
+    names = f" ({', '.join(view.revisions)})" if view.revisions else ""
+    return f"{view.repo}@{view.commit}{names}, up to {human(view.size)}: blobs of other snapshots stay"
+
+
+async def _found(settings: Settings, ref: Reference) -> SnapshotView:
+    """The snapshot of the cache that `ref` means. Raises NotFound."""
+    if settings.client.server is not None:
+        async with connected(settings) as client:
+            return _meant(await client.snapshots(), ref)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
+    repo = await asyncio.to_thread(cache.known, ref.repo)
+    commit = await asyncio.to_thread(find_commit, repo, ref.revision)
+    views = await asyncio.to_thread(listed, cache, lambda _repo, _reason: None)
+    return _meant(views, Reference(repo.repo, commit or ref.revision))
+
+
+def _meant(views: Iterable[SnapshotView], ref: Reference) -> SnapshotView:
+    of_repo = {view.commit: view for view in views if RepoId(view.repo).is_spelling_of(ref.repo)}
+    named = {commit for commit, view in of_repo.items() if ref.revision in (commit, *view.revisions)}
+    if not named and abbreviates(ref.revision):
+        named = {commit for commit in of_repo if commit.startswith(ref.revision)}
+    if not named:
+        raise NotFound(f"{ref} is not in this cache", hint="list its snapshots with 'p2pmodel ls'")
+    return of_repo[one_commit(str(ref), named)]
+
+
 async def _remove(settings: Settings, ref: Reference) -> RemovedSnapshot:
+    if settings.client.server is not None:
+        async with connected(settings) as client:
+            return await client.remove(str(ref))
     cache = HubCache(settings.cache_dir, settings.state_dir)
     try:
         if settings.daemon.socket is not None:
