@@ -106,7 +106,6 @@ def test_two_machines_and_a_hub_client_fill_one_network_disk_at_once(
         done = [each.wait() for each in running]
         hub.result()
     assert [each.code for each in done] == [0, 0], done
-    assert any("waiting for" in each.err and "held by process" in each.err for each in done)
     assert contents(tmp_path / "shared") == expected(source)
     nodes.ok("a", "verify", REPO, HF_HUB_CACHE=str(tmp_path / "shared"))
     fetched = sorted(json.loads(each.out)["from_mirrors"] for each in done)
