@@ -21,6 +21,7 @@ from tests.support.ssh_hosts import CONFIGURATION, ROOT, SSHD, host_environment,
 
 _tags = count()
 LAUNCHER = 100
+SYSTEMD = "/lib/systemd/systemd"
 
 
 def unavailable() -> str:
@@ -77,10 +78,15 @@ class ClusterRig:
             lines.append(f"{name},{self.address(name)} {' '.join(key.read_text().split()[:2])}\n")
         self.known_hosts.write_text("".join(lines))
 
-    def boot(self, name: str, *, cache_bytes: int = 0) -> None:
-        """Start the host's ssh server; `cache_bytes`: the size of its disk for the cache."""
+    def boot(self, name: str, *, cache_bytes: int = 0, systemd: bool = False) -> None:
+        """Start the host's ssh server; `cache_bytes`: the size of its disk for the cache; `systemd`: its user's service
+        manager, too."""
         folder = self.folder / name
         environment = {**host_environment(self.home(name)), "HF_HOME": str(folder / "hf")}
+        runtime = folder / "run"
+        if systemd:
+            runtime.mkdir(mode=0o700)
+            environment["XDG_RUNTIME_DIR"] = str(runtime)
         text = CONFIGURATION.format(
             port=22,
             address=self.address(name),
@@ -91,7 +97,13 @@ class ClusterRig:
         )
         (folder / "sshd_config").write_text(text)
         disk = f"mount -t tmpfs -o size={cache_bytes} none {folder}/hf;" if cache_bytes else ""
-        script = f"hostname {name}; {disk} exec {SSHD} -D -f {folder}/sshd_config -E {folder}/sshd.log"
+        manager = (
+            "mount -t cgroup2 none /sys/fs/cgroup; mount -t tmpfs none /run/systemd; mkdir /run/systemd/system;"
+            f"unset DBUS_SESSION_BUS_ADDRESS; HOME={self.home(name)} XDG_RUNTIME_DIR={runtime} "
+            f"{SYSTEMD} --user >{folder}/systemd.log 2>&1 &"
+        )
+        server = f"exec {SSHD} -D -f {folder}/sshd_config -E {folder}/sshd.log"
+        script = f"hostname {name}; {disk} {manager if systemd else ''} {server}"
         command = namespaces.inside(f"{self.tag}-{name}", ["unshare", "--mount", "--uts", "sh", "-c", script])
         self._servers[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + PATIENCE
