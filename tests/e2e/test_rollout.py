@@ -19,7 +19,7 @@ from tests.support.processes import Nodes, Running
 pytestmark = pytest.mark.xdist_group("swarm")
 
 REPO = "org/model"
-SIZE = 8_000_000
+SIZE = 12_000_000
 RATE = 2_000_000
 
 
@@ -70,6 +70,8 @@ class Cluster:
 def test_the_report_is_complete_though_the_coordinator_was_killed(nodes: Nodes) -> None:
     cluster = Cluster(nodes)
     ident = cluster.begin()
+    watch = nodes.start("admin", "rollout", "watch", ident, "--json", **cluster.env)
+    watch.ready()
     cluster.daemon("gpu002", "127.0.0.12").ready()
     by_daemon = cluster.fetch_by_daemon("gpu002")
     fetch = cluster.fetch("gpu001", "127.0.0.11", "--node-name", "gpu001")
@@ -78,8 +80,6 @@ def test_the_report_is_complete_though_the_coordinator_was_killed(nodes: Nodes) 
         return all(node.phase == "downloading" and node.bytes.received for node in cluster.view(ident).nodes)
 
     nodes.until(all_download, "both nodes download")
-    watch = nodes.start("admin", "rollout", "watch", ident, "--json", **cluster.env)
-    watch.ready()
     cluster.coordinator.stop(signal.SIGKILL)
     nodes.until(lambda: "waiting for the coordinator" in "".join(fetch.err), "the end of the download")
     with pytest.raises(Unavailable):
