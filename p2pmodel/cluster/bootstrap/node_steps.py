@@ -13,7 +13,7 @@ from p2pmodel.client import NoDaemon
 from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan
 from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress
 from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
-from p2pmodel.cluster.preflight.checks import DoctorCheck
+from p2pmodel.cluster.preflight.checks import SKEWED, DoctorCheck
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
 from p2pmodel.core.content.names import printable, transfer_id
 from p2pmodel.core.plain_json import parse_json
@@ -64,7 +64,7 @@ class NodeSteps:
         options += ["--load"] if self._plan.load else []
         done = await self._run(host, look, ["doctor", *options], stdin=self._manifest, timeout=DOCTOR_SECONDS)
         found = _doctored(host.name, done)
-        entry.checks = found.checks
+        entry.checks = (*found.checks, *_clock(look))
         entry.estimate, entry.missing = found.seconds, found.missing
         failed = [check.line for check in entry.checks if check.outcome == "failed"]
         if failed:
@@ -188,6 +188,14 @@ async def _known(daemon: DaemonControl, entry: HostEntry) -> NodeView:
     node = await daemon.node()
     entry.peer, entry.cache_dir = node.peer_address, node.cache_dir
     return node
+
+
+def _clock(look: HostLook) -> tuple[DoctorCheck, ...]:
+    """The check of the host's clock against this machine's: the host may know no coordinator yet."""
+    if abs(look.clock) < SKEWED:
+        return ()
+    found = f"{abs(look.clock):.0f} s {'ahead of' if look.clock > 0 else 'behind'} this machine"
+    return (DoctorCheck("clock", "warning", found, "synchronise the clocks (NTP): times in reports are wrong"),)
 
 
 class _Doctored:

@@ -169,6 +169,16 @@ async def test_nothing_starts_before_the_preflight_is_shown_and_a_dry_run_starts
     assert await RolloutClient(coordinator).all() == []
 
 
+async def test_a_clock_that_is_wrong_is_a_warning_with_its_direction(coordinator: Coordinator) -> None:
+    ahead, right = host("gpu1"), host("gpu2")
+    ahead.clock, right.clock = 300.0, -2.0
+    plan, screen = plan_of(MemoryLauncher(ahead, right), coordinator), Told()
+    roster = await Bootstrap(plan, MemoryLauncher(ahead, right), screen, coordinator).examine()
+    clocks = {name: [c.found for c in entry.checks if c.name == "clock"] for name, entry in roster.entries.items()}
+    assert clocks == {"gpu1": ["300 s ahead of this machine"], "gpu2": []}
+    assert [entry.stage for entry in roster.entries.values()] == ["passed", "passed"]
+
+
 async def test_a_daemon_that_ends_fails_its_host_at_once(coordinator: Coordinator) -> None:
     victim = host("gpu1")
     victim.daemon.rounds = 10**9
