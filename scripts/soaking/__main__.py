@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         jobs=options.jobs,
         only=options.only,
         quick=options.quick,
+        lenient=options.lenient,
         keep=options.keep,
         json=options.json,
     ).run()
@@ -33,6 +34,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=2, help="rounds at a time (2)")
     parser.add_argument("--only", default="", metavar="ROUND.NUMBER", help="these scenarios alone, comma-separated")
     parser.add_argument("--quick", action="store_true", help="two peers and 8 MB in all scenarios")
+    parser.add_argument("--lenient", action="store_true", help="three times the seconds, and one more copy")
     parser.add_argument("--keep", default="", metavar="FOLDER", help="where failing scenarios leave their logs")
     parser.add_argument("--json", default="", metavar="FILE", help="file for all figures")
     return parser

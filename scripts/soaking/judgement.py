@@ -1,6 +1,6 @@
 """Whether a run kept its bounds, and its line in the report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.soaking.bounds import Bounds, bounds
 from scripts.soaking.run import Outcome
@@ -36,9 +36,15 @@ class Verdict:
         return f"{self.scenario.name:>6}  {self.scenario}{late}: {took} of {self.bounds.seconds:.1f}, {origin}: {end}"
 
 
-def judge(scenario: Scenario, outcome: Outcome, undisturbed: float, size: int) -> Verdict:
+LENIENT = 3.0
+"""Factor of the bound of time on a machine that is busy with other tests; the mirrors may send one more copy there."""
+
+
+def judge(scenario: Scenario, outcome: Outcome, undisturbed: float, size: int, *, lenient: bool = False) -> Verdict:
     """The verdict on `outcome`, with the seconds of the undisturbed run of the same setting."""
     most = bounds(scenario, undisturbed, outcome.lacked)
+    if lenient:
+        most = replace(most, seconds=LENIENT * most.seconds, copies=most.copies + 1)
     wrong = list(outcome.complaints)
     if outcome.slowest is not None and outcome.slowest > most.seconds:
         wrong.append(f"it took {outcome.slowest:.1f} s, at most {most.seconds:.1f} are right")

@@ -32,7 +32,8 @@ _KEPT = ("*.log", "*.served")
 
 class Soak:
     """`scenarios` of `seed`, none started after `minutes`; `per_round` of them share an undisturbed run, and `jobs`
-    rounds run at a time. `only` are the names of those to run; `keep` the folder for logs; `json` a file."""
+    rounds run at a time. `only` are the names of those to run; `keep` the folder for logs; `json` a file. `lenient`
+    bounds are for a machine that is busy with other work."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Soak:
         jobs: int = 2,
         only: str = "",
         quick: bool = False,
+        lenient: bool = False,
         keep: str = "",
         json: str = "",
     ) -> None:
@@ -54,6 +56,7 @@ class Soak:
         self._jobs = jobs
         self._only = [name for name in only.split(",") if name]
         self._quick = quick
+        self._lenient = lenient
         self._keep = Path(keep) if keep else Path(tempfile.gettempdir()) / f"soak-{seed}"
         self._json = Path(json) if json else None
         self._snapshots: dict[int, Snapshot] = {}
@@ -146,7 +149,7 @@ class Soak:
             outcome = Run(scenario, snapshot, folder, self._ended, expected=expected, limit=limit).run()
         except (SystemExit, OSError, subprocess.CalledProcessError) as error:
             outcome = Outcome(complaints=[f"it could not run: {error}"])
-        verdict = judge(scenario, outcome, undisturbed, snapshot.size)
+        verdict = judge(scenario, outcome, undisturbed, snapshot.size, lenient=self._lenient)
         if self._ended.is_set():
             return verdict
         print(f"{verdict}{' (repeated)' if second else ''}", flush=True)

@@ -59,6 +59,7 @@ def test_an_undisturbed_run_with_a_seeder_takes_nothing_from_mirrors() -> None:
 def test_a_late_peer_and_one_that_never_ends_are_wrong() -> None:
     frozen = scenario(Fault("seeder", "freeze", "midway"))
     late = judge(frozen, Outcome(seconds={"peer1": 100.0}), 5.0, SETTING.size)
+    assert not judge(frozen, Outcome(seconds={"peer1": 100.0}), 30.0, SETTING.size, lenient=True).faults
     never = judge(frozen, Outcome(seconds={"peer1": None}, complaints=["peer1 has 0"]), 5.0, SETTING.size)
     right = judge(frozen, Outcome(seconds={"peer1": 6.0}), 5.0, SETTING.size)
     assert [bool(each.faults) for each in (late, never, right)] == [True, True, False]
