@@ -17,6 +17,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
 
+STATE_DIR = "P2PMODEL_STATE_DIR"
 COORDINATOR, SEEDER = "coordinator", "seed"
 STEP_SECONDS = 60.0
 CALL_SECONDS = 5.0
@@ -81,7 +82,9 @@ class ClusterServices:
         listen = ["--listen", str(address), "--token-file", f"{folder}/member.token"]
         tokens = ["--publish-token-file", f"{folder}/bootstrap.token", "--state-dir", f"{look.state_dir}/coordinator"]
         command = (*(await self._plan.command_on(host, look)), "coordinator", *listen, *tokens)
-        await host.start(ServiceSpec(COORDINATOR, command, self._plan.environment))
+        # Of the nodes' settings none concerns it: roll-outs of other models, with other mirrors, share it.
+        kept = {name: value for name, value in self._plan.environment.items() if name == STATE_DIR}
+        await host.start(ServiceSpec(COORDINATOR, command, kept))
         self.coordinator = Coordinator(f"http://{address}", member, publisher)
 
     async def has_torrent(self) -> bool:
@@ -132,7 +135,11 @@ class ClusterServices:
         }
         options = ("--listen", str(address), "--token-file", f"{folder}/member.token", "--progress", "json")
         command = (*(await self._plan.command_on(host, look)), "seed", str(self._plan.ref), *options)
-        await host.start(ServiceSpec(SEEDER, command, environment))
+        seeder = ServiceSpec(SEEDER, command, environment)
+        if not (await host.state(seeder)).same:
+            # One of another model: the daemons that have that one are its sources by now.
+            await host.stop(SEEDER)
+        await host.start(seeder)
 
     async def _log(self, name: str, service: str) -> str:
         """The last line of a service that has ended; "" while it runs."""

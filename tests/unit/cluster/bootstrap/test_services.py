@@ -10,7 +10,7 @@ import pytest
 from p2pmodel.cluster.bootstrap.fan_out import FanOut
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices, seeder_progress
-from p2pmodel.cluster.launcher import HostUnreachable, ServiceSpec
+from p2pmodel.cluster.launcher import Completed, HostUnreachable, ServiceSpec
 from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -73,3 +73,22 @@ async def test_seeders_that_end_or_are_not_reached_are_a_reason_and_no_error(coo
     assert "gpu1: its seeder ended" in why
     assert "gpu2: ssh cannot connect" in why
     assert shown[0] == "gpu1: starting"
+
+
+async def test_the_seeder_of_another_model_gives_way_and_the_coordinator_stays(coordinator: Coordinator) -> None:
+    host = MemoryHost("gpu1", programs={"cat": lambda _command, _stdin: Completed(0, b"t" * 16, b"")})
+    await host.start(ServiceSpec(SEEDER, ("p2pmodel", "seed", "org/other")))
+    launcher = MemoryLauncher(host)
+    services = services_of(launcher, CoordinatorPlace("gpu1"), coordinator)
+    await services._seeder_on(host)
+    assert str(REF) in host.services[SEEDER].command
+    for endpoint in ("http://a.site", "http://b.site"):
+        plan = BootstrapPlan(
+            REF,
+            Manifest(REF.repo, "c" * 40, ()),
+            ("gpu1",),
+            CoordinatorPlace("gpu1"),
+            environment={"P2PMODEL_ENDPOINTS": endpoint, "P2PMODEL_STATE_DIR": "/local"},
+        )
+        await ClusterServices(plan, FanOut(launcher, 4), None)._coordinator_on(host)
+    assert host.services[COORDINATOR].environment == {"P2PMODEL_STATE_DIR": "/local"}
