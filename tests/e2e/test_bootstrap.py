@@ -58,7 +58,7 @@ def test_a_bootstrap_names_the_hosts_that_fail_and_finishes_them_later(
     rig.shape(SLOW, size / 200)
     rig.shape(KILLED, size / 30)
     # A machine that is slower than this one gets more time.
-    running = rig.bootstrap(*options, "--timeout", f"{min(150, 10 + 8 * preflight):.0f}s")
+    running = rig.bootstrap(*options, "--timeout", f"{min(150, 8 + 6 * preflight):.0f}s")
     eventually(lambda: "fetching" in "".join(running.err), PATIENCE, lambda: "".join(running.err))
     eventually(lambda: any("of all bytes" in line for line in running.err), PATIENCE, lambda: "".join(running.err))
     os.kill(rig.service(KILLED, "daemon"), signal.SIGKILL)
