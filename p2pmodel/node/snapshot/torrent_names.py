@@ -30,7 +30,7 @@ async def names_of(
     ref = Reference(manifest.repo, DEFAULT_REVISION)
     commit = await _commit_of(ref, settings, origin, http)
     if commit is None:
-        held = await asyncio.to_thread(cache.known(ref.repo).resolve, ref.revision)
+        held = await asyncio.to_thread(_held, cache, ref)
         commit = held or manifest.commit
         if held is None:
             text = f"no mirror says which commit {ref} is: in this cache it is the one of the torrent"
@@ -40,6 +40,13 @@ async def names_of(
     text = f"{ref} is {commit[:8]}, not the torrent's {manifest.commit[:8]}: name that one with --as-ref NAME"
     reporter.note(notes.info("commit_unnamed", text, repo=str(ref.repo), commit=manifest.commit))
     return ()
+
+
+def _held(cache: HubCache, ref: Reference) -> str | None:
+    """The commit of `ref` in the cache. A cache that cannot be read fails the transfer later, with its reason."""
+    with suppress(P2PModelError):
+        return cache.known(ref.repo).resolve(ref.revision)
+    return None
 
 
 async def _commit_of(ref: Reference, settings: Settings, origin: Origin | None, http: HttpPool | None) -> str | None:

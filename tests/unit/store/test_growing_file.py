@@ -255,6 +255,12 @@ class _ModelContent:
         self.corrupt = False
 
 
+class _End:
+    """The end of the bytes at the path of one writer, and of those that continue its file."""
+
+    value = 0
+
+
 class GrowingFileMachine(RuleBasedStateMachine):
     """One writer at a time at one of two paths; readers come at any time; the outcome ends those that are there."""
 
@@ -273,6 +279,7 @@ class GrowingFileMachine(RuleBasedStateMachine):
         self.writer: GrowingFileWriter | None = None
         self.scope = ExitStack()
         self.latest: _ModelContent | None = None
+        self.end = _End()
         self.followers: list[_Follower] = []
         self.marked = False
 
@@ -285,19 +292,16 @@ class GrowingFileMachine(RuleBasedStateMachine):
         latest = self.latest
         if latest is None or latest.path != path or latest.verified:
             latest = self.latest = _ModelContent(path)
-        self.ends = {path: latest.end}
-        self.writer = self.scope.enter_context(self.growing.written(self.paths[path], self._available))
-
-    def _available(self, _offset: int) -> int:
-        assert self.latest is not None
-        return self.ends[self.latest.path]
+            self.end = _End()
+        end = self.end
+        self.writer = self.scope.enter_context(self.growing.written(self.paths[path], lambda _offset: end.value))
 
     @precondition(lambda self: self.writer is not None)
     @rule(length=st.integers(1, 2 * HOLD_BACK))
     def write(self, length: int) -> None:
         assert self.latest is not None
         assert self.writer is not None
-        self.latest.end = self.ends[self.latest.path] = min(FILE.size, self.latest.end + length)
+        self.latest.end = self.end.value = min(FILE.size, self.latest.end + length)
         self.writer.progressed()
 
     @precondition(lambda self: self.writer is not None)
@@ -305,7 +309,7 @@ class GrowingFileMachine(RuleBasedStateMachine):
     def verify(self) -> None:
         assert self.latest is not None
         assert self.writer is not None
-        self.latest.end = self.ends[self.latest.path] = FILE.size
+        self.latest.end = self.end.value = FILE.size
         self.latest.verified = True
         self.writer.verified()
         assert self.writer.is_verified
@@ -318,7 +322,7 @@ class GrowingFileMachine(RuleBasedStateMachine):
         self.run(self.writer.corrupt())
         self.latest.corrupt, self.marked = True, True
         self.latest = _ModelContent(self.latest.path)
-        self.ends = {self.latest.path: 0}
+        self.end.value = 0
 
     @precondition(lambda self: self.writer is not None)
     @rule()
