@@ -32,7 +32,7 @@ def main() -> NoReturn:
         # SIGINT and ignores the exit code. Another exec of a string clears that state.
         exec("")  # noqa: S102
     if line and sys.stderr is not None:
-        from p2pmodel.cli.output import visible  # noqa: PLC0415
+        from p2pmodel.cli.terminal.output import visible  # noqa: PLC0415
 
         sys.stderr.write(f"p2pmodel: {visible(line)}\n")
     sys.exit(code)

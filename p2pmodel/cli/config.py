@@ -5,8 +5,8 @@ import json
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.output import echo
-from p2pmodel.cli.table import aligned
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.terminal.table import aligned
 from p2pmodel.config.provenance import DEFAULT, SettingValue
 from p2pmodel.config.settings import Settings
 

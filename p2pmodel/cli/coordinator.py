@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.log import log
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
+from p2pmodel.cli.terminal.log import log
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordinator_app

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.log import log
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_service
+from p2pmodel.cli.terminal.log import log
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.config.settings import OFF, HttpSettings, Settings
 from p2pmodel.core.network.addresses import ListenAddress

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import click
 
-from p2pmodel.cli.output import echo
-from p2pmodel.cli.table import aligned
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.terminal.table import aligned
 from p2pmodel.config.complaints import setting_keys, variable_of
 from p2pmodel.errors import InvalidInput, P2PModelError
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from p2pmodel.cli import log
 from p2pmodel.cli.completion import repositories
-from p2pmodel.cli.console import STYLES, Style
 from p2pmodel.cli.rollout.options import coordinator
+from p2pmodel.cli.terminal import log
+from p2pmodel.cli.terminal.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.provenance import SettingValue, settings_values

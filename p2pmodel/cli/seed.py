@@ -8,9 +8,9 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
-from p2pmodel.cli.console import ConsoleReporter, reporting
-from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible, run_service
+from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
+from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import DEFAULT_REVISION, Reference

@@ -8,12 +8,12 @@ import click
 from click.shell_completion import shell_complete
 
 from p2pmodel import __version__
-from p2pmodel.cli.output import echo
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
-    "bootstrap": ("p2pmodel.cli.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
+    "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
     "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),
     "coordinator": (
@@ -21,9 +21,9 @@ _VERBS = {
         "Serve the coordinator: tracker, catalog of torrents, leases.",
     ),
     "daemon": ("p2pmodel.cli.daemon:daemon", "Run this machine's node: downloads, seeding, hub endpoint."),
-    "doctor": ("p2pmodel.cli.doctor:doctor", "Check this machine, and what a snapshot needs on it."),
+    "doctor": ("p2pmodel.cli.cluster.doctor:doctor", "Check this machine, and what a snapshot needs on it."),
     "env": ("p2pmodel.cli.env:env", "Print the environment for Hugging Face clients of the daemon."),
-    "fetch": ("p2pmodel.cli.fetch:fetch", "Download a snapshot into the Hugging Face cache; optionally load it."),
+    "fetch": ("p2pmodel.cli.fetch.fetch:fetch", "Download a snapshot into the Hugging Face cache; optionally load it."),
     "help": ("p2pmodel.cli.help:help_command", "Print the help of a command or a topic."),
     "import": (
         "p2pmodel.cli.snapshots.import_dir:import_dir",
@@ -41,7 +41,7 @@ _VERBS = {
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, build its torrent, and seed it."),
     "status": ("p2pmodel.cli.transfers.status:status", "Show the transfers of the daemon."),
     "storage-initializer": (
-        "p2pmodel.cli.storage_initializer:storage_initializer",
+        "p2pmodel.cli.cluster.storage_initializer:storage_initializer",
         "Bring a model into a folder, as KServe asks.",
     ),
     "torrent": ("p2pmodel.cli.snapshots.torrent:torrent", "Create a .torrent of a snapshot, or show one."),

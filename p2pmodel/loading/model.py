@@ -19,7 +19,7 @@ from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shar
 from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.processor import processor_for
 from p2pmodel.loading.weights import StateDict, dtype_of, shards_of, state_dict, with_scaled_experts
-from p2pmodel.store.snapshot_list import manifest_at
+from p2pmodel.store.snapshots.snapshot_list import manifest_at
 
 _UNUSED = "have something that this model does not use:"
 _FP8_BLOCK = (128, 128)

@@ -13,7 +13,7 @@ from p2pmodel.core import notes
 from p2pmodel.errors import P2PModelError
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
-from p2pmodel.store.snapshot_list import CachedSnapshot, snapshots
+from p2pmodel.store.snapshots.snapshot_list import CachedSnapshot, snapshots
 from p2pmodel.store.state.transfer_records import TransferRecord
 from p2pmodel.store.state.verified_blobs import BlobState
 

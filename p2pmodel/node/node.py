@@ -30,17 +30,17 @@ from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.job import NodeContext, selected
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.limiter import Limiter, limits_note
-from p2pmodel.node.managed_transfer import ManagedTransfer
 from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.rollout.node_rollouts import NodeRollouts
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
-from p2pmodel.node.waiting_clients import WaitingClients
+from p2pmodel.node.transfer.managed_transfer import ManagedTransfer
+from p2pmodel.node.transfer.waiting_clients import WaitingClients
 from p2pmodel.os_errors import translated
-from p2pmodel.store.process_locks import LockSearch
-from p2pmodel.store.removal import remove_snapshot
+from p2pmodel.store.locks.process_locks import LockSearch
 from p2pmodel.store.scrub import Scrubber
-from p2pmodel.store.snapshot_list import CachedSnapshot
+from p2pmodel.store.snapshots.removal import remove_snapshot
+from p2pmodel.store.snapshots.snapshot_list import CachedSnapshot
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 
 STOP_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 from p2pmodel.core.progress.views import SnapshotView
 from p2pmodel.store.cache import HubCache, OnUnreadable
-from p2pmodel.store.snapshot_list import snapshots
+from p2pmodel.store.snapshots.snapshot_list import snapshots
 from p2pmodel.store.state.unfinished import unfinished
 
 

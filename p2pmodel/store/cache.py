@@ -14,15 +14,15 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, is_commit
 from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError
 from p2pmodel.os_errors import translate, translated
-from p2pmodel.store.blob_places import BlobPlaces
 from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import is_regular
 from p2pmodel.store.files.space import CHOOSE_ANOTHER, check_writable
-from p2pmodel.store.link_support import LinkSupport
-from p2pmodel.store.locks import BlobLocks
+from p2pmodel.store.locks.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.private_folder import PrivateFolder, is_writable
+from p2pmodel.store.snapshots.blob_places import BlobPlaces
+from p2pmodel.store.snapshots.link_support import LinkSupport
 from p2pmodel.store.staging import StagedContents, Staging
 from p2pmodel.store.state.blob_marks import BlobMarks
 from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint

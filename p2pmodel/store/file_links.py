@@ -22,7 +22,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import boot_id
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.process_locks import host_name
+from p2pmodel.store.locks.process_locks import host_name
 
 YOUNG = 60.0
 """Seconds in which a folder of links may not have its lock yet."""

@@ -18,10 +18,10 @@ from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.range_record import remove_record
 from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.files.space import check_space
-from p2pmodel.store.locks import PATIENCE, POLL
+from p2pmodel.store.locks.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
-from p2pmodel.store.snapshot_files import copies_needed, copy_verified, show_file
-from p2pmodel.store.snapshot_list import is_visible
+from p2pmodel.store.snapshots.snapshot_files import copies_needed, copy_verified, show_file
+from p2pmodel.store.snapshots.snapshot_list import is_visible
 from p2pmodel.store.state.verified_blobs import Fingerprint, fingerprint_of
 
 _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55

@@ -4,7 +4,7 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.publish import publish_blob, publish_snapshot
-from p2pmodel.store.snapshot_list import shows
+from p2pmodel.store.snapshots.snapshot_list import shows
 from p2pmodel.store.state.revisions import revisions_at
 
 

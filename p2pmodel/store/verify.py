@@ -9,11 +9,11 @@ from pathlib import Path
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
-from p2pmodel.store.blob_places import BlobPlace
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import sync
 from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
+from p2pmodel.store.snapshots.blob_places import BlobPlace
 from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.token_files import mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.sizes import counted

@@ -13,11 +13,11 @@ import click
 from aiohttp import web
 
 from p2pmodel.cli import options
-from p2pmodel.cli.log import log as log_note
 from p2pmodel.cli.mirror.log import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_service
+from p2pmodel.cli.terminal.log import log as log_note
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.token_files import SHORTEST_TOKEN, mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress

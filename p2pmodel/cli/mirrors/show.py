@@ -8,9 +8,9 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.mirrors.bench import bench
 from p2pmodel.cli.mirrors.watch import watch
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.table import aligned, milliseconds, rate
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.terminal.table import aligned, milliseconds, rate
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.log import log
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible, run_service
+from p2pmodel.cli.terminal.log import log
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress

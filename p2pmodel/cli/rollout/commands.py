@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.text import Text
 
 from p2pmodel.cli import options
-from p2pmodel.cli.output import echo, visible
 from p2pmodel.cli.rollout import tables
 from p2pmodel.cli.rollout.options import coordinator
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.output import echo, visible
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.rollouts import RolloutClient, first_with

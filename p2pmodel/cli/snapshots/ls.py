@@ -6,9 +6,9 @@ import json
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.table import aligned
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.terminal.table import aligned
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import RepoId

@@ -11,8 +11,8 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
-from p2pmodel.cli.output import echo, visible
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.output import echo, visible
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
@@ -24,8 +24,8 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.lock import one_at_a_time
 from p2pmodel.node.snapshot_views import listed
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.commit_lookup import find_commit
-from p2pmodel.store.removal import remove_snapshot
+from p2pmodel.store.snapshots.commit_lookup import find_commit
+from p2pmodel.store.snapshots.removal import remove_snapshot
 
 
 @click.command()

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.console import Style, reporting
+from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.layout import KIB
 from p2pmodel.core.content.names import Reference

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.console import Style, reporting
-from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.console import Style, reporting
+from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
@@ -19,7 +19,7 @@ from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, Revisi
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.commit_lookup import find_commit
+from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.store.verify import VerifyReport
 
 INTERRUPTED = "interrupted; nothing was changed: run the same command again"

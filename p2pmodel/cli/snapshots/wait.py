@@ -10,8 +10,8 @@ from typing import Literal
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.output import echo, result
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
@@ -21,7 +21,7 @@ from p2pmodel.core.sizes import duration
 from p2pmodel.errors import Unavailable, restored
 from p2pmodel.node.snapshot.cache_summary import unready
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.commit_lookup import find_commit
+from p2pmodel.store.snapshots.commit_lookup import find_commit
 
 WaitGate = Literal["files", "loaded", "answered"]
 LOOK_EVERY = 1.0

@@ -8,9 +8,9 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
-from p2pmodel.cli.output import echo
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.table import aligned, rate
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.terminal.table import aligned, rate
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.connections import PeerConnection

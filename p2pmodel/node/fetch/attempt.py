@@ -40,10 +40,10 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.peer_trouble import PeerTrouble
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
+from p2pmodel.node.trouble.peers import PeerTrouble
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.publish import check_publish_space

@@ -38,7 +38,7 @@ from p2pmodel.node.snapshot.torrent_names import names_of
 from p2pmodel.node.snapshot.voucher import Vouching
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import GrowingFiles
-from p2pmodel.store.snapshot_list import check_snapshot
+from p2pmodel.store.snapshots.snapshot_list import check_snapshot
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 

@@ -21,7 +21,6 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
-from p2pmodel.node.announce_trouble import AnnounceTrouble
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
@@ -31,11 +30,12 @@ from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
 from p2pmodel.node.snapshot.voucher import Vouching, confirmed
+from p2pmodel.node.trouble.announces import AnnounceTrouble
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.file_links import FileLinks
-from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
+from p2pmodel.store.snapshots.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.swarm.engine import (
     AddTorrent,
     DiskFailed,

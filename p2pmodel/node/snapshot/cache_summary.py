@@ -7,7 +7,7 @@ from p2pmodel.core.content.manifest import Selection
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import free_bytes
-from p2pmodel.store.snapshot_list import is_visible, snapshots
+from p2pmodel.store.snapshots.snapshot_list import is_visible, snapshots
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from enum import Enum
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import LocalResource
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.snapshot_list import SnapshotCheck, check_snapshot
+from p2pmodel.store.snapshots.snapshot_list import SnapshotCheck, check_snapshot
 from p2pmodel.store.state.transfer_records import TransferRecord
 
 

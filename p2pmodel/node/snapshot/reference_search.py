@@ -16,7 +16,7 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, refused_torrents, unconfirmed, voucher_of
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.commit_lookup import expanded
+from p2pmodel.store.snapshots.commit_lookup import expanded
 from p2pmodel.swarm.torrents import Metainfo
 
 MAX_CANDIDATES = 4

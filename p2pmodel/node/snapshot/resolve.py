@@ -21,7 +21,7 @@ from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.commit_lookup import find_commit
+from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.torrents import Metainfo, parse, read_torrent

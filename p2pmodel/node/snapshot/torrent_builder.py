@@ -14,10 +14,10 @@ from p2pmodel.core.network.addresses import is_ip, is_reachable
 from p2pmodel.errors import BadTorrent, EntryNotFound, IntegrityError, RevisionNotFound
 from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
 from p2pmodel.store.files.v1_pieces import v1_pieces
+from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.store.verify import adoptable
 from p2pmodel.swarm.torrents import Format, build, parse
 from p2pmodel.swarm.urls import TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url

@@ -41,7 +41,7 @@ from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.node.snapshot_views import listed
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
-from p2pmodel.store.commit_lookup import find_commit
+from p2pmodel.store.snapshots.commit_lookup import find_commit
 
 DIAGNOSIS_SECONDS = 1.0
 MOST_OTHERS = 50

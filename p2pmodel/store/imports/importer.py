@@ -21,7 +21,7 @@ from p2pmodel.store.files.hashing import chunks
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.space import check_space, check_writable
 from p2pmodel.store.imports.directory_scan import SourceFile, scan_directory
-from p2pmodel.store.process_locks import LockSearch
+from p2pmodel.store.locks.process_locks import LockSearch
 from p2pmodel.store.publish import publish_blob, publish_snapshot
 from p2pmodel.store.verify import adoptable
 

@@ -13,7 +13,7 @@ from p2pmodel.core.files.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.process_locks import process_lock
+from p2pmodel.store.locks.process_locks import process_lock
 from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
 
 _LOCK_PATIENCE = 30.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.cli.fetch_report import FetchReport
+from p2pmodel.cli.fetch.fetch_report import FetchReport
 from p2pmodel.cli.transfers.daemon_client import chosen
 from p2pmodel.cli.transfers.status import peer_table, table
 from p2pmodel.cli.transfers.why import words

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from p2pmodel.cli.fetch import fetch
+from p2pmodel.cli.fetch.fetch import fetch
 from p2pmodel.cli.seed import seed
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from p2pmodel.cli.mirrors.bench import as_csv, check_plot, report, table
-from p2pmodel.cli.table import aligned
+from p2pmodel.cli.terminal.table import aligned
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import EntryNotFound, InvalidInput

@@ -11,7 +11,7 @@ from p2pmodel.config.settings import DaemonSettings, Settings
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import NoSpace, Unavailable
 from p2pmodel.http.server import serving_unix
-from p2pmodel.node.managed_transfer import ManagedTransfer
+from p2pmodel.node.transfer.managed_transfer import ManagedTransfer
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.store.cache import HubCache

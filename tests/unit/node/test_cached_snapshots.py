@@ -11,7 +11,7 @@ from p2pmodel.node import cached_snapshots as module
 from p2pmodel.node.cached_snapshots import CachedSnapshots
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
-from p2pmodel.store.snapshot_list import CachedSnapshot
+from p2pmodel.store.snapshots.snapshot_list import CachedSnapshot
 from p2pmodel.store.state.verified_blobs import BlobState
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine

@@ -17,10 +17,10 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import LimitsView, RateLimits
 from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
 from p2pmodel.http.server import serving
-from p2pmodel.node import retries
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.node.transfer import retries
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
 from tests.support.coordinators import PUBLISHERS, client, token_file

@@ -15,10 +15,10 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.store import publish as module
-from p2pmodel.store import snapshot_files
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.publish import blob_lock, publish_blob, publish_snapshot, some_blob_locks
+from p2pmodel.store.snapshots import snapshot_files
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import CONTENTS, move_to_shared_store, publish, stage
 

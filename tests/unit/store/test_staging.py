@@ -8,10 +8,10 @@ import pytest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.files import private_files
 from p2pmodel.errors import LocalResource
-from p2pmodel.store import process_locks
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files import range_record
 from p2pmodel.store.files.range_set import RangeSet
+from p2pmodel.store.locks import process_locks
 from p2pmodel.store.staging import unfinished_commits
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import CONTENTS, stage

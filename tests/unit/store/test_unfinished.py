@@ -7,9 +7,9 @@ import pytest
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.node.snapshot_views import listed
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.commit_lookup import find_commit
 from p2pmodel.store.publish import publish_blob
-from p2pmodel.store.removal import remove_snapshot
+from p2pmodel.store.snapshots.commit_lookup import find_commit
+from p2pmodel.store.snapshots.removal import remove_snapshot
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import publish, stage
 

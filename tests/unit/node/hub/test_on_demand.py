@@ -18,7 +18,7 @@ from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.voucher import CACHE
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import HOLD_BACK
-from p2pmodel.store.locks import HeldLock, take_lock
+from p2pmodel.store.locks.locks import HeldLock, take_lock
 from p2pmodel.swarm.memory.torrent import MemoryTorrent
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub

@@ -1,0 +1,248 @@
+"""`p2pmodel bootstrap`: one snapshot on every host of a cluster, with one command."""
+
+import dataclasses
+import json
+import os
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.cluster.bootstrap_kubernetes import KUBERNETES, kubernetes, options_kubernetes, refuse_for_hosts
+from p2pmodel.cli.cluster.bootstrap_screen import screen_of
+from p2pmodel.cli.rollout.tables import gate_table
+from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.console import Style
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cluster.bootstrap import report
+from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, BootstrapScreen, take_down
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
+from p2pmodel.cluster.bootstrap.roster import Roster
+from p2pmodel.cluster.extra import check_installed
+from p2pmodel.cluster.host_names import check_host
+from p2pmodel.cluster.launcher import Launcher
+from p2pmodel.cluster.package import carried
+from p2pmodel.cluster.preflight.doctor import manifest_of
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured
+from p2pmodel.coordinator.rollout.report import report_json, rollout_report
+from p2pmodel.coordinator.rollout.rollout import MinReady
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.files.private_files import write_output
+from p2pmodel.errors import InvalidInput, PartialCluster
+
+SLURM = "slurm"
+_LEFT = "interrupted; the hosts go on: the same command follows them, with --down it ends them"
+
+_Where = tuple[tuple[str, ...], CoordinatorPlace]
+"""The hosts, and where the coordinator is."""
+
+
+@click.command()
+@options.reference
+@click.option("--hosts", "hosts_text", required=True, metavar="SET|@FILE|slurm|k8s", help="Hosts, as in gpu[1-9].")
+@click.option("--limit", metavar="SET|@FILE", help="Only these of the hosts, as in --limit @failed.txt.")
+@click.option(
+    "--coordinator",
+    "place",
+    metavar="HOST|URL",
+    help="Host to start the coordinator on, or URL of one that runs (default: the first of the hosts that passes).",
+)
+@click.option(
+    "--seeders",
+    type=click.IntRange(0, 100),
+    default=1,
+    show_default=True,
+    help="Hosts that mirror the snapshot first, a copy each; 0: all hosts assemble it.",
+)
+@click.option(
+    "--fanout", type=click.IntRange(1, 1000), default=32, show_default=True, help="Hosts that are connected at a time."
+)
+@click.option("--min-ready", default="100%", show_default=True, metavar="N|P%", help="Hosts that must become ready.")
+@click.option(
+    "--timeout",
+    default="30m",
+    show_default=True,
+    callback=options.duration,
+    help="Bound on the whole, as in 2h.",
+)
+@click.option("--load", is_flag=True, help="Also load the model on each host, from its cache.")
+@click.option(
+    "--serve-command", default="", metavar="COMMAND", help="Shell command to keep running on each ready host."
+)
+@click.option("--dry-run", is_flag=True, help="Show the preflight of each host, and start nothing.")
+@click.option("--down", is_flag=True, help="End what bootstraps have started on the hosts; files stay.")
+@click.option(
+    "--failed-file",
+    type=click.Path(path_type=Path),
+    default=Path("failed.txt"),
+    show_default=True,
+    help="File for the hosts that failed, for --limit.",
+)
+@options_kubernetes
+@click.option("--command", metavar="COMMAND", help="Command for p2pmodel on the hosts (default: found on their PATH).")
+@click.option(
+    "--install",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Carry p2pmodel to the hosts: wheels, or a tree of 'pip install --target'.",
+)
+@click.option("--node-state-dir", metavar="PATH", help="State folder on the hosts (default: that of their user).")
+@click.option(
+    "--ssh-config", type=click.Path(path_type=Path, exists=True), help="ssh configuration instead of the user's."
+)
+@click.option(
+    "--trust", "_set_swarm__trust", type=click.Choice(["mirrors", "coordinator"]), help="What confirms a torrent."
+)
+@options.endpoint
+@options.common
+@options.progress
+def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) -> None:
+    """Bring REPO onto every host of a cluster: preflight, coordinator, daemons, and the fetch on all at once.
+
+    Hosts are reached by ssh, with the user's own configuration, agent and known hosts. What runs is reused, and a
+    second run changes nothing. --endpoint, --cache-dir and --trust go to the hosts, too. Exits with 0 when --min-ready
+    hosts are ready, and with 8 when only a part is; the others are named with their reasons. Ctrl-C leaves the hosts
+    working. --hosts slurm takes the nodes of the allocation that it runs in; --hosts k8s prints manifests.
+    """
+    check_installed()
+    if flags["hosts_text"] == KUBERNETES:
+        kubernetes(settings, ref, flags)
+        return
+    refuse_for_hosts()
+    launcher = _launcher(flags)
+    hosts, place = _hosts(flags)
+    plan = _plan(settings, ref, (hosts, place), flags)
+    if flags["down"]:
+        _taken_down(run_interruptible(take_down(plan, launcher), interrupted="interrupted"), flags)
+        return
+    began = time.monotonic()
+    with screen_of(style, quiet=flags["quiet"]) as screen:
+        work = _run(settings, plan, launcher, screen, flags)
+        plan, roster = run_interruptible(work, interrupted=_LEFT)
+    _report(plan, roster, time.monotonic() - began, flags)
+
+
+def _launcher(flags: dict[str, Any]) -> Launcher:
+    """The launcher for the hosts; for Slurm `hosts_text` and `node_state_dir` become those of the allocation."""
+    from p2pmodel.cluster.launchers import slurm  # noqa: PLC0415 - of the extra, as ssh
+    from p2pmodel.cluster.launchers.ssh import SshLauncher  # noqa: PLC0415
+
+    if flags["hosts_text"] != SLURM:
+        return SshLauncher(flags["ssh_config"], state_dir=flags["node_state_dir"])
+    job, flags["hosts_text"] = slurm.allocation(os.environ)
+    flags["node_state_dir"] = flags["node_state_dir"] or slurm.node_state_dir()
+    return slurm.SlurmLauncher(job, state_dir=flags["node_state_dir"])
+
+
+def _hosts(flags: dict[str, Any]) -> _Where:
+    from p2pmodel.cluster.node_sets import folded, parse_hosts  # noqa: PLC0415 - of the extra
+
+    hosts = parse_hosts(flags["hosts_text"])
+    place = CoordinatorPlace.parse(flags["place"]) if flags["place"] else CoordinatorPlace(hosts[0], fixed=False)
+    if place.host:
+        check_host(place.host)
+    if flags["limit"]:
+        limit = parse_hosts(flags["limit"])
+        if strange := [name for name in limit if name not in hosts]:
+            raise InvalidInput(f"--limit names {folded(strange)}, not in --hosts", hint="give the whole set to --hosts")
+        hosts = limit
+    return hosts, place
+
+
+async def _run(
+    settings: Settings, plan: BootstrapPlan, launcher: Launcher, screen: BootstrapScreen, flags: dict[str, Any]
+) -> tuple[BootstrapPlan, Roster]:
+    """Look the snapshot up, and roll it out. Returns the plan with the manifest."""
+    place = plan.coordinator
+    given = _given(settings, place)
+    screen.stage(f"looking {plan.ref} up")
+    own = settings.model_copy(update={"coordinators": (place.url,)}) if place.url else settings
+    package = await carried(flags["install"]) if flags["install"] else None
+    plan = dataclasses.replace(plan, manifest=await manifest_of(plan.ref, own), package=package)
+    work = Bootstrap(plan, launcher, screen, given)
+    return plan, await (work.examine() if flags["dry_run"] else work.run())
+
+
+def _given(settings: Settings, place: CoordinatorPlace) -> Coordinator | None:
+    if not place.url:
+        return None
+    return configured(settings.model_copy(update={"coordinators": (place.url,)}))[0]
+
+
+def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, Any]) -> BootstrapPlan:
+    """The plan, for a manifest that is not known yet."""
+    hosts, place = where
+    if flags["install"] and flags["command"]:
+        raise InvalidInput("--install and --command are both given", hint="give one of them")
+    try:
+        command = tuple(shlex.split(flags["command"] or ""))
+    except ValueError as error:
+        raise InvalidInput(f"--command is no command: {error}", hint="quote it as for a shell") from None
+    return BootstrapPlan(
+        ref=ref,
+        manifest=Manifest(ref.repo, "0" * 40, ()),
+        hosts=hosts,
+        coordinator=place,
+        seeders=flags["seeders"],
+        fanout=flags["fanout"],
+        min_ready=MinReady.parse(flags["min_ready"]),
+        timeout=flags["timeout"],
+        load=flags["load"],
+        serve=flags["serve_command"],
+        command=command,
+        environment=_environment(settings, flags),
+    )
+
+
+def _environment(settings: Settings, flags: dict[str, Any]) -> dict[str, str]:
+    """The settings of this command line that are for the hosts."""
+    found = {}
+    if options.given("--endpoint"):
+        found["P2PMODEL_ENDPOINTS"] = ",".join(mirror.endpoint for mirror in settings.mirrors)
+    if options.given("--cache-dir"):
+        found["HF_HUB_CACHE"] = str(settings.cache_dir)
+    if options.given("--trust"):
+        found["P2PMODEL_SWARM_TRUST"] = settings.swarm.trust
+    if flags["node_state_dir"]:
+        found["P2PMODEL_STATE_DIR"] = flags["node_state_dir"]
+    return found
+
+
+def _report(plan: BootstrapPlan, roster: Roster, seconds: float, flags: dict[str, Any]) -> None:
+    from p2pmodel.cluster.node_sets import folded  # noqa: PLC0415 - of the extra
+
+    failed = [entry.name for entry in roster.failed]
+    hint = ""
+    if failed:
+        write_output(flags["failed_file"], "".join(f"{name}\n" for name in failed).encode())
+        hint = f"mend them, then run it again with --limit @{flags['failed_file']}"
+    if flags["as_json"]:
+        view = roster.rollout
+        record = {"id": view.id, "state": view.state, **report_json(rollout_report(view))} if view else None
+        echo(json.dumps(report.plain(plan, roster, seconds, folded) | {"rollout": record}))
+    if not flags["quiet"]:
+        shown = report.examined(roster) if flags["dry_run"] else report.words(plan, roster, seconds)
+        for line in (*roster.notes, *shown):
+            echo(line, err=True)
+        if roster.rollout:
+            echo(f"{gate_table(rollout_report(roster.rollout))}\n(seconds since the roll-out began)", err=True)
+    error = report.refused(roster, hint) if flags["dry_run"] else report.verdict(plan, roster, hint)
+    if error:
+        raise error
+
+
+def _taken_down(roster: Roster, flags: dict[str, Any]) -> None:
+    failed = {entry.name: str(entry.failure) for entry in roster.failed}
+    if flags["as_json"]:
+        echo(json.dumps({"hosts": len(roster.entries), "down": len(roster.done), "failed": failed}))
+    for name, reason in failed.items():
+        echo(f"{name}: {reason.removeprefix(f'{name}: ')}", err=True)
+    if failed:
+        raise PartialCluster(f"{len(failed)} of {len(roster.entries)} hosts were not reached", hint="run it again")
+    if not flags["quiet"]:
+        echo(f"down on {len(roster.done)} hosts; their files stay", err=True)

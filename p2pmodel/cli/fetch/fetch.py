@@ -1,0 +1,307 @@
+"""`p2pmodel fetch`: download a snapshot into the cache, in this process or through the daemon, and load it if asked."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
+from p2pmodel.cli.fetch import daemon_fetch
+from p2pmodel.cli.fetch.fetch_report import FetchReport
+from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
+from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
+from p2pmodel.cli.rollout.options import node_name
+from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
+from p2pmodel.cli.terminal.output import echo, result
+from p2pmodel.config.settings import Settings
+from p2pmodel.core.content.names import check_name
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.notes import info
+from p2pmodel.core.progress.views import EngineState
+from p2pmodel.core.sizes import counted, human
+from p2pmodel.core.tasks import together
+from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
+from p2pmodel.loading.formats import OTHER_WEIGHTS
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
+from p2pmodel.node.local_address import with_peer_address
+from p2pmodel.node.rollout.fetch_rollout import FetchRollout
+from p2pmodel.node.snapshot.target import parse_target
+
+if TYPE_CHECKING:
+    from p2pmodel.node.fetch.fetch import Fetch
+
+INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
+LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel pause' stops it)"
+
+
+@click.command(cls=HubCommand)
+@click.argument("target", metavar="REPO[@REV]|TORRENT|URL|MAGNET", shell_complete=repositories)
+@click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+@click.option("--as-ref", "names", multiple=True, metavar="NAME", help="Name for the commit in the cache; repeatable.")
+@click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
+@click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")
+@click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Seed until RATIO copies are sent.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    help="Queue priority in the daemon; higher first (default: 0).",
+)
+@click.option("--no-daemon", is_flag=True, help="Download in this process even if a daemon runs.")
+@click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and exit.")
+@click.option("--load", is_flag=True, help="Load the model once it is complete.")
+@click.option("--prompt", help="Prompt for the loaded model; the answer streams to stdout. Implies --load.")
+@click.option("--image", type=click.Path(path_type=Path), help="Image for the prompt.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="With --load, also take pytorch_model.bin where there are no safetensors."
+)
+@click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
+)
+@hub_options
+@options.server
+@node_name
+@options.listen
+@options.origin
+@options.common
+@options.progress
+def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -> None:
+    """Download a snapshot into the Hugging Face cache and print its path.
+
+    A torrent's commit is named main if it is that; --as-ref names it otherwise.
+
+    Looks up a torrent at the coordinators and joins its swarm; without a torrent, or without peers, downloads the
+    files from the mirrors. Every byte is verified. The same command resumes an interrupted download. If this machine's
+    daemon runs ('p2pmodel daemon'), the daemon downloads the snapshot and then seeds it; with --server that one does.
+    """
+    request = FetchRequest(
+        target=parse_target(target, revision),
+        include=flags["include"],
+        exclude=flags["exclude"] + _needless(flags),
+        seed_seconds=flags["seed_time"],
+        seed_ratio=flags["seed_ratio"],
+        peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
+        names=tuple(map(check_name, flags["names"])),
+    )
+    local = LocalCopy.of(settings, request, flags)
+    wants_load = flags["load"] or flags["prompt"] is not None
+    if wants_load or flags["image"] is not None:
+        from p2pmodel.cli.fetch.prompt import check  # noqa: PLC0415 - needed only to load a model
+
+        check(flags["prompt"], flags["image"], flags["device"])
+    with ExitStack() as stack:
+        screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
+        if flags["dry_run"]:
+            _show_plan(_fetch(request, settings, screen), screen, as_json=flags["as_json"])
+            return
+        if flags["force_download"]:
+            run_interruptible(doubt_cached_files(settings, request.target, screen), interrupted=INTERRUPTED)
+        if local.elsewhere and (local.folder or wants_load or flags["force_download"]):
+            raise InvalidInput(
+                "with --server the files stay on that machine",
+                hint="give --load, --local-dir and --force-download there, or leave --server out",
+            )
+        # The answer streams to the same terminal, so the progress bar ends before it.
+        aside = partial(_closed, stack) if wants_load else screen.aside
+        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local)
+        if not flags["no_daemon"] and run_interruptible(
+            daemon_fetch.usable(settings, screen), interrupted="interrupted"
+        ):
+            ready(
+                run_interruptible(
+                    daemon_fetch.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON
+                )
+            )
+            ready.finish(partial(_report_engine, settings, ready))
+            return
+        _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+
+
+def _needless(flags: dict[str, Any]) -> tuple[str, ...]:
+    """Patterns of files that loading the model does not use; of none where files are chosen, or not only for that."""
+    chosen = flags["include"] or flags["exclude"] or flags["local_dir"] or flags["allow_pickle"]
+    loads = flags["load"] or flags["prompt"] is not None
+    return OTHER_WEIGHTS if loads and not chosen else ()
+
+
+def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -> "Fetch":
+    """A fetch in this process. Imports the engine: a fetch through the daemon does not need it."""
+    from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - see above
+
+    placed = with_peer_address(settings)
+    address = ListenAddress.parse(str(placed.swarm.listen))
+    if placed is not settings and not address.loopback:
+        text = f"peers reach this node at {address.host}; --swarm-listen chooses another address"
+        screen.note(info("peer_address", text, address=address.host))
+    return Fetch(request, placed, screen)
+
+
+def _report_engine(
+    settings: Settings, ready: "_ReadyHandler", state: EngineState, _error: P2PModelError | None = None
+) -> None:
+    assert ready.report is not None
+    report = daemon_fetch.report_engine(settings, ready.report.repo, ready.report.commit, state)
+    run_interruptible(report, interrupted="interrupted")
+
+
+def _report_to_coordinators(rollout: FetchRollout, state: EngineState, error: P2PModelError | None = None) -> None:
+    """Report the model of a fetch that has ended. The first token is not held up: it is reported after the last."""
+    rollout.engine(state, error)
+    if state != "answered":
+        run_interruptible(rollout.report_engine(last=state in ("none", "failed")), interrupted="interrupted")
+
+
+@contextmanager
+def _closed(stack: ExitStack) -> Iterator[None]:
+    stack.close()
+    yield
+
+
+def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
+    meanwhile = serves and ready.has_more
+    try:
+        work = _finish_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
+        run_interruptible(work, interrupted=INTERRUPTED)
+    except Interrupted:
+        # Stopped while seeding a complete snapshot: the fetch itself succeeded.
+        if not ready.complete:
+            raise
+    if not meanwhile:
+        assert fetching.rollout is not None
+        ready.finish(partial(_report_to_coordinators, fetching.rollout))
+
+
+async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
+    complete = asyncio.Event()
+
+    def on_ready(fetched: FetchResult) -> None:
+        ready(_report(fetched))
+        complete.set()
+
+    async def finish() -> None:
+        await complete.wait()
+        assert fetching.rollout is not None
+        loop, note = asyncio.get_running_loop(), fetching.rollout.engine
+        await asyncio.to_thread(ready.finish, lambda *state: loop.call_soon_threadsafe(note, *state))
+
+    await together([fetching.run(on_ready), finish()])
+
+
+def _report(fetched: FetchResult) -> FetchReport:
+    manifest = fetched.manifest
+    return FetchReport(
+        fetched.path,
+        str(manifest.repo),
+        manifest.commit,
+        manifest.total_size,
+        fetched.timings,
+        fetched.progress,
+        fetched.vouched_by,
+    )
+
+
+class _ReadyHandler:
+    """Prints the snapshot's path as soon as the snapshot is complete, copies its files and loads the model."""
+
+    def __init__(
+        self,
+        flags: dict[str, Any],
+        note: Callable[[str], None],
+        *,
+        wants_load: bool,
+        aside: Callable[[], AbstractContextManager[None]],
+        local: LocalCopy,
+    ) -> None:
+        self._local = local
+        self.wants_load = wants_load
+        self.complete = False
+        """Whether everything except seeding is done."""
+        self.report: FetchReport | None = None
+        self._flags = flags
+        self._note = note
+        self._aside = aside
+
+    def __call__(self, report: FetchReport) -> None:
+        self.report = report
+        self.complete = not self.has_more
+        if not self._local.wanted:
+            with self._aside():
+                self._print(report)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is work after the fetch."""
+        return self.wants_load or self._local.wanted
+
+    def finish(self, on_engine: Callable[..., object]) -> None:
+        """Copy the files and load the model, as the command line says. Blocks."""
+        assert self.report is not None
+        if self._local.wanted:
+            report = self._local.placed(self.report)
+            with self._aside():
+                self._print(report)
+        if self.wants_load:
+            self.load(on_engine)
+        self.complete = True
+
+    def _print(self, report: FetchReport) -> None:
+        if self._flags["as_json"]:
+            if not self.wants_load:
+                echo(json.dumps(report.plain()))
+            return
+        self._note(report.words())
+        if self._flags["prompt"] is None:
+            result(str(report.path))
+        else:
+            self._note(str(report.path))  # stdout carries the answer
+
+    def load(self, on_engine: Callable[..., object]) -> None:
+        """Load the snapshot, answer the prompt, and print how long each step took.
+
+        `on_engine` is called with what becomes of the model, and with the error if it is "failed".
+        """
+        from p2pmodel.cli.fetch.prompt import load_and_answer  # noqa: PLC0415 - imports torch
+
+        assert self.report is not None
+        as_json = self._flags["as_json"]
+        outcome: tuple[object, ...] = ("none",)
+        try:
+            loading = load_and_answer(
+                self.report.path,
+                prompt=self._flags["prompt"],
+                image=self._flags["image"],
+                device=self._flags["device"],
+                allow_pickle=self._flags["allow_pickle"],
+                max_new_tokens=self._flags["max_new_tokens"],
+                as_json=as_json,
+                quiet=self._flags["quiet"],
+                on_engine=on_engine,
+            )
+        except P2PModelError as error:
+            outcome = "failed", error
+            raise
+        finally:
+            on_engine(*outcome)
+        if as_json:
+            echo(json.dumps(self.report.plain() | {"loading": loading}))
+        self.complete = True
+
+
+def _show_plan(fetching: "Fetch", screen: ConsoleReporter, *, as_json: bool) -> None:
+    manifest, absent = run_interruptible(fetching.plan(), interrupted="interrupted")
+    needed = sum(file.size for file in absent)
+    if as_json:
+        plain = {"repo": str(manifest.repo), "commit": manifest.commit, "download": needed}
+        echo(json.dumps(plain | {"files": [{"path": f.path, "size": f.size} for f in absent]}))
+        return
+    with screen.aside():
+        for file in absent:
+            echo(f"{human(file.size):>10}  {file.path}")
+        screen.note(f"{counted(len(absent), 'file')}, {human(needed)} to download of {manifest.repo}@{manifest.commit}")

@@ -1,0 +1,115 @@
+"""Options that users of `hf download` know, for `p2pmodel fetch`.
+
+A test compares the two helps: LEFT_OUT has the options that `fetch` refuses, or accepts without an effect, with the
+reason.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pmodel.cli.terminal.output import echo
+from p2pmodel.errors import InvalidInput
+
+LEFT_OUT = {
+    "--max-workers": "the number of connections follows from the measured rates",
+    "--no-truncate": "there are no tables to truncate",
+    "--resume-download": "downloads always resume",
+    "--local-dir-use-symlinks": "files in --local-dir are copies, which share their blocks where the file system can",
+    "--token": "other users can read a command line: set HF_TOKEN, or log in with 'hf auth login'",
+}
+_TYPES = "datasets and spaces go through the daemon's hub endpoint: 'p2pmodel env', then 'hf download'"
+_PATTERNS = ("--include", "--exclude")
+_SPECIAL = re.compile(r"([*?[])")
+
+
+class HubCommand(click.Command):
+    """A command with several patterns after one `--include` or `--exclude`, once REPO was given: `--include A B`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each further pattern."""
+        return super().parse_args(ctx, _spread(args, self._options_with_values(ctx)))
+
+    def _options_with_values(self, ctx: click.Context) -> frozenset[str]:
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        return frozenset(name for each in options if not (each.is_flag or each.count) for name in each.opts)
+
+
+def _spread(args: list[str], with_values: frozenset[str]) -> list[str]:
+    spread: list[str] = []
+    pattern, named, value = "", False, False
+    for index, arg in enumerate(args):
+        if arg == "--":
+            return spread + args[index:]
+        if value:
+            value = False
+        elif arg.startswith("-") and arg != "-":
+            value = arg in with_values
+            pattern = arg if arg in _PATTERNS and named else ""
+        elif pattern and args[index - 1] != pattern:
+            spread.append(pattern)
+        else:
+            named = True
+        spread.append(arg)
+    return spread
+
+
+def hub_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments FILENAMES and the options of `hf download`; the verb receives `include`, `exclude`,
+    `filenames`, `local_dir` and `force_download`. Goes above `common`."""
+
+    @click.argument("filenames", metavar="[FILENAMES]...", nargs=-1)
+    @click.option("--include", multiple=True, metavar="PATTERN...", help="Download only matching files; repeatable.")
+    @click.option("--exclude", multiple=True, metavar="PATTERN...", help="Skip matching files; repeatable.")
+    @click.option(
+        "--local-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Also copy the files to this folder, in the layout of 'hf download'.",
+    )
+    @click.option("--force-download", is_flag=True, help="Hash the files in the cache again; replace damaged ones.")
+    @click.option(
+        "--repo-type",
+        "--type",
+        type=click.Choice(["model", "dataset", "space", "kernel"]),
+        default="model",
+        hidden=True,
+    )
+    @click.option("--format", "layout", type=click.Choice(["auto", "human", "agent", "json", "quiet"]), hidden=True)
+    @click.option("--token", hidden=True)
+    @click.option("--max-workers", type=int, hidden=True)
+    @click.option("--no-truncate", is_flag=True, hidden=True)
+    @click.option("--resume-download", is_flag=True, hidden=True)
+    @click.option("--local-dir-use-symlinks", hidden=True)
+    @click.option("--no-force-download", is_flag=True, hidden=True)
+    @click.option("--no-dry-run", is_flag=True, hidden=True)
+    @functools.wraps(verb)
+    def wrapped(repo_type: str, layout: str | None, token: str | None, **options: Any) -> Any:
+        if repo_type != "model":
+            raise InvalidInput("fetch takes models only", hint=_TYPES)
+        if token is not None:
+            raise InvalidInput("--token is not accepted", hint=LEFT_OUT["--token"])
+        options["as_json"] = options["as_json"] or layout == "json"
+        options["quiet"] = options["quiet"] or layout == "quiet"
+        _drop_ignored(options)
+        options["include"] += tuple(map(_exact, options["filenames"]))
+        return verb(**options)
+
+    return wrapped
+
+
+def _drop_ignored(options: dict[str, Any]) -> None:
+    """Remove the options without an effect, and say why they have none."""
+    for option, reason in LEFT_OUT.items():
+        if options.pop(option[2:].replace("-", "_"), None) and not options["quiet"]:
+            echo(f"{option} has no effect: {reason}", err=True)
+    del options["no_force_download"], options["no_dry_run"]
+
+
+def _exact(path: str) -> str:
+    """The pattern that matches `path` alone, or what is below a folder `path/`."""
+    return _SPECIAL.sub(r"[\1]", path)

@@ -1,0 +1,1 @@
+"""What commands print: progress, results, tables and the log."""

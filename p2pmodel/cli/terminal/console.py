@@ -1,0 +1,181 @@
+"""Progress and notes on stderr: a live bar on a terminal, plain lines or JSON lines elsewhere."""
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from p2pmodel.cli.terminal import log
+from p2pmodel.cli.terminal.output import echo, visible
+from p2pmodel.core.notes import Note
+from p2pmodel.core.sizes import counted, duration, human
+from p2pmodel.node.reporter import Progress, Reporter
+
+Style = Literal["auto", "bar", "plain", "json", "none"]
+STYLES: tuple[Style, ...] = ("auto", "bar", "plain", "json", "none")
+
+_PLAIN_EVERY = 5.0
+_JSON_EVERY = 0.2
+_SERVING_EVERY = 60.0
+"""Seconds between two plain lines while a node only serves."""
+
+
+def describe(progress: Progress) -> str:
+    """`progress` as one line of text."""
+    parts: list[str] = [progress.phase]
+    if progress.total:
+        parts.append(f"{progress.done * 100 // progress.total}% of {human(progress.total)}")
+    sources = {"peers": progress.from_peers, "mirrors": progress.from_mirrors, "cache": progress.from_cache}
+    known = [f"{name} {human(size)}" for name, size in sources.items() if size]
+    if progress.from_other_zones is not None and progress.from_peers:
+        known.insert(1, f"{human(progress.from_other_zones)} of other zones")
+    if known:
+        parts.append("from " + ", ".join(known))
+    if progress.download_rate:
+        parts.append(f"{human(progress.download_rate)}/s")
+    if progress.eta is not None:
+        parts.append(f"{duration(progress.eta)} left")
+    if progress.peers:
+        parts.append(counted(progress.peers, "peer"))
+    if progress.uploaded:
+        parts.append(f"sent {human(progress.uploaded)}")
+    if progress.waiting_for:
+        parts.append(f"waiting for {progress.waiting_for}")
+    return "  ".join(parts)
+
+
+class ConsoleReporter(Reporter):
+    """A Reporter on stderr; this base shows nothing."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Print results within this context, which takes a live bar off the terminal meanwhile."""
+        return nullcontext()
+
+
+@contextmanager
+def reporting(style: Style, *, quiet: bool) -> Iterator[ConsoleReporter]:
+    """A reporter that shows progress and notes in `style`; with `quiet` it shows nothing."""
+    chosen = _choose(style, quiet=quiet)
+    if chosen == "bar":
+        with _bar() as bar:
+            yield bar
+    elif chosen == "json":
+        yield _JsonLines()
+    elif chosen == "plain":
+        yield _PlainLines()
+    else:
+        yield ConsoleReporter()
+
+
+def _choose(style: Style, *, quiet: bool) -> Style:
+    if quiet:
+        return "none"
+    if style == "auto":
+        return "bar" if sys.stderr.isatty() else "plain"
+    return style
+
+
+class _Throttle:
+    """Passes a report at most every `seconds`, and at once when the phase changes or what the transfer waits for:
+    another report may not follow for long."""
+
+    def __init__(self, seconds: float, serving: float) -> None:
+        self._seconds = seconds
+        self._serving = serving
+        self._last = -math.inf
+        self._state = "", ""
+
+    def passes(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        state = progress.phase, progress.waiting_for
+        pause = self._serving if progress.phase == "seeding" else self._seconds
+        if state == self._state and now - self._last < pause:
+            return False
+        self._last, self._state = now, state
+        return True
+
+
+class _PlainLines(ConsoleReporter):
+    def __init__(self) -> None:
+        self._throttle = _Throttle(_PLAIN_EVERY, _SERVING_EVERY)
+        self._shown = ""
+
+    def progress(self, progress: Progress) -> None:
+        line = describe(progress)
+        if line != self._shown and self._throttle.passes(progress):
+            self._shown = line
+            echo(line, err=True)
+
+    def note(self, line: str) -> None:
+        if log.shows(line):
+            echo(line, err=True)
+
+
+class _JsonLines(ConsoleReporter):
+    def __init__(self) -> None:
+        self._throttle = _Throttle(_JSON_EVERY, _JSON_EVERY)
+
+    def progress(self, progress: Progress) -> None:
+        if self._throttle.passes(progress):
+            echo(json.dumps({**dataclasses.asdict(progress), "eta": progress.eta}), err=True)
+
+    def note(self, line: str) -> None:
+        if log.shows(line):
+            event = Note.of(line)
+            plain = {**event.keys, "note": line, "event": event.event, "level": event.level}
+            echo(json.dumps(plain, default=str), err=True)
+
+
+class _BarReporter(ConsoleReporter):
+    def __init__(self, bars: Bars, console: Console) -> None:
+        self._bars = bars
+        self._console = console
+        self._task = bars.add_task("", total=None, words="")
+
+    def progress(self, progress: Progress) -> None:
+        words = describe(progress)
+        self._bars.update(self._task, total=progress.total or None, completed=progress.done, words=words)
+
+    def note(self, line: str) -> None:
+        if log.shows(line):
+            self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()
+
+
+class _ProgressText(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        return Text(visible(str(task.fields["words"])))
+
+
+@contextmanager
+def _bar() -> Iterator[ConsoleReporter]:
+    console = Console(stderr=True)
+    # Not redirected: rich would send the result to stderr, and `path=$(p2pmodel fetch ...)` would stay empty.
+    with Bars(
+        BarColumn(bar_width=30),
+        _ProgressText(),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bars:
+        yield _BarReporter(bars, console)

@@ -1,0 +1,1 @@
+"""Locks of files and contents, between processes, machines and the hub's clients."""

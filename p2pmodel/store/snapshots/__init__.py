@@ -1,0 +1,1 @@
+"""The folders of snapshots: links or plain files, lists, lookup and removal."""

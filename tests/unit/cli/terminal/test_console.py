@@ -1,0 +1,194 @@
+"""Progress and notes on stderr: the text of a line, its style, and the rate of lines."""
+
+import io
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from p2pmodel.cli.terminal import console
+from p2pmodel.cli.terminal.console import Style, describe, reporting
+from p2pmodel.node.reporter import Progress
+
+MIB = 1 << 20
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (Progress("finding"), "finding"),
+        (Progress("hashing", total=0, done=5), "hashing"),
+        (Progress("checking", total=3_000_000, done=1_000_000), "checking  33% of 3.0 MB"),
+        (Progress("done", total=7, done=7), "done  100% of 7 bytes"),
+        (
+            Progress("seeding", total=10, done=10, from_cache=10, uploaded=6_000_000),
+            "seeding  100% of 10 bytes  from cache 10 bytes  sent 6.0 MB",
+        ),
+        (Progress("downloading", total=10, done=10, peers=1), "downloading  100% of 10 bytes  1 peer"),
+        (
+            Progress(
+                "downloading",
+                total=100_000_000,
+                done=91_999_999,
+                from_peers=2_000_000,
+                from_mirrors=3_000_000,
+                download_rate=4_000_000,
+                peers=5,
+            ),
+            "downloading  91% of 100.0 MB  from peers 2.0 MB, mirrors 3.0 MB  4.0 MB/s  2 s left  5 peers",
+        ),
+    ],
+)
+def test_a_line_contains_the_known_figures(progress: Progress, words: str) -> None:
+    assert describe(progress) == words
+
+
+@pytest.mark.parametrize(("style", "every"), [("plain", 5.0), ("json", 0.2)])
+def test_reports_are_throttled_but_never_a_new_phase(
+    style: Style, every: float, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with reporting(style, quiet=False) as reporter:
+        for done in range(10):
+            reporter.progress(Progress("mirroring", 100, done))
+            clock.now += 1.001 * every / 4
+        reporter.progress(Progress("hashing", 100, 1))
+        reporter.progress(Progress("hashing", 100, 2))
+        reporter.progress(Progress("done", 100, 100))
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    if style == "json":
+        shown = [(p["phase"], p["done"]) for p in map(json.loads, lines)]
+    else:
+        shown = [(line.split()[0], int(line.split()[1].rstrip("%"))) for line in lines]
+    assert shown == [("mirroring", 0), ("mirroring", 4), ("mirroring", 8), ("hashing", 1), ("done", 100)]
+    assert err.endswith("\n")
+
+
+@pytest.mark.parametrize("style", ["plain", "json"])
+def test_the_reason_of_a_wait_is_printed_without_a_later_report(
+    style: Style, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with reporting(style, quiet=False) as reporter:
+        reporter.progress(Progress("downloading", 10, 5))
+        reporter.progress(Progress("downloading", 10, 5, waiting_for="p2pmodel resume"))
+    assert "p2pmodel resume" in capsys.readouterr().err
+
+
+def test_json_lines_have_every_number_and_notes_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting("json", quiet=False) as reporter:
+        reporter.progress(Progress("downloading", 10, 5, peers=2))
+        reporter.note('a mirror "lied"')
+    progress, note = map(json.loads, capsys.readouterr().err.splitlines())
+    assert progress == {
+        "phase": "downloading", "total": 10, "done": 5, "from_cache": 0, "from_peers": 0, "from_mirrors": 0,
+        "from_other_zones": None, "uploaded": 0, "peers": 2, "download_rate": 0, "upload_rate": 0, "waiting_for": "",
+        "rejected": 0, "from_seeders": 0, "eta": None, "exception": "", "unreachable": "",
+    }  # fmt: skip
+    assert note == {"note": 'a mirror "lied"', "event": "note", "level": "info"}
+
+
+def test_a_node_that_only_serves_repeats_no_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    serving = Progress("seeding", 10, 10, from_mirrors=10)
+    with reporting("plain", quiet=False) as reporter:
+        for second in range(1800):
+            clock.now = float(second)
+            reporter.progress(serving)
+        assert capsys.readouterr().err.count("\n") == 1, "idle"
+        for second in range(1800, 2400):
+            clock.now = float(second)
+            reporter.progress(replace(serving, uploaded=1000 * second))
+    assert 1 < capsys.readouterr().err.count("\n") <= 10, "a line a minute at most"
+
+
+def test_bytes_of_other_zones_are_shown_if_there_are_zones() -> None:
+    assert "zone" not in describe(Progress("downloading", 10, 5, from_peers=5))
+    told = describe(Progress("downloading", 10, 5, from_peers=5, from_other_zones=3))
+    assert told == "downloading  50% of 10 bytes  from peers 5 bytes, 3 bytes of other zones"
+
+
+def test_notes_are_never_throttled(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting("plain", quiet=False) as reporter:
+        for number in range(3):
+            reporter.note(f"note {number}")
+    assert capsys.readouterr().err == "note 0\nnote 1\nnote 2\n"
+
+
+@pytest.mark.parametrize("style", console.STYLES)
+def test_quiet_is_quiet_in_every_style(style: Style, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting(style, quiet=True) as reporter:
+        reporter.progress(Progress("finding"))
+        reporter.note("psst")
+        with reporter.aside():
+            pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_auto_is_plain_and_none_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for style in ("auto", "none"):
+        with reporting(style, quiet=False) as reporter:
+            reporter.progress(Progress("finding"))
+    assert capsys.readouterr() == ("", "finding\n")
+
+
+def test_on_a_terminal_auto_is_a_bar_that_leaves_only_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with reporting("auto", quiet=False) as reporter:
+        reporter.progress(Progress("mirroring", 10 * MIB, 5 * MIB, from_mirrors=5 * MIB))
+        reporter.note("a [mirror] failed")
+        with reporter.aside():
+            terminal.write("RESULT\n")
+        reporter.progress(Progress("done", 10 * MIB, 10 * MIB))
+    text = terminal.getvalue()
+    assert "a [mirror] failed" in text
+    assert "mirroring  50% of 10.5 MB" in text
+    assert visible(text) == ["a [mirror] failed", "RESULT"]
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h"), "the cursor stays hidden"
+
+
+def visible(text: str) -> list[str]:
+    """The final lines of a terminal, for the control codes that a one-line bar uses."""
+    lines = [""]
+    row = 0
+    at = 0
+    while at < len(text):
+        if text[at] == "\x1b":
+            end = next(i for i in range(at + 2, len(text)) if text[i].isalpha())
+            code, number = text[end], text[at + 2 : end]
+            if code == "A":
+                row -= int(number or 1)
+            elif code == "K":
+                lines[row] = ""
+            at = end
+        elif text[at] == "\n":
+            row += 1
+            if row == len(lines):
+                lines.append("")
+        elif text[at] != "\r":
+            lines[row] += text[at]
+        at += 1
+    return [line for line in lines if line.strip()]
