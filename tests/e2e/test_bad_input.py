@@ -32,7 +32,7 @@ HASH = "ab" * 32
         (("fetch", "--qqq"), "No such option '--qqq'; see 'p2pmodel fetch --help'"),
         (("fetch",), "Missing argument 'REPO[@REV]|TORRENT|URL|MAGNET'"),
         (("torrent", "bogus"), "No such command 'bogus'; see 'p2pmodel torrent --help'"),
-        (("fetch", "org/model", "more"), "unexpected extra argument"),
+        (("verify", "org/model", "more"), "unexpected extra argument"),
         (("fetch", "a/b/c"), "'a/b/c' is not a repository id; write ORG/NAME"),
         (("fetch", "hf://"), "is not a repository id; write ORG/NAME"),
         (("fetch", "hf://datasets/org/data"), "'datasets/org/data' is not a repository id"),
@@ -194,7 +194,7 @@ def test_a_failure_keeps_the_cached_snapshot(cli: CommandLine):
 def test_a_prompt_to_a_snapshot_that_is_not_a_model(cli: CommandLine):
     with in_thread(FakeHub(snapshot_of({"notes.txt": b"no model"}))) as running:
         line = cli.refuses(3, "fetch", "-q", "org/model", "--endpoint", running.url, "--prompt", "Who are you?")
-    assert "has no config.json; check that it is a complete transformers model" in line
+    assert "has no config.json; the repository does not have it" in line
 
 
 # -- torrents ----------------------------------------------------------------------------------------------------

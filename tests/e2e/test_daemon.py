@@ -220,7 +220,7 @@ def test_ls_and_rm_use_the_cache_with_and_without_a_daemon(nodes: Nodes, model: 
     assert [line.split()[0] for line in listed.splitlines()] == ["REPO", REPO, "org/own"]
     removed = nodes.ok("node", "rm", REPO, "--yes", "--json").json
     assert removed["freed"] >= SIZE
-    assert transfers(nodes) == []
+    assert [transfer["repo"] for transfer in transfers(nodes)] == ["org/own"], "served because it is in the cache"
     assert published(nodes) == {}
     nodes.ok("node", "rm", "org/own", "--yes")
     assert nodes.ok("node", "ls", "--json").json == {"snapshots": []}

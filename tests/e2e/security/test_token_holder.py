@@ -154,6 +154,8 @@ def test_tokens_are_seen_nowhere(cluster: Cluster, tmp_path: Path) -> None:
     tokens = [token.encode() for token in cluster.tokens.values()]
     assert announce_key(cluster.tokens["member"]).encode() in torrent.read_bytes()
     seen = [name for token in tokens for name, data in (("commands", commands), ("output", printed)) if token in data]
+    for process in (cluster.seeder, fetch, again):
+        process.stop()  # no file is being written
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".token"]
     assert any(path.suffix == ".torrent" and "catalog" in path.parts for path in files)
     seen += [str(path) for path in files if any(token in path.read_bytes() for token in tokens)]

@@ -131,6 +131,7 @@ async def test_exchanged_pieces_are_not_pulled_again_by_a_node_that_continues_al
 ) -> None:
     monkeypatch.setattr(partial_torrents, "MIN_BYTES", 256 << 10)
     monkeypatch.setattr(membership, "ALONE_FOR", 0.1)
+    site.peer_timeout = 5.0  # the nodes of a busy machine find each other late
     async with FakeHub(site.swarm.snapshot, rate=600_000) as hub, site.coordinator():
         stays, goes = (asyncio.create_task(site.fetch(number, hub)) for number in (2, 3))
         async with asyncio.timeout(PATIENCE):
