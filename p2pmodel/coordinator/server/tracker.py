@@ -34,7 +34,9 @@ from p2pmodel.http.forwarded import is_forwarded
 INTERVAL = 30
 MIN_INTERVAL = 5
 _SOON = 10
-"""Seconds between announces of a client that no other can connect to, that is alone, and of a source."""
+"""Seconds between announces of a client that no other can connect to, and of a source."""
+_ALONE = 4
+"""Of a client that knows no other: it learns of the next one, and whether it can connect to it, within ten seconds."""
 _ENDED_FOR = 600.0
 """Seconds for which a source that could not be used is none; it names itself again every minute."""
 _MOST_KNOWN = 16_384
@@ -116,13 +118,14 @@ class Tracker:
         if bad := {piece for place in places for piece in self.complaints.about(info_hash, place)}:
             warnings.append(warning_text(sorted(bad)))
         alone = not answer.peers and not announce.seeding
-        soon = bool(failures) or alone or request.announce.role == "source"
+        soon = bool(failures) or request.announce.role == "source"
+        # A client that others cannot find or connect to must find them, soon.
+        interval = min(self._interval, _ALONE if alone else _SOON if soon else self._interval)
         return codec.announce_response(
             request,
             answer,
-            # A client that others cannot find or connect to must find them, soon.
-            interval=min(self._interval, _SOON) if soon else self._interval,
-            min_interval=self._min_interval,
+            interval=interval,
+            min_interval=min(self._min_interval, interval),
             host=host,
             warning="; ".join(warnings),
         )

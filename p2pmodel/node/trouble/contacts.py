@@ -2,7 +2,7 @@
 
 ADVICE = "check that no firewall is between them, and the address at which each listens (swarm.listen, swarm.advertise)"
 """What helps."""
-SETTLE = 3.0
+SETTLE = 1.0
 """Seconds after the first failure after which it is stated: others may still connect."""
 FORGET = 60.0
 """Seconds after its last failure after which an address counts no longer."""

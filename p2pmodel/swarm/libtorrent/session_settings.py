@@ -107,14 +107,14 @@ _NETWORK: dict[str, Any] = {
     # All nodes of a cluster start together: connect to all peers in the first second.
     "connection_speed": 500,
     # A firewall that drops packets is noticed within ten seconds; libtorrent's default is 15 s.
-    "peer_connect_timeout": 5,
+    "peer_connect_timeout": 4,
     "torrent_connect_boost": 200,
     "smooth_connects": False,
     "listen_queue_size": 512,
     # Nodes restart; a peer that was down briefly must be found again.
     "min_reconnect_time": 2,
     "max_failcount": 10,
-    "min_announce_interval": 10,
+    "min_announce_interval": 4,
     # Leaving waits for the trackers' answers; a dead one must not delay it.
     "stop_tracker_timeout": STOP_ANNOUNCE_SECONDS,
     # Announce to every coordinator, not only the first that answers: their peer lists must agree.

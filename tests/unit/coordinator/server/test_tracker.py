@@ -45,7 +45,7 @@ def plain(body: bytes) -> dict[bytes, bencode.Bencoded]:
 
 def test_answers_contain_the_intervals_and_the_minimum_is_never_longer() -> None:
     t = tracker()
-    assert plain(t.announce(announce("b"), "10.0.0.2"))[b"interval"] == 10, "it is alone, and looks again soon"
+    assert plain(t.announce(announce("b"), "10.0.0.2"))[b"interval"] == 4, "it is alone, and looks again soon"
     answer = plain(t.announce(announce(), "10.0.0.1"))
     assert (answer[b"interval"], answer[b"min interval"]) == (30, 5)
     answer = plain(tracker(interval=3).announce(announce(), "10.0.0.1"))
