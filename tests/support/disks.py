@@ -79,6 +79,8 @@ def two_hosts(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
             host.mkdir()
             done = subprocess.run(["bindfs", shared, host], check=False, capture_output=True, text=True)
             if done.returncode:
-                (pytest.fail if STRICT else pytest.skip)(f"cannot mount with bindfs: {done.stderr.strip()}")
+                (pytest.fail if STRICT and Path("/dev/fuse").exists() else pytest.skip)(
+                    f"cannot mount with bindfs: {done.stderr.strip()}"
+                )
             mounted.callback(subprocess.run, ["fusermount3", "-u", "-z", host], check=True)
         yield hosts
