@@ -262,10 +262,11 @@ def _process_namespace() -> str:
 
 
 def _began(pid: int) -> str:
-    """When the process started, in the kernel's words; "" if there is none."""
+    """When the process started, in the kernel's words; "" if there is none, or if it has ended and its parent has not
+    asked for its exit code yet (a container without an init process keeps such processes)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return fields[19].decode()
+        return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
     except (OSError, IndexError):
         return ""
 

@@ -14,7 +14,7 @@ import pytest
 
 from p2pmodel.errors import Unavailable
 from p2pmodel.store.locks import process_locks as module
-from p2pmodel.store.locks.process_locks import EXPIRES_AFTER, LockSearch, ProcessLock, holder_in, process_lock
+from p2pmodel.store.locks.process_locks import EXPIRES_AFTER, LockSearch, ProcessLock, _began, holder_in, process_lock
 from tests.support.disks import two_hosts
 from tests.support.eventually import PATIENCE
 
@@ -228,3 +228,17 @@ def until(met: Callable[[], bool]) -> None:
     while not met():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_process_that_has_ended_has_no_start_even_if_its_parent_has_not_noticed() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert _began(child.pid)
+        child.kill()
+        deadline = time.monotonic() + PATIENCE
+        while _began(child.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert Path(f"/proc/{child.pid}/stat").exists(), "it is a zombie"
+    finally:
+        child.communicate()
