@@ -14,7 +14,9 @@ from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log
 from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.token_files import read_token
-from p2pmodel.config.settings import OFF, HttpSettings, Settings
+from p2pmodel.config.sections.daemon import OFF
+from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput

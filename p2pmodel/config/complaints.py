@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
 

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.config.section import split_list
-from p2pmodel.config.settings import OFFICIAL_ENDPOINT
+from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
+from p2pmodel.config.sections.section import split_list
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.own_files import named, read_own, read_secret
 from p2pmodel.core.network.tokens import plain_password, plain_token

@@ -12,7 +12,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretStr
 
 from p2pmodel.config.mirrors import user_home
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.own_files import opened, others_can_read, text_of
 from p2pmodel.errors import InvalidInput

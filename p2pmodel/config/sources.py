@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from p2pmodel.config.complaints import HINT, PREFIX, GivenSettings, complaint
 from p2pmodel.config.mirrors import TRUE, hf_home, mirrors_in_order, user_home
-from p2pmodel.config.section import split_list
+from p2pmodel.config.sections.section import split_list
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.settings_file import read_settings_file, settings_file
 from p2pmodel.core.network.proxies import proxies_of

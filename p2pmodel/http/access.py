@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, Forbidden, UnsupportedContent

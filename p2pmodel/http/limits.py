@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from cachetools import LRUCache
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.errors import InvalidInput, TooManyRequests, TooSlow
 from p2pmodel.http.connections import ConnectionLimits

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Self
 
-from p2pmodel.config.settings import LOOPBACK, MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.sections.swarm import LOOPBACK
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace

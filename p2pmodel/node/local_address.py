@@ -5,7 +5,8 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from p2pmodel.config.settings import Settings, SwarmSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress, is_reachable
 from p2pmodel.core.network.interfaces import host_addresses
 

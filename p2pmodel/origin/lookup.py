@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference

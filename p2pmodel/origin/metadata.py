@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.core.content.manifest import MAX_FILES, Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId, is_commit, printable
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable

@@ -7,7 +7,7 @@ from typing import Self
 import aiohttp
 
 from p2pmodel import __version__
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.http_pool import HttpPool, session
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from p2pmodel.config.settings import StoreSettings
+from p2pmodel.config.sections.daemon import StoreSettings
 from p2pmodel.core import notes
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import ManifestFile

@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from p2pmodel.config import sources
 from p2pmodel.config.complaints import variable_of
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.settings import Settings
 from scripts.documentation.docstrings import meanings
 from scripts.documentation.markdown import code, flat, page, table
 

@@ -6,7 +6,7 @@ import threading
 from typing import Any, Self
 from urllib.parse import quote
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import P2PModelError
 from p2pmodel.origin.origin import Origin

@@ -15,7 +15,7 @@ from yarl import URL
 
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.schedules import Schedule
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.coordinator.assembly.assembly import Assembly
 from p2pmodel.coordinator.assembly.messages import parse_manifest, parse_update
 from p2pmodel.coordinator.client.swarm_views import _view

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.progress.views import State, TransferView
 from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.fetch.request import FetchRequest

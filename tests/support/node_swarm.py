@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.pace import Pace
 from p2pmodel.node.fetch.download import Download

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.files.partial_file import PartialFile

@@ -9,7 +9,8 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.token_files import read_token
 from p2pmodel.client import Client, Server
-from p2pmodel.config.settings import ClientSettings, Settings
+from p2pmodel.config.sections.daemon import ClientSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.views import TransferView, matching, of_repository
 from p2pmodel.errors import InvalidInput, NotFound

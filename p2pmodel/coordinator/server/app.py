@@ -14,7 +14,7 @@ from functools import partial
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from p2pmodel.config.coordinator_settings import QuotaSettings
+from p2pmodel.config.sections.coordinator import QuotaSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
 from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
 from p2pmodel.coordinator.server.catalog import Catalog

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
 
-from p2pmodel.config.coordinator_settings import QuotaSettings
+from p2pmodel.config.sections.coordinator import QuotaSettings
 from p2pmodel.coordinator.assembly.assembly import Assembly
 from p2pmodel.coordinator.assembly.messages import (
     MAX_MANIFEST,

@@ -21,7 +21,7 @@ from functools import lru_cache
 from aiohttp import web
 from cachetools import TTLCache
 
-from p2pmodel.config.coordinator_settings import TrackerSettings
+from p2pmodel.config.sections.coordinator import TrackerSettings
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.tracker import codec

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.coordinator.assembly.assembly import assembly_layout
 from p2pmodel.coordinator.assembly.messages import assembly_digest, manifest_text
 from p2pmodel.coordinator.client.coordinators import Coordinator

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from p2pmodel.config.settings import LOOPBACK
+from p2pmodel.config.sections.swarm import LOOPBACK
 from p2pmodel.coordinator.assembly.messages import MAX_ROOTS, assembly_path, in_parts, update_text
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.coordinators import Coordinator

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.network.addresses import ListenAddress

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from p2pmodel.config.sections.watch import WatchSettings
 from p2pmodel.config.settings import Settings
-from p2pmodel.config.watch_settings import WatchSettings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference

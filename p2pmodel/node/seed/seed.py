@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from p2pmodel.config.settings import OFFICIAL_ENDPOINT, Settings
+from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.urls import announcing_as, as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from aiohttp import BasicAuth
 from yarl import URL
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.pace import Pace

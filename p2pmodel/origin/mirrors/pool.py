@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.core.notes import Note
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.mirrors.health import ordered

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.diagnosis import Diagnosis
 from p2pmodel.core.progress.views import (

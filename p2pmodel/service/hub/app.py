@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.content.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput

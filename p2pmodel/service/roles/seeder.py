@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from p2pmodel.config.settings import HttpSettings, Settings
+from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app

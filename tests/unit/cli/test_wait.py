@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.cli.snapshots import wait
-from p2pmodel.config.settings import DaemonSettings, Settings
+from p2pmodel.config.sections.daemon import DaemonSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import NoSpace, Unavailable
 from p2pmodel.http.server import serving_unix

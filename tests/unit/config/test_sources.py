@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
-from p2pmodel.config.settings import OFFICIAL_ENDPOINT
+from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
 from p2pmodel.config.sources import load_settings
 from p2pmodel.errors import InvalidInput
 

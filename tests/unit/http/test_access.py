@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http.access import RequestGuard

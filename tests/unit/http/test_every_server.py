@@ -5,7 +5,7 @@ import resource
 from pathlib import Path
 
 import p2pmodel
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.http.limits import connections
 
 ROOT = Path(p2pmodel.__file__).parent

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.http import limits
 from p2pmodel.http.access import WRONG_TOKEN, RequestGuard
 from p2pmodel.http.access_log import AccessLog

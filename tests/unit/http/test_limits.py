@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from p2pmodel.config.settings import HttpSettings, MirrorSettings
+from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http import event_streams
 from p2pmodel.http.limits import connections

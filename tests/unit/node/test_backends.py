@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.node.backends import FetchOrigin, OriginRegistry, endpoints_of, mirrors_with_webseeds
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.swarm.torrents import parse

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import Settings, StoreSettings
+from p2pmodel.config.sections.daemon import StoreSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.node import cached_snapshots as module

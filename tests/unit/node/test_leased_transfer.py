@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import demand_text, lease_path

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import Settings, SwarmSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node import local_address as module
 from p2pmodel.node.local_address import free_port, local_address, peer_addresses, reachable_hosts, with_peer_address

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import DaemonSettings, MirrorSettings
+from p2pmodel.config.sections.daemon import DaemonSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog

@@ -2,7 +2,7 @@
 
 import time
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.node.backends import FRESH, OriginRegistry
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.health import State

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.origin.origin import Origin
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of

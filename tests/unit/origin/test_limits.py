@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.pace import Pace
 from p2pmodel.origin.download.job import MirrorJob
 from p2pmodel.origin.origin import Origin

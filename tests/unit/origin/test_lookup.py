@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import AccessDenied, GatedRepo, IntegrityError, RepoNotFound, RevisionNotFound, Unavailable
 from p2pmodel.origin.listing import canonical

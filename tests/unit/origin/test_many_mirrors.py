@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.origin.mirrors.health import State
 from tests.support.eventually import PATIENCE, eventually

@@ -1,6 +1,6 @@
 """Probes on request: their readings, and the recorded state."""
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.origin.measurement import MirrorMeasurement
 from p2pmodel.origin.mirrors.health import State
 from tests.support.fake_hub import FakeHub

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, Unavailable
 from p2pmodel.origin import json_body, metadata

@@ -3,7 +3,7 @@
 import pytest
 from aiohttp import web
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.egress import PUBLIC

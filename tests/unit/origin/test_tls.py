@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput, Unavailable
 from tests.support.certificates import authority

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import StoreSettings
+from p2pmodel.config.sections.daemon import StoreSettings
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.store import scrub

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.connections import PeerConnection

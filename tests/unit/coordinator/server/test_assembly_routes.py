@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
-from p2pmodel.config.coordinator_settings import QuotaSettings
+from p2pmodel.config.sections.coordinator import QuotaSettings
 from p2pmodel.coordinator.assembly import partial_torrents
 from p2pmodel.coordinator.assembly.assembly import assembly_layout
 from p2pmodel.coordinator.assembly.messages import (

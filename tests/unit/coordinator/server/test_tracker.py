@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
-from p2pmodel.config.coordinator_settings import TrackerSettings
+from p2pmodel.config.sections.coordinator import TrackerSettings
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.probes import ConnectionProbes

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly import partial_torrents
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog

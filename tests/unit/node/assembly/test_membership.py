@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from p2pmodel.config.settings import SwarmSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.coordinator.assembly.messages import parse_update
 from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.client.coordinators import Coordinator

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.bitfield import pack
 from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.errors import IntegrityError, Unavailable

@@ -10,7 +10,8 @@ from typing import Self
 import pytest
 from pydantic import SecretStr
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import EntryNotFound, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.backends import LazyEngine

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from p2pmodel.config.settings import DaemonSettings, MirrorSettings
+from p2pmodel.config.sections.daemon import DaemonSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import NotYet, P2PModelError, Unavailable

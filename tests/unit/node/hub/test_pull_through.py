@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.names import Reference

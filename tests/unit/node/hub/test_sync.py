@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, RepoNotFound, Unavailable
 from p2pmodel.node.hub.admission import Admission

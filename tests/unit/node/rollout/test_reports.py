@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.rollout.nodes import NodePhase, RolloutNode
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec

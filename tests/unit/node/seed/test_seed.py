@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import OFFICIAL_ENDPOINT, MirrorSettings, OriginSettings, Settings, SwarmSettings
+from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT, MirrorSettings, OriginSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, Unavailable
 from p2pmodel.node.reporter import Progress, Reporter

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache

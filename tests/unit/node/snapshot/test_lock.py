@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.errors import LocalResource, NoSpace, Unavailable
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult

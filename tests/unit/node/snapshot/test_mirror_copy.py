@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.pace import Rate
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes

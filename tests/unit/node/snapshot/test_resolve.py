@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client import torrent_download
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.server.app import coordinator_app

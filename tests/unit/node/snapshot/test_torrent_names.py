@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.node.snapshot.torrent_names import names_of
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings, SwarmSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Contradicted, P2PModelError, Unconfirmed

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import NoSpace, Unavailable, WrongBytes
 from p2pmodel.origin import requests

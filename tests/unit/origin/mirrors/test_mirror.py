@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.estimates import Quality
 from p2pmodel.origin.mirrors.health import State

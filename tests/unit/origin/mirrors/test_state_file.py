@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.origin.mirrors.estimates import Quality
 from p2pmodel.origin.mirrors.mirror import mirrors_of
 from p2pmodel.origin.mirrors.state_file import FILE, recall, remember

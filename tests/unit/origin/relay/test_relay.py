@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.errors import AccessDenied, EntryNotFound, NotYet, P2PModelError, RepoNotFound, Unavailable, WrongBytes
 from p2pmodel.origin.origin import Origin
 from p2pmodel.origin.relay.hub_paths import HubPath

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
 
-from p2pmodel.config.settings import HttpSettings
+from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.pace import Pace

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession
 from yarl import URL
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http.traffic import Traffic

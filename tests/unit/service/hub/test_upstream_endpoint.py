@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError, ClientSession
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.http import file_response
 from p2pmodel.http.server import serving
 from p2pmodel.node.hub.admission import Admission

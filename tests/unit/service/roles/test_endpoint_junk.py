@@ -14,7 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from p2pmodel.config.settings import HttpSettings, MirrorSettings
+from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from p2pmodel.config.settings import MirrorSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.traffic import Traffic

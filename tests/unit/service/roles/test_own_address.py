@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.settings import HttpSettings, Settings, SwarmSettings
+from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.service.roles import own_address as module
 from p2pmodel.service.roles.own_address import reachable_urls
 

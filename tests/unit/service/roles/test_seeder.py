@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from p2pmodel.config.settings import MirrorSettings, OriginSettings, Settings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import publish as publish_torrent

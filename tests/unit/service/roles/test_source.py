@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from p2pmodel.config.settings import Settings, SwarmSettings
+from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import reachable_hosts

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from p2pmodel.config.settings import OriginSettings
+from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.core.network.egress import PUBLIC
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.fetch.pieces import late_seeders

@@ -5,7 +5,7 @@ import re
 from pydantic import Field, SecretStr, field_validator
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.config.section import Section
+from p2pmodel.config.sections.section import Section
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from p2pmodel.config.section import Section, split_list
+from p2pmodel.config.sections.section import Section, split_list
 
 
 class TrackerSettings(Section):

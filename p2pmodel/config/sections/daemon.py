@@ -1,0 +1,87 @@
+"""Settings of a daemon, of its cache, and of the clients of its control API."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from p2pmodel.config.checks import check_url
+from p2pmodel.config.schedules import Schedule
+from p2pmodel.config.sections.section import Section, split_list
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput
+
+OFF = "off"
+"""The value of an address setting that turns its listener off."""
+
+
+class StoreSettings(Section):
+    """The cache. Long-lived processes read its files again and compare them with their hashes."""
+
+    scrub_rate: int = Field(default=20_000_000, ge=0)
+    """Rate at which files are read again, bytes/s; 0: never."""
+    scrub_interval: float = Field(default=7.0, ge=0)
+    """Days from the end of one pass over all files to the begin of the next; 0: never."""
+
+
+class DaemonSettings(Section):
+    """The daemon of a node."""
+
+    socket: Path | None = None
+    """Unix socket of the control API; None: `p2pmodel.sock` in XDG_RUNTIME_DIR, else in `state_dir`."""
+    socket_group: str | None = None
+    """Group (name or number) with full access to the socket, besides this process's user and root. Its folder must be
+    open to the group."""
+    max_active: int = Field(default=3, ge=1, le=100)
+    """Number of transfers that download at a time; further ones wait. Complete transfers keep serving."""
+    serve_cached: bool = True
+    """Serve the whole snapshots that are in the cache when the daemon starts, if there are coordinators."""
+    hub_listen: str | None = None
+    """Address of the hub endpoint, ADDRESS:PORT or `off`; None: 127.0.0.1:8092, unless that is in use."""
+    upload_schedule: Annotated[tuple[str, ...], NoDecode] = ()
+    """Windows `[DAYS ]HH:MM-HH:MM=RATE`, local time; the first that applies replaces `swarm.upload_limit`."""
+    download_schedule: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same for `swarm.download_limit`. In an environment variable windows are separated by `;`."""
+
+    @field_validator("hub_listen")
+    @classmethod
+    def _check_hub_listen(cls, value: str | None) -> str | None:
+        try:
+            return value if value in (None, OFF) else str(ListenAddress.parse(str(value)))
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("upload_schedule", "download_schedule", mode="before")
+    @classmethod
+    def _split_schedule(cls, value: Any) -> Any:
+        return split_list(value, ";")
+
+    @field_validator("upload_schedule", "download_schedule")
+    @classmethod
+    def _check_schedule(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            Schedule.parse(value)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class ClientSettings(Section):
+    """The daemon that commands talk to, if not the one of this machine."""
+
+    server: str | None = None
+    """URL of a daemon's control API; None: the unix socket."""
+    ca_file: Path | None = None
+    """PEM file of certificate authorities trusted for that daemon, besides the system's."""
+    token_file: Path | None = None
+    """File with the daemon's token, mode 0600."""
+    certificate: Path | None = None
+    """PEM file with a client certificate."""
+    key: Path | None = None
+    """PEM file with the private key of `certificate`."""
+
+    @field_validator("server")
+    @classmethod
+    def _check_server(cls, value: str | None) -> str | None:
+        return None if value is None else check_url(value, instead="set client.token_file")

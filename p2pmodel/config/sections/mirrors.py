@@ -1,0 +1,114 @@
+"""Settings of mirrors, and of downloads from them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from p2pmodel.config.checks import check_networks, check_url
+from p2pmodel.config.sections.section import ByteCount, Section, split_list
+from p2pmodel.core.network.egress import Egress
+from p2pmodel.core.network.proxies import DirectHosts, Proxies
+
+OFFICIAL_ENDPOINT = "https://huggingface.co"
+
+
+class MirrorSettings(Section):
+    """One HTTP mirror: a hub-compatible endpoint, possibly with a path prefix."""
+
+    name: str
+    """Name in output, metrics and other settings."""
+    endpoint: str
+    """URL of the endpoint, without the repository."""
+    priority: int = 0
+    """Lower is asked first; equal priorities keep the order of the list."""
+    token_env: str | None = None
+    """Environment variable that holds the bearer token of this endpoint; named `HF_...` or `P2PMODEL_..._TOKEN`."""
+    token_file: Path | None = None
+    """File with that token, mode 0600."""
+    token: SecretStr | None = Field(default=None, repr=False)
+    """Bearer token of this endpoint; `token_env` and `token_file` keep it out of the settings file."""
+    username: str | None = None
+    """User name of an endpoint with basic authentication; its token is then the password."""
+    max_connections: int = Field(default=8, ge=1, le=64)
+    """Connections to this mirror at a time."""
+    max_bytes_per_second: ByteCount | None = Field(default=None, ge=1024)
+    """Rate limit over all connections to this mirror, bytes/s or as in `20MB`; None: unlimited."""
+    ca_file: Path | None = None
+    """PEM file of certificate authorities trusted for this endpoint, besides the system's."""
+    fallback: bool = False
+    """Use this mirror only while no other is available; it never shares a download."""
+    redirects: tuple[str, ...] = ()
+    """Hosts and networks (10.0.0.0/8) that redirects of this mirror may lead to, besides public addresses and its own
+    private network."""
+    client_tokens: bool | None = None
+    """Whether tokens of the hub endpoint's clients are forwarded to this mirror; None: only to the official hub."""
+
+    @field_validator("redirects")
+    @classmethod
+    def _check_redirects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_networks(value)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        return check_url(value, instead="set username, and the password as token_file or token_env")
+
+    @field_validator("username")
+    @classmethod
+    def _check_username(cls, value: str | None) -> str | None:
+        if value is not None and (":" in value or not value.isprintable()):
+            raise ValueError("a user name has no ':' and no control characters")
+        return value
+
+    @property
+    def takes_client_tokens(self) -> bool:
+        """`client_tokens` with its default applied."""
+        return self.endpoint == OFFICIAL_ENDPOINT if self.client_tokens is None else self.client_tokens
+
+
+class OriginSettings(Section):
+    """Downloads from the mirrors."""
+
+    part_size: int = Field(default=16 << 20, ge=1 << 16)
+    """Size of one ranged request, bytes."""
+    connect_timeout: float = Field(default=10.0, gt=0)
+    """Seconds to connect to a mirror."""
+    read_timeout: float = Field(default=20.0, gt=0)
+    """Seconds without a byte after which a request has stalled."""
+    patience: float = Field(default=120.0, gt=0)
+    """Seconds of retries without progress after which a download gives up."""
+    allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts and networks (10.0.0.0/8) that are not public, and that redirects, magnets and torrents may lead to;
+    comma-separated in an environment variable."""
+    http_proxy: SecretStr | None = Field(default=None, repr=False)
+    """HTTP proxy for `http://` URLs of mirrors, redirects, web seeds, .torrent files and webhooks."""
+    https_proxy: SecretStr | None = Field(default=None, repr=False)
+    """The same for `https://` URLs."""
+    no_proxy: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts with their subdomains, addresses and networks without a proxy, also as `HOST:PORT`; `*`: everything."""
+    state_dir: Path | None = None
+    """Folder of the mirrors' measured state; None: kept in memory. Always that of `state_dir`."""
+
+    @field_validator("allowed_networks", "no_proxy", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return split_list(value, ",")
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_networks(value)
+
+    @property
+    def egress(self) -> Egress:
+        """The rule for addresses that others give."""
+        return Egress.parse(self.allowed_networks)
+
+    @property
+    def proxies(self) -> Proxies:
+        """The rule for the proxy of each URL."""
+        given = {"http": self.http_proxy, "https": self.https_proxy}
+        by_scheme = {scheme: proxy.get_secret_value() for scheme, proxy in given.items() if proxy}
+        return Proxies(by_scheme, DirectHosts.parse(self.no_proxy))
