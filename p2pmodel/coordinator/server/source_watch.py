@@ -1,8 +1,10 @@
 """Whether leaseholders can use the sources of a coordinator: each is tried when it is named, and while it is needed.
 
-A source that cannot be connected to is dropped at once, and its peer is an ordinary one: it then exchanges with peers
-that it connects to itself, as a node that accepts no connections must. Only a source at the address of the node that
-names it is tried, so no member makes the coordinator connect to a third machine; others are taken as they are named.
+A source that cannot be connected to is dropped at once, and its peer is an ordinary one when it says that it is alive:
+it then exchanges with peers that it connects to itself, as a node that accepts no connections must. One that says
+nothing is listed to no peer: peers that keep its address would all download from it when it starts again. Only a source
+at the address of the node that names it is tried, so no member makes the coordinator connect to a third machine; others
+are taken as they are named.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ class SourceWatch:
         """Take a source that the node at the IP address `client` names. Raises Unavailable if it cannot be reached."""
         address = _own_address(source.endpoint, client)
         if failure := await self._failure(address, client):
-            self._drop(info_hash, source)
+            self._drop(info_hash, source, alive=True)
             raise Unavailable(
                 f"leaseholders cannot connect to the source {source.endpoint} ({failure})",
                 hint="open that TCP port to the other nodes, or set swarm.advertise (--advertise)",
@@ -50,7 +52,7 @@ class SourceWatch:
         failures = await asyncio.gather(*(self._failed(*each) for each in tried))
         dropped = [source for source in failures if source is not None]
         for source in dropped:
-            self._drop(info_hash, source)
+            self._drop(info_hash, source, alive=False)
         return bool(dropped)
 
     async def _failed(self, source: Source, client: str, address: ListenAddress | None) -> Source | None:
@@ -60,9 +62,9 @@ class SourceWatch:
         probes = self._tracker.probes
         return await probes.failure(address, client, again=True) if probes and address else ""
 
-    def _drop(self, info_hash: str, source: Source) -> None:
+    def _drop(self, info_hash: str, source: Source, *, alive: bool) -> None:
         self._sources.drop(info_hash, source.endpoint)
-        self._tracker.source_ended(bytes.fromhex(info_hash)[:20], source.peer)
+        self._tracker.source_ended(bytes.fromhex(info_hash)[:20], source.peer, alive=alive)
 
 
 def _own_address(endpoint: str, client: str) -> ListenAddress | None:

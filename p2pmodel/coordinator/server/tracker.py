@@ -156,11 +156,12 @@ class Tracker:
         known = ((key, failure) for key, failure in self._unreachable.items() if key[0] == info_hash)
         return sorted(f"{codec.endpoint_text(endpoint)} ({failure})" for (_, endpoint), failure in known)
 
-    def source_ended(self, info_hash: bytes, peer: str) -> None:
-        """Leaseholders cannot use the client at `peer`, ADDRESS:PORT, as a source: it is an ordinary peer now."""
+    def source_ended(self, info_hash: bytes, peer: str, *, alive: bool) -> None:
+        """Leaseholders cannot use the client at `peer`, ADDRESS:PORT, as a source: it is an ordinary peer, from now on
+        if it is `alive`, else from its next announce on."""
         if endpoint := _endpoint(peer):
             self._ended_sources[info_hash, endpoint] = None
-            self._swarms.end_role(info_hash, endpoint)
+            self._swarms.end_role(info_hash, endpoint, drop=not alive)
 
     def source_began(self, info_hash: bytes, peer: str) -> None:
         """The client at `peer` is a source again, as it announces."""

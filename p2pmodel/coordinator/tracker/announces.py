@@ -153,11 +153,14 @@ class TrackedSwarms:
             del self._swarms[request.info_hash]
         return AnnounceAnswer(counts, peers if is_loopback(host) else tuple(_outside(peers)))
 
-    def end_role(self, info_hash: bytes, endpoint: bytes) -> None:
-        """The client at `endpoint` has no role any more."""
+    def end_role(self, info_hash: bytes, endpoint: bytes, *, drop: bool = False) -> None:
+        """The client at `endpoint` has no role any more. `drop`: it is not listed until it announces."""
         swarm = self._swarms.get(info_hash)
-        if swarm is not None:
-            swarm.end_role(endpoint)
+        if swarm is None:
+            return
+        before = len(swarm)
+        swarm.end_role(endpoint, self._clock() if drop else None)
+        self._peers += len(swarm) - before
 
     def counts(self, info_hash: bytes) -> Counts:
         """Counts of one swarm; zeros for an unknown one."""
@@ -239,10 +242,14 @@ class _TrackedSwarm:
     def is_held(self) -> bool:
         return any(entry.seeding and entry.role != "source" for entry in self._listed.values())
 
-    def end_role(self, endpoint: bytes) -> None:
+    def end_role(self, endpoint: bytes, dropped_at: float | None) -> None:
         identity = self._endpoints.get(endpoint)
-        if identity is not None:
+        if identity is None:
+            return
+        if dropped_at is None:
             self._listed[identity] = replace(self._listed[identity], role="")
+        else:
+            self.drop(identity, dropped_at)
 
     def entry(self, identity: bytes) -> _ListedPeer | None:
         return self._listed.get(identity)
