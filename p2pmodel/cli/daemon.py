@@ -22,7 +22,7 @@ from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.access import ServerToken
 from p2pmodel.http.server import check_exposure
-from p2pmodel.node.local_address import with_peer_address
+from p2pmodel.node.local_address import other_networks, with_peer_address
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
 from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
 from p2pmodel.service.roles.reload import Reload
@@ -99,7 +99,10 @@ def daemon(
         if where.hub:
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
-    node = Daemon(with_peer_address(settings), tcp, log, hub, reload=reload)
+    placed = with_peer_address(settings)
+    for note in other_networks(placed):
+        log(note)
+    node = Daemon(placed, tcp, log, hub, reload=reload)
     run_service(node.run(ready), interrupted=INTERRUPTED, reload=reload)
 
 

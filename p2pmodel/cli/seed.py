@@ -19,7 +19,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
-from p2pmodel.node.local_address import with_peer_address
+from p2pmodel.node.local_address import other_networks, with_peer_address
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult
 from p2pmodel.service.roles.coordinator import CoordinatorRole
 from p2pmodel.service.roles.seeder import Seeder, SeederAddresses
@@ -62,7 +62,10 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
         role = _role(flags)
         reload = options.reload(settings, role.credentials)
-        seeder = Seeder(request, with_peer_address(settings, role.listen), screen, reload=reload)
+        placed = with_peer_address(settings, role.listen)
+        for note in other_networks(placed):
+            screen.note(note)
+        seeder = Seeder(request, placed, screen, reload=reload)
         show = _ReadyPrinter(request.ref, flags, screen)
         if flags["once"]:
             show(run_interruptible(seeder.build(), interrupted="interrupted; the same command resumes"), None)

@@ -2,13 +2,14 @@
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.sections.swarm import LOOPBACK, SwarmSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress, is_reachable
 from p2pmodel.core.network.interfaces import host_addresses
+from p2pmodel.core.notes import Note, warning
 
 PEER_PORT = 6881
 """Port for peers; where it is taken, any free one."""
@@ -67,6 +68,25 @@ def with_peer_address(settings: Settings, own: ListenAddress | None = None) -> S
     host = own.host if own is not None and not own.loopback else _towards(settings.coordinators)
     listen = str(ListenAddress(host, free_port(host, PEER_PORT)))
     return settings.model_copy(update={"swarm": settings.swarm.model_copy(update={"listen": listen})})
+
+
+def other_networks(settings: Settings) -> Iterator[Note]:
+    """A warning for each coordinator that is reached from an address at which this node does not listen for peers.
+
+    An empty result where the address was configured or is advertised, or where it stands for all. Blocks for lookups.
+    """
+    listen = ListenAddress.parse(settings.swarm.listen or LOOPBACK)
+    if listen.unspecified or settings.swarm.advertise:
+        return
+    for url in settings.coordinators:
+        own = local_address(url)
+        if own and own != listen.host and not ListenAddress(own, 0).loopback:
+            wildcard = "[::]" if ":" in own + listen.host else "0.0.0.0"  # noqa: S104  named, not listened on
+            text = (
+                f"the coordinator {url} is reached from {own}, but peers reach this node at {listen.host} only; "
+                f"--swarm-listen {wildcard}:{PEER_PORT} listens on both networks"
+            )
+            yield warning("other_network", text, coordinator=url, address=own)
 
 
 def _towards(coordinators: Iterable[str]) -> str:

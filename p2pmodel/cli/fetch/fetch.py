@@ -30,7 +30,7 @@ from p2pmodel.core.tasks import together
 from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.loading.formats import OTHER_WEIGHTS
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
-from p2pmodel.node.local_address import with_peer_address
+from p2pmodel.node.local_address import other_networks, with_peer_address
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.snapshot.target import parse_target
 
@@ -140,6 +140,8 @@ def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -
     if placed is not settings and not address.loopback:
         text = f"peers reach this node at {address.host}; --swarm-listen chooses another address"
         screen.note(info("peer_address", text, address=address.host))
+    for note in other_networks(placed):
+        screen.note(note)
     return Fetch(request, placed, screen)
 
 

@@ -9,14 +9,26 @@ from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node import local_address as module
-from p2pmodel.node.local_address import free_port, local_address, peer_addresses, reachable_hosts, with_peer_address
+from p2pmodel.node.local_address import (
+    free_port,
+    local_address,
+    other_networks,
+    peer_addresses,
+    reachable_hosts,
+    with_peer_address,
+)
 
 
 def settings(*coordinators: str, listen: str | None = None) -> Settings:
     return Settings(cache_dir=Path("cache"), mirrors=(), coordinators=coordinators, swarm=SwarmSettings(listen=listen))
 
 
-ROUTES = {"http://10.0.0.1:6969": "10.0.0.7", "http://127.0.0.1:6969": "127.0.0.1", "http://[fd00::1]:6969": "fd00::7"}
+ROUTES = {
+    "http://10.0.0.1:6969": "10.0.0.7",
+    "http://10.1.0.1:6969": "10.1.0.7",
+    "http://127.0.0.1:6969": "127.0.0.1",
+    "http://[fd00::1]:6969": "fd00::7",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +55,21 @@ def test_it_is_the_address_of_the_route_to_a_coordinator(coordinators: tuple[str
 def test_a_configured_address_stays() -> None:
     given = settings("http://10.0.0.1:6969", listen="192.0.2.1:7000")
     assert with_peer_address(given) is given
+
+
+def test_a_coordinator_on_another_network_is_named_with_what_to_set() -> None:
+    placed = with_peer_address(settings("http://10.0.0.1:6969", "http://127.0.0.1:6969", "http://10.1.0.1:6969"))
+    (note,) = other_networks(placed)
+    assert str(note) == (
+        "the coordinator http://10.1.0.1:6969 is reached from 10.1.0.7, but peers reach this node at 10.0.0.7 only; "
+        "--swarm-listen 0.0.0.0:6881 listens on both networks"
+    )
+
+
+@pytest.mark.parametrize("listen", [None, "0.0.0.0:6881", "[::]:0"])
+def test_a_node_that_listens_on_each_network_is_told_nothing(listen: str | None) -> None:
+    coordinators = ["http://10.0.0.1:6969", "http://10.1.0.1:6969"][: 1 if listen is None else 2]
+    assert list(other_networks(with_peer_address(settings(*coordinators, listen=listen)))) == []
 
 
 @pytest.mark.parametrize(
