@@ -148,6 +148,13 @@ class Contradicted(IntegrityError):
     code = "contradicted"
 
 
+class Untrusted(IntegrityError):
+    """A snapshot or torrent without the signature that the settings require, or with a wrong one."""
+
+    code = "untrusted"
+    http_status = 403
+
+
 class Unavailable(P2PModelError):
     """No source answered within the stated bound."""
 

@@ -20,6 +20,7 @@ from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
+from p2pmodel.coordinator.server.signatures import SignatureShelf
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.files.private_files import private_folder
@@ -80,6 +81,7 @@ def coordinator(
         private_folder(state_dir)
         check_writable(state_dir)
     catalog, rollouts = _kept(state_dir, settings)
+    signatures = SignatureShelf(state_dir)
     admits = catalog.admits if registered_only else anything
     tracker = Tracker(
         interval=interval,
@@ -90,7 +92,9 @@ def coordinator(
     )
     role = CoordinatorRole.of(address, public_url, credentials)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
-    server = _run(role, tracker, catalog, settings, ready, rollouts=rollouts, origin_budget=origin_budget)
+    server = _run(
+        role, tracker, catalog, settings, ready, rollouts=rollouts, signatures=signatures, origin_budget=origin_budget
+    )
     run_service(server, interrupted="the coordinator was stopped", reload=options.reload(settings, role.credentials))
 
 
@@ -139,9 +143,10 @@ async def _run(
     ready: "_ReadyCoordinator",
     *,
     rollouts: Rollouts,
+    signatures: SignatureShelf,
     origin_budget: float,
 ) -> None:
-    notes = (*await catalog.load(), *await rollouts.load())
+    notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load())
     address = PublicAddress()
     app = coordinator_app(
         tracker,
@@ -151,6 +156,7 @@ async def _run(
         address=address,
         quotas=settings.quotas,
         rollouts=rollouts,
+        signatures=signatures,
     )
     async with serving_coordinator(app, role, address, settings, note=log) as served:
         announce = announce_url(served.url, role.credentials.member or "")

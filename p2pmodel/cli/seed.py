@@ -25,6 +25,7 @@ from p2pmodel.service.roles.coordinator import CoordinatorRole
 from p2pmodel.service.roles.seeder import Seeder, SeederAddresses
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import parse
+from p2pmodel.trust.signatures.statement import SUFFIX, written
 
 INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command resumes seeding at once"
 
@@ -47,7 +48,9 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command re
 @options.credentials
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write the v2 .torrent to.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write the v2 .torrent to, with its signature."
+)
 @options.listen
 @options.origin
 @options.common
@@ -109,7 +112,10 @@ class _ReadyPrinter:
         urls = served.coordinators if served else ()
         metainfo = parse(raw)
         if self._flags["output"]:
-            write_output(self._flags["output"], raw)
+            path = self._flags["output"]
+            write_output(path, raw)
+            if seeded.signatures.get("v2"):
+                write_output(path.with_name(path.name + SUFFIX), written(seeded.signatures["v2"]))
         sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent" for url in urls]
         magnet = magnet_of(metainfo, sources=sources)
         if self._flags["as_json"]:

@@ -39,6 +39,7 @@ _VERBS = {
     "rollout": ("p2pmodel.cli.rollout.commands:rollout", "Show, watch and end the roll-outs of a cluster."),
     "rm": ("p2pmodel.cli.snapshots.rm:rm", "Remove a snapshot from the cache."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, build its torrent, and seed it."),
+    "sign": ("p2pmodel.cli.trust.sign:sign", "Sign the files of a snapshot, or a torrent, with an SSH key."),
     "status": ("p2pmodel.cli.transfers.status:status", "Show the transfers of the daemon."),
     "storage-initializer": (
         "p2pmodel.cli.cluster.storage_initializer:storage_initializer",

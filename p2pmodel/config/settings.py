@@ -16,6 +16,7 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.config.sections.section import Section, split_list
 from p2pmodel.config.sections.swarm import SwarmSettings
+from p2pmodel.config.sections.trust import TrustSettings
 from p2pmodel.config.sections.watch import WatchSettings
 from p2pmodel.core.content.names import check_node_name
 from p2pmodel.errors import InvalidInput
@@ -56,6 +57,7 @@ class Settings(Section):
     tracker: TrackerSettings = TrackerSettings()
     quotas: QuotaSettings = QuotaSettings()
     client: ClientSettings = ClientSettings()
+    trust: TrustSettings = TrustSettings()
 
     @field_validator("node_name")
     @classmethod

@@ -13,6 +13,8 @@ from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.tasks import together
+from p2pmodel.errors import P2PModelError
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
@@ -21,7 +23,7 @@ from p2pmodel.origin.download.range_read import RangeRead
 from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.lookup import Listing, Lookup
 from p2pmodel.origin.metadata import HubMetadata
-from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus, compare, mirrors_of
+from p2pmodel.origin.mirrors.mirror import Mirror, MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order
 from p2pmodel.origin.mirrors.state_file import recall, remember
 from p2pmodel.origin.probes import Probes
@@ -150,6 +152,22 @@ class Origin:
             )
         self._listed_by[found.manifest.repo, found.manifest.commit] = found.mirror
         return found
+
+    async def listings(self, ref: Reference) -> tuple[list[Listing], dict[str, str]]:
+        """Each mirror's own listing of the commit `ref`, and why others have none, by name. Of mirrors at one endpoint
+        one is asked. Raises no failure of a mirror."""
+        listed, failures = list[Listing](), dict[str, str]()
+        apart = {mirror.settings.endpoint: mirror for mirror in reversed(in_order(self._mirrors, self._clock.now()))}
+
+        async def ask(mirror: Mirror) -> None:
+            lookup = Lookup(self._metadata.manifest, [mirror], self._settings, self._clock, self._notes)
+            try:
+                listed.append(await lookup.listing(ref))
+            except P2PModelError as error:
+                failures[mirror.name] = error.what
+
+        await together(ask(mirror) for mirror in apart.values())
+        return sorted(listed, key=lambda each: each.mirror), failures
 
     def voucher(self, manifest: Manifest) -> str:
         """What listed the files of `manifest`: `mirror NAME`, or `record` if a mirror did so in an earlier run."""

@@ -4,6 +4,7 @@ The info dictionary contains the file tree, the commit as `name`, and the manife
 from the repository, the commit and the files' hashes. Trackers and web seeds are outside of it.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "Metainfo",
     "build",
     "export_indexes",
+    "info_hash_of",
     "layout_of",
     "parse",
     "read_torrent",
@@ -41,6 +43,16 @@ def read_torrent(path: Path) -> bytes:
         raise NotFound(f"there is no file {printable(str(path))}") from None
     except OSError as error:
         raise InvalidInput(f"{printable(str(path))} cannot be read: {error.strerror}") from None
+
+
+def info_hash_of(raw: bytes) -> str:
+    """The info-hash that names a torrent of any format by `build`: 64 hex digits, 40 of a v1 torrent."""
+    top, spans = bencode.decode_dict(raw)
+    plain, info = top[b"info"], raw[spans[b"info"]]
+    assert isinstance(plain, dict)
+    if b"meta version" in plain:
+        return hashlib.sha256(info).hexdigest()
+    return hashlib.sha1(info, usedforsecurity=False).hexdigest()
 
 
 def build(

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from p2pmodel.config import sources
 from p2pmodel.config.complaints import variable_of
 from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.sections.trust import TrustRule
 from p2pmodel.config.settings import Settings
 from scripts.documentation.docstrings import meanings
 from scripts.documentation.markdown import code, flat, page, table
@@ -28,6 +29,7 @@ others cannot change it, and relative paths in it are relative to it. A key with
 `swarm.listen` is `listen` in `[swarm]`. Sizes are in bytes, rates in bytes/s, times in seconds. Of two variables of one
 key the first counts."""
 _MIRRORS = "Keys of each `[[mirrors]]` table in the file. Priority decides which mirror is asked first."
+_RULES = "Keys of each `[[trust.rules]]` table in the file. See [trust](../trust.md)."
 _EXAMPLE = """\
 ```toml
 coordinators = ["http://10.0.0.1:6969"]
@@ -85,7 +87,6 @@ _HEADER = ("key", "type", "default", "environment", "meaning")
 def text() -> str:
     """The page."""
     others = [(code(name), _OTHERS[name]) for name in sorted(_OTHERS)]
-    mirror = [(code(key), _type(field), _default(field), meaning) for key, field, meaning in _keys(MirrorSettings)]
     return page(
         "Settings",
         flat(_INTRO),
@@ -93,7 +94,10 @@ def text() -> str:
         table(_HEADER, _rows()),
         "## Mirrors",
         _MIRRORS,
-        table(("key", "type", "default", "meaning"), mirror),
+        _keys_table(MirrorSettings),
+        "## Trust rules",
+        _RULES,
+        _keys_table(TrustRule),
         "## Other environment variables",
         table(("variable", "meaning"), others),
     )
@@ -101,7 +105,7 @@ def text() -> str:
 
 def all_keys() -> list[tuple[str, FieldInfo, str]]:
     """Every key, those of mirrors too, with its field and its meaning."""
-    return [each for model in (Settings, MirrorSettings) for each in _keys(model) if each[0] not in DERIVED]
+    return [each for model in (Settings, MirrorSettings, TrustRule) for each in _keys(model) if each[0] not in DERIVED]
 
 
 def variables_of(key: str) -> list[str]:
@@ -117,6 +121,11 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
             yield from _keys(inner, f"{prefix}{name}.")
         else:
             yield prefix + name, field, field.description or said.get(name, "")
+
+
+def _keys_table(model: type[BaseModel]) -> str:
+    rows = [(code(key), _type(field), _default(field), meaning) for key, field, meaning in _keys(model)]
+    return table(("key", "type", "default", "meaning"), rows)
 
 
 def _rows() -> Iterator[tuple[str, ...]]:
@@ -161,6 +170,8 @@ def _name(kind: Any) -> str:
         return f"list of {_name(arguments[0])}"
     if kind is MirrorSettings:
         return "[mirrors](#mirrors)"
+    if kind is TrustRule:
+        return "[trust rules](#trust-rules)"
     simple = {Path: "path", str: "text", SecretStr: "secret", float: "number", int: "integer", bool: "true or false"}
     return simple.get(kind, getattr(kind, "__name__", str(kind)))
 

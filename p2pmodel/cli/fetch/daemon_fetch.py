@@ -30,6 +30,7 @@ NODE_OPTIONS = (
     "--upload-limit",
     "--download-limit",
     "--seed-time",
+    "--confirm",
 )
 """Options of the node itself. A running daemon took them at its start, so a fetch through it cannot set them."""
 

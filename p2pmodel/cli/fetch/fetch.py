@@ -53,6 +53,13 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
     type=click.IntRange(-100, 100),
     help="Queue priority in the daemon; higher first (default: 0).",
 )
+@click.option(
+    "--confirm",
+    "_set_trust__confirm",
+    type=click.IntRange(0, 16),
+    metavar="N",
+    help="Mirrors that must list the same files (trust.confirm).",
+)
 @click.option("--no-daemon", is_flag=True, help="Download in this process even if a daemon runs.")
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and exit.")
 @click.option("--load", is_flag=True, help="Load the model once it is complete.")

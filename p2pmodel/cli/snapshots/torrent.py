@@ -15,11 +15,13 @@ from p2pmodel.core.content.layout import KIB
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.core.sizes import counted, human
+from p2pmodel.node.snapshot.signatures import signed
 from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
-from p2pmodel.swarm.torrents import Format, Metainfo, parse, read_torrent
+from p2pmodel.swarm.torrents import Format, Metainfo, info_hash_of, parse, read_torrent
+from p2pmodel.trust.signatures.statement import SUFFIX, written
 
 
 @click.group()
@@ -61,7 +63,8 @@ def create(
 ) -> None:
     """Write the .torrent of a snapshot in the cache, and print its path.
 
-    The info-hash depends on the commit and the format only. Uses no network.
+    The info-hash depends on the commit and the format only. With trust.signing_key its signature is written beside it,
+    with .signatures at the end of the name. Uses no network.
     """
     options.check_output(output)
     with reporting(style, quiet=quiet) as reporter:
@@ -79,6 +82,12 @@ def create(
     recorded_voucher(settings, created.manifest)
     path = output or Path(_file_name(created, form))
     write_output(path, created.raw)
+    key = settings.trust.signing_key
+    signatures = run_interruptible(
+        signed(created.manifest, [info_hash_of(created.raw)], key), interrupted="interrupted"
+    )
+    if signatures:
+        write_output(path.with_name(path.name + SUFFIX), written(signatures))
     if as_json:
         echo(json.dumps({"path": str(path)} | _summary(created, form)))
     else:

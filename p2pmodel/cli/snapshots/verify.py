@@ -15,11 +15,11 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.sizes import counted
-from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, RevisionNotFound
+from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError
+from p2pmodel.node.snapshot.cached import cached_manifest
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.store.verify import VerifyReport
 
 INTERRUPTED = "interrupted; nothing was changed: run the same command again"
@@ -37,8 +37,9 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     snapshot's path. If files are missing or corrupt, prints one line for each and exits with code 5; from then on this
     machine serves no corrupt file. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
     """
-    repo = HubCache(settings.cache_dir, settings.state_dir).known(ref.repo)
-    manifest = _manifest(repo, ref)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
+    manifest = cached_manifest(cache, ref)
+    repo = cache.known(ref.repo)
     vouched_by = recorded_voucher(settings, manifest)
     with reporting(style, quiet=quiet) as reporter:
         report = run_interruptible(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
@@ -81,16 +82,6 @@ async def _daemon_repairs(settings: Settings, manifest: Manifest) -> bool:
             running = [view for view in await client.transfers() if view.state not in ("paused", "failed")]
             return of_cache and (str(manifest.repo), manifest.commit) in [(v.repo, v.commit) for v in running]
     return False
-
-
-def _manifest(repo: RepoCache, ref: Reference) -> Manifest:
-    commit = find_commit(repo, ref.revision)
-    manifest = repo.manifest(commit) if commit else None
-    if manifest is None:
-        raise RevisionNotFound(
-            f"{ref} is not in the cache {repo.cache.root}", hint="fetch it, or name another cache with --cache-dir"
-        )
-    return manifest
 
 
 def _plain(repo: RepoCache, manifest: Manifest, report: VerifyReport) -> dict[str, object]:

@@ -9,12 +9,14 @@ from typing import Any
 
 from p2pmodel.coordinator.assembly.messages import assembly_path
 from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.signatures import publish_signature
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.errors import AccessDenied, P2PModelError
 from p2pmodel.http_pool import HttpPool
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 PUBLISH_TIMEOUT = 30.0
 REPUBLISH_EVERY = 60.0
@@ -33,11 +35,13 @@ async def publish(
     refs: Sequence[str] = (),
     *,
     source: Source | None = None,
+    signatures: Sequence[SignedStatement] = (),
     timeout: float = PUBLISH_TIMEOUT,
 ) -> None:
     """Publish a .torrent at `coordinator`, and point the revision names `refs` at its commit.
 
-    `source` is the endpoint from which leaseholders may download the snapshot.
+    `source` is the endpoint from which leaseholders may download the snapshot. `signatures` of the torrent are
+    published before it, so that no client finds it unsigned.
 
     Raises AccessDenied (also for a name that another publisher has set), Conflict (the catalog has another torrent of
     that commit), InvalidInput or BadTorrent (refused), Unavailable.
@@ -46,6 +50,8 @@ async def publish(
     if source:
         headers |= source.headers()
     query = [("revision", ref) for ref in refs]
+    for signed in signatures:
+        await publish_signature(coordinator, signed, timeout=timeout)
     await _put(coordinator, "/catalog", headers, timeout=timeout, query=query, body=torrent, publishing=True)
 
 
@@ -63,6 +69,7 @@ async def keep_published(
     refs: Sequence[str] = (),
     *,
     source: Callable[[Coordinator], Source] | None = None,
+    signatures: Sequence[SignedStatement] = (),
     on_note: Callable[[str], None] = lambda _line: None,
     on_published: Callable[[], None] = lambda: None,
     every: float = REPUBLISH_EVERY,
@@ -79,7 +86,7 @@ async def keep_published(
 
     async def attempt(coordinator: Coordinator) -> None:
         named = await asyncio.to_thread(source, coordinator) if source else None
-        await publish(coordinator, torrent, refs, source=named)
+        await publish(coordinator, torrent, refs, source=named, signatures=signatures)
         on_published()
 
     async with asyncio.TaskGroup() as group:

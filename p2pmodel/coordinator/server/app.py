@@ -25,6 +25,7 @@ from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
+from p2pmodel.coordinator.server.signatures import SignatureRoutes, SignatureShelf
 from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
@@ -41,7 +42,6 @@ ORIGIN_BUDGET = 1.05
 
 _ASSEMBLY = "/assemblies/{digest:[0-9a-f]{64}}"
 _PARTIAL_TORRENT = _ASSEMBLY + "/{info_hash:[0-9a-f]{64}}.torrent"
-_TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 
 
 @dataclass(slots=True)
@@ -61,12 +61,13 @@ def coordinator_app(
     address: PublicAddress | None = None,
     quotas: QuotaSettings = DEFAULT_QUOTAS,
     rollouts: Rollouts | None = None,
+    signatures: SignatureShelf | None = None,
 ) -> web.Application:
     """The application. Without `credentials` reading is open, and no client publishes.
 
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
     `address` is for the tracker URL of assembled torrents. `quotas` does not bound the catalog, which has its own.
-    `rollouts` are loaded already; without them they are in memory alone.
+    `rollouts` and `signatures` are loaded already; without them they are in memory alone.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
@@ -82,7 +83,9 @@ def coordinator_app(
         complaints=tracker.complaints,
         messages_per_second=quotas.messages_per_second,
     )
-    routes = CatalogRoutes(catalog, tracker.counts, watch, leases.origin_bytes, leases.cut_off, tracker.unreachable)
+    signing = SignatureRoutes(SignatureShelf() if signatures is None else signatures)
+    known = (tracker.counts, watch, leases.origin_bytes, leases.cut_off, tracker.unreachable)
+    routes = CatalogRoutes(catalog, *known, signing.shelf.signed_by)
     trackers = partial(_trackers, address or PublicAddress(), credentials)
     assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas, rollouts=rollouts)
     rolling = RolloutRoutes(rollouts)
@@ -90,12 +93,8 @@ def coordinator_app(
     app.cleanup_ctx.append(rolling.run)
     app.on_shutdown.extend((leases.close, assemblies.close, rolling.close))
     for method, path, handler, least in (
-        ("GET", "/catalog", routes.handle_get, Rights.NONE),
-        ("PUT", "/catalog", routes.handle_put, Rights.PUBLISHER),
-        ("GET", _TORRENT, routes.handle_get_torrent, Rights.NONE),
-        ("DELETE", _TORRENT, routes.handle_delete, Rights.PUBLISHER),
-        ("PUT", "/sources/{info_hash:[0-9a-f]{40,64}}", routes.handle_put_source, Rights.MEMBER),
-        ("PUT", "/reports/{info_hash:[0-9a-f]{40,64}}", routes.handle_put_report, Rights.NONE),
+        *routes.table(),
+        *signing.table(),
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, Rights.NONE),
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),

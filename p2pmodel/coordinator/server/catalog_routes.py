@@ -17,10 +17,11 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.credentials import Caller
+from p2pmodel.coordinator.server.credentials import Caller, Rights
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.tracker.announces import Counts
@@ -39,6 +40,7 @@ from p2pmodel.swarm.torrents import Format
 MEDIA_TYPE = "application/x-bittorrent"
 CALLER = web.RequestKey("caller", Caller)
 """Key of the request's caller."""
+_TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 ADVERTISE = "set swarm.advertise (--advertise) at that node"
 BODY_TIMEOUT = 60.0
 """Seconds in which a published .torrent must have arrived."""
@@ -51,7 +53,7 @@ class CatalogRoutes:
     `counts` returns the number of peers in the swarm of a 20-byte info-hash. `sources` are the seeders from which
     leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors,
     `cut_off` the names of its nodes that got nothing from their peers, and `unreachable` the addresses at which no peer
-    can connect to its clients.
+    can connect to its clients; `signed_by` the keys that signed a torrent.
     """
 
     catalog: Catalog
@@ -60,6 +62,18 @@ class CatalogRoutes:
     origin_bytes: Callable[[str], int]
     cut_off: Callable[[str], list[str]]
     unreachable: Callable[[bytes], list[str]] = lambda _: []
+    signed_by: Callable[[Publication], list[str]] = lambda _: []
+
+    def table(self) -> list[tuple[str, str, Handler, Rights]]:
+        """Method, path, handler and needed rights of each route."""
+        return [
+            ("GET", "/catalog", self.handle_get, Rights.NONE),
+            ("PUT", "/catalog", self.handle_put, Rights.PUBLISHER),
+            ("GET", _TORRENT, self.handle_get_torrent, Rights.NONE),
+            ("DELETE", _TORRENT, self.handle_delete, Rights.PUBLISHER),
+            ("PUT", "/sources/{info_hash:[0-9a-f]{40,64}}", self.handle_put_source, Rights.MEMBER),
+            ("PUT", "/reports/{info_hash:[0-9a-f]{40,64}}", self.handle_put_report, Rights.NONE),
+        ]
 
     async def handle_put(self, request: web.Request) -> web.Response:
         """Publish. 201 with the torrent's JSON."""
@@ -128,6 +142,7 @@ class CatalogRoutes:
             "origin_bytes": self.origin_bytes(publication.info_hash),
             "cut_off": self.cut_off(publication.info_hash),
             "unreachable": [each for announced in publication.announced for each in self.unreachable(announced)],
+            "signed_by": self.signed_by(publication),
         }
 
 

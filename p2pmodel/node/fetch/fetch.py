@@ -33,6 +33,8 @@ from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.second_opinion import SecondOpinion
+from p2pmodel.node.snapshot.signature_check import SignatureCheck
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.torrent_names import names_of
 from p2pmodel.node.snapshot.voucher import Vouching
@@ -81,7 +83,9 @@ class Fetch:
         self._job.monitor.progress(Progress("finding"))
         async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
             engine = self._job.engine(stack)
-            target = found or await self._find(engine)
+            check = SignatureCheck(self._job.settings, self._job.monitor, self._job.http)
+            target = await check.checked(found or await self._find(engine))
+            await SecondOpinion(self._job.settings, await self._job.mirrors.opened()).require(target.manifest)
             if self._job.context is None:  # a node reports all its transfers
                 rollout = self._job.monitor.join_rollouts(self._job.settings, target.manifest)
                 await stack.enter_async_context(rollout.reporting(self._job.http))

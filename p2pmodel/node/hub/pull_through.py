@@ -20,6 +20,7 @@ from p2pmodel.node.hub.upstream import METADATA_TTL, UpstreamRevisions
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.lock import owning
+from p2pmodel.node.snapshot.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import allocated, check_space
@@ -66,7 +67,8 @@ class PullThrough:
         self._rules = rules
         self._log = log
         self._linger = linger
-        self._upstream = UpstreamRevisions(cache, self.origin, reporter, ttl=metadata_ttl, admit=self.check)
+        listings = CheckedListings(self.origin, SignatureCheck(settings, reporter))
+        self._upstream = UpstreamRevisions(cache, listings, reporter, ttl=metadata_ttl, admit=self.check)
         self._downloads = SharedDownloads(self._download, reporter)
         self._budget = CacheBudget(cache, max_bytes, reporter)
 

@@ -15,6 +15,7 @@ from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
+from p2pmodel.node.snapshot.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
@@ -89,7 +90,7 @@ class MirrorSync:
         began = time.monotonic()
         if self._rules.denies(ref.repo):
             raise self._not_admitted(ref.repo)
-        manifest = await origin.manifest(ref)
+        manifest = await CheckedListings(origin, SignatureCheck(self._settings, self._reporter)).manifest(ref)
         if not self._rules.admits(manifest.repo, ref.repo):
             raise self._not_admitted(manifest.repo)
         checked = time.time()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
@@ -10,6 +11,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.signatures import signed
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.swarm.torrents import Metainfo, parse
@@ -40,12 +42,23 @@ def publishes_at(settings: Settings) -> tuple[Coordinator, ...]:
 
 
 async def keep_offered(
-    coordinators: Sequence[Coordinator], torrent: bytes, revisions: Sequence[str], reporter: Reporter
+    coordinators: Sequence[Coordinator],
+    metainfo: Metainfo,
+    revisions: Sequence[str],
+    reporter: Reporter,
+    signing: Path | None = None,
 ) -> None:
-    """Publish `torrent` until cancelled; `revisions` only once: later they may point at another commit."""
+    """Publish a torrent until cancelled; `revisions` only once: later they may point at another commit. `signing`: the
+    key that signs it."""
+    torrent = metainfo.raw
+    try:
+        signatures = await signed(metainfo.manifest, [metainfo.info_hash], signing)
+    except P2PModelError as error:
+        reporter.note(notes.warning("publish_failed", f"not published: {error}", info_hash=metainfo.info_hash))
+        return
     for coordinator in coordinators:
         try:
-            await publish(coordinator, torrent, revisions)
+            await publish(coordinator, torrent, revisions, signatures=signatures)
         except P2PModelError as error:
             reporter.note(
                 notes.warning(
@@ -54,4 +67,4 @@ async def keep_offered(
                     coordinator=str(coordinator),
                 )
             )
-    await keep_published(coordinators, torrent, on_note=reporter.note)
+    await keep_published(coordinators, torrent, signatures=signatures, on_note=reporter.note)

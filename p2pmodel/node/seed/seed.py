@@ -6,9 +6,9 @@ Two steps, because the trackers' addresses go into the torrents: the caller star
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,9 @@ from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
+from p2pmodel.node.snapshot.second_opinion import SecondOpinion
+from p2pmodel.node.snapshot.signature_check import SignatureCheck
+from p2pmodel.node.snapshot.signatures import signed
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
 from p2pmodel.node.snapshot.voucher import Vouching, confirmed
 from p2pmodel.node.trouble.announces import AnnounceTrouble
@@ -48,7 +51,8 @@ from p2pmodel.swarm.engine import (
 )
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
-from p2pmodel.swarm.torrents import parse
+from p2pmodel.swarm.torrents import info_hash_of, parse
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 REPORT_EVERY = 0.5
 LOOK_EVERY = 5.0
@@ -74,6 +78,8 @@ class SeedResult:
     trackers: tuple[str, ...]
     from_cache: int
     from_mirrors: int
+    signatures: Mapping[Format, tuple[SignedStatement, ...]] = field(default_factory=dict)
+    """By format, the signatures of its torrents."""
 
 
 class SentCounter(Protocol):
@@ -184,7 +190,11 @@ class SeedRun:
         ref = self._request.ref
         vouching = Vouching(self._settings, origin)
         if self._request.directory is None:
-            return (await from_mirrors_or_cache(ref, vouching, self._cache, self._reporter))[0]
+            manifest = (await from_mirrors_or_cache(ref, vouching, self._cache, self._reporter))[0]
+            if self._settings.trust.signing_key is None:  # a publisher that signs vouches itself
+                await SignatureCheck(self._settings, self._reporter).require(manifest)
+            await SecondOpinion(self._settings, origin).require(manifest)
+            return manifest
         listing = await self._listing(vouching)
         check = partial(confirmed, listing=listing) if listing else lambda _manifest: None
         return await import_snapshot(self._cache, self._request.directory, ref, self._reporter, check=check)
@@ -211,7 +221,16 @@ class SeedRun:
         builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees)
         torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=self._webseeds())
         path = repo.snapshot(manifest.commit)
-        return SeedResult(manifest, path, torrents, tuple(trackers), mirrored.from_cache, mirrored.from_mirrors)
+        counts = mirrored.from_cache, mirrored.from_mirrors
+        signatures = await self._signatures(manifest, torrents)
+        return SeedResult(manifest, path, torrents, tuple(trackers), *counts, signatures=signatures)
+
+    async def _signatures(
+        self, manifest: Manifest, torrents: Mapping[Format, bytes]
+    ) -> dict[Format, tuple[SignedStatement, ...]]:
+        key = self._settings.trust.signing_key
+        hashes = await asyncio.to_thread(lambda: {form: info_hash_of(raw) for form, raw in torrents.items()})
+        return {form: await signed(manifest, [hashes[form]], key) for form in torrents}
 
     def _webseeds(self) -> list[str]:
         """Endpoints of the mirrors, without the public hub for an imported directory, which the hub does not have."""

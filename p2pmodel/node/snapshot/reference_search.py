@@ -10,10 +10,11 @@ from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.errors import AccessDenied, NotFound, P2PModelError, Unavailable, Untrusted
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.signature_check import SignatureCheck
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, refused_torrents, unconfirmed, voucher_of
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.snapshots.commit_lookup import expanded
@@ -67,10 +68,19 @@ class ReferenceSearch:
         self._reporter = reporter
         self._to_share = to_share
         self._http = http
+        self._signatures = SignatureCheck(vouching.settings, reporter, http)
+        self._untrusted: Untrusted | None = None
+        """Why a torrent was refused."""
 
     async def run(self) -> ResolvedTarget:
-        """The snapshot. Raises the most informative error of the sources."""
-        return await (self._by_coordinators() if self._vouching.by_coordinator else self._by_mirrors())
+        """The snapshot. Raises the most informative error of the sources, and Untrusted."""
+        try:
+            found = await (self._by_coordinators() if self._vouching.by_coordinator else self._by_mirrors())
+        except (Unavailable, NotFound, AccessDenied):
+            if self._untrusted is None:
+                raise
+            raise self._untrusted from None
+        return await self._signatures.checked(found)
 
     async def _by_coordinators(self) -> ResolvedTarget:
         """A coordinator's word is enough, for names too; mirrors are asked only without a torrent."""
@@ -115,8 +125,12 @@ class ReferenceSearch:
         """The coordinators' torrent of a pinned commit, if it needs no mirror's word."""
         if answer.metainfo is None or answer.metainfo.info_hash in await self._refused(answer.metainfo.manifest):
             return None
-        voucher = await self._vouching.offhand(answer.metainfo.manifest)
-        return self._target(answer.metainfo.manifest, answer, voucher) if voucher else None
+        if refusal := await self._signatures.refusal(answer.metainfo):
+            self._untrusted = refusal
+            return None
+        manifest = answer.metainfo.manifest
+        voucher = await self._signatures.voucher(answer.metainfo) or await self._vouching.offhand(manifest)
+        return self._target(manifest, answer, voucher) if voucher else None
 
     async def torrent_of(self, manifest: Manifest) -> Metainfo | None:
         """A torrent of exactly `manifest` that the coordinators have, without those that this node refuses."""
@@ -140,9 +154,12 @@ class ReferenceSearch:
             if metainfo is None:
                 return answer
             if metainfo.info_hash not in wrong:
-                if not (difference := differing(metainfo.manifest, manifest)):
+                if difference := differing(metainfo.manifest, manifest):
+                    self._note_contradicted(metainfo, manifest, difference)
+                elif refusal := await self._signatures.refusal(metainfo):
+                    self._note_refused(metainfo, refusal)
+                else:
                     return answer
-                self._note_contradicted(metainfo, manifest, difference)
                 wrong.add(metainfo.info_hash)
             answer = await self._ask(Reference(manifest.repo, manifest.commit), wrong)
         return CatalogAnswer(None, answer.reasons, answer.lacking)
@@ -175,6 +192,11 @@ class ReferenceSearch:
         self._reporter.note(
             notes.warning("torrent_contradicted", line, repo=str(ref.repo), info_hash=metainfo.info_hash)
         )
+
+    def _note_refused(self, metainfo: Metainfo, refusal: Untrusted) -> None:
+        self._untrusted = refusal
+        repo, info_hash = str(self._ref.repo), metainfo.info_hash
+        self._reporter.note(notes.warning("torrent_refused", refusal.what, repo=repo, info_hash=info_hash))
 
     def _note_without_torrent(self, answer: CatalogAnswer) -> None:
         ref, settings = self._ref, self._vouching.settings

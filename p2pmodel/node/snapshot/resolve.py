@@ -17,6 +17,7 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.foreign_trackers import usable_trackers
 from p2pmodel.node.snapshot.reference_search import ReferenceSearch, held_manifest
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.signature_check import SignatureCheck, voucher_of_signer
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching
 from p2pmodel.origin.origin import Origin
@@ -25,6 +26,8 @@ from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.torrents import Metainfo, parse, read_torrent
+from p2pmodel.trust.signatures.record import read_beside
+from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement
 
 Peers = tuple[tuple[str, int], ...]
 
@@ -50,7 +53,7 @@ async def find_reference(
     if ref.pinned and not to_serve:
         held = await asyncio.to_thread(held_manifest, ref, cache, whole=True)
         if held is not None:
-            return ResolvedTarget(held, None, vouched_by=CACHE)
+            return await SignatureCheck(settings, reporter, http).checked(ResolvedTarget(held, None, vouched_by=CACHE))
     return await ReferenceSearch(ref, Vouching(settings, origin), cache, reporter, to_share=to_share, http=http).run()
 
 
@@ -74,8 +77,9 @@ async def find_torrent(
     """Read or download the .torrent that `target` names, and find its voucher.
 
     For a magnet link the engine is started, and gets the torrent from the magnet's trackers and `peers`. Raises
-    Contradicted or Unconfirmed for a torrent without a voucher.
+    Contradicted or Unconfirmed for a torrent without a voucher, Untrusted for one without a signature that it needs.
     """
+    signatures: tuple[SignedStatement, ...] = target.signatures
     if target.raw is not None:
         metainfo = await asyncio.to_thread(parse, target.raw)
     elif target.is_magnet:
@@ -91,10 +95,27 @@ async def find_torrent(
             proxies=settings.origin.proxies,
         )
     else:
-        metainfo = await asyncio.to_thread(lambda: parse(read_torrent(Path(target.source))))
-    voucher = await Vouching(settings, origin).voucher(metainfo.manifest)
+        metainfo, signatures = await asyncio.to_thread(_read, Path(target.source))
+    check = SignatureCheck(settings, reporter, http)
+    signer = await check.require(metainfo.manifest, metainfo.info_hash, signatures)
+    if signer is not None:
+        voucher, signatures = voucher_of_signer(signer), (signer.signed,)
+    else:
+        voucher = await Vouching(settings, origin).voucher(metainfo.manifest)
     trackers = await usable_trackers(metainfo.trackers, settings, reporter)
-    return ResolvedTarget(metainfo.manifest, metainfo, vouched_by=voucher, trackers=trackers)
+    return ResolvedTarget(
+        metainfo.manifest,
+        metainfo,
+        vouched_by=voucher,
+        trackers=trackers,
+        signatures=signatures,
+        warned=signer is None,
+    )
+
+
+def _read(path: Path) -> tuple[Metainfo, tuple[SignedStatement, ...]]:
+    """A .torrent, and the signed statements beside it."""
+    return parse(read_torrent(path)), read_beside(path.with_name(path.name + SUFFIX))
 
 
 async def _from_magnet(

@@ -1,10 +1,11 @@
 """The result of resolving a fetch target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class ResolvedTarget:
     coordinators: tuple[Coordinator, ...] = ()
     vouched_by: str = ""
     trackers: tuple[str, ...] = ()
+    signatures: tuple[SignedStatement, ...] = field(default=(), repr=False)
+    """Signed statements that came with it. They count only where `SignatureCheck` says so."""
+    warned: bool = False
+    """Whether a warning was given that it has no signature that counts."""
 
     def __post_init__(self) -> None:
         if self.metainfo is not None and not self.vouched_by:

@@ -7,6 +7,7 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.magnet import parse_magnet
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 MAGNET = "magnet:"
 
@@ -18,6 +19,8 @@ class TorrentTarget:
     source: str
     raw: bytes | None = field(default=None, repr=False)
     """The .torrent itself, for a client that has sent it; `source` is then a name for messages."""
+    signatures: tuple[SignedStatement, ...] = field(default=(), repr=False)
+    """The signed statements that came with `raw`, unverified."""
 
     @property
     def is_magnet(self) -> bool:

@@ -6,9 +6,9 @@ Vouchers, as `status`, `--json` and the sync log name them:
 - `record`: a mirror did so before, and this node has kept a record of it;
 - `commit`: the commit of an imported folder is a hash over its files;
 - `coordinator`: the setting `swarm.trust` says that a coordinator's word is enough;
-- `cache`: no torrent takes part; the manifest is that of a snapshot in this cache.
-
-A signature by a key of the settings will be a further voucher, asked before the mirrors.
+- `cache`: no torrent takes part; the manifest is that of a snapshot in this cache;
+- `signature NAME`: a key of the settings has signed it, and a rule asks for signatures (`signature_check`). It is
+  looked for before a mirror is asked.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ RECORD = "record"
 COMMIT = "commit"
 COORDINATOR = "coordinator"
 CACHE = "cache"
+SIGNATURE = "signature"
 
 HINT = (
     'check the network and the mirrors; where no mirror can be reached, swarm.trust = "coordinator" '

@@ -332,7 +332,15 @@ class ManagedTransfer:
             return
         self._found = ResolvedTarget(found.manifest, metainfo, vouched_by=found.vouched_by or CACHE)
         async with companions() as start:
-            start(keep_offered(publishes_at(self._settings), metainfo.raw, self._record.revisions, self._monitor))
+            start(
+                keep_offered(
+                    publishes_at(self._settings),
+                    metainfo,
+                    self._record.revisions,
+                    self._monitor,
+                    self._settings.trust.signing_key,
+                )
+            )
             await self._fetch().run(self._ready, self._found)
 
     async def _find(self, fetch: Fetch) -> ResolvedTarget:

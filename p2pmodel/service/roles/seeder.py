@@ -16,8 +16,10 @@ from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import LOCAL
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.signatures import SignatureShelf
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.coordinator.tracker.sources import Source, Sources
@@ -79,14 +81,14 @@ class Seeder:
         """Mirror and verify the snapshot, build its torrents, and publish them to the configured coordinators."""
         seeded = await self._seeding.prepare([each.announce_url for each in self._coordinators])
         for coordinator in self._coordinators:
-            for raw in seeded.torrents.values():
-                await publish(coordinator, raw, self._refs)
+            for form, raw in seeded.torrents.items():
+                await publish(coordinator, raw, self._refs, signatures=seeded.signatures[form])
         return seeded
 
     async def run(self, role: CoordinatorRole, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
         """Seed until cancelled; `on_ready` is called once everything is served."""
         quotas = self._settings.quotas
-        catalog = Catalog(max_owner=quotas.torrents_per_publisher)
+        catalog, signatures = Catalog(max_owner=quotas.torrents_per_publisher), SignatureShelf()
         sources = Sources(time.monotonic, max_address=quotas.sources_per_address)
         cache = HubCache(self._settings.cache_dir, self._settings.state_dir)
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
@@ -103,6 +105,7 @@ class Seeder:
                 origin_budget=swarm.origin_budget,
                 address=address,
                 quotas=quotas,
+                signatures=signatures,
             )
             app.add_subapp(SOURCE, _source(cache, library, sent, pace, token=token, http=self._settings.http))
             coordinator = await stack.enter_async_context(
@@ -115,8 +118,9 @@ class Seeder:
             library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
             bound, zone = ListenAddress(*engine.address), swarm.zone
             peer = next((each.at(bound.port) for each in swarm.advertised), bound)
-            for raw in seeded.torrents.values():
+            for form, raw in seeded.torrents.items():
                 publication = read_publication(raw)
+                await signatures.publish(LOCAL, *seeded.signatures[form])
                 await catalog.publish(publication, self._refs)
                 sources.add(publication.info_hash, Source(SOURCE, token, str(peer), zone), for_ever=True)
             source = _OwnSource(coordinator.urls, role.listen, token=token, peer=peer, zone=zone)
@@ -126,13 +130,14 @@ class Seeder:
                 self._follow_settings(shared)
                 start(shared.run())
                 start(self._scrub(cache))
-                for raw in seeded.torrents.values():
+                for form, raw in seeded.torrents.items():
                     start(
                         keep_published(
                             self._coordinators,
                             raw,
                             self._refs,
                             source=source.seen_from,
+                            signatures=seeded.signatures[form],
                             on_note=self._reporter.note,
                             strict=True,
                         )

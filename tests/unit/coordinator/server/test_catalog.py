@@ -343,6 +343,7 @@ async def test_a_torrent_is_served_as_it_was_published() -> None:
             "origin_bytes": 0,
             "cut_off": [],
             "unreachable": [],
+            "signed_by": [],
         }
         expected |= {"size": sum(map(len, SMALL.values()))}
         assert answer == expected

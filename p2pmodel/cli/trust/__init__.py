@@ -1,0 +1,1 @@
+"""Signatures and provenance of snapshots."""

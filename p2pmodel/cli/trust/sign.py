@@ -1,0 +1,96 @@
+"""`p2pmodel sign`: sign the files of a snapshot, or a torrent of it."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from p2pmodel.cli import options
+from p2pmodel.cli.completion import repositories
+from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.output import echo, result
+from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.coordinators import configured
+from p2pmodel.coordinator.client.publishing import PUBLISH_TIMEOUT
+from p2pmodel.coordinator.client.signatures import publish_signature
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference
+from p2pmodel.core.files.private_files import write_output
+from p2pmodel.errors import InvalidInput
+from p2pmodel.node.snapshot.cached import cached_manifest
+from p2pmodel.node.snapshot.signatures import signed
+from p2pmodel.node.snapshot.voucher import recorded_voucher
+from p2pmodel.store.cache import HubCache
+from p2pmodel.swarm.torrents import parse, read_torrent
+from p2pmodel.trust.signatures.record import read_beside
+from p2pmodel.trust.signatures.statement import MAX_STATEMENTS, SUFFIX, SignedStatement, written
+
+
+@click.command()
+@click.argument("target", metavar="REPO[@REV]|TORRENT", shell_complete=repositories)
+@click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="Private SSH key, or the public key of one in the agent (default: trust.signing_key).",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (NAME-COMMIT.signatures).")
+@click.option("--publish", "publishes", is_flag=True, help="Publish the signature at the coordinators, too.")
+@options.origin
+@options.common
+def sign(
+    settings: Settings,
+    target: str,
+    revision: str | None,
+    *,
+    key: Path | None,
+    output: Path | None,
+    publishes: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Sign the list of files of a snapshot in the cache, or a .torrent, and print the path of the signature.
+
+    The signature says: these are the files of this commit. It counts for every torrent of them; that of a .torrent, for
+    this one and for its files. Signatures that FILE has already stay. Uses no network without --publish.
+    """
+    options.check_output(output)
+    key = key or settings.trust.signing_key
+    if key is None:
+        raise InvalidInput("no key signs", hint="give --key, or set trust.signing_key")
+    if publishes and not settings.coordinators:
+        raise InvalidInput("--publish needs a coordinator", hint="give --coordinator")
+    manifest, info_hash, path = _subject(settings, target, revision)
+    path = output or path
+    new = run_interruptible(_sign(settings, manifest, info_hash, key, publishes=publishes), interrupted="interrupted")
+    write_output(path, written(dict.fromkeys([*new, *read_beside(path)][:MAX_STATEMENTS])))
+    if as_json:
+        plain = {"path": str(path), "repo": str(manifest.repo), "commit": manifest.commit, "info_hash": info_hash}
+        echo(json.dumps(plain | new[0].plain))
+        return
+    result(str(path))
+    if not quiet:
+        what = f"the torrent {info_hash}" if info_hash else f"{len(manifest.files)} files"
+        echo(f"signed {what} of {manifest.repo}@{manifest.commit}", err=True)
+
+
+def _subject(settings: Settings, target: str, revision: str | None) -> tuple[Manifest, str, Path]:
+    """What is signed, the info-hash of its torrent if that is named, and where the signature goes."""
+    if target.endswith(".torrent"):
+        metainfo = parse(read_torrent(Path(target)))
+        return metainfo.manifest, metainfo.info_hash, Path(target + SUFFIX)
+    ref = Reference.parse(target, revision=revision)
+    manifest = cached_manifest(HubCache(settings.cache_dir, settings.state_dir), ref)
+    recorded_voucher(settings, manifest)
+    return manifest, "", Path(f"{str(manifest.repo).rpartition('/')[2]}-{manifest.commit[:12]}{SUFFIX}")
+
+
+async def _sign(
+    settings: Settings, manifest: Manifest, info_hash: str, key: Path, *, publishes: bool
+) -> tuple[SignedStatement, ...]:
+    new = await signed(manifest, [info_hash], key)
+    if publishes:
+        places = configured(settings)
+        await asyncio.gather(*(publish_signature(each, one, timeout=PUBLISH_TIMEOUT) for each in places for one in new))
+    return new

@@ -1,0 +1,3 @@
+"""The path of signed statements at a coordinator, which its clients and its server share."""
+
+SIGNATURES = "/signatures"

@@ -1,0 +1,1 @@
+"""Trust: the signatures of snapshots."""

@@ -1,0 +1,1 @@
+"""Signatures of snapshots: SSHSIG statements, allowed signers, revocation, and OpenSSF model signatures."""
