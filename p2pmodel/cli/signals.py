@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from p2pmodel.core.tasks import companions
@@ -18,6 +20,8 @@ STOP_WITHIN = 8.0
 """Seconds for a stopped verb to clean up. The process ends after that; the next run resumes, as after kill -9."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals without a meaning for a verb, which programs that it runs may have one for."""
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
@@ -40,12 +44,29 @@ def run_service(service: Coroutine[Any, Any, None], *, interrupted: str, reload:
             raise
 
 
+@contextmanager
+def passed_on(send: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """While the context lasts, signals go to `send` and do not stop the verb, which `run_interruptible` runs."""
+    run, loop = _RUN.get(), asyncio.get_running_loop()
+    run.send = send
+    for number in _PASSED_ON:
+        loop.add_signal_handler(number, send, number)
+    try:
+        yield
+    finally:
+        run.send = None
+        for number in _PASSED_ON:
+            loop.remove_signal_handler(number)
+
+
 class _SignalRun:
     """One run of a coroutine with handlers for SIGINT and SIGTERM. `success`: signals that end it with exit code 0."""
 
     def __init__(self, interrupted: str, *, success: tuple[signal.Signals, ...]) -> None:
         self.stopped_by: signal.Signals | None = None
         self.success = success
+        self.send: Callable[[signal.Signals], None] | None = None
+        """Where signals go instead."""
         self._interrupted = interrupted
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         self._overdue = threading.Timer(STOP_WITHIN, self._end_now)
@@ -90,6 +111,7 @@ class _SignalRun:
 
     async def _watched(self, verb: Coroutine[Any, Any, T]) -> T:
         loop = asyncio.get_running_loop()
+        _RUN.set(self)
         task = asyncio.ensure_future(verb)
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._stop, number, task)
@@ -102,6 +124,9 @@ class _SignalRun:
                 signal.signal(number, lambda late, _frame: self._at_once(signal.Signals(late)))
 
     def _stop(self, number: signal.Signals, task: asyncio.Task[Any]) -> None:
+        if self.send is not None:
+            self.send(number)
+            return
         if self.stopped_by is not None:
             self._at_once(number)
         self.stopped_by = number
@@ -119,6 +144,9 @@ class _SignalRun:
             os._exit(0)
         os.write(2, f"p2pmodel: {self._interrupted}\n".encode())
         os._exit(Interrupted.exit_code)
+
+
+_RUN: ContextVar[_SignalRun] = ContextVar("run")
 
 
 def _is_gone(terminal: int) -> bool:

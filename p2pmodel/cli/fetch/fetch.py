@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -14,6 +14,7 @@ from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.fetch import daemon_fetch
 from p2pmodel.cli.fetch.fetch_report import FetchReport
+from p2pmodel.cli.fetch.hand_off import HandOff, engine_options
 from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
 from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
 from p2pmodel.cli.rollout.options import node_name
@@ -26,7 +27,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.core.sizes import counted, human
-from p2pmodel.core.tasks import together
+from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.loading.formats import OTHER_WEIGHTS
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
@@ -72,6 +73,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
 )
+@engine_options
 @hub_options
 @options.server
 @node_name
@@ -97,7 +99,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         peers=tuple((peer.host, peer.port) for peer in map(ListenAddress.parse, flags["peers"])),
         names=tuple(map(check_name, flags["names"])),
     )
-    local = LocalCopy.of(settings, request, flags)
+    local, hand_off = LocalCopy.of(settings, request, flags), HandOff.of(settings.cache_dir, flags)
     wants_load = flags["load"] or flags["prompt"] is not None
     if wants_load or flags["image"] is not None:
         from p2pmodel.cli.fetch.prompt import check  # noqa: PLC0415 - needed only to load a model
@@ -110,14 +112,14 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             return
         if flags["force_download"]:
             run_interruptible(doubt_cached_files(settings, request.target, screen), interrupted=INTERRUPTED)
-        if local.elsewhere and (local.folder or wants_load or flags["force_download"]):
+        if local.elsewhere and (local.folder or wants_load or flags["force_download"] or hand_off.wanted):
             raise InvalidInput(
                 "with --server the files stay on that machine",
-                hint="give --load, --local-dir and --force-download there, or leave --server out",
+                hint="give --load, --exec, --print-serve, --local-dir, --force-download there, or leave --server out",
             )
-        # The answer streams to the same terminal, so the progress bar ends before it.
-        aside = partial(_closed, stack) if wants_load else screen.aside
-        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local)
+        # The answer, or the output of the command, goes to the same terminal, so the progress bar ends before it.
+        aside = partial(_closed, stack) if wants_load or hand_off.command else screen.aside
+        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local, hand_off=hand_off)
         if not flags["no_daemon"] and run_interruptible(
             daemon_fetch.usable(settings, screen), interrupted="interrupted"
         ):
@@ -127,6 +129,9 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
                 )
             )
             ready.finish(partial(_report_engine, settings, ready))
+            if hand_off.command:
+                _report_engine(settings, ready, "loading")
+                ready.replace_process()
             return
         _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
@@ -174,6 +179,8 @@ def _closed(stack: ExitStack) -> Iterator[None]:
 
 
 def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
+    if serves and ready.hand_off.command:
+        raise click.exceptions.Exit(run_interruptible(_command_while_seeding(fetching, ready), interrupted=INTERRUPTED))
     meanwhile = serves and ready.has_more
     try:
         work = _finish_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
@@ -185,6 +192,8 @@ def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
     if not meanwhile:
         assert fetching.rollout is not None
         ready.finish(partial(_report_to_coordinators, fetching.rollout))
+    if ready.hand_off.command:
+        ready.replace_process()
 
 
 async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
@@ -203,6 +212,29 @@ async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> No
     await together([fetching.run(on_ready), finish()])
 
 
+async def _command_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> int:
+    """Run the command of --exec while the snapshot is seeded; its exit code. It outlives a failure of the seeding."""
+    complete = asyncio.Event()
+
+    def on_ready(fetched: FetchResult) -> None:
+        ready(_report(fetched))
+        complete.set()
+
+    async def seed() -> None:
+        try:
+            await fetching.run(on_ready)
+        except P2PModelError as error:
+            if not complete.is_set():
+                raise
+            ready.note(f"the snapshot is seeded no longer: {error}")
+
+    async with companions() as start:
+        start(seed())
+        await complete.wait()
+        await asyncio.to_thread(ready.finish, lambda *_state: None)
+        return await ready.run_command()
+
+
 def _report(fetched: FetchResult) -> FetchReport:
     manifest = fetched.manifest
     return FetchReport(
@@ -217,7 +249,8 @@ def _report(fetched: FetchResult) -> FetchReport:
 
 
 class _ReadyHandler:
-    """Prints the snapshot's path as soon as the snapshot is complete, copies its files and loads the model."""
+    """Prints the snapshot's path as soon as the snapshot is complete, copies its files and loads the model or hands
+    it to an engine."""
 
     def __init__(
         self,
@@ -227,49 +260,74 @@ class _ReadyHandler:
         wants_load: bool,
         aside: Callable[[], AbstractContextManager[None]],
         local: LocalCopy,
+        hand_off: HandOff,
     ) -> None:
         self._local = local
+        self.hand_off = hand_off
         self.wants_load = wants_load
         self.complete = False
         """Whether everything except seeding is done."""
         self.report: FetchReport | None = None
+        self._placed: FetchReport | None = None
+        """With the path of the copy that `local` made."""
         self._flags = flags
-        self._note = note
+        self.note = note
         self._aside = aside
 
     def __call__(self, report: FetchReport) -> None:
         self.report = report
         self.complete = not self.has_more
-        if not self._local.wanted:
+        if not self._prints_later:
             with self._aside():
                 self._print(report)
 
     @property
     def has_more(self) -> bool:
         """Whether there is work after the fetch."""
-        return self.wants_load or self._local.wanted
+        return self.wants_load or self._prints_later
+
+    @property
+    def _prints_later(self) -> bool:
+        """Whether what is printed takes more work."""
+        return self._local.wanted or self.hand_off.engine is not None
 
     def finish(self, on_engine: Callable[..., object]) -> None:
         """Copy the files and load the model, as the command line says. Blocks."""
         assert self.report is not None
         if self._local.wanted:
-            report = self._local.placed(self.report)
+            self._placed = self._local.placed(self.report)
+        if self._prints_later:
             with self._aside():
-                self._print(report)
+                self._print(self._placed or self.report)
         if self.wants_load:
             self.load(on_engine)
         self.complete = True
 
+    def replace_process(self) -> NoReturn:
+        """Run the command of --exec in place of this process."""
+        assert self.report is not None
+        self.hand_off.replace_process(self._placed or self.report)
+
+    async def run_command(self) -> int:
+        """Run the command of --exec as a child; its exit code."""
+        assert self.report is not None
+        return await self.hand_off.run(self._placed or self.report)
+
     def _print(self, report: FetchReport) -> None:
+        serve = self.hand_off.serve_command(report)
         if self._flags["as_json"]:
             if not self.wants_load:
-                echo(json.dumps(report.plain()))
+                echo(json.dumps(report.plain() | ({} if serve is None else {"serve": serve.plain()})))
             return
-        self._note(report.words())
-        if self._flags["prompt"] is None:
+        self.note(report.words())
+        if serve is not None:
+            for line in (str(report.path), *serve.notes):
+                self.note(line)
+            result(str(serve))
+        elif self._flags["prompt"] is None and self.hand_off.command is None:
             result(str(report.path))
         else:
-            self._note(str(report.path))  # stdout carries the answer
+            self.note(str(report.path))  # stdout carries the answer, or the output of the command
 
     def load(self, on_engine: Callable[..., object]) -> None:
         """Load the snapshot, answer the prompt, and print how long each step took.

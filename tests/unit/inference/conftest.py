@@ -1,0 +1,5 @@
+"""The tiny models."""
+
+from tests.support.tiny_models import dense, moe, text_only, thinking
+
+__all__ = ["dense", "moe", "text_only", "thinking"]
