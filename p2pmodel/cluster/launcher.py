@@ -49,7 +49,7 @@ class Completed:
 class HostLook:
     """A host as a shell finds it. `p2pmodel`: the command, empty where there is none; `python`: version of python3, as
     in `3.11`; `clock`: seconds by which its clock is ahead of the launcher's, at most half of the time of the request
-    wrong; `address`: its address as the launcher sees it, where that is known."""
+    wrong; `address`: its address as the launcher sees it, where that is known; `services`: names of those that run."""
 
     state_dir: str
     socket: str
@@ -58,6 +58,7 @@ class HostLook:
     clock: float
     machine: str = ""
     address: str = ""
+    services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class ScriptedHost:
         script = f"P2PMODEL_STATE_DIR={self._quoted()}; {scripts.LOOK}" if self._state_dir else scripts.LOOK
         done = await self._run(["sh", "-c", script], timeout=LOOK_SECONDS)
         middle = (began + time.time()) / 2
-        lines = (line.partition(" ") for line in done.out.decode(errors="replace").splitlines())
+        lines = [line.partition(" ") for line in done.out.decode(errors="replace").splitlines()]
         facts = {key: printable(value.strip(), 4096) for key, _, value in lines}
         if not facts.get("socket") or not facts.get("time"):
             raise HostUnreachable(f"{self.name} runs no shell: {done.reason}", hint="log in there once and look")
@@ -48,6 +48,7 @@ class ScriptedHost:
             clock=_seconds(facts["time"], middle) - middle,
             machine=facts.get("machine", ""),
             address=self._address,
+            services=tuple(printable(value.strip(), 60) for key, _, value in lines if key == "service"),
         )
 
     async def write(self, path: str, data: bytes) -> None:

@@ -10,7 +10,22 @@ import shlex
 
 from p2pmodel.cluster.launcher import ServiceSpec
 
-LOOK = r"""
+_RUNS = r"""
+born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | grep -v '^[ZX]' | cut -d' ' -f20; }
+alive() {
+  [ -s unit ] && { systemctl --user -q is-active "$(cat unit)"; return; }
+  [ -s pid ] && read -r leader birth <pid && [ -n "$birth" ] && [ "$(born "$leader")" = "$birth" ]
+}
+group_runs() {
+  cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | grep -v '^[ZX]' | grep -q "^[^ ]* [0-9]* $leader "
+}
+"""
+# A process id may be reused; its time of birth, in ticks since the machine started, tells. A zombie has ended. dash
+# takes a process group only after `kill -s`.
+
+LOOK = (
+    _RUNS
+    + r"""
 state=${P2PMODEL_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/p2pmodel}
 socket=${P2PMODEL_DAEMON_SOCKET:-${XDG_RUNTIME_DIR:-$state}/p2pmodel.sock}
 printf 'state %s\nsocket %s\nmachine %s\ntime %s\n' "$state" "$socket" "$(uname -m)" "$(date +%s.%N)"
@@ -18,19 +33,15 @@ for found in "$(command -v p2pmodel)" "$HOME/.local/bin/p2pmodel"; do
   [ -x "$found" ] && { printf 'p2pmodel %s\n' "$found"; break; }
 done
 printf 'python %s\n' "$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
+for folder in "$state"/services/*/; do
+  (cd "$folder" 2>/dev/null && alive && printf 'service %s\n' "$(basename "$folder")")
+done
+exit 0
 """
+)
 """Prints a `key value` line for each fact of a host."""
 
 LOG_BYTES = 2000
-
-_RUNS = """
-born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
-alive() {
-  [ -s unit ] && { systemctl --user -q is-active "$(cat unit)"; return; }
-  [ -s pid ] && read -r leader birth <pid && [ -n "$birth" ] && [ "$(born "$leader")" = "$birth" ]
-}
-"""
-# A process id may be reused; its time of birth, in ticks since the machine started, tells.
 
 _STATE = """
 cd {folder} 2>/dev/null || exit 3
@@ -78,9 +89,9 @@ cd {folder} 2>/dev/null || exit 3
 {runs}
 alive || {{ rm -f command; exit 3; }}
 if [ -s unit ]; then systemctl --user stop "$(cat unit)"; rm -f unit command; exit 0; fi
-kill -TERM "$leader"
-n=0; while alive && [ $n -lt {tenths} ]; do sleep 0.1; n=$((n+1)); done
-kill -KILL -- "-$leader" 2>/dev/null
+kill -s TERM -- "-$leader" 2>/dev/null || kill -s TERM "$leader"
+n=0; while {{ alive || group_runs; }} && [ $n -lt {tenths} ]; do sleep 0.1; n=$((n+1)); done
+kill -s KILL -- "-$leader" 2>/dev/null
 rm -f pid started command
 exit 0
 """

@@ -22,7 +22,7 @@ from p2pmodel.cluster.launcher import (
 )
 from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, transfer_id
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.core.progress.views import NodeView, TransferView
+from p2pmodel.core.progress.views import EngineState, NodeView, TransferView
 from p2pmodel.errors import Conflict, NotFound, P2PModelError, Unavailable
 
 Program = Callable[[Sequence[str], bytes], Completed]
@@ -47,16 +47,18 @@ PROGRAMS: dict[str, Program] = {"cat": _cat, "echo": _echo, "false": _false}
 
 @dataclass
 class MemoryDaemon:
-    """A daemon with transfers of `size` bytes that are complete after `rounds` looks at them."""
+    """A daemon with transfers of `size` bytes that are complete after `rounds` looks at them. `engine`: how far an
+    inference engine has come with them once they are complete."""
 
     rounds: int = 1
     size: int = 1000
+    engine: EngineState = "none"
     _looks: dict[str, int] = field(default_factory=dict)
     _targets: dict[str, Reference] = field(default_factory=dict)
 
     async def node(self) -> NodeView:
         """See DaemonControl."""
-        return NodeView(__version__, "/cache", "10.0.0.1:6881", 1)
+        return NodeView(__version__, "/cache/hub", "10.0.0.1:6881", 1)
 
     async def start(self, target: str | bytes) -> TransferView:
         """See DaemonControl."""
@@ -96,6 +98,7 @@ class MemoryDaemon:
             added=0.0,
             path="/cache/snapshot",
             size=self.size,
+            engine_reached=self.engine if complete else "none",
             progress=Progress("seeding" if complete else "downloading", self.size, done, from_peers=done),
         )
 
@@ -122,7 +125,8 @@ class MemoryHost:
     async def look(self) -> HostLook:
         """See RemoteHost."""
         await self._reached()
-        return HostLook(STATE_DIR, SOCKET, self.p2pmodel, "3.11", self.clock, "x86_64", self.name)
+        services = tuple(self.services)
+        return HostLook(STATE_DIR, SOCKET, self.p2pmodel, "3.11", self.clock, "x86_64", self.name, services)
 
     async def run(self, command: Sequence[str], *, stdin: bytes = b"", timeout: float = COMMAND_SECONDS) -> Completed:
         """See RemoteHost."""

@@ -66,6 +66,8 @@ class TransferView:
     """Whether an inference engine reported that it serves the model."""
     engine: EngineState = "none"
     """The same, more exactly."""
+    engine_reached: EngineState = "none"
+    """`loaded` or `answered` once an engine has reported it of these files, also after that engine has ended."""
     vouched_by: str = ""
     """The voucher of the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
 

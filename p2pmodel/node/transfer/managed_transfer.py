@@ -26,6 +26,7 @@ from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offe
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.voucher import CACHE
+from p2pmodel.node.transfer.engine_reports import EngineReports
 from p2pmodel.node.transfer.retries import TransferRetry
 from p2pmodel.node.transfer.saved_torrent import is_refused, saved_torrent
 from p2pmodel.node.transfer.transfer_monitor import TransferMonitor, TransferObserver
@@ -69,8 +70,7 @@ class ManagedTransfer:
         """Whether its refs were pointed at it. By now they may point at another commit."""
         self._completion: Progress | None = None
         self._timings: Timings | None = None
-        self._engine: EngineState = "none"
-        self._engine_lapses: asyncio.TimerHandle | None = None
+        self._engine = EngineReports(self._observer.transfer_changed)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -132,8 +132,9 @@ class ManagedTransfer:
             note_count=self._monitor.note_count,
             rate=progress.download_rate,
             eta=progress.eta,
-            engine_ready=self._engine in SERVING,
-            engine=self._engine,
+            engine_ready=self._engine.state in SERVING,
+            engine=self._engine.state,
+            engine_reached=self._engine.reached,
             vouched_by=self._found.vouched_by if self._found else "",
         )
 
@@ -267,13 +268,10 @@ class ManagedTransfer:
                 f"{self._record.repo} is not complete here: no engine can serve it",
                 hint="report the engine once the transfer is complete",
             )
-        if self._engine_lapses is not None:
-            self._engine_lapses.cancel()
-            self._engine_lapses = None
-        self._engine = state
-        if state != "none" and seconds is not None:
-            loop = asyncio.get_running_loop()
-            self._engine_lapses = loop.call_later(seconds, self.set_engine, "none")
+        if state not in ("none", self._engine.state):
+            keys = {"repo": str(self._record.repo), "commit": self._record.commit, "state": state}
+            self._observer.log(notes.info("engine_reported", f"engine of {self._record.repo}: {state}", **keys))
+        self._engine.take(state, seconds)
         self._observer.transfer_changed()
 
     async def save(self) -> None:
@@ -302,6 +300,7 @@ class ManagedTransfer:
         return "active" if self._task else "queued"
 
     def _restart_incomplete(self) -> None:
+        self._engine.forget()
         self._record = replace(self._record, complete=False)
         self.stop()
 

@@ -64,10 +64,13 @@ async def test_the_readiness_of_an_engine_holds_until_changed_or_expired(machine
         assert node.set_engine(ident, "loaded", seconds=0.05).engine_ready
         assert node.version.value > version
         await until(node, ident, lambda view: not view.engine_ready)
-        node.set_engine(ident, "loaded")
+        assert node.transfer(ident).engine_reached == "loaded"
+        assert node.set_engine(ident, "answered").engine_reached == "answered"
+        assert node.set_engine(ident, "loaded").engine_reached == "answered"
     async with machine.running() as node:
         await until_state(node, ident, "seeding")
         assert not node.transfer(ident).engine_ready
+        assert node.transfer(ident).engine_reached == "none"
 
 
 async def test_two_fetches_of_one_snapshot_are_one_transfer(machine: Machine) -> None:

@@ -1,0 +1,38 @@
+"""What inference engines report of the model of one transfer."""
+
+import asyncio
+from collections.abc import Callable
+
+from p2pmodel.core.progress.views import SERVING, EngineState
+
+
+class EngineReports:
+    """The last report, until it lapses, and how far any engine has come with these files. `on_lapse` is called when a
+    report lapses."""
+
+    def __init__(self, on_lapse: Callable[[], None]) -> None:
+        self._on_lapse = on_lapse
+        self._lapses: asyncio.TimerHandle | None = None
+        self.state: EngineState = "none"
+        self.reached: EngineState = "none"
+        """`loaded` or `answered` once an engine has reported it, also after that engine has ended."""
+
+    def take(self, state: EngineState, seconds: float | None = None) -> None:
+        """Record a report; after `seconds` it no longer counts (None: no limit)."""
+        if self._lapses is not None:
+            self._lapses.cancel()
+            self._lapses = None
+        self.state = state
+        if state in SERVING and self.reached != SERVING[-1]:
+            self.reached = state
+        if state != "none" and seconds is not None:
+            self._lapses = asyncio.get_running_loop().call_later(seconds, self._lapse)
+
+    def forget(self) -> None:
+        """The files are to change: what was reported was another model."""
+        self.take("none")
+        self.reached = "none"
+
+    def _lapse(self) -> None:
+        self.take("none")
+        self._on_lapse()
