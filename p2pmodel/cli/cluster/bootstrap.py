@@ -38,8 +38,8 @@ from p2pmodel.errors import InvalidInput, PartialCluster
 SLURM = "slurm"
 _LEFT = "interrupted; the hosts go on: the same command follows them, with --down it ends them"
 
-_Where = tuple[tuple[str, ...], CoordinatorPlace]
-"""The hosts, and where the coordinator is."""
+_Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
+"""The hosts, those that --limit leaves out, and where the coordinator is."""
 
 
 @click.command()
@@ -70,7 +70,8 @@ _Where = tuple[tuple[str, ...], CoordinatorPlace]
     callback=options.duration,
     help="Bound on the whole, as in 2h.",
 )
-@click.option("--load", is_flag=True, help="Also load the model on each host, from its cache.")
+@click.option("--load", is_flag=True, help="Also load the model on each host as soon as its files are there.")
+@click.option("--prompt", help="Prompt for the loaded model: a host is ready with its first token. Implies --load.")
 @click.option(
     "--serve-command", default="", metavar="COMMAND", help="Shell command to keep running on each ready host."
 )
@@ -115,8 +116,7 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
         return
     refuse_for_hosts()
     launcher = _launcher(flags)
-    hosts, place = _hosts(flags)
-    plan = _plan(settings, ref, (hosts, place), flags)
+    plan = _plan(settings, ref, _hosts(flags), flags)
     if flags["down"]:
         _taken_down(run_interruptible(take_down(plan, launcher), interrupted="interrupted"), flags)
         return
@@ -142,7 +142,7 @@ def _launcher(flags: dict[str, Any]) -> Launcher:
 def _hosts(flags: dict[str, Any]) -> _Where:
     from p2pmodel.cluster.node_sets import folded, parse_hosts  # noqa: PLC0415 - of the extra
 
-    hosts = parse_hosts(flags["hosts_text"])
+    hosts, beyond = parse_hosts(flags["hosts_text"]), tuple[str, ...]()
     place = CoordinatorPlace.parse(flags["place"]) if flags["place"] else CoordinatorPlace(hosts[0], fixed=False)
     if place.host:
         check_host(place.host)
@@ -150,8 +150,8 @@ def _hosts(flags: dict[str, Any]) -> _Where:
         limit = parse_hosts(flags["limit"])
         if strange := [name for name in limit if name not in hosts]:
             raise InvalidInput(f"--limit names {folded(strange)}, not in --hosts", hint="give the whole set to --hosts")
-        hosts = limit
-    return hosts, place
+        hosts, beyond = limit, tuple(name for name in hosts if name not in limit)
+    return hosts, beyond, place
 
 
 async def _run(
@@ -176,7 +176,7 @@ def _given(settings: Settings, place: CoordinatorPlace) -> Coordinator | None:
 
 def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, Any]) -> BootstrapPlan:
     """The plan, for a manifest that is not known yet."""
-    hosts, place = where
+    hosts, beyond, place = where
     if flags["install"] and flags["command"]:
         raise InvalidInput("--install and --command are both given", hint="give one of them")
     try:
@@ -192,10 +192,12 @@ def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, An
         fanout=flags["fanout"],
         min_ready=MinReady.parse(flags["min_ready"]),
         timeout=flags["timeout"],
-        load=flags["load"],
+        load=flags["load"] or flags["prompt"] is not None,
+        prompt=flags["prompt"],
         serve=flags["serve_command"],
         command=command,
         environment=_environment(settings, flags),
+        beyond=beyond,
     )
 
 

@@ -15,7 +15,7 @@ KUBERNETES = "k8s"
 FORMS = ("cluster", "init", "kserve")
 _ONLY_HERE = ("--image", "--namespace", "--node-selector", "--form", "--apply")
 ELSEWHERE = (
-    *("--limit", "--coordinator", "--seeders", "--load", "--serve-command", "--install"),
+    *("--limit", "--coordinator", "--seeders", "--load", "--prompt", "--serve-command", "--install"),
     *("--dry-run", "--down", "--command", "--ssh-config"),
 )
 """Options that are for hosts which this machine reaches."""

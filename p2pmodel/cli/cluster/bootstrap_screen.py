@@ -15,12 +15,17 @@ from rich.text import Text
 from p2pmodel.cli.terminal.console import Style
 from p2pmodel.cli.terminal.output import echo, visible
 from p2pmodel.cluster.bootstrap.bootstrap import BootstrapScreen
-from p2pmodel.cluster.bootstrap.roster import HostEntry, Roster
+from p2pmodel.cluster.bootstrap.plan import Stage
+from p2pmodel.cluster.bootstrap.roster import WITH_FILES, HostEntry, Roster
 from p2pmodel.core.sizes import duration, human
 
 _PLAIN_EVERY = 5.0
 _SLOWEST = 5
 """Hosts of a live table: those that are furthest behind."""
+
+
+_COUNTED: tuple[Stage, ...] = ("starting", "fetching", "ready", "loading", "loaded", "answered", "failed")
+"""Stages that a summary counts."""
 
 
 class QuietScreen:
@@ -106,7 +111,7 @@ def preflight_lines(roster: Roster) -> list[str]:
     ]
     for entry in roster.at("passed"):
         lines += [f"{entry.name}: warning: {check.line}" for check in entry.checks if check.outcome == "warning"]
-    ready, passed = roster.at("ready"), roster.at("passed")
+    ready, passed = roster.at(*WITH_FILES), roster.at("passed")
     line = f"preflight: {len(passed)} of {len(roster.entries)} hosts pass"
     line += f", {len(ready)} have the snapshot already" if ready else ""
     missing = sum(entry.missing for entry in passed)
@@ -118,7 +123,7 @@ def preflight_lines(roster: Roster) -> list[str]:
 
 def summary(roster: Roster) -> str:
     """How far all hosts are, in one line."""
-    counts = {stage: len(roster.at(stage)) for stage in ("starting", "fetching", "ready", "loaded", "failed")}
+    counts = {stage: len(roster.at(stage)) for stage in _COUNTED}
     known = ", ".join(f"{count} {stage}" for stage, count in counts.items() if count)
     fetching = roster.at("fetching")
     rates = sum(entry.progress.rate for entry in fetching)

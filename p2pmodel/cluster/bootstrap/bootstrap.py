@@ -25,9 +25,10 @@ from p2pmodel.cluster.bootstrap.node_steps import (
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
 from p2pmodel.cluster.bootstrap.reach import check_reach
 from p2pmodel.cluster.bootstrap.rollout_link import RolloutLink
-from p2pmodel.cluster.bootstrap.roster import HostEntry, Roster
+from p2pmodel.cluster.bootstrap.roster import WITH_FILES, HostEntry, Roster
 from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices
-from p2pmodel.cluster.launcher import HostUnreachable, Launcher, RemoteHost
+from p2pmodel.cluster.bootstrap.stage_clock import StageClock
+from p2pmodel.cluster.launcher import Launcher, RemoteHost
 from p2pmodel.cluster.package import INSTALL_SECONDS, told
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.sizes import duration, human
@@ -67,10 +68,12 @@ class Bootstrap:
         self._services = ClusterServices(plan, self._fan_out, given)
         self._rollout: RolloutLink | None = None
         self._silent: dict[str, tuple[float, P2PModelError]] = {}
-        self.roster = Roster.of(plan.hosts)
+        self._clock = StageClock()
+        self.roster = Roster.of(plan.hosts, plan.last_stage)
 
     async def examine(self) -> Roster:
         """The preflight everywhere; starts and changes nothing."""
+        self._clock.enter("preflight")
         package = self._plan.package
         carrying = f", with p2pmodel carried there ({told(package)})" if package else ""
         self._screen.stage(f"preflight of {len(self.roster.entries)} hosts{carrying}")
@@ -84,27 +87,28 @@ class Bootstrap:
         """Preflight, start and follow until all hosts are ready or have failed, or the time is over."""
         deadline = time.monotonic() + self._plan.timeout
         await self.examine()
-        if self.roster.at("passed"):
-            async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            if len(self.roster.done) + len(self.roster.failed) < len(self.roster.entries):
                 await self._start(deadline, stack)
-                await self._follow(deadline)
-                await self._load()
-                if self._rollout is not None:
-                    await self._rollout.tell(self.roster.entries.values())
-                    self.roster.rollout = await self._rollout.record()
-        else:
             await self._follow(deadline)
-            await self._load()
+            await self._each(self._serving, self._steps.check_serving, LOOK_SECONDS, "a look at the command")
+            if self._rollout is not None:
+                await self._rollout.tell(self.roster.entries.values())
+                self.roster.rollout = await self._rollout.record()
+        self.roster.spent = self._clock.seconds
         return self.roster
 
-    async def _load(self) -> None:
-        if self._plan.load and (ready := self.roster.at("ready")):
-            self._screen.stage(f"loading on {len(ready)} hosts")
-            await self._fan_out.each(ready, self._steps.load, within=self._plan.timeout, what="the load")
+    @property
+    def _serving(self) -> list[HostEntry]:
+        """The hosts on which the plan's command was started a while ago."""
+        return [entry for entry in self.roster.done if entry.began_serving]
 
     async def _start(self, deadline: float, stack: AsyncExitStack) -> None:
+        self._clock.enter("coordinator")
         self._screen.stage("starting the coordinator")
-        await self._services.start_coordinator([entry.name for entry in self.roster.at("passed", "ready")])
+        passed = [*self.roster.at("passed", *WITH_FILES)]
+        running = [entry.name for entry in passed if entry.look and COORDINATOR in entry.look.services]
+        await self._services.start_coordinator([entry.name for entry in passed], running)
         if self._services.host != self._plan.coordinator.host:
             host = self._services.host
             self.roster.notes.append(f"the coordinator is on {host}: name it with --coordinator {host} from now on")
@@ -112,48 +116,59 @@ class Bootstrap:
         self._steps.coordinator_url, self._steps.member_token = coordinator.url, coordinator.member_token
         self._rollout = await stack.enter_async_context(RolloutLink(self._plan, coordinator, self.roster.notes.append))
         await self._rollout.tell(self.roster.entries.values())
+        if not self.roster.at("passed"):
+            self._screen.stage(f"the files are there; the coordinator is {coordinator}")
+            return
+        self._clock.enter("daemons")
         self._screen.stage(f"starting daemons; the coordinator is {coordinator}")
         await self._each(self.roster.at("passed"), self._steps.start_daemon, DAEMON_SECONDS * 2, "the daemon's start")
         await check_reach(self._plan, self._services.host, self._fan_out, self.roster)
         hosts = self.roster.at("starting")
-        if self._plan.seeders and hosts and not self.roster.at("ready") and not await self._services.has_torrent():
+        if self._plan.seeders and hosts and not self.roster.at(*WITH_FILES) and not await self._services.has_torrent():
             seeders = [entry.name for entry in hosts[: self._plan.seeders]]
+            self._clock.enter("mirroring")
             self._screen.stage(f"mirroring on {', '.join(seeders)}")
             if failure := await self._services.seed_from(seeders, deadline, self._screen.stage):
                 self.roster.notes.append(f"{failure}; the hosts mirror the snapshot together")
+        self._clock.enter("fetching")
         self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
         await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")
 
     async def _follow(self, deadline: float) -> None:
-        """Each host is followed on its own: one with a slow link delays the news of no other."""
-        hosts = [entry for entry in self.roster.entries.values() if entry.stage in ("fetching", "ready")]
-        following = [asyncio.create_task(self._follow_one(entry)) for entry in hosts]
+        """Each host is followed on its own: one with a slow link, or a slow load, delays no other."""
+        self._clock.enter("fetching")
+        hosts = self.roster.at("fetching", *WITH_FILES)
+        following = {asyncio.create_task(self._follow_one(entry)): entry for entry in hosts}
         try:
-            while (fetching := self.roster.at("fetching")) and time.monotonic() < deadline:
+            left = set(following)
+            while left and time.monotonic() < deadline:
                 self._screen.progress(self.roster)
-                for entry in fetching:
+                for entry in self.roster.at("fetching"):
                     self._hear(entry)
-                await asyncio.sleep(_PAUSE)
-            if following and not fetching:  # those that are ready start the plan's command still
-                await asyncio.wait(following, timeout=LOOK_SECONDS)
+                _, left = await asyncio.wait(left, timeout=_PAUSE)
+            if serving := [task for task in left if following[task].stage == self._plan.last_stage]:
+                await asyncio.wait(serving, timeout=LOOK_SECONDS)
         finally:
             for task in following:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
-        for entry in self.roster.at("fetching"):
-            _, silent = self._silent.get(entry.name, (0.0, None))
-            entry.failed(_late(entry, self._plan.timeout, silent))
+        for entry in self.roster.at("fetching", "ready", "loading"):
+            if entry.stage != self._plan.last_stage:
+                _, silent = self._silent.get(entry.name, (0.0, None))
+                entry.failed(_late(entry, self._plan.timeout, silent))
         self._screen.progress(self.roster)
 
     async def _follow_one(self, entry: HostEntry) -> None:
         while entry.stage == "fetching":
             began = time.monotonic()
             if self._rollout is None or self._rollout.node(entry.name) is None:
-                await self._each([entry], self._look, LOOK_SECONDS, "a look at the fetch")
+                await self._look(entry)
             # Many looks take the launcher's core for a while: leave it as much time for the rest.
             if entry.stage == "fetching":
                 await asyncio.sleep(max(1.0, time.monotonic() - began))
-        if self._plan.serve and entry.stage == "ready":
+        if self._plan.load and entry.stage == "ready":
+            await self._each([entry], self._steps.load, self._plan.timeout, "the load")
+        if self._plan.serve and entry.stage == self._plan.last_stage:
             await self._each([entry], self._steps.serve, LOOK_SECONDS, "the start of the command")
 
     async def _each(self, entries: Iterable[HostEntry], step: Step, within: float, what: str) -> None:
@@ -168,17 +183,31 @@ class Bootstrap:
         except P2PModelError as error:
             entry.failed(error)
 
-    async def _look(self, host: RemoteHost, entry: HostEntry) -> None:
+    async def _look(self, entry: HostEntry) -> None:
+        """Take a look at the fetch. A host that cannot be asked, for which a full link suffices, has not failed yet."""
         try:
-            await self._steps.follow(host, entry)
-        except (NoDaemon, HostUnreachable) as error:
-            if isinstance(error, NoDaemon):
-                await self._check_daemon(host)
+            await self._fan_out.on(
+                entry.name, lambda host: self._ask(host, entry), within=LOOK_SECONDS, what="a look at the fetch"
+            )
+        except Unavailable as error:
             since, _ = self._silent.setdefault(entry.name, (time.monotonic(), error))
             if time.monotonic() - since > SILENT_SECONDS:
-                raise
+                entry.failed(error)
+        except P2PModelError as error:
+            entry.failed(error)
         else:
             self._silent.pop(entry.name, None)
+
+    async def _ask(self, host: RemoteHost, entry: HostEntry) -> None:
+        try:
+            view = await self._steps.view(host, entry)
+        except NoDaemon:
+            await self._check_daemon(host)
+            raise
+        try:
+            self._steps.seen(entry, view)
+        except P2PModelError as error:  # of the fetch itself: also one that some source did not answer
+            entry.failed(error)
 
     async def _check_daemon(self, host: RemoteHost) -> None:
         """Raise LocalResource if the daemon that this bootstrap started has ended, and nothing starts it again."""
@@ -203,6 +232,9 @@ async def take_down(plan: BootstrapPlan, launcher: Launcher) -> Roster:
 
 
 def _late(entry: HostEntry, timeout: float, silent: P2PModelError | None) -> P2PModelError:
+    if entry.has_files:
+        text = f"{entry.name}: the model was not loaded within {duration(timeout)}"
+        return Unavailable(text, hint="the files are there: give it more time with --timeout")
     now = entry.progress
     what = f"at {human(now.rate)}/s, {now.told}" if silent is None else silent.what.removeprefix(f"{entry.name}: ")
     text = f"{entry.name}: not ready within {duration(timeout)}: {entry.share:.0%}, {what}"

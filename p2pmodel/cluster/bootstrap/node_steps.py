@@ -3,22 +3,22 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from p2pmodel import __version__
 from p2pmodel.client import NoDaemon
-from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan
-from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress
+from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan, Stage
+from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress, LoadTimes
 from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
 from p2pmodel.cluster.preflight.checks import SKEWED, DoctorCheck
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
-from p2pmodel.core.content.names import printable, transfer_id
+from p2pmodel.core.content.names import Reference, printable, transfer_id
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.progress.views import NodeView, TransferView
-from p2pmodel.errors import Conflict, LocalResource, P2PModelError, Unavailable, restored
+from p2pmodel.core.progress.views import SERVING, EngineState, NodeView, TransferView
+from p2pmodel.errors import Conflict, LocalResource, Unavailable, restored
 
 DOCTOR_SECONDS = 120.0
 DAEMON_SECONDS = 60.0
@@ -26,6 +26,12 @@ DAEMON_SECONDS = 60.0
 NOT_FOUND = 127
 DAEMON, SERVE = "daemon", "serve"
 _PAUSE = 0.25
+ANSWER_TOKENS = 16
+"""Most tokens of an answer, of which the first one counts."""
+SERVES_AFTER = 1.0
+"""Seconds for which a command must run: one that cannot start mostly ends at once."""
+_REACHED: Mapping[Stage, tuple[EngineState, ...]] = {"loaded": SERVING, "answered": SERVING[-1:]}
+"""What an engine has reported of a host in one of these stages."""
 _CHECKS = TypeAdapter(tuple[DoctorCheck, ...])
 
 
@@ -57,11 +63,14 @@ class NodeSteps:
         if node.version != __version__ or view is None or not view.complete:
             return False
         entry.stage, entry.progress, entry.seconds = "ready", HostProgress.of_transfer(view), 0.0
+        if self._plan.load and view.engine_reached in _REACHED[self._plan.last_stage]:
+            entry.stage = self._plan.last_stage  # a model that was loaded from these files is not loaded again
         return True
 
     async def _preflight(self, host: RemoteHost, entry: HostEntry, look: HostLook) -> None:
         options = ["--manifest", "-", "--json", "--expect-version", __version__, "--socket", look.socket]
         options += ["--load"] if self._plan.load else []
+        options += ["--measure"] if entry.name in self._plan.mirroring else []
         done = await self._run(host, look, ["doctor", *options], stdin=self._manifest, timeout=DOCTOR_SECONDS)
         found = _doctored(host.name, done)
         entry.checks = (*found.checks, *_clock(look))
@@ -121,32 +130,54 @@ class NodeSteps:
                 hint="the revision has moved: run the command again, or name the commit",
             )
         entry.stage = "fetching"
-        self._seen(entry, view)
+        self.seen(entry, view)
 
-    async def follow(self, host: RemoteHost, entry: HostEntry) -> None:
-        """Take a look at the progress of the fetch. Raises the error of a fetch that failed."""
+    async def view(self, host: RemoteHost, entry: HostEntry) -> TransferView:
+        """The fetch as the daemon sees it. Raises Conflict if it is gone."""
         assert entry.look is not None
         async with host.control(entry.look.socket) as daemon:
             view = await self._view(daemon)
         if view is None:
             raise Conflict(f"{host.name}: the fetch was cancelled there", hint="run the same command again")
-        self._seen(entry, view)
+        return view
 
     async def load(self, host: RemoteHost, entry: HostEntry) -> None:
-        """Load the model there, from its cache."""
+        """Load the model there, from its cache, and have it answer the plan's prompt."""
         assert entry.look is not None
-        command = ["fetch", str(self._plan.ref), "--load", "--json", "-q", "--socket", entry.look.socket]
-        done = await self._run(host, entry.look, command, timeout=self._plan.timeout)
+        entry.stage = "loading"
+        plan = self._plan
+        # The commit, which no mirror needs to be asked for.
+        ref = Reference(plan.ref.repo, plan.manifest.commit)
+        command = ["fetch", str(ref), "--load", "--json", "-q", "--socket", entry.look.socket]
+        if plan.prompt is not None:
+            command += ["--prompt", plan.prompt, "--max-new-tokens", str(ANSWER_TOKENS)]
+        done = await self._run(host, entry.look, command, timeout=plan.timeout)
         if done.code:
-            raise P2PModelError(f"{host.name}: the model was not loaded: {done.reason}")
-        entry.stage = "loaded"
+            raise LocalResource(f"{host.name}: the model was not loaded: {printable(done.reason, 300)}")
+        entry.loaded = _load_times(done)
+        entry.stage = plan.last_stage
 
     async def serve(self, host: RemoteHost, entry: HostEntry) -> None:
-        """Start the plan's command for ready hosts, as a service that keeps running."""
+        """Start the plan's command, as a service that keeps running, and see that it does."""
         # The engine asks no hub: what it needs is here.
         environment = {"HF_HUB_CACHE": entry.cache_dir, "HF_HUB_OFFLINE": "1"}
-        await host.start(ServiceSpec(SERVE, ("sh", "-c", self._plan.serve), environment))
+        if entry.cache_dir.endswith("/hub"):
+            environment["HF_HOME"] = entry.cache_dir.removesuffix("/hub")
+        entry.began_serving = await host.start(ServiceSpec(SERVE, ("sh", "-c", self._plan.serve), environment))
         entry.serving = True
+        ends = time.monotonic() + (SERVES_AFTER if entry.began_serving else 0.0)
+        await self.check_serving(host, entry)
+        while time.monotonic() < ends:
+            await asyncio.sleep(_PAUSE)
+            await self.check_serving(host, entry)
+
+    async def check_serving(self, host: RemoteHost, entry: HostEntry) -> None:
+        """Raise LocalResource if the plan's command has ended."""
+        state = await host.state(SERVE)
+        if not state.running:
+            entry.serving = False
+            text = f"{host.name}: the command has ended: {last_line(state.log)}"
+            raise LocalResource(text, hint=f"see its log there: {_log_of(entry)}")
 
     async def _run(
         self, host: RemoteHost, look: HostLook, arguments: Sequence[str], *, stdin: bytes = b"", timeout: float
@@ -162,7 +193,8 @@ class NodeSteps:
     async def _view(self, daemon: DaemonControl) -> TransferView | None:
         return next((view for view in await daemon.transfers() if view.id == self._ident), None)
 
-    def _seen(self, entry: HostEntry, view: TransferView) -> None:
+    def seen(self, entry: HostEntry, view: TransferView) -> None:
+        """Take what the daemon says of the fetch. Raises the error of a fetch that failed."""
         entry.progress = HostProgress.of_transfer(view)
         if view.complete:
             self._ready(entry)
@@ -221,7 +253,27 @@ def _clean(check: DoctorCheck) -> DoctorCheck:
     return DoctorCheck(printable(check.name), check.outcome, printable(check.found, 500), printable(check.hint, 300))
 
 
+def _load_times(done: Completed) -> LoadTimes:
+    """What `p2pmodel fetch --load --json` printed; a host is not trusted to print anything sensible."""
+    try:
+        found: Any = parse_json(done.out)["loading"]
+        first = found["answer"]["first_token_seconds"] if "answer" in found else None
+        return LoadTimes(float(found["load_seconds"]), None if first is None else float(first))
+    except (ValueError, KeyError, TypeError):
+        return LoadTimes(0.0)
+
+
+def _log_of(entry: HostEntry) -> str:
+    return f"{entry.look.state_dir if entry.look else ''}/services/{SERVE}/log"
+
+
 def last_line(log: str) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that says something, as a person reads it."""
     lines = [line for line in log.strip().splitlines() if line.strip()]
-    return printable(lines[-1], 300) if lines else "it printed nothing"
+    if not lines:
+        return "it printed nothing"
+    try:
+        found: Any = parse_json(lines[-1].encode())
+        return printable(str(found["message"]), 300)
+    except (ValueError, KeyError, TypeError):
+        return printable(lines[-1], 300)

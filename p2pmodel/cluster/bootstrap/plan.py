@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from p2pmodel.cluster.launcher import HostLook, RemoteHost
 from p2pmodel.cluster.package import CarriedPackage
@@ -12,6 +12,9 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput, LocalResource
 
+Stage = Literal["waiting", "passed", "starting", "fetching", "ready", "loading", "loaded", "answered", "failed"]
+"""`passed`: the preflight has no failed check; `ready`: all files are verified and visible; `loaded`: the model was on
+the device, too; `answered`: and gave its first token."""
 COORDINATOR_PORT = 6969
 SEEDER_PORT = 6970
 """Port of a seeder's HTTP source for leaseholders."""
@@ -54,12 +57,16 @@ class BootstrapPlan:
     min_ready: MinReady = ALL
     timeout: float = 1800.0
     load: bool = False
+    prompt: str | None = None
+    """Prompt for the loaded model; the first token of the answer is the last gate. None: it is only loaded."""
     serve: str = ""
-    """Shell command to run on each host once its files are ready, and to keep running."""
+    """Shell command to run on each host once it has all that is asked for, and to keep running."""
     command: tuple[str, ...] = ()
     package: CarriedPackage | None = None
     """What to install on the hosts."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    beyond: tuple[str, ...] = ()
+    """Hosts of the cluster that this bootstrap leaves alone; one of them may have the coordinator."""
 
     def __post_init__(self) -> None:
         if self.needed > len(self.hosts):
@@ -71,6 +78,18 @@ class BootstrapPlan:
     def needed(self) -> int:
         """The number of hosts that must be ready."""
         return self.min_ready.count(len(self.hosts))
+
+    @property
+    def last_stage(self) -> Stage:
+        """The stage in which a host has all that is asked for."""
+        if not self.load:
+            return "ready"
+        return "loaded" if self.prompt is None else "answered"
+
+    @property
+    def mirroring(self) -> tuple[str, ...]:
+        """The hosts that probably mirror the snapshot: the time that takes is a part of the estimate."""
+        return () if self.coordinator.url else self.hosts[: self.seeders]
 
     async def command_on(self, host: RemoteHost, look: HostLook) -> tuple[str, ...]:
         """The command for p2pmodel on a host, which gets the package before. Raises LocalResource without one."""

@@ -1,10 +1,11 @@
 """The report of a bootstrap: hosts ready, hosts failed with their reasons, and where the bytes came from. Pure."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
-from p2pmodel.cluster.bootstrap.roster import HostEntry, Roster
+from p2pmodel.cluster.bootstrap.roster import WITH_FILES, HostEntry, Roster
 from p2pmodel.core.sizes import duration, human
 from p2pmodel.errors import PartialCluster
 
@@ -20,7 +21,8 @@ def plain(plan: BootstrapPlan, roster: Roster, seconds: float, fold: Fold) -> di
         "ready": len(done),
         "needed": plan.needed,
         "seconds": round(seconds, 3),
-        "changed": any(entry.seconds for entry in done),
+        "stages": {stage: round(spent, 3) for stage, spent in roster.spent.items()},
+        "changed": any(entry.changed for entry in roster.entries.values()),
         "failed": fold([entry.name for entry in failed]) if failed else "",
         "nodes": nodes,
     }
@@ -31,9 +33,9 @@ def words(plan: BootstrapPlan, roster: Roster, seconds: float) -> list[str]:
     lines = [f"{entry.name}: {_reason(entry)}" for entry in roster.failed]
     done = roster.done
     times = sorted(entry.seconds for entry in done if entry.seconds)
-    if not times and len(done) == len(roster.entries):
+    if len(done) == len(roster.entries) and not any(entry.changed for entry in done):
         return [f"all {len(done)} hosts had {plan.ref} already: nothing to do ({seconds:.1f} s)"]
-    line = f"{len(done)} of {len(roster.entries)} hosts are ready"
+    line = f"{len(done)} of {len(roster.entries)} hosts are ready" + _with_model(done)
     if times:
         middle = times[len(times) // 2]
         line += f"; the fetch took {duration(middle)} on half of them, {duration(times[-1])} on the last"
@@ -55,7 +57,7 @@ def verdict(plan: BootstrapPlan, roster: Roster, hint: str) -> PartialCluster | 
 
 def examined(roster: Roster) -> list[str]:
     """The end of a preflight alone."""
-    sound = len(roster.at("passed", "ready"))
+    sound = len(roster.at("passed", *WITH_FILES))
     lines = [f"{entry.name}: {_reason(entry)}" for entry in roster.failed]
     return [*lines, f"{sound} of {len(roster.entries)} hosts pass the preflight; nothing was started"]
 
@@ -70,9 +72,23 @@ def refused(roster: Roster, hint: str) -> PartialCluster | None:
 
 def _node(entry: HostEntry) -> dict[str, Any]:
     found: dict[str, Any] = {"stage": entry.stage, "seconds": entry.seconds, "bytes": _bytes(entry)}
+    if entry.loaded:
+        found |= dataclasses.asdict(entry.loaded)
+    if entry.serving:
+        found["serving"] = True
     if entry.failure:
         found |= {"code": entry.failure.code, "reason": _reason(entry)}
     return found
+
+
+def _with_model(done: Sequence[HostEntry]) -> str:
+    """How long the slowest hosts took with the model, in words."""
+    found = [entry.loaded for entry in done if entry.loaded]
+    if not found:
+        return ""
+    words = f"; the slowest took {max(each.load_seconds for each in found):.1f} s to load the model"
+    first = [each.first_token_seconds for each in found if each.first_token_seconds is not None]
+    return words + (f", {max(first):.1f} s to its first token" if first else "")
 
 
 def _bytes(entry: HostEntry) -> dict[str, int]:

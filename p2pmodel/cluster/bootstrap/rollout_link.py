@@ -9,12 +9,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
-from p2pmodel.cluster.bootstrap.roster import HostEntry, Stage
+from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, Stage
+from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient
 from p2pmodel.coordinator.rollout.nodes import (
+    GATES,
     SILENCE,
+    Gate,
     NodeFailure,
     NodePhase,
     NodeReport,
@@ -30,9 +32,15 @@ _PHASES: dict[Stage, NodePhase] = {
     "passed": "preflight",
     "starting": "starting",
     "ready": "files_ready",
+    "loading": "loading",
     "loaded": "loaded",
+    "answered": "answered",
     "failed": "failed",
 }
+
+
+_GATES: dict[Stage, tuple[Gate, ...]] = {"ready": GATES[:1], "loaded": GATES[:2], "answered": GATES}
+"""The gates up to a stage."""
 
 
 class RolloutLink:
@@ -56,7 +64,7 @@ class RolloutLink:
                 repo=plan.ref.repo,
                 commit=plan.manifest.commit,
                 nodes=plan.hosts,
-                gates=("files", "loaded") if plan.load else ("files",),
+                gates=_GATES[plan.last_stage],
                 deadline=max(1.0, plan.timeout),
                 min_ready=plan.min_ready,
             )

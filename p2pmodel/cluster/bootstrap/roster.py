@@ -1,9 +1,10 @@
 """The hosts of one bootstrap: how far each is, what it said, and why it failed. One task owns it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from p2pmodel.cluster.bootstrap.plan import Stage
+from p2pmodel.cluster.bootstrap.stage_clock import StageName
 from p2pmodel.cluster.launcher import HostLook
 from p2pmodel.cluster.preflight.checks import DoctorCheck
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
@@ -11,11 +12,17 @@ from p2pmodel.coordinator.rollout.rollout import RolloutView
 from p2pmodel.core.progress.views import TransferView
 from p2pmodel.errors import P2PModelError
 
-Stage = Literal["waiting", "passed", "starting", "fetching", "ready", "loaded", "failed"]
-"""`passed`: the preflight has no failed check; `ready`: all files are verified and visible; `loaded`: the model was
-loaded there, too."""
+WITH_FILES: tuple[Stage, ...] = ("ready", "loading", "loaded", "answered")
+"""The stages of a host that has all files."""
 
-DONE: tuple[Stage, ...] = ("ready", "loaded")
+
+@dataclass(frozen=True, slots=True)
+class LoadTimes:
+    """How long the model took on a host: seconds until it was on the device, and from the prompt to the first token
+    (None: without a prompt)."""
+
+    load_seconds: float
+    first_token_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,8 @@ class HostProgress:
 
 @dataclass
 class HostEntry:
-    """One host. `seconds`: from the start of its fetch until it was ready; 0 if it was ready before. `serving`: the
-    command that the plan has for ready hosts was started."""
+    """One host. `seconds`: from the start of its fetch until it was ready; 0 if it was ready before. `loaded`: None
+    where this bootstrap has loaded nothing. `serving`: the plan's command runs there; `began_serving`: since now."""
 
     name: str
     stage: Stage = "waiting"
@@ -63,7 +70,9 @@ class HostEntry:
     peer: str = ""
     cache_dir: str = ""
     serving: bool = False
+    began_serving: bool = False
     progress: HostProgress = HostProgress()
+    loaded: LoadTimes | None = None
     seconds: float | None = None
 
     def failed(self, error: P2PModelError) -> None:
@@ -71,31 +80,39 @@ class HostEntry:
         self.stage, self.failure = "failed", error
 
     @property
-    def done(self) -> bool:
-        """Whether it has all that was asked for so far."""
-        return self.stage in DONE
+    def has_files(self) -> bool:
+        """Whether it has all files."""
+        return self.stage in WITH_FILES
+
+    @property
+    def changed(self) -> bool:
+        """Whether this bootstrap has done anything there."""
+        return bool(self.seconds) or self.loaded is not None or self.began_serving
 
     @property
     def share(self) -> float:
         """The part of the snapshot that it has, as far as it is known."""
-        if self.done:
+        if self.has_files:
             return 1.0
         return self.progress.done / self.progress.total if self.progress.total else 0.0
 
 
 @dataclass
 class Roster:
-    """The hosts in the order of the node set. `notes`: what concerns no host alone; `rollout`: the coordinator's record
-    at the end, None where it kept none, or nothing had to be done."""
+    """The hosts in the order of the node set. `goal`: the stage in which a host has all that is asked for. `notes`:
+    what concerns no host alone; `spent`: seconds of each stage; `rollout`: the coordinator's record at the end, None
+    where it kept none, or nothing had to be done."""
 
     entries: dict[str, HostEntry]
+    goal: Stage = "ready"
     notes: list[str] = field(default_factory=list)
+    spent: Mapping[StageName, float] = field(default_factory=dict)
     rollout: RolloutView | None = None
 
     @classmethod
-    def of(cls, hosts: Iterable[str]) -> "Roster":
+    def of(cls, hosts: Iterable[str], goal: Stage = "ready") -> "Roster":
         """All hosts waiting."""
-        return cls({name: HostEntry(name) for name in hosts})
+        return cls({name: HostEntry(name) for name in hosts}, goal)
 
     def at(self, *stages: Stage) -> list[HostEntry]:
         """The hosts in one of `stages`."""
@@ -108,5 +125,5 @@ class Roster:
 
     @property
     def done(self) -> list[HostEntry]:
-        """The hosts that have all that was asked for so far."""
-        return self.at(*DONE)
+        """The hosts that have all that is asked for."""
+        return self.at(self.goal)

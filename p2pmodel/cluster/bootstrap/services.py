@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from p2pmodel.cluster.bootstrap.fan_out import FanOut
 from p2pmodel.cluster.bootstrap.node_steps import last_line
@@ -25,6 +26,12 @@ _PAUSE = 0.25
 _SEED_PAUSE = 1.0
 
 
+@dataclass
+class _Looked:
+    reached: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+
+
 class ClusterServices:
     """Starts or finds the coordinator of a plan, and its seeders. `given`: the coordinator of the settings, for a plan
     that names a URL."""
@@ -36,17 +43,17 @@ class ClusterServices:
         self.host = plan.coordinator.host
         """The coordinator's host; "" for one at a URL."""
 
-    async def start_coordinator(self, passed: list[str]) -> None:
-        """The coordinator answers afterwards. Where its host is not fixed, and not one of those that `passed` the
-        preflight, another one has it: one that runs a coordinator already, else the first.
+    async def start_coordinator(self, passed: list[str], running: list[str]) -> None:
+        """The coordinator answers afterwards. Where its host is not fixed, a host has it that runs one already; the
+        hosts that `passed` the preflight are known to, if they are `running` it.
 
         Raises Unavailable or LocalResource with the end of its log.
         """
         place = self._plan.coordinator
         log = ""
         if place.host:
-            if not place.fixed and place.host in self._plan.hosts and place.host not in passed:
-                self.host = await self._other_host(passed)
+            if not place.fixed:
+                self.host = await self._chosen(passed, running)
             await self._fan_out.on(self.host, self._coordinator_on, within=STEP_SECONDS, what="the coordinator")
         deadline = time.monotonic() + STEP_SECONDS
         while True:
@@ -63,16 +70,39 @@ class ClusterServices:
                 return
             await asyncio.sleep(_PAUSE)
 
-    async def _other_host(self, passed: list[str]) -> str:
-        found: list[str] = []
+    async def _chosen(self, passed: list[str], running: list[str]) -> str:
+        """The host of the coordinator: one that runs it, also one that this bootstrap leaves alone; else the default;
+        else the first that passed."""
+        default = self.host
+        if default in running or not (passed or self._plan.beyond):
+            return default
+        if running:
+            return running[0]
+        usable = default in passed
+        beyond = self._plan.beyond
+        if default in beyond:
+            looked = await self._look_for_one([default])
+            if default in looked.running:
+                return default
+            usable = default in looked.reached
+            beyond = tuple(name for name in beyond if name != default)
+        others = (await self._look_for_one(beyond)).running
+        if others:
+            return min(others, key=beyond.index)
+        return default if usable or not passed else passed[0]
+
+    async def _look_for_one(self, hosts: Sequence[str]) -> "_Looked":
+        """Which of `hosts` are reached, and run a coordinator."""
+        found = _Looked()
 
         async def look(host: RemoteHost) -> None:
             if (await host.state(COORDINATOR)).running:
-                found.append(host.name)
+                found.running.append(host.name)
+            found.reached.append(host.name)
 
-        looks = (self._fan_out.on(name, look, within=STEP_SECONDS, what="a look for a coordinator") for name in passed)
+        looks = (self._fan_out.on(name, look, within=STEP_SECONDS, what="a look for a coordinator") for name in hosts)
         await asyncio.gather(*looks, return_exceptions=True)
-        return min(found, key=passed.index) if found else passed[0]
+        return found
 
     async def _coordinator_on(self, host: RemoteHost) -> None:
         look = await host.look()

@@ -1,6 +1,7 @@
 """A bootstrap over the twin of the launchers: faults of single hosts, reuse, and what is never done."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -12,7 +13,7 @@ from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, take_down
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.roster import Roster
 from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable
-from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
+from p2pmodel.cluster.launchers.memory import MemoryDaemon, MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient
 from p2pmodel.coordinator.rollout.rollout import MinReady
@@ -139,12 +140,102 @@ async def test_a_command_starts_on_each_ready_host_once_and_ends_with_down(coord
     for _ in range(2):
         plan, roster, _ = await run(launcher, coordinator, serve="exec vllm serve org/model")
         assert [entry.serving for entry in roster.entries.values()] == [True, False]
+    assert report.plain(plan, roster, 1.0, ",".join)["changed"] is False
     service = launcher.hosts["gpu1"].services["serve"]
     assert service.command == ("sh", "-c", "exec vllm serve org/model")
-    assert service.environment == {"HF_HUB_CACHE": "/cache", "HF_HUB_OFFLINE": "1"}
+    assert service.environment == {"HF_HOME": "/cache", "HF_HUB_CACHE": "/cache/hub", "HF_HUB_OFFLINE": "1"}
     assert "serve" not in launcher.hosts["gpu2"].services
     await take_down(plan, launcher)
     assert launcher.hosts["gpu1"].services == {}
+
+
+async def test_a_command_that_ends_fails_its_host(coordinator: Coordinator) -> None:
+    good, bad = host("gpu1"), host("gpu2")
+
+    async def end() -> None:
+        async with asyncio.timeout(60):
+            while "serve" not in bad.services:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        bad.ended("serve")
+
+    (plan, roster, _), _ = await asyncio.gather(run(MemoryLauncher(good, bad), coordinator, serve="vllm"), end())
+    assert [entry.name for entry in roster.done] == ["gpu1"]
+    found = report.plain(plan, roster, 1.0, ",".join)["nodes"]
+    assert found["gpu1"]["serving"] is True
+    assert "the command has ended" in found["gpu2"]["reason"]
+    assert "serving" not in found["gpu2"]
+
+
+def loads(daemon: MemoryDaemon, times: list[Sequence[str]]) -> Callable[[Sequence[str], bytes], Completed]:
+    """`p2pmodel` on a host: its fetch loads the model, and the daemon hears of it."""
+
+    def program(command: Sequence[str], stdin: bytes) -> Completed:
+        if command[1] == "doctor":
+            return doctor()(command, stdin)
+        times.append(command)
+        daemon.engine = "answered" if "--prompt" in command else "loaded"
+        answer = {"answer": {"first_token_seconds": 0.5}} if "--prompt" in command else {}
+        return Completed(0, json.dumps({"loading": {"load_seconds": 2.0, **answer}}).encode(), b"")
+
+    return program
+
+
+async def test_a_model_is_loaded_once_on_each_host(coordinator: Coordinator) -> None:
+    hosts, times = [host("gpu1"), host("gpu2")], list[Sequence[str]]()
+    for each in hosts:
+        each.programs["p2pmodel"] = loads(each.daemon, times)
+    launcher = MemoryLauncher(*hosts)
+    plan, roster, _ = await run(launcher, coordinator, load=True, serve="vllm")
+    assert [entry.stage for entry in roster.done] == ["loaded", "loaded"]
+    assert len(times) == 2
+    assert f"org/model@{COMMIT}" in times[0]
+    assert roster.rollout is not None
+    assert (roster.rollout.spec.gates, roster.rollout.state) == (("files", "loaded"), "complete")
+    assert report.plain(plan, roster, 1.0, ",".join)["nodes"]["gpu1"]["load_seconds"] == 2.0
+
+    plan, roster, _ = await run(launcher, coordinator, load=True, serve="vllm")
+    assert len(times) == 2
+    assert report.plain(plan, roster, 1.0, ",".join)["changed"] is False
+    # A further gate is passed, with a record, although the files are there.
+    plan, roster, _ = await run(launcher, coordinator, load=True, prompt="Hello")
+    assert len(times) == 4
+    assert [entry.stage for entry in roster.done] == ["answered", "answered"]
+    assert roster.rollout is not None
+    assert (roster.rollout.spec.gates, roster.rollout.state) == (("files", "loaded", "answered"), "complete")
+    assert "0.5 s to its first token" in report.words(plan, roster, 1.0)[0]
+    await run(launcher, coordinator, load=True)
+    assert len(times) == 4
+
+
+async def test_a_model_that_cannot_be_loaded_fails_its_host(coordinator: Coordinator) -> None:
+    good, bad = host("gpu1"), host("gpu2")
+    good.programs["p2pmodel"] = loads(good.daemon, [])
+
+    def program(command: Sequence[str], stdin: bytes) -> Completed:
+        return doctor()(command, stdin) if command[1] == "doctor" else Completed(7, b"", b"p2pmodel: no memory\n")
+
+    bad.programs["p2pmodel"] = program
+    _, roster, _ = await run(MemoryLauncher(good, bad), coordinator, load=True)
+    assert [entry.name for entry in roster.done] == ["gpu1"]
+    assert "the model was not loaded: p2pmodel: no memory" in str(roster.failed[0].failure)
+
+
+async def test_only_hosts_that_mirror_measure_the_mirrors(coordinator: Coordinator) -> None:
+    seen: dict[str, Sequence[str]] = {}
+    hosts = [MemoryHost("gpu1"), MemoryHost("gpu2")]
+    for each in hosts:
+
+        def program(command: Sequence[str], stdin: bytes, name: str = each.name) -> Completed:
+            seen[name] = command
+            return doctor()(command, stdin)
+
+        each.programs["p2pmodel"] = program
+    launcher = MemoryLauncher(*hosts)
+    plan = plan_of(launcher, coordinator, seeders=1)
+    place = CoordinatorPlace("gpu1", fixed=False)
+    for where, measured in ((place, [True, False]), (plan.coordinator, [False, False])):
+        await Bootstrap(dataclasses.replace(plan, coordinator=where), launcher, Told(), coordinator).examine()
+        assert ["--measure" in seen[each.name] for each in hosts] == measured
 
 
 async def test_the_record_has_hosts_that_were_ready_before(coordinator: Coordinator) -> None:
@@ -193,6 +284,22 @@ async def test_a_daemon_that_ends_fails_its_host_at_once(coordinator: Coordinato
     (_, roster, _), _ = await asyncio.gather(run(launcher, coordinator), kill())
     assert [entry.name for entry in roster.done] == ["gpu2"]
     assert "its daemon ended" in str(roster.failed[0].failure)
+
+
+async def test_a_host_that_is_not_reached_for_a_moment_goes_on(coordinator: Coordinator) -> None:
+    full = host("gpu1")
+    full.daemon.rounds = 3
+
+    async def cut_off() -> None:
+        async with asyncio.timeout(60):
+            while not full.services or not await full.daemon.transfers():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        full.failure = HostUnreachable("gpu1: ssh cannot connect: no answer within 10 s")
+        await asyncio.sleep(1.5)
+        full.failure = None
+
+    (_, roster, _), _ = await asyncio.gather(run(MemoryLauncher(full), coordinator), cut_off())
+    assert [entry.stage for entry in roster.entries.values()] == ["ready"]
 
 
 async def test_hosts_that_are_late_say_how_far_they_are(coordinator: Coordinator) -> None:

@@ -48,10 +48,38 @@ def test_the_progress_of_a_seeder_is_the_last_in_its_log() -> None:
 async def test_another_host_has_the_coordinator_where_the_first_does_not_pass() -> None:
     hosts = [MemoryHost(f"gpu{number}") for number in range(1, 5)]
     services = services_of(MemoryLauncher(*hosts), CoordinatorPlace("gpu1", fixed=False))
-    assert await services._other_host(["gpu2", "gpu3", "gpu4"]) == "gpu2"
+    assert await services._chosen(["gpu2", "gpu3", "gpu4"], []) == "gpu2"
+    assert await services._chosen(["gpu1", "gpu2", "gpu3"], []) == "gpu1"
+    assert await services._chosen(["gpu1", "gpu2", "gpu3"], ["gpu3"]) == "gpu3"
+    assert await services._chosen(["gpu1", "gpu2", "gpu3"], ["gpu1", "gpu3"]) == "gpu1"
+
+
+async def test_a_part_of_the_hosts_finds_the_coordinator_on_any_other() -> None:
+    hosts = [MemoryHost(f"gpu{number}") for number in range(1, 5)]
+    launcher = MemoryLauncher(*hosts)
+    plan = BootstrapPlan(
+        REF,
+        Manifest(REF.repo, "c" * 40, ()),
+        ("gpu4",),
+        CoordinatorPlace("gpu1", fixed=False),
+        beyond=("gpu1", "gpu2", "gpu3"),
+    )
+
+    def services() -> ClusterServices:
+        return ClusterServices(plan, FanOut(launcher, 4), None)
+
+    assert await services()._chosen(["gpu4"], []) == "gpu1"  # the default is reached, and no other runs one
     await hosts[2].start(ServiceSpec(COORDINATOR, ("p2pmodel", "coordinator")))
-    hosts[1].failure = HostUnreachable("gpu2: gone")
-    assert await services._other_host(["gpu2", "gpu3", "gpu4"]) == "gpu3"
+    assert await services()._chosen(["gpu4"], []) == "gpu3"
+    hosts[0].failure = HostUnreachable("gpu1: gone")
+    assert await services()._chosen(["gpu4"], []) == "gpu3"
+    await hosts[2].stop(COORDINATOR)
+    assert await services()._chosen(["gpu4"], []) == "gpu4"
+    hosts[0].failure = None
+    await hosts[0].start(ServiceSpec(COORDINATOR, ("p2pmodel", "coordinator")))
+    launcher.connections.clear()
+    assert await services()._chosen(["gpu4"], []) == "gpu1"
+    assert launcher.connections == ["gpu1"]  # the others are left alone
 
 
 async def test_seeders_that_end_or_are_not_reached_are_a_reason_and_no_error(coordinator: Coordinator) -> None:
