@@ -97,8 +97,21 @@ def test_a_bootstrap_names_the_hosts_that_fail_and_finishes_them_later(
     assert {name: rig.service(name, "daemon") for name in good} == pids
     assert again.json["seconds"] < max(5.0, preflight)
 
+    # A command of the user's on two of the hosts: one that ends at once is named, another one keeps running.
+    two = (*options, "--limit", "gpu[001-002]", "--serve-command")
+    failing = rig.bootstrap(*two, "echo no engine >&2; exit 3").wait()
+    assert failing.code == 8, failing.err
+    assert "the command has ended: no engine" in failing.json["nodes"]["gpu001"]["reason"]
+    served = tmp_path / "served"
+    serving = rig.bootstrap(*two, f"env >>{served}; sleep 600").wait()
+    assert (serving.code, serving.json["nodes"]["gpu002"]["serving"]) == (0, True), serving.err
+    environment = served.read_text().splitlines()
+    for line in (f"HF_HOME={rig.folder}/gpu002/hf", f"HF_HUB_CACHE={rig.folder}/gpu002/hf/hub", "HF_HUB_OFFLINE=1"):
+        assert environment.count(line) >= 1, environment
+
     down = rig.bootstrap(*HOSTS, "--down").wait()
     assert down.code == 0, down.err
     for name in rig.names:
         commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in rig.processes(name)]
-        assert not [command for command in commands if b"p2pmodel\0" in command], commands
+        left = [command for command in commands if b"p2pmodel\0" in command or command.startswith(b"sleep\0")]
+        assert not left, commands

@@ -75,6 +75,12 @@ class SlurmRig:
         job = done.stderr.partition("Granted job allocation ")[2].split()[0]
         return {**self.environment, "SLURM_JOB_ID": job, "SLURM_JOB_NODELIST": f"gpu[001-{count:03d}]"}
 
+    def broadcast(self, environment: dict[str, str], file: Path) -> float:
+        """Copy a file to a disk of each node of an allocation by Slurm's own means; the seconds it took."""
+        began = time.monotonic()
+        self._command("sbcast", f"--jobid={environment['SLURM_JOB_ID']}", "--force", file, self.local / file.name)
+        return time.monotonic() - began
+
     def cancel(self, environment: dict[str, str]) -> None:
         """End an allocation."""
         self._command("scancel", environment["SLURM_JOB_ID"])
@@ -132,8 +138,8 @@ class SlurmRig:
             assert time.monotonic() < deadline, logs
             time.sleep(0.2)
 
-    def _command(self, *command: str) -> subprocess.CompletedProcess[str]:
-        inside = ["nsenter", f"--net=/run/netns/{self._rig.tag}-launcher", *command]
+    def _command(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        inside = ["nsenter", f"--net=/run/netns/{self._rig.tag}-launcher", *map(str, command)]
         environment = {**os.environ, **self.environment}
         return subprocess.run(inside, env=environment, check=True, capture_output=True, text=True, timeout=PATIENCE)
 

@@ -213,7 +213,7 @@ class Bootstrap:
         """Raise LocalResource if the daemon that this bootstrap started has ended, and nothing starts it again."""
         state = await host.state(DAEMON)
         if state.known and not state.running:
-            text = f"{host.name}: its daemon ended: {last_line(state.log)}"
+            text = f"{host.name}: its daemon ended; the end of its log: {last_line(state.log)}"
             raise LocalResource(text, hint="run the same command again: it resumes")
 
 

@@ -115,7 +115,8 @@ class NodeSteps:
             except NoDaemon:
                 state = await host.state(DAEMON)
                 if not state.running:
-                    raise LocalResource(f"{host.name}: its daemon ended: {last_line(state.log)}") from None
+                    text = f"{host.name}: its daemon ended; the end of its log: {last_line(state.log)}"
+                    raise LocalResource(text) from None
             await asyncio.sleep(_PAUSE)
 
     async def start_fetch(self, host: RemoteHost, entry: HostEntry) -> None:

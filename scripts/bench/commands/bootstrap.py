@@ -1,7 +1,9 @@
 """What a roll-out costs the launcher: real hosts with ssh servers in network namespaces, or simulated ones.
 
 With --simulate the hosts are values of one process, with a real coordinator: it shows the time and memory of the
-launcher itself. Otherwise a snapshot is brought onto --hosts machines, and once more: that run changes nothing.
+launcher itself. Otherwise a snapshot is brought onto --hosts machines, and once more: that run changes nothing. With
+--load it is a tiny Qwen3-VL with a filler, and each host loads it and answers a prompt. With --faults five of eight
+hosts have a fault each. Exits with 1 if something does not hold.
 """
 
 import argparse
@@ -20,5 +22,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--hosts", type=int, default=8, help="machines in namespaces (default: 8)")
     add("--size-mb", type=int, default=256, help="size of the snapshot in MiB (default: 256)")
     add("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead")
+    add("--load", action="store_true", help="load the model on each host, up to its first token")
+    add("--faults", action="store_true", help="eight hosts, five of them with a fault, then those five once mended")
+    add("--timeout", default="120s", help="--timeout of the bootstrap with --faults (default: 120s)")
     add("--json", type=Path, metavar="FILE", help="write all figures to this file")
     return parser.parse_args(arguments)

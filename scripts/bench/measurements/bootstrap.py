@@ -3,13 +3,9 @@
 import argparse
 import asyncio
 import json
-import random
 import resource
-import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap
@@ -25,11 +21,11 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.http.server import serving
+from scripts.bench.measurements import bootstrap_faults
 from scripts.bench.rigs.machine import describe_machine
 from scripts.bench.rigs.reports import write_json
-from tests.support.cluster_rig import ClusterRig, unavailable
+from scripts.bench.rigs.roll_outs import roll_outs
 
-MIB = 1 << 20
 MEMBER, PUBLISHER = "m" * 16, "p" * 16
 LOOKS = 20
 """Looks after which a simulated host is ready."""
@@ -37,12 +33,23 @@ LOOKS = 20
 
 def main(options: argparse.Namespace) -> None:
     """Measure, and print the figures."""
-    found = asyncio.run(_simulated(options.simulate)) if options.simulate else _real(options.hosts, options.size_mb)
+    if options.simulate:
+        found = asyncio.run(_simulated(options.simulate))
+    elif options.load:
+        from scripts.bench.measurements.bootstrap_load import measure  # noqa: PLC0415 - imports torch
+
+        found = measure(options.hosts, options.size_mb)
+    elif options.faults:
+        found = bootstrap_faults.measure(options.size_mb, options.timeout)
+    else:
+        found = _real(options.hosts, options.size_mb)
     for name, value in found.items():
         print(f"{name:>28}: {value}")
     machine = describe_machine()
     print(machine)
     write_json(options.json, {"rig": machine, **found})
+    if found.get("faults"):
+        raise SystemExit(f"bootstrap: {'; '.join(found['faults'])}")
 
 
 class _Silent:
@@ -93,23 +100,13 @@ def _doctor(_command: Sequence[str], _stdin: bytes) -> Completed:
 
 
 def _real(count: int, size_mb: int) -> dict[str, Any]:
-    if reason := unavailable():
-        raise SystemExit(f"bootstrap: {reason}")
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pl")))
-        source = folder / "source"
-        source.mkdir()
-        for number in range(4):
-            (source / f"model-{number}.safetensors").write_bytes(random.Random(number).randbytes(size_mb * MIB // 4))
-        rig = ClusterRig(folder / "rig", count, stack)
-        endpoint, log = rig.hub(source)
-        options = ("--hosts", f"gpu[001-{count:03d}]", "--endpoint", endpoint)
-        preflight = rig.bootstrap(*options, "--dry-run").wait(600)
-        first = rig.bootstrap(*options).wait(1800)
+    with roll_outs(count, None, size_mb) as rig:
+        preflight = rig.bootstrap("--dry-run")
+        first = rig.bootstrap()
         print(first.err)
-        again = rig.bootstrap(*options).wait(600)
-        sent = sum(json.loads(line)["sent"] for line in log.read_text().splitlines())
-        down = rig.bootstrap(*options, "--down").wait(600)
+        again = rig.bootstrap()
+        down = rig.bootstrap("--down")
+        spent = {stage: round(seconds, 2) for stage, seconds in first.json["stages"].items()}
         slowest = max(node["seconds"] for node in first.json["nodes"].values())
         return {
             "hosts": count,
@@ -118,8 +115,10 @@ def _real(count: int, size_mb: int) -> dict[str, Any]:
             "ready": first.json["ready"],
             "seconds, preflight": round(preflight.json["seconds"], 2),
             "seconds, first run": round(first.json["seconds"], 2),
-            "of that the fetch": round(slowest, 2),
+            "of that": spent,
+            "until all daemons serve": round(sum(spent[s] for s in ("preflight", "coordinator", "daemons")), 2),
+            "fetch of the last host": round(slowest, 2),
             "seconds, second run": round(again.json["seconds"], 2),
             "second run changed": again.json["changed"],
-            "copies from the mirror": round(sent / (size_mb * MIB), 4),
+            "copies from the mirror": round(rig.copies, 4),
         }
