@@ -34,6 +34,10 @@ _VERBS = {
     "mirror": ("p2pmodel.cli.mirror.serve:mirror", "Serve this cache as a Hugging Face endpoint."),
     "mirrors": ("p2pmodel.cli.mirrors.show:mirrors", "Show, probe, benchmark and watch the mirrors."),
     "pause": ("p2pmodel.cli.transfers.commands:pause", "Pause a transfer of the daemon."),
+    "provenance": (
+        "p2pmodel.cli.trust.provenance:provenance",
+        "Show what vouches for the files of a snapshot: mirrors, signers, sync log.",
+    ),
     "ready": ("p2pmodel.cli.transfers.commands:ready", "Report to the daemon that an inference engine serves a model."),
     "resume": ("p2pmodel.cli.transfers.commands:resume", "Resume a transfer of the daemon."),
     "rollout": ("p2pmodel.cli.rollout.commands:rollout", "Show, watch and end the roll-outs of a cluster."),

@@ -1,10 +1,12 @@
 """The sync log on disk: every program that mirrors into a cache appends to it, and it is never rewritten."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,6 +69,42 @@ def verify_log(path: Path, expect: str | None = None) -> LogHead:
         while line := log.readline(MAX_LINE):
             check.feed(line)
     return check.end()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedFile:
+    """One line of a log, of a file that was synced. Times are as in the log."""
+
+    seq: int
+    time: str
+    path: str
+    sources: tuple[str, ...]
+    vouched_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedFiles:
+    """The lines about one snapshot, of a log in which all lines were `checked`; `head` is the hash of its last line."""
+
+    lines: tuple[SyncedFile, ...]
+    checked: int
+    head: str
+
+
+@translated()
+def synced_files(path: Path, manifest: Manifest) -> SyncedFiles:
+    """The lines about the files of `manifest` in the log at `path`. Checks every line. Raises IntegrityError."""
+    check, found = LogCheck(), []
+    with path.open("rb") as log:
+        while line := log.readline(MAX_LINE):
+            check.feed(line)
+            entry = json.loads(line)
+            if (entry.get("repo"), entry.get("commit")) == (str(manifest.repo), manifest.commit):
+                sources = tuple(map(str, entry.get("sources", ())))
+                texts = (str(entry.get(key, "")) for key in ("time", "path"))
+                found.append(SyncedFile(check.head.seq, *texts, sources, str(entry.get("vouched_by", ""))))
+    head = check.end()
+    return SyncedFiles(tuple(found), head.seq, head.hash)
 
 
 def _head(descriptor: int) -> LogHead:
