@@ -1,5 +1,6 @@
 """`p2pmodel fetch` through the daemon: start the transfer there and follow it until it is complete."""
 
+import asyncio
 import dataclasses
 import time
 from contextlib import suppress
@@ -19,6 +20,8 @@ from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import read_torrent
+from p2pmodel.trust.signatures.record import read_beside
+from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement
 
 NODE_OPTIONS = (
     "--endpoint",
@@ -79,6 +82,7 @@ async def fetch(
             exclude=request.exclude,
             priority=priority,
             names=request.names,
+            signatures=[each.plain for each in await asyncio.to_thread(_beside, request)],
             peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
         )
         found = time.monotonic()
@@ -97,6 +101,14 @@ async def report_engine(settings: Settings, repo: str, commit: str, state: Engin
         async with Client(settings.daemon.socket) as client:
             ident = transfer_id(RepoId(repo), commit)
             await client.engine(ident, state, seconds=None if state == "none" else ENGINE_SECONDS)
+
+
+def _beside(request: FetchRequest) -> tuple[SignedStatement, ...]:
+    """The signed statements beside the .torrent file that is requested."""
+    target = request.target
+    if not isinstance(target, TorrentTarget) or target.is_url or target.is_magnet:
+        return ()
+    return read_beside(Path(target.source + SUFFIX))
 
 
 def _wire(request: FetchRequest) -> str | bytes:

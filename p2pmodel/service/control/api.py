@@ -42,6 +42,7 @@ from p2pmodel.node.snapshot_views import listed
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.store.snapshots.commit_lookup import find_commit
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 DIAGNOSIS_SECONDS = 1.0
 MOST_OTHERS = 50
@@ -256,7 +257,8 @@ def _target(body: StartBody) -> Reference | TorrentTarget:
     if body.torrent is not None:
         if body.revision is not None:
             raise InvalidInput("a revision needs a repository, and cannot be combined with a torrent")
-        return TorrentTarget("the torrent", body.torrent)
+        signatures = tuple(SignedStatement(each.statement, each.signature) for each in body.signatures)
+        return TorrentTarget("the torrent", body.torrent, signatures)
     target = parse_target(body.target, body.revision)
     if isinstance(target, TorrentTarget) and not target.source.lower().startswith(("magnet:", "http://", "https://")):
         # For its clients the daemon reads no files outside its cache.

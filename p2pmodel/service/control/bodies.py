@@ -6,6 +6,8 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from p2pmodel.core.progress.views import SERVING, EngineState
 from p2pmodel.errors import InvalidInput
+from p2pmodel.trust.signatures.sshsig import MAX_SIGNATURE
+from p2pmodel.trust.signatures.statement import MAX_STATEMENT, MAX_STATEMENTS
 
 _Patterns = Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=1000)]
 
@@ -14,11 +16,21 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class SignatureBody(_Body):
+    """A signed statement: see docs/trust.md."""
+
+    statement: str = Field(max_length=MAX_STATEMENT)
+    signature: str = Field(max_length=MAX_SIGNATURE)
+
+
 class StartBody(_Body):
     """The snapshot to download: a `target` (REPO[@REV], hf://..., URL of a .torrent, magnet) or a `torrent`."""
 
     target: str = Field(default="", max_length=8192)
     torrent: Base64Bytes | None = Field(default=None, description="A .torrent in base64, instead of target.")
+    signatures: list[SignatureBody] = Field(
+        default=[], max_length=MAX_STATEMENTS, description="Signed statements that came with the torrent."
+    )
     revision: str | None = Field(default=None, max_length=255)
     include: _Patterns = []
     exclude: _Patterns = []

@@ -101,8 +101,8 @@ def synced_files(path: Path, manifest: Manifest) -> SyncedFiles:
             entry = json.loads(line)
             if (entry.get("repo"), entry.get("commit")) == (str(manifest.repo), manifest.commit):
                 sources = tuple(map(str, entry.get("sources", ())))
-                texts = (str(entry.get(key, "")) for key in ("time", "path"))
-                found.append(SyncedFile(check.head.seq, *texts, sources, str(entry.get("vouched_by", ""))))
+                made, file, voucher = (str(entry.get(key, "")) for key in ("time", "path", "vouched_by"))
+                found.append(SyncedFile(check.head.seq, made, file, sources, voucher))
     head = check.end()
     return SyncedFiles(tuple(found), head.seq, head.hash)
 

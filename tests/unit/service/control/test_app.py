@@ -7,12 +7,14 @@ import json
 import random
 import re
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from p2pmodel.config.sections.trust import TrustRule, TrustSettings
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.publication import read_publication
@@ -26,9 +28,12 @@ from p2pmodel.service.control import api as control_api
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import MAX_BODY, control_app, table
 from p2pmodel.service.control.app import _ControlHandlers as Handlers
+from p2pmodel.trust.signatures.signing_key import read_signing_key
+from p2pmodel.trust.signatures.statement import SignedStatement, Statement
 from tests.support.eventually import PATIENCE
 from tests.support.node_machine import Machine, machine, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS
+from tests.support.ssh_keys import SshKeys
 
 __all__ = ["machine"]
 
@@ -481,3 +486,17 @@ async def test_a_second_fetch_over_the_api_is_the_same_transfer(api: Api, machin
     first, second = await asyncio.gather(*(api.ok("POST", "transfers", magic(machine)) for _ in range(2)))
     assert first["id"] == second["id"]
     assert (await api.node.start(torrent(machine.swarm))).id == first["id"]
+
+
+@pytest.mark.needs("ssh-keygen")
+async def test_signed_statements_come_with_a_torrent(api: Api, machine: Machine, tmp_path: Path) -> None:
+    """The rules of the node hold for what a client sends: without the statement the torrent is refused."""
+    keys = SshKeys(tmp_path / "keys")
+    key, metainfo = keys.new("key"), machine.swarm.metainfo
+    rule = TrustRule(repos=("*",), signature="enforce")
+    trust = TrustSettings(allowed_signers=keys.allow(f"alice {keys.public(key)}"), rules=(rule,))
+    api.node.settings = api.node.settings.model_copy(update={"trust": trust})
+    assert "untrusted" in await api.refuses(403, "POST", "transfers", magic(machine))
+    signed = SignedStatement.by(read_signing_key(key), Statement.over(metainfo.manifest, metainfo.info_hash, 0.0))
+    begun = await api.ok("POST", "transfers", magic(machine) | {"signatures": [signed.plain]})
+    assert begun["vouched_by"] == "signature alice"
