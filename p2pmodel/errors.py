@@ -32,6 +32,28 @@ class InvalidInput(P2PModelError):
     http_status = 400
 
 
+class InvalidField(InvalidInput):
+    """A field of a request body has a value that it cannot have. `field` is its name."""
+
+    code = "invalid_value"
+
+    def __init__(self, what: str, *, field: str = "", hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.field = field
+
+
+class UnsupportedField(InvalidField):
+    """A field of a request body asks for what this server does not offer."""
+
+    code = "unsupported_parameter"
+
+
+class PromptTooLong(InvalidInput):
+    """A conversation has more tokens than the model has room for."""
+
+    code = "context_length_exceeded"
+
+
 class TooSlow(InvalidInput):
     """A request that was not complete within its time limit."""
 
@@ -77,6 +99,12 @@ class EntryNotFound(NotFound):
     """The snapshot has no such file."""
 
     code = "entry_not_found"
+
+
+class ModelNotFound(NotFound):
+    """This server does not serve that model."""
+
+    code = "model_not_found"
 
 
 class AccessDenied(P2PModelError):
@@ -169,6 +197,16 @@ class Offline(Unavailable):
     code = "offline"
     http_status = 501
     """Not 503, on which hub clients retry for 23 s without success."""
+
+
+class ModelLoading(Unavailable):
+    """The model is still on its way, from the network or onto the device. `retry_after` is in seconds."""
+
+    code = "model_loading"
+
+    def __init__(self, what: str, *, hint: str = "", retry_after: int = 1) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after = retry_after
 
 
 class Unconfirmed(Unavailable):

@@ -13,9 +13,9 @@ from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.token_files import read_token
+from p2pmodel.cli.tls_files import tls_context
+from p2pmodel.cli.token_files import server_token
 from p2pmodel.config.sections.daemon import OFF
-from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
@@ -25,8 +25,6 @@ from p2pmodel.http.server import check_exposure
 from p2pmodel.node.local_address import other_networks, with_peer_address
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
 from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
-from p2pmodel.service.roles.reload import Reload
-from p2pmodel.tls import renew, server_context
 
 INTERRUPTED = "stopped; the next start resumes every transfer"
 
@@ -82,8 +80,10 @@ def daemon(
             hint="--token-file also applies to a --hub-listen address that is not loopback",
         )
     reload = options.reload(settings)
-    token = _token(token_file, reload)
-    tls = _tls(settings.http, reload, used=control_listen is not None or hub_listen is not None)
+    token = server_token(token_file, reload)
+    tls = tls_context(settings.http, reload)
+    if tls is not None and control_listen is None and hub_listen is None:
+        raise InvalidInput("--tls-cert needs --control-listen or --hub-listen", hint="give the address to serve")
     access = _TcpAccess(token, tls, protected=token is not None or settings.http.asks_for_certificates)
     hub = _hub(settings, hub_listen, access, access_log)
     tcp = _tcp(control_listen, access, read_only=read_only)
@@ -106,14 +106,6 @@ def daemon(
     run_service(node.run(ready), interrupted=INTERRUPTED, reload=reload)
 
 
-def _token(file: Path | None, reload: Reload) -> ServerToken | None:
-    if file is None:
-        return None
-    token = ServerToken(read_token(file))
-    reload.file("token file", lambda: token.replace(read_token(file)))
-    return token
-
-
 def _hub_listen(settings: Settings) -> ListenAddress | None:
     listen = settings.daemon.hub_listen
     return None if listen in (None, OFF) else ListenAddress.parse(str(listen))
@@ -126,20 +118,6 @@ class _TcpAccess:
     token: ServerToken | None
     tls: ssl.SSLContext | None
     protected: bool
-
-
-def _tls(http: HttpSettings, reload: Reload, *, used: bool) -> ssl.SSLContext | None:
-    """The TLS context for the configured addresses. The default address of the hub endpoint stays plain HTTP."""
-    if http.tls_certificate is None or http.tls_key is None:
-        if http.tls_certificate or http.tls_key or http.tls_client_ca:
-            raise InvalidInput("TLS needs a certificate and its key", hint="give --tls-cert and --tls-key")
-        return None
-    files = http.tls_certificate, http.tls_key, http.tls_client_ca
-    context = server_context(*files)
-    reload.file("TLS certificate", lambda: renew(context, *files))
-    if not used:
-        raise InvalidInput("--tls-cert needs --control-listen or --hub-listen", hint="give the address to serve")
-    return context
 
 
 def _hub(

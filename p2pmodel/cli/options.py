@@ -326,7 +326,8 @@ def given(*names: str) -> list[str]:
     ctx = click.get_current_context()
     by_name = {name: p for p in ctx.command.params for name in p.opts}
     command_line = click.core.ParameterSource.COMMANDLINE
-    return [name for name in names if ctx.get_parameter_source(str(by_name[name].name)) is command_line]
+    known = [name for name in names if name in by_name]
+    return [name for name in known if ctx.get_parameter_source(str(by_name[name].name)) is command_line]
 
 
 def reference(verb: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,8 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.own_files import read_secret
 from p2pmodel.core.network.tokens import plain_token
 from p2pmodel.errors import InvalidInput
+from p2pmodel.http.access import ServerToken
+from p2pmodel.service.roles.reload import Reload
 
 SHORTEST_TOKEN = 16
 """Characters of a token that a server accepts as its own."""
@@ -19,6 +21,15 @@ SHORTEST_TOKEN = 16
 def read_token(path: Path) -> str:
     """The token in `path`, a file that other users can neither read nor change. Raises InvalidInput."""
     return check_token(*read_secret(path))
+
+
+def server_token(file: Path | None, reload: Reload) -> ServerToken | None:
+    """The token in `file`, read again at each reload; None without a file. Raises InvalidInput."""
+    if file is None:
+        return None
+    token = ServerToken(read_token(file))
+    reload.file("token file", lambda: token.replace(read_token(file)))
+    return token
 
 
 def coordinator_credentials(member: Path | None, publishers: Sequence[Path], admin: Path | None) -> Credentials:

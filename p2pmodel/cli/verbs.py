@@ -15,6 +15,7 @@ from p2pmodel.os_errors import translate
 _VERBS = {
     "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
+    "chat": ("p2pmodel.cli.serving.chat:chat", "Fetch a model, load it, and talk to it in the terminal."),
     "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),
     "coordinator": (
         "p2pmodel.cli.coordinator:coordinator",
@@ -43,6 +44,10 @@ _VERBS = {
     "rollout": ("p2pmodel.cli.rollout.commands:rollout", "Show, watch and end the roll-outs of a cluster."),
     "rm": ("p2pmodel.cli.snapshots.rm:rm", "Remove a snapshot from the cache."),
     "seed": ("p2pmodel.cli.seed:seed", "Mirror and verify a snapshot, build its torrent, and seed it."),
+    "serve": (
+        "p2pmodel.cli.serving.serve:serve",
+        "Fetch a model, load it, and serve it as an OpenAI endpoint with a page.",
+    ),
     "sign": ("p2pmodel.cli.trust.sign:sign", "Sign the files of a snapshot, or a torrent, with an SSH key."),
     "status": ("p2pmodel.cli.transfers.status:status", "Show the transfers of the daemon."),
     "storage-initializer": (

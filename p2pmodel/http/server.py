@@ -69,16 +69,18 @@ async def serving(
     grace: float = 2.0,
     limits: ConnectionLimits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
+    end_with_client: bool = False,
     note: Callable[[str], None] = _ignore,
 ) -> AsyncIterator[str]:
     """Serve `app` while the context lasts; yields the base URL of the bound address, as `http://127.0.0.1:8090`.
 
-    `guard` is applied to every request, before the application's own middlewares. `note` receives log lines.
+    `guard` is applied to every request, before the application's own middlewares. `end_with_client`: the handler of a
+    request is cancelled when its client is gone. `note` receives log lines.
     At the end running requests get `grace` seconds to finish; then they are cancelled and their connections closed.
     The shutdown takes at most about three times `grace`. Raises LocalResource if the address cannot be bound.
     """
     protect(app, guard.at(ListenAddress(host, port), tls=tls is not None), note)
-    runner = _Runner(app, grace, limits, note, tls)
+    runner = _Runner(app, grace, limits, note, tls, end_with_client=end_with_client)
     await runner.setup()
     try:
         try:
@@ -191,9 +193,12 @@ class _Runner(web.AppRunner):
         limits: ConnectionLimits,
         note: Callable[[str], None],
         tls: ssl.SSLContext | None = None,
+        *,
+        end_with_client: bool = False,
     ) -> None:
         super().__init__(app, shutdown_timeout=grace)
         self._options = {
+            "handler_cancellation": end_with_client,
             "access_log": None,
             "keepalive_timeout": 75.0,
             "lingering_time": min(grace, 10.0),

@@ -1,6 +1,7 @@
 """The processor or tokenizer of a model, which turns a prompt and an image into its inputs."""
 
 import importlib.util
+import io
 import json
 import warnings
 from pathlib import Path
@@ -12,22 +13,35 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from p2pmodel.errors import InvalidInput
 
 
-def open_image(path: Path) -> Image.Image:
-    """The image in `path`: rotated by its EXIF orientation, RGB, fully decoded. Raises InvalidInput."""
+def open_image(source: Path | bytes) -> Image.Image:
+    """The image in a file or its bytes: rotated by its EXIF orientation, RGB, fully decoded. Raises InvalidInput."""
+    of_file = isinstance(source, Path)
+    name = f"the image {source!s}" if of_file else "a picture of the conversation"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with _opened(source) as image:
                 return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
-        raise InvalidInput(f"there is no image {path}", hint="check the path") from None
+        raise InvalidInput(f"there is no image {source!s}", hint="check the path") from None
     except UnidentifiedImageError:
-        raise InvalidInput(f"{path} is not an image that pillow can read", hint="use PNG, JPEG or WebP") from None
+        subject = source if of_file else name
+        raise InvalidInput(f"{subject!s} is not an image that pillow can read", hint="use PNG, JPEG or WebP") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InvalidInput(f"the image {path} has too many pixels", hint="scale it down") from None
+        raise InvalidInput(f"{name} has too many pixels", hint="scale it down") from None
     except (OSError, SyntaxError, ValueError) as error:  # pillow raises SyntaxError for a broken PNG
-        raise InvalidInput(f"the image {path} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+        raise InvalidInput(f"{name} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
 
+
+def _opened(source: Path | bytes) -> Image.Image:
+    if isinstance(source, Path):
+        return Image.open(source)
+    Image.init()
+    return Image.open(io.BytesIO(source), formats=[name for name in _SENT_FORMATS if name in Image.OPEN])
+
+
+_SENT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats of pictures that clients send. Some others of pillow run further programs, as EPS does."""
 
 _QWEN3_VL = "Qwen3VLProcessor"
 

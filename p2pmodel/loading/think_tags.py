@@ -27,7 +27,7 @@ class ThinkingSplitter:
             return
         if self._inside:
             before, tag, after = self._held.partition(CLOSE)
-            keep = 0 if tag else _overlap(before, CLOSE)
+            keep = 0 if tag else overlap(before, CLOSE)
             yield from self._emit(before[: len(before) - keep])
             self._held = before[len(before) - keep :]
             if not tag:
@@ -58,6 +58,6 @@ class ThinkingSplitter:
             yield self._inside, text
 
 
-def _overlap(text: str, tag: str) -> int:
+def overlap(text: str, tag: str) -> int:
     """The number of characters at the end of `text` that could begin `tag`."""
     return next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:n])), 0)

@@ -19,11 +19,15 @@ from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.http.exposition import Families, exposition
 from p2pmodel.http.traffic import Traffic
+from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.cache_summary import CacheSummary
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 from p2pmodel.service.control.metrics import NodeCollector, NodeSnapshot
 from p2pmodel.service.metric_families import of_cache, of_mirrors
 from p2pmodel.service.watch.metrics import WatchMetrics
+from p2pmodel.serving.answers import AnswerCounts, AnswerQueue
+from p2pmodel.serving.metrics import ServingMetrics
+from p2pmodel.serving.startup import Startup
 from scripts.documentation.markdown import code, page, table
 from scripts.documentation.samples import sample_of
 
@@ -31,10 +35,11 @@ _INTRO = "Prometheus collects them from `/metrics`. Counters and sizes are in by
 _DAEMON = "At the daemon's TCP address and on its socket."
 _EVERY = (
     "`GET /healthz` needs no token; `GET /metrics` needs that of the server. `server` is `hub` (a hub endpoint), "
-    "`control` and `socket` (the control API), `source` (for leaseholders) or `coordinator`."
+    "`control` and `socket` (the control API), `source` (for leaseholders), `serve` (a model) or `coordinator`."
 )
 _MIRROR = "At the mirror's address; those of mirrors with `--upstream` only."
 _COORDINATOR = "At the coordinator's address, with the token of a member if it has one."
+_SERVE = "At the address of the model, with its key if it has one."
 _WATCH = "At the address of `--metrics` (setting `watch.metrics`)."
 
 
@@ -44,6 +49,7 @@ def text() -> str:
         ("Every server", _EVERY, _of_every_server()),
         ("p2pmodel daemon", _DAEMON, _of_daemon()),
         ("p2pmodel mirror serve", _MIRROR, _of_mirror()),
+        ("p2pmodel serve", _SERVE, _of_serve()),
         ("p2pmodel coordinator, p2pmodel seed", _COORDINATOR, _of_coordinator()),
         ("p2pmodel mirrors watch", _WATCH, _of_watch()),
     )
@@ -95,6 +101,10 @@ def _alone(collectors: list[Collector]) -> str:
     for collector in collectors:
         registry.register(collector)
     return generate_latest(registry).decode()
+
+
+def _of_serve() -> str:
+    return _alone([ServingMetrics(Startup("x", Reporter()), AnswerQueue(1), AnswerCounts())])
 
 
 def _of_watch() -> str:

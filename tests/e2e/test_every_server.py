@@ -58,6 +58,7 @@ def test_every_server_has_health_and_metrics(nodes: Nodes, tmp_path: Path) -> No
     token = secret.read_text().strip()
     http = {"p2pmodel_http_requests_total", "p2pmodel_http_sent_bytes_total", "p2pmodel_http_open_requests"}
     at = ("--listen", "127.0.0.1:0")
+    stalled, _ = nodes.hub(model, "stall@*.safetensors")
     servers = [
         (
             nodes.start("c", "coordinator", *at, "--token-file", secret, "--json"),
@@ -68,6 +69,11 @@ def test_every_server_has_health_and_metrics(nodes: Nodes, tmp_path: Path) -> No
             nodes.start("m", "mirror", "serve", *at, "--token-file", secret, "--upstream", hub, "--json"),
             "endpoint",
             http | {"p2pmodel_cache_bytes", "p2pmodel_mirror_state"},
+        ),
+        (
+            nodes.start("v", "serve", "org/model", *at, "--endpoint", stalled, "--json"),
+            "url",
+            http | {"p2pmodel_model_ready", "p2pmodel_answers_total"},
         ),
         (nodes.start("s", "seed", "org/model", *at, "--endpoint", hub, "--json"), "coordinator", http),
         (

@@ -417,6 +417,7 @@ async def _serve(options: argparse.Namespace) -> None:
         kind=options.kind,
         gated=options.gated,
         xet=options.xet,
+        rate=options.rate,
         also=options.also,
         redirect_to=options.redirect_to,
     )
@@ -446,6 +447,7 @@ def main() -> None:
     parser.add_argument("--also", action="append", default=[], help="another name that redirects; repeatable")
     parser.add_argument("--redirect-to", default="", help="URL of the host that redirects lead to")
     parser.add_argument("--prefix", default="")
+    parser.add_argument("--rate", type=int, default=0, help="bytes a second over all connections together")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path, help="append one JSON line a request")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from p2pmodel.cli import options
 from p2pmodel.cli.fetch.fetch_report import FetchReport
-from p2pmodel.cli.terminal.console import ConsoleReporter
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
@@ -17,6 +16,7 @@ from p2pmodel.core.progress.progress import Progress, Timings
 from p2pmodel.core.progress.views import EngineState, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, restored
 from p2pmodel.node.fetch.request import FetchRequest
+from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import read_torrent
@@ -42,7 +42,7 @@ ENGINE_SECONDS = 900.0
 """Seconds after which the daemon no longer counts a model loaded by `fetch` as served: the process may be gone."""
 
 
-async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
+async def usable(settings: Settings, screen: Reporter) -> bool:
     """Whether the daemon of the settings can do all that the command line asks for: the one at `client.server`, else
     one that runs on this cache. Raises InvalidInput for options that a remote daemon does not take."""
     if settings.client.server is not None:
@@ -70,7 +70,7 @@ async def usable(settings: Settings, screen: ConsoleReporter) -> bool:
 
 
 async def fetch(
-    settings: Settings, request: FetchRequest, screen: ConsoleReporter, priority: int | None = None
+    settings: Settings, request: FetchRequest, screen: Reporter, priority: int | None = None
 ) -> FetchReport:
     """Have the daemon download `request`, and show its progress. Raises the error of a transfer that fails."""
     began = time.monotonic()
@@ -120,7 +120,7 @@ def _wire(request: FetchRequest) -> str | bytes:
     return read_torrent(Path(target.source))
 
 
-async def _followed(client: Client, view: TransferView, screen: ConsoleReporter) -> TransferView:
+async def _followed(client: Client, view: TransferView, screen: Reporter) -> TransferView:
     """The last view of the transfer, once it is complete."""
     noted = 0
     async for state in client.watch(view.id):

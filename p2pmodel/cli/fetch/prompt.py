@@ -68,13 +68,13 @@ def load_and_answer(
         echo(f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s", err=True)
     if prompt is None:
         return report
-    screen = _AnswerScreen(partial(on_engine, "answered"), as_json=as_json, quiet=quiet)
+    screen = AnswerScreen(partial(on_engine, "answered"), as_json=as_json, quiet=quiet)
     answer = _answer(loaded, prompt, image, screen, max_new_tokens=max_new_tokens, quiet=quiet)
     return report | {"answer": answer}
 
 
 def _answer(
-    loaded: "LoadedModel", prompt: str, image: Path | None, screen: "_AnswerScreen", *, max_new_tokens: int, quiet: bool
+    loaded: "LoadedModel", prompt: str, image: Path | None, screen: "AnswerScreen", *, max_new_tokens: int, quiet: bool
 ) -> dict[str, Any]:
     from p2pmodel.loading.chat import answer  # noqa: PLC0415
 
@@ -88,7 +88,7 @@ def _answer(
     return dataclasses.asdict(found)
 
 
-class _AnswerScreen:
+class AnswerScreen:
     """Streams the answer to stdout and the reasoning to stderr, each starting on a line of its own.
 
     `on_first` is called at the first text of either.

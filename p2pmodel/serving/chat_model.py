@@ -1,0 +1,56 @@
+"""The model that answers, as the server sees it: an interface, and the model of a snapshot behind it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from p2pmodel.loading import optional_imports
+from p2pmodel.loading.turns import ChatAnswer, Sampling, Turn
+
+if TYPE_CHECKING:
+    from p2pmodel.loading.model import LoadedModel
+
+OnText = Callable[[bool, str], None]
+
+
+class ChatModel(Protocol):
+    """A model on a device."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether a turn may have pictures."""
+
+    def reply(
+        self, turns: Sequence[Turn], sampling: Sampling, *, on_text: OnText, stopped: Callable[[], bool]
+    ) -> ChatAnswer:
+        """Continue the conversation, as `loading/chat.py` does. Blocks; called from one thread at a time."""
+
+
+class LoadedChatModel(ChatModel):
+    """A model that transformers runs in this process."""
+
+    def __init__(self, loaded: "LoadedModel") -> None:
+        self.loaded = loaded
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether its processor takes pictures."""
+        from p2pmodel.loading.processor import takes_images  # noqa: PLC0415 - imports torch
+
+        return takes_images(self.loaded.processor)
+
+    def reply(
+        self, turns: Sequence[Turn], sampling: Sampling, *, on_text: OnText, stopped: Callable[[], bool]
+    ) -> ChatAnswer:
+        """Continue the conversation."""
+        from p2pmodel.loading.chat import reply  # noqa: PLC0415 - imports torch
+
+        return reply(self.loaded, turns, sampling, on_text=on_text, stopped=stopped)
+
+
+def load_chat_model(snapshot: Path, *, device: str | None, allow_pickle: bool) -> LoadedChatModel:
+    """Load the model in the directory `snapshot`. Imports torch. Blocks. Raises the errors of `p2pmodel.loading`."""
+    optional_imports.require()
+    from p2pmodel.loading.model import load  # noqa: PLC0415 - imports torch
+
+    return LoadedChatModel(load(snapshot, device=device, allow_pickle=allow_pickle))

@@ -1,0 +1,215 @@
+"""The aiohttp application of `p2pmodel serve`: OpenAI's chat completions, probes, metrics and the chat page."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client.registry import Collector
+
+from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.errors import BY_STATUS, InvalidField, InvalidInput, P2PModelError, Unavailable
+from p2pmodel.http import limits
+from p2pmodel.http.access import ServerToken, check_bearer
+from p2pmodel.http.error_responses import error_middleware, outward
+from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
+from p2pmodel.http.traffic import Traffic
+from p2pmodel.loading.turns import ChatAnswer
+from p2pmodel.serving.answers import AnswerCounts, AnswerQueue, RunningAnswer
+from p2pmodel.serving.chat_model import ChatModel
+from p2pmodel.serving.chat_page import PAGE, add_chat_page
+from p2pmodel.serving.metrics import ServingMetrics
+from p2pmodel.serving.openai.replies import DONE, Completion, event, failure, model_entry, retry_after
+from p2pmodel.serving.openai.requests import ChatRequest, chat_request, check_model
+from p2pmodel.serving.startup import Startup
+
+MAX_BODY = 64 << 20
+"""Bound on a request body in bytes: the pictures of a conversation are in it."""
+
+STARTUP = "/startupz"
+READY = "/readyz"
+LIVE = "/health"
+"""As vLLM and SGLang have it: whether the model answers."""
+PUBLIC = frozenset((*PAGE, HEALTH, READY, STARTUP, LIVE))
+"""Paths that need no key."""
+
+_STREAM_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model of a server: the name that is shown, all names that clients may use, and the bound on the tokens of an
+    answer."""
+
+    name: str
+    names: frozenset[str]
+    most_tokens: int
+    created: float = dataclasses.field(default_factory=time.time)
+    """Seconds since 1970."""
+
+
+class ChatEndpoint:
+    """The handlers, and the state behind them: the startup, the queue, the counts, and the model once it is ready."""
+
+    def __init__(self, served: ServedModel, startup: Startup, *, most_waiting: int) -> None:
+        self.startup = startup
+        self.queue = AnswerQueue(most_waiting)
+        self.counts = AnswerCounts()
+        self.answered = asyncio.Event()
+        """Set at the first text of the first answer."""
+        self._served = served
+        self._model: ChatModel | None = None
+
+    def ready(self, model: ChatModel) -> None:
+        """Answer with `model` from now on."""
+        self._model = model
+        self.startup.ready(takes_images=model.takes_images)
+
+    async def models(self, _request: web.Request) -> web.Response:
+        """The only model, with its state."""
+        return web.json_response({"object": "list", "data": [self._entry()]})
+
+    async def one_model(self, request: web.Request) -> web.Response:
+        """The model of that name."""
+        check_model(request.match_info["name"], self._served.names, self._served.name)
+        return web.json_response(self._entry())
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """Answer a conversation."""
+        served, raw = self._served, await request.read()
+        asked = await asyncio.to_thread(chat_request, raw, most_tokens=served.most_tokens)
+        check_model(asked.model, served.names, served.name)
+        self.startup.check_ready()
+        model = self._model
+        assert model is not None
+        if asked.has_pictures and not model.takes_images:
+            raise InvalidField(f"messages: {served.name} takes text only", field="messages")
+        async with self.queue.turn():
+            try:
+                async with RunningAnswer(model, asked.turns, asked.sampling) as running:
+                    return await self._respond(request, asked, running)
+            except (asyncio.CancelledError, ConnectionError):
+                self.counts.broke_off("left")
+                raise
+            except P2PModelError:
+                self.counts.broke_off("failed")
+                raise
+
+    async def startup_probe(self, _request: web.Request) -> web.Response:
+        """How far the model has come; 200 once it is ready."""
+        return self._probe(dataclasses.asdict(self.startup.view()))
+
+    async def ready_probe(self, _request: web.Request) -> web.Response:
+        """Whether the model answers."""
+        return self._probe({"model": self._served.name, "ready": self.startup.phase == "ready"})
+
+    async def live_probe(self, _request: web.Request) -> web.Response:
+        """Whether the model answers, in short."""
+        return self._probe({"status": "ok" if self.startup.phase == "ready" else self.startup.phase})
+
+    def _probe(self, plain: dict[str, Any]) -> web.Response:
+        status = 200 if self.startup.phase == "ready" else Unavailable.http_status
+        return web.json_response(plain, status=status, headers={"Cache-Control": "no-store"})
+
+    def _entry(self) -> dict[str, Any]:
+        view = self.startup.view()
+        transfer = {"done": view.transfer.done, "total": view.transfer.total}
+        return model_entry(self._served.name, self._served.created, {"state": view.phase, "transfer": transfer})
+
+    async def _respond(self, request: web.Request, asked: ChatRequest, running: RunningAnswer) -> web.StreamResponse:
+        completion = Completion.new(self._served.name, time.time())
+        if not asked.stream:
+            answer = await running.whole()
+            self._ended(answer)
+            return web.json_response(completion.whole(answer))
+        texts = running.texts()
+        # The response begins with the first part: a failure before it has a status of its own.
+        part = await anext(texts, None)
+        if part is None:
+            await running.whole()
+        response = web.StreamResponse(headers=_STREAM_HEADERS)
+        await response.prepare(request)
+        await response.write(completion.first())
+        while part is not None:
+            self.answered.set()
+            is_thinking, text = part
+            await response.write(completion.text(text, is_thinking=is_thinking))
+            part = await anext(texts, None)
+        try:
+            answer = await running.whole()
+        except P2PModelError as error:
+            self.counts.broke_off("failed")
+            await response.write(event(failure(outward(request, error))) + DONE)
+            return response
+        await response.write(completion.last(answer, with_usage=asked.include_usage))
+        self._ended(answer)
+        return response
+
+    def _ended(self, answer: ChatAnswer) -> None:
+        self.answered.set()
+        self.counts.ended(answer)
+
+
+def endpoint_app(
+    endpoint: ChatEndpoint, traffic: Traffic, *, http: HttpSettings, key: ServerToken | None = None
+) -> web.Application:
+    """The application. `key`: what clients must send (None: nothing); `http`: the request limits."""
+    checks = [*limits.rate(http), *_key_check(key), limits.body(http.body_timeout)]
+    errors = [_http_errors, error_middleware(_error_response)]
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[*errors, *checks])
+    metrics = ServingMetrics(endpoint.startup, endpoint.queue, endpoint.counts)
+
+    async def collecting() -> Iterable[Collector]:
+        return metrics, traffic
+
+    app.add_routes(
+        [
+            web.get("/v1/models", endpoint.models),
+            web.get("/v1/models/{name:.+}", endpoint.one_model),
+            web.post("/v1/chat/completions", endpoint.chat),
+            web.get(HEALTH, handle_health),
+            web.get(LIVE, endpoint.live_probe),
+            web.get(READY, endpoint.ready_probe),
+            web.get(STARTUP, endpoint.startup_probe),
+            web.get(METRICS, metrics_handler(collecting)),
+        ]
+    )
+    add_chat_page(app)
+    return traffic.watch(app, "serve")
+
+
+def _key_check(key: ServerToken | None) -> list[Middleware]:
+    if key is None:
+        return []
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in PUBLIC:
+            check_bearer(request, key)
+        return await handler(request)
+
+    return [check]
+
+
+def _error_response(error: P2PModelError, status: int | None = None) -> web.Response:
+    headers = {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else {}
+    seconds = retry_after(error)
+    if seconds is not None:
+        headers["Retry-After"] = str(seconds)
+    return web.json_response(failure(error), status=status or error.http_status, headers=headers)
+
+
+@web.middleware
+async def _http_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer errors of aiohttp itself (no such path, a body too large) in the same format."""
+    try:
+        return await handler(request)
+    except web.HTTPError as error:
+        kind = BY_STATUS.get(error.status, InvalidInput)
+        response = _error_response(kind(f"{error.reason} ({error.status})"), error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response

@@ -1,0 +1,1 @@
+"""The format of OpenAI's chat completions: requests, responses and errors. Pure."""
