@@ -29,7 +29,7 @@ class TransferProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadProgress:
+class WeightProgress:
     """The weights: `done` of `total` bytes are on the device."""
 
     done: int
@@ -44,7 +44,7 @@ class StartupView:
     phase: StartupPhase
     seconds: float
     transfer: TransferProgress
-    load: LoadProgress | None = None
+    load: WeightProgress | None = None
     """None while nothing is known about it."""
     takes_images: bool = False
     """Known once it is ready."""
@@ -63,7 +63,7 @@ class Startup(Reporter):
         self._began = clock()
         self._reached: dict[StartupPhase, float] = {"finding": 0.0}
         self._transfer = TransferProgress("finding")
-        self._load: LoadProgress | None = None
+        self._load: WeightProgress | None = None
         self._takes_images = False
 
     def progress(self, progress: Progress) -> None:
@@ -85,7 +85,7 @@ class Startup(Reporter):
         """A line for the user."""
         self._screen.note(line)
 
-    def loading(self, progress: LoadProgress | None = None) -> None:
+    def loading(self, progress: WeightProgress | None = None) -> None:
         """All files are verified, and the weights go onto the device."""
         self._enter("loading")
         self._load = progress or self._load

@@ -4,7 +4,7 @@ import pytest
 
 from p2pmodel.core.progress.progress import Progress
 from p2pmodel.errors import ModelLoading
-from p2pmodel.serving.startup import LoadProgress, Startup
+from p2pmodel.serving.startup import Startup, WeightProgress
 from tests.support.recording_reporter import RecordingReporter
 
 
@@ -28,9 +28,9 @@ def test_from_nothing_to_ready() -> None:
     clock.now = 112.0
     startup.loading()
     assert startup.view().load is None
-    startup.loading(LoadProgress(5, 10))
+    startup.loading(WeightProgress(5, 10))
     startup.progress(Progress("done", 100, 100))
-    assert (startup.phase, startup.view().load) == ("loading", LoadProgress(5, 10))
+    assert (startup.phase, startup.view().load) == ("loading", WeightProgress(5, 10))
     clock.now = 115.0
     startup.ready(takes_images=True)
     clock.now = 999.0
