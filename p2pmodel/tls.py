@@ -1,20 +1,38 @@
 """TLS contexts from configured files: additional authorities, and own certificates."""
 
 import ssl
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from p2pmodel.core.files.own_files import opened
 from p2pmodel.errors import InvalidInput
 from p2pmodel.os_errors import DESCRIPTORS
 
 
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files of a client of servers over https (PEM), each optional: authorities trusted besides the system's, its
+    own certificate, and the certificate's key."""
+
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def context(self) -> ssl.SSLContext | Literal[True]:
+        """The context of requests; True for the default one. Raises InvalidInput for a file that cannot be used."""
+        return context_with(self.ca_file, self.certificate, self.key) if self.ca_file or self.certificate else True
+
+
+NO_FILES = TlsFiles()
+
+
 @cache
-def context_with(ca_file: Path) -> ssl.SSLContext:
-    """The default client context that also trusts the authorities in `ca_file` (PEM). Raises InvalidInput."""
-    context = ssl.create_default_context()
-    _trust(context, ca_file, "ca_file")
-    return context
+def context_with(ca_file: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """As `client_context`, one for the same files, until the cache is cleared."""
+    return client_context(ca_file, certificate, key)
 
 
 def client_context(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
@@ -27,13 +45,15 @@ def client_context(ca_file: Path | None, certificate: Path | None, key: Path | N
     return context
 
 
-def server_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
+def server_context(
+    certificate: Path, key: Path, client_ca: Path | None = None, *, optional: bool = False
+) -> ssl.SSLContext:
     """A server context with `certificate` (PEM, with its chain). With `client_ca` it requires client certificates of
-    those authorities. Raises InvalidInput."""
+    those authorities; `optional`: a client may have none, and the application decides. Raises InvalidInput."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     _present(context, certificate, key)
     if client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
         _trust(context, client_ca, "tls_client_ca")
     return context
 

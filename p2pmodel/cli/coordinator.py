@@ -11,12 +11,14 @@ from p2pmodel.cli import options
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log
 from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.tls_files import listener_tls, renew_on
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.credentials import Credentials
+from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
@@ -26,6 +28,7 @@ from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import counted
+from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
@@ -38,6 +41,7 @@ DEFAULT_LISTEN = "127.0.0.1:6969"
 @options.advertise
 @options.public_url
 @options.credentials
+@options.tls
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Keep catalog and roll-outs here.")
 @click.option(
@@ -77,6 +81,7 @@ def coordinator(
     """
     address = ListenAddress.parse(listen)
     check_exposure(address, protected=credentials.member is not None, insecure_public=insecure_public)
+    tls = listener_tls(settings.http, optional=True)
     if state_dir:
         private_folder(state_dir)
         check_writable(state_dir)
@@ -90,12 +95,25 @@ def coordinator(
         settings=settings.tracker,
         probes=ConnectionProbes(enabled=settings.tracker.probe_peers),
     )
-    role = CoordinatorRole.of(address, public_url, credentials)
+    role = CoordinatorRole.of(address, public_url, credentials, tls)
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
+    private = PrivateSwarms.of(catalog, settings.private)
+    if settings.private.ca_key is not None and credentials.member is None:
+        raise InvalidInput(
+            "the coordinator of private swarms admits members alone, and has no token for them",
+            hint="give --token-file",
+        )
     server = _run(
-        role, tracker, catalog, settings, ready, rollouts=rollouts, signatures=signatures, origin_budget=origin_budget
+        *(role, tracker, catalog, settings, ready),
+        rollouts=rollouts,
+        signatures=signatures,
+        private=private,
+        origin_budget=origin_budget,
     )
-    run_service(server, interrupted="the coordinator was stopped", reload=options.reload(settings, role.credentials))
+    reload = options.reload(settings, role.credentials)
+    reload.setting("private.revoked", apply=lambda now: private.revoke(now.private))
+    renew_on(reload, settings.http, tls)
+    run_service(server, interrupted="the coordinator was stopped", reload=reload)
 
 
 def _kept(state_dir: Path | None, settings: Settings) -> tuple[Catalog, Rollouts]:
@@ -144,6 +162,7 @@ async def _run(
     *,
     rollouts: Rollouts,
     signatures: SignatureShelf,
+    private: PrivateSwarms,
     origin_budget: float,
 ) -> None:
     notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load())
@@ -157,6 +176,8 @@ async def _run(
         quotas=settings.quotas,
         rollouts=rollouts,
         signatures=signatures,
+        certificates=role.requires_certificates,
+        private=private,
     )
     async with serving_coordinator(app, role, address, settings, note=log) as served:
         announce = announce_url(served.url, role.credentials.member or "")

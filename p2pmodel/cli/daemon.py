@@ -82,8 +82,6 @@ def daemon(
     reload = options.reload(settings)
     token = server_token(token_file, reload)
     tls = tls_context(settings.http, reload)
-    if tls is not None and control_listen is None and hub_listen is None:
-        raise InvalidInput("--tls-cert needs --control-listen or --hub-listen", hint="give the address to serve")
     access = _TcpAccess(token, tls, protected=token is not None or settings.http.asks_for_certificates)
     hub = _hub(settings, hub_listen, access, access_log)
     tcp = _tcp(control_listen, access, read_only=read_only)
@@ -102,7 +100,7 @@ def daemon(
     placed = with_peer_address(settings)
     for note in other_networks(placed):
         log(note)
-    node = Daemon(placed, tcp, log, hub, reload=reload)
+    node = Daemon(placed, tcp, log, hub, reload=reload, source_tls=tls)
     run_service(node.run(ready), interrupted=INTERRUPTED, reload=reload)
 
 

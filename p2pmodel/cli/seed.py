@@ -11,6 +11,7 @@ from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo, result
+from p2pmodel.cli.tls_files import listener_tls, renew_on
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import DEFAULT_REVISION, Reference
@@ -45,7 +46,11 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command re
     "--listen", default="127.0.0.1:6969", show_default=True, metavar="ADDRESS:PORT", help="Address of the coordinator."
 )
 @options.public_url
+@click.option(
+    "--private", is_flag=True, help="Seed to admitted nodes alone, over TLS (needs private.ca_file and private.ca_key)."
+)
 @options.credentials
+@options.tls
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
 @click.option(
@@ -63,8 +68,9 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     request = _request(source, flags)
     options.check_output(flags["output"])
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
-        role = _role(flags)
+        role = _role(flags, settings)
         reload = options.reload(settings, role.credentials)
+        renew_on(reload, settings.http, role.tls)
         placed = with_peer_address(settings, role.listen)
         for note in other_networks(placed):
             screen.note(note)
@@ -81,18 +87,20 @@ def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
     if flags["name"] is None:
         if Path(source).is_dir() and source.startswith((".", "/", "~")):
             raise InvalidInput(f"'{source}' is a directory", hint="name the snapshot with --as ORG/NAME[@REV]")
-        return SeedRequest(Reference.parse(source, revision=flags["revision"]), exports=exports)
+        ref = Reference.parse(source, revision=flags["revision"])
+        return SeedRequest(ref, exports=exports, private=flags["private"])
     ref = Reference.parse(flags["name"], revision=flags["revision"])
     if not Path(source).is_dir():
         raise InvalidInput(f"'{source}' is not a directory", hint="--as needs a directory to import")
-    return SeedRequest(ref, directory=Path(source), exports=exports)
+    return SeedRequest(ref, directory=Path(source), exports=exports, private=flags["private"])
 
 
-def _role(flags: dict[str, Any]) -> CoordinatorRole:
+def _role(flags: dict[str, Any], settings: Settings) -> CoordinatorRole:
     address = ListenAddress.parse(flags["listen"])
     credentials = flags["credentials"]
     check_exposure(address, protected=credentials.member is not None, insecure_public=flags["insecure_public"])
-    return CoordinatorRole.of(address, flags["public_url"], credentials)
+    tls = listener_tls(settings.http, optional=True)
+    return CoordinatorRole.of(address, flags["public_url"], credentials, tls)
 
 
 class _ReadyPrinter:

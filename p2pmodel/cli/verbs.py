@@ -14,6 +14,7 @@ from p2pmodel.os_errors import translate
 
 _VERBS = {
     "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
+    "ca": ("p2pmodel.cli.trust.authority:ca", "Make a certificate authority for a cluster, and certificates."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
     "chat": ("p2pmodel.cli.serving.chat:chat", "Fetch a model, load it, and talk to it in the terminal."),
     "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),

@@ -14,6 +14,7 @@ from p2pmodel.config.sections.coordinator import QuotaSettings, TrackerSettings
 from p2pmodel.config.sections.daemon import ClientSettings, DaemonSettings, StoreSettings
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.config.sections.section import Section, split_list
 from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.config.sections.trust import TrustSettings
@@ -38,6 +39,10 @@ class Settings(Section):
     coordinator_ca_file: Path | None = None
     """PEM file of certificate authorities trusted for coordinators and their seeders over https, besides the system's;
     announces use it, too."""
+    coordinator_certificate: Path | None = None
+    """PEM file with this node's certificate for coordinators, and their seeders, that ask for one."""
+    coordinator_key: Path | None = None
+    """PEM file with the private key of that certificate, mode 0600; None: it is in the same file."""
     state_dir: Path | None = None
     """Folder of state that outlives a run; XDG_STATE_HOME/p2pmodel by default."""
     node_name: str | None = None
@@ -58,6 +63,7 @@ class Settings(Section):
     quotas: QuotaSettings = QuotaSettings()
     client: ClientSettings = ClientSettings()
     trust: TrustSettings = TrustSettings()
+    private: PrivateSettings = PrivateSettings()
 
     @field_validator("node_name")
     @classmethod

@@ -15,6 +15,7 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.bandwidth import SharedLimits
+from p2pmodel.node.local_address import PRIVATE_PORT, free_port
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.origin.mirrors.mirror import GivenMirror, MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
@@ -28,13 +29,14 @@ FRESH = 60.0
 
 def engine_of(settings: Settings) -> Engine:
     """The engine of this node; not started. It listens on loopback unless `swarm.listen` is set."""
-    address = ListenAddress.parse(settings.swarm.listen or LOOPBACK)
+    address, private = ListenAddress.parse(settings.swarm.listen or LOOPBACK), settings.private.port
     return LibtorrentEngine(
         EngineSettings(
             host=address.host,
             port=address.port,
             upload_limit=settings.swarm.upload_limit,
             download_limit=settings.swarm.download_limit,
+            private_port=free_port(address.host, PRIVATE_PORT) if private is None else private,
             zone=settings.swarm.zone,
             peer_timeout=settings.swarm.peer_timeout,
             ca_file=settings.coordinator_ca_file,

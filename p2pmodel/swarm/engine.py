@@ -17,6 +17,25 @@ from p2pmodel.os_errors import disk_failed, disk_full
 
 
 @dataclass(frozen=True, slots=True)
+class SwarmCertificate:
+    """The certificate of a peer in a private swarm and its private key, both PEM."""
+
+    certificate: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Admissions:
+    """Which IP addresses may exchange with a private torrent.
+
+    `barred` addresses are connected to no private torrent of the engine, whatever others admit.
+    """
+
+    admitted: frozenset[str] = frozenset()
+    barred: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class AddTorrent:
     """A torrent to join, and the paths of its files.
 
@@ -36,6 +55,10 @@ class AddTorrent:
     pieces: frozenset[int] | None = None
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
+    certificate: SwarmCertificate | None = None
+    """For the torrent of a private swarm, which needs one; others ignore it."""
+    admissions: Admissions = Admissions()
+    """For the torrent of a private swarm: no other address gets or sends a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +208,12 @@ class SwarmTorrent(Protocol):
     def set_trackers(self, trackers: tuple[str, ...]) -> None:
         """Replace all trackers, and announce to the new ones at once."""
 
+    def renew(self, certificate: SwarmCertificate) -> None:
+        """Present another certificate to peers from now on. Connections stay. Only for a private swarm."""
+
+    def admit(self, admissions: Admissions) -> None:
+        """Replace the admissions of a private swarm: connections to other addresses end at once."""
+
     async def resume(self) -> None:
         """Continue after a DiskFailed. Verified pieces that never reached the disk leave `have`, are downloaded again,
         and give a PieceVerified again."""
@@ -213,11 +242,16 @@ class Engine(Protocol):
         """Address and port that peers can connect to. Raises LocalResource from __aenter__ if it is in use."""
 
     @property
+    def private_address(self) -> tuple[str, int]:
+        """Address and port for peers of private swarms. Raises Unavailable before the first private torrent."""
+
+    @property
     def peer_id(self) -> str:
         """Our peer id, 40 hex digits (BEP 3); different in each run."""
 
     async def add(self, request: AddTorrent) -> SwarmTorrent:
-        """Join a swarm. Raises BadTorrent for unusable metainfo, InvalidInput for a torrent that was added before."""
+        """Join a swarm. Raises BadTorrent for unusable metainfo, InvalidInput for a torrent that was added before, and
+        for a private one without a certificate; LocalResource if the engine cannot listen for private swarms."""
 
     @property
     def rates(self) -> Rates:
@@ -248,6 +282,8 @@ class EngineSettings:
     port: int = 0
     upload_limit: int = 0
     download_limit: int = 0
+    private_port: int = 0
+    """Port for peers of private swarms, opened with the first private torrent."""
     zone: str = ""
     peer_timeout: float = 10.0
     """Seconds after which a peer that delivers nothing counts as gone for what it owes."""

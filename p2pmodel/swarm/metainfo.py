@@ -18,6 +18,10 @@ MAX_PIECES = 1 << 21
 """libtorrent's bounds."""
 
 
+MAX_AUTHORITY = 16 << 10
+"""Bytes of the root certificate in a private torrent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metainfo:
     """A completely checked .torrent: `raw` are its bytes, and all else is parsed from them."""
@@ -36,6 +40,8 @@ class Metainfo:
     webseeds: tuple[str, ...]
     file_indexes: tuple[int, ...]
     """The engine's index of each of `manifest.files`; it counts pad files."""
+    authority: str | None = None
+    """Root certificate (PEM) of a private swarm, of which each peer needs a certificate; None: a public swarm."""
 
     def accepts(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
         """Whether `data` are the bytes of `piece`. IndexError for a piece outside the torrent."""
@@ -50,3 +56,9 @@ def layout_of(manifest: Manifest, piece_length: int | None = None) -> Layout:
     """The piece layout of a snapshot's torrent; `piece_length` follows from the size by default."""
     sizes = [(file.path, file.size) for file in manifest.files]
     return Layout(sizes, piece_length or piece_length_for(manifest.total_size))
+
+
+def is_one_file(manifest: Manifest) -> bool:
+    """Whether libtorrent names the torrent after its only file, not after the commit: certificates of two snapshots
+    would then open both."""
+    return len(manifest.files) == 1 and "/" not in manifest.files[0].path

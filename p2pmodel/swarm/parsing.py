@@ -17,11 +17,13 @@ from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_indexes, file_list, v1_piece_count
 from p2pmodel.swarm.metainfo import (
+    MAX_AUTHORITY,
     MAX_PIECE_LENGTH,
     MAX_PIECES,
     MAX_TORRENT_SIZE,
     MIN_PIECE_LENGTH,
     Metainfo,
+    is_one_file,
     layout_of,
 )
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
@@ -60,6 +62,7 @@ def parse(data: bytes) -> Metainfo:
         trackers=_trackers(top),
         webseeds=_urls(top.get(b"url-list", []), WEB_SCHEMES, "webseed"),
         file_indexes=file_indexes(layout, form),
+        authority=_authority(info, form, manifest),
     )
 
 
@@ -88,7 +91,7 @@ def _format(info: Mapping[bytes, Any]) -> Format:
         )
     form: Format = "hybrid" if _KEYS_V1 & info.keys() else "v2"
     expected = _KEYS_V2 | (_KEYS_V1 if form == "hybrid" else set())
-    for key in sorted((expected ^ info.keys()) - {b"private"}):
+    for key in sorted((expected ^ info.keys()) - {b"private", b"ssl-cert"}):
         raise _bad(f"its info dictionary {'lacks' if key in expected else 'has an unknown'} '{_shown(key)}'")
     return form
 
@@ -102,9 +105,22 @@ def _manifest(info: Mapping[bytes, Any]) -> Manifest:
         raise _bad(f"its manifest cannot be used: {error.what}") from None
     if info.get(b"name") != manifest.commit.encode():
         raise _bad(f"its name is not the commit {manifest.commit} of its manifest")
-    if info.get(b"private", 0) != int(manifest.private):
+    if info.get(b"private", 0) != int(manifest.private or b"ssl-cert" in info):
         raise _bad("its private flag contradicts its manifest")
     return manifest
+
+
+def _authority(info: Mapping[bytes, Any], form: Format, manifest: Manifest) -> str | None:
+    """The root certificate of a private swarm; None for a public one."""
+    raw = info.get(b"ssl-cert")
+    if raw is None:
+        return None
+    sound = isinstance(raw, bytes) and raw.isascii() and len(raw) <= MAX_AUTHORITY
+    if not sound or form != "v2" or raw.count(b"-----BEGIN CERTIFICATE-----") != 1:
+        raise _bad("its 'ssl-cert' is not one PEM certificate of a v2 torrent")
+    if is_one_file(manifest):
+        raise _bad("it is private and has one file alone")
+    return str(raw, "ascii")
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count
-from p2pmodel.swarm.metainfo import MAX_PIECES, MAX_TORRENT_SIZE, Metainfo, layout_of
+from p2pmodel.swarm.metainfo import MAX_PIECES, MAX_TORRENT_SIZE, Metainfo, is_one_file, layout_of
 from p2pmodel.swarm.parsing import export_indexes, parse
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
 
@@ -64,8 +64,11 @@ def build(
     trackers: Sequence[str] = (),
     webseeds: Sequence[str] = (),
     piece_length: int | None = None,
+    authority: str | None = None,
 ) -> bytes:
     """The .torrent of a snapshot.
+
+    `authority`: the root certificate (PEM) of a private swarm, of which every peer needs a certificate; v2 only.
 
     `trees`: by path, for every non-empty file. `v1_pieces`: SHA-1 of every piece, concatenated; for v1 over the
     concatenated files in manifest order, for hybrid with zeros between them so that each starts a piece. `webseeds`:
@@ -81,8 +84,19 @@ def build(
         "p2pmodel": manifest.to_dict(),
         "piece length": layout.piece_length,
     }
-    if manifest.private:
+    if manifest.private or authority:
         info["private"] = 1
+    if authority:
+        if format != "v2":
+            raise InvalidInput(
+                f"a private swarm has no {format} torrent", hint="leave --format out: v2 is the only one"
+            )
+        if is_one_file(manifest):
+            raise InvalidInput(
+                f"{manifest.repo} has one file alone, and no private swarm",
+                hint="add a second file, such as README.md, to the snapshot",
+            )
+        info["ssl-cert"] = authority
     if format != "v1":
         info |= {"meta version": 2, "file tree": _file_tree(layout, trees)}
     if format != "v2":

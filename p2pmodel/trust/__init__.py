@@ -1,1 +1,1 @@
-"""Trust: the signatures of snapshots."""
+"""Trust: signatures of snapshots, and certificates of servers and nodes."""

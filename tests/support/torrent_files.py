@@ -69,8 +69,9 @@ def torrent_of(
     commit: str = COMMIT,
     trackers: tuple[str, ...] = (),
     webseeds: tuple[str, ...] = (),
+    authority: str | None = None,
 ) -> bytes:
-    """The .torrent of `contents`."""
+    """The .torrent of `contents`; `authority`: the root certificate of its private swarm."""
     manifest = manifest_of(contents, private=private, repo=repo, commit=commit)
     length = piece_length or piece_length_for(manifest.total_size)
     assert layout_of(manifest, length).piece_length == length
@@ -78,6 +79,7 @@ def torrent_of(
         manifest,
         trees_of(contents, length),
         format=form,
+        authority=authority,
         v1_pieces=v1_pieces_of(contents, manifest, length, form),
         trackers=trackers,
         webseeds=webseeds,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from p2pmodel.cli.mirror.sync import sync
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log as log_note
 from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cli.tls_files import tls_context
 from p2pmodel.cli.token_files import SHORTEST_TOKEN, mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
@@ -95,6 +97,7 @@ mirror.add_command(mirror_log, "log")
 @options.sync_log
 @options.admission
 @options.upstream
+@options.tls
 @options.local_users
 @options.endpoint_url
 @options.common
@@ -111,7 +114,9 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     address = ListenAddress.parse(listen)
     reload = options.reload(settings)
     token = _token(flags["token_file"], flags["token_env"], reload)
-    check_exposure(address, protected=token is not None, insecure_public=flags["insecure_public"])
+    tls = tls_context(settings.http, reload)
+    protected = token is not None or (tls is not None and settings.http.asks_for_certificates)
+    check_exposure(address, protected=protected, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
     cache = HubCache(settings.cache_dir, settings.state_dir)
@@ -132,10 +137,10 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
         )
         traffic.watch(app, "hub")
         guard = RequestGuard.of(
-            settings.http, secured=token is not None, forms=True, own_user=True, url=settings.http.public_url
+            settings.http, secured=protected, forms=True, own_user=True, url=settings.http.public_url
         )
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
-        server = _HttpServer(app, address, guard, settings)
+        server = _HttpServer(app, address, guard, settings, tls)
         scrubber = _scrubber(cache, settings)
         reload.setting(*SCRUB, apply=lambda now: scrubber.change(now.store))
         work = _serve(server, upstream, scrubber, announce, as_json=flags["as_json"])
@@ -194,13 +199,14 @@ class _HttpServer:
     address: ListenAddress
     guard: RequestGuard
     settings: Settings
+    tls: ssl.SSLContext | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
         """Serve while the context lasts; yields the URL that it listens on, and those by which clients reach it, the
         preferred one first."""
         bounds, host, port = limits.connections(self.settings.http), self.address.host, self.address.port
-        async with serving(self.app, host, port, guard=self.guard, limits=bounds, note=log_note) as bound:
+        async with serving(self.app, host, port, guard=self.guard, limits=bounds, tls=self.tls, note=log_note) as bound:
             public = self.settings.http.public_url
             yield bound, (public,) if public else await asyncio.to_thread(reachable_urls, bound, self.settings)
 

@@ -15,6 +15,7 @@ from p2pmodel.core.content.layout import KIB
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.core.sizes import counted, human
+from p2pmodel.node.private.authority import authority_of
 from p2pmodel.node.snapshot.signatures import signed
 from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.node.snapshot.voucher import recorded_voucher
@@ -76,6 +77,7 @@ def create(
                 trackers=trackers,
                 endpoints=[mirror.endpoint for mirror in settings.mirrors],
                 reporter=reporter,
+                authority=authority_of(ref.repo, settings.private),
             ),
             interrupted="interrupted; finished hashes are kept: run the same command again",
         )

@@ -1,1 +1,1 @@
-"""Signatures and provenance of snapshots."""
+"""Signatures and provenance of snapshots, and the certificate authority of a cluster."""

@@ -37,6 +37,10 @@ class MirrorSettings(Section):
     """Rate limit over all connections to this mirror, bytes/s or as in `20MB`; None: unlimited."""
     ca_file: Path | None = None
     """PEM file of certificate authorities trusted for this endpoint, besides the system's."""
+    certificate: Path | None = None
+    """PEM file with this node's certificate, for an endpoint that asks for one."""
+    key: Path | None = None
+    """PEM file with the private key of that certificate, mode 0600; None: it is in the same file."""
     fallback: bool = False
     """Use this mirror only while no other is available; it never shares a download."""
     redirects: tuple[str, ...] = ()

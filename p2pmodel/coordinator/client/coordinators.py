@@ -11,7 +11,7 @@ from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.coordinator.token_files import local_token_file, read_tokens
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.errors import InvalidInput
-from p2pmodel.tls import context_with
+from p2pmodel.tls import NO_FILES, TlsFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class Coordinator:
     member_token: str = field(default="", repr=False)
     publish_token: str = field(default="", repr=False)
     local_file: Path | None = None
-    ca_file: Path | None = None
-    """PEM file of authorities trusted besides the system's."""
+    files: TlsFiles = NO_FILES
+    """Authorities trusted besides the system's, and the certificate of this node."""
 
     def __str__(self) -> str:
         return public_name(self.url)
 
     @property
     def tls(self) -> ssl.SSLContext | bool:
-        """The TLS context of requests over https. Raises InvalidInput for an unusable `ca_file`."""
-        return context_with(self.ca_file) if self.ca_file else True
+        """The TLS context of requests over https. Raises InvalidInput for a file that cannot be used."""
+        return self.files.context
 
     @property
     def publisher(self) -> str:
@@ -78,6 +78,11 @@ def configured(settings: Settings) -> tuple[Coordinator, ...]:
     return tuple(_configured(url, member, publish, settings) for url in dict.fromkeys(settings.coordinators))
 
 
+def files_of(settings: Settings) -> TlsFiles:
+    """The files of this node as a client of coordinators and their seeders."""
+    return TlsFiles(settings.coordinator_ca_file, settings.coordinator_certificate, settings.coordinator_key)
+
+
 def trackers_with(trackers: Sequence[str], coordinators: Sequence[Coordinator]) -> tuple[str, ...]:
     """The trackers of `coordinators` with this node's own announce keys, and other `trackers` of a torrent."""
     own = (coordinator.announce_url for coordinator in coordinators)
@@ -96,7 +101,7 @@ def _configured(url: str, member: dict[str, str], publish: dict[str, str], setti
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     local = local_token_file(state_dir, host, parts.port or 80) if state_dir and not given else None
-    found = Coordinator(url, own, given, local, settings.coordinator_ca_file)
+    found = Coordinator(url, own, given, local, files_of(settings))
     _ = found.tls  # an unusable file is an error before any request
     return found
 

@@ -15,13 +15,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from p2pmodel.config.sections.coordinator import QuotaSettings
+from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
 from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
 from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.catalog_routes import CALLER, CatalogRoutes
-from p2pmodel.coordinator.server.credentials import NO_TOKENS, Caller, Credentials, Rights
+from p2pmodel.coordinator.server.catalog_routes import CatalogRoutes
+from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Caller, Credentials, Rights
 from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
 from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
+from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
@@ -33,6 +35,7 @@ from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.errors import AccessDenied, P2PModelError, UpgradeRequired
 from p2pmodel.http.access import WRONG_TOKEN
+from p2pmodel.http.client_certificates import has_certificate
 from p2pmodel.http.error_responses import FAILURES, error_middleware, error_response, json_http_errors, outward
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.http.traffic import Traffic
@@ -62,61 +65,93 @@ def coordinator_app(
     quotas: QuotaSettings = DEFAULT_QUOTAS,
     rollouts: Rollouts | None = None,
     signatures: SignatureShelf | None = None,
+    certificates: bool = False,
+    private: PrivateSwarms | None = None,
 ) -> web.Application:
     """The application. Without `credentials` reading is open, and no client publishes.
 
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
     `address` is for the tracker URL of assembled torrents. `quotas` does not bound the catalog, which has its own.
-    `rollouts` and `signatures` are loaded already; without them they are in memory alone.
+    `rollouts` and `signatures` are loaded already; without them they are in memory alone. `certificates`: every request
+    but announces and scrapes with a key needs a client certificate. `private`: its private swarms; without them it has
+    none.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
     rollouts = Rollouts() if rollouts is None else rollouts
+    private = PrivateSwarms(catalog, PrivateSettings()) if private is None else private
     watch = SourceWatch(seeders, tracker)
-    leases = LeaseRoutes(
+    leases = _lease_routes(tracker, catalog, seeders, rollouts, private, budget=origin_budget, quotas=quotas)
+    assemblies = AssemblyRoutes(
         catalog,
-        seeders,
-        follow_sources=watch.follow,
-        rollouts=rollouts,
-        is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
         budget=origin_budget,
-        complaints=tracker.complaints,
-        messages_per_second=quotas.messages_per_second,
+        trackers=partial(_trackers, address or PublicAddress(), credentials),
+        quotas=quotas,
+        rollouts=rollouts,
+        is_private=private.covers,
     )
     signing = SignatureRoutes(SignatureShelf() if signatures is None else signatures)
-    known = (tracker.counts, watch, leases.origin_bytes, leases.cut_off, tracker.unreachable)
+    known = (tracker.counts, watch, leases.origin_bytes, leases.cut_off, private, tracker.unreachable)
     routes = CatalogRoutes(catalog, *known, signing.shelf.signed_by)
-    trackers = partial(_trackers, address or PublicAddress(), credentials)
-    assemblies = AssemblyRoutes(catalog, budget=origin_budget, trackers=trackers, quotas=quotas, rollouts=rollouts)
     rolling = RolloutRoutes(rollouts)
     metrics = CoordinatorMetrics(tracker, catalog, rollouts, traffic := Traffic())
-    app.cleanup_ctx.append(rolling.run)
-    app.on_shutdown.extend((leases.close, assemblies.close, rolling.close))
+    app.cleanup_ctx.extend((rolling.run, private.run))
+    app.on_shutdown.extend((leases.close, assemblies.close, rolling.close, private.close))
     for method, path, handler, least in (
         *routes.table(),
         *signing.table(),
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, Rights.NONE),
+        ("GET", "/private/{info_hash:[0-9a-fA-F]{64}}", private.handle, Rights.MEMBER),
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
         ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, Rights.NONE),
         ("GET", METRICS, metrics_handler(metrics.collect), Rights.NONE),
         *rolling.table(),
     ):
-        app.router.add_route(method, path, _authorized(handler, credentials, least))
-    for path, handler in (("/announce", tracker.handle_announce), ("/scrape", tracker.handle_scrape)):
-        app.router.add_route("GET", path, _tracking(handler, credentials))
-        app.router.add_route("GET", path + "/{key}", _tracking(handler, credentials))
+        app.router.add_route(method, path, _authorized(handler, credentials, least, certificates=certificates))
+    _add_tracker(app, tracker, credentials, certificates=certificates)
     app.router.add_get(HEALTH, handle_health)
     return traffic.watch(app, "coordinator")
+
+
+def _lease_routes(
+    tracker: Tracker,
+    catalog: Catalog,
+    seeders: Sources,
+    rollouts: Rollouts,
+    private: PrivateSwarms,
+    *,
+    budget: float,
+    quotas: QuotaSettings,
+) -> LeaseRoutes:
+    return LeaseRoutes(
+        catalog,
+        seeders,
+        follow_sources=SourceWatch(seeders, tracker).follow,
+        rollouts=rollouts,
+        is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
+        budget=budget,
+        complaints=tracker.complaints,
+        messages_per_second=quotas.messages_per_second,
+        check=private.check,
+    )
+
+
+def _add_tracker(app: web.Application, tracker: Tracker, credentials: Credentials, *, certificates: bool) -> None:
+    """Announces and scrapes. Those with a key need no certificate: BitTorrent clients present none."""
+    for path, handler in (("/announce", tracker.handle_announce), ("/scrape", tracker.handle_scrape)):
+        app.router.add_route("GET", path, _tracking(handler, credentials, certificates=certificates))
+        app.router.add_route("GET", path + "/{key}", _tracking(handler, credentials))
 
 
 def _trackers(address: PublicAddress, credentials: Credentials) -> list[str]:
     return [announce_url(address.url, credentials.member or "")] if address.url else []
 
 
-def _authorized(handler: Handler, credentials: Credentials, least: Rights) -> Handler:
+def _authorized(handler: Handler, credentials: Credentials, least: Rights, *, certificates: bool) -> Handler:
     async def authorized(request: web.Request) -> web.StreamResponse:
         try:
+            _check_certificate(request, certificates)
             request[CALLER] = _caller(request, credentials, least)
             return await handler(request)
         except P2PModelError as error:
@@ -126,7 +161,7 @@ def _authorized(handler: Handler, credentials: Credentials, least: Rights) -> Ha
     return authorized
 
 
-def _tracking(handler: Handler, credentials: Credentials) -> Handler:
+def _tracking(handler: Handler, credentials: Credentials, *, certificates: bool = False) -> Handler:
     """Announces and scrapes: with an announce key in the path, or with a token in the header."""
 
     async def tracking(request: web.Request) -> web.StreamResponse:
@@ -134,6 +169,7 @@ def _tracking(handler: Handler, credentials: Credentials) -> Handler:
             if "key" in request.match_info:
                 _check_key(request, credentials)
             else:
+                _check_certificate(request, certificates)
                 _caller(request, credentials, Rights.NONE)
             request[tracker_protocol.MEMBER] = credentials.member is not None
             return await handler(request)
@@ -142,6 +178,14 @@ def _tracking(handler: Handler, credentials: Credentials) -> Handler:
             return tracker_protocol.refusal(outward(request, error))
 
     return tracking
+
+
+def _check_certificate(request: web.Request, required: bool) -> None:
+    if required and not has_certificate(request):
+        raise AccessDenied(
+            "this coordinator requires a client certificate",
+            hint="set coordinator_certificate and coordinator_key",
+        )
 
 
 def _log_proxy(request: web.Request, error: P2PModelError) -> None:

@@ -36,7 +36,7 @@ from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.core.content.names import Reference, check_revision, is_commit
+from p2pmodel.core.content.names import Reference, RepoId, check_revision, is_commit
 from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError, TooManyRequests
 from p2pmodel.swarm.metainfo import MAX_PIECES
@@ -143,7 +143,8 @@ class _AssemblySession:
 class AssemblyRoutes:
     """The handlers, and the assemblies that have peers. `budget` as in `Leases`.
 
-    `trackers` returns the tracker URLs of assembled torrents.
+    `trackers` returns the tracker URLs of assembled torrents. A repository that `is_private` has no assembly: its nodes
+    would exchange over plain connections.
     """
 
     def __init__(
@@ -155,7 +156,9 @@ class AssemblyRoutes:
         trackers: Callable[[], Sequence[str]] = tuple,
         quotas: QuotaSettings = DEFAULT_QUOTAS,
         rollouts: Rollouts | None = None,
+        is_private: Callable[[RepoId], bool] = lambda _repo: False,
     ) -> None:
+        self._is_private = is_private
         self._rollouts = rollouts or Rollouts()
         self._quotas = quotas
         self._catalog = catalog
@@ -243,6 +246,8 @@ class AssemblyRoutes:
             raise TooManyRequests(f"this address has begun {most} assemblies already", retry_after=10)
 
     def _new_session(self, digest: str, manifest: Manifest, founder: str) -> _AssemblySession:
+        if self._is_private(manifest.repo):
+            raise InvalidInput(f"{manifest.repo} is private here, and assembled by no swarm: seed it")
         self._check_room(None, founder)
         session = _AssemblySession(
             manifest,

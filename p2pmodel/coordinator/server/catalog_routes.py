@@ -21,7 +21,8 @@ from aiohttp.typedefs import Handler
 
 from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.credentials import Caller, Rights
+from p2pmodel.coordinator.server.credentials import CALLER, Rights
+from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.tracker.announces import Counts
@@ -38,8 +39,6 @@ from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
 
 MEDIA_TYPE = "application/x-bittorrent"
-CALLER = web.RequestKey("caller", Caller)
-"""Key of the request's caller."""
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
 ADVERTISE = "set swarm.advertise (--advertise) at that node"
 BODY_TIMEOUT = 60.0
@@ -53,7 +52,8 @@ class CatalogRoutes:
     `counts` returns the number of peers in the swarm of a 20-byte info-hash. `sources` are the seeders from which
     leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors,
     `cut_off` the names of its nodes that got nothing from their peers, and `unreachable` the addresses at which no peer
-    can connect to its clients; `signed_by` the keys that signed a torrent.
+    can connect to its clients. `private` decides which client may read the torrent of a private snapshot; `signed_by`:
+    the keys that signed a torrent.
     """
 
     catalog: Catalog
@@ -61,6 +61,7 @@ class CatalogRoutes:
     sources: SourceWatch
     origin_bytes: Callable[[str], int]
     cut_off: Callable[[str], list[str]]
+    private: PrivateSwarms
     unreachable: Callable[[bytes], list[str]] = lambda _: []
     signed_by: Callable[[Publication], list[str]] = lambda _: []
 
@@ -83,8 +84,10 @@ class CatalogRoutes:
         except TimeoutError:
             raise Unavailable(f"the .torrent did not arrive within {BODY_TIMEOUT:g} s") from None
         sent = await asyncio.to_thread(read_publication, body)
+        await asyncio.to_thread(self.private.check_publication, sent)
         publication = await self.catalog.publish(sent, request.query.getall("revision", []), by=request[CALLER])
         if source := _source(request):
+            _check_public(publication)
             await self._name(request, publication, source, trusted=True)
         return web.json_response(self._describe(publication), status=201)
 
@@ -94,6 +97,7 @@ class CatalogRoutes:
         source = _source(request)
         if source is None:
             raise InvalidInput(f"the request has no header {SOURCE_HEADER}")
+        _check_public(publication)
         await self._name(request, publication, source)
         return web.Response(status=204)
 
@@ -108,11 +112,15 @@ class CatalogRoutes:
             return web.json_response({"torrents": [self._describe(p) for p in self.catalog.publications()]})
         ref = Reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
         without = frozenset(request.query.getall("except", []))
-        return _torrent(self.catalog.find(ref, _format(request.query.get("format", "v2")), without=without))
+        found = self.catalog.find(ref, _format(request.query.get("format", "v2")), without=without)
+        self.private.check(request, found)
+        return _torrent(found)
 
     async def handle_get_torrent(self, request: web.Request) -> web.Response:
         """A torrent by info-hash."""
-        return _torrent(self.catalog.by_info_hash(request.match_info["info_hash"].lower()))
+        found = self.catalog.by_info_hash(request.match_info["info_hash"].lower())
+        self.private.check(request, found)
+        return _torrent(found)
 
     async def handle_delete(self, request: web.Request) -> web.Response:
         """Withdraw a torrent. 204."""
@@ -160,6 +168,12 @@ def _source(request: web.Request) -> Source | None:
         raise InvalidInput(f"no other machine reaches a source at {printable(endpoint)}", hint=ADVERTISE)
     values = (request.headers.get(name, "") for name in (SOURCE_TOKEN_HEADER, SOURCE_PEER_HEADER, SOURCE_ZONE_HEADER))
     return Source(checked, *values)
+
+
+def _check_public(publication: Publication) -> None:
+    """Raise InvalidInput for a private snapshot: its bytes leave a node over TLS to admitted peers alone."""
+    if publication.authority is not None:
+        raise InvalidInput("a private snapshot has no HTTP source", hint="name no source for it")
 
 
 def _torrent(publication: Publication) -> web.Response:

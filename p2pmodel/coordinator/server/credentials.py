@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from aiohttp import web
+
 from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING, WRONG_KEY, announce_key
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput
 
@@ -112,6 +114,9 @@ class Credentials:
             known.append((self.admin, Caller(Rights.ADMINISTRATOR, ADMINISTRATOR)))
         return known
 
+
+CALLER = web.RequestKey("caller", Caller)
+"""Key of a request's caller."""
 
 NO_TOKENS = Credentials()
 """Reading is open, and no client publishes."""

@@ -52,7 +52,8 @@ class LeaseRoutes:
 
     `is_held(info_hash)` returns whether a peer other than its sources has all of a torrent; `budget` as in `Leases`.
     `complaints` takes what peers report about others, `rollouts` what they report about themselves.
-    `follow_sources` runs while a swarm has peers, and calls its second argument when its sources have changed.
+    `follow_sources` runs while a swarm has peers, and calls its second argument when its sources have changed. `check`
+    raises Forbidden for a client that may not have the snapshot.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class LeaseRoutes:
         messages_per_second: float = math.inf,
         rollouts: Rollouts | None = None,
         follow_sources: FollowSources = nothing_follows,
+        check: Callable[[web.Request, Publication], None] = lambda _request, _publication: None,
     ) -> None:
+        self._check = check
         self._rollouts = rollouts or Rollouts()
         self._follow_sources = follow_sources
         self._catalog = catalog
@@ -82,6 +85,7 @@ class LeaseRoutes:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one peer of a swarm until it leaves. Raises NotFound for a torrent that is not in the catalog."""
         publication = self._catalog.by_info_hash(request.match_info["info_hash"].lower())
+        self._check(request, publication)
         known = self._swarms.get(publication.info_hash)
         socket = await accept(request, known.peers if known else None)
         swarm = self._swarms.get(publication.info_hash) or self._new_swarm(publication)

@@ -38,6 +38,8 @@ class Publication:
     piece_count: int
     """Pieces that hold content, in its v2 or hybrid form."""
     private: bool
+    authority: str | None = None
+    """Root certificate (PEM) of its private swarm; None: the swarm is public."""
 
     @property
     def info_hash(self) -> str:
@@ -64,10 +66,12 @@ def read_publication(data: bytes) -> Publication:
         return _publication(data, _v1_manifest(info), "v1", hashlib.sha1(raw_info, usedforsecurity=False).hexdigest())
     metainfo = parse(data)
     hashes = [h for h in (metainfo.info_hash, metainfo.info_hash_v1) if h]
-    return _publication(data, metainfo.manifest, metainfo.format, *hashes)
+    return _publication(data, metainfo.manifest, metainfo.format, *hashes, authority=metainfo.authority)
 
 
-def _publication(data: bytes, manifest: Manifest, form: Format, *info_hashes: str) -> Publication:
+def _publication(
+    data: bytes, manifest: Manifest, form: Format, *info_hashes: str, authority: str | None = None
+) -> Publication:
     return Publication(
         raw=data,
         repo=manifest.repo,
@@ -77,7 +81,8 @@ def _publication(data: bytes, manifest: Manifest, form: Format, *info_hashes: st
         size=manifest.total_size,
         files=len(manifest.files),
         piece_count=layout_of(manifest).piece_count,
-        private=manifest.private,
+        private=manifest.private or authority is not None,
+        authority=authority,
     )
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from p2pmodel.coordinator.server.catalog_routes import BODY_TIMEOUT, CALLER
-from p2pmodel.coordinator.server.credentials import Rights
+from p2pmodel.coordinator.server.catalog_routes import BODY_TIMEOUT
+from p2pmodel.coordinator.server.credentials import CALLER, Rights
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.coordinator.signature_messages import SIGNATURES
 from p2pmodel.core.content.names import RepoId

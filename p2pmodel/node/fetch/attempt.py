@@ -16,16 +16,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.client.urls import announcing_as
-from p2pmodel.coordinator.leases.demand import Demand
-from p2pmodel.coordinator.leases.messages import lease_path
 from p2pmodel.core import notes
-from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import cut_off
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
+from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
@@ -40,6 +37,7 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
+from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Phase, stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
@@ -86,7 +84,9 @@ class Attempt:
         orphans: OrphanStrategy,
         leases: Leaseholder | NoLeases,
         seeders: Seeders,
+        membership: PublicSwarm | SwarmMembership,
     ) -> None:
+        self.membership = membership
         self.torrent = torrent
         self.stall = StallClock(context.plan, torrent, feed, may_mirror=context.origin is not None)
         self._context = context
@@ -136,6 +136,7 @@ class Attempt:
             start(keep_order(self.torrent))
             start(self._feed.run())
             start(self._leases.run())
+            start(self.membership.watch())
             try:
                 await self._publish()
             except DamagedFile as damage:
@@ -154,6 +155,7 @@ class Attempt:
             try:
                 await self.torrent.remove()
             finally:
+                await self.membership.close()
                 await in_the_end(asyncio.to_thread(self._links.remove))
 
     def status(self) -> SwarmStatus:
@@ -304,12 +306,15 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
-    leases = await _ask_for_leases(context, seeders, start)
+    leases = await ask_for_leases(context, seeders, start)
     places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
+    membership = await become_member(context)
     links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
     try:
-        torrent = await context.engine.add(_add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders))
+        request = _add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders)
+        torrent = await membership.add(context.engine, request)
     except BaseException:
+        await in_the_end(membership.close())
         await in_the_end(asyncio.to_thread(links.remove))
         raise
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
@@ -342,6 +347,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         orphans=orphans,
         leases=leases,
         seeders=seeders,
+        membership=membership,
     )
 
 
@@ -355,30 +361,6 @@ async def _check(context: DownloadContext) -> Inventory:
         return await asyncio.to_thread(
             take_inventory, context.repo, context.metainfo, known=known, wanted=context.plan.files, on_bytes=count
         )
-
-
-async def _ask_for_leases(context: DownloadContext, seeders: Seeders, start: Start) -> Leaseholder | NoLeases:
-    plan, missing = context.plan, context.stats.missing
-    if not missing or not plan.coordinators:
-        return NoLeases()
-    connection = CoordinatorConnection(
-        plan.coordinators,
-        lease_path(context.metainfo.info_hash),
-        peer=context.listen_address,
-        timeout=plan.coordinator_timeout,
-        query={"node": plan.node},
-        http=plan.http,
-        on_note=context.reporter.note,
-    )
-    leaseholder = Leaseholder(
-        connection,
-        seeders,
-        piece_count=context.metainfo.layout.piece_count,
-        waiting=Demand(bits_of(missing), from_seeders=False, want=0),
-        numbers=plan.numbers,
-    )
-    await leaseholder.begin(start)
-    return leaseholder
 
 
 def _add_request(

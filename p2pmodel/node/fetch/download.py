@@ -26,6 +26,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine, SwarmStatus
+from p2pmodel.tls import NO_FILES
 
 REPORT_EVERY = 0.2
 HANDED_ON_AFTER = 1.5
@@ -104,7 +105,9 @@ class Download:
             start(attempt.follow_events())
             start(attempt.check_complaints())
             start(self._report(REPORT_SEEDING_EVERY))
-            if self._web_seed and self._stats.has_all:
+            start(attempt.membership.watch())
+            # Over HTTP a private snapshot would go to each holder of the source's token.
+            if self._web_seed and self._stats.has_all and not attempt.membership.private:
                 self._offer = self._new_offer(self._web_seed, attempt)
                 start(self._offer.run())
             while ends is None or time.monotonic() < ends:
@@ -179,7 +182,7 @@ class Download:
                 *(plan.origin_settings, identity, self._reporter.note),
                 pace=plan.pace,
                 http=plan.http,
-                ca_file=next((each.ca_file for each in plan.coordinators), None),
+                files=next((each.files for each in plan.coordinators), NO_FILES),
             ) as seeders,
             companions() as start,
         ):

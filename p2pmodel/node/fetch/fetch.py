@@ -27,6 +27,7 @@ from p2pmodel.node.fetch.monitor import FetchMonitor
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
+from p2pmodel.node.private.authority import check_private
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.snapshot.lock import downloading
@@ -164,10 +165,15 @@ class FetchRun:
         writable = await self._is_writable()
         if self._found.metainfo is not None:
             await self._from_swarm(self._found.metainfo)
-        elif self._found.coordinators and self._job.may_assemble and writable:
+        elif self._found.coordinators and self._job.may_assemble and writable and not self._is_private:
             await self._by_assembly()
         else:
             await self._from_mirrors()
+
+    @property
+    def _is_private(self) -> bool:
+        """Whether the snapshot may be exchanged in a private swarm alone: an assembly is none."""
+        return self._job.settings.private.covers(str(self._manifest.repo))
 
     async def _is_writable(self) -> bool:
         """Whether the cache can be written to. Raises LocalResource if it must be: files of the snapshot are missing.
@@ -237,6 +243,7 @@ class FetchRun:
     async def _from_swarm(self, metainfo: Metainfo, assembled: AssemblyOutcome | None = None) -> None:
         """`assembled`: the assembly that has just made the torrent. A torrent that proves wrong is replaced by another
         one, or by the mirrors."""
+        check_private(metainfo, self._job.settings.private)
         wrong, judged = WrongTorrents(self._job.settings, self._job.monitor, self._job.http), set[int]()
         while True:
             try:
@@ -321,6 +328,7 @@ class FetchRun:
             coordinators=coordinators,
             coordinator_timeout=settings.swarm.coordinator_timeout,
             origin_settings=settings.origin,
+            advertised=tuple(each.host for each in settings.swarm.advertised),
             zone=settings.swarm.zone,
             pace=self._job.pace,
             http=self._job.http,

@@ -46,6 +46,8 @@ class DownloadPlan:
     """Rate limit of what comes from seeders, shared with all that spend from it."""
     http: HttpPool | None = None
     """Connections that all steps of the fetch share."""
+    advertised: tuple[str, ...] = ()
+    """Hosts by which peers reach this node, besides that of the engine."""
     mirrored: frozenset[int] = frozenset()
     """Pieces that this run has fetched from mirrors before this download."""
     exchanged: frozenset[int] = frozenset()

@@ -10,6 +10,7 @@ from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import P2PModelError
+from p2pmodel.node.private.authority import authority_of
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.signatures import signed
 from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
@@ -28,7 +29,8 @@ async def torrent_to_offer(
         return None
     if await asyncio.to_thread(repo.lacking, manifest.files):
         return None
-    torrents = await TorrentBuilder(repo, manifest, reporter).build(
+    authority = await asyncio.to_thread(authority_of, manifest.repo, settings.private)
+    torrents = await TorrentBuilder(repo, manifest, reporter, authority=authority).build(
         (),
         trackers=[coordinator.announce_url for coordinator in configured(settings)],
         endpoints=[mirror.endpoint for mirror in settings.mirrors],

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.urls import announcing_as, as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
@@ -22,6 +23,8 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
+from p2pmodel.node.private.authority import authority_of
+from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
@@ -51,7 +54,7 @@ from p2pmodel.swarm.engine import (
 )
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
-from p2pmodel.swarm.torrents import info_hash_of, parse
+from p2pmodel.swarm.torrents import Metainfo, info_hash_of, parse
 from p2pmodel.trust.signatures.statement import SignedStatement
 
 REPORT_EVERY = 0.5
@@ -66,6 +69,8 @@ class SeedRequest:
     ref: Reference
     directory: Path | None = None
     exports: tuple[Format, ...] = ()
+    private: bool = False
+    """Whether its swarm is private, also where the settings do not cover the repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ class SeedResult:
     from_mirrors: int
     signatures: Mapping[Format, tuple[SignedStatement, ...]] = field(default_factory=dict)
     """By format, the signatures of its torrents."""
+    private: bool = False
+    """Whether its swarm is private."""
 
 
 class SentCounter(Protocol):
@@ -112,6 +119,15 @@ class SeedRun:
                 mirrored = await MirrorCopy(source, repo, manifest, self._reporter).run(manifest.files, self._refs())
                 return await self._build(repo, manifest, mirrored, trackers)
 
+    def authority(self) -> str | None:
+        """The root certificate of its private swarm; None for a public one. Blocks for a moment. Raises InvalidInput,
+        also for formats that a private swarm has not."""
+        request, private = self._request, self._settings.private
+        authority = authority_of(request.ref.repo, private, asked=request.private)
+        if authority is not None and request.exports:
+            raise InvalidInput("a private swarm has a v2 torrent alone", hint="leave --format out")
+        return authority
+
     async def _opened_origin(self, stack: AsyncExitStack) -> Origin | None:
         if self._settings.offline:
             return None
@@ -142,15 +158,18 @@ class SeedRun:
         engine: Engine,
         on_serving: Callable[[], None],
         sent: SentCounter | None = None,
+        *,
+        coordinators: Sequence[Coordinator] = (),
     ) -> None:
         """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can connect.
 
-        `sent` counts the bytes sent to leaseholders outside the swarm. When files are damaged, or changed on the disk,
-        it leaves the swarms and brings these files again. Raises LocalResource when the disk fails or another program
-        removed the snapshot, and the reason when the files cannot be had.
+        `sent` counts the bytes sent to leaseholders outside the swarm, `coordinators` admit to a private swarm. When
+        files are damaged, or changed on the disk, it leaves the swarms and brings these files again. Raises
+        LocalResource when the disk fails or another program removed the snapshot, and the reason when the files cannot
+        be had.
         """
         while True:
-            found = await self._serve_sound(seeded, engine, on_serving, sent)
+            found = await self._serve_sound(seeded, engine, on_serving, sent, coordinators)
             if found.removed:
                 raise removed_by_another(self._cache.repo(seeded.manifest.repo), seeded.manifest.commit)
             self._reporter.note(notes.warning("files_doubted", f"{found}: bringing what is wrong again"))
@@ -158,7 +177,12 @@ class SeedRun:
             on_serving = _ignore
 
     async def _serve_sound(
-        self, seeded: SeedResult, engine: Engine, on_serving: Callable[[], None], sent: SentCounter | None
+        self,
+        seeded: SeedResult,
+        engine: Engine,
+        on_serving: Callable[[], None],
+        sent: SentCounter | None,
+        coordinators: Sequence[Coordinator],
     ) -> SnapshotCheck:
         """Seed until a comparison of the files with the records finds something wrong; returns what."""
         manifest, repo = seeded.manifest, self._cache.repo(seeded.manifest.repo)
@@ -167,12 +191,16 @@ class SeedRun:
             blobs = ((file, None) for file in manifest.files)
             links = await in_thread(partial(FileLinks.to, repo, blobs), FileLinks.remove)
             stack.push_async_callback(asyncio.to_thread, links.remove)
+            metainfo = await asyncio.to_thread(parse, seeded.torrents["v2"])
+            membership = await self._joined(metainfo, engine, coordinators)
+            stack.push_async_callback(membership.close)
             for form in seeded.torrents:
-                torrents.append(await self._add(engine, seeded, form, links))
+                torrents.append(await membership.add(engine, self._request_of(seeded, form, links)))
                 stack.push_async_callback(torrents[-1].remove)
             async with companions() as start:
-                checks = PieceChecks(repo, await asyncio.to_thread(parse, seeded.torrents["v2"]), self._reporter.note)
+                checks = PieceChecks(repo, metainfo, self._reporter.note)
                 start(checks.run())
+                start(membership.watch())
                 for torrent in torrents:
                     start(_follow(torrent, checks, AnnounceTrouble(self._reporter.note)))
                 on_serving()
@@ -218,12 +246,13 @@ class SeedRun:
     ) -> SeedResult:
         if not manifest.total_size:
             raise InvalidInput(f"{manifest.repo} has no content to seed", hint="all its files are empty")
-        builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees)
+        authority = await asyncio.to_thread(self.authority)
+        builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees, authority=authority)
         torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=self._webseeds())
         path = repo.snapshot(manifest.commit)
-        counts = mirrored.from_cache, mirrored.from_mirrors
+        counts, private = (mirrored.from_cache, mirrored.from_mirrors), authority is not None
         signatures = await self._signatures(manifest, torrents)
-        return SeedResult(manifest, path, torrents, tuple(trackers), *counts, signatures=signatures)
+        return SeedResult(manifest, path, torrents, tuple(trackers), *counts, signatures=signatures, private=private)
 
     async def _signatures(
         self, manifest: Manifest, torrents: Mapping[Format, bytes]
@@ -237,20 +266,30 @@ class SeedRun:
         endpoints = [mirror.endpoint for mirror in self._settings.mirrors]
         return [e for e in endpoints if self._request.directory is None or e != OFFICIAL_ENDPOINT]
 
-    async def _add(self, engine: Engine, seeded: SeedResult, form: Format, links: FileLinks) -> SwarmTorrent:
+    async def _joined(
+        self, metainfo: Metainfo, engine: Engine, coordinators: Sequence[Coordinator]
+    ) -> PublicSwarm | SwarmMembership:
+        if metainfo.authority is None:
+            return PublicSwarm()
+        membership, swarm = SwarmMembership(coordinators, self._reporter), self._settings.swarm
+        hosts = (engine.address[0], *(each.host for each in swarm.advertised))
+        await membership.join(metainfo, hosts, timeout=swarm.coordinator_timeout)
+        return membership
+
+    def _request_of(self, seeded: SeedResult, form: Format, links: FileLinks) -> AddTorrent:
         repo = self._cache.repo(seeded.manifest.repo)
         layout, swarm = layout_of(seeded.manifest), self._settings.swarm
         files = {index: str(links.path(number)) for number, index in enumerate(file_indexes(layout, form))}
         piece_count = v1_piece_count(layout, padded=False) if form == "v1" else layout.piece_count
-        trackers = (as_peer(url, swarm.zone, swarm.advertise) for url in seeded.trackers)
-        return await engine.add(
-            AddTorrent(
-                metainfo=seeded.torrents[form],
-                save_path=repo.folder,
-                files=files,
-                have=frozenset(range(piece_count)),
-                trackers=tuple(announcing_as("source", url) for url in trackers),
-            )
+        trackers = tuple(as_peer(url, swarm.zone, swarm.advertise) for url in seeded.trackers)
+        # A private snapshot has no HTTP source: its seeder exchanges with all peers.
+        as_source = tuple(announcing_as("source", url) for url in trackers)
+        return AddTorrent(
+            metainfo=seeded.torrents[form],
+            save_path=repo.folder,
+            files=files,
+            have=frozenset(range(piece_count)),
+            trackers=trackers if seeded.private else as_source,
         )
 
 

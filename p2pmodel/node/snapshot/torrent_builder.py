@@ -27,12 +27,19 @@ class TorrentBuilder:
     """Builds the torrents of one snapshot, and hashes only files without a known tree.
 
     `known` are trees of files hashed while they were mirrored. The trees of an earlier torrent are used too, if the
-    blobs have not changed since.
+    blobs have not changed since. `authority`: the root certificate of the snapshot's private swarm, if it has one.
     """
 
     def __init__(
-        self, repo: RepoCache, manifest: Manifest, reporter: Reporter, *, known: Mapping[str, FileTree] | None = None
+        self,
+        repo: RepoCache,
+        manifest: Manifest,
+        reporter: Reporter,
+        *,
+        known: Mapping[str, FileTree] | None = None,
+        authority: str | None = None,
     ) -> None:
+        self._authority = authority
         self._repo = repo
         self._manifest = manifest
         self._reporter = reporter
@@ -53,7 +60,12 @@ class TorrentBuilder:
             shared = _for_others(endpoints, trackers)
             webseeds = [webseed_url(endpoint, self._manifest, form) for endpoint in shared]
             built[form] = build(
-                self._manifest, trees, format=form, v1_pieces=pieces, trackers=trackers, webseeds=webseeds
+                *(self._manifest, trees),
+                format=form,
+                v1_pieces=pieces,
+                trackers=trackers,
+                webseeds=webseeds,
+                authority=self._authority,
             )
         await asyncio.to_thread(self._staging.save_metainfo, built["v2"])
         return built
@@ -123,8 +135,10 @@ async def create_torrent(
     trackers: Sequence[str] = (),
     endpoints: Sequence[str] = (),
     reporter: Reporter | None = None,
+    authority: str | None = None,
 ) -> CreatedTorrent:
-    """Build the torrent of `ref` from `cache` alone, with the hubs and mirrors at `endpoints` as web seeds.
+    """Build the torrent of `ref` from `cache` alone, with the hubs and mirrors at `endpoints` as web seeds. `authority`
+    as in `TorrentBuilder`.
 
     Blobs that were not verified before are checked against the hub's hash. Raises RevisionNotFound and
     EntryNotFound if the cache lacks something, IntegrityError for a damaged blob, InvalidInput for a bad URL.
@@ -140,7 +154,9 @@ async def create_torrent(
         raise RevisionNotFound(f"{ref} is not in the cache {cache.root}", hint=f"run 'p2pmodel fetch {ref}' first")
     progress = reporter or Reporter()
     await _check(repo, manifest, progress)
-    built = await TorrentBuilder(repo, manifest, progress).build((format,), trackers=trackers, endpoints=endpoints)
+    built = await TorrentBuilder(repo, manifest, progress, authority=authority).build(
+        (format,), trackers=trackers, endpoints=endpoints
+    )
     return CreatedTorrent(manifest, built[format])
 
 

@@ -21,7 +21,7 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.estimates import Meter, Quality
 from p2pmodel.origin.mirrors.health import Health, State
-from p2pmodel.tls import context_with
+from p2pmodel.tls import TlsFiles
 
 _SILENCE = 1.0
 
@@ -90,7 +90,8 @@ class Mirror:
         """Whether its requests never go through a proxy."""
         self.egress = None if given is None or given.names(self._endpoint.host or "") else given
         """The rule for its own address; None if the settings name it."""
-        self._trust = context_with(settings.ca_file) if settings.ca_file else None
+        files = TlsFiles(settings.ca_file, settings.certificate, settings.key)
+        self._trust = None if files.context is True else files.context
 
     def __repr__(self) -> str:
         return f"Mirror({self.name!r}, received={self._received})"

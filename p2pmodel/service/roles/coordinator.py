@@ -1,6 +1,7 @@
 """The coordinator role: its server, its credentials, and the publish token for other commands of its user."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from p2pmodel.coordinator.server.credentials import LOCAL, Credentials
 from p2pmodel.coordinator.token_files import kept_token, local_token_file
 from p2pmodel.coordinator.tokens import new_token
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.public_url import PUBLIC_URL
@@ -42,17 +44,39 @@ class ServedCoordinator:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorRole:
-    """A coordinator to be served: its address, the URL that other machines use, and its credentials."""
+    """A coordinator to be served: its address, the URL that other machines use, its credentials, and its TLS."""
 
     listen: ListenAddress
     public_url: str | None = None
     credentials: Credentials = field(default_factory=Credentials)
+    tls: ssl.SSLContext | None = None
+    """None: plain HTTP."""
 
     @classmethod
-    def of(cls, listen: ListenAddress, public_url: str | None, credentials: Credentials) -> "CoordinatorRole":
-        """The role with a new token for publishers of this user, unless publishers are given."""
+    def of(
+        cls,
+        listen: ListenAddress,
+        public_url: str | None,
+        credentials: Credentials,
+        tls: ssl.SSLContext | None = None,
+    ) -> "CoordinatorRole":
+        """The role with a new token for publishers of this user, unless publishers are given.
+
+        Raises InvalidInput where clients need certificates and there is no member token: trackers' clients present no
+        certificate, and announce with the key of a token.
+        """
+        if tls is not None and tls.verify_mode is not ssl.CERT_NONE and credentials.member is None:
+            raise InvalidInput(
+                "--tls-client-ca needs a token of members, too: announces carry its key, and no certificate",
+                hint="give --token-file",
+            )
         publishers = credentials.publishers or {LOCAL: new_token()}
-        return cls(listen, public_url, replace(credentials, publishers=publishers))
+        return cls(listen, public_url, replace(credentials, publishers=publishers), tls)
+
+    @property
+    def requires_certificates(self) -> bool:
+        """Whether clients need a certificate, except for announces."""
+        return self.tls is not None and self.tls.verify_mode is not ssl.CERT_NONE
 
 
 @asynccontextmanager
@@ -73,7 +97,11 @@ async def serving_coordinator(
         app[PUBLIC_URL] = role.public_url
     guard = RequestGuard.of(http, secured=secured, forms=True, url=role.public_url)
     server = serving(
-        *(app, role.listen.host, role.listen.port), guard=guard, limits=limits.connections(http), note=note
+        *(app, role.listen.host, role.listen.port),
+        guard=guard,
+        limits=limits.connections(http),
+        tls=role.tls,
+        note=note,
     )
     async with server as bound:
         urls = (role.public_url,) if role.public_url else await asyncio.to_thread(reachable_urls, bound, settings)

@@ -68,7 +68,7 @@ class DaemonAddresses:
 
 
 class Daemon:
-    """One run of `p2pmodel daemon`. `note` receives the events for the log."""
+    """One run of `p2pmodel daemon`. `note` receives the events for the log, `source_tls` is that of the HTTP source."""
 
     def __init__(
         self,
@@ -78,8 +78,10 @@ class Daemon:
         hub: HubRole | None = None,
         *,
         reload: Reload | None = None,
+        source_tls: ssl.SSLContext | None = None,
     ) -> None:
         self._reload = reload
+        self._source_tls = source_tls
         self._settings = settings
         self._hub = hub
         self._tcp = tcp
@@ -100,7 +102,13 @@ class Daemon:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
             cache, peer = HubCache(settings.cache_dir, settings.state_dir), ListenAddress(*engine.address)
-            source = serving_source(cache, peer, settings, grace=HUB_GRACE, note=self._note, traffic=self._traffic)
+            source = serving_source(
+                *(cache, peer, settings),
+                grace=HUB_GRACE,
+                note=self._note,
+                traffic=self._traffic,
+                tls=self._source_tls,
+            )
             web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))

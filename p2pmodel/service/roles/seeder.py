@@ -1,5 +1,6 @@
 """The seeder role: a coordinator, and one snapshot seeded to the swarm and over HTTP to leaseholders."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from aiohttp import web
 
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.coordinators import Coordinator, configured
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured, files_of
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import LOCAL
+from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.signatures import SignatureShelf
@@ -27,6 +29,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.core.tasks import companions
+from p2pmodel.errors import InvalidInput
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.bandwidth import SharedLimits
@@ -40,6 +43,7 @@ from p2pmodel.service.roles.coordinator import CoordinatorRole, serving_coordina
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
+from p2pmodel.swarm.file_list import Format
 
 SOURCE = "/source"
 """Path of the HTTP source for leaseholders, below the coordinator's URL."""
@@ -92,6 +96,8 @@ class Seeder:
         sources = Sources(time.monotonic, max_address=quotas.sources_per_address)
         cache = HubCache(self._settings.cache_dir, self._settings.state_dir)
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
+        own_swarms = await asyncio.to_thread(PrivateSwarms.of, catalog, self._settings.private)
+        self._check_private(role, await asyncio.to_thread(self._seeding.authority))
         tracking = self._settings.tracker
         tracker = Tracker(settings=tracking, probes=ConnectionProbes(enabled=tracking.probe_peers))
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
@@ -106,6 +112,8 @@ class Seeder:
                 address=address,
                 quotas=quotas,
                 signatures=signatures,
+                certificates=role.requires_certificates,
+                private=own_swarms,
             )
             app.add_subapp(SOURCE, _source(cache, library, sent, pace, token=token, http=self._settings.http))
             coordinator = await stack.enter_async_context(
@@ -115,39 +123,68 @@ class Seeder:
             engine = await stack.enter_async_context(engine_of(self._settings))
             own = [announce_url(url, role.credentials.member or "") for url in coordinator.urls]
             seeded = await self._seeding.prepare([*own, *(each.announce_url for each in self._coordinators)])
-            library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
-            bound, zone = ListenAddress(*engine.address), swarm.zone
+            bound = ListenAddress(*engine.address)
             peer = next((each.at(bound.port) for each in swarm.advertised), bound)
             for form, raw in seeded.torrents.items():
-                publication = read_publication(raw)
                 await signatures.publish(LOCAL, *seeded.signatures[form])
-                await catalog.publish(publication, self._refs)
-                sources.add(publication.info_hash, Source(SOURCE, token, str(peer), zone), for_ever=True)
-            source = _OwnSource(coordinator.urls, role.listen, token=token, peer=peer, zone=zone)
+                await catalog.publish(read_publication(raw), self._refs)
+            if not seeded.private:  # over HTTP it would go to each holder of the source's token
+                library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
+                for raw in seeded.torrents.values():
+                    own_source = Source(SOURCE, token, str(peer), swarm.zone)
+                    sources.add(read_publication(raw).info_hash, own_source, for_ever=True)
+            source = _OwnSource(coordinator.urls, role.listen, token=token, peer=peer, zone=swarm.zone)
             async with companions() as start:
                 rates = RateLimits(swarm.upload_limit, swarm.download_limit)
                 shared = SharedLimits(engine, rates, upload=pace)
-                self._follow_settings(shared)
+                self._follow_settings(shared, own_swarms)
                 start(shared.run())
                 start(self._scrub(cache))
-                for form, raw in seeded.torrents.items():
-                    start(
-                        keep_published(
-                            self._coordinators,
-                            raw,
-                            self._refs,
-                            source=source.seen_from,
-                            signatures=seeded.signatures[form],
-                            on_note=self._reporter.note,
-                            strict=True,
-                        )
-                    )
+                for form in seeded.torrents:
+                    start(self._keep_published(seeded, form, None if seeded.private else source))
                 shown = peer_addresses(swarm, bound)[0]
                 served = SeederAddresses(coordinator.urls, shown, coordinator.token_file)
-                await self._seeding.serve(seeded, engine, lambda: on_ready(seeded, served), sent)
+                admitting = self._admitting(role, coordinator.url)
+                await self._seeding.serve(
+                    seeded, engine, lambda: on_ready(seeded, served), sent, coordinators=admitting
+                )
 
-    def _follow_settings(self, shared: SharedLimits) -> None:
+    async def _keep_published(self, seeded: SeedResult, form: Format, source: "_OwnSource | None") -> None:
+        await keep_published(
+            self._coordinators,
+            seeded.torrents[form],
+            self._refs,
+            source=source.seen_from if source else None,
+            signatures=seeded.signatures[form],
+            on_note=self._reporter.note,
+            strict=True,
+        )
+
+    def _check_private(self, role: CoordinatorRole, authority: str | None) -> None:
+        """Raise InvalidInput for a private swarm that no node could join."""
+        if authority is None:
+            return
+        if self._settings.private.ca_key is None and not self._coordinators:
+            raise InvalidInput(
+                "a private swarm needs a coordinator with the key of its authority",
+                hint="set private.ca_key, or name that coordinator with --coordinator",
+            )
+        if self._settings.private.ca_key is not None and role.credentials.member is None:
+            raise InvalidInput(
+                "the coordinator of a private swarm admits members alone, and has no token for them",
+                hint="give --token-file",
+            )
+
+    def _admitting(self, role: CoordinatorRole, url: str) -> tuple[Coordinator, ...]:
+        """The coordinators that admit this seeder to its private swarm: its own at `url`, and the configured ones."""
+        if self._settings.private.ca_key is None:
+            return self._coordinators
+        own = Coordinator(url, role.credentials.member or "", files=files_of(self._settings))
+        return (own, *self._coordinators)
+
+    def _follow_settings(self, shared: SharedLimits, swarms: PrivateSwarms) -> None:
         if self._reload is not None:
+            self._reload.setting("private.revoked", apply=lambda now: swarms.revoke(now.private))
             self._reload.setting(
                 *LIMITS,
                 apply=lambda now: shared.change(upload=now.swarm.upload_limit, download=now.swarm.download_limit),

@@ -1,6 +1,7 @@
 """The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
 
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
@@ -68,7 +69,8 @@ class WebSeedLibrary:
             return Source(self._url, self._token, str(peer), self._zone)
         if peer.unspecified:
             peer = ListenAddress(local_address(coordinator) or reachable_hosts(peer.host)[0], peer.port)
-        url = f"http://{ListenAddress(peer.host, urlsplit(self._url).port or 0)}"
+        parts = urlsplit(self._url)
+        url = f"{parts.scheme}://{ListenAddress(peer.host, parts.port or 0)}"
         return Source(url, self._token, str(peer), self._zone)
 
 
@@ -81,8 +83,10 @@ async def serving_source(
     grace: float,
     note: Callable[[str], None],
     traffic: Traffic,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[WebSeedLibrary]:
-    """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`."""
+    """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`. Over HTTPS
+    with `tls`."""
     token = secrets.token_urlsafe(24)
     library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.swarm.upload_limit), SentBytes()
     http = settings.http
@@ -92,7 +96,7 @@ async def serving_source(
     swarm = settings.swarm
     port = free_port(peer.host, SOURCE_PORT) if swarm.source_port is None else swarm.source_port
     guard, bounds = RequestGuard.of(http, secured=True, forms=True), limits.connections(http)
-    async with serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, note=note) as url:
+    async with serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, tls=tls, note=note) as url:
         yield WebSeedLibrary(
             library, pace, sent, url=url, token=token, peer=peer, zone=swarm.zone, advertised=swarm.advertised
         )

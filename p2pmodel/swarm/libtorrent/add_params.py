@@ -9,6 +9,7 @@ import libtorrent as lt
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.engine import AddTorrent
 from p2pmodel.swarm.libtorrent.duplicate_files import with_layers
+from p2pmodel.swarm.libtorrent.private_torrents import is_private
 
 WANTED = 4
 """libtorrent's default priority."""
@@ -90,6 +91,10 @@ def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     # `have` is trusted, and existing files are not hashed.
     params.flags |= lt.torrent_flags.no_verify_files | lt.torrent_flags.duplicate_is_error
+    if not is_private(info):
+        params.flags &= ~lt.torrent_flags.apply_ip_filter
+    elif request.certificate is None:
+        raise InvalidInput("a private swarm admits no peer without a certificate")
     if request.trackers:
         # Trackers choose the peers of each node by zone, by leases and in bounded number; peer exchange would undo
         # that.

@@ -48,10 +48,11 @@ ALERT_MASK = (
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The session accepts TCP connections at `address`:`port`."""
+    """The session accepts TCP connections at `address`:`port`; `private`: of private torrents alone, over TLS."""
 
     address: str
     port: int
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ListenFailed:
     port: int
     code: int
     message: str
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +173,15 @@ def _exported(alert: Any) -> Exported:
 
 
 def _listening(alert: Any) -> Listening | None:
+    private = alert.socket_type == lt.socket_type_t.tcp_ssl
     tcp = alert.socket_type == lt.socket_type_t.tcp
-    return Listening(str(alert.address), int(alert.port)) if tcp else None
+    return Listening(str(alert.address), int(alert.port), private) if tcp or private else None
 
 
 def _listen_failed(alert: Any) -> ListenFailed:
-    return ListenFailed(str(alert.address), int(alert.port), int(alert.error.value()), str(alert.error.message()))
+    private = alert.socket_type == lt.socket_type_t.tcp_ssl
+    code, message = int(alert.error.value()), str(alert.error.message())
+    return ListenFailed(str(alert.address), int(alert.port), code, message, private)
 
 
 def _leaving(alert: Any) -> Leaving | None:

@@ -9,6 +9,7 @@ from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates
 from p2pmodel.swarm.libtorrent.add_params import info_hash_of, parameters
 from p2pmodel.swarm.libtorrent.magnet_exchange import MagnetExchange, magnet_parameters
+from p2pmodel.swarm.libtorrent.private_torrents import is_private
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.torrent import LibtorrentTorrent
 
@@ -50,12 +51,18 @@ class LibtorrentEngine:
         return self._live().address
 
     @property
+    def private_address(self) -> tuple[str, int]:
+        return self._live().private_address
+
+    @property
     def peer_id(self) -> str:
         return self._live().peer_id
 
     async def add(self, request: AddTorrent) -> LibtorrentTorrent:
         params, spans = await asyncio.to_thread(parameters, request)
         info_hash = info_hash_of(params)
+        if params.ti is not None and is_private(params.ti):
+            await self._live().open_private()
         self._check_new(info_hash)
         torrent = LibtorrentTorrent(
             self._live(),

@@ -29,6 +29,7 @@ def magnet_parameters(magnet: str, peers: tuple[tuple[str, int], ...]) -> lt.add
     params.tracker_tiers = list(range(len(wanted.trackers)))
     params.peers = list(peers)
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    params.flags &= ~lt.torrent_flags.apply_ip_filter  # it is for private torrents, which have no magnet exchange
     # Without wanted pieces libtorrent still requests the layers, if it does not disconnect as "finished":
     # session_settings disables close_redundant_connections.
     params.flags |= lt.torrent_flags.default_dont_download | lt.torrent_flags.duplicate_is_error

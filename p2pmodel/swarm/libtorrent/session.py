@@ -8,7 +8,8 @@ import libtorrent as lt
 
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import LocalResource, Unavailable
-from p2pmodel.swarm.engine import EngineSettings
+from p2pmodel.swarm.admission_list import AdmissionList
+from p2pmodel.swarm.engine import Admissions, EngineSettings
 from p2pmodel.swarm.libtorrent.alerts import (
     ALERT_MASK,
     AlertPump,
@@ -18,7 +19,8 @@ from p2pmodel.swarm.libtorrent.alerts import (
     Notice,
     TorrentRemoved,
 )
-from p2pmodel.swarm.libtorrent.session_settings import session_settings
+from p2pmodel.swarm.libtorrent.private_torrents import address_filter
+from p2pmodel.swarm.libtorrent.session_settings import private_interfaces, session_settings
 from p2pmodel.swarm.libtorrent.tracker_trust import trusting
 from p2pmodel.swarm.peer_ids import new_peer_id
 
@@ -34,8 +36,12 @@ class Session:
         self._settings = settings
         self._listeners: dict[Handle, Listener] = {}
         self._listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+        self._private: asyncio.Future[tuple[str, int]] | None = None
+        """The address for private torrents, once it was asked for."""
+        self._admissions = AdmissionList()
         self.peer_id = new_peer_id()
         pack = session_settings(settings, ALERT_MASK, self.peer_id)
+        self._interfaces: str = pack["listen_interfaces"]
         with trusting(settings.ca_file):
             self._session: lt.session | None = lt.session(pack)
         _limit_all_addresses(self._session)
@@ -43,11 +49,21 @@ class Session:
 
     async def start(self) -> None:
         """Return once peers can connect. Raises LocalResource if the session cannot listen at the address."""
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await asyncio.shield(self._listening)
-        except TimeoutError:
-            raise Unavailable(f"the swarm engine did not start within {START_SECONDS:g} seconds") from None
+        await _listened(self._listening)
+
+    async def open_private(self) -> None:
+        """Return once peers of private torrents can connect, too. Raises as `start`."""
+        if self._private is None:
+            self._private = asyncio.get_running_loop().create_future()
+            self._listen_private(self._settings.private_port)
+        await _listened(self._private)
+
+    @property
+    def private_address(self) -> tuple[str, int]:
+        """Address and port for peers of private torrents. Raises Unavailable before the first one."""
+        if self._private is None or not self._private.done():
+            raise Unavailable("the swarm engine has no private swarm")
+        return self._private.result()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -63,9 +79,16 @@ class Session:
         self._listeners[handle] = listener
         return handle
 
+    def admit(self, handle: Handle, admissions: Admissions) -> None:
+        """Let these addresses alone exchange with a private torrent. Connections to others end at once."""
+        if self._admissions.put(handle, admissions):
+            self._filter()
+
     def forget(self, handle: Handle) -> None:
         """Remove a torrent; TorrentRemoved is the last notice to its listener."""
         self._live().remove_torrent(handle)
+        if self._admissions.drop(handle):
+            self._filter()
 
     def limit(self, *, upload: int, download: int) -> None:
         """Change the rate limits, in bytes a second; 0 is none."""
@@ -85,6 +108,14 @@ class Session:
         self._pump.close()
         self._listeners.clear()
 
+    def _listen_private(self, port: int) -> None:
+        # The session keeps the listeners that it has, if they are named as before.
+        both = f"{self._interfaces},{private_interfaces(self._settings, port)}"
+        self._live().apply_settings({"listen_interfaces": both})
+
+    def _filter(self) -> None:
+        self._live().set_ip_filter(address_filter(self._admissions.addresses))
+
     def _live(self) -> lt.session:
         if self._session is None:
             raise Unavailable("the swarm engine is not running")
@@ -99,13 +130,24 @@ class Session:
                 del self._listeners[handle]
 
     def _on_session(self, notice: Notice) -> None:
-        if self._listening.done():
+        if not isinstance(notice, Listening | ListenFailed):
+            return
+        waiting = self._private if notice.private else self._listening
+        if waiting is None or waiting.done():
             return
         if isinstance(notice, Listening):
             wildcard = ListenAddress(self._settings.host, 0).unspecified
-            self._listening.set_result((self._settings.host if wildcard else notice.address, notice.port))
-        elif isinstance(notice, ListenFailed):
-            self._listening.set_exception(_listen_error(notice))
+            waiting.set_result((self._settings.host if wildcard else notice.address, notice.port))
+        else:
+            waiting.set_exception(_listen_error(notice))
+
+
+async def _listened(listening: "asyncio.Future[tuple[str, int]]") -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await asyncio.shield(listening)
+    except TimeoutError:
+        raise Unavailable(f"the swarm engine did not start within {START_SECONDS:g} seconds") from None
 
 
 def _listen_error(failure: ListenFailed) -> LocalResource:

@@ -61,6 +61,11 @@ def _timeouts(seconds: float) -> dict[str, Any]:
     }
 
 
+def private_interfaces(settings: EngineSettings, port: int) -> str:
+    """The addresses to listen on over TLS, at `port`, for peers of private torrents."""
+    return ",".join(f"{each}s" for each in _interfaces(_host(settings.host), port).split(","))
+
+
 def _interfaces(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> str:
     """The addresses to listen on; `[::]` stands for those of IPv4, too, as for other programs on Linux.
 
@@ -115,6 +120,8 @@ _NETWORK: dict[str, Any] = {
     "min_reconnect_time": 2,
     "max_failcount": 10,
     "min_announce_interval": 4,
+    # The filter is for peers of private torrents.
+    "apply_ip_filter_to_trackers": False,
     # Leaving waits for the trackers' answers; a dead one must not delay it.
     "stop_tracker_timeout": STOP_ANNOUNCE_SECONDS,
     # Announce to every coordinator, not only the first that answers: their peer lists must agree.

@@ -10,11 +10,12 @@ from pathlib import Path
 import libtorrent as lt
 
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
-from p2pmodel.swarm.engine import AddTorrent, Event, Rates, SwarmStatus
+from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError, Unavailable
+from p2pmodel.swarm.engine import AddTorrent, Admissions, Event, Rates, SwarmCertificate, SwarmStatus
 from p2pmodel.swarm.libtorrent.add_params import parameters
 from p2pmodel.swarm.libtorrent.alerts import Handle
 from p2pmodel.swarm.libtorrent.connections import connections_of
+from p2pmodel.swarm.libtorrent.private_torrents import is_private, present
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.libtorrent.torrent_state import Ask, TorrentState, Verdict
@@ -83,6 +84,7 @@ class LibtorrentTorrent:
         self._in_order = False
         self._prioritized: set[int] = set()
         self._removed = False
+        self._private = False
         self._join_or_leave = asyncio.Lock()
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
         self._fed = 0
@@ -96,7 +98,14 @@ class LibtorrentTorrent:
         """Add the torrent to the session."""
         if self._in_order:
             params.flags |= lt.torrent_flags.sequential_download
+        if params.ti is not None and is_private(params.ti):
+            # Before it has a peer: the filter is in place, and the certificate follows at once.
+            self._private = True
         self._handle = self._session.join(params, self._state.notice)
+        if self._private:
+            self.admit(self._request.admissions)
+            if self._request.certificate is not None:
+                self.renew(self._request.certificate)
         self._handle.post_status(lt.status_flags_t.query_pieces)
 
     @property
@@ -188,6 +197,16 @@ class LibtorrentTorrent:
         self._live().replace_trackers(entries)
         self._request = replace(self._request, trackers=trackers)
 
+    def renew(self, certificate: SwarmCertificate) -> None:
+        self._check_private()
+        present(self._live(), certificate)
+        self._request = replace(self._request, certificate=certificate)
+
+    def admit(self, admissions: Admissions) -> None:
+        self._check_private()
+        self._session.admit(self._live(), admissions)
+        self._request = replace(self._request, admissions=admissions)
+
     async def resume(self) -> None:
         async with self._join_or_leave:
             handle = self._live()
@@ -275,6 +294,10 @@ class LibtorrentTorrent:
 
     async def _flush_cache(self) -> None:
         await self._state.replies.ask(Ask.FLUSH, self._live().flush_cache, timeout=ANSWER_SECONDS, what="write to disk")
+
+    def _check_private(self) -> None:
+        if not self._private:
+            raise InvalidInput("certificates and admissions are for private swarms alone")
 
     def _live(self) -> Handle:
         if self._removed:

@@ -56,6 +56,7 @@ class MemoryEngine:
         self._settings = settings or EngineSettings()
         self._address: Address | None = None
         self._peer_id = new_peer_id()
+        self._has_private = False
 
     async def __aenter__(self) -> Self:
         self._address = self._network.listen(self, self._settings.host, self._settings.port)
@@ -74,6 +75,12 @@ class MemoryEngine:
         return self._address
 
     @property
+    def private_address(self) -> Address:
+        if not self._has_private:
+            raise Unavailable("the swarm engine has no private swarm")
+        return self.address
+
+    @property
     def peer_id(self) -> str:
         return self._peer_id
 
@@ -81,6 +88,10 @@ class MemoryEngine:
         metainfo = await asyncio.to_thread(parse, request.metainfo)
         if metainfo.info_hash in self.torrents:
             raise InvalidInput(f"the torrent {metainfo.info_hash} is in the swarm engine already")
+        if metainfo.authority is not None:
+            if request.certificate is None:
+                raise InvalidInput("a private swarm admits no peer without a certificate")
+            self._has_private = True
         torrent = MemoryTorrent(
             metainfo,
             request,

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.errors import Unavailable
+from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.engine import (
     AddTorrent,
+    Admissions,
     DiskFailed,
     Event,
     PeerBanned,
     PieceRejected,
     PieceVerified,
+    SwarmCertificate,
     SwarmStatus,
 )
 from p2pmodel.swarm.events import EventStream
@@ -60,6 +62,7 @@ class MemoryTorrent:
         self.received: Counter[MemoryTorrent] = Counter()
         """Bytes by the peer that sent them."""
         self.banned: set[str] = set()
+        self._admissions = request.admissions
         self._counts = {"down": 0, "up": 0, "wasted": 0, "crossed": 0}
         self._failure: DiskFailed | None = None
         self._removed = False
@@ -135,6 +138,22 @@ class MemoryTorrent:
         self.trackers = trackers
         self._announce(self)
 
+    def renew(self, certificate: SwarmCertificate) -> None:
+        self._check_private()
+        assert certificate.certificate
+
+    def admit(self, admissions: Admissions) -> None:
+        self._check_private()
+        self._admissions = admissions
+        for peer in [each for each in self.peers if not self.admits(each)]:
+            self._disconnect(peer)
+
+    def admits(self, peer: "MemoryTorrent") -> bool:
+        """Whether the address of `peer` may exchange with this torrent."""
+        if self.metainfo.authority is None:
+            return True
+        return peer.address in self._admissions.admitted - self._admissions.barred
+
     async def resume(self) -> None:
         self._check_live()
         self._failure = None
@@ -157,6 +176,8 @@ class MemoryTorrent:
     def meet(self, peer: "MemoryTorrent") -> None:
         """Connect the two torrents, unless one has banned the other."""
         if peer in self.peers or peer.address in self.banned or self.address in peer.banned:
+            return
+        if not (self.admits(peer) and peer.admits(self)):
             return
         self.peers.append(peer)
         peer.peers.append(self)
@@ -262,6 +283,11 @@ class MemoryTorrent:
     def _place(self, piece: int) -> tuple[Path, int, int]:
         place = self.metainfo.layout.piece_range(piece)
         return self._paths[self.metainfo.file_indexes[place.span.index]], place.offset, place.length
+
+    def _check_private(self) -> None:
+        self._check_live()
+        if self.metainfo.authority is None:
+            raise InvalidInput("certificates and admissions are for private swarms alone")
 
     def _check_live(self) -> None:
         if self._removed:

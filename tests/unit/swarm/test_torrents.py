@@ -15,10 +15,11 @@ from p2pmodel.core.content.layout import GB, piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.merkle import HASH, FileTree
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.errors import InvalidInput
+from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.file_list import Format
 from p2pmodel.swarm.torrents import build, export_indexes, layout_of, parse, webseed_url
+from tests.support.swarm_certificates import new_authority
 from tests.support.torrent_files import COMMIT, SMALL, Contents, manifest_of, torrent_of, trees_of
 
 KIB = 1 << 10
@@ -245,3 +246,28 @@ def test_the_torrent_of_500_gb_is_small() -> None:
         for span in layout.spans
     }
     assert len(build(manifest, trees)) < 4_000_000
+
+
+def test_a_private_torrent_has_the_authority_and_the_private_flag() -> None:
+    pem = new_authority().pem.decode()
+    private, public = parse(torrent_of(SMALL, authority=pem)), parse(torrent_of(SMALL))
+    assert (private.authority, public.authority) == (pem, None)
+    assert private.info_hash != public.info_hash
+    assert private.manifest == public.manifest
+    assert b"7:privatei1e" in private.raw
+    assert parse(torrent_of(SMALL, authority=pem)).info_hash == private.info_hash
+
+
+def test_a_private_torrent_is_v2_and_has_two_files_at_least() -> None:
+    pem = new_authority().pem.decode()
+    with pytest.raises(InvalidInput, match="private swarm"):
+        torrent_of(SMALL, "hybrid", authority=pem)
+    with pytest.raises(InvalidInput, match="one file alone"):
+        torrent_of({"model.safetensors": b"x" * 1000}, authority=pem)
+    assert parse(torrent_of({"sub/model.safetensors": b"x" * 1000}, authority=pem)).authority == pem
+
+
+@pytest.mark.parametrize("authority", ["no certificate", "-----BEGIN CERTIFICATE-----" * 2, "é"])
+def test_a_torrent_with_another_authority_than_one_certificate_is_refused(authority: str) -> None:
+    with pytest.raises(BadTorrent, match="ssl-cert"):
+        parse(torrent_of(SMALL, authority=authority))

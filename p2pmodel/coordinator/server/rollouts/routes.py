@@ -32,8 +32,7 @@ from p2pmodel.coordinator.rollout.messages import (
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
 from p2pmodel.coordinator.rollout.report import report_json, rollout_report
 from p2pmodel.coordinator.rollout.rollout import RolloutView
-from p2pmodel.coordinator.server.catalog_routes import CALLER
-from p2pmodel.coordinator.server.credentials import Rights
+from p2pmodel.coordinator.server.credentials import CALLER, Rights
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.core.content.names import RepoId, check_node_name, is_commit
 from p2pmodel.errors import InvalidInput, TooSlow

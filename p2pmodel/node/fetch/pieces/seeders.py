@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from p2pmodel.config.checks import check_url
@@ -22,6 +21,7 @@ from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
 from p2pmodel.origin.mirrors.mirror import GivenMirror
 from p2pmodel.origin.origin import Origin
+from p2pmodel.tls import NO_FILES, TlsFiles
 
 AGAIN_AFTER = 5.0
 """Seconds for which seeders are not used after a failure."""
@@ -49,7 +49,7 @@ class Seeders:
     """The seeders that coordinators list. `identity` differs between peers, so that they begin with different seeders.
 
     `pace` limits the bytes from all of them, together with its other users. `http` are connections to share.
-    `ca_file` has authorities trusted besides the system's.
+    `files` are those of a client over https.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Seeders:
         *,
         pace: Pace | None = None,
         http: HttpPool | None = None,
-        ca_file: Path | None = None,
+        files: TlsFiles = NO_FILES,
     ) -> None:
-        self._ca_file = ca_file
+        self._files = files
         self._pace = pace
         self._http = http
         self._settings = settings.model_copy(
@@ -230,7 +230,9 @@ class Seeders:
                 "token": endpoint.token or None,
                 "priority": int.from_bytes(turn[:4], "big"),
                 "max_connections": MAX_CONNECTIONS,
-                "ca_file": self._ca_file,
+                "ca_file": self._files.ca_file,
+                "certificate": self._files.certificate,
+                "key": self._files.key,
             }
         )
 

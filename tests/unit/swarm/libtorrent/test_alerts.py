@@ -64,7 +64,7 @@ URL = "http://t/announce"
         (lt.listen_succeeded_alert, Fake(socket_type=lt.socket_type_t.utp, address="::1", port=7), None),
         (
             lt.listen_failed_alert,
-            Fake(address="::1", port=7, error=error(98)),
+            Fake(socket_type=lt.socket_type_t.tcp, address="::1", port=7, error=error(98)),
             alerts.ListenFailed("::1", 7, 98, "it broke"),
         ),
     ],

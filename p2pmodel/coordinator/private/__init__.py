@@ -1,0 +1,1 @@
+"""Private swarms: which nodes are in, and what they and their coordinator send each other."""

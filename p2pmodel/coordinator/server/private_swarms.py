@@ -1,0 +1,312 @@
+"""Private swarms over HTTP: GET /private/<info-hash> is a WebSocket with `coordinator/private/messages`.
+
+A node that may have the snapshot gets a certificate of the cluster's authority, valid for minutes and for this commit
+alone, and the addresses of the other nodes in the swarm. Its connection is its presence. The access of each is judged
+again every `LOOK_EVERY` seconds: a node that may no longer have the snapshot is put out, and all others are told at
+once.
+"""
+
+import asyncio
+import datetime as dt
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.coordinator.leases.messages import NGINX_UPGRADE, NO_UPGRADE
+from p2pmodel.coordinator.private.access import NodeIdentity, RevokedNodes, SnapshotAccess
+from p2pmodel.coordinator.private.members import SwarmAddresses, SwarmMembers
+from p2pmodel.coordinator.private.messages import (
+    MAX_REQUEST,
+    MembershipGrant,
+    MembershipRequest,
+    parse_request,
+    text_of,
+)
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import CALLER, Rights
+from p2pmodel.coordinator.server.publication import Publication
+from p2pmodel.core.content.names import RepoId
+from p2pmodel.errors import Forbidden, InvalidInput, Unavailable, UpgradeRequired
+from p2pmodel.http.client_certificates import certificate_name
+from p2pmodel.trust.certificates.authority import Authority, root_of
+
+LOOK_EVERY = 0.4
+"""Seconds between two judgements of the same node."""
+GATHER = 0.05
+"""Seconds in which nodes that come are collected before all are told."""
+GATHER_A_NODE = 1e-3
+"""Seconds more for each node in the swarm: each is told all addresses."""
+HEAD_START = 0.1
+"""Seconds that the others have to admit a new node before it is told of them."""
+REQUEST_SECONDS = 10.0
+SEND_SECONDS = 5.0
+MAX_NODES = 10_000
+"""Most nodes of one swarm."""
+
+_numbers = itertools.count()
+
+
+def utc_now() -> dt.datetime:
+    """The time of certificates."""
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(eq=False, slots=True)
+class _Member:
+    """One connection. Its task sends the state when `changed` is set, and a new certificate in time."""
+
+    name: str
+    node: NodeIdentity
+    asked: MembershipRequest
+    socket: web.WebSocketResponse
+    request: web.Request
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    told: bool = False
+    refusal: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class _PrivateSwarm:
+    publication: Publication
+    members: SwarmMembers
+    connected: dict[str, _Member] = field(default_factory=dict)
+    addresses: SwarmAddresses = field(default_factory=SwarmAddresses)
+    timer: asyncio.TimerHandle | None = None
+
+
+class PrivateSwarms:
+    """The private swarms of a coordinator. `authority`: None where the coordinator has none; `access` decides."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: PrivateSettings,
+        *,
+        authority: Authority | None = None,
+        access: SnapshotAccess | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], dt.datetime] = utc_now,
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._authority = authority
+        self._access = access or RevokedNodes(settings.revoked)
+        self._clock = clock
+        self._now = now
+        self._swarms: dict[str, _PrivateSwarm] = {}
+
+    @classmethod
+    def of(cls, catalog: Catalog, settings: PrivateSettings) -> "PrivateSwarms":
+        """Those of a coordinator with `settings`. Reads the authority: blocks for a moment, and raises InvalidInput."""
+        if settings.ca_key is None:
+            return cls(catalog, settings)
+        if settings.ca_file is None:
+            raise InvalidInput("private.ca_key needs the certificate of the authority", hint="set private.ca_file")
+        return cls(catalog, settings, authority=Authority.read(settings.ca_file, settings.ca_key))
+
+    def revoke(self, settings: PrivateSettings) -> None:
+        """Apply `private.revoked` of settings that were read again."""
+        if isinstance(self._access, RevokedNodes):
+            self._access.change(settings.revoked)
+
+    def covers(self, repo: RepoId) -> bool:
+        """Whether the swarms of this repository must be private."""
+        return self._settings.covers(str(repo))
+
+    def check_publication(self, publication: Publication) -> None:
+        """Raise InvalidInput for a public torrent of a private repository, and for one of another authority."""
+        if publication.authority is None:
+            if self.covers(publication.repo):
+                raise InvalidInput(
+                    f"{publication.repo} is private at this coordinator, and its torrent is a public one",
+                    hint="seed it with --private",
+                )
+            return
+        root = root_of(publication.authority.encode(), "this .torrent")
+        if self._authority is None or root != self._authority.certificate:
+            raise InvalidInput(
+                "this coordinator has not the authority of this private torrent",
+                hint="set the same private.ca_file for the seeder and the coordinator",
+            )
+
+    def check(self, request: web.Request, publication: Publication) -> None:
+        """Raise Forbidden if the client of `request` may not have a private snapshot."""
+        if publication.authority is not None:
+            self._check(_identity(request), publication)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one node of a private swarm until it leaves, or is put out. Raises Forbidden."""
+        publication = self._catalog.by_info_hash(request.match_info["info_hash"].lower())
+        if publication.authority is None:
+            raise InvalidInput("this swarm is public: it needs no certificate")
+        if self._authority is None:
+            raise Unavailable(
+                "this coordinator admits no node to private swarms", hint="set private.ca_file and private.ca_key there"
+            )
+        node = _identity(request)
+        try:
+            self._check(node, publication)
+        except Forbidden:
+            swarm = self._swarm(publication)
+            swarm.members.bar(node.address, self._clock())
+            self._tell(swarm)
+            raise
+        if len(self._swarm(publication).connected) >= MAX_NODES:
+            raise InvalidInput(f"this swarm has {MAX_NODES} nodes already")
+        socket = web.WebSocketResponse(heartbeat=10.0, max_msg_size=MAX_REQUEST, timeout=SEND_SECONDS)
+        if not socket.can_prepare(request):
+            raise UpgradeRequired(NO_UPGRADE, hint=f"a proxy must pass it on; for nginx: {NGINX_UPGRADE}")
+        await socket.prepare(request)
+        try:
+            asked = await _request(socket)
+            node = replace(node, claimed=asked.addresses)
+            if refusal := self._refusal(node, publication):
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=refusal.encode()[:100])
+                return socket
+            await self._serve(self._swarm(publication), _Member(str(next(_numbers)), node, asked, socket, request))
+        except InvalidInput as error:
+            await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=str(error).encode()[:100])
+        return socket
+
+    async def run(self, _app: web.Application) -> AsyncIterator[None]:
+        """Judge all nodes again and again, while the application runs. For `cleanup_ctx`."""
+        looking = asyncio.create_task(self._look())
+        yield
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+    async def close(self, _app: web.Application | None = None) -> None:
+        """Close all connections. For `on_shutdown`."""
+        sockets = [member.socket for swarm in self._swarms.values() for member in swarm.connected.values()]
+        closing = (socket.close(code=WSCloseCode.GOING_AWAY) for socket in sockets)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    def look(self) -> None:
+        """Put out every node that may no longer have its snapshot, and tell the others."""
+        for swarm in list(self._swarms.values()):
+            refused = []
+            for member in swarm.connected.values():
+                member.refusal = self._refusal(member.node, swarm.publication)
+                if member.refusal:
+                    refused.append(member)
+            for member in refused:
+                swarm.members.put_out(member.name, self._clock())
+                member.changed.set()
+            if refused or swarm.members.addresses(self._clock()) != swarm.addresses:
+                self._tell(swarm)
+            if not swarm.connected and not swarm.members.addresses(self._clock()).barred:
+                self._swarms.pop(swarm.publication.info_hash, None)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            self.look()
+
+    async def _serve(self, swarm: _PrivateSwarm, member: _Member) -> None:
+        """Send the state whenever it changes, until the connection ends or the node is put out."""
+        swarm.connected[member.name] = member
+        swarm.members.enter(member.name, member.node.address, member.asked.addresses)
+        self._tell_soon(swarm)
+        sending = asyncio.create_task(self._send_all(swarm, member))
+        try:
+            async for message in member.socket:
+                if message.type is not WSMsgType.TEXT:
+                    break
+        finally:
+            sending.cancel()
+            with suppress(asyncio.CancelledError, InvalidInput):
+                await sending
+            del swarm.connected[member.name]
+            swarm.members.leave(member.name, self._clock())
+
+    async def _send_all(self, swarm: _PrivateSwarm, member: _Member) -> None:
+        renewed, certificate = float("-inf"), ""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.lifetime / 2):
+                    await member.changed.wait()
+            member.changed.clear()
+            if member.refusal:
+                await member.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=member.refusal.encode()[:100])
+                return
+            if self._clock() - renewed >= self._settings.lifetime / 2:
+                renewed, certificate = self._clock(), self._certificate(swarm.publication, member)
+            state = MembershipGrant(certificate, swarm.addresses.admitted, swarm.addresses.barred)
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await member.socket.send_str(text_of(state))
+            except (ConnectionError, TimeoutError, RuntimeError):
+                if member.request.transport:
+                    member.request.transport.abort()
+                return
+
+    def _certificate(self, publication: Publication, member: _Member) -> str:
+        assert self._authority is not None
+        # libtorrent compares the names of a certificate with that of the torrent, which is the commit.
+        pem = self._authority.sign(
+            member.asked.request.encode(),
+            member.node.certificate or member.node.address,
+            [publication.commit],
+            now=self._now(),
+            seconds=self._settings.lifetime,
+        )
+        return pem.decode()
+
+    def _swarm(self, publication: Publication) -> _PrivateSwarm:
+        known = self._swarms.get(publication.info_hash)
+        if known is None:
+            known = _PrivateSwarm(publication, SwarmMembers(self._settings.lifetime))
+            self._swarms[publication.info_hash] = known
+        return known
+
+    def _tell_soon(self, swarm: _PrivateSwarm) -> None:
+        if swarm.timer is None:
+            delay = GATHER + GATHER_A_NODE * len(swarm.connected)
+            swarm.timer = asyncio.get_running_loop().call_later(delay, self._tell, swarm)
+
+    def _tell(self, swarm: _PrivateSwarm) -> None:
+        """Tell the present nodes first, and the new ones of them a moment later."""
+        if swarm.timer is not None:
+            swarm.timer.cancel()
+            swarm.timer = None
+        swarm.addresses = swarm.members.addresses(self._clock())
+        loop = asyncio.get_running_loop()
+        for member in swarm.connected.values():
+            if member.told:
+                member.changed.set()
+            else:
+                member.told = True
+                loop.call_later(HEAD_START, member.changed.set)
+
+    def _check(self, node: NodeIdentity, publication: Publication) -> None:
+        if refusal := self._refusal(node, publication):
+            raise Forbidden(
+                f"{publication.repo} is private: {refusal}", hint="ask the operator of the coordinator for access"
+            )
+
+    def _refusal(self, node: NodeIdentity, publication: Publication) -> str:
+        return self._access.refusal(node, publication.repo, publication.commit)
+
+
+def _identity(request: web.Request) -> NodeIdentity:
+    caller = request[CALLER]
+    publisher = caller.name if caller.rights >= Rights.PUBLISHER else ""
+    return NodeIdentity(request.remote or "", certificate=certificate_name(request), publisher=publisher)
+
+
+async def _request(socket: web.WebSocketResponse) -> MembershipRequest:
+    """The first message. Raises InvalidInput."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            message = await socket.receive()
+    except TimeoutError:
+        raise InvalidInput("the certificate request did not come") from None
+    if message.type is not WSMsgType.TEXT:
+        raise InvalidInput("the first message is not a certificate request")
+    return parse_request(message.data)

@@ -1,0 +1,183 @@
+"""This node's membership of one private swarm: its certificate, and the addresses that it admits.
+
+It lasts as long as the torrent is in the engine, also while the snapshot is only served: certificates expire after
+minutes, and other nodes come and are put out.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.membership import MembershipConnection
+from p2pmodel.coordinator.private.messages import MembershipGrant, MembershipRequest
+from p2pmodel.core import notes
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
+from p2pmodel.http_pool import HttpPool
+from p2pmodel.node.local_address import local_address
+from p2pmodel.node.private.admitted import AdmittedAddresses
+from p2pmodel.node.reporter import Reporter
+from p2pmodel.swarm.engine import AddTorrent, Admissions, Engine, SwarmCertificate, SwarmTorrent
+from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.trust.certificates.node_key import NodeKey
+
+LOOK_EVERY = 5.0
+"""Seconds between looks at addresses that stay admitted for a while."""
+REFUSED_EVERY = 0.5
+
+
+class PublicSwarm:
+    """The membership of a swarm that is not private: nothing to do."""
+
+    private = False
+
+    async def add(self, engine: Engine, request: AddTorrent) -> SwarmTorrent:
+        """Add the torrent to the engine."""
+        return await engine.add(request)
+
+    async def watch(self) -> None:
+        """Wait for ever: nothing ends it."""
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class SwarmMembership:
+    """One membership. `join` it, then `add` the torrent, and `close` it at the end."""
+
+    private = True
+
+    def __init__(self, coordinators: Sequence[Coordinator], reporter: Reporter) -> None:
+        self._coordinators = tuple(coordinators)
+        self._reporter = reporter
+        self._addresses = AdmittedAddresses()
+        self._failures: dict[Coordinator, P2PModelError] = {}
+        """Of the coordinators without a connection."""
+        self._key: NodeKey | None = None
+        self._certificate = ""
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def join(
+        self, metainfo: Metainfo, hosts: Sequence[str], *, timeout: float, http: HttpPool | None = None
+    ) -> None:
+        """Return once a coordinator has admitted this node. Raises AccessDenied, or Unavailable after the timeouts.
+
+        `hosts`: the addresses at which this node listens for peers; of a wildcard address that of the route.
+        """
+        if not self._coordinators:
+            raise AccessDenied(
+                f"the swarm of {metainfo.manifest.repo} is private: a coordinator admits its nodes",
+                hint="name the coordinator with --coordinator",
+            )
+        self._key = await asyncio.to_thread(NodeKey.new)
+        for coordinator in self._coordinators:
+            addresses = await asyncio.to_thread(_addresses, coordinator, hosts)
+            connection = MembershipConnection(
+                coordinator,
+                metainfo.info_hash,
+                MembershipRequest(self._key.request, addresses),
+                timeout=timeout,
+                on_membership=partial(self._take, coordinator),
+                on_failure=partial(self._fail, coordinator),
+                http=http,
+            )
+            self._tasks.append(asyncio.create_task(connection.run()))
+        try:
+            await self._admitted(3 * timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+    @property
+    def certificate(self) -> SwarmCertificate:
+        """The certificate of this node, as it is now."""
+        assert self._key is not None, "join comes first"
+        return SwarmCertificate(self._certificate, self._key.key)
+
+    @property
+    def admissions(self) -> Admissions:
+        """The addresses that may exchange with the torrent now."""
+        return self._addresses.admissions(time.monotonic())
+
+    async def add(self, engine: Engine, request: AddTorrent) -> SwarmTorrent:
+        """Add the torrent to the engine, and pass certificates and addresses on to it from now on."""
+        certificate, admissions = self._certificate, self.admissions
+        torrent = await engine.add(replace(request, certificate=self.certificate, admissions=admissions))
+        self._tasks.append(asyncio.create_task(self._follow(torrent, certificate, admissions)))
+        return torrent
+
+    async def watch(self) -> None:
+        """Wait until every coordinator refuses this node, and raise AccessDenied."""
+        while True:
+            failures = list(self._failures.values())
+            if len(failures) == len(self._coordinators) and all(isinstance(e, AccessDenied) for e in failures):
+                raise failures[0]
+            await asyncio.sleep(REFUSED_EVERY)
+
+    async def close(self) -> None:
+        """Leave the swarm's coordinators."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take(self, coordinator: Coordinator, message: MembershipGrant) -> None:
+        self._failures.pop(coordinator, None)
+        self._certificate = message.certificate
+        self._addresses.take(coordinator, message, time.monotonic())
+        self._changed.set()
+
+    def _fail(self, coordinator: Coordinator, error: P2PModelError) -> None:
+        known = self._failures.get(coordinator)
+        if known is None or type(known) is not type(error):
+            self._reporter.note(
+                notes.warning("private_swarm", f"private swarm: {error.what}", coordinator=str(coordinator))
+            )
+        self._failures[coordinator] = error
+        self._changed.set()
+
+    async def _admitted(self, seconds: float) -> None:
+        """Return with the first certificate. Raises the most telling failure once all have failed."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._certificate:
+                    if len(self._failures) == len(self._coordinators):
+                        raise _most_telling(list(self._failures.values()))
+                    await self._changed.wait()
+                    self._changed.clear()
+        except TimeoutError:
+            raise Unavailable(f"no coordinator admitted this node to the private swarm in {seconds:g} s") from None
+
+    async def _follow(self, torrent: SwarmTorrent, certificate: str, admissions: Admissions) -> None:
+        """Apply each change at once."""
+        while True:
+            with contextlib.suppress(Unavailable):  # it restarts after a disk failure: the next look applies it
+                if self._certificate != certificate:
+                    torrent.renew(self.certificate)
+                    certificate = self._certificate
+                if (now := self.admissions) != admissions:
+                    torrent.admit(now)
+                    admissions = now
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._changed.wait()
+
+
+def _most_telling(failures: Sequence[P2PModelError]) -> P2PModelError:
+    return next((error for error in failures if isinstance(error, AccessDenied)), failures[0])
+
+
+def _addresses(coordinator: Coordinator, hosts: Sequence[str]) -> tuple[str, ...]:
+    """The addresses of this node for peers that reach `coordinator`. Blocks."""
+    found = []
+    for host in hosts:
+        place = ListenAddress(host, 0)
+        found.append((local_address(coordinator.url) or "") if place.unspecified else host)
+    return tuple(dict.fromkeys(filter(None, found)))

@@ -1,0 +1,45 @@
+"""Private torrents in a libtorrent session: TLS between their peers, and an address filter.
+
+A torrent with a root certificate in its info dictionary exchanges over TLS alone, at a listener of its own. libtorrent
+demands from each peer a certificate of that root for the torrent's name, which is the commit. The filter is one for the
+session, and holds for torrents with the flag `apply_ip_filter`: for private ones alone.
+"""
+
+from collections.abc import Iterable
+
+import libtorrent as lt
+
+from p2pmodel.swarm.engine import SwarmCertificate
+
+FFDHE2048 = """-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
+"""The public group of RFC 7919: libtorrent wants one, although its connections agree on elliptic curves."""
+
+_BLOCKED = 1
+
+
+def present(handle: lt.torrent_handle, certificate: SwarmCertificate) -> None:
+    """Let a private torrent present `certificate` in new connections."""
+    handle.set_ssl_certificate_buffer(certificate.certificate, certificate.key, FFDHE2048)
+
+
+def address_filter(admitted: Iterable[str]) -> lt.ip_filter:
+    """A filter of all addresses but `admitted`."""
+    found = lt.ip_filter()
+    found.add_rule("0.0.0.0", "255.255.255.255", _BLOCKED)  # noqa: S104 - a range of peers, nothing is bound
+    found.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", _BLOCKED)
+    for address in admitted:
+        found.add_rule(address, address, 0)
+    return found
+
+
+def is_private(info: lt.torrent_info) -> bool:
+    """Whether the torrent is that of a private swarm."""
+    return bool(info.ssl_cert())

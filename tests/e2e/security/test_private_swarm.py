@@ -1,0 +1,75 @@
+"""A private swarm of real processes: admitted nodes get the snapshot, revoked ones are cut off, others get nothing."""
+
+import random
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.support.eventually import PATIENCE
+from tests.support.processes import Nodes, token_file
+
+REPO = "org/model"
+DEAD = "http://127.0.0.1:9"
+SIZE = 6_000_000
+SLOW = "200kB"
+REVOKED = "127.0.0.42"
+
+
+def answer(url: str, token: str = "") -> tuple[int, bytes]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=PATIENCE) as found:
+            return int(found.status), found.read()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read()
+
+
+def test_a_revoked_node_is_cut_off_and_an_admitted_one_finishes(nodes: Nodes, tmp_path: Path) -> None:
+    source, token, config = tmp_path / "model", token_file(tmp_path / "token"), tmp_path / "seeder.toml"
+    source.mkdir()
+    (source / "config.json").write_bytes(b"{}")
+    (source / "model.safetensors").write_bytes(random.Random(1).randbytes(SIZE))
+    made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
+    private = f'[private]\nrepos = ["org/*"]\nca_file = "{made["certificate"]}"\nca_key = "{made["key"]}"\n'
+    config.write_text(private)
+    config.chmod(0o600)
+    seeder = nodes.seed(source, "--as", REPO, "--token-file", token, "--config", config)
+    ready = seeder.ready()
+    url, commit = str(ready["coordinator"]), str(ready["commit"])
+    member = {"P2PMODEL_COORDINATOR_TOKEN_FILE": str(token), "P2PMODEL_PUBLISH_TOKEN_FILE": ""}
+    asks = (REPO, "--coordinator", url, "--endpoint", DEAD)
+
+    # Over HTTP there is nothing, with and without the token.
+    for sent in ("", token.read_text().strip()):
+        status, body = answer(f"{url}/source/{REPO}/resolve/{commit}/model.safetensors", sent)
+        assert (status in (401, 403, 404), len(body) < 1000) == (True, True), (status, body[:200])
+
+    leaving = nodes.fetch("gone", *asks, "--download-limit", SLOW, address=REVOKED, **member)
+    nodes.until(lambda: int(leaving.progress().get("from_peers", 0)) > 0, "the first pieces came")
+    config.write_text(f'{private}revoked = ["{REVOKED}"]\n')
+    seeder.process.send_signal(signal.SIGHUP)
+    gone = leaving.wait()
+    assert gone.code == 4, gone.err[-2000:]
+    assert "has put this node out" in gone.err
+    assert not nodes.cache("gone").joinpath("models--org--model", "refs").exists()
+
+    again = nodes.fetch("gone", *asks, address=REVOKED, **member).wait()
+    assert (again.code, "this node is revoked" in again.err) == (4, True), again.err[-2000:]
+    done = nodes.fetch("node", *asks, address="127.0.0.43", **member).wait()
+    assert done.code == 0, done.err[-2000:]
+    assert done.json["from_peers"] == SIZE + 2
+    assert Path(done.json["path"], "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+
+
+def test_a_private_swarm_needs_an_authority_and_a_token(nodes: Nodes, tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "config.json").write_bytes(b"{}")
+    (source / "model.safetensors").write_bytes(b"x" * 1000)
+    without = nodes.seed(source, "--as", REPO, "--private").wait()
+    assert (without.code, "private.ca_file" in without.err) == (2, True), without.err
+    made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
+    env = {"P2PMODEL_PRIVATE_CA_FILE": made["certificate"], "P2PMODEL_PRIVATE_CA_KEY": made["key"]}
+    open_ = nodes.seed(source, "--as", REPO, "--private", **env).wait()
+    assert (open_.code, "--token-file" in open_.err) == (2, True), open_.err

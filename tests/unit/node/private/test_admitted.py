@@ -1,0 +1,34 @@
+"""The addresses of a private swarm, from several coordinators that come and go."""
+
+from p2pmodel.coordinator.private.messages import MembershipGrant
+from p2pmodel.node.private.admitted import KEPT, AdmittedAddresses
+from p2pmodel.swarm.admission_list import AdmissionList
+from p2pmodel.swarm.engine import Admissions
+
+
+def test_a_restarted_coordinator_with_few_nodes_cuts_no_other_off() -> None:
+    addresses = AdmittedAddresses()
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1", "10.0.0.2")), now=0)
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1",)), now=10)
+    assert addresses.admissions(10 + KEPT - 1).admitted == {"10.0.0.1", "10.0.0.2"}
+    assert addresses.admissions(10 + KEPT + 1).admitted == {"10.0.0.1"}
+
+
+def test_a_barred_address_is_out_whatever_another_coordinator_lists() -> None:
+    addresses = AdmittedAddresses()
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1",), ("10.0.0.2",)), now=0)
+    addresses.take("b", MembershipGrant("pem", ("10.0.0.2", "10.0.0.3")), now=0)
+    found = AdmissionList()
+    assert found.put("torrent", addresses.admissions(1))
+    assert found.addresses == {"10.0.0.1", "10.0.0.3"}
+
+
+def test_an_address_that_one_torrent_bars_is_in_no_other() -> None:
+    found = AdmissionList()
+    assert found.put("one", Admissions(frozenset({"10.0.0.1", "no address", "::ffff:10.0.0.2"})))
+    assert found.addresses == {"10.0.0.1", "10.0.0.2"}
+    assert found.put("two", Admissions(frozenset({"10.0.0.3"}), barred=frozenset({"10.0.0.1"})))
+    assert found.addresses == {"10.0.0.2", "10.0.0.3"}
+    assert not found.put("two", Admissions(frozenset({"10.0.0.3"}), barred=frozenset({"10.0.0.1"})))
+    assert found.drop("two")
+    assert found.addresses == {"10.0.0.1", "10.0.0.2"}
