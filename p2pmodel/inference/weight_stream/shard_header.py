@@ -23,7 +23,7 @@ BYTES = {
 
 
 @dataclass(frozen=True, slots=True)
-class TensorPlace:
+class StoredTensor:
     """A tensor in a file: `start` and `end` are offsets in the file."""
 
     name: str
@@ -40,7 +40,7 @@ class TensorSpan:
     path: str
     start: int
     end: int
-    tensors: tuple[TensorPlace, ...]
+    tensors: tuple[StoredTensor, ...]
 
 
 def header_length(first: bytes, path: str, size: int) -> int:
@@ -51,7 +51,7 @@ def header_length(first: bytes, path: str, size: int) -> int:
     return length
 
 
-def tensor_places(header: bytes, path: str, size: int) -> list[TensorPlace]:
+def tensor_places(header: bytes, path: str, size: int) -> list[StoredTensor]:
     """The tensors of a file of `size` bytes by their place. Raises IntegrityError for places that overlap, leave the
     file, or do not fit type and shape."""
     try:
@@ -73,9 +73,9 @@ def tensor_places(header: bytes, path: str, size: int) -> list[TensorPlace]:
     return found
 
 
-def spans_of(path: str, tensors: Iterable[TensorPlace], most: int) -> list[TensorSpan]:
+def spans_of(path: str, tensors: Iterable[StoredTensor], most: int) -> list[TensorSpan]:
     """`tensors`, by their place, in spans of at most `most` bytes; a larger tensor is a span of its own."""
-    groups: list[list[TensorPlace]] = []
+    groups: list[list[StoredTensor]] = []
     for place in tensors:
         if groups and place.end - groups[-1][0].start <= most:
             groups[-1].append(place)
@@ -84,7 +84,7 @@ def spans_of(path: str, tensors: Iterable[TensorPlace], most: int) -> list[Tenso
     return [TensorSpan(path, group[0].start, group[-1].end, tuple(group)) for group in groups]
 
 
-def _place(name: str, value: Any, base: int, path: str) -> TensorPlace:
+def _place(name: str, value: Any, base: int, path: str) -> StoredTensor:
     try:
         dtype, shape, (start, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
         numbers = (*shape, start, end)
@@ -94,7 +94,7 @@ def _place(name: str, value: Any, base: int, path: str) -> TensorPlace:
         fits = False
     if not fits:
         raise _damaged(path, f"the type, shape and place of {printable(name)} do not fit")
-    return TensorPlace(name, dtype, shape, base + start, base + end)
+    return StoredTensor(name, dtype, shape, base + start, base + end)
 
 
 def _damaged(path: str, reason: str) -> IntegrityError:

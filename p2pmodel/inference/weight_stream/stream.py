@@ -25,7 +25,7 @@ from p2pmodel.errors import EntryNotFound, IntegrityError
 from p2pmodel.inference.weight_stream.endpoint import FileGuard, HubEndpoint, RemoteFile, WholeFile
 from p2pmodel.inference.weight_stream.shard_header import (
     LENGTH,
-    TensorPlace,
+    StoredTensor,
     TensorSpan,
     header_length,
     spans_of,
@@ -188,7 +188,7 @@ class WeightStream:
         return paths[first:] + paths[:first]
 
 
-def _tensor(place: TensorPlace, data: torch.Tensor) -> torch.Tensor:
+def _tensor(place: StoredTensor, data: torch.Tensor) -> torch.Tensor:
     dtype = _DTYPES[place.dtype]
     if data.storage_offset() % dtype.itemsize:
         data = data.clone()  # torch views only aligned memory
