@@ -110,6 +110,10 @@ def test_a_transfer_is_watched_from_its_beginning_to_its_end(nodes: Nodes, seede
     said = browser.run("return document.querySelector('[role=progressbar]').getAttribute('aria-valuetext')")
     assert "from peers" in said
     shows(browser, "#catalog", REPO)
+    nodes.ok("node", "ready", REPO, "--loading")
+    shows(browser, ".figures", "an engine loads it")
+    nodes.ok("node", "ready", REPO, "--answered")
+    shows(browser, ".figures", "first token")
     assert browser.complaints() == []
 
 

@@ -116,6 +116,7 @@ def _note(view: TransferView) -> str:
         return f"{view.doubted} {'file' if view.doubted == 1 else 'files'} doubted: {phase}"
     state = f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
     state = f"{state} (vouched by {view.vouched_by})" if view.vouched_by else state
+    state = f"{state}; engine: {view.engine}" if view.engine != "none" else state
     return f"{state}; {view.progress.unreachable}" if view.progress.unreachable else state
 
 

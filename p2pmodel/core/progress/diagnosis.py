@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.core.progress.views import TransferView
+from p2pmodel.core.progress.views import EngineState, TransferView
 
 Bound = Literal[
     "failed",
@@ -30,6 +30,14 @@ Bound = Literal[
 off`: the node takes from mirrors what it should get from its peers; `unreachable`: no connections between them."""
 
 _OPEN = "open the port for peers between the nodes, or choose swarm.listen and swarm.advertise so that they reach it"
+_AFTER_FILES: dict[EngineState, tuple[str, str]] = {
+    "none": ("it is complete", ""),
+    "loading": ("it is complete; an engine loads it", ""),
+    "loaded": ("it is complete; an engine has loaded it, and has not answered yet", ""),
+    "answered": ("it is complete; an engine has loaded it and answered", ""),
+    "failed": ("it is complete; an engine could not load it", "see the engine's log"),
+}
+"""What is said of a complete snapshot by what engines reported, and the advice."""
 FULL = 0.85
 """Share of a known bound from which it counts as reached."""
 DISK_PRESSURE = 40.0
@@ -93,7 +101,7 @@ def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
     if view.state == "paused":
         return "paused", "it is paused", "run 'p2pmodel resume'"
     if view.complete:
-        return "nothing", "it is complete", ""
+        return "nothing", *_AFTER_FILES[view.engine if view.engine != "none" else view.engine_reached]
     if view.state == "queued":
         return "queue", "other transfers use all download slots", "raise its priority, or daemon.max_active"
     return None

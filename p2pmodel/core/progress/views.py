@@ -1,7 +1,7 @@
 """Objects of the control API, for the node and its clients: transfers, snapshots, limits, swarms."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from p2pmodel.core.content.names import Reference, RepoId, abbreviates, one_commit
@@ -16,6 +16,26 @@ EngineState = Literal["none", "loading", "loaded", "answered", "failed"]
 """What an inference engine reports of a model: on its way to the device, on it, the first answer given, or that it
 cannot be loaded."""
 SERVING: tuple[EngineState, ...] = ("loaded", "answered")
+
+
+@dataclass(frozen=True, slots=True)
+class GateTimes:
+    """When each gate was passed, in seconds since 1970: the `files` verified, the model `loaded`, the first token
+    `answered`. None before, and for what was passed before this node started."""
+
+    files: float | None = None
+    loaded: float | None = None
+    answered: float | None = None
+
+    def after(self, state: EngineState, now: float) -> "GateTimes":
+        """The times after an engine's report at `now`. A new load passes the gates again; the end of an engine takes
+        nothing back."""
+        if state in ("loading", "failed"):
+            return replace(self, loaded=None, answered=None)
+        if state not in SERVING:
+            return self
+        answered = self.answered or (now if state == "answered" else None)
+        return replace(self, loaded=self.loaded or now, answered=answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,8 @@ class TransferView:
     """The same, more exactly."""
     engine_reached: EngineState = "none"
     """`loaded` or `answered` once an engine has reported it of these files, also after that engine has ended."""
+    gates: GateTimes = GateTimes()
+    """When it passed the gates of a roll-out."""
     vouched_by: str = ""
     """The voucher of the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
 

@@ -1,21 +1,28 @@
 """What inference engines report of the model of one transfer."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
-from p2pmodel.core.progress.views import SERVING, EngineState
+from p2pmodel.core.progress.views import SERVING, EngineState, GateTimes
 
 
 class EngineReports:
     """The last report, until it lapses, and how far any engine has come with these files. `on_lapse` is called when a
     report lapses."""
 
-    def __init__(self, on_lapse: Callable[[], None]) -> None:
+    def __init__(self, on_lapse: Callable[[], None], *, clock: Callable[[], float] = time.time) -> None:
         self._on_lapse = on_lapse
+        self._clock = clock
         self._lapses: asyncio.TimerHandle | None = None
         self.state: EngineState = "none"
         self.reached: EngineState = "none"
         """`loaded` or `answered` once an engine has reported it, also after that engine has ended."""
+        self.gates = GateTimes()
+
+    def complete(self) -> None:
+        """The files have just become complete: the first gate."""
+        self.gates = GateTimes(files=self._clock())
 
     def take(self, state: EngineState, seconds: float | None = None) -> None:
         """Record a report; after `seconds` it no longer counts (None: no limit)."""
@@ -25,6 +32,7 @@ class EngineReports:
         self.state = state
         if state in SERVING and self.reached != SERVING[-1]:
             self.reached = state
+        self.gates = self.gates.after(state, self._clock())
         if state != "none" and seconds is not None:
             self._lapses = asyncio.get_running_loop().call_later(seconds, self._lapse)
 
@@ -32,6 +40,7 @@ class EngineReports:
         """The files are to change: what was reported was another model."""
         self.take("none")
         self.reached = "none"
+        self.gates = GateTimes()
 
     def _lapse(self) -> None:
         self.take("none")

@@ -135,6 +135,7 @@ class ManagedTransfer:
             engine_ready=self._engine.state in SERVING,
             engine=self._engine.state,
             engine_reached=self._engine.reached,
+            gates=self._engine.gates,
             vouched_by=self._found.vouched_by if self._found else "",
         )
 
@@ -365,6 +366,7 @@ class ManagedTransfer:
             keys = {"repo": str(self._record.repo), "commit": self._record.commit, "path": str(fetched.path)}
             self._observer.log(notes.info("snapshot_ready", ready, **keys))
             self._completion, self._timings = fetched.progress, fetched.timings
+            self._engine.complete()
         self._record = replace(self._record, complete=True)
         self._doubt.clear()
         self._has_names = True

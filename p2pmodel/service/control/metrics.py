@@ -140,6 +140,7 @@ def _transfers(views: tuple[TransferView, ...]) -> Iterator[Metric]:
     yield from (_of_each(gauge(name, meaning, _TRANSFER), shown, value) for name, meaning, value in _GAUGES)
     yield from (_of_each(counter(name, meaning, _TRANSFER), shown, value) for name, meaning, value in _COUNTERS)
     yield from _sources(shown)
+    yield from _gates(shown)
 
 
 def _of_each(
@@ -168,6 +169,19 @@ def _sources(views: Iterable[TransferView]) -> Iterator[Metric]:
         ):
             sources.add_metric([view.repo, view.commit, source], count)
     yield sources
+
+
+def _gates(views: Iterable[TransferView]) -> Iterator[Metric]:
+    gates = gauge(
+        "transfer_gate_timestamp_seconds",
+        "When a gate was passed: files verified, model loaded, first token answered; absent before.",
+        [*_TRANSFER, "gate"],
+    )
+    for view in views:
+        for gate, passed in asdict(view.gates).items():
+            if passed is not None:
+                gates.add_metric([view.repo, view.commit, gate], passed)
+    yield gates
 
 
 def _scrub(scrub: ScrubView) -> Iterator[Metric]:

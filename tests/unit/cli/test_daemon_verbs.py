@@ -91,6 +91,11 @@ def test_a_transfer_is_named_by_its_repository_or_a_revision():
         chosen([VIEW], "no such name")
 
 
+def test_the_table_names_what_an_engine_does():
+    [_, row] = table([view(state="ready", complete=True, engine="loading")]).splitlines()
+    assert "engine: loading" in row
+
+
 def test_the_table_shows_state_and_rates():
     waiting = view(progress=Progress("downloading", 10, 5, waiting_for="peers (none is connected)"))
     failed = view(state="failed", error=TransferError("unavailable", "nobody answers"))

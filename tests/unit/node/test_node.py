@@ -65,6 +65,9 @@ async def test_the_readiness_of_an_engine_holds_until_changed_or_expired(machine
         assert node.version.value > version
         await until(node, ident, lambda view: not view.engine_ready)
         assert node.transfer(ident).engine_reached == "loaded"
+        gates = node.transfer(ident).gates
+        assert None not in (gates.files, gates.loaded)
+        assert gates.files <= gates.loaded  # type: ignore[operator]  # neither is None
         assert node.set_engine(ident, "answered").engine_reached == "answered"
         assert node.set_engine(ident, "loaded").engine_reached == "answered"
     async with machine.running() as node:

@@ -134,7 +134,17 @@ function figures(view) {
     const received = view.completion.from_peers + view.completion.from_mirrors;
     if (received) texts.push(`downloaded in ${duration(view.timings.total)}`);
   }
+  if (view.complete) texts.push(...gates(view));
   return texts;
+}
+
+// What engines reported: what goes on now, else how long after the files each gate was passed.
+function gates(view) {
+  const { files, loaded, answered } = view.gates;
+  if (view.engine === "loading") return ["an engine loads it"];
+  if (view.engine === "failed") return ["an engine could not load it"];
+  const after = (name, time) => (files === null ? name : `${name} ${duration(Math.max(0, time - files))} later`);
+  return [["loaded", loaded], ["first token", answered]].filter(([, time]) => time !== null).map((gate) => after(...gate));
 }
 
 async function why(card) {

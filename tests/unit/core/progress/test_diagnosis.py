@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pmodel.core.progress.diagnosis import HostBounds, explain
 from p2pmodel.core.progress.progress import Phase, Progress
-from p2pmodel.core.progress.views import State, TransferError, TransferView
+from p2pmodel.core.progress.views import EngineState, State, TransferError, TransferView
 
 MB = 1_000_000
 
@@ -43,6 +43,23 @@ def test_at_rest_it_is_no_matter_of_speed():
     assert bound(view("ready"), fast).bound == "nothing"
     failed = dataclasses.replace(view("failed"), error=TransferError("unavailable", "no mirror answers", "ask later"))
     assert (bound(failed).what, bound(failed).advice) == ("no mirror answers", "ask later")
+
+
+@pytest.mark.parametrize(
+    ("engine", "reached", "says"),
+    [
+        ("none", "none", "it is complete"),
+        ("loading", "none", "an engine loads it"),
+        ("loaded", "loaded", "has loaded it, and has not answered yet"),
+        ("answered", "answered", "has loaded it and answered"),
+        ("none", "answered", "has loaded it and answered"),
+        ("failed", "none", "could not load it"),
+    ],
+)
+def test_of_a_complete_snapshot_it_says_what_engines_did(engine: EngineState, reached: EngineState, says: str):
+    now = dataclasses.replace(view("seeding"), engine=engine, engine_reached=reached)
+    assert bound(now).what.endswith(says)
+    assert bound(now).advice == ("see the engine's log" if engine == "failed" else "")
 
 
 @pytest.mark.parametrize("phase", ["checking", "hashing", "verifying", "publishing"])

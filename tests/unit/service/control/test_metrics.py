@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, TransferView
+from p2pmodel.core.progress.views import GateTimes, LimitsView, NodeView, ScrubView, TransferView
 from p2pmodel.http.exposition import HEALTH, exposition
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
@@ -90,6 +90,14 @@ def test_every_figure_of_a_transfer() -> None:
         assert found[f"p2pmodel_transfer_verified_bytes_total repo=org/model source={source}"] == count
     assert found["p2pmodel_transfers state=active"] == 1
     assert found["p2pmodel_transfers state=failed"] == 0
+
+
+def test_each_gate_that_was_passed_has_its_time() -> None:
+    view = replace(VIEW, gates=GateTimes(files=10.0, loaded=12.5))
+    found = figures(exposition([NodeCollector(replace(SEEN, transfers=(view,)))]))
+    gates = {key: value for key, value in found.items() if "gate_timestamp" in key}
+    metric = "p2pmodel_transfer_gate_timestamp_seconds"
+    assert gates == {f"{metric} gate=files repo=org/model": 10, f"{metric} gate=loaded repo=org/model": 12.5}
 
 
 def test_every_figure_of_the_mirrors_the_cache_and_the_limits() -> None:
