@@ -1,6 +1,7 @@
 """Options that several verbs share, and the settings that they set."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from p2pmodel.cli.terminal import log
 from p2pmodel.cli.terminal.console import STYLES, Style
 from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.checks import check_url
+from p2pmodel.config.mirrors import keep_one_endpoint
+from p2pmodel.config.old_variables import notices
 from p2pmodel.config.provenance import SettingValue, settings_values
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.sources import load_settings
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.core.content.names import Reference, printable
-from p2pmodel.core.notes import LEVELS, Level
+from p2pmodel.core.notes import LEVELS, Level, warning
 from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission
@@ -56,8 +59,11 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
         flags = {"cache_dir": cache_dir, "log_level": level} | options.pop("flags", {})
         read = functools.partial(load_settings, config=config, flags=flags | _setting_flags(options))
         settings = read()
+        keep_one_endpoint()
         click.get_current_context().meta[_READ] = read
         log.configure(settings.log_level)
+        for line in () if quiet else notices(os.environ, settings.cache_dir):
+            log.log(warning("old_variable", line))
         return verb(settings=settings, quiet=quiet, **options)
 
     return wrapped
@@ -98,18 +104,19 @@ def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def origin(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--endpoint` (repeatable) and `--coordinator` (repeatable). Goes above `common`."""
+    """Add `--endpoint`, or `--mirror`, (repeatable) and `--coordinator` (repeatable). Goes above `common`."""
     return coordinator(endpoint(verb))
 
 
 def endpoint(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--endpoint` (repeatable). Goes above `common`."""
+    """Add `--endpoint`, or `--mirror`, (repeatable). Goes above `common`."""
     return click.option(
         "--endpoint",
+        "--mirror",
         "_set_endpoints",
         multiple=True,
-        metavar="URL",
-        help="URL of a mirror, in priority order; repeatable.",
+        metavar="URL|NAME",
+        help="Mirror: URL, name in the settings, official, hf-mirror, gitcode or modelscope; repeatable.",
     )(verb)
 
 
@@ -195,13 +202,13 @@ def listen(verb: Callable[..., Any]) -> Callable[..., Any]:
         "--upload-limit",
         "_set_swarm__upload_limit",
         metavar="SIZE",
-        help="Upload limit for all peers, bytes/s or as in 20MB.",
+        help="Upload limit for all peers, bytes/s or as in 20MB, 24Mbit.",
     )(verb)
     return click.option(
         "--download-limit",
         "_set_swarm__download_limit",
         metavar="SIZE",
-        help="Download limit for all sources together, bytes/s or as in 20MB.",
+        help="Download limit for all sources together, bytes/s or as in 20MB, 24Mbit.",
     )(verb)
 
 
@@ -330,6 +337,12 @@ def given(*names: str) -> list[str]:
     return [name for name in known if ctx.get_parameter_source(str(by_name[name].name)) is command_line]
 
 
+def refuse_given(what: str, *names: str) -> None:
+    """Raise InvalidInput for those of the options `names` that are given: `what` does not take them."""
+    if found := given(*names):
+        raise InvalidInput(f"{what} takes no {', '.join(found)}")
+
+
 def reference(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument `REPO[@REV]` and `--revision`; the verb receives `ref`."""
 
@@ -366,31 +379,3 @@ def _setting_flags(options: dict[str, Any]) -> dict[str, Any]:
         if value not in (None, ()):
             found[name.removeprefix(_PREFIX).replace("__", ".")] = value
     return found
-
-
-__all__ = [
-    "Settings",
-    "admission",
-    "advertise",
-    "check_output",
-    "common",
-    "credentials",
-    "duration",
-    "endpoint",
-    "endpoint_url",
-    "given",
-    "listen",
-    "origin",
-    "progress",
-    "public_url",
-    "reference",
-    "reload",
-    "server",
-    "size",
-    "socket",
-    "sync_log",
-    "sync_log_path",
-    "tls",
-    "upstream",
-    "values",
-]

@@ -1,11 +1,14 @@
 """Checks of values that several settings share. They raise ValueError, which names the setting."""
 
+import re
 from urllib.parse import urlsplit
 
 from p2pmodel.core.network.addresses import AdvertisedAddress, is_reachable
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def check_networks(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -27,6 +30,14 @@ def check_advertised(value: tuple[str, ...], *, names: bool) -> tuple[str, ...]:
         if not names and not is_reachable(host):
             raise ValueError(f"'{text}' is not an IP address: trackers list no names")
     return value
+
+
+def check_bucket(value: str) -> str:
+    """Return the address `s3://BUCKET[/PREFIX]` of a bucket without trailing slash, or raise ValueError."""
+    parts = urlsplit(value)
+    if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment or "//" in parts.path:
+        raise ValueError(f"'{shown(value)}' is not an address of a bucket such as s3://BUCKET/PREFIX")
+    return value.rstrip("/")
 
 
 def check_url(value: str, *, instead: str = "a secret belongs into a token file") -> str:

@@ -17,7 +17,7 @@ from p2pmodel.errors import InvalidInput
 PREFIX = "P2PMODEL_"
 HINT = "see docs/reference/settings.md"
 
-_OTHERS = ("CONFIG", "DEBUG", "ENDPOINTS", "PATH")
+_OTHERS = ("CONFIG", "DEBUG", "ENDPOINTS", "ENDPOINT_LIST", "PATH")
 """Variables that set no key by themselves; PATH is set for the command of `fetch --exec`."""
 _FREE = ("_TOKEN",)
 """Endings of variables with names of the user's choice: see `token_env` of a mirror."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from p2pmodel.config.checks import check_url
+from p2pmodel.config.presets import PRESETS, preset, with_presets
 from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
 from p2pmodel.config.sections.section import split_list
 from p2pmodel.core.content.names import printable
@@ -21,6 +22,9 @@ from p2pmodel.errors import InvalidInput
 TRUE = {"1", "ON", "YES", "TRUE"}
 """How the variables of the Hugging Face clients say yes."""
 
+ENDPOINT_LIST = "P2PMODEL_ENDPOINT_LIST"
+"""The variable that keeps a list of HF_ENDPOINT."""
+
 _HINT = "see docs/mirrors.md"
 _TOKEN_VARIABLE = re.compile(r"P2PMODEL_\w+_TOKEN|HF_\w+")
 """The variables that `token_env` may name."""
@@ -29,19 +33,20 @@ _TOKEN_VARIABLE = re.compile(r"P2PMODEL_\w+_TOKEN|HF_\w+")
 def mirrors_in_order(listed: Any, endpoints: Sequence[str], *, final: bool) -> list[dict[str, Any]]:
     """The mirrors as plain tables, first the one that is asked first.
 
-    `listed` are the tables of the settings file, which `endpoints` (URLs or names) replace. Without either HF_ENDPOINT
-    is the only mirror, else the official hub. HF_MIRROR_PRIORITY picks and orders by name or URL, unless the
+    `listed` are the tables of the settings file, which `endpoints` (URLs, names or presets) replace. Without either
+    they are those of HF_ENDPOINT, else the official hub. HF_MIRROR_PRIORITY picks and orders by name or URL, unless the
     `endpoints` are `final`. Raises InvalidInput.
     """
     table = listed if listed is not None else []
     if not isinstance(table, Sequence) or not all(isinstance(mirror, dict) for mirror in table):
         raise InvalidInput("setting mirrors: expected [[mirrors]] tables", hint=_HINT)
+    table = with_presets(table)
     # Checked even where it is not used: huggingface_hub reads it too, and its error says less.
-    single = _single_endpoint()
+    of_environment = hub_endpoints()
     if endpoints:
         table = [_mirror_of(table, url) | {"priority": 0} for url in endpoints]
     elif not table:
-        table = [_mirror_of([], single)] if single else [{"name": "official", "endpoint": OFFICIAL_ENDPOINT}]
+        table = [_mirror_of([], url) for url in of_environment] or [{"name": "official", "endpoint": OFFICIAL_ENDPOINT}]
     priority = os.environ.get("HF_MIRROR_PRIORITY")
     if priority and not final:
         wanted = split_list(priority, ",")
@@ -64,28 +69,35 @@ def hf_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or user_home() / ".cache") / "huggingface"
 
 
-def _single_endpoint() -> str:
-    """HF_ENDPOINT, which is one URL for every Hugging Face client; "" if it is not set."""
-    endpoint = os.environ.get("HF_ENDPOINT", "").strip()
-    if not endpoint:
-        return ""
-    if "," in endpoint:
-        raise InvalidInput(
-            "HF_ENDPOINT is a list, and may name one endpoint only",
-            hint="put the list into P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY",
-        )
+def hub_endpoints() -> tuple[str, ...]:
+    """The URLs of HF_ENDPOINT, in the order to ask them. Raises InvalidInput."""
+    first, kept = os.environ.get("HF_ENDPOINT", ""), split_list(os.environ.get(ENDPOINT_LIST, ""), ",")
+    urls = kept if first and kept[:1] == (first,) else split_list(first, ",")
     try:
-        return check_url(endpoint)
+        return tuple(dict.fromkeys(map(check_url, urls)))
     except ValueError as error:
         raise InvalidInput(f"HF_ENDPOINT: {error}") from None
+
+
+def keep_one_endpoint() -> None:
+    """Leave the first URL of a list in HF_ENDPOINT, and keep the list for this program.
+
+    The Hugging Face libraries, which this process and those that it starts import, refuse a list.
+    """
+    urls = split_list(os.environ.get("HF_ENDPOINT", ""), ",")
+    if len(urls) > 1:
+        os.environ["HF_ENDPOINT"], os.environ[ENDPOINT_LIST] = urls[0], ",".join(urls)
 
 
 def _mirror_of(table: Sequence[dict[str, Any]], entry: str) -> dict[str, Any]:
     for mirror in table:
         if entry in (mirror.get("name"), str(mirror.get("endpoint")).rstrip("/"), mirror.get("endpoint")):
             return mirror
+    for name, table_of_preset in PRESETS.items():
+        if entry.rstrip("/") in (name, table_of_preset["endpoint"]):
+            return preset(name)
     if "://" not in entry:
-        names = ", ".join(str(m.get("name")) for m in table) or "none are configured"
+        names = ", ".join(dict.fromkeys([*(str(m.get("name")) for m in table), *PRESETS]))
         raise InvalidInput(f"mirror '{printable(entry)}' is neither a URL nor the name of one ({names})", hint=_HINT)
     return {"name": urlsplit(entry).netloc.rpartition("@")[2], "endpoint": entry}
 
@@ -103,7 +115,7 @@ def _attach_token(mirror: dict[str, Any]) -> None:
             token = _checked(mirror, os.environ[variable], f"the environment variable {variable} (token_env)")
     elif mirror.get("token_file"):
         token = _checked(mirror, *read_secret(Path(str(mirror["token_file"]))))
-    elif endpoint in (OFFICIAL_ENDPOINT, os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")):
+    elif endpoint in (OFFICIAL_ENDPOINT, *hub_endpoints()):
         token = _hub_token()
     if token:
         mirror["token"] = token

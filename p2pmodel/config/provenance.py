@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from p2pmodel.config.complaints import variable_of
+from p2pmodel.config.old_variables import old_cache_variable
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.settings_file import read_settings_file, settings_file
 
@@ -70,6 +71,8 @@ def _source(key: str, flags: set[str], of_file: Mapping[str, Any], file: Path | 
     if key in flags:
         return "command line"
     if variable := _first_set(variable_of(key), *_ABOVE_FILE.get(key, ())):
+        return variable
+    if key == "cache_dir" and (variable := old_cache_variable(os.environ)):
         return variable
     if _in_file(of_file, key):
         return str(file)

@@ -19,7 +19,7 @@ from p2pmodel.config.sections.section import Section, split_list
 from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.config.sections.trust import TrustSettings
 from p2pmodel.config.sections.watch import WatchSettings
-from p2pmodel.core.content.names import check_node_name
+from p2pmodel.core.content.names import RepoId, check_node_name
 from p2pmodel.errors import InvalidInput
 
 
@@ -64,6 +64,10 @@ class Settings(Section):
     client: ClientSettings = ClientSettings()
     trust: TrustSettings = TrustSettings()
     private: PrivateSettings = PrivateSettings()
+
+    def webseeds(self, repo: RepoId) -> list[str]:
+        """Endpoints of the mirrors from which any client may download `repo` by the hub's paths."""
+        return [mirror.endpoint for mirror in self.mirrors if mirror.speaks_hub and mirror.serves(repo)]
 
     @field_validator("node_name")
     @classmethod

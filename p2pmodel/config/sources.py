@@ -1,12 +1,12 @@
 """The layers settings are read from, once: defaults < settings file < environment < flags.
 
 Every setting `section.key` has the environment variable `P2PMODEL_SECTION_KEY`. The variables of the Hugging Face
-clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS; `mirrors` reads the others. So do
-HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS; `mirrors` and `old_variables` read
+the others. So do HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,8 @@ from pydantic_settings import (
 
 from p2pmodel.config.complaints import HINT, PREFIX, GivenSettings, complaint
 from p2pmodel.config.mirrors import TRUE, hf_home, mirrors_in_order, user_home
+from p2pmodel.config.old_variables import old_cache_variable
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.sections.section import split_list
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.settings_file import read_settings_file, settings_file
@@ -53,6 +55,18 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
     if wrong:
         raise wrong
     return settings
+
+
+def bucket_settings(mirrors: Sequence[MirrorSettings], endpoint: str, given: Mapping[str, Any]) -> MirrorSettings:
+    """The settings of the bucket at `endpoint`: those of the mirror with this endpoint, if any, and those `given`
+    on the command line. Raises InvalidInput."""
+    known = next((mirror for mirror in mirrors if mirror.endpoint == endpoint.rstrip("/")), None)
+    values = known.model_dump(exclude_none=True) if known else {"name": endpoint, "endpoint": endpoint}
+    try:
+        return MirrorSettings.model_validate(values | {key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InvalidInput(reason, hint="see docs/mirrors.md") from None
 
 
 class _Layers(BaseSettings, Settings):
@@ -108,7 +122,8 @@ def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
 def _of_other_programs() -> dict[str, Any]:
     """What the variables that are not of this program set."""
     env = os.environ
-    values: dict[str, Any] = {"cache_dir": env["HF_HUB_CACHE"]} if env.get("HF_HUB_CACHE") else {}
+    folder = env.get("HF_HUB_CACHE") or env.get(old_cache_variable(env))
+    values: dict[str, Any] = {"cache_dir": folder} if folder else {}
     if "HF_HUB_OFFLINE" in env:
         values["offline"] = env["HF_HUB_OFFLINE"].upper() in TRUE
     if "HF_HUB_DISABLE_PROGRESS_BARS" in env:

@@ -8,6 +8,7 @@ from p2pmodel.errors import InvalidInput
 _AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 _SIZES = {"": 1, "b": 1, "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZES |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZES |= {"kbit": 125, "mbit": 125_000, "gbit": 125_000_000}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
@@ -36,8 +37,8 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `500GB`, `1.5 TB`, `64MiB` or a plain number. Raises InvalidInput."""
-    return round(_amount(text, _SIZES, "a size", "write 500GB, 64MiB or a number of bytes"))
+    """Bytes of `500GB`, `1.5 TB`, `64MiB`, `24Mbit` (a rate of 3 MB/s) or a plain number. Raises InvalidInput."""
+    return round(_amount(text, _SIZES, "a size", "write 500GB, 64MiB, 24Mbit or a number of bytes"))
 
 
 def parse_duration(text: str) -> float:

@@ -1,1 +1,1 @@
-"""HTTP mirrors: hub metadata and ranged pulls. Answers of mirrors are bounded: see `metadata`."""
+"""Mirrors: hub metadata and ranged pulls. Answers of mirrors are bounded: see `metadata`."""

@@ -18,7 +18,6 @@ MAX_CUT = 1000
 
 _NEXT = re.compile(r'<([^<>]{1,8190})>\s*;\s*rel="?next"?')
 _API = "/api/"
-_MODELS = "/api/models/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +74,11 @@ def canonical(asked: RepoId, name: str, page: URL) -> RepoId:
     under an id of its own.
     """
     try:
-        known = RepoId(name)
+        known = RepoId.of_kind(asked.kind, name)
     except InvalidInput:
         return asked
-    led_to = page.path.lower().partition(_MODELS)[2].partition("/revision/")[0]
-    return known if known.is_spelling_of(asked) or led_to == known.folded else asked
+    led_to = page.path.lower().partition(f"{_API}{asked.kind}/")[2].partition("/revision/")[0]
+    return known if known.is_spelling_of(asked) or led_to == known.name.lower() else asked
 
 
 def following(headers: CIMultiDictProxy[str], page: URL) -> str | None:

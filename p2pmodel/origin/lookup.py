@@ -80,7 +80,7 @@ class Lookup:
     def _verdict(self, ref: Reference) -> P2PModelError:
         names = [m.name for m in self._mirrors]
         if not names:
-            return Unavailable(f"no source for {ref}: no mirror is configured")
+            return Unavailable(f"no source for {ref}: no mirror is configured for it", hint="see 'p2pmodel mirrors ls'")
         every = listed(self._reasons, names)
         kind = most_specific(self._kinds.values())
         if kind is Unavailable:

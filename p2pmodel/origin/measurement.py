@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror, MirrorStatus, mirrors_of
-from p2pmodel.origin.mirrors.pool import in_order
+from p2pmodel.origin.mirrors.pool import in_order, serving
 from p2pmodel.origin.mirrors.state_file import recall, remember
 from p2pmodel.origin.requests import RangeRequests
 from p2pmodel.origin.responses import ExpectedRange
@@ -47,10 +48,11 @@ class MirrorMeasurement:
         self._clock = clock or Clock()
         self._listed = mirrors
 
-    async def recorded(self) -> list[MirrorStatus]:
-        """The recorded state of each mirror, in the order in which they would be asked."""
-        now = self._clock.now()
-        return [mirror.status(now) for mirror in in_order(await self._recalled(), now)]
+    async def recorded(self, repo: RepoId | None = None) -> list[MirrorStatus]:
+        """The recorded state of each mirror, in the order in which they would be asked; of those for `repo` alone, if
+        it is given."""
+        now, mirrors = self._clock.now(), await self._recalled()
+        return [mirror.status(now) for mirror in in_order(serving(mirrors, repo) if repo else mirrors, now)]
 
     async def measure(self, sample: tuple[Manifest, ManifestFile] | None = None) -> list[ProbeReading]:
         """Probe each mirror now, in priority order. Latency is measured concurrently; then some MiB of the sample file
@@ -63,7 +65,7 @@ class MirrorMeasurement:
             requests = RangeRequests(sessions, self._clock, egress=self._settings.egress)
             await asyncio.gather(*(_measure_latency(requests, mirror, errors) for mirror in fresh))
             for mirror in fresh if sample else ():
-                if sample and mirror.name not in errors:
+                if sample and mirror.name not in errors and mirror.settings.serves(sample[0].repo):
                     await _read(requests, mirror, sample, errors, rates)
         await self._remember(fresh, errors, rates)
         now = self._clock.now()

@@ -26,7 +26,7 @@ from p2pmodel.origin.failures import Failed, Refused, naming, status_failure
 from p2pmodel.origin.json_body import parsed
 from p2pmodel.origin.listing import ModelInfo, canonical, following, model_info, tree_page
 from p2pmodel.origin.mirrors.mirror import Mirror
-from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, RangeRequests, mirror_place
+from p2pmodel.origin.requests import RangeRequests
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class _Question:
         self._limit = limit
         self._repo = ref.repo
         """The repository as the mirror names it."""
-        self._model = f"/api/models/{ref.repo}"
+        self._model = f"/api/{ref.repo.api}"
 
     async def manifest(self) -> Manifest:
         """As `HubMetadata.manifest`."""
@@ -127,29 +127,13 @@ class _Question:
 
     async def _ask(self, path: str, parse: Callable[[object], T]) -> tuple[T, int, str | None, URL]:
         """What `parse` finds in the body, its size, the next page, and the URL after redirects."""
-        async with _within(self._limit), self._opened(path) as response:
+        async with _within(self._limit), self._requests.opened(self._mirror, path, _HEADERS) as response:
             with naming(response.proxy):
                 if response.status != 200:
                     raise _from_status(response, has_token=self._mirror.has_token, tree=parse is tree_page)
                 onward = following(response.headers, response.url)
                 found, size = await parsed(response, parse)
             return found, size, onward, response.url
-
-    @asynccontextmanager
-    async def _opened(self, path: str) -> AsyncIterator[PeerResponse]:
-        """The response to a GET of `path` below the endpoint, after redirects."""
-        place = mirror_place(self._mirror, path)
-        for _ in range(MAX_REDIRECTS + 1):
-            headers = _HEADERS | self._mirror.authorization(place.url)
-            response = await self._requests.send(self._mirror, place, headers)
-            try:
-                if response.status not in REDIRECTS:
-                    yield response
-                    return
-                place = self._requests.redirected(self._mirror, response)
-            finally:
-                response.release()
-        raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
 
 class _NoTree(Exception):

@@ -14,7 +14,7 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import together
-from p2pmodel.errors import P2PModelError
+from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
@@ -24,7 +24,7 @@ from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.lookup import Listing, Lookup
 from p2pmodel.origin.metadata import HubMetadata
 from p2pmodel.origin.mirrors.mirror import Mirror, MirrorCounters, MirrorStatus, compare, mirrors_of
-from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order
+from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order, serving
 from p2pmodel.origin.mirrors.state_file import recall, remember
 from p2pmodel.origin.probes import Probes
 from p2pmodel.origin.relay.answer import RelayAnswer
@@ -76,7 +76,7 @@ class Origin:
         proxies = self._settings.proxies
         for mirror in self._mirrors:
             if not mirror.direct:
-                proxies.of(mirror.settings.endpoint)  # a proxy that cannot be used is an error of the settings
+                proxies.of(mirror.base)  # a proxy that cannot be used is an error of the settings
         self._sessions = MirrorSessions(self._settings, self._http)
         if self._settings.state_dir:
             await asyncio.to_thread(recall, self._settings.state_dir, self._mirrors, self._clock)
@@ -142,7 +142,11 @@ class Origin:
 
     async def listing(self, ref: Reference) -> Listing:
         """As `manifest`, with the name of the mirror."""
-        mirrors = in_order(self._mirrors, self._clock.now())
+        mirrors = self._listers(ref.repo)
+        if not mirrors and serving(self._mirrors, ref.repo):
+            raise Unavailable(
+                f"no mirror of {ref.repo} lists the hub's commits", hint="add a mirror with the hub's API"
+            )
         found = await Lookup(self._metadata.manifest, mirrors, self._settings, self._clock, self._notes).listing(ref)
         name = found.manifest.repo
         if name != ref.repo:
@@ -153,11 +157,16 @@ class Origin:
         self._listed_by[found.manifest.repo, found.manifest.commit] = found.mirror
         return found
 
+    def _listers(self, repo: RepoId) -> list[Mirror]:
+        """The mirrors that may list commits of `repo`, those to ask first at the front."""
+        mirrors = in_order(serving(self._mirrors, repo), self._clock.now())
+        return [mirror for mirror in mirrors if mirror.lists_commits]
+
     async def listings(self, ref: Reference) -> tuple[list[Listing], dict[str, str]]:
         """Each mirror's own listing of the commit `ref`, and why others have none, by name. Of mirrors at one endpoint
         one is asked. Raises no failure of a mirror."""
         listed, failures = list[Listing](), dict[str, str]()
-        apart = {mirror.settings.endpoint: mirror for mirror in reversed(in_order(self._mirrors, self._clock.now()))}
+        apart = {mirror.settings.endpoint: mirror for mirror in reversed(self._listers(ref.repo))}
 
         async def ask(mirror: Mirror) -> None:
             lookup = Lookup(self._metadata.manifest, [mirror], self._settings, self._clock, self._notes)
@@ -214,7 +223,7 @@ class Origin:
         """The hash of the whole `file` has shown whether the hashes of its pieces, which `read` checked bytes against,
         are right. If so, mirrors that sent other bytes are quarantined; else they are suspects no longer."""
         for mirror in self._suspects.take(file):
-            if pieces_right:
+            if pieces_right and mirror.vouches_for(file):
                 mirror.corrupted(self._clock.now())
                 line = f"mirror {mirror.name} sent wrong bytes for {file.path}: other bytes than the hub's hash is of"
                 self._notes.add(notes.warning("mirror_refused", line, mirror=mirror.name), "judged", mirror.name)

@@ -25,13 +25,13 @@ class Probes:
 
     async def all(self, manifest: Manifest, file: ManifestFile) -> None:
         """Probe every mirror now, concurrently; a failure changes the mirror's state."""
-        await asyncio.gather(*(self._probe(m, manifest, file) for m in self._pool.mirrors))
+        await asyncio.gather(*(self._probe(m, manifest, file) for m in self._pool.of(manifest.repo)))
 
     def start_due(self, manifest: Manifest, file: ManifestFile) -> None:
         """Start background probes of usable mirrors without a rate estimate, each at most once a minute and not in the
         first minute."""
-        now = self._pool.clock.now()
-        for mirror in self._pool.mirrors if len(self._pool.mirrors) > 1 else ():
+        now, mirrors = self._pool.clock.now(), self._pool.of(manifest.repo)
+        for mirror in mirrors if len(mirrors) > 1 else ():
             due = now - self._probed.setdefault(mirror.name, now) >= _EVERY
             usable = mirror.health.state(now) in _USABLE and not mirror.settings.fallback
             if due and usable and mirror.quality.rate.known(now) is None and not mirror.slots.locked():

@@ -1,12 +1,12 @@
 """Ranged HTTP requests: redirects followed by hand, tokens sent to the mirror only, the body in large chunks."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
 from cachetools import LRUCache
 from yarl import URL
 
@@ -14,10 +14,13 @@ from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.network.proxies import Proxy
 from p2pmodel.errors import InvalidInput, Unavailable, WrongBytes
 from p2pmodel.http_pool import PeerResponse, through
+from p2pmodel.origin.body import NETWORK_ERRORS, next_block
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, Refused, failure_of, forbidden, forbidden_in, naming, refused_by_proxy
 from p2pmodel.origin.mirrors.mirror import Mirror
+from p2pmodel.origin.modelscope import ModelScopeFiles
 from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
+from p2pmodel.origin.s3.addresses import other_region
 from p2pmodel.origin.sessions import CHUNK, ConnectTiming, MirrorSessions
 
 CHUNK_SECONDS = 0.25
@@ -26,7 +29,6 @@ CHUNK_SECONDS = 0.25
 REDIRECTS = {301, 302, 303, 307, 308}
 MAX_REDIRECTS = 5
 _MAX_RESOLVED = 4096
-_NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
 # All characters valid in a URL, and the percent sign: a presigned address must be sent unchanged.
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
@@ -61,6 +63,7 @@ class RangeRequests:
         self._on_rate = on_rate
         self._egress = egress
         self._resolved: LRUCache[_Resolved, Place] = LRUCache(_MAX_RESOLVED)
+        self._modelscope = ModelScopeFiles(self.opened, clock)
 
     async def stream(self, mirror: Mirror, wanted: ExpectedRange) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield (offset in the file, data) in order until all of `wanted` came; use it with `aclosing`.
@@ -100,7 +103,7 @@ class RangeRequests:
         return await self._resolve(mirror, wanted, key)
 
     async def _resolve(self, mirror: Mirror, wanted: ExpectedRange, key: _Resolved) -> PeerResponse:
-        place = Place(mirror.url(wanted.manifest, wanted.file.path), mirror.egress)
+        place = await self._place(mirror, wanted)
         for hop in range(MAX_REDIRECTS + 1):
             response = await self._get(mirror, place, wanted)
             if response.status not in REDIRECTS:
@@ -112,8 +115,31 @@ class RangeRequests:
             place = self.redirected(mirror, response)
         raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
 
+    async def _place(self, mirror: Mirror, wanted: ExpectedRange) -> Place:
+        """Where `mirror` has the file. Raises Refused if it has none such."""
+        if mirror.settings.kind == "modelscope":
+            return mirror_place(mirror, await self._modelscope.path(mirror, wanted.manifest.repo, wanted.file))
+        return Place(mirror.url(wanted.manifest, wanted.file.path), mirror.egress)
+
+    @asynccontextmanager
+    async def opened(self, mirror: Mirror, path: str, headers: Mapping[str, str]) -> AsyncIterator[PeerResponse]:
+        """The response to a GET of `path` below the endpoint of `mirror`, after redirects."""
+        place = mirror_place(mirror, path)
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self.send(mirror, place, {**headers, **mirror.authorization(place.url)})
+            try:
+                if response.status not in REDIRECTS:
+                    yield response
+                    return
+                place = self.redirected(mirror, response)
+            finally:
+                response.release()
+        raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
+
     def redirected(self, mirror: Mirror, response: PeerResponse) -> Place:
         """Where the redirect `response` of a request to `mirror` leads. Raises Refused."""
+        if mirror.bucket is not None:
+            raise Refused(other_region(response.headers), Unavailable)
         url = target_of(response.url, response.headers.get("Location"))
         sender = "" if response.proxy else response.peer
         return Place(url, mirror.egress_of(url, sender, self._egress))
@@ -132,7 +158,8 @@ class RangeRequests:
     ) -> PeerResponse:
         """Send one request; a redirect is returned, not followed. Raises Failed, or Refused for a forbidden address."""
         timing = ConnectTiming()
-        url, proxy = place.url, self._proxy(mirror, place.url)
+        url = await mirror.request_url(place.url, method)
+        proxy = self._proxy(mirror, url)
         if place.egress is not None and (refusal := place.egress.url_refusal(str(url))):
             raise forbidden(refusal)
         began = time.monotonic()
@@ -147,7 +174,7 @@ class RangeRequests:
                 trace_request_ctx=timing,
                 **through(proxy, str(url), headers),
             )
-        except _NETWORK_ERRORS as error:
+        except NETWORK_ERRORS as error:
             with naming(proxy.name if proxy else ""):
                 raise forbidden_in(error) or refused_by_proxy(error) or failure_of(error) from error
         assert isinstance(response, PeerResponse)
@@ -193,14 +220,6 @@ class RangeRequests:
             failure = Failed("connection closed before the end")
         if failure is not None:
             raise failure
-
-
-async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
-    """The bytes in the buffer, at most `most`; empty at the end of the body or after a failure."""
-    try:
-        return await response.content.read(most), None
-    except _NETWORK_ERRORS as error:
-        return b"", failure_of(error)
 
 
 def mirror_place(mirror: Mirror, path: str) -> Place:

@@ -60,7 +60,7 @@ def verdict(
     """The error for a `file` that did not come. `names`: all mirrors; one without a refusal may help later."""
     what = f"{file.path} of {manifest.repo}@{manifest.commit[:12]}"
     if not names:
-        return Unavailable(f"no source for {what}: no mirror is configured")
+        return Unavailable(f"no source for {what}: no mirror is configured for it")
     every = listed(reasons, names)
     kind = Unavailable if set(names) - set(refusals) else most_specific(r.error for r in refusals.values())
     if kind is WrongBytes:

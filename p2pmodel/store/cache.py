@@ -89,7 +89,7 @@ class HubCache:
         if (self.root / folder).is_dir():
             return self.repo(repo)
         for name in names_in(self.root):
-            if name.lower() == folder.lower() and name.startswith("models--"):
+            if name.lower() == folder.lower() and name.startswith(f"{repo.kind}--"):
                 return self.repo(RepoId.from_cache_folder(name))
         return None
 

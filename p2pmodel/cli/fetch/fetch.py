@@ -22,7 +22,7 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.content.names import check_name
+from p2pmodel.core.content.names import MODELS, Reference, check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.core.progress.views import EngineState
@@ -105,6 +105,8 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         from p2pmodel.cli.fetch.prompt import check  # noqa: PLC0415 - needed only to load a model
 
         check(flags["prompt"], flags["image"], flags["device"])
+        if isinstance(request.target, Reference) and request.target.repo.kind != MODELS:
+            raise InvalidInput(f"{request.target.repo} is no model to load", hint="leave --load and --prompt out")
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         if flags["dry_run"]:

@@ -13,7 +13,10 @@ from typing import Any
 import click
 
 from p2pmodel.cli.terminal.output import echo
+from p2pmodel.core.content.hub_pages import hub_page
+from p2pmodel.core.content.names import DATASETS, MODELS, SPACES, Reference, RepoId
 from p2pmodel.errors import InvalidInput
+from p2pmodel.node.snapshot.target import parse_target
 
 LEFT_OUT = {
     "--max-workers": "the number of connections follows from the measured rates",
@@ -22,7 +25,7 @@ LEFT_OUT = {
     "--local-dir-use-symlinks": "files in --local-dir are copies, which share their blocks where the file system can",
     "--token": "other users can read a command line: set HF_TOKEN, or log in with 'hf auth login'",
 }
-_TYPES = "datasets and spaces go through the daemon's hub endpoint: 'p2pmodel env', then 'hf download'"
+_KINDS = {"model": MODELS, "dataset": DATASETS, "space": SPACES}
 _PATTERNS = ("--include", "--exclude")
 _SPECIAL = re.compile(r"([*?[])")
 
@@ -75,9 +78,8 @@ def hub_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--repo-type",
         "--type",
-        type=click.Choice(["model", "dataset", "space", "kernel"]),
-        default="model",
-        hidden=True,
+        type=click.Choice([*_KINDS, "kernel"]),
+        help="Kind of the repository; as well as datasets/ or spaces/ before its name (default: model).",
     )
     @click.option("--format", "layout", type=click.Choice(["auto", "human", "agent", "json", "quiet"]), hidden=True)
     @click.option("--token", hidden=True)
@@ -88,9 +90,12 @@ def hub_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--no-force-download", is_flag=True, hidden=True)
     @click.option("--no-dry-run", is_flag=True, hidden=True)
     @functools.wraps(verb)
-    def wrapped(repo_type: str, layout: str | None, token: str | None, **options: Any) -> Any:
-        if repo_type != "model":
-            raise InvalidInput("fetch takes models only", hint=_TYPES)
+    def wrapped(repo_type: str | None, layout: str | None, token: str | None, **options: Any) -> Any:
+        page = hub_page(options["target"])
+        if repo_type is not None:
+            options["target"] = _of_kind(options["target"], repo_type)
+        if page is not None and page.file:
+            options["filenames"] = (page.file, *options["filenames"])
         if token is not None:
             raise InvalidInput("--token is not accepted", hint=LEFT_OUT["--token"])
         options["as_json"] = options["as_json"] or layout == "json"
@@ -100,6 +105,22 @@ def hub_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         return verb(**options)
 
     return wrapped
+
+
+def _of_kind(target: str, repo_type: str) -> str:
+    """`target` as a repository of the kind that `--repo-type` gives."""
+    if repo_type not in _KINDS:
+        raise InvalidInput(f"fetch takes no {repo_type} repositories", hint="'hf download' does")
+    kind = _KINDS[repo_type]
+    found = parse_target(target)
+    if not isinstance(found, Reference):
+        raise InvalidInput("--repo-type goes with a repository, not with a torrent")
+    if found.repo.kind not in (MODELS, kind):
+        raise InvalidInput(f"{found.repo} and --repo-type {repo_type} disagree", hint="give the kind once")
+    name, at, revision = target.removeprefix("hf://").removeprefix("models/").partition("@")
+    if "://" in target.removeprefix("hf://") or found.repo.kind == kind:
+        return target
+    return f"{RepoId.of_kind(kind, name)}{at}{revision}"
 
 
 def _drop_ignored(options: dict[str, Any]) -> None:

@@ -70,9 +70,9 @@ mirror.add_command(mirror_log, "log")
 )
 @click.option(
     "--max-bytes-per-second",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Limit of file content sent to all clients together, bytes/s.",
+    callback=options.size,
+    metavar="SIZE",
+    help="Limit of file content sent to all clients together, bytes/s or as in 20MB; 0: no limit.",
 )
 @click.option(
     "--metadata-ttl",

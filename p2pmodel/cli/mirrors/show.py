@@ -31,15 +31,20 @@ mirrors.add_command(watch)
 
 
 @mirrors.command()
+@click.argument("repo", metavar="[REPO]", required=False)
 @options.endpoint
 @options.common
-def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
-    """List the mirrors in the order in which downloads would use them now, with the recorded state of each."""
-    known = run_interruptible(measurement(settings).recorded(), interrupted=INTERRUPTED)
+def ls(*, settings: Settings, repo: str | None, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    """List the mirrors in the order in which downloads would use them now, with the recorded state of each.
+
+    With REPO only those at which this repository is looked for.
+    """
+    wanted = Reference.parse(repo).repo if repo else None
+    known = run_interruptible(measurement(settings).recorded(wanted), interrupted=INTERRUPTED)
     if as_json:
         echo(json.dumps({"mirrors": [dataclasses.asdict(standing) for standing in known]}))
     else:
-        header = ("MIRROR", "ENDPOINT", "STATE", "CONNECT", "FIRST BYTE", "RATE", "LAST FAILURE")
+        header = ("MIRROR", "ENDPOINT", "REPOSITORIES", "STATE", "CONNECT", "FIRST BYTE", "RATE", "LAST FAILURE")
         echo(aligned(header, [_known(standing) for standing in known]))
 
 
@@ -74,7 +79,8 @@ async def _probe(settings: Settings, ref: Reference | None, *, quiet: bool) -> l
 
 def _known(standing: MirrorStatus) -> tuple[str, ...]:
     speed = milliseconds(standing.connect), milliseconds(standing.first_byte), rate(standing.rate)
-    return standing.name, standing.endpoint, standing.state.value, *speed, standing.reason or "-"
+    where = standing.name, standing.endpoint, " ".join(standing.repos) or "all"
+    return *where, standing.state.value, *speed, standing.reason or "-"
 
 
 def _read(reading: ProbeReading) -> tuple[str, ...]:

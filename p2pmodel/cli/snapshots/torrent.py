@@ -75,7 +75,7 @@ def create(
                 ref,
                 format=form,
                 trackers=trackers,
-                endpoints=[mirror.endpoint for mirror in settings.mirrors],
+                endpoints=settings.webseeds(ref.repo),
                 reporter=reporter,
                 authority=authority_of(ref.repo, settings.private),
             ),

@@ -8,7 +8,7 @@ from pydantic_settings import NoDecode
 
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.schedules import Schedule
-from p2pmodel.config.sections.section import Section, split_list
+from p2pmodel.config.sections.section import ByteCount, Section, split_list
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 
@@ -19,8 +19,8 @@ OFF = "off"
 class StoreSettings(Section):
     """The cache. Long-lived processes read its files again and compare them with their hashes."""
 
-    scrub_rate: int = Field(default=20_000_000, ge=0)
-    """Rate at which files are read again, bytes/s; 0: never."""
+    scrub_rate: ByteCount = Field(default=20_000_000, ge=0)
+    """Rate at which files are read again, bytes/s or as in `20MB`; 0: never."""
     scrub_interval: float = Field(default=7.0, ge=0)
     """Days from the end of one pass over all files to the begin of the next; 0: never."""
 

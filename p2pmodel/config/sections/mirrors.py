@@ -1,26 +1,37 @@
 """Settings of mirrors, and of downloads from them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from p2pmodel.config.checks import check_networks, check_url
+from p2pmodel.config.checks import check_bucket, check_networks, check_url
 from p2pmodel.config.sections.section import ByteCount, Section, split_list
+from p2pmodel.core.content.names import RepoId, printable
+from p2pmodel.core.content.routes import EXCEPT, RepoRoute
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.network.proxies import DirectHosts, Proxies
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
+S3 = "s3://"
 
 
 class MirrorSettings(Section):
-    """One HTTP mirror: a hub-compatible endpoint, possibly with a path prefix."""
+    """One mirror: a hub-compatible endpoint, with or without a path, or a bucket `s3://BUCKET/PREFIX` of an export."""
 
     name: str
     """Name in output, metrics and other settings."""
     endpoint: str
     """URL of the endpoint, without the repository."""
+    preset: str | None = None
+    """Public mirror that `name` and `endpoint` default to: official, hf-mirror, gitcode or modelscope."""
+    kind: Literal["hub", "modelscope"] = "hub"
+    """API of the endpoint. `modelscope`: files with the path, size and hash of the hub's come from there, whatever its
+    revisions are called."""
+    repos: tuple[str, ...] = ()
+    """Repositories that are looked for here, as in `["our-org/*", "Qwen/*"]`; with `!` before a pattern: not here.
+    Empty: all."""
     priority: int = 0
     """Lower is asked first; equal priorities keep the order of the list."""
     token_env: str | None = None
@@ -46,6 +57,17 @@ class MirrorSettings(Section):
     redirects: tuple[str, ...] = ()
     """Hosts and networks (10.0.0.0/8) that redirects of this mirror may lead to, besides public addresses and its own
     private network."""
+    s3_endpoint: str | None = None
+    """URL of the S3-compatible store of an endpoint `s3://BUCKET/PREFIX`; None: Amazon S3."""
+    s3_region: str | None = None
+    """Region of that store; None: as AWS programs find it, else us-east-1."""
+    s3_profile: str | None = None
+    """Profile of the AWS settings with its credentials; None: AWS_PROFILE, else the default one."""
+    s3_credentials_file: Path | None = None
+    """File with its credentials, as AWS programs have it; None: AWS_ACCESS_KEY_ID and its like, else
+    ~/.aws/credentials."""
+    s3_path_style: bool | None = None
+    """Whether the bucket is in the path of URLs, not in the host name; None: with `s3_endpoint`."""
     client_tokens: bool | None = None
     """Whether tokens of the hub endpoint's clients are forwarded to this mirror; None: only to the official hub."""
 
@@ -54,10 +76,25 @@ class MirrorSettings(Section):
     def _check_redirects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return check_networks(value)
 
+    @field_validator("repos")
+    @classmethod
+    def _check_repos(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not pattern.removeprefix(EXCEPT).strip() or " " in pattern:
+                raise ValueError(f"'{printable(pattern)}' is not a pattern of repositories such as Qwen/*")
+        return value
+
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
+        if value.startswith(S3):
+            return check_bucket(value)
         return check_url(value, instead="set username, and the password as token_file or token_env")
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _check_s3_endpoint(cls, value: str | None) -> str | None:
+        return None if value is None else check_url(value, instead="set s3_profile or s3_credentials_file")
 
     @field_validator("username")
     @classmethod
@@ -65,6 +102,25 @@ class MirrorSettings(Section):
         if value is not None and (":" in value or not value.isprintable()):
             raise ValueError("a user name has no ':' and no control characters")
         return value
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        stored = self.endpoint.startswith(S3)
+        if stored and (self.token or self.username or self.kind != "hub"):
+            raise ValueError("s3:// takes no token, user name or kind: set s3_profile or s3_credentials_file")
+        of_store = (self.s3_endpoint, self.s3_region, self.s3_profile, self.s3_credentials_file, self.s3_path_style)
+        if not stored and any(value is not None for value in of_store):
+            raise ValueError("s3_... settings go with an endpoint s3://BUCKET/PREFIX")
+        return self
+
+    @property
+    def speaks_hub(self) -> bool:
+        """Whether hub clients, and web seed clients, can use it: it has the hub's API over HTTP."""
+        return self.kind == "hub" and not self.endpoint.startswith(S3)
+
+    def serves(self, repo: RepoId) -> bool:
+        """Whether `repo` is looked for here."""
+        return RepoRoute(self.repos).takes(repo)
 
     @property
     def takes_client_tokens(self) -> bool:
@@ -75,8 +131,8 @@ class MirrorSettings(Section):
 class OriginSettings(Section):
     """Downloads from the mirrors."""
 
-    part_size: int = Field(default=16 << 20, ge=1 << 16)
-    """Size of one ranged request, bytes."""
+    part_size: ByteCount = Field(default=16 << 20, ge=1 << 16)
+    """Size of one ranged request, bytes or as in `16MiB`."""
     connect_timeout: float = Field(default=10.0, gt=0)
     """Seconds to connect to a mirror."""
     read_timeout: float = Field(default=20.0, gt=0)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from p2pmodel.core.content.hub_pages import hub_page
 from p2pmodel.errors import InvalidInput
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -21,20 +22,48 @@ _MAX_ID = 96
 _HINT = "write ORG/NAME, ORG/NAME@REVISION or hf://ORG/NAME@REVISION"
 
 
+MODELS, DATASETS, SPACES = "models", "datasets", "spaces"
+KINDS = (MODELS, DATASETS, SPACES)
+"""Kinds of repositories, as the hub's API and cache name them."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class RepoId:
-    """A model repository's id: `name` or `organisation/name`, at most 96 characters (hub rule)."""
+    """A repository's id: of a model `name` or `organisation/name`, at most 96 characters (hub rule); of a dataset or
+    space the same after `datasets/` or `spaces/`, as in the hub's URLs. No organisation has these names."""
 
     value: str
 
     def __post_init__(self) -> None:
-        segments = self.value.split("/")
+        name = self.name
+        segments = name.split("/")
         plain = all(_SEGMENT.fullmatch(s) and "--" not in s and ".." not in s for s in segments)
-        if not plain or not 1 <= len(segments) <= 2 or len(self.value) > _MAX_ID or self.value.endswith(".git"):
+        if not plain or not 1 <= len(segments) <= 2 or len(name) > _MAX_ID or name.endswith(".git") or name in KINDS:
             raise InvalidInput(f"'{printable(self.value)}' is not a repository id", hint=_HINT)
 
     def __str__(self) -> str:
         return self.value
+
+    @classmethod
+    def of_kind(cls, kind: str, name: str) -> "RepoId":
+        """The id of the repository `name` of a kind in KINDS. Raises InvalidInput."""
+        return cls(name if kind == MODELS else f"{kind}/{name}")
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        first, slash, _ = self.value.partition("/")
+        return first if slash and first in (DATASETS, SPACES) else MODELS
+
+    @property
+    def name(self) -> str:
+        """The id without its kind: what the hub's API calls the id."""
+        return self.value if self.kind == MODELS else self.value.partition("/")[2]
+
+    @property
+    def api(self) -> str:
+        """Its path below `/api/` of a hub."""
+        return f"{self.kind}/{self.name}"
 
     def is_spelling_of(self, other: "RepoId") -> bool:
         """Whether the hub takes both for one repository: it does not distinguish upper and lower case."""
@@ -48,15 +77,15 @@ class RepoId:
     @property
     def cache_folder(self) -> str:
         """Folder of this repository in the hub cache: `models--org--name`."""
-        return "models--" + self.value.replace("/", "--")
+        return f"{self.kind}--{self.name.replace('/', '--')}"
 
     @classmethod
     def from_cache_folder(cls, folder: str) -> "RepoId":
         """Inverse of `cache_folder`. Raises InvalidInput for another kind of folder."""
         kind, _, rest = folder.partition("--")
-        if kind != "models" or not rest:
-            raise InvalidInput(f"'{printable(folder)}' is not a model folder of a Hugging Face cache")
-        return cls(rest.replace("--", "/"))
+        if kind not in KINDS or not rest:
+            raise InvalidInput(f"'{printable(folder)}' is not a repository's folder of a Hugging Face cache")
+        return cls.of_kind(kind, rest.replace("--", "/"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,10 +108,14 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, *, revision: str | None = None) -> "Reference":
-        """Parse `REPO`, `REPO@REV`, `hf://[models/]REPO[@REV]`; `revision` is the `--revision` flag.
+        """Parse `REPO`, `REPO@REV`, `hf://[models/]REPO[@REV]`, with `datasets/` or `spaces/` before the name of these,
+        or the address of its page at a public hub; `revision` is the `--revision` flag.
 
         Raises InvalidInput for other text, and if the flag contradicts the `@REV`.
         """
+        page = hub_page(text)
+        if page is not None:
+            text = f"{page.repo}@{page.revision}" if page.revision else page.repo
         rest = text.removeprefix("hf://")
         if rest != text:
             rest = rest.removeprefix("models/")

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.routes import matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,9 @@ class Admission:
 
     def denies(self, asked: RepoId) -> bool:
         """Whether `asked` is refused by this name already, before its name at the hub is known."""
-        return _matches(self.deny, asked)
+        return matches(self.deny, asked)
 
     def admits(self, repo: RepoId, asked: RepoId | None = None) -> bool:
         """Whether the lists admit the repository that the hub calls `repo`, requested as `asked`."""
         denied = self.denies(repo) or (asked is not None and self.denies(asked))
-        return not denied and (not self.allow or _matches(self.allow, repo))
-
-
-def _matches(patterns: Sequence[str], repo: RepoId) -> bool:
-    return any(fnmatchcase(repo.folded, pattern.lower()) for pattern in patterns)
+        return not denied and (not self.allow or matches(self.allow, repo))

@@ -10,7 +10,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId
-from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
+from p2pmodel.errors import IntegrityError, InvalidInput, NotFound, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.lock import downloading
@@ -107,6 +107,20 @@ class MirrorSync:
     @staticmethod
     def _not_admitted(repo: RepoId) -> InvalidInput:
         return InvalidInput(f"this mirror does not admit {repo}", hint="see --allow, --deny")
+
+
+async def cached_snapshot(cache: HubCache, ref: Reference) -> Manifest:
+    """What the cache has at `ref`. Raises NotFound."""
+
+    def find() -> Manifest | None:
+        repo = cache.known(ref.repo)
+        commit = repo.resolve(ref.revision)
+        return repo.manifest(commit) if commit else None
+
+    manifest = await asyncio.to_thread(find)
+    if manifest is None:
+        raise NotFound(f"{ref} is not in the cache {cache.root}", hint="'p2pmodel ls' lists the snapshots")
+    return manifest
 
 
 def _summary(failures: Sequence[tuple[Reference, P2PModelError]], total: int) -> P2PModelError:

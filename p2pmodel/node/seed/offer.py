@@ -33,7 +33,7 @@ async def torrent_to_offer(
     torrents = await TorrentBuilder(repo, manifest, reporter, authority=authority).build(
         (),
         trackers=[coordinator.announce_url for coordinator in configured(settings)],
-        endpoints=[mirror.endpoint for mirror in settings.mirrors],
+        endpoints=settings.webseeds(manifest.repo),
     )
     return await asyncio.to_thread(parse, torrents["v2"])
 

@@ -19,7 +19,7 @@ from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.urls import announcing_as, as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions, in_thread
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PModelError
@@ -248,7 +248,8 @@ class SeedRun:
             raise InvalidInput(f"{manifest.repo} has no content to seed", hint="all its files are empty")
         authority = await asyncio.to_thread(self.authority)
         builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees, authority=authority)
-        torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=self._webseeds())
+        endpoints = self._webseeds(manifest.repo)
+        torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=endpoints)
         path = repo.snapshot(manifest.commit)
         counts, private = (mirrored.from_cache, mirrored.from_mirrors), authority is not None
         signatures = await self._signatures(manifest, torrents)
@@ -261,9 +262,9 @@ class SeedRun:
         hashes = await asyncio.to_thread(lambda: {form: info_hash_of(raw) for form, raw in torrents.items()})
         return {form: await signed(manifest, [hashes[form]], key) for form in torrents}
 
-    def _webseeds(self) -> list[str]:
+    def _webseeds(self, repo: RepoId) -> list[str]:
         """Endpoints of the mirrors, without the public hub for an imported directory, which the hub does not have."""
-        endpoints = [mirror.endpoint for mirror in self._settings.mirrors]
+        endpoints = self._settings.webseeds(repo)
         return [e for e in endpoints if self._request.directory is None or e != OFFICIAL_ENDPOINT]
 
     async def _joined(

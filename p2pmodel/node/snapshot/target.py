@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from p2pmodel.core.content.hub_pages import hub_page
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
@@ -37,7 +38,11 @@ Target = Reference | TorrentTarget
 
 
 def parse_target(text: str, revision: str | None = None) -> Target:
-    """`REPO[@REV]` or `hf://...`, a .torrent file, an http(s) URL or a magnet. Raises InvalidInput."""
+    """`REPO[@REV]`, `hf://...` or a page of a public hub, a .torrent file, an http(s) URL or a magnet. Raises
+    InvalidInput."""
+    page = hub_page(text)
+    if page is not None and not page.file.endswith(".torrent"):
+        return Reference.parse(text, revision=revision)
     if text.lower().startswith((MAGNET, "http://", "https://")) or text.endswith(".torrent"):
         if revision is not None:
             raise InvalidInput("--revision goes with a repository, not with a torrent")

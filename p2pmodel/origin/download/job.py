@@ -7,7 +7,7 @@ from typing import Protocol
 
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
-from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
+from p2pmodel.errors import EntryNotFound, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
 from p2pmodel.origin.mirrors.health import Choice, choose, team
@@ -72,6 +72,7 @@ class MirrorJob:
         self.manifest = manifest
         self.file = file
         self._pool = pool
+        self._mirrors = tuple(pool.of(manifest.repo))
         self._rangeless: set[str] = set()
         """Mirrors that answer a range with the whole file."""
         self._only: str | None = None
@@ -85,7 +86,7 @@ class MirrorJob:
 
     def candidates(self) -> list[Mirror]:
         """The mirrors that this job may ask, in priority order."""
-        return [m for m in self._pool.mirrors if self._may_ask(m.name)]
+        return [m for m in self._mirrors if self._may_ask(m.name)]
 
     def has_other(self, mirror: Mirror) -> bool:
         """Whether another mirror may be asked now, before those that only help where no other can."""
@@ -162,6 +163,8 @@ class MirrorJob:
         """Exclude `mirror` from this job; quarantine it if it sent wrong bytes."""
         if mirror.name in self._refusals:
             return
+        if refusal.error is WrongBytes and not mirror.vouches_for(self.file):
+            refusal = Refused("its file is another one than the hub's", EntryNotFound)
         self._refusals[mirror.name] = refusal
         self._reasons[mirror.name] = refusal.reason
         mirror.refused(refusal.reason)
@@ -204,7 +207,8 @@ class MirrorJob:
 
     def verdict(self) -> P2PModelError:
         """The error that reports why the file did not come."""
-        return verdict(self.manifest, self.file, self._pool.names, self._refusals, self._reasons)
+        names = [mirror.name for mirror in self._mirrors]
+        return verdict(self.manifest, self.file, names, self._refusals, self._reasons)
 
     def restrict_to(self, only: Mirror) -> None:
         """From now on ask `only` this mirror; patience starts again."""

@@ -14,13 +14,15 @@ from urllib.parse import quote
 from aiohttp import BasicAuth
 from yarl import URL
 
-from p2pmodel.config.sections.mirrors import MirrorSettings
-from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.config.sections.mirrors import S3, MirrorSettings
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.pace import Pace
 from p2pmodel.origin.failures import Failed
 from p2pmodel.origin.mirrors.estimates import Meter, Quality
 from p2pmodel.origin.mirrors.health import Health, State
+from p2pmodel.origin.s3.addresses import SignedAddresses
+from p2pmodel.origin.s3.client import BucketPlace
 from p2pmodel.tls import TlsFiles
 
 _SILENCE = 1.0
@@ -38,6 +40,8 @@ class MirrorStatus:
     rate: float | None
     reason: str
     """Why it last failed or was excluded; kept until the next reason replaces it."""
+    repos: tuple[str, ...] = ()
+    """Patterns of the repositories that are looked for there; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ class Mirror:
         """Requests of pulls in flight."""
         self._meter = Meter()
         self._active_at = time.monotonic()
-        self._endpoint = URL(settings.endpoint)
+        self.bucket = SignedAddresses(BucketPlace.of(settings)) if settings.endpoint.startswith(S3) else None
+        """The store, for an endpoint `s3://...`."""
+        self._endpoint = URL(self.bucket.place.base if self.bucket else settings.endpoint)
         self._redirects = Egress.parse(settings.redirects)
         given = settings.egress if isinstance(settings, GivenMirror) else None
         self.direct = isinstance(settings, GivenMirror) and settings.direct
@@ -128,7 +134,14 @@ class Mirror:
         if state is State.HEALTHY and not self._reason and first_byte is None and rate is None:
             state = State.UNUSED
         return MirrorStatus(
-            self.name, self.settings.endpoint, state, quality.connect.known(now), first_byte, rate, self._reason
+            self.name,
+            self.settings.endpoint,
+            state,
+            quality.connect.known(now),
+            first_byte,
+            rate,
+            self._reason,
+            self.settings.repos,
         )
 
     def rate(self, now: float) -> float | None:
@@ -143,14 +156,37 @@ class Mirror:
         return URL(f"{endpoint}/{manifest.repo}/resolve/{manifest.commit}/{quote(path)}", encoded=True)
 
     @property
+    def base(self) -> str:
+        """The URL that its requests begin with."""
+        return str(self._endpoint)
+
+    async def request_url(self, url: URL, method: str) -> URL:
+        """The URL to request for `url`: that of a store is signed. Raises Refused."""
+        return await self.bucket.url(url, method) if self.bucket is not None and url.scheme == "s3" else url
+
+    @property
+    def lists_commits(self) -> bool:
+        """Whether it knows the hub's commits, and lists their files."""
+        return self.settings.kind == "hub"
+
+    def vouches_for(self, file: ManifestFile) -> bool:
+        """Whether other bytes than those of `file` are its fault: it said that it has this file."""
+        return self.settings.kind == "hub" or file.is_lfs
+
+    @property
+    def relays(self) -> bool:
+        """Whether requests of hub clients may be forwarded to it as they are."""
+        return self.settings.speaks_hub
+
+    @property
     def token(self) -> str | None:
         """The configured token, which requests to this mirror carry."""
         return self.settings.token.get_secret_value() if self.settings.token else None
 
     @property
     def has_token(self) -> bool:
-        """Whether requests to it carry a token."""
-        return self.settings.token is not None
+        """Whether requests to it carry a token or, to a store, a signature."""
+        return self.settings.token is not None or self.bucket is not None
 
     def authorization(self, url: URL) -> dict[str, str]:
         """The header with the mirror's token; empty unless `url` has the mirror's scheme, host and port."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from p2pmodel.config.sections.mirrors import OriginSettings
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.notes import Note
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.mirrors.health import ordered
@@ -63,10 +64,9 @@ class MirrorPool:
         self._pulls: dict[Backlog, asyncio.Event] = {}
         """Each with the event that wakes its pull when a connection becomes free."""
 
-    @property
-    def names(self) -> list[str]:
-        """Names of all mirrors, in priority order."""
-        return [mirror.name for mirror in self.mirrors]
+    def of(self, repo: RepoId) -> list[Mirror]:
+        """The mirrors at which `repo` is looked for, in priority order."""
+        return serving(self.mirrors, repo)
 
     def named(self, name: str) -> Mirror:
         """The mirror `name`."""
@@ -107,6 +107,11 @@ class MirrorPool:
         """Expected bytes a second, by mirror name."""
         now = self.clock.now()
         return {m.name: m.rate(now) for m in self.mirrors}
+
+
+def serving(mirrors: Sequence[Mirror], repo: RepoId) -> list[Mirror]:
+    """Those of `mirrors` at which `repo` is looked for."""
+    return [mirror for mirror in mirrors if mirror.settings.serves(repo)]
 
 
 def in_order(mirrors: Sequence[Mirror], now: float) -> list[Mirror]:

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import unquote
 
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput, NotFound
 
 OTHER_KINDS = ("datasets", "spaces", "kernels")
@@ -11,8 +12,10 @@ OTHER_KINDS = ("datasets", "spaces", "kernels")
 # Account pages below a one-segment repository are not the second segment of its name.
 _REPO = r"[^/]+(?:/(?!(?:jwt|settings|discussions|user-access-request)(?:/|$))[^/]+)?"
 _KIND = "|".join(OTHER_KINDS)
-_LISTING = re.compile(rf"/api/(?:models|{_KIND})/{_REPO}(?:/(?:revision|tree|refs|paths-info|commits)(?:/.*)?)?")
-_FILE = re.compile(rf"(?:/(?:{_KIND}))?/{_REPO}/(?:resolve|raw)/(?P<revision>refs/[^/]+/[^/]+|[^/]+)/.+")
+_LISTING = re.compile(
+    rf"/api/(?P<kind>models|{_KIND})/(?P<repo>{_REPO})(?:/(?:revision|tree|refs|paths-info|commits)(?:/.*)?)?"
+)
+_FILE = re.compile(rf"/(?P<repo>(?:(?:{_KIND})/)?{_REPO})/(?:resolve|raw)/(?P<revision>refs/[^/]+/[^/]+|[^/]+)/.+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _XET = re.compile(r"/xet-(?:read|write)-token(?:/|$)")
 
@@ -30,6 +33,7 @@ class HubPath:
         self.raw = raw
         self._path = path
         self._file = _FILE.fullmatch(path) if not path.startswith("/api/") else None
+        self._listing = _LISTING.fullmatch(path)
 
     @property
     def is_file(self) -> bool:
@@ -39,7 +43,17 @@ class HubPath:
     @property
     def is_content(self) -> bool:
         """Whether it reads a repository's content or listing, and no account data."""
-        return self.is_file or _LISTING.fullmatch(self._path) is not None
+        return self.is_file or self._listing is not None
+
+    @property
+    def repo(self) -> RepoId | None:
+        """The repository of the content or listing that it reads; None for other paths and kinds."""
+        try:
+            if self._file:
+                return RepoId(self._file["repo"])
+            return RepoId.of_kind(self._listing["kind"], self._listing["repo"]) if self._listing else None
+        except InvalidInput:
+            return None
 
     @property
     def is_page(self) -> bool:

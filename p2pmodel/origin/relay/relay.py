@@ -106,7 +106,8 @@ class Relay:
         self._tainted.add(path.raw)
 
     def _attempts(self, request: RelayRequest) -> list[_RelayAttempt]:
-        mirrors = self._pool.preferred()
+        repo = request.path.repo
+        mirrors = [m for m in self._pool.preferred() if m.relays and (repo is None or m.settings.serves(repo))]
         takers = [m for m in mirrors if request.token and m.settings.takes_client_tokens]
         by_client = [_RelayAttempt(m, request.token, by_client=True) for m in takers]
         if request.own:

@@ -3,12 +3,12 @@
 Read-only. It never redirects, has no Xet, and lets no client complete a file that is not verified. Routes as on the hub
 (`id` of one or two segments, `rev` a branch, tag, refs/pr/N or commit):
 
-    GET       /api/models/{id}[/revision/{rev}]        ?blobs=true
-    GET       /api/models/{id}/tree/{rev}[/{directory}] ?recursive=true&limit=N&cursor=C
-    GET       /api/models/{id}/refs
-    POST      /api/models/{id}/paths-info/{rev}        form or JSON: paths
-    GET HEAD  /{id}/resolve/{rev}/{path}               one Range
-    any       /api/datasets/..., /datasets/..., and of spaces     501: models only, unless there is a `relay`
+    GET       /api/{kind}/{id}[/revision/{rev}]        ?blobs=true; `kind`: models, datasets or spaces
+    GET       /api/{kind}/{id}/tree/{rev}[/{directory}] ?recursive=true&limit=N&cursor=C
+    GET       /api/{kind}/{id}/refs
+    POST      /api/{kind}/{id}/paths-info/{rev}        form or JSON: paths
+    GET HEAD  /[{kind}/]{id}/resolve/{rev}/{path}      one Range
+    any       all else of datasets and spaces          501, unless there is a `relay`
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
     GET       /healthz /metrics                        health, without a token; metrics of a mirror
     GET       /sync-log                                files synced from upstream, in hash-chained JSON lines
@@ -28,6 +28,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.config.sections.http import HttpSettings
+from p2pmodel.core.content import hub_json
 from p2pmodel.core.content.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
@@ -39,11 +40,11 @@ from p2pmodel.http.file_response import STALL, FileContent, answer
 from p2pmodel.http.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.public_url import PUBLIC_URL, public_url
 from p2pmodel.http.server import MAX_BODY
-from p2pmodel.service.hub import metadata
 from p2pmodel.service.hub.accel import Accel
 from p2pmodel.service.hub.errors import bearer, errors, refusal
 from p2pmodel.service.hub.library import CacheLibrary, ContentSupply, Library, UpstreamLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache, PublishedSnapshot
+from p2pmodel.service.hub.repositories import FILE_REPO, KIND, REPO, repo_of
 from p2pmodel.service.hub.sync_log_route import sync_log_route
 from p2pmodel.store.cache import HubCache
 
@@ -53,7 +54,6 @@ PAGE = 1000
 MAX_PAD = 16 << 20
 """Longest pad file served, in bytes: a pad is shorter than a piece."""
 
-_REPO = r"{repo:[^/]+(?:/[^/]+)?}"
 _REV = r"{revision:refs/[^/]+/[^/]+|[^/]+}"
 _PAD = re.compile(r"\.pad/([0-9]{1,8})")
 _COMPRESS_FROM = 1024
@@ -70,7 +70,7 @@ class RequestRelay(Protocol):
 
 
 async def _other(request: web.Request) -> web.Response:
-    what = f"this endpoint serves models only, not {request.path}"
+    what = f"this endpoint serves files and listings only, not {request.path}"
     return refusal(HTTPStatus.NOT_IMPLEMENTED, f"{printable(what)}; unset HF_ENDPOINT for this request")
 
 
@@ -136,32 +136,32 @@ class _HubHandlers:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get(f"/api/models/{_REPO}/revision/{_REV}", self.model_info),
-            web.get(f"/api/models/{_REPO}/tree/{_REV}", self.tree),
-            web.get(f"/api/models/{_REPO}/tree/{_REV}/{{path:.*}}", self.tree),
-            web.get(f"/api/models/{_REPO}/refs", self.refs),
-            web.post(f"/api/models/{_REPO}/paths-info/{_REV}", self.paths_info),
-            web.get(f"/api/models/{_REPO}", self.model_info),
-            web.get(f"/{_REPO}/resolve/{_REV}/{{path:.+}}", self.resolve),
+            web.get(f"/api/{KIND}/{REPO}/revision/{_REV}", self.model_info),
+            web.get(f"/api/{KIND}/{REPO}/tree/{_REV}", self.tree),
+            web.get(f"/api/{KIND}/{REPO}/tree/{_REV}/{{path:.*}}", self.tree),
+            web.get(f"/api/{KIND}/{REPO}/refs", self.refs),
+            web.post(f"/api/{KIND}/{REPO}/paths-info/{_REV}", self.paths_info),
+            web.get(f"/api/{KIND}/{REPO}", self.model_info),
+            web.get(f"/{FILE_REPO}/resolve/{_REV}/{{path:.+}}", self.resolve),
         ]
 
     async def _snapshot(self, request: web.Request, revision: str | None = None) -> PublishedSnapshot:
         chosen = revision or request.match_info.get("revision", DEFAULT_REVISION)
-        return await self._library.snapshot(request.match_info["repo"], chosen)
+        return await self._library.snapshot(repo_of(request), chosen)
 
     async def model_info(self, request: web.Request) -> web.Response:
         snapshot = await self._snapshot(request)
         blobs = _flag(request, "blobs")
-        return await _json(request, lambda: metadata.model_info(snapshot.manifest, blobs=blobs))
+        return await _json(request, lambda: hub_json.model_info(snapshot.manifest, blobs=blobs))
 
     async def refs(self, request: web.Request) -> web.Response:
-        refs = await self._library.refs(request.match_info["repo"])
-        return await _json(request, lambda: metadata.refs(refs))
+        refs = await self._library.refs(repo_of(request))
+        return await _json(request, lambda: hub_json.refs(refs))
 
     async def paths_info(self, request: web.Request) -> web.Response:
         paths = await _posted_paths(request)
         snapshot = await self._snapshot(request)
-        return await _json(request, lambda: metadata.paths_info(snapshot.manifest, paths))
+        return await _json(request, lambda: hub_json.paths_info(snapshot.manifest, paths))
 
     async def tree(self, request: web.Request) -> web.Response:
         # A cursor contains the commit of the first page: a branch that moves meanwhile does not mix two listings.
@@ -169,7 +169,7 @@ class _HubHandlers:
         snapshot = await self._snapshot(request, commit)
         directory = request.match_info.get("path", "").rstrip("/")
         recursive = _flag(request, "recursive")
-        entries = await asyncio.to_thread(metadata.tree, snapshot.manifest, directory, recursive=recursive)
+        entries = await asyncio.to_thread(hub_json.tree, snapshot.manifest, directory, recursive=recursive)
         if entries is None:
             raise EntryNotFound(f"{snapshot.manifest.repo} has no directory '{printable(directory)}'")
         end = start + _limit(request)

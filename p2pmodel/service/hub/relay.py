@@ -1,5 +1,5 @@
-"""Requests that a node's hub endpoint relays to its mirrors: datasets, spaces, the hub's other GETs, and models that
-only a client's own token opens.
+"""Requests that a node's hub endpoint relays to its mirrors: the hub's other GETs, and repositories that only a
+client's own token opens.
 
 Invariants, to re-check when editing:
 1. A client's token goes with its own request, to mirrors that accept such tokens, and nowhere else.
@@ -26,6 +26,7 @@ from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
 from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.service.hub.repositories import repo_of
 
 SHORT = 1 << 20
 """Longest range, in bytes, for which a client waits."""
@@ -140,7 +141,7 @@ class MirrorRelay:
 
 def _model(request: web.Request) -> RepoId | None:
     try:
-        return RepoId(request.match_info["repo"])
+        return RepoId(repo_of(request))
     except (KeyError, InvalidInput):
         return None
 

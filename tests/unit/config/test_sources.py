@@ -6,6 +6,8 @@ from unittest.mock import patch
 
 import pytest
 
+from p2pmodel.config.mirrors import hub_endpoints, keep_one_endpoint
+from p2pmodel.config.old_variables import notices
 from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
 from p2pmodel.config.sources import load_settings
 from p2pmodel.errors import InvalidInput
@@ -78,7 +80,7 @@ def test_mirror_priority_orders_by_name_or_url(tmp_path: Path):
 
 
 def test_an_unknown_mirror_name_is_named(tmp_path: Path):
-    with pytest.raises(InvalidInput, match=r"'nowhere' is neither a URL nor the name of one \(far, near\)"):
+    with pytest.raises(InvalidInput, match=r"'nowhere' is neither a URL nor the name of one \(far, near, official, "):
         load(tmp_path, MIRRORS, HF_MIRROR_PRIORITY="nowhere")
 
 
@@ -136,15 +138,81 @@ def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, toml: str, message
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("https://a.example,https://b.example", r"HF_ENDPOINT is a list.*P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY"),
+        ("https://a.example,b.example", r"HF_ENDPOINT: 'b\.example' is not an http"),
         ("hf.example", r"HF_ENDPOINT: 'hf\.example' is not an http"),
         ("https://[", r"HF_ENDPOINT: .* is not an http"),
     ],
 )
-def test_hf_endpoint_is_one_url_even_if_others_are_used(tmp_path: Path, value: str, message: str):
+def test_hf_endpoint_is_checked_even_if_others_are_used(tmp_path: Path, value: str, message: str):
     for env in ({}, {"P2PMODEL_ENDPOINTS": "http://a,http://b"}):
         with pytest.raises(InvalidInput, match=message):
             load(tmp_path, MIRRORS, HF_ENDPOINT=value, **env)
+
+
+def test_hf_endpoint_may_be_a_list(tmp_path: Path):
+    several = "https://a.example, https://b.example/hf"
+    found = load(tmp_path, HF_ENDPOINT=several, HF_TOKEN="hub-secret").mirrors
+    assert [m.endpoint for m in found] == ["https://a.example", "https://b.example/hf"]
+    assert all(m.token is not None for m in found)
+    assert [m.name for m in load(tmp_path, MIRRORS, HF_ENDPOINT=several).mirrors] == ["near", "far"]
+
+
+def test_other_programs_get_one_endpoint_of_a_list(tmp_path: Path):
+    with patch.dict(os.environ, {"HF_ENDPOINT": "https://a.example,https://b.example"}):
+        keep_one_endpoint()
+        assert os.environ["HF_ENDPOINT"] == "https://a.example"
+        assert hub_endpoints() == ("https://a.example", "https://b.example")
+        keep_one_endpoint()
+        assert hub_endpoints() == ("https://a.example", "https://b.example")
+        os.environ["HF_ENDPOINT"] = "https://other.example"
+        assert hub_endpoints() == ("https://other.example",)
+
+
+def test_a_preset_has_a_name_and_an_endpoint(tmp_path: Path):
+    toml = "[[mirrors]]\npreset = 'modelscope'\n[[mirrors]]\npreset = 'official'\nname = 'hub'\npriority = 1\n"
+    first, second = load(tmp_path, toml).mirrors
+    assert (first.name, first.endpoint, first.kind) == ("modelscope", "https://modelscope.cn", "modelscope")
+    assert (second.name, second.endpoint, second.kind) == ("hub", OFFICIAL_ENDPOINT, "hub")
+
+
+def test_presets_are_names_of_endpoints(tmp_path: Path):
+    found = load(tmp_path, MIRRORS, {"endpoints": ("modelscope", "far", "hf-mirror", "https://hf-mirror.com/")}).mirrors
+    assert [m.name for m in found] == ["modelscope", "far", "hf-mirror", "hf-mirror"]
+    assert load(tmp_path, flags={"endpoints": ("https://modelscope.cn",)}).mirrors[0].kind == "modelscope"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("preset = 'nowhere'", "no preset 'nowhere'.*official, hf-mirror, gitcode, modelscope"),
+        ("preset = 'official'\nrepos = ['!']", "'!' is not a pattern of repositories"),
+        ("preset = 'official'\ns3_region = 'x'", "s3_... settings go with an endpoint s3://"),
+        ("name = 'a'\nendpoint = 's3://Bucket'", "'s3://Bucket' is not an address of a bucket"),
+        ("name = 'a'\nendpoint = 's3://our-bucket'\nusername = 'x'", "s3:// takes no token"),
+        ("name = 'a'\nendpoint = 's3://our-bucket'\ns3_endpoint = 'http://me:hush@x'", "s3_profile or s3_cred"),
+    ],
+)
+def test_a_wrong_mirror_is_named(tmp_path: Path, lines: str, message: str):
+    with pytest.raises(InvalidInput, match=message) as caught:
+        load(tmp_path, f"[[mirrors]]\n{lines}")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env", "folder"),
+    [
+        ({"TRANSFORMERS_CACHE": "/t"}, "/t"),
+        ({"TRANSFORMERS_CACHE": "/t", "HUGGINGFACE_HUB_CACHE": "/h"}, "/h"),
+        ({"TRANSFORMERS_CACHE": "/t", "HF_HOME": "/home"}, "/home/hub"),
+        ({"HUGGINGFACE_HUB_CACHE": "/h", "HF_HOME": "/home"}, "/h"),
+        ({"HUGGINGFACE_HUB_CACHE": "/h", "HF_HUB_CACHE": "/new"}, "/new"),
+    ],
+)
+def test_old_names_of_the_cache_count_where_no_new_one_is_set(tmp_path: Path, env: dict[str, str], folder: str):
+    assert load(tmp_path, **env).cache_dir == Path(folder)
+    lines = notices(env, Path(folder))
+    assert len(lines) == len([name for name in env if not name.startswith("HF_")])
+    assert all("set HF_HUB_CACHE instead" in line or "has no effect here" in line for line in lines)
 
 
 def test_a_named_file_must_exist(tmp_path: Path):

@@ -10,7 +10,7 @@ from p2pmodel.errors import InvalidInput
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0", 0), ("17", 17), ("500GB", 5 * 10**11), ("1.5 TB", 15 * 10**11), ("64MiB", 64 << 20), ("2g", 2 * 10**9)],
+    [("0", 0), ("17", 17), ("500GB", 5 * 10**11), ("1.5 TB", 15 * 10**11), ("64MiB", 64 << 20), ("24Mbit", 3 * 10**6)],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size

@@ -61,8 +61,6 @@ def test_every_option_of_hf_download_is_known() -> None:
     assert theirs - ours - {"--help"} == set()
     hidden = {o for each in fetch.params if isinstance(each, click.Option) and each.hidden for o in each.opts}
     assert theirs & hidden - set(LEFT_OUT) == {
-        "--repo-type",  # models only: datasets and spaces pass through the hub endpoint
-        "--type",
         "--format",  # --json and --quiet
         "--no-force-download",
         "--no-dry-run",
@@ -80,7 +78,10 @@ def test_options_without_an_effect_are_named(snapshot: Path) -> None:
 def test_refused_options_say_what_to_do() -> None:
     assert "HF_TOKEN" in refused(InvalidInput, "org/model", "--token", "hf_secret")
     assert "hf_secret" not in refused(InvalidInput, "org/model", "--token", "hf_secret")
-    assert "p2pmodel env" in refused(InvalidInput, "org/data", "--repo-type", "dataset")
+    assert "hf download" in refused(InvalidInput, "org/data", "--repo-type", "kernel")
+    assert "disagree" in refused(InvalidInput, "datasets/org/data", "--repo-type", "space")
+    assert "not with a torrent" in refused(InvalidInput, "some.torrent", "--repo-type", "dataset")
+    assert "no model to load" in refused(InvalidInput, "org/data", "--repo-type", "dataset", "--load")
 
 
 @pytest.mark.usefixtures("repo")

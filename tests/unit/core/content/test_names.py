@@ -50,7 +50,7 @@ def test_any_text_is_a_reference_or_an_input_error(text: str) -> None:
     except InvalidInput:
         return
     assert Reference.parse(str(found)) == found
-    validate_repo_id(str(found.repo))
+    validate_repo_id(found.repo.name)
     str(found).encode()
 
 
@@ -76,7 +76,7 @@ def test_cache_folders_are_those_of_the_hub_and_lead_back(repo: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["datasets--org--name", "models--", "models", "", "models--a--b--c", "models--../x", ".locks"]
+    "folder", ["kernels--org--name", "models--", "models", "", "models--a--b--c", "models--../x", ".locks"]
 )
 def test_other_folders_are_no_repositories(folder: str) -> None:
     with pytest.raises(InvalidInput):
@@ -142,3 +142,26 @@ def test_printable_is_one_bounded_line(text: str, limit: int) -> None:
     assert len(shown) <= limit
     assert shown.isprintable()
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "folder"),
+    [
+        ("org/name", "models", "org/name", "models--org--name"),
+        ("datasets/squad", "datasets", "squad", "datasets--squad"),
+        ("datasets/org/name", "datasets", "org/name", "datasets--org--name"),
+        ("spaces/org/name", "spaces", "org/name", "spaces--org--name"),
+    ],
+)
+def test_kinds_of_repositories(text: str, kind: str, name: str, folder: str) -> None:
+    repo = RepoId(text)
+    assert (repo.kind, repo.name, repo.cache_folder, str(repo)) == (kind, name, folder, text)
+    assert repo.cache_folder == repo_folder_name(repo_id=name, repo_type=kind[:-1])
+    assert RepoId.from_cache_folder(folder) == RepoId.of_kind(kind, name) == repo
+    assert Reference.parse(f"hf://{text}@v1") == Reference(repo, "v1")
+
+
+@pytest.mark.parametrize("text", ["datasets", "spaces", "datasets/", "datasets/a/b/c", "datasets/datasets", "models"])
+def test_a_kind_alone_is_no_repository(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        RepoId(text)

@@ -117,10 +117,10 @@ async def test_pages_are_followed_through_the_endpoint(machine: Machine) -> None
         assert [entry["path"] for entry in found] == ["README.md", "data", "data/train.bin", "xet.json"]
 
 
-async def test_a_page_in_a_dataset_is_none_on_the_endpoints_origin(machine: Machine) -> None:
+async def test_a_page_in_a_kernel_is_none_on_the_endpoints_origin(machine: Machine) -> None:
     pages = snapshot_of({"page.html": b"<script>fetch('/api/v1/transfers')</script>"})
-    async with FakeHub(pages, kind="datasets", faults=["html"]) as hub, endpoint(machine, mirror(hub)) as at:
-        status, headers, _ = await at.ask("datasets/org/model/resolve/main/page.html")
+    async with FakeHub(pages, kind="kernels", faults=["html"]) as hub, endpoint(machine, mirror(hub)) as at:
+        status, headers, _ = await at.ask("kernels/org/model/resolve/main/page.html")
         assert (status, headers["Content-Type"]) == (200, "text/html"), "as the mirror sent it"
         assert headers["Content-Disposition"] == "attachment"
         assert headers["Content-Security-Policy"].startswith("sandbox;")
@@ -141,7 +141,7 @@ async def test_a_refused_request_is_in_the_access_log(machine: Machine) -> None:
         ("datasets/org/none/resolve/main/README.md", 404, "RepoNotFound"),
         ("api/spaces/org/none", 404, "RepoNotFound"),
         ("api/models/org/model/xet-read-token/main", 404, None),
-        ("api/datasets/org/model/tree/%2e%2e/x", 400, None),
+        ("api/datasets/org/model/tree/%2e%2e/x", 404, "RevisionNotFound"),
         ("datasets/..%2f..%2fsecret/x", 400, None),
     ],
 )

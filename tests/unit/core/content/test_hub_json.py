@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.service.hub.metadata import refs, tree_oids
+from p2pmodel.core.content.hub_json import refs, tree_oids
 from tests.support.hub_layout import manifest_file
 
 # A directory sorts among files as if its name ended in a slash: 'a.txt' < 'a/' < 'a0'.

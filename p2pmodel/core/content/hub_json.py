@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile, lfs_pointer
+from p2pmodel.core.content.names import MODELS
 
 Entry = dict[str, Any]
 
@@ -13,11 +14,12 @@ _GIT_DIRECTORY = b"40000"
 
 
 def model_info(manifest: Manifest, *, blobs: bool) -> Entry:
-    """Body of `GET /api/models/{id}[/revision/{rev}]`; `blobs` adds size and hashes to each file."""
-    organisation, slash, _ = manifest.repo.value.partition("/")
+    """Body of `GET /api/{kind}/{id}[/revision/{rev}]`; `blobs` adds size and hashes to each file."""
+    name = manifest.repo.name
+    organisation, slash, _ = name.partition("/")
     return {
-        "id": str(manifest.repo),
-        "modelId": str(manifest.repo),
+        "id": name,
+        **({"modelId": name} if manifest.repo.kind == MODELS else {}),
         **({"author": organisation} if slash else {}),
         "sha": manifest.commit,
         "private": manifest.private,
