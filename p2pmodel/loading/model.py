@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shards
 from p2pmodel.loading.optional_imports import check_device_name
+from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.processor import processor_for
+from p2pmodel.loading.shard_order import NUMBERED, numbered, without_number
 from p2pmodel.loading.weights import StateDict, dtype_of, shards_of, state_dict, with_scaled_experts
 from p2pmodel.store.snapshots.snapshot_list import manifest_at
 
@@ -35,52 +37,74 @@ class LoadedModel:
     processor: Any
     device: str
     seconds: float
-    """From the call of `load` to weights on the device."""
+    """From the first look at the weights to all of them on the device."""
     weight_bytes: int
     """Bytes of all parameters; tied parameters count once."""
+    after_download_seconds: float | None = None
+    """Of a load that ran while the files arrived: from the complete snapshot to the loaded model."""
 
     @property
     def architecture(self) -> str:
         return type(self.model).__name__
 
 
-def load(snapshot: Path, *, device: str | None = None, allow_pickle: bool = False) -> LoadedModel:
+def load(
+    snapshot: Path, *, device: str | None = None, allow_pickle: bool = False, options: LoadOptions | None = None
+) -> LoadedModel:
     """Load the model in the directory `snapshot`, without network access and without running code of the snapshot.
 
-    `device` is `cpu`, `cuda` or `cuda:N`; None: the GPU if there is one. `allow_pickle` admits pytorch_model.bin where
-    there are no safetensors, through torch's restricted reader. Raises EntryNotFound for missing files, IntegrityError
-    for damaged ones or weights that do not fit the model, and InvalidInput for what this transformers cannot load.
-    Raises LocalResource if the device or its memory is not available.
+    `device` and `allow_pickle` as in `LoadOptions`, unless `options` are given. Raises EntryNotFound for missing files,
+    IntegrityError for damaged ones or weights that do not fit the model, and InvalidInput for what this transformers
+    cannot load. Raises LocalResource if the device or its memory is not available.
     """
-    place = _device(device)
-    started = time.perf_counter()
+    chosen = options or LoadOptions(device=device, allow_pickle=allow_pickle)
+    chosen.check()
+    device_of(chosen)
     here = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()}
     listed = _listed(snapshot)
-    check_loadable(str(snapshot), here, listed, allow_pickle=allow_pickle)
-    config = _config(snapshot)
-    cls = _class(config)
+    check_loadable(str(snapshot), here, listed, allow_pickle=chosen.allow_pickle)
     with ExitStack() as stack:
-        tensors = _tensors(snapshot, here, listed, stack, block=_block(config), fp8=_keeps_fp8(place))
-        with translated(f"loading {snapshot}"):
-            model, report = _loaded(cls, config, snapshot, tensors, place)
-            if place.startswith("cuda"):
-                torch.cuda.synchronize(place)
+        return assembled(snapshot, snapshot, lambda _place, _config: _tensors(snapshot, here, listed, stack), chosen)
+
+
+TensorSource = Callable[[str, Any], StateDict | None]
+"""The tensors for a device and a config; None: transformers reads the files of the folder itself."""
+
+
+def assembled(
+    folder: Path, snapshot: Path, tensors_for: TensorSource, options: LoadOptions, *, in_this_order: bool = False
+) -> LoadedModel:
+    """The model with the settings in `folder` and the tensors of `tensors_for`; it will count as that of `snapshot`.
+
+    `in_this_order`: transformers takes the tensors in the order of the dict. Raises as `load`.
+    """
+    place = device_of(options)
+    config = _config(folder)
+    cls = _class(config)
+    with translated(f"reading the processor of {snapshot}"):
+        processor = processor_for(folder)
+    started = time.perf_counter()
+    tensors = tensors_for(place, config)
+    with translated(f"loading {snapshot}"):
+        if tensors is not None:
+            tensors = with_scaled_experts(tensors, _block(config), keeps_fp8=_keeps_fp8(place))
+        model, report = _loaded(
+            cls, folder, tensors, options, _given(config, place, options), in_this_order=in_this_order
+        )
+        if place.startswith("cuda"):
+            torch.cuda.synchronize(place)
     _check_filled(snapshot, report)
     seconds = time.perf_counter() - started
-    with translated(f"reading the processor of {snapshot}"):
-        processor = processor_for(snapshot)
+    named: list[Any] = [model, model.config, processor, getattr(processor, "tokenizer", None)]
+    for each in named:
+        if hasattr(each, "name_or_path"):
+            each.name_or_path = str(snapshot)
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return LoadedModel(model=model.eval(), processor=processor, device=place, seconds=seconds, weight_bytes=size)
+    return LoadedModel(model.eval(), processor, str(model.device), seconds, size)
 
 
 def _tensors(
-    snapshot: Path,
-    here: Collection[str],
-    listed: Collection[str] | None,
-    stack: ExitStack,
-    *,
-    block: tuple[int, int],
-    fp8: bool,
+    snapshot: Path, here: Collection[str], listed: Collection[str] | None, stack: ExitStack
 ) -> StateDict | None:
     """The tensors of the safetensors files; None where only pickles are there."""
     if not {INDEX, SINGLE} & set(here):
@@ -89,8 +113,7 @@ def _tensors(
         shards = shards_of(snapshot)
     missing_shards(str(snapshot), shards, here, listed)
     with translated(f"loading {snapshot}"):
-        tensors = state_dict(snapshot, shards, stack)
-        return with_scaled_experts(tensors, block, keeps_fp8=fp8)
+        return state_dict(snapshot, shards, stack)
 
 
 def _listed(snapshot: Path) -> frozenset[str] | None:
@@ -111,27 +134,62 @@ def _keeps_fp8(place: str) -> bool:
     return place.startswith("cuda") and torch.cuda.get_device_capability(place) >= (8, 9)
 
 
-def _loaded(cls: Any, config: Any, snapshot: Path, tensors: StateDict | None, place: str) -> tuple[Any, Any]:
-    options: dict[str, Any] = {
+def _given(config: Any, place: str, options: LoadOptions) -> dict[str, Any]:
+    """The arguments of from_pretrained that do not depend on the weights."""
+    given: dict[str, Any] = {
         "config": config,
-        "device_map": place,
+        "device_map": options.device_map or place,
         "local_files_only": True,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # reported by the caller, in one line
     }
+    return given if options.attn is None else given | {"attn_implementation": options.attn}
+
+
+def _loaded(
+    cls: Any,
+    folder: Path,
+    tensors: StateDict | None,
+    options: LoadOptions,
+    given: dict[str, Any],
+    *,
+    in_this_order: bool,
+) -> tuple[Any, Any]:
+    config = given["config"]
+    dtype: Any = "auto" if options.dtype == "auto" else getattr(torch, options.dtype)
     if tensors is None:
-        model, report = cls.from_pretrained(snapshot, dtype="auto", use_safetensors=False, weights_only=True, **options)
+        model, report = cls.from_pretrained(folder, dtype=dtype, use_safetensors=False, weights_only=True, **given)
         return model, report
-    dtype = "auto" if getattr(config, "dtype", None) is not None else dtype_of(tensors)
-    model, report = cls.from_pretrained(None, state_dict=tensors, dtype=dtype, **options)
+    if dtype == "auto" and getattr(config, "dtype", None) is None:
+        dtype = dtype_of(tensors)
+    if in_this_order:
+        names = numbered(list(tensors))
+        tensors = {names[name]: tensor for name, tensor in tensors.items()}
+        given["key_mapping"] = NUMBERED
+    model, report = cls.from_pretrained(None, state_dict=tensors, dtype=dtype, **given)
+    if in_this_order:
+        _forget_numbers(model)
     # What from_pretrained sets only for a folder.
-    model.name_or_path = str(snapshot)
-    if model.can_generate() and (snapshot / "generation_config.json").is_file():
-        model.generation_config = transformers.GenerationConfig.from_pretrained(snapshot, local_files_only=True)
+    if model.can_generate() and (folder / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model, report
 
 
-def _device(wanted: str | None) -> str:
+def _forget_numbers(model: Any) -> None:
+    """Else `save_pretrained` would write the tensors under numbered names."""
+    kept = [
+        conversion
+        for conversion in getattr(model, "_weight_conversions", None) or ()
+        if not NUMBERED.keys() & set(getattr(conversion, "_original_source_patterns", ()))
+    ]
+    if hasattr(model, "_weight_conversions"):
+        model._weight_conversions = kept  # noqa: SLF001 - no public way: the mapping was given to from_pretrained
+
+
+def device_of(options: LoadOptions) -> str:
+    """The device to load on; with a device map the one that its first layers prefer. Raises LocalResource if this
+    machine does not have it."""
+    wanted = options.device
     if wanted is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     check_device_name(wanted)
@@ -161,7 +219,7 @@ def _check_filled(snapshot: Path, report: Mapping[str, Any]) -> None:
     """Raise IntegrityError if tensors are missing or have another shape, which transformers leaves random, or if there
     are others, such as scales, that it does not use."""
     shapes = {key[0] if isinstance(key, tuple) else str(key) for key in report["mismatched_keys"]}
-    unused = {str(key) for key in report["unexpected_keys"] if not _HARMLESS.search(str(key))}
+    unused = {name for name in map(without_number, map(str, report["unexpected_keys"])) if not _HARMLESS.search(name)}
     for wrong, what in ((set(report["missing_keys"]), "lack"), (shapes, "have another shape for"), (unused, _UNUSED)):
         if wrong:
             raise IntegrityError(

@@ -19,6 +19,17 @@ from p2pmodel.loading.formats import INDEX, SINGLE
 
 _SCALE = "_scale_inv"
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+TYPES = _DTYPES | {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""The types of torch by their names in safetensors."""
 StateDict = dict[str, Any]
 
 
@@ -93,8 +104,8 @@ def _transposed(scale: torch.Tensor) -> torch.Tensor:
 
 def _scaled(scales: Any, block: tuple[int, int], weight: torch.Tensor) -> torch.Tensor:
     """`weight` [E, R, C] times its `scales` [E, R / block, C / block], each of which holds for one block."""
-    scale = scales[...]
-    result = torch.empty(weight.shape, dtype=torch.bfloat16)
+    scale = scales[...].to(weight.device)
+    result = torch.empty(weight.shape, dtype=torch.bfloat16, device=weight.device)
     for expert in range(weight.shape[0]):  # one at a time: the 32-bit copy is the largest part
         blocks = scale[expert].float().repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
         result[expert] = weight[expert].float() * blocks[: weight.shape[1], : weight.shape[2]]

@@ -292,6 +292,10 @@ class RepoCache:
         """Clients may have read wrong bytes of `file`, and may request the rest later. Blocks."""
         self._corrupt.set(file)
 
+    def corrupted_at(self, file: ManifestFile) -> float | None:
+        """When bytes of `file` that could be read last proved wrong, in seconds since the epoch. Blocks."""
+        return self._corrupt.time(file.etag)
+
     def recently_corrupt(self, file: ManifestFile) -> bool:
         """Whether a client may hold wrong bytes of `file` from this cache: it must get the whole file, not the rest of
         it. Blocks."""

@@ -135,6 +135,14 @@ class GrowingFile:
             request(offset)
         await self.version.beyond(version, timeout=every if request else None)
 
+    def request(self, offset: int) -> bool:
+        """Ask the writer for the byte at `offset` before others; whether there is one that takes requests."""
+        generation = self._generation
+        if generation is None or not generation.attached or generation.request is None:
+            return False
+        generation.request(offset)
+        return True
+
     async def corrupt(self, generation: _Generation) -> _Generation:
         """Mark the file, then end the readers of `generation`; the generation of later readers."""
         await asyncio.to_thread(self.repo.mark_corrupt, self.file)  # invariant 2

@@ -106,6 +106,17 @@ class StagedContents:
                 copy_sparse(self._folder / name, fresh := temporary(self._private.tmp))
                 fresh.replace(self._folder / name)
 
+    def readable_path(self, file: ManifestFile) -> Path:
+        """Where the staged file of a content is, if there is one. Makes nothing."""
+        return self._folder / f"{file.etag}{_PART}"
+
+    def recorded(self, path: Path, file: ManifestFile) -> RangeSet:
+        """The ranges of the staged file `path` that were written, as recorded."""
+        try:
+            return read_record(path, file, path.lstat().st_size)
+        except OSError:
+            return RangeSet()
+
     def checked(self, path: Path, file: ManifestFile, root: str) -> RangeSet:
         """The ranges of the staged file `path` that passed the checks of the tree with this `root`, as recorded."""
         try:

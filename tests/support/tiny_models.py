@@ -92,3 +92,58 @@ def _in_fp8(weight: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tenso
     scale = (blocks.abs().amax(dim=(2, 4)) / 448).clamp(min=1e-12).to(torch.bfloat16)
     quantized = (blocks / scale.float()[:, :, None, :, None]).view(experts, down * block, across * block)
     return quantized[:, :rows, :columns].contiguous().to(torch.float8_e4m3fn), scale
+
+
+@pytest.fixture(scope="session")
+def untied(tmp_path_factory: pytest.TempPathFactory, dense: Path) -> Path:
+    """The dense Qwen3-VL with an output layer of its own."""
+    out = copy_of(dense, tmp_path_factory.mktemp("untied") / "model")
+    config = json.loads((out / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (out / "config.json").write_text(json.dumps(config))
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    shard = max(index["weight_map"].values())
+    tensors = load_file(out / shard)
+    embedding = load_file(out / index["weight_map"]["model.language_model.embed_tokens.weight"])
+    tensors["lm_head.weight"] = -embedding["model.language_model.embed_tokens.weight"]
+    save_file(tensors, out / shard, metadata={"format": "pt"})
+    index["weight_map"]["lm_head.weight"] = shard
+    (out / "model.safetensors.index.json").write_text(json.dumps(index))
+    return out
+
+
+_SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 512}
+_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory, text_only: Path) -> Path:
+    config = transformers.LlamaConfig(**_SIZES, **_HEADS)
+    return _text_model(tmp_path_factory.mktemp("llama"), text_only, transformers.LlamaForCausalLM(config))
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory, text_only: Path) -> Path:
+    config = transformers.Gemma2Config(**_SIZES, **_HEADS)
+    return _text_model(tmp_path_factory.mktemp("gemma"), text_only, transformers.Gemma2ForCausalLM(config))
+
+
+@pytest.fixture(scope="session")
+def fp8_dense(tmp_path_factory: pytest.TempPathFactory, dense: Path) -> Path:
+    return in_fp8(dense, tmp_path_factory.mktemp("fp8") / "dense")
+
+
+@pytest.fixture(scope="session")
+def fp8_moe(tmp_path_factory: pytest.TempPathFactory, moe: Path) -> Path:
+    return in_fp8(moe, tmp_path_factory.mktemp("fp8") / "moe")
+
+
+def _text_model(out: Path, tokenizer: Path, model: transformers.PreTrainedModel) -> Path:
+    """Random weights in several shards, with the tokenizer of another snapshot."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    model.to(torch.bfloat16).save_pretrained(out, max_shard_size="20kB")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, out / name)
+    return out

@@ -16,6 +16,7 @@ from p2pmodel.cli.fetch import daemon_fetch
 from p2pmodel.cli.fetch.fetch_report import FetchReport
 from p2pmodel.cli.fetch.hand_off import HandOff, engine_options
 from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
+from p2pmodel.cli.fetch.load_options import load_options, load_options_of
 from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
@@ -36,6 +37,7 @@ from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.snapshot.target import parse_target
 
 if TYPE_CHECKING:
+    from p2pmodel.loading.model import LoadedModel
     from p2pmodel.node.fetch.fetch import Fetch
 
 INTERRUPTED = "interrupted; what was verified is kept: the same command resumes"
@@ -63,13 +65,10 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 )
 @click.option("--no-daemon", is_flag=True, help="Download in this process even if a daemon runs.")
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and exit.")
-@click.option("--load", is_flag=True, help="Load the model once it is complete.")
+@click.option("--load", is_flag=True, help="Load the model, while its files arrive.")
 @click.option("--prompt", help="Prompt for the loaded model; the answer streams to stdout. Implies --load.")
 @click.option("--image", type=click.Path(path_type=Path), help="Image for the prompt.")
-@click.option(
-    "--allow-pickle", is_flag=True, help="With --load, also take pytorch_model.bin where there are no safetensors."
-)
-@click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
+@load_options
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
 )
@@ -104,7 +103,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     if wants_load or flags["image"] is not None:
         from p2pmodel.cli.fetch.prompt import check  # noqa: PLC0415 - needed only to load a model
 
-        check(flags["prompt"], flags["image"], flags["device"])
+        check(flags["prompt"], flags["image"], load_options_of(flags))
         if isinstance(request.target, Reference) and request.target.repo.kind != MODELS:
             raise InvalidInput(f"{request.target.repo} is no model to load", hint="leave --load and --prompt out")
     with ExitStack() as stack:
@@ -185,7 +184,7 @@ def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
         raise click.exceptions.Exit(run_interruptible(_command_while_seeding(fetching, ready), interrupted=INTERRUPTED))
     meanwhile = serves and ready.has_more
     try:
-        work = _finish_while_seeding(fetching, ready) if meanwhile else fetching.run(lambda f: ready(_report(f)))
+        work = _loading(fetching, ready, meanwhile) if ready.wants_load else _fetching(fetching, ready, meanwhile)
         run_interruptible(work, interrupted=INTERRUPTED)
     except Interrupted:
         # Stopped while seeding a complete snapshot: the fetch itself succeeded.
@@ -198,7 +197,8 @@ def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
         ready.replace_process()
 
 
-async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> None:
+async def _fetching(fetching: "Fetch", ready: "_ReadyHandler", meanwhile: bool) -> None:
+    """Fetch; with `meanwhile` the rest of the work is done while the fetch seeds."""
     complete = asyncio.Event()
 
     def on_ready(fetched: FetchResult) -> None:
@@ -207,11 +207,31 @@ async def _finish_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> No
 
     async def finish() -> None:
         await complete.wait()
-        assert fetching.rollout is not None
-        loop, note = asyncio.get_running_loop(), fetching.rollout.engine
-        await asyncio.to_thread(ready.finish, lambda *state: loop.call_soon_threadsafe(note, *state))
+        await asyncio.to_thread(_finish, fetching, ready, asyncio.get_running_loop())
 
-    await together([fetching.run(on_ready), finish()])
+    await together([fetching.run(on_ready), *([finish()] if meanwhile else [])])
+
+
+async def _loading(fetching: "Fetch", ready: "_ReadyHandler", meanwhile: bool) -> None:
+    """As `_fetching`; the model is loaded while the files arrive."""
+    from p2pmodel.loading.fetch_load import fetch_and_load  # noqa: PLC0415 - needed only to load a model
+
+    loop = asyncio.get_running_loop()
+
+    def use(outcome: "Callable[[], LoadedModel]") -> None:
+        ready.loaded = outcome
+        if meanwhile:
+            _finish(fetching, ready, loop)
+
+    options_given = load_options_of(ready.flags)
+    await fetch_and_load(fetching, options_given, on_ready=lambda fetched: ready(_report(fetched)), use=use)
+
+
+def _finish(fetching: "Fetch", ready: "_ReadyHandler", loop: asyncio.AbstractEventLoop) -> None:
+    """Finish in a thread, while the fetch seeds in `loop`."""
+    assert fetching.rollout is not None
+    note = fetching.rollout.engine
+    ready.finish(lambda *state: loop.call_soon_threadsafe(note, *state))
 
 
 async def _command_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> int:
@@ -272,7 +292,9 @@ class _ReadyHandler:
         self.report: FetchReport | None = None
         self._placed: FetchReport | None = None
         """With the path of the copy that `local` made."""
-        self._flags = flags
+        self.loaded: Callable[[], LoadedModel] | None = None
+        """Returns the model that was loaded while the files arrived, or raises the error of that."""
+        self.flags = flags
         self.note = note
         self._aside = aside
 
@@ -317,7 +339,7 @@ class _ReadyHandler:
 
     def _print(self, report: FetchReport) -> None:
         serve = self.hand_off.serve_command(report)
-        if self._flags["as_json"]:
+        if self.flags["as_json"]:
             if not self.wants_load:
                 echo(json.dumps(report.plain() | ({} if serve is None else {"serve": serve.plain()})))
             return
@@ -326,7 +348,7 @@ class _ReadyHandler:
             for line in (str(report.path), *serve.notes):
                 self.note(line)
             result(str(serve))
-        elif self._flags["prompt"] is None and self.hand_off.command is None:
+        elif self.flags["prompt"] is None and self.hand_off.command is None:
             result(str(report.path))
         else:
             self.note(str(report.path))  # stdout carries the answer, or the output of the command
@@ -339,18 +361,18 @@ class _ReadyHandler:
         from p2pmodel.cli.fetch.prompt import load_and_answer  # noqa: PLC0415 - imports torch
 
         assert self.report is not None
-        as_json = self._flags["as_json"]
+        as_json = self.flags["as_json"]
         outcome: tuple[object, ...] = ("none",)
         try:
             loading = load_and_answer(
                 self.report.path,
-                prompt=self._flags["prompt"],
-                image=self._flags["image"],
-                device=self._flags["device"],
-                allow_pickle=self._flags["allow_pickle"],
-                max_new_tokens=self._flags["max_new_tokens"],
+                prompt=self.flags["prompt"],
+                image=self.flags["image"],
+                load=load_options_of(self.flags),
+                loaded=self.loaded,
+                max_new_tokens=self.flags["max_new_tokens"],
                 as_json=as_json,
-                quiet=self._flags["quiet"],
+                quiet=self.flags["quiet"],
                 on_engine=on_engine,
             )
         except P2PModelError as error:

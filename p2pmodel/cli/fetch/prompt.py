@@ -10,12 +10,15 @@ from p2pmodel.cli.terminal.output import echo
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
+from p2pmodel.loading.options import LoadOptions
 
 if TYPE_CHECKING:
     from p2pmodel.loading.model import LoadedModel
 
+PLAIN = LoadOptions()
 
-def check(prompt: str | None, image: Path | None, device: str | None) -> None:
+
+def check(prompt: str | None, image: Path | None, load: LoadOptions) -> None:
     """Raise early, before the download, the errors of `load_and_answer` that depend on these options only.
 
     Checks that torch and transformers are installed without importing them. Raises InvalidInput or LocalResource.
@@ -23,8 +26,7 @@ def check(prompt: str | None, image: Path | None, device: str | None) -> None:
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
     optional_imports.check_installed()
-    if device is not None:
-        optional_imports.check_device_name(device)
+    load.check()
     if image is not None:
         from p2pmodel.loading.processor import open_image  # noqa: PLC0415
 
@@ -36,41 +38,49 @@ def load_and_answer(
     prompt: str | None,
     image: Path | None = None,
     *,
-    device: str | None = None,
+    load: LoadOptions = PLAIN,
+    loaded: "Callable[[], LoadedModel] | None" = None,
     max_new_tokens: int = 256,
     as_json: bool = False,
     quiet: bool = False,
-    allow_pickle: bool = False,
     on_engine: Callable[[EngineState], object] = lambda _state: None,
 ) -> dict[str, Any]:
     """Load `snapshot`, answer `prompt` (None: only load) and return the measurements, ready for JSON.
 
-    `allow_pickle` as for `load`. `on_engine` is called with what becomes of the model; it is "answered" at
-    the first token. The answer streams to stdout unless `as_json`; reasoning and timings go to stderr unless `quiet`.
+    `loaded` returns its model, if that was loaded while the files arrived, or raises its error. `on_engine` is called
+    with what becomes of the model; it is "answered" at the first token. The answer streams to stdout unless `as_json`;
+    reasoning and timings go to stderr unless `quiet`.
     Imports torch and transformers. Raises the errors of `p2pmodel.loading`.
     """
     if image is not None and prompt is None:
         raise InvalidInput("an image was given without a prompt", hint="add --prompt")
     optional_imports.require()
-    from p2pmodel.loading.model import load  # noqa: PLC0415
+    from p2pmodel.loading import model  # noqa: PLC0415
 
     on_engine("loading")
-    loaded = load(snapshot, device=device, allow_pickle=allow_pickle)
+    found = loaded() if loaded is not None else model.load(snapshot, options=load)
     on_engine("loaded")
     report: dict[str, Any] = {
-        "architecture": loaded.architecture,
-        "device": loaded.device,
-        "load_seconds": loaded.seconds,
-        "weight_bytes": loaded.weight_bytes,
+        "architecture": found.architecture,
+        "device": found.device,
+        "load_seconds": found.seconds,
+        "after_download_seconds": found.after_download_seconds,
+        "weight_bytes": found.weight_bytes,
     }
     if not quiet:
-        size = f"{loaded.weight_bytes / 1e6:,.1f} MB"
-        echo(f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s", err=True)
+        size = f"{found.weight_bytes / 1e6:,.1f} MB"
+        echo(f"loaded {found.architecture}, {size}, onto {found.device} {_duration(found)}", err=True)
     if prompt is None:
         return report
     screen = AnswerScreen(partial(on_engine, "answered"), as_json=as_json, quiet=quiet)
-    answer = _answer(loaded, prompt, image, screen, max_new_tokens=max_new_tokens, quiet=quiet)
+    answer = _answer(found, prompt, image, screen, max_new_tokens=max_new_tokens, quiet=quiet)
     return report | {"answer": answer}
+
+
+def _duration(loaded: "LoadedModel") -> str:
+    if loaded.after_download_seconds is None:
+        return f"in {loaded.seconds:.2f} s"
+    return f"while it arrived, ready in {loaded.after_download_seconds:.2f} s after the last file was verified"
 
 
 def _answer(

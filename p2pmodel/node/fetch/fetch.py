@@ -39,7 +39,7 @@ from p2pmodel.node.snapshot.signature_check import SignatureCheck
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.torrent_names import names_of
 from p2pmodel.node.snapshot.voucher import Vouching
-from p2pmodel.store.cache import HubCache
+from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshots.snapshot_list import check_snapshot
 from p2pmodel.swarm.engine import Engine
@@ -73,10 +73,15 @@ class Fetch:
             pace,
         )
 
-    async def run(self, on_ready: Callable[[FetchResult], None], found: ResolvedTarget | None = None) -> None:
+    async def run(
+        self,
+        on_ready: Callable[[FetchResult], None],
+        found: ResolvedTarget | None = None,
+        on_found: Callable[[ResolvedTarget], None] = lambda _target: None,
+    ) -> None:
         """Fetch, call `on_ready` once the snapshot is complete and visible, then serve as long as the request says.
 
-        `found` is the result of `find`, if known.
+        `found` is the result of `find`, if known. `on_found` gets the target before anything is downloaded.
         """
         wanted = self._job.request.target
         repo = wanted.repo if isinstance(wanted, Reference) else None
@@ -87,10 +92,23 @@ class Fetch:
             check = SignatureCheck(self._job.settings, self._job.monitor, self._job.http)
             target = await check.checked(found or await self._find(engine))
             await SecondOpinion(self._job.settings, await self._job.mirrors.opened()).require(target.manifest)
+            on_found(target)
             if self._job.context is None:  # a node reports all its transfers
                 rollout = self._job.monitor.join_rollouts(self._job.settings, target.manifest)
                 await stack.enter_async_context(rollout.reporting(self._job.http))
             await FetchRun(self._job, target, engine, on_ready).run()
+
+    def repo(self, manifest: Manifest) -> RepoCache:
+        """Where the files of `manifest` go."""
+        return self._job.cache.repo(manifest.repo)
+
+    def selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
+        """The files that the request selects."""
+        return self._job.selected(manifest)
+
+    def request_first(self, manifest: Manifest, file: ManifestFile, offset: int) -> bool:
+        """Ask the peers for the byte at `offset` of `file` before others; whether the file comes from a swarm now."""
+        return self._job.growing.file(self.repo(manifest), file).request(offset)
 
     @property
     def rollout(self) -> FetchRollout | None:

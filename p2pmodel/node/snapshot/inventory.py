@@ -54,7 +54,12 @@ def take_inventory(
     """
 
     def staged_pieces(span: FileSpan, staged: Path, count: Count) -> frozenset[int]:
-        return recover(staged, span, metainfo, known.intersection(span.pieces), count)
+        pieces = recover(staged, span, metainfo, known.intersection(span.pieces), count)
+        file = metainfo.manifest.files[span.index]
+        written = recorded(staged, file)
+        if not pieces.issuperset(p for start, end in written for p in pieces_within(metainfo.layout, span, start, end)):
+            repo.mark_corrupt(file)  # a reader may have them: a mirror sent them, and they will be overwritten
+        return pieces
 
     def salvaged_pieces(span: FileSpan, blob: Path, staged: Path, count: Count) -> frozenset[int]:
         return salvage(blob, staged, span, metainfo, count)

@@ -5,12 +5,14 @@ Invariants, to re-check when editing:
 2. A byte is written once: complete ranges, and those that another call is writing, are skipped. So the hashed bytes
    are those on disk.
 3. Locks are taken in the order hashing, recording, state; the event loop waits for none.
+4. The file has its final length from the start, and never a smaller one: readers may have mapped it.
 """
 
 import asyncio
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -67,7 +69,14 @@ class PartialFile:
         """Open `path`, with the ranges that an earlier run recorded. Blocks: call in a thread."""
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
-        return cls(path, file, piece_length, descriptor, read_record(path, file, os.fstat(descriptor).st_size))
+        present = os.fstat(descriptor).st_size
+        done = read_record(path, file, present)
+        if present < file.size:
+            if not done:  # a record that is not believed of a shorter file must not be of a longer one
+                record_path(path).unlink(missing_ok=True)
+            with suppress(OSError):  # no space, where a file system has no sparse files: the writes will say so
+                os.ftruncate(descriptor, file.size)
+        return cls(path, file, piece_length, descriptor, done)
 
     async def __aenter__(self) -> Self:
         return self
@@ -262,7 +271,6 @@ class PartialFile:
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
             record_path(self.path).unlink(missing_ok=True)
-            os.ftruncate(self._descriptor, 0)
             self._done, self._synced, self._claimed = RangeSet(), RangeSet(), RangeSet()
             self._unrecorded = self._unsynced = 0
             self._hasher = StreamingHasher(self._file, self._piece_length)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.tiny_models import dense, images, moe, text_only, thinking
+from tests.support.tiny_models import dense, fp8_dense, fp8_moe, gemma, images, llama, moe, text_only, thinking, untied
 
-__all__ = ["dense", "images", "moe", "text_only", "thinking"]
+__all__ = ["dense", "fp8_dense", "fp8_moe", "gemma", "images", "llama", "moe", "text_only", "thinking", "untied"]
 
 
 @pytest.fixture(autouse=True)

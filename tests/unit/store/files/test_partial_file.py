@@ -41,7 +41,10 @@ def opened(path: Path, file: ManifestFile = FILE) -> PartialFile:
 
 
 def on_disk(path: Path) -> bytes:
-    return path.read_bytes()
+    """The content, which is as long as the whole file from the start."""
+    data = path.read_bytes()
+    assert len(data) in {SIZE, 0}
+    return data
 
 
 def sidecar(path: Path) -> Path:
@@ -56,7 +59,7 @@ async def test_ranges_of_another_writer_are_left_alone_hashed_and_recorded(path:
         await partial.write(0, b"?" * BLOCK)
         await partial.write(BLOCK, DATA[BLOCK : 2 * BLOCK])
         assert partial.missing() == [(2 * BLOCK, SIZE - 2 * BLOCK)]
-    assert on_disk(path) == DATA[: 2 * BLOCK]
+    assert on_disk(path).startswith(DATA[: 2 * BLOCK])
     async with opened(path) as partial:
         assert partial.missing() == [(2 * BLOCK, SIZE - 2 * BLOCK)]
         await partial.write(2 * BLOCK, DATA[2 * BLOCK :])
@@ -130,7 +133,7 @@ async def test_a_write_is_never_done_twice(path: Path) -> None:
     async with opened(path) as partial:
         await partial.write(0, DATA[:BLOCK])
         await partial.write(0, bytes(2 * BLOCK))
-        assert on_disk(path) == DATA[:BLOCK] + bytes(BLOCK)
+        assert on_disk(path).startswith(DATA[:BLOCK] + bytes(BLOCK))
         assert partial.missing() == [(2 * BLOCK, SIZE - 2 * BLOCK)]
 
 
@@ -152,7 +155,7 @@ async def test_of_two_writes_at_once_one_is_left_alone(path: Path, monkeypatch: 
         assert partial.missing() == [(0, 100), (200, SIZE - 200)]
         go_on.set()
         await first
-    assert on_disk(path) == b"A" * 100 + b"B" * 100
+    assert on_disk(path).startswith(b"A" * 100 + b"B" * 100)
 
 
 async def test_a_failed_write_leaves_its_range_missing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +191,7 @@ async def test_discarding_forgets_everything(path: Path) -> None:
         assert await partial.digest() != FILE.etag
         await partial.discard()
         assert partial.missing() == [(0, SIZE)]
-        assert on_disk(path) == b""
+        assert on_disk(path), "a reader that has mapped it must not lose its pages"
         assert not sidecar(path).exists()
         await partial.write(0, DATA)
         assert await partial.digest() == FILE.etag
@@ -215,7 +218,7 @@ async def test_discarding_waits_for_writes_under_way(path: Path, monkeypatch: py
         go_on.set()
         await discarding
         assert partial.missing() == [(0, SIZE)]
-        assert on_disk(path) == b""
+        assert on_disk(path)
 
 
 async def test_it_resumes_after_a_restart(path: Path) -> None:
@@ -260,11 +263,15 @@ async def test_a_record_of_other_content_or_of_a_lost_file_is_not_believed(path:
     async with opened(path, other) as partial:
         assert partial.missing() == [(0, SIZE)]
     os.truncate(path, SIZE - 1)
+    for _ in range(2):  # the second time it has its full length again
+        async with opened(path) as partial:
+            assert partial.missing() == [(0, SIZE)]
     async with opened(path) as partial:
-        assert partial.missing() == [(0, SIZE)]
+        await partial.write(0, DATA)
     os.unlink(path)  # noqa: PTH108
-    async with opened(path) as partial:
-        assert partial.missing() == [(0, SIZE)]
+    for _ in range(2):
+        async with opened(path) as partial:
+            assert partial.missing() == [(0, SIZE)]
 
 
 @pytest.mark.parametrize("ranges", ["x", 1, None, [1], [[1]], [["a", "b"]], [[-5, 3]], [[0, SIZE + 1]], {"a": 1}])
