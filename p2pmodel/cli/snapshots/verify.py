@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -15,9 +16,10 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.sizes import counted
-from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError
+from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, Untrusted
 from p2pmodel.node.snapshot.cached import cached_manifest
 from p2pmodel.node.snapshot.local import verify_snapshot
+from p2pmodel.node.snapshot.model_signature_check import judge_model_signature
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
@@ -35,7 +37,8 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
 
     The manifest itself is compared with the record of the mirror that vouched for it. Uses no network. Prints the
     snapshot's path. If files are missing or corrupt, prints one line for each and exits with code 5; from then on this
-    machine serves no corrupt file. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
+    machine serves no corrupt file. With trust.model_keys a model.sig in the snapshot must be by one of these keys, and
+    over the same files. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
     """
     cache = HubCache(settings.cache_dir, settings.state_dir)
     manifest = cached_manifest(cache, ref)
@@ -43,8 +46,15 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
     vouched_by = recorded_voucher(settings, manifest)
     with reporting(style, quiet=quiet) as reporter:
         report = run_interruptible(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
+    signed = judge_model_signature(repo, manifest, settings) if report.whole else None
     if as_json:
-        echo(json.dumps(_plain(repo, manifest, report) | {"vouched_by": vouched_by}))
+        of_model = {"model_signature": None if signed is None else asdict(signed)}
+        echo(json.dumps(_plain(repo, manifest, report) | {"vouched_by": vouched_by} | of_model))
+    if signed is not None and signed.reason:
+        raise Untrusted(
+            f"the model.sig of {ref.repo}@{manifest.commit} does not count: {signed.reason}",
+            hint="its files are those of the manifest; trust.model_keys says which keys may sign",
+        )
     if report.whole:
         if not as_json:
             result(str(repo.snapshot(manifest.commit)))

@@ -58,6 +58,9 @@ def _lines(found: Provenance) -> Iterator[tuple[str, str]]:
         yield "signature", f"{each.key or 'unreadable'} over {about}, {each.time or 'no time'}: {verdict}"
     if not found.signatures:
         yield "signature", "none"
+    if found.model_signature is not None:
+        by = found.model_signature
+        yield "model.sig", f"does not count: {by.reason}" if by.reason else f"counts, {by.signer}"
     if found.warning is not None:
         yield "warned", f"{_at(found.warning.time)}: {printable(found.warning.reason)}"
     if found.synced is None:

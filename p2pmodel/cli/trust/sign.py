@@ -19,10 +19,13 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.snapshot.cached import cached_manifest
+from p2pmodel.node.snapshot.model_signature_check import sha256_by_path
 from p2pmodel.node.snapshot.signatures import signed
 from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse, read_torrent
+from p2pmodel.trust.signatures.model_keys import read_model_signer
+from p2pmodel.trust.signatures.model_signature import MODEL_SIGNATURE, sign_model
 from p2pmodel.trust.signatures.record import read_beside
 from p2pmodel.trust.signatures.statement import MAX_STATEMENTS, SUFFIX, SignedStatement, written
 
@@ -33,9 +36,22 @@ from p2pmodel.trust.signatures.statement import MAX_STATEMENTS, SUFFIX, SignedSt
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
-    help="Private SSH key, or the public key of one in the agent (default: trust.signing_key).",
+    help="Private SSH key, or the public key of one in the agent (default: trust.signing_key); PEM for --format oms.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (NAME-COMMIT.signatures).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["ssh", "oms"]),
+    default="ssh",
+    show_default=True,
+    help="SSH signature, or the model.sig of OpenSSF model signing.",
+)
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), help="With --format oms: PEM file of the key's certificate chain."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write (NAME-COMMIT.signatures, or model.sig)."
+)
 @click.option("--publish", "publishes", is_flag=True, help="Publish the signature at the coordinators, too.")
 @options.origin
 @options.common
@@ -45,6 +61,8 @@ def sign(
     revision: str | None,
     *,
     key: Path | None,
+    form: str,
+    certificate: Path | None,
     output: Path | None,
     publishes: bool,
     as_json: bool,
@@ -53,9 +71,21 @@ def sign(
     """Sign the list of files of a snapshot in the cache, or a .torrent, and print the path of the signature.
 
     The signature says: these are the files of this commit. It counts for every torrent of them; that of a .torrent, for
-    this one and for its files. Signatures that FILE has already stay. Uses no network without --publish.
+    this one and for its files. Signatures that the file has already stay. Uses no network without --publish.
     """
     options.check_output(output)
+    if form == "oms":
+        if publishes or target.endswith(".torrent") or key is None:
+            raise InvalidInput("--format oms needs a snapshot and --key, and publishes nothing")
+        path = output or Path(MODEL_SIGNATURE)
+        write_output(path, _model_signature(settings, Reference.parse(target, revision=revision), key, certificate))
+        if as_json:
+            echo(json.dumps({"path": str(path)}))
+        else:
+            result(str(path))
+        return
+    if certificate is not None:
+        raise InvalidInput("--certificate needs --format oms", hint="an SSH certificate lies beside its key")
     key = key or settings.trust.signing_key
     if key is None:
         raise InvalidInput("no key signs", hint="give --key, or set trust.signing_key")
@@ -84,6 +114,15 @@ def _subject(settings: Settings, target: str, revision: str | None) -> tuple[Man
     manifest = cached_manifest(HubCache(settings.cache_dir, settings.state_dir), ref)
     recorded_voucher(settings, manifest)
     return manifest, "", Path(f"{str(manifest.repo).rpartition('/')[2]}-{manifest.commit[:12]}{SUFFIX}")
+
+
+def _model_signature(settings: Settings, ref: Reference, key: Path, certificate: Path | None) -> bytes:
+    cache = HubCache(settings.cache_dir, settings.state_dir)
+    manifest = cached_manifest(cache, ref)
+    recorded_voucher(settings, manifest)
+    signer, chain = read_model_signer(key, certificate)
+    files = sha256_by_path(cache.known(ref.repo), manifest)
+    return sign_model(str(manifest.repo).rpartition("/")[2], files, signer, chain)
 
 
 async def _sign(

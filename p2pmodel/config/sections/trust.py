@@ -31,6 +31,9 @@ class TrustSettings(Section):
     """Key with which this node signs what it publishes: a private SSH key, or the public key of one in the agent."""
     signatures: Path | None = None
     """Folder of `.signatures` files that are read besides the coordinators' catalogs."""
+    model_keys: Path | None = None
+    """PEM file of the keys, and of the authorities of certificates, that may sign a `model.sig` (OpenSSF model
+    signing)."""
     confirm: int = Field(default=0, ge=0, le=16)
     """Mirrors that must list the same files for a commit before any of it is downloaded; 0: no second opinion."""
     rules: tuple[TrustRule, ...] = ()

@@ -11,9 +11,11 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.signatures import find_signatures
 from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.node.snapshot.model_signature_check import ModelSignatureVerdict, judge_model_signature
 from p2pmodel.node.snapshot.second_opinion import confirmed_commits
 from p2pmodel.node.snapshot.signature_check import signature_records
 from p2pmodel.node.snapshot.voucher import vouched_commits
+from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.confirmed_commits import ConfirmedCommit
 from p2pmodel.store.state.sync_log import SyncedFiles, synced_files
 from p2pmodel.trust.signatures.record import SignatureWarning
@@ -52,6 +54,7 @@ class Provenance:
     signatures: tuple[StatedSignature, ...]
     warning: SignatureWarning | None
     synced: SyncedFiles | None
+    model_signature: ModelSignatureVerdict | None
 
     def plain(self) -> dict[str, Any]:
         """As JSON data."""
@@ -66,6 +69,7 @@ class Provenance:
             "rule": self.rule,
             "signatures": [asdict(each) for each in self.signatures],
             "warned": asdict(self.warning) if self.warning else None,
+            "model_signature": asdict(self.model_signature) if self.model_signature else None,
             "sync_log": asdict(self.synced) if self.synced else None,
         }
 
@@ -86,6 +90,7 @@ def _provenance(
     manifest: Manifest, settings: Settings, log: Path, asked: Sequence[SignedStatement], now: float
 ) -> Provenance:
     trust, records = settings.trust, signature_records(settings)
+    cache = HubCache(settings.cache_dir, settings.state_dir)
     vouched, rule = vouched_commits(settings).of(manifest.repo, manifest.commit), rule_of(trust.rules, manifest.repo)
     verifier = read_verifier(trust.allowed_signers, trust.revoked_signers) if trust.allowed_signers else None
     statements = dict.fromkeys((*records.statements(manifest.repo, manifest.commit), *asked))
@@ -99,6 +104,7 @@ def _provenance(
         signatures=tuple(_stated(each, manifest, verifier, wanted, now) for each in statements),
         warning=records.warning(manifest.repo, manifest.commit),
         synced=synced_files(log, manifest) if log.is_file() else None,
+        model_signature=judge_model_signature(cache.known(manifest.repo), manifest, settings),
     )
 
 
