@@ -14,6 +14,7 @@ import click
 from aiohttp import web
 
 from p2pmodel.cli import options
+from p2pmodel.cli.mirror.export import export
 from p2pmodel.cli.mirror.log import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
 from p2pmodel.cli.signals import run_service
@@ -51,6 +52,7 @@ def mirror() -> None:
     """Serve snapshots of the local Hugging Face cache over HTTP, and keep them up to date."""
 
 
+mirror.add_command(export)
 mirror.add_command(sync)
 mirror.add_command(mirror_log, "log")
 
