@@ -34,6 +34,13 @@ def check_loadable(name: str, here: Collection[str], listed: Collection[str] | N
     raise _no_weights(name, known, listed)
 
 
+def unused(here: Collection[str]) -> str:
+    """What lies beside a model and is not loaded with it, as a line; "" if there is nothing to say."""
+    if "adapter_config.json" not in here:
+        return ""
+    return "the adapter beside the model (adapter_config.json) is not applied; peft adds it to the model"
+
+
 def missing_shards(name: str, shards: Iterable[str], here: Collection[str], listed: Collection[str] | None) -> None:
     """Raise EntryNotFound if shards of the index are not here: because they were not fetched, or the repository lacks
     them."""

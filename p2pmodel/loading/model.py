@@ -16,9 +16,11 @@ from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shards
+from p2pmodel.loading.fp8_kernels import check_fp8_kernel
 from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.processor import processor_for
+from p2pmodel.loading.remote_code import check_code, check_known
 from p2pmodel.loading.shard_order import NUMBERED, numbered, without_number
 from p2pmodel.loading.weights import StateDict, dtype_of, shards_of, state_dict, with_scaled_experts
 from p2pmodel.store.snapshots.snapshot_list import manifest_at
@@ -80,7 +82,9 @@ def assembled(
     """
     place = device_of(options)
     config = _config(folder)
-    cls = _class(config)
+    cls = _class(snapshot, config)
+    if _keeps_fp8(place):
+        check_fp8_kernel(config)
     with translated(f"reading the processor of {snapshot}"):
         processor = processor_for(folder)
     started = time.perf_counter()
@@ -200,14 +204,16 @@ def device_of(options: LoadOptions) -> str:
 
 
 def _config(snapshot: Path) -> Any:
+    check_known(str(snapshot), snapshot / "config.json", transformers.CONFIG_MAPPING)
     with translated(f"reading {snapshot / 'config.json'}"):
         return transformers.AutoConfig.from_pretrained(snapshot, local_files_only=True, trust_remote_code=False)
 
 
-def _class(config: Any) -> Any:
+def _class(snapshot: Path, config: Any) -> Any:
     name = (config.architectures or [""])[0]
     cls = getattr(transformers, name, None) if name else None
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+        check_code(str(snapshot), getattr(config, "auto_map", None))
         raise InvalidInput(
             f"transformers {transformers.__version__} has no architecture '{printable(name)}'",
             hint="try a newer transformers; code inside the repository is never run",

@@ -92,6 +92,8 @@ def test_the_answer_streams_to_stdout_and_depends_on_the_picture(site: Site, den
 
     again = site.ask("peer", images[1], "--json", "-q")
     assert again.json["loading"]["answer"]["text"] == expected(dense, images[1]).text != first.out.strip()
+    gates = again.json["gates"]
+    assert gates["files"] <= gates["loaded"] <= gates["answered"]
     assert again.json["from_cache"] == again.json["size"] == site.ready["size"]
     assert again.err == ""
 
@@ -115,6 +117,8 @@ def test_load_reports_the_time_of_each_step_and_from_pretrained_agrees(
     assert sum(steps) <= done["seconds"] + 0.01
     assert 0 < done["loading"]["load_seconds"] < PATIENCE
     assert done["loading"]["device"] == "cpu"
+    assert 0 < done["gates"]["files"] <= done["gates"]["loaded"]
+    assert "answered" not in done["gates"]
     assert done["from_peers"] == done["size"] == site.ready["size"]
 
     kind = site.repo.removeprefix("org/tiny-")

@@ -3,10 +3,10 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,10 +18,11 @@ from p2pmodel.cli.fetch.hand_off import HandOff, engine_options
 from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
 from p2pmodel.cli.fetch.load_options import load_options, load_options_of
 from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
+from p2pmodel.cli.fetch.ready_handler import ReadyHandler
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
-from p2pmodel.cli.terminal.output import echo, result
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import MODELS, Reference, check_name
 from p2pmodel.core.network.addresses import ListenAddress
@@ -120,7 +121,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
             )
         # The answer, or the output of the command, goes to the same terminal, so the progress bar ends before it.
         aside = partial(_closed, stack) if wants_load or hand_off.command else screen.aside
-        ready = _ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local, hand_off=hand_off)
+        ready = ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local, hand_off=hand_off)
         if not flags["no_daemon"] and run_interruptible(
             daemon_fetch.usable(settings, screen), interrupted="interrupted"
         ):
@@ -159,7 +160,7 @@ def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -
 
 
 def _report_engine(
-    settings: Settings, ready: "_ReadyHandler", state: EngineState, _error: P2PModelError | None = None
+    settings: Settings, ready: ReadyHandler, state: EngineState, _error: P2PModelError | None = None
 ) -> None:
     assert ready.report is not None
     report = daemon_fetch.report_engine(settings, ready.report.repo, ready.report.commit, state)
@@ -179,7 +180,7 @@ def _closed(stack: ExitStack) -> Iterator[None]:
     yield
 
 
-def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
+def _run(fetching: "Fetch", ready: ReadyHandler, *, serves: bool) -> None:
     if serves and ready.hand_off.command:
         raise click.exceptions.Exit(run_interruptible(_command_while_seeding(fetching, ready), interrupted=INTERRUPTED))
     meanwhile = serves and ready.has_more
@@ -197,7 +198,7 @@ def _run(fetching: "Fetch", ready: "_ReadyHandler", *, serves: bool) -> None:
         ready.replace_process()
 
 
-async def _fetching(fetching: "Fetch", ready: "_ReadyHandler", meanwhile: bool) -> None:
+async def _fetching(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> None:
     """Fetch; with `meanwhile` the rest of the work is done while the fetch seeds."""
     complete = asyncio.Event()
 
@@ -212,7 +213,7 @@ async def _fetching(fetching: "Fetch", ready: "_ReadyHandler", meanwhile: bool) 
     await together([fetching.run(on_ready), *([finish()] if meanwhile else [])])
 
 
-async def _loading(fetching: "Fetch", ready: "_ReadyHandler", meanwhile: bool) -> None:
+async def _loading(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> None:
     """As `_fetching`; the model is loaded while the files arrive."""
     from p2pmodel.loading.fetch_load import fetch_and_load  # noqa: PLC0415 - needed only to load a model
 
@@ -227,14 +228,14 @@ async def _loading(fetching: "Fetch", ready: "_ReadyHandler", meanwhile: bool) -
     await fetch_and_load(fetching, options_given, on_ready=lambda fetched: ready(_report(fetched)), use=use)
 
 
-def _finish(fetching: "Fetch", ready: "_ReadyHandler", loop: asyncio.AbstractEventLoop) -> None:
+def _finish(fetching: "Fetch", ready: ReadyHandler, loop: asyncio.AbstractEventLoop) -> None:
     """Finish in a thread, while the fetch seeds in `loop`."""
     assert fetching.rollout is not None
     note = fetching.rollout.engine
     ready.finish(lambda *state: loop.call_soon_threadsafe(note, *state))
 
 
-async def _command_while_seeding(fetching: "Fetch", ready: "_ReadyHandler") -> int:
+async def _command_while_seeding(fetching: "Fetch", ready: ReadyHandler) -> int:
     """Run the command of --exec while the snapshot is seeded; its exit code. It outlives a failure of the seeding."""
     complete = asyncio.Event()
 
@@ -268,121 +269,6 @@ def _report(fetched: FetchResult) -> FetchReport:
         fetched.progress,
         fetched.vouched_by,
     )
-
-
-class _ReadyHandler:
-    """Prints the snapshot's path as soon as the snapshot is complete, copies its files and loads the model or hands
-    it to an engine."""
-
-    def __init__(
-        self,
-        flags: dict[str, Any],
-        note: Callable[[str], None],
-        *,
-        wants_load: bool,
-        aside: Callable[[], AbstractContextManager[None]],
-        local: LocalCopy,
-        hand_off: HandOff,
-    ) -> None:
-        self._local = local
-        self.hand_off = hand_off
-        self.wants_load = wants_load
-        self.complete = False
-        """Whether everything except seeding is done."""
-        self.report: FetchReport | None = None
-        self._placed: FetchReport | None = None
-        """With the path of the copy that `local` made."""
-        self.loaded: Callable[[], LoadedModel] | None = None
-        """Returns the model that was loaded while the files arrived, or raises the error of that."""
-        self.flags = flags
-        self.note = note
-        self._aside = aside
-
-    def __call__(self, report: FetchReport) -> None:
-        self.report = report
-        self.complete = not self.has_more
-        if not self._prints_later:
-            with self._aside():
-                self._print(report)
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is work after the fetch."""
-        return self.wants_load or self._prints_later
-
-    @property
-    def _prints_later(self) -> bool:
-        """Whether what is printed takes more work."""
-        return self._local.wanted or self.hand_off.engine is not None
-
-    def finish(self, on_engine: Callable[..., object]) -> None:
-        """Copy the files and load the model, as the command line says. Blocks."""
-        assert self.report is not None
-        if self._local.wanted:
-            self._placed = self._local.placed(self.report)
-        if self._prints_later:
-            with self._aside():
-                self._print(self._placed or self.report)
-        if self.wants_load:
-            self.load(on_engine)
-        self.complete = True
-
-    def replace_process(self) -> NoReturn:
-        """Run the command of --exec in place of this process."""
-        assert self.report is not None
-        self.hand_off.replace_process(self._placed or self.report)
-
-    async def run_command(self) -> int:
-        """Run the command of --exec as a child; its exit code."""
-        assert self.report is not None
-        return await self.hand_off.run(self._placed or self.report)
-
-    def _print(self, report: FetchReport) -> None:
-        serve = self.hand_off.serve_command(report)
-        if self.flags["as_json"]:
-            if not self.wants_load:
-                echo(json.dumps(report.plain() | ({} if serve is None else {"serve": serve.plain()})))
-            return
-        self.note(report.words())
-        if serve is not None:
-            for line in (str(report.path), *serve.notes):
-                self.note(line)
-            result(str(serve))
-        elif self.flags["prompt"] is None and self.hand_off.command is None:
-            result(str(report.path))
-        else:
-            self.note(str(report.path))  # stdout carries the answer, or the output of the command
-
-    def load(self, on_engine: Callable[..., object]) -> None:
-        """Load the snapshot, answer the prompt, and print how long each step took.
-
-        `on_engine` is called with what becomes of the model, and with the error if it is "failed".
-        """
-        from p2pmodel.cli.fetch.prompt import load_and_answer  # noqa: PLC0415 - imports torch
-
-        assert self.report is not None
-        as_json = self.flags["as_json"]
-        outcome: tuple[object, ...] = ("none",)
-        try:
-            loading = load_and_answer(
-                self.report.path,
-                prompt=self.flags["prompt"],
-                image=self.flags["image"],
-                load=load_options_of(self.flags),
-                loaded=self.loaded,
-                max_new_tokens=self.flags["max_new_tokens"],
-                as_json=as_json,
-                quiet=self.flags["quiet"],
-                on_engine=on_engine,
-            )
-        except P2PModelError as error:
-            outcome = "failed", error
-            raise
-        finally:
-            on_engine(*outcome)
-        if as_json:
-            echo(json.dumps(self.report.plain() | {"loading": loading}))
-        self.complete = True
 
 
 def _show_plan(fetching: "Fetch", screen: ConsoleReporter, *, as_json: bool) -> None:

@@ -165,10 +165,17 @@ def test_a_tensor_of_another_shape(dense: Path, tmp_path: Path) -> None:
     [
         ({"architectures": ["Qwen9ForEverything"]}, "has no architecture 'Qwen9ForEverything'"),
         ({"architectures": None}, "has no architecture ''"),
+        (
+            {"architectures": ["Own"], "auto_map": {"AutoModel": "code.Own"}},
+            r"needs code of its repository \(code\.Own\)",
+        ),
         ({"architectures": ["AutoConfig"]}, "has no architecture 'AutoConfig'"),
         ({"model_type": "qwen9"}, "model type `qwen9`"),
         ({"text_config": 5}, "reading .*config.json"),
-        ({"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}, "custom code"),
+        (
+            {"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}},
+            r"needs code of its repository \(code\.Config\)",
+        ),
     ],
 )
 def test_models_that_cannot_be_built(dense: Path, tmp_path: Path, change: dict[str, object], says: str) -> None:

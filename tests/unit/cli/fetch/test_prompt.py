@@ -13,7 +13,7 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import chat
 from p2pmodel.loading.chat import ChatAnswer
 from p2pmodel.loading.options import LoadOptions
-from tests.support.tiny_models import dense, images, thinking
+from tests.support.tiny_models import copy_of, dense, images, thinking
 
 __all__ = ["dense", "images", "thinking"]
 
@@ -79,6 +79,13 @@ def test_reasoning_then_answer_then_figures_on_lines_of_their_own(
     out, err = capsys.readouterr()
     assert out == "a[31mcat\nor a dog\n"
     assert err.splitlines()[1:] == ["let me see", "5 tokens in 1.25 s, first after 0.50 s"]
+
+
+def test_an_adapter_beside_the_model_is_said(dense: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = copy_of(dense, tmp_path / "both")
+    (snapshot / "adapter_config.json").write_text("{}")
+    load_and_answer(snapshot, None, load=ON_CPU)
+    assert "the adapter beside the model (adapter_config.json) is not applied" in capsys.readouterr().err
 
 
 def test_without_a_prompt_it_only_loads(dense: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,144 @@
+"""What `p2pmodel fetch` does once the snapshot is complete: print it, copy it, load it, or hand it to an engine."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from p2pmodel.cli.fetch.fetch_report import FetchReport
+from p2pmodel.cli.fetch.hand_off import HandOff
+from p2pmodel.cli.fetch.load_options import load_options_of
+from p2pmodel.cli.fetch.local_copy import LocalCopy
+from p2pmodel.cli.terminal.output import echo, result
+from p2pmodel.errors import P2PModelError
+
+if TYPE_CHECKING:
+    from p2pmodel.loading.model import LoadedModel
+
+
+class ReadyHandler:
+    """Prints the snapshot's path as soon as the snapshot is complete, copies its files and loads the model or hands
+    it to an engine."""
+
+    def __init__(
+        self,
+        flags: dict[str, Any],
+        note: Callable[[str], None],
+        *,
+        wants_load: bool,
+        aside: Callable[[], AbstractContextManager[None]],
+        local: LocalCopy,
+        hand_off: HandOff,
+    ) -> None:
+        self._local = local
+        self.hand_off = hand_off
+        self.wants_load = wants_load
+        self.complete = False
+        """Whether everything except seeding is done."""
+        self.report: FetchReport | None = None
+        self._placed: FetchReport | None = None
+        """With the path of the copy that `local` made."""
+        self.loaded: Callable[[], LoadedModel] | None = None
+        """Returns the model that was loaded while the files arrived, or raises the error of that."""
+        self.flags = flags
+        self._began = time.monotonic()
+        self._gates: dict[str, float] = {}
+        """Seconds until each gate was passed."""
+        self.note = note
+        self._aside = aside
+
+    def __call__(self, report: FetchReport) -> None:
+        self.report = report
+        self._pass("files")
+        self.complete = not self.has_more
+        if not self._prints_later:
+            with self._aside():
+                self._print(report)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is work after the fetch."""
+        return self.wants_load or self._prints_later
+
+    @property
+    def _prints_later(self) -> bool:
+        """Whether what is printed takes more work."""
+        return self._local.wanted or self.hand_off.engine is not None
+
+    def finish(self, on_engine: Callable[..., object]) -> None:
+        """Copy the files and load the model, as the command line says. Blocks."""
+        assert self.report is not None
+        if self._local.wanted:
+            self._placed = self._local.placed(self.report)
+        if self._prints_later:
+            with self._aside():
+                self._print(self._placed or self.report)
+        if self.wants_load:
+            self.load(on_engine)
+        self.complete = True
+
+    def replace_process(self) -> NoReturn:
+        """Run the command of --exec in place of this process."""
+        assert self.report is not None
+        self.hand_off.replace_process(self._placed or self.report)
+
+    async def run_command(self) -> int:
+        """Run the command of --exec as a child; its exit code."""
+        assert self.report is not None
+        return await self.hand_off.run(self._placed or self.report)
+
+    def _print(self, report: FetchReport) -> None:
+        serve = self.hand_off.serve_command(report)
+        if self.flags["as_json"]:
+            if not self.wants_load:
+                echo(json.dumps(report.plain() | ({} if serve is None else {"serve": serve.plain()})))
+            return
+        self.note(report.words())
+        if serve is not None:
+            for line in (str(report.path), *serve.notes):
+                self.note(line)
+            result(str(serve))
+        elif self.flags["prompt"] is None and self.hand_off.command is None:
+            result(str(report.path))
+        else:
+            self.note(str(report.path))  # stdout carries the answer, or the output of the command
+
+    def load(self, on_engine: Callable[..., object]) -> None:
+        """Load the snapshot, answer the prompt, and print how long each step took.
+
+        `on_engine` is called with what becomes of the model, and with the error if it is "failed".
+        """
+        from p2pmodel.cli.fetch.prompt import load_and_answer  # noqa: PLC0415 - imports torch
+
+        def on_state(*state: Any) -> None:
+            self._pass(state[0])
+            on_engine(*state)
+
+        assert self.report is not None
+        as_json = self.flags["as_json"]
+        outcome: tuple[object, ...] = ("none",)
+        try:
+            loading = load_and_answer(
+                self.report.path,
+                prompt=self.flags["prompt"],
+                image=self.flags["image"],
+                load=load_options_of(self.flags),
+                loaded=self.loaded,
+                max_new_tokens=self.flags["max_new_tokens"],
+                as_json=as_json,
+                quiet=self.flags["quiet"],
+                on_engine=on_state,
+            )
+        except P2PModelError as error:
+            outcome = "failed", error
+            raise
+        finally:
+            on_engine(*outcome)
+        if as_json:
+            echo(json.dumps(self.report.plain() | {"loading": loading, "gates": self._gates}))
+        self.complete = True
+
+    def _pass(self, gate: str) -> None:
+        if gate in ("files", "loaded", "answered"):
+            self._gates[gate] = round(time.monotonic() - self._began, 3)
