@@ -122,6 +122,20 @@ class GatedRepo(AccessDenied):
     http_status = 403
 
 
+class GatedLogin(GatedRepo):
+    """The repository is gated, and the request has no token."""
+
+    code = "gated_login"
+    http_status = 401
+
+
+class RefusedContent(AccessDenied):
+    """The policy on contents (`contents.rules`) refuses a file or a licence."""
+
+    code = "refused_content"
+    http_status = 403
+
+
 class Forbidden(AccessDenied):
     """This request is not allowed with any token."""
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from aiohttp import web
 
 from p2pmodel.cli import options
 from p2pmodel.cli.signals import run_service
@@ -30,8 +32,11 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
+from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.audit.trail import AuditTrail
 
 DEFAULT_LISTEN = "127.0.0.1:6969"
 
@@ -80,7 +85,8 @@ def coordinator(
     publishers of the same user on this machine. With --json one line appears on stdout once it listens.
     """
     address = ListenAddress.parse(listen)
-    check_exposure(address, protected=credentials.member is not None, insecure_public=insecure_public)
+    protected = credentials.member is not None or bool(settings.access.rules)
+    check_exposure(address, protected=protected, insecure_public=insecure_public)
     tls = listener_tls(settings.http, optional=True)
     if state_dir:
         private_folder(state_dir)
@@ -88,32 +94,48 @@ def coordinator(
     catalog, rollouts = _kept(state_dir, settings)
     signatures = SignatureShelf(state_dir)
     admits = catalog.admits if registered_only else anything
-    tracker = Tracker(
-        interval=interval,
-        full_scrape=full_scrape,
-        admits=admits,
-        settings=settings.tracker,
-        probes=ConnectionProbes(enabled=settings.tracker.probe_peers),
-    )
+    tracker = _tracker(settings, interval=interval, full_scrape=full_scrape, admits=admits)
     role = CoordinatorRole.of(address, public_url, credentials, tls)
-    ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
-    private = PrivateSwarms.of(catalog, settings.private)
-    if settings.private.ca_key is not None and credentials.member is None:
-        raise InvalidInput(
-            "the coordinator of private swarms admits members alone, and has no token for them",
-            hint="give --token-file",
-        )
-    server = _run(
-        *(role, tracker, catalog, settings, ready),
-        rollouts=rollouts,
-        signatures=signatures,
-        private=private,
-        origin_budget=origin_budget,
-    )
+    private = _private(catalog, settings, credentials)
     reload = options.reload(settings, role.credentials)
     reload.setting("private.revoked", apply=lambda now: private.revoke(now.private))
     renew_on(reload, settings.http, tls)
-    run_service(server, interrupted="the coordinator was stopped", reload=reload)
+    authoriser = authoriser_of(settings, reload)
+    ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
+
+    def make(public: PublicAddress, audit: AuditTrail | None) -> web.Application:
+        return coordinator_app(
+            tracker,
+            catalog,
+            credentials=role.credentials,
+            origin_budget=origin_budget,
+            address=public,
+            quotas=settings.quotas,
+            rollouts=rollouts,
+            signatures=signatures,
+            certificates=role.requires_certificates,
+            private=private,
+            clients=ClientAccess(authoriser, audit),
+        )
+
+    work = _run(role, catalog, settings, make, ready, rollouts=rollouts, signatures=signatures)
+    run_service(work, interrupted="the coordinator was stopped", reload=reload)
+
+
+def _tracker(settings: Settings, *, interval: int, full_scrape: bool, admits: Callable[[bytes], bool]) -> Tracker:
+    probes = ConnectionProbes(enabled=settings.tracker.probe_peers)
+    return Tracker(interval=interval, full_scrape=full_scrape, admits=admits, settings=settings.tracker, probes=probes)
+
+
+def _private(catalog: Catalog, settings: Settings, credentials: Credentials) -> PrivateSwarms:
+    """The private swarms. Raises InvalidInput for settings that admit no node."""
+    private = PrivateSwarms.of(catalog, settings.private)
+    if settings.private.ca_key is not None and credentials.member is None and not settings.access.rules:
+        raise InvalidInput(
+            "the coordinator of private swarms admits members alone, and has no token for them",
+            hint="give --token-file, or rules in access.rules",
+        )
+    return private
 
 
 def _kept(state_dir: Path | None, settings: Settings) -> tuple[Catalog, Rollouts]:
@@ -155,31 +177,19 @@ class _ReadyCoordinator:
 
 async def _run(
     role: CoordinatorRole,
-    tracker: Tracker,
     catalog: Catalog,
     settings: Settings,
+    make: Callable[[PublicAddress, AuditTrail | None], web.Application],
     ready: "_ReadyCoordinator",
     *,
     rollouts: Rollouts,
     signatures: SignatureShelf,
-    private: PrivateSwarms,
-    origin_budget: float,
 ) -> None:
     notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load())
     address = PublicAddress()
-    app = coordinator_app(
-        tracker,
-        catalog,
-        credentials=role.credentials,
-        origin_budget=origin_budget,
-        address=address,
-        quotas=settings.quotas,
-        rollouts=rollouts,
-        signatures=signatures,
-        certificates=role.requires_certificates,
-        private=private,
-    )
-    async with serving_coordinator(app, role, address, settings, note=log) as served:
-        announce = announce_url(served.url, role.credentials.member or "")
-        ready(served, announce, len(catalog.publications()), notes)
-        await asyncio.Event().wait()
+    async with auditing(settings, f"coordinator-{role.listen.port}") as audit:
+        app = make(address, audit)
+        async with serving_coordinator(app, role, address, settings, note=log) as served:
+            announce = announce_url(served.url, role.credentials.member or "")
+            ready(served, announce, len(catalog.publications()), notes)
+            await asyncio.Event().wait()

@@ -82,7 +82,7 @@ def daemon(
     reload = options.reload(settings)
     token = server_token(token_file, reload)
     tls = tls_context(settings.http, reload)
-    access = _TcpAccess(token, tls, protected=token is not None or settings.http.asks_for_certificates)
+    access = _TcpAccess(token, tls, protected=_is_protected(token, settings))
     hub = _hub(settings, hub_listen, access, access_log)
     tcp = _tcp(control_listen, access, read_only=read_only)
 
@@ -102,6 +102,10 @@ def daemon(
         log(note)
     node = Daemon(placed, tcp, log, hub, reload=reload, source_tls=tls)
     run_service(node.run(ready), interrupted=INTERRUPTED, reload=reload)
+
+
+def _is_protected(token: ServerToken | None, settings: Settings) -> bool:
+    return token is not None or settings.http.asks_for_certificates or bool(settings.access.rules)
 
 
 def _hub_listen(settings: Settings) -> ListenAddress | None:

@@ -98,7 +98,8 @@ def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
 def _role(flags: dict[str, Any], settings: Settings) -> CoordinatorRole:
     address = ListenAddress.parse(flags["listen"])
     credentials = flags["credentials"]
-    check_exposure(address, protected=credentials.member is not None, insecure_public=flags["insecure_public"])
+    protected = credentials.member is not None or bool(settings.access.rules)
+    check_exposure(address, protected=protected, insecure_public=flags["insecure_public"])
     tls = listener_tls(settings.http, optional=True)
     return CoordinatorRole.of(address, flags["public_url"], credentials, tls)
 

@@ -13,6 +13,7 @@ from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
+    "audit": ("p2pmodel.cli.access.audit:audit", "Show, verify and export the audit logs."),
     "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "ca": ("p2pmodel.cli.trust.authority:ca", "Make a certificate authority for a cluster, and certificates."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
@@ -55,6 +56,7 @@ _VERBS = {
         "p2pmodel.cli.cluster.storage_initializer:storage_initializer",
         "Bring a model into a folder, as KServe asks.",
     ),
+    "token": ("p2pmodel.cli.access.token:token", "Issue, list and revoke machine tokens."),
     "torrent": ("p2pmodel.cli.snapshots.torrent:torrent", "Create a .torrent of a snapshot, or show one."),
     "verify": ("p2pmodel.cli.snapshots.verify:verify", "Hash every file of a snapshot in the cache again."),
     "wait": ("p2pmodel.cli.snapshots.wait:wait", "Wait until a snapshot is complete and verified here."),

@@ -10,6 +10,7 @@ from pydantic import field_validator
 from pydantic_settings import NoDecode
 
 from p2pmodel.config.checks import check_url
+from p2pmodel.config.sections.access import AccessSettings, AuditSettings, ContentSettings, LdapSettings, OidcSettings
 from p2pmodel.config.sections.coordinator import QuotaSettings, TrackerSettings
 from p2pmodel.config.sections.daemon import ClientSettings, DaemonSettings, StoreSettings
 from p2pmodel.config.sections.http import HttpSettings
@@ -64,6 +65,11 @@ class Settings(Section):
     client: ClientSettings = ClientSettings()
     trust: TrustSettings = TrustSettings()
     private: PrivateSettings = PrivateSettings()
+    access: AccessSettings = AccessSettings()
+    ldap: LdapSettings = LdapSettings()
+    oidc: OidcSettings = OidcSettings()
+    audit: AuditSettings = AuditSettings()
+    contents: ContentSettings = ContentSettings()
 
     def webseeds(self, repo: RepoId) -> list[str]:
         """Endpoints of the mirrors from which any client may download `repo` by the hub's paths."""

@@ -4,12 +4,10 @@ Torrents are stored, published and passed on, and their clients send nothing but
 a key that is derived from the token, cannot be turned back into it, and opens the tracker alone.
 """
 
-import hashlib
-import hmac
 import re
 import secrets
 
-from p2pmodel.core.network.tokens import plain_token
+from p2pmodel.core.network.tokens import announce_key, plain_token
 from p2pmodel.errors import InvalidInput
 
 MEMBER_SETTING = "coordinator_token_file (P2PMODEL_COORDINATOR_TOKEN_FILE)"
@@ -20,7 +18,6 @@ WRONG_KEY = "the tracker URL has no valid announce key"
 """Why a tracker refuses an announce."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
-_KEY_LENGTH = 32
 
 
 def check_token(text: str, place: str) -> str:
@@ -37,11 +34,6 @@ def check_token(text: str, place: str) -> str:
 def new_token() -> str:
     """A random token."""
     return secrets.token_hex(16)
-
-
-def announce_key(token: str) -> str:
-    """The announce key of `token`, 32 hexadecimal digits."""
-    return hmac.new(token.encode(), b"announce key", hashlib.sha256).hexdigest()[:_KEY_LENGTH]
 
 
 def announce_url(coordinator: str, token: str) -> str:

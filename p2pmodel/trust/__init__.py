@@ -1,1 +1,1 @@
-"""Trust: signatures of snapshots, and certificates of servers and nodes."""
+"""Trust: signatures, certificates of servers and nodes, rights of clients, the audit log, the policy on contents."""

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from p2pmodel.config import sources
 from p2pmodel.config.complaints import variable_of
+from p2pmodel.config.sections.access import AccessRule, ContentRule
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.sections.trust import TrustRule
 from p2pmodel.config.settings import Settings
@@ -87,6 +88,16 @@ _HOME = "/home/user"
 _HEADER = ("key", "type", "default", "environment", "meaning")
 
 
+MODELS = (Settings, MirrorSettings, TrustRule, AccessRule, ContentRule)
+"""The models with keys."""
+_LINKS = {
+    MirrorSettings: "[mirrors](#mirrors)",
+    TrustRule: "[trust rules](#trust-rules)",
+    AccessRule: "[access rules](#access-rules)",
+    ContentRule: "[content rules](#content-rules)",
+}
+
+
 def text() -> str:
     """The page."""
     others = [(code(name), _OTHERS[name]) for name in sorted(_OTHERS)]
@@ -101,6 +112,12 @@ def text() -> str:
         "## Trust rules",
         _RULES,
         _keys_table(TrustRule),
+        "## Access rules",
+        "Keys of each `[[access.rules]]` table in the file. See [access](../access.md).",
+        _keys_table(AccessRule),
+        "## Content rules",
+        "Keys of each `[[contents.rules]]` table in the file. See [access](../access.md#contents).",
+        _keys_table(ContentRule),
         "## Other environment variables",
         table(("variable", "meaning"), others),
     )
@@ -108,7 +125,7 @@ def text() -> str:
 
 def all_keys() -> list[tuple[str, FieldInfo, str]]:
     """Every key, those of mirrors too, with its field and its meaning."""
-    return [each for model in (Settings, MirrorSettings, TrustRule) for each in _keys(model) if each[0] not in DERIVED]
+    return [each for model in MODELS for each in _keys(model) if each[0] not in DERIVED]
 
 
 def variables_of(key: str) -> list[str]:
@@ -171,10 +188,8 @@ def _name(kind: Any) -> str:
         return " or ".join(code(str(each)) for each in arguments)
     if get_origin(kind) in (tuple, list):
         return f"list of {_name(arguments[0])}"
-    if kind is MirrorSettings:
-        return "[mirrors](#mirrors)"
-    if kind is TrustRule:
-        return "[trust rules](#trust-rules)"
+    if kind in _LINKS:
+        return _LINKS[kind]
     simple = {Path: "path", str: "text", SecretStr: "secret", float: "number", int: "integer", bool: "true or false"}
     return simple.get(kind, getattr(kind, "__name__", str(kind)))
 

@@ -30,6 +30,7 @@ from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.tracker.codec import parse_announce, parse_scrape
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.files.hash_chain import LogCheck, head_of
 from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress, neighbourhood
 from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.sizes import parse_duration, parse_size
@@ -50,7 +51,6 @@ from p2pmodel.service.control.bodies import EngineBody, LimitsBody, StartBody
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.range_record import read_record, read_synced, record_path
 from p2pmodel.store.private_folder import PrivateFolder
-from p2pmodel.store.state.log_chain import LogCheck, head_of
 from p2pmodel.store.state.revisions import known_revision
 from p2pmodel.store.state.transfer_records import TransferRecords
 from p2pmodel.store.state.verified_blobs import JOURNAL, VerifiedBlobs

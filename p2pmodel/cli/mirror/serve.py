@@ -4,8 +4,9 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,21 +29,28 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken
+from p2pmodel.http.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.admission import Admission
+from p2pmodel.node.hub.client_rights import ClientRights
+from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import NoteReporter, Reporter
+from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.metrics import EndpointMetrics
+from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import SCRUB, Reload
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_directory, check_writable
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.state.sync_log import SyncLog
+from p2pmodel.trust.access.authoriser import Authoriser, ServerGate
+from p2pmodel.trust.contents.policy import ContentPolicy
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
 
@@ -111,13 +119,16 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     restart.
 
     With --upstream it is a pull-through mirror: it downloads missing files from upstream, each file once, and serves
-    them while they download. Every client of the mirror can then read what its upstream token can read.
+    them while they download. A client reads what the rules of the settings allow, else public models, and private and
+    gated ones that its own hub token opens.
     """
     address = ListenAddress.parse(listen)
     reload = options.reload(settings)
     token = _token(flags["token_file"], flags["token_env"], reload)
     tls = tls_context(settings.http, reload)
-    protected = token is not None or (tls is not None and settings.http.asks_for_certificates)
+    authoriser = authoriser_of(settings, reload)
+    certified = tls is not None and settings.http.asks_for_certificates
+    protected = token is not None or certified or authoriser.protects
     check_exposure(address, protected=protected, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
@@ -126,26 +137,15 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     upstream = _pull_through(cache, settings, address, SyncLog(sync_log), flags)
     log = AccessLog(flags["log_path"]) if flags["log_path"] else None
     with closing(log) if log else nullcontext():
-        app = hub_endpoint(
-            cache,
-            token=token,
-            access_log=log,
-            pace=pace,
-            upstream=upstream,
-            sync_log=sync_log,
+        endpoint = _MirrorEndpoint(
+            cache, settings, address, authoriser, token, upstream, access_log=log, pace=pace, sync_log=sync_log,
             accel=flags["accel"],
-            http=settings.http.unpaced,
-            collecting=EndpointMetrics(cache, upstream.origin if upstream else None, traffic := Traffic()).collect,
-        )
-        traffic.watch(app, "hub")
-        guard = RequestGuard.of(
-            settings.http, secured=protected, forms=True, own_user=True, url=settings.http.public_url
-        )
+            tls=tls,
+        )  # fmt: skip
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
-        server = _HttpServer(app, address, guard, settings, tls)
         scrubber = _scrubber(cache, settings)
         reload.setting(*SCRUB, apply=lambda now: scrubber.change(now.store))
-        work = _serve(server, upstream, scrubber, announce, as_json=flags["as_json"])
+        work = _serve(endpoint, scrubber, announce, as_json=flags["as_json"])
         run_service(work, interrupted="the mirror was stopped", reload=reload)
 
 
@@ -196,27 +196,65 @@ def _scrubber(cache: HubCache, settings: Settings) -> Scrubber:
 
 
 @dataclass(frozen=True, slots=True)
-class _HttpServer:
-    app: web.Application
-    address: ListenAddress
-    guard: RequestGuard
+class _MirrorEndpoint:
+    cache: HubCache
     settings: Settings
+    address: ListenAddress
+    authoriser: Authoriser
+    token: ServerToken | None
+    upstream: PullThrough | None
+    access_log: AccessLog | None
+    pace: Pace | None
+    sync_log: Path
+    accel: str | None
     tls: ssl.SSLContext | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
         """Serve while the context lasts; yields the URL that it listens on, and those by which clients reach it, the
         preferred one first."""
-        bounds, host, port = limits.connections(self.settings.http), self.address.host, self.address.port
-        async with serving(self.app, host, port, guard=self.guard, limits=bounds, tls=self.tls, note=log_note) as bound:
-            public = self.settings.http.public_url
-            yield bound, (public,) if public else await asyncio.to_thread(reachable_urls, bound, self.settings)
+        settings, http, own = self.settings, self.settings.http, self.token
+        async with AsyncExitStack() as stack:
+            if self.upstream is not None:
+                await stack.enter_async_context(self.upstream)
+            audit = await stack.enter_async_context(auditing(settings, f"mirror-{self.address.port}"))
+            mirrors = await stack.enter_async_context(ManifestSource(settings, Reporter()))
+            rights = ClientRights(mirrors, settings.access.rights_ttl)
+            stack.push_async_callback(rights.close)
+            gate = ServerGate(
+                self.authoriser,
+                partial(is_bearer, token=own) if own is not None else None,
+                takes_hub_tokens=own is None and mirrors.takes_client_tokens,
+            )
+            access = EndpointAccess(HubAdmission(gate, rights), audit, ContentPolicy(settings.contents.rules))
+            secured = own is not None or (self.tls is not None and http.asks_for_certificates)
+            guard = RequestGuard.of(
+                http, secured=secured, forms=True, own_user=not self.authoriser.protects, url=http.public_url
+            )
+            bounds, host, port = limits.connections(http), self.address.host, self.address.port
+            server = serving(self._app(access), host, port, guard=guard, limits=bounds, tls=self.tls, note=log_note)
+            bound = await stack.enter_async_context(server)
+            public = http.public_url
+            yield bound, (public,) if public else await asyncio.to_thread(reachable_urls, bound, settings)
+
+    def _app(self, access: EndpointAccess) -> web.Application:
+        traffic, origin = Traffic(), self.upstream.origin if self.upstream is not None else None
+        app = hub_endpoint(
+            self.cache,
+            access_log=self.access_log,
+            pace=self.pace,
+            upstream=self.upstream,
+            sync_log=self.sync_log,
+            accel=self.accel,
+            http=self.settings.http.unpaced,
+            collecting=EndpointMetrics(self.cache, origin, traffic).collect,
+            access=access,
+        )
+        return traffic.watch(app, "hub")
 
 
-async def _serve(
-    server: _HttpServer, upstream: PullThrough | None, scrubber: Scrubber, announce: str, *, as_json: bool
-) -> None:
-    async with upstream or nullcontext(), server.running() as (bound, urls), companions() as start:
+async def _serve(endpoint: _MirrorEndpoint, scrubber: Scrubber, announce: str, *, as_json: bool) -> None:
+    async with endpoint.running() as (bound, urls), companions() as start:
         start(scrubber.run())
         if as_json:
             echo(json.dumps({"endpoint": urls[0], "endpoints": urls, "listen": bound}))

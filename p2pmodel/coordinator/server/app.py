@@ -8,6 +8,7 @@ clients with default settings announce to loopback only at such paths.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from aiohttp.typedefs import Handler
 from p2pmodel.config.sections.coordinator import QuotaSettings
 from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
+from p2pmodel.coordinator.server.access import CoordinatorAccess, RepositoryOf
 from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.catalog_routes import CatalogRoutes
@@ -31,15 +33,18 @@ from p2pmodel.coordinator.server.signatures import SignatureRoutes, SignatureShe
 from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.coordinator.tracker import codec
 from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.errors import AccessDenied, P2PModelError, UpgradeRequired
-from p2pmodel.http.access import WRONG_TOKEN
 from p2pmodel.http.client_certificates import has_certificate
 from p2pmodel.http.error_responses import FAILURES, error_middleware, error_response, json_http_errors, outward
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.http.traffic import Traffic
+from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
+from p2pmodel.trust.access.policy import Verb
 
+_Row = tuple[str, str, Handler, Rights]
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
 
@@ -67,6 +72,7 @@ def coordinator_app(
     signatures: SignatureShelf | None = None,
     certificates: bool = False,
     private: PrivateSwarms | None = None,
+    clients: ClientAccess = NO_CLIENTS,
 ) -> web.Application:
     """The application. Without `credentials` reading is open, and no client publishes.
 
@@ -74,14 +80,17 @@ def coordinator_app(
     `address` is for the tracker URL of assembled torrents. `quotas` does not bound the catalog, which has its own.
     `rollouts` and `signatures` are loaded already; without them they are in memory alone. `certificates`: every request
     but announces and scrapes with a key needs a client certificate. `private`: its private swarms; without them it has
-    none.
+    none. `clients`: what is known of clients besides the `credentials`, and what is recorded of them.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
     rollouts = Rollouts() if rollouts is None else rollouts
     private = PrivateSwarms(catalog, PrivateSettings()) if private is None else private
-    watch = SourceWatch(seeders, tracker)
-    leases = _lease_routes(tracker, catalog, seeders, rollouts, private, budget=origin_budget, quotas=quotas)
+    access = CoordinatorAccess(credentials, clients, certificates=certificates)
+    private.admit_by(access)
+    leases = _lease_routes(
+        tracker, catalog, seeders, rollouts, private, access=access, budget=origin_budget, quotas=quotas
+    )
     assemblies = AssemblyRoutes(
         catalog,
         budget=origin_budget,
@@ -89,29 +98,32 @@ def coordinator_app(
         quotas=quotas,
         rollouts=rollouts,
         is_private=private.covers,
+        access=access,
     )
     signing = SignatureRoutes(SignatureShelf() if signatures is None else signatures)
+    watch = SourceWatch(seeders, tracker)
     known = (tracker.counts, watch, leases.origin_bytes, leases.cut_off, private, tracker.unreachable)
-    routes = CatalogRoutes(catalog, *known, signing.shelf.signed_by)
+    routes = CatalogRoutes(catalog, *known, access, signing.shelf.signed_by)
     rolling = RolloutRoutes(rollouts)
     metrics = CoordinatorMetrics(tracker, catalog, rollouts, traffic := Traffic())
     app.cleanup_ctx.extend((rolling.run, private.run))
     app.on_shutdown.extend((leases.close, assemblies.close, rolling.close, private.close))
-    for method, path, handler, least in (
-        *routes.table(),
-        *signing.table(),
+    table = [*routes.table(), *signing.table(), *rolling.table(), *_rows(leases, private, assemblies, metrics)]
+    _add_routes(app, access, table, tracker, lambda each: catalog.repo_of(each) or assemblies.repo_of(each))
+    return traffic.watch(app, "coordinator")
+
+
+def _rows(
+    leases: LeaseRoutes, private: PrivateSwarms, assemblies: AssemblyRoutes, metrics: CoordinatorMetrics
+) -> list[_Row]:
+    return [
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, Rights.NONE),
         ("GET", "/private/{info_hash:[0-9a-fA-F]{64}}", private.handle, Rights.MEMBER),
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
         ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, Rights.NONE),
         ("GET", METRICS, metrics_handler(metrics.collect), Rights.NONE),
-        *rolling.table(),
-    ):
-        app.router.add_route(method, path, _authorized(handler, credentials, least, certificates=certificates))
-    _add_tracker(app, tracker, credentials, certificates=certificates)
-    app.router.add_get(HEALTH, handle_health)
-    return traffic.watch(app, "coordinator")
+    ]
 
 
 def _lease_routes(
@@ -121,12 +133,14 @@ def _lease_routes(
     rollouts: Rollouts,
     private: PrivateSwarms,
     *,
+    access: CoordinatorAccess,
     budget: float,
     quotas: QuotaSettings,
 ) -> LeaseRoutes:
     return LeaseRoutes(
         catalog,
         seeders,
+        access=access,
         follow_sources=SourceWatch(seeders, tracker).follow,
         rollouts=rollouts,
         is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
@@ -137,22 +151,27 @@ def _lease_routes(
     )
 
 
-def _add_tracker(app: web.Application, tracker: Tracker, credentials: Credentials, *, certificates: bool) -> None:
-    """Announces and scrapes. Those with a key need no certificate: BitTorrent clients present none."""
+def _add_routes(
+    app: web.Application, access: CoordinatorAccess, table: Sequence[_Row], tracker: Tracker, repo_of: RepositoryOf
+) -> None:
+    for method, path, handler, least in table:
+        verb = Verb.OPERATE if path == METRICS else None
+        app.router.add_route(method, path, _authorized(handler, access, least, verb))
     for path, handler in (("/announce", tracker.handle_announce), ("/scrape", tracker.handle_scrape)):
-        app.router.add_route("GET", path, _tracking(handler, credentials, certificates=certificates))
-        app.router.add_route("GET", path + "/{key}", _tracking(handler, credentials))
+        app.router.add_route("GET", path, _tracking(handler, access, repo_of))
+        app.router.add_route("GET", path + "/{key}", _tracking(handler, access, repo_of))
+    app.router.add_get(HEALTH, handle_health)
 
 
 def _trackers(address: PublicAddress, credentials: Credentials) -> list[str]:
     return [announce_url(address.url, credentials.member or "")] if address.url else []
 
 
-def _authorized(handler: Handler, credentials: Credentials, least: Rights, *, certificates: bool) -> Handler:
+def _authorized(handler: Handler, access: CoordinatorAccess, least: Rights, verb: Verb | None) -> Handler:
     async def authorized(request: web.Request) -> web.StreamResponse:
         try:
-            _check_certificate(request, certificates)
-            request[CALLER] = _caller(request, credentials, least)
+            _check_certificate(request, access.certificates)
+            request[CALLER] = await access.caller(request, least, verb)
             return await handler(request)
         except P2PModelError as error:
             _log_proxy(request, error)
@@ -161,17 +180,17 @@ def _authorized(handler: Handler, credentials: Credentials, least: Rights, *, ce
     return authorized
 
 
-def _tracking(handler: Handler, credentials: Credentials, *, certificates: bool = False) -> Handler:
+def _tracking(handler: Handler, access: CoordinatorAccess, repo_of: RepositoryOf) -> Handler:
     """Announces and scrapes: with an announce key in the path, or with a token in the header."""
 
     async def tracking(request: web.Request) -> web.StreamResponse:
         try:
-            if "key" in request.match_info:
-                _check_key(request, credentials)
-            else:
-                _check_certificate(request, certificates)
-                _caller(request, credentials, Rights.NONE)
-            request[tracker_protocol.MEMBER] = credentials.member is not None
+            if "key" not in request.match_info:  # BitTorrent clients present no certificate
+                _check_certificate(request, access.certificates)
+            caller = await access.announcer(request)
+            if caller.policy.has_rules:
+                _check_swarms(request, caller, repo_of)
+            request[tracker_protocol.MEMBER] = access.credentials.member is not None or caller.rights > Rights.NONE
             return await handler(request)
         except P2PModelError as error:
             _log_proxy(request, error)
@@ -195,19 +214,14 @@ def _log_proxy(request: web.Request, error: P2PModelError) -> None:
         log.add(error)
 
 
-def _caller(request: web.Request, credentials: Credentials, least: Rights) -> Caller:
-    """The caller, with at least these rights. A wrong token is marked for the brake."""
-    authorization = request.headers.get("Authorization", "")
-    try:
-        return credentials.authorized(authorization, least)
-    except AccessDenied:
-        request[WRONG_TOKEN] = bool(authorization) and not credentials.knows(authorization)
-        raise
-
-
-def _check_key(request: web.Request, credentials: Credentials) -> None:
-    try:
-        credentials.check_key(request.match_info["key"])
-    except AccessDenied:
-        request[WRONG_TOKEN] = True
-        raise
+def _check_swarms(request: web.Request, caller: Caller, repo_of: RepositoryOf) -> None:
+    """Raise unless the caller may read the repositories of the swarms that an announce or a scrape names."""
+    query = request.rel_url.raw_query_string
+    if request.path.startswith("/scrape"):
+        named = codec.parse_scrape(query)
+    else:
+        named = (codec.parse_announce(query).announce.info_hash,)
+    for info_hash in named:
+        caller.check(Verb.READ, repo_of(info_hash))
+    if not named:
+        caller.check(Verb.OPERATE, None)

@@ -28,8 +28,10 @@ from p2pmodel.coordinator.assembly.messages import (
 )
 from p2pmodel.coordinator.assembly.partial_torrents import partial_trees
 from p2pmodel.coordinator.leases.messages import object_of
+from p2pmodel.coordinator.server.access import CoordinatorAccess
 from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
+from p2pmodel.coordinator.server.credentials import CALLER, Credentials
 from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
@@ -38,9 +40,10 @@ from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, acc
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId, check_revision, is_commit
 from p2pmodel.core.network.addresses import neighbourhood
-from p2pmodel.errors import Conflict, InvalidInput, NotFound, P2PModelError, TooManyRequests
+from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, NotFound, P2PModelError, TooManyRequests
 from p2pmodel.swarm.metainfo import MAX_PIECES
 from p2pmodel.swarm.torrents import Metainfo, build, parse
+from p2pmodel.trust.access.policy import Verb
 
 BARREN = 3600.0
 """Seconds for which a snapshot has no assembly after a wrong torrent."""
@@ -157,8 +160,10 @@ class AssemblyRoutes:
         quotas: QuotaSettings = DEFAULT_QUOTAS,
         rollouts: Rollouts | None = None,
         is_private: Callable[[RepoId], bool] = lambda _repo: False,
+        access: CoordinatorAccess | None = None,
     ) -> None:
         self._is_private = is_private
+        self._access = access or CoordinatorAccess(Credentials())
         self._rollouts = rollouts or Rollouts()
         self._quotas = quotas
         self._catalog = catalog
@@ -187,8 +192,9 @@ class AssemblyRoutes:
         try:
             async with self._turns.of(founder):
                 manifest = await _manifest(socket, digest)
+            _check(request, manifest.repo)
             session = self._sessions.get(digest) or self._new_session(digest, manifest, founder)
-        except InvalidInput as error:
+        except (InvalidInput, AccessDenied) as error:
             await refuse(socket, error)
             return socket
         session.revisions |= {name for name in revisions if not is_commit(name)}
@@ -205,7 +211,8 @@ class AssemblyRoutes:
             numbers.take(plain)
 
         try:
-            await session.peers.serve(request, socket, receive)
+            async with self._access.ending(request, socket, manifest.repo):
+                await session.peers.serve(request, socket, receive)
         finally:
             if not len(session.peers) and self._sessions.get(digest) is session:
                 del self._sessions[digest]
@@ -220,6 +227,7 @@ class AssemblyRoutes:
         if digest not in self._barren:
             if not self._catalog.is_assembled(info_hash) or await asyncio.to_thread(self._digest, info_hash) != digest:
                 raise NotFound("no such torrent was assembled here")
+            _check(request, self._catalog.by_info_hash(info_hash).repo)
             await self._catalog.withdraw(info_hash)
             self._barren[digest] = BARREN
         return web.Response(status=204)
@@ -230,7 +238,17 @@ class AssemblyRoutes:
         partial = session.partial_torrents.get(request.match_info["info_hash"]) if session else None
         if partial is None:
             raise NotFound("there is no such partial torrent")
+        assert session is not None
+        _check(request, session.assembly.manifest.repo)
         return web.Response(body=partial, content_type=MEDIA_TYPE)
+
+    def repo_of(self, info_hash: bytes) -> RepoId | None:
+        """The repository of the partial torrent that is announced by these 20 bytes."""
+        announced = info_hash.hex()
+        for session in self._sessions.values():
+            if any(each[:40] == announced for each in session.partial_torrents):
+                return session.assembly.manifest.repo
+        return None
 
     async def close(self, _app: web.Application | None = None) -> None:
         """Close all connections. For `on_shutdown`."""
@@ -266,6 +284,12 @@ class AssemblyRoutes:
     def _digest(self, info_hash: str) -> str:
         """Digest of the assembly of a torrent in the catalog."""
         return assembly_digest(manifest_text(parse(self._catalog.by_info_hash(info_hash).raw).manifest))
+
+
+def _check(request: web.Request, repo: RepoId) -> None:
+    """Raise unless the caller may read `repo`."""
+    if CALLER in request:
+        request[CALLER].check(Verb.READ, repo)
 
 
 def _end(_digest: str, seconds: float, now: float) -> float:

@@ -182,6 +182,11 @@ class Catalog:
         """Whether the catalog has a torrent that is announced by these 20 bytes."""
         return info_hash in self._announced
 
+    def repo_of(self, info_hash: bytes) -> RepoId | None:
+        """The repository of the torrent that is announced by these 20 bytes."""
+        key = self._announced.get(info_hash)
+        return key.repo if key is not None else None
+
     def publications(self) -> list[Publication]:
         """All torrents, sorted by repository and commit."""
         return [

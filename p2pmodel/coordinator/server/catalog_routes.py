@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from p2pmodel.config.checks import check_url
+from p2pmodel.coordinator.server.access import CoordinatorAccess
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import CALLER, Rights
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
@@ -37,6 +38,7 @@ from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId, pri
 from p2pmodel.core.network.addresses import is_ip, is_loopback, is_reachable, neighbourhood
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
+from p2pmodel.trust.access.policy import Verb
 
 MEDIA_TYPE = "application/x-bittorrent"
 _TORRENT = "/catalog/torrents/{info_hash:[0-9a-fA-F]{40,64}}.torrent"
@@ -62,7 +64,8 @@ class CatalogRoutes:
     origin_bytes: Callable[[str], int]
     cut_off: Callable[[str], list[str]]
     private: PrivateSwarms
-    unreachable: Callable[[bytes], list[str]] = lambda _: []
+    unreachable: Callable[[bytes], list[str]]
+    access: CoordinatorAccess
     signed_by: Callable[[Publication], list[str]] = lambda _: []
 
     def table(self) -> list[tuple[str, str, Handler, Rights]]:
@@ -84,8 +87,10 @@ class CatalogRoutes:
         except TimeoutError:
             raise Unavailable(f"the .torrent did not arrive within {BODY_TIMEOUT:g} s") from None
         sent = await asyncio.to_thread(read_publication, body)
+        request[CALLER].check(Verb.PUBLISH, sent.repo)
         await asyncio.to_thread(self.private.check_publication, sent)
         publication = await self.catalog.publish(sent, request.query.getall("revision", []), by=request[CALLER])
+        self.access.record(request, "publish", publication.repo, publication.commit, publication.info_hash)
         if source := _source(request):
             _check_public(publication)
             await self._name(request, publication, source, trusted=True)
@@ -94,6 +99,7 @@ class CatalogRoutes:
     async def handle_put_source(self, request: web.Request) -> web.Response:
         """Name a source of a torrent in the catalog. 204."""
         publication = self.catalog.by_info_hash(request.match_info["info_hash"])
+        request[CALLER].check(Verb.READ, publication.repo)
         source = _source(request)
         if source is None:
             raise InvalidInput(f"the request has no header {SOURCE_HEADER}")
@@ -103,29 +109,38 @@ class CatalogRoutes:
 
     async def handle_put_report(self, request: web.Request) -> web.Response:
         """Note that the client found wrong content in a torrent. 204."""
-        self.catalog.report(request.match_info["info_hash"], request.remote or "")
+        info_hash = request.match_info["info_hash"]
+        request[CALLER].check(Verb.READ, self.catalog.by_info_hash(info_hash).repo)
+        self.catalog.report(info_hash, request.remote or "")
         return web.Response(status=204)
 
     async def handle_get(self, request: web.Request) -> web.Response:
         """The torrent of `repo` and `revision`, or the list of all."""
         if "repo" not in request.query:
-            return web.json_response({"torrents": [self._describe(p) for p in self.catalog.publications()]})
+            listed = [p for p in self.catalog.publications() if request[CALLER].may(Verb.READ, p.repo)]
+            return web.json_response({"torrents": [self._describe(publication) for publication in listed]})
         ref = Reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
         without = frozenset(request.query.getall("except", []))
+        request[CALLER].check(Verb.READ, ref.repo)  # before it is known whether there is one
         found = self.catalog.find(ref, _format(request.query.get("format", "v2")), without=without)
-        self.private.check(request, found)
-        return _torrent(found)
+        return self._torrent(request, found)
 
     async def handle_get_torrent(self, request: web.Request) -> web.Response:
         """A torrent by info-hash."""
-        found = self.catalog.by_info_hash(request.match_info["info_hash"].lower())
-        self.private.check(request, found)
-        return _torrent(found)
+        return self._torrent(request, self.catalog.by_info_hash(request.match_info["info_hash"].lower()))
 
     async def handle_delete(self, request: web.Request) -> web.Response:
         """Withdraw a torrent. 204."""
-        await self.catalog.withdraw(request.match_info["info_hash"].lower(), by=request[CALLER])
+        info_hash = request.match_info["info_hash"].lower()
+        request[CALLER].check(Verb.PUBLISH, self.catalog.by_info_hash(info_hash).repo)
+        await self.catalog.withdraw(info_hash, by=request[CALLER])
         return web.Response(status=204)
+
+    def _torrent(self, request: web.Request, publication: Publication) -> web.Response:
+        request[CALLER].check(Verb.READ, publication.repo)
+        self.private.check(request, publication)
+        self.access.record(request, "torrent", publication.repo, publication.commit, publication.info_hash)
+        return _torrent(publication)
 
     async def _name(
         self, request: web.Request, publication: Publication, source: Source, *, trusted: bool = False

@@ -13,14 +13,23 @@ from enum import IntEnum
 
 from aiohttp import web
 
-from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING, WRONG_KEY, announce_key
+from p2pmodel.coordinator.tokens import MEMBER_SETTING, PUBLISH_SETTING
+from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.network.rights import Right
+from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput
+from p2pmodel.trust.access.authoriser import refused
+from p2pmodel.trust.access.policy import ADMINISTRATOR as SUBJECT_ADMINISTRATOR
+from p2pmodel.trust.access.policy import ANYONE, AccessPolicy, Subject, Verb
+from p2pmodel.trust.access.policy import LOCAL as SUBJECT_LOCAL
 
 MEMBERS = ""
 """The owner of what members assembled: any publisher may replace it."""
 LOCAL = "(local)"
 """The publisher that runs the coordinator itself."""
 ADMINISTRATOR = "(administrator)"
+
+NO_RULES = AccessPolicy()
 
 _PUBLISHER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -40,11 +49,26 @@ class Caller:
 
     rights: Rights
     name: str = MEMBERS
+    subject: Subject = ANYONE
+    policy: AccessPolicy = NO_RULES
 
     @property
     def is_administrator(self) -> bool:
         """Whether it may change what others have set."""
         return self.rights is Rights.ADMINISTRATOR
+
+    def may(self, verb: Verb, repo: RepoId | None) -> bool:
+        """Whether the rules, if there are any, let it do that."""
+        return not self.policy.has_rules or self.policy.decide(self.subject, verb, _name(repo)).allowed
+
+    def check(self, verb: Verb, repo: RepoId | None) -> Right:
+        """By which right it does that. Raises AccessDenied, Forbidden or GatedRepo unless the rules let it."""
+        if not self.policy.has_rules:
+            return Right(self.subject.label, "no rules")
+        decision = self.policy.decide(self.subject, verb, _name(repo))
+        if not decision.allowed:
+            raise refused(self.subject, verb, _name(repo), decision)
+        return Right(self.subject.label, decision.reason)
 
 
 @dataclass(slots=True)
@@ -71,7 +95,10 @@ class Credentials:
 
         `least`: the rights that the request requires; reading requires none where there is no member token.
         """
-        caller = self._caller(authorization)
+        return self.required(self.caller(authorization), least)
+
+    def required(self, caller: Caller, least: Rights) -> Caller:
+        """The same caller. Raises as `authorized`."""
         needed = Rights.MEMBER if least is Rights.NONE and self.member is not None else least
         if caller.rights >= needed:
             return caller
@@ -86,18 +113,18 @@ class Credentials:
 
     def knows(self, authorization: str) -> bool:
         """Whether this Authorization header has one of the tokens."""
-        return self._caller(authorization).rights > Rights.NONE
+        return self.caller(authorization).rights > Rights.NONE
 
-    def check_key(self, key: str) -> None:
-        """Raise AccessDenied if the announce key of a tracker URL is not that of one of the tokens."""
-        if self.member is None:
-            return
+    def by_key(self, key: str) -> Caller | None:
+        """The caller by the announce key in a tracker URL; None if it is that of none of the tokens."""
         given = key.encode("utf-8", "replace")
-        matches = [hmac.compare_digest(given, announce_key(token).encode()) for token, _ in self._known()]
-        if True not in matches:
-            raise AccessDenied(WRONG_KEY, hint=f"set {MEMBER_SETTING}")
+        matches = [
+            (hmac.compare_digest(given, announce_key(token).encode()), caller) for token, caller in self._known()
+        ]
+        return next((caller for same, caller in matches if same), None)
 
-    def _caller(self, authorization: str) -> Caller:
+    def caller(self, authorization: str) -> Caller:
+        """The caller by its token; one without rights for any other header."""
         scheme, _, text = authorization.partition(" ")
         given = text.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
         found = Caller(Rights.NONE)
@@ -107,11 +134,11 @@ class Credentials:
         return found
 
     def _known(self) -> list[tuple[str, Caller]]:
-        known = [(token, Caller(Rights.PUBLISHER, name)) for name, token in self.publishers.items()]
+        known = [(token, Caller(Rights.PUBLISHER, name, _publisher(name))) for name, token in self.publishers.items()]
         if self.member is not None:
-            known.append((self.member, Caller(Rights.MEMBER)))
+            known.append((self.member, Caller(Rights.MEMBER, subject=Subject("member"))))
         if self.admin is not None:
-            known.append((self.admin, Caller(Rights.ADMINISTRATOR, ADMINISTRATOR)))
+            known.append((self.admin, Caller(Rights.ADMINISTRATOR, ADMINISTRATOR, SUBJECT_ADMINISTRATOR)))
         return known
 
 
@@ -120,6 +147,15 @@ CALLER = web.RequestKey("caller", Caller)
 
 NO_TOKENS = Credentials()
 """Reading is open, and no client publishes."""
+
+
+def _publisher(name: str) -> Subject:
+    """The publisher of the coordinator's own user is that user."""
+    return SUBJECT_LOCAL if name == LOCAL else Subject("publisher", name)
+
+
+def _name(repo: RepoId | None) -> str | None:
+    return None if repo is None else str(repo)
 
 
 def check_publisher(name: str) -> str:

@@ -13,7 +13,9 @@ from p2pmodel.coordinator.complaints import ComplaintBox
 from p2pmodel.coordinator.leases.cut_off import CutOffNodes
 from p2pmodel.coordinator.leases.leases import Leases
 from p2pmodel.coordinator.leases.messages import demand_of, object_of
+from p2pmodel.coordinator.server.access import CoordinatorAccess
 from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.credentials import CALLER, Credentials
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
@@ -21,6 +23,7 @@ from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, acc
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.names import printable
+from p2pmodel.trust.access.policy import Verb
 
 LATE = 3.0
 """Seconds after the first peer of a swarm after which a new peer finds pieces at others."""
@@ -61,6 +64,7 @@ class LeaseRoutes:
         catalog: Catalog,
         sources: Sources,
         *,
+        access: CoordinatorAccess | None = None,
         is_held: Callable[[str], bool] = lambda _: False,
         budget: float = 0.0,
         complaints: ComplaintBox | None = None,
@@ -74,6 +78,7 @@ class LeaseRoutes:
         self._rollouts = rollouts or Rollouts()
         self._follow_sources = follow_sources
         self._catalog = catalog
+        self._access = access or CoordinatorAccess(Credentials())
         self._sources = sources
         self._is_held = is_held
         self._budget = budget
@@ -86,6 +91,7 @@ class LeaseRoutes:
         """Serve one peer of a swarm until it leaves. Raises NotFound for a torrent that is not in the catalog."""
         publication = self._catalog.by_info_hash(request.match_info["info_hash"].lower())
         self._check(request, publication)
+        self._check_right(request, publication)
         known = self._swarms.get(publication.info_hash)
         socket = await accept(request, known.peers if known else None)
         swarm = self._swarms.get(publication.info_hash) or self._new_swarm(publication)
@@ -103,12 +109,19 @@ class LeaseRoutes:
                 swarm.cut_off.note(name, printable(request.query.get("node", "?"), 64))
 
         try:
-            await swarm.peers.serve(request, socket, receive)
+            async with self._access.ending(request, socket, publication.repo):
+                await swarm.peers.serve(request, socket, receive)
         finally:
             if not len(swarm.peers) and self._swarms.get(publication.info_hash) is swarm:
                 swarm.end()
                 del self._swarms[publication.info_hash]
         return socket
+
+    def _check_right(self, request: web.Request, publication: Publication) -> None:
+        """Raise unless the caller may have leases of the torrent; they come with the tokens of its sources."""
+        if CALLER in request:
+            request[CALLER].check(Verb.READ, publication.repo)
+            self._access.record(request, "lease", publication.repo, publication.commit, publication.info_hash)
 
     async def close(self, _app: web.Application | None = None) -> None:
         """Close all connections. For `on_shutdown`."""

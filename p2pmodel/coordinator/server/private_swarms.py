@@ -27,12 +27,14 @@ from p2pmodel.coordinator.private.messages import (
     parse_request,
     text_of,
 )
+from p2pmodel.coordinator.server.access import CoordinatorAccess
 from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.credentials import CALLER, Rights
+from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Rights
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import Forbidden, InvalidInput, Unavailable, UpgradeRequired
 from p2pmodel.http.client_certificates import certificate_name
+from p2pmodel.trust.access.policy import Verb
 from p2pmodel.trust.certificates.authority import Authority, root_of
 
 LOOK_EVERY = 0.4
@@ -99,6 +101,7 @@ class PrivateSwarms:
         self._clock = clock
         self._now = now
         self._swarms: dict[str, _PrivateSwarm] = {}
+        self._clients = CoordinatorAccess(NO_TOKENS)
 
     @classmethod
     def of(cls, catalog: Catalog, settings: PrivateSettings) -> "PrivateSwarms":
@@ -108,6 +111,10 @@ class PrivateSwarms:
         if settings.ca_file is None:
             raise InvalidInput("private.ca_key needs the certificate of the authority", hint="set private.ca_file")
         return cls(catalog, settings, authority=Authority.read(settings.ca_file, settings.ca_key))
+
+    def admit_by(self, access: CoordinatorAccess) -> None:
+        """Follow the rules on clients of `access`, too."""
+        self._clients = access
 
     def revoke(self, settings: PrivateSettings) -> None:
         """Apply `private.revoked` of settings that were read again."""
@@ -148,6 +155,7 @@ class PrivateSwarms:
             raise Unavailable(
                 "this coordinator admits no node to private swarms", hint="set private.ca_file and private.ca_key there"
             )
+        request[CALLER].check(Verb.READ, publication.repo)
         node = _identity(request)
         try:
             self._check(node, publication)
@@ -168,7 +176,8 @@ class PrivateSwarms:
             if refusal := self._refusal(node, publication):
                 await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=refusal.encode()[:100])
                 return socket
-            await self._serve(self._swarm(publication), _Member(str(next(_numbers)), node, asked, socket, request))
+            async with self._clients.ending(request, socket, publication.repo):
+                await self._serve(self._swarm(publication), _Member(str(next(_numbers)), node, asked, socket, request))
         except InvalidInput as error:
             await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=str(error).encode()[:100])
         return socket

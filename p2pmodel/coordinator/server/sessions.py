@@ -25,7 +25,7 @@ from p2pmodel.coordinator.leases.messages import (
 )
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.names import printable
-from p2pmodel.errors import InvalidInput, UpgradeRequired
+from p2pmodel.errors import InvalidInput, P2PModelError, UpgradeRequired
 
 GATHER = 0.01
 """Seconds in which messages of several peers are collected before anything is granted."""
@@ -204,8 +204,8 @@ async def accept(request: web.Request, session: PeerSession | None) -> web.WebSo
     return socket
 
 
-async def refuse(socket: web.WebSocketResponse, error: InvalidInput) -> None:
-    """Close the connection of a peer that sent an invalid message."""
+async def refuse(socket: web.WebSocketResponse, error: P2PModelError) -> None:
+    """Close the connection of a peer that sent an invalid message, or has no right."""
     await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=_short(str(error)))
 
 

@@ -27,6 +27,7 @@ from p2pmodel.core.files.private_files import private_folder, write_private
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.os_errors import translated
+from p2pmodel.trust.access.policy import Verb
 from p2pmodel.trust.signatures.sshsig import parse_signature
 from p2pmodel.trust.signatures.statement import (
     MAX_STATEMENTS,
@@ -143,12 +144,18 @@ class SignatureRoutes:
             signed = signed_statement(parse_json(body))
         except ValueError as error:
             raise InvalidInput(f"the body is no signed statement: {error}") from None
+        try:
+            request[CALLER].check(Verb.PUBLISH, signed.parsed().repo)
+        except Malformed as error:
+            raise InvalidInput(f"this signature cannot be published: {error}") from None
         await self.shelf.publish(request[CALLER].name, signed)
         return web.Response(status=204)
 
     async def handle_get(self, request: web.Request) -> web.Response:
         """The statements over a snapshot; an empty list where there are none."""
-        found = self.shelf.over(RepoId(request.query.get("repo", "")), request.query.get("commit", ""))
+        repo = RepoId(request.query.get("repo", ""))
+        request[CALLER].check(Verb.READ, repo)
+        found = self.shelf.over(repo, request.query.get("commit", ""))
         return web.Response(body=written(found), content_type="application/json")
 
 

@@ -1,10 +1,19 @@
 """Tokens as users give them: in a file, a variable or a setting, with what editors and secret stores add. Pure."""
 
+import hashlib
+import hmac
+
 from p2pmodel.errors import InvalidInput
 
 _AROUND = "\ufeff \t\r\n\v\f\0"
 _QUOTES = ("'", '"')
 _SCHEME = "bearer"
+_KEY_LENGTH = 32
+
+
+def announce_key(token: str) -> str:
+    """The announce key of `token`, 32 hexadecimal digits: it cannot be turned back into the token."""
+    return hmac.new(token.encode(), b"announce key", hashlib.sha256).hexdigest()[:_KEY_LENGTH]
 
 
 def plain_token(text: str, place: str, *, shortest: int = 1) -> str:

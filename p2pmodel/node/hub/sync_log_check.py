@@ -6,12 +6,12 @@ from pathlib import Path
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
+from p2pmodel.core.files.hash_chain import MAX_LINE, LogCheck, LogHead
 from p2pmodel.core.network.proxies import DIRECT, Proxies
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import AccessDenied, IntegrityError, InvalidInput, NotFound, Unavailable
 from p2pmodel.http_pool import session, through
 from p2pmodel.origin.failures import reason_of
-from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogHead
 from p2pmodel.store.state.sync_log import verify_log
 
 ANSWER_WITHIN = 30.0

@@ -36,8 +36,8 @@ class WebSeed(Protocol):
     def sent(self, manifest: Manifest) -> int:
         """Bytes of the files of `manifest` that were sent."""
 
-    def source(self, coordinator: str) -> Source:
-        """The endpoint, as clients of `coordinator` reach it. Blocks."""
+    def source(self, coordinator: str, manifest: Manifest) -> Source:
+        """The endpoint for leaseholders of `manifest`, as clients of `coordinator` reach it. Blocks."""
 
     @property
     def pace(self) -> HttpTraffic:
@@ -89,7 +89,7 @@ class WebSeedOffer:
             idle = idle + CHECK_EVERY if uploaded == before else 0.0
 
     async def _publish(self, coordinator: Coordinator) -> None:
-        source = await asyncio.to_thread(self._web_seed.source, coordinator.url)
+        source = await asyncio.to_thread(self._web_seed.source, coordinator.url, self._metainfo.manifest)
         await repeat(coordinator, partial(self._name_source, coordinator, source), self._reporter.note)
 
     async def _name_source(self, coordinator: Coordinator, source: Source) -> None:

@@ -15,8 +15,15 @@ _KIND = "|".join(OTHER_KINDS)
 _LISTING = re.compile(
     rf"/api/(?P<kind>models|{_KIND})/(?P<repo>{_REPO})(?:/(?:revision|tree|refs|paths-info|commits)(?:/.*)?)?"
 )
-_FILE = re.compile(rf"/(?P<repo>(?:(?:{_KIND})/)?{_REPO})/(?:resolve|raw)/(?P<revision>refs/[^/]+/[^/]+|[^/]+)/.+")
+_FILE = re.compile(
+    rf"/(?P<repo>(?:(?:{_KIND})/)?{_REPO})/(?:resolve|raw)/(?P<revision>refs/[^/]+/[^/]+|[^/]+)/(?P<path>.+)"
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_BELOW_A_NAME = frozenset(
+    ("resolve", "raw", "revision", "tree", "refs", "paths-info", "commits", "blob", "jwt", "settings", "discussions",
+     "user-access-request", "compare", "treesize", "parquet")
+)  # fmt: skip
+"""Segments that follow the name of a repository, and are not the second part of it."""
 _XET = re.compile(r"/xet-(?:read|write)-token(?:/|$)")
 
 
@@ -41,6 +48,11 @@ class HubPath:
         return self._file is not None
 
     @property
+    def file(self) -> str | None:
+        """The path of the file; None if it is not about one."""
+        return self._file["path"] if self._file else None
+
+    @property
     def is_content(self) -> bool:
         """Whether it reads a repository's content or listing, and no account data."""
         return self.is_file or self._listing is not None
@@ -59,6 +71,21 @@ class HubPath:
     def is_page(self) -> bool:
         """Whether its content may be HTML."""
         return self.is_file and self._path.lower().endswith((".html", ".htm"))
+
+    @property
+    def repo_named(self) -> str | None:
+        """The repository that it is about, whatever is asked of it, as rules name it: `org/name`, `datasets/org/name`.
+        None if there is none."""
+        parts = [part for part in self._path.split("/") if part]
+        api = parts[:1] == ["api"]
+        parts = parts[1:] if api else parts
+        kind = parts[0] if parts and parts[0] in (*OTHER_KINDS, "models") else ""
+        name = parts[1:3] if kind else [] if api else parts[:2]
+        if len(name) > 1 and name[1] in _BELOW_A_NAME:
+            name = name[:1]
+        if not name:
+            return None
+        return "/".join(name if kind in ("", "models") else (kind, *name))
 
     @property
     def commit(self) -> str | None:

@@ -38,6 +38,7 @@ from p2pmodel.errors import (
 )
 from p2pmodel.http import limits
 from p2pmodel.http.access import ServerToken, check_bearer
+from p2pmodel.http.authorization import Gate, authorization
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
@@ -58,17 +59,19 @@ def control_app(
     api: NodeApi,
     token: str | ServerToken | None = None,
     *,
+    gate: Gate | None = None,
     read_only: bool = False,
     public: Collection[str] = (),
     http: HttpSettings = limits.UNPACED,
 ) -> web.Application:
-    """The application. `token`: what clients must send (None: nothing); `http`: the request limits.
+    """The application. `token`: what clients must send (None: nothing); `gate` decides instead, where it is given.
+    `http`: the request limits.
 
     `read_only` leaves out every route that changes state. Paths in `public` need no token.
     """
     handlers = _ControlHandlers(api)
     routes = [route for route in table(handlers) if not (read_only and route.mutates)]
-    checks = [*limits.rate(http), *_token_check(token, public), limits.body(http.body_timeout)]
+    checks = [*limits.rate(http), *_access_check(gate, token, public), limits.body(http.body_timeout)]
     errors = [json_http_errors, error_middleware(error_response)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=[*errors, *checks])
     for route in routes:
@@ -310,7 +313,9 @@ def _query(request: web.Request, name: str) -> str:
     return value
 
 
-def _token_check(token: str | ServerToken | None, public: Collection[str]) -> list[Middleware]:
+def _access_check(gate: Gate | None, token: str | ServerToken | None, public: Collection[str]) -> list[Middleware]:
+    if gate is not None:
+        return [authorization(gate, lambda request: None if request.path in public else ("operate", None))]
     if token is None:
         return []
     expected = token

@@ -41,6 +41,7 @@ from p2pmodel.http.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.public_url import PUBLIC_URL, public_url
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub.accel import Accel
+from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.errors import bearer, errors, refusal
 from p2pmodel.service.hub.library import CacheLibrary, ContentSupply, Library, UpstreamLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache, PublishedSnapshot
@@ -92,14 +93,15 @@ def hub_endpoint(
     relay: RequestRelay | None = None,
     http: HttpSettings = limits.UNPACED,
     collecting: Collecting | None = None,
+    access: EndpointAccess | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
-    It serves `library`, by default all of `cache`. With `token` every request needs it. `pace` limits the bytes/s of
-    files over all connections. `upstream`, which uses the same cache, downloads missing files. `sync_log` is served as
-    /sync-log. `accel` is the path at which nginx, before this server, has the cache: nginx then sends the blobs.
-    `relay` wraps the model routes and has all others. `http` limits the rate of requests and the time for their bodies.
-    `collecting` has the metrics that it serves, if any.
+    It serves `library`, by default all of `cache`. With `token` every request needs it; with `access` that decides.
+    `pace` limits the bytes/s of files over all connections. `upstream`, which uses the same cache, downloads
+    missing files. `sync_log` is served as /sync-log. `accel` is the path at which nginx, before this server, has
+    the cache: nginx then sends the blobs. `relay` wraps the model routes and has all others. `http` limits the rate
+    of requests and the time for their bodies. `collecting` has the metrics that it serves, if any.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -107,6 +109,8 @@ def hub_endpoint(
     middlewares += [errors, *limits.rate(http)]
     if token is not None:
         middlewares.append(bearer(token, public=(HEALTH,)))
+    access = access or EndpointAccess()
+    middlewares += access.middlewares
     middlewares.append(limits.body(http.body_timeout))
     if relay is not None:
         middlewares.append(relay.models)
@@ -123,13 +127,15 @@ def hub_endpoint(
         app.router.add_get(METRICS, metrics_handler(collecting))
     if sync_log is not None:
         app.add_routes([sync_log_route(sync_log)])
-    app.add_routes(_HubHandlers(library, pace, Accel(accel, cache.root) if accel else None).routes())
+    delivery = Accel(accel, cache.root) if accel else None
+    app.add_routes(_HubHandlers(library, pace, delivery, access).routes())
     app.add_routes(relay.routes() if relay is not None else _REFUSED)
     return app
 
 
 class _HubHandlers:
-    def __init__(self, library: Library, pace: Pace | None, accel: Accel | None) -> None:
+    def __init__(self, library: Library, pace: Pace | None, accel: Accel | None, access: EndpointAccess) -> None:
+        self._access = access
         self._library = library
         self._accel = accel
         self._pace = pace
@@ -147,7 +153,9 @@ class _HubHandlers:
 
     async def _snapshot(self, request: web.Request, revision: str | None = None) -> PublishedSnapshot:
         chosen = revision or request.match_info.get("revision", DEFAULT_REVISION)
-        return await self._library.snapshot(repo_of(request), chosen)
+        snapshot = await self._library.snapshot(repo_of(request), chosen)
+        await self._access.check(request, snapshot.manifest)
+        return snapshot
 
     async def model_info(self, request: web.Request) -> web.Response:
         snapshot = await self._snapshot(request)
@@ -156,6 +164,7 @@ class _HubHandlers:
 
     async def refs(self, request: web.Request) -> web.Response:
         refs = await self._library.refs(repo_of(request))
+        await self._access.check_refs(request, self._library, refs)
         return await _json(request, lambda: hub_json.refs(refs))
 
     async def paths_info(self, request: web.Request) -> web.Response:
@@ -193,6 +202,7 @@ class _HubHandlers:
             known = commit if snapshot.complete_list else None
             return refusal(HTTPStatus.NOT_FOUND, message, code="EntryNotFound", commit=known)
         headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(file.size)}
+        await self._access.check_file(request, self._library, snapshot, file)
         async with self._library.opened(snapshot, file, body=request.method == "GET") as opened:
             content = FileContent(file.size, file.etag, opened.file, headers, opened.ready, opened.ranges)
             if self._accel and request.method == "GET" and opened.ready is None and opened.ranges:

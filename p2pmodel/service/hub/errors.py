@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.errors import (
     EntryNotFound,
+    GatedLogin,
     GatedRepo,
     P2PModelError,
     RepoNotFound,
@@ -25,6 +26,7 @@ _CODES: dict[type[P2PModelError], str] = {
     RevisionNotFound: "RevisionNotFound",
     EntryNotFound: "EntryNotFound",
     GatedRepo: "GatedRepo",
+    GatedLogin: "GatedRepo",
 }
 
 

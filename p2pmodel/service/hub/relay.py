@@ -3,7 +3,8 @@ client's own token opens.
 
 Invariants, to re-check when editing:
 1. A client's token goes with its own request, to mirrors that accept such tokens, and nowhere else.
-2. The node's tokens go with requests about repositories, never with requests about the user.
+2. The node's tokens go with requests about repositories, never with requests about the user, and only for clients that
+   have a right to what they open (`RIGHT`).
 3. A model that only a client's token opens is served to this client alone, and is recorded (`TokenScope`) before its
    first byte is sent.
 """
@@ -17,8 +18,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.network.rights import OPEN, Right
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, RepoNotFound
 from p2pmodel.http.access_log import SENT
+from p2pmodel.http.authorization import RIGHT
 from p2pmodel.http.file_response import STALL
 from p2pmodel.http.public_url import public_base
 from p2pmodel.http.ranges import RangeNotSatisfiable, parse_range
@@ -26,6 +29,7 @@ from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
 from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.repositories import repo_of
 
 SHORT = 1 << 20
@@ -74,13 +78,12 @@ class RelayClient(Protocol):
 
 
 class MirrorRelay:
-    """Routes that are relayed, and the middleware for the model routes. `guarded`: the endpoint has a token of its own,
-    and clients send that one."""
+    """Routes that are relayed, and the middleware for the model routes."""
 
-    def __init__(self, mirrors: RelayClient, scope: TokenScope, *, guarded: bool) -> None:
+    def __init__(self, mirrors: RelayClient, scope: TokenScope, access: EndpointAccess) -> None:
+        self._access = access
         self._mirrors = mirrors
         self._scope = scope
-        self._guarded = guarded
 
     def routes(self) -> list[web.RouteDef]:
         """GET, HEAD, and the one POST that changes nothing."""
@@ -102,7 +105,7 @@ class MirrorRelay:
         try:
             return await with_patience(request, handler)
         except (AccessDenied, RepoNotFound) as error:
-            if self._token(request) is None or not self._mirrors.takes_client_tokens:
+            if _token(request) is None or not self._mirrors.takes_client_tokens:
                 raise
             refused = error
         try:
@@ -111,10 +114,12 @@ class MirrorRelay:
             raise refused from None
 
     async def _other(self, request: web.Request) -> web.StreamResponse:
-        return await self._relayed(request, own=True)
+        # What the node's own tokens open is for those that have a right to it here.
+        return await self._relayed(request, own=not request.get(RIGHT, OPEN).ask_mirror)
 
     async def _relayed(self, request: web.Request, *, own: bool, of: RepoId | None = None) -> web.StreamResponse:
         path = HubPath(request.rel_url.raw_path)
+        self._access.check_relayed(request, path)
         query = request.rel_url.raw_query_string
         relayed_request = RelayRequest(
             request.method,
@@ -123,7 +128,7 @@ class MirrorRelay:
             {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers},
             await request.read() if request.method == "POST" else None,
             own=own and path.is_content,
-            token=self._token(request),
+            token=_token(request),
         )
         async with self._mirrors.relay(relayed_request) as relayed:
             if of is not None and relayed.by_client:
@@ -133,10 +138,11 @@ class MirrorRelay:
             await _send(request, response, relayed, listing=not path.is_file)
             return response
 
-    def _token(self, request: web.Request) -> str | None:
-        """The client's own token."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return token.strip() or None if scheme.lower() == "bearer" and not self._guarded else None
+
+def _token(request: web.Request) -> str | None:
+    """The client's own token."""
+    right: Right = request.get(RIGHT, OPEN)
+    return right.token
 
 
 def _model(request: web.Request) -> RepoId | None:

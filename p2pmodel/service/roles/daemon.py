@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken
+from p2pmodel.http.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.exposition import HEALTH
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.http.traffic import Traffic
@@ -31,6 +32,7 @@ from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.control.metrics import add_observation
+from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
@@ -38,6 +40,8 @@ from p2pmodel.service.roles.source import serving_source
 from p2pmodel.service.roles.systemd import notify
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.trust.access.authoriser import Authoriser, ServerGate
+from p2pmodel.trust.access.clients import ClientAccess
 
 GRACE = 0.6
 HUB_GRACE = 0.2
@@ -113,13 +117,15 @@ class Daemon:
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
             self._follow_settings(node)
-            hub = await self._serve_hub(node, stack)
+            audit = await stack.enter_async_context(auditing(settings, "daemon"))
+            clients = ClientAccess(authoriser_of(settings, self._reload), audit)
+            hub = await self._serve_hub(node, stack, clients)
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
             api = NodeApi(node, hub, str(peers[0]))
             app = control_app(api, http=settings.http.unpaced)
             add_observation(self._traffic.watch(app, "socket"), api, self._traffic)
             await stack.enter_async_context(self._unix(app, path))
-            url = await self._serve_tcp(api, stack)
+            url = await self._serve_tcp(api, stack, clients.authoriser)
             on_ready(DaemonAddresses(path, url, peers, hub))
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
@@ -143,21 +149,23 @@ class Daemon:
             text = f"{cache.root} cannot be written to: its snapshots are served, and nothing is downloaded to it"
             self._note(notes.warning("cache_read_only", text))
 
-    async def _serve_hub(self, node: Node, stack: AsyncExitStack) -> str | None:
+    async def _serve_hub(self, node: Node, stack: AsyncExitStack, clients: ClientAccess) -> str | None:
         if self._hub is None:
             return None
-        url = await stack.enter_async_context(serving_hub(node, self._hub, self._note, HUB_GRACE, self._traffic))
+        serving_it = serving_hub(node, self._hub, self._note, HUB_GRACE, self._traffic, clients=clients)
+        url = await stack.enter_async_context(serving_it)
         return await self._reachable(url) if url else None
 
-    async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack) -> str | None:
+    async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack, authoriser: Authoriser) -> str | None:
         tcp = self._tcp
         if tcp is None:
             return None
         http = self._settings.http
         public = (*PAGE, HEALTH)
         secured = tcp.token is not None or (tcp.tls is not None and http.asks_for_certificates)
-        guard = RequestGuard.of(http, secured=secured, public=public, own_user=True)
-        app = control_app(api, tcp.token, read_only=tcp.read_only, public=public, http=http)
+        guard = RequestGuard.of(http, secured=secured, public=public, own_user=not authoriser.protects)
+        gate = ServerGate(authoriser, partial(is_bearer, token=tcp.token) if tcp.token is not None else None)
+        app = control_app(api, tcp.token, gate=gate, read_only=tcp.read_only, public=public, http=http)
         add_observation(self._traffic.watch(app, "control"), api, self._traffic)
         add_dashboard(app)
         bounds = limits.connections(http)

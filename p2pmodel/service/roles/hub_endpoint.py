@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,19 +18,25 @@ from p2pmodel.core import notes
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken
+from p2pmodel.http.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
+from p2pmodel.node.hub.client_rights import ClientRights
 from p2pmodel.node.hub.on_demand import HubContent
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import NoteReporter
+from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.library import NodeLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.hub.relay import MirrorRelay
 from p2pmodel.store.state.withheld_models import WithheldModels
+from p2pmodel.trust.access.authoriser import ServerGate
+from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
+from p2pmodel.trust.contents.policy import ContentPolicy
 
 DEFAULT = ListenAddress("127.0.0.1", 8092)
 
@@ -61,31 +68,46 @@ def check_mirrors(settings: Settings, role: HubRole) -> None:
 
 @asynccontextmanager
 async def serving_hub(
-    node: Node, role: HubRole, note: Callable[[str], None], grace: float, traffic: Traffic
+    node: Node,
+    role: HubRole,
+    note: Callable[[str], None],
+    grace: float,
+    traffic: Traffic,
+    *,
+    clients: ClientAccess = NO_CLIENTS,
 ) -> AsyncIterator[str | None]:
     """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken.
 
-    `traffic` counts its requests.
+    `traffic` counts its requests. `clients` decides what they may read, and records what they get.
     """
     async with AsyncExitStack() as stack:
         on_demand = await stack.enter_async_context(HubContent(node, NoteReporter(note)))
         log = stack.enter_context(closing(AccessLog(role.access_log))) if role.access_log else None
         listen = role.listen or DEFAULT
-        rights = TokenScope(WithheldModels(node.folder / "withheld.json"), on_demand.manifests.opens)
+        scope = TokenScope(WithheldModels(node.folder / "withheld.json"), on_demand.manifests.opens)
+        stack.push_async_callback(scope.close)
+        settings, http, token = node.settings, node.settings.http, role.token
+        rights = ClientRights(on_demand.manifests, settings.access.rights_ttl)
         stack.push_async_callback(rights.close)
-        http = node.settings.http
+        gate = ServerGate(
+            clients.authoriser,
+            partial(is_bearer, token=token) if token is not None else None,
+            takes_hub_tokens=token is None and on_demand.manifests.takes_client_tokens,
+        )
+        access = EndpointAccess(HubAdmission(gate, rights), clients.audit, ContentPolicy(settings.contents.rules))
         app = hub_endpoint(
             node.context.cache,
             library=NodeLibrary(on_demand, PublishedCache(node.context.cache)),
             access_log=log,
-            token=role.token,
             http=http,
-            relay=MirrorRelay(on_demand.manifests, rights, guarded=role.token is not None),
+            relay=MirrorRelay(on_demand.manifests, scope, access),
+            access=access,
         )
         traffic.watch(app, "hub")
         try:
             secured = role.token is not None or (role.tls is not None and http.asks_for_certificates)
-            guard = RequestGuard.of(http, secured=secured, forms=True, own_user=True, url=http.public_url)
+            own_user = not clients.authoriser.protects
+            guard = RequestGuard.of(http, secured=secured, forms=True, own_user=own_user, url=http.public_url)
             bounds = limits.connections(http)
             server = serving(
                 app, listen.host, listen.port, guard=guard, grace=grace, limits=bounds, tls=role.tls, note=note

@@ -39,11 +39,14 @@ from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
+from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, serving_coordinator
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
+from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.file_list import Format
+from p2pmodel.trust.access.clients import ClientAccess
 
 SOURCE = "/source"
 """Path of the HTTP source for leaseholders, below the coordinator's URL."""
@@ -103,6 +106,8 @@ class Seeder:
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
+            audit = await stack.enter_async_context(auditing(self._settings, f"seed-{role.listen.port}"))
+            clients = ClientAccess(authoriser_of(self._settings, self._reload), audit)
             app = coordinator_app(
                 tracker,
                 catalog,
@@ -114,6 +119,7 @@ class Seeder:
                 signatures=signatures,
                 certificates=role.requires_certificates,
                 private=own_swarms,
+                clients=clients,
             )
             app.add_subapp(SOURCE, _source(cache, library, sent, pace, token=token, http=self._settings.http))
             coordinator = await stack.enter_async_context(
@@ -135,10 +141,7 @@ class Seeder:
                     sources.add(read_publication(raw).info_hash, own_source, for_ever=True)
             source = _OwnSource(coordinator.urls, role.listen, token=token, peer=peer, zone=swarm.zone)
             async with companions() as start:
-                rates = RateLimits(swarm.upload_limit, swarm.download_limit)
-                shared = SharedLimits(engine, rates, upload=pace)
-                self._follow_settings(shared, own_swarms)
-                start(shared.run())
+                start(self._shared_limits(engine, pace, own_swarms).run())
                 start(self._scrub(cache))
                 for form in seeded.torrents:
                     start(self._keep_published(seeded, form, None if seeded.private else source))
@@ -182,13 +185,16 @@ class Seeder:
         own = Coordinator(url, role.credentials.member or "", files=files_of(self._settings))
         return (own, *self._coordinators)
 
-    def _follow_settings(self, shared: SharedLimits, swarms: PrivateSwarms) -> None:
+    def _shared_limits(self, engine: Engine, pace: Pace, swarms: PrivateSwarms) -> SharedLimits:
+        swarm = self._settings.swarm
+        shared = SharedLimits(engine, RateLimits(swarm.upload_limit, swarm.download_limit), upload=pace)
         if self._reload is not None:
             self._reload.setting("private.revoked", apply=lambda now: swarms.revoke(now.private))
             self._reload.setting(
                 *LIMITS,
                 apply=lambda now: shared.change(upload=now.swarm.upload_limit, download=now.swarm.download_limit),
             )
+        return shared
 
     async def _scrub(self, cache: HubCache) -> None:
         if self._settings.state_dir is not None:

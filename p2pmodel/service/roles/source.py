@@ -1,6 +1,5 @@
 """The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
 
-import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -18,13 +17,15 @@ from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address, reachable_hosts
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
+from p2pmodel.service.hub.source_tickets import SourceTickets
 from p2pmodel.store.cache import HubCache
 
 
 class WebSeedLibrary:
-    """A `WebSeed` over HTTP. Requests need its token, which coordinators send to the leaseholders of a swarm."""
+    """A `WebSeed` over HTTP. Requests need the token of their snapshot, which coordinators send to its leaseholders."""
 
     def __init__(
         self,
@@ -33,7 +34,7 @@ class WebSeedLibrary:
         sent: SentBytes,
         *,
         url: str,
-        token: str,
+        tickets: SourceTickets,
         peer: ListenAddress,
         zone: str,
         advertised: Sequence[AdvertisedAddress] = (),
@@ -41,7 +42,7 @@ class WebSeedLibrary:
         self._library = library
         self.pace = pace
         self._url = url
-        self._token = token
+        self._tickets = tickets
         self._peer = peer
         self._zone = zone
         self._advertised = advertised
@@ -61,17 +62,18 @@ class WebSeedLibrary:
         """As `WebSeed.sent`."""
         return self._sent.of(str(manifest.repo), manifest.commit)
 
-    def source(self, coordinator: str) -> Source:
+    def source(self, coordinator: str, manifest: Manifest) -> Source:
         """As `WebSeed.source`. A node that advertises no address and listens on all gives its local address of the
         route to `coordinator`."""
+        token = self._tickets.of(manifest)
         peer = next((each.at(self._peer.port) for each in self._advertised), self._peer)
         if peer == self._peer and not peer.unspecified:
-            return Source(self._url, self._token, str(peer), self._zone)
+            return Source(self._url, token, str(peer), self._zone)
         if peer.unspecified:
             peer = ListenAddress(local_address(coordinator) or reachable_hosts(peer.host)[0], peer.port)
         parts = urlsplit(self._url)
         url = f"{parts.scheme}://{ListenAddress(peer.host, parts.port or 0)}"
-        return Source(url, self._token, str(peer), self._zone)
+        return Source(url, token, str(peer), self._zone)
 
 
 @asynccontextmanager
@@ -87,10 +89,10 @@ async def serving_source(
 ) -> AsyncIterator[WebSeedLibrary]:
     """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`. Over HTTPS
     with `tls`."""
-    token = secrets.token_urlsafe(24)
+    tickets = SourceTickets()
     library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.swarm.upload_limit), SentBytes()
     http = settings.http
-    app = hub_endpoint(cache, token=token, library=library, pace=pace, http=http.unpaced)
+    app = hub_endpoint(cache, library=library, pace=pace, http=http.unpaced, access=EndpointAccess(tickets))
     app.middlewares.insert(0, sent.middleware())
     traffic.watch(app, "source")
     swarm = settings.swarm
@@ -98,5 +100,5 @@ async def serving_source(
     guard, bounds = RequestGuard.of(http, secured=True, forms=True), limits.connections(http)
     async with serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, tls=tls, note=note) as url:
         yield WebSeedLibrary(
-            library, pace, sent, url=url, token=token, peer=peer, zone=swarm.zone, advertised=swarm.advertised
+            library, pace, sent, url=url, tickets=tickets, peer=peer, zone=swarm.zone, advertised=swarm.advertised
         )

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.files.hash_chain import MAX_LINE, LogCheck, LogHead, head_of
 from p2pmodel.core.files.private_files import FILE_MODE, make_folders
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.locks.process_locks import process_lock
-from p2pmodel.store.state.log_chain import MAX_LINE, LogCheck, LogEntry, LogHead, append, head_of
+from p2pmodel.store.state.log_chain import LogEntry, append
 
 _LOCK_PATIENCE = 30.0
 _READ = 1 << 20

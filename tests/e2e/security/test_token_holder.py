@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.tokens import announce_key
+from p2pmodel.core.network.tokens import announce_key
 from tests.support.eventually import PATIENCE
 from tests.support.processes import Nodes, Running, token_file
 from tests.support.torrent_files import SMALL, torrent_of

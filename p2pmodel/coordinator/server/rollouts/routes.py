@@ -37,6 +37,7 @@ from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.core.content.names import RepoId, check_node_name, is_commit
 from p2pmodel.errors import InvalidInput, TooSlow
 from p2pmodel.http.event_streams import EventStreams
+from p2pmodel.trust.access.policy import Verb
 
 BODY_TIMEOUT = 30.0
 """Seconds in which the body of a request must have arrived."""
@@ -82,26 +83,29 @@ class RolloutRoutes:
     async def handle_create(self, request: web.Request) -> web.Response:
         """Begin a roll-out. 201 with its JSON, or 200 with that of the open one of the same terms."""
         spec = spec_of(await _body(request, MAX_SPEC))
+        request[CALLER].check(Verb.PUBLISH, spec.repo)
         view, is_new = await self._rollouts.create(spec, request[CALLER])
         return web.json_response(_whole(view), status=201 if is_new else 200)
 
-    async def handle_list(self, _request: web.Request) -> web.Response:
+    async def handle_list(self, request: web.Request) -> web.Response:
         """All roll-outs, the latest first, each with its report."""
-        plain = [head_plain(view) | {"report": report_json(rollout_report(view))} for view in self._rollouts.views()]
+        views = [view for view in self._rollouts.views() if request[CALLER].may(Verb.READ, view.spec.repo)]
+        plain = [head_plain(view) | {"report": report_json(rollout_report(view))} for view in views]
         return web.json_response({"rollouts": plain})
 
     async def handle_get(self, request: web.Request) -> web.Response:
         """One roll-out."""
-        return web.json_response(_whole(self._rollouts.view(request.match_info["id"])))
+        return web.json_response(_whole(self._view(request, Verb.READ)))
 
     async def handle_end(self, request: web.Request) -> web.Response:
         """End a roll-out. Returns its last state."""
+        self._view(request, Verb.PUBLISH)
         return web.json_response(_whole(await self._rollouts.end(request.match_info["id"], request[CALLER])))
 
     async def handle_events(self, request: web.Request) -> web.StreamResponse:
         """Stream a roll-out: each node, and the roll-out itself, whenever it changes."""
         ident = rollout_id(request.match_info["id"])
-        self._rollouts.view(ident)
+        self._view(request, Verb.READ)
         return await self._streams.serve(request, _Changes(lambda: self._rollouts.view(ident)).states, forever=True)
 
     async def handle_reports(self, request: web.Request) -> web.Response:
@@ -114,16 +118,23 @@ class RolloutRoutes:
         parsed = [(*_snapshot(each), report_of(each.get("report"))) for each in reports]
         open_rollouts = []
         for repo, commit, report in parsed:
-            if self._rollouts.is_open(repo, commit):
+            if self._rollouts.is_open(repo, commit) and request[CALLER].may(Verb.READ, repo):
                 ids = await self._rollouts.report(name, repo, commit, report)
                 open_rollouts.append({"repo": str(repo), "commit": commit, "rollouts": ids})
         return web.json_response({"open": open_rollouts})
 
     async def handle_report_on_behalf(self, request: web.Request) -> web.Response:
         """Take a report on behalf of a node. Returns the roll-out without its nodes."""
+        self._view(request, Verb.READ)
         report = report_of(await _body(request, MAX_REPORT))
         view = await self._rollouts.report_on_behalf(request.match_info["id"], request.match_info["name"], report)
         return web.json_response(head_plain(view))
+
+    def _view(self, request: web.Request, verb: Verb) -> RolloutView:
+        """The roll-out that a request names. Raises unless the caller may do that with its repository."""
+        view = self._rollouts.view(request.match_info["id"])
+        request[CALLER].check(verb, view.spec.repo)
+        return view
 
 
 @dataclass(slots=True)

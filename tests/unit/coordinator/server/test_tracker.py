@@ -13,8 +13,8 @@ from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.tokens import announce_key
 from p2pmodel.coordinator.tracker.announces import Counts
+from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode

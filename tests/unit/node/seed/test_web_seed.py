@@ -50,7 +50,7 @@ class FakeWebSeed:
     def sent(self, manifest: Manifest) -> int:
         return 5
 
-    def source(self, coordinator: str) -> Source:
+    def source(self, coordinator: str, manifest: Manifest) -> Source:
         return SOURCE
 
     pace = Pace()

@@ -227,7 +227,7 @@ async def test_a_model_for_one_clients_token_is_for_this_client(machine: Machine
             assert (await at.ask(MODEL, token=ANNS))[0] == 501
 
 
-async def test_repositories_opened_by_the_nodes_own_token_are_for_all_clients(
+async def test_what_the_nodes_own_token_opens_is_for_its_user_and_for_clients_with_a_right(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_scope, "CHECK_EVERY", 0.0)
@@ -237,8 +237,10 @@ async def test_repositories_opened_by_the_nodes_own_token_are_for_all_clients(
             assert (await at.ask(MODEL))[0] != 200
         hub.requests.clear()
         async with endpoint(machine, mirror(hub, own=ANNS, takes=True)) as at:  # the node was given a right of its own
-            assert (await at.ask(MODEL, token=BERTS))[2] == DATA
+            assert (await at.ask(MODEL, token=ANNS))[2] == DATA
             assert (await at.ask(MODEL))[2] == DATA
-        assert {request.token for request in hub.requests} == {ANNS}
+            status, headers, body = await at.ask(MODEL, token=BERTS)
+            assert (status, headers["X-Error-Code"]) == (403, "GatedRepo")
+            assert BERTS.encode() not in body
     assert json.loads((machine.root / "state" / "withheld.json").read_text()) == []
     assert RepoId("org/model").value not in (machine.root / "state" / "withheld.json").read_text()

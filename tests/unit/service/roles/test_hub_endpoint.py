@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
+from p2pmodel.config.sections.access import AccessRule, AccessSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.service.roles import hub_endpoint
 from p2pmodel.service.roles.hub_endpoint import HubRole, check_mirrors, serving_hub
+from p2pmodel.trust.access.authoriser import Authoriser
+from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.policy import AccessPolicy
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine
@@ -46,8 +50,11 @@ async def endpoint(machine: Machine, token: str | None = None) -> AsyncIterator[
         mirror = MirrorSettings.model_validate({"name": "hub", "endpoint": hub.url, "token": DAEMONS})
         machine.use(mirrors=(mirror,), offline=False)
         node = await stack.enter_async_context(machine.running())
+        clients = ClientAccess(Authoriser(AccessPolicy(machine.settings.access.rules)))
         role = HubRole(ANYWHERE, token, machine.root / "access.jsonl")
-        url = await stack.enter_async_context(serving_hub(node, role, machine.notes.append, 0.1, Traffic()))
+        url = await stack.enter_async_context(
+            serving_hub(node, role, machine.notes.append, 0.1, Traffic(), clients=clients)
+        )
         http = await stack.enter_async_context(ClientSession())
         assert url is not None
         assert role.access_log is not None
@@ -89,6 +96,10 @@ async def test_web_pages_are_refused(machine: Machine) -> None:
 async def test_with_a_token_it_is_required(machine: Machine) -> None:
     async with endpoint(machine, token="sesame") as at:
         assert (await at.ask())[0] == 401
+        status, headers, _ = await at.ask(Authorization="Bearer sesame")
+        assert (status, headers["X-Error-Code"]) == (401, "GatedRepo"), "the model is private: its token opens no more"
+    machine.use(access=AccessSettings(rules=(AccessRule(subjects=("server",)),)))
+    async with endpoint(machine, token="sesame") as at:
         assert (await at.ask(Authorization="Bearer sesame"))[0] == 200
 
 

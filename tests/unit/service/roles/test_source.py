@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ async def source(tmp_path: Path) -> AsyncIterator[WebSeedLibrary]:
 
 
 async def get(source: WebSeedLibrary, snapshot: HubSnapshot, token: str | None = None) -> tuple[int, bytes]:
-    at = source.source("http://127.0.0.1:9")
+    at = source.source("http://127.0.0.1:9", SNAPSHOT.manifest)
     url = f"{at.endpoint}/{snapshot.manifest.repo}/resolve/{snapshot.commit}/config.json"
     headers = {"Authorization": f"Bearer {at.token if token is None else token}"}
     async with ClientSession() as session, session.get(url, headers=headers) as response:
@@ -55,8 +56,22 @@ async def test_it_serves_a_manifest_while_it_is_offered(source: WebSeedLibrary) 
     assert (await get(source, SNAPSHOT))[0] == 404
 
 
+async def test_the_token_of_one_snapshot_opens_no_other(source: WebSeedLibrary) -> None:
+    with source.offering(SNAPSHOT.manifest):
+        other = replace(SNAPSHOT.manifest, commit="1" * 40)
+        foreign = source.source("http://127.0.0.1:9", other).token
+        assert (await get(source, SNAPSHOT, token=foreign))[0] == 401
+        at = source.source("http://127.0.0.1:9", other).endpoint
+        refs = f"{at}/api/models/{SNAPSHOT.manifest.repo}/refs"
+        async with (
+            ClientSession(headers={"Authorization": f"Bearer {foreign}"}) as session,
+            session.get(refs) as response,
+        ):
+            assert response.status == 401
+
+
 async def test_the_source_has_the_nodes_peer_address_and_zone(source: WebSeedLibrary) -> None:
-    at = source.source("http://127.0.0.1:9")
+    at = source.source("http://127.0.0.1:9", SNAPSHOT.manifest)
     assert (at.peer, at.zone) == ("127.0.0.2:7001", "rack1")
     assert at.endpoint.startswith("http://127.0.0.2:")
 
@@ -76,7 +91,7 @@ async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinat
         HubCache(tmp_path), everywhere, settings(tmp_path), grace=0.2, note=print, traffic=Traffic()
     ) as source:
         source._peer = ListenAddress("0.0.0.0", 7001)  # without listening there
-        at = source.source(coordinator)
+        at = source.source(coordinator, SNAPSHOT.manifest)
     assert at.peer == f"{host}:7001"
     assert at.endpoint.startswith(f"http://{host}:")
 
@@ -86,7 +101,7 @@ async def test_an_advertised_address_replaces_the_nodes_own(tmp_path: Path) -> N
     async with serving_source(
         HubCache(tmp_path), PEER, advertising, grace=0.2, note=print, traffic=Traffic()
     ) as source:
-        at = source.source("http://127.0.0.5:9")
+        at = source.source("http://127.0.0.5:9", SNAPSHOT.manifest)
     assert at.peer == "203.0.113.7:7777"
     assert at.endpoint.startswith("http://203.0.113.7:")
     assert not at.endpoint.endswith(":7777"), "that is the port for peers"

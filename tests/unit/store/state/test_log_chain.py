@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pmodel.core.files.hash_chain import GENESIS, LogCheck, LogHead, check_line, head_of
 from p2pmodel.errors import IntegrityError
-from p2pmodel.store.state.log_chain import GENESIS, LogCheck, LogEntry, LogHead, append, check, head_of
+from p2pmodel.store.state.log_chain import LogEntry, append
 
 ENTRY = LogEntry(
     "2026-11-22T00:00:00.000+00:00", "org/m", "0" * 40, "a/\u00e9.bin", 5, "e" * 64, "e" * 64, ["up"], "mirror up"
@@ -83,7 +84,7 @@ def test_a_truncated_log_fails_against_a_head_seen_before() -> None:
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b"[]\n", b'{"hash":1}\n', b"\xff\n", b"[" * 9000 + b"\n"])
 def test_malformed_lines_are_rejected(line: bytes) -> None:
-    for judge in (head_of, lambda text: check(LogHead(), text)):
+    for judge in (head_of, lambda text: check_line(LogHead(), text)):
         with pytest.raises(IntegrityError):
             judge(line)
 
@@ -92,4 +93,4 @@ def test_the_same_entry_in_another_encoding_is_rejected() -> None:
     line, _ = append(LogHead(), ENTRY)
     spaced = json.dumps(json.loads(line), sort_keys=True).encode() + b"\n"
     with pytest.raises(IntegrityError, match="damaged"):
-        check(LogHead(), spaced)
+        check_line(LogHead(), spaced)

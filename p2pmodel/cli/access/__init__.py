@@ -1,0 +1,1 @@
+"""Commands about the rights of clients: machine tokens, and the audit log."""

@@ -1,0 +1,149 @@
+"""Bearer tokens of an OpenID Connect issuer: signature, issuer, audience, times and algorithm are checked (joserfc).
+
+The issuer's keys are fetched from its discovery document, kept for a while, and fetched again for an unknown key id, at
+most every `RETRY_AFTER` seconds. Without keys no token is accepted.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from p2pmodel.config.sections.access import OidcSettings
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.proxies import Proxies
+from p2pmodel.core.network.rights import Presented
+from p2pmodel.core.plain_json import parse_json
+from p2pmodel.errors import InvalidInput, Unavailable
+from p2pmodel.http_pool import session, through
+from p2pmodel.tls import context_with
+from p2pmodel.trust.access.authoriser import UnknownCredential
+from p2pmodel.trust.access.policy import Subject
+
+try:
+    from joserfc import jwt
+    from joserfc.errors import JoseError
+    from joserfc.jwk import KeySet
+except ImportError:
+    raise InvalidInput(
+        "oidc.issuer is set, and joserfc is not installed", hint="pip install 'p2pmodel[oidc]'"
+    ) from None
+
+ANSWER_WITHIN = 5.0
+RETRY_AFTER = 10.0
+"""Seconds between two fetches of keys for tokens with unknown keys."""
+MAX_ANSWER = 1 << 20
+MAX_TOKEN = 8192
+LEEWAY = 30
+"""Seconds by which clocks may differ."""
+_HINT = "get a new token from the issuer"
+
+
+class OidcIssuer:
+    """Clients by their tokens of one issuer."""
+
+    def __init__(
+        self, settings: OidcSettings, proxies: Proxies, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._proxies = proxies
+        self._clock = clock
+        self._keys: KeySet | None = None
+        self._fetched = float("-inf")
+        self._turn = asyncio.Lock()
+        self._claims = jwt.JWTClaimsRegistry(
+            leeway=LEEWAY,
+            iss={"essential": True, "value": str(settings.issuer)},
+            aud={"essential": True, "value": str(settings.audience)},
+            exp={"essential": True},
+        )
+
+    def recognises(self, presented: Presented) -> bool:
+        """Whether it is a signed JWT: three parts."""
+        token = presented.bearer
+        return token.count(".") == 2 and len(token) <= MAX_TOKEN and token.startswith("eyJ")
+
+    async def subject(self, presented: Presented) -> Subject:
+        """As `Directory`."""
+        claims = await self._verified(presented.bearer)
+        name, groups = claims.get(self._settings.subject_claim), claims.get(self._settings.groups_claim, [])
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise UnknownCredential(f"the token has no claim '{self._settings.subject_claim}'", hint=_HINT)
+        listed = groups if isinstance(groups, list) else [groups]
+        return Subject("oidc", name, frozenset(each for each in listed if isinstance(each, str) and each))
+
+    async def _verified(self, token: str) -> dict[str, Any]:
+        try:
+            return self._decoded(token, await self._usable_keys())
+        except _UnknownKey:
+            pass
+        try:
+            return self._decoded(token, await self._usable_keys(newer=True))
+        except _UnknownKey:
+            raise UnknownCredential(
+                "the token is signed with a key that the issuer does not have", hint=_HINT
+            ) from None
+
+    def _decoded(self, token: str, keys: KeySet) -> dict[str, Any]:
+        try:
+            decoded = jwt.decode(token, keys, algorithms=list(self._settings.algorithms))
+            self._claims.validate(decoded.claims)
+        except JoseError as error:
+            raise UnknownCredential(f"the token is not valid: {_reason(error)}", hint=_HINT) from None
+        except ValueError as error:  # no key of the set fits the key id
+            if "key" in str(error).lower():
+                raise _UnknownKey from None
+            raise UnknownCredential("the token is malformed", hint=_HINT) from None
+        return dict(decoded.claims)
+
+    async def _usable_keys(self, *, newer: bool = False) -> KeySet:
+        """The issuer's keys; `newer`: not those of a moment ago. Raises Unavailable."""
+        async with self._turn:
+            age = self._clock() - self._fetched
+            if self._keys is None or age >= (RETRY_AFTER if newer else self._settings.keys_ttl):
+                self._keys = await self._fetch()
+                self._fetched = self._clock()
+            return self._keys
+
+    async def _fetch(self) -> KeySet:
+        issuer = str(self._settings.issuer)
+        document = await self._json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        if document.get("issuer") != issuer:
+            raise Unavailable(f"{issuer} says that it is another issuer", hint="correct oidc.issuer")
+        where = document.get("jwks_uri")
+        if not isinstance(where, str) or not where.startswith(("https://", "http://")):
+            raise Unavailable(f"{issuer} names no keys")
+        if issuer.startswith("https://") and not where.startswith("https://"):
+            raise Unavailable(f"{issuer} names keys that are not served over https")
+        try:
+            return KeySet.import_key_set(await self._json(where))  # type: ignore[arg-type]  # it is checked there
+        except (JoseError, ValueError, TypeError, KeyError):
+            raise Unavailable(f"the keys of {issuer} cannot be used") from None
+
+    async def _json(self, where: str) -> dict[str, Any]:
+        issuer = self._settings.issuer
+        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN)
+        proxy, ca_file = self._proxies.of(where), self._settings.ca_file
+        tls = {"ssl": await asyncio.to_thread(context_with, ca_file)} if ca_file is not None else {}
+        try:
+            async with (
+                session(None, timeout=timeout) as http,
+                http.get(where, allow_redirects=False, **through(proxy, where, {}), **tls) as answer,  # type: ignore[arg-type]
+            ):
+                body = await answer.content.read(MAX_ANSWER)
+                found = parse_json(body) if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(f"the OIDC issuer {issuer} does not answer ({type(error).__name__})") from None
+        if not isinstance(found, dict):
+            raise Unavailable(f"the OIDC issuer {issuer} does not answer as one")
+        return found
+
+
+class _UnknownKey(Exception):
+    """No key of the issuer has the key id of a token."""
+
+
+def _reason(error: JoseError) -> str:
+    return printable(str(getattr(error, "description", "") or getattr(error, "error", "") or "it cannot be read"), 80)

@@ -1,0 +1,1 @@
+"""What snapshots may contain: formats of weights, licences, file patterns."""
