@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Literal, Self
 
+from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import TooManyRequests
 from p2pmodel.loading.turns import ChatAnswer, Sampling, Turn
@@ -41,7 +42,7 @@ class AnswerQueue:
         if self.running and self.waiting >= self._most_waiting:
             seconds = self._last_seconds * (1 + self.waiting)
             raise TooManyRequests(
-                f"{self.waiting + 1} requests are ahead, and no more may wait",
+                f"{counted(self.waiting + 1, 'request')} ahead, and no more may wait",
                 hint="try again later: the model answers one request at a time",
                 retry_after=max(1, min(60, round(seconds))),
             )

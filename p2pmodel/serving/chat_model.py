@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from p2pmodel.loading import optional_imports
+from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.turns import ChatAnswer, Sampling, Turn
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class LoadedChatModel(ChatModel):
         return reply(self.loaded, turns, sampling, on_text=on_text, stopped=stopped)
 
 
-def load_chat_model(snapshot: Path, *, device: str | None, allow_pickle: bool) -> LoadedChatModel:
+def load_chat_model(snapshot: Path, options: LoadOptions) -> LoadedChatModel:
     """Load the model in the directory `snapshot`. Imports torch. Blocks. Raises the errors of `p2pmodel.loading`."""
     optional_imports.require()
     from p2pmodel.loading.model import load  # noqa: PLC0415 - imports torch
 
-    return LoadedChatModel(load(snapshot, device=device, allow_pickle=allow_pickle))
+    return LoadedChatModel(load(snapshot, options=options))

@@ -7,11 +7,12 @@ from typing import Literal
 
 from p2pmodel.core.progress.progress import Phase, Progress
 from p2pmodel.errors import ModelLoading
+from p2pmodel.loading.progress import LoadProgress
 from p2pmodel.node.reporter import Reporter
 
 StartupPhase = Literal["finding", "transferring", "loading", "ready"]
-"""`finding`: which commit, and from where; `transferring`: files arrive and are verified; `loading`: all files are
-verified, and the weights go onto the device."""
+"""`finding`: which commit, and from where; `transferring`: files arrive and are verified, and weights may go onto the
+device meanwhile; `loading`: all files are verified, and the rest of the weights goes onto the device."""
 PHASES: tuple[StartupPhase, ...] = ("finding", "transferring", "loading", "ready")
 
 
@@ -85,10 +86,14 @@ class Startup(Reporter):
         """A line for the user."""
         self._screen.note(line)
 
-    def loading(self, progress: WeightProgress | None = None) -> None:
-        """All files are verified, and the weights go onto the device."""
+    def verified(self) -> None:
+        """All files are verified; the rest of the weights goes onto the device."""
         self._enter("loading")
-        self._load = progress or self._load
+
+    def loading(self, progress: LoadProgress) -> None:
+        """Weights go onto the device, maybe while files arrive."""
+        if progress.total:
+            self._load = WeightProgress(progress.loaded, progress.total)
 
     def ready(self, *, takes_images: bool) -> None:
         """The model answers from now on."""

@@ -186,6 +186,21 @@ def control_bodies() -> list[Any]:
     ]
 
 
+def chat_requests() -> list[Any]:
+    """Bodies of chat completions."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}}
+    turns = [
+        {"role": "system", "content": "short"},
+        {"role": "user", "content": [image, {"type": "text", "text": "what?"}]},
+        {"role": "assistant", "content": "red", "tool_calls": None},
+        {"role": "user", "content": "sure?"},
+    ]
+    sampling = {"temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": ["END"], "max_tokens": 5, "n": 1}
+    return [
+        {"model": "org/tiny", "messages": turns, "stream": True, "stream_options": {"include_usage": True}} | sampling
+    ]
+
+
 def as_json(value: Any) -> bytes:
     """`value` as JSON, also if it has numbers or text that JSON has not."""
     try:

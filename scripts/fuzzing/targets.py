@@ -48,6 +48,7 @@ from p2pmodel.origin.relay.hub_paths import HubPath
 from p2pmodel.origin.requests import target_of
 from p2pmodel.origin.responses import ExpectedRange, judge
 from p2pmodel.service.control.bodies import EngineBody, LimitsBody, StartBody
+from p2pmodel.serving.openai.requests import chat_request
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.range_record import read_record, read_synced, record_path
 from p2pmodel.store.private_folder import PrivateFolder
@@ -141,7 +142,15 @@ def _server() -> list[Target]:
         Target("range", _range, ["bytes=0-9", "bytes=-5", "bytes=5-", 'W/"ab"', "*"], of_text, (RangeNotSatisfiable,)),
         Target("forwarded client", _forwarded, ["192.0.2.7, 10.0.0.8:1", 'for="[::1]:80";by=x, for=_a'], of_text),
         Target("control body", _control_body, bodies, of_value, (ValueError,)),
+        Target("chat request", _chat_request, seeds.chat_requests(), of_value),
+        Target(
+            "chat request text", lambda raw: chat_request(raw, most_tokens=9), [*map(as_json, seeds.chat_requests())]
+        ),
     ]
+
+
+def _chat_request(value: Any) -> object:
+    return chat_request(as_json(value), most_tokens=9)
 
 
 def _settings() -> list[Target]:

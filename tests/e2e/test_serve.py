@@ -4,8 +4,6 @@ import base64
 import json
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 from p2pmodel.loading.chat import ChatAnswer, answer
 from p2pmodel.loading.model import load
 from tests.support.browser import Browser, chromium
-from tests.support.processes import P2PMODEL, PATIENCE, Nodes, Running, eventually, token_file
+from tests.support.processes import P2PMODEL, PATIENCE, Nodes, Running, eventually
 from tests.support.tiny_models import copy_of, dense, images
 
 __all__ = ["dense", "images"]
@@ -118,8 +116,9 @@ def test_the_page_shows_the_transfer_and_then_answers_about_a_picture(
     window.press(ENTER)
     eventually(lambda: window.run("return document.querySelector('#send').hidden") is False, PATIENCE)
     shows(window, ".turn:nth-child(2) .end", "cut off")
-    expected = said_about(dense, images[0]).text
-    assert window.run("return document.querySelector('.turn:nth-child(2) .answer').textContent").strip() == expected
+    expected = said_about(dense, images[0])
+    said = window.run("return document.querySelector('.turn:nth-child(2) .answer').textContent")
+    assert said.strip() == expected.text
     assert window.run("return document.querySelectorAll('.turn .shown-pictures img').length") == 1
     keep(window, "answered")
 
@@ -131,7 +130,7 @@ def test_the_page_shows_the_transfer_and_then_answers_about_a_picture(
     window.open(running.ready()["url"])
     shows(window, "#conversations .open", QUESTION)
     window.click("#conversations .open")
-    shows(window, ".turn:nth-child(2) .answer", expected)
+    shows(window, ".turn:nth-child(2) .answer", expected.text)
     for wide, dark in ((360, True), (1100, False)):
         window.looks(width=wide, dark=dark)
         assert window.run("return document.documentElement.scrollWidth") <= wide
@@ -140,22 +139,17 @@ def test_the_page_shows_the_transfer_and_then_answers_about_a_picture(
     assert set(hosts) == {running.ready()["url"]}, "only its own origin was asked"
     # The browser logs each response of 503 by itself.
     assert [line for line in window.complaints() if "503" not in line] == []
-    assert running.stop().code == 0
-    window.open("about:blank")
+    ask_with_the_real_client(running.ready(), images[0], expected)
+    done = running.stop()
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
 
 
-def test_the_real_client_gets_what_the_loaded_model_says(
-    nodes: Nodes, dense: Path, images: list[Path], tmp_path: Path
-) -> None:
-    key = token_file(tmp_path / "key")
-    running = served(nodes, dense, "--api-key-file", key)
-    ready = running.ready()
-    url = f"data:image/png;base64,{base64.b64encode(images[0].read_bytes()).decode()}"
+def ask_with_the_real_client(ready: dict[str, Any], image: Path, expected: ChatAnswer) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(image.read_bytes()).decode()}"
     content: Any = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
-    expected = said_about(dense, images[0])
-    with openai.OpenAI(base_url=ready["api"], api_key=key.read_text().strip(), max_retries=0) as client:
-        eventually(lambda: _answers(ready["url"]), PATIENCE, lambda: "".join(running.err))
-        messages: Any = [{"role": "user", "content": content}]
+    messages: Any = [{"role": "user", "content": content}]
+    with openai.OpenAI(base_url=ready["api"], api_key="none", max_retries=0) as client:
         stream = client.chat.completions.create(model=REPO, messages=messages, temperature=0, stream=True)
         said = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
         assert said.strip() == expected.text
@@ -167,18 +161,6 @@ def test_the_real_client_gets_what_the_loaded_model_says(
         broken: Any = [{"role": "user", "content": [cut]}]
         with pytest.raises(openai.BadRequestError, match="a picture of the conversation"):
             client.chat.completions.create(model=REPO, messages=broken)
-    assert not any(key.read_text().strip() in line for line in (*running.err, *running.out))
-    done = running.stop()
-    assert done.code == 0, done.err
-    assert "Traceback" not in done.err
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE) as response:
-            return bool(json.load(response)["status"] == "ok")
-    except urllib.error.HTTPError:
-        return False
 
 
 def test_a_chat_in_a_pipe(nodes: Nodes, dense: Path, images: list[Path]) -> None:
@@ -188,5 +170,5 @@ def test_a_chat_in_a_pipe(nodes: Nodes, dense: Path, images: list[Path]) -> None
     command = f"printf '{lines}' | {' '.join(P2PMODEL)} chat {REPO} {options}"
     done = nodes.program("node", "sh", "-c", command).wait()
     assert (done.code, done.out) == (0, said_about(dense, images[0]).text + "\n"), done.err
-    assert re.search(r"^loaded Qwen3VLForConditionalGeneration, .* onto cpu in [\d.]+ s$", done.err, re.MULTILINE)
+    assert re.search(r"^loaded Qwen3VLForConditionalGeneration, .* onto cpu, [\d.]+ s after", done.err, re.MULTILINE)
     assert f"(cut off after {TOKENS} tokens)" in done.err

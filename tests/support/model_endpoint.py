@@ -28,7 +28,7 @@ class HeldSource(ModelSource):
 
     async def bring(self, startup: Startup) -> ChatModel:
         await self.arrived.wait()
-        startup.loading()
+        startup.verified()
         return self.model
 
     async def first_answer(self) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.fetch.load_options import load_options, load_options_of
 from p2pmodel.cli.rollout.options import node_name
-from p2pmodel.cli.serving.fetched_model import ModelReports, fetch_snapshot
+from p2pmodel.cli.serving.fetched_model import ModelFetch, ModelReports
 from p2pmodel.cli.serving.serve import loaded_line
 from p2pmodel.cli.serving.talk import Talk
 from p2pmodel.cli.signals import run_interruptible
@@ -21,16 +22,14 @@ from p2pmodel.cli.terminal.output import echo
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.views import EngineState
-from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
-from p2pmodel.loading import optional_imports
+from p2pmodel.errors import Interrupted, InvalidInput
 from p2pmodel.loading.turns import Sampling
-from p2pmodel.serving.chat_model import LoadedChatModel, load_chat_model
 
 _RESUMES = "interrupted; what was verified is kept: the same command resumes"
 
 
 @click.command()
-@click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
+@load_options
 @click.option("--system", metavar="TEXT", help="System message at the beginning of the conversation.")
 @click.option(
     "--temperature",
@@ -46,7 +45,6 @@ _RESUMES = "interrupted; what was verified is kept: the same command resumes"
     show_default=True,
     help="Bound on the tokens of an answer.",
 )
-@click.option("--allow-pickle", is_flag=True, help="Also take pytorch_model.bin where there are no safetensors.")
 @click.option("--no-daemon", is_flag=True, help="Download in this process even if a daemon runs.")
 @options.reference
 @options.socket
@@ -63,40 +61,25 @@ def chat(settings: Settings, ref: Reference, **flags: Any) -> None:
     """
     if flags["as_json"]:
         raise InvalidInput("chat has no --json", hint="p2pmodel serve answers programs")
-    optional_imports.check_installed()
-    if flags["device"] is not None:
-        optional_imports.check_device_name(flags["device"])
-    quiet, pickle = flags["quiet"], flags["allow_pickle"]
+    fetch = ModelFetch(settings, ref, load_options_of(flags), flags["no_daemon"])
+    fetch.check()
+    quiet = flags["quiet"]
     with reporting(flags["style"], quiet=quiet) as screen:
-        fetching = fetch_snapshot(settings, ref, screen, allow_pickle=pickle, no_daemon=flags["no_daemon"])
-        snapshot = run_interruptible(fetching, interrupted=_RESUMES)
-    sampling = Sampling(flags["temperature"], flags["top_p"], flags["seed"], flags["max_new_tokens"])
-    report = partial(_report, snapshot.reports)
-    with _ended_by_sigterm():
-        report("loading")
-        try:
-            model = load_chat_model(snapshot.path, device=flags["device"], allow_pickle=pickle)
-        except P2PModelError as error:
-            report("failed", error)
-            raise
-        try:
-            _talk(model, sampling, report, system=flags["system"], quiet=quiet)
-        finally:
-            report("none")
-
-
-def _talk(
-    model: LoadedChatModel, sampling: Sampling, report: "partial[None]", *, system: str | None, quiet: bool
-) -> None:
-    report("loaded")
+        brought = run_interruptible(fetch.bring(screen), interrupted=_RESUMES)
     if not quiet:
-        echo(loaded_line(model), err=True)
-    talk = Talk(model, sampling, system=system, quiet=quiet, on_first=partial(report, "answered"))
-    talk.run(_messages(quiet=quiet))
+        echo(loaded_line(brought.model), err=True)
+    sampling = Sampling(flags["temperature"], flags["top_p"], flags["seed"], flags["max_new_tokens"])
+    answered = partial(_report, brought.reports, "answered")
+    with _ended_by_sigterm():
+        try:
+            talk = Talk(brought.model, sampling, system=flags["system"], quiet=quiet, on_first=answered)
+            talk.run(_messages(quiet=quiet))
+        finally:
+            _report(brought.reports, "none")
 
 
-def _report(reports: ModelReports, state: EngineState, error: P2PModelError | None = None) -> None:
-    run_interruptible(reports.report(state, error), interrupted="interrupted")
+def _report(reports: ModelReports, state: EngineState) -> None:
+    run_interruptible(reports.report(state), interrupted="interrupted")
 
 
 @contextmanager

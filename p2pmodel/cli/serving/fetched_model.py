@@ -1,13 +1,13 @@
-"""The model of a repository: fetched through this machine's daemon or in this process, then loaded onto the device.
+"""The model of a repository: fetched through this machine's daemon or in this process, and loaded onto the device.
 
-What becomes of the model is reported to the daemon, which passes it on to roll-outs, or to the coordinators.
+In this process it is loaded while the files arrive. What becomes of the model is reported to the daemon, which passes
+it on to roll-outs, or to the coordinators.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from p2pmodel.cli.fetch import daemon_fetch
@@ -15,8 +15,11 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import P2PModelError
+from p2pmodel.loading import optional_imports
 from p2pmodel.loading.formats import OTHER_WEIGHTS
-from p2pmodel.node.fetch.request import FetchRequest, FetchResult
+from p2pmodel.loading.options import LoadOptions
+from p2pmodel.loading.progress import LoadProgress, OnLoadProgress
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.serving.chat_model import LoadedChatModel, load_chat_model
@@ -65,84 +68,102 @@ class CoordinatorReports(ModelReports):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedSnapshot:
-    """A complete snapshot, and where it is reported what becomes of its model."""
+class BroughtModel:
+    """A model that answers, and where it is reported what becomes of it."""
 
-    path: Path
+    model: LoadedChatModel
     reports: ModelReports
 
 
-async def fetch_snapshot(
-    settings: Settings, ref: Reference, reporter: Reporter, *, allow_pickle: bool, no_daemon: bool
-) -> FetchedSnapshot:
-    """Fetch what loading the model of `ref` needs, through the daemon if it runs on this cache, else in this process.
-
-    Every file is verified. Raises the errors of a fetch.
-    """
-    request = FetchRequest(target=ref, exclude=() if allow_pickle else OTHER_WEIGHTS)
-    here = settings.client.server is None  # a remote daemon would keep the files
-    if here and not no_daemon and await daemon_fetch.usable(settings, reporter):
-        report = await daemon_fetch.fetch(settings, request, reporter)
-        return FetchedSnapshot(report.path, DaemonReports(settings, report.repo, report.commit))
-    from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - imports the engine
-
-    fetching = Fetch(request, await asyncio.to_thread(with_peer_address, settings), reporter)
-    found: list[FetchResult] = []
-    await fetching.run(found.append)
-    return FetchedSnapshot(found[0].path, CoordinatorReports(fetching))
+def _ignore(_progress: LoadProgress) -> None:
+    """Show nothing."""
 
 
-class FetchedModel(ModelSource):
-    """The model of `ref` for `p2pmodel serve`."""
+@dataclass(frozen=True, slots=True)
+class ModelFetch:
+    """The model of `ref`, and how it is fetched and loaded."""
 
-    def __init__(
+    settings: Settings
+    ref: Reference
+    load: LoadOptions
+    no_daemon: bool = False
+
+    def check(self) -> None:
+        """Raise InvalidInput or LocalResource for what cannot be loaded here, before anything is fetched."""
+        optional_imports.check_installed()
+        self.load.check()
+
+    async def bring(
         self,
-        settings: Settings,
-        ref: Reference,
+        reporter: Reporter,
         *,
-        device: str | None,
-        allow_pickle: bool,
-        no_daemon: bool,
-        on_loaded: Callable[[LoadedChatModel], None],
-    ) -> None:
-        self._settings = settings
-        self._ref = ref
-        self._device = device
-        self._allow_pickle = allow_pickle
-        self._no_daemon = no_daemon
-        self._on_loaded = on_loaded
-        self._reports: ModelReports | None = None
-        self._state: EngineState = "loaded"
+        on_verified: Callable[[], object] = lambda: None,
+        on_progress: OnLoadProgress = _ignore,
+    ) -> BroughtModel:
+        """Fetch what loading needs, through the daemon if it runs on this cache, and load it.
 
-    async def bring(self, startup: Startup) -> LoadedChatModel:
-        """Fetch the snapshot, then load it in a thread."""
-        snapshot = await fetch_snapshot(
-            self._settings, self._ref, startup, allow_pickle=self._allow_pickle, no_daemon=self._no_daemon
-        )
-        startup.loading()
-        self._reports = reports = snapshot.reports
-        await reports.report("loading")
+        `on_verified` is called once every file is verified; nothing is returned before. Raises the errors of a fetch
+        and of a load.
+        """
+        request = FetchRequest(target=self.ref, exclude=() if self.load.allow_pickle else OTHER_WEIGHTS)
+        here = self.settings.client.server is None  # a remote daemon would keep the files
+        if here and not self.no_daemon and await daemon_fetch.usable(self.settings, reporter):
+            return await self._from_daemon(request, reporter, on_verified)
+        from p2pmodel.loading.fetch_load import fetch_and_load  # noqa: PLC0415 - imports the engine
+        from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - imports the engine
+
+        fetching = Fetch(request, await asyncio.to_thread(with_peer_address, self.settings), reporter)
+        reports = CoordinatorReports(fetching)
         try:
-            model = await asyncio.to_thread(
-                load_chat_model, snapshot.path, device=self._device, allow_pickle=self._allow_pickle
+            outcome = await fetch_and_load(
+                fetching, self.load, on_ready=lambda _result: on_verified(), on_progress=on_progress
             )
         except P2PModelError as error:
             await reports.report("failed", error)
             raise
         await reports.report("loaded")
-        self._on_loaded(model)
-        return model
+        return BroughtModel(LoadedChatModel(outcome()), reports)
+
+    async def _from_daemon(
+        self, request: FetchRequest, reporter: Reporter, on_verified: Callable[[], object]
+    ) -> BroughtModel:
+        report = await daemon_fetch.fetch(self.settings, request, reporter)
+        reports = DaemonReports(self.settings, report.repo, report.commit)
+        on_verified()
+        await reports.report("loading")
+        try:
+            model = await asyncio.to_thread(load_chat_model, report.path, self.load)
+        except P2PModelError as error:
+            await reports.report("failed", error)
+            raise
+        await reports.report("loaded")
+        return BroughtModel(model, reports)
+
+
+class FetchedModel(ModelSource):
+    """The model of `fetch` for `p2pmodel serve`."""
+
+    def __init__(self, fetch: ModelFetch, on_loaded: Callable[[LoadedChatModel], None]) -> None:
+        self._fetch = fetch
+        self._on_loaded = on_loaded
+        self._brought: BroughtModel | None = None
+        self._state: EngineState = "loaded"
+
+    async def bring(self, startup: Startup) -> LoadedChatModel:
+        """Fetch and load it."""
+        brought = await self._fetch.bring(startup, on_verified=startup.verified, on_progress=startup.loading)
+        self._brought = brought
+        self._on_loaded(brought.model)
+        return brought.model
 
     async def first_answer(self) -> None:
         """Report it."""
-        assert self._reports is not None
         self._state = "answered"
         await self._reports.report(self._state)
 
     async def stay(self) -> None:
         """Repeat the report, since a daemon forgets it after a time, and take it back at the end."""
         reports = self._reports
-        assert reports is not None
         try:
             while True:
                 await asyncio.sleep(daemon_fetch.ENGINE_SECONDS / 3)
@@ -152,3 +173,8 @@ class FetchedModel(ModelSource):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_REPORT):
                     await reports.report("none")
+
+    @property
+    def _reports(self) -> ModelReports:
+        assert self._brought is not None
+        return self._brought.reports

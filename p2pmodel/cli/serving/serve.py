@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.fetch.load_options import load_options, load_options_of
 from p2pmodel.cli.rollout.options import node_name
-from p2pmodel.cli.serving.fetched_model import FetchedModel
+from p2pmodel.cli.serving.fetched_model import FetchedModel, ModelFetch
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo
@@ -21,7 +22,6 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.http.server import check_exposure
-from p2pmodel.loading import optional_imports
 from p2pmodel.serving.chat_model import LoadedChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ServingRole
@@ -37,7 +37,7 @@ DEFAULT_LISTEN = "127.0.0.1:8000"
 @click.option(
     "--api-key-file", type=click.Path(path_type=Path), help="File with the key that clients must send; mode 0600."
 )
-@click.option("--device", help="Device to load on (default: cuda if present, else cpu).")
+@load_options
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(min=1),
@@ -52,7 +52,6 @@ DEFAULT_LISTEN = "127.0.0.1:8000"
     show_default=True,
     help="Requests that may wait for their turn; further ones get 429.",
 )
-@click.option("--allow-pickle", is_flag=True, help="Also take pytorch_model.bin where there are no safetensors.")
 @click.option("--no-daemon", is_flag=True, help="Download in this process even if a daemon runs.")
 @options.reference
 @options.tls
@@ -70,9 +69,8 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
     answers one request at a time. With --json one line appears on stdout once it listens. SIGTERM ends it with exit
     code 0, Ctrl-C with 130.
     """
-    optional_imports.check_installed()
-    if flags["device"] is not None:
-        optional_imports.check_device_name(flags["device"])
+    fetch = ModelFetch(settings, ref, load_options_of(flags), flags["no_daemon"])
+    fetch.check()
     address = ListenAddress.parse(flags["listen"])
     reload = options.reload(settings)
     key, tls = server_token(flags["api_key_file"], reload), tls_context(settings.http, reload)
@@ -83,14 +81,7 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         ready = _ReadyServer(screen, served.name, stack, as_json=flags["as_json"])
-        source = FetchedModel(
-            settings,
-            ref,
-            device=flags["device"],
-            allow_pickle=flags["allow_pickle"],
-            no_daemon=flags["no_daemon"],
-            on_loaded=ready.loaded,
-        )
+        source = FetchedModel(fetch, ready.loaded)
         server = ModelServer(role, settings.http, screen.note)
         work = server.run(Startup(served.name, screen), source, on_listening=ready.listening, on_ready=ready.ready)
         run_service(work, interrupted="the server was stopped", reload=reload)
@@ -124,5 +115,6 @@ class _ReadyServer:
 def loaded_line(model: LoadedChatModel) -> str:
     """What was loaded, as one line."""
     loaded = model.loaded
-    size = human(loaded.weight_bytes)
-    return f"loaded {loaded.architecture}, {size}, onto {loaded.device} in {loaded.seconds:.2f} s"
+    size, after = human(loaded.weight_bytes), loaded.after_download_seconds
+    end = f" in {loaded.seconds:.2f} s" if after is None else f", {after:.2f} s after the last file was verified"
+    return f"loaded {loaded.architecture}, {size}, onto {loaded.device}{end}"

@@ -4,6 +4,7 @@ import pytest
 
 from p2pmodel.core.progress.progress import Progress
 from p2pmodel.errors import ModelLoading
+from p2pmodel.loading.progress import LoadProgress
 from p2pmodel.serving.startup import Startup, WeightProgress
 from tests.support.recording_reporter import RecordingReporter
 
@@ -26,9 +27,10 @@ def test_from_nothing_to_ready() -> None:
     startup.progress(Progress("downloading", 100, 10, download_rate=9))
     assert (startup.phase, startup.view().transfer.eta) == ("transferring", 10.0)
     clock.now = 112.0
-    startup.loading()
-    assert startup.view().load is None
-    startup.loading(WeightProgress(5, 10))
+    startup.loading(LoadProgress("waiting"))
+    assert (startup.phase, startup.view().load) == ("transferring", None)
+    startup.verified()
+    startup.loading(LoadProgress("loading", 5, 7, 10))
     startup.progress(Progress("done", 100, 100))
     assert (startup.phase, startup.view().load) == ("loading", WeightProgress(5, 10))
     clock.now = 115.0
