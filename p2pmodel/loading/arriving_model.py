@@ -80,10 +80,10 @@ class ArrivingModel:
                 places.append(found)
         ordered = self.ordering(places)
         self.watch.expect(sum(each.size for each in ordered))
-        ring = self._ring(place, config, ordered, slices, stack)
+        ring = self.rings(place, config, ordered, slices, stack)
         return {each.name: ArrivingTensor(each, slices[each.name], self.watch, ring.get(each.name)) for each in ordered}
 
-    def _ring(
+    def rings(
         self, place: str, config: Any, ordered: list[TensorRange], slices: dict[str, Any], stack: ExitStack
     ) -> dict[str, DeviceRing]:
         """By name, the ring for tensors that one GPU keeps as they are; other tensors are copied by transformers."""

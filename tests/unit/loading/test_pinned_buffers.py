@@ -119,7 +119,7 @@ async def test_a_model_through_the_ring_is_the_same(
         return ringed(self, devices[-1], config, ordered, slices, stack)
 
     ringed = arriving_model.ArrivingModel.ring_on
-    monkeypatch.setattr(arriving_model.ArrivingModel, "_ring", ring)
+    monkeypatch.setattr(arriving_model.ArrivingModel, "rings", ring)
     monkeypatch.setattr(partial_file, "RECORD_EVERY", 1)
     download = SlowDownload.of(snapshot, tmp_path, chunk=3000)
     downloading = asyncio.create_task(download.run())
