@@ -60,16 +60,3 @@ def test_a_revoked_node_is_cut_off_and_an_admitted_one_finishes(nodes: Nodes, tm
     assert done.code == 0, done.err[-2000:]
     assert done.json["from_peers"] == SIZE + 2
     assert Path(done.json["path"], "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
-
-
-def test_a_private_swarm_needs_an_authority_and_a_token(nodes: Nodes, tmp_path: Path) -> None:
-    source = tmp_path / "model"
-    source.mkdir()
-    (source / "config.json").write_bytes(b"{}")
-    (source / "model.safetensors").write_bytes(b"x" * 1000)
-    without = nodes.seed(source, "--as", REPO, "--private").wait()
-    assert (without.code, "private.ca_file" in without.err) == (2, True), without.err
-    made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
-    env = {"P2PMODEL_PRIVATE_CA_FILE": made["certificate"], "P2PMODEL_PRIVATE_CA_KEY": made["key"]}
-    open_ = nodes.seed(source, "--as", REPO, "--private", **env).wait()
-    assert (open_.code, "--token-file" in open_.err) == (2, True), open_.err
