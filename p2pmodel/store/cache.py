@@ -5,10 +5,10 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, is_commit
@@ -49,14 +49,24 @@ def passing_over(repo: RepoId, on_unreadable: OnUnreadable | None) -> Iterator[N
             on_unreadable(repo, translate(error))
 
 
+class SnapshotPolicy(Protocol):
+    """Decides which files may become visible as a part of a snapshot."""
+
+    def check(
+        self, manifest: Manifest, files: Sequence[ManifestFile], read: Callable[[ManifestFile], bytes | None]
+    ) -> None:
+        """Raise unless they may. `read` returns the content of a file that is in the cache, else None."""
+
+
 class HubCache:
     """One hub cache directory, e.g. ~/.cache/huggingface/hub. One object per directory and process: it owns the locks.
 
-    `state_dir` is the node's folder of state: it takes what cannot be written to the cache. The constructor does not
-    touch the disk. An OSError is raised as LocalResource.
+    `state_dir` is the node's folder of state: it takes what cannot be written to the cache. `policy` says what may
+    become visible in it. The constructor does not touch the disk. An OSError is raised as LocalResource.
     """
 
-    def __init__(self, root: Path, state_dir: Path | None = None) -> None:
+    def __init__(self, root: Path, state_dir: Path | None = None, *, policy: "SnapshotPolicy | None" = None) -> None:
+        self.policy = policy
         # Absolute, with its links unresolved: users see snapshot paths.
         self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100
         digest = hashlib.sha256(bytes(self.root)).hexdigest()[:16]

@@ -150,6 +150,8 @@ def publish_snapshot(
             f"the blob of {absent.path} is not in {repo.folder}",
             hint="run the same command again: it downloads the file",
         )
+    if repo.cache.policy is not None:
+        repo.cache.policy.check(manifest, present, lambda file: _content(repo, file))
     _tag(repo)
     with repo.opened("snapshots", manifest.commit, make=True) as snapshot:
         by_folder: dict[tuple[str, ...], list[ManifestFile]] = {}
@@ -166,6 +168,11 @@ def publish_snapshot(
     for name in refs:
         point_ref(repo, name, manifest.commit)
     return repo.snapshot(manifest.commit)
+
+
+def _content(repo: RepoCache, file: ManifestFile) -> bytes | None:
+    blob = repo.usable(file)
+    return blob.read_bytes() if blob is not None else None
 
 
 def _tag(repo: RepoCache) -> None:

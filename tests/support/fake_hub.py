@@ -47,8 +47,8 @@ class Request:
 class FakeHub:
     """Serves one snapshot at its commit, at `refs` and at the repository's default revision.
 
-    `kind`: models, datasets or spaces. `token`: the only bearer token it accepts (for a private repository). `xet`:
-    announces a chunk store that no client may contact.
+    `kind`: models, datasets or spaces. `token`: the only bearer token it accepts (for a private repository), or
+    several with commas. `xet`: announces a chunk store that no client may contact.
     `also`: other spellings and older names, which redirect. `page`: entries on a page of the tree.
     `sizes=False`: siblings come without sizes. `requests`: the requests received, in order; `faults` may be changed
     while it runs. `api_faults`: whether faults of status and time also strike the metadata routes. `rate`: bytes a
@@ -374,7 +374,7 @@ class FakeHub:
         raise _error(401, "" if "Authorization" in request.headers else "RepoNotFound")
 
     def _authorized(self, request: web.Request) -> bool:
-        return request.headers.get("Authorization") == f"Bearer {self._token}"
+        return request.headers.get("Authorization") in [f"Bearer {each}" for each in (self._token or "").split(",")]
 
     def _check_revision(self, rev: str | None) -> None:
         if rev not in (None, self.snapshot.commit, *self.refs):

@@ -132,7 +132,7 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     check_exposure(address, protected=protected, insecure_public=flags["insecure_public"])
     check_directory(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
-    cache = HubCache(settings.cache_dir, settings.state_dir)
+    cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
     sync_log = options.sync_log_path(settings, flags["sync_log"])
     upstream = _pull_through(cache, settings, address, SyncLog(sync_log), flags)
     log = AccessLog(flags["log_path"]) if flags["log_path"] else None

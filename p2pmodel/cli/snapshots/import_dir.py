@@ -13,6 +13,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.store.cache import HubCache
+from p2pmodel.trust.contents.policy import ContentPolicy
 
 INTERRUPTED = "interrupted; nothing was published: run the same command again"
 
@@ -34,7 +35,7 @@ def import_dir(
     the same files gets the same snapshot and the same torrent; a REV of 40 hex digits is used as the commit id.
     .git and .cache/huggingface are left out. DIR may be a snapshot folder of another hub cache.
     """
-    cache = HubCache(settings.cache_dir, settings.state_dir)
+    cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
     with reporting(style, quiet=quiet) as reporter:
         manifest = run_interruptible(
             import_snapshot(cache, source, ref, reporter, private=private), interrupted=INTERRUPTED

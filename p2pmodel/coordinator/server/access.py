@@ -108,11 +108,17 @@ class CoordinatorAccess:
         presented = await presented_by(request, self._users)
         found = self.credentials.caller(presented.authorization)
         if found.rights is Rights.NONE:
-            found = Caller(Rights.NONE, subject=_unknown(presented))
+            found = Caller(Rights.NONE, subject=self._unnamed(presented))
             known = await self._authoriser.known(presented)
             if known is not None:
                 found = Caller(Rights.MEMBER, known.label, known)
         return replace(found, policy=self._authoriser.policy)
+
+    def _unnamed(self, presented: Presented) -> Subject:
+        """The client without a token. With a token for members the own user needs it, too."""
+        if presented.certificate:
+            return Subject("certificate", presented.certificate)
+        return LOCAL if presented.local and self.credentials.member is None else ANYONE
 
     def _by_key(self, key: str) -> Caller | None:
         known = self._authoriser.by_key(key)
@@ -125,9 +131,3 @@ class CoordinatorAccess:
             rights = Rights.PUBLISHER if policy.may_ever(subject, Verb.PUBLISH) else Rights.MEMBER
             found = replace(found, rights=rights, name=subject.label)
         return found if least is Rights.NONE else self.credentials.required(found, least)
-
-
-def _unknown(presented: Presented) -> Subject:
-    if presented.certificate:
-        return Subject("certificate", presented.certificate)
-    return LOCAL if presented.local else ANYONE

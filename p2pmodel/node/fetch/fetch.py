@@ -30,6 +30,7 @@ from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
 from p2pmodel.node.private.authority import check_private
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
+from p2pmodel.node.snapshot.content_check import check_contents
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
@@ -44,6 +45,7 @@ from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshots.snapshot_list import check_snapshot
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.trust.contents.policy import ContentPolicy
 
 LOOK_EVERY = 5.0
 """Seconds between two comparisons of the seeded files with the records."""
@@ -66,7 +68,9 @@ class Fetch:
             settings,
             monitor,
             context,
-            context.cache if context else HubCache(settings.cache_dir, settings.state_dir),
+            context.cache
+            if context
+            else HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules)),
             context.growing if context else GrowingFiles(),
             FetchOrigin(settings, registry, monitor, http, pace),
             http,
@@ -180,6 +184,7 @@ class FetchRun:
 
     async def run(self) -> None:
         """Fetch, report the snapshot as ready, and serve it."""
+        await self._check_contents()
         writable = await self._is_writable()
         if self._found.metainfo is not None:
             await self._from_swarm(self._found.metainfo)
@@ -187,6 +192,12 @@ class FetchRun:
             await self._by_assembly()
         else:
             await self._from_mirrors()
+
+    async def _check_contents(self) -> None:
+        job, manifest = self._job, self._manifest
+        policy = ContentPolicy(job.settings.contents.rules)
+        origin = await job.mirrors.opened() if policy.needs_card(manifest.repo) else None
+        await check_contents(policy, self._repo, manifest, job.selected(manifest), origin=origin, growing=job.growing)
 
     @property
     def _is_private(self) -> bool:

@@ -13,6 +13,7 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, NotFound, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.content_check import check_contents
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.signature_check import CheckedListings, SignatureCheck
@@ -21,6 +22,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.state.revisions import record_revision
 from p2pmodel.store.state.sync_log import SyncLog
+from p2pmodel.trust.contents.policy import ContentPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class MirrorSync:
         self._reporter = reporter
         self._on_synced = on_synced
         self._rules = rules
-        self._cache = HubCache(settings.cache_dir, settings.state_dir)
+        self._cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
 
     async def once(self, refs: Sequence[Reference]) -> None:
         """Sync all of `refs`, one after the other. Raises at the end if some failed."""
@@ -95,6 +97,8 @@ class MirrorSync:
             raise self._not_admitted(manifest.repo)
         checked = time.time()
         repo = self._cache.repo(manifest.repo)
+        policy = ContentPolicy(self._settings.contents.rules)
+        await check_contents(policy, repo, manifest, manifest.files, origin=origin)
         before = await asyncio.to_thread(repo.resolve, ref.revision)
         refs = () if ref.pinned else (ref.revision,)
         async with downloading(repo, manifest, manifest.files, refs, self._reporter):

@@ -26,6 +26,7 @@ from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PMode
 from p2pmodel.node.private.authority import authority_of
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.snapshot.content_check import check_contents
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.node.snapshot.lock import downloading
@@ -55,6 +56,7 @@ from p2pmodel.swarm.engine import (
 from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
 from p2pmodel.swarm.metainfo import layout_of
 from p2pmodel.swarm.torrents import Metainfo, info_hash_of, parse
+from p2pmodel.trust.contents.policy import ContentPolicy
 from p2pmodel.trust.signatures.statement import SignedStatement
 
 REPORT_EVERY = 0.5
@@ -104,7 +106,7 @@ class SeedRun:
         self._request = request
         self._settings = settings
         self._reporter = reporter
-        self._cache = HubCache(settings.cache_dir, settings.state_dir)
+        self._cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
 
     async def prepare(self, trackers: Sequence[str]) -> SeedResult:
         """Mirror or import the snapshot, verify it, and build its torrents with `trackers` and the mirrors in them."""
@@ -114,6 +116,8 @@ class SeedRun:
             origin = await self._opened_origin(stack)
             manifest = await self._manifest(origin)
             repo = self._cache.repo(manifest.repo)
+            policy = ContentPolicy(self._settings.contents.rules)
+            await check_contents(policy, repo, manifest, manifest.files, origin=origin)
             async with downloading(repo, manifest, manifest.files, self._refs(), self._reporter):
                 source = origin if self._request.directory is None else None
                 mirrored = await MirrorCopy(source, repo, manifest, self._reporter).run(manifest.files, self._refs())

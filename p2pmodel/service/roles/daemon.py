@@ -42,6 +42,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.trust.access.authoriser import Authoriser, ServerGate
 from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.contents.policy import ContentPolicy
 
 GRACE = 0.6
 HUB_GRACE = 0.2
@@ -105,7 +106,8 @@ class Daemon:
         await asyncio.to_thread(self._check_cache)
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(engine_of(settings))
-            cache, peer = HubCache(settings.cache_dir, settings.state_dir), ListenAddress(*engine.address)
+            cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
+            peer = ListenAddress(*engine.address)
             source = serving_source(
                 *(cache, peer, settings),
                 grace=HUB_GRACE,

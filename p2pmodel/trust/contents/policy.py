@@ -3,10 +3,11 @@
 Formats are judged by name: loaders choose their reader by it, too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from p2pmodel.config.sections.access import ContentRule
+from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import MODELS, RepoId, printable
 from p2pmodel.errors import RefusedContent
 from p2pmodel.trust.contents.model_card import licenses_of
@@ -70,6 +71,25 @@ class ContentPolicy:
                 raise RefusedContent(
                     f"{repo} is refused: its licence is {named} (contents.rules {number})", hint=_LICENSE_HINT
                 )
+
+    def check(
+        self, manifest: Manifest, files: Sequence[ManifestFile], read: Callable[[ManifestFile], bytes | None]
+    ) -> None:
+        """Raise RefusedContent if `files` may not become visible. `read` returns the content of a file in the cache."""
+        self.check_files(manifest.repo, (file.path for file in files))
+        if not self.needs_card(manifest.repo) or all(file.path == CARD for file in files):
+            return
+        card = manifest.file(CARD)
+        if card is None or card.size > CARD_READ:
+            self.check_card(manifest.repo, None)
+            return
+        content = read(card)
+        if content is None:
+            raise RefusedContent(
+                f"{manifest.repo} is refused: its licence is not known without {CARD}",
+                hint=f"download it, too: --include {CARD}",
+            )
+        self.check_card(manifest.repo, content)
 
     def _of(self, repo: RepoId) -> list[tuple[int, ContentRule]]:
         if repo.kind != MODELS:
