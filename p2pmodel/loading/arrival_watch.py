@@ -103,6 +103,11 @@ class ArrivalWatch:
         return [path for path, arriving in self._files.items() if arriving.is_wrong]
 
     @property
+    def is_verified(self) -> bool:
+        """Whether every file is in the cache, and verified."""
+        return all(arriving.is_verified for arriving in self._files.values())
+
+    @property
     def is_proved(self) -> bool:
         """Whether everything that was read is verified."""
         return all(arriving.is_proved for arriving in self._files.values())

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at what has arrived."""
+SEEN_WITHIN = 5.0
+"""Seconds after the end of a fetch in which its last records are read, also on a busy machine."""
 REQUEST_EVERY = 0.2
 """Seconds between two requests for the next pieces."""
 PIECES_AHEAD = 8
@@ -144,6 +146,7 @@ class _Overlap:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if fetched.done() and not building.done():
                 fetched.result()
+                await self._see_all(watch)
                 await asyncio.wait({building})
             return building.result()
         except IntegrityError:
@@ -155,6 +158,15 @@ class _Overlap:
         finally:
             watch.fail(Interrupted("the load was stopped"))
             await in_the_end(_ended(building))
+
+    async def _see_all(self, watch: ArrivalWatch) -> None:
+        """After the end of the fetch: what it has verified is seen within a bound. Else, as where the records belong to
+        another user, the complete snapshot is loaded."""
+        ends = time.monotonic() + SEEN_WITHIN
+        while not watch.is_verified and watch.failure is None:
+            if time.monotonic() > ends:
+                watch.fail(IntegrityError("the records of the download cannot be read", hint="load its snapshot"))
+            await asyncio.sleep(LOOK_EVERY)
 
     def _build(self, watch: ArrivalWatch) -> "LoadedModel":
         from p2pmodel.loading.arriving_model import ArrivingModel  # noqa: PLC0415 - imports torch

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,9 +71,16 @@ async def usable(settings: Settings, screen: Reporter) -> bool:
 
 
 async def fetch(
-    settings: Settings, request: FetchRequest, screen: Reporter, priority: int | None = None
+    settings: Settings,
+    request: FetchRequest,
+    screen: Reporter,
+    priority: int | None = None,
+    on_found: Callable[[RepoId, str], None] = lambda _repo, _commit: None,
 ) -> FetchReport:
-    """Have the daemon download `request`, and show its progress. Raises the error of a transfer that fails."""
+    """Have the daemon download `request`, and show its progress. Raises the error of a transfer that fails.
+
+    `on_found` gets the repository and the commit as soon as the daemon knows them.
+    """
     began = time.monotonic()
     screen.progress(Progress("finding"))
     async with connected(settings) as client:
@@ -86,6 +94,7 @@ async def fetch(
             peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
         )
         found = time.monotonic()
+        on_found(RepoId(view.repo), view.commit)
         if view.complete:
             return _complete_already(view, found - began)
         view = await _followed(client, view, screen)

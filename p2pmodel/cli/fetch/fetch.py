@@ -24,6 +24,7 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import MODELS, Reference, check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
@@ -36,6 +37,7 @@ from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.local_address import other_networks, with_peer_address
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.store.cache import HubCache
 
 if TYPE_CHECKING:
     from p2pmodel.loading.model import LoadedModel
@@ -125,17 +127,29 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         if not flags["no_daemon"] and run_interruptible(
             daemon_fetch.usable(settings, screen), interrupted="interrupted"
         ):
-            ready(
-                run_interruptible(
-                    daemon_fetch.fetch(settings, request, screen, flags["priority"]), interrupted=LEFT_TO_DAEMON
-                )
-            )
+            by_daemon = _by_daemon(settings, request, screen, ready, flags["priority"])
+            run_interruptible(by_daemon, interrupted=LEFT_TO_DAEMON)
             ready.finish(partial(_report_engine, settings, ready))
             if hand_off.command:
                 _report_engine(settings, ready, "loading")
                 ready.replace_process()
             return
         _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+
+
+async def _by_daemon(
+    settings: Settings, request: FetchRequest, screen: ConsoleReporter, ready: ReadyHandler, priority: int | None
+) -> None:
+    """Let the daemon download; the model is loaded here while the files arrive."""
+    follow = partial(daemon_fetch.fetch, settings, request, screen, priority)
+    if not ready.wants_load:
+        ready(await follow())
+        return
+    from p2pmodel.loading.fetch_load import load_beside  # noqa: PLC0415 - needed only to load a model
+
+    cache = HubCache(settings.cache_dir, settings.state_dir)
+    chosen = Selection(request.include, request.exclude)
+    ready.loaded = await load_beside(follow, cache, chosen, load_options_of(ready.flags), on_ready=ready)
 
 
 def _needless(flags: dict[str, Any]) -> tuple[str, ...]:

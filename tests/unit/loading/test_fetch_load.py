@@ -12,8 +12,11 @@ import p2pmodel
 from p2pmodel import library
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.config.settings import Settings
+from p2pmodel.core.content.manifest import Selection
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput, LocalResource, NoSpace, Unavailable
-from p2pmodel.loading.fetch_load import fetch_and_load
+from p2pmodel.loading import overlap
+from p2pmodel.loading.fetch_load import fetch_and_load, load_beside
 from p2pmodel.loading.model import LoadedModel, load
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.progress import LoadProgress
@@ -21,11 +24,15 @@ from p2pmodel.node.fetch import job
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.store.arriving_file import ArrivingFile
+from p2pmodel.store.cache import HubCache
+from p2pmodel.store.files import partial_file
 from p2pmodel.swarm.memory import torrent as memory
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Heard, Swarm, assert_nothing_runs, without_mirrors
+from tests.support.slow_download import SlowDownload
 
 ON_CPU = LoadOptions(device="cpu")
 SEEDER, OTHER = "127.0.0.2", "127.0.0.3"
@@ -223,6 +230,47 @@ async def test_an_error_of_the_load_waits_for_the_fetch_only_if_the_model_is_use
         with pytest.raises(LocalResource, match="no device cuda:77"):
             await fetch_and_load(site.fetching(), nowhere)
     await assert_nothing_runs()
+
+
+async def beside(download: SlowDownload, seen: list[LoadProgress], options: LoadOptions = ON_CPU) -> LoadedModel:
+    """The model of a snapshot that a daemon downloads; this process knows the repository, the commit and the cache."""
+    manifest = download.snapshot.manifest
+    ready: list[Path] = []
+
+    async def fetch(on_found: Callable[[RepoId, str], None]) -> Path:
+        on_found(manifest.repo, manifest.commit)
+        await download.run()
+        return download.folder
+
+    cache = HubCache(download.cache.root)
+    outcome = await load_beside(fetch, cache, Selection(), options, on_ready=ready.append, on_progress=seen.append)
+    assert ready == [download.folder]
+    return outcome()
+
+
+async def test_beside_a_daemon(dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has arrived is seen on the disk alone."""
+    monkeypatch.setattr(partial_file, "RECORD_EVERY", 1)
+    seen: list[LoadProgress] = []
+    loaded = await beside(SlowDownload.of(dense, tmp_path, pause=0.01), seen)
+    expected = load(dense, device="cpu").model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.model.state_dict().items())
+    assert any(0 < each.loaded < each.total for each in seen), "tensors were loaded while others arrived"
+
+
+async def test_records_that_cannot_be_read_only_cost_the_overlap(
+    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "SEEN_WITHIN", 0.1)
+    monkeypatch.setattr(ArrivingFile, "look", lambda _self: False)
+    loaded = await beside(SlowDownload.of(dense, tmp_path), [])
+    expected = load(dense, device="cpu").model.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.model.state_dict().items())
+
+
+async def test_an_error_of_the_load_beside_a_daemon_comes_after_the_fetch(dense: Path, tmp_path: Path) -> None:
+    with pytest.raises(LocalResource, match="no device cuda:77"):
+        await beside(SlowDownload.of(dense, tmp_path), [], LoadOptions("cuda:77"))
 
 
 @pytest.fixture
