@@ -163,12 +163,15 @@ def ask_with_the_real_client(ready: dict[str, Any], image: Path, expected: ChatA
             client.chat.completions.create(model=REPO, messages=broken)
 
 
-def test_a_chat_in_a_pipe(nodes: Nodes, dense: Path, images: list[Path]) -> None:
+def test_a_chat_in_a_pipe_through_the_daemon(nodes: Nodes, dense: Path, images: list[Path]) -> None:
     hub, _ = nodes.hub(dense, repo=REPO)
-    options = f"--endpoint {hub} --device cpu --temperature 0 --max-new-tokens {TOKENS} --progress none"
+    nodes.start("node", "daemon", "--endpoint", hub, "--swarm-listen", "127.0.0.11:0", "--json").ready()
+    options = f"--device cpu --temperature 0 --max-new-tokens {TOKENS} --progress none"
     lines = f"/image {images[0]}\\n{QUESTION}\\n/new\\n/quit\\n"
     command = f"printf '{lines}' | {' '.join(P2PMODEL)} chat {REPO} {options}"
     done = nodes.program("node", "sh", "-c", command).wait()
     assert (done.code, done.out) == (0, said_about(dense, images[0]).text + "\n"), done.err
-    assert re.search(r"^loaded Qwen3VLForConditionalGeneration, .* onto cpu, [\d.]+ s after", done.err, re.MULTILINE)
+    assert re.search(r"^loaded Qwen3VLForConditionalGeneration, .* onto cpu in [\d.]+ s$", done.err, re.MULTILINE)
     assert f"(cut off after {TOKENS} tokens)" in done.err
+    [view] = nodes.ok("node", "status", "--json").json["transfers"]
+    assert (view["engine_reached"], view["engine"]) == ("answered", "none"), "the model is gone with the chat"

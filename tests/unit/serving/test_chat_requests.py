@@ -93,6 +93,13 @@ def test_what_is_not_offered_is_refused_by_its_name(fields: dict[str, Any]) -> N
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages", r"\[0\].text: field required"),
         ({"messages": [{"role": "user", "content": [image("http://x/a.png")]}]}, "messages", "is not a data URL"),
         ({"messages": [{"role": "user", "content": [image("file:///etc/passwd")]}]}, "messages", "is not a data URL"),
+        ({"messages": [{"role": "user", "content": [image("http://x/a,eA==")]}]}, "messages", "is not a data URL"),
+        (
+            {"messages": [{"role": "user", "content": [image("data:text/html;base64,eA==")]}]},
+            "messages",
+            "is not a data",
+        ),
+        ({"messages": [{"role": "user", "content": [image("data:image/png,eA==")]}]}, "messages", "is not a data URL"),
         ({"messages": [{"role": "user", "content": [image("data:image/png;base64,%%")]}]}, "messages", "valid base64"),
         ({"messages": [{"role": "user", "content": [image(5)]}]}, "messages", "url: input should be a valid string"),
         ({"messages": [{"role": "assistant", "content": [image()]}]}, "messages", "only the user's messages"),
