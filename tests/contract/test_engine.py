@@ -167,6 +167,9 @@ async def test_status_counts_the_holders_of_each_piece(swarm: Swarm) -> None:
     await peer.until(lambda: peer.torrent.status().availability == (1,) * len(ALL))
     assert (peer.torrent.status().peers, peer.torrent.status().seeds) == (1, 1)
     assert peer.torrent.status().downloaded == 0
+    await seeder.torrent.remove()
+    await peer.until(lambda: peer.torrent.status().peers == 0)
+    assert peer.torrent.status().availability == (0,) * len(ALL)
 
 
 async def test_status_counts_payload(swarm: Swarm) -> None:

@@ -190,6 +190,9 @@ class Bootstrap:
                 entry.name, lambda host: self._ask(host, entry), within=LOOK_SECONDS, what="a look at the fetch"
             )
         except Unavailable as error:
+            if self._rollout is not None and self._rollout.hears(entry.name):
+                self._silent.pop(entry.name, None)
+                return
             since, _ = self._silent.setdefault(entry.name, (time.monotonic(), error))
             if time.monotonic() - since > SILENT_SECONDS:
                 entry.failed(error)

@@ -9,13 +9,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from p2pmodel.cluster.bootstrap.node_news import NodeNews
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, Stage
 from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
-    SILENCE,
     Gate,
     NodeFailure,
     NodePhase,
@@ -52,7 +52,7 @@ class RolloutLink:
         self._http = HttpPool()
         self._client = RolloutClient(coordinator, http=self._http)
         self._view: RolloutView | None = None
-        self._seen = 0.0
+        self._news = NodeNews()
         self._watch: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
 
@@ -102,13 +102,12 @@ class RolloutLink:
             return self._view
 
     def node(self, name: str) -> RolloutNode | None:
-        """What the coordinator knows of a host that has reported to it lately; None else."""
-        view = self._view
-        found = next((node for node in view.nodes if node.name == name), None) if view else None
-        if view is None or found is None or found.heard is None:
-            return None
-        now = view.elapsed + asyncio.get_running_loop().time() - self._seen
-        return found if now - found.heard < SILENCE or found.ready("files") else None
+        """What the coordinator knows of a host of which the news is fresh; None else: ask the host itself."""
+        return self._news.node(name, asyncio.get_running_loop().time())
+
+    def hears(self, name: str) -> bool:
+        """Whether the host has reported to the coordinator lately."""
+        return self._news.hears(name, asyncio.get_running_loop().time())
 
     async def _follow(self) -> None:
         assert self._view is not None
@@ -117,7 +116,8 @@ class RolloutLink:
                 self._take(view)
 
     def _take(self, view: RolloutView) -> None:
-        self._view, self._seen = view, asyncio.get_running_loop().time()
+        self._view = view
+        self._news.take(view, asyncio.get_running_loop().time())
 
     async def _told(self, ident: str, entry: HostEntry, phase: NodePhase) -> None:
         checks = tuple(PreflightCheck(c.name, c.outcome != "failed", c.found) for c in entry.checks)

@@ -192,6 +192,8 @@ class TorrentState:
 
     def _on_ticked(self, tick: alerts.Ticked) -> None:
         self._tick = tick
+        if not tick.peers:  # it is asked for only while there are peers, and the last answer would stay
+            self._availability = (0,) * len(self._availability)
         self._down.read(tick.downloaded)
         self._up.read(tick.uploaded)
         if not self._checked:  # the engine has not accepted `have` yet

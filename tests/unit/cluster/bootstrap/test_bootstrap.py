@@ -15,7 +15,8 @@ from p2pmodel.cluster.bootstrap.roster import Roster
 from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable
 from p2pmodel.cluster.launchers.memory import MemoryDaemon, MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.client.rollouts import RolloutClient
+from p2pmodel.coordinator.client.rollouts import RolloutClient, SnapshotReport
+from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeReport
 from p2pmodel.coordinator.rollout.rollout import MinReady
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog import Catalog
@@ -297,6 +298,29 @@ async def test_a_host_that_is_not_reached_for_a_moment_goes_on(coordinator: Coor
         full.failure = HostUnreachable("gpu1: ssh cannot connect: no answer within 10 s")
         await asyncio.sleep(1.5)
         full.failure = None
+
+    (_, roster, _), _ = await asyncio.gather(run(MemoryLauncher(full), coordinator), cut_off())
+    assert [entry.stage for entry in roster.entries.values()] == ["ready"]
+
+
+async def test_a_host_that_only_the_coordinator_hears_is_waited_for(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pmodel.cluster.bootstrap.bootstrap.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("p2pmodel.cluster.bootstrap.node_news.STILL", 0.0)
+    full = host("gpu1")
+    full.daemon.rounds = 10**9
+
+    async def cut_off() -> None:
+        numbers = NodeReport("downloading", total=1000, bytes=NodeBytes(peers=10), rate=5)
+        client = RolloutClient(coordinator)
+        async with asyncio.timeout(60):
+            while not full.services or not await full.daemon.transfers():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await client.report_own("gpu1", [SnapshotReport(str(REF.repo), COMMIT, numbers)])
+        full.failure = HostUnreachable("gpu1: ssh cannot connect: no answer within 10 s")
+        await asyncio.sleep(2.5)
+        full.failure, full.daemon.rounds = None, 1
 
     (_, roster, _), _ = await asyncio.gather(run(MemoryLauncher(full), coordinator), cut_off())
     assert [entry.stage for entry in roster.entries.values()] == ["ready"]
