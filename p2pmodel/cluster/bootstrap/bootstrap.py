@@ -93,8 +93,7 @@ class Bootstrap:
             await self._follow(deadline)
             await self._each(self._serving, self._steps.check_serving, LOOK_SECONDS, "a look at the command")
             if self._rollout is not None:
-                await self._rollout.tell(self.roster.entries.values())
-                self.roster.rollout = await self._rollout.record()
+                self.roster.rollout = await self._rollout.conclude(list(self.roster.entries.values()))
         self.roster.spent = self._clock.seconds
         return self.roster
 

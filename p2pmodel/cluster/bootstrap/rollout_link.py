@@ -4,7 +4,7 @@ A coordinator that does not take part costs no roll-out: the hosts are then aske
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -24,10 +24,13 @@ from p2pmodel.coordinator.rollout.nodes import (
     RolloutNode,
 )
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec, RolloutView
-from p2pmodel.errors import P2PModelError
+from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 
 AT_ONCE = 16
+LAST_WORDS = 15.0
+"""Seconds for which a coordinator that is away at the end is tried again."""
+RETRY = 1.0
 _PHASES: dict[Stage, NodePhase] = {
     "passed": "preflight",
     "starting": "starting",
@@ -92,14 +95,24 @@ class RolloutLink:
             late = [(entry, phase) for entry, phase in known if phase == "failed" or entry.name not in heard]
             await asyncio.gather(*(self._told(view.id, entry, phase) for entry, phase in late))
 
-    async def record(self) -> RolloutView | None:
-        """The coordinator's record now; None if it keeps none."""
-        if self._view is None:
-            return None
-        try:
-            return await self._client.read(self._view.id)
-        except P2PModelError:
-            return self._view
+    async def conclude(self, entries: Sequence[HostEntry]) -> RolloutView | None:
+        """Tell the last of the hosts, and return the coordinator's record; None if it keeps none.
+
+        One that is away is waited for: it may restart.
+        """
+        clock = asyncio.get_running_loop().time
+        ends = clock() + LAST_WORDS
+        while self._view is not None:
+            await self.tell(entries)
+            try:
+                return await self._client.read(self._view.id)
+            except Unavailable:
+                if clock() >= ends:
+                    break
+            except P2PModelError:
+                break
+            await asyncio.sleep(RETRY)
+        return self._view
 
     def node(self, name: str) -> RolloutNode | None:
         """What the coordinator knows of a host of which the news is fresh; None else: ask the host itself."""
