@@ -102,6 +102,11 @@ mkdir -p "$(dirname "$1")" && [ -O "$(dirname "$1")" ] && cat >"$1.new" && mv -f
 """
 """Writes stdin to the file that the first argument names."""
 
+APPEARS = """
+n=0; until [ "$1" -nt "$2" ] || [ $n -ge 20 ]; do sleep 0.1; n=$((n+1)); done
+"""
+"""Returns once the file that the first argument names is newer than the second one, or after two seconds."""
+
 STARTED, ABSENT, OTHER, ENDED = 0, 3, 4, 5
 """Exit codes of the scripts: done; not there, or for a start already there; there with another command; ended by
 itself."""
@@ -146,6 +151,11 @@ def foreground(folder: str, service: ServiceSpec) -> str:
 def stop(folder: str, name: str) -> str:
     """Exits with 0, or ABSENT if it does not run."""
     return _STOP.format(folder=shlex.quote(_of(folder, name)), runs=_RUNS, tenths=STOP_TENTHS)
+
+
+def command_file(folder: str, name: str) -> str:
+    """A file that each start of a service writes anew."""
+    return f"{_of(folder, name)}/command"
 
 
 def _of(folder: str, service: ServiceSpec | str) -> str:

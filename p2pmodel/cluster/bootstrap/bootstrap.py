@@ -32,6 +32,7 @@ from p2pmodel.cluster.launcher import Launcher, RemoteHost
 from p2pmodel.cluster.package import INSTALL_SECONDS, told
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.core.sizes import duration, human
+from p2pmodel.core.tasks import together
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 
 START_SECONDS = 330.0
@@ -109,18 +110,20 @@ class Bootstrap:
         running = [entry.name for entry in passed if entry.look and COORDINATOR in entry.look.services]
         await self._services.start_coordinator([entry.name for entry in passed], running)
         if self._services.host != self._plan.coordinator.host:
-            host = self._services.host
-            self.roster.notes.append(f"the coordinator is on {host}: name it with --coordinator {host} from now on")
+            self.roster.notes.append(f"the coordinator is on {self._services.host}")
         coordinator = self._services.coordinator
         self._steps.coordinator_url, self._steps.member_token = coordinator.url, coordinator.member_token
-        self._rollout = await stack.enter_async_context(RolloutLink(self._plan, coordinator, self.roster.notes.append))
-        await self._rollout.tell(self.roster.entries.values())
-        if not self.roster.at("passed"):
+        starting = self.roster.at("passed")
+        if not starting or self._plan.coordinator.url:
+            await self._begin_rollout(stack)
+        if not starting:
             self._screen.stage(f"the files are there; the coordinator is {coordinator}")
             return
         self._clock.enter("daemons")
         self._screen.stage(f"starting daemons; the coordinator is {coordinator}")
-        await self._each(self.roster.at("passed"), self._steps.start_daemon, DAEMON_SECONDS * 2, "the daemon's start")
+        # A daemon waits for its coordinator, so both start at the same time.
+        daemons = self._each(starting, self._steps.start_daemon, DAEMON_SECONDS * 2, "the daemon's start")
+        await together([daemons] if self._rollout else [daemons, self._begin_rollout(stack)])
         await check_reach(self._plan, self._services.host, self._fan_out, self.roster)
         hosts = self.roster.at("starting")
         if self._plan.seeders and hosts and not self.roster.at(*WITH_FILES) and not await self._services.has_torrent():
@@ -132,6 +135,12 @@ class Bootstrap:
         self._clock.enter("fetching")
         self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
         await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")
+
+    async def _begin_rollout(self, stack: AsyncExitStack) -> None:
+        await self._services.answered()
+        link = RolloutLink(self._plan, self._services.coordinator, self.roster.notes.append)
+        self._rollout = await stack.enter_async_context(link)
+        await self._rollout.tell(self.roster.entries.values())
 
     async def _follow(self, deadline: float) -> None:
         """Each host is followed on its own: one with a slow link, or a slow load, delays no other."""

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2pmodel import __version__
 from p2pmodel.client import NoDaemon
+from p2pmodel.cluster import service_scripts as scripts
 from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan, Stage
 from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress, LoadTimes
 from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
@@ -107,7 +108,16 @@ class NodeSteps:
 
     async def _until_it_answers(self, host: RemoteHost, entry: HostEntry) -> None:
         assert entry.look is not None
+        appears = [
+            "sh",
+            "-c",
+            scripts.APPEARS,
+            "sh",
+            entry.look.socket,
+            scripts.command_file(entry.look.state_dir, DAEMON),
+        ]
         while True:
+            await host.run(appears)
             try:
                 async with host.control(entry.look.socket) as daemon:
                     await _known(daemon, entry)

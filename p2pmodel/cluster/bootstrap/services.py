@@ -23,6 +23,8 @@ COORDINATOR, SEEDER = "coordinator", "seed"
 STEP_SECONDS = 60.0
 CALL_SECONDS = 5.0
 _PAUSE = 0.25
+_LOOK_EVERY = 1.0
+"""Seconds between two looks whether a coordinator that does not answer yet has ended."""
 _SEED_PAUSE = 1.0
 
 
@@ -44,27 +46,27 @@ class ClusterServices:
         """The coordinator's host; "" for one at a URL."""
 
     async def start_coordinator(self, passed: list[str], running: list[str]) -> None:
-        """The coordinator answers afterwards. Where its host is not fixed, a host has it that runs one already; the
-        hosts that `passed` the preflight are known to, if they are `running` it.
-
-        Raises Unavailable or LocalResource with the end of its log.
-        """
+        """Start it, unless it runs. Where its host is not fixed, a host has it that runs one already; the hosts that
+        `passed` the preflight are known to, if they are `running` it. Raises LocalResource or Unavailable."""
         place = self._plan.coordinator
-        log = ""
         if place.host:
             if not place.fixed:
                 self.host = await self._chosen(passed, running)
             await self._fan_out.on(self.host, self._coordinator_on, within=STEP_SECONDS, what="the coordinator")
-        deadline = time.monotonic() + STEP_SECONDS
+
+    async def answered(self) -> None:
+        """Return once the coordinator answers. Raises AccessDenied, and Unavailable with the end of its log."""
+        began = looked = time.monotonic()
         while True:
             try:
                 await list_torrents(self.coordinator, CALL_SECONDS)
             except AccessDenied:
                 raise
             except P2PModelError as error:
-                if place.host:
-                    log = await self._log(self.host, COORDINATOR)
-                if time.monotonic() > deadline or log:
+                now, log = time.monotonic(), ""
+                if self._plan.coordinator.host and now - looked > _LOOK_EVERY:
+                    looked, log = now, await self._log(self.host, COORDINATOR)
+                if now - began > STEP_SECONDS or log:
                     raise Unavailable(f"{error.what}{f' ({log})' if log else ''}", hint=_UNREACHED) from None
             else:
                 return

@@ -22,6 +22,8 @@ HOSTS = 8
 SLOW_RATE = 20_000.0
 KILL_AT = 0.3
 """Share of the snapshot after which the daemon is killed."""
+COPIES = 2.05
+"""Copies that the mirror sends at most: a host to which nothing else delivers 50 kB/s may take one of its own."""
 WAIT = 300.0
 
 
@@ -54,6 +56,7 @@ def measure(size_mb: int, timeout: str) -> dict[str, Any]:
             "seconds, the five alone": round(rest.json["seconds"], 1),
             "seconds, all once more": round(again.json["seconds"], 2),
             "copies from the mirror": round(rig.copies, 4),
+            "of that, MB, to hosts with a fault": _from_mirrors(rest.json["nodes"]),
         }
         return found | {"faults": _faults(rig, nodes, late, (first.code, rest.code, again.code, down.code))}
 
@@ -63,7 +66,12 @@ def _faults(rig: RolloutRig, nodes: dict[str, Any], late: dict[str, str], codes:
     unnamed = [name for name, why in REASONS.items() if why not in nodes[name].get("reason", "")]
     faults += [f"{name} is not named with its fault" for name in unnamed]
     faults += [f"exit codes {codes}"] if codes != (8, 0, 0, 0) else []
-    return faults + ([f"{rig.copies:.2f} copies"] if rig.copies > 1.05 else [])
+    return faults + ([f"{rig.copies:.2f} copies"] if rig.copies > COPIES else [])
+
+
+def _from_mirrors(nodes: dict[str, Any]) -> dict[str, float]:
+    found = {f"{name}, {BAD[name]}": node["bytes"]["mirrors"] / 1e6 for name, node in nodes.items()}
+    return {name: round(megabytes, 1) for name, megabytes in found.items() if megabytes}
 
 
 def _break(rig: ClusterRig, size_mb: int) -> None:

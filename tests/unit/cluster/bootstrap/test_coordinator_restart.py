@@ -37,7 +37,7 @@ async def test_the_record_is_complete_though_the_coordinator_was_away(tmp_path: 
     async with coordinator_of(tmp_path) as coordinator:
         bootstrap = asyncio.create_task(run(MemoryLauncher(*hosts), coordinator))
         async with asyncio.timeout(60):
-            while not all([each.services and await each.daemon.transfers() for each in hosts]):
+            while not all([each.services and await each.daemon.transfers() for each in hosts]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     for each in hosts:
         each.daemon.rounds = 1  # the fetch ends while the coordinator is away
