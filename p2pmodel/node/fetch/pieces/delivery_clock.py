@@ -5,6 +5,10 @@ sources together delivered less than a `trickle` (`core/pace`), the transfer goe
 the seeders in the swarm, pulls from them without leases, and then from the mirrors. That ends when peers deliver again.
 It begins earlier each time: peers that deliver only what this node has pulled for them would make it wait for most of
 the time.
+
+Where seeders or mirrors then deliver a trickle as the peers do, the slow link is this node's own. Going round is in
+vain: it ends, and begins later each time. Else such a node would take a copy of its own from the mirrors, and would
+still be at it when its link is quick again.
 """
 
 from collections.abc import Callable
@@ -14,8 +18,8 @@ from p2pmodel.core.pace import trickle
 LEAST = 16 << 10
 """Bytes below which nothing was delivered, whatever the limit: one block of a peer."""
 
-LEAST_SHARE = 1 / 4
-"""Share of the bound that is waited for at least."""
+LEAST_SHARE, MOST_TIMES = 1 / 4, 8
+"""Share of the bound that is waited for at least, and multiple of it that is waited for at most."""
 
 
 class DeliveryClock:
@@ -28,19 +32,38 @@ class DeliveryClock:
         self._since = now
         self._patience = bound
         self._swarm = self._http = 0
+        self._round: tuple[float, int, int] | None = None
+        """While silent: when the transfer began to go round, or was last seen to have gained by it, and both counts."""
 
     def received(self, swarm: int, http: int, now: float) -> None:
         """Peers have sent `swarm` bytes so far, seeders and mirrors `http` bytes over HTTP."""
         least = self.least(self._patience)
-        delivered = swarm - self._swarm >= least or (http - self._http >= least and not self.is_silent(now))
+        silent = self.is_silent(now)
+        delivered = swarm - self._swarm >= least or (http - self._http >= least and not silent)
         if delivered:
-            if self.is_silent(now):
-                self._patience = max(self._patience / 2, LEAST_SHARE * self.bound)
-            self._since = now
+            before = self._patience
+            self._patience = max(before / 2, LEAST_SHARE * self.bound) if silent else min(before, self.bound)
+        delivered = delivered or (silent and self._is_in_vain(swarm, http, now))
+        if delivered:
+            self._since, self._round = now, None
         if delivered or swarm < self._swarm:
             self._swarm = swarm
         if delivered or http < self._http:
             self._http = http
+
+    def _is_in_vain(self, swarm: int, http: int, now: float) -> bool:
+        """Whether all sources have delivered a trickle for as long as the bound: the next time begins later."""
+        if self._round is None or swarm < self._round[1] or http < self._round[2]:
+            self._round = now, swarm, http
+        began, swarm_before, http_before = self._round
+        if now - began < self.bound:
+            return False
+        self._round = now, swarm, http
+        most = self.least(now - began)
+        if not all(LEAST <= came < most for came in (swarm - swarm_before, http - http_before)):
+            return False
+        self._patience = min(max(2 * self._patience, self.bound), MOST_TIMES * self.bound)
+        return True
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing was delivered within the bound."""

@@ -64,6 +64,28 @@ def test_once_silent_only_peers_end_it() -> None:
     assert not clock.is_silent(13.0)
 
 
+def test_a_slow_link_of_its_own_is_no_reason_to_go_round() -> None:
+    clock, silent = DeliveryClock(10.0, now=0.0), 0
+    for second in range(300):
+        # Peers and mirrors share the 20 kB/s of this node.
+        clock.received(10_000 * second, 10_000 * second, float(second))
+        silent += clock.is_silent(float(second))
+    assert 30 <= silent <= 60
+    # Once the link is quick again, silence is noticed as early as before.
+    for second in range(300, 320):
+        clock.received(1_000_000 * second, 3_000_000, float(second))
+    assert not clock.is_silent(319.0)
+    assert clock.is_silent(330.0)
+
+
+def test_going_round_goes_on_while_it_gains() -> None:
+    for peers, mirrors in ((0, 20_000), (8_000, 0), (5_000, 60_000)):
+        clock = DeliveryClock(10.0, now=0.0)
+        for second in range(60):
+            clock.received(peers * second, mirrors * second if second >= 10 else 0, float(second))
+            assert clock.is_silent(float(second)) == (second >= 10), (peers, mirrors, second)
+
+
 def test_the_next_silence_is_noticed_earlier() -> None:
     clock, now, waits = DeliveryClock(8.0, now=0.0), 0.0, []
     for number in range(1, 7):
