@@ -32,7 +32,7 @@ printf 'state %s\nsocket %s\nmachine %s\ntime %s\n' "$state" "$socket" "$(uname 
 for found in "$(command -v p2pmodel)" "$HOME/.local/bin/p2pmodel"; do
   [ -x "$found" ] && { printf 'p2pmodel %s\n' "$found"; break; }
 done
-printf 'python %s\n' "$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
+printf 'python %s\n' "$(python3 -V 2>/dev/null | sed -n 's/^Python \([0-9]*\.[0-9]*\).*/\1/p')"
 for folder in "$state"/services/*/; do
   (cd "$folder" 2>/dev/null && alive && printf 'service %s\n' "$(basename "$folder")")
 done

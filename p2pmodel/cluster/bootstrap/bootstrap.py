@@ -124,6 +124,7 @@ class Bootstrap:
         # A daemon waits for its coordinator, so both start at the same time.
         daemons = self._each(starting, self._steps.start_daemon, DAEMON_SECONDS * 2, "the daemon's start")
         await together([daemons] if self._rollout else [daemons, self._begin_rollout(stack)])
+        self._clock.enter("ports")
         await check_reach(self._plan, self._services.host, self._fan_out, self.roster)
         hosts = self.roster.at("starting")
         if self._plan.seeders and hosts and not self.roster.at(*WITH_FILES) and not await self._services.has_torrent():

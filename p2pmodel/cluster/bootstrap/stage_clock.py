@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-StageName = Literal["preflight", "coordinator", "daemons", "mirroring", "fetching"]
-"""In this order; `fetching` includes the load, and the start of the command."""
+StageName = Literal["preflight", "coordinator", "daemons", "ports", "mirroring", "fetching"]
+"""In this order. `coordinator`: until it is started; `daemons`: until it and all daemons answer; `fetching` includes
+the load, and the start of the command."""
 
 
 class StageClock:
