@@ -1,4 +1,7 @@
-"""A roll-out to eight hosts of which five have a fault each, then to those five alone once they are mended."""
+"""A roll-out to eight hosts of which five have a fault each, then to those five alone once they are mended.
+
+The first host, which would have the coordinator and the seeder, is one of the five.
+"""
 
 import os
 import signal
@@ -9,7 +12,7 @@ from typing import Any
 from scripts.bench.rigs.roll_outs import MIB, RolloutRig, roll_outs
 from tests.support.cluster_rig import ClusterRig
 
-DOWN, FULL, STRANGE, SLOW, KILLED = "gpu003", "gpu004", "gpu005", "gpu006", "gpu007"
+DOWN, FULL, STRANGE, SLOW, KILLED = "gpu001", "gpu004", "gpu005", "gpu006", "gpu007"
 BAD = {DOWN: "off", FULL: "a full disk", STRANGE: "another host key", SLOW: "a slow link", KILLED: "killed midway"}
 REASONS = {
     DOWN: "cannot connect",
@@ -41,13 +44,14 @@ def measure(size_mb: int, timeout: str) -> dict[str, Any]:
         again = rig.bootstrap()
         print(again.err)
         down = rig.bootstrap("--down")
+        codes = (first.code, rest.code, again.code, down.code)
         nodes: dict[str, Any] = first.json["nodes"]
         late = {name: node.get("reason", "") for name, node in nodes.items() if name not in BAD}
         reasons = {f"{name}, {fault}": nodes[name].get("reason", "") for name, fault in BAD.items()}
         found = {
             "hosts": HOSTS,
             "snapshot, MiB": size_mb,
-            "exit codes": [first.code, rest.code, again.code, down.code],
+            "exit codes": list(codes),
             "healthy hosts ready": first.json["ready"],
             "reasons": reasons,
             "seconds until a healthy host was ready": sorted(
@@ -58,13 +62,16 @@ def measure(size_mb: int, timeout: str) -> dict[str, Any]:
             "copies from the mirror": round(rig.copies, 4),
             "of that, MB, to hosts with a fault": _from_mirrors(rest.json["nodes"]),
         }
-        return found | {"faults": _faults(rig, nodes, late, (first.code, rest.code, again.code, down.code))}
+        return found | {"faults": _faults(rig, nodes, late, codes, rest.err)}
 
 
-def _faults(rig: RolloutRig, nodes: dict[str, Any], late: dict[str, str], codes: tuple[int, ...]) -> list[str]:
+def _faults(
+    rig: RolloutRig, nodes: dict[str, Any], late: dict[str, str], codes: tuple[int, ...], rest: str
+) -> list[str]:
     faults = [f"{name} is healthy and failed: {reason}" for name, reason in late.items() if reason]
     unnamed = [name for name, why in REASONS.items() if why not in nodes[name].get("reason", "")]
     faults += [f"{name} is not named with its fault" for name in unnamed]
+    faults += [] if "the coordinator is on gpu002" in rest else ["the five did not find the coordinator"]
     faults += [f"exit codes {codes}"] if codes != (8, 0, 0, 0) else []
     return faults + ([f"{rig.copies:.2f} copies"] if rig.copies > COPIES else [])
 
