@@ -156,9 +156,14 @@ class WeightStream:
             self._opened.append(guard)
         first = bytearray(LENGTH)
         self.endpoint.read(file, 0, memoryview(first))
-        header = bytearray(header_length(bytes(first), path, file.size))
-        self.endpoint.read(file, LENGTH, memoryview(header))
-        places = tensor_places(bytes(header), path, file.size)
+        try:
+            header = bytearray(header_length(bytes(first), path, file.size))
+            self.endpoint.read(file, LENGTH, memoryview(header))
+            places = tensor_places(bytes(header), path, file.size)
+        except IntegrityError:
+            if guard is not None:
+                guard.confirm()  # raises if the file has no such header, and these bytes are only on their way
+            raise
         return _OpenFile(file, bytes(first + header), guard, deque(spans_of(path, places, self.span)))
 
     def _read(self, file: _OpenFile, span: TensorSpan) -> _Arrived:

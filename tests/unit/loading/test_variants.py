@@ -1,5 +1,6 @@
 """Every kind of Qwen3-VL, and checkpoints of other families, each loaded by its concrete class."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 import torch
 import transformers
 
+from p2pmodel.errors import P2PModelError
 from p2pmodel.loading.model import load
 from scripts.demonstration.tiny_qwen3_vl import build
-from tests.support.tiny_models import in_fp8
+from tests.support.tiny_models import copy_of, in_fp8
 
 SIZES = {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
@@ -72,3 +74,27 @@ def test_other_families(tmp_path: Path, text_only: Path, name: str) -> None:
         shutil.copy(text_only / file, tmp_path / file)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [name]
     assert_loads_as_plainly(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("package", "quantization"),
+    [
+        ("gptqmodel", {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}),
+        ("optimum", {"quant_method": "gptq", "bits": 4, "group_size": 128}),
+        ("bitsandbytes", {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}),
+        ("compressed-tensors", {"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+        ("torchao", {"quant_method": "torchao", "quant_type": "int8_weight_only"}),
+    ],
+)
+def test_a_quantization_that_needs_a_package_names_it(
+    tmp_path: Path, text_only: Path, package: str, quantization: dict[str, Any]
+) -> None:
+    if importlib.util.find_spec(package.replace("-", "_")):
+        pytest.skip(f"{package} is installed")
+    snapshot = copy_of(text_only, tmp_path / "quantized")
+    config = json.loads((snapshot / "config.json").read_text()) | {"quantization_config": quantization}
+    (snapshot / "config.json").write_text(json.dumps(config))
+    with pytest.raises(P2PModelError) as refused:
+        load(snapshot, device="cpu")
+    assert package in str(refused.value).lower()
+    assert "\n" not in str(refused.value)
