@@ -1,11 +1,8 @@
 """The model that answers, as the server sees it: an interface, and the model of a snapshot behind it."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from p2pmodel.loading import optional_imports
-from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.turns import ChatAnswer, Sampling, Turn
 
 if TYPE_CHECKING:
@@ -47,11 +44,3 @@ class LoadedChatModel(ChatModel):
         from p2pmodel.loading.chat import reply  # noqa: PLC0415 - imports torch
 
         return reply(self.loaded, turns, sampling, on_text=on_text, stopped=stopped)
-
-
-def load_chat_model(snapshot: Path, options: LoadOptions) -> LoadedChatModel:
-    """Load the model in the directory `snapshot`. Imports torch. Blocks. Raises the errors of `p2pmodel.loading`."""
-    optional_imports.require()
-    from p2pmodel.loading.model import load  # noqa: PLC0415 - imports torch
-
-    return LoadedChatModel(load(snapshot, options=options))

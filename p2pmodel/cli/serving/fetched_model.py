@@ -1,18 +1,19 @@
 """The model of a repository: fetched through this machine's daemon or in this process, and loaded onto the device.
 
-In this process it is loaded while the files arrive. What becomes of the model is reported to the daemon, which passes
-it on to roll-outs, or to the coordinators.
+It is loaded while the files arrive. What becomes of the model is reported to the daemon, which passes it on to
+roll-outs, or to the coordinators.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from p2pmodel.cli.fetch import daemon_fetch
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.manifest import Selection
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import P2PModelError
 from p2pmodel.loading import optional_imports
@@ -22,11 +23,13 @@ from p2pmodel.loading.progress import LoadProgress, OnLoadProgress
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.serving.chat_model import LoadedChatModel, load_chat_model
+from p2pmodel.serving.chat_model import LoadedChatModel
 from p2pmodel.serving.model_server import ModelSource
 from p2pmodel.serving.startup import Startup
+from p2pmodel.store.cache import HubCache
 
 if TYPE_CHECKING:
+    from p2pmodel.loading.model import LoadedModel
     from p2pmodel.node.fetch.fetch import Fetch
 
 _LAST_REPORT = 3.0
@@ -40,17 +43,27 @@ class ModelReports(Protocol):
         """Report `state`, with the error if it is "failed"."""
 
 
-@dataclass(frozen=True, slots=True)
 class DaemonReports(ModelReports):
-    """Reports to this machine's daemon."""
+    """Reports to this machine's daemon, once it knows the snapshot."""
 
-    settings: Settings
-    repo: str
-    commit: str
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._snapshot: tuple[RepoId, str] | None = None
+
+    def found_by(self, on_found: Callable[[RepoId, str], None]) -> Callable[[RepoId, str], None]:
+        """What takes the snapshot when the daemon has found it, and passes it on to `on_found`."""
+
+        def found(repo: RepoId, commit: str) -> None:
+            self._snapshot = repo, commit
+            on_found(repo, commit)
+
+        return found
 
     async def report(self, state: EngineState, error: P2PModelError | None = None) -> None:  # noqa: ARG002
         """Report `state`; the daemon takes no reasons."""
-        await daemon_fetch.report_engine(self.settings, self.repo, self.commit, state)
+        if self._snapshot is not None:
+            repo, commit = self._snapshot
+            await daemon_fetch.report_engine(self._settings, str(repo), commit, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,36 +121,44 @@ class ModelFetch:
         request = FetchRequest(target=self.ref, exclude=() if self.load.allow_pickle else OTHER_WEIGHTS)
         here = self.settings.client.server is None  # a remote daemon would keep the files
         if here and not self.no_daemon and await daemon_fetch.usable(self.settings, reporter):
-            return await self._from_daemon(request, reporter, on_verified)
+            return await self._beside_daemon(request, reporter, on_verified, on_progress)
         from p2pmodel.loading.fetch_load import fetch_and_load  # noqa: PLC0415 - imports the engine
         from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - imports the engine
 
         fetching = Fetch(request, await asyncio.to_thread(with_peer_address, self.settings), reporter)
-        reports = CoordinatorReports(fetching)
-        try:
-            outcome = await fetch_and_load(
-                fetching, self.load, on_ready=lambda _result: on_verified(), on_progress=on_progress
-            )
-        except P2PModelError as error:
-            await reports.report("failed", error)
-            raise
-        await reports.report("loaded")
-        return BroughtModel(LoadedChatModel(outcome()), reports)
+        loading = fetch_and_load(fetching, self.load, on_ready=lambda _result: on_verified(), on_progress=on_progress)
+        return await _reported(loading, CoordinatorReports(fetching))
 
-    async def _from_daemon(
-        self, request: FetchRequest, reporter: Reporter, on_verified: Callable[[], object]
+    async def _beside_daemon(
+        self,
+        request: FetchRequest,
+        reporter: Reporter,
+        on_verified: Callable[[], object],
+        on_progress: OnLoadProgress,
     ) -> BroughtModel:
-        report = await daemon_fetch.fetch(self.settings, request, reporter)
-        reports = DaemonReports(self.settings, report.repo, report.commit)
-        on_verified()
-        await reports.report("loading")
-        try:
-            model = await asyncio.to_thread(load_chat_model, report.path, self.load)
-        except P2PModelError as error:
-            await reports.report("failed", error)
-            raise
-        await reports.report("loaded")
-        return BroughtModel(model, reports)
+        """Let the daemon download; the model is loaded here while the files arrive."""
+        from p2pmodel.loading.fetch_load import load_beside  # noqa: PLC0415 - imports the engine
+
+        reports = DaemonReports(self.settings)
+        loading = load_beside(
+            lambda found: daemon_fetch.fetch(self.settings, request, reporter, on_found=reports.found_by(found)),
+            HubCache(self.settings.cache_dir, self.settings.state_dir),
+            Selection(request.include, request.exclude),
+            self.load,
+            on_ready=lambda _report: on_verified(),
+            on_progress=on_progress,
+        )
+        return await _reported(loading, reports)
+
+
+async def _reported(loading: "Coroutine[Any, Any, Callable[[], LoadedModel]]", reports: ModelReports) -> BroughtModel:
+    try:
+        loaded = (await loading)()
+    except P2PModelError as error:
+        await reports.report("failed", error)
+        raise
+    await reports.report("loaded")
+    return BroughtModel(LoadedChatModel(loaded), reports)
 
 
 class FetchedModel(ModelSource):
