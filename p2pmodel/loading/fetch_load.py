@@ -80,7 +80,7 @@ async def load_beside(
     selection: Selection,
     options: LoadOptions,
     *,
-    on_ready: Callable[[R], object],
+    on_ready: Callable[[R], object] = lambda _result: None,
     on_progress: OnLoadProgress = _ignore,
 ) -> "Callable[[], LoadedModel]":
     """Follow `fetch`, by which another process downloads into `cache`, and load the model meanwhile.

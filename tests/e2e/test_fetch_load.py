@@ -35,6 +35,19 @@ print(json.dumps([name, len(here)]))
 """
 
 
+LOAD = """
+import json, sys
+import p2pmodel, torch, transformers
+seen = []
+model, processor = p2pmodel.load(sys.argv[1], device="cpu", on_progress=seen.append)
+plain = type(model).from_pretrained(sys.argv[2], dtype="auto").state_dict()
+held = model.state_dict()
+assert held.keys() == plain.keys()
+assert all(torch.equal(held[key], plain[key]) for key in plain)
+print(json.dumps([model.name_or_path, seen[-1].phase]))
+"""
+
+
 @dataclass
 class Site:
     """`repo` at a mirror, and a seeder of it; the mirror is the only endpoint of all nodes."""
@@ -157,6 +170,19 @@ def test_the_daemon_reports_while_the_engine_serves_the_model(site: Site) -> Non
     assert [t["engine_ready"] for t in site.nodes.ok("peer", "status", "--json").json["transfers"]] == [True]
     site.nodes.ok("peer", "ready", site.repo, "--off")
     assert [t["engine_ready"] for t in site.nodes.ok("peer", "status", "--json").json["transfers"]] == [False]
+    assert daemon.stop().code == 0
+
+
+@pytest.mark.parametrize("site", ["dense"], indirect=True)
+def test_a_script_loads_what_the_daemon_downloads(site: Site, dense: Path) -> None:
+    where = ("--endpoint", site.endpoint, "--coordinator", site.ready["coordinator"])
+    daemon = site.nodes.start("peer", "daemon", *where, "--swarm-listen", "127.0.0.11:0", "--json")
+    daemon.ready()
+    path, phase = site.offline_python("peer", LOAD, site.repo, str(dense))
+    assert phase == "loaded"
+    assert Path(path).is_relative_to(site.nodes.cache("peer"))
+    transfers = site.nodes.ok("peer", "status", "--json").json["transfers"]
+    assert [each["repo"] for each in transfers] == [site.repo], "the daemon has downloaded it"
     assert daemon.stop().code == 0
 
 

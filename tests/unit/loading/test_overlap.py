@@ -225,6 +225,11 @@ async def test_options_reach_transformers(text_only: Path, tmp_path: Path) -> No
     assert_equal(loaded, load(text_only, options=options))
 
 
+async def test_layers_spread_over_devices(dense: Path, tmp_path: Path) -> None:
+    loaded = await overlapped(SlowDownload.of(dense, tmp_path), LoadOptions(device_map="auto"))
+    assert_equal(loaded, load(dense, options=LoadOptions(device_map="auto")))
+
+
 async def test_the_next_tensors_are_requested_before_others(dense: Path, tmp_path: Path) -> None:
     """While nothing arrives: the small files and the headers; then the pieces of the first tensors."""
     asked: list[tuple[str, int]] = []
