@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -49,6 +50,8 @@ def load(
     optional_imports.check_installed()
     settings = load_settings(flags={"cache_dir": None if cache_dir is None else str(cache_dir)})
     loaded = _run(_loaded(repo, revision, options, settings, on_progress or _ignore))
+    if loaded.beside:
+        warnings.warn(loaded.beside, stacklevel=2)
     return loaded.model, loaded.processor
 
 

@@ -116,7 +116,8 @@ def _sglang(facts: ModelFacts, memory: tuple[int, ...]) -> ServeCommand:
 
 def _transformers(facts: ModelFacts, memory: tuple[int, ...]) -> ServeCommand:
     words = ["transformers", "serve", str(facts.path), "--dtype", "auto", "--device", "auto" if memory else "cpu"]
-    notes = [f"clients name the model {facts.path}", "it answers one request at a time"]
+    notes = ["it needs transformers[serving] and accelerate", f"clients name the model {facts.path}"]
+    notes.append("it answers one request at a time")
     if facts.images:
         notes.append("images need torchvision, of the build that fits torch")
     if facts.quantization == "fp8" and memory:
@@ -166,6 +167,8 @@ def _notes(facts: ModelFacts, memory: tuple[int, ...], context: str, split: str)
         yield f"the model takes up to {facts.context} tokens: raise {context} where memory allows"
     if facts.quantization:
         yield f"quantization {facts.quantization}: the engine reads it from config.json"
+    if facts.base_model:
+        yield "the adapter beside the model is not served"
     if facts.remote_code:
         yield "its config names code of the repository: --trust-remote-code runs it in an engine that needs it"
     if facts.thinking and not _qwen3_reasoning(facts):

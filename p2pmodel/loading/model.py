@@ -15,7 +15,7 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.failures import translated
-from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shards
+from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shards, unused
 from p2pmodel.loading.fp8_kernels import check_fp8_kernel
 from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.options import LoadOptions
@@ -44,6 +44,8 @@ class LoadedModel:
     """Bytes of all parameters; tied parameters count once."""
     after_download_seconds: float | None = None
     """Of a load that ran while the files arrived: from the complete snapshot to the loaded model."""
+    beside: str = ""
+    """What lies beside the model and was not loaded with it, as a line; "" if there is nothing to say."""
 
     @property
     def architecture(self) -> str:
@@ -104,7 +106,8 @@ def assembled(
         if hasattr(each, "name_or_path"):
             each.name_or_path = str(snapshot)
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return LoadedModel(model.eval(), processor, str(model.device), seconds, size)
+    beside = unused({path.name for path in folder.iterdir()})
+    return LoadedModel(model.eval(), processor, str(model.device), seconds, size, beside=beside)
 
 
 def _tensors(

@@ -10,7 +10,6 @@ from p2pmodel.cli.terminal.output import echo
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
-from p2pmodel.loading.formats import unused
 from p2pmodel.loading.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ def load_and_answer(
     if not quiet:
         size = f"{found.weight_bytes / 1e6:,.1f} MB"
         echo(f"loaded {found.architecture}, {size}, onto {found.device} {_duration(found)}", err=True)
-        if line := unused({path.name for path in snapshot.iterdir()}):
-            echo(line, err=True)
+        if found.beside:
+            echo(found.beside, err=True)
     if prompt is None:
         return report
     screen = AnswerScreen(partial(on_engine, "answered"), as_json=as_json, quiet=quiet)

@@ -117,4 +117,5 @@ def loaded_line(model: LoadedChatModel) -> str:
     loaded = model.loaded
     size, after = human(loaded.weight_bytes), loaded.after_download_seconds
     end = f" in {loaded.seconds:.2f} s" if after is None else f", {after:.2f} s after the last file was verified"
-    return f"loaded {loaded.architecture}, {size}, onto {loaded.device}{end}"
+    beside = f"; {loaded.beside}" if loaded.beside else ""
+    return f"loaded {loaded.architecture}, {size}, onto {loaded.device}{end}{beside}"

@@ -160,6 +160,12 @@ def test_an_adapter_names_its_base_model(tmp_path: Path) -> None:
         serve_command("vllm", model_facts(tmp_path, "org/lora"), ())
 
 
+def test_an_adapter_beside_a_model_is_said() -> None:
+    for engine in ("vllm", "sglang"):
+        with_adapter = serve_command(engine, replace(LARGE, base_model="org/base"), (80 * GIB,) * 8)  # type: ignore[arg-type]
+        assert "the adapter beside the model is not served" in with_adapter.notes
+
+
 def test_files_that_are_no_model(dense: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"has no config.json with safetensors, which sglang needs; fetch the whole"):
         serve_command("sglang", model_facts(tmp_path, "org/x"), ())

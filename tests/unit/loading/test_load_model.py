@@ -74,6 +74,13 @@ def test_a_stray_safetensors_file_is_not_read(dense: Path, tmp_path: Path) -> No
     assert load(snapshot, device="cpu").weight_bytes == load(dense, device="cpu").weight_bytes
 
 
+def test_an_adapter_beside_the_model_is_named(dense: Path, tmp_path: Path) -> None:
+    snapshot = copy_of(dense, tmp_path / "both")
+    (snapshot / "adapter_config.json").write_text("{}")
+    assert load(snapshot, device="cpu").beside.startswith("the adapter beside the model (adapter_config.json)")
+    assert load(dense, device="cpu").beside == ""
+
+
 def test_a_snapshot_of_symlinks(dense: Path, tmp_path: Path) -> None:
     for path in dense.iterdir():
         (tmp_path / path.name).symlink_to(path)
