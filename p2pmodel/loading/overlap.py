@@ -78,10 +78,14 @@ async def load_while_arriving(
     Raises the errors of the fetch, and those of `model.load`; then the fetch is left to the caller. A cancellation ends
     the load at once, and the wait for `complete`.
     """
-    chosen = options or LoadOptions()
-    chosen.check()
-    await asyncio.to_thread(optional_imports.require)
-    return await _Overlap(snapshot, chosen, on_progress).run(complete)
+    fetched = asyncio.ensure_future(complete)
+    try:
+        chosen = options or LoadOptions()
+        chosen.check()
+        await asyncio.to_thread(optional_imports.require)
+        return await _Overlap(snapshot, chosen, on_progress).run(fetched)
+    finally:
+        fetched.cancel()
 
 
 class _Overlap:
@@ -103,17 +107,13 @@ class _Overlap:
         self._built = False
         self._shown: LoadProgress | None = None
 
-    async def run(self, complete: Awaitable[object]) -> "LoadedModel":
-        fetched = asyncio.ensure_future(complete)
-        try:
-            if INDEX in self._by_path or SINGLE in self._by_path:
-                loaded = await self._overlapped(fetched)
-                if loaded is not None:
-                    return loaded
-            await fetched
-            return await self._after_the_fetch()
-        finally:
-            fetched.cancel()
+    async def run(self, fetched: "asyncio.Future[object]") -> "LoadedModel":
+        if INDEX in self._by_path or SINGLE in self._by_path:
+            loaded = await self._overlapped(fetched)
+            if loaded is not None:
+                return loaded
+        await fetched
+        return await self._after_the_fetch()
 
     async def _overlapped(self, fetched: "asyncio.Future[object]") -> "LoadedModel | None":
         """The proved model; None if it must be loaded again."""
