@@ -16,6 +16,7 @@ _VERBS = {
     "audit": ("p2pmodel.cli.access.audit:audit", "Show, verify and export the audit logs."),
     "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "ca": ("p2pmodel.cli.trust.authority:ca", "Make a certificate authority for a cluster, and certificates."),
+    "bundle": ("p2pmodel.cli.trust.bundle:bundle", "Move a snapshot in one archive, to a machine without a network."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
     "chat": ("p2pmodel.cli.serving.chat:chat", "Fetch a model, load it, and talk to it in the terminal."),
     "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),

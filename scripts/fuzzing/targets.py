@@ -63,6 +63,7 @@ from p2pmodel.swarm.zones import client_name, program_of, zone_of
 from scripts.fuzzing import seeds
 from scripts.fuzzing.mutation import mutated_value
 from scripts.fuzzing.seeds import as_json
+from scripts.fuzzing.signatures import signature_targets
 from scripts.fuzzing.target import Target, of_bytes, of_text, of_value
 
 _ORIGIN = (Failed, Refused, RangesIgnored)
@@ -71,7 +72,9 @@ _ODD_BENCODE: tuple[Any, ...] = (-1, 0, 2**63, 10**19, b"", b"\xff", b"\x00", b"
 
 def targets() -> list[Target]:
     """All of them."""
-    return [*_swarm(), *_coordinator(), *_origin(), *_server(), *_settings(), *_state(Path(tempfile.mkdtemp()))]
+    folder = Path(tempfile.mkdtemp())
+    signatures = signature_targets(Path(tempfile.mkdtemp()))
+    return [*_swarm(), *_coordinator(), *_origin(), *_server(), *_settings(), *_state(folder), *signatures]
 
 
 def _swarm() -> list[Target]:

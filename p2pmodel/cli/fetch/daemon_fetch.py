@@ -19,10 +19,9 @@ from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError,
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.torrent_file import read_torrent_file
 from p2pmodel.store.cache import HubCache
-from p2pmodel.swarm.torrents import read_torrent
-from p2pmodel.trust.signatures.record import read_beside
-from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 NODE_OPTIONS = (
     "--endpoint",
@@ -83,14 +82,15 @@ async def fetch(
     """
     began = time.monotonic()
     screen.progress(Progress("finding"))
+    target, signatures = await asyncio.to_thread(_wire, request)
     async with connected(settings) as client:
         view = await client.start(
-            _wire(request),
+            target,
             include=request.include,
             exclude=request.exclude,
             priority=priority,
             names=request.names,
-            signatures=[each.plain for each in await asyncio.to_thread(_beside, request)],
+            signatures=[each.plain for each in signatures],
             peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
         )
         found = time.monotonic()
@@ -112,21 +112,14 @@ async def report_engine(settings: Settings, repo: str, commit: str, state: Engin
             await client.engine(ident, state, seconds=None if state == "none" else ENGINE_SECONDS)
 
 
-def _beside(request: FetchRequest) -> tuple[SignedStatement, ...]:
-    """The signed statements beside the .torrent file that is requested."""
-    target = request.target
-    if not isinstance(target, TorrentTarget) or target.is_url or target.is_magnet:
-        return ()
-    return read_beside(Path(target.source + SUFFIX))
-
-
-def _wire(request: FetchRequest) -> str | bytes:
+def _wire(request: FetchRequest) -> tuple[str | bytes, tuple[SignedStatement, ...]]:
+    """The target as the daemon takes it, and the signed statements that come with it. Blocks."""
     target = request.target
     if not isinstance(target, TorrentTarget):
-        return str(target)
-    if "://" in target.source or target.source.lower().startswith("magnet:"):
-        return target.source
-    return read_torrent(Path(target.source))
+        return str(target), ()
+    if target.is_url or target.is_magnet:
+        return target.source, ()
+    return read_torrent_file(Path(target.source))
 
 
 async def _followed(client: Client, view: TransferView, screen: Reporter) -> TransferView:

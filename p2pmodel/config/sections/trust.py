@@ -12,7 +12,7 @@ class TrustRule(Section):
     """What the repositories that match a pattern need."""
 
     repos: tuple[str, ...] = Field(min_length=1)
-    """Patterns of repositories, as `ORG/*`; upper and lower case are the same."""
+    """Patterns of repositories, as `ORG/*` or `datasets/ORG/*`; upper and lower case are the same."""
     signature: Literal["off", "warn", "enforce"]
     """What an unsigned or wrongly signed snapshot means: nothing, a warning, or a refusal before any of it is
     downloaded. With `warn` and `enforce` a right signature vouches for a torrent, and no mirror is asked."""

@@ -21,7 +21,7 @@ from p2pmodel.store.state.sync_log import SyncedFiles, synced_files
 from p2pmodel.trust.signatures.record import SignatureWarning
 from p2pmodel.trust.signatures.rules import rule_of
 from p2pmodel.trust.signatures.sshsig import parse_signature
-from p2pmodel.trust.signatures.statement import SignedStatement, manifest_digest
+from p2pmodel.trust.signatures.statement import SignedStatement, SignedSubject, manifest_digest
 from p2pmodel.trust.signatures.verification import SignatureVerifier, read_verifier
 from p2pmodel.trust.signatures.wire import Malformed
 
@@ -94,14 +94,14 @@ def _provenance(
     vouched, rule = vouched_commits(settings).of(manifest.repo, manifest.commit), rule_of(trust.rules, manifest.repo)
     verifier = read_verifier(trust.allowed_signers, trust.revoked_signers) if trust.allowed_signers else None
     statements = dict.fromkeys((*records.statements(manifest.repo, manifest.commit), *asked))
-    wanted = rule.signers if rule else ()
+    wanted, subject = rule.signers if rule else (), SignedSubject.of(manifest, None)
     return Provenance(
         manifest=manifest,
         vouched_by=vouched.by if vouched else "",
         fits=vouched is None or vouched.fits(manifest),
         confirmed=confirmed_commits(settings).of(manifest),
         rule=rule.signature if rule else "off",
-        signatures=tuple(_stated(each, manifest, verifier, wanted, now) for each in statements),
+        signatures=tuple(_stated(each, subject, verifier, wanted, now) for each in statements),
         warning=records.warning(manifest.repo, manifest.commit),
         synced=synced_files(log, manifest) if log.is_file() else None,
         model_signature=judge_model_signature(cache.known(manifest.repo), manifest, settings),
@@ -109,14 +109,18 @@ def _provenance(
 
 
 def _stated(
-    signed: SignedStatement, manifest: Manifest, verifier: SignatureVerifier | None, wanted: Sequence[str], now: float
+    signed: SignedStatement,
+    subject: SignedSubject,
+    verifier: SignatureVerifier | None,
+    wanted: Sequence[str],
+    now: float,
 ) -> StatedSignature:
     """One statement, judged as one over the files: whichever torrent it names."""
     signer = reason = ""
     if verifier is None:
         reason = NOT_JUDGED
     else:
-        verdict = verifier.judge([signed], manifest, None, now, signers=wanted)
+        verdict = verifier.judge([signed], subject, now, signers=wanted)
         signer, reason = (verdict.found.signer.identity if verdict.found else ""), verdict.reason
     try:
         statement, key = signed.parsed(), parse_signature(signed.signature).key.fingerprint

@@ -19,15 +19,15 @@ from p2pmodel.node.snapshot.reference_search import ReferenceSearch, held_manife
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.signature_check import SignatureCheck, voucher_of_signer
 from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.torrent_file import read_torrent_file
 from p2pmodel.node.snapshot.voucher import CACHE, Vouching
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
-from p2pmodel.swarm.torrents import Metainfo, parse, read_torrent
-from p2pmodel.trust.signatures.record import read_beside
-from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement
+from p2pmodel.swarm.torrents import Metainfo, parse
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 Peers = tuple[tuple[str, int], ...]
 
@@ -95,7 +95,21 @@ async def find_torrent(
             proxies=settings.origin.proxies,
         )
     else:
-        metainfo, signatures = await asyncio.to_thread(_read, Path(target.source))
+        raw, signatures = await asyncio.to_thread(read_torrent_file, Path(target.source))
+        metainfo = await asyncio.to_thread(parse, raw)
+    return await confirmed_torrent(metainfo, signatures, settings, origin, reporter, http=http)
+
+
+async def confirmed_torrent(
+    metainfo: Metainfo,
+    signatures: tuple[SignedStatement, ...],
+    settings: Settings,
+    origin: Origin | None,
+    reporter: Reporter,
+    *,
+    http: HttpPool | None = None,
+) -> ResolvedTarget:
+    """The target of a torrent with its voucher; `signatures` came with it, unverified. Raises as `find_torrent`."""
     check = SignatureCheck(settings, reporter, http)
     signer = await check.require(metainfo.manifest, metainfo.info_hash, signatures)
     if signer is not None:
@@ -111,11 +125,6 @@ async def find_torrent(
         signatures=signatures,
         warned=signer is None,
     )
-
-
-def _read(path: Path) -> tuple[Metainfo, tuple[SignedStatement, ...]]:
-    """A .torrent, and the signed statements beside it."""
-    return parse(read_torrent(path)), read_beside(path.with_name(path.name + SUFFIX))
 
 
 async def _from_magnet(

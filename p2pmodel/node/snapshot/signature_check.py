@@ -28,7 +28,7 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.trust.signatures.record import SignatureRecords, SignatureWarning
 from p2pmodel.trust.signatures.rules import rule_of
-from p2pmodel.trust.signatures.statement import SignedStatement
+from p2pmodel.trust.signatures.statement import SignedStatement, SignedSubject
 from p2pmodel.trust.signatures.verification import SignatureVerdict, Verified, read_verifier
 
 HINT = "see 'p2pmodel provenance', and trust.rules in the settings"
@@ -46,6 +46,7 @@ class SignatureCheck:
     clock: Callable[[], float] = time.time
     _asked: dict[tuple[str, str], tuple[SignedStatement, ...]] = field(default_factory=dict)
     """What the coordinators answered."""
+    _latest: tuple[Manifest, SignedSubject] | None = None
 
     async def checked(self, found: ResolvedTarget) -> ResolvedTarget:
         """`found`, with its signer as voucher. Raises Untrusted if a rule refuses it; warns once."""
@@ -97,17 +98,25 @@ class SignatureCheck:
     async def _verdict(
         self, rule: TrustRule, manifest: Manifest, info_hash: str | None, given: Given
     ) -> SignatureVerdict:
-        trust = self.settings.trust
-        assert trust.allowed_signers is not None
-        verifier = await asyncio.to_thread(read_verifier, trust.allowed_signers, trust.revoked_signers)
+        subject = await self._subject(manifest, info_hash)
         kept = await asyncio.to_thread(signature_records(self.settings).statements, manifest.repo, manifest.commit)
-        now, signers = self.clock(), rule.signers
-        first = verifier.judge((*given, *kept), manifest, info_hash, now, signers=signers)
+        first = await asyncio.to_thread(self._judged, rule, subject, (*given, *kept))
         if first.found is not None:
             return first
         asked = await self._ask(manifest)
-        second = verifier.judge(asked, manifest, info_hash, now, signers=signers)
-        return second if asked else first
+        return await asyncio.to_thread(self._judged, rule, subject, asked) if asked else first
+
+    async def _subject(self, manifest: Manifest, info_hash: str | None) -> SignedSubject:
+        """The digest of a long list takes a while: it is kept for the next question about the same manifest."""
+        if self._latest is None or self._latest[0] is not manifest:
+            self._latest = manifest, await asyncio.to_thread(SignedSubject.of, manifest, None)
+        return replace(self._latest[1], info_hash=info_hash)
+
+    def _judged(self, rule: TrustRule, subject: SignedSubject, statements: Given) -> SignatureVerdict:
+        trust = self.settings.trust
+        assert trust.allowed_signers is not None
+        verifier = read_verifier(trust.allowed_signers, trust.revoked_signers)
+        return verifier.judge(statements, subject, self.clock(), signers=rule.signers)
 
     async def _ask(self, manifest: Manifest) -> tuple[SignedStatement, ...]:
         key = manifest.repo.folded, manifest.commit

@@ -3,11 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.trust.signatures.signing_key import read_signing_key
+from p2pmodel.trust.signatures.sshsig import parse_signature
 from p2pmodel.trust.signatures.statement import SignedStatement, Statement
+from p2pmodel.trust.signatures.wire import Malformed
 
 
 async def signed(
@@ -18,6 +22,25 @@ async def signed(
     Raises InvalidInput for a key that cannot be used, LocalResource where an agent does not sign.
     """
     return () if key is None else await asyncio.to_thread(_signed, manifest, info_hashes, key, clock())
+
+
+async def signed_once(
+    metainfo: Metainfo, key: Path | None, known: Sequence[SignedStatement], *, clock: Callable[[], float] = time.time
+) -> tuple[SignedStatement, ...]:
+    """As `signed` for one torrent; none if `key` has signed one of the statements `known` over it."""
+    return () if key is None else await asyncio.to_thread(_signed_once, metainfo, key, known, clock())
+
+
+def _signed_once(
+    metainfo: Metainfo, path: Path, known: Sequence[SignedStatement], now: float
+) -> tuple[SignedStatement, ...]:
+    key = read_signing_key(path)
+    for each in known:
+        with suppress(Malformed):
+            same = each.parsed().info_hash == metainfo.info_hash
+            if same and parse_signature(each.signature).key.fingerprint == key.public.fingerprint:
+                return ()
+    return (SignedStatement.by(key, Statement.over(metainfo.manifest, metainfo.info_hash, now)),)
 
 
 def _signed(manifest: Manifest, info_hashes: Sequence[str], path: Path, now: float) -> tuple[SignedStatement, ...]:

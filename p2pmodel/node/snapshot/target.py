@@ -1,12 +1,14 @@
 """Parse what a user names to be fetched: a repository, or a torrent."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2pmodel.core.content.hub_pages import hub_page
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
+from p2pmodel.store.bundles.archive import SUFFIX as BUNDLE
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.trust.signatures.statement import SignedStatement
 
@@ -15,7 +17,7 @@ MAGNET = "magnet:"
 
 @dataclass(frozen=True, slots=True)
 class TorrentTarget:
-    """A snapshot named by its torrent: a path, an http(s) URL of a .torrent, or a magnet link."""
+    """A snapshot named by its torrent: a path (of a bundle, too), an http(s) URL of a .torrent, or a magnet link."""
 
     source: str
     raw: bytes | None = field(default=None, repr=False)
@@ -38,12 +40,13 @@ Target = Reference | TorrentTarget
 
 
 def parse_target(text: str, revision: str | None = None) -> Target:
-    """`REPO[@REV]`, `hf://...` or a page of a public hub, a .torrent file, an http(s) URL or a magnet. Raises
-    InvalidInput."""
+    """`REPO[@REV]`, `hf://...` or a page of a public hub, a .torrent file or a bundle (a file `*.tar` that exists), an
+    http(s) URL or a magnet. Raises InvalidInput."""
     page = hub_page(text)
     if page is not None and not page.file.endswith(".torrent"):
         return Reference.parse(text, revision=revision)
-    if text.lower().startswith((MAGNET, "http://", "https://")) or text.endswith(".torrent"):
+    is_bundle = text.endswith(BUNDLE) and Path(text).is_file()
+    if is_bundle or text.lower().startswith((MAGNET, "http://", "https://")) or text.endswith(".torrent"):
         if revision is not None:
             raise InvalidInput("--revision goes with a repository, not with a torrent")
         target = TorrentTarget(text)

@@ -119,7 +119,7 @@ def parse_public_key(blob: bytes) -> SshPublicKey:
         key = _plain(identity)
     except Malformed:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm, InvalidSignature):
         raise Malformed(f"its key of kind '{printable(kind, 40)}' cannot be used") from None
     bare = _bare(key)
     if bare != blob:

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.files.own_files import opened, read_own
 from p2pmodel.errors import InvalidInput
 from p2pmodel.trust.signatures.allowed_signers import AllowedSigners, NotAllowed, Signer
 from p2pmodel.trust.signatures.revocations import Revocations, parse_revocations
 from p2pmodel.trust.signatures.sshsig import parse_signature
-from p2pmodel.trust.signatures.statement import NAMESPACE, SignedStatement
+from p2pmodel.trust.signatures.statement import NAMESPACE, SignedStatement, SignedSubject
 from p2pmodel.trust.signatures.wire import Malformed
 
 UNSIGNED = "it is not signed"
@@ -41,28 +40,19 @@ class SignatureVerifier:
     revoked: Revocations = field(default_factory=Revocations)
 
     def judge(
-        self,
-        statements: Iterable[SignedStatement],
-        manifest: Manifest,
-        info_hash: str | None,
-        now: float,
-        *,
-        signers: Sequence[str] = (),
+        self, statements: Iterable[SignedStatement], subject: SignedSubject, now: float, *, signers: Sequence[str] = ()
     ) -> SignatureVerdict:
-        """The verdict on `manifest` with the torrent `info_hash` (None: without one). `signers`: the identities that
-        count; none: all that are allowed."""
+        """The verdict on `subject`. `signers`: the identities that count; none: all that are allowed."""
         reason = UNSIGNED
         for signed in statements:
             try:
-                return SignatureVerdict(Verified(signed, self._signer(signed, manifest, info_hash, now, signers)))
+                return SignatureVerdict(Verified(signed, self._signer(signed, subject, now, signers)))
             except (Malformed, NotAllowed) as error:
                 reason = f"its signature does not count: {error}"
         return SignatureVerdict(None, reason)
 
-    def _signer(
-        self, signed: SignedStatement, manifest: Manifest, info_hash: str | None, now: float, wanted: Sequence[str]
-    ) -> Signer:
-        if difference := signed.parsed().difference(manifest, info_hash):
+    def _signer(self, signed: SignedStatement, subject: SignedSubject, now: float, wanted: Sequence[str]) -> Signer:
+        if difference := signed.parsed().difference(subject):
             raise NotAllowed(difference)
         signature = parse_signature(signed.signature)
         if signature.namespace != NAMESPACE:

@@ -9,6 +9,7 @@ import pytest
 
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.trust.signatures.allowed_signers import AllowedSigners, NotAllowed
+from p2pmodel.trust.signatures.public_key import parse_public_key
 from p2pmodel.trust.signatures.revocations import parse_revocations
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.sshsig import SshSignature, parse_signature
@@ -196,6 +197,15 @@ def test_a_changed_signature_covers_nothing(keys: SshKeys, mutation: str) -> Non
         assert found.namespace != NAMESPACE or not found.covers(MESSAGE)
     except Malformed:
         assert mutation != "namespace"
+
+
+def test_a_compressed_point_is_refused_like_any_other_odd_key(keys: SshKeys) -> None:
+    blob = read_signing_key(keys.new("key", "ecdsa")).public.blob
+    point = blob[-65:]
+    compressed = blob[:-69] + (33).to_bytes(4) + bytes([2 + point[-1] % 2]) + point[1:33]
+    with pytest.raises(Malformed, match="cannot be used"):
+        parse_public_key(compressed)
+    assert parse_public_key(blob).blob == blob
 
 
 def test_wrong_lines_are_named_by_their_number(keys: SshKeys) -> None:

@@ -17,6 +17,7 @@ from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.statement import (
     SUFFIX,
     SignedStatement,
+    SignedSubject,
     Statement,
     manifest_digest,
     parse_statement,
@@ -45,7 +46,7 @@ def sign(key: Path, manifest: Manifest = MANIFEST, info_hash: str = HASH) -> Sig
 
 
 def reason(verifier: SignatureVerifier, *signed: SignedStatement, info_hash: str | None = HASH) -> str:
-    return verifier.judge(signed, MANIFEST, info_hash, NOW).reason
+    return verifier.judge(signed, SignedSubject.of(MANIFEST, info_hash), NOW).reason
 
 
 def test_what_counts_and_what_does_not(keys: SshKeys) -> None:
@@ -54,9 +55,9 @@ def test_what_counts_and_what_does_not(keys: SshKeys) -> None:
     good = sign(key)
     changed = manifest_of(dict(SMALL) | {"config.json": b"[]" * 40})
     added = manifest_of(dict(SMALL) | {"more.py": b"import os"})
-    assert verifier.judge([good], MANIFEST, HASH, NOW).found is not None
-    assert verifier.judge([good], MANIFEST, None, NOW).found is not None
-    assert verifier.judge([sign(key, info_hash="")], MANIFEST, OTHER, NOW).found is not None
+    assert verifier.judge([good], SignedSubject.of(MANIFEST, HASH), NOW).found is not None
+    assert verifier.judge([good], SignedSubject.of(MANIFEST, None), NOW).found is not None
+    assert verifier.judge([sign(key, info_hash="")], SignedSubject.of(MANIFEST, OTHER), NOW).found is not None
     assert reason(verifier) == UNSIGNED
     assert "other files" in reason(verifier, sign(key, changed))
     assert "other files" in reason(verifier, sign(key, added))
@@ -71,16 +72,16 @@ def test_what_counts_and_what_does_not(keys: SshKeys) -> None:
     expired = SignatureVerifier(AllowedSigners.parse(f'alice valid-before="20260101Z" {keys.public(key)}'))
     assert "expired" in reason(expired, good)
     # A right one among wrong ones counts.
-    assert verifier.judge([sign(stranger), forged, good], MANIFEST, HASH, NOW).found is not None
+    assert verifier.judge([sign(stranger), forged, good], SignedSubject.of(MANIFEST, HASH), NOW).found is not None
 
 
 def test_a_rule_names_the_identities_that_count(keys: SshKeys) -> None:
     key = keys.new("key")
     verifier = SignatureVerifier(AllowedSigners.parse(f"alice,bob {keys.public(key)}"))
-    found = verifier.judge([sign(key)], MANIFEST, HASH, NOW, signers=["bob"]).found
+    found = verifier.judge([sign(key)], SignedSubject.of(MANIFEST, HASH), NOW, signers=["bob"]).found
     assert found is not None
     assert found.signer.identity == "bob"
-    assert verifier.judge([sign(key)], MANIFEST, HASH, NOW, signers=["eve"]).found is None
+    assert verifier.judge([sign(key)], SignedSubject.of(MANIFEST, HASH), NOW, signers=["eve"]).found is None
 
 
 def test_ssh_keygen_verifies_a_statement(keys: SshKeys) -> None:

@@ -1,0 +1,1 @@
+"""Bundles: a snapshot in one archive, for machines that no network joins."""
