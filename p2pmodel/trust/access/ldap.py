@@ -12,23 +12,26 @@ import hashlib
 import hmac
 import re
 import secrets
+import socket
 import ssl
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from cachetools import TTLCache
 
 from p2pmodel.config.sections.access import LdapSettings
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.rights import Presented
 from p2pmodel.core.tasks import SingleFlight
-from p2pmodel.errors import InvalidInput, Unavailable
+from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
 from p2pmodel.trust.access.authoriser import UnknownCredential
 from p2pmodel.trust.access.policy import Subject
 
 try:
-    import bonsai
     from bonsai import LDAPClient, LDAPSearchScope
     from bonsai.errors import AuthenticationError, LDAPError
     from bonsai.utils import escape_filter_exp
@@ -54,7 +57,7 @@ class LdapDirectory:
         self._secret = secrets.token_bytes(32)
         self._known: TTLCache[bytes, Subject] = TTLCache(MOST_KNOWN, ttl, timer=clock)
         self._logins: SingleFlight[bytes, Subject] = SingleFlight()
-        self._threads = ThreadPoolExecutor(settings.connections, "ldap")
+        self._places = asyncio.Semaphore(settings.connections)
         self._waiting = 0
 
     def recognises(self, presented: Presented) -> bool:
@@ -84,8 +87,8 @@ class LdapDirectory:
         return subject
 
     async def _login(self, name: str, password: str) -> Subject:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._bind, name, password)
+        async with self._places:
+            return await asyncio.to_thread(self._bind, name, password)
 
     def _bind(self, name: str, password: str) -> Subject:
         """Log in and read the groups. Blocks."""
@@ -93,25 +96,54 @@ class LdapDirectory:
         assert settings.url is not None
         assert settings.user_dn is not None
         dn = settings.user_dn.replace("{user}", name)
+        self._check_reachable(settings.url)
         client = LDAPClient(settings.url, tls=settings.url.startswith("ldap://"))
         client.set_cert_policy("demand")
         if settings.ca_file is not None:
-            client.set_ca_cert(str(_checked_authorities(settings.ca_file)))
+            client.set_ca_cert(str(settings.ca_file))
         client.set_credentials("SIMPLE", user=dn, password=password)
         try:
-            with client.connect(timeout=settings.timeout) as connection:
-                return Subject("user", name, frozenset(self._groups(connection, dn)))
+            # A loop of this thread's own: so every wait for an answer has a bound.
+            return Subject("user", name, asyncio.run(self._groups_of(client, dn)))
         except AuthenticationError:
-            raise UnknownCredential(_WRONG) from None
+            failure: P2PModelError = UnknownCredential(_WRONG)
         except (LDAPError, TimeoutError, OSError) as error:
-            raise self._silent(type(error).__name__) from None
+            failure = self._silent(type(error).__name__)
+        raise failure  # not from there: the library's error would keep its connection open
 
-    def _groups(self, connection: "bonsai.LDAPConnection", dn: str) -> set[str]:
+    def _check_reachable(self, url: str) -> None:
+        """Raise Unavailable, with the reason, if the server does not answer or its certificate does not fit. Blocks.
+
+        libldap gives no reason, and waits for a silent server without a bound."""
+        parts = urlsplit(url)
+        secure, host = parts.scheme == "ldaps", parts.hostname or ""
+        context = _trusting(self._settings.ca_file)
+        try:
+            with (
+                socket.create_connection((host, parts.port or (636 if secure else 389)), self._settings.timeout) as raw,
+                context.wrap_socket(raw, server_hostname=host) if secure else nullcontext(),
+            ):
+                return
+        except ssl.SSLCertVerificationError as error:
+            failure = self._silent(f"its certificate is not trusted: {printable(error.verify_message, 80)}")
+        except OSError as error:
+            failure = self._silent(printable(error.strerror or "it does not answer", 80))
+        raise failure
+
+    async def _groups_of(self, client: LDAPClient, dn: str) -> frozenset[str]:
+        async with asyncio.timeout(self._settings.timeout):
+            connection = await client.connect(is_async=True, timeout=self._settings.timeout)
+            try:
+                return frozenset(await self._groups(connection, dn))
+            finally:
+                connection.close()
+
+    async def _groups(self, connection: Any, dn: str) -> set[str]:
         settings = self._settings
-        found = connection.search(dn, LDAPSearchScope.BASE, attrlist=["memberOf"], timeout=settings.timeout)
+        found = await connection.search(dn, LDAPSearchScope.BASE, attrlist=["memberOf"], timeout=settings.timeout)
         groups = [str(group) for entry in found for group in entry.get("memberOf", [])]
         if settings.group_base is not None:
-            listing = connection.search(
+            listing = await connection.search(
                 settings.group_base,
                 LDAPSearchScope.SUBTREE,
                 f"(member={escape_filter_exp(dn)})",
@@ -147,11 +179,10 @@ def _common_name(group: str) -> str:
     return name.strip() if kind.strip().lower() == "cn" and name.strip().isprintable() else ""
 
 
-def _checked_authorities(path: Path) -> Path:
-    """The path of a usable file of authorities: a missing one is an error of its own, not one of the connection."""
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """A context that trusts the authorities in `ca_file` alone; a missing file is an error of its own."""
     try:
-        ssl.create_default_context(cafile=str(path))
+        return ssl.create_default_context(cafile=str(ca_file) if ca_file is not None else None)
     except OSError as error:
         reason = "there is no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
-        raise InvalidInput(f"ldap.ca_file {path} cannot be used: {reason}") from None
-    return path
+        raise InvalidInput(f"ldap.ca_file {ca_file} cannot be used: {reason}") from None

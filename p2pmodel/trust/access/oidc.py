@@ -24,7 +24,7 @@ from p2pmodel.trust.access.policy import Subject
 
 try:
     from joserfc import jwt
-    from joserfc.errors import JoseError
+    from joserfc.errors import InvalidKeyIdError, JoseError
     from joserfc.jwk import KeySet
 except ImportError:
     raise InvalidInput(
@@ -90,11 +90,11 @@ class OidcIssuer:
         try:
             decoded = jwt.decode(token, keys, algorithms=list(self._settings.algorithms))
             self._claims.validate(decoded.claims)
+        except InvalidKeyIdError:
+            raise _UnknownKey from None
         except JoseError as error:
             raise UnknownCredential(f"the token is not valid: {_reason(error)}", hint=_HINT) from None
-        except ValueError as error:  # no key of the set fits the key id
-            if "key" in str(error).lower():
-                raise _UnknownKey from None
+        except (ValueError, TypeError, KeyError):
             raise UnknownCredential("the token is malformed", hint=_HINT) from None
         return dict(decoded.claims)
 

@@ -1,0 +1,171 @@
+"""Tokens of an OpenID Connect issuer, a real HTTP server with keys of joserfc: what is accepted, and what is not."""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from p2pmodel.config.sections.access import OidcSettings
+from p2pmodel.core.network.proxies import DIRECT
+from p2pmodel.core.network.rights import Presented
+from p2pmodel.errors import Unavailable
+from p2pmodel.http.server import serving
+from p2pmodel.trust.access.authoriser import UnknownCredential
+from p2pmodel.trust.access.policy import Subject
+
+joserfc = pytest.importorskip("joserfc", reason="the extra oidc is not installed")
+from joserfc import jwt  # noqa: E402
+from joserfc.jwk import ECKey, KeySet, RSAKey  # noqa: E402
+
+from p2pmodel.trust.access.oidc import RETRY_AFTER, OidcIssuer  # noqa: E402
+
+
+class Issuer:
+    """An issuer with one signing key, which it can exchange."""
+
+    def __init__(self) -> None:
+        self.url, self.asked, self.fails = "", 0, False
+        self.key: Any = None
+        self.rotate()
+
+    def rotate(self, kind: type = ECKey) -> None:
+        self.key = (
+            RSAKey.generate_key(2048, auto_kid=True) if kind is RSAKey else ECKey.generate_key("P-256", auto_kid=True)
+        )
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/.well-known/openid-configuration", self._document)
+        app.router.add_get("/keys", self._keys)
+        return app
+
+    async def _document(self, _request: web.Request) -> web.Response:
+        self.asked += 1
+        if self.fails:
+            raise web.HTTPServiceUnavailable
+        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
+
+    async def _keys(self, _request: web.Request) -> web.Response:
+        return web.json_response(KeySet([self.key]).as_dict(private=False))
+
+    def token(self, key: Any = None, alg: str = "ES256", **claims: Any) -> Presented:
+        signing = key or self.key
+        plain = {"iss": self.url, "aud": "p2pmodel", "sub": "anna", "exp": int(time.time()) + 600, "groups": ["ml"]}
+        plain = {name: value for name, value in (plain | claims).items() if value is not None}
+        header = {"alg": alg, "kid": signing.kid} if signing.kid else {"alg": alg}
+        return Presented(f"Bearer {jwt.encode(header, plain, signing, algorithms=[alg])}")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    found = Issuer()
+    async with serving(found.app(), "127.0.0.1", 0, grace=0.1) as found.url:
+        yield found
+
+
+def directory(issuer: Issuer, clock: Clock | None = None, **more: Any) -> OidcIssuer:
+    settings = OidcSettings.model_validate({"issuer": issuer.url, "audience": "p2pmodel", **more})
+    return OidcIssuer(settings, DIRECT, clock=clock or Clock())
+
+
+async def test_a_token_of_the_issuer_names_a_client_with_its_groups(issuer: Issuer) -> None:
+    at = directory(issuer)
+    presented = issuer.token()
+    assert at.recognises(presented)
+    assert await at.subject(presented) == Subject("oidc", "anna", frozenset({"ml"}))
+    assert await at.subject(issuer.token(aud=["other", "p2pmodel"])) == Subject("oidc", "anna", frozenset({"ml"}))
+    assert issuer.asked == 1, "the keys are kept"
+    for other in (Presented("Bearer hf_secret"), Presented("Basic YTpi"), Presented("Bearer a.b.c")):
+        assert not at.recognises(other)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "https://elsewhere.test"},
+        {"iss": None},
+        {"aud": "another service"},
+        {"aud": None},
+        {"exp": 1_000_000_000},
+        {"exp": None},
+        {"nbf": 9_999_999_999},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": "a\nb"},
+    ],
+    ids=str,
+)
+async def test_claims_that_are_wrong_or_missing_are_refused(issuer: Issuer, claims: dict[str, Any]) -> None:
+    presented = issuer.token(**claims)
+    with pytest.raises(UnknownCredential) as refused:
+        await directory(issuer).subject(presented)
+    assert presented.bearer not in str(refused.value)
+
+
+async def test_a_foreign_signature_is_refused(issuer: Issuer) -> None:
+    at = directory(issuer)
+    foreign = ECKey.generate_key("P-256", parameters={"kid": issuer.key.kid})
+    with pytest.raises(UnknownCredential):
+        await at.subject(issuer.token(foreign))
+    whole = issuer.token().authorization
+    with pytest.raises(UnknownCredential):
+        await at.subject(Presented(whole[:-4] + ("AAAA" if whole[-4:] != "AAAA" else "BBBB")))
+
+
+async def test_only_the_listed_algorithms_are_accepted(issuer: Issuer) -> None:
+    with pytest.raises(UnknownCredential):
+        await directory(issuer, algorithms=("RS256",)).subject(issuer.token())
+    claims = issuer.token().bearer.split(".")[1]
+    for algorithm in ("none", "HS256"):  # no signature, and the public key as a shared secret
+        header = json.dumps({"alg": algorithm, "kid": issuer.key.kid}).encode()
+        signed = f"{base64.urlsafe_b64encode(header).decode().rstrip('=')}.{claims}"
+        mac = hmac.digest(issuer.key.as_pem(private=False), signed.encode(), "sha256") if algorithm != "none" else b""
+        forged = Presented(f"Bearer {signed}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}")
+        with pytest.raises(UnknownCredential):
+            await directory(issuer).subject(forged)
+    issuer.rotate(RSAKey)
+    assert (await directory(issuer).subject(issuer.token(alg="RS256"))).name == "anna"
+
+
+async def test_new_keys_are_fetched_for_a_token_with_an_unknown_key_but_not_for_each(issuer: Issuer) -> None:
+    clock = Clock()
+    at = directory(issuer, clock)
+    await at.subject(issuer.token())
+    old = issuer.token()
+    issuer.rotate()
+    new = issuer.token()
+    with pytest.raises(UnknownCredential):
+        await at.subject(new)
+    assert issuer.asked == 1, "the keys are of a moment ago"
+    clock.now += RETRY_AFTER
+    assert (await at.subject(new)).name == "anna"
+    assert issuer.asked == 2
+    with pytest.raises(UnknownCredential):
+        await at.subject(old)
+    assert issuer.asked == 2
+
+
+async def test_without_the_issuers_keys_no_token_is_accepted(issuer: Issuer) -> None:
+    issuer.fails = True
+    with pytest.raises(Unavailable, match="does not answer"):
+        await directory(issuer).subject(issuer.token())
+    issuer.fails = False
+    settings = OidcSettings(issuer="http://127.0.0.1:9/realm", audience="p2pmodel")
+    with pytest.raises(Unavailable):
+        await OidcIssuer(settings, DIRECT).subject(issuer.token())
+    real, issuer.url = issuer.url, "https://another.test"
+    at = OidcIssuer(OidcSettings(issuer=real, audience="p2pmodel"), DIRECT)
+    with pytest.raises(Unavailable, match="another issuer"):
+        await at.subject(issuer.token())
