@@ -39,6 +39,11 @@ class CoordinatorAccess:
         self._audit = clients.audit
         self._users = LocalUsers()
 
+    @property
+    def may_change(self) -> bool:
+        """Whether a client may lose a right while the coordinator runs."""
+        return self._authoriser.may_change
+
     async def caller(self, request: web.Request, least: Rights, verb: Verb | None = None) -> Caller:
         """The caller of a request, with at least the rights `least`. A wrong token is marked for the brake.
 
@@ -90,7 +95,7 @@ class CoordinatorAccess:
             error = await self.refused_later(request, Verb.READ, repo)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode()[:_MOST_REASON])
 
-        task = asyncio.create_task(watch()) if self._authoriser.may_change else None
+        task = asyncio.create_task(watch()) if self.may_change else None
         try:
             yield
         finally:

@@ -32,7 +32,7 @@ from p2pmodel.coordinator.server.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Rights
 from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.errors import Forbidden, InvalidInput, Unavailable, UpgradeRequired
+from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, Unavailable, UpgradeRequired
 from p2pmodel.http.client_certificates import certificate_name
 from p2pmodel.trust.access.policy import Verb
 from p2pmodel.trust.certificates.authority import Authority, root_of
@@ -70,6 +70,9 @@ class _Member:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     told: bool = False
     refusal: str = ""
+    """Why it was put out; "" while it is in."""
+    certificate: str = field(default="", repr=False)
+    renewed: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -155,11 +158,11 @@ class PrivateSwarms:
             raise Unavailable(
                 "this coordinator admits no node to private swarms", hint="set private.ca_file and private.ca_key there"
             )
-        request[CALLER].check(Verb.READ, publication.repo)
         node = _identity(request)
         try:
+            request[CALLER].check(Verb.READ, publication.repo)
             self._check(node, publication)
-        except Forbidden:
+        except AccessDenied:
             swarm = self._swarm(publication)
             swarm.members.bar(node.address, self._clock())
             self._tell(swarm)
@@ -176,8 +179,9 @@ class PrivateSwarms:
             if refusal := self._refusal(node, publication):
                 await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=refusal.encode()[:100])
                 return socket
-            async with self._clients.ending(request, socket, publication.repo):
-                await self._serve(self._swarm(publication), _Member(str(next(_numbers)), node, asked, socket, request))
+            member = _Member(str(next(_numbers)), node, asked, socket, request)
+            self._renew(publication, member)
+            await self._serve(self._swarm(publication), member)
         except InvalidInput as error:
             await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=str(error).encode()[:100])
         return socket
@@ -199,15 +203,10 @@ class PrivateSwarms:
     def look(self) -> None:
         """Put out every node that may no longer have its snapshot, and tell the others."""
         for swarm in list(self._swarms.values()):
-            refused = []
             for member in swarm.connected.values():
-                member.refusal = self._refusal(member.node, swarm.publication)
-                if member.refusal:
-                    refused.append(member)
-            for member in refused:
-                swarm.members.put_out(member.name, self._clock())
-                member.changed.set()
-            if refused or swarm.members.addresses(self._clock()) != swarm.addresses:
+                if not member.refusal and (refusal := self._refusal(member.node, swarm.publication)):
+                    self._put_out(swarm, member, refusal)
+            if swarm.members.addresses(self._clock()) != swarm.addresses:
                 self._tell(swarm)
             if not swarm.connected and not swarm.members.addresses(self._clock()).barred:
                 self._swarms.pop(swarm.publication.info_hash, None)
@@ -222,20 +221,21 @@ class PrivateSwarms:
         swarm.connected[member.name] = member
         swarm.members.enter(member.name, member.node.address, member.asked.addresses)
         self._tell_soon(swarm)
-        sending = asyncio.create_task(self._send_all(swarm, member))
+        works = [asyncio.create_task(self._send_all(swarm, member))]
+        if self._clients.may_change:
+            works.append(asyncio.create_task(self._watch(swarm, member)))
         try:
             async for message in member.socket:
                 if message.type is not WSMsgType.TEXT:
                     break
         finally:
-            sending.cancel()
-            with suppress(asyncio.CancelledError, InvalidInput):
-                await sending
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
             del swarm.connected[member.name]
             swarm.members.leave(member.name, self._clock())
 
     async def _send_all(self, swarm: _PrivateSwarm, member: _Member) -> None:
-        renewed, certificate = float("-inf"), ""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.lifetime / 2):
@@ -244,9 +244,9 @@ class PrivateSwarms:
             if member.refusal:
                 await member.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=member.refusal.encode()[:100])
                 return
-            if self._clock() - renewed >= self._settings.lifetime / 2:
-                renewed, certificate = self._clock(), self._certificate(swarm.publication, member)
-            state = MembershipGrant(certificate, swarm.addresses.admitted, swarm.addresses.barred)
+            if self._clock() - member.renewed >= self._settings.lifetime / 2:
+                self._renew(swarm.publication, member)
+            state = MembershipGrant(member.certificate, swarm.addresses.admitted, swarm.addresses.barred)
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await member.socket.send_str(text_of(state))
@@ -255,7 +255,20 @@ class PrivateSwarms:
                     member.request.transport.abort()
                 return
 
-    def _certificate(self, publication: Publication, member: _Member) -> str:
+    async def _watch(self, swarm: _PrivateSwarm, member: _Member) -> None:
+        """Put the node out when the rules on clients, or the end of its token, take its right away."""
+        error = await self._clients.refused_later(member.request, Verb.READ, swarm.publication.repo)
+        self._put_out(swarm, member, error.what)
+        self._tell(swarm)
+
+    def _put_out(self, swarm: _PrivateSwarm, member: _Member, refusal: str) -> None:
+        """The caller tells the others."""
+        member.refusal = refusal
+        swarm.members.put_out(member.name, self._clock())
+        member.changed.set()
+
+    def _renew(self, publication: Publication, member: _Member) -> None:
+        """A new certificate for the node. Raises InvalidInput for a request that is none."""
         assert self._authority is not None
         # libtorrent compares the names of a certificate with that of the torrent, which is the commit.
         pem = self._authority.sign(
@@ -265,7 +278,7 @@ class PrivateSwarms:
             now=self._now(),
             seconds=self._settings.lifetime,
         )
-        return pem.decode()
+        member.certificate, member.renewed = pem.decode(), self._clock()
 
     def _swarm(self, publication: Publication) -> _PrivateSwarm:
         known = self._swarms.get(publication.info_hash)

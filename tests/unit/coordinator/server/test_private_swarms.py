@@ -1,0 +1,152 @@
+"""Private swarms over real WebSockets: certificates, addresses, and nodes that are put out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
+from cryptography import x509
+
+from p2pmodel.config.sections.access import AccessRule, AccessSettings
+from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.coordinator.private.messages import MembershipGrant, MembershipRequest, parse_membership, text_of
+from p2pmodel.coordinator.server.app import coordinator_app
+from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
+from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.errors import InvalidInput
+from p2pmodel.http.server import serving
+from p2pmodel.trust.access.authoriser import Authoriser
+from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.policy import AccessPolicy
+from p2pmodel.trust.certificates.node_key import NodeKey
+from tests.support.coordinators import TOKEN, tokens
+from tests.support.eventually import PATIENCE
+from tests.support.swarm_certificates import new_authority
+from tests.support.torrent_files import COMMIT, SMALL, torrent_of
+
+AUTHORITY = new_authority()
+PRIVATE = read_publication(torrent_of(SMALL, authority=AUTHORITY.pem.decode()))
+SETTINGS = PrivateSettings(repos=("org/*",))
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+READERS = AccessRule(subjects=("member",))
+
+
+@dataclass
+class Rig:
+    """A coordinator with one private torrent."""
+
+    url: str
+    http: ClientSession
+    swarms: PrivateSwarms
+
+    @asynccontextmanager
+    async def node(self, *claimed: str, request: str | None = None) -> AsyncIterator[ClientWebSocketResponse]:
+        """The connection of a node that claims addresses."""
+        asked = MembershipRequest(NodeKey.new().request if request is None else request, claimed)
+        url = f"{self.url}/private/{PRIVATE.info_hash}"
+        async with self.http.ws_connect(url, headers=HEADERS) as socket:
+            await socket.send_str(text_of(asked))
+            yield socket
+
+
+@asynccontextmanager
+async def running(authoriser: Authoriser | None = None, settings: PrivateSettings = SETTINGS) -> AsyncIterator[Rig]:
+    catalog = Catalog()
+    await catalog.publish(PRIVATE, ["main"])
+    swarms = PrivateSwarms(catalog, settings, authority=AUTHORITY)
+    clients = ClientAccess(authoriser or Authoriser())
+    app = coordinator_app(Tracker(), catalog, credentials=tokens(TOKEN), private=swarms, clients=clients)
+    async with serving(app, "127.0.0.1", 0) as url, ClientSession() as http:
+        yield Rig(url, http, swarms)
+
+
+async def until(socket: ClientWebSocketResponse, met: Callable[[MembershipGrant], bool]) -> MembershipGrant:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            received = await socket.receive()
+            assert received.type is WSMsgType.TEXT, received
+            if met(found := parse_membership(received.data)):
+                return found
+
+
+async def closed(socket: ClientWebSocketResponse) -> int | None:
+    async with asyncio.timeout(PATIENCE):
+        while (await socket.receive()).type is WSMsgType.TEXT:
+            pass
+    return socket.close_code
+
+
+async def test_a_node_gets_a_certificate_for_the_commit_and_the_addresses_of_all() -> None:
+    async with running() as rig, rig.node("10.0.0.1") as one, rig.node("10.0.0.2") as other:
+        first = await until(one, lambda grant: "10.0.0.2" in grant.admitted)
+        assert set((await until(other, lambda _: True)).admitted) >= {"10.0.0.1", "10.0.0.2", "127.0.0.1"}
+        certificate = x509.load_pem_x509_certificate(first.certificate.encode())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [COMMIT]
+        certificate.verify_directly_issued_by(AUTHORITY.certificate)
+
+
+async def test_a_certificate_is_renewed_before_it_expires() -> None:
+    async with running(settings=SETTINGS.model_copy(update={"lifetime": 2.0})) as rig, rig.node() as node:
+        first = await until(node, lambda _: True)
+        again = await until(node, lambda grant: grant.certificate != first.certificate)
+        one, two = (x509.load_pem_x509_certificate(each.certificate.encode()) for each in (first, again))
+        assert one.not_valid_after_utc <= two.not_valid_after_utc
+
+
+async def test_a_revoked_node_is_put_out_and_the_others_are_told() -> None:
+    async with running() as rig, rig.node("10.0.0.1") as gone, rig.node("10.0.0.2") as stays:
+        await until(stays, lambda grant: "10.0.0.1" in grant.admitted)
+        rig.swarms.revoke(SETTINGS.model_copy(update={"revoked": ("10.0.0.1",)}))
+        told = await until(stays, lambda grant: "10.0.0.1" in grant.barred)
+        assert "10.0.0.1" not in told.admitted
+        assert await closed(gone) == WSCloseCode.POLICY_VIOLATION
+        async with rig.node("10.0.0.1") as again:
+            assert await closed(again) == WSCloseCode.POLICY_VIOLATION
+
+
+async def test_a_node_that_the_rules_no_longer_admit_is_put_out_and_barred() -> None:
+    authoriser = Authoriser(AccessPolicy((READERS,)))
+    async with running(authoriser) as rig, rig.node("10.0.0.1") as node:
+        await until(node, lambda grant: "10.0.0.1" in grant.admitted)
+        deny = AccessRule(action="deny", subjects=("member",))
+        authoriser.change(AccessSettings(rules=(READERS, deny)))
+        assert await closed(node) == WSCloseCode.POLICY_VIOLATION
+        authoriser.change(AccessSettings(rules=(READERS,)))
+        async with rig.node("10.0.0.2") as other:
+            assert "10.0.0.1" in (await until(other, lambda _: True)).barred
+
+
+async def test_torrents_and_leases_are_for_those_that_may_have_the_snapshot() -> None:
+    revoked = SETTINGS.model_copy(update={"revoked": ("127.0.0.0/8",)})
+    async with running() as rig:
+        paths = (
+            f"/catalog/torrents/{PRIVATE.info_hash}.torrent",
+            "/catalog?repo=org/tiny",
+            f"/leases/{PRIVATE.info_hash}",
+        )
+        found = [(await rig.http.get(rig.url + path, headers=HEADERS)).status for path in paths]
+        assert found == [200, 200, 426]
+        rig.swarms.revoke(revoked)
+        found = [(await rig.http.get(rig.url + path, headers=HEADERS)).status for path in paths]
+        assert found == [403, 403, 403]
+        assert (await rig.http.get(f"{rig.url}/private/{PRIVATE.info_hash}")).status == 401
+
+
+async def test_a_malformed_certificate_request_ends_the_connection() -> None:
+    async with running() as rig, rig.node(request="no request") as node:
+        assert await closed(node) == WSCloseCode.UNSUPPORTED_DATA
+
+
+@pytest.mark.parametrize("other", [None, new_authority("other").pem.decode()])
+async def test_a_torrent_that_no_node_could_join_is_not_published(other: str | None) -> None:
+    swarms = PrivateSwarms(Catalog(), SETTINGS, authority=AUTHORITY)
+    swarms.check_publication(PRIVATE)
+    with pytest.raises(InvalidInput):
+        swarms.check_publication(read_publication(torrent_of(SMALL, authority=other)))
+    with pytest.raises(InvalidInput):
+        PrivateSwarms(Catalog(), SETTINGS).check_publication(PRIVATE)
