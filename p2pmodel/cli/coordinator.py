@@ -190,6 +190,6 @@ async def _run(
     async with auditing(settings, f"coordinator-{role.listen.port}") as audit:
         app = make(address, audit)
         async with serving_coordinator(app, role, address, settings, note=log) as served:
-            announce = announce_url(served.url, role.credentials.member or "")
+            announce = announce_url(served.url, "")  # without its key: what is printed ends in logs
             ready(served, announce, len(catalog.publications()), notes)
             await asyncio.Event().wait()

@@ -1,6 +1,7 @@
 """`p2pmodel seed`: mirror one verified copy of a snapshot and seed it with a coordinator until stopped."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.cli.tls_files import listener_tls, renew_on
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.tokens import without_key
 from p2pmodel.core.content.names import DEFAULT_REVISION, Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.core.network.addresses import ListenAddress
@@ -126,7 +128,9 @@ class _ReadyPrinter:
             if seeded.signatures.get("v2"):
                 write_output(path.with_name(path.name + SUFFIX), written(seeded.signatures["v2"]))
         sources = [f"{url}/catalog/torrents/{metainfo.info_hash}.torrent" for url in urls]
-        magnet = magnet_of(metainfo, sources=sources)
+        # The .torrent has the announce keys; what is printed ends in logs.
+        shown = replace(metainfo, trackers=tuple(map(without_key, metainfo.trackers)))
+        magnet = magnet_of(shown, sources=sources)
         if self._flags["as_json"]:
             plain = {
                 "path": str(seeded.path),

@@ -18,6 +18,7 @@ WRONG_KEY = "the tracker URL has no valid announce key"
 """Why a tracker refuses an announce."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_WITH_KEY = re.compile(r"^(https?://.*/announce)/[0-9a-f]{32}$")
 
 
 def check_token(text: str, place: str) -> str:
@@ -40,3 +41,8 @@ def announce_url(coordinator: str, token: str) -> str:
     """The tracker URL of the coordinator at the base URL `coordinator`; `token` is "" where it requires none."""
     base = f"{coordinator.rstrip('/')}/announce"
     return f"{base}/{announce_key(token)}" if token else base
+
+
+def without_key(tracker: str) -> str:
+    """A tracker URL without the announce key that it may have, for what is printed."""
+    return _WITH_KEY.sub(r"\1", tracker)

@@ -37,7 +37,8 @@ class ForeignTracker:
 
     @property
     def announce(self) -> str:
-        return str(self.said["announce"])
+        assert self.said["announce"] == f"{self.client.url}/announce"
+        return self.client.announce_url
 
 
 @asynccontextmanager

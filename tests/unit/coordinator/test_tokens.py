@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.coordinator.token_files import kept_token, read_tokens
-from p2pmodel.coordinator.tokens import announce_url, check_token, new_token
+from p2pmodel.coordinator.tokens import announce_url, check_token, new_token, without_key
 from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import InvalidInput
 from tests.support.coordinators import TOKEN
@@ -67,3 +67,9 @@ def test_a_kept_token_is_private_and_goes_with_its_coordinator(tmp_path: Path) -
         with kept_token([path], TOKEN):  # a coordinator that comes later replaces it
             path.write_text(f"{TOKEN}y")
     assert path.exists()
+
+
+def test_a_printed_tracker_has_no_key() -> None:
+    url = announce_url("https://coordinator:6969", "t" * 16)
+    assert without_key(url) == "https://coordinator:6969/announce"
+    assert without_key("https://tracker.example/announce/passkey") == "https://tracker.example/announce/passkey"
