@@ -198,17 +198,21 @@ class Bootstrap:
             await self._fan_out.on(
                 entry.name, lambda host: self._ask(host, entry), within=LOOK_SECONDS, what="a look at the fetch"
             )
-        except Unavailable as error:
-            if self._rollout is not None and self._rollout.hears(entry.name):
-                self._silent.pop(entry.name, None)
-                return
+        except P2PModelError as error:
+            if entry.stage == "fetching":  # else the coordinator has heard meanwhile that it is ready
+                self._not_seen(entry, error)
+        else:
+            self._silent.pop(entry.name, None)
+
+    def _not_seen(self, entry: HostEntry, error: P2PModelError) -> None:
+        if not isinstance(error, Unavailable):
+            entry.failed(error)
+        elif self._rollout is not None and self._rollout.hears(entry.name):
+            self._silent.pop(entry.name, None)
+        else:
             since, _ = self._silent.setdefault(entry.name, (time.monotonic(), error))
             if time.monotonic() - since > SILENT_SECONDS:
                 entry.failed(error)
-        except P2PModelError as error:
-            entry.failed(error)
-        else:
-            self._silent.pop(entry.name, None)
 
     async def _ask(self, host: RemoteHost, entry: HostEntry) -> None:
         try:

@@ -12,7 +12,7 @@ from p2pmodel.cluster.bootstrap import report
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, take_down
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.roster import Roster
-from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable
+from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable, ServiceSpec, ServiceState
 from p2pmodel.cluster.launchers.memory import MemoryDaemon, MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient, SnapshotReport
@@ -323,6 +323,29 @@ async def test_a_host_that_only_the_coordinator_hears_is_waited_for(
         full.failure, full.daemon.rounds = None, 1
 
     (_, roster, _), _ = await asyncio.gather(run(MemoryLauncher(full), coordinator), cut_off())
+    assert [entry.stage for entry in roster.entries.values()] == ["ready"]
+
+
+class _SlowToTell(MemoryHost):
+    async def state(self, service: ServiceSpec | str) -> ServiceState:
+        await asyncio.sleep(1.5)
+        return await super().state(service)
+
+
+async def test_a_host_that_is_ready_by_now_does_not_fail_by_an_older_look(coordinator: Coordinator) -> None:
+    killed = _SlowToTell("gpu1", programs=host("gpu1").programs)
+    killed.daemon.rounds = 10**9
+
+    async def kill() -> None:
+        async with asyncio.timeout(60):
+            while not killed.services or not await killed.daemon.transfers():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        killed.ended("daemon")
+        await asyncio.sleep(0.5)
+        ready = SnapshotReport(str(REF.repo), COMMIT, NodeReport("files_ready"))
+        assert await RolloutClient(coordinator).report_own("gpu1", [ready])
+
+    (_, roster, _), _ = await asyncio.gather(run(MemoryLauncher(killed), coordinator), kill())
     assert [entry.stage for entry in roster.entries.values()] == ["ready"]
 
 
