@@ -73,6 +73,8 @@ _BLOCKS = 8
 _SMALLEST_BLOCK = 1 << 12
 _SLOWEST = 1024
 _UNLIMITED_BLOCK = 1 << 50
+_LARGEST_READ = 2 << 20
+"""Bytes that a connection has ready at most."""
 
 
 class Pace:
@@ -96,6 +98,12 @@ class Pace:
         """Bytes to move at once at most, so that a slow rate is an even one."""
         own = max(_SMALLEST_BLOCK, self._rate // _BLOCKS) if self._rate else _UNLIMITED_BLOCK
         return min(own, self._within.block) if self._within else own
+
+    @property
+    def readers(self) -> int:
+        """Connections for which the rate is enough: each gets a block twice a second. With more of them, some would
+        wait so long that they look silent, and what the kernel has received for them would exceed the rate."""
+        return max(1, self._rate // 2 // min(self.block, _LARGEST_READ)) if self._rate else _UNLIMITED_BLOCK
 
     @property
     def limit(self) -> int:

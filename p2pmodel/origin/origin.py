@@ -60,6 +60,7 @@ class Origin:
         http: HttpPool | None = None,
     ) -> None:
         self._mirrors = mirrors_of(mirrors, pace)
+        self._pace = pace
         self._http = http
         self._settings = settings
         self._clock = clock or Clock()
@@ -84,7 +85,7 @@ class Origin:
         egress = self._settings.egress
         requests = RangeRequests(self._sessions, self._clock, lambda: on_rate(self._clock.now()), egress=egress)
         self._metadata = HubMetadata(requests, self._settings)
-        self._pool = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes)
+        self._pool = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes, pace=self._pace)
         self._probes = Probes(self._pool)
         self._relay = Relay(self._pool)
         return self

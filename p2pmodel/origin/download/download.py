@@ -146,7 +146,8 @@ class _SegmentRequests:
     def _may_start(self, mirror: Mirror) -> bool:
         trusted = not (mirror.health.corruptions or mirror.health.rests)
         most = self._pool.share(mirror) if trusted else 1
-        return not mirror.slots.locked() and self._board.running(mirror.name) < most
+        free = not mirror.slots.locked() and self._pool.has_room(mirror)
+        return free and self._board.running(mirror.name) < most
 
     def _next_request(self, mirror: Mirror, team: list[Mirror]) -> SegmentRequest | None:
         now, clock = time.monotonic(), self._pool.clock.now()

@@ -212,6 +212,11 @@ class Mirror:
         """The TLS context for `url`: `ca_file` applies to the mirror's own host and port only."""
         return self._trust if self._trust and url.origin() == self._endpoint.origin() else True
 
+    @property
+    def busy(self) -> int:
+        """Requests of pulls in flight."""
+        return self._requests
+
     def request_began(self) -> None:
         """A pull sends a request."""
         if not self._requests:

@@ -8,6 +8,7 @@ from typing import Protocol
 from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.notes import Note
+from p2pmodel.core.pace import Pace
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.mirrors.health import ordered
 from p2pmodel.origin.mirrors.mirror import Mirror
@@ -55,7 +56,10 @@ class MirrorPool:
         settings: OriginSettings,
         clock: Clock,
         notes: MirrorNotes,
+        *,
+        pace: Pace | None = None,
     ) -> None:
+        self._pace = pace or Pace()
         self.mirrors = tuple(mirrors)
         self.requests = requests
         self.settings = settings
@@ -102,6 +106,10 @@ class MirrorPool:
     def share(self, mirror: Mirror) -> int:
         """How many connections to `mirror` one pull may use while others wait for one."""
         return -(-mirror.settings.max_connections // max(1, self.waiting()))
+
+    def has_room(self, mirror: Mirror) -> bool:
+        """Whether the rate limits leave something for one more request of a pull to `mirror`."""
+        return mirror.busy < mirror.pace.readers and sum(m.busy for m in self.mirrors) < self._pace.readers
 
     def rates(self) -> dict[str, float | None]:
         """Expected bytes a second, by mirror name."""

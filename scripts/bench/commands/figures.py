@@ -19,6 +19,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--mb", type=float, default=100.0, help="size of each of the two snapshots (default: 100)")
     add("--limit", type=float, default=8.0, help="download limit, MB/s (default: 8)")
+    add(
+        "--mix",
+        action="append",
+        choices=("both", "schedule", "mirror", "mirrors", "swarm"),
+        help="sources: both kinds (default), both with the limit in a schedule, one mirror, two, the swarm; repeatable",
+    )
     add("--tolerance", type=float, default=5.0, help="difference in percent that is a failure (default: 5)")
     add("--json", type=Path, metavar="FILE", help="write all figures to this file")
     return parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from p2pmodel.client import Client
 from p2pmodel.core.progress.views import TransferView
@@ -20,6 +21,14 @@ from scripts.bench.rigs.reports import write_json
 from scripts.bench.rigs.snapshots import import_directory, write_model
 
 FROM_MIRROR, FROM_SWARM = "bench/mirrored", "bench/swarmed"
+REPOSITORIES = {
+    "both": (FROM_MIRROR, FROM_SWARM),
+    "schedule": (FROM_MIRROR, FROM_SWARM),
+    "mirror": (FROM_MIRROR,),
+    "mirrors": (FROM_MIRROR,),
+    "swarm": (FROM_SWARM,),
+}
+"""By mix of sources, what is fetched. `mirrors`: two of them; `schedule`: the limit is one of the hour."""
 COORDINATOR_PORT, MIRROR_PORT, PEER_PORT = 6969, 8090, 6881
 EVERY = 0.25
 EDGE = 3.0
@@ -40,16 +49,20 @@ class FiguresSample:
 
 
 class FiguresRig:
-    """A mirror with one snapshot; a seeder and a peer with the other; and the node."""
+    """A mirror with one snapshot; a seeder and a peer with the other; and the node, which fetches `repos`."""
 
-    def __init__(self, place: Path, size: int, limit: int, stack: ExitStack) -> None:
+    def __init__(self, place: Path, size: int, limit: int, mix: str, stack: ExitStack) -> None:
+        self.repos = REPOSITORIES[mix]
         self._place = place
         self._stack = stack
         self.cluster = Cluster(stack)
         mirror, seeder, peer, node = (self.cluster.host(n, None) for n in ("mirror", "seeder", "peer", "node"))
-        self.size = sum(self._made(repo, size, host) for repo, host in ((FROM_MIRROR, mirror), (FROM_SWARM, seeder)))
-        serve = ("mirror", "serve", "--listen", f"{mirror.address}:{MIRROR_PORT}", "--insecure-public", "--json", "-q")
-        self._start(mirror, *serve).first()
+        sizes = {repo: self._made(repo, size, host) for repo, host in ((FROM_MIRROR, mirror), (FROM_SWARM, seeder))}
+        self.size = sum(sizes[repo] for repo in self.repos)
+        ports = [MIRROR_PORT, MIRROR_PORT + 1] if mix == "mirrors" else [MIRROR_PORT]
+        for port in ports:
+            serve = ("mirror", "serve", "--listen", f"{mirror.address}:{port}", "--insecure-public", "--json", "-q")
+            self._start(mirror, *serve).first()
         coordinator = f"http://{seeder.address}:{COORDINATOR_PORT}"
         shared = ("--swarm-listen", f"{seeder.address}:{PEER_PORT}", "--insecure-public")
         seed = ("seed", FROM_SWARM, "--listen", f"{seeder.address}:{COORDINATOR_PORT}", *shared, "--json", "-q")
@@ -57,9 +70,12 @@ class FiguresRig:
         fetch = ("fetch", FROM_SWARM, "--coordinator", coordinator, "--seed-time", "3600", "--json", "-q")
         self._start(peer, *fetch, "--swarm-listen", f"{peer.address}:{PEER_PORT}").first()
         self.socket = place / "node" / "daemon.sock"
-        daemon = ("daemon", "--coordinator", coordinator, "--endpoint", f"http://{mirror.address}:{MIRROR_PORT}")
+        daemon = ("daemon", "--coordinator", coordinator)
+        daemon += tuple(arg for port in ports for arg in ("--endpoint", f"http://{mirror.address}:{port}"))
         daemon += ("--swarm-listen", f"{node.address}:{PEER_PORT}", "--hub-listen", "off", "--socket", str(self.socket))
-        self._start(node, *daemon, "--download-limit", str(limit), "--json", "-q").first()
+        by_hour = {"P2PMODEL_DAEMON_DOWNLOAD_SCHEDULE": f"00:00-24:00={limit}"} if mix == "schedule" else {}
+        daemon += () if by_hour else ("--download-limit", str(limit))
+        self._start(node, *daemon, "--json", "-q", **by_hour).first()
 
     def _made(self, repo: str, size: int, host: Host) -> int:
         source = self._place / f"{host.name}-files"
@@ -85,9 +101,10 @@ class FiguresRig:
         eta = left[0].eta if len(left) == 1 else None
         interface = self.cluster.traffic()["node"][1]
         rate = sum(view.rate for view in views)
-        return FiguresSample(
-            time.monotonic(), interface, received, rate, eta, len(views) == 2 and all(view.complete for view in views)
-        )
+        return FiguresSample(time.monotonic(), interface, received, rate, eta, self._complete(views))
+
+    def _complete(self, views: tuple[TransferView, ...]) -> bool:
+        return len(views) == len(self.repos) and all(view.complete for view in views)
 
 
 async def watch(rig: FiguresRig) -> tuple[list[FiguresSample], list[tuple[str, float, float]]]:
@@ -96,7 +113,7 @@ async def watch(rig: FiguresRig) -> tuple[list[FiguresSample], list[tuple[str, f
     reasons: list[tuple[str, float, float]] = []
     async with Client(rig.socket) as client:
         before = rig.sample(())
-        await asyncio.gather(*(client.start(repo) for repo in (FROM_MIRROR, FROM_SWARM)))
+        await asyncio.gather(*(client.start(repo) for repo in rig.repos))
         samples.append(before)
         while not samples[-1].done:
             if time.monotonic() - before.at > LONGEST:
@@ -133,31 +150,36 @@ def compared(samples: list[FiguresSample], limit: int) -> dict[str, float]:
 
 
 def _differs(name: str, percent: float, tolerance: float) -> bool:
-    """A limit may be used less; the rest of a time left is measured in moments, so it may be three times as wrong."""
-    if name == "limit":
-        return percent > tolerance
+    """The rest of a time left is measured in moments, so it may be three times as wrong."""
     return abs(percent) > (3 * tolerance if name == "time left" else tolerance)
 
 
 def main(options: argparse.Namespace) -> None:
-    """Run, and print the comparison. Fails where a figure differs by more than the tolerance."""
+    """Run each mix, and print the comparison. Fails where a figure differs by more than the tolerance."""
     if reason := namespaces.unavailable():
         raise SystemExit(reason)
+    wrong, machine = [], describe_machine()
+    reports = {}
+    for mix in options.mix or ["both"]:
+        reports[mix] = report = _run(mix, options)
+        wrong += [f"{mix}: {n}" for n, p in report["percent"].items() if _differs(n, p - 100, options.tolerance)]
+    print(machine)
+    write_json(options.json, {"rig": machine, "limit": options.limit, "mixes": reports})
+    if wrong:
+        raise SystemExit(f"more than {options.tolerance:g} % apart: {', '.join(wrong)}")
+
+
+def _run(mix: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one mix, and print its comparison."""
     limit = int(options.limit * 1e6)
     with tempfile.TemporaryDirectory(prefix="bench-figures-") as place, ExitStack() as stack:
-        rig = FiguresRig(Path(place), int(options.mb * 1e6), limit, stack)
+        rig = FiguresRig(Path(place), int(options.mb * 1e6), limit, mix, stack)
         samples, reasons = asyncio.run(watch(rig))
     found = compared(samples, limit)
     seconds = samples[-1].at - samples[0].at
-    print(f"two snapshots, {rig.size / 1e6:.0f} MB together, limit {options.limit:g} MB/s: {seconds:.1f} s")
+    print(f"{mix}: {rig.size / 1e6:.0f} MB, limit {options.limit:g} MB/s: {seconds:.1f} s")
     for name, percent in found.items():
         print(f"{name:9} {percent:6.1f} % of what the interface shows")
     for bound, said, kernel in reasons:
         print(f"why: {bound}, {said / 1e6:.2f} MB/s together; the interface: {kernel / 1e6:.2f} MB/s")
-    machine = describe_machine()
-    print(machine)
-    report = {"rig": machine, "bytes": rig.size, "limit": limit, "seconds": seconds, "percent": found, "why": reasons}
-    write_json(options.json, report)
-    wrong = [name for name, percent in found.items() if _differs(name, percent - 100, options.tolerance)]
-    if wrong:
-        raise SystemExit(f"more than {options.tolerance:g} % apart: {', '.join(wrong)}")
+    return {"bytes": rig.size, "seconds": seconds, "percent": found, "why": reasons}
