@@ -20,11 +20,16 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Untrusted
 from p2pmodel.http.server import serving
+from p2pmodel.node.hub.admission import Admission
+from p2pmodel.node.hub.pull_through import PullThrough
+from p2pmodel.node.hub.sync import MirrorSync
+from p2pmodel.node.seed.seed import SeedRequest, SeedRun
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.signature_check import signature_records
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.origin.origin import Origin
+from p2pmodel.store.state.sync_log import SyncLog
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement, Statement, written
 from tests.support.fake_hub import FakeHub
@@ -175,3 +180,25 @@ async def test_an_unsigned_torrent_gives_way_to_the_mirrors_if_the_files_are_sig
         found = await find_reference(Reference.parse("org/model"), settings, node.cache, origin, node.heard.reporter)
     assert (found.metainfo, found.vouched_by) == (None, "signature alice")
     assert any("another torrent" in note for note in node.heard.notes)
+
+
+@pytest.mark.parametrize("case", ["good", "unsigned", "changed"])
+async def test_mirrors_and_seeders_keep_nothing_that_is_refused(tmp_path: Path, case: str) -> None:
+    node = Signed(tmp_path, case)
+    ref = Reference.parse("org/model")
+    async with node.coordinator(torrent=False) as url, FakeHub(node.swarm.snapshot) as hub:
+        mirrors = (MirrorSettings(name="m", endpoint=hub.url),)
+        settings = node.settings("enforce", url).model_copy(update={"mirrors": mirrors})
+        log = SyncLog(tmp_path / "log")
+        sync = MirrorSync(settings, node.heard.reporter, lambda _: None, rules=Admission(), log=log)
+        seeding = SeedRun(SeedRequest(ref), settings, node.heard.reporter)
+        async with PullThrough(node.cache, settings, node.heard.reporter) as mirror:
+            if case == "good":
+                await sync.once([ref])
+                assert (await mirror.manifest(ref)).commit == (await seeding.prepare([])).manifest.commit
+                return
+            for work in (lambda: sync.once([ref]), lambda: mirror.manifest(ref), lambda: seeding.prepare([])):
+                with pytest.raises(Untrusted):
+                    await work()
+    assert node.cache.repo(ref.repo).resolve("main") is None
+    assert not list(node.cache.root.glob("models--*/blobs/*"))
