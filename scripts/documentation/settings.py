@@ -55,6 +55,7 @@ upload_schedule = ["mon-fri 08:00-18:00=20MB", "sat,sun 00:00-24:00=0"]
 ```"""
 _OTHERS = {
     "P2PMODEL_CONFIG": "Settings file.",
+    "P2PMODEL_PATH": "The snapshot, for the command of `fetch --exec`; set by p2pmodel.",
     "P2PMODEL_DEBUG": "1: show the traceback of an internal error.",
     "P2PMODEL_ENDPOINTS": "URLs or names of mirrors in the order of use, comma separated; replaces the file's list.",
     "HF_ENDPOINT": "URL of the mirror, or several with commas between them, if the file has none.",

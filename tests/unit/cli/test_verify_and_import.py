@@ -74,6 +74,7 @@ def test_json_is_one_object(p2pmodel: Command, source: Path) -> None:
     assert report == {
         "repo": "org/model", "commit": done["commit"], "path": done["path"], "size": done["size"],
         "ok": len(CONTENTS), "missing": [], "corrupt": [], "unreadable": [], "vouched_by": None,
+        "model_signature": None,
     }  # fmt: skip
 
 
