@@ -57,8 +57,10 @@ def take_inventory(
         pieces = recover(staged, span, metainfo, known.intersection(span.pieces), count)
         file = metainfo.manifest.files[span.index]
         written = recorded(staged, file)
-        if not pieces.issuperset(p for start, end in written for p in pieces_within(metainfo.layout, span, start, end)):
-            repo.mark_corrupt(file)  # a reader may have them: a mirror sent them, and they will be overwritten
+        layout = metainfo.layout
+        if not all(pieces.issuperset(layout.pieces_in(span, start, end - start)) for start, end in written):
+            repo.mark_corrupt(file)  # a reader may have bytes that a mirror sent, and that are overwritten from here on
+        return pieces
         return pieces
 
     def salvaged_pieces(span: FileSpan, blob: Path, staged: Path, count: Count) -> frozenset[int]:

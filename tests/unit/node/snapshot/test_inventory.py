@@ -9,6 +9,8 @@ from p2pmodel.core.content.layout import FileSpan, piece_length_for
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.snapshot.inventory import adopt, recover, salvage, take_inventory
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.range_record import write_record
+from p2pmodel.store.files.range_set import RangeSet
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm
 from tests.support.stored import publish, stage
@@ -68,6 +70,24 @@ def test_only_right_pieces_of_a_staged_file_count(swarm: Swarm, repo: RepoCache,
     found = take_inventory(repo, swarm.metainfo, known=frozenset())
     assert found.have == pieces(span, 0, 1, 3, 4, 5)
     assert found.complete == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("ranges", "wrong", "corrupt"),
+    [([(0, 2 * PIECE)], False, False), ([(0, 2 * PIECE)], True, True), ([(0, 100)], False, True), ([], True, False)],
+    ids=["right", "wrong", "less than a piece", "not recorded"],
+)
+def test_recorded_bytes_that_will_be_overwritten_are_marked_for_their_readers(
+    swarm: Swarm, repo: RepoCache, ranges: list[tuple[int, int]], wrong: bool, corrupt: bool
+) -> None:
+    """A mirror sent them; whether bytes of less than a piece are right is not known."""
+    whole = len(WEIGHTS) if ranges != [(0, 100)] else 100
+    content = (bytes(PIECE) if wrong else WEIGHTS[:PIECE]) + WEIGHTS[PIECE:]
+    path = staged(swarm, repo, content[:whole].ljust(len(WEIGHTS), b"\0"))
+    file = swarm.snapshot.file("model.safetensors")
+    write_record(path, file, RangeSet(ranges), RangeSet())
+    take_inventory(repo, swarm.metainfo, known=frozenset())
+    assert repo.recently_corrupt(file) is corrupt
 
 
 def test_only_extents_with_data_are_read(swarm: Swarm, repo: RepoCache, span: FileSpan) -> None:
