@@ -273,7 +273,6 @@ class FetchRun:
     async def _from_swarm(self, metainfo: Metainfo, assembled: AssemblyOutcome | None = None) -> None:
         """`assembled`: the assembly that has just made the torrent. A torrent that proves wrong is replaced by another
         one, or by the mirrors."""
-        check_private(metainfo, self._job.settings.private)
         wrong, judged = WrongTorrents(self._job.settings, self._job.monitor, self._job.http), set[int]()
         while True:
             try:
@@ -312,6 +311,7 @@ class FetchRun:
         self, metainfo: Metainfo, engine: Engine, assembled: AssemblyOutcome | None, judged: frozenset[int]
     ) -> None:
         job = self._job
+        check_private(metainfo, job.settings.private)  # also one that replaces a wrong torrent
         async with Download(
             replace(self._plan(metainfo, assembled), judged=judged),
             engine=engine,

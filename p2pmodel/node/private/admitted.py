@@ -1,7 +1,8 @@
 """Which addresses may exchange with a private torrent, by what all its coordinators have sent. Pure: time is given.
 
-A coordinator that restarts knows its nodes only once they have connected again. So an address that is no longer listed
-stays admitted for a while; one that is barred does not.
+A coordinator that restarts knows its nodes only once they have connected again, and no more which nodes it had put out.
+So an address that is no longer listed stays admitted for a while, and one that is no longer barred stays barred, unless
+that coordinator admits it.
 """
 
 from collections.abc import Hashable
@@ -19,6 +20,8 @@ class AdmittedAddresses:
     def __init__(self) -> None:
         self._messages: dict[Hashable, MembershipGrant] = {}
         self._kept: dict[str, float] = {}
+        self._out: dict[Hashable, dict[str, float]] = {}
+        """By coordinator, the addresses that it bars or has barred, and until when that holds."""
 
     def take(self, coordinator: Hashable, message: MembershipGrant, now: float) -> None:
         """Replace the message of `coordinator`."""
@@ -26,10 +29,16 @@ class AdmittedAddresses:
         self._messages[coordinator] = message
         for address in set(before.admitted if before else ()) - set(message.admitted):
             self._kept[address] = now + KEPT
+        held = self._out.get(coordinator, {})
+        out = {address: until for address, until in held.items() if until > now}
+        self._out[coordinator] = out = out | dict.fromkeys(message.barred, now + KEPT)
+        for address in message.admitted:
+            out.pop(address, None)
 
     def admissions(self, now: float) -> Admissions:
         """What holds now."""
         self._kept = {address: until for address, until in self._kept.items() if until > now}
         listed = frozenset(address for message in self._messages.values() for address in message.admitted)
         barred = frozenset(address for message in self._messages.values() for address in message.barred)
+        barred |= {address for out in self._out.values() for address, until in out.items() if until > now}
         return Admissions(listed | self._kept.keys(), barred)

@@ -23,6 +23,17 @@ def test_a_barred_address_is_out_whatever_another_coordinator_lists() -> None:
     assert found.addresses == {"10.0.0.1", "10.0.0.3"}
 
 
+def test_a_barred_address_is_still_out_when_its_coordinator_restarts() -> None:
+    addresses = AdmittedAddresses()
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1", "10.0.0.2")), now=0)
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1",), ("10.0.0.2",)), now=10)
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1",)), now=20)
+    found = addresses.admissions(21)
+    assert (found.barred, "10.0.0.2" in found.admitted - found.barred) == ({"10.0.0.2"}, False)
+    addresses.take("a", MembershipGrant("pem", ("10.0.0.1", "10.0.0.2")), now=30)
+    assert not addresses.admissions(31).barred
+
+
 def test_an_address_that_one_torrent_bars_is_in_no_other() -> None:
     found = AdmissionList()
     assert found.put("one", Admissions(frozenset({"10.0.0.1", "no address", "::ffff:10.0.0.2"})))
