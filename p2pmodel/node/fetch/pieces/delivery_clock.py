@@ -18,6 +18,8 @@ from p2pmodel.core.pace import trickle
 LEAST = 16 << 10
 """Bytes below which nothing was delivered, whatever the limit: one block of a peer."""
 
+LAST_SHARE = 0.3
+"""Share of the bound that is waited for where only the last pieces are missing, and peers have all of them."""
 LEAST_SHARE, MOST_TIMES = 1 / 4, 8
 """Share of the bound that is waited for at least, and multiple of it that is waited for at most."""
 
@@ -32,12 +34,15 @@ class DeliveryClock:
         self._since = now
         self._patience = bound
         self._swarm = self._http = 0
+        self.last = False
+        """Whether only the last pieces are missing, and connected peers have all of them. A peer that pulled one under
+        a lease, with a slow link, is the only one to have it: all others would wait for its uplink."""
         self._round: tuple[float, int, int] | None = None
         """While silent: when the transfer began to go round, or was last seen to have gained by it, and both counts."""
 
     def received(self, swarm: int, http: int, now: float) -> None:
         """Peers have sent `swarm` bytes so far, seeders and mirrors `http` bytes over HTTP."""
-        least = self.least(self._patience)
+        least = self.least(self._wait)
         silent = self.is_silent(now)
         delivered = swarm - self._swarm >= least or (http - self._http >= least and not silent)
         if delivered:
@@ -67,7 +72,11 @@ class DeliveryClock:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing was delivered within the bound."""
-        return now - self._since >= self._patience
+        return now - self._since >= self._wait
+
+    @property
+    def _wait(self) -> float:
+        return min(self._patience, LAST_SHARE * self.bound) if self.last else self._patience
 
     def least(self, seconds: float) -> int:
         """Bytes within `seconds` that count as delivered."""

@@ -30,6 +30,8 @@ from p2pmodel.swarm.torrents import Metainfo
 
 TICK = 0.5
 """Seconds between two choices at most."""
+LAST_PIECES = 16
+"""So many missing pieces are the last ones."""
 RETRY_AFTER = 10.0
 """Seconds for which a mirror failure pauses all pieces, or those of the file that failed."""
 
@@ -207,6 +209,8 @@ class PieceFeed:
         return now >= self.asks_from + self._clock.bound and self._clock.is_silent(now)
 
     def _look_at_deliveries(self, now: float, status: SwarmStatus) -> None:
+        missing, held = self._missing - self.fed, status.availability
+        self._clock.last = 0 < len(missing) <= LAST_PIECES and bool(held) and all(held[p] for p in missing)
         self._clock.received(status.downloaded - status.wasted, self._received(), now)
         if self._seeders is not None:
             self._trial.look(self._seeders.received, now, silent=self._is_silent(now))

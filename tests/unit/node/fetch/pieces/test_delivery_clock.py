@@ -78,6 +78,19 @@ def test_a_slow_link_of_its_own_is_no_reason_to_go_round() -> None:
     assert clock.is_silent(330.0)
 
 
+def test_the_last_pieces_that_peers_have_and_do_not_send_are_waited_for_shortly() -> None:
+    clock = DeliveryClock(10.0, now=0.0)
+    for second in range(5):
+        clock.received(1_000_000 * second, 0, float(second))
+    clock.last = True
+    for tick in range(16, 40):
+        # The uplink of one slow peer, which all share.
+        clock.received(4_000_000 + 2_500 * (tick - 16), 0, tick / 4)
+        assert clock.is_silent(tick / 4) == (tick / 4 >= 4.0 + 3.0)
+    clock.last = False
+    assert not clock.is_silent(10.0)
+
+
 def test_going_round_goes_on_while_it_gains() -> None:
     for peers, mirrors in ((0, 20_000), (8_000, 0), (5_000, 60_000)):
         clock = DeliveryClock(10.0, now=0.0)

@@ -143,6 +143,7 @@ class Rig:
         self.bad: list[int] = []
         self.engine_is_silent = False
         pieces = OrphanPieces(PIECES, "me", OrphanRules(grace=grace, limit=LIMIT), time.monotonic())
+        self.clock = DeliveryClock(bound, time.monotonic())
         self.feed = PieceFeed(
             self.torrent,  # type: ignore[arg-type]
             self.metainfo,
@@ -151,7 +152,7 @@ class Rig:
             seeders=self.seeders,
             orphans=OrphanStrategy(self.torrent, pieces),
             leases=mean_leases(self.metainfo),
-            clock=DeliveryClock(bound, time.monotonic()),
+            clock=self.clock,
             on_bad_piece=self.bad.append,
         )
 
@@ -187,6 +188,20 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(piece_feed, "RETRY_AFTER", 0.15)
     monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.0)
     return Rig(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("availability", "last"), [((), False), ((1, 1, 1, 1, 1), True), ((1, 1, 0, 1, 1), False), ((3, 1, 1, 1, 2), True)]
+)
+async def test_the_last_pieces_are_those_that_peers_have(
+    rig: Rig, availability: tuple[int, ...], *, last: bool
+) -> None:
+    rig.torrent.availability = availability
+    rig.feed.demand()
+    assert rig.clock.last == last
+    rig.unneeded = set(range(PIECES))
+    rig.feed.demand()
+    assert not rig.clock.last
 
 
 async def test_every_piece_is_fed_once_with_a_bounded_number_in_flight(rig: Rig) -> None:
