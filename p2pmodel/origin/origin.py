@@ -160,8 +160,8 @@ class Origin:
 
     def _listers(self, repo: RepoId) -> list[Mirror]:
         """The mirrors that may list commits of `repo`, those to ask first at the front."""
-        mirrors = in_order(serving(self._mirrors, repo), self._clock.now())
-        return [mirror for mirror in mirrors if mirror.lists_commits]
+        mirrors = in_order(self._mirrors, self._clock.now())
+        return [mirror for mirror in mirrors if mirror.settings.lists_commits_of(repo)]
 
     async def listings(self, ref: Reference) -> tuple[list[Listing], dict[str, str]]:
         """Each mirror's own listing of the commit `ref`, and why others have none, by name. Of mirrors at one endpoint

@@ -122,6 +122,10 @@ class MirrorSettings(Section):
         """Whether `repo` is looked for here."""
         return RepoRoute(self.repos).takes(repo)
 
+    def lists_commits_of(self, repo: RepoId) -> bool:
+        """Whether it may know the hub's commits of `repo`."""
+        return self.kind == "hub" and self.serves(repo)
+
     @property
     def takes_client_tokens(self) -> bool:
         """`client_tokens` with its default applied."""

@@ -44,7 +44,7 @@ class SecondOpinion:
 
     async def _agreeing(self, manifest: Manifest, needed: int) -> tuple[str, ...]:
         ref = Reference(manifest.repo, manifest.commit)
-        servers = {mirror.endpoint for mirror in self.settings.mirrors}
+        servers = {mirror.endpoint for mirror in self.settings.mirrors if mirror.lists_commits_of(manifest.repo)}
         if len(servers) < needed:
             raise InvalidInput(
                 f"{needed} mirrors are to confirm {ref}, and {len(servers)} are configured",

@@ -164,11 +164,6 @@ class Mirror:
         """The URL to request for `url`: that of a store is signed. Raises Refused."""
         return await self.bucket.url(url, method) if self.bucket is not None and url.scheme == "s3" else url
 
-    @property
-    def lists_commits(self) -> bool:
-        """Whether it knows the hub's commits, and lists their files."""
-        return self.settings.kind == "hub"
-
     def vouches_for(self, file: ManifestFile) -> bool:
         """Whether other bytes than those of `file` are its fault: it said that it has this file."""
         return self.settings.kind == "hub" or file.is_lfs

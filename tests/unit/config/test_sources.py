@@ -10,6 +10,7 @@ from p2pmodel.config.mirrors import hub_endpoints, keep_one_endpoint
 from p2pmodel.config.old_variables import notices
 from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
 from p2pmodel.config.sources import load_settings
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput
 
 
@@ -447,3 +448,18 @@ def test_the_password_of_a_mirror_with_a_user_name_may_have_spaces(tmp_path: Pat
     token = load(tmp_path, toml, P2PMODEL_X_TOKEN="two words\n").mirrors[0].token
     assert token
     assert token.get_secret_value() == "two words"
+
+
+def test_modelscope_and_mirrors_of_other_repositories_confirm_no_commit(tmp_path: Path):
+    toml = (
+        "[[mirrors]]\npreset = 'modelscope'\n[[mirrors]]\npreset = 'official'\nrepos = ['!our-org/*']\n"
+        "[[mirrors]]\nname = 'bucket'\nendpoint = 's3://our-models/hf'\n"
+    )
+    listed = {
+        repo: [m.name for m in load(tmp_path, toml).mirrors if m.lists_commits_of(RepoId(repo))] for repo in REPOS
+    }
+    assert listed == {"our-org/a": ["bucket"], "Qwen/b": ["official", "bucket"]}
+    assert [load(tmp_path, toml).webseeds(RepoId(repo)) for repo in REPOS] == [[], [OFFICIAL_ENDPOINT]]
+
+
+REPOS = ("our-org/a", "Qwen/b")
