@@ -79,8 +79,9 @@ class LdapSettings(Section):
     """Where groups are searched that list the user as `member`; None: the user's `memberOf` alone."""
     timeout: float = Field(default=5.0, gt=0, le=60)
     """Seconds for one login."""
-    connections: int = Field(default=4, ge=1, le=64)
-    """Logins at a time."""
+    connections: int = Field(default=1, ge=1, le=64)
+    """Logins at a time. More help with a distant server only: TLS handshakes in Python's threads share one core, and
+    several at once hold up other requests for tens of milliseconds."""
 
     @field_validator("url")
     @classmethod

@@ -1,8 +1,8 @@
 """Users of an LDAP directory: they send name and password (HTTP basic authentication), and their groups (bonsai).
 
 A login is a bind as the user over TLS: ldaps, or StartTLS before anything is sent. It runs in a thread, with at most
-`ldap.connections` at a time: TLS handshakes would hold the event loop. Answers are kept for a bounded time by a keyed
-hash of name and password. Without an answer of the server no login succeeds.
+`ldap.connections` at a time: TLS handshakes on the event loop would hold it. Answers are kept for a bounded time by a
+keyed hash of name and password. Without an answer of the server no login succeeds.
 """
 
 import asyncio

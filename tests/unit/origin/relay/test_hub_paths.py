@@ -68,3 +68,22 @@ def test_accepted_paths_stay_below_the_endpoint(rest: str) -> None:
     assert path.raw.startswith("/api/")
     decoded = path.raw.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/")
     assert ".." not in decoded.split("/")
+
+
+@pytest.mark.parametrize(
+    ("path", "repo"),
+    [
+        ("/api/models/org/m", "org/m"),
+        ("/api/models/org/m/commits/main", "org/m"),
+        ("/api/models/gpt2/tree/main", "gpt2"),
+        ("/api/models/gpt2/refs", "gpt2"),
+        ("/api/datasets/org/d/anything/else", "datasets/org/d"),
+        ("/api/datasets/squad/refs", "datasets/squad"),
+        ("/datasets/org/d/resolve/main/f", "datasets/org/d"),
+        ("/org%2Fm/raw/main/f", "org/m"),
+        ("/api/whoami-v2", None),
+        ("/api/models", None),
+    ],
+)
+def test_rules_see_the_repository_whatever_is_asked_of_it(path: str, repo: str | None) -> None:
+    assert HubPath(path).repo_named == repo

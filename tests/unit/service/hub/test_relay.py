@@ -244,3 +244,16 @@ async def test_what_the_nodes_own_token_opens_is_for_its_user_and_for_clients_wi
             assert BERTS.encode() not in body
     assert json.loads((machine.root / "state" / "withheld.json").read_text()) == []
     assert RepoId("org/model").value not in (machine.root / "state" / "withheld.json").read_text()
+
+
+async def test_a_private_dataset_that_the_nodes_token_opens_is_for_clients_with_a_right(machine: Machine) -> None:
+    hub = FakeHub(SNAPSHOT, kind="datasets", token=f"{NODES},{ANNS}")
+    async with hub, endpoint(machine, mirror(hub, own=NODES, takes=True)) as at:
+        raw = "datasets/org/model/raw/main/data/train.bin"
+        for path in (FILE, "api/datasets/org/model", "api/datasets/org/model/commits/main", raw):
+            status, _, body = await at.ask(path, token=BERTS)
+            assert status in (401, 403, 404), path
+            assert DATA[:100] not in body
+        assert (await at.ask(token=ANNS))[2] == DATA
+        assert (await at.ask())[2] == DATA, "the own user"
+        at.assert_nowhere(BERTS)
