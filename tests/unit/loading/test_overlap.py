@@ -154,6 +154,30 @@ async def test_wrong_bytes_of_a_mirror_are_never_part_of_the_model(dense: Path, 
     assert_equal(loaded, load(dense, device="cpu"))
 
 
+async def test_a_model_of_wrong_bytes_is_not_handed_out(dense: Path, tmp_path: Path) -> None:
+    """All of it is loaded when the hash of a file proves wrong."""
+    loaded_all = asyncio.Event()
+
+    class Judged(SlowDownload):
+        async def _write(self, sinks: dict[str, GrowingFileSink], pieces: Sequence[Piece]) -> None:
+            await super()._write(sinks, pieces)
+            await loaded_all.wait()
+
+    def lie(download: SlowDownload, _number: int, piece: Piece) -> Piece:
+        path, offset, data = piece
+        hit = path == download.weights[1].path and offset and not loaded_all.is_set()
+        return (path, offset, bytes(len(data))) if hit else piece
+
+    def show(progress: LoadProgress) -> None:
+        if progress.phase == "verifying":
+            loaded_all.set()
+
+    download = Judged.of(dense, tmp_path, before=lie)
+    loaded = await overlapped(download, on_progress=show)
+    assert download.repo.recently_corrupt(download.weights[1]), "the mirror lied"
+    assert_equal(loaded, load(dense, device="cpu"))
+
+
 @pytest.mark.parametrize("error", [NoSpace("the disk is full"), IntegrityError("the torrent is wrong")])
 @pytest.mark.parametrize("after", [0, 1, 30])
 async def test_a_failed_fetch_ends_the_load_with_its_error(
