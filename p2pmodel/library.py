@@ -16,8 +16,8 @@ from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import AccessDenied, Conflict, restored
 from p2pmodel.loading import optional_imports
+from p2pmodel.loading.arrival.progress import LoadProgress, OnLoadProgress
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.progress import LoadProgress, OnLoadProgress
 from p2pmodel.store.cache import HubCache
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def _ignore(_progress: LoadProgress) -> None:
 async def _loaded(
     repo: str, revision: str | None, options: LoadOptions, settings: Settings, on_progress: OnLoadProgress
 ) -> Any:
-    from p2pmodel.loading.fetch_load import fetch_and_load, load_beside  # noqa: PLC0415 - only a load needs the engine
+    from p2pmodel.loading.arrival.fetch_load import fetch_and_load, load_beside  # noqa: PLC0415 - only a load needs the engine
     from p2pmodel.loading.formats import OTHER_WEIGHTS  # noqa: PLC0415
     from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415
     from p2pmodel.node.fetch.request import FetchRequest  # noqa: PLC0415

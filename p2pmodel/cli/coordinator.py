@@ -17,14 +17,14 @@ from p2pmodel.cli.tls_files import listener_tls, renew_on
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
-from p2pmodel.coordinator.server.signatures import SignatureShelf
 from p2pmodel.coordinator.server.tracker import INTERVAL, Tracker, anything
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.files.private_files import private_folder

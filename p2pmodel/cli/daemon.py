@@ -20,7 +20,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
-from p2pmodel.http.access import ServerToken
+from p2pmodel.http.admission.access import ServerToken
 from p2pmodel.http.server import check_exposure
 from p2pmodel.node.local_address import other_networks, with_peer_address
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole

@@ -11,7 +11,7 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.files.own_files import read_secret
 from p2pmodel.core.network.tokens import plain_token
 from p2pmodel.errors import InvalidInput
-from p2pmodel.http.access import ServerToken
+from p2pmodel.http.admission.access import ServerToken
 from p2pmodel.service.roles.reload import Reload
 
 SHORTEST_TOKEN = 16

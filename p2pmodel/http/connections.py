@@ -21,8 +21,8 @@ from aiohttp.http_exceptions import LineTooLong
 
 from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.core.notes import warning
+from p2pmodel.http.admission.forwarded import NO_PROXIES, THROUGH_PROXY, TrustedProxies
 from p2pmodel.http.error_responses import http_error_response, status_response
-from p2pmodel.http.forwarded import NO_PROXIES, THROUGH_PROXY, TrustedProxies
 
 _CLOSE_SECONDS = 10.0
 """Bound on a TLS shutdown."""

@@ -13,8 +13,8 @@ from cachetools import LRUCache
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import neighbourhood
 from p2pmodel.errors import InvalidInput, TooManyRequests, TooSlow
+from p2pmodel.http.admission.forwarded import TrustedProxies
 from p2pmodel.http.connections import ConnectionLimits
-from p2pmodel.http.forwarded import TrustedProxies
 
 BURST_SECONDS = 2.0
 _ROUNDING = 1e-9

@@ -12,7 +12,7 @@ from yarl import URL
 
 from p2pmodel.core.network.addresses import is_loopback
 from p2pmodel.errors import InvalidInput
-from p2pmodel.http.forwarded import THROUGH_PROXY
+from p2pmodel.http.admission.forwarded import THROUGH_PROXY
 
 PUBLIC_URL = web.AppKey("PUBLIC_URL", str)
 """The URL that is configured, without a slash at its end."""

@@ -16,9 +16,9 @@ from p2pmodel.core.files.private_files import FILE_MODE, make_folders
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.listeners import listening
 from p2pmodel.errors import InvalidInput, LocalResource
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard
+from p2pmodel.http.admission.protection import protect
 from p2pmodel.http.connections import ConnectionLimits, LimitedServer
-from p2pmodel.http.protection import protect
 from p2pmodel.os_errors import translate
 
 MAX_BODY = 4 << 20

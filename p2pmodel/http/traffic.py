@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from p2pmodel.http.access_log import SENT
-from p2pmodel.http.protection import OUTER_MIDDLEWARES
+from p2pmodel.http.admission.protection import OUTER_MIDDLEWARES
 
 _LOST = 0
 """In place of a status: the connection ended before a response."""

@@ -14,14 +14,14 @@ import transformers
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
+from p2pmodel.loading.answers.processor import processor_for
+from p2pmodel.loading.arrival.shard_order import NUMBERED, numbered, without_number
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shards, unused
 from p2pmodel.loading.fp8_kernels import check_fp8_kernel
 from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.processor import processor_for
 from p2pmodel.loading.remote_code import check_code, check_known
-from p2pmodel.loading.shard_order import NUMBERED, numbered, without_number
 from p2pmodel.loading.weights import StateDict, dtype_of, shards_of, state_dict, with_scaled_experts
 from p2pmodel.store.snapshots.snapshot_list import manifest_at
 

@@ -25,8 +25,8 @@ from p2pmodel.origin.lookup import Listing, Lookup
 from p2pmodel.origin.metadata import HubMetadata
 from p2pmodel.origin.mirrors.mirror import Mirror, MirrorCounters, MirrorStatus, compare, mirrors_of
 from p2pmodel.origin.mirrors.pool import MirrorNotes, MirrorPool, in_order, serving
+from p2pmodel.origin.mirrors.probes import Probes
 from p2pmodel.origin.mirrors.state_file import recall, remember
-from p2pmodel.origin.probes import Probes
 from p2pmodel.origin.relay.answer import RelayAnswer
 from p2pmodel.origin.relay.relay import Relay
 from p2pmodel.origin.relay.request import RelayRequest

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import TooManyRequests
-from p2pmodel.loading.turns import ChatAnswer, Sampling, Turn
+from p2pmodel.loading.answers.turns import ChatAnswer, Sampling, Turn
 from p2pmodel.serving.chat_model import ChatModel
 
 Outcome = Literal["stop", "length", "left", "failed"]

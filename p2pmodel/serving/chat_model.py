@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from p2pmodel.loading.turns import ChatAnswer, Sampling, Turn
+from p2pmodel.loading.answers.turns import ChatAnswer, Sampling, Turn
 
 if TYPE_CHECKING:
     from p2pmodel.loading.model import LoadedModel
@@ -21,7 +21,7 @@ class ChatModel(Protocol):
     def reply(
         self, turns: Sequence[Turn], sampling: Sampling, *, on_text: OnText, stopped: Callable[[], bool]
     ) -> ChatAnswer:
-        """Continue the conversation, as `loading/chat.py` does. Blocks; called from one thread at a time."""
+        """Continue the conversation, as `loading/answers/chat.py` does. Blocks; called from one thread at a time."""
 
 
 class LoadedChatModel(ChatModel):
@@ -33,7 +33,7 @@ class LoadedChatModel(ChatModel):
     @property
     def takes_images(self) -> bool:
         """Whether its processor takes pictures."""
-        from p2pmodel.loading.processor import takes_images  # noqa: PLC0415 - imports torch
+        from p2pmodel.loading.answers.processor import takes_images  # noqa: PLC0415 - imports torch
 
         return takes_images(self.loaded.processor)
 
@@ -41,6 +41,6 @@ class LoadedChatModel(ChatModel):
         self, turns: Sequence[Turn], sampling: Sampling, *, on_text: OnText, stopped: Callable[[], bool]
     ) -> ChatAnswer:
         """Continue the conversation."""
-        from p2pmodel.loading.chat import reply  # noqa: PLC0415 - imports torch
+        from p2pmodel.loading.answers.chat import reply  # noqa: PLC0415 - imports torch
 
         return reply(self.loaded, turns, sampling, on_text=on_text, stopped=stopped)

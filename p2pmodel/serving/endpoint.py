@@ -13,11 +13,11 @@ from prometheus_client.registry import Collector
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.errors import BY_STATUS, InvalidField, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.http import limits
-from p2pmodel.http.access import ServerToken, check_bearer
+from p2pmodel.http.admission.access import ServerToken, check_bearer
 from p2pmodel.http.error_responses import error_middleware, outward
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.http.traffic import Traffic
-from p2pmodel.loading.turns import ChatAnswer
+from p2pmodel.loading.answers.turns import ChatAnswer
 from p2pmodel.serving.answers import AnswerCounts, AnswerQueue, RunningAnswer
 from p2pmodel.serving.chat_model import ChatModel
 from p2pmodel.serving.chat_page import PAGE, add_chat_page

@@ -11,7 +11,7 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.tasks import companions
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken
+from p2pmodel.http.admission.access import RequestGuard, ServerToken
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.serving.chat_model import ChatModel

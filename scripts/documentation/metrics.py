@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
 from p2pmodel.coordinator.server.rollouts.metrics import RolloutCollector
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts

@@ -25,8 +25,8 @@ from p2pmodel.coordinator.leases.messages import parse_demand, parse_message
 from p2pmodel.coordinator.rollout.messages import report_of, report_plain, spec_of, view_of, view_plain
 from p2pmodel.coordinator.rollout.nodes import told_by_node, told_on_behalf, told_with_demand
 from p2pmodel.coordinator.rollout.report import rollout_report
-from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.tracker.codec import parse_announce, parse_scrape
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
@@ -34,7 +34,7 @@ from p2pmodel.core.files.hash_chain import LogCheck, head_of
 from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress, neighbourhood
 from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.sizes import parse_duration, parse_size
-from p2pmodel.http.forwarded import TrustedProxies
+from p2pmodel.http.admission.forwarded import TrustedProxies
 from p2pmodel.http.ranges import RangeNotSatisfiable, not_modified, parse_range, range_applies
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.origin.clock import Clock

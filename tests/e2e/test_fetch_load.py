@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.loading.chat import ChatAnswer, answer
+from p2pmodel.loading.answers.chat import ChatAnswer, answer
 from p2pmodel.loading.model import load
 from tests.support.hub_clients import HubClient
 from tests.support.processes import PATIENCE, Finished, Nodes, environment, eventually

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from p2pmodel.loading.chat import ChatAnswer, answer
+from p2pmodel.loading.answers.chat import ChatAnswer, answer
 from p2pmodel.loading.model import load
 from tests.support.browser import Browser, chromium
 from tests.support.processes import P2PMODEL, PATIENCE, Nodes, Running, eventually

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.credentials import Credentials
-from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import Reference
 from p2pmodel.http.server import serving

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import ListenAddress
-from p2pmodel.http.access import ServerToken
+from p2pmodel.http.admission.access import ServerToken
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.serving.chat_model import ChatModel
 from p2pmodel.serving.endpoint import ServedModel

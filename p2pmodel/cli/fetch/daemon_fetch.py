@@ -19,7 +19,7 @@ from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError,
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.torrent_file import read_torrent_file
+from p2pmodel.node.snapshot.torrents.torrent_file import read_torrent_file
 from p2pmodel.store.cache import HubCache
 from p2pmodel.trust.signatures.statement import SignedStatement
 

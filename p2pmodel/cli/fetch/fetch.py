@@ -145,7 +145,7 @@ async def _by_daemon(
     if not ready.wants_load:
         ready(await follow())
         return
-    from p2pmodel.loading.fetch_load import load_beside  # noqa: PLC0415 - needed only to load a model
+    from p2pmodel.loading.arrival.fetch_load import load_beside  # noqa: PLC0415 - needed only to load a model
 
     cache = HubCache(settings.cache_dir, settings.state_dir)
     chosen = Selection(request.include, request.exclude)
@@ -229,7 +229,7 @@ async def _fetching(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> 
 
 async def _loading(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> None:
     """As `_fetching`; the model is loaded while the files arrive."""
-    from p2pmodel.loading.fetch_load import fetch_and_load  # noqa: PLC0415 - needed only to load a model
+    from p2pmodel.loading.arrival.fetch_load import fetch_and_load  # noqa: PLC0415 - needed only to load a model
 
     loop = asyncio.get_running_loop()
 

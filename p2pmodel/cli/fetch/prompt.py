@@ -28,7 +28,7 @@ def check(prompt: str | None, image: Path | None, load: LoadOptions) -> None:
     optional_imports.check_installed()
     load.check()
     if image is not None:
-        from p2pmodel.loading.processor import open_image  # noqa: PLC0415
+        from p2pmodel.loading.answers.processor import open_image  # noqa: PLC0415
 
         open_image(image)
 
@@ -88,7 +88,7 @@ def _duration(loaded: "LoadedModel") -> str:
 def _answer(
     loaded: "LoadedModel", prompt: str, image: Path | None, screen: "AnswerScreen", *, max_new_tokens: int, quiet: bool
 ) -> dict[str, Any]:
-    from p2pmodel.loading.chat import answer  # noqa: PLC0415
+    from p2pmodel.loading.answers.chat import answer  # noqa: PLC0415
 
     found = answer(loaded, prompt, image, max_new_tokens=max_new_tokens, on_text=screen.show)
     screen.end()

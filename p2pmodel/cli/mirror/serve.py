@@ -29,8 +29,8 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.admission import Admission

@@ -15,7 +15,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.measure.mirrors import measurement, online, sample_of
-from p2pmodel.origin.measurement import ProbeReading
+from p2pmodel.origin.mirrors.measurement import ProbeReading
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 
 INTERRUPTED = "interrupted"

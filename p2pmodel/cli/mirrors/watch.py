@@ -15,12 +15,12 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.exposition import HEALTH, METRICS
 from p2pmodel.http.server import check_exposure, serving
 from p2pmodel.node.measure.mirrors import online
 from p2pmodel.node.measure.watch import MirrorWatch, WatchEvent
-from p2pmodel.origin.measurement import ProbeReading
+from p2pmodel.origin.mirrors.measurement import ProbeReading
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.watch.metrics import WatchMetrics
 from p2pmodel.service.watch.webhook import Webhook

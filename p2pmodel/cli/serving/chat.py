@@ -23,7 +23,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import Interrupted, InvalidInput
-from p2pmodel.loading.turns import Sampling
+from p2pmodel.loading.answers.turns import Sampling
 
 _RESUMES = "interrupted; what was verified is kept: the same command resumes"
 

@@ -17,9 +17,9 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import P2PModelError
 from p2pmodel.loading import optional_imports
+from p2pmodel.loading.arrival.progress import LoadProgress, OnLoadProgress
 from p2pmodel.loading.formats import OTHER_WEIGHTS
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.progress import LoadProgress, OnLoadProgress
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.reporter import Reporter
@@ -122,7 +122,7 @@ class ModelFetch:
         here = self.settings.client.server is None  # a remote daemon would keep the files
         if here and not self.no_daemon and await daemon_fetch.usable(self.settings, reporter):
             return await self._beside_daemon(request, reporter, on_verified, on_progress)
-        from p2pmodel.loading.fetch_load import fetch_and_load  # noqa: PLC0415 - imports the engine
+        from p2pmodel.loading.arrival.fetch_load import fetch_and_load  # noqa: PLC0415 - imports the engine
         from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - imports the engine
 
         fetching = Fetch(request, await asyncio.to_thread(with_peer_address, self.settings), reporter)
@@ -137,7 +137,7 @@ class ModelFetch:
         on_progress: OnLoadProgress,
     ) -> BroughtModel:
         """Let the daemon download; the model is loaded here while the files arrive."""
-        from p2pmodel.loading.fetch_load import load_beside  # noqa: PLC0415 - imports the engine
+        from p2pmodel.loading.arrival.fetch_load import load_beside  # noqa: PLC0415 - imports the engine
 
         reports = DaemonReports(self.settings)
         loading = load_beside(

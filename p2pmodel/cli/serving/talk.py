@@ -6,7 +6,7 @@ from pathlib import Path
 from p2pmodel.cli.fetch.prompt import AnswerScreen
 from p2pmodel.cli.terminal.output import echo
 from p2pmodel.errors import InvalidInput
-from p2pmodel.loading.turns import Picture, Sampling, Turn
+from p2pmodel.loading.answers.turns import Picture, Sampling, Turn
 from p2pmodel.serving.chat_model import ChatModel
 
 HELP = """\

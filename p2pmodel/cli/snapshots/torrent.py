@@ -16,9 +16,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.core.sizes import counted, human
 from p2pmodel.node.private.authority import authority_of
-from p2pmodel.node.snapshot.signatures import signed
-from p2pmodel.node.snapshot.torrent_builder import CreatedTorrent, create_torrent
-from p2pmodel.node.snapshot.voucher import recorded_voucher
+from p2pmodel.node.snapshot.evidence.signatures import signed
+from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
+from p2pmodel.node.snapshot.torrents.torrent_builder import CreatedTorrent, create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.magnet import magnet_of
 from p2pmodel.swarm.torrents import Format, Metainfo, info_hash_of, parse, read_torrent

@@ -18,9 +18,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, Untrusted
 from p2pmodel.node.snapshot.cached import cached_manifest
+from p2pmodel.node.snapshot.evidence.model_signature_check import judge_model_signature
+from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
 from p2pmodel.node.snapshot.local import verify_snapshot
-from p2pmodel.node.snapshot.model_signature_check import judge_model_signature
-from p2pmodel.node.snapshot.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import VerifyReport
 

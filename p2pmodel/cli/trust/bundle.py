@@ -12,9 +12,9 @@ from p2pmodel.cli.terminal.console import Style, reporting
 from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference, check_name
-from p2pmodel.node.snapshot.bundle import BundleImport, export_bundle
 from p2pmodel.node.snapshot.cached import cached_manifest
-from p2pmodel.node.snapshot.voucher import recorded_voucher
+from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
+from p2pmodel.node.snapshot.torrents.bundle import BundleImport, export_bundle
 from p2pmodel.store.bundles.archive import SUFFIX
 from p2pmodel.store.cache import HubCache
 

@@ -14,7 +14,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference, printable
 from p2pmodel.core.sizes import counted
 from p2pmodel.node.snapshot.cached import cached_manifest
-from p2pmodel.node.snapshot.provenance import Provenance, provenance_of
+from p2pmodel.node.snapshot.evidence.provenance import Provenance, provenance_of
 from p2pmodel.store.cache import HubCache
 
 

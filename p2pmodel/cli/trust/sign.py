@@ -19,9 +19,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.snapshot.cached import cached_manifest
-from p2pmodel.node.snapshot.model_signature_check import sha256_by_path
-from p2pmodel.node.snapshot.signatures import signed
-from p2pmodel.node.snapshot.voucher import recorded_voucher
+from p2pmodel.node.snapshot.evidence.model_signature_check import sha256_by_path
+from p2pmodel.node.snapshot.evidence.signatures import signed
+from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse, read_torrent
 from p2pmodel.trust.signatures.model_keys import read_model_signer

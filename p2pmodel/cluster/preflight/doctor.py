@@ -28,7 +28,7 @@ from p2pmodel.node.host_stats import host_name, link_speed
 from p2pmodel.node.measure.bench import chosen
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.resolve import find_reference
-from p2pmodel.origin.measurement import MirrorMeasurement
+from p2pmodel.origin.mirrors.measurement import MirrorMeasurement
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import free_bytes

@@ -12,8 +12,8 @@ from p2pmodel.coordinator.tokens import MEMBER_SETTING, WRONG_KEY
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.rights import Presented
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
-from p2pmodel.http.access import WRONG_TOKEN
-from p2pmodel.http.authorization import LocalUsers, presented_by
+from p2pmodel.http.admission.access import WRONG_TOKEN
+from p2pmodel.http.admission.authorization import LocalUsers, presented_by
 from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
 from p2pmodel.trust.access.policy import ANYONE, LOCAL, Subject, Verb
 

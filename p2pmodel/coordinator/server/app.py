@@ -20,16 +20,16 @@ from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
 from p2pmodel.coordinator.server.access import CoordinatorAccess, RepositoryOf
 from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.catalog_routes import CatalogRoutes
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog_routes import CatalogRoutes
+from p2pmodel.coordinator.server.catalog.publication import MAX_TORRENT
+from p2pmodel.coordinator.server.catalog.signatures import SignatureRoutes, SignatureShelf
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Caller, Credentials, Rights
 from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
 from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
-from p2pmodel.coordinator.server.publication import MAX_TORRENT
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.rollouts.routes import RolloutRoutes
-from p2pmodel.coordinator.server.signatures import SignatureRoutes, SignatureShelf
 from p2pmodel.coordinator.server.source_watch import SourceWatch
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
@@ -37,7 +37,7 @@ from p2pmodel.coordinator.tracker import codec
 from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.errors import AccessDenied, P2PModelError, UpgradeRequired
-from p2pmodel.http.client_certificates import has_certificate
+from p2pmodel.http.admission.client_certificates import has_certificate
 from p2pmodel.http.error_responses import FAILURES, error_middleware, error_response, json_http_errors, outward
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.http.traffic import Traffic

@@ -29,11 +29,11 @@ from p2pmodel.coordinator.assembly.messages import (
 from p2pmodel.coordinator.assembly.partial_torrents import partial_trees
 from p2pmodel.coordinator.leases.messages import object_of
 from p2pmodel.coordinator.server.access import CoordinatorAccess
-from p2pmodel.coordinator.server.catalog import ASSEMBLY, Catalog
-from p2pmodel.coordinator.server.catalog_routes import MEDIA_TYPE
+from p2pmodel.coordinator.server.catalog.catalog import ASSEMBLY, Catalog
+from p2pmodel.coordinator.server.catalog.catalog_routes import MEDIA_TYPE
+from p2pmodel.coordinator.server.catalog.publication import Publication, read_publication
 from p2pmodel.coordinator.server.credentials import CALLER, Credentials
 from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
-from p2pmodel.coordinator.server.publication import Publication, read_publication
 from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse

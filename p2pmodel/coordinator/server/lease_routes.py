@@ -14,9 +14,9 @@ from p2pmodel.coordinator.leases.cut_off import CutOffNodes
 from p2pmodel.coordinator.leases.leases import Leases
 from p2pmodel.coordinator.leases.messages import demand_of, object_of
 from p2pmodel.coordinator.server.access import CoordinatorAccess
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, Credentials
-from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept

@@ -28,12 +28,12 @@ from p2pmodel.coordinator.private.messages import (
     text_of,
 )
 from p2pmodel.coordinator.server.access import CoordinatorAccess
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Rights
-from p2pmodel.coordinator.server.publication import Publication
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, Unavailable, UpgradeRequired
-from p2pmodel.http.client_certificates import certificate_name
+from p2pmodel.http.admission.client_certificates import certificate_name
 from p2pmodel.trust.access.policy import Verb
 from p2pmodel.trust.certificates.authority import Authority, root_of
 

@@ -29,7 +29,7 @@ from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY, not_adm
 from p2pmodel.coordinator.tracker.announces import MOST_ENDPOINTS, Counts, TrackedSwarms
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, P2PModelError
-from p2pmodel.http.forwarded import is_forwarded
+from p2pmodel.http.admission.forwarded import is_forwarded
 
 INTERVAL = 30
 MIN_INTERVAL = 5

@@ -30,16 +30,16 @@ from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
 from p2pmodel.node.private.authority import check_private
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
-from p2pmodel.node.snapshot.content_check import check_contents
+from p2pmodel.node.snapshot.evidence.content_check import check_contents
+from p2pmodel.node.snapshot.evidence.second_opinion import SecondOpinion
+from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
+from p2pmodel.node.snapshot.evidence.voucher import Vouching
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.second_opinion import SecondOpinion
-from p2pmodel.node.snapshot.signature_check import SignatureCheck
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.torrent_names import names_of
-from p2pmodel.node.snapshot.voucher import Vouching
+from p2pmodel.node.snapshot.torrents.torrent_names import names_of
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshots.snapshot_list import check_snapshot

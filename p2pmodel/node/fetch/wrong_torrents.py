@@ -12,9 +12,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import LocalResource, P2PModelError, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.evidence.voucher import Vouching, refused_torrents
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
 from p2pmodel.node.snapshot.reference_search import ReferenceSearch
-from p2pmodel.node.snapshot.voucher import Vouching, refused_torrents
 from p2pmodel.swarm.torrents import Metainfo
 
 

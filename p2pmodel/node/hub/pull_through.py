@@ -18,9 +18,9 @@ from p2pmodel.node.hub.cache_budget import CacheBudget
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import METADATA_TTL, UpstreamRevisions
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.evidence.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.lock import owning
-from p2pmodel.node.snapshot.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import allocated, check_space

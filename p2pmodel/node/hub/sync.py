@@ -13,10 +13,10 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import IntegrityError, InvalidInput, NotFound, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.content_check import check_contents
+from p2pmodel.node.snapshot.evidence.content_check import check_contents
+from p2pmodel.node.snapshot.evidence.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
-from p2pmodel.node.snapshot.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable

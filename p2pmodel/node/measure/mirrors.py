@@ -7,7 +7,7 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.measure.bench import chosen
-from p2pmodel.origin.measurement import MirrorMeasurement
+from p2pmodel.origin.mirrors.measurement import MirrorMeasurement
 from p2pmodel.origin.origin import Origin
 
 

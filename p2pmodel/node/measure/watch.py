@@ -14,8 +14,8 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.measure.mirrors import measurement, sample_of
-from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.alarms import Alarm, Change, Metric, Rule
+from p2pmodel.origin.mirrors.measurement import ProbeReading
 
 _MAX_AGE = 3
 """Multiples of the time that the samples of an alarm take after which a probe is too old to count."""

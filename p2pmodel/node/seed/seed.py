@@ -26,18 +26,18 @@ from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource, P2PMode
 from p2pmodel.node.private.authority import authority_of
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.node.snapshot.content_check import check_contents
 from p2pmodel.node.snapshot.doubt import removed_by_another
+from p2pmodel.node.snapshot.evidence.content_check import check_contents
+from p2pmodel.node.snapshot.evidence.second_opinion import SecondOpinion
+from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
+from p2pmodel.node.snapshot.evidence.signatures import signed
+from p2pmodel.node.snapshot.evidence.voucher import Vouching, confirmed
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
-from p2pmodel.node.snapshot.second_opinion import SecondOpinion
-from p2pmodel.node.snapshot.signature_check import SignatureCheck
-from p2pmodel.node.snapshot.signatures import signed
-from p2pmodel.node.snapshot.torrent_builder import TorrentBuilder
-from p2pmodel.node.snapshot.voucher import Vouching, confirmed
+from p2pmodel.node.snapshot.torrents.torrent_builder import TorrentBuilder
 from p2pmodel.node.trouble.announces import AnnounceTrouble
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin

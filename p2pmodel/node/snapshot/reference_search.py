@@ -13,9 +13,16 @@ from p2pmodel.core.progress.progress import Progress
 from p2pmodel.errors import AccessDenied, NotFound, P2PModelError, Unavailable, Untrusted
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
+from p2pmodel.node.snapshot.evidence.voucher import (
+    CACHE,
+    Vouching,
+    differing,
+    refused_torrents,
+    unconfirmed,
+    voucher_of,
+)
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.signature_check import SignatureCheck
-from p2pmodel.node.snapshot.voucher import CACHE, Vouching, differing, refused_torrents, unconfirmed, voucher_of
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.snapshots.commit_lookup import expanded
 from p2pmodel.swarm.torrents import Metainfo

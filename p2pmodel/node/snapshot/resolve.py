@@ -14,13 +14,13 @@ from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.foreign_trackers import usable_trackers
+from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck, voucher_of_signer
+from p2pmodel.node.snapshot.evidence.voucher import CACHE, Vouching
 from p2pmodel.node.snapshot.reference_search import ReferenceSearch, held_manifest
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.signature_check import SignatureCheck, voucher_of_signer
 from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.torrent_file import read_torrent_file
-from p2pmodel.node.snapshot.voucher import CACHE, Vouching
+from p2pmodel.node.snapshot.torrents.foreign_trackers import usable_trackers
+from p2pmodel.node.snapshot.torrents.torrent_file import read_torrent_file
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.snapshots.commit_lookup import find_commit

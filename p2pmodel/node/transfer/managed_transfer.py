@@ -24,8 +24,8 @@ from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
+from p2pmodel.node.snapshot.evidence.voucher import CACHE
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.voucher import CACHE
 from p2pmodel.node.transfer.engine_reports import EngineReports
 from p2pmodel.node.transfer.retries import TransferRetry
 from p2pmodel.node.transfer.saved_torrent import is_refused, saved_torrent

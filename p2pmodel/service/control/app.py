@@ -37,8 +37,8 @@ from p2pmodel.errors import (
     Unavailable,
 )
 from p2pmodel.http import limits
-from p2pmodel.http.access import ServerToken, check_bearer
-from p2pmodel.http.authorization import Gate, authorization
+from p2pmodel.http.admission.access import ServerToken, check_bearer
+from p2pmodel.http.admission.authorization import Gate, authorization
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document

@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.rights import OPEN, Right
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound
-from p2pmodel.http.authorization import RIGHT, Gate, LocalUsers, admitted, presented_by
+from p2pmodel.http.admission.authorization import RIGHT, Gate, LocalUsers, admitted, presented_by
 from p2pmodel.http.exposition import HEALTH, METRICS
 from p2pmodel.node.hub.client_rights import ClientRights
 from p2pmodel.origin.relay.hub_paths import HubPath

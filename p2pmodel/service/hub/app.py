@@ -33,11 +33,11 @@ from p2pmodel.core.content.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
-from p2pmodel.http.access import ServerToken
 from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.admission.access import ServerToken
+from p2pmodel.http.admission.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.exposition import HEALTH, METRICS, Collecting, handle_health, metrics_handler
 from p2pmodel.http.file_response import STALL, FileContent, answer
-from p2pmodel.http.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.public_url import PUBLIC_URL, public_url
 from p2pmodel.http.server import MAX_BODY
 from p2pmodel.service.hub.accel import Accel

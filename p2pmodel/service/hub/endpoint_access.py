@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.rights import OPEN, Right
 from p2pmodel.errors import NotFound, RefusedContent
-from p2pmodel.http.authorization import RIGHT
+from p2pmodel.http.admission.authorization import RIGHT
 from p2pmodel.origin.relay.hub_paths import HubPath
 from p2pmodel.service.hub.library import Library, OpenedContent
 from p2pmodel.service.hub.published_snapshots import PublishedSnapshot

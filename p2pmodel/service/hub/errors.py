@@ -15,7 +15,7 @@ from p2pmodel.errors import (
     RevisionNotFound,
     TooManyRequests,
 )
-from p2pmodel.http.access import WRONG_TOKEN, ServerToken, is_bearer
+from p2pmodel.http.admission.access import WRONG_TOKEN, ServerToken, is_bearer
 from p2pmodel.http.error_responses import error_middleware
 
 RETRY_AFTER = 5

@@ -21,7 +21,7 @@ from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.rights import OPEN, Right
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, RepoNotFound
 from p2pmodel.http.access_log import SENT
-from p2pmodel.http.authorization import RIGHT
+from p2pmodel.http.admission.authorization import RIGHT
 from p2pmodel.http.file_response import STALL
 from p2pmodel.http.public_url import public_base
 from p2pmodel.http.ranges import RangeNotSatisfiable, parse_range

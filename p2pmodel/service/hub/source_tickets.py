@@ -11,8 +11,8 @@ from aiohttp.typedefs import Handler, Middleware
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.rights import Right
 from p2pmodel.errors import AccessDenied
-from p2pmodel.http.access import WRONG_TOKEN, is_bearer
-from p2pmodel.http.authorization import RIGHT
+from p2pmodel.http.admission.access import WRONG_TOKEN, is_bearer
+from p2pmodel.http.admission.authorization import RIGHT
 from p2pmodel.http.exposition import HEALTH
 from p2pmodel.service.hub.errors import refusal
 

@@ -18,7 +18,7 @@ from p2pmodel.coordinator.tokens import new_token
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.public_url import PUBLIC_URL
 from p2pmodel.http.server import serving
 from p2pmodel.service.roles.own_address import reachable_urls

@@ -20,7 +20,7 @@ from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken, is_bearer
+from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.exposition import HEALTH
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.http.traffic import Traffic

@@ -18,8 +18,8 @@ from p2pmodel.core import notes
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.client_rights import ClientRights

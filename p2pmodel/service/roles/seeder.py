@@ -16,12 +16,12 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured, files_of
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
+from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
 from p2pmodel.coordinator.server.credentials import LOCAL
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.probes import ConnectionProbes
-from p2pmodel.coordinator.server.publication import read_publication
-from p2pmodel.coordinator.server.signatures import SignatureShelf
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.coordinator.tracker.sources import Source, Sources

@@ -11,7 +11,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic

@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.node.measure.watch import WatchEvent
-from p2pmodel.origin.measurement import ProbeReading
 from p2pmodel.origin.mirrors.alarms import Metric
+from p2pmodel.origin.mirrors.measurement import ProbeReading
 
 _PREFIX = "p2pmodel_mirror_"
 

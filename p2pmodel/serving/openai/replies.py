@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pmodel.errors import AccessDenied, InvalidField, ModelLoading, P2PModelError, TooManyRequests
-from p2pmodel.loading.turns import ChatAnswer
+from p2pmodel.loading.answers.turns import ChatAnswer
 
 OWNER = "p2pmodel"
 DONE = b"data: [DONE]\n\n"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidField, InvalidInput, ModelNotFound, UnsupportedField
-from p2pmodel.loading.turns import Picture, Sampling, Turn
+from p2pmodel.loading.answers.turns import Picture, Sampling, Turn
 
 MOST_IMAGES = 16
 """Bound on the images of a request."""

@@ -15,7 +15,7 @@ from p2pmodel.cluster.launcher import Completed
 from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest, ManifestFile

@@ -17,15 +17,15 @@ import transformers
 
 from p2pmodel.config.sources import load_settings
 from p2pmodel.loading import optional_imports
-from p2pmodel.loading.arriving_model import ArrivingModel
-from p2pmodel.loading.chat import answer
-from p2pmodel.loading.fetch_load import fetch_and_load
+from p2pmodel.loading.answers.chat import answer
+from p2pmodel.loading.answers.processor import processor_for
+from p2pmodel.loading.arrival.arriving_model import ArrivingModel
+from p2pmodel.loading.arrival.fetch_load import fetch_and_load
+from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
+from p2pmodel.loading.arrival.shard_order import TensorRange
 from p2pmodel.loading.model import LoadedModel
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.overlap import ArrivingSnapshot, load_while_arriving
 from p2pmodel.loading.pinned_buffers import DeviceRing
-from p2pmodel.loading.processor import processor_for
-from p2pmodel.loading.shard_order import TensorRange
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.reporter import Reporter

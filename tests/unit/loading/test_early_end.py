@@ -10,8 +10,8 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
+from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.overlap import ArrivingSnapshot, load_while_arriving
 from p2pmodel.store.cache import HubCache
 from tests.support.eventually import PATIENCE
 

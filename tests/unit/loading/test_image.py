@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from p2pmodel.errors import InvalidInput
-from p2pmodel.loading.processor import open_image
+from p2pmodel.loading.answers.processor import open_image
 
 
 def test_any_mode_comes_out_as_rgb(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from p2pmodel.errors import LocalResource
-from p2pmodel.loading import arriving_model
-from p2pmodel.loading.arrival_watch import ArrivalWatch
+from p2pmodel.loading.arrival import arriving_model
+from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
+from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
+from p2pmodel.loading.arrival.shard_order import TensorRange
 from p2pmodel.loading.model import load
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.overlap import ArrivingSnapshot, load_while_arriving
 from p2pmodel.loading.pinned_buffers import CopyDevice, DeviceRing
-from p2pmodel.loading.shard_order import TensorRange
 from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files import partial_file

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.errors import InvalidInput, PromptTooLong
-from p2pmodel.loading.chat import answer, reply
+from p2pmodel.loading.answers.chat import answer, reply
+from p2pmodel.loading.answers.processor import open_image
+from p2pmodel.loading.answers.turns import Picture, Sampling, Turn
 from p2pmodel.loading.model import LoadedModel, load
-from p2pmodel.loading.processor import open_image
-from p2pmodel.loading.turns import Picture, Sampling, Turn
 from tests.support.tiny_models import copy_of
 
 QUESTION = "What is in this image?"

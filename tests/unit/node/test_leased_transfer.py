@@ -16,8 +16,8 @@ from p2pmodel.coordinator.client import connection
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import demand_text, lease_path
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.pace import Pace

@@ -12,7 +12,7 @@ from p2pmodel.config.sections.daemon import DaemonSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import LimitsView, RateLimits

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.errors import InvalidField, InvalidInput, ModelNotFound, P2PModelError, UnsupportedField
-from p2pmodel.loading.turns import Picture, Sampling, Turn
+from p2pmodel.loading.answers.turns import Picture, Sampling, Turn
 from p2pmodel.serving.openai.requests import MOST_IMAGES, ChatRequest, chat_request, check_model
 
 USER = {"role": "user", "content": "hello"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from p2pmodel.loading.turns import Picture
+from p2pmodel.loading.answers.turns import Picture
 from tests.support.chat_models import ScriptedModel
 from tests.support.model_endpoint import NAME, serving_model
 

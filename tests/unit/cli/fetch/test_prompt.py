@@ -10,8 +10,8 @@ import transformers
 
 from p2pmodel.cli.fetch.prompt import check, load_and_answer
 from p2pmodel.errors import InvalidInput
-from p2pmodel.loading import chat
-from p2pmodel.loading.chat import ChatAnswer
+from p2pmodel.loading.answers import chat
+from p2pmodel.loading.answers.chat import ChatAnswer
 from p2pmodel.loading.options import LoadOptions
 from tests.support.tiny_models import copy_of, dense, images, thinking
 

@@ -7,7 +7,7 @@ import pytest
 
 from p2pmodel.cli.serving.talk import HELP, Talk
 from p2pmodel.errors import InvalidInput, LocalResource
-from p2pmodel.loading.turns import Picture, Sampling, Turn
+from p2pmodel.loading.answers.turns import Picture, Sampling, Turn
 from tests.support.chat_models import ScriptedModel
 
 

@@ -19,7 +19,7 @@ from p2pmodel.coordinator.client.rollouts import RolloutClient, SnapshotReport
 from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeReport
 from p2pmodel.coordinator.rollout.rollout import MinReady
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest, ManifestFile

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from p2pmodel.cluster.launchers.memory import MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts

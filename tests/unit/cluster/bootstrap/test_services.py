@@ -14,7 +14,7 @@ from p2pmodel.cluster.launcher import Completed, HostUnreachable, ServiceSpec
 from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId

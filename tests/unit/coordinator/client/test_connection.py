@@ -21,8 +21,8 @@ from p2pmodel.coordinator.leases.messages import (
     parse_demand,
 )
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.core.tasks import companions

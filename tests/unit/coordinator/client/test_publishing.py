@@ -10,7 +10,7 @@ from aiohttp import web
 from p2pmodel.coordinator.client import publishing
 from p2pmodel.coordinator.client.publishing import keep_published, publish, publish_source
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.errors import (

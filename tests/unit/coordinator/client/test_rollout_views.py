@@ -5,7 +5,7 @@ from p2pmodel.coordinator.client.rollout_views import RolloutSummaries
 from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeFailure, NodeReport
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Caller, Rights
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import Tracker

@@ -11,8 +11,8 @@ from aiohttp import ClientSession, WSMsgType
 
 from p2pmodel.config.sections.access import AccessRule, AccessSettings
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.http.server import serving

@@ -25,10 +25,10 @@ from p2pmodel.coordinator.assembly.partial_torrents import roots_in
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog_folder import CatalogFolder
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
-from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.content.bitfield import bits_of

@@ -15,8 +15,8 @@ from p2pmodel.coordinator.leases.demand import Complaint, Demand
 from p2pmodel.coordinator.leases.messages import CoordinatorMessage, demand_text, parse_message
 from p2pmodel.coordinator.server import sessions
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.bitfield import bits_of

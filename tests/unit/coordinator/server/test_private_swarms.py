@@ -13,9 +13,9 @@ from p2pmodel.config.sections.access import AccessRule, AccessSettings
 from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.coordinator.private.messages import MembershipGrant, MembershipRequest, parse_membership, text_of
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
-from p2pmodel.coordinator.server.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import serving

@@ -10,7 +10,7 @@ from yarl import URL
 
 from p2pmodel.config.sections.coordinator import TrackerSettings
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.announces import Counts

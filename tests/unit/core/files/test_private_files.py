@@ -123,7 +123,7 @@ def test_state_is_made_by_this_module_alone() -> None:
     package = Path(private_files.__file__).parents[2]
     plain = re.compile(r"\.mkdir\(|makedirs|write_bytes\(|write_text\(|\.touch\(\)|open\(\"[wax]|mkstemp|NamedTemp")
     in_cache = {"node/fetch/publisher.py", "node/snapshot/inventory.py"}
-    in_own_temporary_folder = {"loading/arriving_model.py"}
+    in_own_temporary_folder = {"loading/arrival/arriving_model.py"}
     allowed = in_cache | in_own_temporary_folder
     allowed |= {"swarm/libtorrent/tracker_trust.py", "core/files/private_files.py", "cli/mirrors/bench.py"}
     found = {

@@ -14,7 +14,7 @@ from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.assembly import partial_torrents
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.errors import WrongBytes
 from p2pmodel.http.server import serving

@@ -18,8 +18,8 @@ from p2pmodel.node.backends import LazyEngine
 from p2pmodel.node.fetch import disputes, fetch, job
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
+from p2pmodel.node.snapshot.evidence.voucher import refused_torrents
 from p2pmodel.node.snapshot.target import parse_target
-from p2pmodel.node.snapshot.voucher import refused_torrents
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.verify import rehash
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork

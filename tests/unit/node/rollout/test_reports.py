@@ -14,7 +14,7 @@ from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.rollout.nodes import NodePhase, RolloutNode
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Caller, Credentials, Rights
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import Tracker

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.manifest import Manifest

@@ -7,7 +7,7 @@ import pytest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, RevisionNotFound
 from p2pmodel.node.reporter import Progress
-from p2pmodel.node.snapshot.torrent_builder import create_torrent
+from p2pmodel.node.snapshot.torrents.torrent_builder import create_torrent
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
 from tests.support.hub_layout import write_snapshot

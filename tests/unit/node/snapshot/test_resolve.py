@@ -14,8 +14,8 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client import torrent_download
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable

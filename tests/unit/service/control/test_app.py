@@ -16,12 +16,12 @@ from aiohttp import web
 
 from p2pmodel.config.sections.trust import TrustRule, TrustSettings
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.bitfield import unpack
 from p2pmodel.http import event_streams
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.server import serving
 from p2pmodel.node.node import Node
 from p2pmodel.service.control import api as control_api

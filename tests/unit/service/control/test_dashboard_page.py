@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 import p2pmodel.service.control
-from p2pmodel.http.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.server import serving
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import _ControlHandlers as Handlers

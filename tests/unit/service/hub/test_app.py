@@ -19,8 +19,8 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.pace import Pace
-from p2pmodel.http.access import RequestGuard
 from p2pmodel.http.access_log import AccessLog
+from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.server import MAX_BODY, serving
 from p2pmodel.service.hub.app import MAX_PAD, hub_endpoint
 from p2pmodel.store.cache import HubCache

@@ -16,7 +16,7 @@ from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.publishing import publish as publish_torrent
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url

@@ -18,8 +18,8 @@ from p2pmodel.coordinator.leases.messages import demand_text
 from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeFailure, NodeReport, PreflightCheck
 from p2pmodel.coordinator.rollout.rollout import MinReady, RolloutSpec, RolloutView
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog import Catalog
-from p2pmodel.coordinator.server.publication import read_publication
+from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import RepoId

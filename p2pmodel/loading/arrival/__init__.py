@@ -1,0 +1,1 @@
+"""Loading of a model while its files arrive."""

@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pmodel.loading.answers.think_tags import ThinkingSplitter
+
+PIECES = st.lists(
+    st.sampled_from(["<think>", "</think>", "<", "</thin", "think>", "\n\n", " ", "a", "b c"]), max_size=8
+)
+
+
+def split(text: str, *, inside: bool, cuts: list[int] | None = None) -> tuple[str, str]:
+    """(thinking, answer) of `text` fed in chunks that end at `cuts`."""
+    splitter = ThinkingSplitter(inside=inside)
+    ends = [*sorted(cuts or []), len(text)]
+    parts = []
+    start = 0
+    for end in ends:
+        parts += splitter.feed(text[start:end])
+        start = max(start, end)
+    parts += splitter.close()
+    assert all(text for _, text in parts)
+    return "".join(t for thinks, t in parts if thinks), "".join(t for thinks, t in parts if not thinks)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "expected"),
+    [
+        ("first this\n</think>\n\nA cat.", True, ("first this\n", "A cat.")),
+        ("never ends", True, ("never ends", "")),
+        ("ends in a tag's beginning </thi", True, ("ends in a tag's beginning </thi", "")),
+        ("</think>A cat.", True, ("", "A cat.")),
+        ("A cat.", False, ("", "A cat.")),
+        ("\n<think>\nhm\n</think>\nA cat.", False, ("hm\n", "A cat.")),
+        ("The tag <think> is a tag.", False, ("", "The tag <think> is a tag.")),
+        ("x</think>y</think>z", True, ("x", "y</think>z")),
+        ("<thin ice", False, ("", "<thin ice")),
+        ("<think", False, ("", "<think")),
+        ("", True, ("", "")),
+    ],
+)
+def test_examples(text: str, inside: bool, expected: tuple[str, str]) -> None:
+    assert split(text, inside=inside) == expected
+    assert split(text, inside=inside, cuts=list(range(len(text)))) == expected
+
+
+@given(PIECES.map("".join), st.booleans(), st.data())
+def test_chunking_does_not_change_the_result(text: str, inside: bool, data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6))
+    assert split(text, inside=inside, cuts=cuts) == split(text, inside=inside)
+
+
+def test_text_is_emitted_as_soon_as_it_is_complete() -> None:
+    splitter = ThinkingSplitter(inside=True)
+    assert list(splitter.feed("I see </th")) == [(True, "I see ")]
+    assert list(splitter.feed("ree")) == [(True, "</three")]
+    assert list(splitter.feed("</think>\n\nA")) == [(False, "A")]
+    assert list(splitter.feed("<")) == [(False, "<")]
