@@ -18,7 +18,8 @@ WRONG_KEY = "the tracker URL has no valid announce key"
 """Why a tracker refuses an announce."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
-_WITH_KEY = re.compile(r"^(https?://.*/announce)/[0-9a-f]{32}$")
+_KEY_SEGMENT = re.compile(r"[0-9A-Fa-f]{16,}|[0-9A-Za-z]{24,}")
+"""A segment of a tracker's path that may be a key of its own kind."""
 
 
 def check_token(text: str, place: str) -> str:
@@ -44,5 +45,14 @@ def announce_url(coordinator: str, token: str) -> str:
 
 
 def without_key(tracker: str) -> str:
-    """A tracker URL without the announce key that it may have, for what is printed."""
-    return _WITH_KEY.sub(r"\1", tracker)
+    """A tracker URL for what is printed: without the announce key that it may have.
+
+    Other trackers have keys of their own: what follows `announce`, segments that look like one, and the query go, too.
+    """
+    base = re.split(r"[?#]", tracker, maxsplit=1)[0]
+    scheme, mark, rest = base.partition("://")
+    host, *segments = rest.split("/")
+    if "announce" in segments:
+        segments = segments[: segments.index("announce") + 1]
+    host = host.rpartition("@")[2]
+    return scheme + mark + "/".join([host, *(each for each in segments if not _KEY_SEGMENT.fullmatch(each))])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
-from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.urls import shown
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
@@ -51,7 +51,7 @@ def parse_magnet(text: str) -> Magnet:
     Raises InvalidInput for other text, a link that is too long, or one without a v2 info-hash.
     """
     if not text.lower().startswith(_PREFIX) or len(text) > _MAX_LENGTH:
-        raise InvalidInput(f"'{printable(text)}' is not a magnet link", hint=_HINT)
+        raise InvalidInput(f"'{shown(text)}' is not a magnet link", hint=_HINT)
     try:
         fields = parse_qsl(text[len(_PREFIX) :], max_num_fields=4 * MAX_URLS)
     except ValueError:

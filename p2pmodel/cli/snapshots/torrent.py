@@ -1,6 +1,7 @@
 """`p2pmodel torrent`: create a .torrent of a snapshot in the cache, or show the content of one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import Style, reporting
 from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.tokens import without_key
 from p2pmodel.core.content.layout import KIB
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.files.private_files import write_output
@@ -100,7 +102,7 @@ def create(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def show(file: Path, *, as_json: bool) -> None:
-    """Validate a .torrent and show its content."""
+    """Validate a .torrent and show its content, without the keys of its trackers."""
     plain = _plain(parse(read_torrent(file)))
     if as_json:
         echo(json.dumps(plain))
@@ -137,13 +139,15 @@ def _plain(metainfo: Metainfo) -> dict[str, Any]:
     }
     if metainfo.info_hash_v1:
         plain["info_hash_v1"] = metainfo.info_hash_v1
+    # What is printed ends in logs and chats; a node announces with a key of its own.
+    printed = replace(metainfo, trackers=tuple(dict.fromkeys(map(without_key, metainfo.trackers))))
     return plain | {
         "piece_length": metainfo.layout.piece_length,
         "pieces": metainfo.layout.piece_count,
         "size": manifest.total_size,
         "private": manifest.private,
-        "trackers": list(metainfo.trackers),
+        "trackers": list(printed.trackers),
         "webseeds": list(metainfo.webseeds),
-        "magnet": magnet_of(metainfo),
+        "magnet": magnet_of(printed),
         "files": [{"path": f.path, "size": f.size, "etag": f.etag} for f in manifest.files],
     }

@@ -5,13 +5,21 @@ import re
 from p2pmodel.core.content.names import printable
 
 _HIDDEN = "…"
+_KEY = re.compile(r"(/announce)/[^/\s'\"?#]+")
 
 
 def shown(url: str, limit: int = 120) -> str:
-    """`url`, well-formed or not, on one line: its user, password, query and fragment are replaced by `…`."""
+    """`url`, well-formed or not, on one line: its user, password, announce key, query and fragment are replaced by
+    `…`."""
     scheme, user, rest, query = _parts(url)
+    rest = without_announce_keys(rest)
     user = f"{_HIDDEN}@" if user else ""
     return printable(f"{scheme}{user}{rest}{query[:1]}{_HIDDEN if query else ''}", limit)
+
+
+def without_announce_keys(text: str) -> str:
+    """`text`, which others may have written, with `…` for what follows `/announce/` in its URLs."""
+    return _KEY.sub(rf"\1/{_HIDDEN}", text)
 
 
 def names_user(url: str) -> bool:

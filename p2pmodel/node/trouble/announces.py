@@ -7,6 +7,7 @@ from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.coordinator.tracker.announce_texts import UNREACHABLE, advice_in
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.urls import without_announce_keys
 
 _UNTRUSTED = "certificate verify failed"
 
@@ -45,7 +46,8 @@ class AnnounceTrouble:
     def warned(self, tracker: str, message: str) -> None:
         """Take a warning in the answer to an announce."""
         if UNREACHABLE in message:
-            said = printable(message[message.index(UNREACHABLE) :].partition(";")[0], 200)
+            text = without_announce_keys(message[message.index(UNREACHABLE) :])
+            said = printable(text.partition(";")[0], 200)
             self._warned[tracker] = said.replace("this client", "this node")
         self._note("announce_warning", "warns", tracker, message)
 
@@ -55,5 +57,5 @@ class AnnounceTrouble:
             return
         text, advice = found
         self._noted.add((name, text))
-        said = printable(message[message.index(text) :], 300)
+        said = printable(without_announce_keys(message[message.index(text) :]), 300)
         self._on_note(notes.warning(event, f"coordinator {name} {what}: {said}; {advice}", coordinator=name))

@@ -69,7 +69,17 @@ def test_a_kept_token_is_private_and_goes_with_its_coordinator(tmp_path: Path) -
     assert path.exists()
 
 
-def test_a_printed_tracker_has_no_key() -> None:
-    url = announce_url("https://coordinator:6969", "t" * 16)
-    assert without_key(url) == "https://coordinator:6969/announce"
-    assert without_key("https://tracker.example/announce/passkey") == "https://tracker.example/announce/passkey"
+@pytest.mark.parametrize(
+    ("tracker", "printed"),
+    [
+        (announce_url("https://coordinator:6969", "t" * 16), "https://coordinator:6969/announce"),
+        (announce_url("http://[::1]:6969/below", "t" * 16) + "?zone=a", "http://[::1]:6969/below/announce"),
+        ("https://tracker.example/announce/passkey", "https://tracker.example/announce"),
+        ("https://tracker.example/0123456789abcdef0123456789abcdef/announce", "https://tracker.example/announce"),
+        ("https://tracker.example/announce?passkey=secret", "https://tracker.example/announce"),
+        ("https://u:p@tracker.example/announce.php#secret", "https://tracker.example/announce.php"),
+        ("udp://tracker.example:1337", "udp://tracker.example:1337"),
+    ],
+)
+def test_a_printed_tracker_has_no_key(tracker: str, printed: str) -> None:
+    assert without_key(tracker) == printed

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.cli.terminal.output import echo, result, visible
+from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.core.network.tokens import announce_key
 from tests.support.command_line import CommandLine
-from tests.support.torrent_files import torrent_of
+from tests.support.torrent_files import SMALL, torrent_of
 
 NASTY = "\x1b[2J\x9b31m\u202egpj.exe\u2066\u200f\u2028\ud800"
 CLI = Path(__file__).parents[3] / "p2pmodel/cli"
@@ -68,6 +70,31 @@ def test_a_file_name_in_a_torrent_controls_no_terminal(cli: CommandLine) -> None
     assert "a\ufffd31m\ufffdgpj.exe" in shown
     assert all(c == "\n" or c.isprintable() for c in shown)
     assert cli.ok("torrent", "show", path, "--json").isascii()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_announce_keys_of_a_torrent_are_not_shown(cli: CommandLine, options: tuple[str, ...]) -> None:
+    path, token, passkey = cli.home / "t.torrent", "t" * 16, "0123456789abcdef0123456789abcdef"
+    trackers = (announce_url("http://10.0.0.1:6969", token), f"https://tracker.example/{passkey}/announce?id={passkey}")
+    path.write_bytes(torrent_of(SMALL, trackers=trackers))
+    shown = cli.ok("torrent", "show", path, *options)
+    assert [secret for secret in (announce_key(token), passkey) if secret in shown] == []
+    assert shown.count("http://10.0.0.1:6969/announce") == 1
+    assert shown.count("https://tracker.example/announce") == 1
+    assert "tr=http:%2F%2F10.0.0.1:6969%2Fannounce&" in shown
+    assert passkey in path.read_bytes().decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"magnet:?xt=urn:btmh:1220{'0' * 64}&tr=http://10.0.0.1:6969/announce/s3cr3t&dn={'x' * 40_000}",
+        "magnet:?xt=urn:btih:1&tr=http://10.0.0.1:6969/announce/s3cr3t",
+        "http://10.0.0.1:0/announce/s3cr3t",
+    ],
+)
+def test_a_target_that_is_none_is_refused_without_the_keys_in_it(cli: CommandLine, target: str) -> None:
+    assert "s3cr3t" not in cli.refuses(2, "fetch", target)
 
 
 def test_an_error_with_words_of_others_controls_no_terminal(cli: CommandLine) -> None:

@@ -1,4 +1,4 @@
-"""URLs in messages: no user, password, query or fragment."""
+"""URLs in messages: no user, password, announce key, query or fragment."""
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,9 @@ from p2pmodel.core.network.urls import names_user, shown
         ("http://h/a@b", "http://h/a@b", False),
         ("http://me:pass@h:bad", "http://…@h:bad", True),
         ("http://h/\x1b[2J\u202e", "http://h/\ufffd[2J\ufffd", False),
+        ("http://h/announce/k3y/x?a", "http://h/announce/…/x?…", False),
+        ("http://h/announce/k3y", "http://h/announce/…", False),
+        ("http://h/announce", "http://h/announce", False),
         ("", "", False),
     ],
 )

@@ -12,7 +12,7 @@ def test_each_trouble_is_noted_once_for_each_coordinator_with_what_helps() -> No
     notes: list[str] = []
     trouble = AnnounceTrouble(notes.append)
     for _ in range(2):
-        trouble.failed(URL, f"tracker says: {WRONG_KEY}")
+        trouble.failed(URL, f"tracker says: {WRONG_KEY} {URL}")
         trouble.failed(URL, UNTRUSTED_PROXY)
         trouble.warned(URL, f"({URL}) {not_admitted(['203.0.113.9:1'])}")
         trouble.warned(URL, "an unknown warning")
@@ -33,9 +33,11 @@ def test_a_node_is_unreachable_until_an_answer_no_longer_says_so() -> None:
     trouble.answered(URL)
     assert trouble.unreachable == ""
     for _ in range(2):
-        trouble.warned(URL, f"({URL}) {WARNING}; peers received bad pieces")
+        trouble.warned(URL, f"({URL}) {WARNING} {URL}; peers received bad pieces")
         trouble.answered(URL)
-        assert trouble.unreachable == "peers cannot connect to this node at 10.0.0.7:6881 (timed out)"
+        assert trouble.unreachable == (
+            "peers cannot connect to this node at 10.0.0.7:6881 (timed out) http://10.0.0.1:6969/announce/…?zone=a"
+        )
     assert "swarm.advertise" in notes[0]
     trouble.answered(OTHER)
     assert trouble.unreachable, "by the other tracker"

@@ -1,5 +1,6 @@
 """A node's records of its transfers: the last saved version is loaded, whatever else is in the folder."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_torrent_is_stored_until_its_transfer_is_forgotten(records: TransferRe
     records.forget(RECORD.id)
     assert records.load() == ([], [])
     assert records.torrent(RECORD.id) is None
+
+
+def test_only_this_user_reads_records_and_torrents_which_may_name_trackers_with_keys(
+    records: TransferRecords, tmp_path: Path
+):
+    before = os.umask(0)
+    try:
+        records.save(replace(RECORD, trackers=("http://tracker.example/announce/k3y",)))
+        records.save_torrent(RECORD.id, b"d4:infoe")
+    finally:
+        os.umask(before)
+    folder = tmp_path / "transfers"
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert (folder.stat().st_mode & 0o777, modes) == (0o700, {".json": 0o600, ".torrent": 0o600})
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"null", b'{"repo": "a/b"}', b"\xff", b"[" * 20_000])
