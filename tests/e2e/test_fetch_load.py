@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -184,6 +185,34 @@ def test_a_script_loads_what_the_daemon_downloads(site: Site, dense: Path) -> No
     transfers = site.nodes.ok("peer", "status", "--json").json["transfers"]
     assert [each["repo"] for each in transfers] == [site.repo], "the daemon has downloaded it"
     assert daemon.stop().code == 0
+
+
+def test_ctrl_c_during_a_load_ends_it_and_keeps_what_came(nodes: Nodes, dense: Path, tmp_path: Path) -> None:
+    endpoint, _ = nodes.hub(dense, "stall:60000@*00001*")
+    daemon = nodes.start("beside", "daemon", "--endpoint", endpoint, "--swarm-listen", "127.0.0.11:0", "--json")
+    daemon.ready()
+    ways = {
+        "alone": (("--endpoint", endpoint), "what was verified is kept: the same command resumes"),
+        "beside": ((), "the daemon continues the transfer ('p2pmodel pause' stops it)"),
+    }
+    loading = {}
+    for node, (where, _words) in ways.items():
+        (tmp_path / f"{node}-tmp").mkdir()
+        command = ("fetch", "org/model", *where, "--load", "--device", "cpu", "--progress", "none")
+        loading[node] = nodes.start(node, *command, TMPDIR=str(tmp_path / f"{node}-tmp"))
+    for node, running in loading.items():
+        eventually(lambda node=node: any(tmp_path.glob(f"{node}-tmp/p2pmodel-*/config.json")), PATIENCE)  # type: ignore[misc]
+        done = running.stop(signal.SIGINT)
+        assert (done.code, done.out) == (130, ""), done
+        assert done.err == f"p2pmodel: interrupted; {ways[node][1]}\n"
+        assert not any(tmp_path.glob(f"{node}-tmp/p2pmodel-*")), "it was ended at its bound, not stopped"
+    assert daemon.stop().code == 0
+
+    whole, _ = nodes.hub(dense)
+    small = sum(path.stat().st_size for path in dense.iterdir() if path.suffix != ".safetensors")
+    for node in ways:
+        resumed = nodes.ok(node, "fetch", "org/model", "--endpoint", whole, "--json", "-q").json
+        assert small < resumed["from_cache"] < resumed["size"]
 
 
 @pytest.mark.parametrize("site", ["dense"], indirect=True)
