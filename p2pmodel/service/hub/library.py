@@ -99,7 +99,10 @@ class SeededLibrary(CacheLibrary):
         """As `Library`."""
         refs = await super().refs(repo)
         held = await asyncio.to_thread(self._published.held, RepoId(repo))
-        return {name: commit for name, commit in refs.items() if (held, commit) in self.seeded}
+        seeded = {name: commit for name, commit in refs.items() if (held, commit) in self.seeded}
+        if not seeded:  # an empty list would be an answer without a right: there is no snapshot to ask for it
+            raise RepoNotFound(f"{held} is not seeded by this node")
+        return seeded
 
 
 class ContentSupply(Protocol):

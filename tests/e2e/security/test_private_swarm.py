@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from p2pmodel.core.network.tokens import announce_key
 from tests.support.eventually import PATIENCE
 from tests.support.processes import Nodes, token_file
 
@@ -25,6 +26,18 @@ def answer(url: str, token: str = "") -> tuple[int, bytes]:
         return refusal.code, refusal.read()
 
 
+def serves_nothing(endpoint: str, commit: str, tokens: list[str], payload: bytes) -> None:
+    """With none of the tokens, and without one, `endpoint` gives a byte of the snapshot, or the list of its files."""
+    targets = [f"{REPO}/resolve/{name}/model.safetensors" for name in (commit, "main")]
+    targets += [f"api/models/{REPO}/revision/{commit}", f"api/models/{REPO}/tree/{commit}", f"api/models/{REPO}/refs"]
+    for token in ("", *tokens):
+        for target in targets:
+            status, body = answer(f"{endpoint}/{target}", token)
+            assert status in (401, 403, 404), (target, status, body[:200])
+            assert payload[:64] not in body
+            assert b"model.safetensors" not in body.replace(target.encode(), b"")
+
+
 def test_a_revoked_node_is_cut_off_and_an_admitted_one_finishes(nodes: Nodes, tmp_path: Path) -> None:
     source, token, config = tmp_path / "model", token_file(tmp_path / "token"), tmp_path / "seeder.toml"
     source.mkdir()
@@ -40,10 +53,10 @@ def test_a_revoked_node_is_cut_off_and_an_admitted_one_finishes(nodes: Nodes, tm
     member = {"P2PMODEL_COORDINATOR_TOKEN_FILE": str(token), "P2PMODEL_PUBLISH_TOKEN_FILE": ""}
     asks = (REPO, "--coordinator", url, "--endpoint", DEAD)
 
-    # Over HTTP there is nothing, with and without the token.
-    for sent in ("", token.read_text().strip()):
-        status, body = answer(f"{url}/source/{REPO}/resolve/{commit}/model.safetensors", sent)
-        assert (status in (401, 403, 404), len(body) < 1000) == (True, True), (status, body[:200])
+    # Over HTTP there is nothing, with and without the tokens that members have.
+    secret, payload = token.read_text().strip(), (source / "model.safetensors").read_bytes()
+    tokens = [secret, nodes.publish_token.read_text().strip(), announce_key(secret)]
+    serves_nothing(f"{url}/source", commit, tokens, payload)
 
     leaving = nodes.fetch("gone", *asks, "--download-limit", SLOW, address=REVOKED, **member)
     nodes.until(lambda: int(leaving.progress().get("from_peers", 0)) > 0, "the first pieces came")
@@ -59,4 +72,10 @@ def test_a_revoked_node_is_cut_off_and_an_admitted_one_finishes(nodes: Nodes, tm
     done = nodes.fetch("node", *asks, address="127.0.0.43", **member).wait()
     assert done.code == 0, done.err[-2000:]
     assert done.json["from_peers"] == SIZE + 2
-    assert Path(done.json["path"], "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert Path(done.json["path"], "model.safetensors").read_bytes() == payload
+
+    # A mirror on the cache of an admitted node has rights of its own: what members have is none.
+    own = token_file(tmp_path / "mirror.token")
+    endpoint, _ = nodes.mirror("--token-file", str(own), node="node")
+    serves_nothing(endpoint, commit, tokens, payload)
+    assert answer(f"{endpoint}/{REPO}/resolve/{commit}/model.safetensors", own.read_text().strip())[1] == payload

@@ -1,7 +1,9 @@
 """The HTTP source of a node: only offered snapshots, only with its token, at an address that peers can reach."""
 
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from aiohttp import ClientSession
 from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import reachable_hosts
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
@@ -68,6 +71,54 @@ async def test_the_token_of_one_snapshot_opens_no_other(source: WebSeedLibrary) 
             session.get(refs) as response,
         ):
             assert response.status == 401
+
+
+MEMBER, PUBLISHER = "m" * 32, "p" * 32
+PART = {"Range": "bytes=0-9"}
+TARGETS = [
+    *(f"org/repo/resolve/{SNAPSHOT.commit}/{path}" for path in CONTENTS),
+    "org/repo/resolve/main/config.json",
+    f"api/models/org/repo/revision/{SNAPSHOT.commit}",
+    f"api/models/org/repo/tree/{SNAPSHOT.commit}?recursive=true",
+    "api/models/org/repo/refs",
+    "api/models/org/repo",
+]
+
+
+@pytest.mark.parametrize("offered", [False, True], ids=["private", "offered"])
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        f"Bearer {MEMBER}",
+        f"Bearer {PUBLISHER}",
+        f"Bearer {announce_key(MEMBER)}",
+        "Bearer ",
+        f"Basic {b64encode(f'member:{MEMBER}'.encode()).decode()}",
+        "the token of another snapshot",
+    ],
+)
+async def test_no_token_of_a_member_opens_a_byte_of_a_snapshot(
+    source: WebSeedLibrary, authorization: str, offered: bool
+) -> None:
+    """A private snapshot is never offered. One that is offered opens with the token of its leases alone."""
+    if authorization.startswith("the token"):
+        other = source.source("http://127.0.0.1:9", replace(SNAPSHOT.manifest, commit="1" * 40))
+        authorization = f"Bearer {other.token}"
+    endpoint = source.source("http://127.0.0.1:9", SNAPSHOT.manifest).endpoint
+    sent = {"Authorization": authorization} if authorization else {}
+    with source.offering(SNAPSHOT.manifest) if offered else nullcontext():
+        async with ClientSession() as session:
+            asked = [*(("GET", target, {}) for target in TARGETS), ("HEAD", TARGETS[0], {}), ("GET", TARGETS[0], PART)]
+            for method, target, more in asked:  # fewer than the wrong tokens after which an address must wait
+                path = f"{endpoint}/{target.replace('org/repo', str(SNAPSHOT.manifest.repo))}"
+                async with session.request(method, path, headers=sent | more, allow_redirects=False) as answer:
+                    body = await answer.read()
+                assert answer.status in (401, 403, 404), (method, target, answer.status, body[:200])
+                assert not any(content and content in body for content in CONTENTS.values())
+                assert "ETag" not in answer.headers
+                assert "X-Linked-ETag" not in answer.headers
+    assert source.sent(SNAPSHOT.manifest) == 0
 
 
 async def test_the_source_has_the_nodes_peer_address_and_zone(source: WebSeedLibrary) -> None:
