@@ -21,9 +21,7 @@ from typing import Any
 import torch
 
 from p2pmodel.core.content.names import printable
-from p2pmodel.errors import EntryNotFound, IntegrityError
-from p2pmodel.inference.weight_stream.endpoint import FileGuard, HubEndpoint, RemoteFile, WholeFile
-from p2pmodel.inference.weight_stream.shard_header import (
+from p2pmodel.core.content.shard_header import (
     LENGTH,
     StoredTensor,
     TensorSpan,
@@ -31,6 +29,8 @@ from p2pmodel.inference.weight_stream.shard_header import (
     spans_of,
     tensor_places,
 )
+from p2pmodel.errors import EntryNotFound, IntegrityError
+from p2pmodel.inference.weight_stream.endpoint import FileGuard, HubEndpoint, RemoteFile, WholeFile
 
 CONNECTIONS = 8
 OPENERS = 16

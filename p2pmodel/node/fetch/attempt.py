@@ -20,6 +20,7 @@ from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.core import notes
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import cut_off
+from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
 from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
@@ -303,6 +304,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     stats.begin_check()
     observer.enter("checking")
     inventory = await _check(context)
+    _note_reuse(context, inventory)
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
@@ -361,6 +363,13 @@ async def _check(context: DownloadContext) -> Inventory:
         return await asyncio.to_thread(
             take_inventory, context.repo, context.metainfo, known=known, wanted=context.plan.files, on_bytes=count
         )
+
+
+def _note_reuse(context: DownloadContext, inventory: Inventory) -> None:
+    size = context.stats.size(inventory.reused)
+    if size:
+        text = f"{human(size)} are the same in other revisions of {context.repo.repo} in this cache: copied"
+        context.reporter.note(notes.info("reused", text, bytes=size))
 
 
 def _add_request(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p2pmodel.core.content.layout import FileSpan, Layout
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.node.snapshot.reuse.reused_pieces import PieceReuse
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded
@@ -16,6 +17,8 @@ from p2pmodel.swarm.torrents import Metainfo
 
 StagedPieces = Callable[[FileSpan, Path, Count], frozenset[int]]
 """Takes a file's span and the path of its staged file, which exists: the pieces of the file that are in it."""
+ReusedPieces = Callable[[FileSpan, Path, frozenset[int], Count], frozenset[int]]
+"""Takes a file's span, the path of its staged file, and the pieces that are in it: further pieces, copied to it."""
 SalvagedPieces = Callable[[FileSpan, Path, Path, Count], frozenset[int]]
 """Takes a file's span, its damaged blob, and the path of its staged file, which does not exist: the pieces that were
 copied from the blob to the staged file."""
@@ -24,11 +27,13 @@ copied from the blob to the staged file."""
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """`paths[i]` is where file i of the manifest lies or will be staged, `complete` the indexes of whole blobs,
-    `have` the pieces on disk. Empty files are complete once published."""
+    `have` the pieces on disk, of which `reused` were copied from other revisions just now. Empty files are complete
+    once published."""
 
     paths: tuple[Path, ...]
     complete: frozenset[int]
     have: frozenset[int]
+    reused: frozenset[int] = frozenset()
 
     @property
     def staged(self) -> tuple[Path | None, ...]:
@@ -49,8 +54,9 @@ def take_inventory(
 
     A blob that this store verified before is trusted; any other blob is hashed once. The right pieces of a damaged one
     are copied to its staged file: clients may have mapped the blob, so nothing is written into it. Staged files are
-    hashed where they have data, except the pieces in `known` (recorded as durable by an earlier run). Only those of the
-    files `wanted` (None: all) are looked at: another download may own the others.
+    hashed where they have data, except the pieces in `known` (recorded as durable by an earlier run). What they lack is
+    copied from other revisions. Only those of the files `wanted` (None: all) are looked at: another download may own
+    the others.
     """
 
     def staged_pieces(span: FileSpan, staged: Path, count: Count) -> frozenset[int]:
@@ -60,7 +66,6 @@ def take_inventory(
         layout = metainfo.layout
         if not all(pieces.issuperset(layout.pieces_in(span, start, end - start)) for start, end in written):
             repo.mark_corrupt(file)  # a reader may have bytes that a mirror sent, and that are overwritten from here on
-        return pieces
         return pieces
 
     def salvaged_pieces(span: FileSpan, blob: Path, staged: Path, count: Count) -> frozenset[int]:
@@ -73,6 +78,7 @@ def take_inventory(
         wanted=wanted,
         staged_pieces=staged_pieces,
         salvaged_pieces=salvaged_pieces,
+        reused_pieces=PieceReuse(repo, metainfo).copy,
         on_bytes=on_bytes,
         jobs=jobs,
     )
@@ -96,10 +102,12 @@ def _inventory(
     wanted: frozenset[int] | None,
     staged_pieces: StagedPieces,
     salvaged_pieces: SalvagedPieces | None = None,
+    reused_pieces: ReusedPieces | None = None,
     on_bytes: Count,
     jobs: int | None = None,
 ) -> Inventory:
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
+    reused: dict[int, frozenset[int]] = {}
     repo.places.plain.know(manifest)
     paths = repo.staged.paths_of(manifest.files)
     # Listed once: no system call for each of thousands of absent files.
@@ -119,6 +127,9 @@ def _inventory(
             pieces = staged_pieces(span, staged, count)
         elif salvaged_pieces is not None and (damaged := repo.blob(file)) is not None:
             pieces = salvaged_pieces(span, damaged, staged, count)
+        if reused_pieces is not None and (wanted is None or span.index in wanted):
+            reused[span.index] = reused_pieces(span, staged, pieces, count)
+            pieces |= reused[span.index]
         found[span.index] = staged, False, pieces
 
     in_parallel(sorted(layout.spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
@@ -126,6 +137,7 @@ def _inventory(
         paths=tuple(found[index][0] for index in range(len(manifest.files))),
         complete=frozenset(index for index, (_, whole, _) in found.items() if whole),
         have=frozenset().union(*(pieces for _, _, pieces in found.values())),
+        reused=frozenset().union(*reused.values()),
     )
 
 

@@ -1,5 +1,6 @@
 """Copies of files that share their blocks with the original where the file system can do that (btrfs, XFS)."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -11,6 +12,8 @@ from p2pmodel.store.files.regular import open_regular
 _FICLONE = 0x40049409
 """ioctl of Linux that lets two files share their blocks until one is written to."""
 _STEP = 64 * MIB
+_NOT_IN_THE_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
+"""Errors of copy_file_range where only reading and writing copies, as between two file systems."""
 
 
 def clone(source: Path, target: Path) -> bool:
@@ -31,11 +34,23 @@ def share_blocks(original: BinaryIO, copy: BinaryIO) -> bool:
 def copy_content(original: BinaryIO, target: Path, size: int) -> None:
     """Make the new file `target` with the first `size` bytes of `original`, synced. Raises OSError."""
     with target.open("xb") as copy:
-        if not share_blocks(original, copy):
-            done = 0
-            while done < size:
-                count = os.copy_file_range(original.fileno(), copy.fileno(), min(_STEP, size - done), done, done)
-                if not count:
-                    raise OSError(f"{target} ends after {done} of {size} bytes")
-                done += count
+        if not share_blocks(original, copy) and not copy_range(original.fileno(), copy.fileno(), 0, 0, size):
+            raise OSError(f"{target} ends before {size} bytes")
         os.fsync(copy.fileno())
+
+
+def copy_range(source: int, target: int, start: int, offset: int, length: int) -> bool:
+    """Copy `length` bytes of the open file `source` from `start` to `offset` of the open file `target`; where the file
+    system can do that, they share the blocks. False if the source ends before. Raises OSError."""
+    done = 0
+    while done < length:
+        try:
+            count = os.copy_file_range(source, target, min(_STEP, length - done), start + done, offset + done)
+        except OSError as error:
+            if error.errno not in _NOT_IN_THE_KERNEL:
+                raise
+            count = os.pwrite(target, os.pread(source, min(MIB, length - done), start + done), offset + done)
+        if not count:
+            return False
+        done += count
+    return True

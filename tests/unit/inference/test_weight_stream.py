@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from p2pmodel.core.content.shard_header import BYTES, header_length, spans_of, tensor_places
 from p2pmodel.errors import EntryNotFound, IntegrityError, Unavailable
 from p2pmodel.inference.weight_stream.endpoint import HubEndpoint
-from p2pmodel.inference.weight_stream.shard_header import BYTES, header_length, spans_of, tensor_places
 from p2pmodel.inference.weight_stream.stream import _DTYPES, WeightStream
 from tests.support.growing_endpoint import COMMIT, REPO, GrowingEndpoint
 from tests.support.processes import PATIENCE, eventually

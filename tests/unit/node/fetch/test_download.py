@@ -13,7 +13,9 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.torrents import build, layout_of, parse
 from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
+from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
+from tests.support.shards import random_tensors, shard
 from tests.support.stored import publish
 from tests.support.torrent_files import trees_of
 
@@ -52,6 +54,23 @@ async def test_blobs_of_the_cache_are_adopted(swarm: Swarm):
     assert swarm.published(cache) == CONTENTS
     assert progress.from_cache == 2 * 768_000
     assert progress.from_peers == progress.total - progress.from_cache
+
+
+async def test_only_what_changed_since_another_revision_is_downloaded(tmp_path):
+    old = random_tensors(6, 300_000)
+    new = old | {"layer.2.weight": bytes(300_000)}
+    swarm = Swarm(tmp_path, snapshot_of({"model.safetensors": shard(new, {"format": "pt"})}))
+    cache = swarm.cache()
+    publish(cache, snapshot_of({"model.safetensors": shard(old)}), refs=("main",))
+    async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
+        await swarm.seed(seeder)
+        async with swarm.transfer(engine, cache=cache) as transfer:
+            await transfer.download()
+            progress = transfer.progress()
+    assert swarm.published(cache) == {"model.safetensors": shard(new, {"format": "pt"})}
+    piece = swarm.metainfo.layout.piece_length
+    assert 0 < progress.from_peers <= 300_000 + 3 * piece  # the tensor, what shares its pieces, and the header
+    assert any("in other revisions" in note for note in swarm.heard.notes)
 
 
 async def test_a_damaged_blob_is_not_adopted_but_replaced(swarm: Swarm):
