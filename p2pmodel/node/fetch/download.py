@@ -226,6 +226,7 @@ class Download:
             self._reporter,
             coordinators=self._plan.coordinators,
             trackers=self._plan.trackers,
+            signatures=self._plan.signatures,
         )
 
     async def _report(self, every: float = REPORT_EVERY) -> None:

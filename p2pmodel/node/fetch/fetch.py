@@ -356,6 +356,7 @@ class FetchRun:
             trackers=tuple(as_peer(url, settings.swarm.zone, settings.swarm.advertise) for url in trackers),
             peers=self._job.request.peers,
             coordinators=coordinators,
+            signatures=self._found.signatures,
             coordinator_timeout=settings.swarm.coordinator_timeout,
             origin_settings=settings.origin,
             advertised=tuple(each.host for each in settings.swarm.advertised),

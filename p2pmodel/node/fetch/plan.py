@@ -19,6 +19,7 @@ from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.staging import Staging
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class DownloadPlan:
     peers: tuple[tuple[str, int], ...] = ()
     coordinators: tuple[Coordinator, ...] = ()
     """Coordinators that may grant leases."""
+    signatures: tuple[SignedStatement, ...] = ()
+    """Signed statements that came with the torrent, for coordinators that lose theirs."""
     coordinator_timeout: float = 5.0
     peer_timeout: float = 10.0
     stall_timeout: float = 120.0

@@ -12,10 +12,12 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.private.authority import authority_of
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.seed.kept_signatures import KeptSignatures
 from p2pmodel.node.snapshot.evidence.signatures import signed
 from p2pmodel.node.snapshot.torrents.torrent_builder import TorrentBuilder
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.swarm.torrents import Metainfo, parse
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 
 async def torrent_to_offer(
@@ -48,16 +50,21 @@ async def keep_offered(
     metainfo: Metainfo,
     revisions: Sequence[str],
     reporter: Reporter,
+    *,
     signing: Path | None = None,
+    known: Sequence[SignedStatement] = (),
 ) -> None:
     """Publish a torrent until cancelled; `revisions` only once: later they may point at another commit. `signing`: the
-    key that signs it."""
+    key that signs it; `known`: statements of others, which are published, too."""
     torrent = metainfo.raw
     try:
-        signatures = await signed(metainfo.manifest, [metainfo.info_hash], signing)
+        own = await signed(metainfo.manifest, [metainfo.info_hash], signing)
     except P2PModelError as error:
         reporter.note(notes.warning("publish_failed", f"not published: {error}", info_hash=metainfo.info_hash))
         return
+    kept = KeptSignatures(metainfo, (*own, *known))
+    await kept.learn(coordinators)
+    signatures = await kept.known()
     for coordinator in coordinators:
         try:
             await publish(coordinator, torrent, revisions, signatures=signatures)

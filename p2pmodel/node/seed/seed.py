@@ -29,8 +29,8 @@ from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.snapshot.doubt import removed_by_another
 from p2pmodel.node.snapshot.evidence.content_check import check_contents
 from p2pmodel.node.snapshot.evidence.second_opinion import SecondOpinion
-from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
-from p2pmodel.node.snapshot.evidence.signatures import signed
+from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck, signature_records
+from p2pmodel.node.snapshot.evidence.signatures import publishable, signed
 from p2pmodel.node.snapshot.evidence.voucher import Vouching, confirmed
 from p2pmodel.node.snapshot.local import import_snapshot
 from p2pmodel.node.snapshot.lock import downloading
@@ -264,7 +264,14 @@ class SeedRun:
     ) -> dict[Format, tuple[SignedStatement, ...]]:
         key = self._settings.trust.signing_key
         hashes = await asyncio.to_thread(lambda: {form: info_hash_of(raw) for form, raw in torrents.items()})
-        return {form: await signed(manifest, [hashes[form]], key) for form in torrents}
+        # Those of others, by which this node may have the files: a coordinator that lost them gets them back.
+        records = signature_records(self._settings)
+        kept = await asyncio.to_thread(records.statements, manifest.repo, manifest.commit)
+        found = {}
+        for form, info_hash in hashes.items():
+            own = await signed(manifest, [info_hash], key)
+            found[form] = await asyncio.to_thread(publishable, (*own, *kept), manifest, [info_hash])
+        return found
 
     def _webseeds(self, repo: RepoId) -> list[str]:
         """Endpoints of the mirrors, without the public hub for an imported directory, which the hub does not have."""

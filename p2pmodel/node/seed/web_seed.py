@@ -19,8 +19,10 @@ from p2pmodel.core.tasks import companions
 from p2pmodel.errors import NotFound
 from p2pmodel.node.bandwidth import HttpTraffic
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.seed.kept_signatures import KeptSignatures
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.trust.signatures.statement import SignedStatement
 
 IDLE_FOR = 10.0
 """Seconds without an uploaded byte after which no peer is about to download the snapshot in the swarm."""
@@ -45,7 +47,10 @@ class WebSeed(Protocol):
 
 
 class WebSeedOffer:
-    """One snapshot of this node as a web seed. `trackers` are those that `torrent` announces to."""
+    """One snapshot of this node as a web seed.
+
+    `trackers` are those that `torrent` announces to; `signatures` came with it.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,9 @@ class WebSeedOffer:
         *,
         coordinators: Sequence[Coordinator],
         trackers: Sequence[str],
+        signatures: Sequence[SignedStatement] = (),
     ) -> None:
+        self._signatures = KeptSignatures(metainfo, signatures)
         self._web_seed = web_seed
         self._torrent = torrent
         self._metainfo = metainfo
@@ -76,6 +83,8 @@ class WebSeedOffer:
         await self._idle()
         with self._web_seed.offering(self._metainfo.manifest):
             self._offering = True
+            if publishers := [each for each in self._coordinators if each.publisher]:
+                await self._signatures.learn(publishers)
             async with companions() as start:
                 for coordinator in self._coordinators:
                     start(self._publish(coordinator))
@@ -93,13 +102,18 @@ class WebSeedOffer:
         await repeat(coordinator, partial(self._name_source, coordinator, source), self._reporter.note)
 
     async def _name_source(self, coordinator: Coordinator, source: Source) -> None:
-        """Name the source of the torrent. A publisher publishes the torrent too where the catalog has lost it."""
+        """Name the source of the torrent. A publisher publishes the torrent, too, where the catalog has lost it, and
+        its signatures."""
         try:
             await publish_source(coordinator, self._metainfo.info_hash, source)
         except NotFound:
             if not coordinator.publisher:
                 raise
-            await publish(coordinator, self._metainfo.raw, source=source)
+            signatures = await self._signatures.known()
+            await publish(coordinator, self._metainfo.raw, source=source, signatures=signatures)
+        else:
+            if coordinator.publisher:
+                await self._signatures.keep_at(coordinator)
         self._published(coordinator)
 
     def _published(self, coordinator: Coordinator) -> None:

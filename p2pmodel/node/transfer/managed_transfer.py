@@ -330,7 +330,8 @@ class ManagedTransfer:
         metainfo = await torrent_to_offer(self._repo, found.manifest, self._settings, self._monitor)
         if metainfo is None:
             return
-        self._found = ResolvedTarget(found.manifest, metainfo, vouched_by=found.vouched_by or CACHE)
+        vouched_by, signatures = found.vouched_by or CACHE, found.signatures
+        self._found = ResolvedTarget(found.manifest, metainfo, vouched_by=vouched_by, signatures=signatures)
         async with companions() as start:
             start(
                 keep_offered(
@@ -338,7 +339,8 @@ class ManagedTransfer:
                     metainfo,
                     self._record.revisions,
                     self._monitor,
-                    self._settings.trust.signing_key,
+                    signing=self._settings.trust.signing_key,
+                    known=signatures,
                 )
             )
             await self._fetch().run(self._ready, self._found)

@@ -21,7 +21,7 @@ from aiohttp.typedefs import Handler
 from p2pmodel.coordinator.server.catalog.catalog_routes import BODY_TIMEOUT
 from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, Rights
-from p2pmodel.coordinator.signature_messages import SIGNATURES
+from p2pmodel.coordinator.signature_messages import MAX_OWNER, SIGNATURES
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.files.private_files import private_folder, write_private
 from p2pmodel.core.plain_json import parse_json
@@ -40,8 +40,6 @@ from p2pmodel.trust.signatures.statement import (
 from p2pmodel.trust.signatures.wire import Malformed
 
 MAX_SNAPSHOTS = 10_000
-MAX_OWNER = 4
-"""Statements of one publisher over one snapshot."""
 _RECORD = "signatures.json"
 
 _Snapshot = tuple[str, str]

@@ -1,4 +1,4 @@
-"""Signing what this node publishes, with the key of the settings."""
+"""The signatures of what this node publishes: by the key of the settings, and those that others have made of it."""
 
 import asyncio
 import time
@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from p2pmodel.coordinator.signature_messages import MAX_OWNER
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.sshsig import parse_signature
-from p2pmodel.trust.signatures.statement import SignedStatement, Statement
+from p2pmodel.trust.signatures.statement import NAMESPACE, SignedStatement, Statement
 from p2pmodel.trust.signatures.wire import Malformed
 
 
@@ -29,6 +30,28 @@ async def signed_once(
 ) -> tuple[SignedStatement, ...]:
     """As `signed` for one torrent; none if `key` has signed one of the statements `known` over it."""
     return () if key is None else await asyncio.to_thread(_signed_once, metainfo, key, known, clock())
+
+
+def publishable(
+    statements: Sequence[SignedStatement], manifest: Manifest, info_hashes: Sequence[str]
+) -> tuple[SignedStatement, ...]:
+    """Those of `statements` over the torrents of `manifest`, or its files, that a coordinator accepts: as many as it
+    keeps of one publisher. Blocks for a moment.
+
+    Each is signed by its own key. Whether that key may sign, the clients of the coordinator decide.
+    """
+    return tuple(each for each in dict.fromkeys(statements) if _is_over(each, manifest, info_hashes))[:MAX_OWNER]
+
+
+def _is_over(candidate: SignedStatement, manifest: Manifest, info_hashes: Sequence[str]) -> bool:
+    try:
+        statement, signature = candidate.parsed(), parse_signature(candidate.signature)
+    except Malformed:
+        return False
+    if not statement.repo.is_spelling_of(manifest.repo) or statement.commit != manifest.commit:
+        return False
+    sound = signature.namespace == NAMESPACE and signature.covers(candidate.statement.encode())
+    return sound and statement.info_hash in ("", *info_hashes)
 
 
 def _signed_once(

@@ -4,22 +4,31 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.publication import read_publication
+from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
 from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.signature_messages import MAX_OWNER
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.pace import Pace
 from p2pmodel.http.server import serving
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed import web_seed as module
+from p2pmodel.node.seed.kept_signatures import KeptSignatures
 from p2pmodel.node.seed.web_seed import WebSeedOffer
 from p2pmodel.swarm.engine import SwarmStatus
 from p2pmodel.swarm.metainfo import Metainfo
+from p2pmodel.trust.signatures.signing_key import read_signing_key
+from p2pmodel.trust.signatures.statement import SignedStatement, Statement
 from tests.support.coordinators import PUBLISHERS, client
 from tests.support.eventually import eventually
 from tests.support.node_swarm import Swarm, assert_nothing_runs
@@ -94,9 +103,13 @@ def metainfo(tmp_path: Path) -> Metainfo:
 
 
 @asynccontextmanager
-async def coordinator() -> AsyncIterator[tuple[str, Sources]]:
+async def coordinator(
+    catalog: Catalog | None = None, signatures: SignatureShelf | None = None
+) -> AsyncIterator[tuple[str, Sources]]:
     sources = Sources(time.monotonic)
-    app = coordinator_app(Tracker(), Catalog(), credentials=PUBLISHERS, sources=sources)
+    app = coordinator_app(
+        Tracker(), catalog or Catalog(), credentials=PUBLISHERS, sources=sources, signatures=signatures
+    )
     async with serving(app, "127.0.0.1", 0, grace=0.2) as url:
         yield url, sources
 
@@ -133,3 +146,51 @@ async def test_a_coordinator_that_is_away_leaves_it_an_ordinary_peer(metainfo: M
         await eventually(lambda: bool(node.web_seed.offered), what="it would be a source")
         await asyncio.sleep(0.1)
         assert node.torrent.trackers == ()
+
+
+def statement(metainfo: Metainfo, folder: Path, info_hash: str, commit: str | None = None) -> SignedStatement:
+    """Signed by a new key."""
+    path = folder / f"key-{info_hash[:8]}-{commit}"
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    path.touch(mode=0o600)
+    path.write_bytes(Ed25519PrivateKey.generate().private_bytes(*form))
+    manifest = replace(metainfo.manifest, commit=commit or metainfo.manifest.commit)
+    return SignedStatement.by(read_signing_key(path), Statement.over(manifest, info_hash, time.time()))
+
+
+async def test_a_coordinator_that_lost_torrent_and_signatures_gets_both_back(
+    metainfo: Metainfo, tmp_path: Path
+) -> None:
+    signed = statement(metainfo, tmp_path, metainfo.info_hash)
+    whole, kept = Catalog(), SignatureShelf()
+    await whole.publish(read_publication(metainfo.raw))
+    await kept.publish("another seeder", signed)
+    lost, without = SignatureShelf(), SignatureShelf()
+    listed = Catalog()
+    await listed.publish(read_publication(metainfo.raw))
+    async with (
+        coordinator(whole, kept) as (first, _),
+        coordinator(None, lost) as (second, sources),
+        coordinator(listed, without) as (third, _),
+    ):
+        node = Node(metainfo, first, second, third)
+        async with node.offering():
+            of = metainfo.manifest.repo, metainfo.manifest.commit
+            await eventually(lambda: bool(sources.of(metainfo.info_hash)), what="the torrent is there again")
+            assert lost.over(*of) == (signed,)
+            await eventually(lambda: without.over(*of) == (signed,), what="signatures alone are there again, too")
+        assert kept.over(*of) == (signed,)
+
+
+async def test_what_came_with_a_torrent_is_published_as_far_as_it_is_over_it(
+    metainfo: Metainfo, tmp_path: Path
+) -> None:
+    ours, files = (statement(metainfo, tmp_path, each) for each in (metainfo.info_hash, ""))
+    other = statement(metainfo, tmp_path, "1" * 64)
+    older = statement(metainfo, tmp_path, metainfo.info_hash, "1" * 40)
+    forged = SignedStatement(ours.statement, files.signature)
+    malformed = SignedStatement("{}", "no signature")
+    kept = KeptSignatures(metainfo, (malformed, forged, other, older, ours, files, ours))
+    assert await kept.known() == (ours, files)
+    many = tuple(statement(metainfo, tmp_path, metainfo.info_hash, None) for _ in range(MAX_OWNER + 1))
+    assert await KeptSignatures(metainfo, many).known() == many[:MAX_OWNER]

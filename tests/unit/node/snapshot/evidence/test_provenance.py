@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.node.snapshot.test_signature_check import NOW, Signed
 
 from p2pmodel.errors import IntegrityError
 from p2pmodel.node.snapshot.evidence.provenance import NOT_JUDGED, provenance_of
@@ -15,6 +14,7 @@ from p2pmodel.store.state.confirmed_commits import ConfirmedCommit
 from p2pmodel.store.state.sync_log import SyncLog
 from tests.support.command_line import CommandLine
 from tests.support.torrent_files import SMALL, manifest_of
+from tests.unit.node.snapshot.evidence.test_signature_check import NOW, Signed
 
 pytestmark = pytest.mark.needs("ssh-keygen")
 

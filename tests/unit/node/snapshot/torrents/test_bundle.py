@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.node.snapshot.test_signature_check import Signed
 
 from p2pmodel.config.sections.access import ContentRule, ContentSettings
 from p2pmodel.config.sections.swarm import SwarmSettings
@@ -18,6 +17,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.torrents import parse
 from tests.support.node_swarm import CONTENTS
 from tests.support.stored import publish
+from tests.unit.node.snapshot.evidence.test_signature_check import Signed
 
 pytestmark = pytest.mark.needs("ssh-keygen")
 
