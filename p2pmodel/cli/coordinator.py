@@ -17,6 +17,7 @@ from p2pmodel.cli.tls_files import listener_tls, renew_on
 from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordinator_app
+from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
@@ -93,6 +94,7 @@ def coordinator(
         check_writable(state_dir)
     catalog, rollouts = _kept(state_dir, settings)
     signatures = SignatureShelf(state_dir)
+    aliases = Aliases(catalog, state_dir, note=log)
     admits = catalog.admits if registered_only else anything
     tracker = _tracker(settings, interval=interval, full_scrape=full_scrape, admits=admits)
     role = CoordinatorRole.of(address, public_url, credentials, tls)
@@ -116,9 +118,10 @@ def coordinator(
             certificates=role.requires_certificates,
             private=private,
             clients=ClientAccess(authoriser, audit),
+            aliases=aliases,
         )
 
-    work = _run(role, catalog, settings, make, ready, rollouts=rollouts, signatures=signatures)
+    work = _run(role, catalog, settings, make, ready, rollouts=rollouts, signatures=signatures, aliases=aliases)
     run_service(work, interrupted="the coordinator was stopped", reload=reload)
 
 
@@ -184,8 +187,9 @@ async def _run(
     *,
     rollouts: Rollouts,
     signatures: SignatureShelf,
+    aliases: Aliases,
 ) -> None:
-    notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load())
+    notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load(), *await aliases.load())
     address = PublicAddress()
     async with auditing(settings, f"coordinator-{role.listen.port}") as audit:
         app = make(address, audit)

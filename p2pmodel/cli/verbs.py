@@ -13,6 +13,7 @@ from p2pmodel.errors import Interrupted, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
+    "alias": ("p2pmodel.cli.alias:alias", "Move names such as stable from commit to commit at the coordinators."),
     "audit": ("p2pmodel.cli.access.audit:audit", "Show, verify and export the audit logs."),
     "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "ca": ("p2pmodel.cli.trust.authority:ca", "Make a certificate authority for a cluster, and certificates."),

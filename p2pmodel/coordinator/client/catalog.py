@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
 
+from p2pmodel.coordinator.alias_messages import NAME_HEADER, check_alias
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import (
     NETWORK_ERRORS,
@@ -19,7 +20,7 @@ from p2pmodel.coordinator.client.transport import (
 )
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.errors import AccessDenied, BadTorrent, NotFound, P2PModelError, Unavailable
+from p2pmodel.errors import AccessDenied, BadTorrent, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.swarm.torrents import Format, Metainfo, parse
 
@@ -33,12 +34,19 @@ MAX_CATALOG = 4 << 20
 class CatalogAnswer:
     """The first valid torrent, or None; `reasons` has a line for every coordinator without one.
 
-    `lacking`: coordinators that answered, and have no torrent.
+    `lacking`: coordinators that answered, and have no torrent. `name`: the alias by which a coordinator found the
+    torrent; "" for another revision.
     """
 
     metainfo: Metainfo | None
     reasons: tuple[str, ...] = ()
     lacking: tuple[Coordinator, ...] = ()
+    name: str = ""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a coordinator neither has the torrent nor says that it has none."""
+        return self.metainfo is None and len(self.reasons) > len(self.lacking)
 
 
 @dataclass(slots=True)
@@ -90,15 +98,16 @@ async def find(
         requests = {asyncio.create_task(_request(shared, each, wanted)): each for each in search.reasons}
         try:
             async with asyncio.timeout(timeout):
-                metainfo = await _first_valid(requests, search)
+                found = await _first_valid(requests, search)
         except TimeoutError:
-            metainfo = None
+            found = None
         finally:
             await _cancel(requests)
-    if metainfo is None and search.refused and not search.lacking:
+    if found is None and search.refused and not search.lacking:
         raise search.refused
     lines = tuple(f"{coordinator}: {why}" for coordinator, why in search.reasons.items())
-    return CatalogAnswer(metainfo, lines, tuple(each for each in search.reasons if each in search.lacking))
+    lacking = tuple(each for each in search.reasons if each in search.lacking)
+    return CatalogAnswer(None, lines, lacking) if found is None else replace(found, reasons=lines, lacking=lacking)
 
 
 async def list_torrents(coordinator: Coordinator, timeout: float) -> list[dict[str, Any]]:
@@ -124,7 +133,9 @@ async def list_torrents(coordinator: Coordinator, timeout: float) -> list[dict[s
     raise Unavailable(f"coordinator {coordinator}: its catalog cannot be read")
 
 
-async def _first_valid(requests: dict[asyncio.Task[Metainfo], Coordinator], search: "_Search") -> Metainfo | None:
+async def _first_valid(
+    requests: dict[asyncio.Task[CatalogAnswer], Coordinator], search: "_Search"
+) -> CatalogAnswer | None:
     pending = set(requests)
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +149,7 @@ async def _first_valid(requests: dict[asyncio.Task[Metainfo], Coordinator], sear
     return None
 
 
-async def _request(http: aiohttp.ClientSession, coordinator: Coordinator, wanted: _Wanted) -> Metainfo:
+async def _request(http: aiohttp.ClientSession, coordinator: Coordinator, wanted: _Wanted) -> CatalogAnswer:
     ref = wanted.ref
     query = [("repo", str(ref.repo)), ("revision", ref.revision), ("format", wanted.format)]
     query += [("except", info_hash) for info_hash in sorted(wanted.without)]
@@ -152,12 +163,26 @@ async def _request(http: aiohttp.ClientSession, coordinator: Coordinator, wanted
         ) as response:
             if response.status != 200:
                 raise await refusal(response)
+            name = _name(response, ref)
             data = await read_bounded(response, MAX_TORRENT)
     except NETWORK_ERRORS as error:
         raise Unavailable(reason(error)) from None
     if data is None:
         raise BadTorrent(f"its answer is larger than {MAX_TORRENT} bytes")
-    return await asyncio.to_thread(_parsed, data, wanted)
+    return CatalogAnswer(await asyncio.to_thread(_parsed, data, wanted), name=name)
+
+
+def _name(response: aiohttp.ClientResponse, ref: Reference) -> str:
+    """The alias that the answer names: `ref` itself, if it can be one."""
+    name = response.headers.get(NAME_HEADER, "")
+    if not name:
+        return ""
+    try:
+        if check_alias(name) == ref.revision:
+            return name
+    except InvalidInput:
+        pass
+    raise BadTorrent("it answered with the torrent of another name")
 
 
 def _parsed(data: bytes, wanted: _Wanted) -> Metainfo:
@@ -170,7 +195,7 @@ def _parsed(data: bytes, wanted: _Wanted) -> Metainfo:
     return metainfo
 
 
-async def _cancel(tasks: dict[asyncio.Task[Metainfo], Coordinator]) -> None:
+async def _cancel(tasks: dict[asyncio.Task[CatalogAnswer], Coordinator]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -102,12 +102,15 @@ class CoordinatorAccess:
             if task is not None:
                 task.cancel()
 
-    def record(self, request: web.Request, what: str, repo: RepoId, commit: str, info_hash: str) -> None:
-        """Record in the audit log that the caller gets the torrent or leases of a snapshot, or publishes it."""
+    def record(
+        self, request: web.Request, what: str, repo: RepoId, commit: str, info_hash: str = "", *, alias: str = ""
+    ) -> None:
+        """Record in the audit log that the caller gets the torrent or leases of a snapshot, publishes it, or moves an
+        alias to it."""
         if self._audit is not None:
-            verb = Verb.PUBLISH if what == "publish" else Verb.READ
+            verb = Verb.PUBLISH if what in ("publish", "alias") else Verb.READ
             right = request[CALLER].check(verb, repo)
-            self._audit.record(right, request.remote or "", what, str(repo), commit, digest=info_hash)
+            self._audit.record(right, request.remote or "", what, str(repo), commit, path=alias, digest=info_hash)
 
     async def _found(self, request: web.Request) -> Caller:
         presented = await presented_by(request, self._users)

@@ -20,6 +20,8 @@ from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
 from p2pmodel.coordinator.server.access import CoordinatorAccess, RepositoryOf
 from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
+from p2pmodel.coordinator.server.catalog.alias_routes import AliasRoutes
+from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.catalog_routes import CatalogRoutes
 from p2pmodel.coordinator.server.catalog.publication import MAX_TORRENT
@@ -73,14 +75,15 @@ def coordinator_app(
     certificates: bool = False,
     private: PrivateSwarms | None = None,
     clients: ClientAccess = NO_CLIENTS,
+    aliases: Aliases | None = None,
 ) -> web.Application:
     """The application. Without `credentials` reading is open, and no client publishes.
 
     `sources` are the seeders for leaseholders; `origin_budget` is how many copies these may download from mirrors;
     `address` is for the tracker URL of assembled torrents. `quotas` does not bound the catalog, which has its own.
-    `rollouts` and `signatures` are loaded already; without them they are in memory alone. `certificates`: every request
-    but announces and scrapes with a key needs a client certificate. `private`: its private swarms; without them it has
-    none. `clients`: what is known of clients besides the `credentials`, and what is recorded of them.
+    `rollouts`, `signatures` and `aliases` are loaded already; without them they are in memory alone. `certificates`:
+    every request but announces and scrapes with a key needs a client certificate. `private`: its private swarms;
+    without them it has none. `clients`: what is known of clients besides the `credentials`, and recorded of them.
     """
     app = web.Application(client_max_size=MAX_TORRENT, middlewares=[json_http_errors, error_middleware(error_response)])
     seeders = Sources(time.monotonic, max_address=quotas.sources_per_address) if sources is None else sources
@@ -103,12 +106,19 @@ def coordinator_app(
     signing = SignatureRoutes(SignatureShelf() if signatures is None else signatures)
     watch = SourceWatch(seeders, tracker)
     known = (tracker.counts, watch, leases.origin_bytes, leases.cut_off, private, tracker.unreachable)
-    routes = CatalogRoutes(catalog, *known, access, signing.shelf.signed_by)
+    naming = AliasRoutes(Aliases(catalog) if aliases is None else aliases, access)
+    routes = CatalogRoutes(catalog, *known, access, naming.aliases, signing.shelf.signed_by)
     rolling = RolloutRoutes(rollouts)
     metrics = CoordinatorMetrics(tracker, catalog, rollouts, traffic := Traffic())
     app.cleanup_ctx.extend((rolling.run, private.run))
     app.on_shutdown.extend((leases.close, assemblies.close, rolling.close, private.close))
-    table = [*routes.table(), *signing.table(), *rolling.table(), *_rows(leases, private, assemblies, metrics)]
+    table = [
+        *routes.table(),
+        *naming.table(),
+        *signing.table(),
+        *rolling.table(),
+        *_rows(leases, private, assemblies, metrics),
+    ]
     _add_routes(app, access, table, tracker, lambda each: catalog.repo_of(each) or assemblies.repo_of(each))
     return traffic.watch(app, "coordinator")
 

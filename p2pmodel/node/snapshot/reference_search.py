@@ -10,7 +10,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.errors import AccessDenied, NotFound, P2PModelError, Unavailable, Untrusted
+from p2pmodel.errors import AccessDenied, NotFound, P2PModelError, RevisionNotFound, Unavailable, Untrusted
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
@@ -115,7 +115,13 @@ class ReferenceSearch:
                 manifest, voucher = await listing
             except P2PModelError as error:
                 answer = await asking
+                if answer.name and isinstance(error, RevisionNotFound | Unavailable):
+                    return await self._by_alias(answer)
+                if isinstance(error, RevisionNotFound) and answer.unanswered:
+                    raise _perhaps_an_alias(error, answer) from None
                 raise unconfirmed(self._ref, error) if answer.metainfo is not None else error from None
+            if voucher == CACHE and (await asking).name and (known := await self._known_offhand(await asking)):
+                return known
             answer = await self._torrent_of(manifest, await asking)
         finally:
             await _cancel(asking, listing)
@@ -124,6 +130,12 @@ class ReferenceSearch:
         elif voucher == CACHE and not (voucher := await self._vouching.offhand(manifest)):
             return ResolvedTarget(manifest, None, self._refs, vouched_by=CACHE)
         return self._target(manifest, answer, voucher)
+
+    async def _by_alias(self, answer: CatalogAnswer) -> ResolvedTarget:
+        """The commit that an alias points at, which no mirror has a name for: it is vouched for as any commit."""
+        assert answer.metainfo is not None
+        self._ref = Reference(self._ref.repo, answer.metainfo.manifest.commit)
+        return await self._by_mirrors()
 
     async def _is_recorded(self) -> bool:
         return self._ref.pinned and await self._vouching.record_of(self._ref) is not None
@@ -230,6 +242,12 @@ async def _cancel(*tasks: "asyncio.Future[Any] | None") -> None:
     for task in started:
         task.cancel()
     await asyncio.gather(*started, return_exceptions=True)
+
+
+def _perhaps_an_alias(error: RevisionNotFound, answer: CatalogAnswer) -> RevisionNotFound:
+    """The error for a name that no mirror has, while some coordinator gave no answer."""
+    reasons = "; ".join(answer.reasons)
+    return RevisionNotFound(error.what, hint=f"it may be an alias of a coordinator, but none has it ({reasons})")
 
 
 def held_manifest(ref: Reference, cache: HubCache, *, whole: bool = False) -> Manifest | None:

@@ -16,6 +16,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured, files_of
 from p2pmodel.coordinator.client.publishing import keep_published, publish
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
+from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
@@ -120,6 +121,7 @@ class Seeder:
                 certificates=role.requires_certificates,
                 private=own_swarms,
                 clients=clients,
+                aliases=Aliases(catalog, note=self._reporter.note),
             )
             app.add_subapp(SOURCE, _source(cache, library, sent, pace, token=token, http=self._settings.http))
             coordinator = await stack.enter_async_context(

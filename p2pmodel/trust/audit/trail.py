@@ -26,11 +26,12 @@ class AuditTrail:
         """Record that the client at the address `client` gets something of a snapshot. Raises LocalResource if that
         cannot be done.
 
-        `what`: `file`, `torrent`, `lease`, `announce`, `publish`. `digest` is the hub's hash of the file, or the
-        torrent's info-hash.
+        `what`: `file`, `torrent`, `lease`, `announce`, `publish`, `alias`. `path` is that of the file, or the alias.
+        `digest` is the hub's hash of the file, or the torrent's info-hash. Each move of an alias is recorded, and of
+        everything else the first in a while.
         """
         key = (right.subject, client, what, repo, commit, path, digest)
-        if key in self._recent:
+        if key in self._recent and what != "alias":
             return
         entry = {"subject": right.subject, "right": right.reason, "client": client, "what": what}
         self._log.record(entry | {"repo": repo, "commit": commit, "path": path, "digest": digest})

@@ -105,7 +105,7 @@ class Catalog:
             key, replaced = self._check(publication, by)
             names = self._names_after(publication, list(map(check_revision, revisions)), by)
             held = self._torrents.get(key)
-            kept = publication if held is None or _may_change(self._owners[held.info_hash], by) else held
+            kept = publication if held is None or may_change(self._owners[held.info_hash], by) else held
             owners = {**self._owners, kept.info_hash: self._owner_after(kept, by)}
             if replaced is not None:
                 del owners[replaced.info_hash]
@@ -134,7 +134,7 @@ class Catalog:
             repo_names = {
                 name: held
                 for name, held in self._names.get(key.repo, {}).items()
-                if others or held.commit != key.commit or not _may_change(held.owner, by)
+                if others or held.commit != key.commit or not may_change(held.owner, by)
             }
             names = {**self._names, key.repo: repo_names}
             owners = {each: name for each, name in self._owners.items() if each != publication.info_hash}
@@ -163,9 +163,20 @@ class Catalog:
             raise NotFound(f"there is no other torrent of {ref} in this catalog")
         if formats:
             raise NotFound(f"{ref} is not published as {form}", hint=f"ask for format={' or '.join(sorted(formats))}")
-        if all(k.repo != repo for k in self._torrents):
-            raise RepoNotFound(f"{ref.repo} is not in this catalog", hint="seed it, or fetch it from the mirrors")
-        raise RevisionNotFound(f"{ref} is not in this catalog", hint="seed it, or fetch it from the mirrors")
+        raise self._absent(repo, ref)
+
+    def resolve(self, ref: Reference) -> Reference:
+        """The commit of `ref`, of which there is a torrent of any format. Raises RepoNotFound, RevisionNotFound."""
+        repo = self._spelling(ref.repo)
+        commit = self._commit(Reference(repo, ref.revision))
+        if not any(k.repo == repo and k.commit == commit for k in self._torrents):
+            raise self._absent(repo, ref)
+        return Reference(repo, commit)
+
+    def name_owner(self, ref: Reference) -> str | None:
+        """The publisher that set a revision name; None if there is no such name."""
+        held = self._names.get(ref.repo, {}).get(ref.revision)
+        return held.owner if held else None
 
     def by_info_hash(self, info_hash: str) -> Publication:
         """The torrent with this info-hash, 64 (v2) or 40 (v1) hex digits. Raises NotFound."""
@@ -206,6 +217,13 @@ class Catalog:
     def _commit(self, ref: Reference) -> str:
         held = self._names.get(ref.repo, {}).get(ref.revision)
         return held.commit if held else ref.revision
+
+    def _absent(self, repo: RepoId, ref: Reference) -> NotFound:
+        """The error for a reference without a torrent; `repo` as the catalog spells it."""
+        hint = "seed it, or fetch it from the mirrors"
+        if all(k.repo != repo for k in self._torrents):
+            return RepoNotFound(f"{ref.repo} is not in this catalog", hint=hint)
+        return RevisionNotFound(f"{ref} is not in this catalog", hint=hint)
 
     def _rank(self, key: _Key) -> tuple[bool, int]:
         """The place of a torrent among its rivals; those of one rank keep the order of their publication."""
@@ -260,7 +278,7 @@ class Catalog:
         names = dict(self._names.get(repo, {}))
         for name in wanted:
             held = names.get(name)
-            if held is None or _may_change(held.owner, by):
+            if held is None or may_change(held.owner, by):
                 names[name] = RevisionName(commit, by.name)
             elif held.commit != commit and by.name != MEMBERS:
                 raise Forbidden(
@@ -292,5 +310,6 @@ def _key(publication: Publication) -> _Key:
     return _Key(publication.repo, publication.commit, publication.format, publication.info_hash)
 
 
-def _may_change(owner: str, by: Caller) -> bool:
+def may_change(owner: str, by: Caller) -> bool:
+    """Whether a caller may change what `owner` has set."""
     return owner in (MEMBERS, by.name) or by.is_administrator

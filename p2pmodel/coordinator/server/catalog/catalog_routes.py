@@ -20,7 +20,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from p2pmodel.config.checks import check_url
+from p2pmodel.coordinator.alias_messages import NAME_HEADER
 from p2pmodel.coordinator.server.access import CoordinatorAccess
+from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import Publication, read_publication
 from p2pmodel.coordinator.server.credentials import CALLER, Rights
@@ -54,8 +56,8 @@ class CatalogRoutes:
     `counts` returns the number of peers in the swarm of a 20-byte info-hash. `sources` are the seeders from which
     leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors,
     `cut_off` the names of its nodes that got nothing from their peers, and `unreachable` the addresses at which no peer
-    can connect to its clients. `private` decides which client may read the torrent of a private snapshot; `signed_by`:
-    the keys that signed a torrent.
+    can connect to its clients. `private` decides which client may read the torrent of a private snapshot; `aliases`:
+    names that count before those of the catalog; `signed_by`: the keys that signed a torrent.
     """
 
     catalog: Catalog
@@ -66,6 +68,7 @@ class CatalogRoutes:
     private: PrivateSwarms
     unreachable: Callable[[bytes], list[str]]
     access: CoordinatorAccess
+    aliases: Aliases
     signed_by: Callable[[Publication], list[str]] = lambda _: []
 
     def table(self) -> list[tuple[str, str, Handler, Rights]]:
@@ -122,8 +125,9 @@ class CatalogRoutes:
         ref = Reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
         without = frozenset(request.query.getall("except", []))
         request[CALLER].check(Verb.READ, ref.repo)  # before it is known whether there is one
-        found = self.catalog.find(ref, _format(request.query.get("format", "v2")), without=without)
-        return self._torrent(request, found)
+        meant = self.aliases.resolved(ref)
+        found = self.catalog.find(meant, _format(request.query.get("format", "v2")), without=without)
+        return self._torrent(request, found, name=ref.revision if meant != ref else "")
 
     async def handle_get_torrent(self, request: web.Request) -> web.Response:
         """A torrent by info-hash."""
@@ -136,11 +140,14 @@ class CatalogRoutes:
         await self.catalog.withdraw(info_hash, by=request[CALLER])
         return web.Response(status=204)
 
-    def _torrent(self, request: web.Request, publication: Publication) -> web.Response:
+    def _torrent(self, request: web.Request, publication: Publication, *, name: str = "") -> web.Response:
         request[CALLER].check(Verb.READ, publication.repo)
         self.private.check(request, publication)
         self.access.record(request, "torrent", publication.repo, publication.commit, publication.info_hash)
-        return _torrent(publication)
+        response = _torrent(publication)
+        if name:
+            response.headers[NAME_HEADER] = name
+        return response
 
     async def _name(
         self, request: web.Request, publication: Publication, source: Source, *, trusted: bool = False
@@ -155,6 +162,7 @@ class CatalogRoutes:
             "repo": str(publication.repo),
             "commit": publication.commit,
             "revisions": self.catalog.revisions(publication),
+            "aliases": self.aliases.of(publication),
             "format": publication.format,
             "info_hash": publication.info_hash,
             "size": publication.size,

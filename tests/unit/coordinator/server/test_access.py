@@ -1,5 +1,6 @@
 """The rules at a coordinator: catalog, announces, scrapes, leases, metrics and roll-outs, by repository."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -137,3 +138,21 @@ async def test_leases_end_when_the_right_ends(rig: Rig) -> None:
         assert time.monotonic() - began < PATIENCE
     closed = f"/leases/{read_publication(CLOSED).info_hash}?peer=127.0.0.1:7000&id=one"
     assert await rig.status("node", closed) == 403
+
+
+async def test_aliases_are_moved_by_clients_that_may_publish_and_each_move_is_recorded(rig: Rig) -> None:
+    first, second = (read_publication(torrent_of({"b.bin": b"b"}, repo="closed/model", commit=c * 40)) for c in "12")
+    for publication in (first, second):
+        assert await rig.status("ci", "/catalog", "PUT", publication.raw) == 201
+    path = "/aliases?repo=closed/model&name=stable"
+    assert await rig.status("node", f"{path}&revision={first.commit}", "PUT") == 403
+    assert await rig.status("ci", f"/aliases?repo=open/model&name=stable&revision={first.commit}", "PUT") == 403
+    for commit in (first.commit, second.commit):
+        assert await rig.status("ci", f"{path}&revision={commit}", "PUT") == 200
+    assert await rig.status("ci", path.replace("aliases", "aliases/rollback"), "POST") == 200
+    for name, listed in (("node", 0), ("ci", 1)):
+        async with rig.session(name) as session, session.get(f"{rig.base}/aliases") as answer:
+            assert len((await answer.json())["aliases"]) == listed
+    lines = [json.loads(line) for line in lines_of(rig.audit, "coordinator")]
+    moves = [(line["subject"], line["path"], line["commit"]) for line in lines if line.get("what") == "alias"]
+    assert moves == [("token:ci", "stable", each.commit) for each in (first, second, first)]

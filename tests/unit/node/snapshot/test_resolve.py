@@ -14,11 +14,12 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client import torrent_download
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog.catalog import Catalog
+from p2pmodel.coordinator.server.catalog.aliases import Aliases
+from p2pmodel.coordinator.server.catalog.catalog import ITSELF, Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import Reference
-from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable
+from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable, Unconfirmed
 from p2pmodel.http.server import serving
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
@@ -84,11 +85,14 @@ class Search:
         return await find_torrent(target, settings, GivenEngine(engine), None, self.heard.reporter)
 
     @asynccontextmanager
-    async def coordinator(self, *refs: str) -> AsyncIterator[str]:
-        """A coordinator that has the snapshot under `refs`."""
+    async def coordinator(self, *refs: str, alias: str = "") -> AsyncIterator[str]:
+        """A coordinator that has the snapshot under `refs`, and as `alias`."""
         catalog = Catalog()
-        async with serving(coordinator_app(Tracker(), catalog), "127.0.0.1", 0) as base:
+        aliases = Aliases(catalog)
+        async with serving(coordinator_app(Tracker(), catalog, aliases=aliases), "127.0.0.1", 0) as base:
             await catalog.publish(read_publication(self.swarm.metainfo.raw), refs)
+            if alias:
+                await aliases.set(Reference(MAIN.repo, alias), self.swarm.snapshot.commit, ITSELF)
             yield base
 
 
@@ -137,6 +141,41 @@ async def test_every_spelling_finds_the_same_torrent(search: Search, trust: str)
             assert found.manifest == search.swarm.metainfo.manifest
             assert found.metainfo is not None
             assert found.metainfo.raw == search.swarm.metainfo.raw
+
+
+STABLE = Reference.parse("org/model@stable")
+
+
+@pytest.mark.parametrize("trust", ["coordinator", "mirrors"])
+async def test_an_alias_that_no_mirror_has_leads_to_its_commit(search: Search, trust: str) -> None:
+    search.trust = trust
+    async with search.coordinator("main", alias="stable") as url, FakeHub(search.swarm.snapshot) as hub:
+        found = await search.reference(STABLE, url, mirror=hub.url)
+    assert (found.manifest, found.refs) == (search.swarm.metainfo.manifest, ("stable",))
+    assert found.metainfo is not None
+    assert found.metainfo.raw == search.swarm.metainfo.raw
+    assert found.vouched_by == ("coordinator" if trust == "coordinator" else "mirror m")
+
+
+async def test_a_commit_of_an_alias_that_no_mirror_confirms_is_refused(search: Search) -> None:
+    search.trust = "mirrors"
+    async with search.coordinator("main", alias="stable") as url:
+        with pytest.raises(Unavailable):
+            await search.reference(STABLE, url)
+
+
+async def test_a_name_that_is_no_alias_is_not_taken_from_a_coordinator_against_the_mirrors(search: Search) -> None:
+    search.trust = "mirrors"
+    async with search.coordinator("stable") as url, FakeHub(search.swarm.snapshot) as hub:
+        with pytest.raises(Unconfirmed, match="no mirror confirms"):
+            await search.reference(STABLE, url, mirror=hub.url)
+
+
+async def test_the_error_without_a_coordinators_answer_says_that_the_name_may_be_an_alias(search: Search) -> None:
+    search.trust = "mirrors"
+    async with FakeHub(search.swarm.snapshot) as hub:
+        with pytest.raises(RevisionNotFound, match=r"may be an alias of a coordinator.*refused"):
+            await search.reference(STABLE, CLOSED, mirror=hub.url)
 
 
 async def test_a_configuration_without_coordinators_gives_no_note(search: Search) -> None:

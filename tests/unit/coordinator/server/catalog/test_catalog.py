@@ -344,6 +344,7 @@ async def test_a_torrent_is_served_as_it_was_published() -> None:
             "cut_off": [],
             "unreachable": [],
             "signed_by": [],
+            "aliases": [],
         }
         expected |= {"size": sum(map(len, SMALL.values()))}
         assert answer == expected
