@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Nodes, Running, token_file
+from tests.support.tiny_models import copy_of, dense, text_only
+
+__all__ = ["dense", "text_only"]
 
 pytestmark = pytest.mark.needs("promtool")
 
@@ -48,11 +51,8 @@ def check(base: str, token: str, own: set[str]) -> str:
     return text
 
 
-def test_every_server_has_health_and_metrics(nodes: Nodes, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "model.safetensors").write_bytes(bytes(300_000))
+def test_every_server_has_health_and_metrics(nodes: Nodes, tmp_path: Path, text_only: Path) -> None:
+    model = copy_of(text_only, tmp_path / "model")
     hub, _ = nodes.hub(model)
     secret = token_file(tmp_path / "token")
     token = secret.read_text().strip()
