@@ -6,6 +6,8 @@
 2. The set of missing pieces shrinks only on the engine's PieceVerified; only another attempt counts it again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.
+5. An attempt for `headers` downloads those pieces alone, and publishes nothing: another attempt follows, which finds
+   more in older revisions.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,11 +23,11 @@ from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.core import notes
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import cut_off
-from p2pmodel.core.sizes import human
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
 from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
+from p2pmodel.node.fetch.own_pieces import own_pieces
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
@@ -39,8 +42,8 @@ from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
-from p2pmodel.node.reporter import Phase, stoppable
-from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
+from p2pmodel.node.reporter import Phase
+from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.trouble.peers import PeerTrouble
 from p2pmodel.origin.origin import Origin
@@ -86,8 +89,10 @@ class Attempt:
         leases: Leaseholder | NoLeases,
         seeders: Seeders,
         membership: PublicSwarm | SwarmMembership,
+        headers: frozenset[int] = frozenset(),
     ) -> None:
         self.membership = membership
+        self.headers = headers
         self.torrent = torrent
         self.stall = StallClock(context.plan, torrent, feed, may_mirror=context.origin is not None)
         self._context = context
@@ -101,6 +106,7 @@ class Attempt:
         self._seeders = seeders
         self._disputes = Disputes(context.plan.judged)
         self._left = False
+        self._has_headers = asyncio.Event()
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
         self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
@@ -126,11 +132,12 @@ class Attempt:
         )
 
     async def run(self, start: Start) -> None:
-        """Download and publish every planned file; `start` keeps tasks that end with the attempt.
+        """Download and publish every planned file, or the headers alone; `start` keeps tasks that end with the attempt.
 
         Raises DamagedFile, DisputedFile, WrongTorrent, or the reason why the pieces cannot be had.
         """
-        with self._readable.written(self._context.plan.files - self._inventory.complete, self._inventory.paths):
+        readable = frozenset() if self.headers else self._context.plan.files - self._inventory.complete
+        with self._readable.written(readable, self._inventory.paths):
             start(self.follow_events())
             start(self._context.record.run(self.torrent))
             start(self._watch_for_stall())
@@ -138,6 +145,9 @@ class Attempt:
             start(self._feed.run())
             start(self._leases.run())
             start(self.membership.watch())
+            if self.headers:
+                await self._has_headers.wait()
+                return
             try:
                 await self._publish()
             except DamagedFile as damage:
@@ -262,7 +272,9 @@ class Attempt:
             self._orphans.progressed(time.monotonic())
         if whole is not None:
             self._publisher.file_is_whole(whole)
-        if not self._stats.missing:
+        if self.headers and not self._stats.missing:
+            self._has_headers.set()
+        elif not self._stats.missing:
             self._observer.enter("verifying")
 
     def _source_of(self, piece: int) -> PieceSource:
@@ -298,14 +310,19 @@ class Attempt:
         return self._disputes.due(suspected, self._feed.requested_files, time.monotonic(), at_once=at_once)
 
 
-async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start) -> Attempt:
-    """Check which pieces are here, ask for leases, and join the swarm. `start` keeps the coordinator connection."""
+async def join(
+    context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start, *, headers_first: bool = False
+) -> Attempt:
+    """Check which pieces are here, ask for leases, and join the swarm. `start` keeps the coordinator connection.
+
+    `headers_first`: for headers alone, if more could be found in older revisions with them.
+    """
     plan, stats = context.plan, context.stats
     stats.begin_check()
     observer.enter("checking")
-    inventory = await _check(context)
-    _note_reuse(context, inventory)
-    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged)
+    inventory = await own_pieces(context)
+    headers = inventory.headers if headers_first else frozenset()
+    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged, only=headers or None)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
     leases = await ask_for_leases(context, seeders, start)
@@ -314,6 +331,7 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
     links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
     try:
         request = _add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders)
+        request = replace(request, pieces=headers or None)
         torrent = await membership.add(context.engine, request)
     except BaseException:
         await in_the_end(membership.close())
@@ -350,26 +368,12 @@ async def join(context: DownloadContext, observer: PhaseObserver, seeders: Seede
         leases=leases,
         seeders=seeders,
         membership=membership,
+        headers=headers,
     )
 
 
 def _received_over_http(origin: Origin | None, seeders: Seeders) -> int:
     return seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
-
-
-async def _check(context: DownloadContext) -> Inventory:
-    known = await context.known_pieces()
-    with stoppable(context.stats.count_checked) as count:
-        return await asyncio.to_thread(
-            take_inventory, context.repo, context.metainfo, known=known, wanted=context.plan.files, on_bytes=count
-        )
-
-
-def _note_reuse(context: DownloadContext, inventory: Inventory) -> None:
-    size = context.stats.size(inventory.reused)
-    if size:
-        text = f"{human(size)} are the same in other revisions of {context.repo.repo} in this cache: copied"
-        context.reporter.note(notes.info("reused", text, bytes=size))
 
 
 def _add_request(

@@ -34,6 +34,8 @@ HANDED_ON_AFTER = 1.5
 HAND_ON_FOR = 60.0
 """Seconds after which peers that still lack pieces are left to the other nodes."""
 REPORT_SEEDING_EVERY = 0.5
+HEADER_ATTEMPTS = 2
+"""Attempts for headers alone: the second one for headers that are longer than those of older revisions."""
 MAX_DAMAGE = 3
 """Times one file may prove damaged on this disk before the download fails."""
 _NOT_JOINED = SwarmStatus(frozenset(), (), 0, 0, 0, 0, 0, 0, 0)
@@ -89,12 +91,15 @@ class Download:
 
     async def download(self) -> None:
         """Fetch, verify and publish every planned file. Raises the reason when that cannot be done."""
+        tries = 0
         while True:
             try:
-                return await self._try()
+                if not await self._try(headers_first=tries < HEADER_ATTEMPTS):
+                    return
+                tries += 1
             except DamagedFile as file:
                 self._count_damage(file)
-                await self._leave()
+            await self._leave()
 
     async def seed(self, *, seconds: float | None, ratio: float | None) -> None:
         """Serve the snapshot until either bound is reached (None: no such bound; both None: for ever)."""
@@ -175,7 +180,8 @@ class Download:
         self._phase = phase
         self._reporter.progress(self.progress())
 
-    async def _try(self) -> None:
+    async def _try(self, *, headers_first: bool) -> bool:
+        """Whether another attempt must follow: this one was for headers."""
         plan, identity = self._plan, self._context.identity
         async with (
             Seeders(
@@ -187,12 +193,15 @@ class Download:
             companions() as start,
         ):
             start(self._report())
-            self._attempt = await join(self._context, self, seeders, start)
+            self._attempt = await join(self._context, self, seeders, start, headers_first=headers_first)
             self._over_http = self._attempt.received_over_http()
             self._attempt.stall.progressed()
             self.enter("downloading" if self._stats.missing else "verifying")
             await self._attempt.run(start)
+        if self._attempt.headers:
+            return True
         self.enter("done")
+        return False
 
     async def _leave(self) -> None:
         attempt, self._attempt = self._attempt, None

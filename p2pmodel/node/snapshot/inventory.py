@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2pmodel.core.content.layout import FileSpan, Layout
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
-from p2pmodel.node.snapshot.reuse.reused_pieces import PieceReuse
+from p2pmodel.node.snapshot.reuse.reused_pieces import PieceReuse, Reused
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded
@@ -17,7 +17,7 @@ from p2pmodel.swarm.torrents import Metainfo
 
 StagedPieces = Callable[[FileSpan, Path, Count], frozenset[int]]
 """Takes a file's span and the path of its staged file, which exists: the pieces of the file that are in it."""
-ReusedPieces = Callable[[FileSpan, Path, frozenset[int], Count], frozenset[int]]
+ReusedPieces = Callable[[FileSpan, Path, frozenset[int], Count], Reused]
 """Takes a file's span, the path of its staged file, and the pieces that are in it: further pieces, copied to it."""
 SalvagedPieces = Callable[[FileSpan, Path, Path, Count], frozenset[int]]
 """Takes a file's span, its damaged blob, and the path of its staged file, which does not exist: the pieces that were
@@ -27,13 +27,14 @@ copied from the blob to the staged file."""
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """`paths[i]` is where file i of the manifest lies or will be staged, `complete` the indexes of whole blobs,
-    `have` the pieces on disk, of which `reused` were copied from other revisions just now. Empty files are complete
-    once published."""
+    `have` the pieces on disk, of which `reused` were copied from other revisions just now. With the pieces in `headers`
+    more may be found in other revisions. Empty files are complete once published."""
 
     paths: tuple[Path, ...]
     complete: frozenset[int]
     have: frozenset[int]
     reused: frozenset[int] = frozenset()
+    headers: frozenset[int] = frozenset()
 
     @property
     def staged(self) -> tuple[Path | None, ...]:
@@ -107,7 +108,7 @@ def _inventory(
     jobs: int | None = None,
 ) -> Inventory:
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
-    reused: dict[int, frozenset[int]] = {}
+    reused: dict[int, Reused] = {}
     repo.places.plain.know(manifest)
     paths = repo.staged.paths_of(manifest.files)
     # Listed once: no system call for each of thousands of absent files.
@@ -129,7 +130,7 @@ def _inventory(
             pieces = salvaged_pieces(span, damaged, staged, count)
         if reused_pieces is not None and (wanted is None or span.index in wanted):
             reused[span.index] = reused_pieces(span, staged, pieces, count)
-            pieces |= reused[span.index]
+            pieces |= reused[span.index].pieces
         found[span.index] = staged, False, pieces
 
     in_parallel(sorted(layout.spans, key=lambda span: -span.size), examine, jobs or default_jobs(), on_bytes)
@@ -137,7 +138,8 @@ def _inventory(
         paths=tuple(found[index][0] for index in range(len(manifest.files))),
         complete=frozenset(index for index, (_, whole, _) in found.items() if whole),
         have=frozenset().union(*(pieces for _, _, pieces in found.values())),
-        reused=frozenset().union(*reused.values()),
+        reused=frozenset().union(*(each.pieces for each in reused.values())),
+        headers=frozenset().union(*(each.header for each in reused.values())),
     )
 
 

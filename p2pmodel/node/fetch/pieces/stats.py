@@ -28,6 +28,8 @@ class PieceStats:
         """Pieces that arrived and failed their hash check."""
         self.mirrored: set[int] = set()
         self.from_cache = self.from_peers = self.from_seeders = self.from_mirrors = 0
+        self._sources: dict[int, PieceSource] = {}
+        """By piece that has arrived, in whichever attempt, its source."""
         self._missing_of: Counter[int] = Counter()
 
     def begin_check(self) -> None:
@@ -42,21 +44,35 @@ class PieceStats:
         """A piece failed its hash check."""
         self.rejected += 1
 
-    def begin(self, have: frozenset[int], *, mirrored: frozenset[int], exchanged: frozenset[int]) -> None:
-        """`have` is here; of these, `mirrored` came from mirrors in this run, and `exchanged` from peers."""
+    def begin(
+        self,
+        have: frozenset[int],
+        *,
+        mirrored: frozenset[int],
+        exchanged: frozenset[int],
+        only: frozenset[int] | None = None,
+    ) -> None:
+        """`have` is here; of these, `mirrored` came from mirrors in this run, and `exchanged` from peers, besides what
+        has arrived in earlier attempts. `only`: no other piece is missing for now."""
         wanted = {piece for i in self._files for piece in self._layout.spans[i].pieces}
-        self.missing = wanted - have
-        self.mirrored = set(mirrored & have)
-        self.before = have - mirrored - exchanged
+        self.missing = (wanted if only is None else wanted & only) - have
+        self.mirrored = set((mirrored | self._arrived_from("mirrors")) & have)
+        seeded = self._arrived_from("seeders")
+        exchanged |= seeded | self._arrived_from("peers")
+        self.before = have - self.mirrored - exchanged
         self._missing_of = Counter(self._layout.span_of(piece).index for piece in self.missing)
         self.from_cache = self.size(wanted & self.before)
         self.from_peers = self.size(wanted & exchanged & have)
         self.from_mirrors = self.size(wanted & self.mirrored)
-        self.from_seeders = 0
+        self.from_seeders = self.size(wanted & seeded & have)
+
+    def _arrived_from(self, source: PieceSource) -> frozenset[int]:
+        return frozenset(piece for piece, each in self._sources.items() if each == source)
 
     def arrived(self, piece: int, source: PieceSource) -> int | None:
         """Count the missing `piece`, which came from `source`. Returns the file that it completes, if any."""
         self.missing.discard(piece)
+        self._sources[piece] = source
         place = self._layout.piece_range(piece)
         if source == "mirrors":
             self.mirrored.add(piece)

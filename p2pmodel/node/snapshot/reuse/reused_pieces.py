@@ -9,13 +9,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.core.content.layout import FileSpan
 from p2pmodel.core.content.shard_header import StoredTensor
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.snapshot.reuse.placements import OldRange, Placement, by_ends, by_tensors
-from p2pmodel.node.snapshot.reuse.revisions import SHARD, OldRevision, other_revisions, read_tensors
+from p2pmodel.node.snapshot.reuse.revisions import (
+    MAX_HEADER,
+    SHARD,
+    OldRevision,
+    header_end,
+    other_revisions,
+    read_tensors,
+)
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.clones import copy_range
 from p2pmodel.store.files.parallel import Count, ignore
@@ -27,6 +35,21 @@ SAMPLES = 32
 anew costs 32 pieces to read, not all of it."""
 
 
+MARGIN = 4096
+"""Bytes by which the header of a new file may be longer than that of the older one, before it is seen."""
+WORTH = 10
+"""The header of a file is fetched first if at least one tenth of the file is missing: to join the swarm twice takes a
+second or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """The pieces that were copied, and those of the header without which no tensor can be matched."""
+
+    pieces: frozenset[int] = frozenset()
+    header: frozenset[int] = frozenset()
+
+
 class PieceReuse:
     """The search of one torrent's pieces in other revisions. Methods block; threads may share it."""
 
@@ -36,13 +59,18 @@ class PieceReuse:
         self._guard = threading.Lock()
         self._found: list[OldRevision] | None = None
 
-    def copy(self, span: FileSpan, staged: Path, have: frozenset[int], count: Count = ignore) -> frozenset[int]:
+    def copy(self, span: FileSpan, staged: Path, have: frozenset[int], count: Count = ignore) -> Reused:
         """Copy pieces of `span` that are not in `have` to the file `staged`, made if one may fit. Returns those that
         fit; fewer if the disk fails or is full."""
-        found: set[int] = set()
         if span.piece_count < 2 or len(have) == span.piece_count:
-            return frozenset()
-        with suppress(OSError), ExitStack() as stack:
+            return Reused()
+        found: set[int] = set()
+        with suppress(OSError):
+            self._copy(span, staged, have, found, count)
+        return Reused(frozenset(found), self._header_first(span, staged, have | found))
+
+    def _copy(self, span: FileSpan, staged: Path, have: frozenset[int], found: set[int], count: Count) -> None:
+        with ExitStack() as stack:
             target = -1
             for revision in self.revisions():
                 sources = _OldFiles(revision, stack)
@@ -53,8 +81,29 @@ class PieceReuse:
                     copies = _PieceCopies(self._metainfo, sources, target, count)
                     found.update(copies.fitting(placement, span, have | found))
                     if len(found) + len(have) == span.piece_count:
-                        return frozenset(found)
-        return frozenset(found)
+                        return
+
+    def _header_first(self, span: FileSpan, staged: Path, have: frozenset[int]) -> frozenset[int]:
+        """The missing pieces of the header, if tensors of other revisions may then be found in the file.
+
+        Not where the older file at that path has the same size: its header is presumably the same, and all that it has
+        in common lies in the same places.
+        """
+        file, layout = self._metainfo.manifest.files[span.index], self._metainfo.layout
+        if not file.path.endswith(SHARD) or WORTH * (span.piece_count - len(have)) < span.piece_count:
+            return frozenset()
+        old = [revision.file(file.path) for revision in self.revisions()]
+        lengths = [revision.header_bytes(file.path) for revision in self.revisions()]
+        expected = max((length for length in lengths if length), default=0)
+        if not expected or any(each is not None and each.size == file.size for each in old):
+            return frozenset()
+        end = expected + MARGIN
+        if span.first_piece in have:
+            with suppress(OSError, P2PModelError):
+                end = header_end(staged, file)
+        pieces = layout.pieces_in(span, 0, min(end, file.size))
+        missing = frozenset(pieces) - have
+        return missing if end <= MAX_HEADER and span.piece_count > 2 * len(missing) else frozenset()
 
     def revisions(self) -> Sequence[OldRevision]:
         """The other revisions, listed once."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.shard_header import LENGTH, StoredTensor, header_length, tensor_places
@@ -90,6 +91,15 @@ def read_tensors(descriptor: int, file: ManifestFile) -> list[StoredTensor]:
     if length > MAX_HEADER:
         raise IntegrityError(f"{file.path} has a header of {length} bytes")
     return tensor_places(os.pread(descriptor, length, LENGTH), file.path, file.size)
+
+
+def header_end(path: Path, file: ManifestFile) -> int:
+    """Where the header of a safetensors file ends, of which the beginning is there. Raises IntegrityError."""
+    descriptor = open_regular(path)
+    try:
+        return LENGTH + header_length(os.pread(descriptor, LENGTH, 0), file.path, file.size)
+    finally:
+        os.close(descriptor)
 
 
 def _commits(repo: RepoCache) -> Iterator[str]:

@@ -73,6 +73,27 @@ async def test_only_what_changed_since_another_revision_is_downloaded(tmp_path):
     assert any("in other revisions" in note for note in swarm.heard.notes)
 
 
+@pytest.mark.parametrize("longer", [0, 200_000], ids=["short header", "header of several pieces"])
+async def test_tensors_that_have_moved_are_found_once_the_header_has_come(tmp_path, longer: int):
+    """The header comes first, alone: nothing of the moved tensors is downloaded."""
+    old = random_tensors(12, 300_000)
+    new = {"new.weight": bytes(100_000), **dict(reversed(old.items()))}
+    content = shard(new, {"notes": "x" * longer})
+    swarm = Swarm(tmp_path, snapshot_of({"model.safetensors": content, "README.md": b"new"}))
+    cache = swarm.cache()
+    publish(cache, snapshot_of({"model.safetensors": shard(old)}), refs=("main",))
+    async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
+        await swarm.seed(seeder)
+        async with swarm.transfer(engine, cache=cache) as transfer:
+            await transfer.download()
+            progress = transfer.progress()
+    assert swarm.published(cache)["model.safetensors"] == content
+    piece = swarm.metainfo.layout.piece_length
+    assert 0 < progress.from_peers <= 100_000 + longer + 3 * piece
+    assert progress.from_peers + progress.from_cache == progress.total
+    await assert_nothing_runs()
+
+
 async def test_a_damaged_blob_is_not_adopted_but_replaced(swarm: Swarm):
     cache = swarm.cache()
     repo = cache.repo(swarm.metainfo.manifest.repo)

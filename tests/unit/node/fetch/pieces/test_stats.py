@@ -55,14 +55,25 @@ def test_all_wanted_files_are_not_all_files(metainfo: Metainfo) -> None:
     assert not stats.has_all
 
 
-def test_every_start_resets_the_counts(metainfo: Metainfo) -> None:
+def test_every_start_counts_anew_and_knows_what_has_arrived_before(metainfo: Metainfo) -> None:
     stats = PieceStats(metainfo, all_files(metainfo))
     nothing: frozenset[int] = frozenset()
     stats.begin(nothing, mirrored=nothing, exchanged=nothing)
     first = stats.missing
     stats.arrived(0, "mirrors")
-    assert stats.from_mirrors
+    stats.arrived(1, "seeders")
+    sizes = stats.from_mirrors, stats.from_peers
     assert stats.mirrored == {0}
-    stats.begin(frozenset({0}), mirrored=nothing, exchanged=nothing)
-    assert (stats.from_mirrors, stats.mirrored) == (0, set())
+    stats.begin(frozenset({0, 1, 2}), mirrored=nothing, exchanged=nothing)
+    assert (stats.from_mirrors, stats.from_peers, stats.from_seeders) == (*sizes, sizes[1])
+    assert stats.before == {2}
     assert stats.missing is not first
+    stats.begin(nothing, mirrored=nothing, exchanged=nothing)
+    assert (stats.from_mirrors, stats.from_peers, stats.mirrored) == (0, 0, set())
+
+
+def test_only_some_pieces_may_be_missing_for_now(metainfo: Metainfo) -> None:
+    stats = PieceStats(metainfo, all_files(metainfo))
+    nothing: frozenset[int] = frozenset()
+    stats.begin(frozenset({0}), mirrored=nothing, exchanged=nothing, only=frozenset({0, 1}))
+    assert stats.missing == {1}
