@@ -8,7 +8,7 @@ clients with default settings announce to loopback only at such paths.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,6 +50,7 @@ _Row = tuple[str, str, Handler, Rights]
 ORIGIN_BUDGET = 1.05
 """Default number of copies of a snapshot that a swarm may download from mirrors."""
 
+_PRIVATE = "/private/{info_hash:[0-9a-fA-F]{64}}"
 _ASSEMBLY = "/assemblies/{digest:[0-9a-f]{64}}"
 _PARTIAL_TORRENT = _ASSEMBLY + "/{info_hash:[0-9a-f]{64}}.torrent"
 
@@ -112,23 +113,16 @@ def coordinator_app(
     metrics = CoordinatorMetrics(tracker, catalog, rollouts, traffic := Traffic())
     app.cleanup_ctx.extend((rolling.run, private.run))
     app.on_shutdown.extend((leases.close, assemblies.close, rolling.close, private.close))
-    table = [
-        *routes.table(),
-        *naming.table(),
-        *signing.table(),
-        *rolling.table(),
-        *_rows(leases, private, assemblies, metrics),
-    ]
+    rows = _rows(leases, assemblies, metrics)
+    table = [*routes.table(), *naming.table(), *signing.table(), *rolling.table(), *rows]
+    app.router.add_route("GET", _PRIVATE, _authorized(private.handle, access, Rights.MEMBER, None, private.refused))
     _add_routes(app, access, table, tracker, lambda each: catalog.repo_of(each) or assemblies.repo_of(each))
     return traffic.watch(app, "coordinator")
 
 
-def _rows(
-    leases: LeaseRoutes, private: PrivateSwarms, assemblies: AssemblyRoutes, metrics: CoordinatorMetrics
-) -> list[_Row]:
+def _rows(leases: LeaseRoutes, assemblies: AssemblyRoutes, metrics: CoordinatorMetrics) -> list[_Row]:
     return [
         ("GET", "/leases/{info_hash:[0-9a-fA-F]{40,64}}", leases.handle, Rights.NONE),
-        ("GET", "/private/{info_hash:[0-9a-fA-F]{64}}", private.handle, Rights.MEMBER),
         ("GET", _ASSEMBLY, assemblies.handle, Rights.MEMBER),
         ("DELETE", _ASSEMBLY, assemblies.handle_delete, Rights.MEMBER),
         ("GET", _PARTIAL_TORRENT, assemblies.handle_get_partial_torrent, Rights.NONE),
@@ -177,13 +171,21 @@ def _trackers(address: PublicAddress, credentials: Credentials) -> list[str]:
     return [announce_url(address.url, credentials.member or "")] if address.url else []
 
 
-def _authorized(handler: Handler, access: CoordinatorAccess, least: Rights, verb: Verb | None) -> Handler:
+def _authorized(
+    handler: Handler,
+    access: CoordinatorAccess,
+    least: Rights,
+    verb: Verb | None,
+    on_refused: Callable[[web.Request], None] = lambda _request: None,
+) -> Handler:
     async def authorized(request: web.Request) -> web.StreamResponse:
         try:
             _check_certificate(request, access.certificates)
             request[CALLER] = await access.caller(request, least, verb)
             return await handler(request)
         except P2PModelError as error:
+            if isinstance(error, AccessDenied):
+                on_refused(request)
             _log_proxy(request, error)
             return error_response(outward(request, error))
 

@@ -32,7 +32,7 @@ from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Rights
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, Unavailable, UpgradeRequired
+from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, Unavailable, UpgradeRequired
 from p2pmodel.http.admission.client_certificates import certificate_name
 from p2pmodel.trust.access.policy import Verb
 from p2pmodel.trust.certificates.authority import Authority, root_of
@@ -185,6 +185,17 @@ class PrivateSwarms:
         except InvalidInput as error:
             await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=str(error).encode()[:100])
         return socket
+
+    def refused(self, request: web.Request) -> None:
+        """Bar the address of a client that was refused, before or in `handle`, at the next look.
+
+        It may have been a member until this coordinator was restarted with other tokens: nodes that knew it then admit
+        its address for a while.
+        """
+        with suppress(NotFound):
+            publication = self._catalog.by_info_hash(request.match_info["info_hash"].lower())
+            if publication.authority is not None and request.remote:
+                self._swarm(publication).members.refuse(request.remote, self._clock())
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Judge all nodes again and again, while the application runs. For `cleanup_ctx`."""

@@ -10,8 +10,8 @@ from collections.abc import Hashable
 from p2pmodel.coordinator.private.messages import MembershipGrant
 from p2pmodel.swarm.engine import Admissions
 
-KEPT = 60.0
-"""Seconds for which an address that no coordinator lists any more stays admitted."""
+KEPT = 20.0
+"""Seconds for which an address that no coordinator lists any more stays admitted: nodes connect again in 2 seconds."""
 
 
 class AdmittedAddresses:

@@ -3,10 +3,11 @@
 import pytest
 
 from p2pmodel.coordinator.private.access import NodeIdentity, RevokedNodes
-from p2pmodel.coordinator.private.members import STAYS, SwarmMembers
+from p2pmodel.coordinator.private.members import MAX_REFUSED, STAYS, SwarmAddresses, SwarmMembers
 from p2pmodel.coordinator.private.messages import MembershipRequest, parse_membership, parse_request, text_of
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput
+from p2pmodel.node.private.admitted import KEPT
 
 REPO, COMMIT, LIFETIME = RepoId("org/model"), "c" * 40, 600.0
 
@@ -38,6 +39,29 @@ def test_no_member_can_claim_the_address_of_a_node_that_was_put_out() -> None:
     assert members.addresses(1).barred == ("10.0.0.1",)
     members.enter("a", "10.0.0.1", [])  # it is admitted again
     assert members.addresses(2).admitted == ("10.0.0.1", "10.0.0.2")
+
+
+def test_a_refused_client_is_barred_for_as_long_as_nodes_may_know_it_and_no_member_is() -> None:
+    members = SwarmMembers(LIFETIME)
+    members.enter("a", "10.0.0.1", [])
+    for address in ("10.0.0.1", "10.0.0.2"):  # a member and a refused client share the first
+        members.refuse(address, now=100)
+    assert members.addresses(101) == SwarmAddresses(("10.0.0.1",), ("10.0.0.2",))
+    members.enter("b", "10.0.0.3", ["10.0.0.2"])
+    assert members.addresses(102).admitted == ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    members.leave("b", now=103)
+    members.refuse("10.0.0.3", now=104)
+    assert members.addresses(105).barred == ("10.0.0.2", "10.0.0.3")
+    assert members.addresses(104 + STAYS + 1).barred == ()
+    assert STAYS > KEPT
+
+
+def test_refused_clients_are_few() -> None:
+    members = SwarmMembers(LIFETIME)
+    for number in range(MAX_REFUSED + 50):
+        members.refuse(f"10.0.{number // 250}.{number % 250}", now=number / 100)
+    assert len(members.addresses(2).barred) == MAX_REFUSED
+    assert "10.0.0.149" in members.addresses(2).barred
 
 
 @pytest.mark.parametrize(

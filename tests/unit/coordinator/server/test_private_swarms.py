@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
+from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSCloseCode, WSMsgType
 from cryptography import x509
 
 from p2pmodel.config.sections.access import AccessRule, AccessSettings
@@ -19,6 +19,8 @@ from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import serving
+from p2pmodel.node.private.admitted import AdmittedAddresses
+from p2pmodel.swarm.admission_list import AdmissionList
 from p2pmodel.trust.access.authoriser import Authoriser
 from p2pmodel.trust.access.clients import ClientAccess
 from p2pmodel.trust.access.policy import AccessPolicy
@@ -119,6 +121,26 @@ async def test_a_node_that_the_rules_no_longer_admit_is_put_out_and_barred() -> 
         authoriser.change(AccessSettings(rules=(READERS,)))
         async with rig.node("10.0.0.2") as other:
             assert "10.0.0.1" in (await until(other, lambda _: True)).barred
+
+
+@pytest.mark.parametrize("sent", ["", "Bearer 0123456789abcdef-of-before"])
+async def test_a_node_with_a_token_that_a_restarted_coordinator_does_not_know_is_barred_at_once(sent: str) -> None:
+    """Nodes that stay knew it from before, and keep what the new coordinator does not list for a while."""
+    address, url = "127.0.0.9", f"/private/{PRIVATE.info_hash}"
+    nodes = AdmittedAddresses()
+    nodes.take("it", MembershipGrant("pem", ("127.0.0.1", address)), now=0)
+    async with running() as rig, rig.node() as other:
+        nodes.take("it", await until(other, lambda _: True), now=1)
+        assert nodes.admissions(2).admitted >= {"127.0.0.1", address}
+        connector = TCPConnector(local_addr=(address, 0))
+        async with ClientSession(connector=connector, headers={"Authorization": sent} if sent else {}) as late:
+            for target, status in ((f"/private/{'0' * 64}", 401), (url, 401)):
+                async with late.get(f"{rig.url}{target}") as answer:
+                    assert answer.status == status
+        nodes.take("it", await until(other, lambda grant: address in grant.barred), now=3)
+        found = AdmissionList()
+        found.put("torrent", nodes.admissions(4))
+        assert found.addresses == {"127.0.0.1"}
 
 
 async def test_torrents_and_leases_are_for_those_that_may_have_the_snapshot() -> None:
