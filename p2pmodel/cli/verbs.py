@@ -18,6 +18,7 @@ _VERBS = {
     "bootstrap": ("p2pmodel.cli.cluster.bootstrap:bootstrap", "Bring a snapshot onto every host of a cluster, by ssh."),
     "ca": ("p2pmodel.cli.trust.authority:ca", "Make a certificate authority for a cluster, and certificates."),
     "bundle": ("p2pmodel.cli.trust.bundle:bundle", "Move a snapshot in one archive, to a machine without a network."),
+    "cache": ("p2pmodel.cli.snapshots.cache:cache", "Show the space of the cache, pin snapshots, remove unused ones."),
     "cancel": ("p2pmodel.cli.transfers.commands:cancel", "Remove a transfer from the daemon; its files stay."),
     "chat": ("p2pmodel.cli.serving.chat:chat", "Fetch a model, load it, and talk to it in the terminal."),
     "config": ("p2pmodel.cli.config:config", "Show the settings that commands use here."),

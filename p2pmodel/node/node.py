@@ -75,7 +75,7 @@ class Node:
         self._max_active = settings.daemon.max_active
         self._watch = SnapshotWatch(self._check_files)
         self._scrubber = Scrubber(context.cache, settings.store, (settings.state_dir or folder) / "scrub", note=note)
-        self._cached = CachedSnapshots(context.cache, settings, self._scrubber, self._serve_cached, log=note)
+        self._cached = CachedSnapshots(context.cache, settings, self._scrubber, self.serve_cached, log=note)
         self._rollouts = NodeRollouts(settings, self.version, self.transfers, self._limiter.view)
         self._companions: list[asyncio.Task[None]] = []
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -190,6 +190,7 @@ class Node:
         await self._take_names(transfer)
         for line in notes:
             transfer.note(line)
+        self.context.readers.used(transfer.record.repo, transfer.record.commit)
         self._rollouts.ask(transfer.record.repo, transfer.record.commit)
         self.transfer_settled()
         return transfer.view()
@@ -328,7 +329,7 @@ class Node:
         self._transfers[record.id] = transfer
         return transfer
 
-    async def _serve_cached(self, found: CachedSnapshot) -> None:
+    async def serve_cached(self, found: CachedSnapshot) -> None:
         """Serve a whole snapshot of the cache that is no transfer yet. Its refs stay as they are."""
         ident = transfer_id(found.repo, found.commit)
         async with self._turns[ident]:

@@ -43,7 +43,7 @@ class FileLinks:
         links = repo.links.folder() / "links"
         links.mkdir(exist_ok=True)
         _remove_abandoned(links)
-        self._name = f"{_kernel()}-{os.getpid()}-{secrets.token_hex(8)}"
+        self._name = f"{this_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
         self._parent = Folder.open(links)
         self._folder = self._parent.enter(self._name, make=True)
         with suppress(OSError):  # a file system without locks
@@ -136,7 +136,7 @@ class FileLinks:
         return self._blobs if safe else None
 
 
-def _kernel() -> str:
+def this_machine() -> str:
     """This machine, and its present run."""
     host = hashlib.sha256(host_name().encode()).hexdigest()[:8]
     return f"{host}-{hashlib.sha256(boot_id().encode()).hexdigest()[:8]}"
@@ -147,7 +147,7 @@ def _remove_abandoned(links: Path) -> None:
 
     On a network disk the lock of a process elsewhere may not count here: those of other machines are left to them.
     """
-    host, _, boot = _kernel().partition("-")
+    host, _, boot = this_machine().partition("-")
     with Folder.open(links) as parent:
         for name in parent.names():
             owner = name.split("-")

@@ -23,6 +23,13 @@ class StoreSettings(Section):
     """Rate at which files are read again, bytes/s or as in `20MB`; 0: never."""
     scrub_interval: float = Field(default=7.0, ge=0)
     """Days from the end of one pass over all files to the begin of the next; 0: never."""
+    budget: ByteCount | None = Field(default=None, ge=1)
+    """Most bytes that the cache takes on its disk, as in `2TB`: above it the daemon and `cache prune` remove snapshots,
+    those used longest ago first. None: no limit."""
+    low_mark: float = Field(default=0.9, gt=0, le=1)
+    """Share of `budget` down to which snapshots are removed once the cache is above it."""
+    unused_days: float = Field(default=0.0, ge=0)
+    """Days without use after which a snapshot is removed, whatever the budget; 0: never."""
 
 
 class DaemonSettings(Section):

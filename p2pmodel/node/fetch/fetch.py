@@ -43,6 +43,7 @@ from p2pmodel.node.snapshot.torrents.torrent_names import names_of
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshots.snapshot_list import check_snapshot
+from p2pmodel.store.space.uses import note_use
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 from p2pmodel.trust.contents.policy import ContentPolicy
@@ -186,6 +187,8 @@ class FetchRun:
     async def run(self) -> None:
         """Fetch, report the snapshot as ready, and serve it."""
         await self._check_contents()
+        if self._job.context is None:  # a node records what its clients ask for, not its own starts
+            await asyncio.to_thread(note_use, self._repo, self._manifest.commit)
         writable = await self._is_writable()
         if self._found.metainfo is not None:
             await self._from_swarm(self._found.metainfo)

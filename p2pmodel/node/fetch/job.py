@@ -16,6 +16,7 @@ from p2pmodel.node.fetch.monitor import FetchMonitor
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.host_stats import node_name
 from p2pmodel.node.seed.web_seed import WebSeed
+from p2pmodel.node.snapshot_readers import SnapshotReaders
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
@@ -32,6 +33,8 @@ class NodeContext:
     """The open origins of its fetches, for inspection."""
     pace: Pace = field(default_factory=Pace)
     """Rate limit of what all its fetches together pull from mirrors and seeders over HTTP."""
+    readers: SnapshotReaders = field(default_factory=SnapshotReaders)
+    """The snapshots that clients of its hub endpoint read."""
     web_seed: WebSeed | None = None
     """Serves complete snapshots to leaseholders over HTTP."""
 

@@ -14,7 +14,7 @@ import asyncio
 import glob
 import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -121,8 +121,8 @@ class HubContent:
         """Nothing: the transfers make the snapshots."""
 
     def serving(self, manifest: Manifest, file: ManifestFile) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Nothing: a node evicts no files."""
-        return nullcontext()
+        """The snapshot stays in the cache while the context lasts."""
+        return self._node.context.readers.reading(manifest.repo, manifest.commit)
 
     async def expect(self, manifest: Manifest, file: ManifestFile) -> None:
         """Download `file`, which a client will request soon, unless it is in the cache. Invariant 1 holds on return."""

@@ -19,6 +19,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.tasks import companions
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.exposition import HEALTH
@@ -28,6 +29,7 @@ from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
+from p2pmodel.node.space_keeper import SpaceKeeper
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
@@ -118,7 +120,9 @@ class Daemon:
             web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
-            self._follow_settings(node)
+            keeper = SpaceKeeper(cache, settings, node, log=self._note)
+            (await stack.enter_async_context(companions()))(keeper.run())
+            self._follow_settings(node, keeper)
             audit = await stack.enter_async_context(auditing(settings, "daemon"))
             clients = ClientAccess(authoriser_of(settings, self._reload), audit)
             hub = await self._serve_hub(node, stack, clients)
@@ -137,13 +141,14 @@ class Daemon:
         bounds, group = limits.connections(self._settings.http), self._settings.daemon.socket_group
         return serving_unix(app, path, grace=GRACE, limits=bounds, group=group, note=self._note)
 
-    def _follow_settings(self, node: Node) -> None:
+    def _follow_settings(self, node: Node, keeper: SpaceKeeper) -> None:
         if self._reload is None:
             return
         schedules = ("daemon.upload_schedule", "daemon.download_schedule")
         self._reload.setting(*LIMITS, *schedules, apply=node.change_limits)
         self._reload.setting("daemon.max_active", apply=node.change_max_active)
         self._reload.setting(*SCRUB, apply=node.change_scrub)
+        self._reload.setting("store.budget", "store.low_mark", "store.unused_days", apply=keeper.change)
 
     def _check_cache(self) -> None:
         cache = HubCache(self._settings.cache_dir, self._settings.state_dir)

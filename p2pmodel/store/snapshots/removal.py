@@ -14,6 +14,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.space import BLOCK
 from p2pmodel.store.snapshots.snapshot_links import links_of, remove_refs
+from p2pmodel.store.space.uses import forget_use
 from p2pmodel.store.staging import unfinished_commits
 
 
@@ -87,6 +88,7 @@ def _remove_records(repo: RepoCache, commit: str) -> None:
     with repo.listed("trees") as trees:
         if trees:
             trees.remove(f"{commit}.json")
+    forget_use(repo, commit)
     for folder, kind in {"manifests": "json", "torrents": "torrent"}.items():
         (repo.private / folder / f"{commit}.{kind}").unlink(missing_ok=True)
 

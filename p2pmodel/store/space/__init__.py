@@ -1,0 +1,1 @@
+"""The space that the snapshots of a cache take, and which of them may go."""

@@ -1,0 +1,82 @@
+"""`p2pmodel cache` shows the space, pins, and removes what was used longest ago, unless a rule protects it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.state.vouched_commits import VouchedCommits
+from tests.support.command_line import CommandLine
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.stored import publish
+
+OLD = snapshot_of({"old.bin": b"o" * 1_000_000})
+NEW = snapshot_of({"new.bin": b"n" * 1_000_000})
+
+
+@pytest.fixture
+def repo(cli: CommandLine) -> RepoCache:
+    """Two snapshots that a mirror has listed; OLD was used earlier."""
+    cache = HubCache(cli.hub)
+    for snapshot, name, used in ((OLD, "v1", 1000.0), (NEW, "main", 2000.0)):
+        manifest = publish(cache, snapshot, refs=(name,))
+        VouchedCommits(state(cli) / "vouched").record(manifest, "mirror official", proven=True)
+        os.utime(cache.repo(manifest.repo).snapshot(snapshot.commit), (used, used))
+    return cache.repo(OLD.manifest.repo)
+
+
+def state(cli: CommandLine) -> Path:
+    return cli.home / "state"
+
+
+def run(cli: CommandLine, *args: str) -> str:
+    return cli.ok(*args, P2PMODEL_STATE_DIR=str(state(cli)))
+
+
+def test_ls_shows_the_bytes_and_the_pins(cli: CommandLine, repo: RepoCache) -> None:
+    assert cli("cache", "pin", "org/model@v1").err == "pinned org/model@v1\n"
+    found = json.loads(run(cli, "cache", "ls", "--json"))
+    old, new = found["snapshots"]
+    assert (old["commit"], old["pins"], old["used"]) == (OLD.commit, ["v1"], 1000.0)
+    assert (new["commit"], new["pins"]) == (NEW.commit, [])
+    assert old["own"] == old["on_disk"] >= 1_000_000
+    assert found["total"] > old["on_disk"] + new["on_disk"]
+    assert "v1" in cli("cache", "ls").out
+
+
+def test_prune_removes_what_was_used_longest_ago(cli: CommandLine, repo: RepoCache) -> None:
+    arguments = ("cache", "prune", "--budget", "1.5MB", "--json")
+    planned = json.loads(run(cli, *arguments, "--dry-run"))
+    assert [each["commit"] for each in planned["removed"]] == [OLD.commit]
+    assert planned["kept"] == [{"repo": "org/model", "commit": NEW.commit, "reason": ""}]
+    assert repo.commits() == sorted((OLD.commit, NEW.commit))
+    env = {"P2PMODEL_STATE_DIR": str(state(cli))}
+    assert "--yes" in cli.refuses(2, "cache", "prune", "--budget", "1.5MB", **env)
+    [gone] = json.loads(run(cli, *arguments, "--yes"))["removed"]
+    assert (gone["commit"], gone["freed"]) == (OLD.commit, planned["removed"][0]["freed"])
+    assert repo.commits() == [NEW.commit]
+
+
+def test_a_pinned_snapshot_stays_until_it_is_unpinned(cli: CommandLine, repo: RepoCache) -> None:
+    cli("cache", "pin", f"org/model@{OLD.commit[:8]}")
+    env = {"P2PMODEL_STATE_DIR": str(state(cli))}
+    assert "pinned" in cli("cache", "prune", "--unused", "1d", "--dry-run", **env).err
+    run(cli, "cache", "prune", "--unused", "1d", "--yes", "--json")
+    assert repo.commits() == [OLD.commit]
+    assert cli("cache", "unpin", f"org/model@{OLD.commit[:8]}").code == 0
+    assert "is not pinned" in cli.refuses(3, "cache", "unpin", f"org/model@{OLD.commit[:8]}")
+    run(cli, "cache", "prune", "--unused", "1d", "--yes", "--json")
+    assert repo.commits() == []
+
+
+def test_without_a_mirror_that_has_it_a_snapshot_stays(cli: CommandLine, repo: RepoCache) -> None:
+    done = cli("cache", "prune", "--budget", "1", "--yes", P2PMODEL_STATE_DIR=str(cli.home / "other"))
+    assert done.code == 0
+    assert "above the budget" in done.err
+    assert len(repo.commits()) == 2
+
+
+def test_a_prune_without_a_rule_is_refused(cli: CommandLine, repo: RepoCache) -> None:
+    assert "store.budget" in cli.refuses(2, "cache", "prune", "--yes")
