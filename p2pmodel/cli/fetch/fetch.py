@@ -49,7 +49,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 
 @click.command(cls=HubCommand)
 @click.argument("target", metavar="REPO[@REV]|TORRENT|BUNDLE|URL|MAGNET", shell_complete=repositories)
-@click.option("--revision", help="Branch, tag, refs/pr/N or commit (default: main).")
+@click.option("--revision", help="Branch, tag, refs/pr/N, alias, range such as ^1.2, or commit (default: main).")
 @click.option("--as-ref", "names", multiple=True, metavar="NAME", help="Name for the commit in the cache; repeatable.")
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
 @click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")

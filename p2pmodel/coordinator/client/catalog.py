@@ -18,7 +18,7 @@ from p2pmodel.coordinator.client.transport import (
     session,
     unreachable,
 )
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, VersionRange, is_version
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import AccessDenied, BadTorrent, InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool, read_bounded
@@ -35,7 +35,7 @@ class CatalogAnswer:
     """The first valid torrent, or None; `reasons` has a line for every coordinator without one.
 
     `lacking`: coordinators that answered, and have no torrent. `name`: the alias by which a coordinator found the
-    torrent; "" for another revision.
+    torrent, or the version in a range; "" for another revision.
     """
 
     metainfo: Metainfo | None
@@ -173,9 +173,11 @@ async def _request(http: aiohttp.ClientSession, coordinator: Coordinator, wanted
 
 
 def _name(response: aiohttp.ClientResponse, ref: Reference) -> str:
-    """The alias that the answer names: `ref` itself, if it can be one."""
+    """The name in the answer: `ref` itself, if it can be an alias; a version if `ref` is a range."""
     name = response.headers.get(NAME_HEADER, "")
-    if not name:
+    if isinstance(ref, VersionRange) and is_version(name):
+        return name
+    if not name and not isinstance(ref, VersionRange):
         return ""
     try:
         if check_alias(name) == ref.revision:

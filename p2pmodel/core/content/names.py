@@ -16,6 +16,8 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _REVISION = re.compile(
     r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[^\s\x00-\x1f\x7f~^:?*\[\\%#/.-][^\s\x00-\x1f\x7f~^:?*\[\\%#]{0,254}"
 )
+_RANGE = re.compile(r"[\^~]v?\d{1,9}(?:\.\d{1,9}){0,2}(?:-[0-9A-Za-z.-]{1,64})?")
+_VERSION = re.compile(r"v?\d{1,9}\.\d{1,9}\.\d{1,9}(?:-[0-9A-Za-z.-]{1,64})?")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MAX_ID = 96
@@ -96,6 +98,10 @@ class Reference:
     revision: str = DEFAULT_REVISION
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise InvalidInput for a revision that cannot be one."""
         check_revision(self.revision)
 
     def __str__(self) -> str:
@@ -107,9 +113,10 @@ class Reference:
         return is_commit(self.revision)
 
     @classmethod
-    def parse(cls, text: str, *, revision: str | None = None) -> "Reference":
+    def parse(cls, text: str, *, revision: str | None = None, ranges: bool = False) -> "Reference":
         """Parse `REPO`, `REPO@REV`, `hf://[models/]REPO[@REV]`, with `datasets/` or `spaces/` before the name of these,
-        or the address of its page at a public hub; `revision` is the `--revision` flag.
+        or the address of its page at a public hub; `revision` is the `--revision` flag. `ranges`: the revision may be a
+        range of versions.
 
         Raises InvalidInput for other text, and if the flag contradicts the `@REV`.
         """
@@ -127,7 +134,33 @@ class Reference:
             )
         if at and not inline:
             raise InvalidInput(f"'{printable(text)}' has an empty revision", hint=_HINT)
-        return cls(RepoId(name), inline or revision or DEFAULT_REVISION)
+        repo, revision = RepoId(name), inline or revision or DEFAULT_REVISION
+        return reference(repo, revision) if ranges else cls(repo, revision)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange(Reference):
+    """A repository at the highest version in a range: `^1.2` or `~1.2.3`. A coordinator says which tag that is."""
+
+    def check(self) -> None:
+        """Raise InvalidInput for a revision that is not a range."""
+        if not is_range(self.revision):
+            raise InvalidInput(f"'{printable(self.revision)}' is not a range of versions", hint="write ^1.2 or ~1.2")
+
+
+def reference(repo: RepoId, revision: str) -> Reference:
+    """The reference with a revision or a range of versions. Raises InvalidInput."""
+    return VersionRange(repo, revision) if is_range(revision) else Reference(repo, revision)
+
+
+def is_range(revision: str) -> bool:
+    """Whether `revision` is a range of versions."""
+    return _RANGE.fullmatch(revision) is not None
+
+
+def is_version(name: str) -> bool:
+    """Whether a revision name is a whole version: `1.2.3`, `v1.2.3` or `v1.2.3-rc.1`."""
+    return _VERSION.fullmatch(name) is not None and _REVISION.fullmatch(name) is not None
 
 
 def is_commit(revision: str) -> bool:
@@ -153,6 +186,11 @@ def one_commit(what: str, commits: Iterable[str]) -> str:
 def check_revision(revision: str) -> str:
     """Return `revision` if it is safe as a git ref, a file below refs/ and a URL part; else InvalidInput."""
     safe = _REVISION.fullmatch(revision) and revision.isprintable()
+    if is_range(revision):
+        raise InvalidInput(
+            f"{revision} is a range of versions, not a revision",
+            hint="'p2pmodel fetch' takes ranges; write the tag here",
+        )
     if not safe or revision.endswith(("/", ".")) or "/." in revision:
         raise InvalidInput(
             f"'{printable(revision)}' is not a revision",

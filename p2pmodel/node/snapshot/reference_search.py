@@ -8,9 +8,17 @@ from p2pmodel.coordinator.client.catalog import CatalogAnswer, find
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, VersionRange
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.errors import AccessDenied, NotFound, P2PModelError, RevisionNotFound, Unavailable, Untrusted
+from p2pmodel.errors import (
+    AccessDenied,
+    InvalidInput,
+    NotFound,
+    P2PModelError,
+    RevisionNotFound,
+    Unavailable,
+    Untrusted,
+)
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
@@ -81,6 +89,9 @@ class ReferenceSearch:
 
     async def run(self) -> ResolvedTarget:
         """The snapshot. Raises the most informative error of the sources, and Untrusted."""
+        if isinstance(self._ref, VersionRange):
+            self._ref = await self._version(self._ref)
+            self._refs = (self._ref.revision,)
         try:
             found = await (self._by_coordinators() if self._vouching.by_coordinator else self._by_mirrors())
         except (Unavailable, NotFound, AccessDenied):
@@ -88,6 +99,18 @@ class ReferenceSearch:
                 raise
             raise self._untrusted from None
         return await self._signatures.checked(found)
+
+    async def _version(self, wanted: VersionRange) -> Reference:
+        """The name of the highest version in a range, as a coordinator has it. Then it is a name as any other."""
+        if not self._vouching.settings.coordinators:
+            raise InvalidInput(
+                f"{wanted} is a range of versions", hint="give --coordinator URL, which knows the versions"
+            )
+        answer = await self._ask(wanted)
+        if answer.metainfo is not None:
+            return Reference(wanted.repo, answer.name)
+        error = Unavailable if answer.unanswered else RevisionNotFound
+        raise error(f"no coordinator has a version in {wanted} ({'; '.join(answer.reasons)})", hint="name a revision")
 
     async def _by_coordinators(self) -> ResolvedTarget:
         """A coordinator's word is enough, for names too; mirrors are asked only without a torrent."""

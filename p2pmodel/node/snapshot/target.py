@@ -40,11 +40,11 @@ Target = Reference | TorrentTarget
 
 
 def parse_target(text: str, revision: str | None = None) -> Target:
-    """`REPO[@REV]`, `hf://...` or a page of a public hub, a .torrent file or a bundle (a file `*.tar` that exists), an
-    http(s) URL or a magnet. Raises InvalidInput."""
+    """`REPO[@REV]`, `REPO@^1.2` (a range of versions), `hf://...` or a page of a public hub, a .torrent file or a
+    bundle (a file `*.tar` that exists), an http(s) URL or a magnet. Raises InvalidInput."""
     page = hub_page(text)
     if page is not None and not page.file.endswith(".torrent"):
-        return Reference.parse(text, revision=revision)
+        return Reference.parse(text, revision=revision, ranges=True)
     is_bundle = text.endswith(BUNDLE) and Path(text).is_file()
     if is_bundle or text.lower().startswith((MAGNET, "http://", "https://")) or text.endswith(".torrent"):
         if revision is not None:
@@ -52,7 +52,7 @@ def parse_target(text: str, revision: str | None = None) -> Target:
         target = TorrentTarget(text)
         _check(target)
         return target
-    return Reference.parse(text, revision=revision)
+    return Reference.parse(text, revision=revision, ranges=True)
 
 
 def _check(target: TorrentTarget) -> None:

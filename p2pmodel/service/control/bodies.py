@@ -31,7 +31,9 @@ class StartBody(_Body):
     signatures: list[SignatureBody] = Field(
         default=[], max_length=MAX_STATEMENTS, description="Signed statements that came with the torrent."
     )
-    revision: str | None = Field(default=None, max_length=255)
+    revision: str | None = Field(
+        default=None, max_length=255, description="Branch, tag, refs/pr/N, alias, range such as ^1.2, or commit."
+    )
     include: _Patterns = []
     exclude: _Patterns = []
     peers: list[str] = Field(default=[], max_length=100, description="Peers to connect to, as ADDRESS:PORT.")

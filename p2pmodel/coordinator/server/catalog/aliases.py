@@ -20,12 +20,13 @@ from p2pmodel.coordinator.alias_messages import (
 )
 from p2pmodel.coordinator.server.catalog.catalog import Catalog, may_change
 from p2pmodel.coordinator.server.catalog.publication import Publication
+from p2pmodel.coordinator.server.catalog.versions import newest
 from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.core import notes
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, VersionRange
 from p2pmodel.core.files.private_files import private_folder, write_private
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.errors import Conflict, Forbidden, InvalidInput, NoSpace, NotFound
+from p2pmodel.errors import Conflict, Forbidden, InvalidInput, NoSpace, NotFound, RevisionNotFound
 from p2pmodel.os_errors import translated
 
 _RECORD = "aliases.json"
@@ -80,6 +81,19 @@ class Aliases:
         """What `ref` means: the commit of an alias, else `ref` itself."""
         alias = self.find(ref)
         return Reference(alias.repo, alias.commit) if alias is not None else ref
+
+    def version(self, ref: VersionRange) -> Reference:
+        """The name of the highest version in a range, of those that the catalog has a torrent of, and aliases.
+
+        Raises RevisionNotFound.
+        """
+        aliases = {alias.name for alias in self._held.values() if alias.repo.is_spelling_of(ref.repo)}
+        name = newest(ref.revision, {*self._catalog.names(ref.repo), *aliases})
+        if name is None:
+            raise RevisionNotFound(
+                f"no version in this catalog is in {ref}", hint="publish its tag, or use another range"
+            )
+        return Reference(ref.repo, name)
 
     async def set(self, ref: Reference, revision: str, by: Caller) -> Alias:
         """Point the alias `ref` at the commit of `revision`, which the catalog must have a torrent of.

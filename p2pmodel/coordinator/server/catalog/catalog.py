@@ -173,6 +173,12 @@ class Catalog:
             raise self._absent(repo, ref)
         return Reference(repo, commit)
 
+    def names(self, repo: RepoId) -> list[str]:
+        """The revision names of a repository that have a torrent, sorted."""
+        repo = self._spelling(repo)
+        commits = {key.commit for key in self._torrents if key.repo == repo}
+        return sorted(name for name, held in self._names.get(repo, {}).items() if held.commit in commits)
+
     def name_owner(self, ref: Reference) -> str | None:
         """The publisher that set a revision name; None if there is no such name."""
         held = self._names.get(ref.repo, {}).get(ref.revision)

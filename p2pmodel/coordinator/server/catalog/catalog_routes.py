@@ -36,7 +36,7 @@ from p2pmodel.coordinator.tracker.sources import (
     SOURCE_ZONE_HEADER,
     Source,
 )
-from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId, printable
+from p2pmodel.core.content.names import DEFAULT_REVISION, RepoId, VersionRange, printable, reference
 from p2pmodel.core.network.addresses import is_ip, is_loopback, is_reachable, neighbourhood
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
@@ -122,12 +122,13 @@ class CatalogRoutes:
         if "repo" not in request.query:
             listed = [p for p in self.catalog.publications() if request[CALLER].may(Verb.READ, p.repo)]
             return web.json_response({"torrents": [self._describe(publication) for publication in listed]})
-        ref = Reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
+        asked = reference(RepoId(request.query["repo"]), request.query.get("revision", DEFAULT_REVISION))
         without = frozenset(request.query.getall("except", []))
-        request[CALLER].check(Verb.READ, ref.repo)  # before it is known whether there is one
+        request[CALLER].check(Verb.READ, asked.repo)  # before it is known whether there is one
+        ref = self.aliases.version(asked) if isinstance(asked, VersionRange) else asked
         meant = self.aliases.resolved(ref)
         found = self.catalog.find(meant, _format(request.query.get("format", "v2")), without=without)
-        return self._torrent(request, found, name=ref.revision if meant != ref else "")
+        return self._torrent(request, found, name=ref.revision if meant != asked else "")
 
     async def handle_get_torrent(self, request: web.Request) -> web.Response:
         """A torrent by info-hash."""

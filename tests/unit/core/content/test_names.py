@@ -8,7 +8,7 @@ from huggingface_hub.utils import validate_repo_id
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from p2pmodel.core.content.names import Reference, RepoId, check_revision, is_commit, printable
+from p2pmodel.core.content.names import Reference, RepoId, VersionRange, check_revision, is_commit, printable
 from p2pmodel.errors import InvalidInput
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -165,3 +165,18 @@ def test_kinds_of_repositories(text: str, kind: str, name: str, folder: str) -> 
 def test_a_kind_alone_is_no_repository(text: str) -> None:
     with pytest.raises(InvalidInput):
         RepoId(text)
+
+
+@pytest.mark.parametrize("revision", ["^1.2", "~1.2.3", "^v1", "^1.2.3-rc.1"])
+def test_a_range_of_versions_is_a_reference_where_it_is_asked_for_alone(revision: str) -> None:
+    wanted = Reference.parse(f"org/model@{revision}", ranges=True)
+    assert (type(wanted), wanted.pinned, str(wanted)) == (VersionRange, False, f"org/model@{revision}")
+    assert type(Reference.parse("org/model@v1.2.0", ranges=True)) is Reference
+    with pytest.raises(InvalidInput, match="is a range of versions, not a revision"):
+        Reference.parse(f"org/model@{revision}")
+
+
+@pytest.mark.parametrize("revision", ["^", "^x", "^1.2.3.4", "^1/2", "~1 || 2", "1.2", "^1.2\n"])
+def test_what_is_no_range_of_versions(revision: str) -> None:
+    with pytest.raises(InvalidInput):
+        VersionRange(RepoId("org/model"), revision)

@@ -14,7 +14,7 @@ from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.credentials import ADMINISTRATOR, Caller, Rights
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.core.content.names import Reference, RepoId, VersionRange
 from p2pmodel.core.notes import Note
 from p2pmodel.errors import (
     AccessDenied,
@@ -189,6 +189,24 @@ def test_only_the_latest_moves_are_kept() -> None:
         alias = alias.moved(AliasMove(f"{number:040x}", "alice", float(number)))
     assert (len(alias.moves), alias.commit) == (MAX_MOVES, f"{2 * MAX_MOVES - 1:040x}")
     assert alias_of(alias_plain(alias)) == alias
+
+
+async def test_a_range_means_the_highest_version_of_names_and_aliases(rig: Rig) -> None:
+    wanted = VersionRange(RepoId("ORG/tiny"), "^1.2")
+    with pytest.raises(RevisionNotFound, match=r"no version in this catalog is in ORG/tiny@\^1\.2"):
+        rig.aliases.version(wanted)
+    await rig.catalog.publish(read_publication(torrent_of(SMALL, commit=ONE)), ["v1.2.9", "v2.0.0"], by=ALICE)
+    assert rig.aliases.version(wanted).revision == "v1.2.9"
+    await rig.aliases.set(Reference.parse("org/tiny@1.10.0"), TWO, ALICE)
+    assert rig.commit(rig.aliases.version(wanted)) == TWO
+    await rig.aliases.remove(Reference.parse("org/tiny@1.10.0"), ALICE)
+    await rig.catalog.publish(read_publication(torrent_of(SMALL, commit=TWO)), ["v1.9.0"], by=ALICE)
+    await rig.catalog.publish(read_publication(torrent_of(SMALL, "hybrid", commit=TWO)), by=BOB)
+    for form in ("v2", "hybrid"):
+        by = ALICE if form == "v2" else BOB
+        assert rig.aliases.version(wanted).revision == "v1.9.0"
+        await rig.catalog.withdraw(read_publication(torrent_of(SMALL, form, commit=TWO)).info_hash, by=by)
+    assert rig.aliases.version(wanted).revision == "v1.2.9", "a name without a torrent does not count"
 
 
 # over HTTP
