@@ -121,9 +121,17 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
                 "with --server the files stay on that machine",
                 hint="give --load, --exec, --print-serve, --local-dir, --force-download there, or leave --server out",
             )
-        # The answer, or the output of the command, goes to the same terminal, so the progress bar ends before it.
-        aside = partial(_closed, stack) if wants_load or hand_off.command else screen.aside
-        ready = ReadyHandler(flags, screen.note, wants_load=wants_load, aside=aside, local=local, hand_off=hand_off)
+        # The output of the command goes to the same terminal, so the progress bar ends before it.
+        aside = partial(_closed, stack) if hand_off.command else screen.aside
+        ready = ReadyHandler(
+            flags,
+            screen.note,
+            wants_load=wants_load,
+            aside=aside,
+            end_progress=stack.close,
+            local=local,
+            hand_off=hand_off,
+        )
         if not flags["no_daemon"] and run_interruptible(
             daemon_fetch.usable(settings, screen), interrupted="interrupted"
         ):
@@ -134,7 +142,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
                 _report_engine(settings, ready, "loading")
                 ready.replace_process()
             return
-        _run(_fetch(request, settings, screen), ready, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+        _run(_fetch(request, settings, screen), ready, screen, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
 
 
 async def _by_daemon(
@@ -149,7 +157,8 @@ async def _by_daemon(
 
     cache = HubCache(settings.cache_dir, settings.state_dir)
     chosen = Selection(request.include, request.exclude)
-    ready.loaded = await load_beside(follow, cache, chosen, load_options_of(ready.flags), on_ready=ready)
+    given = load_options_of(ready.flags)
+    ready.loaded = await load_beside(follow, cache, chosen, given, on_ready=ready, on_progress=screen.loading)
 
 
 def _needless(flags: dict[str, Any]) -> tuple[str, ...]:
@@ -194,12 +203,13 @@ def _closed(stack: ExitStack) -> Iterator[None]:
     yield
 
 
-def _run(fetching: "Fetch", ready: ReadyHandler, *, serves: bool) -> None:
+def _run(fetching: "Fetch", ready: ReadyHandler, screen: ConsoleReporter, *, serves: bool) -> None:
     if serves and ready.hand_off.command:
         raise click.exceptions.Exit(run_interruptible(_command_while_seeding(fetching, ready), interrupted=INTERRUPTED))
     meanwhile = serves and ready.has_more
     try:
-        work = _loading(fetching, ready, meanwhile) if ready.wants_load else _fetching(fetching, ready, meanwhile)
+        loads = ready.wants_load
+        work = _loading(fetching, ready, screen, meanwhile) if loads else _fetching(fetching, ready, meanwhile)
         run_interruptible(work, interrupted=INTERRUPTED)
     except Interrupted:
         # Stopped while seeding a complete snapshot: the fetch itself succeeded.
@@ -227,7 +237,7 @@ async def _fetching(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> 
     await together([fetching.run(on_ready), *([finish()] if meanwhile else [])])
 
 
-async def _loading(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> None:
+async def _loading(fetching: "Fetch", ready: ReadyHandler, screen: ConsoleReporter, meanwhile: bool) -> None:
     """As `_fetching`; the model is loaded while the files arrive."""
     from p2pmodel.loading.arrival.fetch_load import fetch_and_load  # noqa: PLC0415 - needed only to load a model
 
@@ -238,8 +248,13 @@ async def _loading(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> N
         if meanwhile:
             _finish(fetching, ready, loop)
 
-    options_given = load_options_of(ready.flags)
-    await fetch_and_load(fetching, options_given, on_ready=lambda fetched: ready(_report(fetched)), use=use)
+    await fetch_and_load(
+        fetching,
+        load_options_of(ready.flags),
+        on_ready=lambda fetched: ready(_report(fetched)),
+        on_progress=screen.loading,
+        use=use,
+    )
 
 
 def _finish(fetching: "Fetch", ready: ReadyHandler, loop: asyncio.AbstractEventLoop) -> None:

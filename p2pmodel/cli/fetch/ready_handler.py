@@ -28,6 +28,7 @@ class ReadyHandler:
         *,
         wants_load: bool,
         aside: Callable[[], AbstractContextManager[None]],
+        end_progress: Callable[[], object],
         local: LocalCopy,
         hand_off: HandOff,
     ) -> None:
@@ -47,6 +48,7 @@ class ReadyHandler:
         """Seconds until each gate was passed."""
         self.note = note
         self._aside = aside
+        self._end_progress = end_progress
 
     def __call__(self, report: FetchReport) -> None:
         self.report = report
@@ -69,6 +71,8 @@ class ReadyHandler:
     def finish(self, on_engine: Callable[..., object]) -> None:
         """Copy the files and load the model, as the command line says. Blocks."""
         assert self.report is not None
+        if self.wants_load:
+            self._end_progress()  # the answer goes to the same terminal
         if self._local.wanted:
             self._placed = self._local.placed(self.report)
         if self._prints_later:

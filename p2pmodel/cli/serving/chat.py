@@ -65,7 +65,7 @@ def chat(settings: Settings, ref: Reference, **flags: Any) -> None:
     fetch.check()
     quiet = flags["quiet"]
     with reporting(flags["style"], quiet=quiet) as screen:
-        brought = run_interruptible(fetch.bring(screen), interrupted=_RESUMES)
+        brought = run_interruptible(fetch.bring(screen, on_progress=screen.loading), interrupted=_RESUMES)
     if not quiet:
         echo(loaded_line(brought.model), err=True)
     sampling = Sampling(flags["temperature"], flags["top_p"], flags["seed"], flags["max_new_tokens"])

@@ -164,15 +164,26 @@ async def _reported(loading: "Coroutine[Any, Any, Callable[[], LoadedModel]]", r
 class FetchedModel(ModelSource):
     """The model of `fetch` for `p2pmodel serve`."""
 
-    def __init__(self, fetch: ModelFetch, on_loaded: Callable[[LoadedChatModel], None]) -> None:
+    def __init__(
+        self,
+        fetch: ModelFetch,
+        on_loaded: Callable[[LoadedChatModel], None],
+        on_progress: OnLoadProgress = _ignore,
+    ) -> None:
         self._fetch = fetch
+        self._on_progress = on_progress
         self._on_loaded = on_loaded
         self._brought: BroughtModel | None = None
         self._state: EngineState = "loaded"
 
     async def bring(self, startup: Startup) -> LoadedChatModel:
         """Fetch and load it."""
-        brought = await self._fetch.bring(startup, on_verified=startup.verified, on_progress=startup.loading)
+
+        def show(progress: LoadProgress) -> None:
+            startup.loading(progress)
+            self._on_progress(progress)
+
+        brought = await self._fetch.bring(startup, on_verified=startup.verified, on_progress=show)
         self._brought = brought
         self._on_loaded(brought.model)
         return brought.model

@@ -81,7 +81,7 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         ready = _ReadyServer(screen, served.name, stack, as_json=flags["as_json"])
-        source = FetchedModel(fetch, ready.loaded)
+        source = FetchedModel(fetch, ready.loaded, screen.loading)
         server = ModelServer(role, settings.http, screen.note)
         work = server.run(Startup(served.name, screen), source, on_listening=ready.listening, on_ready=ready.ready)
         run_service(work, interrupted="the server was stopped", reload=reload)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import BarColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -18,6 +18,7 @@ from p2pmodel.cli.terminal import log
 from p2pmodel.cli.terminal.output import echo, visible
 from p2pmodel.core.notes import Note
 from p2pmodel.core.sizes import counted, duration, human
+from p2pmodel.loading.arrival.progress import LoadProgress
 from p2pmodel.node.reporter import Progress, Reporter
 
 Style = Literal["auto", "bar", "plain", "json", "none"]
@@ -53,8 +54,20 @@ def describe(progress: Progress) -> str:
     return "  ".join(parts)
 
 
+def describe_load(load: LoadProgress) -> str:
+    """`load` as one line of text."""
+    if load.phase == "waiting":
+        return "model: waiting for its small files and headers"
+    words = {"loading": "loading", "verifying": "tensors loaded, waiting for the last hashes", "loaded": "loaded"}
+    share = f"  {load.loaded * 100 // load.total}% of {human(load.total)}" if load.total else ""
+    return f"model: {words[load.phase]}{share}"
+
+
 class ConsoleReporter(Reporter):
     """A Reporter on stderr; this base shows nothing."""
+
+    def loading(self, load: LoadProgress) -> None:
+        """The load of the model, beside the transfer that `progress` shows."""
 
     def aside(self) -> AbstractContextManager[None]:
         """Print results within this context, which takes a live bar off the terminal meanwhile."""
@@ -94,10 +107,10 @@ class _Throttle:
         self._last = -math.inf
         self._state = "", ""
 
-    def passes(self, progress: Progress) -> bool:
+    def passes(self, phase: str, waiting_for: str = "") -> bool:
         now = time.monotonic()
-        state = progress.phase, progress.waiting_for
-        pause = self._serving if progress.phase == "seeding" else self._seconds
+        state = phase, waiting_for
+        pause = self._serving if phase == "seeding" else self._seconds
         if state == self._state and now - self._last < pause:
             return False
         self._last, self._state = now, state
@@ -107,13 +120,18 @@ class _Throttle:
 class _PlainLines(ConsoleReporter):
     def __init__(self) -> None:
         self._throttle = _Throttle(_PLAIN_EVERY, _SERVING_EVERY)
+        self._load_throttle = _Throttle(_PLAIN_EVERY, _PLAIN_EVERY)
         self._shown = ""
 
     def progress(self, progress: Progress) -> None:
         line = describe(progress)
-        if line != self._shown and self._throttle.passes(progress):
+        if line != self._shown and self._throttle.passes(progress.phase, progress.waiting_for):
             self._shown = line
             echo(line, err=True)
+
+    def loading(self, load: LoadProgress) -> None:
+        if self._load_throttle.passes(load.phase):
+            echo(describe_load(load), err=True)
 
     def note(self, line: str) -> None:
         if log.shows(line):
@@ -121,12 +139,28 @@ class _PlainLines(ConsoleReporter):
 
 
 class _JsonLines(ConsoleReporter):
+    """Each line has the transfer, and the load under `load` once it has begun."""
+
     def __init__(self) -> None:
         self._throttle = _Throttle(_JSON_EVERY, _JSON_EVERY)
+        self._load_throttle = _Throttle(_JSON_EVERY, _JSON_EVERY)
+        self._progress = Progress("finding")
+        self._load: LoadProgress | None = None
 
     def progress(self, progress: Progress) -> None:
-        if self._throttle.passes(progress):
-            echo(json.dumps({**dataclasses.asdict(progress), "eta": progress.eta}), err=True)
+        self._progress = progress
+        if self._throttle.passes(progress.phase, progress.waiting_for):
+            self._print()
+
+    def loading(self, load: LoadProgress) -> None:
+        self._load = load
+        if self._load_throttle.passes(load.phase):
+            self._print()
+
+    def _print(self) -> None:
+        plain = {**dataclasses.asdict(self._progress), "eta": self._progress.eta}
+        load = {} if self._load is None else {"load": dataclasses.asdict(self._load)}
+        echo(json.dumps(plain | load), err=True)
 
     def note(self, line: str) -> None:
         if log.shows(line):
@@ -140,10 +174,16 @@ class _BarReporter(ConsoleReporter):
         self._bars = bars
         self._console = console
         self._task = bars.add_task("", total=None, words="")
+        self._load: TaskID | None = None
 
     def progress(self, progress: Progress) -> None:
         words = describe(progress)
         self._bars.update(self._task, total=progress.total or None, completed=progress.done, words=words)
+
+    def loading(self, load: LoadProgress) -> None:
+        if self._load is None:
+            self._load = self._bars.add_task("", total=None, words="")
+        self._bars.update(self._load, total=load.total or None, completed=load.loaded, words=describe_load(load))
 
     def note(self, line: str) -> None:
         if log.shows(line):

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from p2pmodel.cli.terminal import console
-from p2pmodel.cli.terminal.console import Style, describe, reporting
+from p2pmodel.cli.terminal.console import Style, describe, describe_load, reporting
+from p2pmodel.loading.arrival.progress import LoadProgress
 from p2pmodel.node.reporter import Progress
 
 MIB = 1 << 20
@@ -192,3 +193,55 @@ def visible(text: str) -> list[str]:
             lines[row] += text[at]
         at += 1
     return [line for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (LoadProgress("waiting"), "model: waiting for its small files and headers"),
+        (LoadProgress("loading", 1_000_000, 2_000_000, 3_000_000), "model: loading  33% of 3.0 MB"),
+        (LoadProgress("verifying", 7, 9, 7), "model: tensors loaded, waiting for the last hashes  100% of 7 bytes"),
+        (LoadProgress("loading"), "model: loading"),
+        (LoadProgress("loaded", 7, 9, 7), "model: loaded  100% of 7 bytes"),
+    ],
+)
+def test_a_load_has_a_line_of_its_own(load: LoadProgress, words: str) -> None:
+    assert describe_load(load) == words
+
+
+def test_each_json_line_has_the_transfer_and_the_load(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting("json", quiet=False) as reporter:
+        reporter.progress(Progress("downloading", 100, 1))
+        reporter.loading(LoadProgress("waiting"))
+        clock.now += 1
+        reporter.progress(Progress("downloading", 100, 50))
+        for loaded in range(3):
+            reporter.loading(LoadProgress("loading", loaded, 50, 90))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    seen = [(line["done"], (line.get("load") or {}).get("phase")) for line in lines]
+    assert seen == [(1, None), (1, "waiting"), (50, "waiting"), (50, "loading")]
+    assert lines[-1]["load"] == {"phase": "loading", "loaded": 0, "arrived": 50, "total": 90}
+
+
+def test_plain_lines_show_a_new_phase_of_the_load_at_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting("plain", quiet=False) as reporter:
+        for load in (LoadProgress("waiting"), LoadProgress("loading", 1, 2, 4), LoadProgress("loading", 2, 2, 4)):
+            reporter.loading(load)
+        clock.now += 5.1
+        reporter.loading(LoadProgress("loading", 3, 4, 4))
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("  ")[2] for line in shown] == [
+        describe_load(LoadProgress("waiting")),
+        *("25% of 4 bytes", "75% of 4 bytes"),
+    ]
+
+
+def test_the_bar_of_the_load_is_below_that_of_the_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with reporting("bar", quiet=False) as reporter:
+        reporter.progress(Progress("downloading", 100, 40))
+        reporter.loading(LoadProgress("loading", 10, 40, 100))
+        with reporter.aside():
+            pass
+    shown = terminal.getvalue()
+    assert shown.index("downloading  40% of 100 bytes") < shown.index("model: loading  10% of 100 bytes")
