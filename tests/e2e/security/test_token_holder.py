@@ -1,8 +1,13 @@
 """Holders of a coordinator's tokens that try more than their token allows, and where the tokens can be seen."""
 
+import base64
+import importlib.util
 import json
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import pytest
 from p2pmodel.core.network.tokens import announce_key
 from tests.support.eventually import PATIENCE
 from tests.support.processes import Nodes, Running, token_file
+from tests.support.ssh_keys import SshKeys
 from tests.support.torrent_files import SMALL, torrent_of
 
 REPO = "org/model"
@@ -161,3 +167,99 @@ def test_tokens_are_seen_nowhere(cluster: Cluster, tmp_path: Path) -> None:
     seen += [str(path) for path in files if any(token in path.read_bytes() for token in tokens)]
     assert seen == []
     assert json.dumps(cluster.tokens) not in printed.decode()
+
+
+@contextmanager
+def sampled_arguments(secrets: dict[str, bytes]) -> Iterator[set[str]]:
+    """The names of `secrets` that stood in an argument of any process while the context lasted."""
+    seen: set[str] = set()
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    arguments = path.read_bytes()
+                    seen.update(name for name, secret in secrets.items() if secret in arguments)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join(PATIENCE)
+
+
+def private_part(key: Path) -> bytes:
+    """A line of a PEM file that no certificate and no public key has."""
+    return key.read_bytes().splitlines()[-2]
+
+
+@pytest.mark.needs("ssh-keygen")
+def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_audit(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    keys, source, home = SshKeys(tmp_path / "keys"), tmp_path / "model", {"P2PMODEL_CONFIG": str(tmp_path / "a.toml")}
+    source.mkdir()
+    (source / "config.json").write_bytes(b"{}")
+    (source / "model.safetensors").write_bytes(b"good" * 100_000)
+    signing, member = keys.new("signing"), token_file(tmp_path / "member.token")
+    made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
+    has_ldap = importlib.util.find_spec("bonsai") is not None
+    Path(home["P2PMODEL_CONFIG"]).write_text(
+        f'[private]\nrepos = ["org/*"]\nca_file = "{made["certificate"]}"\nca_key = "{made["key"]}"\n'
+        f'[audit]\nenabled = true\n[trust]\nsigning_key = "{signing}"\n'
+        '[[access.rules]]\nsubjects = ["token:ci", "member"]\n'
+        + ('[ldap]\nurl = "ldaps://127.0.0.1:9"\nuser_dn = "uid={user},dc=example"\n' if has_ldap else "")
+    )
+    machine, password, wrong = tmp_path / "ci.token", "pa55-w0rd-of-anna", "0123456789abcdef-wrong"
+    machine.touch(0o600)
+    machine.write_text(nodes.ok("seeder", "token", "issue", "ci", "-q", **home).out)
+    tokens = [path.read_text().strip() for path in (member, nodes.publish_token, machine)]
+    login = base64.b64encode(f"anna:{password}".encode()).decode()
+    plain = dict(
+        zip(
+            ("member", "publisher", "machine", "password", "login", "wrong"),
+            (*tokens, password, login, wrong),
+            strict=True,
+        )
+    )
+    secrets = {name: text.encode() for name, text in plain.items()}
+    secrets |= {"signing key": private_part(signing), "authority": private_part(Path(made["key"]))}
+
+    with sampled_arguments(secrets) as in_arguments:
+        seeder = nodes.seed(source, "--as", REPO, "--token-file", member, **home)
+        ready = seeder.ready()
+        url = str(ready["coordinator"])
+        for sent in (f"Basic {login}", f"Bearer anna:{password}", f"Bearer {wrong}"):
+            for path in (f"/private/{ready['info_hash']}", f"/source/{REPO}/resolve/main/config.json"):
+                with pytest.raises(urllib.error.HTTPError):
+                    urllib.request.urlopen(urllib.request.Request(url + path, headers={"Authorization": sent}))
+        allowed = keys.allow(f"alice {keys.public(signing)}")
+        strict = {
+            "P2PMODEL_TRUST_RULES": '[{"repos": ["*"], "signature": "enforce"}]',
+            "P2PMODEL_TRUST_ALLOWED_SIGNERS": str(allowed),
+            "P2PMODEL_COORDINATOR_TOKEN_FILE": str(machine),
+            "P2PMODEL_PUBLISH_TOKEN_FILE": "",
+        }
+        fetch = nodes.fetch("node", REPO, "--coordinator", url, "--endpoint", DEAD, "--seed-time", "60", **strict)
+        assert fetch.ready()["vouched_by"] == "signature alice"
+        ended = [each.stop() for each in (seeder, fetch)]
+    printed = "".join(f"{each.out}{each.err}" for each in ended).encode()
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    own = {member, nodes.publish_token, machine, signing, Path(made["key"])}
+    own |= {path for path in files if path.suffix == ".token"}
+    assert {path.stat().st_mode & 0o777 for path in own} == {0o600}
+    assert any("audit" in path.parts and b"token:ci" in data for path, data in files.items())
+    assert any("signatures" in path.parts for path in files)
+    in_files = {(name, path) for path in files.keys() - own for name, each in secrets.items() if each in files[path]}
+    # A torrent has the key of its coordinator's members. No other file and no line has it, or one of a machine token.
+    announced = [announce_key(token).encode() for token in tokens]
+    hashes = {path for path in files if path.name == "tokens.json" and path.stat().st_mode & 0o777 == 0o600}
+    torrents = {path for path, data in files.items() if data.startswith(b"d8:announce")}
+    keyed = {path for path in files.keys() - hashes - torrents for key in announced if key in files[path]}
+    assert (in_arguments, in_files, keyed) == (set(), set(), set())
+    assert [name for name, each in secrets.items() if each in printed] == []
+    assert [key for key in announced if key in printed] == []
+    assert any(announced[0] in files[path] for path in torrents), "the search finds what is there"
