@@ -9,6 +9,9 @@ from_pretrained only maps the files on a CPU, and the time of a load is nothing.
 The last pair of runs has a device that takes tensors at the rate of the link, in place of the CPU: download and load
 take the same time, which is where overlapping saves most. That device is emulated: its copies wait.
 
+`tail` is the time from the last verified file to the loaded model, `last byte` that from the last byte that arrived: it
+also has the last hashes, which no load can come before.
+
 Seconds are wall-clock. `memory` is the highest anonymous memory of the process above that at the start and above that
 of the loaded weights; page cache does not count.
 """

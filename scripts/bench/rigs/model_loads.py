@@ -28,8 +28,8 @@ from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.pinned_buffers import DeviceRing
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
-from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.target import parse_target
+from scripts.bench.rigs.last_byte import LastByte
 
 REPO = "bench/vision-model"
 PROMPT = "What is in the picture?"
@@ -119,7 +119,7 @@ class ModelLoad:
         self._emulated = rate is not None
         self._options = LoadOptions(device="cpu", dtype="auto" if self._emulated else "float32")
         self._results: list[FetchResult] = []
-        self._fetch = Fetch(FetchRequest(parse_target(REPO)), load_settings(), Reporter())
+        self._fetch = Fetch(FetchRequest(parse_target(REPO)), load_settings(), LastByte(lambda: self._note("arrived")))
         self._memory = AnonymousMemory()
         self._began = time.monotonic()
         self._times: dict[str, float] = {}
@@ -157,6 +157,7 @@ class ModelLoad:
     def _ready(self, result: FetchResult) -> None:
         self._results.append(result)
         self._note("fetched")
+        self._times.setdefault("arrived", self._times["fetched"])
 
     def _note(self, what: str) -> None:
         self._times[what] = time.monotonic() - self._began
