@@ -19,10 +19,7 @@ def main() -> NoReturn:
         from p2pmodel.cli.verbs import execute  # noqa: PLC0415
 
         raise_open_file_limit()
-
-        gc.freeze()  # imported modules live until the end; collections need not traverse them
-        gc.enable()
-        line, code = execute()
+        line, code = execute(_keep_modules)
         _ignore_signals()
     except KeyboardInterrupt:
         _ignore_signals()
@@ -36,6 +33,12 @@ def main() -> NoReturn:
 
         sys.stderr.write(f"p2pmodel: {visible(line)}\n")
     sys.exit(code)
+
+
+def _keep_modules() -> None:
+    """End the imports: modules live until the end, and collections need not traverse them."""
+    gc.freeze()
+    gc.enable()
 
 
 def _ignore_signals() -> None:

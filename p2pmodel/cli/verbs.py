@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 import click
 from click.shell_completion import shell_complete
@@ -72,6 +73,15 @@ _COMPLETE = "_P2PMODEL_COMPLETE"
 """Environment variable that a shell's completion script sets (see click)."""
 
 
+def _command(verb: str) -> click.Command | None:
+    """The command of a verb, which is imported; None if there is no such verb."""
+    if verb not in _VERBS:
+        return None
+    module, _, attribute = _VERBS[verb][0].partition(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute)
+    return command
+
+
 class _Verbs(click.Group):
     """Imports a verb's module when it is called: `p2pmodel --help` imports neither libtorrent nor torch."""
 
@@ -79,11 +89,7 @@ class _Verbs(click.Group):
         return sorted(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _VERBS:
-            return None
-        module, _, attribute = _VERBS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return _command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -110,9 +116,12 @@ def _invoke(args: list[str]) -> None:
         verbs.invoke(ctx)
 
 
-def execute() -> tuple[str, int]:
-    """Run the verb in sys.argv. Returns the error line ("" if there is none) and the exit code."""
+def execute(imported: Callable[[], object] = lambda: None) -> tuple[str, int]:
+    """Run the verb in sys.argv. Returns the error line ("" if there is none) and the exit code. `imported` is called
+    between the import of the verb and its run."""
     try:
+        _command(sys.argv[1] if len(sys.argv) > 1 else "")
+        imported()
         _invoke(sys.argv[1:])
     except click.exceptions.Exit as error:
         return "", error.exit_code

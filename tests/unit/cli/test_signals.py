@@ -57,7 +57,7 @@ def reloads():
 signals.STOP_WITHIN = 600.0
 """
 MAIN = """
-def execute():
+def execute(_imported):
     try:
         return "", (verb() or 0)
     except verbs.P2PModelError as error:
