@@ -302,11 +302,10 @@ class Attempt:
 
     def _disputed(self, *, at_once: bool) -> int | None:
         """The file to judge by one whole copy from the mirrors; `at_once`: nothing else is left to do."""
-        origin, metainfo = self._context.origin, self._context.metainfo
+        origin, files = self._context.origin, self._context.metainfo.manifest.files
         if origin is None:
             return None
-        incomplete = {metainfo.layout.piece_range(piece).span.index for piece in self._stats.missing}
-        suspected = [index for index in sorted(incomplete) if origin.doubts(metainfo.manifest.files[index])]
+        suspected = [index for index in self._stats.incomplete() if origin.doubts(files[index])]
         return self._disputes.due(suspected, self._feed.requested_files, time.monotonic(), at_once=at_once)
 
 

@@ -93,6 +93,10 @@ class PieceStats:
         """Whether the whole snapshot is here, not only the wanted files."""
         return len(self._files) == self._spans and not self.missing
 
+    def incomplete(self) -> list[int]:
+        """Files with missing pieces, in order."""
+        return [index for index in sorted(self._files) if self._missing_of[index]]
+
     def whole(self) -> list[int]:
         """Files without missing pieces, in order."""
         return [index for index in sorted(self._files) if not self._missing_of[index]]

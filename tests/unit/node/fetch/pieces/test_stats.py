@@ -33,6 +33,7 @@ def test_the_sums_agree(metainfo: Metainfo, data: st.DataObject) -> None:
     whole = stats.whole()
     for piece in data.draw(st.permutations(sorted(stats.missing))):
         assert stats.done == stats.total - stats.size(stats.missing)
+        assert stats.incomplete() == sorted({metainfo.layout.span_of(other).index for other in stats.missing})
         finished = stats.arrived(piece, data.draw(st.sampled_from(SOURCES)))
         whole += [] if finished is None else [finished]
     assert stats.done == stats.total
