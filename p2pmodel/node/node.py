@@ -221,6 +221,10 @@ class Node:
         self._rollouts.update(transfer.view())  # at once: the next report of the engine may follow soon
         return transfer.view()
 
+    def refuse(self, ident: str, error: P2PModelError) -> None:
+        """Neither download nor serve it, until it is asked for again. Raises NotFound."""
+        self._find(ident).fail("snapshot_refused", error)
+
     async def cancel(self, ident: str) -> None:
         """Stop and forget it. Its files stay, and fetching it again continues from there. Raises NotFound."""
         self._find(ident)

@@ -38,6 +38,7 @@ from p2pmodel.node.hub.client_rights import ClientRights
 from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import NoteReporter, Reporter
+from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
 from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.endpoint_access import EndpointAccess
@@ -137,10 +138,13 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     upstream = _pull_through(cache, settings, address, SyncLog(sync_log), flags)
     log = AccessLog(flags["log_path"]) if flags["log_path"] else None
     with closing(log) if log else nullcontext():
+        held = HeldSnapshots(cache, settings, log_note)
+        reload.work("signatures", held.look)
         endpoint = _MirrorEndpoint(
             cache, settings, address, authoriser, token, upstream, access_log=log, pace=pace, sync_log=sync_log,
             accel=flags["accel"],
             tls=tls,
+            held=held,
         )  # fmt: skip
         announce = "" if flags["quiet"] else f"serving {settings.cache_dir}"
         scrubber = _scrubber(cache, settings)
@@ -208,6 +212,7 @@ class _MirrorEndpoint:
     sync_log: Path
     accel: str | None
     tls: ssl.SSLContext | None
+    held: HeldSnapshots
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
@@ -226,7 +231,9 @@ class _MirrorEndpoint:
                 partial(is_bearer, token=own) if own is not None else None,
                 takes_hub_tokens=own is None and mirrors.takes_client_tokens,
             )
-            access = EndpointAccess(HubAdmission(gate, rights), audit, ContentPolicy(settings.contents.rules))
+            access = EndpointAccess(
+                HubAdmission(gate, rights), audit, ContentPolicy(settings.contents.rules), self.held
+            )
             secured = own is not None or (self.tls is not None and http.asks_for_certificates)
             guard = RequestGuard.of(
                 http, secured=secured, forms=True, own_user=not self.authoriser.protects, url=http.public_url
@@ -256,6 +263,7 @@ class _MirrorEndpoint:
 async def _serve(endpoint: _MirrorEndpoint, scrubber: Scrubber, announce: str, *, as_json: bool) -> None:
     async with endpoint.running() as (bound, urls), companions() as start:
         start(scrubber.run())
+        start(endpoint.held.run())
         if as_json:
             echo(json.dumps({"endpoint": urls[0], "endpoints": urls, "listen": bound}))
         elif announce:

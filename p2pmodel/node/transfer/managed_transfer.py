@@ -179,6 +179,12 @@ class ManagedTransfer:
         self._error = None
         self._rests = False
 
+    def fail(self, event: str, error: P2PModelError) -> None:
+        """Stop, and stay stopped until it is asked for again."""
+        self._error = error
+        self._observer.log(notes.error(event, f"{self._record.repo}: {error}"))
+        self.stop()
+
     # -- changes ---------------------------------------------------------------------------------------------
 
     def note(self, line: str) -> None:
@@ -221,9 +227,7 @@ class ManagedTransfer:
         if follows is Consequence.RETURN:
             self.retry()
         elif follows is Consequence.GIVE_UP:
-            self._error = removed_by_another(self._repo, self._record.commit)
-            self._observer.log(notes.error("snapshot_removed", f"{self._record.repo}: {self._error}"))
-            self.stop()
+            self.fail("snapshot_removed", removed_by_another(self._repo, self._record.commit))
         elif follows is Consequence.RECHECK:
             self._has_names = self._has_names and not asked
             self.note(notes.warning("files_doubted", f"{found}: checking them, and downloading what is wrong"))
@@ -330,8 +334,7 @@ class ManagedTransfer:
         metainfo = await torrent_to_offer(self._repo, found.manifest, self._settings, self._monitor)
         if metainfo is None:
             return
-        vouched_by, signatures = found.vouched_by or CACHE, found.signatures
-        self._found = ResolvedTarget(found.manifest, metainfo, vouched_by=vouched_by, signatures=signatures)
+        self._found = replace(found, metainfo=metainfo, vouched_by=found.vouched_by or CACHE, refs=(), coordinators=())
         async with companions() as start:
             start(
                 keep_offered(
@@ -340,7 +343,7 @@ class ManagedTransfer:
                     self._record.revisions,
                     self._monitor,
                     signing=self._settings.trust.signing_key,
-                    known=signatures,
+                    known=found.signatures,
                 )
             )
             await self._fetch().run(self._ready, self._found)

@@ -1,5 +1,5 @@
-"""What an endpoint asks before a client gets a snapshot or a file of it: its right, the policy on contents, the audit
-log."""
+"""What an endpoint asks before a client gets a snapshot or a file of it: its right, the rules on signatures, the policy
+on contents, the audit log."""
 
 import os
 from contextlib import suppress
@@ -12,6 +12,7 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.rights import OPEN, Right
 from p2pmodel.errors import NotFound, RefusedContent
 from p2pmodel.http.admission.authorization import RIGHT
+from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
 from p2pmodel.origin.relay.hub_paths import HubPath
 from p2pmodel.service.hub.library import Library, OpenedContent
 from p2pmodel.service.hub.published_snapshots import PublishedSnapshot
@@ -38,7 +39,9 @@ class EndpointAccess:
         admission: EndpointAdmission | None = None,
         audit: AuditTrail | None = None,
         contents: ContentPolicy | None = None,
+        held: HeldSnapshots | None = None,
     ) -> None:
+        self._held = held
         self._admission = admission
         self._audit = audit
         self._contents = contents or ContentPolicy()
@@ -64,6 +67,8 @@ class EndpointAccess:
         """Raise unless the client may read the snapshot."""
         if self._admission is not None:
             request[RIGHT] = await self._admission.check(request, manifest, repo_of(request))
+        if self._held is not None:
+            self._held.check(manifest)
 
     async def check_refs(self, request: web.Request, library: Library, refs: dict[str, str]) -> None:
         """Raise unless the client may read the snapshots that the refs of a repository point at."""

@@ -6,8 +6,8 @@ bounded: first the servers (3 s at most), then the transfers leave their swarms 
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,13 @@ from aiohttp import web
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, RepoId, transfer_id
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
+from p2pmodel.errors import NotFound, Untrusted
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
 from p2pmodel.http.exposition import HEALTH
@@ -29,6 +32,7 @@ from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
+from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
 from p2pmodel.node.space_keeper import SpaceKeeper
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
@@ -121,11 +125,17 @@ class Daemon:
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
             keeper = SpaceKeeper(cache, settings, node, log=self._note)
-            (await stack.enter_async_context(companions()))(keeper.run())
+            start = await stack.enter_async_context(companions())
+            start(keeper.run())
             self._follow_settings(node, keeper)
+            held = HeldSnapshots(
+                cache, settings, self._note, arriving=partial(_arriving, node), on_refused=partial(_refuse, node)
+            )
+            if self._reload is not None:
+                self._reload.work("signatures", held.look)
             audit = await stack.enter_async_context(auditing(settings, "daemon"))
             clients = ClientAccess(authoriser_of(settings, self._reload), audit)
-            hub = await self._serve_hub(node, stack, clients)
+            hub = await self._serve_hub(node, stack, clients, held)
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
             api = NodeApi(node, hub, str(peers[0]))
             app = control_app(api, http=settings.http.unpaced)
@@ -133,6 +143,7 @@ class Daemon:
             await stack.enter_async_context(self._unix(app, path))
             url = await self._serve_tcp(api, stack, clients.authoriser)
             on_ready(DaemonAddresses(path, url, peers, hub))
+            start(held.run())
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
@@ -156,10 +167,12 @@ class Daemon:
             text = f"{cache.root} cannot be written to: its snapshots are served, and nothing is downloaded to it"
             self._note(notes.warning("cache_read_only", text))
 
-    async def _serve_hub(self, node: Node, stack: AsyncExitStack, clients: ClientAccess) -> str | None:
+    async def _serve_hub(
+        self, node: Node, stack: AsyncExitStack, clients: ClientAccess, held: HeldSnapshots
+    ) -> str | None:
         if self._hub is None:
             return None
-        serving_it = serving_hub(node, self._hub, self._note, HUB_GRACE, self._traffic, clients=clients)
+        serving_it = serving_hub(node, self._hub, self._note, HUB_GRACE, self._traffic, clients=clients, held=held)
         url = await stack.enter_async_context(serving_it)
         return await self._reachable(url) if url else None
 
@@ -188,3 +201,16 @@ class Daemon:
 
     async def _reachable(self, bound: str) -> str:
         return (await asyncio.to_thread(reachable_urls, bound, self._settings))[0]
+
+
+def _arriving(node: Node) -> Iterator[Manifest]:
+    """The snapshots of the transfers, also of those that have nothing in the cache yet."""
+    for view in node.transfers():
+        found = node.found(Reference(RepoId(view.repo), view.commit))
+        if found is not None:
+            yield found.manifest
+
+
+def _refuse(node: Node, manifest: Manifest, error: Untrusted) -> None:
+    with suppress(NotFound):  # in the cache alone
+        node.refuse(transfer_id(manifest.repo, manifest.commit), error)

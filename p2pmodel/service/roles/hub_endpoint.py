@@ -27,6 +27,7 @@ from p2pmodel.node.hub.on_demand import HubContent
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import NoteReporter
+from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
 from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.endpoint_access import EndpointAccess
@@ -75,10 +76,12 @@ async def serving_hub(
     traffic: Traffic,
     *,
     clients: ClientAccess = NO_CLIENTS,
+    held: HeldSnapshots | None = None,
 ) -> AsyncIterator[str | None]:
     """Serve the endpoint while the context lasts; yields its URL, or None if the default address is taken.
 
-    `traffic` counts its requests. `clients` decides what they may read, and records what they get.
+    `traffic` counts its requests. `clients` decides what they may read, and records what they get. `held` knows
+    which snapshots the rules on signatures refuse.
     """
     async with AsyncExitStack() as stack:
         on_demand = await stack.enter_async_context(HubContent(node, NoteReporter(note)))
@@ -94,7 +97,7 @@ async def serving_hub(
             partial(is_bearer, token=token) if token is not None else None,
             takes_hub_tokens=token is None and on_demand.manifests.takes_client_tokens,
         )
-        access = EndpointAccess(HubAdmission(gate, rights), clients.audit, ContentPolicy(settings.contents.rules))
+        access = EndpointAccess(HubAdmission(gate, rights), clients.audit, ContentPolicy(settings.contents.rules), held)
         app = hub_endpoint(
             node.context.cache,
             library=NodeLibrary(on_demand, PublishedCache(node.context.cache)),

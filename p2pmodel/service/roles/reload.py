@@ -1,7 +1,7 @@
 """What a running server reads again on SIGHUP: settings that can change, token files, certificates."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from p2pmodel.config.settings import Settings
@@ -28,6 +28,7 @@ class Reload:
         self._requested = asyncio.Event()
         self._by_setting: dict[str, Apply] = {}
         self._files: dict[str, Callable[[], None]] = {}
+        self._works: dict[str, Callable[[], Awaitable[None]]] = {}
 
     def setting(self, *keys: str, apply: Apply) -> None:
         """Call `apply` with the new settings, once, when one of the settings `keys` has changed."""
@@ -37,6 +38,10 @@ class Reload:
     def file(self, what: str, again: Callable[[], None]) -> None:
         """Call `again` in a thread at each reload. It raises InvalidInput for a file that cannot be used."""
         self._files[what] = again
+
+    def work(self, what: str, again: Callable[[], Awaitable[None]]) -> None:
+        """Await `again` at the end of each reload. It raises InvalidInput for a file that cannot be used."""
+        self._works[what] = again
 
     def request(self) -> None:
         """Reload soon."""
@@ -57,7 +62,12 @@ class Reload:
                 await asyncio.to_thread(again)
             except P2PModelError as error:
                 self._failed(what, error)
-        self._note(notes.info("reloaded", "reloaded: " + ", ".join(["settings", *self._files])))
+        for what, work in self._works.items():
+            try:
+                await work()
+            except P2PModelError as error:
+                self._failed(what, error)
+        self._note(notes.info("reloaded", "reloaded: " + ", ".join(["settings", *self._files, *self._works])))
 
     async def _reload_settings(self) -> None:
         try:

@@ -16,7 +16,7 @@ from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import LimitsView, RateLimits
-from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable
+from p2pmodel.errors import Conflict, EntryNotFound, LocalResource, NotFound, Unavailable, Untrusted
 from p2pmodel.http.server import serving
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
@@ -24,9 +24,10 @@ from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.node.transfer import retries
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.state.transfer_records import TransferRecords
+from p2pmodel.swarm.memory.engine import MemoryEngine
 from tests.support.coordinators import PUBLISHERS, client, token_file
 from tests.support.disks import Disk, disk
-from tests.support.eventually import PATIENCE
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, other_swarm, torrent, until, until_state
@@ -121,6 +122,22 @@ async def test_a_paused_transfer_neither_downloads_nor_uploads(machine: Machine)
         assert machine.published() == CONTENTS
         await node.pause(ident)
         assert node.transfer(ident).complete
+
+
+async def test_a_refused_transfer_leaves_its_swarm_until_it_is_asked_for_again(machine: Machine) -> None:
+    await machine.seeder()
+    async with machine.running() as node:
+        ident = (await node.start(torrent(machine.swarm))).id
+        await until_state(node, ident, "seeding")
+        node.refuse(ident, Untrusted("its key is revoked"))
+        view = await until_state(node, ident, "failed")
+        assert view.error is not None
+        assert (view.error.code, view.complete) == ("untrusted", True)
+        engine = node.context.engine
+        assert isinstance(engine, MemoryEngine)
+        await eventually(lambda: not engine.torrents, what="it has left the swarm")
+        await node.resume(ident)
+        await until_state(node, ident, "seeding")
 
 
 async def test_fetching_again_resumes_a_paused_transfer(machine: Machine) -> None:

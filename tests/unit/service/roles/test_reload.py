@@ -100,3 +100,19 @@ async def test_a_request_during_a_reload_is_not_lost(site: Site) -> None:
     await begun.wait()
     running.cancel()
     assert len(reads) >= 2
+
+
+async def test_works_come_last_and_one_that_fails_is_noted(site: Site) -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append("work")
+        if len(done) > 2:
+            raise InvalidInput("no such signers")
+
+    site.reload.file("token file", lambda: done.append("file"))
+    site.reload.work("signatures", work)
+    await site.reload.reload()
+    assert (done, site.events()) == (["file", "work"], ["reloaded"])
+    await site.reload.reload()
+    assert site.events()[1:] == ["reload_failed", "reloaded"]
