@@ -23,7 +23,7 @@ from p2pmodel.errors import P2PModelError
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.evidence.voucher import vouched_commits
 from p2pmodel.node.snapshot_readers import SnapshotKey, SnapshotReaders
-from p2pmodel.os_errors import translated
+from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.locks.process_locks import LockSearch
 from p2pmodel.store.snapshots.removal import remove_snapshot
@@ -181,8 +181,9 @@ class SpaceKeeper:
             if space_rules(self._settings) != SpaceRules():
                 try:
                     await self.prune(space_rules(self._settings))
-                except P2PModelError as error:
-                    self._log(notes.warning("space_failed", f"cannot keep the cache within its budget: {error}"))
+                except (OSError, P2PModelError) as error:
+                    text = f"cannot keep the cache within its budget: {translate(error)}"
+                    self._log(notes.warning("space_failed", text))
             await asyncio.sleep(LOOK_EVERY)
 
     def change(self, settings: Settings) -> None:

@@ -1,9 +1,11 @@
 """A node keeps its cache within the budget, and never removes the last copy of a swarm."""
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
 
+from p2pmodel.config.sections.daemon import StoreSettings
 from p2pmodel.core.progress.views import TransferView
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot_readers import SnapshotKey
@@ -11,6 +13,7 @@ from p2pmodel.node.space_keeper import SpaceKeeper, SpaceSurveyor
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.space.pins import pin
 from p2pmodel.store.space.plan import SpaceRules
+from tests.support.eventually import PATIENCE
 from tests.support.node_machine import Machine, machine, torrent, until_state
 
 __all__ = ["machine"]
@@ -82,3 +85,21 @@ async def test_what_is_used_stays_in_its_swarm(machine: Machine, protected_by: s
         assert surveyor.serving == [True]
         assert node.transfer(ident).state == "seeding"
         assert any("above its budget" in note for note in machine.notes)
+
+
+async def test_a_disk_that_cannot_be_read_does_not_end_the_node(machine: Machine) -> None:
+    class Unreadable(CountedCopies):
+        async def copies(self, transfers: Iterable[TransferView]) -> dict[SnapshotKey, int]:
+            raise PermissionError(13, "Permission denied", "/data/hub")
+
+    async with machine.running() as node:
+        settings = machine.settings.model_copy(update={"store": StoreSettings(budget=1)})
+        surveyor = Unreadable(node.context.cache, settings)
+        keeps = SpaceKeeper(node.context.cache, settings, node, log=machine.notes.append, surveyor=surveyor)
+        task = asyncio.create_task(keeps.run())
+        async with asyncio.timeout(PATIENCE):
+            while not any("/data/hub" in note for note in machine.notes):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
