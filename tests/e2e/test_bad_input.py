@@ -30,12 +30,12 @@ HASH = "ab" * 32
     [
         (("bogus",), "No such command 'bogus'; see 'p2pmodel --help'"),
         (("fetch", "--qqq"), "No such option '--qqq'; see 'p2pmodel fetch --help'"),
-        (("fetch",), "Missing argument 'REPO[@REV]|TORRENT|URL|MAGNET'"),
+        (("fetch",), "Missing argument 'REPO[@REV]|TORRENT|BUNDLE|URL|MAGNET'"),
         (("torrent", "bogus"), "No such command 'bogus'; see 'p2pmodel torrent --help'"),
         (("verify", "org/model", "more"), "unexpected extra argument"),
         (("fetch", "a/b/c"), "'a/b/c' is not a repository id; write ORG/NAME"),
         (("fetch", "hf://"), "is not a repository id; write ORG/NAME"),
-        (("fetch", "hf://datasets/org/data"), "'datasets/org/data' is not a repository id"),
+        (("fetch", "hf://datasets/org/da ta"), "is not a repository id"),
         (("fetch", "org/mo del"), "is not a repository id"),
         (("fetch", "../../etc"), "is not a repository id"),
         (("fetch", "org/model@"), "'org/model@' has an empty revision"),
@@ -82,9 +82,12 @@ def test_invalid_arguments_exit_with_2_and_change_no_file(cli: CommandLine, args
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ({"HF_ENDPOINT": "https://a,https://b"}, "put the list into P2PMODEL_ENDPOINTS or HF_MIRROR_PRIORITY"),
+        ({"HF_ENDPOINT": "https://a,b"}, "HF_ENDPOINT: 'b' is not an http:// or https:// URL"),
         ({"HF_ENDPOINT": "hf-mirror.example"}, "HF_ENDPOINT: 'hf-mirror.example' is not an http:// or https:// URL"),
-        ({"HF_MIRROR_PRIORITY": "nobody"}, "mirror 'nobody' is neither a URL nor the name of one (official)"),
+        (
+            {"HF_MIRROR_PRIORITY": "nobody"},
+            "mirror 'nobody' is neither a URL nor the name of one (official, hf-mirror, gitcode, modelscope)",
+        ),
         ({"P2PMODEL_ENDPOINTS": "nobody"}, "mirror 'nobody' is neither a URL"),
         (
             {"P2PMODEL_COORDINATORS": "http://a, b"},
@@ -182,13 +185,18 @@ def test_no_mirror_answers(cli: CommandLine):
 def test_a_failure_keeps_the_cached_snapshot(cli: CommandLine):
     with hub() as url:
         path = Path(cli.ok("fetch", "-q", "org/model", "--endpoint", url))
-        before = {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()}
+        before = contents(path.parents[1])
         cli.refuses(3, "fetch", "-q", "org/model@v9", "--endpoint", url)
         cli.refuses(3, "fetch", "-q", "org/model", "--endpoint", url, "--include", "none")
     with hub(faults=["html"]) as url:
         cli.refuses(6, *FETCH, f"org/model@{'0' * 40}")
     assert cli.ok("fetch", "-q", "org/model", "--endpoint", UNREACHABLE) == str(path)
-    assert {p: p.read_bytes() for p in path.parents[1].rglob("*") if p.is_file()} == before
+    assert contents(path.parents[1]) == before
+
+
+def contents(repo: Path) -> dict[Path, bytes]:
+    """The files of a cached repository, but for the empty ones that record when a snapshot was used."""
+    return {p: p.read_bytes() for p in repo.rglob("*") if p.is_file() and p.parent.name != "used"}
 
 
 def test_a_prompt_to_a_snapshot_that_is_not_a_model(cli: CommandLine):

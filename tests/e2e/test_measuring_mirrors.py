@@ -50,7 +50,7 @@ def test_probe_and_ls(nodes: Nodes, three: dict[str, str]) -> None:
     assert by_name(known, "quick")["rate"] == pytest.approx(quick["rate"], rel=1e-3)
     assert by_name(known, "dead")["reason"] == "connection refused"
     lines = nodes.ok("node", "mirrors", "ls", **three).out.splitlines()
-    assert lines[0].split()[:3] == ["MIRROR", "ENDPOINT", "STATE"]
+    assert lines[0].split()[:4] == ["MIRROR", "ENDPOINT", "REPOSITORIES", "STATE"]
     assert lines[3].endswith("connection refused")
 
 

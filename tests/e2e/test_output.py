@@ -131,7 +131,7 @@ def test_every_verb_explains_itself(cli: CommandLine, verb: tuple[str, ...]):
     done = cli(*verb, "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"Usage: p2pmodel {' '.join(verb)}")
-    summary = done.out.splitlines()[2].strip()
+    summary = done.out.split("\n\n")[1].splitlines()[0].strip()
     assert summary.endswith((".", ",")) or len(summary) > 20
     undescribed = re.findall(r"^  (-[^ ]+(?:, --[a-z-]+)?(?: [A-Z|:@\[\]]+)?)$(?!\n {10})", done.out, re.MULTILINE)
     assert not undescribed
