@@ -98,18 +98,21 @@ class RolloutLink:
     async def conclude(self, entries: Sequence[HostEntry]) -> RolloutView | None:
         """Tell the last of the hosts, and return the coordinator's record; None if it keeps none.
 
-        One that is away is waited for: it may restart.
+        One that is away is waited for: it may restart. It is then told again what it missed.
         """
         clock = asyncio.get_running_loop().time
         ends = clock() + LAST_WORDS
         while self._view is not None:
             await self.tell(entries)
             try:
-                return await self._client.read(self._view.id)
-            except Unavailable:
-                if clock() >= ends:
+                self._view = await self._client.read(self._view.id)
+                if self._view.state != "open" or not _lacks(self._view, entries):
                     break
+            except Unavailable:
+                pass
             except P2PModelError:
+                break
+            if clock() >= ends:
                 break
             await asyncio.sleep(RETRY)
         return self._view
@@ -140,3 +143,15 @@ class RolloutLink:
         async with self._turns:
             with suppress(P2PModelError):  # a roll-out that is over, or a coordinator that is gone
                 await self._client.report(ident, entry.name, report)
+
+
+def _lacks(view: RolloutView, entries: Iterable[HostEntry]) -> bool:
+    """Whether the record does not show yet how far a host has come."""
+    nodes = {node.name: node for node in view.nodes}
+    for entry in entries:
+        if (node := nodes.get(entry.name)) is None:
+            continue
+        missed = entry.stage == "failed" and node.failure is None
+        if missed or not all(node.ready(gate) for gate in _GATES.get(entry.stage, ())):
+            return True
+    return False

@@ -26,6 +26,7 @@ from p2pmodel.store.growing_file import (
     GrowingFileSink,
     GrowingFileWriter,
 )
+from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ async def test_a_reader_waits_for_a_file_that_is_written_on_request(rig: Rig, mo
     rig.path.unlink()
     with rig.written(on_request=True):
         opening = await waiting(rig.growing.open())
-        assert set(rig.requested) == {0}
+        await eventually(lambda: set(rig.requested) == {0}, what="the request")
         rig.path.touch()
         with await opening:
             pass

@@ -6,8 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+from p2pmodel.cluster.bootstrap.rollout_link import RolloutLink
+from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.cluster.launchers.memory import MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.rollouts import RolloutClient
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.credentials import Credentials
@@ -15,8 +20,9 @@ from p2pmodel.coordinator.server.rollouts.folder import RolloutFolder
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.tasks import companions
+from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
-from tests.unit.cluster.bootstrap.test_bootstrap import MEMBER, PUBLISHER, host, run
+from tests.unit.cluster.bootstrap.test_bootstrap import MEMBER, PUBLISHER, host, plan_of, run
 
 
 @asynccontextmanager
@@ -49,3 +55,20 @@ async def test_the_record_is_complete_though_the_coordinator_was_away(tmp_path: 
     assert roster.rollout is not None
     assert roster.rollout.state == "complete"
     assert [node.ready("files") for node in roster.rollout.nodes] == [True, True]
+
+
+async def test_a_report_that_a_restart_lost_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report, lost = RolloutClient.report, [Unavailable("the coordinator restarts")]
+
+    async def report_later(client: RolloutClient, *told: object) -> None:
+        if lost:
+            raise lost.pop()
+        await report(client, *told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RolloutClient, "report", report_later)
+    async with coordinator_of(tmp_path) as coordinator:
+        plan = plan_of(MemoryLauncher(host("gpu1")), coordinator)
+        async with RolloutLink(plan, coordinator, lambda _: None) as link:
+            view = await link.conclude([HostEntry("gpu1", "ready")])
+    assert view is not None
+    assert view.state == "complete"
