@@ -142,7 +142,7 @@ def test_killed_twenty_times_amid_five_transfers(nodes: Nodes, models: dict[str,
     LOG.warning("%d bytes read in ranges, %s; clients began anew %s times", readers.checked, readers.statuses, failures)
     assert within >= 15
     assert coming >= 10
-    assert readers.checked > 10_000_000
+    assert readers.checked > 1_000_000
     assert readers.statuses.keys() <= {200, 206, 429, 503}
     for client in clients:
         client.compare(models)

@@ -15,6 +15,8 @@ from tests.support.eventually import PATIENCE
 _EVERY = 0.005
 _OF_A_CLIENT = ".incomplete"
 """How Hugging Face's own clients mark, among the blobs, what they are still downloading."""
+_PROBE_OF_A_CLIENT = "tmp_"
+"""How the name of the empty file begins by which they learn the umask, before they move a blob into its place."""
 
 
 class CacheWatch:
@@ -75,7 +77,8 @@ class CacheWatch:
 
     def _check_blobs(self) -> None:
         for path in _files(self._folder / "blobs"):
-            if self._clients and path.name.endswith(_OF_A_CLIENT):
+            name = path.name
+            if self._clients and (name.endswith(_OF_A_CLIENT) or name.startswith(_PROBE_OF_A_CLIENT)):
                 continue
             try:
                 with path.open("rb") as blob:
