@@ -59,13 +59,13 @@ class ConnectionProbes:
     async def failure(self, address: ListenAddress, source: str, *, again: bool = False) -> str:
         """Why peers cannot connect to `address`, which belongs to the client at the IP address `source`.
 
-        "" if they can, or if it is not known. `again`: a good result of before is not used.
+        "" if they can, or if it is not known. `again`: no result of before is used.
         """
         if not self._enabled:
             return ""
         if not is_reachable(address.host) and not (is_loopback(address.host) and is_loopback(source)):
             return ""
-        if (known := self._known.get(address)) is not None and (known or not again):
+        if not again and (known := self._known.get(address)) is not None:
             return known
         task = self._running.get(address)
         if task is None:

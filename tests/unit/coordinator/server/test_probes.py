@@ -36,10 +36,14 @@ async def test_a_good_result_is_used_for_longer_than_a_bad_one() -> None:
     assert await rig.failure() == ""
     assert await rig.failure(again=True) == "timed out"
     rig.answer = ""
-    assert await rig.failure(again=True) == "timed out", "known a moment ago"
+    assert await rig.failure() == "timed out", "known a moment ago"
     rig.now += BAD_FOR
     assert await rig.failure() == ""
-    assert len(rig.tried) == 3
+    rig.answer = "timed out"
+    assert await rig.failure(again=True) == "timed out"
+    rig.answer = ""
+    assert await rig.failure(again=True) == "", "whatever was known a moment ago"
+    assert len(rig.tried) == 5
 
 
 async def test_attempts_are_shared_and_bounded_for_each_address() -> None:

@@ -106,3 +106,16 @@ async def test_a_source_that_was_reached_a_moment_ago_is_tried_when_it_is_named_
     with pytest.raises(Unavailable):
         await rig.name()
     assert len(rig.tried) == 2
+
+
+async def test_a_source_that_starts_again_at_once_is_a_source_at_once() -> None:
+    """Else leaseholders would know it as a peer, and download from it beside their leases."""
+    rig = Rig()
+    rig.failure = "connection refused"
+    with pytest.raises(Unavailable):
+        await rig.name()
+    rig.failure = ""
+    await rig.name()
+    rig.announce("a", NODE, "source")
+    assert rig.sources.of(NAME) == (SOURCE,)
+    assert rig.leaseholder() == b""
