@@ -86,8 +86,8 @@ class Tracker:
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
         self.probes = probes
         self._unreachable: TTLCache[tuple[bytes, bytes], str] = TTLCache(_MOST_KNOWN, 2 * interval, timer=clock)
-        self._ended_sources: TTLCache[tuple[bytes, bytes], None] = TTLCache(_MOST_KNOWN, _ENDED_FOR, timer=clock)
-        """Clients that are treated as no sources, whatever they announce."""
+        self._ended_sources: TTLCache[tuple[bytes, bytes], bytes] = TTLCache(_MOST_KNOWN, _ENDED_FOR, timer=clock)
+        """Clients that are treated as no sources, whatever they announce, with their peer ids; b"": any."""
 
     def announce(self, query: str, source: str, *, member: bool = False, forwarded: bool = False) -> bytes:
         """Answer the announce with raw query string `query` from the IP address `source`. `member`: its client is one,
@@ -108,7 +108,8 @@ class Tracker:
             raise Forbidden(f"{UNTRUSTED_PROXY} ({source})", hint=f"set http.trusted_proxies to {source} there")
         endpoints = advertised or (host + request.announce.port.to_bytes(2, "big"),)
         announce, info_hash = request.announce, request.announce.info_hash
-        if announce.role == "source" and any((info_hash, each) in self._ended_sources for each in endpoints):
+        ended = (self._ended_sources.get((info_hash, each)) for each in endpoints)
+        if announce.role == "source" and any(by in (b"", announce.peer_id) for by in ended if by is not None):
             announce = replace(announce, role="")
         answer = self._swarms.announce(announce, host, advertised)
         warnings = _warnings(request, advertised)
@@ -158,9 +159,10 @@ class Tracker:
 
     def source_ended(self, info_hash: bytes, peer: str, *, alive: bool) -> None:
         """Leaseholders cannot use the client at `peer`, ADDRESS:PORT, as a source: it is an ordinary peer, from now on
-        if it is `alive`, else from its next announce on."""
+        if it is `alive`, else from its next announce on. A process that takes its place is a source until it is tried.
+        """
         if endpoint := _endpoint(peer):
-            self._ended_sources[info_hash, endpoint] = None
+            self._ended_sources[info_hash, endpoint] = self._swarms.peer_id_at(info_hash, endpoint)
             self._swarms.end_role(info_hash, endpoint, drop=not alive)
 
     def source_began(self, info_hash: bytes, peer: str) -> None:

@@ -28,6 +28,8 @@ and Deluge's, default min_announce_interval)."""
 MOST_ENDPOINTS = 8
 """Most endpoints of one client."""
 
+_PEER_ID = 20
+"""Length of a peer id, with which an identity begins."""
 _SWEEP_ALL = 60.0
 _UNKNOWN = 1 << 64
 """Bytes left of a client that does not send them."""
@@ -162,6 +164,11 @@ class TrackedSwarms:
         swarm.end_role(endpoint, self._clock() if drop else None)
         self._peers += len(swarm) - before
 
+    def peer_id_at(self, info_hash: bytes, endpoint: bytes) -> bytes:
+        """The peer id of the client at `endpoint`; b"" if none is known."""
+        swarm = self._swarms.get(info_hash)
+        return b"" if swarm is None else swarm.peer_id_at(endpoint)
+
     def counts(self, info_hash: bytes) -> Counts:
         """Counts of one swarm; zeros for an unknown one."""
         swarm = self._swarms.get(info_hash)
@@ -250,6 +257,9 @@ class _TrackedSwarm:
             self._listed[identity] = replace(self._listed[identity], role="")
         else:
             self.drop(identity, dropped_at)
+
+    def peer_id_at(self, endpoint: bytes) -> bytes:
+        return self._endpoints.get(endpoint, b"")[:_PEER_ID]
 
     def entry(self, identity: bytes) -> _ListedPeer | None:
         return self._listed.get(identity)

@@ -119,3 +119,14 @@ async def test_a_source_that_starts_again_at_once_is_a_source_at_once() -> None:
     rig.announce("a", NODE, "source")
     assert rig.sources.of(NAME) == (SOURCE,)
     assert rig.leaseholder() == b""
+
+
+async def test_a_source_that_died_is_a_source_when_it_announces_before_it_is_named_again() -> None:
+    rig = Rig()
+    await rig.name()
+    rig.announce("a", NODE, "source")
+    rig.failure = "connection refused"
+    await rig.watch._look(NAME)
+    rig.leaseholder()
+    assert rig.announce("z", NODE, "source") == b"", "it would connect to all leaseholders"
+    assert rig.leaseholder() == b""
