@@ -143,6 +143,7 @@ class SpaceSurveyor:
         known = vouched_commits(self._settings).of(*key)
         return SnapshotFacts(
             pinned=usage.pinned,
+            moved=bool(usage.moved_to),
             loading=usage.commit in unfinished_commits(repo.private) or (view is not None and not view.complete),
             read=bool(usage.inodes & inodes) or (view is not None and view.engine_ready),
             copies=copies.get(key),

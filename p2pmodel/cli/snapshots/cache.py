@@ -13,6 +13,7 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.snapshots.move import move
 from p2pmodel.cli.terminal.output import echo, visible
 from p2pmodel.cli.terminal.table import aligned
 from p2pmodel.client import Client, NoDaemon
@@ -33,7 +34,10 @@ from p2pmodel.store.space.usage import SnapshotUsage, measured
 
 @click.group()
 def cache() -> None:
-    """Show the space that snapshots take, pin them, and remove those that were not used for long."""
+    """Show the space that snapshots take, pin them, move them, and remove those that were not used for long."""
+
+
+cache.add_command(move)
 
 
 @cache.command()
@@ -42,7 +46,7 @@ def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG0
     """List the snapshots with their bytes on this disk, the one used longest ago first.
 
     OWN is what the removal of that snapshot alone frees: snapshots of one repository share files. The last line counts
-    everything in the cache, also unfinished downloads and records.
+    everything in the cache, also unfinished downloads and records, but not what 'cache move' has put elsewhere.
     """
     usage = measured(HubCache(settings.cache_dir, settings.state_dir))
     held = [HeldSnapshot(each.repo, each.commit, each.contents, each.used) for each in usage.snapshots]
@@ -56,6 +60,8 @@ def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG0
     echo(aligned(("REPO", "COMMIT", "NAMES", "ON DISK", "OWN", "LAST USE", "PINS"), table))
     budget = f" of {human(settings.store.budget)}" if settings.store.budget is not None else ""
     echo(f"{human(usage.total)}{budget} on disk", err=True)
+    for moved_to in sorted({each.moved_to for each in usage.snapshots} - {""}):
+        echo(f"not counted: {moved_to}", err=True)
 
 
 def _plain(usage: SnapshotUsage, own: int) -> dict[str, object]:
@@ -67,6 +73,7 @@ def _plain(usage: SnapshotUsage, own: int) -> dict[str, object]:
         "own": own,
         "used": usage.used,
         "pins": usage.pins,
+        "moved_to": usage.moved_to,
     }
 
 

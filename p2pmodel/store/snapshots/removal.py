@@ -47,8 +47,7 @@ def remove_snapshot(repo: RepoCache, commit: str, needed: AbstractSet[str] = fro
     freed += repo.staged.remove(listed.keys() - kept)
     _remove_records(repo, commit)
     if not repo.commits() and not _in_use(repo):
-        with Folder.open(repo.cache.root) as root:
-            root.remove_tree(repo.folder.name)
+        _remove_folder(repo)
     return freed
 
 
@@ -105,6 +104,16 @@ def _remove_blobs(repo: RepoCache, etags: Iterable[str]) -> int:
             blobs.remove(etag)
             repo.served.remove(etag)
     return freed
+
+
+def _remove_folder(repo: RepoCache) -> None:
+    """Remove the folder of the repository, also one that `cache move` has put on another disk."""
+    moved = repo.folder.resolve() if repo.folder.is_symlink() else None
+    with Folder.open(repo.cache.root) as root:
+        root.remove_tree(repo.folder.name)
+    if moved is not None and moved.name == repo.folder.name:
+        with Folder.open(moved.parent) as above:
+            above.remove_tree(moved.name)
 
 
 def _in_use(repo: RepoCache) -> bool:

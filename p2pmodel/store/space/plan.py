@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from p2pmodel.core.content.names import RepoId
 
 PINNED = "pinned"
+MOVED = "on another disk"
 LOADING = "being downloaded"
 READ = "being read"
 SERVED = "used by another process of p2pmodel"
@@ -27,6 +28,7 @@ class SnapshotFacts:
     configured. `on_mirror`: a mirror has listed the same files."""
 
     pinned: bool = False
+    moved: bool = False
     loading: bool = False
     read: bool = False
     served: bool = False
@@ -42,6 +44,7 @@ def protection(facts: SnapshotFacts) -> str:
     """
     reasons = {
         PINNED: facts.pinned,
+        MOVED: facts.moved,
         LOADING: facts.loading,
         READ: facts.read,
         SERVED: facts.served,

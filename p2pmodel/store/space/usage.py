@@ -18,7 +18,8 @@ from p2pmodel.store.space.uses import last_use
 @dataclass(frozen=True, slots=True)
 class SnapshotUsage:
     """A snapshot with a folder in the cache. `contents`: bytes on disk by content; `inodes`: of its files, also of
-    those in the hub's shared store, which count for no repository."""
+    those in the hub's shared store, which count for no repository. `moved_to`: where a link leads that has the place of
+    the repository, "" without one: its bytes are not in `total`."""
 
     repo: RepoId
     commit: str
@@ -28,6 +29,7 @@ class SnapshotUsage:
     used: float
     contents: dict[str, int]
     inodes: frozenset[int]
+    moved_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def measured(cache: HubCache, on_unreadable: OnUnreadable | None = None) -> Cach
 def usage_of(repo: RepoCache) -> Iterator[SnapshotUsage]:
     """The usage of each snapshot of one repository. Blocks."""
     refs, own, protected = repo.refs(), pins(repo), pinned_commits(repo)
+    moved_to = str(repo.folder.resolve()) if repo.folder.is_symlink() else ""
     for commit in repo.commits():
         names = tuple(sorted(name for name, target in refs.items() if target == commit))
         contents, inodes = _contents(repo, commit)
@@ -63,6 +66,7 @@ def usage_of(repo: RepoCache) -> Iterator[SnapshotUsage]:
             used=last_use(repo, commit),
             contents=contents,
             inodes=inodes,
+            moved_to=moved_to,
         )
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from huggingface_hub import scan_cache_dir, snapshot_download
 
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.state.vouched_commits import VouchedCommits
@@ -80,3 +81,28 @@ def test_without_a_mirror_that_has_it_a_snapshot_stays(cli: CommandLine, repo: R
 
 def test_a_prune_without_a_rule_is_refused(cli: CommandLine, repo: RepoCache) -> None:
     assert "store.budget" in cli.refuses(2, "cache", "prune", "--yes")
+
+
+def test_move_puts_a_repository_on_another_disk_where_hub_clients_find_it(
+    cli: CommandLine, repo: RepoCache, tmp_path: Path
+) -> None:
+    there = tmp_path / "big"
+    there.mkdir()
+    planned = json.loads(run(cli, "cache", "move", "org/model", str(there), "--dry-run", "--json"))
+    assert (planned["to"], planned["moved"]) == (str(there / repo.folder.name), False)
+    assert not repo.folder.is_symlink()
+    assert json.loads(run(cli, "cache", "move", "org/model", str(there), "--json")) == planned | {"moved": True}
+
+    found = scan_cache_dir(cli.hub)
+    assert not found.warnings
+    assert [(each.repo_id, len(each.revisions)) for each in found.repos] == [("org/model", 2)]
+    path = snapshot_download("org/model", revision="v1", cache_dir=cli.hub, local_files_only=True)
+    assert Path(path, "old.bin").read_bytes() == b"o" * 1_000_000
+
+    assert str(there) in cli("cache", "ls").err
+    pruned = json.loads(run(cli, "cache", "prune", "--budget", "1", "--dry-run", "--json"))
+    assert [each["reason"] for each in pruned["kept"]] == ["on another disk", "on another disk"]
+    assert "is in" in cli("cache", "move", "org/model", str(there)).err
+    assert "moved org/model" in cli("cache", "move", "org/model", "--back").err
+    assert not repo.folder.is_symlink()
+    assert "name a folder" in cli.refuses(2, "cache", "move", "org/model")
