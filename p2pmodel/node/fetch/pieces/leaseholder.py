@@ -29,6 +29,7 @@ all: it asks the seeder for the rarest pieces, which no other peer has."""
 LOST_FOR = 5.0
 """Seconds without a coordinator after which the seeders are joined, too: they are the only sources left."""
 LOOK_EVERY = 0.25
+LOOK_LEAST = 0.01
 
 
 class Leaseholder:
@@ -66,9 +67,9 @@ class Leaseholder:
     def shuns_seeders(self) -> bool:
         """Whether this node downloads from seeders under leases only, and does not connect to them in the swarm.
 
-        False where the coordinator lists no seeder, and has not just lost one: another tracker may list one.
+        False where the coordinator lists no seeder: another tracker may list one.
         """
-        return bool(self._connection.sources) or self._connection.lost_source
+        return bool(self._connection.sources)
 
     def arrived(self, piece: int) -> None:
         """Note that a piece has come. The coordinator is informed of the pieces that it had leased to this node."""
@@ -107,7 +108,7 @@ class Leaseholder:
         async with companions() as start:
             start(self._follow())
             while True:
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(self._until_next_look())
                 await self._introduce_seeders()
                 if self._torrent and (self._needs_no_lease() or (self._feed and self._feed.goes_round)):
                     for peer in set(self._peers) - joined:
@@ -141,6 +142,11 @@ class Leaseholder:
     def _needs_no_lease(self) -> bool:
         now = time.monotonic()
         return self._connection.alone_for(now) > ALONE_FOR or self._connection.lost_for(now) > LOST_FOR
+
+    def _until_next_look(self) -> float:
+        """Seconds until the next look: as soon as this node counts as alone."""
+        left = ALONE_FOR - self._connection.alone_for(time.monotonic())
+        return min(max(left, LOOK_LEAST), LOOK_EVERY) if left >= 0 else LOOK_EVERY
 
     async def _introduce_seeders(self) -> None:
         message, coordinator = self._connection.message, self._connection.coordinator

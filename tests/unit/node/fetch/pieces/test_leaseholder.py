@@ -172,11 +172,6 @@ async def test_without_seeders_of_the_coordinator_other_seeders_are_not_shunned(
         assert not rig.holder.shuns_seeders
 
 
-async def test_a_seeder_that_has_just_gone_is_shunned_when_it_returns(rig: Rig) -> None:
-    async with rig.running(CoordinatorMessage(Grant((1,), peers=2), lost_source=True)):
-        assert rig.holder.shuns_seeders
-
-
 async def test_the_feed_receives_every_grant_and_the_loss_of_the_coordinator(rig: Rig) -> None:
     late = CoordinatorMessage(Grant((4, 5)), late=True)
     async with rig.running(CROWD):
@@ -218,6 +213,13 @@ async def test_a_node_alone_connects_to_each_seeder_once_after_a_while(rig: Rig)
             CoordinatorMessage(Grant(), (SEEDER, Source("http://x.test", peer="[fd00::1]:7"), Source("http://y.test")))
         )
         await rig.joins(("10.0.0.9", 6881), ("fd00::1", 7))
+
+
+async def test_a_node_alone_looks_when_it_counts_as_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaseholder, "LOOK_EVERY", 1000.0)
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR + 0.1
+        await rig.joins(("10.0.0.9", 6881))
 
 
 async def test_a_node_that_was_in_a_crowd_waits_again(rig: Rig) -> None:
