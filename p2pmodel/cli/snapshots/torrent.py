@@ -80,6 +80,7 @@ def create(
                 endpoints=settings.webseeds(ref.repo),
                 reporter=reporter,
                 authority=authority_of(ref.repo, settings.private),
+                proves=settings.trust.signing_key is not None,
             ),
             interrupted="interrupted; finished hashes are kept: run the same command again",
         )

@@ -36,6 +36,10 @@ class TrustSettings(Section):
     signing)."""
     confirm: int = Field(default=0, ge=0, le=16)
     """Mirrors that must list the same files for a commit before any of it is downloaded; 0: no second opinion."""
+    file_hashes: Literal["always", "unless_signed"] = "always"
+    """When a file from a swarm is hashed whole, besides its pieces, before it has its name in the cache.
+    `unless_signed`: not where a rule with `enforce` holds, the signature is over the torrent itself, and every piece of
+    the file came in this download. This saves about a quarter of a download's CPU time; see docs/trust.md."""
     rules: tuple[TrustRule, ...] = ()
     """`[[trust.rules]]` tables; the first of which a pattern matches counts. Without one nothing is required."""
 

@@ -2,7 +2,8 @@
 
 `join` makes all parts of an attempt and then the attempt itself. Invariants, to re-check when editing:
 1. Before a file gets its blob name, every piece has passed the Merkle check, all are fenced to disk, and the hash of
-   the whole content equals the hub's. The snapshot appears after all its blobs, refs last.
+   the whole content equals the hub's, or a signature states that it does (`DownloadPlan.hashes_signed`). The snapshot
+   appears after all its blobs, refs last.
 2. The set of missing pieces shrinks only on the engine's PieceVerified; only another attempt counts it again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.
@@ -14,7 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -129,6 +130,7 @@ class Attempt:
             links=links,
             observer=self,
             missing=self._stats.missing,
+            hashes_signed=context.plan.hashes_signed,
         )
 
     async def run(self, start: Start) -> None:
@@ -210,10 +212,12 @@ class Attempt:
         """Check pieces that other peers complained about, until cancelled."""
         return self._checks.run()
 
-    def file_verified(self, index: int) -> None:
-        """Readers may read file `index` to its end, and sources that sent other bytes were wrong; satisfies
-        `PublishObserver`."""
+    def file_verified(self, index: int, *, hashed: bool) -> None:
+        """Readers may read file `index` to its end, and sources that sent other bytes were wrong: the hub's hash alone
+        proves that. Satisfies `PublishObserver`."""
         self._readable.verified(index)
+        if not hashed:
+            return
         file = self._context.metainfo.manifest.files[index]
         self._seeders.judge(file)
         if self._context.origin is not None:
@@ -326,15 +330,16 @@ async def join(
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
     leases = await ask_for_leases(context, seeders, start)
     places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
-    async with AsyncExitStack() as undo:
-        membership = await become_member(context)
-        undo.push_async_callback(lambda: in_the_end(membership.close()))
-        links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
-        undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
+    membership = await become_member(context)
+    links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
+    try:
         request = _add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders)
         request = replace(request, pieces=headers or None)
         torrent = await membership.add(context.engine, request)
-        undo.pop_all()
+    except BaseException:
+        await in_the_end(membership.close())
+        await in_the_end(asyncio.to_thread(links.remove))
+        raise
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
     rules = OrphanRules(grace=plan.peer_timeout, limit=plan.mirror_pieces)
     pieces = OrphanPieces(context.metainfo.layout.piece_count, context.engine.peer_id, rules, time.monotonic())

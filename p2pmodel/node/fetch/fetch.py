@@ -315,8 +315,10 @@ class FetchRun:
     ) -> None:
         job = self._job
         check_private(metainfo, job.settings.private)  # also one that replaces a wrong torrent
+        check = SignatureCheck(job.settings, job.monitor, job.http)
+        signed = await check.replaces_hashes(metainfo, self._found.signatures)
         async with Download(
-            replace(self._plan(metainfo, assembled), judged=judged),
+            replace(self._plan(metainfo, assembled), judged=judged, hashes_signed=signed),
             engine=engine,
             repo=self._repo,
             origin=await job.mirrors.opened(metainfo),

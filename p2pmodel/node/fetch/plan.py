@@ -61,6 +61,8 @@ class DownloadPlan:
     """What goes with each demand for leases, for roll-outs."""
     judged: frozenset[int] = frozenset()
     """Files that one whole copy from the mirrors was made of, or should have been, to judge the torrent."""
+    hashes_signed: bool = False
+    """Whether a signature over the torrent replaces the hashes of whole files (`SignatureCheck.replaces_hashes`)."""
     connect_within: float | None = None
     """As in `LeaseStrategy`."""
     mirror_pieces: int = 8

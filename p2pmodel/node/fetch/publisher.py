@@ -19,7 +19,7 @@ from p2pmodel.node.snapshot.inventory import Inventory, recover
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.file_links import FileLinks
-from p2pmodel.store.files.growing_digest import GrowingDigest
+from p2pmodel.store.files.growing_digest import GrowingDigest, VouchedDigest
 from p2pmodel.store.files.range_record import remove_record
 from p2pmodel.store.publish import name_blob, publish_blob, publish_snapshot, some_blob_locks
 from p2pmodel.store.staging import Staging
@@ -46,8 +46,8 @@ class DamagedFile(Exception):
 class PublishObserver(Protocol):
     """Receives the events of a publisher."""
 
-    def file_verified(self, index: int) -> None:
-        """The hash of the whole file `index` is right."""
+    def file_verified(self, index: int, *, hashed: bool) -> None:
+        """File `index` is right: by the hash of the whole file (`hashed`), or by its pieces and a signature."""
 
     def publishing(self) -> None:
         """All blobs have their names; the snapshot follows."""
@@ -56,7 +56,9 @@ class PublishObserver(Protocol):
 class Publisher:
     """Publishes the files of one torrent as they become whole. `file_is_whole` feeds it, `publish` does the work.
 
-    `missing` is a live view of the missing pieces.
+    `missing` is a live view of the missing pieces. `hashes_signed`: a signature states that the files which the trees
+    of the torrent describe have the hub's hashes. Then a file is not hashed whole if the engine has checked every piece
+    of it in this attempt: those of earlier runs lay on the disk unwatched.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Publisher:
         links: FileLinks,
         observer: PublishObserver,
         missing: AbstractSet[int] = frozenset(),
+        hashes_signed: bool = False,
     ) -> None:
         self._observer = observer
         self._repo = repo
@@ -78,7 +81,10 @@ class Publisher:
         self._torrent = torrent
         self._inventory = inventory
         self._links = links
-        self._ahead = HashAhead(metainfo, inventory, missing)
+        spans = metainfo.layout.spans if hashes_signed else ()
+        self._vouched = frozenset(span.index for span in spans if inventory.have.isdisjoint(span.pieces))
+        """Files that are not hashed whole."""
+        self._ahead = HashAhead(metainfo, inventory, missing, self._vouched)
         self._whole: asyncio.Queue[int] = asyncio.Queue()
         self._queued: set[int] = set()
         self._published: set[int] = set()
@@ -109,10 +115,11 @@ class Publisher:
             await asyncio.to_thread(self._staging.save_metainfo, self._metainfo.raw)
 
     def _all_pieces_checked(self, files: frozenset[int]) -> bool:
-        """Whether every tree of the torrent was compared with the content. That of an adopted blob was not: its hash is
-        right, but the torrent may be wrong about its pieces, and a later `seed` would publish that."""
+        """Whether this node has compared every tree of the torrent and every hash of the hub with the content. The tree
+        of an adopted blob was not: its hash is right, but the torrent may be wrong about its pieces, and a later `seed`
+        would publish that. Nor was the hash of a file that a signer vouches for."""
         filled = {span.index for span in self._metainfo.layout.spans if span.size}
-        return filled <= files - self._inventory.complete
+        return filled <= files - self._inventory.complete - self._vouched
 
     async def _work(self, files: frozenset[int]) -> None:
         while True:
@@ -147,7 +154,7 @@ class Publisher:
         for index, found in zip(indexes, await self._ahead.digests(indexes), strict=True):
             if found != self._file(index).etag:
                 await self._explain(index, self._file(index), self._inventory.paths[index], found)
-            self._observer.file_verified(index)
+            self._observer.file_verified(index, hashed=index not in self._vouched)
         waiting = set(indexes)
         while waiting:
             waiting -= await self._name_some(sorted(waiting))
@@ -191,15 +198,22 @@ class Publisher:
 class HashAhead:
     """Computes the hub's hash of every staged file while some of its pieces are still in `missing`, a live view.
 
-    The hash of a file proceeds in order, so it advances as far as the file's pieces arrive in order.
+    The hash of a file proceeds in order, so it advances as far as the file's pieces arrive in order. Files in `vouched`
+    only become durable.
     """
 
-    def __init__(self, metainfo: Metainfo, inventory: Inventory, missing: AbstractSet[int]) -> None:
+    def __init__(
+        self,
+        metainfo: Metainfo,
+        inventory: Inventory,
+        missing: AbstractSet[int],
+        vouched: AbstractSet[int] = frozenset(),
+    ) -> None:
         self._metainfo = metainfo
         self._missing = missing
         self._waiting: set[int] = set()
         self._digests = {
-            index: GrowingDigest(inventory.paths[index], file)
+            index: (VouchedDigest if index in vouched else GrowingDigest)(inventory.paths[index], file)
             for index, file in enumerate(metainfo.manifest.files)
             if index not in inventory.complete
         }

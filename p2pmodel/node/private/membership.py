@@ -88,10 +88,11 @@ class SwarmMembership:
                 http=http,
             )
             self._tasks.append(asyncio.create_task(connection.run()))
-        async with contextlib.AsyncExitStack() as undo:
-            undo.push_async_callback(self.close)
+        try:
             await self._admitted(3 * timeout)
-            undo.pop_all()
+        except BaseException:
+            await self.close()
+            raise
 
     @property
     def certificate(self) -> SwarmCertificate:

@@ -32,7 +32,8 @@ async def torrent_to_offer(
     if await asyncio.to_thread(repo.lacking, manifest.files):
         return None
     authority = await asyncio.to_thread(authority_of, manifest.repo, settings.private)
-    torrents = await TorrentBuilder(repo, manifest, reporter, authority=authority).build(
+    proves = settings.trust.signing_key is not None
+    torrents = await TorrentBuilder(repo, manifest, reporter, authority=authority, proves=proves).build(
         (),
         trackers=[coordinator.announce_url for coordinator in configured(settings)],
         endpoints=settings.webseeds(manifest.repo),

@@ -251,7 +251,12 @@ class SeedRun:
         if not manifest.total_size:
             raise InvalidInput(f"{manifest.repo} has no content to seed", hint="all its files are empty")
         authority = await asyncio.to_thread(self.authority)
-        builder = TorrentBuilder(repo, manifest, self._reporter, known=mirrored.trees, authority=authority)
+        builder = TorrentBuilder(
+            *(repo, manifest, self._reporter),
+            known=mirrored.trees,
+            authority=authority,
+            proves=self._settings.trust.signing_key is not None,
+        )
         endpoints = self._webseeds(manifest.repo)
         torrents = await builder.build(self._request.exports, trackers=trackers, endpoints=endpoints)
         path = repo.snapshot(manifest.commit)

@@ -68,6 +68,8 @@ class Statement:
             return "it is of other files"
         if subject.info_hash is not None and self.info_hash not in ("", subject.info_hash):
             return "it is of another torrent"
+        if not (self.info_hash or subject.over_files):
+            return "it is of the files, not of their torrent"
         return ""
 
 
@@ -79,6 +81,8 @@ class SignedSubject:
     commit: str
     manifest: str
     info_hash: str | None
+    over_files: bool = True
+    """Whether a statement over the files alone counts, too."""
 
     @classmethod
     def of(cls, manifest: Manifest, info_hash: str | None) -> "SignedSubject":

@@ -92,13 +92,23 @@ class SignatureCheck:
         verdict = await self._verdict(rule, metainfo.manifest, metainfo.info_hash, given)
         return voucher_of_signer(verdict.found) if verdict.found else ""
 
+    async def replaces_hashes(self, metainfo: Metainfo, given: Given = ()) -> bool:
+        """Whether `trust.file_hashes` lets a signature replace the hashes of whole files: one over this very torrent,
+        which states the hub's hash and the Merkle tree of each file, by a signer of a rule with `enforce`."""
+        rule = self._rule(metainfo.manifest)
+        if self.settings.trust.file_hashes == "always" or rule is None or rule.signature != "enforce":
+            return False
+        verdict = await self._verdict(rule, metainfo.manifest, metainfo.info_hash, given, over_files=False)
+        return verdict.found is not None
+
     def _rule(self, manifest: Manifest) -> TrustRule | None:
         return rule_of(self.settings.trust.rules, manifest.repo)
 
     async def _verdict(
-        self, rule: TrustRule, manifest: Manifest, info_hash: str | None, given: Given
+        self, rule: TrustRule, manifest: Manifest, info_hash: str | None, given: Given, *, over_files: bool = True
     ) -> SignatureVerdict:
-        subject = await self._subject(manifest, info_hash)
+        """`over_files`: a statement over the files alone counts, too."""
+        subject = replace(await self._subject(manifest, info_hash), over_files=over_files)
         kept = await asyncio.to_thread(signature_records(self.settings).statements, manifest.repo, manifest.commit)
         first = await asyncio.to_thread(self._judged, rule, subject, (*given, *kept))
         if first.found is not None:

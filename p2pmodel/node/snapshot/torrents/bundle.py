@@ -64,7 +64,8 @@ async def export_bundle(
     repo = HubCache(settings.cache_dir, settings.state_dir).known(manifest.repo)
     blobs = await asyncio.to_thread(_blobs, repo, manifest)
     trackers = [each.announce_url for each in configured(settings)]
-    raw = (await TorrentBuilder(repo, manifest, reporter).build((), trackers=trackers))["v2"]
+    proves = settings.trust.signing_key is not None
+    raw = (await TorrentBuilder(repo, manifest, reporter, proves=proves).build((), trackers=trackers))["v2"]
     metainfo = await asyncio.to_thread(parse, raw)
     records = signature_records(settings)
     kept = await asyncio.to_thread(records.statements, manifest.repo, manifest.commit)

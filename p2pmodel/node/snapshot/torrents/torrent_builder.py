@@ -18,7 +18,7 @@ from p2pmodel.store.files.hashing import hash_snapshot
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
 from p2pmodel.store.files.v1_pieces import v1_pieces
 from p2pmodel.store.snapshots.commit_lookup import find_commit
-from p2pmodel.store.verify import adoptable
+from p2pmodel.store.verify import adoptable, rehash
 from p2pmodel.swarm.torrents import Format, build, parse
 from p2pmodel.swarm.urls import TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
 
@@ -28,6 +28,9 @@ class TorrentBuilder:
 
     `known` are trees of files hashed while they were mirrored. The trees of an earlier torrent are used too, if the
     blobs have not changed since. `authority`: the root certificate of the snapshot's private swarm, if it has one.
+
+    `proves`: the torrent is going to be signed, and nodes may take its signature for the hashes of whole files
+    (`trust.file_hashes`). So each tree is of bytes with the hub's hash: both are taken in one pass.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class TorrentBuilder:
         *,
         known: Mapping[str, FileTree] | None = None,
         authority: str | None = None,
+        proves: bool = False,
     ) -> None:
         self._authority = authority
+        self._proves = proves
         self._repo = repo
         self._manifest = manifest
         self._reporter = reporter
@@ -51,7 +56,8 @@ class TorrentBuilder:
     ) -> dict[Format, bytes]:
         """The .torrent bytes by format, v2 always among them, with the mirrors at `endpoints` as web seeds.
 
-        Raises EntryNotFound when the cache lacks a file. Hashes in threads and reports progress.
+        Raises EntryNotFound when the cache lacks a file, IntegrityError when a file proves damaged. Hashes in threads
+        and reports progress.
         """
         trees = await self._trees()
         built: dict[Format, bytes] = {}
@@ -76,9 +82,20 @@ class TorrentBuilder:
         if rest:
             blobs = await asyncio.to_thread(self._blobs, rest)
             with reported(self._reporter, "hashing", sum(file.size for file in rest)) as count:
-                found = await asyncio.to_thread(hash_snapshot, blobs, self._piece_length, on_bytes=count)
+                found = await asyncio.to_thread(
+                    hash_snapshot, blobs, self._piece_length, contents=self._proves, on_bytes=count
+                )
+            if self._proves:
+                await asyncio.to_thread(self._check, found.etags)
             known |= found.trees
         return known
+
+    def _check(self, etags: Mapping[str, str]) -> None:
+        """Raise unless the hashed files have the hub's hashes, `etags` by path."""
+        for file in self._manifest.files:
+            if etags.get(file.path, file.etag) != file.etag:
+                rehash(self._repo, file)  # it is recorded as damaged, so that the next fetch repairs it
+                raise _damaged(self._manifest, file)
 
     async def _v1_pieces(self, form: Format) -> bytes:
         blobs = await asyncio.to_thread(self._blobs, self._manifest.files)
@@ -136,9 +153,10 @@ async def create_torrent(
     endpoints: Sequence[str] = (),
     reporter: Reporter | None = None,
     authority: str | None = None,
+    proves: bool = False,
 ) -> CreatedTorrent:
     """Build the torrent of `ref` from `cache` alone, with the hubs and mirrors at `endpoints` as web seeds. `authority`
-    as in `TorrentBuilder`.
+    and `proves` as in `TorrentBuilder`.
 
     Blobs that were not verified before are checked against the hub's hash. Raises RevisionNotFound and
     EntryNotFound if the cache lacks something, IntegrityError for a damaged blob, InvalidInput for a bad URL.
@@ -154,7 +172,7 @@ async def create_torrent(
         raise RevisionNotFound(f"{ref} is not in the cache {cache.root}", hint=f"run 'p2pmodel fetch {ref}' first")
     progress = reporter or Reporter()
     await _check(repo, manifest, progress)
-    built = await TorrentBuilder(repo, manifest, progress, authority=authority).build(
+    built = await TorrentBuilder(repo, manifest, progress, authority=authority, proves=proves).build(
         (format,), trackers=trackers, endpoints=endpoints
     )
     return CreatedTorrent(manifest, built[format])
@@ -170,14 +188,18 @@ async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> Non
                 hint=f"run 'p2pmodel fetch {manifest.repo}@{manifest.commit}' first",
             )
         if adoptable(repo, file, counted) is None:
-            raise IntegrityError(
-                f"{file.path} of {manifest.repo}@{manifest.commit} is damaged in the cache",
-                hint=f"'p2pmodel fetch {manifest.repo}@{manifest.commit}' repairs it",
-            )
+            raise _damaged(manifest, file)
 
     largest_first = sorted(manifest.files, key=lambda f: -f.size)
     with reported(reporter, "checking", manifest.total_size) as count:
         await asyncio.to_thread(in_parallel, largest_first, work, default_jobs(), count)
+
+
+def _damaged(manifest: Manifest, file: ManifestFile) -> IntegrityError:
+    return IntegrityError(
+        f"{file.path} of {manifest.repo}@{manifest.commit} is damaged in the cache",
+        hint=f"'p2pmodel fetch {manifest.repo}@{manifest.commit}' repairs it",
+    )
 
 
 def _for_others(endpoints: Sequence[str], trackers: Sequence[str]) -> list[str]:

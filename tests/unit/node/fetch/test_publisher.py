@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +37,10 @@ CONTENTS: Mapping[str, bytes] = {
 }
 
 
+OTHER: Mapping[str, bytes] = {path: bytes(byte ^ 1 for byte in data) for path, data in CONTENTS.items()}
+"""Of the same sizes."""
+
+
 class WatchedTorrent:
     """A torrent of the in-memory engine that counts its fences."""
 
@@ -57,9 +62,11 @@ class Desk:
         self.commit = self.swarm.snapshot.commit
         self.ended_with: list[dict[str, str]] = []
         """The refs that were there when the last blob was."""
+        self.hashed: dict[int, bool] = {}
+        """By verified file, whether its hash proved it."""
 
-    def file_verified(self, index: int) -> None:
-        """No test needs it."""
+    def file_verified(self, index: int, *, hashed: bool) -> None:
+        self.hashed[index] = hashed
 
     def publishing(self) -> None:
         self.ended_with.append(self.repo.refs())
@@ -86,8 +93,19 @@ class Desk:
                     content[-1] ^= 1
                 self.repo.staged.paths_of(self.swarm.metainfo.manifest.files)[index].write_bytes(content)
 
+    def replace_torrent(self, contents: Mapping[str, bytes]) -> None:
+        """Let the torrent have the pieces of other `contents` than its manifest says, and stage those."""
+        manifest = self.swarm.metainfo.manifest
+        self.swarm.metainfo = parse(build(manifest, trees_of(dict(contents), self.swarm.metainfo.layout.piece_length)))
+        for file, path in zip(manifest.files, self.repo.staged.paths_of(manifest.files), strict=True):
+            if file.size:
+                path.write_bytes(contents[file.path])
+
     @asynccontextmanager
-    async def publisher(self) -> AsyncIterator[tuple[Publisher, WatchedTorrent]]:
+    async def publisher(
+        self, *, signed: bool = False, before: bool = True
+    ) -> AsyncIterator[tuple[Publisher, WatchedTorrent]]:
+        """`before`: the pieces were there before this attempt."""
         metainfo, repo = self.swarm.metainfo, self.repo
         every = frozenset(range(metainfo.layout.piece_count))
         inventory = take_inventory(repo, metainfo, known=every)
@@ -103,17 +121,18 @@ class Desk:
                 self.staging,
                 metainfo,
                 watched,  # type: ignore[arg-type]
-                inventory,
+                inventory if before else replace(inventory, have=frozenset()),
                 links=links,
                 observer=self,
+                hashes_signed=signed,
             )
             yield publisher, watched
             links.remove()
         await assert_nothing_runs()
 
-    async def publish(self, files: frozenset[int] | None = None) -> WatchedTorrent:
+    async def publish(self, files: frozenset[int] | None = None, **how: bool) -> WatchedTorrent:
         wanted = self.all() if files is None else files
-        async with self.publisher() as (publisher, torrent):
+        async with self.publisher(**how) as (publisher, torrent):
             for index in wanted:
                 publisher.file_is_whole(index)
             await publisher.publish(wanted, ("main",))
@@ -208,6 +227,26 @@ async def test_a_torrent_that_contradicts_the_hub_has_an_error_of_its_own(desk: 
         await desk.publish()
     assert desk.swarm.published() == {}
     assert desk.repo.blob(file) is None
+
+
+@pytest.mark.parametrize(("signed", "before"), [(False, False), (True, True)])
+async def test_wrong_files_are_noticed_without_a_signature_and_in_what_an_earlier_run_left(
+    desk: Desk, *, signed: bool, before: bool
+) -> None:
+    desk.replace_torrent(OTHER)
+    with pytest.raises(IntegrityError, match="but its manifest says"):
+        await desk.publish(signed=signed, before=before)
+    assert desk.swarm.published() == {}
+
+
+async def test_a_signature_replaces_the_hashes_of_files_that_came_just_now(desk: Desk) -> None:
+    desk.replace_torrent(OTHER)
+    torrent = await desk.publish(signed=True, before=False)
+    assert torrent.flushes, "a file got its name before it was on disk"
+    assert desk.swarm.published() == OTHER, "the files were hashed"
+    assert not any(desk.hashed.values()), "a source could be blamed without a proof"
+    assert all(desk.repo.is_verified(file) for file in desk.swarm.metainfo.manifest.files)
+    assert desk.staging.load_metainfo() is None, "this node has not compared the torrent with the hub's hashes"
 
 
 async def test_the_torrent_is_stored_for_seeding(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource
 from p2pmodel.store.files import growing_digest
-from p2pmodel.store.files.growing_digest import GrowingDigest
+from p2pmodel.store.files.growing_digest import GrowingDigest, VouchedDigest
 from tests.support.hub_snapshot import snapshot_of
 
 BLOCK = 1 << 16
@@ -115,3 +115,18 @@ def test_calls_from_several_threads_take_turns(tmp_path: Path, monkeypatch: pyte
 def test_a_file_that_may_not_be_read_is_an_error_of_this_machine(tmp_path: Path) -> None:
     with pytest.raises(LocalResource):
         GrowingDigest(tmp_path, FILE).advance(len(CONTENT))
+
+
+def test_a_vouched_file_is_synced_from_time_to_time_and_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(growing_digest, "SYNC_EVERY", 2 * BLOCK)
+    monkeypatch.setattr(growing_digest, "sync", synced.append)
+    digest = VouchedDigest(tmp_path / "absent", FILE)
+    for final in range(BLOCK, 6 * BLOCK + 1, BLOCK):
+        assert not digest.advance(final)
+        assert digest.hashed == final
+    assert len(synced) == 3
+    assert digest.sealed() == FILE.etag
+    assert len(synced) == 4

@@ -18,23 +18,28 @@ from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
-from p2pmodel.errors import Untrusted
+from p2pmodel.errors import P2PModelError, Untrusted
 from p2pmodel.http.server import serving
+from p2pmodel.node.fetch import job
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.hub.sync import MirrorSync
 from p2pmodel.node.seed.seed import SeedRequest, SeedRun
-from p2pmodel.node.snapshot.evidence.signature_check import signature_records
+from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck, signature_records
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.state.sync_log import SyncLog
+from p2pmodel.swarm.torrents import build, parse
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement, Statement, written
 from tests.support.fake_hub import FakeHub
-from tests.support.node_swarm import Heard, Swarm
+from tests.support.node_swarm import CONTENTS, TRACKER, Heard, Swarm, without_mirrors
 from tests.support.ssh_keys import SshKeys
+from tests.support.torrent_files import trees_of
 from tests.unit.node.snapshot.test_resolve import GivenEngine
 
 pytestmark = pytest.mark.needs("ssh-keygen")
@@ -202,3 +207,43 @@ async def test_mirrors_and_seeders_keep_nothing_that_is_refused(tmp_path: Path, 
                     await work()
     assert node.cache.repo(ref.repo).resolve("main") is None
     assert not list(node.cache.root.glob("models--*/blobs/*"))
+
+
+@pytest.mark.parametrize("case", ["good", "files alone", *BAD])
+async def test_a_signature_over_the_torrent_itself_may_replace_the_hashes_of_files(tmp_path: Path, case: str) -> None:
+    node = Signed(tmp_path, case)
+    metainfo, statements = node.swarm.metainfo, node.statements()
+    if case == "files alone":
+        statements = [SignedStatement.by(read_signing_key(node.key), Statement.over(metainfo.manifest, "", NOW))]
+    allowed = {}
+    for mode in ("off", "warn", "enforce"):
+        for file_hashes in ("always", "unless_signed"):
+            settings = node.settings(mode)
+            trust = settings.trust.model_copy(update={"file_hashes": file_hashes})
+            check = SignatureCheck(settings.model_copy(update={"trust": trust}), node.heard.reporter)
+            allowed[mode, file_hashes] = await check.replaces_hashes(metainfo, statements)
+    assert {setting for setting, replaces in allowed.items() if replaces} == (
+        {("enforce", "unless_signed")} if case == "good" else set()
+    )
+
+
+async def test_files_are_hashed_unless_the_settings_let_a_signature_replace_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Signed(tmp_path, "good")
+    swarm, manifest = node.swarm, node.swarm.metainfo.manifest
+    other = {path: bytes(byte ^ 1 for byte in data) for path, data in CONTENTS.items()}
+    swarm.metainfo = parse(build(manifest, trees_of(other, swarm.metainfo.layout.piece_length), trackers=[TRACKER]))
+    (torrent := tmp_path / "m.torrent").write_bytes(swarm.metainfo.raw)
+    torrent.with_name(f"m.torrent{SUFFIX}").write_bytes(written(node.statements()))
+    monkeypatch.setattr(job, "engine_of", lambda _settings: swarm.engine())
+    settings = node.settings("enforce").model_copy(update={"swarm": without_mirrors(peer_timeout=0.1, stall_timeout=1)})
+    unless = settings.trust.model_copy(update={"file_hashes": "unless_signed"})
+    request = FetchRequest(TorrentTarget(str(torrent)), names=("main",))
+    async with swarm.engine("127.0.0.2") as seeder:
+        await swarm.seed(seeder, other)
+        await Fetch(request, settings.model_copy(update={"trust": unless}), node.heard.reporter).run(lambda _: None)
+        assert swarm.published() == other, "the files were hashed"
+        elsewhere = settings.model_copy(update={"cache_dir": tmp_path / "elsewhere"})
+        with pytest.raises(P2PModelError, match="but its manifest says"):
+            await Fetch(request, elsewhere, node.heard.reporter).run(lambda _: None)

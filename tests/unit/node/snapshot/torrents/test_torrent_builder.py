@@ -9,7 +9,7 @@ import pytest
 
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.errors import EntryNotFound
+from p2pmodel.errors import EntryNotFound, IntegrityError
 from p2pmodel.node.reporter import Progress
 from p2pmodel.node.snapshot.torrents.torrent_builder import TorrentBuilder
 from p2pmodel.store.cache import HubCache, RepoCache
@@ -95,6 +95,23 @@ async def test_trees_of_the_mirroring_pass_are_not_hashed_again(bench: Bench) ->
     built = await bench.builder(known=trees).build(())
     assert parse(built["v2"]).trees == trees_of(CONTENTS, LENGTH)
     assert bench.hashed == {300_001}
+
+
+async def test_a_torrent_that_is_going_to_be_signed_is_compared_with_the_hubs_hashes(bench: Bench) -> None:
+    file = bench.snapshot.file("nested/other.bin")
+    built = await bench.builder(proves=True).build((), trackers=[TRACKER], endpoints=["http://m.test"])
+    assert built["v2"] == expected(bench.manifest, "v2")
+    bench.repo.staging(bench.manifest.commit).save_metainfo(b"")
+    blob = bench.repo.blob(file)
+    assert blob is not None
+    before = blob.stat()
+    blob.write_bytes(b"x" * file.size)
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert await bench.builder().build(())
+    bench.repo.staging(bench.manifest.commit).save_metainfo(b"")
+    with pytest.raises(IntegrityError, match=r"nested/other\.bin of org/model@\w+ is damaged in the cache"):
+        await bench.builder(proves=True).build(())
+    assert bench.repo.lacking([file]) == [file], "a fetch would not repair it"
 
 
 async def test_a_restart_hashes_no_file(bench: Bench) -> None:
