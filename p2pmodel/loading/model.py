@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from p2pmodel.core.content.names import printable
+from p2pmodel.core.content.names import RepoId, printable
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.answers.processor import processor_for
@@ -46,6 +46,9 @@ class LoadedModel:
     """Of a load that ran while the files arrived: from the complete snapshot to the loaded model."""
     beside: str = ""
     """What lies beside the model and was not loaded with it, as a line; "" if there is nothing to say."""
+    repo: RepoId | None = None
+    commit: str = ""
+    """The snapshot that was fetched for it, by the repository's name at the hub."""
 
     @property
     def architecture(self) -> str:

@@ -12,7 +12,13 @@ OnText = Callable[[bool, str], None]
 
 
 class ChatModel(Protocol):
-    """A model on a device."""
+    """A model on a device. `repo` and `commit` name its snapshot, as the hub does; empty where there is none."""
+
+    @property
+    def repo(self) -> str: ...
+
+    @property
+    def commit(self) -> str: ...
 
     @property
     def takes_images(self) -> bool:
@@ -29,6 +35,16 @@ class LoadedChatModel(ChatModel):
 
     def __init__(self, loaded: "LoadedModel") -> None:
         self.loaded = loaded
+
+    @property
+    def repo(self) -> str:
+        """The repository, by its name at the hub."""
+        return str(self.loaded.repo or "")
+
+    @property
+    def commit(self) -> str:
+        """The commit."""
+        return self.loaded.commit
 
     @property
     def takes_images(self) -> bool:

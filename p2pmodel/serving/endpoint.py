@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from prometheus_client.registry import Collector
 
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.errors import BY_STATUS, InvalidField, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.http import limits
-from p2pmodel.http.admission.access import ServerToken, check_bearer
 from p2pmodel.http.error_responses import error_middleware, outward
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.loading.answers.turns import ChatAnswer
+from p2pmodel.serving.admission import ServingAdmission
 from p2pmodel.serving.answers import AnswerCounts, AnswerQueue, RunningAnswer
 from p2pmodel.serving.chat_model import ChatModel
 from p2pmodel.serving.chat_page import PAGE, add_chat_page
@@ -34,7 +34,7 @@ READY = "/readyz"
 LIVE = "/health"
 """As vLLM and SGLang have it: whether the model answers."""
 PUBLIC = frozenset((*PAGE, HEALTH, READY, STARTUP, LIVE))
-"""Paths that need no key."""
+"""Paths that need no right."""
 
 _STREAM_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -54,8 +54,11 @@ class ServedModel:
 class ChatEndpoint:
     """The handlers, and the state behind them: the startup, the queue, the counts, and the model once it is ready."""
 
-    def __init__(self, served: ServedModel, startup: Startup, *, most_waiting: int) -> None:
+    def __init__(
+        self, served: ServedModel, startup: Startup, admission: ServingAdmission, *, most_waiting: int
+    ) -> None:
         self.startup = startup
+        self.admission = admission
         self.queue = AnswerQueue(most_waiting)
         self.counts = AnswerCounts()
         self.answered = asyncio.Event()
@@ -67,6 +70,14 @@ class ChatEndpoint:
         """Answer with `model` from now on."""
         self._model = model
         self.startup.ready(takes_images=model.takes_images)
+
+    @property
+    def repos(self) -> tuple[str, ...]:
+        """The repository, as it was requested, and by its name at the hub if that is known and differs."""
+        asked, model = self._served.name, self._model
+        if model is None or not model.repo or model.repo.lower() == asked.lower():
+            return (asked,)
+        return (asked, model.repo)
 
     async def models(self, _request: web.Request) -> web.Response:
         """The only model, with its state."""
@@ -87,6 +98,7 @@ class ChatEndpoint:
         assert model is not None
         if asked.has_pictures and not model.takes_images:
             raise InvalidField(f"messages: {served.name} takes text only", field="messages")
+        self.admission.record(request, model.repo or served.name, model.commit)
         async with self.queue.turn():
             try:
                 async with RunningAnswer(model, asked.turns, asked.sampling) as running:
@@ -153,11 +165,10 @@ class ChatEndpoint:
         self.counts.ended(answer)
 
 
-def endpoint_app(
-    endpoint: ChatEndpoint, traffic: Traffic, *, http: HttpSettings, key: ServerToken | None = None
-) -> web.Application:
-    """The application. `key`: what clients must send (None: nothing); `http`: the request limits."""
-    checks = [*limits.rate(http), *_key_check(key), limits.body(http.body_timeout)]
+def endpoint_app(endpoint: ChatEndpoint, traffic: Traffic, *, http: HttpSettings) -> web.Application:
+    """The application. `http`: the request limits."""
+    admission = endpoint.admission.middleware(lambda: endpoint.repos, PUBLIC)
+    checks = [*limits.rate(http), admission, limits.body(http.body_timeout)]
     errors = [_http_errors, error_middleware(_error_response)]
     app = web.Application(client_max_size=MAX_BODY, middlewares=[*errors, *checks])
     metrics = ServingMetrics(endpoint.startup, endpoint.queue, endpoint.counts)
@@ -179,19 +190,6 @@ def endpoint_app(
     )
     add_chat_page(app)
     return traffic.watch(app, "serve")
-
-
-def _key_check(key: ServerToken | None) -> list[Middleware]:
-    if key is None:
-        return []
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in PUBLIC:
-            check_bearer(request, key)
-        return await handler(request)
-
-    return [check]
 
 
 def _error_response(error: P2PModelError, status: int | None = None) -> web.Response:

@@ -14,9 +14,11 @@ from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard, ServerToken
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
+from p2pmodel.serving.admission import ServingAdmission
 from p2pmodel.serving.chat_model import ChatModel
 from p2pmodel.serving.endpoint import PUBLIC, ChatEndpoint, ServedModel, endpoint_app
 from p2pmodel.serving.startup import Startup
+from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
 
 GRACE = 1.0
 """Seconds for running answers when the server stops."""
@@ -47,9 +49,16 @@ class ServingRole:
 
 
 class ModelServer:
-    """One run. `note` receives the events for the log."""
+    """One run. `note` receives the events for the log. `clients` decides what clients may do, and records it."""
 
-    def __init__(self, role: ServingRole, http: HttpSettings, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        role: ServingRole,
+        http: HttpSettings,
+        note: Callable[[str], None],
+        clients: ClientAccess = NO_CLIENTS,
+    ) -> None:
+        self._clients = clients
         self._role = role
         self._http = http
         self._note = note
@@ -64,7 +73,8 @@ class ModelServer:
     ) -> None:
         """Serve until cancelled. `on_listening` is called with the URL once clients can connect, and `on_ready` once
         the model answers. Raises the error of a model that cannot be fetched or loaded."""
-        endpoint = ChatEndpoint(self._role.served, startup, most_waiting=self._role.most_waiting)
+        admission = ServingAdmission.of(self._clients, self._role.key)
+        endpoint = ChatEndpoint(self._role.served, startup, admission, most_waiting=self._role.most_waiting)
         async with self._serving(endpoint) as url:
             on_listening(url)
             endpoint.ready(await source.bring(startup))
@@ -79,9 +89,10 @@ class ModelServer:
     async def _serving(self, endpoint: ChatEndpoint) -> AsyncIterator[str]:
         role, http = self._role, self._http
         secured = role.key is not None or (role.tls is not None and http.asks_for_certificates)
-        guard = RequestGuard.of(http, secured=secured, public=PUBLIC, own_user=True)
+        own_user = not self._clients.authoriser.protects
+        guard = RequestGuard.of(http, secured=secured, public=PUBLIC, own_user=own_user)
         server = serving(
-            *(endpoint_app(endpoint, Traffic(), http=http, key=role.key), role.listen.host, role.listen.port),
+            *(endpoint_app(endpoint, Traffic(), http=http), role.listen.host, role.listen.port),
             guard=guard,
             grace=GRACE,
             limits=limits.connections(http),

@@ -12,6 +12,9 @@ from tests.support.eventually import PATIENCE
 class ScriptedModel(ChatModel):
     """Says `words`, after `thinking`. `asked`: what it was asked; `fails`: raised before word number `fails_at`."""
 
+    repo = ""
+    commit = ""
+
     def __init__(
         self,
         words: Sequence[str] = ("It ", "is ", "red."),
@@ -20,7 +23,11 @@ class ScriptedModel(ChatModel):
         takes_images: bool = True,
         fails: P2PModelError | None = None,
         fails_at: int = 0,
+        repo: str = "",
+        commit: str = "",
     ) -> None:
+        self.repo = repo
+        self.commit = commit
         self.words = words
         self.thinking = thinking
         self.asked: list[tuple[tuple[Turn, ...], Sampling]] = []

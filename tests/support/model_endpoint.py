@@ -13,6 +13,7 @@ from p2pmodel.serving.chat_model import ChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ModelSource, ServingRole
 from p2pmodel.serving.startup import Startup
+from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
 from tests.support.chat_models import ScriptedModel
 
 NAME = "org/model"
@@ -63,6 +64,7 @@ async def serving_model(
     key: str | None = None,
     most_waiting: int = 2,
     most_tokens: int = 100,
+    clients: ClientAccess = NO_CLIENTS,
 ) -> AsyncIterator[Served]:
     """Serve `model`; `held`: it has not arrived yet."""
     startup, source = Startup(NAME, Reporter()), HeldSource(model or ScriptedModel())
@@ -70,7 +72,7 @@ async def serving_model(
     role = ServingRole(ListenAddress("127.0.0.1", 0), served, most_waiting, ServerToken(key) if key else None)
     urls: asyncio.Queue[str] = asyncio.Queue()
     ready = asyncio.Event()
-    server = ModelServer(role, HttpSettings(), lambda _: None)
+    server = ModelServer(role, HttpSettings(), lambda _: None, clients)
     run = server.run(startup, source, on_listening=urls.put_nowait, on_ready=lambda _: ready.set())
     task = asyncio.create_task(run)
     try:

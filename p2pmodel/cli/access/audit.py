@@ -55,8 +55,9 @@ def show(*, settings: Settings, lines: int, as_json: bool, quiet: bool, **wanted
     rows = []
     for line in latest:
         body = parsed_line(line) or {}
-        of = f"{body.get('repo')}@{str(body.get('commit'))[:12]}"
-        what = str(body.get("path") or body.get("what"))
+        commit = str(body.get("commit"))[:12]
+        of = f"{body.get('repo')}@{commit}" if commit else str(body.get("repo"))
+        what = " ".join(filter(None, (str(body.get("path") or body.get("what")), body.get("verb"))))
         rows.append((*(str(body.get(key)) for key in ("time", "subject", "client")), of, what, str(body.get("right"))))
     echo(aligned(("TIME", "CLIENT", "ADDRESS", "SNAPSHOT", "WHAT", "RIGHT"), rows))
 

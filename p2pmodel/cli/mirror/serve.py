@@ -230,6 +230,7 @@ class _MirrorEndpoint:
                 self.authoriser,
                 partial(is_bearer, token=own) if own is not None else None,
                 takes_hub_tokens=own is None and mirrors.takes_client_tokens,
+                audit=audit,
             )
             access = EndpointAccess(
                 HubAdmission(gate, rights), audit, ContentPolicy(settings.contents.rules), self.held

@@ -22,10 +22,12 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.http.server import check_exposure
+from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.serving.chat_model import LoadedChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ServingRole
 from p2pmodel.serving.startup import Startup
+from p2pmodel.trust.access.clients import ClientAccess
 
 DEFAULT_LISTEN = "127.0.0.1:8000"
 
@@ -66,8 +68,8 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
     """Fetch a model, load it, and serve it: OpenAI's chat completions and a chat page.
 
     It listens at once. Until the model answers, requests get 503 with the progress, which the page shows, too. It
-    answers one request at a time. With --json one line appears on stdout once it listens. SIGTERM ends it with exit
-    code 0, Ctrl-C with 130.
+    answers one request at a time. Clients need the key, or by the rules of the settings the right to infer. With --json
+    one line appears on stdout once it listens. SIGTERM ends it with exit code 0, Ctrl-C with 130.
     """
     fetch = ModelFetch(settings, ref, load_options_of(flags), flags["no_daemon"])
     fetch.check()
@@ -75,16 +77,22 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
     reload = options.reload(settings)
     key, tls = server_token(flags["api_key_file"], reload), tls_context(settings.http, reload)
     protected = key is not None or (tls is not None and settings.http.asks_for_certificates)
-    check_exposure(address, protected=protected, insecure_public=None)
+    authoriser = authoriser_of(settings, reload)
+    check_exposure(address, protected=protected or authoriser.protects, insecure_public=None)
     served = ServedModel(str(ref.repo), frozenset((str(ref.repo), str(ref))), flags["max_new_tokens"])
     role = ServingRole(address, served, flags["max_waiting"], key, tls)
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         ready = _ReadyServer(screen, served.name, stack, as_json=flags["as_json"])
         source = FetchedModel(fetch, ready.loaded, screen.loading)
-        server = ModelServer(role, settings.http, screen.note)
-        work = server.run(Startup(served.name, screen), source, on_listening=ready.listening, on_ready=ready.ready)
-        run_service(work, interrupted="the server was stopped", reload=reload)
+
+        async def work() -> None:
+            async with auditing(settings, f"serve-{address.port}") as audit:
+                server = ModelServer(role, settings.http, screen.note, ClientAccess(authoriser, audit))
+                startup = Startup(served.name, screen)
+                await server.run(startup, source, on_listening=ready.listening, on_ready=ready.ready)
+
+        run_service(work(), interrupted="the server was stopped", reload=reload)
 
 
 class _ReadyServer:

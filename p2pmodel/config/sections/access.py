@@ -24,9 +24,9 @@ class AccessRule(Section):
     """Clients: `anyone`; `token:NAME`, `user:NAME` (LDAP), `oidc:SUBJECT`, `group:NAME`, `certificate:NAME`,
     `publisher:NAME`, with `*` for any part; `member` and `server`: the holder of the coordinator's or the server's own
     token; `hub`: clients with a hub token of their own that a mirror accepts for the model."""
-    verbs: tuple[Literal["read", "publish", "operate"], ...] = ("read",)
-    """`read`: models, torrents, announces and leases; `publish`: torrents; `operate`: control API, metrics, roll-outs,
-    sync log."""
+    verbs: tuple[Literal["read", "infer", "publish", "operate"], ...] = ("read",)
+    """`read`: models, torrents, announces and leases; `infer`: answers of a model of `serve`; `publish`: torrents;
+    `operate`: control API, metrics, roll-outs, sync log."""
     repos: tuple[str, ...] = ("*",)
     """Repositories, as `Qwen/*`; `datasets/NAME` and `spaces/NAME` for the others. What is about no single repository
     is matched by `*` alone."""

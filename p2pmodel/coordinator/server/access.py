@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import WSCloseCode, web
 
@@ -74,7 +75,7 @@ class CoordinatorAccess:
                 request[WRONG_TOKEN] = True
                 raise AccessDenied(WRONG_KEY, hint=f"set {MEMBER_SETTING}")
             found = Caller(Rights.NONE)
-        return replace(found, policy=self._authoriser.policy)
+        return self._complete(found, request)
 
     async def refused_later(self, request: web.Request, verb: Verb, repo: RepoId) -> P2PModelError:
         """Wait until the caller of a long request has lost its right, and return why."""
@@ -120,7 +121,16 @@ class CoordinatorAccess:
             known = await self._authoriser.known(presented)
             if known is not None:
                 found = Caller(Rights.MEMBER, known.label, known)
-        return replace(found, policy=self._authoriser.policy)
+        return self._complete(found, request)
+
+    def _complete(self, found: Caller, request: web.Request) -> Caller:
+        """The caller with the rules, and with the audit log for what they refuse."""
+        found = replace(found, policy=self._authoriser.policy)
+        return found if self._audit is None else replace(found, on_refused=partial(self._refused, request))
+
+    def _refused(self, request: web.Request, subject: Subject, verb: Verb, repo: RepoId | None, reason: str) -> None:
+        if self._audit is not None:
+            self._audit.refuse(subject.label, reason, request.remote or "", verb, str(repo or ""))
 
     def _unnamed(self, presented: Presented) -> Subject:
         """The client without a token. With a token for members the own user needs it, too."""

@@ -7,7 +7,7 @@ what changes the catalog always requires a token.
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -43,6 +43,14 @@ class Rights(IntEnum):
     ADMINISTRATOR = 3
 
 
+Refused = Callable[[Subject, Verb, RepoId | None, str], None]
+"""Called with what is refused to a client, and why."""
+
+
+def _ignore(_subject: Subject, _verb: Verb, _repo: RepoId | None, _reason: str) -> None:
+    """Record nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The client of a request. `name` is the owner of what it publishes."""
@@ -51,6 +59,7 @@ class Caller:
     name: str = MEMBERS
     subject: Subject = ANYONE
     policy: AccessPolicy = NO_RULES
+    on_refused: Refused = field(default=_ignore, repr=False, compare=False)
 
     @property
     def is_administrator(self) -> bool:
@@ -67,6 +76,7 @@ class Caller:
             return Right(self.subject.label, "no rules")
         decision = self.policy.decide(self.subject, verb, _name(repo))
         if not decision.allowed:
+            self.on_refused(self.subject, verb, repo, decision.reason)
             raise refused(self.subject, verb, _name(repo), decision)
         return Right(self.subject.label, decision.reason)
 

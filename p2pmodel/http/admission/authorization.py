@@ -23,7 +23,7 @@ class Gate(Protocol):
     """Decides what the clients of one server may do."""
 
     async def admit(self, presented: Presented, verb: str, repo: str | None) -> Right:
-        """The right of a client to `read`, `publish` or `operate`; `repo` None: no single repository.
+        """The right of a client to `read`, `infer`, `publish` or `operate`; `repo` None: no single repository.
 
         Raises AccessDenied and its kinds, or Unavailable.
         """

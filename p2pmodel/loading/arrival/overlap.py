@@ -134,7 +134,7 @@ class _Overlap:
             if not watch.is_proved:
                 return None
             self._show("loaded", watch)
-            return replace(loaded, after_download_seconds=time.monotonic() - completed)
+            return self._named(loaded, time.monotonic() - completed)
         finally:
             watch.close()
 
@@ -249,7 +249,11 @@ class _Overlap:
         loading = partial(load, path, options=self._options)
         loaded = await in_thread(loading, lambda _loaded: None)
         self._on_progress(LoadProgress("loaded", loaded.weight_bytes, loaded.weight_bytes, loaded.weight_bytes))
-        return replace(loaded, after_download_seconds=time.monotonic() - began)
+        return self._named(loaded, time.monotonic() - began)
+
+    def _named(self, loaded: "LoadedModel", after_download: float) -> "LoadedModel":
+        manifest = self._snapshot.manifest
+        return replace(loaded, after_download_seconds=after_download, repo=manifest.repo, commit=manifest.commit)
 
 
 def _is_there(watch: ArrivalWatch, place: TensorRange) -> bool:

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Middleware
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.rights import OPEN, Right
-from p2pmodel.errors import NotFound, RefusedContent
+from p2pmodel.errors import AccessDenied, NotFound, RefusedContent
 from p2pmodel.http.admission.authorization import RIGHT
 from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
 from p2pmodel.origin.relay.hub_paths import HubPath
@@ -66,9 +66,18 @@ class EndpointAccess:
     async def check(self, request: web.Request, manifest: Manifest) -> None:
         """Raise unless the client may read the snapshot."""
         if self._admission is not None:
-            request[RIGHT] = await self._admission.check(request, manifest, repo_of(request))
+            try:
+                request[RIGHT] = await self._admission.check(request, manifest, repo_of(request))
+            except AccessDenied as error:
+                self._refused(request, manifest, error)
+                raise
         if self._held is not None:
             self._held.check(manifest)
+
+    def _refused(self, request: web.Request, manifest: Manifest, error: AccessDenied) -> None:
+        if self._audit is not None:
+            subject = request.get(RIGHT, OPEN).subject
+            self._audit.refuse(subject, error.what, request.remote or "", "read", str(manifest.repo))
 
     async def check_refs(self, request: web.Request, library: Library, refs: dict[str, str]) -> None:
         """Raise unless the client may read the snapshots that the refs of a repository point at."""

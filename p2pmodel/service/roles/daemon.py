@@ -46,7 +46,7 @@ from p2pmodel.service.roles.source import serving_source
 from p2pmodel.service.roles.systemd import notify
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
-from p2pmodel.trust.access.authoriser import Authoriser, ServerGate
+from p2pmodel.trust.access.authoriser import ServerGate
 from p2pmodel.trust.access.clients import ClientAccess
 from p2pmodel.trust.contents.policy import ContentPolicy
 
@@ -141,7 +141,7 @@ class Daemon:
             app = control_app(api, http=settings.http.unpaced)
             add_observation(self._traffic.watch(app, "socket"), api, self._traffic)
             await stack.enter_async_context(self._unix(app, path))
-            url = await self._serve_tcp(api, stack, clients.authoriser)
+            url = await self._serve_tcp(api, stack, clients)
             on_ready(DaemonAddresses(path, url, peers, hub))
             start(held.run())
             notify("READY=1")
@@ -176,15 +176,16 @@ class Daemon:
         url = await stack.enter_async_context(serving_it)
         return await self._reachable(url) if url else None
 
-    async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack, authoriser: Authoriser) -> str | None:
+    async def _serve_tcp(self, api: NodeApi, stack: AsyncExitStack, clients: ClientAccess) -> str | None:
         tcp = self._tcp
         if tcp is None:
             return None
         http = self._settings.http
         public = (*PAGE, HEALTH)
         secured = tcp.token is not None or (tcp.tls is not None and http.asks_for_certificates)
-        guard = RequestGuard.of(http, secured=secured, public=public, own_user=not authoriser.protects)
-        gate = ServerGate(authoriser, partial(is_bearer, token=tcp.token) if tcp.token is not None else None)
+        guard = RequestGuard.of(http, secured=secured, public=public, own_user=not clients.authoriser.protects)
+        own = partial(is_bearer, token=tcp.token) if tcp.token is not None else None
+        gate = ServerGate(clients.authoriser, own, audit=clients.audit)
         app = control_app(api, tcp.token, gate=gate, read_only=tcp.read_only, public=public, http=http)
         add_observation(self._traffic.watch(app, "control"), api, self._traffic)
         add_dashboard(app)

@@ -96,6 +96,7 @@ async def serving_hub(
             clients.authoriser,
             partial(is_bearer, token=token) if token is not None else None,
             takes_hub_tokens=token is None and on_demand.manifests.takes_client_tokens,
+            audit=clients.audit,
         )
         access = EndpointAccess(HubAdmission(gate, rights), clients.audit, ContentPolicy(settings.contents.rules), held)
         app = hub_endpoint(

@@ -80,7 +80,7 @@ def _choice(delta: Json, finish: str | None = None) -> Json:
 def failure(error: P2PModelError) -> Json:
     """The body of an error response."""
     text = f"{error.what}; {error.hint}" if error.hint else error.what
-    code = "invalid_api_key" if type(error) is AccessDenied else error.code
+    code = "invalid_api_key" if isinstance(error, AccessDenied) and error.http_status == 401 else error.code
     field = error.field or None if isinstance(error, InvalidField) else None
     return {"error": {"message": text, "type": _kind(error), "param": field, "code": code}}
 

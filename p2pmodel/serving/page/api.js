@@ -6,9 +6,15 @@ const BASE = new URL("../", import.meta.url);
 const QUICK = 15000;
 
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, code = "") {
     super(message);
     this.status = status;
+    this.code = code;
+  }
+
+  // Whether another key may help: the server asks for one, or refuses what this one may do.
+  get needsKey() {
+    return this.status === 401 || (this.status === 403 && this.code !== "");
   }
 }
 
@@ -23,7 +29,8 @@ function headers(body) {
 
 async function failure(response) {
   const said = await response.json().catch(() => ({}));
-  return new ApiError(response.status, said.error?.message || said.message || `the server answered HTTP ${response.status}`);
+  const text = said.error?.message || said.message || `the server answered HTTP ${response.status}`;
+  return new ApiError(response.status, text, said.error?.code);
 }
 
 export async function model() {

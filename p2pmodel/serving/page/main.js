@@ -52,9 +52,9 @@ async function identify() {
       document.title = name;
       return;
     } catch (error) {
-      if (!(error instanceof ApiError && error.status === 401)) throw error;
+      if (!(error instanceof ApiError && error.needsKey)) throw error;
       setLink("lost", "key required");
-      await promptForKey(message);
+      await promptForKey(error.status === 403 ? error.message : message);
       message = "Wrong key.";
     }
   }

@@ -13,6 +13,7 @@ from p2pmodel.core.network.rights import Presented, Right
 from p2pmodel.errors import AccessDenied, Forbidden, GatedLogin, GatedRepo, P2PModelError
 from p2pmodel.trust.access.machine_tokens import PREFIX, MachineTokens
 from p2pmodel.trust.access.policy import ANYONE, LOCAL, SERVER, AccessPolicy, Decision, Subject, Verb
+from p2pmodel.trust.audit.trail import AuditTrail
 
 LOGIN_HINT = "send a token that this server knows, or ask its operator for one"
 
@@ -87,7 +88,8 @@ class ServerGate:
 
     `is_own`: whether an Authorization header has the server's own token; None: it has none, and admits clients without
     a credential, as far as the rules do. `takes_hub_tokens`: tokens that are not known here are the clients' own, for
-    the hub; else such a token is wrong where the server has one of its own, and ignored elsewhere.
+    the hub; else such a token is wrong where the server has one of its own, and ignored elsewhere. `audit` records what
+    is refused to a known client.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class ServerGate:
         is_own: Callable[[str], bool] | None = None,
         *,
         takes_hub_tokens: bool = False,
+        audit: AuditTrail | None = None,
     ) -> None:
         self.authoriser = authoriser
+        self._audit = audit
         self._is_own = is_own
         self._takes_hub_tokens = takes_hub_tokens
 
@@ -105,7 +109,7 @@ class ServerGate:
         """The right of a client to do `verb` with `repo`. Raises AccessDenied, Forbidden, GatedRepo, and Unavailable if
         a directory does not answer."""
         subject, token = await self._subject(presented)
-        return self._decided(subject, token, Verb(verb), repo)
+        return self._decided(subject, token, Verb(verb), repo, presented.address)
 
     async def _subject(self, presented: Presented) -> tuple[Subject, str | None]:
         """The client, and its own hub token."""
@@ -124,12 +128,14 @@ class ServerGate:
             return Subject("hub"), token
         return (LOCAL if presented.local and self._is_own is None else ANYONE), None
 
-    def _decided(self, subject: Subject, token: str | None, verb: Verb, repo: str | None) -> Right:
+    def _decided(self, subject: Subject, token: str | None, verb: Verb, repo: str | None, address: str) -> Right:
         policy = self.authoriser.policy
         if subject == ANYONE and self._is_own is not None and not policy.has_rules:
             raise AccessDenied("this server requires a token", hint=LOGIN_HINT)
         decision = policy.decide(subject, verb, repo)
         if not decision.allowed:
+            if self._audit is not None:
+                self._audit.refuse(subject.label, decision.reason, address, verb, repo or "")
             raise refused(subject, verb, repo, decision)
         return Right(subject.label, decision.reason, decision.ask_mirror, token)
 
@@ -137,7 +143,8 @@ class ServerGate:
 def refused(subject: Subject, verb: Verb, repo: str | None, decision: Decision) -> P2PModelError:
     """The error for what a decision refuses."""
     client = printable(subject.label, 80)
-    what = f"may not {verb} {printable(repo)}" if repo is not None else f"has no right to {verb} here"
+    does = "get answers of" if verb is Verb.INFER else str(verb)
+    what = f"may not {does} {printable(repo)}" if repo is not None else f"has no right to {verb} here"
     text = f"{client} {what} ({decision.reason})"
     hint = "see 'access.rules' in the settings of the server"
     if verb is not Verb.READ or repo is None:

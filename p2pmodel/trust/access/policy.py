@@ -24,19 +24,21 @@ class Verb(StrEnum):
     """What a client does."""
 
     READ = "read"
+    INFER = "infer"
     PUBLISH = "publish"
     OPERATE = "operate"
 
 
+_OF_EVERY_CLIENT = frozenset((Verb.READ, Verb.INFER))
 _WITHOUT_RULES: dict[Kind, frozenset[Verb]] = {
     "server": frozenset(Verb),
     "certificate": frozenset(Verb),
-    "publisher": frozenset((Verb.READ, Verb.PUBLISH)),
+    "publisher": _OF_EVERY_CLIENT | {Verb.PUBLISH},
     "anyone": frozenset(Verb),
     "hub": frozenset(Verb),
 }
-"""What a server without rules lets its clients do; those not named may read. Whether it admits clients without a
-credential at all is decided before: `anyone` are then the clients of an open server."""
+"""What a server without rules lets its clients do; those not named may read and infer. Whether it admits clients
+without a credential at all is decided before: `anyone` are then the clients of an open server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class AccessPolicy:
         if subject.kind in _UNBOUND:
             return Decision(True, "own user" if subject.kind == "local" else "administrator")
         if not self.has_rules:
-            allowed = verb in _WITHOUT_RULES.get(subject.kind, frozenset((Verb.READ,)))
+            allowed = verb in _WITHOUT_RULES.get(subject.kind, _OF_EVERY_CLIENT)
             return Decision(allowed, "no rules", ask_mirror=allowed)
         matching = [(n, rule) for n, rule in enumerate(self._rules, 1) if _matches(rule, subject, verb, repo)]
         for number, rule in matching:

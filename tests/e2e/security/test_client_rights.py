@@ -5,14 +5,20 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import openai
 import pytest
 
+from p2pmodel.core.network.tokens import announce_key
 from tests.support.endpoint_clients import DOWNLOAD, PYTHON, REPO, daemon
 from tests.support.eventually import PATIENCE
 from tests.support.hub_clients import HubClient
-from tests.support.processes import Nodes, Running, eventually
+from tests.support.processes import Nodes, Running, eventually, token_file
 
 NODES, ANNAS, BERTS = "hf_of_the_node", "hf_of_anna", "hf_of_bert"
 
@@ -134,6 +140,96 @@ def test_rules_hold_at_every_server_and_a_reload_changes_them(nodes: Nodes, data
         assert not [line for line in (*process.out, *process.err) if any(token in line for token in made.values())]
     logs = [path for path in nodes.root.rglob("*") if path.is_file() and path.suffix != ".token"]
     assert not [path for path in logs if any(token.encode() in path.read_bytes() for token in made.values())]
+
+
+ENTITLED = """
+[[access.rules]]
+subjects = ["token:anna"]
+verbs = ["read", "infer"]
+repos = ["org/*"]
+[[access.rules]]
+subjects = ["token:anna"]
+verbs = ["operate"]
+[[access.rules]]
+subjects = ["token:bert"]
+verbs = ["read", "infer"]
+repos = ["other/*"]
+"""
+HELLO: Any = [{"role": "user", "content": "hello"}]
+
+
+def test_every_path_is_closed_to_the_other_user_and_the_audit_logs_say_so(nodes: Nodes, data: Path) -> None:
+    """Hub endpoint, mirror, its files as a web seed, tracker, catalog, source, dashboard, metrics, a served model."""
+    hub, _ = nodes.hub(data)
+    stalled, _ = nodes.hub(data, "stall@*.safetensors")
+    files = f'tokens_file = "{nodes.root}/access/tokens.json"\n[audit]\nenabled = true\nfolder = "{nodes.root}/audit"\n'
+    env = settings(nodes, hub, f"{ENTITLED}[access]\n{files}")
+    made = {name: nodes.ok("node", "token", "issue", name, "-q", **env).out.strip() for name in ("anna", "bert")}
+    own = token_file(nodes.root / "own.token")
+    at, guarded = ("--listen", "127.0.0.3:0"), ("--token-file", own)
+    seed = nodes.start("node", "seed", REPO, *at, "--swarm-listen", "127.0.0.3:0", "--json", "-q", *guarded, **env)
+    seed.ready()
+    mirror = nodes.start("node", "mirror", "serve", "--listen", "127.0.0.2:0", "--json", *guarded, **env)
+    control = ("--control-listen", "127.0.0.11:0", *guarded)
+    node = nodes.start("node", "daemon", *control, "--hub-listen", "127.0.0.11:0", "--swarm-listen", "127.0.0.11:0",
+                       "--json", **env)  # fmt: skip
+    chat = nodes.start("chat", "serve", REPO, "--listen", "127.0.0.4:0", "--api-key-file", own, "--endpoint", stalled,
+                       "--json", **env)  # fmt: skip
+    secret = (data / "model.safetensors").read_bytes()[:64]
+    coordinator, torrent = str(seed.ready()["coordinator"]), str(seed.ready()["info_hash"])
+    commit = str(seed.ready()["commit"])
+    file, swarm = f"/{REPO}/resolve/{commit}/model.safetensors", f"info_hash={quote(bytes.fromhex(torrent[:40]))}"
+    api = f"/api/models/{REPO}"
+    hubs = dict.fromkeys((file, f"{api}/revision/main", f"{api}/tree/{commit}", f"{api}/refs"), "GatedRepo")
+    paths = {
+        str(mirror.ready()["endpoint"]): hubs | {"/metrics": "", "/sync-log": ""},
+        str(node.ready()["hub"]): hubs,
+        str(node.ready()["url"]): {"/api/v1/node": "", "/api/v1/snapshots": "", "/metrics": ""},
+        coordinator: {
+            f"/catalog?repo={REPO}&revision=main": "",
+            f"/catalog/torrents/{torrent}.torrent": "",
+            f"/scrape?{swarm}": "",
+            "/metrics": "",
+        },
+        str(chat.ready()["url"]): {"/v1/models": "", "/metrics": ""},
+    }
+    for base, each in paths.items():
+        for path, code in each.items():
+            assert _got(base + path, made["anna"])[0] == 200, base + path
+            status, headers, body = _got(base + path, made["bert"])
+            if path.startswith("/scrape"):
+                assert (status, b"failure reason" in body) == (200, True)
+            else:
+                assert (status, headers.get("X-Error-Code", "")) == (403, code), (base + path, body)
+            assert secret not in body
+    assert _got(f"{coordinator}/source{file}", made["anna"])[0] == 401, "only the token of the source opens it"
+    announced = f"{coordinator}/announce/{{}}?{swarm}&peer_id={'a' * 20}&port=7000&left=0&uploaded=0&downloaded=0"
+    assert b"failure reason" not in _got(announced.format(announce_key(made["anna"])), "")[2]
+    assert b"failure reason" in _got(announced.format(announce_key(made["bert"])), "")[2]
+    client = openai.OpenAI(base_url=str(chat.ready()["api"]), api_key=made["bert"], max_retries=0)
+    with client, pytest.raises(openai.PermissionDeniedError, match="token:bert may not get answers of org/model"):
+        client.chat.completions.create(model=REPO, messages=HELLO)
+    refused(user(nodes, "bert", str(node.ready()["hub"]), made["bert"]), "GatedRepoError")
+    nodes.ok("node", "audit", "verify", **env)
+    lines = nodes.ok("node", "audit", "show", "-n", "1000", "--json", **env).json["lines"]
+    got = {(line["subject"], line["what"]) for line in lines if line["what"] != "refused"}
+    assert {subject for subject, _ in got} == {"token:anna"}
+    assert {what for _, what in got} >= {"file", "torrent"}
+    denied = {(line["subject"], line["verb"]) for line in lines if line["what"] == "refused"}
+    assert {("token:bert", verb) for verb in ("read", "infer", "operate")} <= denied
+    assert "token:anna" not in {subject for subject, _ in denied}
+    for process in (seed, mirror, node):
+        assert process.stop().code == 0
+    nodes.ok("node", "audit", "verify", **env)
+
+
+def _got(url: str, token: str) -> tuple[int, Any, bytes]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
 
 
 def _downloads(client: HubClient) -> bool:

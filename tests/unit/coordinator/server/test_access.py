@@ -125,6 +125,20 @@ async def test_metrics_are_for_clients_that_operate(rig: Rig) -> None:
     assert await rig.status("p2pm_" + "0" * 40, "/metrics") == 401
 
 
+async def test_what_is_refused_to_a_known_client_is_in_the_audit_log(rig: Rig) -> None:
+    await rig.status("ops", torrent(OPEN))
+    await rig.announce(CLOSED, f"/{announce_key(rig.made['node'])}")
+    await rig.status("node", "/metrics")
+    await rig.status("", torrent(OPEN))
+    await rig.status("p2pm_" + "0" * 40, torrent(OPEN))
+    lines = [json.loads(line) for line in lines_of(rig.audit, "coordinator")]
+    assert [(line["subject"], line["verb"], line["repo"]) for line in lines if line["what"] == "refused"] == [
+        ("token:ops", "read", "open/model"),
+        ("token:node", "read", "closed/model"),
+        ("token:node", "operate", ""),
+    ]
+
+
 async def test_leases_end_when_the_right_ends(rig: Rig) -> None:
     where = f"{rig.base}/leases/{read_publication(OPEN).info_hash}?peer=127.0.0.1:7000&id=one"
     async with rig.session("node") as session, session.ws_connect(where) as socket:

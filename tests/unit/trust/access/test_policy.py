@@ -72,6 +72,17 @@ def test_a_subject_may_ever_do_what_a_rule_allows_for_some_repository() -> None:
     assert not policy.may_ever(Subject("token", "ci"), Verb.READ)
 
 
+def test_to_infer_is_another_right_than_to_read() -> None:
+    policy = AccessPolicy([AccessRule(subjects=("token:chat",), verbs=("infer",), repos=("org/*",))])
+    chat = Subject("token", "chat")
+    assert policy.decide(chat, Verb.INFER, "org/m").allowed
+    assert not policy.decide(chat, Verb.READ, "org/m").allowed
+    assert not policy.decide(chat, Verb.INFER, "other/m").allowed
+    without = AccessPolicy()
+    assert without.decide(chat, Verb.INFER, "org/m").allowed
+    assert not without.decide(chat, Verb.OPERATE, None).allowed
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -8,7 +8,7 @@ import pytest
 from p2pmodel.core.network.rights import Right
 from p2pmodel.errors import IntegrityError, LocalResource, NotFound
 from p2pmodel.trust.audit.audit_log import AuditLog, files_of, lines_of, servers_of, verify_audit
-from p2pmodel.trust.audit.trail import AGAIN_AFTER, AuditTrail
+from p2pmodel.trust.audit.trail import AGAIN_AFTER, MOST_REFUSALS, AuditTrail
 
 NAME = "daemon"
 
@@ -112,6 +112,32 @@ def test_a_client_that_reads_a_file_in_parts_is_one_line(folder: Path) -> None:
         "subject": "user:anna", "right": "rule 1", "client": "10.0.0.1", "what": "file", "repo": "org/m",
     }  # fmt: skip
     assert "hf_secret" not in files_of(folder, NAME)[0].read_text()
+
+
+def test_refusals_of_a_client_are_one_line_for_each_repository_and_bounded(folder: Path) -> None:
+    now = [0.0]
+    log = AuditLog(folder, NAME, 1 << 20)
+    log.open()
+    trail = AuditTrail(log, clock=lambda: now[0])
+
+    def refuse(subject: str, repo: str, client: str = "10.0.0.1") -> None:
+        trail.refuse(subject, "no rule", client, "read", repo)
+
+    for _ in range(3):
+        refuse("token:bert", "org/m")
+    refuse("anyone", "org/m")
+    for number in range(2 * MOST_REFUSALS):
+        refuse("token:bert", f"org/{number}")
+    refuse("token:bert", "org/m", "10.0.0.2")
+    now[0] = AGAIN_AFTER
+    refuse("token:bert", "org/m")
+    log.close()
+    lines = [json.loads(line) for line in lines_of(folder, NAME)]
+    assert len(lines) == MOST_REFUSALS + 2
+    assert {(line["subject"], line["what"], line["verb"], line["right"]) for line in lines} == {
+        ("token:bert", "refused", "read", "no rule")
+    }
+    assert [line["client"] for line in lines[-2:]] == ["10.0.0.2", "10.0.0.1"]
 
 
 def test_what_cannot_be_recorded_is_an_error(folder: Path) -> None:
