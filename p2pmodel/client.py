@@ -22,6 +22,7 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.views import (
     SERVING,
     EngineState,
@@ -171,6 +172,10 @@ class Client:
     async def scrub(self) -> ScrubView:
         """The background check of the node's cache."""
         return await self._call(ScrubView, "GET", "scrub")
+
+    async def follow_lists(self) -> tuple[FollowView, ...]:
+        """The follow lists of the node."""
+        return await self._call(tuple[FollowView, ...], "GET", "follow")
 
     async def limits(self) -> LimitsView:
         """The rate limits for peers."""

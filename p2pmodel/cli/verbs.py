@@ -31,6 +31,7 @@ _VERBS = {
     "doctor": ("p2pmodel.cli.cluster.doctor:doctor", "Check this machine, and what a snapshot needs on it."),
     "env": ("p2pmodel.cli.env:env", "Print the environment for Hugging Face clients of the daemon."),
     "fetch": ("p2pmodel.cli.fetch.fetch:fetch", "Download a snapshot into the Hugging Face cache; optionally load it."),
+    "follow": ("p2pmodel.cli.transfers.follow_lists:follow", "Show what the daemon downloads by itself, and when."),
     "help": ("p2pmodel.cli.help:help_command", "Print the help of a command or a topic."),
     "import": (
         "p2pmodel.cli.snapshots.import_dir:import_dir",

@@ -5,11 +5,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
@@ -81,8 +80,8 @@ def _line(error: Mapping[str, Any], given: GivenSettings) -> str:
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     meaning = _MEANINGS.get(error["type"], said)
     if error["type"] == "extra_forbidden":
-        near = _mirror_keys() if parts[0] == "mirrors" else setting_keys()
-        meaning += _meant(parts[-1] if parts[0] == "mirrors" else key, near)
+        near = _keys_of_table(parts)
+        meaning += _meant(parts[-1], near) if near else _meant(key, setting_keys())
     return f"setting {printable(names)}: {meaning}{given.place(parts)}"
 
 
@@ -116,8 +115,18 @@ def setting_keys() -> list[str]:
     return keys
 
 
-def _mirror_keys() -> list[str]:
-    return list(MirrorSettings.model_fields)
+def _keys_of_table(parts: list[str]) -> list[str]:
+    """The keys of the table in a list, such as `[[mirrors]]`, that `parts` lead into; empty if they lead into none."""
+    model: type[BaseModel] = Settings
+    in_list = False
+    for part in parts[:-1]:
+        if part.isdecimal():
+            in_list = True
+            continue
+        field = model.model_fields.get(part)
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next(filter(_is_section, kinds), model)
+    return list(model.model_fields) if in_list else []
 
 
 def _is_section(annotation: object) -> bool:

@@ -13,6 +13,7 @@ from p2pmodel.config.checks import check_url
 from p2pmodel.config.sections.access import AccessSettings, AuditSettings, ContentSettings, LdapSettings, OidcSettings
 from p2pmodel.config.sections.coordinator import QuotaSettings, TrackerSettings
 from p2pmodel.config.sections.daemon import ClientSettings, DaemonSettings, StoreSettings
+from p2pmodel.config.sections.follow import FollowSettings
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.config.sections.private import PrivateSettings
@@ -54,6 +55,8 @@ class Settings(Section):
     """Show progress on stderr; HF_HUB_DISABLE_PROGRESS_BARS turns it off."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level of log lines on stderr."""
+    follow: tuple[FollowSettings, ...] = ()
+    """`[[follow]]` tables: what the daemon downloads by itself, and when."""
     origin: OriginSettings = OriginSettings()
     swarm: SwarmSettings = SwarmSettings()
     store: StoreSettings = StoreSettings()

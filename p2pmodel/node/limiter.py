@@ -6,11 +6,22 @@ from datetime import datetime
 from typing import Protocol
 
 from p2pmodel.config.schedules import Schedule
+from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.progress.views import LimitsView, RateLimits
 
 CHECK_EVERY = 10.0
 """Seconds between two reads of the clock: it may be set, and a suspended machine sleeps longer."""
+
+
+def base_limits(settings: Settings) -> RateLimits:
+    """The limits of the settings outside all windows."""
+    return RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
+
+
+def schedules(settings: Settings) -> tuple[Schedule, Schedule]:
+    """The schedules of the settings: uploads, downloads."""
+    return Schedule.parse(settings.daemon.upload_schedule), Schedule.parse(settings.daemon.download_schedule)
 
 
 class LimitedTraffic(Protocol):

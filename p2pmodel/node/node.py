@@ -9,35 +9,34 @@ Methods are commands; they return frozen views. Invariants, to re-check when edi
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import Reference, RepoId, printable, transfer_id
-from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.core.progress.views import EngineState, LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.core.tasks import Version, in_thread
-from p2pmodel.errors import LocalResource, NotFound, P2PModelError, Unavailable
+from p2pmodel.errors import NotFound, P2PModelError, Unavailable
 from p2pmodel.node.cached_snapshots import CachedSnapshots, record_of
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.job import NodeContext, selected
 from p2pmodel.node.fetch.request import FetchRequest
-from p2pmodel.node.limiter import Limiter, limits_note
+from p2pmodel.node.limiter import Limiter, base_limits, limits_note, schedules
+from p2pmodel.node.node_folder import take_folder
 from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.rollout.node_rollouts import NodeRollouts
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
 from p2pmodel.node.transfer.managed_transfer import ManagedTransfer
 from p2pmodel.node.transfer.waiting_clients import WaitingClients
-from p2pmodel.os_errors import translated
-from p2pmodel.store.locks.process_locks import LockSearch
+from p2pmodel.node.transfer.wishes import TransferWish, Windows
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.snapshots.removal import remove_snapshot
 from p2pmodel.store.snapshots.snapshot_list import CachedSnapshot
@@ -69,9 +68,9 @@ class Node:
         self.log = note
         self._records = TransferRecords(folder / "transfers")
         self._transfers: dict[str, ManagedTransfer] = {}
-        limits = _limits(settings)
+        limits = base_limits(settings)
         self._shared = context.shared(limits)
-        self._limiter = Limiter(self._shared, limits, *_schedules(settings))
+        self._limiter = Limiter(self._shared, limits, *schedules(settings))
         self._max_active = settings.daemon.max_active
         self._watch = SnapshotWatch(self._check_files)
         self._scrubber = Scrubber(context.cache, settings.store, (settings.state_dir or folder) / "scrub", note=note)
@@ -86,7 +85,8 @@ class Node:
 
     async def __aenter__(self) -> Self:
         with ExitStack() as stack:
-            stack.callback(await in_thread(self._take_lock, lambda release: release()))
+            taken = partial(take_folder, self.folder, self.log)
+            stack.callback(await in_thread(taken, lambda release: release()))
             records, notes = await asyncio.to_thread(self._records.load)
             self._lock = stack.pop_all()
         for line in notes:
@@ -166,9 +166,15 @@ class Node:
     # -- commands --------------------------------------------------------------------------------------------
 
     async def start(
-        self, request: FetchRequest, *, priority: int | None = None, found: ResolvedTarget | None = None
+        self,
+        request: FetchRequest,
+        *,
+        priority: int | None = None,
+        found: ResolvedTarget | None = None,
+        prefetch: bool = False,
     ) -> TransferView:
-        """Fetch and serve a snapshot. `found` is the resolved target of the request, if known.
+        """Fetch and serve a snapshot. `found` is the resolved target of the request, if known. `prefetch`: a follow
+        list asks, not a client: see `follow`.
 
         Returns the transfer once the target is resolved. A transfer that exists is widened by this request, and
         continues if it was paused or had failed. Raises as `Fetch.find` does.
@@ -182,18 +188,26 @@ class Node:
         async with self._turns[ident]:
             if not self._open:
                 raise Unavailable("the node is stopping", hint="try again after its restart")
-            transfer = self._transfers.get(ident) or await self._new(request, found)
+            wish = TransferWish(selection, found.refs, request.peers, priority, prefetch)
+            transfer = self._transfers.get(ident) or await self._new(wish, found)
             await transfer.learn(found)
             await transfer.check_files(found.manifest, asked=True)
-            transfer.widen(revisions=found.refs, selection=selection, peers=request.peers, priority=priority)
+            transfer.widen(wish)
             await transfer.save()
         await self._take_names(transfer)
         for line in notes:
             transfer.note(line)
-        self.context.readers.used(transfer.record.repo, transfer.record.commit)
+        if not prefetch:
+            self.context.readers.used(transfer.record.repo, transfer.record.commit)
         self._rollouts.ask(transfer.record.repo, transfer.record.commit)
         self.transfer_settled()
         return transfer.view()
+
+    def follow(self, windows: Mapping[str, Windows]) -> None:
+        """Follow these transfers, and no others. What only follow lists ask for runs while its window is open."""
+        changed = [each.follow(windows.get(ident)) for ident, each in self._transfers.items()]
+        if any(changed):
+            self.transfer_settled()
 
     async def pause(self, ident: str) -> TransferView:
         """Neither download nor serve it until it is resumed. Raises NotFound."""
@@ -258,8 +272,8 @@ class Node:
 
     def change_limits(self, settings: Settings) -> None:
         """Apply the rate limits and the schedules of `settings`."""
-        self._limiter.change(_limits(settings))
-        self._limiter.reschedule(*_schedules(settings))
+        self._limiter.change(base_limits(settings))
+        self._limiter.reschedule(*schedules(settings))
 
     def change_max_active(self, settings: Settings) -> None:
         """Apply the number of transfers that download at a time."""
@@ -294,16 +308,6 @@ class Node:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    @translated()
-    def _take_lock(self) -> Callable[[], None]:
-        private_folder(self.folder)
-        search = LockSearch(self.folder / "lock")
-        lock = search.wait(say=lambda text: self.log(notes.info("lock_wait", text)))
-        if lock is None:
-            what = f"another daemon keeps its transfers in {self.folder} ({search.holder or 'another process'})"
-            raise LocalResource(what, hint="stop it, or set another state_dir")
-        return lock.release
-
     def _find(self, ident: str) -> ManagedTransfer:
         try:
             return self._transfers[ident]
@@ -315,14 +319,15 @@ class Node:
     def _managed(self, record: TransferRecord, *, saved: bool) -> ManagedTransfer:
         return ManagedTransfer(record, self.context, self.settings, self._records, self, saved=saved)
 
-    async def _new(self, request: FetchRequest, found: ResolvedTarget) -> ManagedTransfer:
+    async def _new(self, wish: TransferWish, found: ResolvedTarget) -> ManagedTransfer:
         record = TransferRecord(
             repo=found.manifest.repo,
             commit=found.manifest.commit,
-            revisions=found.refs,
-            selections=(Selection(request.include, request.exclude),),
-            peers=request.peers,
+            revisions=wish.revisions,
+            selections=() if wish.prefetch else (wish.selection,),
+            peers=wish.peers,
             trackers=found.trackers,
+            priority=wish.priority or 0,
             added=time.time(),
         )
         return await self._add(record)
@@ -390,11 +395,3 @@ class Node:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _limits(settings: Settings) -> RateLimits:
-    return RateLimits(settings.swarm.upload_limit, settings.swarm.download_limit)
-
-
-def _schedules(settings: Settings) -> tuple[Schedule, Schedule]:
-    return Schedule.parse(settings.daemon.upload_schedule), Schedule.parse(settings.daemon.download_schedule)

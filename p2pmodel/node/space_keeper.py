@@ -144,6 +144,7 @@ class SpaceSurveyor:
         return SnapshotFacts(
             pinned=usage.pinned,
             moved=bool(usage.moved_to),
+            followed=view is not None and view.followed,
             loading=usage.commit in unfinished_commits(repo.private) or (view is not None and not view.complete),
             read=bool(usage.inodes & inodes) or (view is not None and view.engine_ready),
             copies=copies.get(key),

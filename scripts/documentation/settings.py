@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from p2pmodel.config import sources
 from p2pmodel.config.complaints import variable_of
 from p2pmodel.config.sections.access import AccessRule, ContentRule
+from p2pmodel.config.sections.follow import FollowSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.sections.trust import TrustRule
 from p2pmodel.config.settings import Settings
@@ -52,6 +53,11 @@ listen = "10.0.0.7:6881"
 
 [daemon]
 upload_schedule = ["mon-fri 08:00-18:00=20MB", "sat,sun 00:00-24:00=0"]
+
+[[follow]]
+repo = "Qwen/Qwen3-VL-8B-Instruct"
+window = "22:00-06:00"
+zone = "Asia/Shanghai"
 ```"""
 _OTHERS = {
     "P2PMODEL_CONFIG": "Settings file.",
@@ -89,10 +95,11 @@ _HOME = "/home/user"
 _HEADER = ("key", "type", "default", "environment", "meaning")
 
 
-MODELS = (Settings, MirrorSettings, TrustRule, AccessRule, ContentRule)
+MODELS = (Settings, MirrorSettings, FollowSettings, TrustRule, AccessRule, ContentRule)
 """The models with keys."""
 _LINKS = {
     MirrorSettings: "[mirrors](#mirrors)",
+    FollowSettings: "[follow lists](#follow-lists)",
     TrustRule: "[trust rules](#trust-rules)",
     AccessRule: "[access rules](#access-rules)",
     ContentRule: "[content rules](#content-rules)",
@@ -110,6 +117,9 @@ def text() -> str:
         "## Mirrors",
         _MIRRORS,
         _keys_table(MirrorSettings),
+        "## Follow lists",
+        "Keys of each `[[follow]]` table in the file. See [the daemon](../daemon.md#follow-lists).",
+        _keys_table(FollowSettings),
         "## Trust rules",
         _RULES,
         _keys_table(TrustRule),

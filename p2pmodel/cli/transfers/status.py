@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterable
 
 import click
@@ -12,6 +13,7 @@ from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.output import echo
 from p2pmodel.cli.terminal.table import aligned, rate
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
+from p2pmodel.cli.transfers.follow_lists import follow_table
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.views import ScrubView, TransferView
@@ -47,15 +49,18 @@ async def _show(settings: Settings, repo: str | None, *, peers: bool, as_json: b
     async with connected(settings) as client:
         views = await client.transfers()
         views = chosen(views, repo) if repo else views
-        scrub = await client.scrub()
+        scrub, lists = await client.scrub(), await client.follow_lists()
         swarms = {view.id: await client.connections(view.id) for view in views} if peers else {}
     if as_json:
         plain = [dataclasses.asdict(view) for view in views]
         connected_peers = {ident: [dataclasses.asdict(each) for each in swarm] for ident, swarm in swarms.items()}
-        whole = {"transfers": plain, "scrub": dataclasses.asdict(scrub)}
+        follow = [dataclasses.asdict(each) for each in lists]
+        whole = {"transfers": plain, "scrub": dataclasses.asdict(scrub), "follow": follow}
         echo(json.dumps(whole | ({"peers": connected_peers} if peers else {})))
         return
     echo(table(views))
+    if lists and not repo:
+        echo(f"\n{follow_table(lists, time.time())}")
     if line := scrub_line(scrub):
         echo(f"\n{line}")
     if peers:
@@ -116,6 +121,7 @@ def _note(view: TransferView) -> str:
         return f"{view.doubted} {'file' if view.doubted == 1 else 'files'} doubted: {phase}"
     state = f"waiting for {view.progress.waiting_for}" if view.progress.waiting_for else view.progress.phase
     state = f"{state} (vouched by {view.vouched_by})" if view.vouched_by else state
+    state = "its window is closed" if view.awaits_window and view.state == "queued" else state
     state = f"{state}; engine: {view.engine}" if view.engine != "none" else state
     return f"{state}; {view.progress.unreachable}" if view.progress.unreachable else state
 

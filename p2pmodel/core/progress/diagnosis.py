@@ -102,6 +102,8 @@ def _at_rest(view: TransferView) -> tuple[Bound, str, str] | None:
         return "paused", "it is paused", "run 'p2pmodel resume'"
     if view.complete:
         return "nothing", *_AFTER_FILES[view.engine if view.engine != "none" else view.engine_reached]
+    if view.awaits_window and view.state == "queued":
+        return "queue", "the window of its follow list is closed", "'p2pmodel resume' lets it run now"
     if view.state == "queued":
         return "queue", "other transfers use all download slots", "raise its priority, or daemon.max_active"
     return None

@@ -9,8 +9,8 @@ from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Progress, Timings
 
 State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
-"""`queued`: waits for other transfers; `active`: downloads; `seeding`: complete and in the swarm; `ready`: complete, in
-no swarm."""
+"""`queued`: waits for other transfers, or for a window; `active`: downloads; `seeding`: complete and in the swarm;
+`ready`: complete, in no swarm."""
 
 EngineState = Literal["none", "loading", "loaded", "answered", "failed"]
 """What an inference engine reports of a model: on its way to the device, on it, the first answer given, or that it
@@ -92,6 +92,12 @@ class TransferView:
     """When it passed the gates of a roll-out."""
     vouched_by: str = ""
     """The voucher of the list of its files: `mirror NAME`, `record`, `commit`, `coordinator` or `cache`."""
+    prefetch: bool = False
+    """Whether only a follow list asked for what is still missing."""
+    awaits_window: bool = False
+    """Whether some of what a follow list asked for waits for its window."""
+    followed: bool = False
+    """Whether a follow list has it. It is not removed for space then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,22 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from p2pmodel.core import notes
+from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.progress.views import SERVING, EngineState, GateTimes
+from p2pmodel.errors import Conflict
+
+
+def incomplete(repo: RepoId) -> Conflict:
+    """The error of a report about a model that is not complete."""
+    return Conflict(
+        f"{repo} is not complete here: no engine can serve it", hint="report the engine once the transfer is complete"
+    )
+
+
+def engine_note(repo: RepoId, commit: str, state: EngineState) -> notes.Note:
+    """The event for the log when an engine reports another state."""
+    return notes.info("engine_reported", f"engine of {repo}: {state}", repo=str(repo), commit=commit, state=state)
 
 
 class EngineReports:

@@ -8,32 +8,29 @@ the next start resumes.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, Selection
-from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import Pieces, Progress, Timings
 from p2pmodel.core.progress.views import SERVING, Candidate, EngineState, State, TransferError, TransferView
 from p2pmodel.core.tasks import companions
-from p2pmodel.errors import Conflict, Contradicted, P2PModelError
+from p2pmodel.errors import Contradicted, P2PModelError
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.job import NodeContext
-from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
+from p2pmodel.node.fetch.request import FetchResult
 from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.evidence.voucher import CACHE
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.transfer.engine_reports import EngineReports
+from p2pmodel.node.transfer.engine_reports import EngineReports, engine_note, incomplete
 from p2pmodel.node.transfer.retries import TransferRetry
 from p2pmodel.node.transfer.saved_torrent import is_refused, saved_torrent
 from p2pmodel.node.transfer.transfer_monitor import TransferMonitor, TransferObserver
+from p2pmodel.node.transfer.wishes import TransferWish, Windows, completed, request_of, resumed, waits, wanted, widened
 from p2pmodel.os_errors import translate
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
-
-T = TypeVar("T")
 
 
 class ManagedTransfer:
@@ -62,6 +59,10 @@ class ManagedTransfer:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._closed = False
+        self._windows: Windows | None = None
+        """Of the follow lists that have it; None: none has."""
+        self._fetching: tuple[Selection, ...] = ()
+        """What the last fetch was started for."""
         self._next_try = TransferRetry(self._repo, self._try_again)
         self._rests = False
         """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
@@ -82,7 +83,7 @@ class ManagedTransfer:
     @property
     def eligible(self) -> bool:
         """Whether it may run."""
-        return not (self._record.paused or self._error or self._rests)
+        return not (self._record.paused or self._error or self._rests) and bool(self._wanted)
 
     @property
     def complete(self) -> bool:
@@ -137,6 +138,9 @@ class ManagedTransfer:
             engine_reached=self._engine.reached,
             gates=self._engine.gates,
             vouched_by=self._found.vouched_by if self._found else "",
+            prefetch=bool(record.prefetch),
+            awaits_window=waits(record, self._windows or {}),
+            followed=self._windows is not None,
         )
 
     def pieces(self) -> Pieces:
@@ -197,7 +201,18 @@ class ManagedTransfer:
 
     def resume(self) -> None:
         """Continue after a pause."""
-        self._record = replace(self._record, paused=False)
+        before, self._record = self._wanted, resumed(self._record)
+        if self._wanted != before:
+            self._restart_incomplete()
+
+    def follow(self, windows: Windows | None) -> bool:
+        """`windows` are those of the follow lists that have it; None: none has. Returns whether anything changes."""
+        if windows == self._windows:
+            return False
+        before, self._windows = self._wanted, windows
+        if self._wanted != before:
+            self._restart_incomplete()
+        return True
 
     def prioritise(self, priority: int) -> None:
         """Change its place in the queue."""
@@ -234,22 +249,12 @@ class ManagedTransfer:
             self._restart_incomplete()
         return follows is not Consequence.NONE
 
-    def widen(
-        self, *, revisions: Sequence[str], selection: Selection, peers: Sequence[tuple[str, int]], priority: int | None
-    ) -> None:
-        """Add what a further request asks for, and continue if it was paused or had failed."""
-        before = self._record
-        has_all = Selection() in before.selections
-        self._record = replace(
-            before,
-            revisions=_joined(before.revisions, revisions),
-            selections=before.selections if has_all else _joined(before.selections, (selection,)),
-            peers=_joined(before.peers, peers),
-            priority=before.priority if priority is None else priority,
-            paused=False,
-        )
+    def widen(self, wish: TransferWish) -> None:
+        """Add what a further request asks for, and continue if it had failed or, for a client, was paused."""
+        before, wanted_before = self._record, self._wanted
+        self._record = widened(before, wish)
         self.retry()
-        if (self._record.revisions, self._record.selections) != (before.revisions, before.selections):
+        if (self._record.revisions, self._wanted) != (before.revisions, wanted_before):
             self._has_names = False
             self._restart_incomplete()  # the running task was started without it
 
@@ -269,13 +274,9 @@ class ManagedTransfer:
         Raises Conflict for a model that is not complete here.
         """
         if state != "none" and not self.complete:
-            raise Conflict(
-                f"{self._record.repo} is not complete here: no engine can serve it",
-                hint="report the engine once the transfer is complete",
-            )
+            raise incomplete(self._record.repo)
         if state not in ("none", self._engine.state):
-            keys = {"repo": str(self._record.repo), "commit": self._record.commit, "state": state}
-            self._observer.log(notes.info("engine_reported", f"engine of {self._record.repo}: {state}", **keys))
+            self._observer.log(engine_note(self._record.repo, self._record.commit, state))
         self._engine.take(state, seconds)
         self._observer.transfer_changed()
 
@@ -295,6 +296,10 @@ class ManagedTransfer:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
+    @property
+    def _wanted(self) -> tuple[Selection, ...]:
+        return wanted(self._record, self._windows or {})
+
     def _state(self) -> State:
         if self._record.paused:
             return "paused"
@@ -306,6 +311,7 @@ class ManagedTransfer:
 
     def _restart_incomplete(self) -> None:
         self._engine.forget()
+        self._rests = False
         self._record = replace(self._record, complete=False)
         self.stop()
 
@@ -316,16 +322,8 @@ class ManagedTransfer:
         self._rests = True
 
     def _fetch(self) -> Fetch:
-        record = self._record
-        request = FetchRequest(
-            Reference(record.repo, record.commit),
-            include=record.selections[0].include,
-            exclude=record.selections[0].exclude,
-            also=record.selections[1:],
-            peers=record.peers,
-            seed_seconds=FOR_EVER,
-        )
-        return Fetch(request, self._settings, self._monitor, context=self._context)
+        self._fetching = self._wanted
+        return Fetch(request_of(self._record, self._fetching), self._settings, self._monitor, context=self._context)
 
     async def _offer(self) -> None:
         """Serve a snapshot that came from the mirrors alone to a swarm of its own, if there are coordinators."""
@@ -372,7 +370,7 @@ class ManagedTransfer:
             self._observer.log(notes.info("snapshot_ready", ready, **keys))
             self._completion, self._timings = fetched.progress, fetched.timings
             self._engine.complete()
-        self._record = replace(self._record, complete=True)
+        self._record = completed(self._record, self._fetching)
         self._doubt.clear()
         self._has_names = True
         self._next_try.succeeded()
@@ -385,7 +383,7 @@ class ManagedTransfer:
         if not task.cancelled() and (error := task.exception()) is not None:
             # An error of any kind ends this transfer, but not the node and its other transfers.
             self._error = translate(error)
-            files = self._found.manifest.select_any(self._record.selections) if self._found else ()
+            files = self._found.manifest.select_any(self._fetching) if self._found else ()
             then = "" if self._closed else self._next_try.failed(self._error, files)
             repo = str(self._record.repo)
             self._observer.log(notes.error("transfer_failed", f"{repo} failed: {self._error}{then}", repo=repo))
@@ -394,7 +392,3 @@ class ManagedTransfer:
     def _try_again(self) -> None:
         self.retry()
         self._observer.transfer_settled()
-
-
-def _joined(before: tuple[T, ...], more: Sequence[T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys((*before, *more)))

@@ -15,6 +15,7 @@ from p2pmodel.core.content.names import Reference, RepoId, check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection, busiest
 from p2pmodel.core.progress.diagnosis import Diagnosis, HostBounds, explain
+from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.views import (
     CatalogView,
     LimitsView,
@@ -33,6 +34,7 @@ from p2pmodel.core.progress.views import (
 from p2pmodel.core.tasks import Version
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.node.fetch.request import FetchRequest
+from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.host_stats import disk_pressure, link_speed
 from p2pmodel.node.measure.mirrors import measurement
 from p2pmodel.node.node import Node
@@ -52,10 +54,11 @@ MOST_OF_EACH = 20
 
 class NodeApi:
     """The operations on one node; `hub` is the URL of its hub endpoint, `peer` where peers reach it ("": at the
-    engine's address)."""
+    engine's address), `follower` has its follow lists."""
 
-    def __init__(self, node: Node, hub: str | None = None, peer: str = "") -> None:
+    def __init__(self, node: Node, hub: str | None = None, peer: str = "", *, follower: Follower | None = None) -> None:
         self._node = node
+        self._follower = follower
         self._peer = peer
         self._hub = hub
         self._cache = node.context.cache
@@ -217,6 +220,10 @@ class NodeApi:
     def scrub(self) -> ScrubView:
         """The background check of the cache."""
         return self._node.scrub
+
+    def follow_lists(self) -> tuple[FollowView, ...]:
+        """The follow lists, in the order of the settings."""
+        return self._follower.views() if self._follower else ()
 
     def limits(self) -> LimitsView:
         """The rate limits for peers."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.views import (
     CatalogView,
     LimitsView,
@@ -171,6 +172,7 @@ def _cache_routes(on: "_ControlHandlers") -> list[Route]:
             *("GET", "/api/v1/ready", on.ready, "Whether the files of REPO@REV are complete and verified", Readiness),
             query=("model",),
         ),
+        Route("GET", "/api/v1/follow", on.follow_lists, "Follow lists, and what they led to", tuple[FollowView, ...]),
         Route("GET", "/api/v1/scrub", on.scrub, "Background check of the cache", ScrubView),
     ]
 
@@ -269,6 +271,10 @@ class _ControlHandlers:
 
     async def rollouts(self, _request: web.Request) -> web.Response:
         return _answer(await self._api.rollouts())
+
+    async def follow_lists(self, _request: web.Request) -> web.Response:
+        await self._api.look()
+        return _answer(self._api.follow_lists())
 
     async def scrub(self, _request: web.Request) -> web.Response:
         return _answer(self._api.scrub())

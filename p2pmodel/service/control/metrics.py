@@ -1,7 +1,7 @@
 """The Prometheus metrics of a daemon (`GET /metrics`), and its health and readiness (`/healthz`, `/readyz`).
 
 Nothing is counted here: each scrape reads the frozen views of the control API. Label values come from bounded sets:
-states and sources of this program, the configured mirrors, and at most MOST transfers.
+states and sources of this program, the configured mirrors and follow lists, and at most MOST transfers.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, State, TransferView
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
@@ -79,6 +80,7 @@ class NodeSnapshot:
     limits: LimitsView
     cache: CacheSummary
     scrub: ScrubView
+    follow: tuple[FollowView, ...] = ()
 
 
 def add_observation(app: web.Application, api: NodeApi, traffic: Traffic) -> None:
@@ -108,6 +110,7 @@ async def node_snapshot(api: NodeApi) -> NodeSnapshot:
         limits=api.limits(),
         cache=await api.cache_summary(),
         scrub=api.scrub(),
+        follow=api.follow_lists(),
     )
 
 
@@ -125,6 +128,7 @@ class NodeCollector(Collector):
         yield from of_mirrors(seen.mirrors, seen.counters)
         yield from of_cache(seen.cache)
         yield from _scrub(seen.scrub)
+        yield from _follow(seen.follow)
         limits = gauge("limit_bytes_per_second", "Rate limit for all peers together; 0: no limit.", ["direction"])
         limits.add_metric(["upload"], seen.limits.upload_now)
         limits.add_metric(["download"], seen.limits.download_now)
@@ -182,6 +186,33 @@ def _gates(views: Iterable[TransferView]) -> Iterator[Metric]:
             if passed is not None:
                 gates.add_metric([view.repo, view.commit, gate], passed)
     yield gates
+
+
+def _follow(views: tuple[FollowView, ...]) -> Iterator[Metric]:
+    labels = ["repo", "revision"]
+    is_open = gauge("follow_window_open", "1 while the window of a follow list is open.", labels)
+    failed = gauge("follow_failed", "1 if the last look of a follow list, or a transfer of it, failed.", labels)
+    lacking = gauge("follow_incomplete_snapshots", "Snapshots of a follow list that are not complete here.", labels)
+    checked = gauge(
+        "follow_checked_timestamp_seconds",
+        "Last look at the commits of a follow list that succeeded; absent before the first.",
+        labels,
+    )
+    for (repo, revision), lists in _by_name(views).items():
+        is_open.add_metric([repo, revision], any(view.is_open for view in lists))
+        failed.add_metric([repo, revision], any(view.error for view in lists))
+        lacking.add_metric([repo, revision], sum(not each.complete for view in lists for each in view.snapshots))
+        times = [view.checked for view in lists if view.checked is not None]
+        if times:
+            checked.add_metric([repo, revision], min(times))
+    yield from (is_open, failed, lacking, checked)
+
+
+def _by_name(views: tuple[FollowView, ...]) -> dict[tuple[str, str], list[FollowView]]:
+    found: dict[tuple[str, str], list[FollowView]] = {}
+    for view in views:
+        found.setdefault((view.repo, view.revision), []).append(view)
+    return found
 
 
 def _scrub(scrub: ScrubView) -> Iterator[Metric]:

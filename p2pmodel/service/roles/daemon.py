@@ -30,6 +30,7 @@ from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.job import NodeContext
+from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
@@ -124,10 +125,11 @@ class Daemon:
             web_seed = await stack.enter_async_context(source)
             context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
-            keeper = SpaceKeeper(cache, settings, node, log=self._note)
+            keeper, follower = SpaceKeeper(cache, settings, node, log=self._note), Follower(node)
+            await follower.restore()
             start = await stack.enter_async_context(companions())
             start(keeper.run())
-            self._follow_settings(node, keeper)
+            self._follow_settings(node, keeper, follower)
             held = HeldSnapshots(
                 cache, settings, self._note, arriving=partial(_arriving, node), on_refused=partial(_refuse, node)
             )
@@ -137,13 +139,14 @@ class Daemon:
             clients = ClientAccess(authoriser_of(settings, self._reload), audit)
             hub = await self._serve_hub(node, stack, clients, held)
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
-            api = NodeApi(node, hub, str(peers[0]))
+            api = NodeApi(node, hub, str(peers[0]), follower=follower)
             app = control_app(api, http=settings.http.unpaced)
             add_observation(self._traffic.watch(app, "socket"), api, self._traffic)
             await stack.enter_async_context(self._unix(app, path))
             url = await self._serve_tcp(api, stack, clients)
             on_ready(DaemonAddresses(path, url, peers, hub))
             start(held.run())
+            start(follower.run())
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
@@ -152,13 +155,14 @@ class Daemon:
         bounds, group = limits.connections(self._settings.http), self._settings.daemon.socket_group
         return serving_unix(app, path, grace=GRACE, limits=bounds, group=group, note=self._note)
 
-    def _follow_settings(self, node: Node, keeper: SpaceKeeper) -> None:
+    def _follow_settings(self, node: Node, keeper: SpaceKeeper, follower: Follower) -> None:
         if self._reload is None:
             return
         schedules = ("daemon.upload_schedule", "daemon.download_schedule")
         self._reload.setting(*LIMITS, *schedules, apply=node.change_limits)
         self._reload.setting("daemon.max_active", apply=node.change_max_active)
         self._reload.setting(*SCRUB, apply=node.change_scrub)
+        self._reload.setting("follow", apply=follower.change)
         self._reload.setting("store.budget", "store.low_mark", "store.unused_days", apply=keeper.change)
 
     def _check_cache(self) -> None:

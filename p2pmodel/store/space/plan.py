@@ -15,6 +15,7 @@ from p2pmodel.core.content.names import RepoId
 
 PINNED = "pinned"
 MOVED = "on another disk"
+FOLLOWED = "on a follow list"
 LOADING = "being downloaded"
 READ = "being read"
 SERVED = "used by another process of p2pmodel"
@@ -29,6 +30,7 @@ class SnapshotFacts:
 
     pinned: bool = False
     moved: bool = False
+    followed: bool = False
     loading: bool = False
     read: bool = False
     served: bool = False
@@ -45,6 +47,7 @@ def protection(facts: SnapshotFacts) -> str:
     reasons = {
         PINNED: facts.pinned,
         MOVED: facts.moved,
+        FOLLOWED: facts.followed,
         LOADING: facts.loading,
         READ: facts.read,
         SERVED: facts.served,

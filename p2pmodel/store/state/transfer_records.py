@@ -24,6 +24,7 @@ _ID = re.compile(r"[0-9a-f]{12}")
 class TransferRecord:
     """The request: a snapshot, the refs to point at it, the files, and whether it may run.
 
+    `selections` are of clients; `prefetch` those that only follow lists ask for, which come in their windows alone.
     `added` in seconds since 1970; `peers` are used in addition to those of the trackers, `trackers` in
     addition to those of the coordinators.
     """
@@ -38,6 +39,7 @@ class TransferRecord:
     paused: bool = False
     complete: bool = False
     added: float = 0.0
+    prefetch: tuple[Selection, ...] = ()
 
     @property
     def id(self) -> str:
@@ -105,6 +107,7 @@ def _plain(record: TransferRecord) -> dict[str, Any]:
         "commit": record.commit,
         "revisions": record.revisions,
         "selections": [[s.include, s.exclude] for s in record.selections],
+        "prefetch": [[s.include, s.exclude] for s in record.prefetch],
         "peers": record.peers,
         "trackers": record.trackers,
         "priority": record.priority,
@@ -122,11 +125,16 @@ def _from_plain(plain: Any) -> TransferRecord:
         repo=RepoId(plain["repo"]),
         commit=commit,
         revisions=tuple(check_revision(name) for name in plain["revisions"]),
-        selections=tuple(Selection(tuple(map(str, i)), tuple(map(str, e))) for i, e in plain["selections"]),
+        selections=_selections(plain["selections"]),
         peers=tuple((str(host), int(port)) for host, port in plain["peers"]),
         trackers=tuple(map(str, plain["trackers"])),
         priority=int(plain["priority"]),
         paused=bool(plain["paused"]),
         complete=bool(plain["complete"]),
         added=float(plain["added"]),
+        prefetch=_selections(plain.get("prefetch", ())),
     )
+
+
+def _selections(plain: Any) -> tuple[Selection, ...]:
+    return tuple(Selection(tuple(map(str, include)), tuple(map(str, exclude))) for include, exclude in plain)

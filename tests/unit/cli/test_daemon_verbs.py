@@ -7,10 +7,12 @@ import pytest
 
 from p2pmodel.cli.fetch.fetch_report import FetchReport
 from p2pmodel.cli.transfers.daemon_client import chosen
+from p2pmodel.cli.transfers.follow_lists import follow_table
 from p2pmodel.cli.transfers.status import peer_table, table
 from p2pmodel.cli.transfers.why import words
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.follow_views import FollowedSnapshot, FollowView
 from p2pmodel.core.progress.progress import Progress, Timings
 from p2pmodel.core.progress.views import TransferError, TransferView
 from p2pmodel.errors import InvalidInput, NotFound
@@ -151,3 +153,23 @@ def test_transfers_are_chosen_by_the_beginning_of_a_commit() -> None:
         chosen(views, "org/model@" + "ab" * 4)
     with pytest.raises(NotFound):
         chosen(views, "org/model@" + "ab" * 3)
+
+
+def test_follow_lists_are_shown_with_window_progress_and_failure() -> None:
+    half = FollowedSnapshot("org/model", "main", "ab" * 20, "0123456789ab", "queued", False, 50, 100)
+    lists = (
+        FollowView("org/model", "main", (), (), "22:00-06:00", "UTC", False, 7300.0, (half,), checked=40.0),
+        FollowView("org/*", "v*", (), (), "", "", True, None, error="no mirror answers"),
+        FollowView("org/new", "main", (), (), "", "", True, None),
+    )
+    shown = [" ".join(line.split()) for line in follow_table(lists, 100.0).splitlines()[1:]]
+    assert shown == [
+        "org/model@main abababab queued 50% 100 bytes closed for 2 h 1 min ago",
+        "org/*@v* - - - - always - no mirror answers",
+        "org/new@main - - - - always - not looked up yet",
+    ]
+
+
+def test_a_transfer_that_waits_for_its_window_says_so() -> None:
+    assert "its window is closed" in table([view(state="queued", awaits_window=True)])
+    assert "its window is closed" not in table([view(state="seeding", awaits_window=True)])

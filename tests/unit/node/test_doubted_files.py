@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.coordinator.complaints import warning_text
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
+from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.node.snapshot_watch import SHARE, SnapshotWatch
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import verify
+from tests.support.fake_hub import FakeHub
 from tests.support.node_machine import Machine, machine, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS, TRACKER
 
@@ -70,6 +74,19 @@ async def test_a_file_that_was_removed_is_doubted_and_brought_again(machine: Mac
         ident = await seeding(machine, node)
         blob_of(machine).unlink()
         await doubted_then_repaired(machine, node, ident)
+
+
+async def test_a_snapshot_that_is_in_no_swarm_is_repaired_too(machine: Machine) -> None:
+    async with FakeHub(machine.swarm.snapshot) as hub:
+        machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False)
+        async with machine.running() as node:
+            ident = (await node.start(FetchRequest(parse_target("org/model")))).id
+            await until(node, ident, lambda view: view.state == "ready" and view.progress.phase == "done")
+            blob_of(machine).unlink()
+            await node._check_files()
+            assert not node.transfer(ident).complete
+            await until(node, ident, lambda view: view.complete)
+            assert machine.published() == CONTENTS
 
 
 async def test_a_file_with_another_time_is_hashed_and_kept(machine: Machine) -> None:

@@ -79,7 +79,9 @@ async function live() {
   }
 }
 
-const refresh = () => Promise.allSettled([tables.mirrors(), limits.refresh(), tables.swarms(), tables.rollouts()]);
+const refresh = () => Promise.allSettled([
+  tables.mirrors(), limits.refresh(), tables.swarms(), tables.rollouts(), tables.followLists(),
+]);
 
 // A hidden tab sends no requests.
 async function every(time, update) {

@@ -1,7 +1,7 @@
-// The tables of mirrors, swarms and roll-outs, refreshed every few seconds, and the cells and rows of all tables.
+// The tables of mirrors, swarms, roll-outs and follow lists, refreshed every few seconds, and the cells and rows of all tables.
 
 import { call } from "./api.js";
-import { bytes, duration, milliseconds, rate } from "./units.js";
+import { bytes, counted, duration, milliseconds, percent, rate } from "./units.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -71,6 +71,31 @@ export async function rollouts() {
     cell(each.origin_copies === null ? "–" : `${each.origin_copies.toFixed(2)} copies`, "figure"),
   )));
   byId("rollouts").hidden = !found.length;
+}
+
+function progressOf(list) {
+  const sum = (field) => list.snapshots.reduce((total, each) => total + each[field], 0);
+  const complete = list.snapshots.filter((each) => each.complete).length;
+  if (!list.snapshots.length) return "–";
+  if (complete === list.snapshots.length) return "complete";
+  return `${complete} of ${counted(list.snapshots.length, "snapshot")} · ${percent(sum("done"), sum("total"))} %`;
+}
+
+function windowOf(list) {
+  if (!list.window) return "at all times";
+  const changes = list.changes === null ? "" : ` for ${duration(list.changes - Date.now() / 1000)}`;
+  return `${list.is_open ? "open" : "closed"}${changes}`;
+}
+
+export async function followLists() {
+  const found = await call("follow");
+  byId("follow-rows").replaceChildren(...found.map((list) => row(
+    cell(list.repo, "", `${list.revision}${list.include.length ? ` · ${list.include.join(", ")}` : ""}`),
+    cell(windowOf(list), "", `${list.window} ${list.zone}`.trim()),
+    cell(list.snapshots.map((each) => each.commit.slice(0, 8)).slice(0, 3).join(", ") || "–", "", list.error),
+    cell(progressOf(list), "figure"),
+  )));
+  byId("follow").hidden = !found.length;
 }
 
 export function totals(views) {

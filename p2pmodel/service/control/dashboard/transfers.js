@@ -90,7 +90,8 @@ function show(card, view) {
   find(".state").textContent = view.state;
   for (const button of card.root.querySelectorAll("button")) {
     const operation = button.dataset.operation;
-    button.hidden = !operations.has(operation) || !OFFERED[operation].includes(view.state);
+    const isOffered = OFFERED[operation].includes(view.state) || (operation === "resume" && view.awaits_window);
+    button.hidden = !operations.has(operation) || !isOffered;
     button.setAttribute("aria-label", `${button.textContent} ${view.repo}`);
   }
   card.peers.hidden = !IN_SWARM.includes(view.state);
@@ -125,6 +126,7 @@ function figures(view) {
   if (total && view.complete) texts.push(bytes(total));
   else if (total) texts.push(`${percent(progress.done, total)} %`, `${bytes(progress.done)} of ${bytes(total)}`);
   if (!view.complete && view.state === "active") texts.push(progress.phase);
+  if (view.awaits_window) texts.push("its window is closed");
   if (view.rate) texts.push(rate(view.rate));
   if (view.eta !== null) texts.push(`${duration(view.eta)} left`);
   if (progress.peers) texts.push(counted(progress.peers, "peer"));

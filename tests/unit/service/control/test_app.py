@@ -45,6 +45,7 @@ OPERATIONS = {
     "DELETE /api/v1/snapshots",
     "DELETE /api/v1/transfers/{id}",
     "GET /api/v1/events",
+    "GET /api/v1/follow",
     "GET /api/v1/limits",
     "GET /api/v1/mirrors",
     "GET /api/v1/node",

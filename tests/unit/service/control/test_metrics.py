@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pmodel.core.progress.follow_views import FollowedSnapshot, FollowView
 from p2pmodel.core.progress.progress import Progress
 from p2pmodel.core.progress.views import GateTimes, LimitsView, NodeView, ScrubView, TransferView
 from p2pmodel.http.exposition import HEALTH, exposition
@@ -66,6 +67,25 @@ def figures(body: bytes) -> dict[str, float]:
 
 def name(metric: str, labels: dict[str, str]) -> str:
     return metric + "".join(f" {key}={value}" for key, value in sorted(labels.items()) if key != "commit")
+
+
+def test_the_figures_of_follow_lists() -> None:
+    here = FollowedSnapshot("org/model", "main", "c" * 40, "0123456789ab", "seeding", complete=True)
+    lists = (
+        FollowView("org/model", "main", (), (), "22:00-06:00", "UTC", True, 9.0, (here,), checked=7.0),
+        FollowView("org/*", "v*", (), (), "", "", True, None, (replace(here, complete=False),), error="no answer"),
+        FollowView("org/*", "v*", ("a",), (), "", "", True, None),
+    )
+    found = figures(exposition([NodeCollector(replace(SEEN, transfers=(), follow=lists))]))
+    assert {key: value for key, value in found.items() if "follow" in key} == {
+        "p2pmodel_follow_window_open repo=org/* revision=v*": 1,
+        "p2pmodel_follow_window_open repo=org/model revision=main": 1,
+        "p2pmodel_follow_failed repo=org/* revision=v*": 1,
+        "p2pmodel_follow_failed repo=org/model revision=main": 0,
+        "p2pmodel_follow_incomplete_snapshots repo=org/* revision=v*": 1,
+        "p2pmodel_follow_incomplete_snapshots repo=org/model revision=main": 0,
+        "p2pmodel_follow_checked_timestamp_seconds repo=org/model revision=main": 7,
+    }
 
 
 def test_every_figure_of_a_transfer() -> None:

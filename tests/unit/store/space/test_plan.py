@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.space.plan import (
+    FOLLOWED,
     LAST_COPY,
     PINNED,
     UNKNOWN,
@@ -42,6 +43,11 @@ def test_above_the_budget_those_used_longest_ago_leave_down_to_the_low_mark() ->
 def test_what_was_not_used_for_long_leaves_within_the_budget() -> None:
     two = [held("new", {"n": 40}, 990), held("old", {"o": 40}, 10), held("kept", {"k": 1}, 0, PINNED)]
     assert left(*two, rules=SpaceRules(unused=100)) == ["old"]
+
+
+def test_what_is_on_a_follow_list_stays() -> None:
+    assert protection(SnapshotFacts(followed=True, copies=2, in_swarm=True)) == FOLLOWED
+    assert protection(SnapshotFacts(copies=2, in_swarm=True)) == ""
 
 
 def test_a_removal_frees_only_what_no_other_snapshot_has() -> None:

@@ -1,5 +1,6 @@
 """A node's records of its transfers: the last saved version is loaded, whatever else is in the folder."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ RECORD = TransferRecord(
     priority=-3,
     paused=True,
     added=12.5,
+    prefetch=(Selection(("*.safetensors",)),),
 )
 
 
@@ -41,6 +43,15 @@ def test_the_last_saved_version_is_loaded(records: TransferRecords):
     other = replace(RECORD, commit="cd" * 20, added=1.0)
     records.save(other)
     assert records.load() == ([other, replace(RECORD, paused=False, complete=True)], [])
+
+
+def test_a_record_of_an_earlier_version_has_nothing_of_follow_lists(records: TransferRecords, tmp_path: Path):
+    records.save(RECORD)
+    path = tmp_path / "transfers" / f"{RECORD.id}.json"
+    plain = json.loads(path.read_text())
+    del plain["prefetch"]
+    path.write_text(json.dumps(plain))
+    assert records.load() == ([replace(RECORD, prefetch=())], [])
 
 
 def test_a_torrent_is_stored_until_its_transfer_is_forgotten(records: TransferRecords):
