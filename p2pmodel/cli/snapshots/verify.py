@@ -1,4 +1,4 @@
-"""`p2pmodel verify`: hash every blob of a snapshot in the cache again."""
+"""`p2pmodel verify`: hash every blob of a snapshot in the cache again, or look at it without reading contents."""
 
 import json
 from contextlib import suppress
@@ -15,13 +15,14 @@ from p2pmodel.client import Client
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
-from p2pmodel.core.sizes import counted
+from p2pmodel.core.sizes import counted, human
 from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, Untrusted
 from p2pmodel.node.snapshot.cached import cached_manifest
 from p2pmodel.node.snapshot.evidence.model_signature_check import judge_model_signature
 from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
 from p2pmodel.node.snapshot.local import verify_snapshot
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.snapshots.quick_check import QuickCheck, quick_check
 from p2pmodel.store.verify import VerifyReport
 
 INTERRUPTED = "interrupted; nothing was changed: run the same command again"
@@ -29,20 +30,28 @@ INTERRUPTED = "interrupted; nothing was changed: run the same command again"
 
 @click.command()
 @options.reference
+@click.option("--quick", is_flag=True, help="Hash nothing: look at folder, links, sizes and earlier checks.")
 @options.socket
 @options.common
 @options.progress
-def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, quiet: bool) -> None:
+def verify(settings: Settings, ref: Reference, *, quick: bool, style: Style, as_json: bool, quiet: bool) -> None:
     """Hash every file of a snapshot in the cache and compare with the hashes of the hub's manifest.
 
     The manifest itself is compared with the record of the mirror that vouched for it. Uses no network. Prints the
     snapshot's path. If files are missing or corrupt, prints one line for each and exits with code 5; from then on this
     machine serves no corrupt file. With trust.model_keys a model.sig in the snapshot must be by one of these keys, and
     over the same files. A running daemon that has the snapshot repairs it; otherwise 'p2pmodel fetch' does.
+
+    --quick answers at once, for the prolog of a job: every file is there with its size and behind its link, and none
+    has changed since it was verified. It asks no daemon and writes nothing. If something is wrong, one line says what,
+    and how to mend it; the exit code is 5, and 3 for a snapshot that is not in the cache.
     """
     cache = HubCache(settings.cache_dir, settings.state_dir)
     manifest = cached_manifest(cache, ref)
     repo = cache.known(ref.repo)
+    if quick:
+        _looked_at(repo, manifest, quick_check(repo, manifest), as_json=as_json, quiet=quiet)
+        return
     vouched_by = recorded_voucher(settings, manifest)
     with reporting(style, quiet=quiet) as reporter:
         report = run_interruptible(verify_snapshot(repo, manifest, reporter), interrupted=INTERRUPTED)
@@ -78,6 +87,42 @@ def verify(settings: Settings, ref: Reference, *, style: Style, as_json: bool, q
         f"{which}",
         hint="the daemon repairs it" if repaired else f"repair it with 'p2pmodel fetch {which}'",
     )
+
+
+def _looked_at(repo: RepoCache, manifest: Manifest, look: QuickCheck, *, as_json: bool, quiet: bool) -> None:
+    """Print the result of a look. Raises IntegrityError unless nothing is wrong."""
+    found, which = look.found, f"{manifest.repo}@{manifest.commit}"
+    if as_json:
+        plain = {
+            "repo": str(manifest.repo),
+            "commit": manifest.commit,
+            "path": str(repo.snapshot(manifest.commit)),
+            "size": manifest.total_size,
+            "quick": True,
+            "ok": len(manifest.files) - found.doubted,
+            "missing": found.missing,
+            "changed": found.changed,
+            "corrupt": found.damaged,
+            "unverified": look.unverified,
+            "lacking": look.lacking,
+            "staged": look.staged,
+            "listed": look.listed,
+        }
+        echo(json.dumps(plain))
+    if found.sound:
+        if not look.listed and not quiet:
+            echo(f"no list of the hub is on record for {which}: only files that are here were looked at", err=True)
+        if not as_json:
+            result(str(repo.snapshot(manifest.commit)))
+        return
+    first = (*found.missing, *found.damaged, *found.changed)[0]
+    what = f"{found} of {len(manifest.files)} in {which} ({first}{', ...' if found.doubted > 1 else ''})"
+    if look.lacking:
+        what += f"; {human(look.lacking)} to fetch" + (f", {human(look.staged)} of them staged" if look.staged else "")
+    mend = f"mend it with 'p2pmodel fetch {which}'"
+    if found.changed and not (found.missing or found.damaged):
+        mend = f"hash them with 'p2pmodel verify {which}': they may be right"
+    raise IntegrityError(what, hint=mend)
 
 
 async def _daemon_repairs(settings: Settings, manifest: Manifest) -> bool:

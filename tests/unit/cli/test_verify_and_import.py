@@ -1,6 +1,8 @@
 """`p2pmodel import` and `p2pmodel verify`: stdout, stderr, exit codes."""
 
 import json
+import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 from p2pmodel.cli import main
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.store.cache import HubCache
-from tests.support.stored import CONTENTS, publish
+from tests.support.hub_layout import write_snapshot
+from tests.support.hub_snapshot import snapshot_of
+from tests.support.stored import CONTENTS, publish, stage
 
 
 @dataclass
@@ -133,3 +137,106 @@ def test_a_cache_that_is_a_file_exits_with_7(p2pmodel: Command, source: Path) ->
     assert (done.code, done.out) == (7, "")
     assert str(p2pmodel.hub) in done.err
     assert done.err.count("\n") == 1
+
+
+def quick(p2pmodel: Command, *args: str) -> Outcome:
+    return p2pmodel("verify", "--quick", *args)
+
+
+@pytest.mark.parametrize("by", ["p2pmodel", "huggingface_hub", "huggingface_hub without a list"])
+def test_a_quick_look_at_a_whole_snapshot_reads_no_content(
+    p2pmodel: Command, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    manifest = (
+        publish(HubCache(p2pmodel.hub))
+        if by == "p2pmodel"
+        else write_snapshot(p2pmodel.hub, "org/model", CONTENTS, tree="without" not in by)
+    )
+    path = p2pmodel.hub / "models--org--model/snapshots" / manifest.commit
+    with monkeypatch.context() as patched:
+        patched.setattr("p2pmodel.store.verify.chunks", unread)
+        assert quick(p2pmodel, "org/model", "-q") == Outcome(0, f"{path}\n", "")
+        loud = quick(p2pmodel, "org/model")
+    assert ("no list of the hub is on record" in loud.err) == ("without" in by)
+    found = json.loads(quick(p2pmodel, "org/model", "--json").out)
+    assert (found["ok"], found["listed"]) == (4, "without" not in by)
+    assert found["unverified"] == (0 if by == "p2pmodel" else 4)
+
+
+def unread(*_: object) -> None:
+    raise AssertionError("a content was read")
+
+
+FAULTS = {
+    "no blob": "1 file missing of 4 in {} (model-00001.safetensors); 179.2 kB to fetch; "
+    "mend it with 'p2pmodel fetch {}'",
+    "no link": "1 file missing of 4 in {} (model-00001.safetensors); mend it with 'p2pmodel fetch {}'",
+    "a link elsewhere": "1 file missing of 4 in {} (model-00001.safetensors); mend it with 'p2pmodel fetch {}'",
+    "too short": "1 file missing of 4 in {} (model-00001.safetensors); 179.2 kB to fetch; "
+    "mend it with 'p2pmodel fetch {}'",
+    "no folder": "4 files missing of 4 in {} (config.json, ...); mend it with 'p2pmodel fetch {}'",
+    "begun again": "1 file missing of 4 in {} (model-00001.safetensors); 179.2 kB to fetch, 98.3 kB of them staged; "
+    "mend it with 'p2pmodel fetch {}'",
+    "rewritten": "1 file changed since verified of 4 in {} (model-00001.safetensors); hash them with "
+    "'p2pmodel verify {}': they may be right",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_quick_look_names_what_is_wrong_in_one_line(p2pmodel: Command, fault: str) -> None:
+    cache = HubCache(p2pmodel.hub)
+    manifest = publish(cache)
+    repo = cache.repo(manifest.repo)
+    file = next(each for each in manifest.files if each.path == "model-00001.safetensors")
+    blob, link = repo.blob_path(file), repo.snapshot(manifest.commit) / file.path
+    if fault in ("no blob", "begun again"):
+        blob.unlink()
+    if fault == "begun again":
+        stage(repo, manifest, file, b"\0" * 98_304)
+    if fault in ("no link", "a link elsewhere"):
+        link.unlink()
+    if fault == "a link elsewhere":
+        link.symlink_to("/etc/hostname")
+    if fault == "too short":
+        blob.write_bytes(b"\0" * (file.size - 1))
+    if fault == "no folder":
+        shutil.rmtree(link.parent)
+    if fault == "rewritten":
+        blob.write_bytes(b"\0" * file.size)
+    which = f"org/model@{manifest.commit}"
+    done = quick(p2pmodel, which if fault == "no folder" else "org/model")
+    if fault == "no folder":
+        assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
+        done = quick(p2pmodel, "org/model")
+    assert done == Outcome(5, "", f"p2pmodel: {FAULTS[fault].format(which, which)}\n")
+    assert (json.loads(quick(p2pmodel, "org/model", "--json").out)["ok"]) == (0 if fault == "no folder" else 3)
+
+
+def test_a_quick_look_does_not_mind_what_is_staged_of_others(p2pmodel: Command) -> None:
+    cache = HubCache(p2pmodel.hub)
+    manifest = publish(cache)
+    repo = cache.repo(manifest.repo)
+    other = snapshot_of({"model-00001.safetensors": b"another one"}).manifest
+    stage(repo, other, other.files[0], b"an")
+    (repo.folder / "blobs" / f"{manifest.files[2].etag}.incomplete").write_bytes(b"\0")
+    assert quick(p2pmodel, "org/model", "-q").code == 0
+
+
+def test_a_quick_look_knows_what_a_full_pass_found(p2pmodel: Command) -> None:
+    manifest = publish(HubCache(p2pmodel.hub))
+    blob = p2pmodel.hub / "models--org--model/blobs" / manifest.files[2].etag
+    before = blob.stat()
+    blob.write_bytes(b"\0" * before.st_size)
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # The clock of the last change, which no program sets, still tells: the content is no longer vouched for.
+    assert json.loads(quick(p2pmodel, "org/model", "--json").out)["unverified"] == 1
+    assert p2pmodel("verify", "org/model", "-q").code == 5
+    done = quick(p2pmodel, "org/model", "-q")
+    assert (done.code, "1 file damaged of 4" in done.err) == (5, True)
+
+
+def test_a_quick_look_changes_nothing(p2pmodel: Command) -> None:
+    write_snapshot(p2pmodel.hub, "org/model", CONTENTS)
+    before = sorted(p2pmodel.hub.rglob("*"))
+    assert quick(p2pmodel, "org/model").code == 0
+    assert sorted(p2pmodel.hub.rglob("*")) == before
