@@ -21,6 +21,12 @@ def human(size: float) -> str:
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
+def bit_rate(rate: float) -> str:
+    """`rate` bytes a second as network interfaces are named: 25 Gbit/s."""
+    mbit = rate * 8 / 1e6
+    return f"{mbit / 1000:g} Gbit/s" if mbit >= 1000 else f"{mbit:g} Mbit/s"
+
+
 def duration(seconds: float) -> str:
     """`seconds` in its two largest units: 45 s, 3 min 20 s, 2 h 5 min, 4 d 3 h."""
     whole = max(0, round(seconds))

@@ -20,8 +20,12 @@ def node_name(given: str | None) -> str:
 
 
 def link_speed(root: Path = Path("/sys/class/net")) -> float | None:
-    """Bytes/s of the fastest link that is up; virtual links report no speed."""
-    speeds = [_number(device / "speed") for device in _devices(root) if _text(device / "operstate") == "up"]
+    """Bytes/s of the fastest link that is up, of the interfaces that lead to hardware: alone, bonded or as a VLAN.
+
+    Those of containers (veth) report 10 Gbit/s and tunnels 10 Mbit/s, whatever is behind them.
+    """
+    links = [device for device in _devices(root) if _text(device / "operstate") == "up" and _has_hardware(device)]
+    speeds = [_number(device / "speed") for device in links]
     known = [speed for speed in speeds if speed is not None and speed > 0]
     return max(known) * 1e6 / 8 if known else None
 
@@ -30,6 +34,10 @@ def disk_pressure(file: Path = Path("/proc/pressure/io")) -> float | None:
     """Percent of the last 10 seconds in which a process waited for a disk."""
     found = _SOME.search(_text(file))
     return float(found[1]) if found else None
+
+
+def _has_hardware(device: Path) -> bool:
+    return (device / "device").exists() or any(map(_has_hardware, device.glob("lower_*")))
 
 
 def _devices(root: Path) -> list[Path]:

@@ -36,6 +36,21 @@ def gate_table(report: RolloutReport) -> str:
     return aligned(header, [_gate_row(gate) for gate in report.gates])
 
 
+def bound_line(report: RolloutReport) -> str:
+    """The times of the first gate in multiples of what the links allow, or why that is not known; "" where no node
+    needs a byte."""
+    bound = report.bound
+    if bound is None:
+        return ""
+    if bound.seconds is None:
+        return f"T* is unknown: {bound.unknown}"
+    parts = (f"{part.link} {human(part.rate)}/s ({part.source}): {part.seconds:.1f} s" for part in bound.parts)
+    line = f"T* is {bound.seconds:.1f} s ({'; '.join(parts)})"
+    multiples = (("half", bound.p50), ("95%", bound.p95), ("the last", bound.last))
+    known = [f"{name} {multiple:.2f} T*" for name, multiple in multiples if multiple is not None]
+    return f"{line}; nodes with all files after: {', '.join(known)}" if known else line
+
+
 def node_table(nodes: Sequence[RolloutNode]) -> str:
     """The nodes, a line each."""
     header = ("NODE", "PHASE", "HAS", *(gate.upper() for gate in GATES), "RATE", "MIRRORS", "SEEDER", "PEERS", "NOTE")
@@ -58,7 +73,7 @@ def rollout_table(views: Sequence[RolloutView], reports: Sequence[RolloutReport]
 def page(view: RolloutView, *, most: int | None = MOST_NODES) -> str:
     """The whole report."""
     report = rollout_report(view)
-    blocks = [summary(view, report), gate_table(report), *_sources(report)]
+    blocks = [summary(view, report), gate_table(report), *filter(None, [bound_line(report)]), *_sources(report)]
     nodes = listed_first(view, most)
     if nodes:
         blocks.append(node_table(nodes))

@@ -14,6 +14,7 @@ from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, Stage
 from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient
+from p2pmodel.coordinator.rollout.links import NodeLinks
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
     Gate,
@@ -95,6 +96,13 @@ class RolloutLink:
             late = [(entry, phase) for entry, phase in known if phase == "failed" or entry.name not in heard]
             await asyncio.gather(*(self._told(view.id, entry, phase) for entry, phase in late))
 
+    async def tell_mirroring(self, entries: Iterable[HostEntry]) -> None:
+        """Report that seeders on these hosts mirror the snapshot, and the mirrors' rate as the preflight found it."""
+        if (view := self._view) is not None:
+            links = ((entry, NodeLinks(mirrors=entry.mirrors, mirroring=True)) for entry in entries)
+            reports = ((entry, NodeReport("expected", links=known)) for entry, known in links)
+            await asyncio.gather(*(self._reported(view.id, entry, report) for entry, report in reports))
+
     async def conclude(self, entries: Sequence[HostEntry]) -> RolloutView | None:
         """Tell the last of the hosts, and return the coordinator's record; None if it keeps none.
 
@@ -139,7 +147,9 @@ class RolloutLink:
         checks = tuple(PreflightCheck(c.name, c.outcome != "failed", c.found) for c in entry.checks)
         error = entry.failure
         failure = NodeFailure(error.code, error.what, error.hint) if error else None
-        report = NodeReport(phase, failure=failure, preflight=checks or None)
+        await self._reported(ident, entry, NodeReport(phase, failure=failure, preflight=checks or None))
+
+    async def _reported(self, ident: str, entry: HostEntry, report: NodeReport) -> None:
         async with self._turns:
             with suppress(P2PModelError):  # a roll-out that is over, or a coordinator that is gone
                 await self._client.report(ident, entry.name, report)

@@ -7,6 +7,7 @@ from p2pmodel.cluster.bootstrap.plan import Stage
 from p2pmodel.cluster.bootstrap.stage_clock import StageName
 from p2pmodel.cluster.launcher import HostLook
 from p2pmodel.cluster.preflight.checks import DoctorCheck
+from p2pmodel.coordinator.rollout.links import LinkRate
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
 from p2pmodel.coordinator.rollout.rollout import RolloutView
 from p2pmodel.core.progress.views import TransferView
@@ -58,7 +59,8 @@ class HostProgress:
 @dataclass
 class HostEntry:
     """One host. `seconds`: from the start of its fetch until it was ready; 0 if it was ready before. `loaded`: None
-    where this bootstrap has loaded nothing. `serving`: the plan's command runs there; `began_serving`: since now."""
+    where this bootstrap has loaded nothing. `mirrors`: their rate to it, as its preflight found. `serving`: the plan's
+    command runs there; `began_serving`: since now."""
 
     name: str
     stage: Stage = "waiting"
@@ -67,6 +69,7 @@ class HostEntry:
     checks: tuple[DoctorCheck, ...] = ()
     estimate: float | None = None
     missing: int = 0
+    mirrors: LinkRate | None = None
     peer: str = ""
     cache_dir: str = ""
     serving: bool = False

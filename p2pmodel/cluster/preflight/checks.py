@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from p2pmodel.cluster.preflight.facts import NodeFacts, SnapshotNeed, SourceFact
-from p2pmodel.core.sizes import duration, human
+from p2pmodel.core.sizes import bit_rate, duration, human
 
 Outcome = Literal["ok", "warning", "failed"]
 
@@ -132,6 +132,9 @@ def _network(facts: NodeFacts) -> Iterator[DoctorCheck]:
             )
     if facts.daemon:
         yield DoctorCheck("port", "ok", f"the daemon listens at {facts.daemon.peer}")
+    # Interfaces of virtual machines and containers report none, so that is no fault.
+    speed = f"{bit_rate(facts.link)} by the fastest interface" if facts.link else "no interface reports its speed"
+    yield DoctorCheck("link", "ok", speed)
     clocks = [each for each in facts.coordinators if each.clock is not None]
     for each in clocks:
         skew = each.clock or 0.0

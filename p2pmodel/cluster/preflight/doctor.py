@@ -135,7 +135,10 @@ class Doctor:
         sample = (manifest, chosen(manifest, None)) if manifest is not None and large else None
         unrecorded = settings.origin.model_copy(update={"state_dir": None})
         readings = await MirrorMeasurement(settings.mirrors, unrecorded).measure(sample)
-        return [SourceFact(each.name, each.error, each.connect, each.rate) for each in readings]
+        limits = {mirror.name: mirror.max_bytes_per_second for mirror in settings.mirrors}
+        return [
+            SourceFact(each.name, each.error, each.connect, each.rate, limit=limits[each.name]) for each in readings
+        ]
 
     async def _daemon(self) -> DaemonFact | None:
         socket = self._settings.daemon.socket

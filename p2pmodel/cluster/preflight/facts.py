@@ -33,13 +33,15 @@ class PortFact:
 @dataclass(frozen=True, slots=True)
 class SourceFact:
     """A mirror or coordinator: its name, and why it cannot be used ("" if it can). `connect`: seconds to connect;
-    `rate`: bytes/s, where it was measured; `clock`: seconds by which its clock is ahead of this machine's."""
+    `rate`: bytes/s, where it was measured; `limit`: bytes/s that the settings allow it, None: any number; `clock`:
+    seconds by which its clock is ahead of this machine's."""
 
     name: str
     error: str = ""
     connect: float | None = None
     rate: float | None = None
     clock: float | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar, cast, get_args
 
+from p2pmodel.coordinator.rollout.links import NO_LINKS, RATE_SOURCES, LinkRate, NodeLinks, RateSource
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
     PHASES,
@@ -57,6 +58,8 @@ def report_plain(report: NodeReport) -> dict[str, Any]:
         plain["error"] = asdict(report.failure)
     if report.preflight is not None:
         plain["preflight"] = [asdict(check) for check in report.preflight]
+    if report.links != NO_LINKS:
+        plain["links"] = _links_plain(report.links)
     return plain
 
 
@@ -97,6 +100,7 @@ def node_plain(node: RolloutNode) -> dict[str, Any]:
         "error": None if node.failure is None else asdict(node.failure),
         "preflight": [asdict(check) for check in node.preflight],
         "heard": None if node.heard is None else round(node.heard, 3),
+        "links": _links_plain(node.links),
     }
 
 
@@ -180,6 +184,7 @@ def _report(plain: Any) -> NodeReport:
         why=None if why is None else _text(why),
         failure=None if error is None else _failure(error),
         preflight=None if preflight is None else _checks(preflight),
+        links=_links(plain.get("links", {})),
     )
 
 
@@ -212,6 +217,7 @@ def _node(plain: Any) -> RolloutNode:
         failure=None if error is None else _failure(error),
         preflight=_checks(plain["preflight"]),
         heard=None if heard is None else _seconds(heard),
+        links=_links(plain.get("links", {})),
     )
 
 
@@ -264,6 +270,27 @@ def _checks(plain: Any) -> tuple[PreflightCheck, ...]:
     if not isinstance(plain, list) or len(plain) > MAX_CHECKS:
         raise ValueError(f"'preflight' is a list of at most {MAX_CHECKS} checks")
     return tuple(PreflightCheck(_text(c["name"], 64), bool(c["ok"]), _text(c.get("detail", ""))) for c in plain)
+
+
+def _links_plain(links: NodeLinks) -> dict[str, Any]:
+    """What is known of them: `[bytes a second, source]` of each."""
+    rates = {"down": links.down, "up": links.up, "mirrors": links.mirrors}
+    known: dict[str, Any] = {name: [each.rate, each.source] for name, each in rates.items() if each}
+    return known | ({"mirroring": True} if links.mirroring else {})
+
+
+def _links(plain: Any) -> NodeLinks:
+    down, up, mirrors = (_rate(plain.get(name)) for name in ("down", "up", "mirrors"))
+    return NodeLinks(down, up, mirrors, bool(plain.get("mirroring")))
+
+
+def _rate(plain: Any) -> LinkRate | None:
+    if plain is None:
+        return None
+    rate, source = plain
+    if source not in RATE_SOURCES or _count(rate) == 0:
+        raise ValueError("a rate is none")
+    return LinkRate(rate, cast("RateSource", source))
 
 
 def _text(value: Any, limit: int = _MAX_TEXT) -> str:

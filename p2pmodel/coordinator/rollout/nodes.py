@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from p2pmodel.coordinator.rollout.links import NO_LINKS, NodeLinks
+
 NodePhase = Literal[
     "expected",
     "preflight",
@@ -98,6 +100,7 @@ class NodeReport:
     why: str | None = None
     failure: NodeFailure | None = None
     preflight: tuple[PreflightCheck, ...] | None = None
+    links: NodeLinks = NO_LINKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class RolloutNode:
     preflight: tuple[PreflightCheck, ...] = ()
     heard: float | None = None
     """When the node itself reported last, in seconds since the roll-out began; None: never."""
+    links: NodeLinks = NO_LINKS
 
     def ready(self, gate: Gate) -> bool:
         """Whether it has passed `gate`, and has neither failed nor begun to download again since."""
@@ -189,7 +193,7 @@ def _with_content(node: RolloutNode, report: NodeReport, at: RolloutMoment) -> R
             gates[gate] = at.before(report.ages.get(gate, 0.0))
     changed = _numbers(node, report)
     preflight = node.preflight if report.preflight is None else report.preflight
-    return replace(changed, gates=gates, preflight=preflight)
+    return replace(changed, gates=gates, preflight=preflight, links=node.links.updated(report.links))
 
 
 def _numbers(node: RolloutNode, report: NodeReport) -> RolloutNode:

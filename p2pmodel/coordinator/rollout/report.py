@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import median_low
 from typing import Any
 
+from p2pmodel.coordinator.rollout.bound import RolloutBound, rollout_bound
 from p2pmodel.coordinator.rollout.nodes import PHASES, Gate, NodePhase, RolloutNode
 from p2pmodel.coordinator.rollout.rollout import RolloutView, passing_times
 
@@ -46,7 +47,8 @@ class SlowNode:
 @dataclass(frozen=True, slots=True)
 class RolloutReport:
     """The whole report. Rates in bytes a second: `rate` of all nodes now, `average` from the begin to the last node
-    with all files, or to now. `origin_copies`: bytes from mirrors by bytes of the model. `slow`: slowest first."""
+    with all files, or to now. `origin_copies`: bytes from mirrors by bytes of the model. `slow`: slowest first.
+    `bound`: what the links allow; None where no node needs a byte."""
 
     counts: Mapping[NodePhase, int]
     gates: tuple[GateReport, ...]
@@ -60,6 +62,7 @@ class RolloutReport:
     failed: tuple[str, ...]
     unlisted: tuple[str, ...]
     enough: bool
+    bound: RolloutBound | None = None
 
     @property
     def last_gate(self) -> GateReport:
@@ -74,6 +77,7 @@ def rollout_report(view: RolloutView) -> RolloutReport:
     received = sum(node.bytes.received for node in view.nodes)
     origin = sum(node.bytes.origin for node in view.nodes)
     seconds = _seconds_of_transfer(view, counted)
+    files = _gate_report(counted, "files")
     return RolloutReport(
         counts={phase: sum(node.phase == phase for node in counted) for phase in PHASES},
         gates=tuple(_gate_report(counted, gate) for gate in view.spec.gates),
@@ -87,6 +91,7 @@ def rollout_report(view: RolloutView) -> RolloutReport:
         failed=tuple(node.name for node in counted if node.phase == "failed"),
         unlisted=tuple(node.name for node in view.nodes if not node.listed) if view.spec.nodes else (),
         enough=view.enough_after is not None,
+        bound=rollout_bound(counted, (files.p50, files.p95, files.last)),
     )
 
 

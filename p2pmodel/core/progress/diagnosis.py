@@ -46,15 +46,16 @@ DISK_PRESSURE = 40.0
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """Bytes a second: the download `limit` (0: none), the speed of this machine's `link` and of the `mirrors` together;
-    `disk_pressure` in percent. None where it is not known. `others`: what other transfers of the node receive, within
-    the same limit and link."""
+    """Bytes a second: the download `limit` and the `upload_limit` (0: none), the speed of this machine's `link` and of
+    the `mirrors` together; `disk_pressure` in percent. None where it is not known. `others`: what other transfers of
+    the node receive, within the same limit and link."""
 
     limit: int = 0
     link: float | None = None
     mirrors: float | None = None
     disk_pressure: float | None = None
     others: float = 0.0
+    upload_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class FetchRollout:
 
     def _new_reports(self, http: HttpPool | None) -> RolloutReports:
         settings = self._settings
-        bounds = partial(host_bounds, settings.swarm.download_limit)
+        bounds = partial(host_bounds, settings.swarm.download_limit, settings.swarm.upload_limit)
         return RolloutReports(partial(configured, settings), node_name(settings.node_name), bounds=bounds, http=http)
 
     def _update(self, standing: RolloutStanding) -> None:

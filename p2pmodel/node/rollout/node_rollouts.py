@@ -56,4 +56,5 @@ class NodeRollouts:
         self._reports.ask(repo, commit)
 
     def _bounds(self) -> HostBounds:
-        return host_bounds(self._limits().download_now)
+        limits = self._limits()
+        return host_bounds(limits.download_now, limits.upload_now)

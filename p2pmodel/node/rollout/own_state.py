@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from p2pmodel.coordinator.rollout.links import NO_LINKS, NodeLinks
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
     PASSED_IN,
@@ -60,7 +61,7 @@ class RolloutStanding:
         """Whether no further change is expected."""
         return self.phase not in _BEFORE_FILES
 
-    def report(self, now: float, why: str = "") -> NodeReport:
+    def report(self, now: float, why: str = "", links: NodeLinks = NO_LINKS) -> NodeReport:
         """The message to a coordinator."""
         return NodeReport(
             phase=self.phase,
@@ -70,6 +71,7 @@ class RolloutStanding:
             rate=self.progress.download_rate if self.phase == "downloading" else 0,
             why=why,
             failure=self.failure,
+            links=links,
         )
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient, SnapshotReport
+from p2pmodel.coordinator.rollout.links import host_links
 from p2pmodel.coordinator.rollout.messages import MAX_REPORTS
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.core.content.names import RepoId
@@ -176,8 +177,9 @@ class RolloutReports:
         bounds = await asyncio.to_thread(self._bounds)
         now = self._clock()
         standings = {each: self._standings[each] for each in snapshots if each in self._standings}
+        links = host_links(bounds.link, bounds.upload_limit, bounds.limit)
         reports = [
-            SnapshotReport(repo, commit, standing.report(now, self._why((repo, commit), standing, now, bounds)))
+            SnapshotReport(repo, commit, standing.report(now, self._why((repo, commit), standing, now, bounds), links))
             for (repo, commit), standing in standings.items()
         ]
         opened = await recipient.client.report_own(self._name, reports)
@@ -213,6 +215,6 @@ async def _left(tasks: Collection[asyncio.Task[None]], seconds: float) -> set[as
     return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
 
 
-def host_bounds(limit: int, others: float = 0.0) -> HostBounds:
+def host_bounds(download_limit: int, upload_limit: int) -> HostBounds:
     """The bounds of this machine now; reads the operating system's files."""
-    return HostBounds(limit=limit, link=link_speed(), disk_pressure=disk_pressure(), others=others)
+    return HostBounds(limit=download_limit, link=link_speed(), disk_pressure=disk_pressure(), upload_limit=upload_limit)

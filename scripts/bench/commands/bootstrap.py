@@ -21,6 +21,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--hosts", type=int, default=8, help="machines in namespaces (default: 8)")
     add("--size-mb", type=int, default=256, help="size of the snapshot in MiB (default: 256)")
+    add("--mbit", type=float, default=0.0, help="rate of each host's link, which settings declare (default: no limit)")
     add("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead")
     add("--load", action="store_true", help="load the model on each host, up to its first token")
     add("--faults", action="store_true", help="eight hosts, five of them with a fault, then those five once mended")

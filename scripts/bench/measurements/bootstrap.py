@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     elif options.faults:
         found = bootstrap_faults.measure(options.size_mb, options.timeout)
     else:
-        found = _real(options.hosts, options.size_mb)
+        found = _real(options.hosts, options.size_mb, options.mbit)
     for name, value in found.items():
         print(f"{name:>28}: {value}")
     machine = describe_machine()
@@ -99,8 +99,8 @@ def _doctor(_command: Sequence[str], _stdin: bytes) -> Completed:
     return Completed(0, json.dumps(plain).encode(), b"")
 
 
-def _real(count: int, size_mb: int) -> dict[str, Any]:
-    with roll_outs(count, None, size_mb) as rig:
+def _real(count: int, size_mb: int, mbit: float) -> dict[str, Any]:
+    with roll_outs(count, None, size_mb, mbit) as rig:
         preflight = rig.bootstrap("--dry-run")
         first = rig.bootstrap()
         print(first.err)
@@ -121,4 +121,6 @@ def _real(count: int, size_mb: int) -> dict[str, Any]:
             "seconds, second run": round(again.json["seconds"], 2),
             "second run changed": again.json["changed"],
             "copies from the mirror": round(rig.copies, 4),
+            "Mbit/s of each link": mbit or "no limit",
+            "T*": first.json["rollout"]["bound"],
         }

@@ -47,8 +47,11 @@ def fill(source: Path, size_mb: int, name: str = "model-{}.safetensors") -> None
 
 
 @contextmanager
-def roll_outs(hosts: int, source: Path | None, size_mb: int) -> Iterator[RolloutRig]:
-    """The rig, with the snapshot in `source`, or one of `size_mb` MiB. Ends the benchmark where it cannot be had."""
+def roll_outs(hosts: int, source: Path | None, size_mb: int, mbit: float = 0.0) -> Iterator[RolloutRig]:
+    """The rig, with the snapshot in `source`, or one of `size_mb` MiB. Ends the benchmark where it cannot be had.
+
+    `mbit`: the links of the hosts have this rate, which their settings declare, and those of the mirror; 0: no limit.
+    """
     if reason := unavailable():
         raise SystemExit(f"bootstrap: {reason}")
     with ExitStack() as stack:
@@ -58,4 +61,14 @@ def roll_outs(hosts: int, source: Path | None, size_mb: int) -> Iterator[Rollout
             fill(source, size_mb)
         rig = ClusterRig(folder / "rig", hosts, stack)
         endpoint, requests = rig.hub(source)
-        yield RolloutRig(rig, source, requests, ("--hosts", f"gpu[001-{hosts:03d}]", "--endpoint", endpoint))
+        mirror = ("--endpoint", endpoint)
+        if mbit:
+            rate = int(mbit * 1e6 / 8)
+            for name in rig.names:
+                rig.shape(name, rate)
+                rig.settings(name, f"[swarm]\ndownload_limit = {rate}\nupload_limit = {rate}\n")
+            config = folder / "p2pmodel.toml"
+            limited = f'[[mirrors]]\nname = "near"\nendpoint = "{endpoint}"\nmax_bytes_per_second = {rate}\n'
+            config.write_text(limited)
+            mirror = ("--config", str(config))
+        yield RolloutRig(rig, source, requests, ("--hosts", f"gpu[001-{hosts:03d}]", *mirror))

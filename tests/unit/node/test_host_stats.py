@@ -7,9 +7,13 @@ import pytest
 from p2pmodel.node.host_stats import disk_pressure, link_speed
 
 
-def device(root: Path, name: str, speed: str, state: str = "up") -> None:
+def device(root: Path, name: str, speed: str, state: str = "up", *, over: str = "", hardware: bool = True) -> None:
     folder = root / name
     folder.mkdir()
+    if over:
+        (folder / f"lower_{over}").symlink_to(root / over)
+    elif hardware:
+        (folder / "device").mkdir()
     (folder / "speed").write_text(f"{speed}\n")
     (folder / "operstate").write_text(f"{state}\n")
 
@@ -28,6 +32,17 @@ def test_links_of_unknown_speed(tmp_path: Path):
     assert link_speed(tmp_path / "none") is None
     device(tmp_path, "tap", "-1")
     assert link_speed(tmp_path) is None
+
+
+def test_interfaces_without_hardware_behind_them_tell_nothing(tmp_path: Path):
+    device(tmp_path, "veth0", "10000", hardware=False)
+    device(tmp_path, "docker0", "10000", over="veth0")
+    assert link_speed(tmp_path) is None
+    device(tmp_path, "eth0", "1000")
+    device(tmp_path, "eth1", "1000")
+    device(tmp_path, "bond0", "2000", over="eth0")
+    device(tmp_path, "bond0.7", "2000", over="bond0")
+    assert link_speed(tmp_path) == 2.5e8
 
 
 @pytest.mark.parametrize(

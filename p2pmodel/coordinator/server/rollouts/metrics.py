@@ -70,7 +70,14 @@ class RolloutCollector(Collector):
             "Time until the first, half, 95 % and the last of the nodes had passed a gate; absent before.",
             [*_ROLLOUT, "gate", "nodes"],
         )
+        bounds = _family(
+            "rollout_bound_seconds",
+            "T*, the time that the links need at least; absent where a rate is not known.",
+            _ROLLOUT,
+        )
         for view, report in self._reports:
+            if report.bound is not None and report.bound.seconds is not None:
+                bounds.add_metric(_labels(view), report.bound.seconds)
             for gate in report.gates:
                 ready.add_metric([*_labels(view), gate.gate], gate.ready_share)
                 for name, value in _TIMES:
@@ -78,6 +85,7 @@ class RolloutCollector(Collector):
                         times.add_metric([*_labels(view), gate.gate, name], seconds)
         yield ready
         yield times
+        yield bounds
 
 
 def _labels(view: RolloutView) -> list[str]:

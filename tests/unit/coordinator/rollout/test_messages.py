@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.rollout import messages
+from p2pmodel.coordinator.rollout.links import RATE_SOURCES, LinkRate, NodeLinks
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
     PHASES,
@@ -23,6 +24,7 @@ from p2pmodel.errors import InvalidInput
 
 TEXT = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=60)
 COUNT = st.integers(0, (1 << 62) - 1)
+RATE = st.none() | st.builds(LinkRate, st.integers(1, 1 << 40), st.sampled_from(RATE_SOURCES))
 REPORTS = st.builds(
     NodeReport,
     phase=st.sampled_from(PHASES),
@@ -33,6 +35,7 @@ REPORTS = st.builds(
     why=TEXT,
     failure=st.none() | st.builds(NodeFailure, TEXT, TEXT, TEXT),
     preflight=st.none() | st.lists(st.builds(PreflightCheck, TEXT, st.booleans(), TEXT), max_size=4).map(tuple),
+    links=st.builds(NodeLinks, RATE, RATE, RATE, st.booleans()),
 )
 GOOD = {"v": 1, "phase": "downloading", "total": 9, "bytes": {"origin": 1}, "rate": 1, "why": "x"}
 SPEC = RolloutSpec(RepoId("org/model"), "c" * 40, ("a", "b"), ("files", "loaded"), 60.0, MinReady(50, percent=True))
@@ -76,6 +79,12 @@ def test_a_rollout_is_the_same_after_the_wire(reports: list[tuple[str, NodeRepor
         {"error": "text"},
         {"preflight": [{"name": "x"}]},
         {"preflight": [{"name": "x", "ok": True}] * 33},
+        {"links": 3},
+        {"links": {"down": 3}},
+        {"links": {"down": [0, "link"]}},
+        {"links": {"up": [-1, "link"]}},
+        {"links": {"up": [1, "guess"]}},
+        {"links": {"mirrors": [1]}},
     ],
 )
 def test_a_malformed_report_is_refused_in_one_line(change: dict[str, Any]) -> None:

@@ -212,3 +212,4 @@ async def test_metrics_have_phases_gates_and_rates() -> None:
     ready = {s.labels["gate"]: s.value for s in families["p2pmodel_rollout_ready_ratio"].samples}
     assert ready == {"files": 0.5, "loaded": 0}
     assert {s.labels["nodes"] for s in families["p2pmodel_rollout_gate_seconds"].samples} == {"first", "p50"}
+    assert not families["p2pmodel_rollout_bound_seconds"].samples  # no rate of a link is known
