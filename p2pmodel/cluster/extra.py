@@ -4,7 +4,7 @@ import importlib.util
 
 from p2pmodel.errors import LocalResource
 
-_LIBRARIES = ("asyncssh", "ClusterShell", "yaml")
+_LIBRARIES = ("asyncssh", "ClusterShell", "tomli_w", "yaml")
 _INSTALL = 'roll-outs need the extra: pip install "p2pmodel[cluster]"'
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,7 @@ from p2pmodel.errors import InvalidInput
 PREFIX = "P2PMODEL_"
 HINT = "see docs/reference/settings.md"
 
-_OTHERS = ("CONFIG", "DEBUG", "ENDPOINTS", "ENDPOINT_LIST", "PATH")
+_OTHERS = ("CLUSTER_CONFIG", "CONFIG", "DEBUG", "ENDPOINTS", "ENDPOINT_LIST", "PATH")
 """Variables that set no key by themselves; PATH is set for the command of `fetch --exec`."""
 _FREE = ("_TOKEN",)
 """Endings of variables with names of the user's choice: see `token_env` of a mirror."""
@@ -32,29 +32,31 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class GivenSettings:
-    """Where values come from: the keys of the flags, and the settings file with its values."""
+    """Where values come from: the keys of the flags, and the settings files with their values, the one that counts
+    more first."""
 
     flags: frozenset[str] = frozenset()
-    file: Path | None = None
-    values: Mapping[str, Any] | None = None
+    files: Sequence[tuple[Path, Mapping[str, Any]]] = ()
 
     def place(self, parts: list[str]) -> str:
         """Where the wrong value is, for the end of a message; "" where the message names it already."""
-        if self.file is None or ".".join(parts) in self.flags or _is_set(variable_of(".".join(parts))):
+        if ".".join(parts) in self.flags or _is_set(variable_of(".".join(parts))):
             return ""
-        found: Any = self.values
-        for part in parts:
-            if isinstance(found, list):
-                found = found[int(part)] if part.isdecimal() and int(part) < len(found) else None
-            elif isinstance(found, Mapping) and part in found:
-                found = found[part]
-            else:
-                return "" if found is self.values else self._in_file
-        return self._in_file
+        file = next((file for file, values in self.files if _names(values, parts)), None)
+        return "" if file is None else f" (in {printable(str(file))})"
 
-    @property
-    def _in_file(self) -> str:
-        return f" (in {printable(str(self.file))})"
+
+def _names(values: Mapping[str, Any], parts: list[str]) -> bool:
+    """Whether a settings file has the key, or at least its table."""
+    found: Any = values
+    for part in parts:
+        if isinstance(found, list):
+            found = found[int(part)] if part.isdecimal() and int(part) < len(found) else None
+        elif isinstance(found, Mapping) and part in found:
+            found = found[part]
+        else:
+            return found is not values
+    return True
 
 
 def variable_of(key: str) -> str:

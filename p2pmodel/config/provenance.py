@@ -1,7 +1,7 @@
-"""Where each setting of this run comes from: a flag, a variable, the settings file, or the default."""
+"""Where each setting of this run comes from: a flag, a variable, a settings file, or the default."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 from p2pmodel.config.complaints import variable_of
 from p2pmodel.config.old_variables import old_cache_variable
 from p2pmodel.config.settings import Settings
-from p2pmodel.config.settings_file import read_settings_file, settings_file
+from p2pmodel.config.settings_file import settings_files
 
 DEFAULT = "default"
 _ABOVE_FILE = {
@@ -46,13 +46,12 @@ class SettingValue:
 
 def settings_values(settings: Settings, config: Path | None, flags: Mapping[str, Any]) -> list[SettingValue]:
     """Every setting in the order of the reference; `config` and `flags` as for `load_settings`."""
-    file = settings_file(config)
-    of_file = read_settings_file(file) if file else {}
+    files = settings_files(config)
     given = {key for key, value in flags.items() if value is not None}
     if "endpoints" in given:
         given.add("mirrors")
     return [
-        SettingValue(key, _plain(value), _source(key, given, of_file, file))
+        SettingValue(key, _plain(value), _source(key, given, files))
         for key, value in _values(settings)
         if key not in _DERIVED
     ]
@@ -67,14 +66,14 @@ def _values(settings: Settings) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _source(key: str, flags: set[str], of_file: Mapping[str, Any], file: Path | None) -> str:
+def _source(key: str, flags: set[str], files: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
     if key in flags:
         return "command line"
     if variable := _first_set(variable_of(key), *_ABOVE_FILE.get(key, ())):
         return variable
     if key == "cache_dir" and (variable := old_cache_variable(os.environ)):
         return variable
-    if _in_file(of_file, key):
+    if file := next((file for file, values in files if _in_file(values, key)), None):
         return str(file)
     return _first_set(*_BELOW_FILE.get(key, ())) or DEFAULT
 

@@ -1,4 +1,4 @@
-"""The settings file: which one it is, and its values.
+"""The settings files: which they are, and their values.
 
 Nothing in it depends on the current folder, which may be another's: relative paths are relative to the file.
 """
@@ -20,6 +20,8 @@ from p2pmodel.errors import InvalidInput
 
 FILE_VARIABLE = "P2PMODEL_CONFIG"
 """Names the settings file where `--config` does not."""
+CLUSTER_VARIABLE = "P2PMODEL_CLUSTER_CONFIG"
+"""Names a second settings file, which replaces what the first one has: bootstrap sets it for what it starts."""
 
 _WHAT = "settings file"
 
@@ -30,17 +32,39 @@ def settings_file(named: Path | None) -> Path | None:
     Raises InvalidInput for a named file that does not exist, and for a relative path in the variable: it would name
     another file after each change of the current folder.
     """
-    variable = os.environ.get(FILE_VARIABLE)
-    if named is None and variable:
-        named = Path(variable).expanduser()
-        if not named.is_absolute():
-            raise InvalidInput(
-                f"{FILE_VARIABLE}={printable(variable)} depends on the current folder", hint="set an absolute path"
-            )
-    if named is not None and not named.exists():
-        raise InvalidInput(f"there is no settings file {printable(str(named))}")
+    named = named or _of_variable(FILE_VARIABLE)
+    if named is not None:
+        return _existing(named)
     usual = user_home() / ".config/p2pmodel/p2pmodel.toml"
-    return named or (usual if usual.is_file() else None)
+    return usual if usual.is_file() else None
+
+
+def cluster_file() -> Path | None:
+    """The file named by P2PMODEL_CLUSTER_CONFIG. Raises InvalidInput as `settings_file`."""
+    named = _of_variable(CLUSTER_VARIABLE)
+    return None if named is None else _existing(named)
+
+
+def settings_files(named: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+    """Each settings file of a run with its values, first the one that counts more. Raises InvalidInput."""
+    files = filter(None, (cluster_file(), settings_file(named)))
+    return [(file, read_settings_file(file)) for file in files]
+
+
+def _of_variable(name: str) -> Path | None:
+    value = os.environ.get(name)
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    if not path.is_absolute():
+        raise InvalidInput(f"{name}={printable(value)} depends on the current folder", hint="set an absolute path")
+    return path
+
+
+def _existing(file: Path) -> Path:
+    if not file.exists():
+        raise InvalidInput(f"there is no settings file {printable(str(file))}")
+    return file
 
 
 def read_settings_file(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The layers settings are read from, once: defaults < settings file < environment < flags.
+"""The layers settings are read from, once: defaults < settings file < cluster's settings file < environment < flags.
 
 Every setting `section.key` has the environment variable `P2PMODEL_SECTION_KEY`. The variables of the Hugging Face
 clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS; `mirrors` and `old_variables` read
@@ -26,7 +26,7 @@ from p2pmodel.config.old_variables import old_cache_variable
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.sections.section import split_list
 from p2pmodel.config.settings import Settings
-from p2pmodel.config.settings_file import read_settings_file, settings_file
+from p2pmodel.config.settings_file import settings_files
 from p2pmodel.core.network.proxies import proxies_of
 from p2pmodel.errors import InvalidInput
 
@@ -35,15 +35,15 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
     """Read the settings of this run from all layers.
 
     `config` is the `--config` flag. Without it the file is P2PMODEL_CONFIG, else ~/.config/p2pmodel/p2pmodel.toml if
-    that exists. A file of another user, or one that others can change, is refused. `flags` uses the keys of `Settings`,
+    that exists. The file of P2PMODEL_CLUSTER_CONFIG replaces what that one has. A file of another user, or one that
+    others can change, is refused. `flags` uses the keys of `Settings`,
     nested with dots (`swarm.listen`); None stands for a flag that was not given. Raises InvalidInput naming the
     setting.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    file = settings_file(config)
-    of_file = read_settings_file(file) if file else {}
-    places = GivenSettings(frozenset(given), file, of_file)
-    layers = _layers(of_file, flag_endpoints="endpoints" in given)
+    files = settings_files(config)
+    places = GivenSettings(frozenset(given), files)
+    layers = _layers([values for _, values in files], flag_endpoints="endpoints" in given)
     try:
         loaded = layers(**_nested(given))
         settings = Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
@@ -89,8 +89,8 @@ class _Layers(BaseSettings, Settings):
         return split_list(value, ",")
 
 
-def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
-    """The layers of one run, with the values of its settings file."""
+def _layers(of_files: Sequence[dict[str, Any]], *, flag_endpoints: bool) -> type[_Layers]:
+    """The layers of one run, with the values of its settings files."""
 
     class Layers(_Layers):
         @classmethod
@@ -102,7 +102,7 @@ def _layers(of_file: dict[str, Any], *, flag_endpoints: bool) -> type[_Layers]:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            below = (_of_other_programs(), of_file, _default_folders())
+            below = (_of_other_programs(), *of_files, _default_folders())
             return (init_settings, env_settings, *(InitSettingsSource(settings_cls, values) for values in below))
 
         @model_validator(mode="before")

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from p2pmodel.coordinator.rollout.nodes import NodeReport
+from p2pmodel.coordinator.rollout.links import LinkRate, NodeLinks
+from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeReport
 from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
@@ -89,7 +90,9 @@ def _of_mirror() -> str:
 
 def _of_coordinator() -> str:
     rollout = Rollout("x", RolloutSpec(RepoId("x"), "0" * 40, ("x",)), "", began=0.0, began_wall=0.0)
-    rollout.take("x", NodeReport("files_ready"), 1.0, 1.0)
+    rate = LinkRate(1, "declared")
+    links = NodeLinks(rate, rate, rate, mirroring=True)
+    rollout.take("x", NodeReport("files_ready", total=1, bytes=NodeBytes(peers=1), links=links), 1.0, 1.0)
     metrics = CoordinatorMetrics(Tracker(), Catalog(), Rollouts(), Traffic())
     catalog, _, _ = asyncio.run(metrics.collect())
     return _alone([catalog, RolloutCollector([rollout.view(1.0)])])

@@ -61,6 +61,7 @@ zone = "Asia/Shanghai"
 ```"""
 _OTHERS = {
     "P2PMODEL_CONFIG": "Settings file.",
+    "P2PMODEL_CLUSTER_CONFIG": "Second settings file, which replaces what the first one has; `bootstrap` sets it.",
     "P2PMODEL_PATH": "The snapshot, for the command of `fetch --exec`; set by p2pmodel.",
     "P2PMODEL_DEBUG": "1: show the traceback of an internal error.",
     "P2PMODEL_ENDPOINTS": "URLs or names of mirrors in the order of use, comma separated; replaces the file's list.",

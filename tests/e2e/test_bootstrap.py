@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ SIZE = 16 << 20
 DOWN, FULL, STRANGE, SLOW, KILLED = "gpu003", "gpu004", "gpu005", "gpu006", "gpu007"
 BAD = [DOWN, FULL, STRANGE, SLOW, KILLED]
 HOSTS = ("--hosts", "gpu[001-008]")
+LIMITS = '[swarm]\ndownload_limit = "2GB"\nupload_limit = "2GB"\n'
+MIRROR = 'repos = ["org/*"]\nmax_bytes_per_second = "1GB"\n'
 
 
 @pytest.fixture
@@ -40,7 +43,11 @@ def test_a_bootstrap_names_the_hosts_that_fail_and_finishes_them_later(
         (source / file.name).write_bytes(file.read_bytes())
     (source / "more.bin").write_bytes(random.Random(1).randbytes(SIZE))
     endpoint, log = rig.hub(source)
-    options = (*HOSTS, "--endpoint", endpoint)
+    config = tmp_path / "p2pmodel.toml"
+    config.write_text(f'[[mirrors]]\nname = "near"\nendpoint = "{endpoint}"\n{MIRROR}')
+    options = (*HOSTS, "--config", str(config))
+    for name in rig.names:
+        rig.settings(name, LIMITS)
     size = sum(file.stat().st_size for file in source.iterdir())
 
     began = time.monotonic()
@@ -66,6 +73,13 @@ def test_a_bootstrap_names_the_hosts_that_fail_and_finishes_them_later(
     assert done.code == 8, done.err
     nodes = done.json["nodes"]
     assert {name for name, node in nodes.items() if node["stage"] == "failed"} == set(BAD), done.err
+    carried = rig.folder / "gpu001/home/.local/state/p2pmodel/cluster/settings/p2pmodel.toml"
+    assert (stat.S_IMODE(carried.stat().st_mode), "repos = [" in carried.read_text()) == (0o600, True)
+    # The mirror's limit came from here, those of the nodes from their own settings.
+    bound = done.json["rollout"]["bound"]
+    rates = {part["link"]: (part["rate"], part["source"]) for part in bound["parts"]}
+    assert rates["the mirrors"] == (10**9, "declared"), bound
+    assert rates["the uplink of the seeders"] == (2 * 10**9, "declared"), bound
     reasons = {name: nodes[name]["reason"] for name in BAD}
     expected = {DOWN: "cannot connect", FULL: "disk", STRANGE: "not the one in known_hosts", SLOW: "not ready within"}
     for name, text in (expected | {KILLED: "its daemon ended"}).items():

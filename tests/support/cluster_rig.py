@@ -111,6 +111,12 @@ class ClusterRig:
             assert time.monotonic() < deadline, (folder / "sshd.log").read_text()
             time.sleep(0.02)
 
+    def settings(self, name: str, text: str) -> None:
+        """Give a host a settings file of its own."""
+        file = self.home(name) / ".config/p2pmodel/p2pmodel.toml"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+
     def crash(self, name: str) -> None:
         """End everything that runs on a host."""
         listed = subprocess.run(

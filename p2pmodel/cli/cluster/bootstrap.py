@@ -1,5 +1,6 @@
 """`p2pmodel bootstrap`: one snapshot on every host of a cluster, with one command."""
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -11,9 +12,15 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.cluster.bootstrap_kubernetes import KUBERNETES, kubernetes, options_kubernetes, refuse_for_hosts
+from p2pmodel.cli.cluster.bootstrap_kubernetes import (
+    KUBERNETES,
+    credentials_wish,
+    kubernetes,
+    options_kubernetes,
+    refuse_for_hosts,
+)
 from p2pmodel.cli.cluster.bootstrap_screen import screen_of
-from p2pmodel.cli.rollout.tables import gate_table
+from p2pmodel.cli.rollout.tables import bound_line, gate_table
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import Style
 from p2pmodel.cli.terminal.output import echo
@@ -21,6 +28,7 @@ from p2pmodel.cluster.bootstrap import report
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, BootstrapScreen, take_down
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.roster import Roster
+from p2pmodel.cluster.carried_settings import CarriedSettings, CredentialsWish, carried_settings
 from p2pmodel.cluster.extra import check_installed
 from p2pmodel.cluster.host_names import check_host
 from p2pmodel.cluster.launcher import Launcher
@@ -92,6 +100,13 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
     metavar="FOLDER",
     help="Carry p2pmodel to the hosts: wheels, or a tree of 'pip install --target'.",
 )
+@click.option(
+    "--carry",
+    type=click.Choice(["none", "mirrors", "credentials"]),
+    default="mirrors",
+    show_default=True,
+    help="What the hosts get of the settings here: nothing, the mirrors, or their credentials, too.",
+)
 @click.option("--node-state-dir", metavar="PATH", help="State folder on the hosts (default: that of their user).")
 @click.option(
     "--ssh-config", type=click.Path(path_type=Path, exists=True), help="ssh configuration instead of the user's."
@@ -106,9 +121,10 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
     """Bring REPO onto every host of a cluster: preflight, coordinator, daemons, and the fetch on all at once.
 
     Hosts are reached by ssh, with the user's own configuration, agent and known hosts. What runs is reused, and a
-    second run changes nothing. --endpoint, --cache-dir and --trust go to the hosts, too. Exits with 0 when --min-ready
-    hosts are ready, and with 8 when only a part is; the others are named with their reasons. Ctrl-C leaves the hosts
-    working. --hosts slurm takes the nodes of the allocation that it runs in; --hosts k8s prints manifests.
+    second run changes nothing. --cache-dir and --trust go to the hosts, too, and so do the mirrors, if the settings or
+    --endpoint name any. Exits with 0 when --min-ready hosts are ready, and with 8 when only a part is; the others are
+    named with their reasons. Ctrl-C leaves the hosts working. --hosts slurm takes the nodes of the allocation that it
+    runs in; --hosts k8s prints manifests.
     """
     check_installed()
     if flags["hosts_text"] == KUBERNETES:
@@ -116,6 +132,7 @@ def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) ->
         return
     refuse_for_hosts()
     launcher = _launcher(flags)
+    flags["credentials"] = credentials_wish(settings, flags["carry"])
     plan = _plan(settings, ref, _hosts(flags), flags)
     if flags["down"]:
         _taken_down(run_interruptible(take_down(plan, launcher), interrupted="interrupted"), flags)
@@ -158,12 +175,13 @@ async def _run(
     settings: Settings, plan: BootstrapPlan, launcher: Launcher, screen: BootstrapScreen, flags: dict[str, Any]
 ) -> tuple[BootstrapPlan, Roster]:
     """Look the snapshot up, and roll it out. Returns the plan with the manifest."""
-    place = plan.coordinator
+    place, credentials = plan.coordinator, flags["credentials"]
     given = _given(settings, place)
     screen.stage(f"looking {plan.ref} up")
     own = settings.model_copy(update={"coordinators": (place.url,)}) if place.url else settings
     package = await carried(flags["install"]) if flags["install"] else None
-    plan = dataclasses.replace(plan, manifest=await manifest_of(plan.ref, own), package=package)
+    along = await asyncio.to_thread(_settings_of_hosts, settings, credentials) if credentials else None
+    plan = dataclasses.replace(plan, manifest=await manifest_of(plan.ref, own), package=package, settings=along)
     work = Bootstrap(plan, launcher, screen, given)
     return plan, await (work.examine() if flags["dry_run"] else work.run())
 
@@ -201,11 +219,15 @@ def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, An
     )
 
 
+def _settings_of_hosts(settings: Settings, credentials: CredentialsWish) -> CarriedSettings:
+    found = carried_settings(settings.mirrors, settings.origin, credentials=credentials)
+    more = "; hosts need them in the same place, or --carry credentials"
+    return dataclasses.replace(found, kept=tuple(f"{line}{more}" for line in found.kept))
+
+
 def _environment(settings: Settings, flags: dict[str, Any]) -> dict[str, str]:
     """The settings of this command line that are for the hosts."""
     found = {}
-    if options.given("--endpoint"):
-        found["P2PMODEL_ENDPOINTS"] = ",".join(mirror.endpoint for mirror in settings.mirrors)
     if options.given("--cache-dir"):
         found["HF_HUB_CACHE"] = str(settings.cache_dir)
     if options.given("--trust"):
@@ -232,7 +254,10 @@ def _report(plan: BootstrapPlan, roster: Roster, seconds: float, flags: dict[str
         for line in (*roster.notes, *shown):
             echo(line, err=True)
         if roster.rollout:
-            echo(f"{gate_table(rollout_report(roster.rollout))}\n(seconds since the roll-out began)", err=True)
+            found = rollout_report(roster.rollout)
+            echo(f"{gate_table(found)}\n(seconds since the roll-out began)", err=True)
+            if bound := bound_line(found):
+                echo(bound, err=True)
     error = report.refused(roster, hint) if flags["dry_run"] else report.verdict(plan, roster, hint)
     if error:
         raise error

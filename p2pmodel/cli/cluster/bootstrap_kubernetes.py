@@ -7,6 +7,8 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.terminal.output import echo
+from p2pmodel.cluster.carried_settings import CredentialsWish, carried_settings
+from p2pmodel.config.provenance import DEFAULT
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput
@@ -63,7 +65,7 @@ def kubernetes(settings: Settings, ref: Reference, flags: dict[str, Any]) -> Non
         image=flags["image"],
         namespace=flags["namespace"],
         node_selector=tuple(map(_selector, flags["node_selector"])),
-        endpoints=tuple(mirror.endpoint for mirror in settings.mirrors) if options.given("--endpoint") else (),
+        settings=_settings(settings, flags["carry"]),
         trust=settings.swarm.trust,
         cache=str(settings.cache_dir) if options.given("--cache-dir") else CACHE,
     )
@@ -74,6 +76,31 @@ def kubernetes(settings: Settings, ref: Reference, flags: dict[str, Any]) -> Non
         raise InvalidInput("--apply is for the form cluster", hint="pipe the printed manifest into kubectl")
     echo(kubectl.apply(plan), err=True)
     echo(kubectl.wait(plan, flags["timeout"]), err=True)
+
+
+def credentials_wish(settings: Settings, carry: str) -> CredentialsWish | None:
+    """What the nodes get of the mirrors' credentials; None: not even the mirrors, since --carry says so, or no setting
+    names one."""
+    if carry == "none" and options.given("--endpoint"):
+        raise InvalidInput("--endpoint is for the hosts, and --carry none for no host", hint="leave one of them out")
+    named = any(each.key == "mirrors" and each.source != DEFAULT for each in options.values(settings))
+    if carry == "credentials":
+        return "carried"
+    return "named" if named and carry == "mirrors" else None
+
+
+def _settings(settings: Settings, carry: str) -> dict[str, str]:
+    """The settings files of the pods, by name; says what they lack."""
+    wish = credentials_wish(settings, carry)
+    if wish == "carried":
+        hint = "put them into a Secret, and into the pods as the variables that token_env names"
+        raise InvalidInput("--carry credentials is not for --hosts k8s", hint=hint)
+    if wish is None:
+        return {}
+    found = carried_settings(settings.mirrors, settings.origin, credentials="none")
+    for line in found.kept:
+        echo(line, err=True)
+    return {name: data.decode() for name, data in found.files.items()}
 
 
 def _selector(text: str) -> tuple[str, str]:

@@ -71,6 +71,7 @@ class Bootstrap:
         self._silent: dict[str, tuple[float, P2PModelError]] = {}
         self._clock = StageClock()
         self.roster = Roster.of(plan.hosts, plan.last_stage)
+        self.roster.notes += plan.settings.kept if plan.settings else ()
 
     async def examine(self) -> Roster:
         """The preflight everywhere; starts and changes nothing."""
@@ -133,6 +134,8 @@ class Bootstrap:
             self._screen.stage(f"mirroring on {', '.join(seeders)}")
             if failure := await self._services.seed_from(seeders, deadline, self._screen.stage):
                 self.roster.notes.append(f"{failure}; the hosts mirror the snapshot together")
+            elif self._rollout is not None:
+                await self._rollout.tell_mirroring(hosts[: self._plan.seeders])
         self._clock.enter("fetching")
         self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
         await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")

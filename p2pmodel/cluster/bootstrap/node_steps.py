@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +16,7 @@ from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan, Sta
 from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress, LoadTimes
 from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
 from p2pmodel.cluster.preflight.checks import SKEWED, DoctorCheck
+from p2pmodel.coordinator.rollout.links import LinkRate, narrowest, together
 from p2pmodel.coordinator.rollout.nodes import RolloutNode
 from p2pmodel.core.content.names import Reference, printable, transfer_id
 from p2pmodel.core.plain_json import parse_json
@@ -75,7 +77,7 @@ class NodeSteps:
         done = await self._run(host, look, ["doctor", *options], stdin=self._manifest, timeout=DOCTOR_SECONDS)
         found = _doctored(host.name, done)
         entry.checks = (*found.checks, *_clock(look))
-        entry.estimate, entry.missing = found.seconds, found.missing
+        entry.estimate, entry.missing, entry.mirrors = found.seconds, found.missing, found.mirrors
         failed = [check.line for check in entry.checks if check.outcome == "failed"]
         if failed:
             raise LocalResource(f"{host.name}: {'; '.join(failed)}")
@@ -95,13 +97,15 @@ class NodeSteps:
         token = f"{look.state_dir}/cluster/member.token"
         if self.member_token:
             await host.write(token, f"{self.member_token}\n".encode())
-        await host.start(self._daemon(host.name, await self._plan.command_on(host, look), look, token))
+        command, environment = await self._plan.command_on(host, look), await self._plan.environment_on(host, look)
+        await host.start(self._daemon(host.name, command, environment, look, token))
         async with asyncio.timeout(DAEMON_SECONDS):
             await self._until_it_answers(host, entry)
 
-    def _daemon(self, name: str, command: tuple[str, ...], look: HostLook, token: str) -> ServiceSpec:
-        environment = {**self._plan.environment, "P2PMODEL_COORDINATORS": self.coordinator_url}
-        environment["P2PMODEL_NODE_NAME"] = name
+    def _daemon(
+        self, name: str, command: tuple[str, ...], settings: Mapping[str, str], look: HostLook, token: str
+    ) -> ServiceSpec:
+        environment = {**settings, "P2PMODEL_COORDINATORS": self.coordinator_url, "P2PMODEL_NODE_NAME": name}
         if self.member_token:
             environment["P2PMODEL_COORDINATOR_TOKEN_FILE"] = token
         return ServiceSpec(DAEMON, (*command, "daemon", "--socket", look.socket), environment)
@@ -193,9 +197,9 @@ class NodeSteps:
     async def _run(
         self, host: RemoteHost, look: HostLook, arguments: Sequence[str], *, stdin: bytes = b"", timeout: float
     ) -> Completed:
-        environment = [f"{name}={value}" for name, value in self._plan.environment.items()]
-        prefix = ["env", *environment] if environment else []
         command = await self._plan.command_on(host, look)
+        environment = [f"{name}={value}" for name, value in (await self._plan.environment_on(host, look)).items()]
+        prefix = ["env", *environment] if environment else []
         done = await host.run([*prefix, *command, *arguments], stdin=stdin, timeout=timeout)
         if done.code == NOT_FOUND:
             raise LocalResource(f"{host.name}: {MISSING}: {done.reason}", hint=INSTALL)
@@ -241,11 +245,12 @@ def _clock(look: HostLook) -> tuple[DoctorCheck, ...]:
     return (DoctorCheck("clock", "warning", found, "synchronise the clocks (NTP): times in reports are wrong"),)
 
 
+@dataclass(frozen=True, slots=True)
 class _Doctored:
-    def __init__(self, checks: tuple[DoctorCheck, ...], seconds: float | None, missing: int) -> None:
-        self.checks = checks
-        self.seconds = seconds
-        self.missing = missing
+    checks: tuple[DoctorCheck, ...]
+    seconds: float | None
+    missing: int
+    mirrors: LinkRate | None
 
 
 def _doctored(name: str, done: Completed) -> _Doctored:
@@ -255,9 +260,23 @@ def _doctored(name: str, done: Completed) -> _Doctored:
         checks = tuple(_clean(check) for check in _CHECKS.validate_python(plain["checks"]))
         seconds = None if plain["seconds"] is None else float(plain["seconds"])
         need = plain["snapshot"] or {"missing": 0, "staged": 0}
-        return _Doctored(checks, seconds, max(0, int(need["missing"]) - int(need["staged"])))
+        mirrors = _mirror_rate(plain.get("node", {}).get("mirrors", []))
+        return _Doctored(checks, seconds, max(0, int(need["missing"]) - int(need["staged"])), mirrors)
     except (ValueError, KeyError, TypeError, ValidationError):
         raise Unavailable(f"{name}: p2pmodel doctor fails there: {printable(done.reason, 300)}") from None
+
+
+def _mirror_rate(mirrors: Sequence[Mapping[str, Any]]) -> LinkRate | None:
+    """The rate of the mirrors together: of those that were measured, else of all if each has a limit."""
+    usable = [each for each in mirrors if not each["error"]]
+    measured = [each for each in usable if each["rate"] is not None]
+    return together(
+        narrowest(
+            None if each["rate"] is None else LinkRate(int(each["rate"]), "measured"),
+            None if each.get("limit") is None else LinkRate(int(each["limit"]), "declared"),
+        )
+        for each in measured or usable
+    )
 
 
 def _clean(check: DoctorCheck) -> DoctorCheck:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from p2pmodel.cluster.carried_settings import CarriedSettings
 from p2pmodel.cluster.launcher import HostLook, RemoteHost
 from p2pmodel.cluster.package import CarriedPackage
 from p2pmodel.config.checks import check_url
@@ -64,6 +65,8 @@ class BootstrapPlan:
     command: tuple[str, ...] = ()
     package: CarriedPackage | None = None
     """What to install on the hosts."""
+    settings: CarriedSettings | None = None
+    """Settings of the nodes that are more than an environment variable holds, or secret."""
     environment: Mapping[str, str] = field(default_factory=dict)
     beyond: tuple[str, ...] = ()
     """Hosts of the cluster that this bootstrap leaves alone; one of them may have the coordinator."""
@@ -100,6 +103,11 @@ class BootstrapPlan:
         if not command:
             raise LocalResource(f"{host.name}: {MISSING}", hint=INSTALL)
         return command
+
+    async def environment_on(self, host: RemoteHost, look: HostLook) -> dict[str, str]:
+        """The settings of a node there, which gets the files with them before. Raises LocalResource."""
+        carried = {} if self.settings is None else await self.settings.onto(host, look)
+        return {**self.environment, **carried}
 
     def plain(self) -> dict[str, Any]:
         """The snapshot and its size, for the report."""

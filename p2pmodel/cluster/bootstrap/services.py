@@ -160,7 +160,7 @@ class ClusterServices:
         await host.write(f"{folder}/seeder.token", f"{self.coordinator.publisher}\n".encode())
         address = ListenAddress(look.address or host.name, SEEDER_PORT)
         environment = {
-            **self._plan.environment,
+            **await self._plan.environment_on(host, look),
             "P2PMODEL_COORDINATORS": self.coordinator.url,
             "P2PMODEL_COORDINATOR_TOKEN_FILE": f"{folder}/member.token",
             "P2PMODEL_PUBLISH_TOKEN_FILE": f"{folder}/seeder.token",

@@ -5,7 +5,15 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from p2pmodel.cluster.kubernetes.manifests import MEMBER, NAME, PUBLISHER, SECRET, KubernetesPlan, objects
+from p2pmodel.cluster.kubernetes.manifests import (
+    MEMBER,
+    NAME,
+    PUBLISHER,
+    SECRET,
+    KubernetesPlan,
+    configuration,
+    objects,
+)
 from p2pmodel.cluster.kubernetes.text import yaml_of
 from p2pmodel.coordinator.tokens import new_token
 from p2pmodel.core.content.names import printable
@@ -31,7 +39,7 @@ def apply(plan: KubernetesPlan) -> str:
             "stringData": tokens,
         }
         _run(plan, "create", "-f", "-", stdin=json.dumps(secret))
-    return _run(plan, "apply", "-f", "-", stdin=yaml_of(objects(plan)))
+    return _run(plan, "apply", "-f", "-", stdin=yaml_of([*configuration(plan), *objects(plan)]))
 
 
 def wait(plan: KubernetesPlan, seconds: float) -> str:

@@ -7,15 +7,18 @@
 - Tokens come from a Secret, as files. They stand in no manifest.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from p2pmodel.cluster.carried_settings import FILE
 from p2pmodel.core.content.names import Reference
 
 USER = 10001
 """The user of the image."""
 NAME, COORDINATOR = "p2pmodel", "p2pmodel-coordinator"
+CONFIG = "p2pmodel-settings"
 SECRET, MEMBER, PUBLISHER = "p2pmodel-tokens", "member", "publisher"
 COORDINATOR_PORT, PEER_PORT, SOURCE_PORT = 6969, 6881, 6882
 HOME = "/var/lib/p2pmodel"
@@ -23,6 +26,7 @@ SOCKET = "/run/p2pmodel/p2pmodel.sock"
 CACHE = "/var/lib/p2pmodel"
 """Folder on each node."""
 _TOKENS = "/run/secrets/p2pmodel"
+_SETTINGS = "/etc/p2pmodel"
 _HUB = f"{HOME}/hub"
 
 Object = dict[str, Any]
@@ -39,7 +43,8 @@ PROBE = (
 @dataclass(frozen=True, slots=True)
 class KubernetesPlan:
     """What to run: the image, the model, the folder of the cache on each node, and labels of the nodes. `tolerate`:
-    also on nodes with taints for GPUs; `endpoints`: mirrors; `trust`: as the setting `swarm.trust`."""
+    also on nodes with taints for GPUs; `settings`: settings files by name, without secrets, of which p2pmodel.toml is
+    read; `trust`: as the setting `swarm.trust`."""
 
     ref: Reference
     image: str
@@ -47,7 +52,7 @@ class KubernetesPlan:
     cache: str = CACHE
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerate: bool = True
-    endpoints: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     trust: str = "mirrors"
 
     @property
@@ -59,6 +64,13 @@ class KubernetesPlan:
 def objects(plan: KubernetesPlan) -> list[Object]:
     """Coordinator, its Service, and the DaemonSet, in the order to apply them."""
     return [_service(plan), _coordinator(plan), _daemons(plan)]
+
+
+def configuration(plan: KubernetesPlan) -> list[Object]:
+    """The ConfigMap with the settings files, if there are any."""
+    if not plan.settings:
+        return []
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(plan, CONFIG), "data": dict(plan.settings)}]
 
 
 def waiting_pod(plan: KubernetesPlan) -> Object:
@@ -153,7 +165,7 @@ def _daemons(plan: KubernetesPlan) -> Object:
     spec = {
         "selector": {"matchLabels": {"app": NAME}},
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
-        "template": {"metadata": {"labels": {"app": NAME}}, "spec": pod},
+        "template": {"metadata": {"labels": {"app": NAME}, "annotations": _annotations(plan)}, "spec": pod},
     }
     return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": _metadata(plan, NAME), "spec": spec}
 
@@ -184,7 +196,7 @@ def _container(plan: KubernetesPlan, name: str, arguments: Sequence[str]) -> Obj
         "P2PMODEL_COORDINATORS": plan.coordinator_url,
         "P2PMODEL_COORDINATOR_TOKEN_FILE": f"{_TOKENS}/{MEMBER}",
         "P2PMODEL_SWARM_TRUST": plan.trust,
-        **({"P2PMODEL_ENDPOINTS": ",".join(plan.endpoints)} if plan.endpoints else {}),
+        **({"P2PMODEL_CLUSTER_CONFIG": f"{_SETTINGS}/{FILE}"} if plan.settings else {}),
     }
     return {
         "name": name,
@@ -201,6 +213,7 @@ def _container(plan: KubernetesPlan, name: str, arguments: Sequence[str]) -> Obj
             {"name": "home", "mountPath": HOME},
             {"name": "tokens", "mountPath": _TOKENS, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the container
+            *([{"name": "settings", "mountPath": _SETTINGS, "readOnly": True}] if plan.settings else []),
         ],
     }
 
@@ -218,6 +231,7 @@ def _pod(
             {"name": "home", **(home or on_node)},
             {"name": "tokens", "secret": {"secretName": SECRET, "defaultMode": 0o440}},
             {"name": "tmp", "emptyDir": {}},
+            *([{"name": "settings", "configMap": {"name": CONFIG}}] if plan.settings else []),
         ],
     }
     return pod | ({"initContainers": list(initial)} if initial else {})
@@ -240,6 +254,13 @@ def _asking(path: str, *, period: int, failures: int) -> Object:
 
 def _metadata(plan: KubernetesPlan, name: str) -> Object:
     return {"name": name, "namespace": plan.namespace, "labels": {"app": name, "app.kubernetes.io/part-of": NAME}}
+
+
+def _annotations(plan: KubernetesPlan) -> dict[str, str]:
+    """Other settings make other pods: a ConfigMap that changes restarts none."""
+    if not plan.settings:
+        return {}
+    return {"p2pmodel/settings": hashlib.sha256(repr(sorted(plan.settings.items())).encode()).hexdigest()[:16]}
 
 
 def _resources(cpu: str, memory: str) -> Object:

@@ -10,14 +10,15 @@ from p2pmodel.cluster.kubernetes.manifests import (
     SECRET,
     KubernetesPlan,
     Object,
+    configuration,
     objects,
     storage_container,
     waiting_pod,
 )
 
 FORMS: Mapping[str, Callable[[KubernetesPlan], list[Object]]] = {
-    "cluster": objects,
-    "init": lambda plan: [waiting_pod(plan)],
+    "cluster": lambda plan: [*configuration(plan), *objects(plan)],
+    "init": lambda plan: [*configuration(plan), waiting_pod(plan)],
     "kserve": lambda plan: [storage_container(plan)],
 }
 """`cluster`: coordinator and daemons; `init`: a pod that waits for the model; `kserve`: for models of `hf://` URIs."""

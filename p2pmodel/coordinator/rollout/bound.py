@@ -38,8 +38,8 @@ class RolloutBound:
 def rollout_bound(
     nodes: Sequence[RolloutNode], times: tuple[float | None, float | None, float | None]
 ) -> RolloutBound | None:
-    """The bound of a roll-out to `nodes` whose gate of the files has these `times` (p50, p95, last); None where no node
-    needs a byte."""
+    """The bound of a roll-out to `nodes`, with these `times` of the gate of the files (p50, p95, last); None where no
+    node needs a byte."""
     needing = [node for node in nodes if _need(node) > 0]
     if not needing:
         return None

@@ -72,17 +72,12 @@ def client_of(place: BucketPlace) -> Any:
     """A client, which threads may share, with the credentials that AWS programs find: the environment, the profile, the
     file, those of the machine; anonymous without any. Blocks. Raises InvalidInput."""
     check_installed()
-    import boto3  # noqa: PLC0415 - an extra, and slow to import
     from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
-    from botocore.session import Session  # noqa: PLC0415
 
-    core = Session(profile=place.profile)
-    if place.credentials_file is not None:
-        core.set_config_variable("credentials_file", str(place.credentials_file.expanduser()))
     try:
-        session = boto3.session.Session(botocore_session=core)
+        session = _session(place)
         known = session.get_credentials() is not None
         return session.client(
             "s3",
@@ -102,3 +97,35 @@ def client_of(place: BucketPlace) -> Any:
         )
     except (BotoCoreError, ValueError) as error:
         raise InvalidInput(f"{place}: {error}", hint="see docs/mirrors.md") from None
+
+
+def credentials_of(place: BucketPlace) -> dict[str, str]:
+    """The credentials that `client_of` would use, under the names that files of AWS programs have; empty without any.
+    Blocks. Raises InvalidInput."""
+    check_installed()
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    try:
+        found = _session(place).get_credentials()
+        frozen = found.get_frozen_credentials() if found is not None else None
+    except (BotoCoreError, ValueError) as error:
+        raise InvalidInput(f"{place}: {error}", hint="see docs/mirrors.md") from None
+    if frozen is None:
+        return {}
+    named = {
+        "aws_access_key_id": frozen.access_key,
+        "aws_secret_access_key": frozen.secret_key,
+        "aws_session_token": frozen.token,
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _session(place: BucketPlace) -> Any:
+    """A session of boto3 with the profile and the file of `place`. Raises BotoCoreError."""
+    import boto3  # noqa: PLC0415 - an extra, and slow to import
+    from botocore.session import Session  # noqa: PLC0415
+
+    core = Session(profile=place.profile)
+    if place.credentials_file is not None:
+        core.set_config_variable("credentials_file", str(place.credentials_file.expanduser()))
+    return boto3.session.Session(botocore_session=core)

@@ -463,3 +463,19 @@ def test_modelscope_and_mirrors_of_other_repositories_confirm_no_commit(tmp_path
 
 
 REPOS = ("our-org/a", "Qwen/b")
+
+
+def test_the_clusters_file_replaces_what_the_first_one_has(tmp_path: Path):
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text('[[mirrors]]\nname = "shared"\nendpoint = "http://shared"\n[swarm]\nzone = "c"\n')
+    toml = MIRRORS + '[swarm]\nzone = "own"\nlisten = "127.0.0.5:1"\n'
+    found = load(tmp_path, toml, P2PMODEL_CLUSTER_CONFIG=str(cluster))
+    assert [mirror.name for mirror in found.mirrors] == ["shared"]
+    assert (found.swarm.zone, found.swarm.listen) == ("c", "127.0.0.5:1")
+    assert load(tmp_path, toml, P2PMODEL_CLUSTER_CONFIG=str(cluster), P2PMODEL_SWARM_ZONE="d").swarm.zone == "d"
+    cluster.write_text("[swarm]\nzone = 3\n")
+    with pytest.raises(InvalidInput, match=r"setting swarm.zone.* \(in .*/cluster.toml\)"):
+        load(tmp_path, toml, P2PMODEL_CLUSTER_CONFIG=str(cluster))
+    for value, text in (("cluster.toml", "depends on the current folder"), ("/none.toml", "there is no settings file")):
+        with pytest.raises(InvalidInput, match=text):
+            load(tmp_path, toml, P2PMODEL_CLUSTER_CONFIG=value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,30 @@ esac
 
 def test_it_prints_manifests_that_kubectl_takes(cli: CommandLine) -> None:
     found = list(yaml.safe_load_all(cli.ok(*RUN, "--namespace", "models", "--endpoint", "http://mirror.site")))
-    assert [each["kind"] for each in found] == ["Service", "Deployment", "DaemonSet"]
-    assert "http://mirror.site" in json.dumps(found[2])
+    assert [each["kind"] for each in found] == ["ConfigMap", "Service", "Deployment", "DaemonSet"]
+    assert "http://mirror.site" in found[0]["data"]["p2pmodel.toml"]
+    alone = list(yaml.safe_load_all(cli.ok(*RUN, "--namespace", "models")))
+    assert [each["kind"] for each in alone] == ["Service", "Deployment", "DaemonSet"]
+
+
+def test_the_mirrors_of_the_settings_reach_the_pods_without_their_credentials(cli: CommandLine, tmp_path: Path) -> None:
+    config = tmp_path / "p2pmodel.toml"
+    config.touch(0o600)
+    mirror = '[[mirrors]]\nname = "near"\nendpoint = "http://mirror.site"\nrepos = ["org/*"]\n'
+    config.write_text(f'{mirror}token = "a-very-secret-token"\n')
+    done = cli(*RUN, "--config", str(config))
+    assert done.code == 0
+    assert "a-very-secret-token" not in done.out
+    assert "the credentials of the mirror near stay here" in done.err
+    found = list(yaml.safe_load_all(done.out))
+    assert tomllib.loads(found[0]["data"]["p2pmodel.toml"])["mirrors"][0]["repos"] == ["org/*"]
+    for pod in (found[2]["spec"]["template"]["spec"], found[3]["spec"]["template"]["spec"]):
+        variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+        [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "settings"]
+        assert variables["P2PMODEL_CLUSTER_CONFIG"] == f"{mount['mountPath']}/p2pmodel.toml"
+        assert {"name": "settings", "configMap": {"name": found[0]["metadata"]["name"]}} in pod["volumes"]
+    assert "put them into a Secret" in cli.refuses(2, *RUN, "--config", str(config), "--carry", "credentials")
+    assert "ConfigMap" not in cli.ok(*RUN, "--config", str(config), "--carry", "none")
 
 
 @pytest.fixture

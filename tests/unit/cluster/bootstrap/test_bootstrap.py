@@ -12,6 +12,7 @@ from p2pmodel.cluster.bootstrap import report
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, take_down
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.roster import Roster
+from p2pmodel.cluster.carried_settings import CarriedSettings
 from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable, ServiceSpec, ServiceState
 from p2pmodel.cluster.launchers.memory import MemoryDaemon, MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -88,6 +89,32 @@ async def run(
     plan, screen = plan_of(launcher, coordinator, **changes), Told()
     roster = await asyncio.wait_for(Bootstrap(plan, launcher, screen, coordinator).run(), 60)
     return plan, roster, screen
+
+
+async def test_carried_settings_are_there_before_the_preflight_and_for_all_that_starts(
+    coordinator: Coordinator,
+) -> None:
+    named = host("gpu0")
+    there: list[bytes] = []
+
+    def shell(command: Sequence[str], stdin: bytes) -> Completed:
+        if stdin:
+            there.append(stdin)
+        return Completed(0, b"", b"")
+
+    def with_environment(command: Sequence[str], stdin: bytes) -> Completed:
+        assert there
+        assert command[1] == "P2PMODEL_CLUSTER_CONFIG=/state/cluster/settings/p2pmodel.toml"
+        return doctor()(command[2:], stdin)
+
+    named.programs |= {"sh": shell, "env": with_environment}
+    carried = CarriedSettings({"p2pmodel.toml": b"the mirrors"}, kept=("a token stays here",))
+    _, roster, _ = await run(MemoryLauncher(named), coordinator, settings=carried)
+    assert roster.entries["gpu0"].stage == "ready"
+    assert b"the mirrors" in there[0]
+    service = named.services["daemon"]
+    assert service.environment["P2PMODEL_CLUSTER_CONFIG"] == "/state/cluster/settings/p2pmodel.toml"
+    assert roster.notes == ["a token stays here"]
 
 
 async def test_all_hosts_become_ready_and_a_second_run_changes_nothing(coordinator: Coordinator) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from p2pmodel.cluster.kubernetes.manifests import (
     SOCKET,
     USER,
     KubernetesPlan,
+    configuration,
     objects,
     storage_container,
     waiting_pod,
@@ -29,7 +31,7 @@ PLAN = KubernetesPlan(
     image="registry.site/p2pmodel:1",
     namespace="models",
     node_selector=(("gpu", "true"),),
-    endpoints=("http://mirror.site",),
+    settings={"p2pmodel.toml": '[[mirrors]]\nname = "near"\nendpoint = "http://mirror.site"\n'},
 )
 PODS = [*objects(PLAN)[1:], waiting_pod(PLAN)]
 
@@ -131,15 +133,22 @@ def test_pods_have_no_rights_that_they_do_not_need(workload: dict[str, Any]) -> 
 def test_the_text_has_all_objects_and_no_secret() -> None:
     text = rendered(PLAN, "cluster")
     found = [each for each in yaml.safe_load_all(text) if each]
-    assert [each["kind"] for each in found] == ["Service", "Deployment", "DaemonSet"]
-    assert found == objects(PLAN)
+    assert [each["kind"] for each in found] == ["ConfigMap", "Service", "Deployment", "DaemonSet"]
+    assert found == [*configuration(PLAN), *objects(PLAN)]
     assert all(each["kind"] != "Secret" for each in found)
     assert f"kubectl -n models create secret generic {SECRET}" in text
     assert {each["metadata"]["namespace"] for each in found} == {"models"}
 
 
 @pytest.mark.parametrize(("form", "kind"), [("init", "Pod"), ("kserve", "ClusterStorageContainer")])
-def test_other_forms_are_one_object(form: str, kind: str) -> None:
-    (found,) = yaml.safe_load_all(rendered(PLAN, form))
+def test_other_forms_are_one_object_beside_the_settings(form: str, kind: str) -> None:
+    *settings, found = yaml.safe_load_all(rendered(PLAN, form))
+    assert settings == (configuration(PLAN) if form == "init" else [])
     assert found["kind"] == kind
     assert found == (waiting_pod(PLAN) if form == "init" else storage_container(PLAN))
+
+
+def test_other_settings_make_other_pods() -> None:
+    other = replace(PLAN, settings={"p2pmodel.toml": ""})
+    marks = [objects(plan)[2]["spec"]["template"]["metadata"]["annotations"] for plan in (PLAN, other)]
+    assert marks[0] != marks[1]

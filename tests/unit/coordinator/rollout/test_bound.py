@@ -31,7 +31,7 @@ def finished(
     mirroring: NodeLinks | None = None,
     seconds: tuple[float, ...] = (20, 22, 24, 30),
 ) -> RolloutView:
-    """A roll-out whose nodes are through after `seconds`; bytes not of `origin` and `cache` are from peers."""
+    """A roll-out with nodes that are through after `seconds`; bytes not of `origin` and `cache` are from peers."""
     rollout = Rollout("abcd", RolloutSpec(RepoId("org/model"), "c" * 40, NODES), "", began=0.0, began_wall=1e9)
     if mirroring:
         told = NodeReport("expected", links=dataclasses.replace(mirroring, mirroring=True))
